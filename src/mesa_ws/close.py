@@ -1,0 +1,75 @@
+"""Close codes: one table of what Mesa sends, why, and whether the client may come back.
+
+Numbers below 4000 have the meaning of RFC 6455 section 7.4.1 and of its IANA registry;
+4000 to 4999 are for private use (section 7.4.2).
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class CloseCode(IntEnum):
+    """A code with which a Mesa server ends a connection."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    NO_STATUS = 1005
+    ABNORMAL = 1006
+    INVALID_PAYLOAD = 1007
+    REFUSED = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    TRY_AGAIN_LATER = 1013
+    SLOW_READER = 4000
+    NO_KEEPALIVE = 4001
+
+    @property
+    def reason(self) -> str:
+        """What to say in the close frame; empty where the frame has to stay empty."""
+        return CLOSE_TABLE[self].reason
+
+    @property
+    def may_reconnect(self) -> bool:
+        """Whether a client that was closed with this code may connect again."""
+        return CLOSE_TABLE[self].may_reconnect
+
+
+class CloseRule(NamedTuple):
+    """One row of the table."""
+
+    reason: str
+    may_reconnect: bool
+    meaning: str
+
+
+CLOSE_TABLE: dict[CloseCode, CloseRule] = {
+    CloseCode.NORMAL: CloseRule("", True, "the application or DISCONNECT_CLIENT ended the connection"),
+    CloseCode.GOING_AWAY: CloseRule("server is stopping", True, "the server stops; another one will answer"),
+    CloseCode.PROTOCOL_ERROR: CloseRule("protocol error", False, "WebSocket rules or the version rule broken"),
+    CloseCode.NO_STATUS: CloseRule("", True, "heartbeats were missed, or a close without a code"),
+    CloseCode.ABNORMAL: CloseRule("", True, "the connection was cut without a close frame; never sent"),
+    CloseCode.INVALID_PAYLOAD: CloseRule("invalid frame", False, "not UTF-8, not JSON, or not a Mesa frame"),
+    CloseCode.REFUSED: CloseRule("refused", False, "authentication refused, or not attempted in time"),
+    CloseCode.TOO_BIG: CloseRule("too big", False, "a message over the size or fragment limit"),
+    CloseCode.INTERNAL_ERROR: CloseRule("internal error", True, "the authenticator failed or was too slow"),
+    CloseCode.TRY_AGAIN_LATER: CloseRule("try again later", True, "the server cannot reach its backend"),
+    CloseCode.SLOW_READER: CloseRule("slow reader", True, "more bytes waiting for this client than allowed"),
+    CloseCode.NO_KEEPALIVE: CloseRule("no keepalive", True, "no sign of life after a Ping"),
+}
+
+
+def may_reconnect(code: int) -> bool:
+    """Say whether a client may come back after `code`, also for codes that are not Mesa's."""
+    try:
+        return CloseCode(code).may_reconnect
+    except ValueError:
+        return True
+
+
+def may_send(code: int) -> bool:
+    """Say whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2)."""
+    return code in _REGISTERED or 3000 <= code <= 4999
+
+
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})

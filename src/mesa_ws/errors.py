@@ -1,0 +1,139 @@
+"""Every error that Mesa raises, in one tree.
+
+    MesaError
+    ├── InvalidInput (also ValueError)   what the caller gave cannot be used; nothing was done
+    │   ├── InvalidMessage               data that JSON cannot hold, an opcode of the protocol
+    │   ├── InvalidRecipients            ids or exclusions that name nobody
+    │   └── InvalidSettings              a setting: its name, what was expected, what came
+    ├── Unsupported                      this backend or this version does not offer it
+    ├── BackendError
+    │   ├── BackendUnavailable           no answer; `maybe_sent` says whether the write may have happened
+    │   └── BackendRefused               an answer that says no: a wrong password, a missing permission
+    ├── Refused                          raised by an authenticator to turn a client away
+    ├── AuthenticationFailed             the client's view of a refusal
+    ├── ConnectionClosed                 the connection ended; `code` and `reason` say how
+    └── QueueFull                        the client's send queue is at its limit while it is away
+
+Texts say what was expected, then what came, then what to do.
+"""
+
+from collections.abc import Mapping
+
+
+class MesaError(Exception):
+    """Base of every error that Mesa raises on purpose."""
+
+
+class InvalidInput(MesaError, ValueError):
+    """What the caller gave cannot be used; nothing was sent and nothing was changed."""
+
+
+class InvalidMessage(InvalidInput):
+    """The message cannot go on the wire."""
+
+
+class InvalidRecipients(InvalidInput):
+    """The recipients or the exclusions do not name clients."""
+
+
+class InvalidSettings(InvalidInput):
+    """A setting is wrong.
+
+    Attributes:
+        field: dotted name of the setting, such as `heartbeat.interval`.
+        expected: what would have been accepted.
+        got: what came.
+    """
+
+    def __init__(self, field: str, expected: str, got: object) -> None:
+        super().__init__(field, expected, got)
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+    def __str__(self) -> str:
+        return f"{self.field}: expected {self.expected}, got {self.got!r}"
+
+
+class Unsupported(MesaError):
+    """The operation exists, but not with this backend or in this version."""
+
+
+class BackendError(MesaError):
+    """The backend did not do what was asked."""
+
+
+class BackendUnavailable(BackendError):
+    """The backend gave no answer in time.
+
+    Attributes:
+        maybe_sent: False when the write certainly did not happen; True when it may
+            have happened although its reply was lost.
+    """
+
+    def __init__(self, problem: str, *, maybe_sent: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.maybe_sent = maybe_sent
+
+    def __str__(self) -> str:
+        outcome = "the message may have been sent" if self.maybe_sent else "nothing was sent"
+        return f"{self.problem}; {outcome}"
+
+
+class BackendRefused(BackendError):
+    """The backend answered, and the answer is no."""
+
+
+class Refused(MesaError):
+    """Raise this from an authenticator to turn a client away for good (close code 1008)."""
+
+    def __init__(self, reason: str = "authentication refused") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AuthenticationFailed(MesaError):
+    """The server refused this client's authentication."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"authentication refused by the server (close code {self.code}{_because(self.reason)})"
+
+
+class ConnectionClosed(MesaError):
+    """The connection has ended, so this cannot be done.
+
+    Attributes:
+        code: close code of RFC 6455 section 7.4, 1006 when there was none.
+        reason: text of the close frame, often empty.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the connection is closed (close code {self.code}{_because(self.reason)})"
+
+
+class QueueFull(MesaError):
+    """The client is away and its send queue holds as many messages as it may."""
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+STATUS_OF_ERROR: Mapping[type[MesaError], int] = {
+    InvalidInput: 400,
+    Unsupported: 501,
+    BackendRefused: 502,
+    BackendUnavailable: 503,
+}
+"""HTTP status (RFC 9110 section 15) by which the dispatch API reports each error."""

@@ -1,0 +1,94 @@
+"""Who a message is for: ids, everybody, and who is left out.
+
+An id is text of 1 to 255 bytes of UTF-8 without control characters, and never `*`, which
+stands for everybody.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import InvalidRecipients
+
+EVERYBODY = ("*",)
+"""Recipients that mean every connection."""
+
+MAX_ID_BYTES = 255
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Recipients(NamedTuple):
+    """Checked recipients.
+
+    Attributes:
+        everybody: True for every connection; then `ids` is empty and `excluding` counts.
+        ids: each id once, in the order given, exclusions already taken out.
+        excluding: ids that are left out of everybody.
+    """
+
+    everybody: bool
+    ids: tuple[str, ...]
+    excluding: frozenset[str]
+
+    @classmethod
+    def of(cls, recipients: Iterable[str] = EVERYBODY, excluding: Iterable[str] = ()) -> "Recipients":
+        """Check what a caller gave.
+
+        Args:
+            recipients: ids, or `"*"` alone or among them for every connection.
+            excluding: ids that shall not receive.
+
+        Raises:
+            InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
+        """
+        named = EVERYBODY if recipients == "*" else _listed("recipients", recipients)
+        without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
+        if "*" in named:
+            for id in set(named) - {"*"}:
+                check_id(id, "recipients")
+            return cls(True, (), without)
+        ids = dict.fromkeys(check_id(id, "recipients") for id in named)
+        return cls(False, tuple(id for id in ids if id not in without), frozenset())
+
+
+def check_id(id: object, where: str = "id") -> str:
+    """Return `id` if it can name a client.
+
+    Raises:
+        InvalidRecipients: it is not text, is empty, too long, `*`, or holds control characters.
+    """
+    problem = id_problem(id)
+    if problem is not None:
+        raise InvalidRecipients(f"{where}: {problem}")
+    return id  # type: ignore[return-value]
+
+
+def id_problem(id: object) -> str | None:
+    """Say what keeps `id` from naming a client, or None if nothing does."""
+    if not isinstance(id, str):
+        mend = f"; write {str(id)!r}" if type(id) is int else ""
+        return f"expected an id as text, got {id!r} ({type(id).__name__}){mend}"
+    if id == "*":
+        return "expected an id, got '*', which stands for everybody"
+    if _CONTROL.search(id):
+        return f"expected an id without control characters, got {id[:MAX_ID_BYTES]!r}"
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError:
+        return f"expected an id of valid Unicode, got {id!r} with a lone surrogate"
+    if not 0 < size <= MAX_ID_BYTES:
+        return f"expected an id of 1 to {MAX_ID_BYTES} bytes of UTF-8, got {size} bytes"
+    return None
+
+
+def _listed(where: str, ids: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(ids, str | bytes):
+        raise InvalidRecipients(f"{where}: expected a list of ids, got the bare text {ids!r}; write [{ids!r}]")
+    try:
+        return tuple(ids)
+    except TypeError:
+        mend = f"; write [{str(ids)!r}]" if isinstance(ids, int) else ""
+        raise InvalidRecipients(
+            f"{where}: expected a list of ids, got {ids!r} ({type(ids).__name__}){mend}"
+        ) from None

@@ -1,0 +1,228 @@
+"""Settings: one frozen class per feature, with the names and defaults of @cryb/mesa 1.x.
+
+Durations are seconds and sizes are bytes. A feature may be given as an instance, as a mapping
+of its fields, or as True and False for its `enabled`. Whatever is wrong raises one
+`InvalidSettings` that names the field.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import msgspec
+
+from .errors import InvalidSettings, Unsupported
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer of 1 or more")]
+Namespace = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
+]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the setting classes: checks every field when it is made."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            self._check(field.name, field.type)
+
+    @classmethod
+    def of(cls, given: object, where: str | None = None) -> Self:
+        """Accept an instance, a mapping of fields, True or False.
+
+        Args:
+            given: what the user wrote.
+            where: name of the setting in errors; the class's own name by default.
+
+        Raises:
+            InvalidSettings: anything else, or a field that is unknown or wrong.
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, bool) and "enabled" in cls.__struct_fields__:
+            return cls(**{"enabled": given})
+        if not isinstance(given, Mapping):
+            raise InvalidSettings(where or cls.__name__.lower(), f"{cls.__name__}(...) or a mapping of its fields", given)
+        unknown = [name for name in given if name not in cls.__struct_fields__]
+        if unknown:
+            raise InvalidSettings(cls._path(unknown[0]), f"one of {', '.join(cls.__struct_fields__)}", unknown[0])
+        return cls(**given)
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return f"{cls.__name__.lower()}.{name}"
+
+    def _check(self, name: str, type: Any) -> None:
+        value = getattr(self, name)
+        try:
+            msgspec.convert(value, type)
+        except msgspec.ValidationError as error:
+            raise InvalidSettings(self._path(name), _expected(type, error), value) from None
+
+
+class Heartbeat(Settings):
+    """Heartbeats in the protocol itself (op 1 and op 11), as 1.x clients answer them.
+
+    Args:
+        enabled: off by default, as in 1.x; the WebSocket keepalive works without it.
+        interval: seconds between two heartbeats.
+        max_attempts: unanswered heartbeats with `tries` before the connection is closed.
+    """
+
+    enabled: bool = False
+    interval: Seconds = 10.0
+    max_attempts: Count = 3
+
+
+class Reconnect(Settings):
+    """What clients are told about coming back.
+
+    Args:
+        enabled: whether HELLO carries an interval.
+        interval: seconds clients wait before they connect again.
+    """
+
+    enabled: bool = False
+    interval: Seconds = 5.0
+
+
+class Authentication(Settings):
+    """How clients become users.
+
+    Args:
+        timeout: seconds from the connection to the end of authentication, announced in HELLO and
+            enforced if the server has an authenticator; None for no limit.
+        required: connections that have not authenticated receive nothing that is sent to `*`.
+        send_user_object: whether the acknowledgement carries the user object.
+        disconnect_on_fail: whether a refused client is closed.
+        store_connected_users: whether this node tells the backend whom it serves, which is what
+            lets a message find them from another process.
+    """
+
+    timeout: Seconds | None = 10.0
+    required: bool = False
+    send_user_object: bool = True
+    disconnect_on_fail: bool = True
+    store_connected_users: bool = True
+
+
+class Keepalive(Settings):
+    """WebSocket Pings that find dead peers without heartbeats (RFC 6455 section 5.5.2).
+
+    Args:
+        enabled: on by default.
+        interval: seconds of silence after which a Ping is sent.
+        timeout: seconds to wait for any sign of life after it.
+    """
+
+    enabled: bool = True
+    interval: Seconds = 25.0
+    timeout: Seconds = 20.0
+
+
+class Limits(Settings):
+    """What one connection may cost.
+
+    Args:
+        max_message: bytes of one message from a client.
+        max_buffered: bytes waiting for a client that reads too slowly; beyond, it is closed with
+            4000 and may come back.
+        max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
+        max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
+        handler_threads: plain `def` handlers that run at the same time in one server.
+    """
+
+    max_message: Count = 1024 * 1024
+    max_buffered: Count = 8 * 1024 * 1024
+    max_fragments: Count = 64
+    max_queued: Count = 64
+    handler_threads: Count = 32
+
+
+class Rules(Settings):
+    """Rules of 1.x that HELLO announces.
+
+    Args:
+        enforce_equal_versions: clients have to send CLIENT_VERSION with `version`, or are closed
+            with 1002.
+        version: the version they have to name.
+        store_messages: keep the last messages of each connection in `connection.messages`.
+    """
+
+    enforce_equal_versions: bool = False
+    version: str = "1.5.8"
+    store_messages: bool = False
+
+
+class Sync(Settings):
+    """Message sync: what is stored for clients who are away.
+
+    Args:
+        enabled: not available in this version; True raises `Unsupported`.
+    """
+
+    enabled: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.enabled:
+            raise Unsupported(
+                "sync: message sync is not available in this version, so nothing would be stored; leave sync=False"
+            )
+
+
+class ServerSettings(Settings):
+    """Everything a server can be told."""
+
+    namespace: Namespace | None = None
+    sync: Sync = Sync()
+    heartbeat: Heartbeat = Heartbeat()
+    reconnect: Reconnect = Reconnect()
+    authentication: Authentication = Authentication()
+    keepalive: Keepalive = Keepalive()
+    limits: Limits = Limits()
+    rules: Rules = Rules()
+
+    @classmethod
+    def of(cls, given: object, where: str | None = None) -> Self:
+        """Accept a mapping whose features are given in any of their forms."""
+        if not isinstance(given, Mapping):
+            return super().of(given, where)
+        return super().of({name: _feature(name, value) for name, value in given.items()}, where)
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return name
+
+
+FEATURES: dict[str, type[Settings]] = {
+    "sync": Sync,
+    "heartbeat": Heartbeat,
+    "reconnect": Reconnect,
+    "authentication": Authentication,
+    "keepalive": Keepalive,
+    "limits": Limits,
+    "rules": Rules,
+}
+
+
+def check_namespace(namespace: object) -> str | None:
+    """Return `namespace` if keys can be named after it.
+
+    Raises:
+        InvalidSettings: it is neither None nor 1 to 64 of the allowed characters.
+    """
+    return ServerSettings(namespace=namespace).namespace  # type: ignore[arg-type]
+
+
+def _feature(name: str, value: object) -> object:
+    cls = FEATURES.get(name)
+    return cls.of(value, name) if cls else value
+
+
+def _expected(type: Any, error: msgspec.ValidationError) -> str:
+    for candidate in (type, *getattr(type, "__args__", ())):
+        for meta in getattr(candidate, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.description:
+                return meta.description
+    return str(error).removeprefix("Expected ").split(", got")[0]
