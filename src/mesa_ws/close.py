@@ -46,7 +46,9 @@ class CloseRule(NamedTuple):
 CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.NORMAL: CloseRule("", True, "the application or DISCONNECT_CLIENT ended the connection"),
     CloseCode.GOING_AWAY: CloseRule("server is stopping", True, "the server stops; another one will answer"),
-    CloseCode.PROTOCOL_ERROR: CloseRule("protocol error", False, "WebSocket rules or the version rule broken"),
+    CloseCode.PROTOCOL_ERROR: CloseRule(
+        "protocol error", False, "WebSocket rules or the version rule broken"
+    ),
     CloseCode.NO_STATUS: CloseRule("", True, "heartbeats were missed, or a close without a code"),
     CloseCode.ABNORMAL: CloseRule("", True, "the connection was cut without a close frame; never sent"),
     CloseCode.INVALID_PAYLOAD: CloseRule("invalid frame", False, "not UTF-8, not JSON, or not a Mesa frame"),

@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 
 from .errors import InvalidMessage
-from .message import DISPATCH, PROTOCOL_OPCODES, Message
+from .message import MAX_OPCODE, PROTOCOL_OPCODES, Message, Op
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """A frame as it stands on the wire; a missing `op` counts as 0, an ordinary message."""
 
-    op: int = DISPATCH
+    op: int = Op.DISPATCH.value
     d: Any = None
-    t: str | None | msgspec.UnsetType = msgspec.UNSET
+    t: str | msgspec.UnsetType | None = msgspec.UNSET
     s: int | msgspec.UnsetType = msgspec.UNSET
 
     def message(self) -> Message:
@@ -78,8 +78,8 @@ def decode_frame(payload: bytes | memoryview) -> Frame:
         frame = _DECODER.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidFrame(str(error)) from None
-    if not 0 <= frame.op <= _MAX_OPCODE:
-        raise InvalidFrame(f"op: expected an integer from 0 to {_MAX_OPCODE}, got {frame.op}")
+    if not 0 <= frame.op <= MAX_OPCODE:
+        raise InvalidFrame(f"op: expected an integer from 0 to {MAX_OPCODE}, got {frame.op}")
     return frame
 
 
@@ -95,6 +95,5 @@ def _brief(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-_MAX_OPCODE = 2**31 - 1
 _ENCODER = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string")
 _DECODER = msgspec.json.Decoder(Frame)

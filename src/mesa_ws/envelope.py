@@ -55,7 +55,9 @@ class Receipt(NamedTuple):
     @classmethod
     def of(cls, message_id: str, online: Mapping[str, int], nodes: int) -> "Receipt":
         """A receipt for a message that was not stored, from the connections found per id."""
-        return cls(message_id, {id: _UNSTORED.get(n) or Delivery(False, n, None) for id, n in online.items()}, nodes)
+        return cls(
+            message_id, {id: _UNSTORED.get(n) or Delivery(False, n, None) for id, n in online.items()}, nodes
+        )
 
 
 _UNSTORED = {0: Delivery(False, 0, "offline"), 1: Delivery(False, 1, None)}

@@ -1,22 +1,31 @@
 """What users send: `Message`, and `DispatchEvent` for what servers do to clients."""
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from .errors import InvalidMessage
 
-DISPATCH = 0
-"""Opcode of an ordinary message."""
 
-EVENT = 5
-"""Opcode of an internal event; travels between processes, never to a client."""
+class Op(IntEnum):
+    """Opcodes with a meaning of their own on the wire; see `spec/protocol.md`."""
 
-PROTOCOL_OPCODES = frozenset({1, 2, 3, 5, 7, 9, 10, 11, 22})
-"""Opcodes that have a meaning of their own on the wire, so no application message may use them."""
+    DISPATCH = 0
+    HEARTBEAT = 1
+    AUTHENTICATE = 2
+    EVENT = 5
+    HELLO = 10
+    HEARTBEAT_ACK = 11
+    AUTHENTICATED = 22
 
-EVENTS = frozenset({"DISCONNECT_CLIENT"})
 
-_MAX_OPCODE = 2**31 - 1
+PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH} | {3, 7, 9}
+"""Opcodes no application message may be sent with: those above, and those kept for wire 2."""
+
+MAX_OPCODE = 2**31 - 1
+
+DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
+"""The event that closes every connection of its recipients with code 1000."""
 
 
 @dataclass(frozen=True, slots=True, eq=True)
@@ -39,16 +48,16 @@ class Message:
         InvalidMessage: the opcode or the type is of the wrong type.
     """
 
-    opcode: int = DISPATCH
+    opcode: int = 0
     data: Any = None
     type: str | None = None
     sync: bool = field(default=True, kw_only=True, repr=False)
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if type(self.opcode) is not int or not 0 <= self.opcode <= _MAX_OPCODE:
+        if type(self.opcode) is not int or not 0 <= self.opcode <= MAX_OPCODE:
             raise InvalidMessage(
-                f"opcode: expected an integer from 0 to {_MAX_OPCODE}, got {self.opcode!r}; "
+                f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {self.opcode!r}; "
                 "the order of arguments is Message(opcode, data, type)"
             )
         if self.type is not None and not isinstance(self.type, str):
@@ -71,5 +80,5 @@ class DispatchEvent:
     type: str
 
     def __post_init__(self) -> None:
-        if self.type not in EVENTS:
-            raise InvalidMessage(f"event: expected one of {', '.join(sorted(EVENTS))}, got {self.type!r}")
+        if self.type != DISCONNECT_CLIENT:
+            raise InvalidMessage(f"event: expected {DISCONNECT_CLIENT!r}, got {self.type!r}")

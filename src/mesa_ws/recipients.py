@@ -84,7 +84,9 @@ def id_problem(id: object) -> str | None:
 
 def _listed(where: str, ids: Iterable[str]) -> tuple[str, ...]:
     if isinstance(ids, str | bytes):
-        raise InvalidRecipients(f"{where}: expected a list of ids, got the bare text {ids!r}; write [{ids!r}]")
+        raise InvalidRecipients(
+            f"{where}: expected a list of ids, got the bare text {ids!r}; write [{ids!r}]"
+        )
     try:
         return tuple(ids)
     except TypeError:

@@ -12,7 +12,9 @@ import msgspec
 
 from .errors import InvalidSettings, Unsupported
 
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")]
+Seconds = Annotated[
+    float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")
+]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer of 1 or more")]
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
@@ -40,12 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if isinstance(given, cls):
             return given
         if isinstance(given, bool) and "enabled" in cls.__struct_fields__:
-            return cls(**{"enabled": given})
+            return cls(enabled=given)
         if not isinstance(given, Mapping):
-            raise InvalidSettings(where or cls.__name__.lower(), f"{cls.__name__}(...) or a mapping of its fields", given)
-        unknown = [name for name in given if name not in cls.__struct_fields__]
-        if unknown:
-            raise InvalidSettings(cls._path(unknown[0]), f"one of {', '.join(cls.__struct_fields__)}", unknown[0])
+            expected = f"{cls.__name__}(...) or a mapping of its fields"
+            raise InvalidSettings(where or cls.__name__.lower(), expected, given)
+        for name in given:
+            if name not in cls.__struct_fields__:
+                raise InvalidSettings(cls._path(name), f"one of {', '.join(cls.__struct_fields__)}", name)
         return cls(**given)
 
     @classmethod
@@ -60,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise InvalidSettings(self._path(name), _expected(type, error), value) from None
 
 
-class Heartbeat(Settings):
+class Heartbeat(Settings, frozen=True, kw_only=True):
     """Heartbeats in the protocol itself (op 1 and op 11), as 1.x clients answer them.
 
     Args:
@@ -74,7 +77,7 @@ class Heartbeat(Settings):
     max_attempts: Count = 3
 
 
-class Reconnect(Settings):
+class Reconnect(Settings, frozen=True, kw_only=True):
     """What clients are told about coming back.
 
     Args:
@@ -86,7 +89,7 @@ class Reconnect(Settings):
     interval: Seconds = 5.0
 
 
-class Authentication(Settings):
+class Authentication(Settings, frozen=True, kw_only=True):
     """How clients become users.
 
     Args:
@@ -106,7 +109,7 @@ class Authentication(Settings):
     store_connected_users: bool = True
 
 
-class Keepalive(Settings):
+class Keepalive(Settings, frozen=True, kw_only=True):
     """WebSocket Pings that find dead peers without heartbeats (RFC 6455 section 5.5.2).
 
     Args:
@@ -120,7 +123,7 @@ class Keepalive(Settings):
     timeout: Seconds = 20.0
 
 
-class Limits(Settings):
+class Limits(Settings, frozen=True, kw_only=True):
     """What one connection may cost.
 
     Args:
@@ -139,7 +142,7 @@ class Limits(Settings):
     handler_threads: Count = 32
 
 
-class Rules(Settings):
+class Rules(Settings, frozen=True, kw_only=True):
     """Rules of 1.x that HELLO announces.
 
     Args:
@@ -154,7 +157,7 @@ class Rules(Settings):
     store_messages: bool = False
 
 
-class Sync(Settings):
+class Sync(Settings, frozen=True, kw_only=True):
     """Message sync: what is stored for clients who are away.
 
     Args:
@@ -167,11 +170,12 @@ class Sync(Settings):
         super().__post_init__()
         if self.enabled:
             raise Unsupported(
-                "sync: message sync is not available in this version, so nothing would be stored; leave sync=False"
+                "sync: message sync is not available in this version and nothing would be stored; "
+                "leave sync=False"
             )
 
 
-class ServerSettings(Settings):
+class ServerSettings(Settings, frozen=True, kw_only=True):
     """Everything a server can be told."""
 
     namespace: Namespace | None = None

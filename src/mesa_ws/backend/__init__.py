@@ -1,0 +1,1 @@
+"""What nodes share: the ports, and the backends that offer them."""

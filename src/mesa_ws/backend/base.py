@@ -6,7 +6,7 @@ through a server's API and offers `AsyncBus` alone.
 
 | port | promise |
 |---|---|
-| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each; order per caller is kept |
+| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
 | `Outbox` | what is kept for ids that are away; not available in this version |
 """

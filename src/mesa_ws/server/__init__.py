@@ -1,0 +1,1 @@
+"""A server node without sockets: connections, who they belong to, and the application's handlers."""

@@ -1,0 +1,1 @@
+"""Where bytes meet the network: picows for servers and clients."""

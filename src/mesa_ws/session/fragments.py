@@ -1,0 +1,68 @@
+"""Messages out of WebSocket frames (RFC 6455 section 5.4), within limits."""
+
+from typing import NamedTuple
+
+from ..close import CloseCode
+
+
+class Violation(Exception):
+    """The peer broke a rule; the connection has to be closed with `code`."""
+
+    def __init__(self, code: CloseCode, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+class DataFrame(NamedTuple):
+    """A text, binary or continuation frame; control frames never get here."""
+
+    is_continuation: bool
+    is_final: bool
+    payload: bytes
+
+
+class Fragments:
+    """Joins the frames of one direction of one connection.
+
+    Text and binary messages are treated alike, as 1.x does.
+
+    Args:
+        max_message: bytes of one message.
+        max_fragments: frames of one message, so that frames without end cost nothing.
+    """
+
+    __slots__ = ("_max_fragments", "_max_message", "_parts", "_size")
+
+    def __init__(self, max_message: int, max_fragments: int) -> None:
+        self._max_message = max_message
+        self._max_fragments = max_fragments
+        self._parts: list[bytes] | None = None
+        self._size = 0
+
+    def add(self, frame: DataFrame) -> bytes | None:
+        """Take one frame; return the message it completes, if it does.
+
+        Raises:
+            Violation: a frame out of order, or a message over the limits.
+        """
+        parts = self._begin(frame)
+        self._size += len(frame.payload)
+        if self._size > self._max_message:
+            raise Violation(CloseCode.TOO_BIG, f"message of more than {self._max_message} bytes")
+        parts.append(frame.payload)
+        if frame.is_final:
+            self._parts = None
+            return b"".join(parts)
+        if len(parts) >= self._max_fragments:
+            raise Violation(CloseCode.TOO_BIG, f"message of more than {self._max_fragments} fragments")
+        return None
+
+    def _begin(self, frame: DataFrame) -> list[bytes]:
+        if self._parts is None:
+            if frame.is_continuation:
+                raise Violation(CloseCode.PROTOCOL_ERROR, "continuation frame without a first one")
+            self._parts, self._size = [], 0
+        elif not frame.is_continuation:
+            raise Violation(CloseCode.PROTOCOL_ERROR, "new message inside a fragmented one")
+        return self._parts

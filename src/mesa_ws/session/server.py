@@ -1,0 +1,234 @@
+"""A server's end of one connection."""
+
+from typing import Any
+
+from ..close import CloseCode
+from ..codec import Frame, InvalidFrame, decode_frame, encode_frame
+from ..message import Op
+from ..settings import Heartbeat, Keepalive, ServerSettings
+from ..user import User
+from .events import Authenticate, Close, Output, Received, SendText, ServerEvent
+from .heartbeat import HeartbeatTimer, KeepaliveTimer
+from .states import State, Step, after
+
+_NEVER = float("inf")
+
+
+class Terms:
+    """What one server offers to every connection, worked out once.
+
+    Args:
+        settings: the server's settings.
+        has_authenticator: whether op 2 can be answered; without, there is no deadline for it.
+    """
+
+    __slots__ = (
+        "_rules",
+        "_sends_user_object",
+        "deadline",
+        "heartbeat",
+        "hello",
+        "keepalive",
+        "keeps_refused",
+        "version",
+    )
+
+    def __init__(self, settings: ServerSettings, *, has_authenticator: bool) -> None:
+        authentication = settings.authentication
+        self._sends_user_object = authentication.send_user_object
+        self.keeps_refused = not authentication.disconnect_on_fail
+        self.deadline = authentication.timeout if has_authenticator else None
+        self.version = settings.rules.version if settings.rules.enforce_equal_versions else None
+        self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None
+        self.keepalive: Keepalive | None = settings.keepalive if settings.keepalive.enabled else None
+        self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
+
+    def acknowledgement(self, user: User) -> SendText:
+        """The frame that tells a client who it is.
+
+        Raises:
+            InvalidMessage: JSON cannot hold the user object.
+        """
+        return SendText(encode_frame(Op.AUTHENTICATED, user.data if self._sends_user_object else {}))
+
+
+class ServerSession:
+    """The protocol state of one connection. Not thread-safe; owned by its connection.
+
+    Write `terms.hello` first. Then: `receive` what comes, obey what it returns; `poll` when
+    `deadline` has come.
+    """
+
+    __slots__ = (
+        "_authentication_due",
+        "_heartbeat",
+        "_keepalive",
+        "_suspended_at",
+        "_terms",
+        "_version_known",
+        "state",
+    )
+
+    def __init__(self, terms: Terms, now: float) -> None:
+        self._terms = terms
+        self.state = State.CONNECTED
+        self._heartbeat = HeartbeatTimer(terms.heartbeat, now) if terms.heartbeat else None
+        self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
+        self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
+        self._suspended_at: float | None = None
+        self._version_known = terms.version is None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `poll` has something to do, in the time of `now`; None for never."""
+        if self._suspended_at is not None or self.state is State.CLOSED:
+            return None
+        due = min(
+            self._heartbeat.due if self._heartbeat else _NEVER,
+            self._keepalive.due if self._keepalive else _NEVER,
+            self._authentication_due,
+        )
+        return None if due == _NEVER else due
+
+    def heard(self, now: float) -> None:
+        """Count a control frame or a part of a message as a sign of life."""
+        if self._keepalive is not None:
+            self._keepalive.seen(now)
+
+    def receive(self, payload: bytes, now: float) -> ServerEvent | None:
+        """Take one message from the client.
+
+        Returns:
+            What the owner has to handle, in order; None if the session dealt with it.
+        """
+        if self.state is State.CLOSED:
+            return None
+        self.heard(now)
+        try:
+            frame = decode_frame(payload)
+        except InvalidFrame as error:
+            return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
+        if frame.op == Op.HEARTBEAT_ACK:
+            if self._heartbeat is not None:
+                self._heartbeat.answered()
+            return None
+        if frame.op == Op.AUTHENTICATE:
+            self.state = after(self.state, Step.ATTEMPT)
+            return Authenticate(frame.d)
+        return self._message(frame)
+
+    def poll(self, now: float) -> list[Output]:
+        """Do what is due at `now`."""
+        outputs: list[Output] = []
+        if self.state is State.CLOSED or self._suspended_at is not None:
+            return outputs
+        if now >= self._authentication_due:
+            return [self._too_late()]
+        if self._heartbeat is not None and now >= self._heartbeat.due:
+            outputs.append(self._heartbeat.tick(now))
+        if self._keepalive is not None and now >= self._keepalive.due:
+            outputs.append(self._keepalive.tick())
+        for output in outputs:
+            if isinstance(output, Close):
+                self.close()
+                return [output]
+        return outputs
+
+    def accept(self, user: User) -> SendText:
+        """The client is `user`; return the acknowledgement to send.
+
+        Raises:
+            InvalidMessage: JSON cannot hold the user object; nothing changed.
+            WrongState: there was no attempt.
+        """
+        acknowledgement = self._terms.acknowledgement(user)
+        self.state = after(self.state, Step.ACCEPT)
+        if self._version_known:
+            self._authentication_due = _NEVER
+        return acknowledgement
+
+    def refuse(self) -> Close | None:
+        """The client is nobody. It is closed for good, unless refused clients are kept."""
+        self.state = after(self.state, Step.REFUSE)
+        return (
+            None if self._terms.keeps_refused else self._give_up(CloseCode.REFUSED, "authentication refused")
+        )
+
+    def fail(self, why: str) -> Close | None:
+        """Authentication broke on our side. The client may come back, unless it is kept."""
+        return self._turn_away(CloseCode.INTERNAL_ERROR, why)
+
+    def close(self) -> None:
+        """The connection has ended or is about to."""
+        self.state = after(self.state, Step.CLOSE)
+
+    def suspend(self, now: float) -> None:
+        """We stop reading this client, so its silence is ours: no deadline runs."""
+        if self._suspended_at is None:
+            self._suspended_at = now
+
+    def resume(self, now: float) -> None:
+        """We read again; the time in between does not count."""
+        if self._suspended_at is None:
+            return
+        away, self._suspended_at = now - self._suspended_at, None
+        self._authentication_due += away
+        for timer in (self._heartbeat, self._keepalive):
+            if timer is not None:
+                timer.postpone(away)
+
+    def _message(self, frame: Frame) -> ServerEvent:
+        if self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION":
+            version = _version(frame.d)
+            if version != self._terms.version:
+                return self._give_up(
+                    CloseCode.PROTOCOL_ERROR, f"client version {version!r}, not {self._terms.version!r}"
+                )
+            self._version_known = True
+            if self.state is State.AUTHENTICATED:
+                self._authentication_due = _NEVER
+        return Received(frame.message())
+
+    def _turn_away(self, code: CloseCode, why: str) -> Close | None:
+        self.state = after(self.state, Step.REFUSE)
+        if self._terms.keeps_refused:
+            self._authentication_due = _NEVER
+            return None
+        return self._give_up(code, why)
+
+    def _too_late(self) -> Close:
+        if self.state is State.AUTHENTICATING:
+            return self._give_up(CloseCode.INTERNAL_ERROR, "the authenticator did not answer in time")
+        if self.state is State.AUTHENTICATED:
+            return self._give_up(CloseCode.PROTOCOL_ERROR, "the client did not name its version in time")
+        return self._give_up(CloseCode.REFUSED, "no authentication in time")
+
+    def _give_up(self, code: CloseCode, why: str) -> Close:
+        self.close()
+        return Close(code, why)
+
+
+def _version(data: Any) -> Any:
+    return data.get("v") if isinstance(data, dict) else None
+
+
+def _hello(settings: ServerSettings) -> dict[str, Any]:
+    """HELLO's data; members stand in the order of 1.x, which `rules` never leaves out."""
+    data: dict[str, Any] = {}
+    if settings.heartbeat.enabled:
+        data["c_heartbeat_interval"] = _milliseconds(settings.heartbeat.interval)
+    if settings.reconnect.enabled:
+        data["c_reconnect_interval"] = _milliseconds(settings.reconnect.interval)
+    if settings.authentication.timeout is not None:
+        data["c_authentication_timeout"] = _milliseconds(settings.authentication.timeout)
+    rules = {
+        "enforce_equal_versions": settings.rules.enforce_equal_versions,
+        "store_messages": settings.rules.store_messages,
+        "sends_user_object": settings.authentication.send_user_object,
+    }
+    data["rules"] = [name for name, holds in rules.items() if holds]
+    return data
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

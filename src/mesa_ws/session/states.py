@@ -1,0 +1,69 @@
+"""Where a server's session can be, and what moves it.
+
+    CONNECTED ──op 2──▶ AUTHENTICATING ──accept──▶ AUTHENTICATED ─┐
+        ▲                    │                         ▲   op 2,   │
+        └──────refuse────────┘                         └─ accept, ─┘
+                                                          refuse
+    every state ──close──▶ CLOSED, which nothing leaves
+
+An authenticated client may authenticate again: it stays who it is until the new attempt is
+accepted, so a refusal that keeps the connection also keeps its id.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+
+class State(Enum):
+    """What a session is."""
+
+    CONNECTED = auto()
+    AUTHENTICATING = auto()
+    AUTHENTICATED = auto()
+    CLOSED = auto()
+
+
+class Step(Enum):
+    """What happens to a session."""
+
+    ATTEMPT = auto()
+    ACCEPT = auto()
+    REFUSE = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
+    State.CONNECTED: {Step.ATTEMPT: State.AUTHENTICATING, Step.CLOSE: State.CLOSED},
+    State.AUTHENTICATING: {
+        Step.ATTEMPT: State.AUTHENTICATING,
+        Step.ACCEPT: State.AUTHENTICATED,
+        Step.REFUSE: State.CONNECTED,
+        Step.CLOSE: State.CLOSED,
+    },
+    State.AUTHENTICATED: {
+        Step.ATTEMPT: State.AUTHENTICATED,
+        Step.ACCEPT: State.AUTHENTICATED,
+        Step.REFUSE: State.AUTHENTICATED,
+        Step.CLOSE: State.CLOSED,
+    },
+    State.CLOSED: dict.fromkeys(Step, State.CLOSED),
+}
+
+
+class WrongState(Exception):
+    """The session cannot do this now; a bug of the caller, not of the peer."""
+
+    def __init__(self, step: Step, state: State) -> None:
+        super().__init__(f"cannot {step.name.lower()} while {state.name.lower()}")
+
+
+def after(state: State, step: Step) -> State:
+    """The state that `step` leads to.
+
+    Raises:
+        WrongState: the step is not possible in `state`.
+    """
+    try:
+        return TRANSITIONS[state][step]
+    except KeyError:
+        raise WrongState(step, state) from None
