@@ -7,6 +7,8 @@ Numbers below 4000 have the meaning of RFC 6455 section 7.4.1 and of its IANA re
 from enum import IntEnum
 from typing import NamedTuple
 
+from .errors import InvalidInput
+
 
 class CloseCode(IntEnum):
     """A code with which a Mesa server ends a connection."""
@@ -26,8 +28,13 @@ class CloseCode(IntEnum):
 
     @property
     def reason(self) -> str:
-        """What to say in the close frame; empty where the frame has to stay empty."""
+        """What happened, for logs and people."""
         return CLOSE_TABLE[self].reason
+
+    @property
+    def wire_reason(self) -> str:
+        """What stands in the frame: 1.x peers expect nothing beside the codes they know."""
+        return self.reason if self >= 4000 else ""
 
     @property
     def may_reconnect(self) -> bool:
@@ -69,9 +76,24 @@ def may_reconnect(code: int) -> bool:
         return True
 
 
-def may_send(code: int) -> bool:
-    """Say whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2)."""
-    return code in _REGISTERED or 3000 <= code <= 4999
+def check_close(code: int, reason: str) -> None:
+    """Check what an application wants to close a connection with.
+
+    1005 is accepted and stands for an empty frame.
+
+    Raises:
+        InvalidInput: RFC 6455 does not allow the code in a frame (sections 7.4.1 and 7.4.2), or
+            the reason is longer than a control frame can hold (section 5.5).
+    """
+    if not (code in _REGISTERED or 3000 <= code <= 4999):
+        raise InvalidInput(
+            f"code: expected 1000 to 1014 without reserved ones, or 3000 to 4999, got {code!r}"
+        )
+    if len(reason.encode()) > MAX_REASON_BYTES:
+        raise InvalidInput(
+            f"reason: expected up to {MAX_REASON_BYTES} bytes of UTF-8, got {len(reason.encode())}"
+        )
 
 
-_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+MAX_REASON_BYTES = 123
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})

@@ -54,6 +54,10 @@ def encode_message(message: Message) -> bytes:
     Raises:
         InvalidMessage: JSON cannot hold its data, or its opcode belongs to the protocol.
     """
+    if not isinstance(message, Message):
+        raise InvalidMessage(
+            f"message: expected a Message, got {_brief(message)}; write Message(0, data, type)"
+        )
     if message.opcode in PROTOCOL_OPCODES:
         raise InvalidMessage(
             f"opcode: expected one that the protocol does not use, got {message.opcode}; "

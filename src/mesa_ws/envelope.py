@@ -1,10 +1,13 @@
 """What nodes and dispatchers exchange: a finished body, its recipients and what to do with it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from .recipients import Recipients
+from .codec import encode_message
+from .errors import InvalidRecipients
+from .message import DispatchEvent, Message
+from .recipients import EVERYBODY, Recipients
 
 Kind = Literal["message", "disconnect"]
 
@@ -66,3 +69,25 @@ _UNSTORED = {0: Delivery(False, 0, "offline"), 1: Delivery(False, 1, None)}
 def new_message_id() -> str:
     """A random name of 128 bits for one dispatch."""
     return os.urandom(16).hex()
+
+
+def prepare(
+    message: Message | DispatchEvent,
+    recipients: Iterable[str] = EVERYBODY,
+    excluding: Iterable[str] = (),
+) -> Envelope:
+    """Check a dispatch and encode its message, once for all who receive it.
+
+    Raises:
+        InvalidMessage: the message cannot go on the wire.
+        InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
+    """
+    if not isinstance(message, DispatchEvent):
+        return Envelope(
+            Recipients.of(recipients, excluding), encode_message(message), "message", new_message_id()
+        )
+    if recipients is EVERYBODY:
+        raise InvalidRecipients(
+            f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
+        )
+    return Envelope(Recipients.of(recipients, excluding), b"", "disconnect", new_message_id())

@@ -12,7 +12,11 @@
     ├── Refused                          raised by an authenticator to turn a client away
     ├── AuthenticationFailed             the client's view of a refusal
     ├── ConnectionClosed                 the connection ended; `code` and `reason` say how
-    └── QueueFull                        the client's send queue is at its limit while it is away
+    ├── ConnectFailed                    the client could not reach a Mesa server
+    ├── ListenFailed                     the server cannot listen: the port is in use, the host is not ours
+    ├── NotAuthenticated                 only a client that has authenticated can have this done
+    ├── QueueFull                        the client's send queue is at its limit while it is away
+    └── TimedOut                         the peer gave no answer in time
 
 Texts say what was expected, then what came, then what to do.
 """
@@ -120,6 +124,22 @@ class ConnectionClosed(MesaError):
 
     def __str__(self) -> str:
         return f"the connection is closed (close code {self.code}{_because(self.reason)})"
+
+
+class ConnectFailed(MesaError):
+    """The client could not reach a Mesa server."""
+
+
+class ListenFailed(MesaError):
+    """The server cannot listen on the address it was given."""
+
+
+class NotAuthenticated(MesaError):
+    """Only a client that has authenticated can have this done."""
+
+
+class TimedOut(MesaError, TimeoutError):
+    """The peer gave no answer in time."""
 
 
 class QueueFull(MesaError):

@@ -6,7 +6,7 @@ of its fields, or as True and False for its `enabled`. Whatever is wrong raises 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypedDict
 
 import msgspec
 
@@ -197,6 +197,19 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     @classmethod
     def _path(cls, name: str) -> str:
         return name
+
+
+class ServerOptions(TypedDict, total=False):
+    """The fields of `ServerSettings` as they may be written."""
+
+    namespace: str | None
+    sync: "Sync | Mapping[str, Any] | bool"
+    heartbeat: "Heartbeat | Mapping[str, Any] | bool"
+    reconnect: "Reconnect | Mapping[str, Any] | bool"
+    authentication: "Authentication | Mapping[str, Any]"
+    keepalive: "Keepalive | Mapping[str, Any] | bool"
+    limits: "Limits | Mapping[str, Any]"
+    rules: "Rules | Mapping[str, Any]"
 
 
 FEATURES: dict[str, type[Settings]] = {

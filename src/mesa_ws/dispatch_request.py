@@ -1,0 +1,176 @@
+"""What a dispatcher asks of a server's HTTP API: the body of a request, written and read here.
+
+A request is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "id"}`, or
+several in order, `{"batch": [...]}`, and may name the `namespace` it is meant for. A member that
+is not known is refused, so that a typing error never widens the recipients.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+import msgspec
+
+from .codec import encode_message
+from .envelope import Envelope, new_message_id
+from .errors import InvalidInput, InvalidMessage, InvalidRecipients
+from .message import DISPATCH, EVENT, DispatchEvent, Message
+from .recipients import EVERYBODY, Recipients
+
+PATH = "/v1/dispatch"
+"""Where a server takes dispatches."""
+
+MAX_BATCH = 1000
+"""Messages that one request may carry."""
+
+_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+_NO_MESSAGE = msgspec.Raw()
+_DISCONNECT = msgspec.Raw(b'{"op":%d,"t":"DISCONNECT_CLIENT"}' % EVENT)
+
+
+class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One message on its way to a server.
+
+    Args:
+        message: the frame `{"op", "d", "t"}` as the bytes it stands in.
+        recipients: ids, or `"*"`; everybody if absent.
+        excluding: ids that shall not receive it; nobody if absent.
+        id: 32 lower-case hexadecimal digits that name the dispatch; random if absent.
+    """
+
+    message: msgspec.Raw = _NO_MESSAGE
+    recipients: Any = msgspec.UNSET
+    excluding: Any = msgspec.UNSET
+    id: _MessageId | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> Self:
+        """The dispatch that makes a server send `envelope`; the body is not encoded again."""
+        everybody, ids, excluding = envelope.recipients
+        message = _DISCONNECT if envelope.kind == "disconnect" else msgspec.Raw(envelope.body)
+        without = tuple(excluding) if excluding else msgspec.UNSET
+        return cls(message, EVERYBODY if everybody else ids, without, envelope.message_id)
+
+    def envelope(self) -> Envelope:
+        """The envelope to send, after everything in it was checked.
+
+        Raises:
+            InvalidMessage: the message is absent, or is none.
+            InvalidRecipients: ids or exclusions that name nobody, or an event without recipients.
+        """
+        message = _message(self.message)
+        recipients = Recipients.of(self._recipients(message), _ids("excluding", self.excluding, ()))
+        id = self.id or new_message_id()
+        if isinstance(message, DispatchEvent):
+            return Envelope(recipients, b"", "disconnect", id)
+        return Envelope(recipients, encode_message(message), "message", id)
+
+    def _recipients(self, message: Message | DispatchEvent) -> Any:
+        if isinstance(message, DispatchEvent) and self.recipients is msgspec.UNSET:
+            raise InvalidRecipients(
+                f'recipients: expected them to be named for {message.type}, got none; write ["0"], or "*" for everybody'
+            )
+        return _ids("recipients", self.recipients, EVERYBODY)
+
+
+class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of a request: one dispatch, or a batch of them.
+
+    Args:
+        batch: dispatches in order, instead of the one.
+        namespace: the namespace that the sender means; None for whichever the server serves.
+    """
+
+    batch: list[Dispatch] | None = None
+    namespace: str | None = None
+
+    def envelopes(self) -> list[Envelope]:
+        """The envelopes in order, all of them checked.
+
+        Raises:
+            InvalidInput: what is wrong first; in a batch it names the place.
+        """
+        if self.batch is None:
+            return [self.envelope()]
+        if self != DispatchRequest(batch=self.batch, namespace=self.namespace):
+            raise InvalidInput(
+                "batch: expected it instead of a message, got both; move the message into the batch"
+            )
+        if not 0 < len(self.batch) <= MAX_BATCH:
+            raise InvalidInput(f"batch: expected 1 to {MAX_BATCH} dispatches, got {len(self.batch)}")
+        return [_envelope_at(index, dispatch) for index, dispatch in enumerate(self.batch)]
+
+
+def encode_request(envelopes: Sequence[Envelope], namespace: str | None = None) -> bytes:
+    """Write the body of a request for `envelopes`.
+
+    Args:
+        envelopes: at most `MAX_BATCH`.
+        namespace: the namespace that the server has to serve; None for any.
+
+    Raises:
+        InvalidInput: there are more.
+    """
+    if len(envelopes) > MAX_BATCH:
+        raise InvalidInput(
+            f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; send them in parts"
+        )
+    batch = [Dispatch.of(envelope) for envelope in envelopes]
+    return msgspec.json.encode(DispatchRequest(batch=batch, namespace=namespace))
+
+
+def decode_request(body: bytes) -> DispatchRequest:
+    """Read the body of a request; its dispatches are checked when their envelopes are made.
+
+    Raises:
+        InvalidInput: not JSON, not of this form, or with a member that is not known.
+    """
+    try:
+        return _REQUEST.decode(body)
+    except _UNREADABLE as error:
+        raise InvalidInput(f"body: expected {_REQUEST_FORM}, got something else: {error}") from None
+
+
+class _Frame(msgspec.Struct, forbid_unknown_fields=True):
+    op: int = DISPATCH
+    d: Any = None
+    t: str | None = None
+
+
+def _message(raw: msgspec.Raw) -> Message | DispatchEvent:
+    if raw == _NO_MESSAGE:
+        raise InvalidMessage(f"message: expected {_FRAME_FORM}, got none")
+    try:
+        frame = _FRAME.decode(raw)
+    except _UNREADABLE as error:
+        raise InvalidMessage(f"message: expected {_FRAME_FORM}, got something else: {error}") from None
+    if frame.op != EVENT:
+        return Message(frame.op, frame.d, frame.t)
+    if frame.d not in (None, {}):
+        raise InvalidMessage("message: expected no d in an event, got one; leave it out")
+    return DispatchEvent(frame.t)  # type: ignore[arg-type]  # None is refused like any other
+
+
+def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
+    if given is msgspec.UNSET:
+        return default
+    if given is None or isinstance(given, dict):
+        raise InvalidRecipients(
+            f"{where}: expected a list of ids, got {'null' if given is None else 'an object'}"
+        )
+    return given
+
+
+def _envelope_at(index: int, dispatch: Dispatch) -> Envelope:
+    try:
+        return dispatch.envelope()
+    except InvalidInput as error:
+        raise type(error)(f"batch[{index}]: {error}") from None
+
+
+_REQUEST = msgspec.json.Decoder(DispatchRequest)
+_FRAME = msgspec.json.Decoder(_Frame)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_REQUEST_FORM = (
+    "a JSON object with the members message, recipients, excluding and id, or batch, and if need be namespace"
+)
+_FRAME_FORM = 'an object such as {"op": 0, "d": {"any": "data"}, "t": "TYPE"}'

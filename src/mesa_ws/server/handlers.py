@@ -1,0 +1,111 @@
+"""The application's handlers, and how they are run.
+
+Handlers are `async def`, which run in the event loop, or `def`, which run in a bounded pool of
+threads. Those of one connection run one after another.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConnectionClosed
+from ..message import Message
+from ..user import User
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+log = logging.getLogger("mesa_ws.server")
+
+Handler = Callable[..., Any]
+
+
+class Handlers:
+    """What the application wants to be called for.
+
+    Args:
+        threads: plain `def` handlers that run at the same time.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self.authenticator: Handler | None = None
+        self.connection: list[Handler] = []
+        self.authentication: list[Handler] = []
+        self.message: list[tuple[str | None, Handler]] = []
+        self.disconnection: list[Handler] = []
+        self.error: list[Handler] = []
+
+    async def authenticate(self, data: Any, connection: "Connection", timeout: float | None) -> User | None:
+        """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
+        assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
+        async with asyncio.timeout(timeout):
+            user = await self._call(self.authenticator, data, connection)
+        if user is None or isinstance(user, User):
+            return user
+        raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
+
+    async def connected(self, connection: "Connection") -> None:
+        """Tell of a new connection."""
+        await self._run(self.connection, connection, connection)
+
+    async def authenticated(self, connection: "Connection") -> None:
+        """Tell that a connection belongs to somebody now."""
+        await self._run(self.authentication, connection, connection)
+
+    async def received(self, message: Message, connection: "Connection") -> None:
+        """Hand over a message."""
+        handlers = [handler for type, handler in self.message if type is None or type == message.type]
+        await self._run(handlers, connection, message, connection)
+
+    async def disconnected(self, connection: "Connection", code: int, reason: str) -> None:
+        """Tell that a connection has ended."""
+        await self._run(self.disconnection, connection, connection, code, reason)
+
+    async def failed(self, error: BaseException, connection: "Connection | None") -> None:
+        """Report what a handler raised; a reporter that raises is only logged."""
+        for handler in self.error:
+            try:
+                await self._call(handler, error, connection)
+            except Exception:
+                log.exception("on_error handler %s raised", name_of(handler))
+
+    def shutdown(self) -> None:
+        """Let go of the threads; those still busy are not waited for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    async def _run(self, handlers: list[Handler], connection: "Connection", *args: Any) -> None:
+        for handler in handlers:
+            try:
+                await self._call(handler, *args)
+            except ConnectionClosed:
+                log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+            except Exception as error:
+                log.exception("handler %s raised", name_of(handler))
+                await self.failed(error, connection)
+
+    async def _call(self, handler: Handler, *args: Any) -> Any:
+        if _is_async(handler):
+            return await handler(*args)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mesa-handler")
+        run = contextvars.copy_context().run
+        result = await asyncio.get_running_loop().run_in_executor(self._pool, run, handler, *args)
+        return await result if isinstance(result, Awaitable) else result
+
+
+def _is_async(handler: Handler) -> bool:
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def name_of(handler: Handler) -> str:
+    """What to call a handler in logs."""
+    return getattr(handler, "__qualname__", repr(handler))

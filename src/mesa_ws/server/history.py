@@ -1,0 +1,37 @@
+"""The last messages of a connection, for servers whose rules keep them."""
+
+from collections import deque
+
+from ..codec import decode_frame
+from ..message import Message
+
+KEPT = 100
+"""Messages kept in each direction; older ones are forgotten, so that memory stays bounded."""
+
+
+class History:
+    """What a connection sent and received last, oldest first."""
+
+    __slots__ = ("_received", "_sent")
+
+    def __init__(self) -> None:
+        self._sent: deque[bytes] = deque(maxlen=KEPT)
+        self._received: deque[Message] = deque(maxlen=KEPT)
+
+    @property
+    def sent(self) -> list[Message]:
+        """Messages to the client."""
+        return [decode_frame(body).message() for body in self._sent]
+
+    @property
+    def received(self) -> list[Message]:
+        """Messages from the client."""
+        return list(self._received)
+
+    def add_sent(self, body: bytes) -> None:
+        """Keep what is written."""
+        self._sent.append(body)
+
+    def add_received(self, message: Message) -> None:
+        """Keep what came."""
+        self._received.append(message)

@@ -1,0 +1,77 @@
+"""The decorators by which an application registers its handlers."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from ..errors import InvalidSettings
+from .handlers import Handler, Handlers, name_of
+
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
+class Hooks:
+    """Registers handlers; each decorator returns the function as it is.
+
+    A handler is `async def`, or `def` to be run in a thread. One that raises is logged, reported
+    to `on_error`, and harms no other connection.
+    """
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+
+    def authenticator(self, handler: AnyHandler) -> AnyHandler:
+        """Register the function that turns authentication data into a `User`.
+
+        It is called with the data the client sent and the connection. Returning None or raising
+        `Refused` turns the client away for good (close code 1008). Any other exception, and
+        taking longer than `Authentication.timeout`, is reported and closes with 1011, after
+        which the client may come back.
+
+        Raises:
+            InvalidSettings: there is one already.
+        """
+        if self._handlers.authenticator is not None:
+            raise InvalidSettings("authenticator", "one function", f"a second one, {name_of(handler)}")
+        self._handlers.authenticator = handler
+        return handler
+
+    def on_connection(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(connection)`, called before anything else of that connection."""
+        self._handlers.connection.append(handler)
+        return handler
+
+    def on_authentication(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(connection)`, called after the client was told who it is."""
+        self._handlers.authentication.append(handler)
+        return handler
+
+    @overload
+    def on_message(self, handler: AnyHandler, /) -> AnyHandler: ...
+
+    @overload
+    def on_message(self, type: str, /) -> Callable[[AnyHandler], AnyHandler]: ...
+
+    def on_message(self, handler_or_type: Any, /) -> Any:
+        """Register `handler(message, connection)`, for all messages or for those of one type.
+
+        Used as `@server.on_message` or as `@server.on_message("PING")`.
+        """
+        if isinstance(handler_or_type, str):
+            return lambda handler: self._add(handler_or_type, handler)
+        if not callable(handler_or_type):
+            raise InvalidSettings("on_message", "a function or a message type", handler_or_type)
+        return self._add(None, handler_or_type)
+
+    def on_disconnection(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(connection, code, reason)`, the last call for a connection."""
+        self._handlers.disconnection.append(handler)
+        return handler
+
+    def on_error(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(error, connection)`, called when a handler raised."""
+        self._handlers.error.append(handler)
+        return handler
+
+    def _add(self, type: str | None, handler: AnyHandler) -> AnyHandler:
+        self._handlers.message.append((type, handler))
+        return handler

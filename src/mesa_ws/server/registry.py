@@ -1,0 +1,75 @@
+"""Who is connected to this node: all connections, and those of each id."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Registry:
+    """Finds connections by id in constant time. Used from the event loop only."""
+
+    def __init__(self) -> None:
+        self._all: dict[Connection, str | None] = {}
+        self._by_id: dict[str, list[Connection]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> "Iterator[Connection]":
+        return iter(tuple(self._all))
+
+    def __contains__(self, connection: "Connection") -> bool:
+        return connection in self._all
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every id that is connected here."""
+        return tuple(self._by_id)
+
+    def add(self, connection: "Connection") -> None:
+        """Take in a connection that nobody is known for yet."""
+        self._all[connection] = None
+
+    def identify(self, connection: "Connection", id: str) -> str | None:
+        """Say that `connection` belongs to `id`; return whom it belonged to before."""
+        previous = self._all[connection]
+        if previous != id:
+            self._leave(connection, previous)
+            self._all[connection] = id
+            self._by_id.setdefault(id, []).append(connection)
+        return previous
+
+    def discard(self, connection: "Connection") -> str | None:
+        """Forget a connection; return whom it belonged to."""
+        id = self._all.pop(connection, None)
+        self._leave(connection, id)
+        return id
+
+    def count(self, id: str) -> int:
+        """Connections of `id` here."""
+        return len(self._by_id.get(id, ()))
+
+    def of(self, id: str) -> "Sequence[Connection]":
+        """The connections of `id`; safe to iterate while they change."""
+        return tuple(self._by_id.get(id, ()))
+
+    def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> "Iterator[Connection]":
+        """Every connection but those of the excluded ids.
+
+        Args:
+            excluding: ids to leave out; connections without an id cannot match.
+            anonymous: whether connections without an id are among them.
+        """
+        for connection, id in tuple(self._all.items()):
+            if id not in excluding and (anonymous or id is not None):
+                yield connection
+
+    def _leave(self, connection: "Connection", id: str | None) -> None:
+        if id is None:
+            return
+        connections = self._by_id[id]
+        connections.remove(connection)
+        if not connections:
+            del self._by_id[id]

@@ -1,0 +1,36 @@
+"""The HTTP request with which a client opened its connection."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+
+class Request:
+    """What an application may want to know of the handshake.
+
+    Attributes:
+        headers: header fields; names are compared without case. Values come from the client.
+        target: path and query as they were sent.
+        remote_address: host and port of the peer, or None where there is none (a Unix socket).
+    """
+
+    __slots__ = ("headers", "remote_address", "target")
+
+    def __init__(
+        self, target: str, headers: Mapping[str, str], remote_address: tuple[str, int] | None
+    ) -> None:
+        self.target = target
+        self.headers = headers
+        self.remote_address = remote_address
+
+    @property
+    def path(self) -> str:
+        """The path, without the query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields; of a repeated one, the last."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    def __repr__(self) -> str:
+        return f"Request({self.path!r}, remote_address={self.remote_address!r})"
