@@ -12,7 +12,7 @@ through a server's API and offers `AsyncBus` alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..envelope import Envelope, Receipt
 
@@ -87,6 +87,7 @@ class Outbox(Protocol):
         ...
 
 
+@runtime_checkable
 class Backend(AsyncBus, Presence, Protocol):
     """A node's seat in the cluster.
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..close import CloseCode, check_close
 from ..codec import encode_message
-from ..errors import BackendError, ConnectionClosed, InvalidMessage, NotAuthenticated, Refused
+from ..errors import ConnectionClosed, NotAuthenticated
 from ..message import Message
-from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession, State
+from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession
 from ..user import User
+from .admission import admit, declare
 from .history import History
 from .request import Request
 
@@ -65,22 +66,24 @@ class Connection:
     Attributes:
         request: the handshake: headers, path, query and remote address.
         user: who the client is, or None before authentication.
+        session: the protocol's state; for the node's own use, in the event loop only.
         write: sends an encoded frame; for the node's own use, in the event loop only.
     """
 
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_held",
         "_history",
         "_is_paused",
         "_node",
         "_queue",
-        "_session",
         "_state",
         "_timer",
         "_transport",
         "_worker",
         "request",
+        "session",
         "user",
         "write",
     )
@@ -88,12 +91,13 @@ class Connection:
     def __init__(self, node: "Node", transport: Transport, request: Request) -> None:
         self._node = node
         self._transport = transport
-        self._session = ServerSession(node.terms, node.now())
+        self.session = ServerSession(node.terms, node.now())
         self._queue: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
+        self._held: list[bytes] | None = None
         self._is_paused = False
         self._history = History() if node.settings.rules.store_messages else None
         self.request = request
@@ -163,7 +167,7 @@ class Connection:
         if self.user is None:
             raise NotAuthenticated("update_user: expected an authenticated connection; authenticate it first")
         self.user = user
-        self._node.in_loop(self._rename, user.id)
+        self._node.in_loop(self._rename, user)
 
     # What the transport calls.
 
@@ -176,11 +180,11 @@ class Connection:
 
     def heard(self) -> None:
         """A control frame or a part of a message came."""
-        self._session.heard(self._node.now())
+        self.session.heard(self._node.now())
 
     def receive(self, payload: bytes) -> None:
         """A message came."""
-        event = self._session.receive(payload, self._node.now())
+        event = self.session.receive(payload, self._node.now())
         if event is None:
             return
         if isinstance(event, Close):
@@ -200,6 +204,26 @@ class Connection:
         """The peer closed, or is gone."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
+
+    # What admission calls.
+
+    def become(self, user: User) -> str | None:
+        """Belong to `user` from now on; return the id it belonged to before."""
+        self.user = user
+        return self._node.registry.identify(self, user.id)
+
+    def hold_back(self) -> None:
+        """Keep what is written, until `release`."""
+        self._held = []
+        self.write = self._held.append
+
+    def release(self, first: bytes) -> None:
+        """Send `first`, then what was held back, then whatever is written."""
+        held, self._held = self._held, None
+        self._transport.write(first)
+        self.write = self._usual_write()
+        for payload in held or ():
+            self.write(payload)
 
     # What happens in the event loop.
 
@@ -221,7 +245,7 @@ class Connection:
 
     def _finish(self, ended: _Ended) -> None:
         self._ended = ended
-        self._session.close()
+        self.session.close()
         self.write = _nowhere
         if self._timer is not None:
             self._timer.cancel()
@@ -230,17 +254,17 @@ class Connection:
         if self._node.handlers.disconnection:
             self._enqueue(ended)
 
-    def _rename(self, id: str) -> None:
+    def _rename(self, user: User) -> None:
         if self._ended is None:
-            previous = self._node.registry.identify(self, id)
-            self._node.spawn(self._declare(id, previous))
+            previous = self.become(user)
+            self._node.spawn(declare(self._node, self, user.id, previous))
 
     def _schedule(self) -> None:
-        due = self._session.deadline
+        due = self.session.deadline
         self._timer = None if due is None else self._node.at(due, self._tick)
 
     def _tick(self) -> None:
-        for output in self._session.poll(self._node.now()):
+        for output in self.session.poll(self._node.now()):
             match output:
                 case SendText(payload):
                     self._transport.write(payload)
@@ -261,7 +285,7 @@ class Connection:
             self._worker = self._node.spawn(self._work())
         if not self._is_paused and len(self._queue) >= self._node.settings.limits.max_queued:
             self._is_paused = True
-            self._session.suspend(self._node.now())
+            self.session.suspend(self._node.now())
             self._transport.pause_reading()
 
     async def _work(self) -> None:
@@ -276,7 +300,7 @@ class Connection:
 
     def _read_again(self) -> None:
         self._is_paused = False
-        self._session.resume(self._node.now())
+        self.session.resume(self._node.now())
         self._transport.resume_reading()
         if self._ended is None and self._timer is None:
             self._schedule()
@@ -286,80 +310,11 @@ class Connection:
             case Received(message):
                 await self._node.handlers.received(message, self)
             case Authenticate(data):
-                await self._authenticate(data)
+                await admit(self._node, self, data)
             case _Opened():
                 await self._node.handlers.connected(self)
             case _Ended(code, reason):
                 await self._node.handlers.disconnected(self, code, reason)
-
-    # Authentication.
-
-    async def _authenticate(self, data: object) -> None:
-        user = await self._ask(data)
-        if user is None or self._ended is not None:
-            return
-        try:
-            acknowledgement = self._session.accept(user)
-        except InvalidMessage as error:
-            await self._authentication_failed(error)
-            return
-        held: list[bytes] = []
-        self.write = held.append
-        previous = self._node.registry.identify(self, user.id)
-        self.user = user
-        if not await self._declare(user.id, previous) or self._ended is not None:
-            return
-        self._transport.write(acknowledgement.payload)
-        self.write = self._usual_write()
-        for payload in held:
-            self.write(payload)
-        await self._node.handlers.authenticated(self)
-
-    async def _ask(self, data: object) -> User | None:
-        """Ask the authenticator, and close if it says no or fails."""
-        handlers = self._node.handlers
-        if handlers.authenticator is None:
-            log.warning("a client asks to authenticate, but there is no @server.authenticator; refused")
-            self.obey(self._session.refuse())
-            return None
-        try:
-            user = await handlers.authenticate(data, self, self._node.settings.authentication.timeout)
-        except Refused as refusal:
-            log.info("authenticator refused %r: %s", self, refusal.reason)
-            user = None
-        except Exception as error:
-            await self._authentication_failed(error)
-            return None
-        if user is None:
-            self.obey(self._session.refuse())
-        return user
-
-    async def _authentication_failed(self, error: Exception) -> None:
-        if isinstance(error, TimeoutError):
-            log.error("authenticator took too long; the client may come back")
-        else:
-            log.error(
-                "authenticator failed; raise Refused to turn a client away, return User(id, data) to accept it",
-                exc_info=error,
-            )
-        self.obey(self._session.fail(f"authenticator failed: {type(error).__name__}"))
-        await self._node.handlers.failed(error, self)
-
-    async def _declare(self, id: str, previous: str | None) -> bool:
-        """Tell the backend whom this connection belongs to; close if it cannot be told."""
-        try:
-            await self._node.declare(id)
-            if previous is not None and previous != id:
-                await self._node.declare(previous)
-        except BackendError as error:
-            self.obey(Close(CloseCode.TRY_AGAIN_LATER, f"the backend does not know of {id!r}: {error}"))
-            return False
-        return True
-
-    @property
-    def session_state(self) -> State:
-        """Where the protocol stands."""
-        return self._session.state
 
     def __repr__(self) -> str:
         remote = self.request.remote_address

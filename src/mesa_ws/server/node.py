@@ -50,6 +50,7 @@ class Node(Hooks):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
+        self._is_stopping = False
         self._terms: Terms | None = None
 
     @property
@@ -63,9 +64,14 @@ class Node(Hooks):
         return self._backend
 
     @property
+    def is_running(self) -> bool:
+        """Whether connections may come."""
+        return self._loop is not None and not self._is_stopping
+
+    @property
     def is_ready(self) -> bool:
         """Whether the node runs and hears the rest of its cluster."""
-        return self._loop is not None and self._backend.is_ready
+        return self.is_running and self._backend.is_ready
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -112,6 +118,7 @@ class Node(Hooks):
             BackendRefused: it says no.
         """
         self._loop = asyncio.get_running_loop()
+        self._is_stopping = False
         self._thread = threading.get_ident()
         self._terms = Terms(self.settings, has_authenticator=self.handlers.authenticator is not None)
         try:
@@ -123,6 +130,7 @@ class Node(Hooks):
 
     async def stop(self) -> None:
         """Close every connection with 1001, let handlers finish, and leave the cluster."""
+        self._is_stopping = True
         for connection in self.registry:
             connection.disconnect(CloseCode.GOING_AWAY)
         if self._tasks:
@@ -225,6 +233,6 @@ def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
         return RedisBackend(Address.of(given), namespace=settings.namespace)
-    if not hasattr(given, "dispatch"):
+    if not isinstance(given, Backend):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
     return given

@@ -1,0 +1,272 @@
+"""WebSockets by picows: the bytes of one client's connection, and the socket they arrive on.
+
+What picows leaves to its user is decided here: which requests are upgraded (RFC 6455 section
+4.2), fragments (5.4), reserved bits (5.2), Pings (5.5.2) and the closing handshake (7.1).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from ssl import SSLContext
+from typing import Any
+
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from ..close import CloseCode
+from ..errors import InvalidSettings, ListenFailed
+from ..server.connection import Connection
+from ..server.node import Node
+from ..server.request import Request
+from ..session import Close, Fragments, Violation
+from ..session.fragments import DataFrame
+from .quiet import quiet
+
+log = logging.getLogger("mesa_ws.server")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds a client gets to answer a close frame before its connection is cut."""
+
+BACKLOG = 4096
+READ_BUFFER = 2048
+
+Answer = WSUpgradeResponseWithListener
+
+
+class NativeTransport(WSListener):
+    """One client's WebSocket; the `Transport` of its connection."""
+
+    __slots__ = ("_closing", "_congested", "_connection", "_fragments", "_listener", "_peer", "_send", "_ws")
+
+    def __init__(self, listener: "NativeListener") -> None:
+        self._listener = listener
+        self._ws: WSTransport
+        self._connection: Connection
+        self._send: Callable[[WSMsgType, bytes], None]
+        self._fragments: Fragments | None = None
+        self._congested = False
+        self._closing: asyncio.TimerHandle | None = None
+        self._peer: tuple[int, str] | None = None
+
+    # What the connection asks for.
+
+    def write(self, payload: bytes) -> None:
+        """Send a text frame; over `max_buffered`, give the client up instead of growing."""
+        self._send(WSMsgType.TEXT, payload)
+        if self._congested:
+            self._check_buffer()
+
+    def ping(self) -> None:
+        """Send a Ping."""
+        self._ws.send_ping()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame and wait a little for the client's."""
+        if self._closing is not None:
+            return
+        if code == CloseCode.NO_STATUS:
+            self._ws.send(WSMsgType.CLOSE, b"")
+        else:
+            # Its annotation names an enumeration; what it takes is any close code.
+            self._ws.send_close(code, reason.encode() if reason else None)  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket."""
+        if not self._ws.is_disconnected:
+            self._ws.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read the socket again."""
+        if not self._ws.is_disconnected:
+            self._ws.underlying_transport.resume_reading()
+
+    # What picows tells.
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._ws = transport
+        self._send = transport.send
+        self._connection = self._listener.connected(self, transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame came; one that arrives after our close frame is ignored but for its answer."""
+        kind = frame.msg_type
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._violated(Violation(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension"))
+        elif kind == WSMsgType.CLOSE:
+            self._closed_by_peer(frame)
+        elif self._closing is not None:
+            return
+        elif kind == WSMsgType.PING:
+            self._ws.send_pong(frame.get_payload_as_bytes())
+            self._check_buffer()
+            self._connection.heard()
+        elif kind == WSMsgType.PONG:
+            self._connection.heard()
+        elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
+            self._connection.receive(frame.get_payload_as_bytes())
+        else:
+            self._join(kind == WSMsgType.CONTINUATION, frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The socket is gone."""
+        if self._closing is not None:
+            self._closing.cancel()
+        code, reason = self._peer or _verdict(transport)
+        self._listener.disconnected(self)
+        self._connection.lost(code, reason)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more; from now on what waits for this client is measured."""
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        """The socket has taken most of what waited."""
+        self._congested = False
+
+    def _check_buffer(self) -> None:
+        waiting = self._ws.underlying_transport.get_write_buffer_size()
+        if waiting > self._listener.max_buffered and self._closing is None:
+            self._connection.obey(Close(CloseCode.SLOW_READER, f"{waiting} bytes wait to be read"))
+
+    def _join(self, is_continuation: bool, frame: WSFrame) -> None:
+        if self._fragments is None:
+            self._fragments = self._listener.fragments()
+        try:
+            message = self._fragments.add(
+                DataFrame(is_continuation, bool(frame.fin), frame.get_payload_as_bytes())
+            )
+        except Violation as violation:
+            self._violated(violation)
+            return
+        if message is None:
+            self._connection.heard()
+        else:
+            self._fragments = None
+            self._connection.receive(message)
+
+    def _violated(self, violation: Violation) -> None:
+        self._connection.obey(Close(violation.code, violation.why))
+
+    def _closed_by_peer(self, frame: WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        code = int.from_bytes(payload[:2]) if payload else CloseCode.NO_STATUS
+        self._peer = code, payload[2:].decode()
+        if self._closing is None:
+            self.close(code, "")
+        self._ws.disconnect()
+
+
+class NativeListener:
+    """Listens for WebSockets and hands them to a node.
+
+    Args:
+        node: whose connections they become.
+        path: the only path that is upgraded, compared exactly and without its query; None for all.
+    """
+
+    def __init__(self, node: Node, path: str | None = None) -> None:
+        if path is not None and not path.startswith("/"):
+            raise InvalidSettings("path", "a path that starts with /, such as /ws", path)
+        self._node = node
+        self._path = path
+        self._limits = node.settings.limits
+        self.max_buffered = self._limits.max_buffered
+        self._open: set[NativeTransport] = set()
+        self._server: asyncio.Server | None = None
+        self._all_gone = asyncio.Event()
+
+    async def start(self, host: str, port: int, ssl: SSLContext | None) -> tuple[str, int]:
+        """Listen; return the address, with the port that was chosen if `port` is 0.
+
+        Raises:
+            ListenFailed: the port is in use, or the host is not one of ours.
+        """
+        try:
+            self._server = await ws_create_server(
+                self._upgrade,
+                host,
+                port,
+                ssl=ssl,
+                backlog=BACKLOG,
+                enable_auto_pong=False,
+                logger_name=quiet("server"),
+                max_frame_size=self._limits.max_message,
+                read_buffer_init_size=READ_BUFFER,
+            )
+        except OSError as error:
+            raise ListenFailed(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
+        return bound
+
+    def stop_accepting(self) -> None:
+        """Let nobody in any more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until every socket is gone; each one is cut `CLOSE_TIMEOUT` after its close frame."""
+        if self._open:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
+    def fragments(self) -> Fragments:
+        """What joins the frames of one split message."""
+        return Fragments(self._limits.max_message, self._limits.max_fragments)
+
+    def connected(self, transport: NativeTransport, ws: WSTransport) -> Connection:
+        """Make a connection of a socket whose handshake is done."""
+        self._open.add(transport)
+        peer = ws.underlying_transport.get_extra_info("peername")
+        remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
+        request = Request(ws.request.path.decode("latin-1"), ws.request.headers, remote)
+        return self._node.connect(transport, request)
+
+    def disconnected(self, transport: NativeTransport) -> None:
+        """Forget a socket."""
+        self._open.discard(transport)
+        if not self._open:
+            self._all_gone.set()
+
+    def _upgrade(self, request: WSUpgradeRequest) -> Answer:
+        if self._path is not None and request.path.partition(b"?")[0].decode("latin-1") != self._path:
+            return _refuse(HTTPStatus.BAD_REQUEST)
+        if "upgrade" not in request.headers:
+            return _refuse(HTTPStatus.UPGRADE_REQUIRED, {"Upgrade": "websocket"})
+        if not self._node.is_running:
+            return _refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        _accept_connection_list(request)
+        offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
+        extra = {"Sec-WebSocket-Protocol": offered} if offered else None
+        return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
+
+
+def _accept_connection_list(request: WSUpgradeRequest) -> None:
+    """Let through `Connection: keep-alive, Upgrade`, as Firefox says (RFC 6455 section 4.2.1)."""
+    options: list[str] = request.headers.get("connection", "").lower().split(",")
+    if "upgrade" in (option.strip() for option in options):
+        request.headers["Connection"] = "upgrade"
+
+
+def _refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
+    response: Any = WSUpgradeResponse.create_error_response(status, status.phrase.encode(), headers)
+    return Answer(response, None)
+
+
+def _verdict(transport: WSTransport) -> tuple[int, str]:
+    """How a connection ended that its peer did not close: by picows, or by nobody."""
+    handshake: Any = transport.close_handshake
+    if handshake is None or handshake.sent is None:
+        return CloseCode.ABNORMAL, ""
+    return int(handshake.sent.code), handshake.sent.reason or ""

@@ -1,0 +1,126 @@
+"""Running a server: in the caller's event loop, or as a process of its own."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from ssl import SSLContext
+from typing import Any, NamedTuple
+
+from ..server.node import Node
+from .native import NativeListener
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # pragma: no cover - uvloop does not exist for every platform
+    from asyncio import new_event_loop
+
+Service = AbstractAsyncContextManager[Any]
+"""Something that runs beside a server, such as `DispatchApi`: entered after it, left before it."""
+
+
+class Server(Node):
+    """A WebSocket server.
+
+    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own. See
+    `Node` for the arguments.
+    """
+
+    def run(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 4000,
+        *services: Service,
+        path: str | None = None,
+        ssl: SSLContext | None = None,
+    ) -> None:
+        """Serve until SIGINT or SIGTERM, on uvloop where it exists; then stop cleanly.
+
+        Clients are closed with 1001, and handlers get five seconds to finish. A second signal
+        does not wait.
+
+        Args:
+            host: address to listen on.
+            port: port to listen on.
+            services: what runs beside the server.
+            path: the only path that is upgraded; None for all.
+            ssl: context for TLS.
+
+        Raises:
+            ListenFailed: the address cannot be listened on.
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend says no.
+        """
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self._run_until_signal(host, port, services, path, ssl))
+
+    async def _run_until_signal(
+        self, host: str, port: int, services: tuple[Service, ...], path: str | None, ssl: SSLContext | None
+    ) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_signal(signum: int) -> None:
+            stop.set()
+            loop.remove_signal_handler(signum)
+
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, on_signal, signum)
+        async with serve(self, host, port, *services, path=path, ssl=ssl):
+            await stop.wait()
+
+
+class Endpoint(NamedTuple):
+    """Where a server listens; `port` is the real one where 0 was asked for."""
+
+    url: str
+    host: str
+    port: int
+
+
+@asynccontextmanager
+async def serve(
+    server: Server,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *services: Service,
+    path: str | None = None,
+    ssl: SSLContext | None = None,
+) -> AsyncIterator[Endpoint]:
+    """Serve in the running event loop for as long as the block lasts.
+
+    Args:
+        server: what to serve.
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
+        services: what runs beside the server.
+        path: the only path that is upgraded; None for all.
+        ssl: context for TLS.
+
+    Yields:
+        Where it listens, with the URL that clients connect to.
+
+    Raises:
+        ListenFailed: the address cannot be listened on.
+        BackendUnavailable: the backend cannot be reached.
+        BackendRefused: the backend says no.
+    """
+    listener = NativeListener(server, path)
+    await server.start()
+    try:
+        bound = await listener.start(host, port, ssl)
+        async with AsyncExitStack() as running:
+            for service in services:
+                await running.enter_async_context(service)
+            try:
+                yield Endpoint(_url(*bound, path, ssl), *bound)
+            finally:
+                listener.stop_accepting()
+    finally:
+        await server.stop()
+        await listener.wait_closed()
+
+
+def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'wss' if ssl else 'ws'}://{shown}:{port}{path or '/'}"
