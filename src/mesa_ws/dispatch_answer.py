@@ -2,18 +2,31 @@
 
 `{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped"}}, "nodes"}]}`, one
 receipt for each message in the order of the request, or
-`{"error": {"code", "message", "maybe_sent"}}`. Readers pass over members they do not know.
+`{"error": {"code", "message", "maybe_sent"}}`. A reader passes over members it does not know.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
+
+from .envelope import Delivery, Receipt
+from .errors import (
+    BackendRefused,
+    BackendUnavailable,
+    InvalidInput,
+    InvalidMessage,
+    InvalidRecipients,
+    MesaError,
+    Unsupported,
+)
 
 
 class Problem(msgspec.Struct, frozen=True):
     """What kept a request from being answered with receipts.
 
     Args:
-        code: a name that programs can rely on.
+        code: a name that programs may rely on.
         message: what was expected, what came, what to do.
         maybe_sent: whether a message may have been sent all the same.
     """
@@ -21,3 +34,111 @@ class Problem(msgspec.Struct, frozen=True):
     code: str
     message: str
     maybe_sent: bool = False
+
+
+class ErrorForm(NamedTuple):
+    """How one of our errors looks over HTTP: its status (RFC 9110 section 15) and its code."""
+
+    error: type[MesaError]
+    status: int
+    code: str
+
+
+ERROR_FORMS = (
+    ErrorForm(InvalidMessage, 400, "invalid_message"),
+    ErrorForm(InvalidRecipients, 400, "invalid_recipients"),
+    ErrorForm(InvalidInput, 400, "invalid_request"),
+    ErrorForm(Unsupported, 501, "unsupported"),
+    ErrorForm(BackendRefused, 502, "backend_refused"),
+    ErrorForm(BackendUnavailable, 503, "backend_unavailable"),
+)
+"""The errors of a dispatch, special ones before general ones."""
+
+_LONGEST_TEXT = 1000
+
+INTERNAL_ERROR = "internal_error"
+"""Code of a defect of the server; what became of the message is not known."""
+
+
+def problem_of(error: MesaError) -> tuple[int, Problem] | None:
+    """The status and the problem that tell `error`, or None if no dispatch raises such an error."""
+    for form in ERROR_FORMS:
+        if isinstance(error, form.error):
+            text, maybe_sent = _told(error)
+            return form.status, Problem(form.code, shortened(text), maybe_sent)
+    return None
+
+
+def shortened(text: str) -> str:
+    """`text` for an answer: what a client sent is not sent back to it at any length."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
+
+
+def error_of(problem: Problem) -> MesaError:
+    """The error that `problem` tells; a refusal where there is none of its own."""
+    if problem.code in (INTERNAL_ERROR, "backend_unavailable"):
+        return BackendUnavailable(problem.message, maybe_sent=problem.maybe_sent)
+    types = {form.code: form.error for form in ERROR_FORMS if form.error is not InvalidInput}
+    return types.get(problem.code, BackendRefused)(problem.message)
+
+
+def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
+    """Write the answer to a request that was served."""
+    return msgspec.json.encode(_Receipts([_Receipt.of(receipt) for receipt in receipts]))
+
+
+def decode_receipts(body: bytes) -> list[Receipt]:
+    """Read the answer to a request that was served.
+
+    Raises:
+        ValueError: it is not such an answer.
+    """
+    return [receipt.read() for receipt in msgspec.json.decode(body, type=_Receipts).receipts]
+
+
+def encode_problem(problem: Problem) -> bytes:
+    """Write the answer to a request that was not served."""
+    return msgspec.json.encode(_Error(problem))
+
+
+def decode_problem(body: bytes) -> Problem | None:
+    """Read the answer to a request that was not served; None if a Mesa server did not write it."""
+    try:
+        return msgspec.json.decode(body, type=_Error).error
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Delivery(msgspec.Struct):
+    stored: bool
+    online: int
+    dropped: str | None
+
+
+class _Receipt(msgspec.Struct):
+    message_id: str
+    deliveries: dict[str, _Delivery]
+    nodes: int
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> "_Receipt":
+        deliveries = {id: _Delivery(*delivery) for id, delivery in receipt.deliveries.items()}
+        return cls(receipt.message_id, deliveries, receipt.nodes)
+
+    def read(self) -> Receipt:
+        deliveries = {id: Delivery(*msgspec.structs.astuple(d)) for id, d in self.deliveries.items()}
+        return Receipt(self.message_id, deliveries, self.nodes)
+
+
+class _Receipts(msgspec.Struct):
+    receipts: list[_Receipt]
+
+
+class _Error(msgspec.Struct):
+    error: Problem
+
+
+def _told(error: MesaError) -> tuple[str, bool]:
+    if isinstance(error, BackendUnavailable):
+        return error.problem, error.maybe_sent
+    return str(error), False

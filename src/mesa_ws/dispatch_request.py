@@ -10,11 +10,10 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
-from .codec import encode_message
-from .envelope import Envelope, new_message_id
+from .envelope import Envelope, prepare
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
-from .message import DISPATCH, EVENT, DispatchEvent, Message
-from .recipients import EVERYBODY, Recipients
+from .message import DISCONNECT_CLIENT, DispatchEvent, Message, Op
+from .recipients import EVERYBODY
 
 PATH = "/v1/dispatch"
 """Where a server takes dispatches."""
@@ -24,7 +23,7 @@ MAX_BATCH = 1000
 
 _MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _NO_MESSAGE = msgspec.Raw()
-_DISCONNECT = msgspec.Raw(b'{"op":%d,"t":"DISCONNECT_CLIENT"}' % EVENT)
+_DISCONNECT = msgspec.Raw(f'{{"op":{Op.EVENT},"t":"{DISCONNECT_CLIENT}"}}')
 
 
 class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -58,18 +57,12 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             InvalidRecipients: ids or exclusions that name nobody, or an event without recipients.
         """
         message = _message(self.message)
-        recipients = Recipients.of(self._recipients(message), _ids("excluding", self.excluding, ()))
-        id = self.id or new_message_id()
-        if isinstance(message, DispatchEvent):
-            return Envelope(recipients, b"", "disconnect", id)
-        return Envelope(recipients, encode_message(message), "message", id)
-
-    def _recipients(self, message: Message | DispatchEvent) -> Any:
-        if isinstance(message, DispatchEvent) and self.recipients is msgspec.UNSET:
-            raise InvalidRecipients(
-                f'recipients: expected them to be named for {message.type}, got none; write ["0"], or "*" for everybody'
-            )
-        return _ids("recipients", self.recipients, EVERYBODY)
+        recipients, excluding = (
+            _ids("recipients", self.recipients, EVERYBODY),
+            _ids("excluding", self.excluding, ()),
+        )
+        envelope = prepare(message, recipients, excluding)
+        return envelope if self.id is None else envelope._replace(message_id=self.id)
 
 
 class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
@@ -112,7 +105,8 @@ def encode_request(envelopes: Sequence[Envelope], namespace: str | None = None) 
     """
     if len(envelopes) > MAX_BATCH:
         raise InvalidInput(
-            f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; send them in parts"
+            f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; "
+            "send them in parts"
         )
     batch = [Dispatch.of(envelope) for envelope in envelopes]
     return msgspec.json.encode(DispatchRequest(batch=batch, namespace=namespace))
@@ -127,11 +121,11 @@ def decode_request(body: bytes) -> DispatchRequest:
     try:
         return _REQUEST.decode(body)
     except _UNREADABLE as error:
-        raise InvalidInput(f"body: expected {_REQUEST_FORM}, got something else: {error}") from None
+        raise InvalidInput(f"body: expected {_REQUEST_FORM}, but: {error}") from None
 
 
 class _Frame(msgspec.Struct, forbid_unknown_fields=True):
-    op: int = DISPATCH
+    op: int = Op.DISPATCH.value
     d: Any = None
     t: str | None = None
 
@@ -142,8 +136,8 @@ def _message(raw: msgspec.Raw) -> Message | DispatchEvent:
     try:
         frame = _FRAME.decode(raw)
     except _UNREADABLE as error:
-        raise InvalidMessage(f"message: expected {_FRAME_FORM}, got something else: {error}") from None
-    if frame.op != EVENT:
+        raise InvalidMessage(f"message: expected {_FRAME_FORM}, but: {error}") from None
+    if frame.op != Op.EVENT:
         return Message(frame.op, frame.d, frame.t)
     if frame.d not in (None, {}):
         raise InvalidMessage("message: expected no d in an event, got one; leave it out")
@@ -157,6 +151,8 @@ def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
         raise InvalidRecipients(
             f"{where}: expected a list of ids, got {'null' if given is None else 'an object'}"
         )
+    if isinstance(given, list) and any(isinstance(id, list | dict) for id in given):
+        raise InvalidRecipients(f"{where}: expected a list of ids as text, got lists or objects in it")
     return given
 
 

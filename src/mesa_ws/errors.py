@@ -21,8 +21,6 @@
 Texts say what was expected, then what came, then what to do.
 """
 
-from collections.abc import Mapping
-
 
 class MesaError(Exception):
     """Base of every error that Mesa raises on purpose."""
@@ -148,12 +146,3 @@ class QueueFull(MesaError):
 
 def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
-
-
-STATUS_OF_ERROR: Mapping[type[MesaError], int] = {
-    InvalidInput: 400,
-    Unsupported: 501,
-    BackendRefused: 502,
-    BackendUnavailable: 503,
-}
-"""HTTP status (RFC 9110 section 15) by which the dispatch API reports each error."""

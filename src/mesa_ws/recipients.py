@@ -45,8 +45,9 @@ class Recipients(NamedTuple):
         named = EVERYBODY if recipients == "*" else _listed("recipients", recipients)
         without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
         if "*" in named:
-            for id in set(named) - {"*"}:
-                check_id(id, "recipients")
+            for id in named:
+                if id != "*":
+                    check_id(id, "recipients")
             return cls(True, (), without)
         ids = dict.fromkeys(check_id(id, "recipients") for id in named)
         return cls(False, tuple(id for id in ids if id not in without), frozenset())

@@ -1,0 +1,185 @@
+"""What the dispatch API answers: `POST /v1/dispatch` and the health of the server, as an ASGI application."""
+
+import logging
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..backend.base import AsyncBus
+from ..bearer import is_authorized
+from ..dispatch_answer import (
+    INTERNAL_ERROR,
+    Problem,
+    encode_problem,
+    encode_receipts,
+    problem_of,
+    shortened,
+)
+from ..dispatch_request import PATH, decode_request
+from ..envelope import Receipt
+from ..errors import MesaError
+
+log = logging.getLogger("mesa_ws.server")
+
+LIVE = "/health/live"
+READY = "/health/ready"
+
+
+class Dispatching(Protocol):
+    """What the API needs of a server."""
+
+    @property
+    def bus(self) -> AsyncBus:
+        """Where dispatches go."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server runs and its backend answers."""
+        ...
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace that it serves."""
+        ...
+
+
+def application(server: Dispatching, key: str, max_body: int) -> Starlette:
+    """The API of `server` as an ASGI application.
+
+    Args:
+        server: where dispatches go, and whose health is told.
+        key: what a dispatcher has to show.
+        max_body: bytes of the largest request.
+    """
+    dispatch = _Dispatch(server, key, max_body)
+    health = _Health(server)
+    app = Starlette(
+        routes=[
+            Route(PATH, dispatch.answer, methods=["POST"]),
+            Route(LIVE, health.live),
+            Route(READY, health.ready),
+        ],
+        exception_handlers={HTTPException: _no_such_route},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Rejected(Exception):
+    """A request that is turned away before it becomes a dispatch."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.answer = _told(status, Problem(code, shortened(message)), headers)
+
+
+class _Health:
+    def __init__(self, server: Dispatching) -> None:
+        self._server = server
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(self, request: Request) -> Response:
+        if self._server.is_ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
+
+
+class _Dispatch:
+    def __init__(self, server: Dispatching, key: str, max_body: int) -> None:
+        self._server = server
+        self._key = key
+        self._max_body = max_body
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            receipts = await self._dispatch(request)
+        except _Rejected as rejected:
+            return rejected.answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return _failed(error)
+        return Response(encode_receipts(receipts), media_type="application/json")
+
+    async def _dispatch(self, request: Request) -> list[Receipt]:
+        self._check_key(request)
+        _check_content_type(request)
+        asked = decode_request(await self._body(request))
+        self._check_namespace(asked.namespace)
+        return await self._server.bus.dispatch(asked.envelopes())
+
+    def _check_key(self, request: Request) -> None:
+        shown = request.headers.get("authorization")
+        if shown is None or not is_authorized(shown, self._key):
+            got = "no such header" if shown is None else "another key"
+            message = (
+                f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
+            )
+            raise _Rejected(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
+
+    def _check_namespace(self, meant: str | None) -> None:
+        served = self._server.namespace
+        if meant is not None and meant != served:
+            raise _Rejected(
+                400,
+                "wrong_namespace",
+                f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
+            )
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._max_body:
+                    raise _Rejected(
+                        413,
+                        "too_large",
+                        f"body: expected at most {self._max_body} bytes, got more; send fewer at once",
+                    )
+        except ClientDisconnect:
+            raise _Rejected(400, "invalid_request", "body: expected all of it, got a part") from None
+        return bytes(body)
+
+
+def _check_content_type(request: Request) -> None:
+    given = request.headers.get("content-type")
+    if given is None:
+        return
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise _Rejected(
+            415,
+            "unsupported_media_type",
+            f"expected the header 'Content-Type: application/json', got {given!r}; curl sets it with -H",
+        )
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    got = f"got {request.method} {request.url.path}"
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        headers = dict(error.headers or {})
+        message = f"expected {headers.get('Allow', 'another method')}, {got}"
+        return _Rejected(405, "method_not_allowed", message, headers).answer
+    return _Rejected(404, "not_found", f"expected POST {PATH}, GET {LIVE} or GET {READY}, {got}").answer
+
+
+def _failed(error: Exception) -> Response:
+    told = problem_of(error) if isinstance(error, MesaError) else None
+    if told is not None:
+        return _told(*told)
+    log.error("the dispatch API failed", exc_info=error)
+    return _told(500, Problem(INTERNAL_ERROR, "the server failed; its log says why", maybe_sent=True))
+
+
+def _told(status: int, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(encode_problem(problem), status, headers, media_type="application/json")
+
+
+def _named(namespace: str | None) -> str:
+    return "none" if namespace is None else repr(namespace)

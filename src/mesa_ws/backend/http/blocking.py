@@ -1,0 +1,94 @@
+"""The HTTP bus for threads."""
+
+import os
+from collections.abc import Sequence
+
+import httpcore
+
+from ...envelope import Envelope, Receipt
+from ...errors import BackendUnavailable
+from .deadline import DeadlineBackend, within
+from .plan import FAILURES, KEEP_ALIVE, Plan
+
+MAX_CONNECTIONS = 100
+"""Dispatches that may be under way at the same time; more wait, within their time limit."""
+
+
+class BlockingHttpBus:
+    """Dispatches through a server's HTTP API; any thread may call it, also after a fork.
+
+    Connections are opened when they are needed and kept for the next call. A request is never
+    sent twice: when its answer is lost, the caller hears that it may have been sent.
+
+    Args:
+        url: `http(s)://host:port` of the API; a path in front of it is kept.
+        key: of that API.
+        namespace: what the server has to serve; None for whatever it does.
+        timeout: seconds for one dispatch, from the connection to the last byte of the answer.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+
+    def __init__(
+        self, url: str, *, key: str | None = None, namespace: str | None = None, timeout: float = 5.0
+    ) -> None:
+        self._plan = Plan(url, key, namespace, timeout)
+        self._tls = httpcore.default_ssl_context() if self._plan.endpoint.scheme == "https" else None
+        self._pools: dict[int, httpcore.ConnectionPool] = {}
+        self._is_closed = False
+
+    def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Send `envelopes` in one request and wait for the receipts, in their order.
+
+        Raises:
+            InvalidInput: more than 1000 at once, or the server found one wrong; none was sent.
+            BackendUnavailable: no answer within the time limit, or the server's backend is away.
+            BackendRefused: another key or namespace, or not a Mesa server.
+            Unsupported: the server cannot do it.
+        """
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
+        if not envelopes:
+            return []
+        exchange = self._plan.exchange(envelopes)
+        try:
+            response = self._pool().request(
+                "POST",
+                self._plan.url,
+                headers=exchange.headers,
+                content=exchange.parts(),
+                extensions=within(self._plan.timeout),
+            )
+        except FAILURES as error:
+            raise exchange.failed(error) from error
+        return exchange.receipts(response.status, response.content)
+
+    def close(self) -> None:
+        """Close the connections. Calls afterwards fail; calling it again is fine."""
+        self._is_closed = True
+        self._pool().close()
+
+    def _pool(self) -> httpcore.ConnectionPool:
+        pid = os.getpid()
+        return self._pools.get(pid) or self._opened(pid)
+
+    def _opened(self, pid: int) -> httpcore.ConnectionPool:
+        for other in set(self._pools) - {pid}:
+            _forget(self._pools.pop(other, None))
+        return self._pools.setdefault(
+            pid,
+            httpcore.ConnectionPool(
+                ssl_context=self._tls,
+                max_connections=MAX_CONNECTIONS,
+                keepalive_expiry=KEEP_ALIVE,
+                network_backend=DeadlineBackend(),
+            ),
+        )
+
+
+def _forget(inherited: httpcore.ConnectionPool | None) -> None:
+    # The parent goes on with these connections. Its pool may have been locked at the fork, so each
+    # is closed here without asking the pool; that closes this process's copy of the socket alone.
+    for connection in inherited.connections if inherited else ():
+        connection.close()
