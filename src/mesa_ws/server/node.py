@@ -24,6 +24,8 @@ from .request import Request
 
 log = logging.getLogger("mesa_ws.server")
 
+_NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
+
 GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
 
@@ -86,7 +88,7 @@ class Node(Hooks):
             MesaError: the node is not running.
         """
         if self._terms is None:
-            raise MesaError("the server is not running; use server.run(...) or async with serve(server, ...)")
+            raise MesaError(_NOT_RUNNING)
         return self._terms
 
     async def send(
@@ -106,9 +108,20 @@ class Node(Hooks):
             InvalidMessage: the message cannot go on the wire.
             InvalidRecipients: recipients or exclusions are not ids.
             BackendError: the backend did not take it.
+            MesaError: the server is not running.
         """
-        [receipt] = await self._backend.dispatch([prepare(message, recipients, excluding)])
+        envelope = prepare(message, recipients, excluding)
+        self._running()
+        [receipt] = await self._backend.dispatch([envelope])
         return receipt
+
+    async def presence(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id in the whole cluster.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._backend.online(ids)
 
     async def start(self) -> None:
         """Join the cluster; connections may come from now on.
@@ -224,7 +237,7 @@ class Node(Hooks):
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            raise MesaError("the server is not running")
+            raise MesaError(_NOT_RUNNING)
         return self._loop
 
 

@@ -1,0 +1,45 @@
+# make demo | test | check | bench | docs. Everything they need is set up in .venv and .cache.
+PYTHON ?= python3
+BIN := .venv/bin
+CORE := --cov=mesa_ws --cov-config=tests/core.coveragerc
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/.product            ## one server, three clients, a dispatch from another process
+	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
+
+test: .venv/.dev redis          ## everything; ends in pytest's closing line
+	$(BIN)/pytest -q tests/unit $(CORE)
+	$(BIN)/pytest --cov=mesa_ws --cov-fail-under=95 $(ARGS)
+
+check: .venv/.dev               ## format, lint, types, layers, docs, and the wheel in a clean environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit/test_layers.py tests/unit/test_exports.py
+	$(BIN)/mkdocs build --strict --quiet --site-dir .cache/site
+	sh scripts/check-wheel $(BIN)/python
+
+bench: .venv/.dev redis         ## speed and memory beside peers: make bench ARGS=--quick
+	$(BIN)/python -m bench $(ARGS)
+
+docs: .venv/.dev                ## the documentation, at http://127.0.0.1:8000
+	$(BIN)/mkdocs serve
+
+.PHONY: redis
+redis:
+	@sh scripts/need-redis
+
+.venv/.product: pyproject.toml
+	@sh scripts/need-python $(PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[jwt]"
+	@touch $@
+
+.venv/.dev: .venv/.product
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf .venv .cache

@@ -1,0 +1,117 @@
+"""Clients that are not ours: one by the `websockets` library, one that sends raw bytes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+LIMIT = 10.0
+"""Seconds after which a test that waits has failed."""
+
+
+class Peer:
+    """A WebSocket client that speaks frames."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.frames: list[dict[str, Any]] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, **options: Any) -> AsyncIterator[Self]:
+        async with connect(url, proxy=None, ping_interval=None, compression=None, **options) as socket:
+            yield cls(socket)
+
+    async def send(self, type: str | None = None, data: Any = None, op: int = 0) -> None:
+        await self.raw(json.dumps({"op": op, "d": data, "t": type}))
+
+    async def raw(self, payload: str | bytes) -> None:
+        await self.socket.send(payload)
+
+    async def receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(LIMIT):
+            frame: dict[str, Any] = json.loads(await self.socket.recv())
+        self.frames.append(frame)
+        return frame
+
+    async def until(self, **members: Any) -> dict[str, Any]:
+        """Receive until a frame has these members."""
+        while True:
+            frame = await self.receive()
+            if members.items() <= frame.items():
+                return frame
+
+    async def authenticate(self, id: str) -> Any:
+        await self.send(data={"id": id}, op=2)
+        return (await self.until(op=22))["d"]
+
+    async def closed(self) -> int:
+        """Receive until the server closes; return its close code, 1006 if there was none."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self.receive()
+        code = self.socket.close_code
+        assert code is not None
+        return code
+
+    async def received(self, type: str) -> list[Any]:
+        """What came of one type, up to the answer of a last PING."""
+        await self.send("PING")
+        await self.until(t="PONG")
+        return [frame["d"] for frame in self.frames if frame.get("t") == type]
+
+
+class RawPeer:
+    """A TCP client that can send what no WebSocket library would."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, host: str, port: int, limit: int = 65536) -> AsyncIterator[Self]:
+        reader, writer = await asyncio.open_connection(host, port, limit=limit)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def request(self, head: str) -> str:
+        """Send an HTTP request; return the status line and the header fields of the answer."""
+        self.writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+        async with asyncio.timeout(LIMIT):
+            return (await self.reader.readuntil(b"\r\n\r\n")).decode()
+
+    async def upgrade(self, path: str = "/", extra: str = "") -> str:
+        return await self.request(
+            f"GET {path} HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\n"
+            f"Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=={extra}"
+        )
+
+    async def frame(self, opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) -> None:
+        """Send one masked frame; the mask is zero, so the payload stands as it is."""
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else bytes([0xFE]) + size.to_bytes(2)
+        self.writer.write(bytes([fin << 7 | rsv << 4 | opcode]) + length + bytes(4) + payload)
+        await self.writer.drain()
+
+    async def next_frame(self) -> tuple[int, bytes]:
+        """Read one unmasked frame: opcode and payload."""
+        async with asyncio.timeout(LIMIT):
+            first, length = await self.reader.readexactly(2)
+            size = int.from_bytes(await self.reader.readexactly(2)) if length == 126 else length
+            return first & 15, await self.reader.readexactly(size)
+
+    async def close_frame(self) -> bytes:
+        """Read until the close frame; return its payload."""
+        while True:
+            opcode, payload = await self.next_frame()
+            if opcode == 8:
+                return payload

@@ -1,0 +1,240 @@
+"""Starting, the handshake, and stopping."""
+
+import asyncio
+import signal
+import ssl
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed, MesaError
+from mesa_ws.message import Message
+from mesa_ws.server.connection import Connection
+from mesa_ws.transports.serve import Server, serve
+from mesa_ws.user import User
+
+from .conftest import Joining, Serving, accepting
+from .peer import LIMIT, Peer, RawPeer
+
+
+async def handshake(serving: Serving, request: str, *, path: str | None = "/ws") -> str:
+    endpoint = await serving(accepting(), path=path)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        return await peer.request(request)
+
+
+UPGRADE = (
+    "Host: x\nConnection: {connection}\nUpgrade: websocket\nSec-WebSocket-Version: {version}\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "connection", "version", "status"),
+    [
+        ("/ws", "Upgrade", 13, "101"),
+        ("/ws?a=1", "Upgrade", 13, "101"),
+        ("/ws", "keep-alive, Upgrade", 13, "101"),
+        ("/ws/", "Upgrade", 13, "400"),
+        ("/other", "Upgrade", 13, "400"),
+        ("/ws", "Upgrade", 12, "400"),
+        ("/ws", "keep-alive", 13, "400"),
+    ],
+)
+async def test_upgrades_are_granted_by_path_and_version(
+    serving: Serving, target: str, connection: str, version: int, status: str
+) -> None:
+    head = UPGRADE.format(connection=connection, version=version)
+    answer = await handshake(serving, f"GET {target} HTTP/1.1\n{head}")
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+
+
+async def test_a_plain_request_is_told_to_upgrade(serving: Serving) -> None:
+    answer = await handshake(serving, "GET /ws HTTP/1.1\nHost: x")
+    assert answer.startswith("HTTP/1.1 426 Upgrade Required")
+
+
+async def test_any_path_is_served_where_none_is_set(serving: Serving) -> None:
+    head = UPGRADE.format(connection="Upgrade", version=13)
+    assert " 101 " in await handshake(serving, f"GET /any/thing HTTP/1.1\n{head}", path=None)
+
+
+async def test_the_first_subprotocol_is_chosen_and_no_extension(serving: Serving) -> None:
+    head = UPGRADE.format(connection="Upgrade", version=13)
+    extra = "Sec-WebSocket-Protocol: a, b\nSec-WebSocket-Extensions: permessage-deflate"
+    answer = (await handshake(serving, f"GET /ws HTTP/1.1\n{head}\n{extra}")).lower()
+    assert "sec-websocket-protocol: a\r\n" in answer
+    assert "extensions" not in answer
+
+
+async def test_a_path_has_to_start_with_a_slash(serving: Serving) -> None:
+    with pytest.raises(InvalidSettings, match="path: expected a path that starts with /"):
+        await serving(accepting(), path="ws")
+
+
+async def test_a_port_in_use_is_one_clear_error(serving: Serving) -> None:
+    endpoint = await serving(accepting())
+    with pytest.raises(ListenFailed, match=f"cannot listen on 127.0.0.1:{endpoint.port}: "):
+        await serving(accepting(), port=endpoint.port)
+
+
+async def test_a_failed_start_leaves_the_server_stopped(serving: Serving) -> None:
+    endpoint = await serving(accepting())
+    server = accepting()
+    with pytest.raises(ListenFailed):
+        await serving(server, port=endpoint.port)
+    assert not server.is_ready
+
+
+async def test_readiness_follows_the_life_of_the_server() -> None:
+    server = accepting()
+    assert not server.is_ready
+    async with serve(server):
+        assert server.is_ready
+    assert not server.is_ready
+
+
+async def test_a_server_can_be_served_again(join: Joining) -> None:
+    server = accepting()
+    for _ in range(2):
+        async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
+            assert await peer.authenticate("1") == {"id": "1"}
+
+
+async def test_stopping_closes_clients_with_1001_and_lets_handlers_finish() -> None:
+    server = accepting()
+    finished: list[str] = []
+    started = asyncio.Event()
+
+    @server.on_message
+    async def handle(message: Message, connection: Connection) -> None:
+        started.set()
+        await asyncio.sleep(0.05)
+        finished.append("message")
+
+    @server.on_disconnection
+    async def ended(connection: Connection, code: int, reason: str) -> None:
+        finished.append(f"disconnection {code}")
+
+    async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.send("X")
+        await started.wait()
+        closing = asyncio.create_task(peer.closed())
+        await server.stop()
+        assert await closing == 1001
+    assert finished == ["message", "disconnection 1001"]
+
+
+async def test_stopping_does_not_wait_for_a_peer_that_does_not_answer() -> None:
+    async with asyncio.timeout(LIMIT):
+        async with serve(accepting()) as endpoint:
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+            peer = RawPeer(reader, writer)
+            await peer.upgrade()
+            await peer.next_frame()
+        writer.close()
+
+
+async def test_services_run_beside_the_server() -> None:
+    life: list[str] = []
+
+    @asynccontextmanager
+    async def service() -> AsyncIterator[None]:
+        life.append(f"in {server.is_ready}")
+        yield
+        life.append(f"out {server.is_ready}")
+
+    server = accepting()
+    async with serve(server, "127.0.0.1", 0, service()):
+        life.append("running")
+    assert life == ["in True", "running", "out True"]
+
+
+async def test_using_a_stopped_server_says_so() -> None:
+    with pytest.raises(MesaError, match="the server is not running"):
+        _ = Server().terms
+
+
+async def test_a_backend_that_fails_to_open_leaves_nothing_running() -> None:
+    class Away(MemoryBackend):
+        async def open(self, receive: object) -> None:
+            raise BackendUnavailable("Redis at nowhere does not answer")
+
+    server = Server(Away())
+    with pytest.raises(BackendUnavailable, match="Redis at nowhere"):
+        async with serve(server):
+            pass
+    assert not server.is_ready
+
+
+async def test_a_backend_that_fails_at_login_closes_1013(serving: Serving, join: Joining) -> None:
+    class Away(MemoryBackend):
+        async def attach(self, id: str, sockets: int) -> None:
+            raise BackendUnavailable("Redis at nowhere does not answer")
+
+    server = accepting_on(Away())
+    peer = await join(await serving(server))
+    await peer.send(data={"id": "1"}, op=2)
+    assert await peer.closed() == 1013
+    assert [frame["op"] for frame in peer.frames] == [10]
+
+
+async def test_a_backend_is_none_a_uri_or_a_backend() -> None:
+    with pytest.raises(InvalidSettings, match="backend: expected None, a Redis URI or a Backend"):
+        Server(5)  # type: ignore[arg-type]
+
+
+async def test_an_endpoint_says_wss_where_tls_is_on() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    async with serve(accepting(), path="/ws", ssl=context) as endpoint:
+        assert endpoint.url == f"wss://127.0.0.1:{endpoint.port}/ws"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
+    program = textwrap.dedent("""
+        import socket
+        from contextlib import asynccontextmanager
+        from mesa_ws.transports.serve import Server
+        server = Server()
+        @server.on_disconnection
+        async def ended(connection, code, reason):
+            print("closed with", code, flush=True)
+        @asynccontextmanager
+        async def announce():
+            print("ready", flush=True)
+            yield
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        print(port, flush=True)
+        server.run("127.0.0.1", port, announce())
+        print("stopped", flush=True)
+    """)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(LIMIT):
+            port = int(await process.stdout.readline())
+            assert await process.stdout.readline() == b"ready\n"
+            async with Peer.connect(f"ws://127.0.0.1:{port}") as peer:
+                await peer.receive()
+                process.send_signal(signum)
+                assert await peer.closed() == 1001
+            assert await process.stdout.read() == b"closed with 1001\nstopped\n"
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+def accepting_on(backend: object) -> Server:
+    server = Server(backend)  # type: ignore[arg-type]
+    server.authenticator(lambda data, connection: User(data["id"]))
+    return server

@@ -1,0 +1,120 @@
+"""What one connection may cost: slow readers, floods, dead peers."""
+
+import asyncio
+from contextlib import suppress
+
+from mesa_ws.message import Message
+from mesa_ws.server.connection import Connection
+
+from .conftest import Joining, Serving, accepting
+from .peer import LIMIT, RawPeer
+
+
+async def test_a_slow_reader_is_given_up_and_others_go_on(serving: Serving, join: Joining) -> None:
+    server = accepting(limits={"max_buffered": 100_000})
+    codes: asyncio.Queue[int] = asyncio.Queue()
+
+    @server.on_disconnection
+    async def ended(connection: Connection, code: int, reason: str) -> None:
+        codes.put_nowait(code)
+
+    endpoint = await serving(server)
+    reading = await join(endpoint, "1")
+    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as slow:
+        await slow.upgrade()
+        sent = 0
+        async with asyncio.timeout(LIMIT):
+            while codes.empty():
+                await server.send(Message(0, "x" * 50_000, "BIG"))
+                sent += 1
+                await reading.until(t="BIG")
+        assert codes.get_nowait() == 4000
+    assert len(server.connections) == 1
+    assert len([frame for frame in reading.frames if frame.get("t") == "BIG"]) == sent
+
+
+async def test_a_reader_that_pauses_within_the_limit_loses_nothing(serving: Serving, join: Joining) -> None:
+    server = accepting()
+    peer = await join(await serving(server), "1")
+    for n in range(60):
+        await server.send(Message(0, [n, "x" * 50_000]), ["1"])
+    await asyncio.sleep(0)
+    assert [(await peer.until(op=0))["d"][0] for _ in range(60)] == list(range(60))
+
+
+async def test_a_message_over_the_limit_closes_1009(serving: Serving, join: Joining) -> None:
+    peer = await join(await serving(accepting(limits={"max_message": 1000})))
+    await peer.send("BIG", "x" * 1000)
+    assert await peer.closed() == 1009
+
+
+async def test_fragments_over_the_limit_close_1009(serving: Serving) -> None:
+    endpoint = await serving(accepting(limits={"max_message": 1000}))
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        await peer.frame(0x1, b"x" * 600, fin=False)
+        await peer.frame(0x0, b"x" * 600, fin=False)
+        assert int.from_bytes((await peer.close_frame())[:2]) == 1009
+
+
+async def test_a_flood_pauses_reading_and_is_handled_completely(serving: Serving, join: Joining) -> None:
+    server = accepting(limits={"max_queued": 4}, keepalive={"interval": 0.05, "timeout": 0.05})
+    gate = asyncio.Event()
+    handled: list[int] = []
+
+    @server.on_message("N")
+    async def handle(message: Message, connection: Connection) -> None:
+        await gate.wait()
+        handled.append(message.data)
+        if message.data == 999:
+            connection.send(Message(0, None, "DONE"))
+
+    peer = await join(await serving(server))
+    flood = asyncio.create_task(send_all(peer, 1000))
+    # Long enough for the keepalive to give up a client that is silent by its own fault.
+    await asyncio.sleep(0.3)
+    gate.set()
+    await peer.until(t="DONE")
+    await flood
+    assert handled == list(range(1000))
+
+
+async def send_all(peer: object, count: int) -> None:
+    for n in range(count):
+        await peer.send("N", n)  # type: ignore[attr-defined]
+
+
+async def test_a_silent_peer_is_pinged_and_kept_while_it_answers(serving: Serving, join: Joining) -> None:
+    server = accepting(keepalive={"interval": 0.03, "timeout": 0.03}, authentication={"timeout": None})
+    peer = await join(await serving(server))
+    await peer.receive()
+    await asyncio.sleep(0.3)
+    await server.send(Message(0, "still here"))
+    assert (await peer.until(op=0))["d"] == "still here"
+
+
+async def test_a_dead_peer_is_found_without_heartbeats(serving: Serving) -> None:
+    server = accepting(keepalive={"interval": 0.05, "timeout": 0.05}, authentication={"timeout": None})
+    codes: asyncio.Queue[int] = asyncio.Queue()
+
+    @server.on_disconnection
+    async def ended(connection: Connection, code: int, reason: str) -> None:
+        codes.put_nowait(code)
+
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        async with asyncio.timeout(LIMIT):
+            assert await codes.get() == 4001
+
+
+async def test_a_ping_flood_that_is_never_read_is_bounded(serving: Serving) -> None:
+    server = accepting(limits={"max_buffered": 10_000})
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as peer:
+        await peer.upgrade()
+        async with asyncio.timeout(LIMIT):
+            with suppress(ConnectionError):
+                while server.connections:
+                    await peer.frame(0x9, b"x" * 125)
+        assert not server.connections
