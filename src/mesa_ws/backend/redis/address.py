@@ -1,0 +1,269 @@
+"""Where Redis is, in whichever way the user says it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ...errors import InvalidSettings, Unsupported
+from .connection import AsyncConnection, BlockingConnection, hang_up
+from .sentinel import DEFAULT_PORT, Sentinels
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+"""What the address of a Redis may begin with."""
+
+EXPECTED = (
+    "redis://host:port/db, rediss://, unix://path, redis+sentinel://host:port,.../service, "
+    "a mapping of redis-py options, or a redis-py client"
+)
+
+Given = str | Mapping[str, Any] | redis.Redis | redis.asyncio.Redis
+"""What `Address.of` understands."""
+
+_SETTING = "redis"
+
+_OPTIONS = frozenset(
+    {
+        "host", "port", "path", "db", "username", "password", "credential_provider", "client_name",
+        "socket_keepalive", "socket_keepalive_options", "socket_type", "socket_read_size",
+    }
+)  # fmt: skip
+"""Options that say where and as whom to connect. Limits and retries are Mesa's own, and what a
+client does with replies is its own affair."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Makes connections to one Redis; they belong to whoever asked for them.
+
+    Attributes:
+        label: how messages to people name it; without credentials.
+        options: redis-py options of a connection.
+        kind: `tcp`, `tls` or `unix`.
+        sentinels: who knows where the master is, or None.
+    """
+
+    label: str
+    options: Mapping[str, Any]
+    kind: str = "tcp"
+    sentinels: Sentinels | None = None
+
+    def __repr__(self) -> str:
+        return f"<Address {self.label}>"
+
+    @classmethod
+    def of(cls, given: object) -> "Address":
+        """Understand what a user gave.
+
+        Args:
+            given: a URI, a mapping of redis-py options, or a client whose settings are used to
+                make connections of our own; the client itself is left alone.
+
+        Raises:
+            InvalidSettings: it says no Redis. No password is ever shown.
+            Unsupported: it is a client of Redis Cluster.
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return _checked(_of_url(given))
+        if isinstance(given, Mapping):
+            return _checked(_of_mapping(given))
+        if isinstance(given, redis.RedisCluster | redis.asyncio.RedisCluster):
+            raise Unsupported("redis: Redis Cluster is not supported by this version; use a single Redis")
+        if isinstance(given, redis.Redis | redis.asyncio.Redis):
+            return _checked(_of_pool(given.connection_pool))
+        raise InvalidSettings(_SETTING, EXPECTED, type(given).__name__)
+
+    def connect(self, timeout: float) -> BlockingConnection:
+        """Open a blocking connection, logged in.
+
+        Raises:
+            redis.RedisError, OSError: it did not come about within about `timeout` seconds.
+        """
+        found = self.sentinels.find(timeout) if self.sentinels else {}
+        connection = self._blocking(timeout, found)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    async def aconnect(self, timeout: float) -> AsyncConnection:
+        """`connect` for asyncio; the caller sets the limit, `timeout` is shared out to Sentinels."""
+        found = await self.sentinels.afind(timeout) if self.sentinels else {}
+        cls = getattr(redis.asyncio, _CLASSES[self.kind])
+        options = {**self.options, **found, "retry": AsyncRetry(NoBackoff(), 0)}
+        connection: AsyncConnection = cls(**options, **_limits(None))
+        try:
+            await connection.connect()
+        except BaseException:
+            await hang_up(connection)
+            raise
+        return connection
+
+    def _blocking(self, timeout: float, found: Mapping[str, Any]) -> BlockingConnection:
+        cls = getattr(redis, _CLASSES[self.kind])
+        options = {**self.options, **found, "retry": Retry(NoBackoff(), 0)}
+        connection: BlockingConnection = cls(**options, **_limits(timeout))
+        return connection
+
+
+_CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
+
+
+def _limits(timeout: float | None) -> dict[str, Any]:
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
+
+
+def _checked(address: Address) -> Address:
+    """Make a connection without connecting it, so that a wrong option is found now."""
+    try:
+        address._blocking(1.0, {})
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise InvalidSettings(_SETTING, f"{EXPECTED}; {error}", address.label) from None
+    return address
+
+
+def _of_mapping(given: Mapping[str, Any]) -> Address:
+    try:
+        client = redis.Redis(**{"protocol": 2, **given})
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise InvalidSettings(_SETTING, f"redis-py options; {error}", sorted(map(str, given))) from None
+    return _of_pool(client.connection_pool)
+
+
+def _of_url(url: str) -> Address:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise ValueError(f"it must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+        if parts.scheme.endswith("+sentinel"):
+            return _of_sentinel_url(parts)
+        return _of_plain_url(url)
+    except (TypeError, ValueError) as error:
+        raise InvalidSettings(_SETTING, f"a Redis URI: {error}", _masked(url)) from None
+
+
+def _of_plain_url(url: str) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        _check_port(parts)
+        _check_database(parts.path)
+    for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER):
+        if not name.startswith("ssl_"):
+            raise ValueError(f"there is no option {name!r}")
+    return _of_pool(redis.ConnectionPool.from_url(url))
+
+
+def _of_sentinel_url(parts: SplitResult) -> Address:
+    user, at, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    if not hosts or not service:
+        raise ValueError("name the Sentinels and the service, as in redis+sentinel://host:26379/mymaster")
+    sentinel_options, rest = _sentinel_query(parts.query)
+    scheme = parts.scheme.removesuffix("+sentinel")
+    login = f"{user}{at}sentinel"
+    plain = _of_plain_url(SplitResult(scheme, login, f"/{database}", urlencode(rest), "").geturl())
+    listening = tuple(_host_and_port(host) for host in hosts.split(","))
+    return _behind(plain, Sentinels(listening, unquote(service), sentinel_options))
+
+
+def _sentinel_query(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Take what is meant for the Sentinels out of a query: `sentinel_username`, `sentinel_password`."""
+    own, rest = {}, []
+    for name, value in parse_qsl(query):
+        if name in {"sentinel_username", "sentinel_password"}:
+            own[name.removeprefix("sentinel_")] = value
+        else:
+            rest.append((name, value))
+    return own, rest
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    _check_port(parts)
+    if not parts.hostname:
+        raise ValueError("a Sentinel has no host")
+    return parts.hostname, parts.port or DEFAULT_PORT
+
+
+def _check_port(parts: SplitResult) -> None:
+    """A password with `/`, `?` or `#` in it looks like a wrong port; nothing of it may be shown."""
+    try:
+        is_valid = parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("the port must be 1 to 65535, and signs like / ? # @ in a password written as %2F")
+
+
+def _check_database(path: str) -> None:
+    if path.strip("/") and not path.strip("/").isdecimal():
+        raise ValueError("the database behind the port must be a number")
+
+
+def _of_pool(pool: Any) -> Address:
+    """Read the settings of a redis-py pool; TLS and Unix sockets are known by their classes."""
+    kind, options = _kind(pool.connection_class), pool.connection_kwargs
+    kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
+    if kind == "unix":
+        return Address(f"redis at {kept.get('path')}", kept, kind)
+    address = Address(f"redis at {kept.get('host', 'localhost')}:{kept.get('port', 6379)}", kept, kind)
+    if isinstance(
+        pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool
+    ):
+        return _behind(address, _sentinels_of(pool))
+    return address
+
+
+def _sentinels_of(pool: Any) -> Sentinels:
+    manager = pool.sentinel_manager
+    options = [client.connection_pool.connection_kwargs for client in manager.sentinels]
+    hosts = tuple(
+        (kwargs.get("host", "localhost"), int(kwargs.get("port", DEFAULT_PORT))) for kwargs in options
+    )
+    login = {name: options[0][name] for name in ("username", "password") if options[0].get(name)}
+    return Sentinels(hosts, pool.service_name, login)
+
+
+def _behind(address: Address, sentinels: Sentinels) -> Address:
+    named = ",".join(f"{host}:{port}" for host, port in sentinels.hosts)
+    return replace(
+        address, label=f"redis {sentinels.service!r} of the sentinels {named}", sentinels=sentinels
+    )
+
+
+def _kind(cls: type) -> str:
+    if issubclass(cls, redis.SSLConnection | redis.asyncio.SSLConnection):
+        return "tls"
+    if issubclass(cls, redis.UnixDomainSocketConnection | redis.asyncio.UnixDomainSocketConnection):
+        return "unix"
+    return "tcp"
+
+
+def _masked(url: str) -> str:
+    """The URL as far as it certainly holds no credentials."""
+    scheme = url.partition(":")[0][:20]
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2]
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}" or (parts.port is None and ":" in hosts):
+            return f"{scheme}:..."
+    except ValueError:
+        return f"{scheme}:..."
+    return f"{parts.scheme}://{hosts}{parts.path}" if parts.scheme else parts.path[:40]
+
+
+_PASSED_OVER = frozenset(
+    {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
+     "health_check_interval", "decode_responses", "encoding", "encoding_errors", "protocol"}
+)  # fmt: skip
+"""Options of a URL that mean something to a client, and nothing here."""

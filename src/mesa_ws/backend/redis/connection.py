@@ -1,0 +1,88 @@
+"""What is used of redis-py's connections, which have hardly any types, and what they keep private."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError, ResponseError
+
+from .failure import FOREIGN
+from .plan import Command
+
+
+class BlockingConnection(Protocol):
+    """`redis.Connection` and its kin."""
+
+    def connect(self) -> None: ...  # noqa: D102
+    def disconnect(self) -> None: ...  # noqa: D102
+    def can_read(self) -> bool: ...  # noqa: D102
+    def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
+    def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
+    def read_response(self) -> Any: ...  # noqa: D102
+
+
+class AsyncConnection(Protocol):
+    """`redis.asyncio.Connection` and its kin."""
+
+    async def connect(self) -> None: ...  # noqa: D102
+    async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: D102
+    def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
+    async def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
+    async def read_response(self) -> Any: ...  # noqa: D102
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raise the first error that Redis replied with."""
+    for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+
+
+def read_reply(connection: BlockingConnection, deadline: float) -> Any:
+    """Read one reply; an error that Redis replies with is returned, not raised."""
+    set_limit(connection, deadline)
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+async def aread_reply(connection: AsyncConnection) -> Any:
+    """`read_reply` for asyncio, without a limit."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+async def hang_up(connection: AsyncConnection) -> None:
+    """Disconnect without waiting for anything."""
+    with suppress(*FOREIGN):
+        await connection.disconnect(nowait=True)
+
+
+def set_limit(connection: BlockingConnection, deadline: float) -> None:
+    """Let the next write or read end at `deadline`; redis-py fixes its limit when it connects."""
+    sock = getattr(connection, "_sock", None)
+    if sock is not None:
+        sock.settimeout(remaining(deadline))
+
+
+def is_ended(connection: BlockingConnection) -> bool:
+    """Whether Redis has closed an idle connection: there is nothing else to read on one."""
+    try:
+        return connection.can_read()
+    except (RedisError, OSError):
+        return True
+
+
+def is_ended_async(connection: AsyncConnection) -> bool:
+    """`is_ended` for asyncio, where no public call tells in all versions of redis-py."""
+    reader = getattr(connection, "_reader", None)
+    return reader is None or reader.at_eof()
+
+
+def remaining(deadline: float) -> float:
+    """Seconds until `deadline` of the monotonic clock; never 0, which would mean not to wait at all."""
+    return max(0.001, deadline - time.monotonic())

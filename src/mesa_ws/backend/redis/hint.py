@@ -1,0 +1,88 @@
+"""Frames on a node's channel: what `scripts/prelude.lua` writes, read again."""
+
+from typing import Literal
+
+import msgspec
+
+from ...envelope import Envelope
+from ...recipients import Recipients
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What stands before the body.
+
+    Later versions append members; those that do not know them pass over them.
+
+    Attributes:
+        counter: hints published to this node up to and including this one.
+        kind: what to do; `marker` belongs to a heartbeat and has no body.
+        message_id: names the dispatch.
+        ids: the recipients that this node holds, or `*` for everybody.
+        excluding: ids that are left out of everybody.
+    """
+
+    counter: int
+    kind: Literal["message", "disconnect", "marker"]
+    message_id: str
+    ids: list[str] | Literal["*"]
+    excluding: list[str]
+
+
+class InvalidHint(ValueError):
+    """Bytes on the channel that are not a frame."""
+
+
+class Hint(msgspec.Struct, frozen=True, gc=False):
+    """One frame."""
+
+    head: Head
+    body: bytes
+
+    @classmethod
+    def of(cls, frame: bytes) -> "Hint":
+        """Read a frame.
+
+        Raises:
+            InvalidHint: it is none.
+        """
+        start = 4 + int.from_bytes(frame[:4], "big")
+        if len(frame) < start:
+            raise InvalidHint(f"expected a head of {start - 4} bytes, got {max(0, len(frame) - 4)}")
+        try:
+            return cls(_DECODER.decode(frame[4:start]), frame[start:])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidHint(str(error)) from None
+
+    @property
+    def envelope(self) -> Envelope:
+        """The message it carries; not for markers."""
+        head = self.head
+        everybody = head.ids == "*"
+        recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
+        return Envelope(recipients, self.body, head.kind, head.message_id)  # type: ignore[arg-type]
+
+
+class Continuity:
+    """Finds hints that were lost, from the counter that every frame carries.
+
+    Redis counts what it published to a node; pub/sub forgets what finds no listener. A counter
+    that falls is a Redis that lost its memory, from which nothing can be concluded.
+
+    Attributes:
+        lost: hints known to be lost so far.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._last: int | None = None
+
+    def passed(self, head: Head) -> int:
+        """Take note of a frame and return how many are missing before it."""
+        before = head.counter - (head.kind != "marker")
+        missing = max(0, before - self._last) if self._last is not None else 0
+        self._last = head.counter
+        self.lost += missing
+        return missing
+
+
+_DECODER = msgspec.msgpack.Decoder(Head)

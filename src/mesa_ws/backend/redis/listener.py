@@ -1,0 +1,64 @@
+"""Turns the frames on a node's channel into envelopes for the server."""
+
+import logging
+from collections.abc import Callable
+
+from ..base import Receive
+from .hint import Continuity, Hint, InvalidHint
+from .roster import Roster
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Listener:
+    """What a node does with each frame.
+
+    Args:
+        receive: gets the envelopes.
+        roster: whom the node holds.
+        on_strangers: called with ids that a hint names and the node does not hold, which others
+            therefore believe to be here.
+
+    Attributes:
+        garbage: frames that were none.
+        unheard: heartbeats since the last marker that came in.
+    """
+
+    def __init__(self, receive: Receive, roster: Roster, on_strangers: Callable[[list[str]], None]) -> None:
+        self._receive = receive
+        self.roster = roster
+        self._on_strangers = on_strangers
+        self._continuity = Continuity()
+        self.garbage = 0
+        self.unheard = 0
+
+    @property
+    def lost(self) -> int:
+        """Hints that were published to this node and never came."""
+        return self._continuity.lost
+
+    def on_frame(self, frame: bytes) -> None:
+        """Take one frame as it came."""
+        try:
+            hint = Hint.of(frame)
+        except InvalidHint:
+            self.garbage += 1
+            _log.warning("ignored %d bytes on this node's channel that no Mesa sent", len(frame))
+            return
+        missing = self._continuity.passed(hint.head)
+        if missing:
+            _log.warning("lost %d messages for this node while it was cut off", missing)
+        if hint.head.kind == "marker":
+            self.unheard = 0
+        else:
+            self._deliver(hint)
+
+    def _deliver(self, hint: Hint) -> None:
+        envelope = hint.envelope
+        try:
+            self._receive(envelope)
+        except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
+            _log.exception("message %r could not be delivered here", envelope.message_id)
+        strangers = self.roster.strangers(envelope.recipients.ids)
+        if strangers:
+            self._on_strangers(strangers)

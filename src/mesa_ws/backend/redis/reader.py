@@ -1,0 +1,109 @@
+"""Listens on a node's channel, and comes back when it was cut off."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from .address import Address
+from .connection import AsyncConnection, hang_up
+from .failure import FOREIGN, failed_connect
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to come back: doubled each time, and of each a random part."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Reader:
+    """A subscription that is kept up until it is closed.
+
+    Args:
+        address: where to connect.
+        channel: what to listen to.
+        on_frame: called in the event loop with each message as it came; must not raise.
+        timeout: seconds for connecting and subscribing.
+    """
+
+    def __init__(
+        self, address: Address, channel: str, on_frame: Callable[[bytes], None], timeout: float
+    ) -> None:
+        self._address = address
+        self._channel = channel
+        self._on_frame = on_frame
+        self._timeout = timeout
+        self._connection: AsyncConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether Redis has confirmed the subscription, as far as is known."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Subscribe, and stay so from now on.
+
+        Raises:
+            BackendUnavailable: Redis cannot be reached.
+            BackendRefused: it can, and says no.
+        """
+        try:
+            self._connection = await self._subscribe()
+        except FOREIGN as error:
+            raise failed_connect(self._address.label, error) from error
+        self._task = asyncio.create_task(self._stay(), name="mesa-redis-reader")
+
+    async def restart(self) -> None:
+        """Subscribe on a new connection, because this one seems to be dead."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await hang_up(connection)
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self.restart()
+
+    async def _stay(self) -> None:
+        while True:
+            connection = self._connection or await self._return()
+            try:
+                await self._listen(connection)
+            except FOREIGN as error:
+                self._connection = None
+                await hang_up(connection)
+                _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
+
+    async def _listen(self, connection: AsyncConnection) -> None:
+        while True:
+            kind, _, frame = await connection.read_response()
+            if kind == b"message":
+                self._on_frame(frame)
+
+    async def _return(self) -> AsyncConnection:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self._connection = await self._subscribe()
+            except FOREIGN as error:
+                _log.debug("%s", failed_connect(self._address.label, error))
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+                pause = min(LONGEST_PAUSE, 2 * pause)
+            else:
+                _log.info("%s: messages of other processes come in again", self._address.label)
+                return self._connection
+
+    async def _subscribe(self) -> AsyncConnection:
+        """Connect and wait until Redis has confirmed the subscription."""
+        async with asyncio.timeout(self._timeout):
+            connection = await self._address.aconnect(self._timeout)
+            try:
+                await connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", self._channel)]))
+                await connection.read_response()
+            except BaseException:
+                await hang_up(connection)
+                raise
+        return connection

@@ -1,0 +1,13 @@
+#!lua flags=no-writes
+-- Count the connections of ids over all living nodes.
+--
+-- KEYS  1 leases, 2.. the user key of each id
+--
+-- Returns for each id its connections, or -1 for a corrupt key.
+
+local is_live, reply = lease_reader(KEYS[1], now_ms()), {}
+for i = 2, #KEYS do
+  local nodes, online = holders(KEYS[i], is_live)
+  reply[#reply + 1] = nodes and online or -1
+end
+return reply
