@@ -8,10 +8,10 @@ from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend
 from ..backend.memory import MemoryBackend
-from ..backend.redis import Address, RedisBackend
+from ..backend.redis import RedisBackend
 from ..close import CloseCode
 from ..envelope import Envelope, Receipt, prepare
-from ..errors import BackendError, InvalidSettings, MesaError
+from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
 from ..message import DispatchEvent, Message
 from ..recipients import EVERYBODY
 from ..session import Terms
@@ -45,6 +45,11 @@ class Node(Hooks):
 
     def __init__(self, backend: Backend | str | None = None, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.of(options)
+        if not self.settings.authentication.store_connected_users:
+            raise Unsupported(
+                "authentication.store_connected_users: expected True, got False; "
+                "messages find an id by what nodes declare, so without it none would arrive"
+            )
         self.handlers = Handlers(self.settings.limits.handler_threads)
         super().__init__(self.handlers)
         self.registry = Registry()
@@ -245,7 +250,7 @@ def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
-        return RedisBackend(Address.of(given), namespace=settings.namespace)
+        return RedisBackend(given, namespace=settings.namespace)
     if not isinstance(given, Backend):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
     return given

@@ -1,0 +1,12 @@
+"""Any process of yours: a web application, a Celery task, a script."""
+
+import os
+
+from mesa_ws import Dispatcher, Message
+
+with Dispatcher(
+    os.environ.get("MESA_URL", "http://127.0.0.1:4001"), key=os.environ.get("MESA_KEY")
+) as dispatcher:
+    receipt = dispatcher.dispatch(Message(0, {"status": "online"}, "STATUS_UPDATE"), ["0", "1"])
+    for id, delivery in receipt.deliveries.items():
+        print(id, "has", delivery.online, "connections")

@@ -1,0 +1,58 @@
+"""What the documentation says about code is true of the code."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from mesa_ws.close import CLOSE_TABLE
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]+\]\(([^)#:]+?)(?:#[^)]*)?\)")
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    return [
+        (page.relative_to(ROOT).as_posix(), re.sub(f"^{indent}", "", code, flags=re.MULTILINE))
+        for page in PAGES
+        for indent, code in BLOCK.findall(page.read_text())
+        if "--8<--" not in code
+    ]
+
+
+@pytest.mark.parametrize(("page", "code"), python_blocks())
+def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, code: str) -> None:
+    tree = compile(code, page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mesa_ws"):
+            module = importlib.import_module(node.module or "")
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+def test_there_is_python_in_the_documentation() -> None:
+    assert len(python_blocks()) > 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_close_code_page_is_the_table() -> None:
+    page = (ROOT / "docs/reference/close-codes.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| \d", line)]
+    assert rows == [
+        f"| {int(code)} | {code.name} | {'yes' if rule.may_reconnect else 'no'} | {rule.meaning} |"
+        for code, rule in CLOSE_TABLE.items()
+    ]

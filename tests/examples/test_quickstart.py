@@ -1,0 +1,109 @@
+"""The tutorial, done as a newcomer would: three programs in processes of their own."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+KEY = "a-long-random-secret"
+LIMIT = 20.0
+
+
+class Programs:
+    """Starts programs of the tutorial and stops them."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            cwd=QUICKSTART,
+            env=os.environ | environment,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._stack.push_async_callback(_end, process)
+        return process
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
+
+
+@pytest.fixture
+async def programs() -> AsyncIterator[Programs]:
+    async with AsyncExitStack() as stack:
+        yield Programs(stack)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(LIMIT):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def listening(port: int) -> None:
+    async with asyncio.timeout(LIMIT):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            return
+
+
+async def test_the_tutorial_works_from_end_to_end(programs: Programs) -> None:
+    port, api = free_port(), free_port()
+    serve = ("-m", "mesa_ws", "serve", "server:server", "--port", str(port), "--api-port", str(api))
+    await programs.start(*serve, MESA_API_KEY=KEY)
+    await listening(port)
+    await listening(api)
+    clients = [await programs.start("client.py", id, f"ws://127.0.0.1:{port}") for id in ("0", "1")]
+    assert [await line(client) for client in clients] == ["connected as 0", "connected as 1"]
+    notify = await programs.start("notify.py", MESA_URL=f"http://127.0.0.1:{api}", MESA_KEY=KEY)
+    assert [await line(notify), await line(notify)] == ["0 has 1 connections", "1 has 1 connections"]
+    assert [await line(client) for client in clients] == ["STATUS_UPDATE {'status': 'online'}"] * 2
+
+
+async def test_the_same_client_and_dispatcher_work_over_redis(programs: Programs, redis_url: str) -> None:
+    ports = [free_port(), free_port()]
+    for port in ports:
+        await programs.start(
+            *(
+                "-m",
+                "mesa_ws",
+                "serve",
+                "--redis",
+                redis_url,
+                "--port",
+                str(port),
+                "--no-api",
+                "--insecure-demo-auth",
+            )
+        )
+    for port in ports:
+        await listening(port)
+    clients = [
+        await programs.start("client.py", str(n), f"ws://127.0.0.1:{port}") for n, port in enumerate(ports)
+    ]
+    assert [await line(client) for client in clients] == ["connected as 0", "connected as 1"]
+    await programs.start("notify.py", MESA_URL=redis_url)
+    assert [await line(client) for client in clients] == ["STATUS_UPDATE {'status': 'online'}"] * 2
