@@ -4,23 +4,29 @@ A message is encoded once, into its *body*, whoever receives it; `numbered` adds
 sequence to a finished body without touching the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from .errors import InvalidMessage
 from .message import MAX_OPCODE, PROTOCOL_OPCODES, Message, Op
 
+MAX_SEQUENCE = 2**53 - 1
+"""The largest integer that every JSON reader holds exactly (RFC 8259 section 6)."""
+
+Opcode = Annotated[int, msgspec.Meta(ge=0, le=MAX_OPCODE)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
+
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """A frame as it stands on the wire; a missing `op` counts as 0, an ordinary message."""
 
-    op: int = Op.DISPATCH.value
+    op: Opcode = Op.DISPATCH.value
     d: Any = None
     t: str | msgspec.UnsetType | None = msgspec.UNSET
-    s: int | msgspec.UnsetType = msgspec.UNSET
+    s: Sequence | msgspec.UnsetType = msgspec.UNSET
 
     def message(self) -> Message:
         """The message this frame carries."""
@@ -42,7 +48,9 @@ def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
     try:
         return _ENCODER.encode(Frame(op, data, type if type is not None else msgspec.UNSET))
     except RecursionError:
-        problem = "it contains itself, or is nested too deep"
+        problem = "it contains itself, or is nested too deep; flatten it"
+    except UnicodeEncodeError:
+        problem = "its text, or the type, holds a lone surrogate; replace that before sending"
     except (TypeError, ValueError, OverflowError) as error:
         problem = str(error)
     raise InvalidMessage(f"data: expected something JSON can hold, got {_brief(data)}: {problem}")
@@ -79,12 +87,9 @@ def decode_frame(payload: bytes | memoryview) -> Frame:
             and nesting beyond what can be held.
     """
     try:
-        frame = _DECODER.decode(payload)
+        return _DECODER.decode(str(payload, "utf-8"))  # msgspec passes over what it does not need
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidFrame(str(error)) from None
-    if not 0 <= frame.op <= MAX_OPCODE:
-        raise InvalidFrame(f"op: expected an integer from 0 to {MAX_OPCODE}, got {frame.op}")
-    return frame
 
 
 def _foreign(value: object) -> object:
@@ -92,12 +97,25 @@ def _foreign(value: object) -> object:
         return dict(value)
     if isinstance(value, Enum):
         return value.value
-    raise TypeError(f"no JSON form for {type(value).__module__}.{type(value).__qualname__}")
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return plain(value)
+    raise TypeError(
+        f"no JSON form for {type(value).__module__}.{type(value).__qualname__}; "
+        "convert it, for example to a dict or to text"
+    )
 
 
 def _brief(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
+
+_PLAIN: dict[type, Callable[[Any], object]] = {
+    str: str.__str__,  # `str(value)` may return a subclass again
+    int: int.__int__,
+    float: float.__float__,
+}
+"""What turns an instance of a subclass into one of the type itself."""
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string")
 _DECODER = msgspec.json.Decoder(Frame)

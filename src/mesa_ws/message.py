@@ -55,7 +55,8 @@ class Message:
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if type(self.opcode) is not int or not 0 <= self.opcode <= MAX_OPCODE:
+        is_integer = isinstance(self.opcode, int) and not isinstance(self.opcode, bool)
+        if not is_integer or not 0 <= self.opcode <= MAX_OPCODE:
             raise InvalidMessage(
                 f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {self.opcode!r}; "
                 "the order of arguments is Message(opcode, data, type)"
