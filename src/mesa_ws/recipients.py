@@ -6,7 +6,7 @@ stands for everybody.
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import InvalidRecipients
 
@@ -42,14 +42,13 @@ class Recipients(NamedTuple):
         Raises:
             InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
         """
-        named = EVERYBODY if recipients == "*" else _listed("recipients", recipients)
+        is_everybody = isinstance(recipients, str) and recipients == "*"
+        named = EVERYBODY if is_everybody else _listed("recipients", recipients)
         without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
-        if "*" in named:
-            for id in named:
-                if id != "*":
-                    check_id(id, "recipients")
+        others = [id for id in named if not isinstance(id, str) or id != "*"]
+        ids = dict.fromkeys(check_id(id, "recipients") for id in others)
+        if len(others) < len(named):
             return cls(True, (), without)
-        ids = dict.fromkeys(check_id(id, "recipients") for id in named)
         return cls(False, tuple(id for id in ids if id not in without), frozenset())
 
 
@@ -77,21 +76,22 @@ def id_problem(id: object) -> str | None:
     try:
         size = len(id.encode())
     except UnicodeEncodeError:
-        return f"expected an id of valid Unicode, got {id!r} with a lone surrogate"
+        return f"expected an id of valid Unicode, got {id[:MAX_ID_BYTES]!r} with a lone surrogate"
     if not 0 < size <= MAX_ID_BYTES:
         return f"expected an id of 1 to {MAX_ID_BYTES} bytes of UTF-8, got {size} bytes"
     return None
 
 
-def _listed(where: str, ids: Iterable[str]) -> tuple[str, ...]:
+def _listed(where: str, ids: Any) -> tuple[Any, ...]:
     if isinstance(ids, str | bytes):
         raise InvalidRecipients(
             f"{where}: expected a list of ids, got the bare text {ids!r}; write [{ids!r}]"
         )
     try:
-        return tuple(ids)
+        each = iter(ids)
     except TypeError:
-        mend = f"; write [{str(ids)!r}]" if isinstance(ids, int) else ""
+        mend = f"; write [{str(ids)!r}]" if type(ids) is int else ""
         raise InvalidRecipients(
             f"{where}: expected a list of ids, got {ids!r} ({type(ids).__name__}){mend}"
         ) from None
+    return tuple(each)
