@@ -28,6 +28,10 @@ DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
 """The event that closes every connection of its recipients with code 1000."""
 
 
+def _is_opcode(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_OPCODE
+
+
 @dataclass(frozen=True, slots=True, eq=True)
 class Message:
     """A message to clients, or one from a client.
@@ -55,8 +59,7 @@ class Message:
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        is_integer = isinstance(self.opcode, int) and not isinstance(self.opcode, bool)
-        if not is_integer or not 0 <= self.opcode <= MAX_OPCODE:
+        if not _is_opcode(self.opcode):
             raise InvalidMessage(
                 f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {self.opcode!r}; "
                 "the order of arguments is Message(opcode, data, type)"

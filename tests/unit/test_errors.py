@@ -1,0 +1,57 @@
+"""The tree of errors, and what they say."""
+
+import pickle
+
+import pytest
+
+from mesa_ws.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    ConnectionClosed,
+    InvalidInput,
+    InvalidSettings,
+    MesaError,
+    Refused,
+    TimedOut,
+)
+
+
+def test_wrong_input_is_also_a_value_error() -> None:
+    assert issubclass(InvalidInput, ValueError)
+
+
+def test_a_peer_that_does_not_answer_is_also_a_timeout_error() -> None:
+    assert issubclass(TimedOut, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InvalidSettings("a.b", "a number", "x"), "a.b: expected a number, got 'x'"),
+        (BackendUnavailable("no answer"), "no answer; nothing was sent"),
+        (BackendUnavailable("no answer", maybe_sent=True), "no answer; the message may have been sent"),
+        (Refused(), "authentication refused"),
+        (Refused("banned"), "banned"),
+        (AuthenticationFailed(1008), "authentication refused by the server (close code 1008)"),
+        (AuthenticationFailed(4003, "no"), "authentication refused by the server (close code 4003: no)"),
+        (ConnectionClosed(), "the connection is closed (close code 1006)"),
+        (ConnectionClosed(4000, "slow"), "the connection is closed (close code 4000: slow)"),
+    ],
+)
+def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
+    assert str(error) == text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidSettings("a.b", "a number", "x"),
+        BackendUnavailable("no answer", maybe_sent=True),
+        Refused("banned"),
+        AuthenticationFailed(4003, "no"),
+        ConnectionClosed(4000, "slow"),
+    ],
+)
+def test_an_error_crosses_processes_with_its_fields(error: MesaError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
