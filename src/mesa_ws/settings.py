@@ -15,14 +15,28 @@ from .errors import InvalidSettings, Unsupported
 Seconds = Annotated[
     float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")
 ]
-Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer of 1 or more")]
+Switch = Annotated[bool, msgspec.Meta(description="True or False")]
+Text = Annotated[str, msgspec.Meta(description="text")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer from 1 to 2147483648")]
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]
 
 
+def _is_feature(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _expected(kind: Any, error: msgspec.ValidationError) -> str:
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        for meta in getattr(candidate, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.description:
+                return meta.description
+    return str(error).removeprefix("Expected ").split(", got")[0]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the setting classes: checks every field when it is made."""
+    """Base of the setting classes: checks every field when it is made, and makes seconds floats."""
 
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(self):
@@ -55,12 +69,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _path(cls, name: str) -> str:
         return f"{cls.__name__.lower()}.{name}"
 
-    def _check(self, name: str, type: Any) -> None:
+    def _check(self, name: str, kind: Any) -> None:
         value = getattr(self, name)
         try:
-            msgspec.convert(value, type)
+            checked = kind.of(value, self._path(name)) if _is_feature(kind) else msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            raise InvalidSettings(self._path(name), _expected(type, error), value) from None
+            raise InvalidSettings(self._path(name), _expected(kind, error), value) from None
+        msgspec.structs.force_setattr(self, name, checked)
 
 
 class Heartbeat(Settings, frozen=True, kw_only=True):
@@ -72,7 +87,7 @@ class Heartbeat(Settings, frozen=True, kw_only=True):
         max_attempts: unanswered heartbeats with `tries` before the connection is closed.
     """
 
-    enabled: bool = False
+    enabled: Switch = False
     interval: Seconds = 10.0
     max_attempts: Count = 3
 
@@ -85,7 +100,7 @@ class Reconnect(Settings, frozen=True, kw_only=True):
         interval: seconds clients wait before they connect again.
     """
 
-    enabled: bool = False
+    enabled: Switch = False
     interval: Seconds = 5.0
 
 
@@ -103,10 +118,10 @@ class Authentication(Settings, frozen=True, kw_only=True):
     """
 
     timeout: Seconds | None = 10.0
-    required: bool = False
-    send_user_object: bool = True
-    disconnect_on_fail: bool = True
-    store_connected_users: bool = True
+    required: Switch = False
+    send_user_object: Switch = True
+    disconnect_on_fail: Switch = True
+    store_connected_users: Switch = True
 
 
 class Keepalive(Settings, frozen=True, kw_only=True):
@@ -118,7 +133,7 @@ class Keepalive(Settings, frozen=True, kw_only=True):
         timeout: seconds to wait for any sign of life after it.
     """
 
-    enabled: bool = True
+    enabled: Switch = True
     interval: Seconds = 25.0
     timeout: Seconds = 20.0
 
@@ -152,9 +167,9 @@ class Rules(Settings, frozen=True, kw_only=True):
         store_messages: keep the last messages of each connection in `connection.messages`.
     """
 
-    enforce_equal_versions: bool = False
-    version: str = "1.5.8"
-    store_messages: bool = False
+    enforce_equal_versions: Switch = False
+    version: Text = "1.5.8"
+    store_messages: Switch = False
 
 
 class Sync(Settings, frozen=True, kw_only=True):
@@ -164,7 +179,7 @@ class Sync(Settings, frozen=True, kw_only=True):
         enabled: not available in this version; True raises `Unsupported`.
     """
 
-    enabled: bool = False
+    enabled: Switch = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,7 +191,7 @@ class Sync(Settings, frozen=True, kw_only=True):
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
-    """Everything a server can be told."""
+    """Everything a server can be told; a feature may be given in any of its forms."""
 
     namespace: Namespace | None = None
     sync: Sync = Sync()
@@ -186,13 +201,6 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     keepalive: Keepalive = Keepalive()
     limits: Limits = Limits()
     rules: Rules = Rules()
-
-    @classmethod
-    def of(cls, given: object, where: str | None = None) -> Self:
-        """Accept a mapping whose features are given in any of their forms."""
-        if not isinstance(given, Mapping):
-            return super().of(given, where)
-        return super().of({name: _feature(name, value) for name, value in given.items()}, where)
 
     @classmethod
     def _path(cls, name: str) -> str:
@@ -230,16 +238,3 @@ def check_namespace(namespace: object) -> str | None:
         InvalidSettings: it is neither None nor 1 to 64 of the allowed characters.
     """
     return ServerSettings(namespace=namespace).namespace  # type: ignore[arg-type]
-
-
-def _feature(name: str, value: object) -> object:
-    cls = FEATURES.get(name)
-    return cls.of(value, name) if cls else value
-
-
-def _expected(type: Any, error: msgspec.ValidationError) -> str:
-    for candidate in (type, *getattr(type, "__args__", ())):
-        for meta in getattr(candidate, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.description:
-                return meta.description
-    return str(error).removeprefix("Expected ").split(", got")[0]

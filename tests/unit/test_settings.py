@@ -1,0 +1,184 @@
+"""Settings, and what is said about wrong ones."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesa_ws.errors import InvalidSettings, Unsupported
+from mesa_ws.settings import (
+    FEATURES,
+    Authentication,
+    Heartbeat,
+    Keepalive,
+    Limits,
+    Reconnect,
+    Rules,
+    ServerSettings,
+    Settings,
+    Sync,
+    check_namespace,
+)
+
+SECONDS = "a number of seconds, more than 0 and up to 86400"
+
+
+def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
+    assert msgspec.to_builtins(ServerSettings()) == {
+        "namespace": None,
+        "sync": {"enabled": False},
+        "heartbeat": {"enabled": False, "interval": 10.0, "max_attempts": 3},
+        "reconnect": {"enabled": False, "interval": 5.0},
+        "authentication": {
+            "timeout": 10.0,
+            "required": False,
+            "send_user_object": True,
+            "disconnect_on_fail": True,
+            "store_connected_users": True,
+        },
+        "keepalive": {"enabled": True, "interval": 25.0, "timeout": 20.0},
+        "limits": {
+            "max_message": 1024 * 1024,
+            "max_buffered": 8 * 1024 * 1024,
+            "max_fragments": 64,
+            "max_queued": 64,
+            "handler_threads": 32,
+        },
+        "rules": {"enforce_equal_versions": False, "version": "1.5.8", "store_messages": False},
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [True, {"enabled": True}, Heartbeat(enabled=True)],
+)
+def test_a_feature_may_be_given_in_three_forms(given: Any) -> None:
+    assert ServerSettings.of({"heartbeat": given}).heartbeat == Heartbeat(enabled=True)
+
+
+def test_a_feature_may_be_given_in_any_form_to_the_class_itself() -> None:
+    settings = ServerSettings(heartbeat={"enabled": True, "interval": 3})  # type: ignore[arg-type]
+    assert settings.heartbeat == Heartbeat(enabled=True, interval=3.0)
+
+
+def test_settings_are_taken_as_they_are() -> None:
+    settings = ServerSettings()
+    assert ServerSettings.of(settings) is settings
+
+
+def test_every_feature_of_a_server_can_be_found_by_name() -> None:
+    assert set(FEATURES) == set(ServerSettings.__struct_fields__) - {"namespace"}
+
+
+@pytest.mark.parametrize("number", [3, 3.0, Decimal(3)])
+def test_seconds_become_a_float(number: Any) -> None:
+    assert repr(Heartbeat(interval=number).interval) == "3.0"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Heartbeat().enabled = True  # type: ignore[misc]
+
+
+def test_no_timeout_is_a_timeout() -> None:
+    assert Authentication(timeout=None).timeout is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"nope": 1},
+            "nope: expected one of namespace, sync, heartbeat, reconnect, authentication, "
+            "keepalive, limits, rules, got 'nope'",
+        ),
+        ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
+        ({"heartbeat": None}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got None"),
+        ({"limits": True}, "limits: expected Limits(...) or a mapping of its fields, got True"),
+        (
+            {"heartbeat": {"every": 5}},
+            "heartbeat.every: expected one of enabled, interval, max_attempts, got 'every'",
+        ),
+        ({"heartbeat": {5: 5}}, "heartbeat.5: expected one of enabled, interval, max_attempts, got 5"),
+        ({"heartbeat": {"enabled": 1}}, "heartbeat.enabled: expected True or False, got 1"),
+        ({"heartbeat": {"interval": "1"}}, f"heartbeat.interval: expected {SECONDS}, got '1'"),
+        ({"heartbeat": {"interval": 0}}, f"heartbeat.interval: expected {SECONDS}, got 0"),
+        ({"heartbeat": {"interval": True}}, f"heartbeat.interval: expected {SECONDS}, got True"),
+        ({"heartbeat": {"interval": float("nan")}}, f"heartbeat.interval: expected {SECONDS}, got nan"),
+        ({"heartbeat": {"interval": float("inf")}}, f"heartbeat.interval: expected {SECONDS}, got inf"),
+        (
+            {"heartbeat": {"max_attempts": 2.0}},
+            "heartbeat.max_attempts: expected an integer from 1 to 2147483648, got 2.0",
+        ),
+        (
+            {"limits": {"max_message": 2**40}},
+            "limits.max_message: expected an integer from 1 to 2147483648, got 1099511627776",
+        ),
+        ({"authentication": {"timeout": 0}}, f"authentication.timeout: expected {SECONDS}, got 0"),
+        ({"rules": {"version": 1}}, "rules.version: expected text, got 1"),
+        ({"namespace": "a b"}, "namespace: expected 1 to 64 of A-Z a-z 0-9 _ . - or None, got 'a b'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected_and_what_came(
+    options: Mapping[str, Any], text: str
+) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        ServerSettings.of(options)
+    assert str(caught.value) == text
+
+
+def test_a_type_without_a_description_of_its_own_is_described_by_its_name() -> None:
+    class Shape(Settings, frozen=True, kw_only=True):
+        sides: int = 3
+
+    with pytest.raises(InvalidSettings, match=r"^shape\.sides: expected `int`, got 'four'$"):
+        Shape(sides="four")  # type: ignore[arg-type]
+
+
+def test_a_wrong_setting_can_be_read_by_programs() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        Keepalive(timeout=-1)
+    assert (caught.value.field, caught.value.expected, caught.value.got) == ("keepalive.timeout", SECONDS, -1)
+
+
+@pytest.mark.parametrize("given", [True, {"enabled": True}])
+def test_sync_is_a_clear_error_in_this_version(given: Any) -> None:
+    with pytest.raises(Unsupported, match=r"^sync: .*; leave sync=False$"):
+        ServerSettings.of({"sync": given})
+
+
+@pytest.mark.parametrize("given", [False, {"enabled": False}, {}, Sync()])
+def test_sync_may_be_turned_off(given: Any) -> None:
+    assert not ServerSettings.of({"sync": given}).sync.enabled
+
+
+@pytest.mark.parametrize("namespace", [None, "a", "A-Z_0.9", "x" * 64])
+def test_a_namespace_is_a_short_plain_name(namespace: str | None) -> None:
+    assert check_namespace(namespace) == namespace
+
+
+@pytest.mark.parametrize("namespace", ["", "x" * 65, "a b", "é", "a\n", "{a}", "a:b", 5, b"a"])
+def test_anything_else_is_no_namespace(namespace: object) -> None:
+    with pytest.raises(InvalidSettings, match=r"^namespace: expected 1 to 64 of"):
+        check_namespace(namespace)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.builds(object)
+
+
+@pytest.mark.parametrize(
+    "feature", [Heartbeat, Reconnect, Authentication, Keepalive, Limits, Rules, Sync, ServerSettings]
+)
+@given(data=st.data())
+def test_any_value_is_accepted_or_named(feature: type[Settings], data: st.DataObject) -> None:
+    names = st.sampled_from(feature.__struct_fields__)
+    options = data.draw(VALUES | st.dictionaries(names, VALUES))
+    try:
+        settings = feature.of(options)
+    except (InvalidSettings, Unsupported):
+        return
+    assert isinstance(settings, feature)
