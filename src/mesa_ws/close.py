@@ -76,23 +76,28 @@ def may_reconnect(code: int) -> bool:
         return True
 
 
-def check_close(code: int, reason: str) -> None:
+def check_close(code: object, reason: object) -> None:
     """Check what an application wants to close a connection with.
 
     1005 is accepted and stands for an empty frame.
 
     Raises:
         InvalidInput: RFC 6455 does not allow the code in a frame (sections 7.4.1 and 7.4.2), or
-            the reason is longer than a control frame can hold (section 5.5).
+            the reason is not text, or longer than a control frame can hold (section 5.5).
     """
-    if not (code in _REGISTERED or 3000 <= code <= 4999):
+    if not isinstance(code, int) or not (code in _REGISTERED or 3000 <= code <= 4999):
         raise InvalidInput(
             f"code: expected 1000 to 1014 without reserved ones, or 3000 to 4999, got {code!r}"
         )
-    if len(reason.encode()) > MAX_REASON_BYTES:
-        raise InvalidInput(
-            f"reason: expected up to {MAX_REASON_BYTES} bytes of UTF-8, got {len(reason.encode())}"
-        )
+    expected = f"reason: expected text of up to {MAX_REASON_BYTES} bytes of UTF-8"
+    if not isinstance(reason, str):
+        raise InvalidInput(f"{expected}, got {type(reason).__name__}")
+    try:
+        size = len(reason.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{expected}, got a lone surrogate") from None
+    if size > MAX_REASON_BYTES:
+        raise InvalidInput(f"{expected}, got {size} bytes")
 
 
 MAX_REASON_BYTES = 123
