@@ -1,8 +1,8 @@
 """The native Redis backend: leases, routed hints, and one Lua script for each atomic step."""
 
-from .address import Address
+from .address import Address, Given
 from .aio import AsyncRedisBus
 from .blocking import BlockingRedisBus
 from .node import RedisBackend
 
-__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "RedisBackend"]
+__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "Given", "RedisBackend"]

@@ -27,7 +27,7 @@ MAX_BATCH = 128
 
 
 class Link:
-    """A connection that is opened when it is needed, and again after it was lost.
+    """A connection that is opened when it is needed, and again after it was lost; in one event loop.
 
     Nothing is sent twice, except a script that Redis answered not to know: that one was not run.
 
@@ -44,8 +44,7 @@ class Link:
         self._connection: AsyncConnection | None = None
         self._queue: deque[_Request] = deque()
         self._owner: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._is_closed = False
         self.generation = 0
         """How many connections there were; a new one may lead to a Redis that forgot things."""
 
@@ -81,10 +80,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Disconnect. Requests under way fail."""
-        self._closed = True
-        if self._loop is not asyncio.get_running_loop():
-            self._connection = None
-            return
+        self._is_closed = True
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.wait([self._owner])
@@ -92,24 +88,14 @@ class Link:
         await self._drop()
 
     def _append(self, commands: Sequence[Command]) -> "_Request":
-        loop = self._bound_loop()
+        if self._is_closed:
+            raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
+        loop = asyncio.get_running_loop()
         request = _Request(commands, loop.create_future(), loop.time() + self._timeout)
         self._queue.append(request)
         if self._owner is None or self._owner.done():
             self._owner = loop.create_task(self._serve(), name="mesa-redis-link")
         return request
-
-    def _bound_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
-        if self._connection is not None and self._loop is not loop:
-            raise BackendError(
-                f"{self._address.label}: expected the event loop in which it was first used, got another; "
-                "make one for each event loop, or use Dispatcher, which needs none"
-            )
-        self._loop = loop
-        return loop
 
     async def _serve(self) -> None:
         """Own the connection until nothing waits."""

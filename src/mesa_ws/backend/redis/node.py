@@ -5,12 +5,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
-import msgspec
-
 from ...envelope import Envelope, Receipt
-from ...errors import BackendUnavailable, InvalidSettings
+from ...errors import BackendUnavailable
 from ...recipients import check_id
-from ...settings import Seconds, check_namespace
+from ...settings import check_namespace
 from ..base import Receive
 from .address import Address
 from .aio import dispatch
@@ -21,6 +19,7 @@ from .listener import Listener
 from .plan import Seat, online, online_counts
 from .reader import Reader
 from .roster import Roster
+from .timing import Timing
 
 
 class RedisBackend:
@@ -52,9 +51,7 @@ class RedisBackend:
     ) -> None:
         self._address = Address.of(address)
         self._keys = Keys(check_namespace(namespace))
-        self._lease = check_seconds("lease", lease)
-        self._timeout = check_seconds("timeout", timeout)
-        self._expiry = check_seconds("expiry", expiry)
+        self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
         self._node: _Node | None = None
         self._node_id = ""
 
@@ -76,9 +73,10 @@ class RedisBackend:
     async def open(self, receive: Receive) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
-        link = Link(self._address, self._keys, self._timeout)
-        seat = Seat(self._keys, self._node_id, self._lease, self._expiry)
-        node = _Node(link, seat, receive, self._address, self._timeout)
+        timing = self._timing
+        link = Link(self._address, self._keys, timing.timeout)
+        seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry)
+        node = _Node(link, seat, receive, self._address, timing.timeout)
         try:
             await node.open()
         except BaseException:
@@ -175,15 +173,3 @@ class _Node:
         if self.listener.unheard > BEATS:
             self.listener.unheard = 0
             await self._reader.restart()
-
-
-def check_seconds(name: str, value: object) -> float:
-    """Return `value` if it is a usable time limit.
-
-    Raises:
-        InvalidSettings: it is not a number above 0 and up to a day.
-    """
-    try:
-        return msgspec.convert(value, Seconds)
-    except msgspec.ValidationError:
-        raise InvalidSettings(name, "a number of seconds, more than 0 and up to 86400", value) from None

@@ -1,0 +1,94 @@
+"""A real redis-server for tests, on a free port of 127.0.0.1."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+LIMIT = 10.0
+"""Seconds within which a server has to start or to stop."""
+
+NEEDED = "the tests need redis-server 7 or later on the PATH; install it, e.g. `apt install redis-server`"
+
+
+class RedisServer:
+    """A redis-server that keeps nothing on disk, with the port it has for life.
+
+    Args:
+        directory: where it may write.
+        options: options of its command line.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [find_redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + LIMIT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"redis-server did not start on port {self.port}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop it, and wait until it is gone. What it held is lost."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait(LIMIT)
+
+    def freeze(self) -> None:
+        """Stop it from answering; the kernel still accepts connections for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            return bool(connection.recv(64))
+        return False
+
+
+def find_redis_server() -> str:
+    """The path of a redis-server that is new enough.
+
+    Raises:
+        RuntimeError: there is none; the text says what to do.
+    """
+    path = shutil.which("redis-server")
+    if path is None:
+        raise RuntimeError(f"{NEEDED}; none was found")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=(\d+)", version)
+    if found is None or int(found[1]) < 7:
+        raise RuntimeError(f"{NEEDED}; {path} is {version.strip()}")
+    return path
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
