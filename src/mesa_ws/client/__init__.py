@@ -1,0 +1,8 @@
+"""The asyncio client: stays connected, authenticates, sends and receives."""
+
+from ..client_settings import ClientLimits, Reconnection
+from ..session import Hello
+from .client import Client
+from .events import ConnectionInfo
+
+__all__ = ["Client", "ClientLimits", "ConnectionInfo", "Hello", "Reconnection"]

@@ -1,0 +1,251 @@
+"""The client that applications use."""
+
+from collections.abc import Callable, Mapping
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from ..client_settings import ClientLimits, ClientSettings, Reconnection
+from ..codec import encode_message
+from ..errors import InvalidMessage, InvalidSettings
+from ..message import Message
+from ..session import Hello
+from ..settings import Keepalive
+from ..transports.connect import Address
+from .callbacks import Callback, Callbacks
+from .credentials import AuthenticationData, Credentials
+from .link import Link
+from .own_task import OwnTask
+
+AnyCallback = TypeVar("AnyCallback", bound=Callback)
+
+
+class Client:
+    """A client of a Mesa server, for asyncio.
+
+    Stays connected: a lost connection is opened again, and authenticated as before. What is sent
+    in between waits its turn. Messages come out of `async for`, or go to callbacks.
+
+        async with Client("ws://localhost:4000") as client:
+            await client.authenticate({"id": "0"})
+            await client.send(Message(0, {"text": "hello"}, "CHAT"))
+            async for message in client:
+                print(message)
+
+    Callbacks are `async def` or `def`; both run in the event loop, so a `def` must not block. They
+    are told one after another, in the order of events, and may call every method of the client.
+    One that raises is logged and reported to `on_error`. A client is used once, in one event
+    loop; its methods are not safe to call from other threads.
+
+    Args:
+        url: `ws://host:port/path`, or `wss://` for TLS.
+        reconnect: whether and how to come back: True, False, a `Reconnection` or its fields.
+        queue_size: messages that may wait while the client is away.
+        headers: to send with the handshake, such as `{"Authorization": "Bearer ..."}`.
+        ssl: context for `wss://`; the system's trust by default.
+        keepalive: how to find out that the server is gone.
+        limits: what a connection may cost, and how long to wait.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reconnect: Reconnection | Mapping[str, Any] | bool = True,
+        queue_size: int = 1000,
+        headers: Mapping[str, str] | None = None,
+        ssl: SSLContext | None = None,
+        keepalive: Keepalive | Mapping[str, Any] | bool = True,
+        limits: ClientLimits | Mapping[str, Any] = ClientLimits(),  # noqa: B008 - it is frozen
+    ) -> None:
+        settings = ClientSettings(
+            queue_size=queue_size,
+            reconnect=Reconnection.of(reconnect, "reconnect"),
+            keepalive=Keepalive.of(keepalive, "keepalive"),
+            limits=ClientLimits.of(limits, "limits"),
+        )
+        self._link = Link(Address.of(url, headers, ssl), settings)
+        self._callbacks = Callbacks()
+        self._telling: OwnTask | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._link.connection is not None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the connection there is now belongs to a user."""
+        connection = self._link.connection
+        return connection is not None and connection.accepted is not None
+
+    @property
+    def user(self) -> Any:
+        """The user object that the server sent on this connection; None before."""
+        connection = self._link.connection
+        return connection.user if connection is not None else None
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the server said about itself on this connection; None without one."""
+        connection = self._link.connection
+        return connection.hello if connection is not None else None
+
+    async def connect(self) -> None:
+        """Open the first connection. Does nothing if that was done before.
+
+        Raises:
+            ConnectFailed: the server cannot be reached, or is not a Mesa server. It is not tried
+                again by itself; call this again.
+            ConnectionClosed: the client was closed.
+        """
+        if await self._link.connect():
+            self._telling = OwnTask(self._callbacks.tell_all(self._link.inbox))
+
+    async def authenticate(
+        self, data: AuthenticationData, should_sync: bool = True, timeout: float = 10.0
+    ) -> Any:
+        """Tell the server who this is, and wait for its answer.
+
+        While the client is away, this waits for the next connection. What the server accepted is
+        said again, by itself, on every connection that follows. A server that then refuses ends
+        the client. Cancelling gives up the wait; the server may accept all the same.
+
+        Args:
+            data: what the server's authenticator wants; or a function, `def` or `async def`, that
+                returns it and is called for every connection, for tokens that expire.
+            should_sync: whether messages stored for this user shall be delivered.
+            timeout: seconds to wait.
+
+        Returns:
+            The user object that the server sent, empty if it sends none.
+
+        Raises:
+            AuthenticationFailed: the server refused. The client has ended.
+            ConnectionClosed: the connection ended before the answer; authenticate again.
+            TimedOut: no answer in time.
+            InvalidMessage: `data` is neither a mapping nor a function, or JSON cannot hold it.
+            InvalidSettings: `timeout` is not a number of seconds.
+        """
+        self._link.check_begun()
+        _check_timeout(timeout)
+        return await self._link.authenticate(Credentials(data, should_sync, timeout))
+
+    async def send(self, message: Message) -> None:
+        """Send a message to the server.
+
+        Waits while the connection takes no more. While the client is away, the message is kept,
+        and sent on the next connection once that is authenticated as before. Messages are sent
+        in the order of calls, each at most once: one that was on its way when the connection was
+        cut is not repeated. A call that is cancelled has sent nothing.
+
+        Raises:
+            QueueFull: the client is away, and `queue_size` messages wait already.
+            ConnectionClosed: the client has ended.
+            AuthenticationFailed: the client has ended because the server refused it.
+            InvalidMessage: the message cannot go on the wire.
+        """
+        if not isinstance(message, Message):
+            raise InvalidMessage(f"message: expected a Message, got {type(message).__name__}")
+        self._link.check_begun()
+        await self._link.outgoing.send(encode_message(message))
+
+    async def aclose(self) -> None:
+        """Say goodbye to the server, and do not come back.
+
+        Messages that were received and not handled are dropped; iterations end. A callback that
+        runs may finish, and `on_disconnected` is told. May be called from a callback, and more
+        than once. Cancelling cuts the connection and the callback.
+        """
+        try:
+            await self._link.aclose()
+        finally:
+            if self._telling is not None:
+                await self._telling.finish()
+
+    async def wait_closed(self) -> None:
+        """Wait until the client has ended, which keeps a program with callbacks running.
+
+        Raises:
+            ConnectionClosed: the connection ended, and the client does not come back.
+            AuthenticationFailed: the server refused this client.
+        """
+        self._link.check_begun()
+        ending = await self._link.wait_over()
+        if not ending.is_wanted:
+            raise ending.error()
+
+    def __aiter__(self) -> Self:
+        self._link.inbox.feed_iteration()
+        return self
+
+    async def __anext__(self) -> Message:
+        """Wait for the next message. Cancelling loses none.
+
+        Raises:
+            StopAsyncIteration: the client was closed.
+            ConnectionClosed: the connection ended, and the client does not come back.
+            AuthenticationFailed: the server refused this client.
+            Unsupported: there are `on_message` callbacks, which get the messages.
+        """
+        self._link.check_begun()
+        return await self._link.inbox.next_message()
+
+    def on_connected(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback(info)`, told of every new connection with a `ConnectionInfo`."""
+        self._callbacks.connected.append(callback)
+        return callback
+
+    @overload
+    def on_message(self, callback: AnyCallback, /) -> AnyCallback: ...
+
+    @overload
+    def on_message(self, type: str, /) -> Callable[[AnyCallback], AnyCallback]: ...
+
+    def on_message(self, callback_or_type: Any, /) -> Any:
+        """Register `callback(message)`, for all messages or for those of one type.
+
+        Used as `@client.on_message` or as `@client.on_message("PING")`. A client with such a
+        callback hands its messages to callbacks only; it cannot be iterated over.
+
+        Raises:
+            Unsupported: the client is being iterated over.
+            InvalidSettings: what came is neither a function nor a type.
+        """
+        if isinstance(callback_or_type, str):
+            return lambda callback: self._add(callback_or_type, callback)
+        if not callable(callback_or_type):
+            raise InvalidSettings("on_message", "a function or a message type", callback_or_type)
+        return self._add(None, callback_or_type)
+
+    def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback(code, reason, will_reconnect)`, told of the end of every connection."""
+        self._callbacks.disconnected.append(callback)
+        return callback
+
+    def on_error(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback(error)`, told what other callbacks raised."""
+        self._callbacks.error.append(callback)
+        return callback
+
+    def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
+        self._link.inbox.feed_callbacks()
+        self._callbacks.message.append((type, callback))
+        return callback
+
+
+def _check_timeout(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise InvalidSettings("timeout", "a number of seconds, more than 0", timeout)

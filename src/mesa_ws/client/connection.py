@@ -1,0 +1,221 @@
+"""One connection of a client: its wire, the state of its protocol, and its deadlines."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from ..client_settings import ClientSettings
+from ..close import CloseCode
+from ..errors import ConnectFailed
+from ..message import Message
+from ..session import Authenticated, ClientSession, Close, Hello, Received, SendPing, SendText
+from ..session.client import ClientEvent, Ignored
+from ..transports.connect import Address, connect
+from ..transports.wire import Ended, Wire
+from .credentials import Credentials
+from .ending import Ending
+
+log = logging.getLogger("mesa_ws.client")
+
+
+class ClientConnection:
+    """A connection whose server has greeted.
+
+    Attributes:
+        wire: the WebSocket.
+        hello: what the server announced.
+        opened_at: when, in the event loop's time.
+        user: the object the server sent when it accepted this client.
+        accepted: what the server accepted; None before.
+    """
+
+    wire: Wire
+
+    def __init__(self, settings: ClientSettings, receive: Callable[[Message], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._session = ClientSession(settings.keepalive, self._loop.time())
+        self._receive = receive
+        self._greeted: asyncio.Future[Hello] = self._loop.create_future()
+        self._answer: asyncio.Future[Any] | None = None
+        self._pending: Credentials | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_flooded = False
+        self._is_paused = False
+        self.hello: Hello
+        self.opened_at = self._loop.time()
+        self.user: Any = None
+        self.accepted: Credentials | None = None
+        self._early: list[Message] | None = []
+        self._authenticated: asyncio.Future[None] = self._loop.create_future()
+
+    @classmethod
+    async def open(
+        cls, address: Address, settings: ClientSettings, receive: Callable[[Message], None]
+    ) -> Self:
+        """Connect, and wait until the server has greeted. Cancelling leaves nothing open.
+
+        Raises:
+            ConnectFailed: the server cannot be reached, or is not a Mesa server.
+        """
+        connection = cls(settings, receive)
+        wire = await connect(address, connection, settings.limits)
+        try:
+            connection.hello = await connection._greeting(address)
+        except BaseException:
+            wire.abort()
+            await asyncio.wait({wire.ended})
+            raise
+        return connection
+
+    def start(self) -> None:
+        """Hand over messages from now on, beginning with those that are here already."""
+        early, self._early = self._early, None
+        for message in early or ():
+            self._receive(message)
+
+    async def wait_authenticated(self) -> None:
+        """Wait until the server has accepted this client, or the connection has ended."""
+        await self._first_of(self._authenticated)
+
+    async def authenticate(self, credentials: Credentials, data: Mapping[str, Any]) -> Any:
+        """Ask to be somebody, and wait for the answer however long it takes.
+
+        Returns:
+            The user object that the server sent.
+
+        Raises:
+            InvalidMessage: JSON cannot hold `data`.
+            AuthenticationFailed: the server refused.
+            ConnectionClosed: the connection ended before the answer.
+        """
+        question = self._session.authenticate(data, should_sync=credentials.should_sync)
+        answer = self._answer = self._loop.create_future()
+        self._pending = credentials
+        self._regulate()
+        self.wire.write(question.payload)
+        try:
+            await self._first_of(answer)
+        finally:
+            self._answer = None
+            self._regulate()
+        if answer.done():
+            return answer.result()
+        raise self.ending().error()
+
+    def throttle(self, is_flooded: bool) -> None:
+        """Stop reading while the application is behind, or read again."""
+        self._is_flooded = is_flooded
+        self._regulate()
+
+    def ending(self) -> Ending:
+        """How this connection ended; call it when it has."""
+        code, reason = self.wire.ended.result()
+        is_refusal = code == CloseCode.REFUSED and self._pending is not None
+        return Ending(code, reason, is_refusal)
+
+    async def aclose(self) -> Ended:
+        """Close it in order; cancelling cuts it."""
+        self.wire.close(CloseCode.NORMAL, "")
+        try:
+            return await asyncio.shield(self.wire.ended)
+        except asyncio.CancelledError:
+            self.wire.abort()
+            raise
+
+    # What the wire calls.
+
+    def opened(self, wire: Wire) -> None:
+        """The handshake is done."""
+        self.wire = wire
+        wire.ended.add_done_callback(self._stop)
+        self._schedule()
+
+    def message(self, payload: bytes) -> None:
+        """A message came."""
+        for event in self._session.receive(payload, self._loop.time()):
+            self._obey(event)
+
+    def heard(self) -> None:
+        """A sign of life came."""
+        self._session.heard(self._loop.time())
+
+    def _obey(self, event: ClientEvent) -> None:
+        match event:
+            case Received(message):
+                self._received(message)
+            case SendText(payload):
+                self.wire.write(payload)
+            case Authenticated(user):
+                self._accept(user)
+            case Hello():
+                if not self._greeted.done():
+                    self._greeted.set_result(event)
+            case Ignored(why):
+                log.warning("ignored what is not a frame of the protocol: %s", why)
+
+    def _received(self, message: Message) -> None:
+        if self._early is not None:
+            self._early.append(message)
+        else:
+            self._receive(message)
+
+    def _accept(self, user: Any) -> None:
+        self.user = user
+        self.accepted, self._pending = self._pending, None
+        if not self._authenticated.done():
+            self._authenticated.set_result(None)
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(user)
+
+    async def _greeting(self, address: Address) -> Hello:
+        patience = self._settings.limits.connect_timeout
+        await self._first_of(self._greeted, timeout=patience)
+        if self._greeted.done():
+            return self._greeted.result()
+        problem = f"said nothing for {patience:g} s"
+        if self.wire.ended.done():
+            problem = f"closed the connection with {self.wire.ended.result().code}"
+        raise ConnectFailed(
+            f"expected a greeting from {address}, but it {problem}; check that it is a Mesa server"
+        )
+
+    async def _first_of(self, event: asyncio.Future[Any], timeout: float | None = None) -> None:
+        """Wait for `event` or for the end of the connection, whichever comes first."""
+        waited: set[asyncio.Future[Any]] = {event, self.wire.ended}
+        await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    def _regulate(self) -> None:
+        # The answer to a question can only be read by reading on, whatever comes before it.
+        is_paused = self._is_flooded and self._answer is None
+        if is_paused == self._is_paused:
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            self._session.suspend(self._loop.time())
+            self.wire.pause_reading()
+        else:
+            self._session.resume(self._loop.time())
+            self.wire.resume_reading()
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._session.deadline
+        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        for output in self._session.poll(self._loop.time()):
+            match output:
+                case SendPing():
+                    self.wire.ping()
+                case Close(code, why):
+                    # Who does not answer Pings will not answer a close frame either.
+                    self.wire.close(code, why, patience=0)
+        self._schedule()
+
+    def _stop(self, ended: "asyncio.Task[Ended]") -> None:
+        self._session.close()
+        self._schedule()

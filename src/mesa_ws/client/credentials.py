@@ -1,0 +1,41 @@
+"""What a client authenticates with, now and whenever it comes back."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidMessage
+
+AuthenticationData = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+"""The data itself, or a function that makes it anew each time: `def` or `async def`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One way to authenticate; equal ones make the same user.
+
+    Args:
+        data: for the authenticator of the server.
+        should_sync: whether messages stored for this user shall be delivered.
+        timeout: seconds to wait for the answer.
+    """
+
+    data: AuthenticationData
+    should_sync: bool
+    timeout: float = field(compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, Mapping):
+            object.__setattr__(self, "data", dict(self.data))
+        elif not callable(self.data):
+            raise InvalidMessage(
+                f"authentication data: expected a mapping or a function, got {type(self.data).__name__}"
+            )
+
+    async def resolve(self) -> Mapping[str, Any]:
+        """The data to send, as of now; errors of the application's function are its caller's."""
+        if isinstance(self.data, Mapping):
+            return self.data
+        data = self.data()
+        return await data if inspect.isawaitable(data) else data

@@ -1,0 +1,256 @@
+"""Staying connected: the first connection, those after it, and the end.
+
+new ──connect──▶ up ──lost──▶ away ──▶ up again, authenticated as before
+                  │            │
+                  └─ closed by us, refused, or reconnection is off ─▶ ended
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..client_settings import ClientSettings
+from ..close import CloseCode, may_reconnect
+from ..errors import ConnectFailed, MesaError, TimedOut
+from ..transports.connect import Address
+from .backoff import Backoff
+from .connection import ClientConnection
+from .credentials import Credentials
+from .ending import CLOSED_BY_US, Ending
+from .events import ConnectionInfo, Disconnection
+from .inbox import Inbox
+from .outgoing import Outgoing
+from .own_task import OwnTask
+
+log = logging.getLogger("mesa_ws.client")
+
+
+class Link:
+    """The connection of a client, whichever it is at the moment.
+
+    Attributes:
+        inbox: what comes from the server, and what happens to the link.
+        outgoing: what goes to the server.
+        ending: why it is over; None before.
+        user: what the server said about this client when it last accepted it.
+    """
+
+    def __init__(self, address: Address, settings: ClientSettings) -> None:
+        self._address = address
+        self._settings = settings
+        self._backoff = Backoff(settings.reconnect)
+        self._connection: ClientConnection | None = None
+        self._renewed: ClientConnection | None = None
+        self._credentials: Credentials | None = None
+        self._task: OwnTask | None = None
+        self._connecting = asyncio.Lock()
+        self._authenticating = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._is_over = asyncio.Event()
+        self.inbox = Inbox(settings.limits.max_queued, self._throttle)
+        self.outgoing = Outgoing(settings.queue_size)
+        self.ending: Ending | None = None
+
+    @property
+    def connection(self) -> ClientConnection | None:
+        """The connection there is now."""
+        return self._connection
+
+    def check_begun(self) -> None:
+        """Refuse what makes no sense before `connect`.
+
+        Raises:
+            MesaError: nobody has called it.
+        """
+        if self._task is None and self.ending is None and not self._connecting.locked():
+            raise MesaError(
+                "the client is not connected; use `async with Client(url) as client`, "
+                "or `await client.connect()`"
+            )
+
+    async def connect(self) -> bool:
+        """Open the first connection.
+
+        Returns:
+            False if that was done before.
+
+        Raises:
+            ConnectFailed: it cannot be opened; this may be called again.
+            ConnectionClosed: the client has ended.
+        """
+        async with self._connecting:
+            if self._task is not None or self.ending is not None:
+                self._check_not_over()
+                return False
+            connection = await self._open()
+            try:
+                self._check_not_over()
+            except MesaError:
+                await connection.aclose()
+                raise
+            self._begin(connection, is_first=True)
+            self._task = OwnTask(self._keep(connection))
+            return True
+
+    async def authenticate(self, credentials: Credentials) -> Any:
+        """Authenticate the connection there is, or else the next one.
+
+        Returns:
+            The user object that the server sent.
+
+        Raises:
+            InvalidMessage: the data cannot be sent.
+            AuthenticationFailed: the server refused.
+            ConnectionClosed: the connection ended before the answer.
+            TimedOut: no answer in time.
+        """
+        async with _in_time(credentials), self._authenticating:
+            return await self._authenticate(await self._current(), credentials)
+
+    async def aclose(self) -> None:
+        """Close the connection, and never come back. Cancelling cuts it."""
+        if self.ending is None:
+            self._end(CLOSED_BY_US)
+        if self._task is not None:
+            await self._task.stop()
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                self.inbox.happened(Disconnection(*await connection.aclose(), will_reconnect=False))
+        finally:
+            self._finish()
+
+    async def wait_over(self) -> Ending:
+        """Wait for the end, and tell how it came."""
+        await self._is_over.wait()
+        assert self.ending is not None  # noqa: S101 - set before the event is
+        return self.ending
+
+    # The life of the link.
+
+    async def _keep(self, connection: ClientConnection) -> None:
+        while True:
+            await self._attend(connection)
+            if self.ending is not None:
+                return
+            ending = connection.ending()
+            if not (self._settings.reconnect.enabled and may_reconnect(ending.code)):
+                self._lose(connection, ending, will_reconnect=False)
+                self._end(ending)
+                self._finish()
+                return
+            self._lose(connection, ending, will_reconnect=True)
+            connection = await self._come_back(connection.hello.reconnect_interval)
+            self._begin(connection, is_first=False)
+
+    async def _attend(self, connection: ClientConnection) -> None:
+        """See a connection through, from the moment it is there to its end."""
+        await self._authenticate_again(connection)
+        if self._must_authenticate(connection):
+            await connection.wait_authenticated()
+        self.outgoing.attach(connection.wire)
+        await self.outgoing.flush()
+        await asyncio.wait({connection.wire.ended})
+
+    def _begin(self, connection: ClientConnection, *, is_first: bool) -> None:
+        log.info("connected to %s", self._address)
+        self._connection = connection
+        self.inbox.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
+        connection.start()
+        connection.throttle(self.inbox.is_full)
+        if not self._must_authenticate(connection):
+            self.outgoing.attach(connection.wire)
+        self._changed.set()
+
+    def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
+        log.info("the connection to %s ended with %d %s", self._address, ending.code, ending.reason)
+        self._connection = None
+        self._changed.clear()
+        self.outgoing.detach()
+        self._credentials = connection.accepted or self._credentials
+        age = asyncio.get_running_loop().time() - connection.opened_at
+        if connection.accepted or age > self._settings.reconnect.max_jitter:
+            self._backoff.reset()
+        self.inbox.happened(Disconnection(ending.code, ending.reason, will_reconnect))
+
+    async def _come_back(self, announced: float | None) -> ClientConnection:
+        while True:
+            pause = self._backoff.next(announced)
+            log.info("connecting to %s again in %.1f s", self._address, pause)
+            await asyncio.sleep(pause)
+            try:
+                return await self._open()
+            except ConnectFailed as error:
+                log.info("%s", error)
+
+    def _end(self, ending: Ending) -> None:
+        self.ending = ending
+        self.outgoing.end(ending)
+        self.inbox.end(ending)
+        self._changed.set()
+
+    def _finish(self) -> None:
+        self.inbox.finish()
+        self._is_over.set()
+
+    def _check_not_over(self) -> None:
+        if self.ending is not None:
+            raise self.ending.error()
+
+    async def _open(self) -> ClientConnection:
+        return await ClientConnection.open(self._address, self._settings, self.inbox.receive)
+
+    def _throttle(self, is_flooded: bool) -> None:
+        if self._connection is not None:
+            self._connection.throttle(is_flooded)
+
+    # Authentication.
+
+    def _must_authenticate(self, connection: ClientConnection) -> bool:
+        """Whether messages have to wait, because this client was somebody and is nobody yet."""
+        return self._credentials is not None and connection.accepted is None
+
+    async def _current(self) -> ClientConnection:
+        while self._connection is None:
+            self._check_not_over()
+            await self._changed.wait()
+        return self._connection
+
+    async def _authenticate(self, connection: ClientConnection, credentials: Credentials) -> Any:
+        if connection is self._renewed and connection.accepted == credentials:
+            # The application does by hand what was done already; a 1.x server would not answer.
+            self._renewed = None
+            return connection.user
+        return await connection.authenticate(credentials, await credentials.resolve())
+
+    async def _authenticate_again(self, connection: ClientConnection) -> None:
+        async with self._authenticating:
+            credentials = self._credentials
+            if credentials is None or connection.accepted or not self._settings.reconnect.authenticate:
+                return
+            try:
+                async with _in_time(credentials):
+                    await self._authenticate(connection, credentials)
+                self._renewed = connection
+            except Exception as error:  # noqa: BLE001 - it may come from the application's function
+                if connection.wire.is_open:
+                    log.warning("cannot authenticate again, trying on another connection: %r", error)
+                    self.inbox.happened(error)
+                    connection.wire.close(CloseCode.NORMAL, "")
+
+
+@asynccontextmanager
+async def _in_time(credentials: Credentials) -> AsyncIterator[None]:
+    limit = asyncio.timeout(credentials.timeout)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimedOut(
+            f"expected an answer to the authentication within {credentials.timeout:g} s, got none; "
+            "the server is away, too slow, or keeps those it refuses (disconnect_on_fail=False)"
+        ) from None

@@ -1,0 +1,85 @@
+"""What a client sends: straight to its connection, or kept until there is one again."""
+
+import asyncio
+import logging
+from collections import deque
+
+from ..errors import QueueFull
+from ..transports.wire import Wire
+from .ending import Ending
+
+log = logging.getLogger("mesa_ws.client")
+
+
+class Outgoing:
+    """Sends in the order of the calls, each message to one connection at most.
+
+    Args:
+        limit: messages that are kept while there is no connection.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: deque[bytes] = deque()
+        self._wire: Wire | None = None
+        self._ending: Ending | None = None
+        self._turn = asyncio.Lock()
+
+    def attach(self, wire: Wire) -> None:
+        """Send by `wire` from now on; `flush` sends what was kept."""
+        self._wire = wire
+
+    def detach(self) -> None:
+        """Keep messages from now on."""
+        self._wire = None
+
+    def end(self, ending: Ending) -> None:
+        """Send nothing any more."""
+        self._ending = ending
+        self._wire = None
+        if self._kept:
+            log.warning("%d messages were never sent, the client has ended", len(self._kept))
+            self._kept.clear()
+
+    async def send(self, payload: bytes) -> None:
+        """Send when the connection has room, or keep while there is none.
+
+        A call that is cancelled has sent nothing.
+
+        Raises:
+            QueueFull: there is no connection, and as many messages are kept as may be.
+            ConnectionClosed: there will be no connection any more.
+            AuthenticationFailed: the same, because the server refused this client.
+        """
+        async with self._turn:
+            wire = await self._ready_wire()
+            if wire is not None:
+                wire.write(payload)
+            else:
+                self._keep(payload)
+
+    async def flush(self) -> None:
+        """Send what was kept, for as long as there is a connection."""
+        async with self._turn:
+            await self._ready_wire()
+
+    async def _ready_wire(self) -> Wire | None:
+        """Wait for room, having sent what was kept before; None if there is no connection."""
+        while (wire := self._wire) is not None and wire.is_open:
+            if wire.is_congested:
+                await wire.drained()
+            elif self._kept:
+                wire.write(self._kept.popleft())
+            else:
+                return wire
+        return None
+
+    def _keep(self, payload: bytes) -> None:
+        if self._ending is not None:
+            raise self._ending.error()
+        if len(self._kept) >= self._limit:
+            raise QueueFull(
+                f"expected up to {self._limit} messages while the client is away, got one more; "
+                "send it later, or give the client a larger queue_size"
+            )
+        self._kept.append(payload)

@@ -1,0 +1,38 @@
+"""Tasks of the client in which the application's code runs."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+_AROUND: ContextVar["OwnTask | None"] = ContextVar("mesa_ws_client_task", default=None)
+
+
+class OwnTask:
+    """A task that may be asked from within itself to stop, which then does not wait for itself.
+
+    "Within" includes tasks that were started by the code it runs, such as by `asyncio.wait_for`.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(work))
+
+    async def finish(self) -> None:
+        """Wait until it has done its work; cancelling cancels it."""
+        if _AROUND.get() is self:
+            return
+        try:
+            await asyncio.wait({self._task})
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+
+    async def stop(self) -> None:
+        """Cancel it, and wait until it is gone."""
+        if _AROUND.get() is not self:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        _AROUND.set(self)
+        await work

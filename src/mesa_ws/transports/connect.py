@@ -1,0 +1,191 @@
+"""Opening a client's WebSocket on picows, with every failure as one of our errors."""
+
+import asyncio
+import os
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from picows import WSHandshakeError, ws_connect
+
+from ..client_settings import ClientLimits
+from ..errors import ConnectFailed, InvalidSettings
+from .quiet import quiet
+from .wire import Peer, Wire
+
+READ_BUFFER = 16 * 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_URL = re.compile(r"[^\x00-\x20\x7f]+")
+
+
+class Address(NamedTuple):
+    """Where a client connects to, and what it says in its handshake.
+
+    Shown without its query and its headers, which often hold a token.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    ssl: ssl.SSLContext | None
+
+    @classmethod
+    def of(cls, url: object, headers: object, context: object) -> Self:
+        """Check what the user gave.
+
+        Raises:
+            InvalidSettings: one of them cannot be used.
+        """
+        scheme = _check_url(url)
+        if context is not None and not isinstance(context, ssl.SSLContext):
+            raise InvalidSettings("ssl", "an ssl.SSLContext or None", context)
+        if context is not None and scheme == "ws":
+            raise InvalidSettings("ssl", "None for a ws:// URL; use wss:// for TLS", context)
+        return cls(str(url), _checked_headers(headers), context)
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
+    """Open a WebSocket. Cancelling closes what was opened.
+
+    Raises:
+        ConnectFailed: the server cannot be reached, or does not agree.
+    """
+    wire = Wire(peer, limits)
+    dial = _Dial()
+    opening = asyncio.ensure_future(
+        ws_connect(
+            lambda *_: wire,
+            address.url,
+            ssl_context=address.ssl,
+            extra_headers=address.headers,
+            socket_factory=dial,
+            enable_auto_pong=False,
+            logger_name=quiet("client"),
+            max_frame_size=limits.max_message,
+            max_redirects=0,
+            read_buffer_init_size=READ_BUFFER,
+            websocket_handshake_timeout=None,
+        )
+    )
+    try:
+        await asyncio.wait({opening}, timeout=limits.connect_timeout)
+    finally:
+        is_late = not opening.done()
+        if is_late:
+            await dial.hang_up(opening)
+    problem = f"no answer within {limits.connect_timeout:g} s" if is_late else _problem(opening)
+    if problem is None:
+        return wire
+    error = None if opening.cancelled() else opening.exception()
+    raise ConnectFailed(
+        f"cannot connect to {address}: {problem}; check the address, and that the server is running"
+    ) from error
+
+
+class _Dial:
+    """Opens the TCP connection, so that it can be given up before picows hands it over."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    async def __call__(self, url: Any) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        problem = OSError(f"no address for {url.host}")
+        for family, kind, protocol, _, place in await loop.getaddrinfo(
+            url.host, url.port, type=socket.SOCK_STREAM
+        ):
+            candidate = socket.socket(family, kind, protocol)
+            try:
+                candidate.setblocking(False)
+                await loop.sock_connect(candidate, place)
+            except OSError as error:
+                candidate.close()
+                problem = error
+            except BaseException:
+                candidate.close()
+                raise
+            else:
+                self._socket = candidate
+                return candidate
+        raise problem
+
+    async def hang_up(self, opening: "asyncio.Future[Any]") -> None:
+        """End `opening`, at whatever stage it is, and wait until nothing is left of it."""
+        if self._socket is None:
+            opening.cancel()
+        else:
+            # Cancelled in the handshake, picows would leave the transport open.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait({opening})
+        if not opening.cancelled() and opening.exception() is None:
+            _, wire = opening.result()
+            if wire is not None:
+                wire.abort()
+                await asyncio.wait({wire.ended})
+
+
+def _problem(opening: "asyncio.Future[Any]") -> str | None:
+    """What went wrong; None if the connection is open."""
+    error = opening.exception()
+    if error is not None:
+        return _told(error)
+    _, wire = opening.result()
+    return None if wire is not None else "the server hung up during the handshake"
+
+
+def _told(error: BaseException) -> str:
+    problem = str(error) or type(error).__name__
+    match error:
+        case WSHandshakeError(response=response):
+            answer = f"{response.status.value} {response.status.phrase}" if response else "something else"
+            problem = f"expected a WebSocket, got {answer}"
+        case ssl.SSLCertVerificationError(verify_message=message):
+            problem = f"its certificate cannot be trusted: {message}"
+        case ssl.SSLError(reason=reason):
+            problem = f"TLS failed: {reason}"
+        case socket.gaierror(strerror=text):
+            problem = f"its name cannot be resolved: {text}"
+        case OSError(errno=number) if number is not None:
+            problem = os.strerror(number).lower()
+    return problem
+
+
+def _check_url(url: object) -> str:
+    expected = "a URL such as ws://localhost:4000 or wss://example.com/ws"
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        raise InvalidSettings("url", expected, url)
+    shown = url.partition("?")[0]
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise InvalidSettings("url", f"{expected}, credentials in headers=", "one with credentials")
+    try:
+        is_usable = parts.scheme in {"ws", "wss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.fragment:
+        raise InvalidSettings("url", expected, shown)
+    return parts.scheme
+
+
+def _checked_headers(headers: object) -> Mapping[str, str]:
+    expected = "a mapping of header names to values without control characters"
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise InvalidSettings("headers", expected, type(headers).__name__)
+    for name, value in headers.items():
+        if not (isinstance(name, str) and _TOKEN.fullmatch(name)):
+            raise InvalidSettings("headers", expected, name)
+        if not (isinstance(value, str) and _VALUE.fullmatch(value)):
+            raise InvalidSettings(f"headers.{name}", expected, "a value that is not one")
+    return dict(headers)
