@@ -1,0 +1,69 @@
+"""A cluster of backends of one kind, and what its nodes received."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from mesa_ws.backend.base import Backend
+from mesa_ws.envelope import Envelope, prepare
+from mesa_ws.message import Message
+
+LIMIT = 10.0
+"""Seconds that a test waits for what has to happen."""
+
+Make = Callable[[str], Backend]
+"""Makes a backend of the namespace it is given."""
+
+
+class Node:
+    """An open backend and the envelopes it was given."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.received: list[Envelope] = []
+        self._news = asyncio.Event()
+
+    def receive(self, envelope: Envelope) -> None:
+        self.received.append(envelope)
+        self._news.set()
+
+    async def until(self, message_id: str) -> list[Envelope]:
+        """What was received before a message that is waited for."""
+        async with asyncio.timeout(LIMIT):
+            while all(envelope.message_id != message_id for envelope in self.received):
+                self._news.clear()
+                await self._news.wait()
+        ids = [envelope.message_id for envelope in self.received]
+        return self.received[: ids.index(message_id)]
+
+
+class Cluster:
+    """Opens nodes that find each other, in a namespace of their own or a named one."""
+
+    def __init__(self, make: Make, namespace: str, stack: AsyncExitStack) -> None:
+        self._make = make
+        self._stack = stack
+        self.namespace = namespace
+
+    def backend(self, namespace: str | None = None) -> Backend:
+        """A backend that is not open."""
+        return self._make(namespace or self.namespace)
+
+    async def node(self, namespace: str | None = None, **held: int) -> Node:
+        """An open node that holds the ids named, with so many connections."""
+        node = Node(self.backend(namespace))
+        await node.backend.open(node.receive)
+        self._stack.push_async_callback(node.backend.aclose)
+        for id, sockets in held.items():
+            await node.backend.attach(id, sockets)
+        return node
+
+
+async def heard(*nodes: Node) -> list[list[Envelope]]:
+    """What each of some nodes of one namespace received so far.
+
+    A last message to everybody tells when all before it have arrived, or never will.
+    """
+    last = prepare(Message(0, None, "LAST"))
+    await nodes[0].backend.dispatch([last])
+    return [await node.until(last.message_id) for node in nodes]
