@@ -1,8 +1,9 @@
 """A cluster of backends of one kind, and what its nodes received."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 
 from mesa_ws.backend.base import Backend
 from mesa_ws.envelope import Envelope, prepare
@@ -49,7 +50,9 @@ class Cluster:
         """A backend that is not open."""
         return self._make(namespace or self.namespace)
 
-    async def node(self, namespace: str | None = None, **held: int) -> Node:
+    async def node(
+        self, held: Mapping[str, int] = MappingProxyType({}), *, namespace: str | None = None
+    ) -> Node:
         """An open node that holds the ids named, with so many connections."""
         node = Node(self.backend(namespace))
         await node.backend.open(node.receive)

@@ -11,8 +11,8 @@ HELLO = Message(0, {"text": "hello"}, "HELLO")
 
 
 async def test_connections_are_counted_over_all_nodes(cluster: Cluster) -> None:
-    node = await cluster.node(alice=2, bob=1)
-    await cluster.node(alice=3)
+    node = await cluster.node({"alice": 2, "bob": 1})
+    await cluster.node({"alice": 3})
     assert await node.backend.online(["alice", "bob", "away"]) == {"alice": 5, "bob": 1, "away": 0}
 
 
@@ -22,26 +22,26 @@ async def test_nobody_may_be_asked_for(cluster: Cluster) -> None:
 
 
 async def test_an_id_that_is_asked_for_twice_is_answered_once(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     assert await node.backend.online(["alice", "alice"]) == {"alice": 1}
 
 
 async def test_many_ids_are_counted(cluster: Cluster) -> None:
     ids = [f"id-{n}" for n in range(450)]
-    node = await cluster.node(**dict.fromkeys(ids[::3], 2))
+    node = await cluster.node(dict.fromkeys(ids[::3], 2))
     counts = await node.backend.online(iter(ids))
     assert list(counts) == ids
     assert [id for id, count in counts.items() if count == 2] == ids[::3]
 
 
 async def test_attaching_again_replaces_the_number(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     await node.backend.attach("alice", 4)
     assert await node.backend.online(["alice"]) == {"alice": 4}
 
 
 async def test_a_detached_id_is_offline(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1, bob=1)
+    node = await cluster.node({"alice": 1, "bob": 1})
     node.backend.detach("alice")
     (receipt,) = await node.backend.dispatch([prepare(HELLO, ["alice"])])
     assert receipt.deliveries["alice"].dropped == "offline"
@@ -49,7 +49,7 @@ async def test_a_detached_id_is_offline(cluster: Cluster) -> None:
 
 
 async def test_an_id_that_left_one_node_is_still_reached_on_another(cluster: Cluster) -> None:
-    left, stayed = await cluster.node(alice=1), await cluster.node(alice=1)
+    left, stayed = await cluster.node({"alice": 1}), await cluster.node({"alice": 1})
     left.backend.detach("alice")
     assert await left.backend.online(["alice"]) == {"alice": 1}
     await left.backend.dispatch([prepare(HELLO, ["alice"])])
@@ -57,14 +57,14 @@ async def test_an_id_that_left_one_node_is_still_reached_on_another(cluster: Clu
 
 
 async def test_an_id_may_come_back(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     node.backend.detach("alice")
     await node.backend.attach("alice", 1)
     assert await node.backend.online(["alice"]) == {"alice": 1}
 
 
 async def test_detaching_a_stranger_changes_nothing(cluster: Cluster) -> None:
-    node, holder = await cluster.node(), await cluster.node(alice=1)
+    node, holder = await cluster.node(), await cluster.node({"alice": 1})
     node.backend.detach("alice")
     node.backend.detach("nobody")
     assert await node.backend.online(["alice"]) == {"alice": 1}
@@ -72,7 +72,7 @@ async def test_detaching_a_stranger_changes_nothing(cluster: Cluster) -> None:
 
 
 async def test_what_a_closed_node_held_is_offline_at_once(cluster: Cluster) -> None:
-    closed, open = await cluster.node(alice=1), await cluster.node(alice=1, bob=1)
+    closed, open = await cluster.node({"alice": 1}), await cluster.node({"alice": 1, "bob": 1})
     await closed.backend.aclose()
     assert await open.backend.online(["alice", "bob"]) == {"alice": 1, "bob": 1}
     (receipt,) = await open.backend.dispatch([prepare(HELLO)])
@@ -88,11 +88,11 @@ async def test_a_wrong_id_cannot_be_attached(cluster: Cluster) -> None:
 
 async def test_a_node_is_ready_while_it_is_open(cluster: Cluster) -> None:
     backend = cluster.backend()
-    assert not backend.is_ready
+    ready = [backend.is_ready]
     await backend.open(lambda envelope: None)
-    assert backend.is_ready
+    ready.append(backend.is_ready)
     await backend.aclose()
-    assert not backend.is_ready
+    assert [*ready, backend.is_ready] == [False, True, False]
 
 
 async def test_every_opening_has_a_new_node_id(cluster: Cluster) -> None:
@@ -106,7 +106,7 @@ async def test_every_opening_has_a_new_node_id(cluster: Cluster) -> None:
 
 
 async def test_a_node_that_is_reopened_holds_nobody(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     await node.backend.aclose()
     await node.backend.open(node.receive)
     assert await node.backend.online(["alice"]) == {"alice": 0}

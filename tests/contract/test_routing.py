@@ -13,7 +13,7 @@ HELLO = Message(0, {"text": "hello"}, "HELLO")
 
 
 async def test_only_nodes_that_hold_a_recipient_hear_of_a_message(cluster: Cluster) -> None:
-    holder, other = await cluster.node(alice=1), await cluster.node(bob=1)
+    holder, other = await cluster.node({"alice": 1}), await cluster.node({"bob": 1})
     sent = prepare(HELLO, ["alice", "carol"])
     await other.backend.dispatch([sent])
     to_holder, to_other = await heard(holder, other)
@@ -22,26 +22,26 @@ async def test_only_nodes_that_hold_a_recipient_hear_of_a_message(cluster: Clust
 
 
 async def test_a_node_is_told_which_of_its_ids_are_meant(cluster: Cluster) -> None:
-    node, other = await cluster.node(alice=1, bob=1, carol=1), await cluster.node(dora=1)
+    node, other = await cluster.node({"alice": 1, "bob": 1, "carol": 1}), await cluster.node({"dora": 1})
     await other.backend.dispatch([prepare(HELLO, ["bob", "dora", "alice", "away"])])
     ((envelope,), _) = await heard(node, other)
     assert envelope.recipients == Recipients(False, ("bob", "alice"), frozenset())
 
 
 async def test_an_id_on_several_nodes_is_reached_on_each_of_them(cluster: Cluster) -> None:
-    nodes = [await cluster.node(alice=1) for _ in range(3)]
+    nodes = [await cluster.node({"alice": 1}) for _ in range(3)]
     await nodes[0].backend.dispatch([prepare(HELLO, ["alice"])])
     assert [len(envelopes) for envelopes in await heard(*nodes)] == [1, 1, 1]
 
 
 async def test_an_excluded_id_is_not_reached(cluster: Cluster) -> None:
-    alice, bob = await cluster.node(alice=1), await cluster.node(bob=1)
+    alice, bob = await cluster.node({"alice": 1}), await cluster.node({"bob": 1})
     await alice.backend.dispatch([prepare(HELLO, ["alice", "bob"], ["bob"])])
     assert [len(envelopes) for envelopes in await heard(alice, bob)] == [1, 0]
 
 
 async def test_everybody_means_every_node_and_names_the_excluded(cluster: Cluster) -> None:
-    nodes = [await cluster.node(alice=1), await cluster.node(bob=1), await cluster.node()]
+    nodes = [await cluster.node({"alice": 1}), await cluster.node({"bob": 1}), await cluster.node()]
     (receipt,) = await nodes[1].backend.dispatch([prepare(HELLO, "*", ["bob", "alice"])])
     for (envelope,) in await heard(*nodes):
         assert envelope.recipients == Recipients(True, (), frozenset({"alice", "bob"}))
@@ -49,7 +49,7 @@ async def test_everybody_means_every_node_and_names_the_excluded(cluster: Cluste
 
 
 async def test_namespaces_never_meet(cluster: Cluster) -> None:
-    here, there = await cluster.node(alice=1), await cluster.node("elsewhere", alice=1)
+    here, there = await cluster.node({"alice": 1}), await cluster.node({"alice": 1}, namespace="elsewhere")
     sent = [prepare(HELLO, ["alice"]), prepare(HELLO)]
     await here.backend.dispatch(sent)
     ((*_, last),) = await heard(here)
@@ -58,7 +58,7 @@ async def test_namespaces_never_meet(cluster: Cluster) -> None:
 
 
 async def test_the_body_arrives_as_it_is(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     body = bytes(range(256)) * 5000
     await node.backend.dispatch([prepare(HELLO, ["alice"])._replace(body=body)])
     ((envelope,),) = await heard(node)
@@ -66,7 +66,7 @@ async def test_the_body_arrives_as_it_is(cluster: Cluster) -> None:
 
 
 async def test_an_event_arrives_as_an_event(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     sent = prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"])
     await node.backend.dispatch([sent])
     assert await heard(node) == [[sent]]
@@ -74,7 +74,7 @@ async def test_an_event_arrives_as_an_event(cluster: Cluster) -> None:
 
 async def test_ids_may_hold_any_text(cluster: Cluster) -> None:
     ids = ["a:b", "{x}", "white space", "ünï-\U0001f600", "*a", "%00", "'\"", "é" * 127, "0"]
-    node = await cluster.node(**dict.fromkeys(ids, 1))
+    node = await cluster.node(dict.fromkeys(ids, 1))
     (receipt,) = await node.backend.dispatch([prepare(HELLO, ids)])
     ((envelope,),) = await heard(node)
     assert envelope.recipients.ids == tuple(ids)
@@ -82,8 +82,8 @@ async def test_ids_may_hold_any_text(cluster: Cluster) -> None:
 
 
 async def test_a_receipt_says_what_became_of_each_id(cluster: Cluster) -> None:
-    first = await cluster.node(alice=2)
-    await cluster.node(alice=1, bob=1)
+    first = await cluster.node({"alice": 2})
+    await cluster.node({"alice": 1, "bob": 1})
     sent = prepare(HELLO, ["alice", "bob", "away"])
     (receipt,) = await first.backend.dispatch([sent])
     assert receipt.message_id == sent.message_id
@@ -96,14 +96,14 @@ async def test_a_receipt_says_what_became_of_each_id(cluster: Cluster) -> None:
 
 
 async def test_no_recipients_send_to_nobody(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     (receipt,) = await node.backend.dispatch([prepare(HELLO, [])])
     assert (receipt.deliveries, receipt.nodes) == ({}, 0)
     assert await heard(node) == [[]]
 
 
 async def test_a_batch_has_a_receipt_for_each_of_its_messages(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     sent = [prepare(HELLO, ids) for ids in (["alice"], [], ["away"], "*", ["alice", "away"])]
     receipts = await node.backend.dispatch(sent)
     assert [receipt.message_id for receipt in receipts] == [envelope.message_id for envelope in sent]
@@ -116,7 +116,7 @@ async def test_an_empty_batch_is_fine(cluster: Cluster) -> None:
 
 
 async def test_messages_arrive_in_the_order_in_which_calls_started(cluster: Cluster) -> None:
-    node = await cluster.node(alice=1)
+    node = await cluster.node({"alice": 1})
     sent = [prepare(Message(0, n), "*" if n % 7 == 0 else ["alice"]) for n in range(500)]
     pairs = [sent[n : n + 2] for n in range(0, 500, 2)]
     await asyncio.gather(*(node.backend.dispatch(pair) for pair in pairs))
@@ -127,7 +127,7 @@ async def test_messages_arrive_in_the_order_in_which_calls_started(cluster: Clus
 @pytest.mark.parametrize("count", [199, 200, 201, 1000])
 async def test_any_number_of_recipients_is_one_message(cluster: Cluster, count: int) -> None:
     ids = [f"id-{n}" for n in range(count)]
-    node = await cluster.node(**dict.fromkeys(ids[::2], 1))
+    node = await cluster.node(dict.fromkeys(ids[::2], 1))
     (receipt,) = await node.backend.dispatch([sent := prepare(HELLO, ids)])
     (envelopes,) = await heard(node)
     assert {envelope.message_id for envelope in envelopes} == {sent.message_id}
