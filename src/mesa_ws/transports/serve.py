@@ -34,6 +34,7 @@ class Server(Node):
         *services: Service,
         path: str | None = None,
         ssl: SSLContext | None = None,
+        on_start: "Callable[[Endpoint], None] | None" = None,
     ) -> None:
         """Serve until SIGINT or SIGTERM, on uvloop where it exists; then stop cleanly.
 
@@ -46,6 +47,7 @@ class Server(Node):
             services: what runs beside the server.
             path: the only path that is upgraded; None for all.
             ssl: context for TLS.
+            on_start: called with the address once clients and services are served.
 
         Raises:
             ListenFailed: the address cannot be listened on.
@@ -53,22 +55,8 @@ class Server(Node):
             BackendRefused: the backend says no.
         """
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(self._run_until_signal(host, port, services, path, ssl))
-
-    async def _run_until_signal(
-        self, host: str, port: int, services: tuple[Service, ...], path: str | None, ssl: SSLContext | None
-    ) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def on_signal(signum: int) -> None:
-            stop.set()
-            loop.remove_signal_handler(signum)
-
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, on_signal, signum)
-        async with serve(self, host, port, *services, path=path, ssl=ssl):
-            await stop.wait()
+            serving = serve(self, host, port, *services, path=path, ssl=ssl)
+            runner.run(_until_signal(serving, on_start))
 
 
 class Endpoint(NamedTuple):
@@ -120,6 +108,24 @@ async def serve(
     finally:
         await server.stop()
         await listener.wait_closed()
+
+
+async def _until_signal(
+    serving: AbstractAsyncContextManager[Endpoint], on_start: Callable[[Endpoint], None] | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(signum: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, on_signal, signum)
+    async with serving as endpoint:
+        if on_start is not None:
+            on_start(endpoint)
+        await stop.wait()
 
 
 def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
