@@ -1,0 +1,5 @@
+"""The command `mesa`."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What `mesa serve` can be told, and where it is told: flags, environment, a TOML file."""

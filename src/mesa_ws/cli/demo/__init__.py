@@ -1,0 +1,1 @@
+"""`mesa demo`: servers, clients and a dispatching process, and who received what."""

@@ -1,0 +1,49 @@
+"""`mesa demo`: see it work, in a few seconds."""
+
+import click
+
+from ...backend.redis import Address
+from ..interruptible import Interrupted, run
+from ..output import print_json
+from .report import Report
+from .stage import REPLICAS, play
+
+
+@click.command()
+@click.option(
+    "--redis",
+    metavar="URL",
+    help=f"Play it with {REPLICAS} replicas on this Redis instead of one server on the embedded backend.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.pass_context
+def demo(context: click.Context, redis: str | None, as_json: bool) -> None:
+    """Start a server, connect clients, dispatch from another process, show who received what.
+
+    Clients 0, 1 and 2 are connected. Messages go to ["0", "1"], to everybody but 1, and to
+    everybody, each from a process of its own. Succeeds only if everybody received exactly what
+    was for them. Everything that was started is stopped at the end.
+    """
+    if redis is not None:
+        Address.of(redis)
+    try:
+        report = run(play(redis))
+    except Interrupted as interrupted:
+        context.exit(interrupted.exit_code)
+    if as_json:
+        print_json(report.document)
+    else:
+        _print(report, redis)
+    if report.problems:
+        raise click.ClickException(f"the demo differs from what was expected: {'; '.join(report.problems)}")
+
+
+def _print(report: Report, redis: str | None) -> None:
+    if redis is None:
+        click.echo(f"One server on the embedded backend, at {report.seats['0']}.")
+    else:
+        seats = ", ".join(f"client {id} at {url}" for id, url in report.seats.items())
+        click.echo(f"{REPLICAS} replicas on {Address.of(redis).label}: {seats}.")
+    report.print()
+    if not report.problems:
+        click.echo("ok: everybody received exactly what was for them.")

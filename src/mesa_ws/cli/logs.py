@@ -1,0 +1,49 @@
+"""What `mesa serve` logs, on stderr: as text for people, or as JSON for programs."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from .config.schema import Log
+
+_TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def start_logging(settings: Log) -> Callable[[], None]:
+    """Log to stderr, unless an application has made its own arrangements already.
+
+    Until the server has started, only what went wrong is logged, so that a server that cannot
+    start says so in one line; `debug` tells everything from the beginning.
+
+    Returns:
+        What to call when the server has started.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return lambda: None
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if settings.json else logging.Formatter(_TEXT))
+    root.addHandler(handler)
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    for chatty in ("uvicorn", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
+    return lambda: root.setLevel(level)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record on one line."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()

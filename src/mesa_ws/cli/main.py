@@ -1,0 +1,40 @@
+"""`mesa` and its subcommands; how a foreseeable problem becomes one line and an exit code."""
+
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import MesaError
+from .check_config import check_config
+from .demo.command import demo
+from .dispatch import disconnect, dispatch
+from .output import escaped
+from .serve import serve
+from .tail import tail
+
+
+class _Commands(click.Group):
+    """Subcommands whose errors are told in one line.
+
+    Exit codes: 0 when done, 1 when it could not be done, 2 when the command line was wrong.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except MesaError as error:
+            raise click.ClickException(escaped(str(error))) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mesa")
+def main() -> None:
+    """Realtime messages to users over WebSockets.
+
+    `mesa demo` shows what it does. `mesa serve --help` says how to run a server.
+    """
+
+
+for command in (serve, check_config, dispatch, disconnect, tail, demo):
+    main.add_command(command)

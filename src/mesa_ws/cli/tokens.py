@@ -1,0 +1,96 @@
+"""Authentication by tokens that are signed with a shared secret (RFC 7519)."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidInput, InvalidRecipients, Refused
+from ..server.connection import Connection
+from ..user import User
+from .config.schema import Jwt
+
+try:
+    import jwt
+except ImportError:  # pragma: no cover - covered by a process in which it cannot be imported
+    jwt = None  # type: ignore[assignment]
+
+log = logging.getLogger("mesa_ws.server")
+
+_ADVISED_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""RFC 7518 section 3.2: a key as long as the hash, or longer."""
+
+
+class TokenAuthenticator:
+    """Accepts `{"token": "..."}` and makes the token's `sub` the id of the user.
+
+    The algorithm is fixed, `exp` and `nbf` are obeyed, `aud` and `iss` as the settings say. Whatever
+    is wrong with a token turns the client away for good; the reason is logged, the token never.
+
+    Args:
+        settings: with a secret, or a file that holds it.
+
+    Raises:
+        InvalidInput: there is no secret in the file, or PyJWT is not installed.
+    """
+
+    def __init__(self, settings: Jwt) -> None:
+        if jwt is None:
+            raise InvalidInput("jwt: expected PyJWT to be installed, got none; pip install 'mesa-ws[jwt]'")
+        self._settings = settings
+        self._secret = _secret(settings)
+        _advise(self._secret, settings.algorithm)
+
+    async def __call__(self, data: Any, connection: Connection) -> User:
+        """Authenticate a client.
+
+        Raises:
+            Refused: there is no valid token in `data`.
+        """
+        token = data.get("token") if isinstance(data, dict) else None
+        if not isinstance(token, str):
+            raise Refused('expected the authentication data {"token": "..."}, got no token')
+        try:
+            return User(self._claims(token)["sub"])
+        except jwt.PyJWTError as error:
+            raise Refused(f"the token is not valid: {error}") from error
+        except InvalidRecipients as error:
+            raise Refused(f"the token's sub cannot be an id: {error}") from error
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        settings = self._settings
+        return jwt.decode(
+            token,
+            self._secret,
+            algorithms=[settings.algorithm],
+            audience=settings.audience,
+            issuer=settings.issuer,
+            options={"require": ["sub"], "verify_iat": False},
+        )
+
+
+def _secret(settings: Jwt) -> str:
+    if settings.secret_file is None:
+        return settings.secret or ""
+    try:
+        secret = Path(settings.secret_file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise InvalidInput(
+            f"jwt.secret_file: expected a file to read, got {settings.secret_file}: {problem}"
+        ) from error
+    if not secret:
+        raise InvalidInput(
+            f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty first line"
+        )
+    return secret
+
+
+def _advise(secret: str, algorithm: str) -> None:
+    """Say once that a secret is short; the library would say so for every token."""
+    warnings.filterwarnings("ignore", message="The HMAC key is", category=UserWarning)
+    size, advised = len(secret.encode()), _ADVISED_BYTES[algorithm]
+    if size < advised:
+        log.warning(
+            "the secret for tokens has %d bytes; %s is safe with %d or more", size, algorithm, advised
+        )
