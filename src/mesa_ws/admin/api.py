@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..bearer import SHORTEST_KEY, check_key
-from ..errors import ListenFailed
 from ..settings import Count, Settings
+from .listener import listen
 from .routes import Dispatching, application
 
 log = logging.getLogger("mesa_ws.server")
@@ -85,7 +85,7 @@ class DispatchApi:
         Raises:
             ListenFailed: the port is in use, or the host is not of this machine.
         """
-        listener = _listen(self._settings.host, self._settings.port)
+        listener = listen(self._settings.host, self._settings.port)
         self._url = f"http://{_authority(self._settings.host, listener)}"
         self._service = _Service(self._app)
         self._task = asyncio.create_task(self._serve(self._service, listener), name="mesa dispatch API")
@@ -134,23 +134,6 @@ class _Connection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.access_log = False
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    # The protocol is named because asyncio switches Nagle's algorithm off only where it is, and
-    # with it every answer would wait for the peer's delayed ACK.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        raise ListenFailed(
-            f"the dispatch API cannot listen on {host}:{port}: {error}; choose another host or port"
-        ) from error
-    return listener
 
 
 def _authority(host: str, listener: socket.socket) -> str:

@@ -9,6 +9,7 @@ import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from .handshake import HandshakeBackend
 from .plan import FAILURES, KEEP_ALIVE, Plan
 
 
@@ -83,5 +84,5 @@ class _Lane:
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.turn = asyncio.Lock()
         self.pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls, keepalive_expiry=KEEP_ALIVE, network_backend=httpcore.AnyIOBackend()
+            ssl_context=tls, keepalive_expiry=KEEP_ALIVE, network_backend=HandshakeBackend()
         )

@@ -1,0 +1,428 @@
+"""Dispatching over HTTP to peers that misbehave: what is raised, when, and whether it was sent."""
+
+import asyncio
+import json
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.dispatch_answer import encode_receipts
+from mesa_ws.envelope import Envelope, Receipt, prepare
+from mesa_ws.errors import BackendRefused, BackendUnavailable
+from mesa_ws.message import Message
+
+SHORT = 0.3
+"""Seconds after which a peer that holds a dispatcher has to be given up."""
+
+Dispatch = Callable[..., Any]
+
+
+class Peer:
+    """Listens, and lets a script talk on each connection, in threads.
+
+    Attributes:
+        url: where it listens.
+        requests: for each request read, which connection it came on and the ids of its messages.
+    """
+
+    def __init__(
+        self, script: Callable[["Peer", socket.socket, int], None], tls: ssl.SSLContext | None
+    ) -> None:
+        self.requests: list[tuple[int, list[str]]] = []
+        self.stopped = threading.Event()
+        self._script = script
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._talks: list[threading.Thread] = []
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    @property
+    def body(self) -> bytes:
+        """Receipts for the last request."""
+        return encode_receipts([Receipt(id, {}, 1) for id in self.requests[-1][1]])
+
+    def read(self, connection: socket.socket, number: int) -> bool:
+        """Read one request; False when the connection ended before its end."""
+        head = body = b""
+        while b"\r\n\r\n" not in head:
+            received = connection.recv(65536)
+            if not received:
+                return False
+            head += received
+        head, _, body = head.partition(b"\r\n\r\n")
+        found = re.search(rb"(?i)content-length: (\d+)", head)
+        assert found is not None
+        while len(body) < int(found[1]):
+            body += connection.recv(65536)
+        self.requests.append((number, [dispatch["id"] for dispatch in json.loads(body)["batch"]]))
+        return True
+
+    def stop(self) -> None:
+        """Hang up on everybody, and wait until that is done."""
+        self.stopped.set()
+        self._shut_down(self._listener)
+        self._accepting.join()
+        self._listener.close()
+        for connection in self._connections:
+            self._shut_down(connection)
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait until all that was begun has ended."""
+        for talk in self._talks:
+            talk.join()
+
+    @staticmethod
+    def _shut_down(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
+                self._connections.append(connection)
+                talk = threading.Thread(target=self._talk, args=(connection, len(self._talks)))
+                self._talks.append(talk)
+                talk.start()
+
+    def _talk(self, connection: socket.socket, number: int) -> None:
+        with suppress(OSError), connection:
+            self._script(self, connection, number)
+
+
+def answered(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def served(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Answer every request, as a server does."""
+    while peer.read(connection, number):
+        connection.sendall(answered(peer.body))
+
+
+def silent(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Read the request and say nothing."""
+    peer.read(connection, number)
+    peer.stopped.wait()
+
+
+def deaf(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Accept, and read nothing."""
+    peer.stopped.wait()
+
+
+def until_hung_up(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Read whatever comes until the other side hangs up."""
+    while connection.recv(65536):
+        pass
+
+
+def cutting(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Read the request and hang up."""
+    peer.read(connection, number)
+
+
+def cutting_the_second(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Answer one request, read the next one and hang up."""
+    peer.read(connection, number)
+    connection.sendall(answered(peer.body))
+    peer.read(connection, number)
+
+
+def hanging_up(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Answer one request and hang up, without having said so."""
+    peer.read(connection, number)
+    connection.sendall(answered(peer.body))
+
+
+def cutting_the_answer(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Send half of an answer and hang up."""
+    peer.read(connection, number)
+    connection.sendall(answered(peer.body)[:-5])
+
+
+def dripping_headers(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Send headers without end, one byte after another."""
+    peer.read(connection, number)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while not peer.stopped.wait(SHORT / 20):
+        connection.sendall(b"x")
+
+
+def dripping_the_body(peer: Peer, connection: socket.socket, number: int) -> None:
+    """Send a body without end, one byte after another."""
+    peer.read(connection, number)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while not peer.stopped.wait(SHORT / 20):
+        connection.sendall(b"x")
+
+
+def answering(answer: bytes) -> Callable[[Peer, socket.socket, int], None]:
+    """Read a request and send `answer`."""
+
+    def script(peer: Peer, connection: socket.socket, number: int) -> None:
+        peer.read(connection, number)
+        connection.sendall(answer)
+
+    return script
+
+
+@contextmanager
+def peer_that(
+    script: Callable[[Peer, socket.socket, int], None], tls: ssl.SSLContext | None = None
+) -> Iterator[Peer]:
+    peer = Peer(script, tls)
+    try:
+        yield peer
+    finally:
+        peer.stop()
+
+
+@pytest.fixture(params=["aio", "blocking"])
+async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[Dispatch]:
+    """Makes a bus to a URL; the same tests run over both kinds."""
+    made: list[Any] = []
+
+    def make(url: str, timeout: float = 5.0) -> Callable[[Sequence[Envelope]], Any]:
+        if request.param == "aio":
+            made.append(AsyncHttpBus(url, key="k", timeout=timeout))
+            return made[-1].dispatch  # type: ignore[no-any-return]
+        made.append(bus := BlockingHttpBus(url, key="k", timeout=timeout))
+        return lambda envelopes: asyncio.to_thread(bus.dispatch, envelopes)
+
+    yield make
+    for bus in made:
+        if request.param == "aio":
+            await bus.aclose()
+        else:
+            bus.close()
+
+
+def message(data: object = 1) -> Envelope:
+    return prepare(Message(0, data), ["0"])
+
+
+async def unavailable(dispatching: Any) -> BackendUnavailable:
+    """The error of a dispatch that has to fail."""
+    with pytest.raises(BackendUnavailable) as caught:
+        await dispatching
+    return caught.value
+
+
+async def test_requests_share_a_connection(make_bus: Dispatch) -> None:
+    with peer_that(served) as peer:
+        dispatch = make_bus(peer.url)
+        for _ in range(5):
+            await dispatch([message()])
+    assert [number for number, _ in peer.requests] == [0] * 5
+
+
+async def test_nobody_listening_means_nothing_was_sent(make_bus: Dispatch) -> None:
+    with peer_that(served) as peer:
+        url = peer.url
+    error = await unavailable(make_bus(url)([message()]))
+    assert (error.problem.partition(": ")[0], error.maybe_sent) == (
+        f"cannot connect to the dispatch API at {url}",
+        False,
+    )
+
+
+async def test_a_peer_that_hangs_up_may_have_sent_it(make_bus: Dispatch) -> None:
+    with peer_that(cutting) as peer:
+        error = await unavailable(make_bus(peer.url)([message()]))
+    assert error.problem.startswith(f"the connection to {peer.url} broke: ")
+    assert error.maybe_sent
+
+
+async def test_a_request_is_not_sent_again_when_its_answer_is_lost(make_bus: Dispatch) -> None:
+    with peer_that(cutting_the_second) as peer:
+        dispatch, second = make_bus(peer.url), message()
+        await dispatch([message()])
+        error = await unavailable(dispatch([second]))
+    assert error.maybe_sent
+    assert peer.requests[1:] == [(0, [second.message_id])]
+
+
+async def test_half_an_answer_may_have_sent_it(make_bus: Dispatch) -> None:
+    with peer_that(cutting_the_answer) as peer:
+        assert (await unavailable(make_bus(peer.url)([message()]))).maybe_sent
+
+
+async def test_a_connection_that_ended_while_idle_is_replaced(make_bus: Dispatch) -> None:
+    with peer_that(hanging_up) as peer:
+        dispatch = make_bus(peer.url)
+        for _ in range(3):
+            await dispatch([message()])
+            peer.finish()
+    assert [number for number, _ in peer.requests] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("script", [silent, dripping_headers, dripping_the_body])
+async def test_a_peer_that_holds_the_answer_is_given_up(make_bus: Dispatch, script: Any) -> None:
+    with peer_that(script) as peer:
+        error = await unavailable(make_bus(peer.url, SHORT)([message()]))
+    assert (error.problem, error.maybe_sent) == (f"no answer from {peer.url} within {SHORT:g} s", True)
+
+
+async def test_a_peer_that_does_not_read_is_given_up(make_bus: Dispatch) -> None:
+    with peer_that(deaf) as peer:
+        error = await unavailable(make_bus(peer.url, SHORT)([message("x" * 20_000_000)]))
+    assert error.problem == f"no answer from {peer.url} within {SHORT:g} s"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_peer_that_is_given_up_is_hung_up_on(make_bus: Dispatch, scheme: str) -> None:
+    with peer_that(until_hung_up) as peer:
+        await unavailable(make_bus(peer.url.replace("http", scheme), SHORT)([message()]))
+        await asyncio.wait_for(asyncio.to_thread(peer.finish), 10)
+
+
+async def test_a_bus_works_after_a_peer_was_given_up(make_bus: Dispatch) -> None:
+    def first_silent(peer: Peer, connection: socket.socket, number: int) -> None:
+        (silent if number == 0 else served)(peer, connection, number)
+
+    with peer_that(first_silent) as peer:
+        dispatch, second = make_bus(peer.url, 1.0), message()
+        await unavailable(dispatch([message()]))
+        (receipt,) = await dispatch([second])
+    assert receipt.message_id == second.message_id
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (answered(b"<html>It works!</html>"), 200),
+        (answered(b"", "302 Found", "Location: http://127.0.0.1:9/\r\n"), 302),
+        (answered(b"no such page", "404 Not Found"), 404),
+        (answered(b'{"error": "no"}', "400 Bad Request"), 400),
+    ],
+)
+async def test_another_kind_of_server_is_refused(make_bus: Dispatch, answer: bytes, status: int) -> None:
+    refused = pytest.raises(
+        BackendRefused, match=rf"expected the answer of a Mesa server .* status {status};"
+    )
+    with peer_that(answering(answer)) as peer, refused:
+        await make_bus(peer.url)([message()])
+
+
+async def test_what_does_not_speak_http_is_unavailable(make_bus: Dispatch) -> None:
+    with peer_that(answering(b"SSH-2.0-OpenSSH_9.6\r\n")) as peer:
+        error = await unavailable(make_bus(peer.url)([message()]))
+    assert error.problem.startswith(f"the connection to {peer.url} broke: ")
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with peer_that(served) as peer:
+        assert len(await make_bus(peer.url)([message()])) == 1
+
+
+async def test_a_name_with_several_addresses_is_reached_on_the_one_that_answers(
+    make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def both(host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in ("127.0.0.2", "127.0.0.1")]
+
+    with peer_that(served) as peer:
+        url = peer.url.replace("127.0.0.1", "mesa.test")
+        resolve = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **named: (both if host in _TEST_HOSTS else resolve)(host, *rest, **named),
+        )
+        assert len(await make_bus(url)([message()])) == 1
+
+
+async def test_a_name_without_an_address_means_nothing_was_sent(
+    make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    error = await unavailable(make_bus("http://mesa.test:4001")([message()]))
+    assert "Name or service not known" in error.problem
+    assert not error.maybe_sent
+
+
+_TEST_HOSTS = ("mesa.test", b"mesa.test")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    if which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    subject = ["-subj", "/CN=mesa", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        *subject,
+    ]
+    subprocess.run(
+        [*command, "-keyout", f"{path}.key", "-out", f"{path}.crt"], check=True, capture_output=True
+    )
+    path.write_text(Path(f"{path}.key").read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def test_https_is_spoken_with_a_server_that_is_trusted(
+    make_bus: Dispatch, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with peer_that(served, tls) as peer:
+        dispatch = make_bus(peer.url)
+        assert len(await dispatch([message()])) == 1
+        assert len(await dispatch([message()])) == 1
+    assert [number for number, _ in peer.requests] == [0, 0]
+
+
+async def test_nothing_is_sent_to_a_server_that_is_not_trusted(
+    make_bus: Dispatch, tls: ssl.SSLContext
+) -> None:
+    with peer_that(served, tls) as peer:
+        error = await unavailable(make_bus(peer.url)([message()]))
+    assert "certificate" in error.problem
+    assert (error.maybe_sent, peer.requests) == (False, [])
+
+
+async def test_a_handshake_that_does_not_end_means_nothing_was_sent(make_bus: Dispatch) -> None:
+    with peer_that(deaf) as peer:
+        url = peer.url.replace("http:", "https:")
+        error = await unavailable(make_bus(url, SHORT)([message()]))
+    assert (error.problem, error.maybe_sent) == (f"no answer from {url} within {SHORT:g} s", False)

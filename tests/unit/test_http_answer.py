@@ -1,0 +1,109 @@
+"""The answers of the dispatch API."""
+
+import json
+
+import pytest
+
+from mesa_ws.dispatch_answer import (
+    INTERNAL_ERROR,
+    Problem,
+    decode_problem,
+    decode_receipts,
+    encode_problem,
+    encode_receipts,
+    error_of,
+    problem_of,
+)
+from mesa_ws.envelope import Delivery, Receipt
+from mesa_ws.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    InvalidInput,
+    InvalidMessage,
+    InvalidRecipients,
+    MesaError,
+    QueueFull,
+    Unsupported,
+)
+
+RECEIPT = Receipt("ab", {"0": Delivery(False, 2, None), "é": Delivery(False, 0, "offline")}, 1)
+
+
+def test_receipts_have_the_documented_form() -> None:
+    delivery = {"stored": False, "online": 2, "dropped": None}
+    offline = {"stored": False, "online": 0, "dropped": "offline"}
+    assert json.loads(encode_receipts([RECEIPT])) == {
+        "receipts": [{"message_id": "ab", "deliveries": {"0": delivery, "é": offline}, "nodes": 1}]
+    }
+
+
+def test_receipts_are_read_as_they_were_written() -> None:
+    receipts = [RECEIPT, Receipt("cd", {}, 3)]
+    assert decode_receipts(encode_receipts(receipts)) == receipts
+
+
+def test_members_of_later_versions_are_passed_over() -> None:
+    answer = json.loads(encode_receipts([RECEIPT]))
+    answer["more"] = answer["receipts"][0]["more"] = answer["receipts"][0]["deliveries"]["0"]["more"] = 1
+    assert decode_receipts(json.dumps(answer).encode()) == [RECEIPT]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"receipts":{}}', b'{"receipts":[{"nodes":1}]}'])
+def test_what_is_not_receipts_is_not_read_as_such(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode_receipts(body)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "problem"),
+    [
+        (InvalidMessage("why"), 400, Problem("invalid_message", "why")),
+        (InvalidRecipients("why"), 400, Problem("invalid_recipients", "why")),
+        (InvalidInput("why"), 400, Problem("invalid_request", "why")),
+        (Unsupported("why"), 501, Problem("unsupported", "why")),
+        (BackendRefused("why"), 502, Problem("backend_refused", "why")),
+        (BackendUnavailable("why"), 503, Problem("backend_unavailable", "why")),
+        (BackendUnavailable("why", maybe_sent=True), 503, Problem("backend_unavailable", "why", True)),
+    ],
+)
+def test_each_error_has_its_status_and_code(error: MesaError, status: int, problem: Problem) -> None:
+    assert problem_of(error) == (status, problem)
+
+
+def test_an_error_that_is_no_dispatchs_has_no_problem() -> None:
+    assert problem_of(QueueFull("why")) is None
+
+
+def test_what_a_client_sent_is_not_sent_back_at_any_length() -> None:
+    told = problem_of(InvalidMessage("x" * 100_000))
+    assert told is not None
+    assert len(told[1].message) < 1100
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidMessage("why"), InvalidRecipients("why"), Unsupported("why"), BackendRefused("why")]
+)
+def test_an_error_reaches_the_other_end_as_itself(error: MesaError) -> None:
+    told = problem_of(error)
+    assert told is not None
+    read = decode_problem(encode_problem(told[1]))
+    assert read is not None
+    assert (type(error_of(read)), str(error_of(read))) == (type(error), str(error))
+
+
+@pytest.mark.parametrize("maybe_sent", [True, False])
+@pytest.mark.parametrize("code", ["backend_unavailable", INTERNAL_ERROR])
+def test_whether_it_may_have_been_sent_reaches_the_other_end(code: str, maybe_sent: bool) -> None:
+    error = error_of(Problem(code, "why", maybe_sent))
+    assert isinstance(error, BackendUnavailable)
+    assert (error.problem, error.maybe_sent) == ("why", maybe_sent)
+
+
+@pytest.mark.parametrize("code", ["invalid_request", "wrong_namespace", "of a later version"])
+def test_a_problem_without_an_error_of_its_own_is_a_refusal(code: str) -> None:
+    assert type(error_of(Problem(code, "why"))) is BackendRefused
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"error":"no"}', b"\xff", b"[" * 100_000])
+def test_what_is_not_a_problem_is_not_read_as_one(body: bytes) -> None:
+    assert decode_problem(body) is None

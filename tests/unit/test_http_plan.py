@@ -1,0 +1,174 @@
+"""What a dispatch over HTTP sends, and what its end means."""
+
+import httpcore
+import pytest
+
+from mesa_ws.backend.http.endpoint import Endpoint
+from mesa_ws.backend.http.plan import Exchange, Plan
+from mesa_ws.dispatch_answer import Problem, encode_problem, encode_receipts
+from mesa_ws.dispatch_request import decode_request
+from mesa_ws.envelope import Receipt, prepare
+from mesa_ws.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    InvalidInput,
+    InvalidRecipients,
+    InvalidSettings,
+)
+from mesa_ws.message import Message
+
+URL = "http://127.0.0.1:4001"
+RECEIPTS = [Receipt("ab", {}, 1)]
+
+
+def plan(**changed: object) -> Plan:
+    settings = {"url": URL, "key": "secret", "namespace": "api", "timeout": 5.0} | changed
+    return Plan(**settings)  # type: ignore[arg-type]
+
+
+def exchange() -> Exchange:
+    return plan().exchange([prepare(Message(0, 1), ["0"])])
+
+
+def begun() -> Exchange:
+    made = exchange()
+    list(made.parts())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "authority"),
+    [
+        (URL, "/v1/dispatch", "127.0.0.1:4001"),
+        (URL + "/", "/v1/dispatch", "127.0.0.1:4001"),
+        ("http://mesa.example/rt/", "/rt/v1/dispatch", "mesa.example:80"),
+        ("https://mesa.example", "/v1/dispatch", "mesa.example:443"),
+        ("http://[::1]:4001", "/v1/dispatch", "[::1]:4001"),
+        ("HTTP://Mesa.Example/a b", "/a%20b/v1/dispatch", "mesa.example:80"),
+        ("http://bücher.example", "/v1/dispatch", "xn--bcher-kva.example:80"),
+    ],
+)
+def test_the_url_says_where_to_send(url: str, target: str, authority: str) -> None:
+    endpoint = Endpoint.of(url)
+    assert (endpoint.target, endpoint.authority) == (target, authority)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:4001",
+        "redis://127.0.0.1",
+        "http://",
+        "http://host:0x50",
+        "http://host:99999",
+        "http://host/?a=1",
+        "http://host/#a",
+        "http://a..b/",
+        "http://[::1",
+        None,
+    ],
+)
+def test_another_url_is_refused(url: object) -> None:
+    with pytest.raises(InvalidSettings, match=r"url: expected the http:// or https:// URL"):
+        Endpoint.of(url)
+
+
+def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        Endpoint.of("http://user:hunter2@host:4001")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", None])
+def test_a_time_limit_that_is_none_is_refused(timeout: object) -> None:
+    with pytest.raises(InvalidSettings, match="timeout: expected a number of seconds"):
+        plan(timeout=timeout)
+
+
+def test_a_missing_key_is_refused_with_the_mend() -> None:
+    with pytest.raises(InvalidSettings, match=r"pass key='\.\.\.'"):
+        plan(key=None)
+
+
+def test_a_namespace_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="namespace"):
+        plan(namespace="a b")
+
+
+def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
+    sent = prepare(Message(0, "x" * 200_000), ["0"])
+    made = plan().exchange([sent])
+    parts = list(made.parts())
+    assert len(parts) > 2
+    assert decode_request(b"".join(parts)).envelopes() == [sent]
+    assert ("Content-Length", str(sum(map(len, parts)))) in made.headers
+
+
+def test_the_request_names_the_namespace() -> None:
+    assert decode_request(b"".join(exchange().parts())).namespace == "api"
+
+
+def test_receipts_are_returned() -> None:
+    assert exchange().receipts(200, encode_receipts(RECEIPTS)) == RECEIPTS
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"{}", encode_receipts([]), encode_receipts(RECEIPTS * 2)]
+)
+def test_an_answer_that_is_not_mesas_is_a_refusal(body: bytes) -> None:
+    with pytest.raises(BackendRefused, match="with status 200; check the URL"):
+        exchange().receipts(200, body)
+
+
+@pytest.mark.parametrize("status", [204, 302, 403, 404])
+def test_a_status_that_is_not_mesas_is_a_refusal_that_names_it(status: int) -> None:
+    with pytest.raises(BackendRefused, match=f"with status {status}"):
+        exchange().receipts(status, b"")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_gateways_error_leaves_open_whether_it_was_sent(status: int) -> None:
+    with pytest.raises(BackendUnavailable, match=f"with status {status}") as caught:
+        exchange().receipts(status, b"<html>")
+    assert caught.value.maybe_sent
+
+
+def test_a_refused_key_is_said_to_be_the_key() -> None:
+    with pytest.raises(BackendRefused, match="refused the key; give that of the server"):
+        exchange().receipts(401, encode_problem(Problem("unauthorized", "expected")))
+
+
+def test_a_problem_of_the_server_is_raised_as_its_error() -> None:
+    with pytest.raises(InvalidRecipients, match=r"^why$"):
+        exchange().receipts(400, encode_problem(Problem("invalid_recipients", "why")))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            httpcore.ConnectError("refused"),
+            "cannot connect to the dispatch API at http://127.0.0.1:4001: refused",
+        ),
+        (httpcore.ConnectTimeout(), "no answer from http://127.0.0.1:4001 within 5 s"),
+        (TimeoutError(), "no answer from http://127.0.0.1:4001 within 5 s"),
+        (httpcore.ReadError(), "the connection to http://127.0.0.1:4001 broke: ReadError"),
+        (httpcore.RemoteProtocolError("cut"), "the connection to http://127.0.0.1:4001 broke: cut"),
+    ],
+)
+def test_a_failed_connection_is_told_as_what_it_is(error: Exception, text: str) -> None:
+    assert exchange().failed(error).problem == text
+
+
+def test_nothing_was_sent_before_the_body_left() -> None:
+    assert not exchange().failed(TimeoutError()).maybe_sent
+
+
+def test_it_may_have_been_sent_once_the_body_left() -> None:
+    assert begun().failed(TimeoutError()).maybe_sent
+
+
+def test_more_than_a_request_holds_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="at most 1000 at once"):
+        plan().exchange([prepare(Message())] * 1001)

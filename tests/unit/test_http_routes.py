@@ -1,0 +1,347 @@
+"""What the dispatch API answers, called as an ASGI application without sockets."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mesa_ws.admin.routes import application
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.dispatch_request import PATH
+from mesa_ws.envelope import Envelope, Receipt
+from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
+
+KEY = "0123456789abcdef"
+MAX_BODY = 4096
+JSON_BODY = b'{"message":{"d":1,"t":"T"},"recipients":["0"]}'
+
+
+class Site:
+    """A server as the API sees it: a memory backend that holds two connections of the id 0."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        self.bus = MemoryBackend(namespace=namespace)
+        self.namespace = namespace
+        self.received: list[Envelope] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return self.bus.is_ready
+
+    async def open(self) -> None:
+        await self.bus.open(self.received.append)
+        await self.bus.attach("0", 2)
+
+    async def delivered(self) -> list[bytes]:
+        """The bodies that were sent; the bus delivers in the next turn of the loop."""
+        await asyncio.sleep(0)
+        return [envelope.body for envelope in self.received]
+
+
+class FailingSite:
+    """A server whose backend raises."""
+
+    namespace = None
+    is_ready = False
+
+    def __init__(self, error: Exception) -> None:
+        self.bus = self
+        self._error = error
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        raise self._error
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def code(self) -> str:
+        return str(self.body["error"]["code"])
+
+    @property
+    def text(self) -> str:
+        return str(self.body["error"]["message"])
+
+
+class Api:
+    """Calls the application of one site."""
+
+    def __init__(self, site: Site | FailingSite) -> None:
+        self._app = application(site, KEY, MAX_BODY)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *body: bytes,
+        headers: Mapping[str, str] | None = None,
+        whole: bool = True,
+    ) -> Answer:
+        """Send one request, its body in the parts given; not `whole` ends it with a disconnection."""
+        incoming = [{"type": "http.request", "body": part, "more_body": True} for part in body]
+        incoming.append({"type": "http.request", "body": b""} if whole else {"type": "http.disconnect"})
+        sent: list[Mapping[str, Any]] = []
+
+        async def receive() -> Mapping[str, Any]:
+            return incoming.pop(0)
+
+        async def send(message: Mapping[str, Any]) -> None:
+            sent.append(message)
+
+        given = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "server": ("127.0.0.1", 4001),
+            "headers": given,
+        }
+        await self._app(scope, receive, send)  # type: ignore[arg-type]
+        received = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        answer = b"".join(message["body"] for message in sent[1:])
+        return Answer(sent[0]["status"], received, json.loads(answer))
+
+    async def dispatch(self, *body: bytes, **headers: str) -> Answer:
+        """Send a dispatch with the key."""
+        return await self.call("POST", PATH, *body, headers={"Authorization": f"Bearer {KEY}", **headers})
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site(namespace="api")
+    await site.open()
+    yield site
+    await site.bus.aclose()
+
+
+@pytest.fixture
+def api(site: Site) -> Api:
+    return Api(site)
+
+
+async def test_a_dispatch_is_answered_with_its_receipt(api: Api) -> None:
+    answer = await api.dispatch(b'{"message":{},"recipients":["0","1"],"id":"%s"}' % (b"a" * 32))
+    assert answer.status == 200
+    assert answer.body == {
+        "receipts": [
+            {
+                "message_id": "a" * 32,
+                "deliveries": {
+                    "0": {"stored": False, "online": 2, "dropped": None},
+                    "1": {"stored": False, "online": 0, "dropped": "offline"},
+                },
+                "nodes": 1,
+            }
+        ]
+    }
+
+
+async def test_a_batch_is_answered_with_a_receipt_for_each(api: Api) -> None:
+    answer = await api.dispatch(b'{"batch":[{"message":{},"recipients":["0"]},{"message":{}}]}')
+    assert [list(receipt["deliveries"]) for receipt in answer.body["receipts"]] == [["0"], []]
+
+
+async def test_a_dispatch_is_delivered(api: Api, site: Site) -> None:
+    await api.dispatch(JSON_BODY)
+    assert await site.delivered() == [b'{"op":0,"d":1,"t":"T"}']
+
+
+async def test_a_batch_is_delivered_in_its_order(api: Api, site: Site) -> None:
+    await api.dispatch(b'{"batch":[{"message":{"d":1}},{"message":{"d":2}},{"message":{"d":3}}]}')
+    assert await site.delivered() == [b'{"op":0,"d":%d}' % n for n in (1, 2, 3)]
+
+
+async def test_answers_are_json(api: Api) -> None:
+    assert (await api.dispatch(JSON_BODY)).headers["content-type"] == "application/json"
+    assert (await api.dispatch(b"")).headers["content-type"] == "application/json"
+
+
+async def test_nothing_of_a_batch_is_sent_when_a_part_of_it_is_wrong(api: Api, site: Site) -> None:
+    answer = await api.dispatch(b'{"batch":[{"message":{}},{"message":{},"recipients":[1]}]}')
+    assert (answer.status, answer.code) == (400, "invalid_recipients")
+    assert answer.text.startswith("batch[1]: recipients: expected")
+    assert await site.delivered() == []
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", f"Basic {KEY}", "Bearer 0123456789abcdeF", f"Bearer {KEY}0"]
+)
+async def test_without_the_key_a_dispatch_is_refused(api: Api, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    answer = await api.call("POST", PATH, JSON_BODY, headers=headers)
+    assert (answer.status, answer.code) == (401, "unauthorized")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_refused_key_is_not_repeated(api: Api) -> None:
+    answer = await api.call("POST", PATH, JSON_BODY, headers={"Authorization": "Bearer hunter2hunter2"})
+    assert "hunter2" not in json.dumps(answer.body)
+
+
+@pytest.mark.parametrize("namespace", [b'"api"', b"null"])
+async def test_the_namespace_of_the_server_may_be_named(api: Api, namespace: bytes) -> None:
+    assert (await api.dispatch(b'{"message":{},"namespace":%s}' % namespace)).status == 200
+
+
+async def test_another_namespace_is_refused_and_both_are_named(api: Api) -> None:
+    answer = await api.dispatch(b'{"message":{},"namespace":"web"}')
+    assert (answer.status, answer.code) == (400, "wrong_namespace")
+    assert "'api'" in answer.text
+    assert "'web'" in answer.text
+
+
+async def test_a_namespace_is_refused_by_a_server_without_one() -> None:
+    answer = await Api(Site()).dispatch(b'{"message":{},"namespace":"web"}')
+    assert answer.text == "namespace: expected none, which this server serves, got 'web'"
+
+
+@pytest.mark.parametrize(
+    "type",
+    ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"],
+)
+async def test_json_may_be_declared(api: Api, type: str) -> None:
+    assert (await api.dispatch(JSON_BODY, **{"Content-Type": type})).status == 200
+
+
+@pytest.mark.parametrize("type", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
+async def test_another_content_type_is_refused(api: Api, type: str) -> None:
+    answer = await api.dispatch(JSON_BODY, **{"Content-Type": type})
+    assert (answer.status, answer.code) == (415, "unsupported_media_type")
+    assert repr(type) in answer.text
+
+
+async def test_a_body_at_the_limit_is_taken_in_any_parts(api: Api) -> None:
+    padded = JSON_BODY.ljust(MAX_BODY)
+    assert (await api.dispatch(*(padded[n : n + 100] for n in range(0, MAX_BODY, 100)))).status == 200
+
+
+async def test_a_body_over_the_limit_is_refused_before_its_end(api: Api) -> None:
+    answer = await api.dispatch(JSON_BODY.ljust(MAX_BODY), b" ", b" " * MAX_BODY, b"never read")
+    assert (answer.status, answer.code) == (413, "too_large")
+    assert f"at most {MAX_BODY} bytes" in answer.text
+
+
+async def test_a_body_that_is_cut_off_is_not_sent(api: Api, site: Site) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = await api.call("POST", PATH, JSON_BODY, headers=headers, whole=False)
+    assert answer.status == 400
+    assert await site.delivered() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/dispatch/", "/V1/dispatch", "/health", "/docs"])
+async def test_an_unknown_path_is_not_found(api: Api, path: str) -> None:
+    answer = await api.call("POST", path)
+    assert (answer.status, answer.code) == (404, "not_found")
+    assert path in answer.text
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+async def test_another_method_is_not_allowed(api: Api, method: str) -> None:
+    answer = await api.call(method, PATH)
+    assert (answer.status, answer.code, answer.headers["allow"]) == (405, "method_not_allowed", "POST")
+
+
+async def test_a_live_server_says_so_without_a_key() -> None:
+    answer = await Api(Site()).call("GET", "/health/live")
+    assert (answer.status, answer.body) == (200, {"status": "live"})
+
+
+async def test_a_ready_server_says_so_without_a_key(api: Api) -> None:
+    answer = await api.call("GET", "/health/ready")
+    assert (answer.status, answer.body) == (200, {"status": "ready"})
+
+
+async def test_a_server_whose_backend_is_away_is_not_ready() -> None:
+    answer = await Api(Site()).call("GET", "/health/ready")
+    assert (answer.status, answer.body) == (503, {"status": "unavailable", "why": "the backend is away"})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "problem"),
+    [
+        (Unsupported("why"), 501, {"code": "unsupported", "message": "why", "maybe_sent": False}),
+        (BackendRefused("why"), 502, {"code": "backend_refused", "message": "why", "maybe_sent": False}),
+        (
+            BackendUnavailable("why"),
+            503,
+            {"code": "backend_unavailable", "message": "why", "maybe_sent": False},
+        ),
+        (
+            BackendUnavailable("why", maybe_sent=True),
+            503,
+            {"code": "backend_unavailable", "message": "why", "maybe_sent": True},
+        ),
+    ],
+)
+async def test_an_error_of_the_backend_is_told(
+    error: Exception, status: int, problem: dict[str, Any]
+) -> None:
+    answer = await Api(FailingSite(error)).dispatch(JSON_BODY)
+    assert (answer.status, answer.body) == (status, {"error": problem})
+
+
+async def test_a_defect_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "mesa_ws.server"):
+        answer = await Api(FailingSite(KeyError("inner"))).dispatch(JSON_BODY)
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert answer.body["error"]["maybe_sent"]
+    assert "inner" not in answer.text
+    assert "KeyError: 'inner'" in caplog.text
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(
+    ["message", "recipients", "excluding", "id", "batch", "namespace", "op", "d", "t", "x"]
+)
+IDS = st.lists(st.text(max_size=3) | st.sampled_from(["*", "0"]) | JSON, max_size=3)
+MESSAGES = st.dictionaries(NAMES, JSON | st.sampled_from([0, 5, "DISCONNECT_CLIENT"]), max_size=3)
+DISPATCHES = st.fixed_dictionaries(
+    {}, optional={"message": MESSAGES, "recipients": IDS | JSON, "excluding": IDS}
+)
+REQUESTS = DISPATCHES | st.fixed_dictionaries({"batch": st.lists(DISPATCHES, max_size=3) | JSON})
+
+
+async def _answered(body: bytes) -> Answer:
+    return await Api(Site()).dispatch(body)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60))
+@example(b"\xef\xbb\xbf{}")
+async def test_any_bytes_are_answered(body: bytes) -> None:
+    answer = await _answered(body)
+    assert answer.status == 400
+    assert answer.text
+
+
+@settings(deadline=None)
+@given(JSON | st.dictionaries(NAMES, JSON) | REQUESTS)
+async def test_any_json_is_served_or_refused_with_a_reason(body: Any) -> None:
+    answer = await _answered(json.dumps(body).encode())
+    assert answer.status == 200 or (answer.status == 400 and answer.text)
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(JSON_BODY) - 1), st.integers(0, 255))
+async def test_a_damaged_byte_is_served_or_refused_with_a_reason(place: int, byte: int) -> None:
+    answer = await _answered(JSON_BODY[:place] + bytes([byte]) + JSON_BODY[place + 1 :])
+    assert answer.status == 200 or (answer.status == 400 and answer.text)
