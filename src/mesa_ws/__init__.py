@@ -1,3 +1,88 @@
-"""Realtime messages from any Python process to users over WebSockets."""
+"""Realtime messages from any Python process to users over WebSockets.
 
-__version__ = "0.1.0"
+`Server` is what clients connect to, `Dispatcher` and `AsyncDispatcher` send to users from any
+process, and `Client` is the other end.
+"""
+
+from .backend.memory import MemoryBackend, MemoryHub
+from .backend.redis import RedisBackend
+from .client import Client, ConnectionInfo
+from .client_settings import ClientLimits, Reconnection
+from .close import CloseCode
+from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher
+from .envelope import Delivery, Receipt
+from .errors import (
+    AuthenticationFailed,
+    BackendError,
+    BackendRefused,
+    BackendUnavailable,
+    ConnectFailed,
+    ConnectionClosed,
+    InvalidInput,
+    InvalidMessage,
+    InvalidRecipients,
+    InvalidSettings,
+    ListenFailed,
+    MesaError,
+    NotAuthenticated,
+    QueueFull,
+    Refused,
+    TimedOut,
+    Unsupported,
+)
+from .message import DispatchEvent, Message
+from .server.connection import Connection
+from .server.request import Request
+from .settings import Authentication, Heartbeat, Keepalive, Limits, Reconnect, Rules, Sync
+from .transports.serve import Endpoint, Server, serve
+from .user import User
+from .version import __version__
+
+__all__ = [
+    "AsyncDispatcher",
+    "Authentication",
+    "AuthenticationFailed",
+    "BackendError",
+    "BackendRefused",
+    "BackendUnavailable",
+    "Client",
+    "ClientLimits",
+    "CloseCode",
+    "ConnectFailed",
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionInfo",
+    "Delivery",
+    "Dispatch",
+    "DispatchEvent",
+    "Dispatcher",
+    "Endpoint",
+    "Heartbeat",
+    "InvalidInput",
+    "InvalidMessage",
+    "InvalidRecipients",
+    "InvalidSettings",
+    "Keepalive",
+    "Limits",
+    "ListenFailed",
+    "MemoryBackend",
+    "MemoryHub",
+    "MesaError",
+    "Message",
+    "NotAuthenticated",
+    "QueueFull",
+    "Receipt",
+    "Reconnect",
+    "Reconnection",
+    "RedisBackend",
+    "Refused",
+    "Request",
+    "Rules",
+    "Server",
+    "Sync",
+    "TimedOut",
+    "Unsupported",
+    "User",
+    "__version__",
+    "serve",
+]

@@ -92,10 +92,11 @@ async def test_a_failed_start_leaves_the_server_stopped(serving: Serving) -> Non
 
 async def test_readiness_follows_the_life_of_the_server() -> None:
     server = accepting()
-    assert not server.is_ready
+    ready = [server.is_ready]
     async with serve(server):
-        assert server.is_ready
-    assert not server.is_ready
+        ready.append(server.is_ready)
+    ready.append(server.is_ready)
+    assert ready == [False, True, False]
 
 
 async def test_a_server_can_be_served_again(join: Joining) -> None:
