@@ -1,6 +1,7 @@
 # make demo | test | check | bench | docs. Everything they need is set up in .venv and .cache.
 PYTHON ?= python3
 BIN := .venv/bin
+export NO_MKDOCS_2_WARNING := 1
 CORE := --cov=mesa_ws --cov-config=tests/core.coveragerc
 
 .PHONY: demo test check bench docs clean
