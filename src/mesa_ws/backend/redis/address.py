@@ -1,5 +1,6 @@
 """Where Redis is, in whichever way the user says it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidSettings, Unsupported
-from .connection import AsyncConnection, BlockingConnection, hang_up
+from .connection import AsyncConnection, BlockingConnection, hang_up, remaining
 from .sentinel import DEFAULT_PORT, Sentinels
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
@@ -87,8 +88,9 @@ class Address:
         Raises:
             redis.RedisError, OSError: it did not come about within about `timeout` seconds.
         """
+        deadline = time.monotonic() + timeout
         found = self.sentinels.find(timeout) if self.sentinels else {}
-        connection = self._blocking(timeout, found)
+        connection = self._blocking(remaining(deadline), found)
         try:
             connection.connect()
         except BaseException:

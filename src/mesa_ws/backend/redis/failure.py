@@ -62,6 +62,8 @@ def _is_answer(error: Exception) -> bool:
 
 def _refused(where: str, error: Exception) -> BackendRefused:
     hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
+    if "compiling script" in str(error):
+        hint = "Redis 7 or later is needed"
     return BackendRefused(f"{where}: refused ({_text(error)})" + (f"; {hint}" if hint else ""))
 
 

@@ -12,19 +12,18 @@ Two tasks run side by side, so that much to repair never costs the lease:
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from ...errors import BackendError, BackendUnavailable
+from ...errors import BackendError, BackendRefused, BackendUnavailable
 from .link import Link
 from .plan import MAX_IDS, Call, Command, Pulse, Seat, chunks
 from .roster import Roster
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
-
-_LASTING_TASKS = 2
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -46,9 +45,11 @@ class Keeper:
         self._seat = seat
         self._roster = roster
         self._on_beat = on_beat
-        self._has_lease = False
         self._lease_ends = 0.0
+        self._joins = 0
+        self._joining = asyncio.Lock()
         self._is_repaired = True
+        self._is_reaping = False
         self._doubt = asyncio.Event()
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,8 +57,7 @@ class Keeper:
     @property
     def is_settled(self) -> bool:
         """Whether the node has its lease, and Redis agrees with its roster."""
-        is_held = self._has_lease and asyncio.get_running_loop().time() < self._lease_ends
-        return is_held and self._is_repaired
+        return time.monotonic() < self._lease_ends and self._is_repaired
 
     async def open(self) -> None:
         """Take the lease, and keep it from now on.
@@ -66,15 +66,16 @@ class Keeper:
             BackendUnavailable: Redis gave no answer.
             BackendRefused: it said no.
         """
-        await self._beat(join=True)
+        await self._join()
         self._generation = self._link.generation
         self._start(self._beat_forever(), "heart")
         self._start(self._repair_forever(), "repair")
 
     async def attach(self, held: dict[str, tuple[int, int]]) -> None:
         """Record `held`; takes a new lease first if it was lost meanwhile."""
+        joins = self._joins
         if not await self._is_attached(held):
-            await self._rejoin()
+            await self._rejoin(joins)
             if not await self._is_attached(held):
                 raise BackendUnavailable("redis: the lease of this node was lost again at once")
 
@@ -90,9 +91,9 @@ class Keeper:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._has_lease = False
+        self._lease_ends = 0.0
         with suppress(BackendError):
-            await self._forget(self._seat.node)
+            await self._repeat(self._seat.leave())
 
     def _start(self, job: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(job, name=f"mesa-redis-{name}")
@@ -102,38 +103,48 @@ class Keeper:
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(self._seat.lease / BEATS)
+            joins = self._joins
             try:
-                await self._beat(join=False)
+                if not await self._beat(join=False):
+                    await self._rejoin(joins)
             except BackendError as error:
                 self._lose(error)
+            except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
+                _log.exception("node %s: a heartbeat failed", self._seat.node)
             if self._link.generation != self._generation:
                 self._generation = self._link.generation
                 self.doubt()
 
-    async def _beat(self, *, join: bool) -> None:
-        start = asyncio.get_running_loop().time()
-        replies = await self._run(self._seat.heartbeat(join=join), *self._seat.claim())
-        pulse = Pulse.of(replies[0])
-        if not pulse.has_lease:
-            await self._rejoin()
-            return
-        if not self._has_lease:
-            _log.info("node %s: has its lease", self._seat.node)
-        self._has_lease, self._lease_ends = True, start + self._seat.lease
-        await self._on_beat()
-        if pulse.dead and len(self._tasks) == _LASTING_TASKS:
-            self._start(self._reap(pulse.dead), "reaper")
+    async def _beat(self, *, join: bool) -> bool:
+        """Renew or take the lease; returns whether the node has it."""
+        start = time.monotonic()
+        pulse = Pulse.of((await self._run(*self._seat.heartbeat(join=join)))[0])
+        if pulse.has_lease:
+            self._lease_ends = start + self._seat.lease
+            await self._on_beat()
+        if pulse.dead and not self._is_reaping:
+            self._is_reaping = True
+            self._start(self._reap(), "reaper")
+        return pulse.has_lease
 
-    async def _rejoin(self) -> None:
-        """Take a lease anew; what others were told meanwhile has to be repaired."""
-        _log.warning("node %s: lost its lease; messages may have passed it over", self._seat.node)
-        self.doubt()
+    async def _join(self) -> None:
         await self._beat(join=True)
+        self._joins += 1
+        with suppress(BackendRefused):  # a full Redis refuses, and the layout is no matter of life
+            await self._run(*self._seat.claim())
+
+    async def _rejoin(self, joins: int) -> None:
+        """Take a lease anew, unless that has been done since `joins` was read."""
+        async with self._joining:
+            if self._joins != joins:
+                return
+            _log.warning("node %s: lost its lease; messages may have passed it over", self._seat.node)
+            self.doubt()
+            await self._join()
 
     def _lose(self, error: BackendError) -> None:
-        if self._has_lease:
-            _log.warning("node %s: cannot renew its lease: %s", self._seat.node, error)
-        self._has_lease = False
+        _log.warning("node %s: cannot renew its lease: %s", self._seat.node, error)
+        self._lease_ends = 0.0
         self.doubt()
 
     async def _repair_forever(self) -> None:
@@ -165,18 +176,20 @@ class Keeper:
             if strangers:
                 await self._run(self._seat.detach(strangers, self._roster.version))
 
-    async def _reap(self, dead: tuple[str, ...]) -> None:
-        with suppress(BackendError):
-            for node in dead:
-                if await self._forget(node):
-                    _log.info("node %s: is gone, its ids are forgotten", node)
+    async def _reap(self) -> None:
+        _log.info("node %s: cleans up after nodes whose lease ran out", self._seat.node)
+        try:
+            await self._repeat(self._seat.reap())
+        except BackendError as error:
+            _log.debug("node %s: cleaning up failed: %s", self._seat.node, error)
+        finally:
+            self._is_reaping = False
 
-    async def _forget(self, node: str) -> bool:
-        """Forget a node whose lease ran out, or this one; returns whether it is forgotten now."""
-        state = 1
-        while state == 1:
-            (state,) = await self._run(self._seat.reap(node))
-        return bool(state == 2)
+    async def _repeat(self, call: Call) -> None:
+        """Run `call` until there is nothing more for it to do."""
+        more = 1
+        while more == 1:
+            (more,) = await self._run(call)
 
     async def _is_attached(self, held: dict[str, tuple[int, int]]) -> bool:
         (reply,) = await self._run(self._seat.attach(held))

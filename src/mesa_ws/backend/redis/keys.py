@@ -59,9 +59,14 @@ class Keys:
         """
         return f"{self.users}{id}"
 
+    @property
+    def holdings(self) -> str:
+        """What the name of every `held` key begins with."""
+        return f"{self.prefix}c:"
+
     def held(self, node: str) -> str:
         """SET: the ids that `node` holds, for whoever cleans up after it. `EXPIRY`."""
-        return f"{self.prefix}c:{node}"
+        return f"{self.holdings}{node}"
 
     @property
     def channels(self) -> str:

@@ -101,7 +101,7 @@ class RedisBackend:
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        wanted = list(dict.fromkeys(ids))
+        wanted = list(dict.fromkeys(check_id(id) for id in ids))
         calls = online(self._keys, wanted)
         replies = await self._opened().link.execute([call.command for call in calls]) if calls else []
         return online_counts(wanted, replies)

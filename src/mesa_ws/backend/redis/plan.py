@@ -16,9 +16,6 @@ from .script import ATTACH, BROADCAST, DETACH, DISPATCH, HEARTBEAT, ONLINE, REAP
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for everybody, so none may take long."""
 
-REAP_AT_ONCE = 5
-"""Dead nodes that one heartbeat names."""
-
 Command = tuple[str | bytes | int, ...]
 """One Redis command as it is sent."""
 
@@ -117,13 +114,13 @@ class Seat(NamedTuple):
     lease: float
     expiry: float
 
-    def heartbeat(self, *, join: bool) -> Call:
-        """Renew the lease, or take one; `Pulse.of` reads the reply."""
+    def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
+        """Renew the lease, or take one; `Pulse.of` reads the first reply."""
         keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node))
-        args = (self.node, _ms(self.lease), int(join), self.keys.channels, _ms(self.expiry), REAP_AT_ONCE)
-        return Call(HEARTBEAT, keys, args)
+        args = (self.node, _ms(self.lease), int(join), self.keys.channels, _ms(self.expiry))
+        return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, _ms(self.expiry))
 
-    def claim(self) -> tuple[Command, ...]:
+    def claim(self) -> tuple[Command, Command]:
         """Record the layout for programs that start later."""
         return (
             ("HSETNX", self.keys.meta, "partitions", PARTITIONS),
@@ -141,10 +138,17 @@ class Seat(NamedTuple):
         keys = (self.keys.held(self.node), *map(self.keys.user, ids))
         return Call(DETACH, keys, (self.node, version, *ids))
 
-    def reap(self, node: str) -> Call:
-        """Forget some ids of a node; the reply is 1 when there is more. For this node: leave."""
-        keys = (self.keys.leases, self.keys.counters, self.keys.held(node))
-        return Call(REAP, keys, (node, self.keys.users, MAX_IDS, int(node == self.node)))
+    def leave(self) -> Call:
+        """Give up the lease and forget some ids; the reply is 1 when there is more to do."""
+        return self._reap(self.node)
+
+    def reap(self) -> Call:
+        """Forget some ids of a node whose lease ran out; the reply is 1 when there may be more."""
+        return self._reap("")
+
+    def _reap(self, node: str) -> Call:
+        args = (self.keys.holdings, self.keys.users, MAX_IDS, node)
+        return Call(REAP, (self.keys.leases, self.keys.counters), args)
 
     def scan(self, cursor: int) -> Command:
         """Read some of the ids that Redis has for this node."""
@@ -156,16 +160,16 @@ class Pulse(NamedTuple):
 
     Attributes:
         has_lease: False when the lease is lost and the node has to join.
-        dead: nodes whose lease ran out.
+        dead: how many nodes' leases ran out.
     """
 
     has_lease: bool
-    dead: tuple[str, ...]
+    dead: int = 0
 
     @classmethod
-    def of(cls, reply: Sequence[Any]) -> "Pulse":
-        """Read the reply to `Seat.heartbeat`."""
-        return cls(reply[0] == 1, tuple(node.decode(errors="replace") for node in reply[1:]))
+    def of(cls, reply: Sequence[int]) -> "Pulse":
+        """Read the first reply to `Seat.heartbeat`."""
+        return cls(reply[0] == 1, *reply[1:])
 
 
 def handshake(keys: Keys) -> list[Command]:

@@ -79,9 +79,9 @@ class Reader:
 
     async def _listen(self, connection: AsyncConnection) -> None:
         while True:
-            kind, _, frame = await connection.read_response()
-            if kind == b"message":
-                self._on_frame(frame)
+            match await connection.read_response():
+                case [b"message", _, bytes(frame)]:
+                    self._on_frame(frame)
 
     async def _return(self) -> AsyncConnection:
         pause = FIRST_PAUSE

@@ -3,11 +3,11 @@
 --
 -- KEYS  1 leases, 2 counters, 3 the held key of the node
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
---       5 expiry (ms), 6 how many nodes to name for reaping
+--       5 expiry (ms)
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
 -- node over, so it has to know.
--- Returns {0} when the lease is lost, else {1, nodes whose lease ran out ...}.
+-- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out}.
 
 local node, now = ARGV[1], now_ms()
 if ARGV[3] == '0' and not lease_reader(KEYS[1], now)(node) then return {0} end
@@ -16,4 +16,4 @@ local counter = redis.call('HINCRBY', KEYS[2], node, 0)
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
 local head = cmsgpack.pack({counter, 'marker', '', {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
-return {1, unpack(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[6]))}
+return {1, redis.call('ZCOUNT', KEYS[1], '-inf', now)}

@@ -1,27 +1,32 @@
 #!lua flags=allow-oom
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
--- KEYS  1 leases, 2 counters, 3 the held key of the node
--- ARGV  1 node, 2 prefix of user keys, 3 how many ids, 4 leave: 1 when the node itself gives up its
---       lease, else 0
+-- KEYS  1 leases, 2 counters
+-- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
+--       own lease, or '' to take the node whose lease ran out first
 --
 -- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
--- lease is never touched. The user keys are named from the ids in the held key, in the same slot.
--- Returns 0 when the node is alive, 1 when there is more, 2 when it is forgotten.
+-- lease is never touched. The keys of the node and of its ids are named here, in the same slot.
+-- Returns 1 when there may be more to forget, else 0.
 
-local node = ARGV[1]
-if ARGV[4] == '1' then redis.call('ZADD', KEYS[1], 'XX', 0, node) end
-if lease_reader(KEYS[1], now_ms())(node) then return 0 end
-local ids = redis.pcall('SRANDMEMBER', KEYS[3], ARGV[3])
+local node = ARGV[4]
+if node == '' then
+  node = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+  if not node then return 0 end
+else
+  redis.call('ZADD', KEYS[1], 'XX', 0, node)
+end
+local held = ARGV[1] .. node
+local ids = redis.pcall('SRANDMEMBER', held, ARGV[3])
 if ids.err then
-  redis.call('DEL', KEYS[3])
+  redis.call('DEL', held)
   ids = {}
 end
 for _, id in ipairs(ids) do
   redis.pcall('HDEL', ARGV[2] .. id, node)
-  redis.call('SREM', KEYS[3], id)
+  redis.call('SREM', held, id)
 end
-if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
+if redis.call('EXISTS', held) == 1 then return 1 end
 redis.call('ZREM', KEYS[1], node)
 redis.call('HDEL', KEYS[2], node)
-return 2
+return ARGV[4] == '' and 1 or 0

@@ -1,0 +1,130 @@
+"""What is known of a request to Redis at each of its stages."""
+
+import pytest
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from mesa_ws.backend.redis.exchange import Exchange
+from mesa_ws.backend.redis.failure import failed_call, failed_connect, failed_reply
+from mesa_ws.backend.redis.plan import Command
+from mesa_ws.errors import BackendRefused, BackendUnavailable
+
+COMMANDS: list[Command] = [("A",), ("B",), ("C",)]
+UNKNOWN = NoScriptError("NOSCRIPT No matching script")
+
+
+def test_all_commands_are_unsent_at_first() -> None:
+    exchange = Exchange(COMMANDS)
+    assert (exchange.unsent, exchange.is_written) == (COMMANDS, False)
+
+
+def test_an_answered_exchange_has_its_replies() -> None:
+    exchange = Exchange(COMMANDS)
+    exchange.writing()
+    exchange.took([1, None, b"x"])
+    assert (exchange.replies, exchange.missing, exchange.is_written) == ([1, None, b"x"], [], True)
+    assert exchange.failure("redis") is None
+
+
+def test_only_unknown_scripts_are_sent_again() -> None:
+    exchange = Exchange(COMMANDS)
+    exchange.took([1, UNKNOWN, UNKNOWN])
+    assert exchange.unsent == COMMANDS[1:]
+    exchange.took([2, 3])
+    assert (exchange.replies, exchange.missing) == ([1, 2, 3], [])
+
+
+def test_a_request_of_unknown_scripts_alone_was_not_carried_out() -> None:
+    exchange = Exchange(COMMANDS[:1])
+    exchange.writing()
+    exchange.took([UNKNOWN])
+    assert not exchange.is_written
+
+
+def test_a_script_that_stays_unknown_is_a_failure() -> None:
+    exchange = Exchange(COMMANDS[:1])
+    for _ in range(2):
+        exchange.took([UNKNOWN])
+    assert isinstance(exchange.failure("redis"), BackendRefused)
+
+
+def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
+    exchange, error = Exchange(COMMANDS), ResponseError("WRONGTYPE Operation against a key")
+    exchange.took([1, error, ResponseError("another")])
+    failure = exchange.failure("redis at h:1")
+    assert str(failure) == "redis at h:1: refused (WRONGTYPE Operation against a key)"
+    assert failure is not None
+    assert failure.__cause__ is error
+
+
+@pytest.mark.parametrize(("others", "maybe_sent"), [([1], True), ([ReadOnlyError("READONLY")], False)])
+def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: bool) -> None:
+    exchange = Exchange(COMMANDS[:2])
+    exchange.took([ReadOnlyError("READONLY You can't write against a read only replica."), *others])
+    failure = exchange.failure("redis")
+    assert isinstance(failure, BackendUnavailable)
+    assert (failure.maybe_sent, exchange.is_read_only) == (maybe_sent, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (AuthenticationError("WRONGPASS invalid"), "check the user name and the password"),
+        (NoPermissionError("NOPERM this user"), "the user needs all of Mesa's keys, channels and scripts"),
+        (OutOfMemoryError("OOM command not allowed"), "Redis is full"),
+        (MovedError("1 127.0.0.1:7000"), "Redis Cluster is not supported by this version"),
+        (ResponseError("Error compiling script (new function)"), "Redis 7 or later is needed"),
+    ],
+)
+def test_a_refusal_says_what_to_do(error: ResponseError, text: str) -> None:
+    for refused in (failed_connect("redis at h:1", error), failed_reply("redis at h:1", error)):
+        assert isinstance(refused, BackendRefused)
+        assert str(refused).startswith("redis at h:1: refused (")
+        assert str(refused).endswith(f"; {text}")
+
+
+@pytest.mark.parametrize("error", [BusyLoadingError("Redis is loading"), ReadOnlyError("READONLY")])
+def test_not_now_is_no_refusal(error: RedisError) -> None:
+    for unavailable in (failed_connect("redis", error), failed_reply("redis", error)):
+        assert isinstance(unavailable, BackendUnavailable)
+        assert not unavailable.maybe_sent
+
+
+def test_a_busy_script_is_no_refusal() -> None:
+    error = ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL")
+    assert isinstance(failed_reply("redis", error), BackendUnavailable)
+
+
+def test_the_system_says_why_a_connection_failed() -> None:
+    error = RedisConnectionError("Error 111 connecting to h:1. Connect call failed ('h', 1).")
+    error.__cause__ = ConnectionRefusedError(111, "Connect call failed ('h', 1)")
+    assert str(failed_connect("redis at h:1", error)) == (
+        "redis at h:1: no connection (Connection refused); nothing was sent"
+    )
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), RedisTimeoutError("Timeout reading from socket")])
+def test_a_timeout_is_called_one(error: Exception) -> None:
+    text = str(failed_call("redis", error, maybe_sent=True))
+    assert text == "redis: no answer in time; the message may have been sent"
+
+
+def test_foreign_text_is_one_short_line() -> None:
+    text = str(failed_reply("redis", ResponseError("ERR \x1b[31m\r\n" + "x" * 5000)))
+    assert len(text) < 300
+    assert text.isprintable()
+
+
+def test_an_error_without_text_has_its_name() -> None:
+    assert "(ConnectionResetError)" in str(failed_call("redis", ConnectionResetError(), maybe_sent=False))
