@@ -1,0 +1,42 @@
+"""Fixtures for tests that harm a Redis or its connections."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from mesa_ws.backend.redis import RedisBackend
+from tests.contract.cluster import Cluster
+from tests.redis_server import RedisServer
+from tests.system.proxy import Proxy
+
+LEASE = 0.6
+"""Seconds; a lease that ends within a test."""
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test alone."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    """A way to the shared Redis that can be cut."""
+    async with Proxy.to(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def nodes(own_redis: RedisServer, namespace: str) -> AsyncIterator[Cluster]:
+    """Nodes with short leases at `own_redis`."""
+
+    def make(namespace: str) -> RedisBackend:
+        return RedisBackend(own_redis.url, namespace=namespace, lease=LEASE, timeout=2.0)
+
+    async with AsyncExitStack() as stack:
+        yield Cluster(make, namespace, stack)

@@ -1,0 +1,173 @@
+"""Every way to say where Redis is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.sentinel import Sentinel
+
+from mesa_ws.backend.redis.address import Address
+from mesa_ws.errors import InvalidSettings, Unsupported
+
+SECRET = "hunter2"
+
+
+def options(address: Address) -> dict[str, Any]:
+    """The options that say something."""
+    names = ("host", "port", "path", "db", "username", "password")
+    return {name: address.options[name] for name in names if address.options.get(name)}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "kind"),
+    [
+        ("redis://localhost", {"host": "localhost"}, "tcp"),
+        ("redis://h:7000/3", {"host": "h", "port": 7000, "db": 3}, "tcp"),
+        ("redis://u:p%2Fw@h", {"host": "h", "username": "u", "password": "p/w"}, "tcp"),
+        ("redis://:p@[::1]:7000/", {"host": "::1", "port": 7000, "password": "p"}, "tcp"),
+        ("rediss://h", {"host": "h"}, "tls"),
+        ("unix:///run/redis.sock?db=2", {"path": "/run/redis.sock", "db": 2}, "unix"),
+        ("unix://u:p@/run/redis.sock", {"path": "/run/redis.sock", "username": "u", "password": "p"}, "unix"),
+    ],
+)
+def test_a_uri_is_understood(url: str, expected: Mapping[str, Any], kind: str) -> None:
+    address = Address.of(url)
+    assert (options(address), address.kind) == (expected, kind)
+
+
+def test_options_of_tls_are_kept() -> None:
+    address = Address.of("rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false")
+    assert address.options["ssl_cert_reqs"] == "none"
+
+
+def test_limits_of_a_client_are_passed_over() -> None:
+    address = Address.of("redis://h?socket_timeout=1&decode_responses=true")
+    assert "socket_timeout" not in address.options
+
+
+def test_an_address_is_itself() -> None:
+    address = Address.of("redis://h")
+    assert Address.of(address) is address
+
+
+def test_a_uri_names_sentinels_and_their_service() -> None:
+    url = f"redis+sentinel://u:{SECRET}@a:1,b,[::1]:3/my%20master/2?sentinel_username=s&sentinel_password=x"
+    address = Address.of(url)
+    assert address.sentinels is not None
+    assert address.sentinels.hosts == (("a", 1), ("b", 26379), ("::1", 3))
+    assert address.sentinels.service == "my master"
+    assert address.sentinels.options == {"username": "s", "password": "x"}
+    assert options(address) == {"host": "sentinel", "username": "u", "password": SECRET, "db": 2}
+    assert address.label == "redis 'my master' of the sentinels a:1,b:26379,::1:3"
+
+
+def test_sentinels_may_lead_to_a_master_with_tls() -> None:
+    assert Address.of("rediss+sentinel://a/mymaster").kind == "tls"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "kind"),
+    [
+        ({}, {"host": "localhost", "port": 6379}, "tcp"),
+        ({"host": "h", "db": 2, "decode_responses": True}, {"host": "h", "port": 6379, "db": 2}, "tcp"),
+        ({"host": "h", "ssl": True}, {"host": "h", "port": 6379}, "tls"),
+        ({"unix_socket_path": "/run/redis.sock"}, {"path": "/run/redis.sock"}, "unix"),
+    ],
+)
+def test_a_mapping_of_options_is_understood(given: Mapping[str, Any], expected: object, kind: str) -> None:
+    address = Address.of(given)
+    assert (options(address), address.kind) == (expected, kind)
+
+
+@pytest.mark.parametrize("module", [redis, redis.asyncio])
+def test_the_settings_of_a_client_are_used(module: Any) -> None:
+    client = module.Redis(host="h", port=7000, db=3, password=SECRET, decode_responses=True)
+    address = Address.of(client)
+    assert options(address) == {"host": "h", "port": 7000, "db": 3, "password": SECRET}
+    assert address.label == "redis at h:7000"
+
+
+@pytest.mark.parametrize("module", [redis, redis.asyncio])
+@pytest.mark.parametrize(
+    ("url", "kind"), [("redis://h", "tcp"), ("rediss://h", "tls"), ("unix:///s", "unix")]
+)
+def test_a_client_tells_how_it_connects(module: Any, url: str, kind: str) -> None:
+    assert Address.of(module.Redis.from_url(url)).kind == kind
+
+
+@pytest.mark.parametrize("sentinel", [Sentinel, AsyncSentinel])
+def test_a_client_of_a_sentinel_asks_the_same_sentinels(sentinel: Any) -> None:
+    client = sentinel([("a", 1), ("b", 2)], sentinel_kwargs={"password": "s"}).master_for("m", password="p")
+    address = Address.of(client)
+    assert address.sentinels is not None
+    assert (address.sentinels.hosts, address.sentinels.service) == ((("a", 1), ("b", 2)), "m")
+    assert (address.sentinels.options, options(address)) == ({"password": "s"}, {"password": "p"})
+
+
+def test_a_client_of_a_cluster_is_not_supported() -> None:
+    with pytest.raises(Unsupported, match="Redis Cluster"):
+        Address.of(redis.asyncio.RedisCluster(host="h"))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("", "it must begin with redis://"),
+        ("localhost:6379", "it must begin with redis://"),
+        ("http://h", "it must begin with redis://"),
+        ("redis://h:99999", "the port must be 1 to 65535"),
+        ("redis://h:0", "the port must be 1 to 65535"),
+        ("redis://h:port", "the port must be 1 to 65535"),
+        ("redis://h/db", "the database behind the port must be a number"),
+        ("redis://h?db=x", "Invalid value for"),
+        ("redis://h?max_conections=5", "there is no option 'max_conections'"),
+        ("redis://[::1", "Invalid IPv6 URL"),
+        ("redis+sentinel://a:1", "name the Sentinels and the service"),
+        ("redis+sentinel:///mymaster", "name the Sentinels and the service"),
+        ("redis+sentinel://a:x/mymaster", "the port must be 1 to 65535"),
+        ("redis+sentinel://a,,b/mymaster", "a Sentinel has no host"),
+        ({"hots": "h"}, "unexpected keyword argument 'hots'"),
+        ({"port": "x"}, "invalid literal"),
+        ({1: 2}, "keywords must be strings"),
+        (5, "a redis-py client, got 'int'"),
+        (None, "a redis-py client, got 'NoneType'"),
+    ],
+)
+def test_what_names_no_redis_is_refused_with_the_reason(given: object, problem: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"^redis: expected ") as caught:
+        Address.of(given)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"redis://user:{SECRET}@h:99999",
+        f"redis://user:{SECRET}@h/x",
+        f"redis://user:{SECRET}@h?nonsense=1&password={SECRET}",
+        f"redis://user:a/{SECRET}@h",
+        f"redis://user:1/{SECRET}@h",
+        f"redis://user:a?{SECRET}@h",
+        f"redis://user:a#{SECRET}@h",
+        f"redis://h/x?password=a@{SECRET}",
+        f"http://user:{SECRET}@h",
+        f"user:{SECRET}@h",
+        f"redis+sentinel://user:{SECRET}@a",
+        f"redis+sentinel://user:{SECRET}@a:x/m?sentinel_password={SECRET}",
+        {"password": SECRET, "port": "x"},
+        {"password": SECRET, "hots": 1},
+    ],
+)
+def test_no_error_shows_a_password(given: object) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        Address.of(given)
+    assert SECRET not in f"{caught.value}{caught.value!r}"
+
+
+@pytest.mark.parametrize("given", [f"redis://u:{SECRET}@h", {"password": SECRET}])
+def test_an_address_shows_no_password(given: object) -> None:
+    address = Address.of(given)
+    assert SECRET not in f"{address}{address!r}{address.label}"
