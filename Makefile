@@ -18,7 +18,7 @@ check: .venv/.dev               ## format, lint, types, layers, docs, and the wh
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/unit/test_layers.py tests/unit/test_exports.py
-	$(BIN)/mkdocs build --strict --quiet --site-dir .cache/site
+	$(BIN)/mkdocs build --strict --site-dir .cache/site
 	sh scripts/check-wheel $(BIN)/python
 
 bench: .venv/.dev redis         ## speed and memory beside peers: make bench ARGS=--quick

@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Heartbeat(Settings, frozen=True, kw_only=True):
     """Heartbeats in the protocol itself (op 1 and op 11), as 1.x clients answer them.
 
-    Args:
+    Attributes:
         enabled: off by default, as in 1.x; the WebSocket keepalive works without it.
         interval: seconds between two heartbeats.
         max_attempts: unanswered heartbeats with `tries` before the connection is closed.
@@ -95,7 +95,7 @@ class Heartbeat(Settings, frozen=True, kw_only=True):
 class Reconnect(Settings, frozen=True, kw_only=True):
     """What clients are told about coming back.
 
-    Args:
+    Attributes:
         enabled: whether HELLO carries an interval.
         interval: seconds clients wait before they connect again.
     """
@@ -107,7 +107,7 @@ class Reconnect(Settings, frozen=True, kw_only=True):
 class Authentication(Settings, frozen=True, kw_only=True):
     """How clients become users.
 
-    Args:
+    Attributes:
         timeout: seconds from the connection to the end of authentication, announced in HELLO and
             enforced if the server has an authenticator; None for no limit.
         required: connections that have not authenticated receive nothing that is sent to `*`.
@@ -127,7 +127,7 @@ class Authentication(Settings, frozen=True, kw_only=True):
 class Keepalive(Settings, frozen=True, kw_only=True):
     """WebSocket Pings that find dead peers without heartbeats (RFC 6455 section 5.5.2).
 
-    Args:
+    Attributes:
         enabled: on by default.
         interval: seconds of silence after which a Ping is sent.
         timeout: seconds to wait for any sign of life after it.
@@ -141,7 +141,7 @@ class Keepalive(Settings, frozen=True, kw_only=True):
 class Limits(Settings, frozen=True, kw_only=True):
     """What one connection may cost.
 
-    Args:
+    Attributes:
         max_message: bytes of one message from a client.
         max_buffered: bytes waiting for a client that reads too slowly; beyond, it is closed with
             4000 and may come back.
@@ -160,7 +160,7 @@ class Limits(Settings, frozen=True, kw_only=True):
 class Rules(Settings, frozen=True, kw_only=True):
     """Rules of 1.x that HELLO announces.
 
-    Args:
+    Attributes:
         enforce_equal_versions: clients have to send CLIENT_VERSION with `version`, or are closed
             with 1002.
         version: the version they have to name.
@@ -175,7 +175,7 @@ class Rules(Settings, frozen=True, kw_only=True):
 class Sync(Settings, frozen=True, kw_only=True):
     """Message sync: what is stored for clients who are away.
 
-    Args:
+    Attributes:
         enabled: not available in this version; True raises `Unsupported`.
     """
 
