@@ -4,24 +4,34 @@ Bytes and `now` go in; events, bytes to send and the next deadline come out. The
 of `spec/protocol.md`, and `spec/vectors/` drives the tests.
 """
 
-from .client import ClientSession, Hello
-from .events import Authenticate, Authenticated, Close, Received, SendPing, SendText
-from .fragments import Fragments, Violation
+from .client import ClientEvent, ClientSession, ClientState, Hello, Ignored
+from .events import Authenticate, Authenticated, Close, Output, Received, SendPing, SendText, ServerEvent
+from .fragments import DataFrame, Fragments, Violation
 from .server import ServerSession, Terms
-from .states import State
+from .states import TRANSITIONS, State, Step, WrongState, after
 
 __all__ = [
+    "TRANSITIONS",
     "Authenticate",
     "Authenticated",
+    "ClientEvent",
     "ClientSession",
+    "ClientState",
     "Close",
+    "DataFrame",
     "Fragments",
     "Hello",
+    "Ignored",
+    "Output",
     "Received",
     "SendPing",
     "SendText",
+    "ServerEvent",
     "ServerSession",
     "State",
+    "Step",
     "Terms",
     "Violation",
+    "WrongState",
+    "after",
 ]

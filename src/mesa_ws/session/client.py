@@ -14,6 +14,9 @@ from .heartbeat import KeepaliveTimer
 VERSION_OF_1X = "1.5.8"
 """What a client names where the server enforces equal versions."""
 
+_LONGEST_MS = 86_400_000
+"""A day: whatever is announced beyond counts as this, so that it can be waited for."""
+
 _ANSWER = SendText(encode_frame(Op.HEARTBEAT_ACK, {}))
 
 
@@ -46,16 +49,17 @@ class ClientState(Enum):
 class ClientSession:
     """The protocol state of one connection, seen from the client. Not thread-safe."""
 
-    __slots__ = ("_keepalive", "state")
+    __slots__ = ("_keepalive", "_suspended_at", "state")
 
     def __init__(self, keepalive: Keepalive, now: float) -> None:
         self.state = ClientState.CONNECTED
+        self._suspended_at: float | None = None
         self._keepalive = KeepaliveTimer(keepalive, now) if keepalive.enabled else None
 
     @property
     def deadline(self) -> float | None:
         """When `poll` has something to do, in the time of `now`; None for never."""
-        if self._keepalive is None or self.state is ClientState.CLOSED:
+        if self._keepalive is None or self._suspended_at is not None or self.state is ClientState.CLOSED:
             return None
         return self._keepalive.due
 
@@ -86,7 +90,7 @@ class ClientSession:
 
     def poll(self, now: float) -> list[Output]:
         """Do what is due at `now`: ask a silent server for a sign of life, or give it up."""
-        if self._keepalive is None or self.state is ClientState.CLOSED or now < self._keepalive.due:
+        if self._keepalive is None or self.deadline is None or now < self._keepalive.due:
             return []
         output = self._keepalive.tick()
         if isinstance(output, Close):
@@ -111,6 +115,16 @@ class ClientSession:
         """
         return SendText(encode_message(message))
 
+    def suspend(self, now: float) -> None:
+        """We stop reading the server, so its silence is ours: no deadline runs."""
+        self._suspended_at = now
+
+    def resume(self, now: float) -> None:
+        """We read again; silence is counted from now on."""
+        if self._suspended_at is not None:
+            self._suspended_at = None
+            self.heard(now)
+
     def close(self) -> None:
         """The connection has ended."""
         self.state = ClientState.CLOSED
@@ -129,13 +143,12 @@ def _hello(data: dict[str, Any]) -> Hello:
         _seconds(data.get("c_heartbeat_interval")),
         _seconds(data.get("c_reconnect_interval")),
         _seconds(data.get("c_authentication_timeout")),
-        frozenset(rule for rule in rules if isinstance(rule, str))
-        if isinstance(rules, list)
-        else frozenset(),
+        frozenset(rule for rule in (rules if isinstance(rules, list) else ()) if isinstance(rule, str)),
     )
 
 
 def _seconds(milliseconds: object) -> float | None:
+    """Read a duration; what is no number of more than 0 counts as not announced."""
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float) or milliseconds <= 0:
         return None
-    return milliseconds / 1000
+    return min(milliseconds, _LONGEST_MS) / 1000

@@ -65,7 +65,7 @@ class KeepaliveTimer:
         return self._seen + wait
 
     def seen(self, now: float) -> None:
-        """Any inbound frame is a sign of life."""
+        """Any inbound frame is a sign of life; so is reading again, for what waited to be read."""
         self._seen = now
         self._pinged = False
 
@@ -75,7 +75,3 @@ class KeepaliveTimer:
             return Close(CloseCode.NO_KEEPALIVE, f"silent for {self._settings.timeout:g} s after a Ping")
         self._pinged = True
         return SendPing()
-
-    def postpone(self, seconds: float) -> None:
-        """Leave out time in which the peer could not be heard."""
-        self._seen += seconds

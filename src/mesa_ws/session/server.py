@@ -23,7 +23,6 @@ class Terms:
     """
 
     __slots__ = (
-        "_rules",
         "_sends_user_object",
         "deadline",
         "heartbeat",
@@ -60,8 +59,10 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_attempts",
         "_authentication_due",
         "_heartbeat",
+        "_is_settled",
         "_keepalive",
         "_suspended_at",
         "_terms",
@@ -75,7 +76,9 @@ class ServerSession:
         self._heartbeat = HeartbeatTimer(terms.heartbeat, now) if terms.heartbeat else None
         self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
         self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
+        self._attempts = 0
         self._suspended_at: float | None = None
+        self._is_settled = False
         self._version_known = terms.version is None
 
     @property
@@ -113,6 +116,7 @@ class ServerSession:
                 self._heartbeat.answered()
             return None
         if frame.op == Op.AUTHENTICATE:
+            self._attempts += 1
             self.state = after(self.state, Step.ATTEMPT)
             return Authenticate(frame.d)
         return self._message(frame)
@@ -142,21 +146,19 @@ class ServerSession:
             WrongState: there was no attempt.
         """
         acknowledgement = self._terms.acknowledgement(user)
-        self.state = after(self.state, Step.ACCEPT)
-        if self._version_known:
-            self._authentication_due = _NEVER
+        self._answer(Step.ACCEPT)
+        self._settle()
         return acknowledgement
 
     def refuse(self) -> Close | None:
         """The client is nobody. It is closed for good, unless refused clients are kept."""
-        self.state = after(self.state, Step.REFUSE)
-        return (
-            None if self._terms.keeps_refused else self._give_up(CloseCode.REFUSED, "authentication refused")
-        )
+        return self._turn_away(CloseCode.REFUSED, "authentication refused")
 
     def fail(self, why: str) -> Close | None:
-        """Authentication broke on our side. The client may come back, unless it is kept."""
-        return self._turn_away(CloseCode.INTERNAL_ERROR, why)
+        """Authentication broke on our side. The client may come back; if it is kept, it may stay."""
+        close = self._turn_away(CloseCode.INTERNAL_ERROR, why)
+        self._settle()
+        return close
 
     def close(self) -> None:
         """The connection has ended or is about to."""
@@ -168,38 +170,48 @@ class ServerSession:
             self._suspended_at = now
 
     def resume(self, now: float) -> None:
-        """We read again; the time in between does not count."""
+        """We read again; the time in between does not count, and silence is counted from now on."""
         if self._suspended_at is None:
             return
         away, self._suspended_at = now - self._suspended_at, None
         self._authentication_due += away
-        for timer in (self._heartbeat, self._keepalive):
-            if timer is not None:
-                timer.postpone(away)
+        if self._heartbeat is not None:
+            self._heartbeat.postpone(away)
+        self.heard(now)
 
     def _message(self, frame: Frame) -> ServerEvent:
         if self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION":
-            version = _version(frame.d)
-            if version != self._terms.version:
-                return self._give_up(
-                    CloseCode.PROTOCOL_ERROR, f"client version {version!r}, not {self._terms.version!r}"
-                )
+            if _version(frame.d) != self._terms.version:
+                return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
-            if self.state is State.AUTHENTICATED:
-                self._authentication_due = _NEVER
+            self._lift_deadline()
         return Received(frame.message())
 
+    def _answer(self, step: Step) -> None:
+        """Take one attempt as answered; after a refusal, those that came meanwhile still wait."""
+        self._attempts = max(0, self._attempts - 1)
+        if step is Step.ACCEPT or not self._attempts:
+            self.state = after(self.state, step)
+
     def _turn_away(self, code: CloseCode, why: str) -> Close | None:
-        self.state = after(self.state, Step.REFUSE)
-        if self._terms.keeps_refused:
-            self._authentication_due = _NEVER
+        if self.state is State.CLOSED:
             return None
-        return self._give_up(code, why)
+        self._answer(Step.REFUSE)
+        return None if self._terms.keeps_refused else self._give_up(code, why)
+
+    def _settle(self) -> None:
+        """The client has done what it owes us, apart from naming its version."""
+        self._is_settled = True
+        self._lift_deadline()
+
+    def _lift_deadline(self) -> None:
+        if self._is_settled and self._version_known:
+            self._authentication_due = _NEVER
 
     def _too_late(self) -> Close:
         if self.state is State.AUTHENTICATING:
             return self._give_up(CloseCode.INTERNAL_ERROR, "the authenticator did not answer in time")
-        if self.state is State.AUTHENTICATED:
+        if self._is_settled:
             return self._give_up(CloseCode.PROTOCOL_ERROR, "the client did not name its version in time")
         return self._give_up(CloseCode.REFUSED, "no authentication in time")
 

@@ -7,7 +7,9 @@
     every state ──close──▶ CLOSED, which nothing leaves
 
 An authenticated client may authenticate again: it stays who it is until the new attempt is
-accepted, so a refusal that keeps the connection also keeps its id.
+accepted, so a refusal that keeps the connection also keeps its id. A client may also ask again
+before it was answered: attempts are answered in order, and while one of them waits, a refusal
+leads back to AUTHENTICATING.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,216 @@
+"""The vectors of `spec/vectors`, each as one test. Their format is described beside them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesa_ws.close import CloseCode, may_reconnect
+from mesa_ws.codec import encode_frame, encode_message, numbered
+from mesa_ws.errors import InvalidMessage
+from mesa_ws.message import Message
+from mesa_ws.recipients import id_problem
+from mesa_ws.session import (
+    Authenticate,
+    Authenticated,
+    ClientSession,
+    Close,
+    DataFrame,
+    Fragments,
+    Hello,
+    Ignored,
+    Received,
+    SendPing,
+    SendText,
+    ServerSession,
+    Terms,
+    Violation,
+)
+from mesa_ws.settings import Keepalive, ServerSettings
+from mesa_ws.user import User
+
+VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
+PROTOCOL = VECTORS.parent / "protocol.md"
+
+
+def load() -> Iterator[tuple[str, str, Any]]:
+    """Kind, name and content of every vector."""
+    for path in sorted(VECTORS.glob("*.json")):
+        content = json.loads(path.read_text())
+        (cases,) = (value for value in content.values() if isinstance(value, list))
+        for case in cases:
+            name = case.get("name") or json.dumps(case.get("code", case.get("opcode", case)))[:40]
+            yield content["kind"], f"{path.stem}: {name}", case
+
+
+ALL = list(load())
+
+
+def of(kind: str) -> pytest.MarkDecorator:
+    cases = [pytest.param(case, id=name) for found, name, case in ALL if found == kind]
+    assert cases, f"no vectors of the kind {kind}"
+    return pytest.mark.parametrize("case", cases)
+
+
+def content(given: Any) -> bytes:
+    """The bytes that an input stands for."""
+    match given:
+        case str():
+            return given.encode()
+        case {"hex": text}:
+            return bytes.fromhex(text)
+        case {"repeat": [text, times]}:
+            return content(text) * int(times)
+        case list():
+            return b"".join(map(content, given))
+    raise ValueError(f"not an input: {given!r}")
+
+
+MEMBERS = ("opcode", "data", "type", "sequence")
+
+TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
+    SendText: lambda output: ["send", output.payload.decode()],
+    SendPing: lambda output: ["ping"],
+    Close: lambda output: ["close", output.code],
+    Authenticate: lambda output: ["authenticate", output.data],
+    Authenticated: lambda output: ["authenticated", output.user],
+    Received: lambda output: ["message", {name: getattr(output.message, name) for name in MEMBERS}],
+    Hello: lambda output: ["hello", {**output._asdict(), "rules": sorted(output.rules)}],
+    Ignored: lambda output: ["ignored"],
+}
+"""How vectors write what a session gives."""
+
+
+def told(given: Any) -> list[list[Any]]:
+    """What an action gave, as vectors write it."""
+    outputs = given if type(given) is list else [given] if given is not None else []
+    return [TOLD[type(output)](output) for output in outputs]
+
+
+class ServerPlayer:
+    """Plays the steps of a scenario on a server's session."""
+
+    def __init__(self, scenario: Mapping[str, Any]) -> None:
+        settings = ServerSettings.of(scenario["settings"])
+        self._terms = Terms(settings, has_authenticator=scenario.get("authenticator", True))
+        self.session = ServerSession(self._terms, scenario.get("start", 0))
+
+    def play(self, now: float, action: str, *args: Any) -> Any:
+        match action:
+            case "open":
+                return self._terms.hello
+            case "receive":
+                return self.session.receive(content(*args), now)
+            case "accept":
+                return self.session.accept(User(**args[0]))
+            case "refuse" | "close":
+                return getattr(self.session, action)()
+            case "fail":
+                return self.session.fail("the authenticator failed")
+            case "heard" | "poll" | "suspend" | "resume":
+                return getattr(self.session, action)(now)
+        raise ValueError(f"not an action: {action}")
+
+
+class ClientPlayer:
+    """Plays the steps of a scenario on a client's session."""
+
+    def __init__(self, scenario: Mapping[str, Any]) -> None:
+        keepalive = Keepalive.of(scenario["settings"]["keepalive"])
+        self.session = ClientSession(keepalive, scenario.get("start", 0))
+
+    def play(self, now: float, action: str, *args: Any) -> Any:
+        match action:
+            case "receive":
+                return self.session.receive(content(*args), now)
+            case "authenticate":
+                data, should_sync = (*args, True)[:2]
+                return self.session.authenticate(data, should_sync=should_sync)
+            case "send":
+                return self.session.send(Message(**args[0]))
+            case "close":
+                return self.session.close()
+            case "heard" | "poll" | "suspend" | "resume":
+                return getattr(self.session, action)(now)
+        raise ValueError(f"not an action: {action}")
+
+
+@of("session")
+def test_session(case: Any) -> None:
+    player = ServerPlayer(case) if case["side"] == "server" else ClientPlayer(case)
+    for step in case["steps"]:
+        given = player.play(step["at"], *step["do"])
+        assert told(given) == step.get("expect", []), step
+        if "state" in step:
+            assert player.session.state.name.lower() == step["state"], step
+        if "deadline" in step:
+            assert player.session.deadline == step["deadline"], step
+
+
+@of("fragments")
+def test_fragments(case: Any) -> None:
+    fragments = Fragments(case["max_message"], case["max_fragments"])
+    for frame in case["frames"]:
+        data = DataFrame(not frame["is_first"], frame["is_final"], frame["text"].encode())
+        if "close" in frame:
+            with pytest.raises(Violation) as caught:
+                fragments.add(data)
+            assert caught.value.code == frame["close"]
+        else:
+            message = fragments.add(data)
+            assert message == (frame["message"].encode() if "message" in frame else None)
+
+
+@of("codec")
+def test_codec(case: Any) -> None:
+    body = encode_frame(case["op"], case["data"], case["type"])
+    assert (numbered(body, case["sequence"]) if "sequence" in case else body) == case["text"].encode()
+
+
+@of("opcodes")
+def test_opcode(case: Any) -> None:
+    def send() -> bytes:
+        return encode_message(Message(case["opcode"]))
+
+    if case["may_send"]:
+        assert send()
+    else:
+        with pytest.raises(InvalidMessage):
+            send()
+
+
+@of("ids")
+def test_id(case: Any) -> None:
+    id = content(case["id"]).decode() if "id" in case else case["value"]
+    assert (id_problem(id) is None) is case["is_valid"]
+
+
+@of("close-codes")
+def test_close_code(case: Any) -> None:
+    assert may_reconnect(case["code"]) is case["may_reconnect"]
+    if "name" in case:
+        code = CloseCode[case["name"]]
+        assert (code, code.wire_reason) == (case["code"], case["wire_reason"])
+
+
+def test_every_close_code_of_a_server_has_a_vector() -> None:
+    assert {case["code"] for kind, _, case in ALL if kind == "close-codes" and "name" in case} == set(
+        CloseCode
+    )
+
+
+def test_every_kind_of_vector_is_read() -> None:
+    assert {kind for kind, _, _ in ALL} == {"session", "fragments", "codec", "opcodes", "ids", "close-codes"}
+
+
+def test_names_are_unique() -> None:
+    names = [name for _, name, _ in ALL]
+    assert len(set(names)) == len(names)
+
+
+def test_every_rule_that_a_vector_names_is_in_the_protocol() -> None:
+    sections = set(re.findall(r"^#+ ([0-9.]+?)\.? ", PROTOCOL.read_text(), re.MULTILINE))
+    assert {case["rule"] for _, _, case in ALL if "rule" in case} <= sections
