@@ -1,0 +1,69 @@
+"""What the interop cases share."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from . import harness
+from .genuine import FLAVOURS, Driver, GenuineClient
+from .npm_packages import Unavailable
+from .served import ServerProcess
+
+Opening = Callable[..., GenuineClient]
+
+RAN: pytest.StashKey[dict[str, list[str]]] = pytest.StashKey()
+"""The harness' cases that passed, by backend."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List the harness' cases: those that ran and where they passed, and why the others did not run."""
+    ran = config.stash.get(RAN, None)
+    if ran is None:
+        return
+    terminalreporter.section(f"interop harness: {len(harness.CHOSEN)} cases ran")
+    for name in harness.CHOSEN:
+        passed = [backend for backend, cases in ran.items() if name in cases]
+        terminalreporter.line(f"{name}: {'passed on ' + ' and '.join(passed) if passed else 'failed'}")
+    for reason, names in harness.LEFT_OUT.items():
+        terminalreporter.line(f"left out: {len(names)} cases; each of them {reason}")
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    """The node process with genuine clients; skips where the packages cannot be had."""
+    try:
+        driver = Driver()
+    except Unavailable as why:
+        pytest.skip(f"the npm packages are not here: {why}")
+    with driver:
+        yield driver
+
+
+@pytest.fixture
+def open_client(driver: Driver) -> Iterator[Opening]:
+    """Opens genuine clients until the test ends; none of them may have raised an error."""
+    opened: list[GenuineClient] = []
+
+    def open_client(flavour: str, url: str) -> GenuineClient:
+        opened.append(driver.open(flavour, url))
+        return opened[-1]
+
+    faults = len(driver.events(None))
+    yield open_client
+    for client in opened:
+        client.close()
+    assert driver.events(None)[faults:] == []
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """The interop application on the embedded backend."""
+    with ServerProcess() as server:
+        yield server
+
+
+@pytest.fixture(params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest) -> str:
+    """Each of the genuine clients."""
+    name: str = request.param
+    return name

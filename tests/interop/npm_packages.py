@@ -1,0 +1,79 @@
+"""The genuine npm packages, installed once into the project's cache."""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+NPM = Path(__file__).with_name("npm")
+CACHE = PROJECT / ".cache" / "interop"
+INSTALL = (
+    *("install", "--no-package-lock", "--no-audit", "--no-fund"),
+    *("--ignore-scripts", "--omit=optional"),
+    *("--fetch-retries=1", "--fetch-retry-mintimeout=1000"),
+)
+INSTALL_TIMEOUT = 50.0
+"""Seconds; less than a test may take, so that a registry out of reach is a skip."""
+
+
+class Unavailable(Exception):
+    """Why the packages cannot be had here."""
+
+
+def node() -> str:
+    """The path of node.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    return _program("node")
+
+
+def modules(package: Path) -> Path:
+    """The `node_modules` folder with what `package`, a package.json, asks for.
+
+    Raises:
+        Unavailable: node or npm is missing, or the packages cannot be fetched.
+    """
+    node()
+    folder = CACHE / hashlib.sha256(package.read_bytes()).hexdigest()[:16]
+    if not folder.exists():
+        _install(package, folder)
+    return folder / "node_modules"
+
+
+def _install(package: Path, folder: Path) -> None:
+    """Install beside `folder` and move there, so that half an installation is never seen."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as workshop:
+        made = Path(workshop) / "made"
+        made.mkdir()
+        shutil.copy(package, made)
+        _npm(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run was faster
+                raise
+
+
+def _npm(folder: Path) -> None:
+    command = [_program("npm"), *INSTALL]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"npm install took longer than {INSTALL_TIMEOUT:g} s") from None
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+        raise Unavailable(f"npm install failed: {' '.join(errors[:3]) or done.stderr.strip()}")
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise Unavailable(f"{name} is not on the PATH")
+    return found

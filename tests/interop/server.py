@@ -1,0 +1,98 @@
+"""The application that the interop cases talk to, as a process: what they send comes back.
+
+    python tests/interop/server.py --port 4000 --path /ws [--redis redis://127.0.0.1] [--namespace n]
+
+Whoever authenticates with `{"id": X}` becomes X, except for `bad`. `PING` is answered with `PONG`,
+`ECHO` with the same data, and `SEND` sends to the recipients in its data.
+"""
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from mesa_ws import (
+    Connection,
+    Endpoint,
+    Heartbeat,
+    InvalidInput,
+    MesaError,
+    Message,
+    Reconnect,
+    Refused,
+    Server,
+    User,
+)
+
+HEARTBEAT = Heartbeat(enabled=True, interval=0.3, max_attempts=3)
+RECONNECT = Reconnect(enabled=True, interval=0.2)
+HELLO = (
+    '{"op":10,"d":{"c_heartbeat_interval":300,"c_reconnect_interval":200,'
+    '"c_authentication_timeout":10000,"rules":["sends_user_object"]}}'
+)
+"""The first frame that a client gets."""
+
+
+def application(redis: str | None, namespace: str | None) -> Server:
+    """A server with the handlers that interop cases rely on."""
+    server = Server(redis, namespace=namespace, heartbeat=HEARTBEAT, reconnect=RECONNECT)
+
+    @server.authenticator
+    async def authenticate(data: Any, connection: Connection) -> User:
+        id = data.get("id") if isinstance(data, dict) else None
+        if id == "bad":
+            raise Refused
+        try:
+            return User(id)  # type: ignore[arg-type]
+        except InvalidInput as error:
+            raise Refused(str(error)) from None
+
+    @server.on_message("PING")
+    async def pong(message: Message, connection: Connection) -> None:
+        connection.send(Message(0, {}, "PONG"))
+
+    @server.on_message("ECHO")
+    async def echo(message: Message, connection: Connection) -> None:
+        connection.send(Message(0, message.data, "ECHO"))
+
+    @server.on_message("SEND")
+    async def send(message: Message, connection: Connection) -> None:
+        order = message.data
+        recipients = order.get("recipients")
+        await server.send(
+            Message(0, order.get("data"), order.get("type")),
+            ["*"] if recipients is None else recipients,
+            order.get("excluding") or (),
+        )
+
+    return server
+
+
+@click.command(help=__doc__)
+@click.option("--port", type=int, required=True, help="0 for a free one.")
+@click.option("--path", default="/", show_default=True)
+@click.option("--redis", help="Redis URI; without it the server is on its own.")
+@click.option("--namespace")
+@click.option("--wire", type=click.Choice(["native", "mesa1"]), default="native", show_default=True)
+def main(port: int, path: str, redis: str | None, namespace: str | None, wire: str) -> None:
+    if wire != "native":
+        _fail(f"--wire: expected native, got {wire}: this version speaks no other", 2)
+    try:
+        server = application(redis, namespace)
+        server.run(port=port, path=path, on_start=_announce)
+    except MesaError as error:
+        _fail(str(error), 1)
+
+
+def _announce(endpoint: Endpoint) -> None:
+    """Say on stdout that connections may come, and where."""
+    click.echo(endpoint.url)
+
+
+def _fail(why: str, exit_code: int) -> NoReturn:
+    click.echo(why, err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A WebSocket as it stands on the wire, to compare frames with those of 1.x."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+LIMIT = 10.0
+"""Seconds after which a frame that does not come has failed the test."""
+
+
+class Closing(NamedTuple):
+    """The close frame that a server sent; 1005 if it was empty."""
+
+    code: int | None
+    reason: str | None
+
+
+class Wire:
+    """Sends and receives text frames as they are."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    def send(self, *frames: str | bytes) -> None:
+        """Send frames: text as text, bytes as binary."""
+        for frame in frames:
+            self._socket.send(frame)
+
+    def frame(self) -> str:
+        """Receive one frame, which has to be text."""
+        frame = self._socket.recv(LIMIT)
+        assert isinstance(frame, str)
+        return frame
+
+    def frames(self, count: int) -> list[str]:
+        """Receive that many text frames."""
+        return [self.frame() for _ in range(count)]
+
+    def rest(self) -> tuple[list[str], Closing]:
+        """Receive until the server closes: the frames, and how it did."""
+        frames: list[str] = []
+        try:
+            while True:
+                frames.append(self.frame())
+        except ConnectionClosed:
+            return frames, Closing(self._socket.close_code, self._socket.close_reason)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close from this end."""
+        self._socket.close(code, reason)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Wire]:
+    """Connect to `url` for as long as the block lasts."""
+    with connect(url, compression=None, proxy=None, ping_interval=None) as socket:
+        yield Wire(socket)
