@@ -72,13 +72,13 @@ def application(redis: str | None, namespace: str | None) -> Server:
 @click.option("--port", type=int, required=True, help="0 for a free one.")
 @click.option("--path", default="/", show_default=True)
 @click.option("--redis", help="Redis URI; without it the server is on its own.")
-@click.option("--namespace")
+@click.option("--namespace", help="Empty or left out for none.")
 @click.option("--wire", type=click.Choice(["native", "mesa1"]), default="native", show_default=True)
 def main(port: int, path: str, redis: str | None, namespace: str | None, wire: str) -> None:
     if wire != "native":
         _fail(f"--wire: expected native, got {wire}: this version speaks no other", 2)
     try:
-        server = application(redis, namespace)
+        server = application(redis or None, namespace or None)
         server.run(port=port, path=path, on_start=_announce)
     except MesaError as error:
         _fail(str(error), 1)
