@@ -5,7 +5,6 @@ sequence to a finished body without touching the rest.
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Annotated, Any
 
 import msgspec
@@ -95,8 +94,6 @@ def decode_frame(payload: bytes | memoryview) -> Frame:
 def _foreign(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Enum):
-        return value.value
     for kind, plain in _PLAIN.items():
         if isinstance(value, kind) and not isinstance(value, bool):
             return plain(value)

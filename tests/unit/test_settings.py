@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -133,7 +133,7 @@ def test_a_wrong_setting_is_named_with_what_was_expected_and_what_came(
 
 def test_a_type_without_a_description_of_its_own_is_described_by_its_name() -> None:
     class Shape(Settings, frozen=True, kw_only=True):
-        sides: int = 3
+        sides: Annotated[int, "three at least"] = 3
 
     with pytest.raises(InvalidSettings, match=r"^shape\.sides: expected `int`, got 'four'$"):
         Shape(sides="four")  # type: ignore[arg-type]
