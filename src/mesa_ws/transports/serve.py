@@ -106,6 +106,7 @@ async def serve(
             finally:
                 listener.stop_accepting()
     finally:
+        listener.stop_accepting()
         await server.stop()
         await listener.wait_closed()
 
