@@ -8,12 +8,12 @@ import click
 from click.core import ParameterSource
 
 from ..dispatcher import Dispatcher
-from ..envelope import Receipt
 from ..message import DISCONNECT_CLIENT, DispatchEvent, Message
 from .output import print_json
 from .payload import read_json
 from .receipt import print_receipt, receipt_document
 from .recipients import recipient_options, recipients_of
+from .usage import from_command_line
 
 
 class _Destination(NamedTuple):
@@ -82,7 +82,8 @@ def dispatch(type: str, data: str, opcode: int, **destination: Any) -> None:
     """
     where = _Destination(**destination)
     recipients = recipients_of(where.to, where.everybody)
-    _dispatch(Message(opcode, read_json(data, "JSON"), type), recipients, where)
+    with from_command_line():
+        _dispatch(Message(opcode, read_json(data, "JSON"), type), recipients, where)
 
 
 @click.command()
@@ -94,7 +95,9 @@ def disconnect(**destination: Any) -> None:
       mesa disconnect --to 0
     """
     where = _Destination(**destination)
-    _dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients_of(where.to, where.everybody), where)
+    recipients = recipients_of(where.to, where.everybody)
+    with from_command_line():
+        _dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, where)
 
 
 def _dispatch(message: Message | DispatchEvent, recipients: tuple[str, ...], where: _Destination) -> None:
@@ -102,11 +105,7 @@ def _dispatch(message: Message | DispatchEvent, recipients: tuple[str, ...], whe
         began, at = time.perf_counter(), time.time()
         receipt = dispatcher.dispatch(message, recipients, where.excluding)
         took_ms = (time.perf_counter() - began) * 1000
-    _report(receipt, at, took_ms, where.as_json)
-
-
-def _report(receipt: Receipt, at: float, took_ms: float, as_json: bool) -> None:
-    if as_json:
+    if where.as_json:
         print_json(receipt_document(receipt, at, took_ms))
     else:
         print_receipt(receipt, took_ms)

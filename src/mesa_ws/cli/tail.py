@@ -13,6 +13,7 @@ from ..message import Message
 from .interruptible import Interrupted, run
 from .output import compact, escaped, print_json
 from .payload import read_json
+from .usage import from_command_line
 
 
 @click.command()
@@ -43,8 +44,10 @@ def tail(
     connection is opened again. Ends with Ctrl-C, or after --count messages.
     """
     credentials = _credentials(context, id, token, auth)
+    with from_command_line():
+        client = Client(url)
     try:
-        run(_tail(Client(url), credentials, count, as_json))
+        run(_tail(client, credentials, count, as_json))
     except Interrupted:
         return
 

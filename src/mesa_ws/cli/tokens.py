@@ -81,7 +81,7 @@ def _secret(settings: Jwt) -> str:
         ) from error
     if not secret:
         raise InvalidInput(
-            f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty first line"
+            f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty file"
         )
     return secret
 

@@ -5,6 +5,7 @@ import click
 from ...backend.redis import Address
 from ..interruptible import Interrupted, run
 from ..output import print_json
+from ..usage import from_command_line
 from .report import Report
 from .stage import REPLICAS, play
 
@@ -25,7 +26,8 @@ def demo(context: click.Context, redis: str | None, as_json: bool) -> None:
     was for them. Everything that was started is stopped at the end.
     """
     if redis is not None:
-        Address.of(redis)
+        with from_command_line():
+            Address.of(redis)
     try:
         report = run(play(redis))
     except Interrupted as interrupted:

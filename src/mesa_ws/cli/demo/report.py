@@ -11,7 +11,7 @@ from .audience import Arrival
 from .processes import DispatchRun
 from .story import SCENES, Scene
 
-_NOT_FOR_IT = "·"
+_NOT_FOR_IT = "-"
 
 
 class Report(NamedTuple):

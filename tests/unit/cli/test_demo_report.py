@@ -1,0 +1,65 @@
+"""The demo's judgement of what was received."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from mesa_ws.cli.demo.audience import Arrival
+from mesa_ws.cli.demo.processes import Dispatched, DispatchRun
+from mesa_ws.cli.demo.report import Report
+from mesa_ws.cli.demo.story import SCENES
+
+STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in SCENES)
+RIGHT = {"0": [STATUS, NEWS, ALERT], "1": [STATUS, ALERT], "2": [NEWS, ALERT]}
+
+
+def report(**differing: Sequence[Arrival]) -> Report:
+    runs = [DispatchRun(pid, Dispatched("abc", 100.0, 1.0)) for pid in (11, 12, 13)]
+    received = {**RIGHT, **{name.removeprefix("client_"): arrivals for name, arrivals in differing.items()}}
+    return Report(runs, received, {"0": "ws://a", "1": "ws://b", "2": "ws://a"})
+
+
+def test_all_is_well_if_everybody_received_what_was_for_them() -> None:
+    assert report().problems == []
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "problem"),
+    [
+        ([STATUS], 'client 1: expected GLOBAL_ALERT {"alert":true}, got none'),
+        ([STATUS, NEWS, ALERT], 'client 1: expected no NEW_MESSAGE {"content":"hi"}, got one'),
+        ([STATUS, ALERT, ALERT], 'client 1: expected GLOBAL_ALERT {"alert":true} once, got it 2 times'),
+        ([ALERT, STATUS], "client 1: expected the order of dispatch, got GLOBAL_ALERT, STATUS_UPDATE"),
+        ([STATUS, ALERT, Arrival(None, 5, 1.0)], "client 1: expected no - 5, got one"),
+    ],
+)
+def test_what_differs_is_told(arrivals: list[Arrival], problem: str) -> None:
+    assert report(client_1=arrivals).problems == [problem]
+
+
+def test_changed_data_is_told() -> None:
+    changed = Arrival(ALERT.type, {"alert": False}, 1.0)
+    assert report(client_1=[STATUS, changed]).problems == [
+        'client 1: expected GLOBAL_ALERT {"alert":true}, got none',
+        'client 1: expected no GLOBAL_ALERT {"alert":false}, got one',
+    ]
+
+
+def test_the_table_shows_who_received_what_and_when(capsys: pytest.CaptureFixture[str]) -> None:
+    report().print()
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if "│" in line
+    ]
+    assert rows == [
+        ['STATUS_UPDATE {"status":"online"}', '["0", "1"]', "11", "1.5", "1.5", "-"],
+        ['NEW_MESSAGE {"content":"hi"}', "everybody but 1", "12", "1.5", "-", "1.5"],
+        ['GLOBAL_ALERT {"alert":true}', '["*"]', "13", "1.5", "1.5", "1.5"],
+    ]
+
+
+def test_as_json_it_says_whether_all_is_well() -> None:
+    document = report(client_1=[STATUS]).document
+    assert document["ok"] is False
+    assert document["dispatches"][2]["received_after_ms"] == {"0": 1.5, "2": 1.5}
