@@ -31,7 +31,7 @@ log = logging.getLogger("mesa_ws.server")
 class Transport(Protocol):
     """What a connection needs of a WebSocket. Called in the event loop; nothing here waits."""
 
-    def write(self, payload: bytes) -> None:
+    def write(self, payload: bytes, /) -> None:
         """Send a text frame, or buffer it."""
 
     def ping(self) -> None:

@@ -55,16 +55,20 @@ class Registry:
         """The connections of `id`; safe to iterate while they change."""
         return tuple(self._by_id.get(id, ()))
 
-    def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> "Iterator[Connection]":
-        """Every connection but those of the excluded ids.
+    def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> "Sequence[Connection]":
+        """Every connection but those of the excluded ids; safe to iterate while they change.
 
         Args:
             excluding: ids to leave out; connections without an id cannot match.
             anonymous: whether connections without an id are among them.
         """
-        for connection, id in tuple(self._all.items()):
-            if id not in excluding and (anonymous or id is not None):
-                yield connection
+        if anonymous and not excluding:
+            return tuple(self._all)
+        return [
+            connection
+            for connection, id in self._all.items()
+            if id not in excluding and (anonymous or id is not None)
+        ]
 
     def _leave(self, connection: "Connection", id: str | None) -> None:
         if id is None:

@@ -7,6 +7,7 @@ What picows leaves to its user is decided here: which requests are upgraded (RFC
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any
@@ -45,25 +46,18 @@ Answer = WSUpgradeResponseWithListener
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
 
-    __slots__ = ("_closing", "_congested", "_connection", "_fragments", "_listener", "_peer", "_send", "_ws")
+    __slots__ = ("_closing", "_connection", "_fragments", "_listener", "_peer", "_ws", "write")
 
     def __init__(self, listener: "NativeListener") -> None:
         self._listener = listener
         self._ws: WSTransport
         self._connection: Connection
-        self._send: Callable[[WSMsgType, bytes], None]
+        self.write: Callable[[bytes], None]
         self._fragments: Fragments | None = None
-        self._congested = False
         self._closing: asyncio.TimerHandle | None = None
         self._peer: tuple[int, str] | None = None
 
     # What the connection asks for.
-
-    def write(self, payload: bytes) -> None:
-        """Send a text frame; over `max_buffered`, give the client up instead of growing."""
-        self._send(WSMsgType.TEXT, payload)
-        if self._congested:
-            self._check_buffer()
 
     def ping(self) -> None:
         """Send a Ping."""
@@ -96,8 +90,10 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._ws = transport
-        self._send = transport.send
+        # A message to everybody spends its time here, so no call of ours stands before picows.
+        self.write = partial(transport.send, WSMsgType.TEXT)
         self._connection = self._listener.connected(self, transport)
+        transport.underlying_transport.set_write_buffer_limits(high=self._listener.max_buffered)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """A frame came; one that arrives after our close frame is ignored but for its answer."""
@@ -110,7 +106,6 @@ class NativeTransport(WSListener):
             return
         elif kind == WSMsgType.PING:
             self._ws.send_pong(frame.get_payload_as_bytes())
-            self._check_buffer()
             self._connection.heard()
         elif kind == WSMsgType.PONG:
             self._connection.heard()
@@ -128,17 +123,13 @@ class NativeTransport(WSListener):
         self._connection.lost(code, reason)
 
     def pause_writing(self) -> None:
-        """The socket takes no more; from now on what waits for this client is measured."""
-        self._congested = True
+        """More than `max_buffered` waits for this client: give it up instead of growing."""
+        if self._closing is None:
+            waiting = self._ws.underlying_transport.get_write_buffer_size()
+            self._connection.obey(Close(CloseCode.SLOW_READER, f"{waiting} bytes wait to be read"))
 
     def resume_writing(self) -> None:
-        """The socket has taken most of what waited."""
-        self._congested = False
-
-    def _check_buffer(self) -> None:
-        waiting = self._ws.underlying_transport.get_write_buffer_size()
-        if waiting > self._listener.max_buffered and self._closing is None:
-            self._connection.obey(Close(CloseCode.SLOW_READER, f"{waiting} bytes wait to be read"))
+        """The client has read on, which is too late."""
 
     def _join(self, is_continuation: bool, frame: WSFrame) -> None:
         if self._fragments is None:
