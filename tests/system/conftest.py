@@ -5,8 +5,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import Cluster
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
@@ -40,3 +42,15 @@ async def nodes(own_redis: RedisServer, namespace: str) -> AsyncIterator[Cluster
 
     async with AsyncExitStack() as stack:
         yield Cluster(make, namespace, stack)
+
+
+@pytest.fixture
+async def client(own_redis: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """What an operator would do to Redis."""
+    async with redis.asyncio.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace)

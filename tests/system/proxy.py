@@ -16,6 +16,8 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
+        self._subscribers: set[asyncio.StreamWriter] = set()
+        self._mute: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.loses_replies = False
@@ -44,18 +46,33 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def mute_subscribers(self) -> None:
+        """Let connections that have subscribed so far hear nothing any more."""
+        self._mute |= self._subscribers
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, back}
-        for job in (self._pass(reader, back, False), self._pass(there, writer, True)):
+        for job in (self._send(reader, back, writer), self._reply(there, writer)):
             task = asyncio.create_task(job)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_reply: bool) -> None:
+    async def _send(
+        self, reader: asyncio.StreamReader, target: asyncio.StreamWriter, back: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                if not (is_reply and self.loses_replies):
-                    writer.write(data)
-                    await writer.drain()
-        writer.close()
+                if b"SUBSCRIBE" in data:
+                    self._subscribers.add(back)
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def _reply(self, reader: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if not self.loses_replies and target not in self._mute:
+                    target.write(data)
+                    await target.drain()
+        target.close()

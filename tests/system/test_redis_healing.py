@@ -1,0 +1,147 @@
+"""Whatever Redis or a node forgets is made good again."""
+
+import asyncio
+
+import pytest
+import redis.asyncio
+
+from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.envelope import prepare
+from mesa_ws.errors import BackendUnavailable
+from tests.contract.cluster import LIMIT, Cluster, Node
+from tests.redis_server import RedisServer
+from tests.system.conftest import LEASE
+from tests.system.proxy import Proxy
+from tests.system.waiting import HELLO, deliver, until, until_online, until_ready
+
+
+async def test_a_node_serves_again_after_redis_lost_everything(
+    nodes: Cluster, client: redis.asyncio.Redis
+) -> None:
+    first, second = await nodes.node({"alice": 2}), await nodes.node({"bob": 1})
+    await client.flushall()
+    await until_online(second, "alice", 2)
+    await until_online(second, "bob", 1)
+    await deliver(second, first)
+
+
+async def test_a_node_serves_again_after_redis_restarted(nodes: Cluster, own_redis: RedisServer) -> None:
+    first, second = await nodes.node({"alice": 2}), await nodes.node()
+    own_redis.stop()
+    await until(lambda: not first.backend.is_ready and not second.backend.is_ready)
+    own_redis.start()
+    await until_online(second, "alice", 2)
+    await until_ready(first, second)
+    await deliver(second, first)
+
+
+async def test_a_node_serves_again_after_redis_hung(nodes: Cluster, own_redis: RedisServer) -> None:
+    first, second = await nodes.node({"alice": 2}), await nodes.node()
+    own_redis.freeze()
+    await until(lambda: not first.backend.is_ready)
+    own_redis.thaw()
+    await until_online(second, "alice", 2)
+    await until_ready(first, second)
+    await deliver(second, first)
+
+
+async def test_what_changed_while_redis_was_away_counts_afterwards(
+    nodes: Cluster, own_redis: RedisServer
+) -> None:
+    first, second = await nodes.node({"gone": 1, "stays": 1}), await nodes.node()
+    own_redis.freeze()
+    first.backend.detach("gone")
+    coming = asyncio.create_task(first.backend.attach("comes", 1))
+    with pytest.raises(BackendUnavailable):
+        await asyncio.wait_for(coming, LIMIT)
+    own_redis.thaw()
+    await until_ready(first, second)
+    await until_online(second, "gone", 0)
+    assert await second.backend.online(["stays", "comes"]) == {"stays": 1, "comes": 0}
+
+
+async def test_a_node_is_not_ready_while_it_is_cut_off(nodes: Cluster, client: redis.asyncio.Redis) -> None:
+    node = await nodes.node({"alice": 1})
+    await client.config_set("requirepass", "nobody comes in")
+    await client.client_kill_filter(_type="pubsub")
+    await until(lambda: not node.backend.is_ready)
+    await client.config_set("requirepass", "")
+    await until_ready(node)
+    await deliver(node, node)
+
+
+async def test_messages_lost_while_cut_off_are_counted(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await nodes.node({"alice": 1})
+    assert isinstance(node.backend, RedisBackend)
+    await deliver(node, node)
+    await client.hincrby(keys.counters, node.backend.node_id, 3)
+    await until(lambda: node.backend.lost == 3)  # type: ignore[attr-defined]
+    assert "lost 3 messages" in caplog.text
+
+
+async def test_a_subscription_that_died_silently_is_replaced(
+    proxy: Proxy, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(RedisBackend(proxy.url, namespace=namespace, lease=LEASE))
+    await node.backend.open(node.receive)
+    await node.backend.attach("alice", 1)
+    await deliver(node, node)
+    proxy.mute_subscribers()
+    await node.backend.dispatch([prepare(HELLO, ["alice"])])
+    await until(lambda: "lost 1 messages" in caplog.text)
+    await deliver(node, node)
+    await node.backend.aclose()
+
+
+async def test_an_id_that_others_wrongly_believe_here_is_sent_away(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node({"alice": 1})
+    await client.hset(keys.user("ghost"), node.backend.node_id, "1 1")
+    await client.expire(keys.user("ghost"), 60)
+    assert await node.backend.online(["ghost"]) == {"ghost": 1}
+    await node.backend.dispatch([prepare(HELLO, ["ghost", "alice"])])
+    await until_online(node, "ghost", 0)
+    assert await node.backend.online(["alice"]) == {"alice": 1}
+
+
+async def test_repair_drops_what_a_node_does_not_hold(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node({"alice": 1})
+    ghosts = [f"ghost-{n}" for n in range(500)]
+    await client.sadd(keys.held(node.backend.node_id), *ghosts)
+    await client.hset(keys.user("ghost-7"), node.backend.node_id, "1 1")
+    await client.expire(keys.user("ghost-7"), 60)
+    await client.zrem(keys.leases, node.backend.node_id)
+    await until_online(node, "ghost-7", 0)
+
+    async def is_clean() -> bool:
+        return await client.smembers(keys.held(node.backend.node_id)) == {"alice"}
+
+    await until(is_clean)
+
+
+async def test_a_corrupt_key_is_healed_when_its_id_is_attached(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node({"alice": 1})
+    await client.set(keys.user("alice"), "x", ex=60)
+    await client.delete(keys.held(node.backend.node_id))
+    await client.set(keys.held(node.backend.node_id), "x", ex=60)
+    assert await node.backend.online(["alice"]) == {"alice": 0}
+    await node.backend.attach("alice", 3)
+    assert await node.backend.online(["alice"]) == {"alice": 3}
+
+
+async def test_an_id_that_is_attached_while_the_lease_is_lost_is_reached(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await nodes.node()
+    await client.zrem(keys.leases, node.backend.node_id)
+    await asyncio.gather(*(node.backend.attach(str(n), 1) for n in range(20)))
+    assert await node.backend.online([str(n) for n in range(20)]) == {str(n): 1 for n in range(20)}
+    assert caplog.text.count("lost its lease") == 1

@@ -1,0 +1,155 @@
+"""Nothing that a node does outlives it by much."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import redis.asyncio
+
+from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.envelope import prepare
+from mesa_ws.message import Message
+from tests.contract.cluster import LIMIT, Cluster
+from tests.redis_server import RedisServer
+from tests.system.conftest import LEASE
+from tests.system.waiting import HELLO, until, until_online
+
+PROCESS = Path(__file__).with_name("redis_node.py")
+
+
+async def test_survivors_clean_up_after_a_node_that_died(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    survivor = await nodes.node({"alice": 1})
+    dead = [str(n) for n in range(450)]
+    garbage = (1, "dead", 2, b"\xff garbage", 3, "wrong")
+    await client.execute_command("ZADD", keys.leases, *garbage)  # type: ignore[no-untyped-call]
+    await client.sadd(keys.held("dead"), *dead, "alice")
+    for id in (*dead, "alice"):
+        await client.hset(keys.user(id), "dead", "1 1")
+    await client.set(keys.held("wrong"), "no set")
+
+    async def is_clean() -> bool:
+        return bool(await client.zcard(keys.leases) == 1)
+
+    await until(is_clean)
+    assert await client.exists(keys.held("dead"), keys.held("wrong"), *map(keys.user, dead)) == 0
+    assert await client.hkeys(keys.user("alice")) == [survivor.backend.node_id]
+
+
+class NodeProcess:
+    """A node that can be killed and paused."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, redis_url: str, namespace: str, *ids: str) -> AsyncIterator["NodeProcess"]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(PROCESS),
+            redis_url,
+            namespace,
+            str(LEASE),
+            *ids,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        node = cls(process)
+        await node.line()
+        try:
+            yield node
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def line(self) -> str:
+        """The next line it prints."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            return (await self._process.stdout.readline()).decode().strip()
+
+
+async def test_a_killed_node_leaves_no_ghost_after_its_lease(
+    nodes: Cluster, own_redis: RedisServer, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    survivor = await nodes.node()
+    async with NodeProcess.start(own_redis.url, nodes.namespace, "alice") as killed:
+        await until_online(survivor, "alice", 1)
+        killed.signal(signal.SIGKILL)
+        await until_online(survivor, "alice", 0)
+        (receipt,) = await survivor.backend.dispatch([prepare(HELLO, ["alice"])])
+        assert receipt.deliveries["alice"].dropped == "offline"
+
+        async def is_clean() -> bool:
+            return await client.exists(keys.user("alice")) == 0
+
+        await until(is_clean)
+
+
+async def test_a_node_paused_past_its_lease_serves_again_when_it_wakes(
+    nodes: Cluster, own_redis: RedisServer, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    survivor = await nodes.node()
+    async with NodeProcess.start(own_redis.url, nodes.namespace, "alice") as paused:
+        paused.signal(signal.SIGSTOP)
+
+        async def is_forgotten() -> bool:
+            return await client.exists(keys.user("alice")) == 0
+
+        await until(is_forgotten)
+        paused.signal(signal.SIGCONT)
+        await until_online(survivor, "alice", 1)
+        await survivor.backend.dispatch([prepare(Message(0, "awake"), ["alice"])])
+        assert "awake" in await paused.line()
+
+
+async def test_everything_in_redis_has_an_end(nodes: Cluster, client: redis.asyncio.Redis) -> None:
+    first, second = await nodes.node({"alice": 1, "bob": 2}), await nodes.node({"alice": 1})
+    await first.backend.dispatch([prepare(HELLO, ["alice"]), prepare(HELLO)])
+    second.backend.detach("alice")
+    await first.backend.online(["alice"])
+    names = await client.keys("*")
+    assert len(names) >= 6
+    assert [name for name in names if await client.ttl(name) < 0] == []
+
+
+async def test_a_forgotten_counter_gets_an_end_again(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node({"alice": 1})
+    await client.delete(keys.counters)
+    await node.backend.dispatch([prepare(HELLO, ["alice"])])
+    assert await client.ttl(keys.counters) > 0
+
+
+async def test_a_closed_cluster_leaves_only_its_layout(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    ids = {str(n): 1 for n in range(450)}
+    for node in [await nodes.node(ids) for _ in range(2)]:
+        await node.backend.aclose()
+    assert await client.keys("*") == [keys.meta]
+
+
+async def test_an_id_that_stays_is_kept_beyond_the_expiry(
+    own_redis: RedisServer, client: redis.asyncio.Redis, namespace: str, keys: Keys
+) -> None:
+    backend = RedisBackend(own_redis.url, namespace=namespace, lease=LEASE, expiry=2 * LEASE)
+    await backend.open(lambda envelope: None)
+    await backend.attach("alice", 1)
+    before = await client.pexpiretime(keys.user("alice"))
+
+    async def is_renewed() -> bool:
+        return bool(await client.pexpiretime(keys.user("alice")) >= before + 1000 * LEASE)
+
+    await until(is_renewed)
+    await backend.aclose()

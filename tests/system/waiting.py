@@ -1,0 +1,42 @@
+"""Waiting for what a cluster does in its own time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mesa_ws.envelope import prepare
+from mesa_ws.errors import BackendUnavailable
+from mesa_ws.message import Message
+from tests.contract.cluster import LIMIT, Node
+
+HELLO = Message(0, "hello", "HELLO")
+
+
+async def until(holds: Callable[[], Awaitable[bool] | bool]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            result = holds()
+            if result if isinstance(result, bool) else await result:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_ready(*nodes: Node) -> None:
+    await until(lambda: all(node.backend.is_ready for node in nodes))
+
+
+async def until_online(node: Node, id: str, count: int) -> None:
+    async def is_so() -> bool:
+        try:
+            return await node.backend.online([id]) == {id: count}
+        except BackendUnavailable:
+            return False
+
+    await until(is_so)
+
+
+async def deliver(sender: Node, holder: Node, id: str = "alice") -> None:
+    """Send a message to an id of `holder` and wait until it is there."""
+    sent = prepare(HELLO, [id])
+    await sender.backend.dispatch([sent])
+    await holder.until(sent.message_id)
