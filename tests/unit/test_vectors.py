@@ -202,6 +202,11 @@ def test_every_close_code_of_a_server_has_a_vector() -> None:
     )
 
 
+def test_the_protocol_lists_the_close_codes_of_a_server() -> None:
+    rows = re.findall(r"^\| (\d{4}) \| (\w+) \|.*\| (yes|no) \|$", PROTOCOL.read_text(), re.MULTILINE)
+    assert rows == [(str(int(c)), c.name, "yes" if c.may_reconnect else "no") for c in CloseCode]
+
+
 def test_every_kind_of_vector_is_read() -> None:
     assert {kind for kind, _, _ in ALL} == {"session", "fragments", "codec", "opcodes", "ids", "close-codes"}
 

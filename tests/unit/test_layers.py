@@ -1,0 +1,367 @@
+"""The layers, and other rules that no linter knows, as far as source code shows them.
+
+Layers stand in a row; a file imports only its own part of the package, or parts of layers to the
+left:
+
+    values <- session | backend <- server | dispatcher, portal <- transports <- client <- public <- tools
+
+`public` is the package itself, whose names users import; it may import everything.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "mesa_ws"
+SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
+
+LAYERS: Mapping[str, int] = {
+    "values": 0,
+    "session": 1,
+    "backend": 1,
+    "server": 2,
+    "dispatcher": 2,
+    "portal": 2,
+    "transports": 3,
+    "client": 4,
+    "public": 5,
+    "tools": 6,
+}
+"""The parts of the package, each with the place of its layer in the row."""
+
+TOOLS = {"metrics", "admin", "cli", "demo", "testing", "__main__"}
+
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "click": ("cli", "demo"),
+    "hiredis": ("backend.redis",),
+    "httpcore": ("backend.http",),
+    "httpx": ("backend.http",),
+    "jwt": ("cli",),
+    "msgspec": ("",),
+    "picows": ("transports",),
+    "redis": ("backend.redis",),
+    "rich": ("cli", "demo"),
+    "starlette": ("admin",),
+    "uvicorn": ("admin",),
+    "uvloop": ("transports", "cli"),
+}
+"""Where each library is used, and nowhere else; the empty place is everywhere."""
+
+FORBIDDEN: Mapping[str, frozenset[str]] = {
+    "values": frozenset({"asyncio", "socket", "redis", "time"}),
+    "session": frozenset({"asyncio", "socket", "redis", "time", "picows"}),
+}
+"""What the parts without I/O and clock stay away from."""
+
+MAX_MODULE = 400
+MAX_FUNCTION = 50
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports, with what it needs it for."""
+
+    target: str
+    line: int
+    is_in_function: bool
+    is_for_types: bool
+
+
+@dataclass
+class Module:
+    """A file of the package."""
+
+    name: str
+    is_package: bool
+    text: str
+    tree: ast.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = ast.parse(self.text)
+
+    @property
+    def place(self) -> str:
+        """The dotted name inside the package."""
+        return self.name.removeprefix(PACKAGE).removeprefix(".")
+
+    @property
+    def part(self) -> str:
+        return part_of(self.name)
+
+
+def part_of(name: str) -> str:
+    """The part of the package that a module belongs to; what has no layer of its own is a value."""
+    top = (*name.split("."), "")[1]
+    if not top:
+        return "public"
+    if top in TOOLS or top.startswith("cli_"):
+        return "tools"
+    return top if top in LAYERS else "values"
+
+
+def read(source: Path) -> dict[str, Module]:
+    """Every module of the package, by name."""
+    modules = {}
+    for path in sorted(source.rglob("*.py")):
+        parts = (PACKAGE, *path.relative_to(source).with_suffix("").parts)
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        modules[name] = Module(name, is_package, path.read_text())
+    return modules
+
+
+class Imports(ast.NodeVisitor):
+    """Collects the imports of a module, wherever they stand."""
+
+    def __init__(self, module: Module, known: Mapping[str, Module]) -> None:
+        self.found: list[Import] = []
+        self._module = module
+        self._known = known
+        self._functions = 0
+        self._for_types = 0
+        self.visit(module.tree)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(alias.name, node.lineno)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = self._absolute(node)
+        for alias in node.names:
+            submodule = f"{base}.{alias.name}"
+            self._add(submodule if submodule in self._known else base, node.lineno)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._functions += 1
+        self.generic_visit(node)
+        self._functions -= 1
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the name that ast looks for
+
+    def visit_If(self, node: ast.If) -> None:
+        is_for_types = "TYPE_CHECKING" in ast.unparse(node.test)
+        self._for_types += is_for_types
+        for child in node.body:
+            self.visit(child)
+        self._for_types -= is_for_types
+        for child in node.orelse:
+            self.visit(child)
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        up = node.level - self._module.is_package
+        parents = self._module.name.split(".")
+        return ".".join([*parents[: len(parents) - up], *([node.module] if node.module else [])])
+
+    def _add(self, target: str, line: int) -> None:
+        self.found.append(Import(target, line, self._functions > 0, self._for_types > 0))
+
+
+def imports(modules: Mapping[str, Module]) -> Iterator[tuple[Module, Import]]:
+    for module in modules.values():
+        for found in Imports(module, modules).found:
+            yield module, found
+
+
+def is_ours(name: str) -> bool:
+    return name.split(".", maxsplit=1)[0] == PACKAGE
+
+
+def from_the_right(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Imports that point right, or across."""
+    for module, found in imports(modules):
+        if module.part == "public" or not is_ours(found.target):
+            continue
+        to = part_of(found.target)
+        if to != module.part and LAYERS[to] >= LAYERS[module.part]:
+            yield f"{module.name}:{found.line} is of {module.part} and imports {found.target} of {to}"
+
+
+def forbidden(modules: Mapping[str, Module]) -> Iterator[str]:
+    """I/O and clocks where there shall be none."""
+    for module, found in imports(modules):
+        if found.target.split(".")[0] in FORBIDDEN.get(module.part, ()):
+            yield f"{module.name}:{found.line} is of {module.part} and imports {found.target}"
+
+
+def out_of_place(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Libraries that are used outside the one place that is theirs."""
+    for module, found in imports(modules):
+        library = found.target.split(".")[0]
+        if is_ours(library) or library in sys.stdlib_module_names:
+            continue
+        if library not in PLACES:
+            yield f"{module.name}:{found.line} imports {library}, which has no place in PLACES"
+        elif not any(f"{module.place}.".startswith(f"{place}." * bool(place)) for place in PLACES[library]):
+            yield f"{module.name}:{found.line} imports {library}, whose place is {PLACES[library]}"
+
+
+def hidden(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Imports inside functions."""
+    for module, found in imports(modules):
+        if found.is_in_function:
+            yield f"{module.name}:{found.line} imports {found.target} inside a function"
+
+
+def circular(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Modules that need each other to be imported; annotations alone do not count."""
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for module, found in imports(modules):
+        if found.target in modules and not found.is_for_types:
+            graph[module.name].add(found.target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield " <- ".join(error.args[1])
+
+
+def too_long(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Modules and functions over their limits."""
+    for module in modules.values():
+        if (lines := len(module.text.splitlines())) > MAX_MODULE:
+            yield f"{module.name} has {lines} lines, more than {MAX_MODULE}"
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MAX_FUNCTION:
+                    yield f"{module.name}.{node.name} has {lines} lines, more than {MAX_FUNCTION}"
+
+
+Rule = Callable[[Mapping[str, Module]], Iterator[str]]
+RULES: tuple[Rule, ...] = (from_the_right, forbidden, out_of_place, hidden, circular, too_long)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_package_keeps_the_rule(rule: Rule) -> None:
+    assert list(rule(read(SOURCE))) == []
+
+
+def test_every_part_is_where_the_layers_say() -> None:
+    modules = read(SOURCE)
+    assert {"values", "session", "backend", "server", "transports"} <= {m.part for m in modules.values()}
+    assert len(modules) > 30
+
+
+LONG = "def long():\n" + "    x = 1\n" * 50
+
+
+@pytest.mark.parametrize(
+    ("rule", "files", "complaint"),
+    [
+        (
+            from_the_right,
+            {"message.py": "from .session.states import State", "session/states.py": ""},
+            "mesa_ws.message:1 is of values and imports mesa_ws.session.states of session",
+        ),
+        (
+            from_the_right,
+            {"session/states.py": "from ..backend import base", "backend/base.py": ""},
+            "mesa_ws.session.states:1 is of session and imports mesa_ws.backend.base of backend",
+        ),
+        (
+            from_the_right,
+            {"dispatcher.py": "import mesa_ws.server.node", "server/node.py": ""},
+            "mesa_ws.dispatcher:1 is of dispatcher and imports mesa_ws.server.node of server",
+        ),
+        (
+            from_the_right,
+            {"server/node.py": "from .. import __version__"},
+            "mesa_ws.server.node:1 is of server and imports mesa_ws of public",
+        ),
+        (
+            from_the_right,
+            {"server/node.py": "if TYPE_CHECKING:\n    from ..cli import main", "cli/main.py": ""},
+            "mesa_ws.server.node:2 is of server and imports mesa_ws.cli.main of tools",
+        ),
+        (
+            from_the_right,
+            {"cli_helper.py": "", "transports/native.py": "from ..cli_helper import x"},
+            "mesa_ws.transports.native:1 is of transports and imports mesa_ws.cli_helper of tools",
+        ),
+        (forbidden, {"codec.py": "import time"}, "mesa_ws.codec:1 is of values and imports time"),
+        (
+            forbidden,
+            {"session/heartbeat.py": "from asyncio.events import AbstractEventLoop"},
+            "mesa_ws.session.heartbeat:1 is of session and imports asyncio.events",
+        ),
+        (
+            out_of_place,
+            {"server/node.py": "import redis.asyncio"},
+            "mesa_ws.server.node:1 imports redis, whose place is ('backend.redis',)",
+        ),
+        (
+            out_of_place,
+            {"backend/redisish.py": "import redis"},
+            "mesa_ws.backend.redisish:1 imports redis, whose place is ('backend.redis',)",
+        ),
+        (
+            out_of_place,
+            {"codec.py": "import orjson"},
+            "mesa_ws.codec:1 imports orjson, which has no place in PLACES",
+        ),
+        (
+            hidden,
+            {"server/node.py": "class Node:\n    async def run(self):\n        from .hooks import Hooks"},
+            "mesa_ws.server.node:3 imports mesa_ws.server.hooks inside a function",
+        ),
+        (
+            circular,
+            {
+                "server/a.py": "from .b import B",
+                "server/b.py": "from .c import C",
+                "server/c.py": "from . import a",
+            },
+            "mesa_ws.server.a <- mesa_ws.server.c <- mesa_ws.server.b <- mesa_ws.server.a",
+        ),
+        (
+            circular,
+            {"server/__init__.py": "from .node import Node", "server/node.py": "from ..server import Node"},
+            "mesa_ws.server.node <- mesa_ws.server <- mesa_ws.server.node",
+        ),
+        (too_long, {"codec.py": "x = 1\n" * 401}, "mesa_ws.codec has 401 lines, more than 400"),
+        (too_long, {"codec.py": LONG}, "mesa_ws.codec.long has 51 lines, more than 50"),
+    ],
+)
+def test_a_broken_rule_is_noticed(
+    tmp_path: Path, rule: Rule, files: Mapping[str, str], complaint: str
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    complaints = list(rule(read(tmp_path)))
+    assert len(complaints) == 1
+    assert sorted(set(complaints[0].split(" <- "))) == sorted(set(complaint.split(" <- ")))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"__init__.py": "from .cli.main import main", "cli/main.py": "from ..server.node import Node"},
+        {
+            "client/link.py": "from ..transports.connect import connect",
+            "client_settings.py": "import msgspec",
+        },
+        {"server/a.py": "from .b import B", "server/b.py": "if TYPE_CHECKING:\n    from .a import A"},
+        {
+            "backend/redis/aio.py": "import redis",
+            "transports/serve.py": "import uvloop",
+            "cli/x.py": "import click",
+        },
+        {"admin/api.py": "import starlette", "cli/serve.py": "from ..admin.api import Api"},
+        {"__init__.py": "", "cli/main.py": "from .. import __version__"},
+    ],
+)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_what_the_rules_allow_is_allowed(tmp_path: Path, rule: Rule, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert list(rule(read(tmp_path))) == []
