@@ -155,10 +155,8 @@ class ServerSession:
         return self._turn_away(CloseCode.REFUSED, "authentication refused")
 
     def fail(self, why: str) -> Close | None:
-        """Authentication broke on our side. The client may come back; if it is kept, it may stay."""
-        close = self._turn_away(CloseCode.INTERNAL_ERROR, why)
-        self._settle()
-        return close
+        """Authentication broke on our side. The client may come back, unless it is kept."""
+        return self._turn_away(CloseCode.INTERNAL_ERROR, why)
 
     def close(self) -> None:
         """The connection has ended or is about to."""
@@ -197,7 +195,10 @@ class ServerSession:
         if self.state is State.CLOSED:
             return None
         self._answer(Step.REFUSE)
-        return None if self._terms.keeps_refused else self._give_up(code, why)
+        if not self._terms.keeps_refused:
+            return self._give_up(code, why)
+        self._settle()
+        return None
 
     def _settle(self) -> None:
         """The client has done what it owes us, apart from naming its version."""
