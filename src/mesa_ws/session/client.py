@@ -92,7 +92,7 @@ class ClientSession:
         """Do what is due at `now`: ask a silent server for a sign of life, or give it up."""
         if self._keepalive is None or self.deadline is None or now < self._keepalive.due:
             return []
-        output = self._keepalive.tick()
+        output = self._keepalive.tick(now)
         if isinstance(output, Close):
             self.close()
         return [output]

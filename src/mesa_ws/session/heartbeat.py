@@ -51,27 +51,22 @@ class HeartbeatTimer:
 class KeepaliveTimer:
     """Pings a silent peer, and gives it up if that stays without any sign of life."""
 
-    __slots__ = ("_pinged", "_seen", "_settings")
+    __slots__ = ("_pinged", "_settings", "due")
 
     def __init__(self, settings: Keepalive, now: float) -> None:
         self._settings = settings
-        self._seen = now
         self._pinged = False
-
-    @property
-    def due(self) -> float:
-        """When to look again."""
-        wait = self._settings.interval + (self._settings.timeout if self._pinged else 0.0)
-        return self._seen + wait
+        self.due = now + settings.interval
 
     def seen(self, now: float) -> None:
         """Any inbound frame is a sign of life; so is reading again, for what waited to be read."""
-        self._seen = now
         self._pinged = False
+        self.due = now + self._settings.interval
 
-    def tick(self) -> Output:
-        """Do what is due: ask, or give up."""
+    def tick(self, now: float) -> Output:
+        """Do what is due: ask, or give up. The wait starts with the Ping, however late that is."""
         if self._pinged:
             return Close(CloseCode.NO_KEEPALIVE, f"silent for {self._settings.timeout:g} s after a Ping")
         self._pinged = True
+        self.due = now + self._settings.timeout
         return SendPing()

@@ -131,7 +131,7 @@ class ServerSession:
         if self._heartbeat is not None and now >= self._heartbeat.due:
             outputs.append(self._heartbeat.tick(now))
         if self._keepalive is not None and now >= self._keepalive.due:
-            outputs.append(self._keepalive.tick())
+            outputs.append(self._keepalive.tick(now))
         for output in outputs:
             if isinstance(output, Close):
                 self.close()
