@@ -11,6 +11,7 @@ from ..backend.redis import Address
 from .config.resolve import DEFAULT_FILE, Resolved, resolve
 from .config.schema import SECRETS, Configuration
 from .config.setting import SETTINGS
+from .tokens import TokenAuthenticator
 
 _MASK = "***"
 
@@ -30,6 +31,8 @@ def check_config(file: Path | None, as_json: bool) -> None:
     Says ok, or what is wrong and where. Nothing is started and nothing is connected to.
     """
     resolved = resolve({}, os.environ, file)
+    if resolved.configuration.jwt.is_wanted:
+        TokenAuthenticator(resolved.configuration.jwt)
     if as_json:
         click.echo(msgspec.json.encode(shown(resolved.configuration)))
     else:

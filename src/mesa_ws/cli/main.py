@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
 from ..errors import MesaError
+from ..version import __version__
 from .check_config import check_config
 from .demo.command import demo
 from .dispatch import disconnect, dispatch

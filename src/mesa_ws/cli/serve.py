@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from .. import __version__
 from ..admin.api import DispatchApi
 from ..backend.redis import Address
 from ..errors import BackendUnavailable
 from ..transports.serve import Endpoint, Server
+from ..version import __version__
 from .application import application_server
 from .authentication import authenticator_of
-from .config.resolve import Resolved, resolve
+from .config.resolve import resolve
 from .config.schema import Api, Configuration
 from .flags import given_flags, setting_flags
 from .logs import start_logging
@@ -50,8 +50,10 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     """
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
-    server = _server(application, resolved)
+    # An application is imported first: the logging that it sets up is left alone.
+    found = application_server(application, resolved) if application is not None else None
     log_everything = start_logging(configuration.log)
+    server = found or _own_server(configuration)
     key = configuration.api.key or secrets.token_urlsafe(24)
     api = _api(server, key, configuration.api)
 
@@ -65,10 +67,7 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     _run(server, configuration, api, announce)
 
 
-def _server(application: str | None, resolved: Resolved) -> Server:
-    if application is not None:
-        return application_server(application, resolved)
-    configuration = resolved.configuration
+def _own_server(configuration: Configuration) -> Server:
     authenticator = authenticator_of(configuration)
     server = Server(configuration.redis, **configuration.server_options)
     server.authenticator(authenticator)

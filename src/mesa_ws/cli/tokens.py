@@ -80,9 +80,7 @@ def _secret(settings: Jwt) -> str:
             f"jwt.secret_file: expected a file to read, got {settings.secret_file}: {problem}"
         ) from error
     if not secret:
-        raise InvalidInput(
-            f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty file"
-        )
+        raise InvalidInput(f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty file")
     return secret
 
 

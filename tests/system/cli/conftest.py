@@ -17,7 +17,7 @@ KEY = "0123456789abcdef"
 
 
 class Starter:
-    """Starts `mesa`; what still runs when the test ends is killed."""
+    """Starts `mesa`; what still runs when the test ends is stopped."""
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self.directory = directory

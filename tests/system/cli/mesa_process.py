@@ -15,7 +15,7 @@ LIMIT = 20.0
 
 
 class MesaProcess:
-    """One run of `mesa`. Leaving the block ends it, if it has not ended.
+    """One run of `mesa`. Leaving the block ends it.
 
     Args:
         directory: where it runs; without a `mesa.toml` of anybody else's.
@@ -53,9 +53,12 @@ class MesaProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._process.poll() is None:
+        self._process.terminate()
+        try:
+            self._process.wait(LIMIT)
+        finally:
             self._process.kill()
-        self._process.wait(LIMIT)
+            self._process.wait(LIMIT)
 
     @property
     def pid(self) -> int:

@@ -159,6 +159,14 @@ def test_logs_are_json_lines_if_asked_for(mesa: Starter) -> None:
     assert any(document["message"].endswith("is down") for document in documents)
 
 
+def test_a_short_secret_is_warned_of_in_the_log(mesa: Starter) -> None:
+    arguments = ("serve", "--port", "0", "--no-api", "--log-json")
+    server = mesa(*arguments, environment={"MESA_JWT_SECRET": "short"})
+    server.line()
+    [document] = [json.loads(line) for line in server.err.splitlines()]
+    assert document["message"] == "the secret for tokens has 5 bytes; HS256 is safe with 32 or more"
+
+
 def test_logs_tell_everything_from_the_beginning_at_the_level_debug(mesa: Starter) -> None:
     server = mesa.serve("--log-level", "debug", "--no-api")
     server.line()

@@ -38,6 +38,13 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(mesa: Command) -> None:
     )
 
 
+def test_a_file_for_the_secret_that_is_not_there_is_wrong(mesa: Command) -> None:
+    Path("mesa.toml").write_text("jwt.secret_file = 'nowhere'", encoding="utf-8")
+    result = mesa("check-config")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: jwt.secret_file: expected a file to read, got nowhere")
+
+
 def test_as_json_it_prints_every_setting(mesa: Command) -> None:
     document = json.loads(mesa("check-config", "--json").stdout)
     for path, setting in SETTINGS.items():
@@ -47,7 +54,7 @@ def test_as_json_it_prints_every_setting(mesa: Command) -> None:
 
 def test_as_json_it_prints_no_secrets(mesa: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
-        "MESA_JWT_SECRET": "geheim-geheim-geheim",
+        "MESA_JWT_SECRET": "geheim-geheim-geheim-geheim-geheim",
         "MESA_API_KEY": "geheim-geheim-geheim",
         "MESA_REDIS": "redis://:geheim@localhost:6379",
     }

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from mesa_ws.cli.demo.audience import Arrival
-from mesa_ws.cli.demo.processes import Dispatched, DispatchRun
+from mesa_ws.cli.demo.command import show
+from mesa_ws.cli.demo.processes import DemoFailed, Dispatched, DispatchRun
 from mesa_ws.cli.demo.report import Report
 from mesa_ws.cli.demo.story import SCENES
 
@@ -63,3 +64,22 @@ def test_as_json_it_says_whether_all_is_well() -> None:
     document = report(client_1=[STATUS]).document
     assert document["ok"] is False
     assert document["dispatches"][2]["received_after_ms"] == {"0": 1.5, "2": 1.5}
+
+
+def test_the_demo_fails_with_everything_that_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DemoFailed) as caught:
+        show(report(client_1=[ALERT], client_2=[NEWS, ALERT, STATUS]), None, as_json=False)
+    assert str(caught.value) == (
+        "the demo went otherwise than it had to: "
+        'client 1: expected STATUS_UPDATE {"status":"online"}, got none; '
+        'client 2: expected no STATUS_UPDATE {"status":"online"}, got one'
+    )
+    assert "ok" not in capsys.readouterr().out
+
+
+def test_over_redis_the_seats_are_shown_and_the_password_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    show(report(), "redis://:geheim@localhost:6379", as_json=False)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == (
+        "2 replicas on redis at localhost:6379: client 0 at ws://a, client 1 at ws://b, client 2 at ws://a."
+    )

@@ -29,11 +29,14 @@ class Audience:
 
     Args:
         seats: which server each id connects to.
+
+    Attributes:
+        notes: what each id has received so far.
     """
 
     def __init__(self, seats: Mapping[str, str]) -> None:
         self.seats = seats
-        self._notes: dict[str, list[Arrival]] = {id: [] for id in seats}
+        self.notes: dict[str, list[Arrival]] = {id: [] for id in seats}
         self._ends = {id: asyncio.Event() for id in seats}
 
     async def take_seats(self, open_clients: AsyncExitStack) -> None:
@@ -54,15 +57,15 @@ class Audience:
             async with asyncio.timeout(LIMIT):
                 await asyncio.gather(*(end.wait() for end in self._ends.values()))
         except TimeoutError:
-            seen = {id: [arrival.type for arrival in notes] for id, notes in self._notes.items()}
+            seen = {id: [arrival.type for arrival in notes] for id, notes in self.notes.items()}
             raise DemoFailed(f"clients: expected every message within {LIMIT:g} s, got {seen}") from None
-        return self._notes
+        return self.notes
 
     def _note(self, id: str, message: Message) -> None:
         if message.type == END:
             self._ends[id].set()
         else:
-            self._notes[id].append(Arrival(message.type, message.data, time.time()))
+            self.notes[id].append(Arrival(message.type, message.data, time.time()))
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from ...backend.redis import Address
 from ..interruptible import Interrupted, run
 from ..output import print_json
 from ..usage import from_command_line
+from .processes import DemoFailed
 from .report import Report
 from .stage import REPLICAS, play
 
@@ -32,12 +33,23 @@ def demo(context: click.Context, redis: str | None, as_json: bool) -> None:
         report = run(play(redis))
     except Interrupted as interrupted:
         context.exit(interrupted.exit_code)
+    show(report, redis, as_json)
+
+
+def show(report: Report, redis: str | None, as_json: bool) -> None:
+    """Print the outcome.
+
+    Raises:
+        DemoFailed: somebody received something else than what was for them.
+    """
     if as_json:
         print_json(report.document)
     else:
         _print(report, redis)
     if report.problems:
-        raise click.ClickException(f"the demo differs from what was expected: {'; '.join(report.problems)}")
+        raise DemoFailed(f"the demo went otherwise than it had to: {'; '.join(report.problems)}")
+    if not as_json:
+        click.echo("ok: everybody received exactly what was for them.")
 
 
 def _print(report: Report, redis: str | None) -> None:
@@ -47,5 +59,3 @@ def _print(report: Report, redis: str | None) -> None:
         seats = ", ".join(f"client {id} at {url}" for id, url in report.seats.items())
         click.echo(f"{REPLICAS} replicas on {Address.of(redis).label}: {seats}.")
     report.print()
-    if not report.problems:
-        click.echo("ok: everybody received exactly what was for them.")
