@@ -1,22 +1,30 @@
 """Nothing that a node does outlives it by much."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import redis.asyncio
 
 from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.keeper import Keeper
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.link import Link
+from mesa_ws.backend.redis.plan import Seat
+from mesa_ws.backend.redis.roster import Roster
 from mesa_ws.envelope import prepare
+from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Cluster
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
-from tests.system.waiting import HELLO, until, until_online
+from tests.system.waiting import HELLO, until, until_online, until_ready
 
 PROCESS = Path(__file__).with_name("redis_node.py")
 
@@ -153,3 +161,57 @@ async def test_an_id_that_stays_is_kept_beyond_the_expiry(
 
     await until(is_renewed)
     await backend.aclose()
+
+
+async def test_cleaning_up_that_is_refused_harms_no_one(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mesa_ws")
+    node = await nodes.node({"alice": 1})
+    await client.acl_setuser("default", commands=["-exists"])
+    await client.zadd(keys.leases, {"dead": 1})
+    await until(lambda: caplog.text.count("cleaning up failed") > 1)
+    assert node.backend.is_ready
+
+
+async def test_a_lease_that_is_lost_at_once_again_is_an_error(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node, stop = await nodes.node(), asyncio.Event()
+
+    async def take_leases() -> None:
+        while not stop.is_set():
+            await client.delete(keys.leases)
+
+    async def fails() -> bool:
+        try:
+            await node.backend.attach("alice", 1)
+        except BackendUnavailable as error:
+            return "lost again at once" in str(error)
+        return False
+
+    taking = asyncio.create_task(take_leases())
+    await until(fails)
+    stop.set()
+    await taking
+    await until_ready(node)
+
+
+async def test_the_heart_goes_on_after_a_fault_of_ours(
+    own_redis: RedisServer, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = 0
+
+    async def on_beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 2:
+            raise ValueError("a fault")
+
+    link = Link(Address.of(own_redis.url), keys, LIMIT)
+    keeper = Keeper(link, Seat(keys, "node", LEASE, 60), Roster(), on_beat)
+    await keeper.open()
+    await until(lambda: beats > 2)
+    assert "a heartbeat failed" in caplog.text
+    await keeper.aclose()
+    await link.aclose()

@@ -65,7 +65,8 @@ def test_a_uri_names_sentinels_and_their_service() -> None:
 
 
 def test_sentinels_may_lead_to_a_master_with_tls() -> None:
-    assert Address.of("rediss+sentinel://a/mymaster").kind == "tls"
+    address = Address.of("rediss+sentinel://a/mymaster?ssl_cert_reqs=none")
+    assert (address.kind, address.options["ssl_cert_reqs"]) == ("tls", "none")
 
 
 @pytest.mark.parametrize(

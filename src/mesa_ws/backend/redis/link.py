@@ -83,7 +83,7 @@ class Link:
         self._is_closed = True
         if self._owner is not None:
             self._owner.cancel()
-            await asyncio.wait([self._owner])
+            await asyncio.wait([self._owner], timeout=self._timeout)
         self._fail(self._queue, RedisConnectionError("it was closed"))
         await self._drop()
 

@@ -35,6 +35,8 @@ class Reader:
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pause = FIRST_PAUSE
+        self._is_closed = False
 
     @property
     def is_subscribed(self) -> bool:
@@ -62,39 +64,42 @@ class Reader:
 
     async def aclose(self) -> None:
         """Stop listening."""
+        self._is_closed = True  # connecting to Sentinel may swallow a cancellation
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=self._timeout)
         await self.restart()
 
     async def _stay(self) -> None:
-        while True:
-            connection = self._connection or await self._return()
-            try:
-                await self._listen(connection)
-            except FOREIGN as error:
-                self._connection = None
-                await hang_up(connection)
-                _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
+        while not self._is_closed:
+            if self._connection is None:
+                await self._return()
+            else:
+                await self._listen(self._connection)
 
     async def _listen(self, connection: AsyncConnection) -> None:
-        while True:
-            match await connection.read_response():
-                case [b"message", _, bytes(frame)]:
-                    self._on_frame(frame)
+        """Take messages until the connection ends."""
+        try:
+            while True:
+                match await connection.read_response():
+                    case [b"message", _, bytes(frame)]:
+                        self._on_frame(frame)
+        except FOREIGN as error:
+            self._connection = None
+            await hang_up(connection)
+            _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
 
-    async def _return(self) -> AsyncConnection:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                self._connection = await self._subscribe()
-            except FOREIGN as error:
-                _log.debug("%s", failed_connect(self._address.label, error))
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-                pause = min(LONGEST_PAUSE, 2 * pause)
-            else:
-                _log.info("%s: messages of other processes come in again", self._address.label)
-                return self._connection
+    async def _return(self) -> None:
+        """Subscribe again, or wait before the next attempt."""
+        try:
+            self._connection = await self._subscribe()
+        except FOREIGN as error:
+            _log.debug("%s", failed_connect(self._address.label, error))
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
+            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        else:
+            self._pause = FIRST_PAUSE
+            _log.info("%s: messages of other processes come in again", self._address.label)
 
     async def _subscribe(self) -> AsyncConnection:
         """Connect and wait until Redis has confirmed the subscription."""
