@@ -16,7 +16,7 @@ from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import AuthenticationFailed
 from mesa_ws.message import Message
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 from .conftest import KEY, Starter, here
 
@@ -198,6 +198,13 @@ def test_a_port_that_is_in_use_is_one_line(mesa: Starter, taken_port: int) -> No
 def test_an_api_port_that_is_in_use_is_one_line(taken_port: int) -> None:
     line = told(serve("--port", "0", "--api-port", str(taken_port)))
     assert f"cannot listen on 127.0.0.1:{taken_port}" in line
+
+
+def test_an_api_that_cannot_start_leaves_the_port_of_the_server_free(taken_port: int) -> None:
+    port = free_port()
+    told(serve("--port", str(port), "--api-port", str(taken_port)))
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 def test_a_redis_that_is_away_is_one_line() -> None:
