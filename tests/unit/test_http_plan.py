@@ -105,6 +105,11 @@ def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
     assert ("Content-Length", str(sum(map(len, parts)))) in made.headers
 
 
+def test_the_request_names_the_host_and_shows_the_key() -> None:
+    headers = dict(exchange().headers)
+    assert (headers["Host"], headers["Authorization"]) == ("127.0.0.1:4001", "Bearer secret")
+
+
 def test_the_request_names_the_namespace() -> None:
     assert decode_request(b"".join(exchange().parts())).namespace == "api"
 
