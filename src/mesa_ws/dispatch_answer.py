@@ -6,7 +6,7 @@ receipt for each message in the order of the request, or
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -56,6 +56,8 @@ ERROR_FORMS = (
 
 _LONGEST_TEXT = 1000
 
+_Form = TypeVar("_Form")
+
 INTERNAL_ERROR = "internal_error"
 """Code of a defect of the server; what became of the message is not known."""
 
@@ -87,13 +89,10 @@ def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
     return msgspec.json.encode(_Receipts([_Receipt.of(receipt) for receipt in receipts]))
 
 
-def decode_receipts(body: bytes) -> list[Receipt]:
-    """Read the answer to a request that was served.
-
-    Raises:
-        ValueError: it is not such an answer.
-    """
-    return [receipt.read() for receipt in msgspec.json.decode(body, type=_Receipts).receipts]
+def decode_receipts(body: bytes) -> list[Receipt] | None:
+    """Read the answer to a request that was served; None if a Mesa server did not write it."""
+    answer = _decode(body, _Receipts)
+    return None if answer is None else [receipt.read() for receipt in answer.receipts]
 
 
 def encode_problem(problem: Problem) -> bytes:
@@ -103,10 +102,8 @@ def encode_problem(problem: Problem) -> bytes:
 
 def decode_problem(body: bytes) -> Problem | None:
     """Read the answer to a request that was not served; None if a Mesa server did not write it."""
-    try:
-        return msgspec.json.decode(body, type=_Error).error
-    except (ValueError, RecursionError):
-        return None
+    answer = _decode(body, _Error)
+    return None if answer is None else answer.error
 
 
 class _Delivery(msgspec.Struct):
@@ -136,6 +133,13 @@ class _Receipts(msgspec.Struct):
 
 class _Error(msgspec.Struct):
     error: Problem
+
+
+def _decode(body: bytes, form: type[_Form]) -> _Form | None:
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _told(error: MesaError) -> tuple[str, bool]:

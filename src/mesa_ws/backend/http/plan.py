@@ -110,11 +110,8 @@ class Exchange:
         """
         if status != 200:
             self._refuse(status, body)
-        try:
-            receipts = decode_receipts(body)
-        except ValueError:
-            receipts = []
-        if len(receipts) != self._messages:
+        receipts = decode_receipts(body)
+        if receipts is None or len(receipts) != self._messages:
             raise BackendRefused(self._foreign(status))
         return receipts
 
