@@ -1,14 +1,10 @@
 """Dispatching over HTTP to peers that misbehave: what is raised, when, and whether it was sent."""
 
 import asyncio
-import json
-import re
 import socket
 import ssl
 import subprocess
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -16,184 +12,31 @@ from typing import Any
 import pytest
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
-from mesa_ws.dispatch_answer import encode_receipts
-from mesa_ws.envelope import Envelope, Receipt, prepare
+from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
+from tests.http_peer import (
+    Peer,
+    Script,
+    answered,
+    answering,
+    cutting,
+    cutting_the_answer,
+    cutting_the_second,
+    deaf,
+    dripping_headers,
+    dripping_the_body,
+    hanging_up,
+    peer_that,
+    served,
+    silent,
+    until_hung_up,
+)
 
 SHORT = 0.3
 """Seconds after which a peer that holds a dispatcher has to be given up."""
 
 Dispatch = Callable[..., Any]
-
-
-class Peer:
-    """Listens, and lets a script talk on each connection, in threads.
-
-    Attributes:
-        url: where it listens.
-        requests: for each request read, which connection it came on and the ids of its messages.
-    """
-
-    def __init__(
-        self, script: Callable[["Peer", socket.socket, int], None], tls: ssl.SSLContext | None
-    ) -> None:
-        self.requests: list[tuple[int, list[str]]] = []
-        self.stopped = threading.Event()
-        self._script = script
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._connections: list[socket.socket] = []
-        self._talks: list[threading.Thread] = []
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._accepting = threading.Thread(target=self._accept)
-        self._accepting.start()
-
-    @property
-    def body(self) -> bytes:
-        """Receipts for the last request."""
-        return encode_receipts([Receipt(id, {}, 1) for id in self.requests[-1][1]])
-
-    def read(self, connection: socket.socket, number: int) -> bool:
-        """Read one request; False when the connection ended before its end."""
-        head = body = b""
-        while b"\r\n\r\n" not in head:
-            received = connection.recv(65536)
-            if not received:
-                return False
-            head += received
-        head, _, body = head.partition(b"\r\n\r\n")
-        found = re.search(rb"(?i)content-length: (\d+)", head)
-        assert found is not None
-        while len(body) < int(found[1]):
-            body += connection.recv(65536)
-        self.requests.append((number, [dispatch["id"] for dispatch in json.loads(body)["batch"]]))
-        return True
-
-    def stop(self) -> None:
-        """Hang up on everybody, and wait until that is done."""
-        self.stopped.set()
-        self._shut_down(self._listener)
-        self._accepting.join()
-        self._listener.close()
-        for connection in self._connections:
-            self._shut_down(connection)
-        self.finish()
-
-    def finish(self) -> None:
-        """Wait until all that was begun has ended."""
-        for talk in self._talks:
-            talk.join()
-
-    @staticmethod
-    def _shut_down(connection: socket.socket) -> None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                if self._tls is not None:
-                    connection = self._tls.wrap_socket(
-                        connection, server_side=True, do_handshake_on_connect=False
-                    )
-                self._connections.append(connection)
-                talk = threading.Thread(target=self._talk, args=(connection, len(self._talks)))
-                self._talks.append(talk)
-                talk.start()
-
-    def _talk(self, connection: socket.socket, number: int) -> None:
-        with suppress(OSError), connection:
-            self._script(self, connection, number)
-
-
-def answered(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
-
-
-def served(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer every request, as a server does."""
-    while peer.read(connection, number):
-        connection.sendall(answered(peer.body))
-
-
-def silent(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read the request and say nothing."""
-    peer.read(connection, number)
-    peer.stopped.wait()
-
-
-def deaf(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Accept, and read nothing."""
-    peer.stopped.wait()
-
-
-def until_hung_up(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read whatever comes until the other side hangs up."""
-    while connection.recv(65536):
-        pass
-
-
-def cutting(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read the request and hang up."""
-    peer.read(connection, number)
-
-
-def cutting_the_second(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer one request, read the next one and hang up."""
-    peer.read(connection, number)
-    connection.sendall(answered(peer.body))
-    peer.read(connection, number)
-
-
-def hanging_up(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer one request and hang up, without having said so."""
-    peer.read(connection, number)
-    connection.sendall(answered(peer.body))
-
-
-def cutting_the_answer(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Send half of an answer and hang up."""
-    peer.read(connection, number)
-    connection.sendall(answered(peer.body)[:-5])
-
-
-def dripping_headers(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Send headers without end, one byte after another."""
-    peer.read(connection, number)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-    while not peer.stopped.wait(SHORT / 20):
-        connection.sendall(b"x")
-
-
-def dripping_the_body(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Send a body without end, one byte after another."""
-    peer.read(connection, number)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while not peer.stopped.wait(SHORT / 20):
-        connection.sendall(b"x")
-
-
-def answering(answer: bytes) -> Callable[[Peer, socket.socket, int], None]:
-    """Read a request and send `answer`."""
-
-    def script(peer: Peer, connection: socket.socket, number: int) -> None:
-        peer.read(connection, number)
-        connection.sendall(answer)
-
-    return script
-
-
-@contextmanager
-def peer_that(
-    script: Callable[[Peer, socket.socket, int], None], tls: ssl.SSLContext | None = None
-) -> Iterator[Peer]:
-    peer = Peer(script, tls)
-    try:
-        yield peer
-    finally:
-        peer.stop()
 
 
 @pytest.fixture(params=["aio", "blocking"])
@@ -276,7 +119,7 @@ async def test_a_connection_that_ended_while_idle_is_replaced(make_bus: Dispatch
 
 
 @pytest.mark.parametrize("script", [silent, dripping_headers, dripping_the_body])
-async def test_a_peer_that_holds_the_answer_is_given_up(make_bus: Dispatch, script: Any) -> None:
+async def test_a_peer_that_holds_the_answer_is_given_up(make_bus: Dispatch, script: Script) -> None:
     with peer_that(script) as peer:
         error = await unavailable(make_bus(peer.url, SHORT)([message()]))
     assert (error.problem, error.maybe_sent) == (f"no answer from {peer.url} within {SHORT:g} s", True)

@@ -12,34 +12,19 @@ from typing import Any
 import pytest
 
 from mesa_ws.admin.api import DispatchApi
-from mesa_ws.backend.memory import MemoryBackend
+from tests.http_site import KEY, Site
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/http-api.md"
 EXAMPLES = re.findall(r"```sh\n(.*?)```\n\n```json\n(.*?)```", REFERENCE.read_text(), re.DOTALL)
-KEY = "0123456789abcdef"
-
-
-class Site:
-    """A server as the API sees it, with one connection of the id 0."""
-
-    namespace = None
-    is_ready = True
-
-    def __init__(self) -> None:
-        self.bus = MemoryBackend()
-
-    async def open(self) -> None:
-        await self.bus.open(lambda envelope: None)
-        await self.bus.attach("0", 1)
 
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    site = Site()
+    site = Site(sockets=1)
     await site.open()
     async with DispatchApi(site, key=KEY, port=0) as api:
         yield api.url
-    await site.bus.aclose()
+    await site.memory.aclose()
 
 
 def test_the_reference_has_examples() -> None:

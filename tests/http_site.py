@@ -1,0 +1,106 @@
+"""A server as the dispatch API sees it, and both buses to it behind one face."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, Self
+
+from mesa_ws.backend.base import AsyncBus
+from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.envelope import Envelope, Receipt, prepare
+from mesa_ws.errors import MesaError
+from mesa_ws.message import Message
+
+KEY = "0123456789abcdef"
+
+
+class Site:
+    """A server in memory that holds connections of the id 0.
+
+    Attributes:
+        bus: what dispatches go to; a test may put another one in its place.
+        received: the data of the messages that were delivered, and whole envelopes of events.
+    """
+
+    namespace = "api"
+
+    def __init__(self, sockets: int = 2) -> None:
+        self._sockets = sockets
+        self.memory = MemoryBackend(namespace=self.namespace)
+        self.bus: AsyncBus = self.memory
+        self.received: list[Any] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return self.memory.is_ready
+
+    async def open(self) -> None:
+        await self.memory.open(lambda envelope: self.received.append(_data(envelope)))
+        await self.memory.attach("0", self._sockets)
+
+
+class HeldBus:
+    """A bus that holds each dispatch back until it is let go."""
+
+    def __init__(self, bus: AsyncBus) -> None:
+        self.arrived: asyncio.Queue[str] = asyncio.Queue()
+        self.go = asyncio.Event()
+        self._bus = bus
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        self.arrived.put_nowait(envelopes[0].message_id)
+        await self.go.wait()
+        return await self._bus.dispatch(envelopes)
+
+    async def aclose(self) -> None:
+        await self._bus.aclose()
+
+
+class FailingBus:
+    """A bus that raises."""
+
+    def __init__(self, error: MesaError) -> None:
+        self._error = error
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        raise self._error
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
+
+
+class Dispatching:
+    """Both buses behind one face, so that one test covers both."""
+
+    def __init__(self, kind: str, url: str, **settings: Any) -> None:
+        settings = {"key": KEY} | settings
+        self._aio = AsyncHttpBus(url, **settings) if kind == "aio" else None
+        self._blocking = BlockingHttpBus(url, **settings) if kind == "blocking" else None
+
+    async def dispatch(self, *envelopes: Envelope) -> list[Receipt]:
+        if self._aio is not None:
+            return await self._aio.dispatch(envelopes)
+        assert self._blocking is not None
+        return await asyncio.to_thread(self._blocking.dispatch, envelopes)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        if self._aio is not None:
+            await self._aio.aclose()
+        if self._blocking is not None:
+            self._blocking.close()
+
+
+def message(data: Any, recipients: Sequence[str] = ("0",)) -> Envelope:
+    """A message that is ready to be sent."""
+    return prepare(Message(0, data), recipients)
+
+
+def _data(envelope: Envelope) -> Any:
+    return json.loads(envelope.body)["d"] if envelope.body else envelope
