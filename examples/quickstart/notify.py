@@ -5,7 +5,7 @@ import os
 from mesa_ws import Dispatcher, Message
 
 with Dispatcher(
-    os.environ.get("MESA_URL", "http://127.0.0.1:4001"), key=os.environ.get("MESA_KEY")
+    os.environ.get("MESA_URL", "http://127.0.0.1:4001"), key=os.environ.get("MESA_API_KEY")
 ) as dispatcher:
     receipt = dispatcher.dispatch(Message(0, {"status": "online"}, "STATUS_UPDATE"), ["0", "1"])
     for id, delivery in receipt.deliveries.items():
