@@ -35,7 +35,7 @@ def test_the_reference_has_examples() -> None:
 @pytest.mark.parametrize(("command", "answer"), EXAMPLES)
 async def test_an_example_is_answered_as_the_reference_says(url: str, command: str, answer: str) -> None:
     process = await asyncio.create_subprocess_shell(
-        command, stdout=asyncio.subprocess.PIPE, env=os.environ | {"MESA_URL": url, "MESA_KEY": KEY}
+        command, stdout=asyncio.subprocess.PIPE, env=os.environ | {"MESA_URL": url, "MESA_API_KEY": KEY}
     )
     given, _ = await process.communicate()
     assert _without_ids(json.loads(given)) == _without_ids(json.loads(answer))
