@@ -40,7 +40,6 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "click": ("cli", "demo"),
     "hiredis": ("backend.redis",),
     "httpcore": ("backend.http",),
-    "httpcore": ("backend.http",),
     "anyio": ("backend.http",),
     "jwt": ("cli",),
     "msgspec": ("",),
