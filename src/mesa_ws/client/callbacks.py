@@ -41,6 +41,8 @@ class Callbacks:
         match event:
             case Message(type=type):
                 wanted = [callback for filter, callback in self.message if filter in {None, type}]
+                if not wanted:
+                    log.debug("no callback for a message of the type %r", type)
                 await self._call(wanted, event)
             case ConnectionInfo():
                 await self._call(self.connected, event)

@@ -1,6 +1,8 @@
 """The client that applications use."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -83,13 +85,14 @@ class Client:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._link.connection is not None
+        connection = self._link.connection
+        return connection is not None and connection.wire.is_open
 
     @property
     def is_authenticated(self) -> bool:
         """Whether the connection there is now belongs to a user."""
         connection = self._link.connection
-        return connection is not None and connection.accepted is not None
+        return connection is not None and connection.is_authenticated
 
     @property
     def user(self) -> Any:
@@ -112,7 +115,7 @@ class Client:
             ConnectionClosed: the client was closed.
         """
         if await self._link.connect():
-            self._telling = OwnTask(self._callbacks.tell_all(self._link.inbox))
+            self._telling = OwnTask(partial(self._callbacks.tell_all, self._link.inbox))
 
     async def authenticate(
         self, data: AuthenticationData, should_sync: bool = True, timeout: float = 10.0
@@ -171,9 +174,12 @@ class Client:
         """
         try:
             await self._link.aclose()
-        finally:
             if self._telling is not None:
                 await self._telling.finish()
+        except asyncio.CancelledError:
+            if self._telling is not None:
+                self._telling.cancel()
+            raise
 
     async def wait_closed(self) -> None:
         """Wait until the client has ended, which keeps a program with callbacks running.

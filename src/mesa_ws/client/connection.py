@@ -69,6 +69,11 @@ class ClientConnection:
             raise
         return connection
 
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the server has accepted this client."""
+        return self._authenticated.done()
+
     def start(self) -> None:
         """Hand over messages from now on, beginning with those that are here already."""
         early, self._early = self._early, None
@@ -110,19 +115,15 @@ class ClientConnection:
         self._regulate()
 
     def ending(self) -> Ending:
-        """How this connection ended; call it when it has."""
-        code, reason = self.wire.ended.result()
+        """How this connection ended, or will; call it when its wire is not open any more."""
+        code, reason = self.wire.ending
         is_refusal = code == CloseCode.REFUSED and self._pending is not None
         return Ending(code, reason, is_refusal)
 
     async def aclose(self) -> Ended:
-        """Close it in order; cancelling cuts it."""
+        """Close it in order, and tell how it ended."""
         self.wire.close(CloseCode.NORMAL, "")
-        try:
-            return await asyncio.shield(self.wire.ended)
-        except asyncio.CancelledError:
-            self.wire.abort()
-            raise
+        return await asyncio.shield(self.wire.ended)
 
     # What the wire calls.
 
@@ -163,7 +164,8 @@ class ClientConnection:
 
     def _accept(self, user: Any) -> None:
         self.user = user
-        self.accepted, self._pending = self._pending, None
+        if self._pending is not None:
+            self.accepted, self._pending = self._pending, None
         if not self._authenticated.done():
             self._authenticated.set_result(None)
         if self._answer is not None and not self._answer.done():

@@ -34,7 +34,9 @@ class Inbox:
         self.is_full = False
 
     def receive(self, message: Message) -> None:
-        """Take in a message."""
+        """Take in a message; it is dropped if we are leaving."""
+        if self._ending is not None:
+            return
         self._unhandled += 1
         (self._events if self._feeds_callbacks else self._messages).put(message)
         if self._unhandled >= self._limit:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from ..client_settings import ClientSettings
@@ -47,10 +48,11 @@ class Link:
         self._task: OwnTask | None = None
         self._connecting = asyncio.Lock()
         self._authenticating = asyncio.Lock()
+        self._closing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
         self.inbox = Inbox(settings.limits.max_queued, self._throttle)
-        self.outgoing = Outgoing(settings.queue_size)
+        self.outgoing = Outgoing(settings.queue_size, self._is_final)
         self.ending: Ending | None = None
 
     @property
@@ -91,7 +93,7 @@ class Link:
                 await connection.aclose()
                 raise
             self._begin(connection, is_first=True)
-            self._task = OwnTask(self._keep(connection))
+            self._task = OwnTask(partial(self._keep, connection))
             return True
 
     async def authenticate(self, credentials: Credentials) -> Any:
@@ -113,14 +115,15 @@ class Link:
         """Close the connection, and never come back. Cancelling cuts it."""
         if self.ending is None:
             self._end(CLOSED_BY_US)
-        if self._task is not None:
-            await self._task.stop()
-        connection, self._connection = self._connection, None
-        try:
-            if connection is not None:
-                self.inbox.happened(Disconnection(*await connection.aclose(), will_reconnect=False))
-        finally:
-            self._finish()
+        async with self._closing:
+            try:
+                await self._leave()
+            except asyncio.CancelledError:
+                if self._connection is not None:
+                    self._connection.wire.abort()
+                raise
+            finally:
+                self._finish()
 
     async def wait_over(self) -> Ending:
         """Wait for the end, and tell how it came."""
@@ -136,7 +139,7 @@ class Link:
             if self.ending is not None:
                 return
             ending = connection.ending()
-            if not (self._settings.reconnect.enabled and may_reconnect(ending.code)):
+            if self._is_final(ending.code):
                 self._lose(connection, ending, will_reconnect=False)
                 self._end(ending)
                 self._finish()
@@ -150,7 +153,7 @@ class Link:
         await self._authenticate_again(connection)
         if self._must_authenticate(connection):
             await connection.wait_authenticated()
-        self.outgoing.attach(connection.wire)
+        self.outgoing.attach(connection)
         await self.outgoing.flush()
         await asyncio.wait({connection.wire.ended})
 
@@ -161,13 +164,12 @@ class Link:
         connection.start()
         connection.throttle(self.inbox.is_full)
         if not self._must_authenticate(connection):
-            self.outgoing.attach(connection.wire)
+            self.outgoing.attach(connection)
         self._changed.set()
 
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
         log.info("the connection to %s ended with %d %s", self._address, ending.code, ending.reason)
         self._connection = None
-        self._changed.clear()
         self.outgoing.detach()
         self._credentials = connection.accepted or self._credentials
         age = asyncio.get_running_loop().time() - connection.opened_at
@@ -191,9 +193,21 @@ class Link:
         self.inbox.end(ending)
         self._changed.set()
 
+    async def _leave(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await self._task.finish()
+        if self._connection is not None:
+            ended = await self._connection.aclose()
+            self._connection = None
+            self.inbox.happened(Disconnection(*ended, will_reconnect=False))
+
     def _finish(self) -> None:
         self.inbox.finish()
         self._is_over.set()
+
+    def _is_final(self, code: int) -> bool:
+        return not (self._settings.reconnect.enabled and may_reconnect(code))
 
     def _check_not_over(self) -> None:
         if self.ending is not None:
@@ -210,11 +224,12 @@ class Link:
 
     def _must_authenticate(self, connection: ClientConnection) -> bool:
         """Whether messages have to wait, because this client was somebody and is nobody yet."""
-        return self._credentials is not None and connection.accepted is None
+        return self._credentials is not None and not connection.is_authenticated
 
     async def _current(self) -> ClientConnection:
-        while self._connection is None:
+        while self._connection is None or not self._connection.wire.is_open:
             self._check_not_over()
+            self._changed.clear()
             await self._changed.wait()
         return self._connection
 
@@ -228,15 +243,19 @@ class Link:
     async def _authenticate_again(self, connection: ClientConnection) -> None:
         async with self._authenticating:
             credentials = self._credentials
-            if credentials is None or connection.accepted or not self._settings.reconnect.authenticate:
+            if (
+                credentials is None
+                or connection.is_authenticated
+                or not self._settings.reconnect.authenticate
+            ):
                 return
             try:
                 async with _in_time(credentials):
                     await self._authenticate(connection, credentials)
                 self._renewed = connection
-            except Exception as error:  # noqa: BLE001 - it may come from the application's function
+            except Exception as error:
                 if connection.wire.is_open:
-                    log.warning("cannot authenticate again, trying on another connection: %r", error)
+                    log.warning("cannot authenticate again; trying on another connection", exc_info=error)
                     self.inbox.happened(error)
                     connection.wire.close(CloseCode.NORMAL, "")
 

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from ..errors import QueueFull
 from ..transports.wire import Wire
+from .connection import ClientConnection
 from .ending import Ending
 
 log = logging.getLogger("mesa_ws.client")
@@ -16,27 +18,29 @@ class Outgoing:
 
     Args:
         limit: messages that are kept while there is no connection.
+        is_final: says of a close code whether no connection will follow.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, is_final: Callable[[int], bool]) -> None:
         self._limit = limit
+        self._is_final = is_final
         self._kept: deque[bytes] = deque()
-        self._wire: Wire | None = None
+        self._connection: ClientConnection | None = None
         self._ending: Ending | None = None
         self._turn = asyncio.Lock()
 
-    def attach(self, wire: Wire) -> None:
-        """Send by `wire` from now on; `flush` sends what was kept."""
-        self._wire = wire
+    def attach(self, connection: ClientConnection) -> None:
+        """Send by `connection` from now on; `flush` sends what was kept."""
+        self._connection = connection
 
     def detach(self) -> None:
         """Keep messages from now on."""
-        self._wire = None
+        self._connection = None
 
     def end(self, ending: Ending) -> None:
         """Send nothing any more."""
         self._ending = ending
-        self._wire = None
+        self._connection = None
         if self._kept:
             log.warning("%d messages were never sent, the client has ended", len(self._kept))
             self._kept.clear()
@@ -65,7 +69,8 @@ class Outgoing:
 
     async def _ready_wire(self) -> Wire | None:
         """Wait for room, having sent what was kept before; None if there is no connection."""
-        while (wire := self._wire) is not None and wire.is_open:
+        while self._connection is not None and self._connection.wire.is_open:
+            wire = self._connection.wire
             if wire.is_congested:
                 await wire.drained()
             elif self._kept:
@@ -77,6 +82,10 @@ class Outgoing:
     def _keep(self, payload: bytes) -> None:
         if self._ending is not None:
             raise self._ending.error()
+        if self._connection is not None:
+            ending = self._connection.ending()
+            if self._is_final(ending.code):
+                raise ending.error()
         if len(self._kept) >= self._limit:
             raise QueueFull(
                 f"expected up to {self._limit} messages while the client is away, got one more; "

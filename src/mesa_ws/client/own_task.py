@@ -1,7 +1,7 @@
 """Tasks of the client in which the application's code runs."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,25 +14,19 @@ class OwnTask:
     "Within" includes tasks that were started by the code it runs, such as by `asyncio.wait_for`.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(work))
 
     async def finish(self) -> None:
-        """Wait until it has done its work; cancelling cancels it."""
-        if _AROUND.get() is self:
-            return
-        try:
+        """Wait until it has done its work, or is cancelled."""
+        if _AROUND.get() is not self:
             await asyncio.wait({self._task})
-        except asyncio.CancelledError:
-            self._task.cancel()
-            raise
 
-    async def stop(self) -> None:
-        """Cancel it, and wait until it is gone."""
+    def cancel(self) -> None:
+        """Cancel it."""
         if _AROUND.get() is not self:
             self._task.cancel()
-            await asyncio.wait({self._task})
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _AROUND.set(self)
-        await work
+        await work()

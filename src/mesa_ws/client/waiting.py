@@ -19,9 +19,6 @@ class Waiting(Generic[Thing]):
         self._changed = asyncio.Event()
         self._is_closed = False
 
-    def __len__(self) -> int:
-        return len(self._things)
-
     def put(self, thing: Thing) -> None:
         """Add one thing."""
         self._things.append(thing)

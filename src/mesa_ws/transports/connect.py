@@ -19,6 +19,7 @@ from .wire import Peer, Wire
 
 READ_BUFFER = 16 * 1024
 
+_HUNG_UP = "the server hung up during the handshake"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _URL = re.compile(r"[^\x00-\x20\x7f]+")
@@ -73,22 +74,23 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
             max_frame_size=limits.max_message,
             max_redirects=0,
             read_buffer_init_size=READ_BUFFER,
+            # Its TLS reports a server that hangs up to the event loop, as if that were a bug.
+            use_aiofastnet=False,
             websocket_handshake_timeout=None,
         )
     )
     try:
         await asyncio.wait({opening}, timeout=limits.connect_timeout)
-    finally:
-        is_late = not opening.done()
-        if is_late:
-            await dial.hang_up(opening)
-    problem = f"no answer within {limits.connect_timeout:g} s" if is_late else _problem(opening)
-    if problem is None:
-        return wire
-    error = None if opening.cancelled() else opening.exception()
-    raise ConnectFailed(
-        f"cannot connect to {address}: {problem}; check the address, and that the server is running"
-    ) from error
+    except asyncio.CancelledError:
+        await dial.hang_up(opening)
+        raise
+    if not opening.done():
+        await dial.hang_up(opening)
+        raise _failure(address, f"no answer within {limits.connect_timeout:g} s")
+    problem = _problem(opening)
+    if problem is not None:
+        raise _failure(address, problem) from opening.exception()
+    return wire
 
 
 class _Dial:
@@ -134,13 +136,19 @@ class _Dial:
                 await asyncio.wait({wire.ended})
 
 
+def _failure(address: Address, problem: str) -> ConnectFailed:
+    return ConnectFailed(
+        f"cannot connect to {address}: {problem}; check the address, and that the server is running"
+    )
+
+
 def _problem(opening: "asyncio.Future[Any]") -> str | None:
     """What went wrong; None if the connection is open."""
     error = opening.exception()
     if error is not None:
         return _told(error)
     _, wire = opening.result()
-    return None if wire is not None else "the server hung up during the handshake"
+    return None if wire is not None else _HUNG_UP
 
 
 def _told(error: BaseException) -> str:
@@ -153,6 +161,8 @@ def _told(error: BaseException) -> str:
             problem = f"its certificate cannot be trusted: {message}"
         case ssl.SSLError(reason=reason):
             problem = f"TLS failed: {reason}"
+        case ConnectionResetError() | ConnectionAbortedError():
+            problem = _HUNG_UP
         case socket.gaierror(strerror=text):
             problem = f"its name cannot be resolved: {text}"
         case OSError(errno=number) if number is not None:
@@ -164,16 +174,15 @@ def _check_url(url: object) -> str:
     expected = "a URL such as ws://localhost:4000 or wss://example.com/ws"
     if not isinstance(url, str) or not _URL.fullmatch(url):
         raise InvalidSettings("url", expected, url)
-    shown = url.partition("?")[0]
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
-        raise InvalidSettings("url", f"{expected}, credentials in headers=", "one with credentials")
     try:
+        parts = urlsplit(url)
         is_usable = parts.scheme in {"ws", "wss"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False
     if not is_usable or parts.fragment:
-        raise InvalidSettings("url", expected, shown)
+        raise InvalidSettings("url", expected, re.sub("//.*@|[?].*", "…", url))
+    if parts.username is not None or parts.password is not None:
+        raise InvalidSettings("url", f"{expected}, credentials in headers=", "one with credentials")
     return parts.scheme
 
 

@@ -73,6 +73,11 @@ class Wire(WSListener):
         return not (self._goodbye or transport.is_close_frame_sent or transport.is_disconnected)
 
     @property
+    def ending(self) -> Ended:
+        """How the connection ended, or will, as far as is known; sensible once it is not open."""
+        return self._goodbye or _verdict(self._transport)
+
+    @property
     def is_congested(self) -> bool:
         """Whether the socket takes no more, so that what is written piles up in memory."""
         return not self._has_room.is_set()
@@ -92,7 +97,7 @@ class Wire(WSListener):
             self._transport.send_ping()
 
     def close(self, code: int, reason: str, *, patience: float | None = None) -> None:
-        """Send a close frame; what still comes is dropped. Does nothing when the wire is not open.
+        """Send a close frame, if none was sent or received; what still comes is dropped.
 
         Args:
             code: for the frame; 1005 sends an empty one.
@@ -100,8 +105,8 @@ class Wire(WSListener):
             patience: seconds until the connection is cut, however little the server has said.
         """
         if self.is_open:
-            self._say_goodbye(Ended(code, reason), code)
-            self._cut_after(self._limits.close_timeout if patience is None else patience)
+            self._say_goodbye(Ended(int(code), reason))
+        self._cut_after(self._limits.close_timeout if patience is None else patience)
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -177,23 +182,26 @@ class Wire(WSListener):
         if not _may_be_received(code, payload):
             raise Violation(CloseCode.PROTOCOL_ERROR, f"a close frame with the code {code}")
         if self._goodbye is None:
-            self._say_goodbye(Ended(code, payload[2:].decode()), code)
+            self._say_goodbye(Ended(code, payload[2:].decode()))
         self._cut_after(LINGER)
 
-    def _say_goodbye(self, goodbye: Ended, code: int) -> None:
-        if code == CloseCode.NO_STATUS:
+    def _say_goodbye(self, goodbye: Ended) -> None:
+        if goodbye.code == CloseCode.NO_STATUS:
             self._transport.send(WSMsgType.CLOSE, b"")
         else:
             # Its annotation names an enumeration; what it takes is any close code.
-            self._transport.send_close(code)  # type: ignore[arg-type]
+            self._transport.send_close(goodbye.code)  # type: ignore[arg-type]
         self._goodbye = goodbye
         self._has_room.set()
         self.resume_reading()
 
     def _cut_after(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._transport.is_disconnected or (self._cut and self._cut.when() <= loop.time() + seconds):
+            return
         if self._cut is not None:
             self._cut.cancel()
-        self._cut = asyncio.get_running_loop().call_later(seconds, self.abort)
+        self._cut = loop.call_later(seconds, self.abort)
 
     async def _watch(self) -> Ended:
         try:
@@ -202,7 +210,7 @@ class Wire(WSListener):
             log.warning("the server broke a rule of WebSockets: %s", error)
         except Exception:
             log.exception("a bug in the client ended its connection")
-        return self._goodbye or _verdict(self._transport)
+        return self.ending
 
 
 def _may_be_received(code: int, payload: bytes) -> bool:
