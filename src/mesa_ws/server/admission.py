@@ -6,21 +6,32 @@ follows the acknowledgement.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..close import CloseCode
 from ..errors import BackendError, InvalidMessage, Refused
 from ..session import Close
+from ..settings import ServerSettings
 from ..user import User
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .node import Node
+from .connection import Connection
+from .handlers import Handlers
+from .registry import Registry
 
 log = logging.getLogger("mesa_ws.server")
 
 
-async def admit(node: "Node", connection: "Connection", data: object) -> None:
+class Cluster(Protocol):
+    """What admission needs of the node that does it."""
+
+    settings: ServerSettings
+    handlers: Handlers
+    registry: Registry[Connection]
+
+    async def declare(self, id: str) -> None:
+        """Tell the backend how many connections `id` has here."""
+
+
+async def admit(node: Cluster, connection: Connection, data: object) -> None:
     """Answer op 2: ask the authenticator, and obey."""
     user = await _ask(node, connection, data)
     if user is None or not connection.is_open:
@@ -31,13 +42,14 @@ async def admit(node: "Node", connection: "Connection", data: object) -> None:
         await _failed(node, connection, error)
         return
     connection.hold_back()
-    previous = connection.become(user)
+    connection.user = user
+    previous = node.registry.identify(connection, user.id)
     if await declare(node, connection, user.id, previous) and connection.is_open:
         connection.release(acknowledgement.payload)
         await node.handlers.authenticated(connection)
 
 
-async def declare(node: "Node", connection: "Connection", id: str, previous: str | None) -> bool:
+async def declare(node: Cluster, connection: Connection, id: str, previous: str | None) -> bool:
     """Tell the backend whom the connection belongs to; close it if that cannot be told."""
     try:
         await node.declare(id)
@@ -49,7 +61,7 @@ async def declare(node: "Node", connection: "Connection", id: str, previous: str
     return True
 
 
-async def _ask(node: "Node", connection: "Connection", data: object) -> User | None:
+async def _ask(node: Cluster, connection: Connection, data: object) -> User | None:
     handlers = node.handlers
     if handlers.authenticator is None:
         log.warning("a client asks to authenticate, but there is no @server.authenticator; refused")
@@ -68,7 +80,7 @@ async def _ask(node: "Node", connection: "Connection", data: object) -> User | N
     return user
 
 
-async def _failed(node: "Node", connection: "Connection", error: Exception) -> None:
+async def _failed(node: Cluster, connection: Connection, error: Exception) -> None:
     advice = "raise Refused to turn a client away, return User(id, data) to accept it"
     if isinstance(error, TimeoutError):
         advice = "it took too long; Authentication(timeout=...) gives it longer"

@@ -8,22 +8,20 @@ client goes straight to its transport, which never waits.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..close import CloseCode, check_close
 from ..codec import encode_message
 from ..errors import ConnectionClosed, NotAuthenticated
 from ..message import Message
-from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession
+from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession, Terms
+from ..settings import ServerSettings
 from ..user import User
-from .admission import admit, declare
+from .handlers import Handlers
 from .history import History
 from .request import Request
-
-if TYPE_CHECKING:
-    from .node import Node
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -45,6 +43,38 @@ class Transport(Protocol):
 
     def resume_reading(self) -> None:
         """Receive again."""
+
+
+class Host(Protocol):
+    """What a connection needs of the node it belongs to."""
+
+    settings: ServerSettings
+    handlers: Handlers
+
+    @property
+    def terms(self) -> Terms:
+        """What the node offers to its connections."""
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+
+    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
+        """Call back at `when`, in the time of `now`."""
+
+    def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call `callback` in the event loop."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
+        """Run `work` on its own."""
+
+    async def admit(self, connection: "Connection", data: object) -> None:
+        """Answer op 2."""
+
+    def rename(self, connection: "Connection", user: User) -> None:
+        """Take note that the connection belongs to another user now."""
+
+    def forget(self, connection: "Connection") -> None:
+        """Let go of a connection that has ended."""
 
 
 class _Opened(NamedTuple):
@@ -75,8 +105,8 @@ class Connection:
         "_ended",
         "_held",
         "_history",
+        "_host",
         "_is_paused",
-        "_node",
         "_queue",
         "_state",
         "_timer",
@@ -88,10 +118,10 @@ class Connection:
         "write",
     )
 
-    def __init__(self, node: "Node", transport: Transport, request: Request) -> None:
-        self._node = node
+    def __init__(self, host: Host, transport: Transport, request: Request) -> None:
+        self._host = host
         self._transport = transport
-        self.session = ServerSession(node.terms, node.now())
+        self.session = ServerSession(host.terms, host.now())
         self._queue: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +129,7 @@ class Connection:
         self._ended: _Ended | None = None
         self._held: list[bytes] | None = None
         self._is_paused = False
-        self._history = History() if node.settings.rules.store_messages else None
+        self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
         self.write: Callable[[bytes], None] = self._usual_write()
@@ -141,7 +171,7 @@ class Connection:
         body = encode_message(message)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
-        self._node.in_loop(self._write, body)
+        self._host.in_loop(self._write, body)
 
     def disconnect(self, code: int = CloseCode.NO_STATUS, reason: str = "") -> None:
         """Close the connection. Does nothing if it has ended already.
@@ -154,7 +184,7 @@ class Connection:
             InvalidInput: RFC 6455 section 7.4 does not allow the code or the reason.
         """
         check_close(code, reason)
-        self._node.in_loop(self._end, code, reason)
+        self._host.in_loop(self._end, code, reason)
 
     def update_user(self, user: User) -> None:
         """Replace the user, and with it the id that messages find this connection by.
@@ -167,24 +197,24 @@ class Connection:
         if self.user is None:
             raise NotAuthenticated("update_user: expected an authenticated connection; authenticate it first")
         self.user = user
-        self._node.in_loop(self._rename, user)
+        self._host.in_loop(self._rename, user)
 
     # What the transport calls.
 
     def open(self) -> None:
         """Greet the client."""
-        self._transport.write(self._node.terms.hello.payload)
+        self._transport.write(self._host.terms.hello.payload)
         self._schedule()
-        if self._node.handlers.connection:
+        if self._host.handlers.connection:
             self._enqueue(_Opened())
 
     def heard(self) -> None:
         """A control frame or a part of a message came."""
-        self.session.heard(self._node.now())
+        self.session.heard(self._host.now())
 
     def receive(self, payload: bytes) -> None:
         """A message came."""
-        event = self.session.receive(payload, self._node.now())
+        event = self.session.receive(payload, self._host.now())
         if event is None:
             return
         if isinstance(event, Close):
@@ -206,11 +236,6 @@ class Connection:
             self._finish(_Ended(code, reason))
 
     # What admission calls.
-
-    def become(self, user: User) -> str | None:
-        """Belong to `user` from now on; return the id it belonged to before."""
-        self.user = user
-        return self._node.registry.identify(self, user.id)
 
     def hold_back(self) -> None:
         """Keep what is written, until `release`."""
@@ -250,21 +275,20 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._node.forget(self)
-        if self._node.handlers.disconnection:
+        self._host.forget(self)
+        if self._host.handlers.disconnection:
             self._enqueue(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
-            previous = self.become(user)
-            self._node.spawn(declare(self._node, self, user.id, previous))
+            self._host.rename(self, user)
 
     def _schedule(self) -> None:
         due = self.session.deadline
-        self._timer = None if due is None else self._node.at(due, self._tick)
+        self._timer = None if due is None else self._host.at(due, self._tick)
 
     def _tick(self) -> None:
-        for output in self.session.poll(self._node.now()):
+        for output in self.session.poll(self._host.now()):
             match output:
                 case SendText(payload):
                     self._transport.write(payload)
@@ -282,17 +306,17 @@ class Connection:
             self._queue = deque()
         self._queue.append(event)
         if self._worker is None:
-            self._worker = self._node.spawn(self._work())
-        if not self._is_paused and len(self._queue) >= self._node.settings.limits.max_queued:
+            self._worker = self._host.spawn(self._work())
+        if not self._is_paused and len(self._queue) >= self._host.settings.limits.max_queued:
             self._is_paused = True
-            self.session.suspend(self._node.now())
+            self.session.suspend(self._host.now())
             self._transport.pause_reading()
 
     async def _work(self) -> None:
         try:
             while self._queue:
                 await self._handle(self._queue.popleft())
-                if self._is_paused and len(self._queue) <= self._node.settings.limits.max_queued // 2:
+                if self._is_paused and len(self._queue) <= self._host.settings.limits.max_queued // 2:
                     self._read_again()
         finally:
             self._queue = None
@@ -300,7 +324,7 @@ class Connection:
 
     def _read_again(self) -> None:
         self._is_paused = False
-        self.session.resume(self._node.now())
+        self.session.resume(self._host.now())
         self._transport.resume_reading()
         if self._ended is None and self._timer is None:
             self._schedule()
@@ -308,13 +332,13 @@ class Connection:
     async def _handle(self, event: object) -> None:
         match event:
             case Received(message):
-                await self._node.handlers.received(message, self)
+                await self._host.handlers.received(message, self)
             case Authenticate(data):
-                await admit(self._node, self, data)
+                await self._host.admit(self, data)
             case _Opened():
-                await self._node.handlers.connected(self)
+                await self._host.handlers.connected(self)
             case _Ended(code, reason):
-                await self._node.handlers.disconnected(self, code, reason)
+                await self._host.handlers.disconnected(self, code, reason)
 
     def __repr__(self) -> str:
         remote = self.request.remote_address

@@ -10,14 +10,11 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConnectionClosed
 from ..message import Message
 from ..user import User
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -25,7 +22,7 @@ Handler = Callable[..., Any]
 
 
 class Handlers:
-    """What the application wants to be called for.
+    """What the application wants to be called for; connections are only passed on.
 
     Args:
         threads: plain `def` handlers that run at the same time.
@@ -41,7 +38,7 @@ class Handlers:
         self.disconnection: list[Handler] = []
         self.error: list[Handler] = []
 
-    async def authenticate(self, data: Any, connection: "Connection", timeout: float | None) -> User | None:
+    async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
         """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
         async with asyncio.timeout(timeout):
@@ -50,24 +47,24 @@ class Handlers:
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
 
-    async def connected(self, connection: "Connection") -> None:
+    async def connected(self, connection: object) -> None:
         """Tell of a new connection."""
         await self._run(self.connection, connection, connection)
 
-    async def authenticated(self, connection: "Connection") -> None:
+    async def authenticated(self, connection: object) -> None:
         """Tell that a connection belongs to somebody now."""
         await self._run(self.authentication, connection, connection)
 
-    async def received(self, message: Message, connection: "Connection") -> None:
+    async def received(self, message: Message, connection: object) -> None:
         """Hand over a message."""
         handlers = [handler for type, handler in self.message if type is None or type == message.type]
         await self._run(handlers, connection, message, connection)
 
-    async def disconnected(self, connection: "Connection", code: int, reason: str) -> None:
+    async def disconnected(self, connection: object, code: int, reason: str) -> None:
         """Tell that a connection has ended."""
         await self._run(self.disconnection, connection, connection, code, reason)
 
-    async def failed(self, error: BaseException, connection: "Connection | None") -> None:
+    async def failed(self, error: BaseException, connection: object) -> None:
         """Report what a handler raised; a reporter that raises is only logged."""
         for handler in self.error:
             try:
@@ -81,7 +78,7 @@ class Handlers:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    async def _run(self, handlers: list[Handler], connection: "Connection", *args: Any) -> None:
+    async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
                 await self._call(handler, *args)

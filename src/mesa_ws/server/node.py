@@ -16,6 +16,8 @@ from ..message import DispatchEvent, Message
 from ..recipients import EVERYBODY
 from ..session import Terms
 from ..settings import ServerOptions, ServerSettings
+from ..user import User
+from . import admission
 from .connection import Connection, Transport
 from .handlers import Handlers
 from .hooks import Hooks
@@ -52,7 +54,7 @@ class Node(Hooks):
             )
         self.handlers = Handlers(self.settings.limits.handler_threads)
         super().__init__(self.handlers)
-        self.registry = Registry()
+        self.registry: Registry[Connection] = Registry()
         self._backend = _backend(backend, self.settings)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,6 +185,15 @@ class Node(Hooks):
         self.registry.add(connection)
         connection.open()
         return connection
+
+    async def admit(self, connection: Connection, data: object) -> None:
+        """Answer op 2 of a connection."""
+        await admission.admit(self, connection, data)
+
+    def rename(self, connection: Connection, user: User) -> None:
+        """Take note that a connection belongs to another user now."""
+        previous = self.registry.identify(connection, user.id)
+        self.spawn(admission.declare(self, connection, user.id, previous))
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that has ended."""

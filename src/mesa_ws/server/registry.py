@@ -1,26 +1,25 @@
 """Who is connected to this node: all connections, and those of each id."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from .connection import Connection
+C = TypeVar("C", bound=Hashable)
 
 
-class Registry:
+class Registry(Generic[C]):
     """Finds connections by id in constant time. Used from the event loop only."""
 
     def __init__(self) -> None:
-        self._all: dict[Connection, str | None] = {}
-        self._by_id: dict[str, list[Connection]] = {}
+        self._all: dict[C, str | None] = {}
+        self._by_id: dict[str, list[C]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> "Iterator[Connection]":
+    def __iter__(self) -> Iterator[C]:
         return iter(tuple(self._all))
 
-    def __contains__(self, connection: "Connection") -> bool:
+    def __contains__(self, connection: C) -> bool:
         return connection in self._all
 
     @property
@@ -28,11 +27,11 @@ class Registry:
         """Every id that is connected here."""
         return tuple(self._by_id)
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: C) -> None:
         """Take in a connection that nobody is known for yet."""
         self._all[connection] = None
 
-    def identify(self, connection: "Connection", id: str) -> str | None:
+    def identify(self, connection: C, id: str) -> str | None:
         """Say that `connection` belongs to `id`; return whom it belonged to before."""
         previous = self._all[connection]
         if previous != id:
@@ -41,7 +40,7 @@ class Registry:
             self._by_id.setdefault(id, []).append(connection)
         return previous
 
-    def discard(self, connection: "Connection") -> str | None:
+    def discard(self, connection: C) -> str | None:
         """Forget a connection; return whom it belonged to."""
         id = self._all.pop(connection, None)
         self._leave(connection, id)
@@ -51,11 +50,11 @@ class Registry:
         """Connections of `id` here."""
         return len(self._by_id.get(id, ()))
 
-    def of(self, id: str) -> "Sequence[Connection]":
+    def of(self, id: str) -> Sequence[C]:
         """The connections of `id`; safe to iterate while they change."""
         return tuple(self._by_id.get(id, ()))
 
-    def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> "Sequence[Connection]":
+    def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> Sequence[C]:
         """Every connection but those of the excluded ids; safe to iterate while they change.
 
         Args:
@@ -70,7 +69,7 @@ class Registry:
             if id not in excluding and (anonymous or id is not None)
         ]
 
-    def _leave(self, connection: "Connection", id: str | None) -> None:
+    def _leave(self, connection: C, id: str | None) -> None:
         if id is None:
             return
         connections = self._by_id[id]
