@@ -1,0 +1,82 @@
+"""The command: `python -m bench [BENCHMARK...] [--quick]`."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import fanout, latency, memory, single, storm, throughput
+from .errors import Failed, Skipped
+from .figures import Outcome
+from .limits import raise_limit
+from .machine import facts
+from .npm import find_npm_peer
+from .options import FULL, QUICK, Options
+from .peer import Peer, python_peers
+from .report import Report
+
+Run = Callable[[Options, Sequence[Peer]], Outcome]
+
+BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
+    fanout.NAME: (fanout.run,),
+    single.NAME: (single.run,),
+    throughput.NAME: (throughput.run, latency.run),
+    storm.NAME: (storm.run,),
+    memory.NAME: (memory.run,),
+}
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[BENCHMARK]...")
+@click.option("--quick", is_flag=True, help="Less of everything: less than a minute, less exact.")
+@click.option("--rounds", type=click.IntRange(1), help="How often every peer does the work.")
+@click.option("--connections", type=click.IntRange(10), help="Clients of each peer.")
+@click.option("--messages", type=click.IntRange(1), help="Messages to everybody in each round of fanout.")
+@click.option("--npm/--no-npm", "with_npm", default=True, help="Measure the npm package as well.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON; bench/results by default.")
+def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
+    """Measure speed and memory beside a bare picows loop and the npm package @cryb/mesa.
+
+    BENCHMARK is one of fanout, one, redis, storm and memory; without any, all are run.
+    """
+    if sys.platform != "linux":
+        raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = replace(QUICK if quick else FULL, with_npm=with_npm, **chosen)
+    try:
+        _run(names or list(BENCHMARKS), options)
+    except Failed as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(names: Sequence[str], options: Options) -> None:
+    peers, skipped = _peers(options)
+    missing = raise_limit(options.connections)
+    if missing:
+        raise Failed(missing)
+    report = Report(facts(peers), options)
+    report.begin()
+    for why in skipped:
+        report.skip(why)
+    for run in (run for name in names for run in BENCHMARKS[name]):
+        try:
+            report.add(run(options, peers))
+        except Skipped as skip:
+            report.skip(str(skip))
+
+
+def _peers(options: Options) -> tuple[list[Peer], list[str]]:
+    peers = python_peers()
+    if not options.with_npm:
+        return peers, ["@cryb/mesa: --no-npm was given"]
+    try:
+        return [*peers, find_npm_peer()], []
+    except Skipped as skip:
+        return peers, [str(skip)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What was measured, and what it says: medians over rounds, and ratios within each round."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple, Self
+
+SERVER = "server"
+LOAD = "load"
+
+
+class Sample(NamedTuple):
+    """One round of one peer.
+
+    Attributes:
+        units: how much was done: messages delivered, clients let in.
+        wall: seconds it took.
+        cpu: CPU seconds of each process that took part, by its role.
+    """
+
+    units: int
+    wall: float
+    cpu: Mapping[str, float]
+
+    def cost(self, role: str = SERVER) -> float:
+        """CPU microseconds of one unit."""
+        return self.cpu[role] / self.units * 1e6
+
+    def share(self, role: str) -> float:
+        """Part of a core that a process used."""
+        return self.cpu[role] / self.wall
+
+
+class Figure(NamedTuple):
+    """A value that was measured several times."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Sum up what was measured."""
+        values = sorted(values)
+        return cls(median(values), values[0], values[-1])
+
+
+@dataclass
+class Series:
+    """The rounds of all peers, in the same order.
+
+    Attributes:
+        unit: what one unit is called.
+        rounds: samples by peer.
+    """
+
+    unit: str
+    rounds: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def add(self, peer: str, sample: Sample) -> None:
+        """Add what a peer did in its turn."""
+        self.rounds.setdefault(peer, []).append(sample)
+
+    def cost(self, peer: str, role: str = SERVER) -> Figure:
+        """CPU microseconds of one unit."""
+        return Figure.of(sample.cost(role) for sample in self.rounds[peer])
+
+    def share(self, peer: str, role: str) -> float:
+        """Part of a core that a process used."""
+        return median(sample.share(role) for sample in self.rounds[peer])
+
+    def speed(self, peer: str) -> float:
+        """Units in a second."""
+        return median(sample.units / sample.wall for sample in self.rounds[peer])
+
+    def ratio(self, peer: str, other: str) -> float | None:
+        """What `peer` costs beside `other`: the median of the ratios within each round."""
+        return ratio(
+            [sample.cost() for sample in self.rounds.get(peer, ())],
+            [sample.cost() for sample in self.rounds.get(other, ())],
+        )
+
+    @property
+    def roles(self) -> list[str]:
+        """The processes that took part."""
+        return list(next(iter(self.rounds.values()))[0].cpu)
+
+
+class Target(NamedTuple):
+    """A promise about speed or memory, and what was found; None where a peer was missing."""
+
+    what: str
+    limit: float
+    found: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is kept, as text."""
+        if self.found is None:
+            return "not measured"
+        return "met" if self.found <= self.limit else "missed"
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What one benchmark found, for people and for programs.
+
+    Attributes:
+        name: the benchmark.
+        title: what was done, in one line.
+        header: names of the columns.
+        rows: the table.
+        targets: what was promised.
+        notes: what has to be known to read the table.
+        raw: everything that was measured.
+    """
+
+    name: str
+    title: str
+    header: Sequence[str]
+    rows: list[Sequence[str]]
+    raw: dict[str, Any]
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """The median ratio of values that were measured in turns."""
+    pairs = list(zip(ours, theirs, strict=False))
+    return median(mine / their for mine, their in pairs) if pairs else None

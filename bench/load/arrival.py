@@ -1,0 +1,67 @@
+"""One client on its way in: the socket, the handshake, and the authentication."""
+
+import errno
+import os
+import socket
+import struct
+
+from .. import wire
+from ..errors import Failed
+
+CLIENTS_PER_ADDRESS = 10_000
+"""Clients of one loopback address; together with the port it must be unique."""
+
+_BIND_ADDRESS_NO_PORT = 24  # of Linux' ip(7): the port is chosen at connect, for this destination alone
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_RECEIVED_BEFORE_READY = 2  # HELLO and the acknowledgement
+
+
+class Arrival:
+    """Drives one socket without waiting, until the server has acknowledged the client.
+
+    Args:
+        port: where the server listens.
+        number: the client's id.
+    """
+
+    def __init__(self, port: int, number: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.socket.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        self.socket.bind((f"127.0.0.{1 + number // CLIENTS_PER_ADDRESS}", 0))
+        self._id = str(number)
+        self._received = b""
+        self._has_requested = False
+        self._has_authenticated = False
+        problem = self.socket.connect_ex(("127.0.0.1", port))
+        if problem not in (0, errno.EINPROGRESS):
+            raise Failed(f"client {number} cannot connect: {os.strerror(problem)}")
+
+    def step(self) -> bool:
+        """Do what is possible now; return whether the client is ready."""
+        if not self._has_requested:
+            self._has_requested = True
+            self.socket.send(wire.REQUEST)
+            return False
+        received = self.socket.recv(4096)
+        if not received:
+            raise Failed(f"client {self._id}: expected to be let in, was closed after {self._received!r}")
+        self._received += received
+        response, end, frames = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        if not response.startswith(b"HTTP/1.1 101"):
+            raise Failed(f"expected status 101 from the server, got {response[:40]!r}")
+        return self._greeted(frames)
+
+    def _greeted(self, frames: bytes) -> bool:
+        count = wire.count_frames(frames)
+        if count and not self._has_authenticated:
+            self._has_authenticated = True
+            self.socket.send(wire.authentication(self._id))
+        if count < _RECEIVED_BEFORE_READY:
+            return False
+        if wire.acknowledgement(self._id) not in frames:
+            raise Failed(f"client {self._id}: expected to be acknowledged, got {frames!r}")
+        return True

@@ -1,0 +1,62 @@
+"""Messages at a fixed rate, and how long each took from the moment when it was due.
+
+The schedule never waits for an answer, so a slow server does not slow its own measurement down.
+Both ends of every measurement are in this process: it tells the dispatcher when to send, and it
+holds the socket of the client that receives.
+"""
+
+import select
+import socket
+import time
+
+from .. import wire
+from ..errors import Failed
+
+_PATIENCE = 10.0
+_BILLION = 1_000_000_000
+
+
+class Pacer:
+    """Ticks to a dispatcher, and the message that comes of each.
+
+    Args:
+        client: socket of the client that receives.
+        port: where the dispatcher listens for ticks.
+    """
+
+    def __init__(self, client: socket.socket, port: int) -> None:
+        self._client = client
+        self._dispatcher = socket.create_connection(("127.0.0.1", port))
+        self._dispatcher.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._unread = b""
+        self._latencies: list[int] = []
+
+    def run(self, rate: int, count: int) -> list[int]:
+        """Have `count` messages sent, `rate` a second; return the latency of each in nanoseconds."""
+        first = time.monotonic_ns()
+        for number in range(count):
+            due = first + number * _BILLION // rate
+            self._receive_until(due)
+            self._dispatcher.sendall(wire.stamp(due).encode() + b"\n")
+        deadline = time.monotonic_ns() + int(_PATIENCE * _BILLION)
+        while len(self._latencies) < count and time.monotonic_ns() < deadline:
+            self._receive_until(time.monotonic_ns() + _BILLION // 100)
+        self._dispatcher.close()
+        if len(self._latencies) != count:
+            raise Failed(f"expected {count} messages, got {len(self._latencies)}")
+        return self._latencies
+
+    def _receive_until(self, due: int) -> None:
+        """Note what comes until a moment has come; select(2) waits for microseconds, poll(2) does not."""
+        while (left := due - time.monotonic_ns()) > 0:
+            if select.select([self._client], [], [], left / _BILLION)[0]:
+                self._receive()
+
+    def _receive(self) -> None:
+        self._unread += self._client.recv(1 << 16)
+        now = time.monotonic_ns()
+        whole = len(self._unread) - len(self._unread) % wire.FRAME
+        for start in range(0, whole, wire.FRAME):
+            frame = self._unread[start : start + wire.FRAME]
+            self._latencies.append(now - int(frame[wire.STAMP]))
+        self._unread = self._unread[whole:]

@@ -1,0 +1,35 @@
+"""How much work a run does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Sizes of the benchmarks.
+
+    Attributes:
+        rounds: how often every peer does the work; peers take turns.
+        connections: clients of each peer.
+        many: clients of each peer in the second half of `one`.
+        messages: messages to everybody in each round of `fanout`.
+        singles: messages to one client in each round of `one` and `redis`.
+        rate: messages a second in the latency part of `redis`.
+        seconds: how long each round of the latency part lasts.
+        idle: clients whose memory is measured.
+    """
+
+    rounds: int = 5
+    connections: int = 1_000
+    many: int = 10_000
+    messages: int = 120
+    singles: int = 5_000
+    rate: int = 1_000
+    seconds: float = 4.0
+    idle: int = 2_000
+    with_npm: bool = True
+    results: Path = Path(__file__).parent / "results"
+
+
+FULL = Options()
+QUICK = Options(rounds=2, connections=200, many=2_000, messages=50, singles=1_000, seconds=1.0, idle=500)

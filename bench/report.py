@@ -1,0 +1,80 @@
+"""Figures for people, on the terminal, and for programs, as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .figures import Outcome, Target
+from .options import Options
+
+WIDTH = 140
+"""Columns where there is no terminal that says how many it has."""
+
+
+class Report:
+    """Prints outcomes and writes each into a file of its own.
+
+    Args:
+        machine: what the figures were measured on.
+        options: how much was done.
+    """
+
+    def __init__(self, machine: Mapping[str, str], options: Options) -> None:
+        self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = WIDTH
+        self._machine = machine
+        self._options = options
+
+    def begin(self) -> None:
+        """Say what is measured on what."""
+        self._console.print(", ".join(f"{name} {value}" for name, value in self._machine.items()))
+
+    def skip(self, why: str) -> None:
+        """Say that something is left out."""
+        self._console.print(f"SKIPPED {why}", style="bold yellow", markup=False)
+
+    def add(self, outcome: Outcome) -> None:
+        """Print an outcome and write it."""
+        self._console.print()
+        self._console.print(_table(outcome))
+        for target in outcome.targets:
+            self._console.print(_line(target), style=_STYLES[target.verdict], markup=False)
+        for note in outcome.notes:
+            self._console.print(f"  {note}", markup=False)
+        self._console.print(f"  written to {self._write(outcome)}", style="dim", markup=False, soft_wrap=True)
+
+    def _write(self, outcome: Outcome) -> Path:
+        folder = self._options.results
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{outcome.name}.json"
+        content = {
+            "benchmark": outcome.name,
+            "machine": self._machine,
+            "options": asdict(self._options),
+            **asdict(outcome),
+            "targets": [{**target._asdict(), "verdict": target.verdict} for target in outcome.targets],
+        }
+        path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+        return path
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table(title=f"{outcome.name}: {outcome.title}", title_justify="left", title_style="bold")
+    for number, name in enumerate(outcome.header):
+        table.add_column(name, justify="right" if number else "left")
+    for row in outcome.rows:
+        table.add_row(*row)
+    return table
+
+
+def _line(target: Target) -> str:
+    found = "" if target.found is None else f"{target.found:.4g}, "
+    return f"  {target.what}: {found}at most {target.limit:g}: {target.verdict}"
+
+
+_STYLES: Mapping[str, str] = {"met": "green", "missed": "bold red", "not measured": "yellow"}

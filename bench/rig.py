@@ -1,0 +1,93 @@
+"""A peer that runs: its server, the load generator of its own, and what both cost."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from . import wire
+from .child import Child
+from .errors import Failed
+from .figures import LOAD, SERVER, Sample, Series
+from .peer import Peer
+
+
+class Costly(Protocol):
+    """A process whose CPU time can be read."""
+
+    @property
+    def cpu_seconds(self) -> float: ...
+
+
+class Rig(NamedTuple):
+    """One peer, ready for work."""
+
+    peer: Peer
+    server: Child
+    load: Child
+    port: int
+
+    def connect(self, connections: int) -> None:
+        """Let clients in, and have them authenticate."""
+        self.load.ask("connect", port=self.port, connections=connections)
+
+    def deliver(self, order: str, messages: int, deliveries: int, **details: Any) -> None:
+        """Have the server send, and wait until every client has read what it was sent."""
+        self.load.tell("read", count=deliveries * wire.FRAME)
+        self.server.ask(order, messages=messages, data=wire.data(), type=wire.TYPE, **details)
+        self.load.hear()
+
+    def measure(self, units: int, work: Callable[[], None], **others: Costly) -> Sample:
+        """Do `work` and read what it cost the server, the load generator and others."""
+        processes: Mapping[str, Costly] = {SERVER: self.server, LOAD: self.load, **others}
+        before = {role: process.cpu_seconds for role, process in processes.items()}
+        began = time.perf_counter()
+        work()
+        wall = time.perf_counter() - began
+        return Sample(
+            units, wall, {role: process.cpu_seconds - before[role] for role, process in processes.items()}
+        )
+
+    def check_each_received(self, messages: int) -> None:
+        """Make sure that every client got every message, before its cost is believed."""
+        counts = self.load.ask("counts")
+        expected = messages * wire.FRAME
+        if counts != {"fewest": expected, "most": expected}:
+            raise Failed(f"{self.peer.name}: expected {expected} bytes at each client, got {counts}")
+        self.load.ask("forget")
+
+
+@contextmanager
+def rigged(peer: Peer, *arguments: str) -> Iterator[Rig]:
+    """Start a peer's server and a load generator, and end them."""
+    load = (sys.executable, "-m", "bench.load")
+    with (
+        Child(f"{peer.name} server", (*peer.server, *arguments), peer.environment) as server,
+        Child(f"load of {peer.name}", load) as generator,
+    ):
+        yield Rig(peer, server, generator, server.hear()["port"])
+
+
+@contextmanager
+def all_rigged(peers: Sequence[Peer], connections: int) -> Iterator[dict[str, Rig]]:
+    """Start all peers, each with its clients; those whose turn it is not are idle."""
+    with ExitStack() as running:
+        rigs = {peer.name: running.enter_context(rigged(peer)) for peer in peers}
+        for rig in rigs.values():
+            rig.connect(connections)
+        yield rigs
+
+
+def take_turns(names: Iterable[str], rounds: int, unit: str, work: Callable[[str], Sample]) -> Series:
+    """Let everyone work once a round, so that what else the machine does strikes all alike.
+
+    The first round warms up caches and compilers, and does not count.
+    """
+    series = Series(unit)
+    for turn in range(rounds + 1):
+        for name in names:
+            sample = work(name)
+            if turn:
+                series.add(name, sample)
+    return series

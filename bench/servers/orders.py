@@ -1,0 +1,42 @@
+"""Orders for a program that runs an event loop."""
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import uvloop
+
+Obey = Callable[..., Awaitable[None]]
+
+
+async def obey_orders(port: int, orders: Mapping[str, Obey]) -> None:
+    """Say where we listen, then obey until standard input ends."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    _answer({"port": port})
+    async for line in reader:
+        details = json.loads(line)
+        await {**orders, "collect": _collect}[details.pop("order")](**details)
+        _answer({})
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a program on the event loop that all Python peers share."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_awaited(main))
+
+
+async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
+    await main()
+
+
+async def _collect() -> None:
+    gc.collect()
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)

@@ -1,0 +1,39 @@
+"""Our server as an application would write it."""
+
+import asyncio
+import sys
+from typing import Any
+
+from mesa_ws import Connection, Message, Server, User, serve
+
+from .orders import obey_orders, run
+
+NAMESPACE = "bench"
+
+# The load generator does not answer Pings; the keepalive is on, but does not come up in a run.
+server = Server(sys.argv[1] if len(sys.argv) > 1 else None, namespace=NAMESPACE, keepalive={"interval": 3600})
+
+
+@server.authenticator
+async def authenticate(data: dict[str, Any], connection: Connection) -> User:
+    return User(data["id"])
+
+
+async def everybody(messages: int, data: Any, type: str) -> None:
+    for _ in range(messages):
+        await server.send(Message(0, data, type))
+        await asyncio.sleep(0)
+
+
+async def single(messages: int, data: Any, type: str, connections: int) -> None:
+    for number in range(messages):
+        await server.send(Message(0, data, type), [str(number % connections)])
+        await asyncio.sleep(0)
+
+
+async def main() -> None:
+    async with serve(server) as endpoint:
+        await obey_orders(endpoint.port, {"everybody": everybody, "single": single})
+
+
+run(main)

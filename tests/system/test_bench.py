@@ -1,0 +1,55 @@
+"""The benchmarks run as their documentation says. What they measure is asserted nowhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORK = ["--connections", "20", "--messages", "20", "--no-npm"]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read /proc and use epoll")
+
+
+def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def printed(results: Path) -> str:
+    done = run_bench("--quick", "fanout", *WORK, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_prints_a_table(printed: str) -> None:
+    assert "20 messages of 100 bytes to everybody, 20 clients" in printed
+    assert "│ mesa-ws" in printed
+
+
+def test_it_writes_json(printed: str, results: Path) -> None:
+    written = json.loads((results / "fanout.json").read_text())
+    assert written["machine"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {peer: rounds[0]["units"] for peer, rounds in written["raw"].items()} == {
+        "picows": 400,
+        "mesa-ws": 400,
+    }
+
+
+def test_it_says_what_is_left_out(printed: str) -> None:
+    assert "SKIPPED @cryb/mesa: --no-npm was given" in printed
+    assert "beside @cryb/mesa: at most 0.6: not measured" in printed
+
+
+def test_an_unknown_benchmark_is_named() -> None:
+    done = run_bench("speed")
+    assert done.returncode == 2
+    assert "'speed' is not one of 'fanout', 'one', 'redis', 'storm', 'memory'" in done.stderr
