@@ -51,8 +51,20 @@ class BlockingBus(Protocol):
         ...
 
 
-class Presence(Protocol):
-    """Which ids are connected to which node, as far as living nodes say so."""
+class WhoIsOnline(Protocol):
+    """Tells which ids are connected, as far as living nodes say so."""
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+
+class Presence(WhoIsOnline, Protocol):
+    """Declares which ids are connected to this node."""
 
     async def attach(self, id: str, sockets: int) -> None:
         """Declare that this node holds `sockets` (1 or more) connections of `id`.
@@ -68,10 +80,6 @@ class Presence(Protocol):
 
     def detach(self, id: str) -> None:
         """Declare that this node holds `id` no more. Does not wait; never raises."""
-        ...
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
         ...
 
 

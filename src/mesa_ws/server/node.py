@@ -3,17 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Unpack
 
-from ..backend.base import AsyncBus, Backend
+from ..backend.base import AsyncBus, Backend, WhoIsOnline
 from ..backend.memory import MemoryBackend
 from ..backend.redis import RedisBackend
 from ..close import CloseCode
 from ..envelope import Envelope, Receipt, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
 from ..message import DispatchEvent, Message
-from ..recipients import EVERYBODY
+from ..recipients import EVERYBODY, Recipients
 from ..session import Terms
 from ..settings import ServerOptions, ServerSettings
 from ..user import User
@@ -73,6 +73,11 @@ class Node(Hooks):
         return self._backend
 
     @property
+    def presence(self) -> WhoIsOnline:
+        """Which ids have connections, anywhere in the cluster."""
+        return self._backend
+
+    @property
     def is_running(self) -> bool:
         """Whether connections may come."""
         return self._loop is not None and not self._is_stopping
@@ -122,14 +127,6 @@ class Node(Hooks):
         [receipt] = await self._backend.dispatch([envelope])
         return receipt
 
-    async def presence(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id in the whole cluster.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        return await self._backend.online(ids)
-
     async def start(self) -> None:
         """Join the cluster; connections may come from now on.
 
@@ -165,17 +162,14 @@ class Node(Hooks):
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand what the bus brought to the connections it is for. Never waits."""
-        recipients = envelope.recipients
+        found = self._found(envelope.recipients)
         if envelope.kind == "disconnect":
-            for connection in self._found(envelope):
+            for connection in found:
                 connection.disconnect(CloseCode.NORMAL)
-        elif recipients.everybody:
-            for connection in self._found(envelope):
-                connection.write(envelope.body)
-        else:
-            for id in recipients.ids:
-                for connection in self.registry.of(id):
-                    connection.write(envelope.body)
+            return
+        body = envelope.body
+        for connection in found:
+            connection.write(body)
 
     # What connections and transports call.
 
@@ -244,8 +238,7 @@ class Node(Hooks):
         except BackendError as error:
             log.warning("the backend does not know that a connection of %r has left: %s", id, error)
 
-    def _found(self, envelope: Envelope) -> Iterable[Connection]:
-        recipients = envelope.recipients
+    def _found(self, recipients: Recipients) -> Sequence[Connection]:
         if recipients.everybody:
             anonymous = not self.settings.authentication.required
             return self.registry.everybody(recipients.excluding, anonymous=anonymous)

@@ -301,9 +301,9 @@ async def test_update_user_moves_the_connection_to_another_id(serving: Serving, 
     [connection] = server.connections
     connection.update_user(User("2", {"id": "2", "name": "Two"}))
     assert connection.id == "2"
-    while not (await server.presence(["2"]))["2"]:
+    while not (await server.presence.online(["2"]))["2"]:
         await asyncio.sleep(0)
-    assert await server.presence(["1"]) == {"1": 0}
+    assert await server.presence.online(["1"]) == {"1": 0}
     await server.send(Message(0, "to two"), ["2"])
     assert (await peer.until(op=0))["d"] == "to two"
 

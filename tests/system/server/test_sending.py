@@ -74,12 +74,12 @@ async def test_a_device_that_left_counts_no_more(serving: Serving, join: Joining
     endpoint = await serving(server)
     phone, laptop = [await join(endpoint, "0") for _ in range(2)]
     await phone.socket.close()
-    while (await server.presence(["0"]))["0"] != 1:
+    while (await server.presence.online(["0"]))["0"] != 1:
         await asyncio.sleep(0)
     await server.send(Message(0, "hi", "HI"), ["0"])
     assert await laptop.received("HI") == ["hi"]
     await laptop.socket.close()
-    while (await server.presence(["0"]))["0"]:
+    while (await server.presence.online(["0"]))["0"]:
         await asyncio.sleep(0)
 
 
@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_while_it_authenticates_leaves_no_ghost(
     answer.set()
     for _ in range(20):
         await asyncio.sleep(0)
-    assert await server.presence(["ghost"]) == {"ghost": 0}
+    assert await server.presence.online(["ghost"]) == {"ghost": 0}
 
 
 async def test_messages_during_authentication_follow_the_acknowledgement(
