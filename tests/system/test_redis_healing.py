@@ -1,11 +1,13 @@
 """Whatever Redis or a node forgets is made good again."""
 
 import asyncio
+import logging
 
 import pytest
 import redis.asyncio
 
 from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.keeper import BEATS
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable
@@ -59,6 +61,33 @@ async def test_what_changed_while_redis_was_away_counts_afterwards(
     await until_ready(first, second)
     await until_online(second, "gone", 0)
     assert await second.backend.online(["stays", "comes"]) == {"stays": 1, "comes": 0}
+
+
+async def test_a_new_connection_may_lead_to_a_redis_that_forgot_something(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node({"alice": 1})
+    await client.delete(keys.user("alice"))
+    await client.client_kill_filter(_type="normal", skipme=True)
+    await until_online(node, "alice", 1)
+
+
+async def test_a_healthy_subscription_is_left_alone(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    node = await nodes.node()
+    renewals = set()
+
+    async def subscriptions() -> list[str]:
+        return [each["id"] for each in await client.client_list(_type="pubsub")]
+
+    async def is_renewed_often() -> bool:
+        renewals.add(await client.zscore(keys.leases, node.backend.node_id))
+        return len(renewals) > 2 * BEATS
+
+    before = await subscriptions()
+    await until(is_renewed_often)
+    assert await subscriptions() == before
 
 
 async def test_a_node_is_not_ready_while_it_is_cut_off(nodes: Cluster, client: redis.asyncio.Redis) -> None:
@@ -145,3 +174,28 @@ async def test_an_id_that_is_attached_while_the_lease_is_lost_is_reached(
     await asyncio.gather(*(node.backend.attach(str(n), 1) for n in range(20)))
     assert await node.backend.online([str(n) for n in range(20)]) == {str(n): 1 for n in range(20)}
     assert caplog.text.count("lost its lease") == 1
+
+
+async def test_a_node_is_not_ready_when_its_lease_may_have_run_out(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    node = Node(RedisBackend(own_redis.url, namespace=namespace, lease=LEASE, timeout=10 * LIMIT))
+    await node.backend.open(node.receive)
+    own_redis.freeze()
+    await until(lambda: not node.backend.is_ready)
+    own_redis.thaw()
+    await until_ready(node)
+    await node.backend.aclose()
+
+
+async def test_a_node_is_not_ready_until_redis_agrees_with_it(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mesa_ws")
+    node = await nodes.node({"alice": 1})
+    await client.acl_setuser("default", commands=["-sscan"])
+    await client.zrem(keys.leases, node.backend.node_id)
+    await until(lambda: caplog.text.count("repair failed") > 1)
+    assert not node.backend.is_ready
+    await client.acl_setuser("default", commands=["+sscan"])
+    await until_ready(node)

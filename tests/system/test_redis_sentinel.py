@@ -1,6 +1,7 @@
 """Behind Sentinel, connections go to whoever is master."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,12 @@ async def test_no_sentinel_is_an_error_within_the_limit(kind: Any, namespace: st
     with pytest.raises(BackendUnavailable, match="redis 'mymaster' of the sentinels") as caught:
         await asyncio.wait_for(dispatch(bus, "alice"), LIMIT)
     assert not caught.value.maybe_sent
+
+
+@pytest.mark.parametrize("kind", [AsyncRedisBus, BlockingRedisBus])
+async def test_a_sentinel_that_hangs_leaves_time_for_the_next(kind: Any, site: Site, namespace: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{site.sentinel.port}"
+        bus = kind(f"redis+sentinel://{hosts}/mymaster", namespace=namespace, timeout=1.5)
+        assert await dispatch(bus, "away") == 0
+    await bus.aclose() if isinstance(bus, AsyncRedisBus) else bus.close()
