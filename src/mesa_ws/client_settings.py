@@ -10,7 +10,7 @@ class Reconnection(Settings, frozen=True, kw_only=True):
     up to `interval`, then twice that, and so on, up to `max_jitter`. The random part keeps the
     clients of a restarted server from returning all at once.
 
-    Args:
+    Attributes:
         enabled: on by default.
         interval: seconds to wait at least; None for what the server announced, or 1 second.
         max_jitter: seconds that the random part may grow to.
@@ -30,7 +30,7 @@ class Reconnection(Settings, frozen=True, kw_only=True):
 class ClientLimits(Settings, frozen=True, kw_only=True):
     """What a connection may cost the client, and how long it waits for its server.
 
-    Args:
+    Attributes:
         max_message: bytes of one message from the server.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
         max_queued: messages waiting to be handled; beyond, reading pauses.
