@@ -7,14 +7,12 @@ new ──connect──▶ up ──lost──▶ away ──▶ up again, authe
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from ..client_settings import ClientSettings
 from ..close import CloseCode, may_reconnect
-from ..errors import ConnectFailed, MesaError, TimedOut
+from ..errors import ConnectFailed, MesaError
 from ..transports.connect import Address
 from .backoff import Backoff
 from .connection import ClientConnection
@@ -22,6 +20,7 @@ from .credentials import Credentials
 from .ending import CLOSED_BY_US, Ending
 from .events import ConnectionInfo, Disconnection
 from .inbox import Inbox
+from .login import Login
 from .outgoing import Outgoing
 from .own_task import OwnTask
 
@@ -35,7 +34,6 @@ class Link:
         inbox: what comes from the server, and what happens to the link.
         outgoing: what goes to the server.
         ending: why it is over; None before.
-        user: what the server said about this client when it last accepted it.
     """
 
     def __init__(self, address: Address, settings: ClientSettings) -> None:
@@ -43,11 +41,9 @@ class Link:
         self._settings = settings
         self._backoff = Backoff(settings.reconnect)
         self._connection: ClientConnection | None = None
-        self._renewed: ClientConnection | None = None
-        self._credentials: Credentials | None = None
+        self._login = Login(is_automatic=settings.reconnect.authenticate)
         self._task: OwnTask | None = None
         self._connecting = asyncio.Lock()
-        self._authenticating = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
@@ -97,19 +93,8 @@ class Link:
             return True
 
     async def authenticate(self, credentials: Credentials) -> Any:
-        """Authenticate the connection there is, or else the next one.
-
-        Returns:
-            The user object that the server sent.
-
-        Raises:
-            InvalidMessage: the data cannot be sent.
-            AuthenticationFailed: the server refused.
-            ConnectionClosed: the connection ended before the answer.
-            TimedOut: no answer in time.
-        """
-        async with _in_time(credentials), self._authenticating:
-            return await self._authenticate(await self._current(), credentials)
+        """Authenticate the connection there is, or else the next one; see `Login.attempt`."""
+        return await self._login.attempt(self._current, credentials)
 
     async def aclose(self) -> None:
         """Close the connection, and never come back. Cancelling cuts it."""
@@ -150,12 +135,22 @@ class Link:
 
     async def _attend(self, connection: ClientConnection) -> None:
         """See a connection through, from the moment it is there to its end."""
-        await self._authenticate_again(connection)
-        if self._must_authenticate(connection):
+        try:
+            await self._login.renew(connection)
+        except Exception as error:  # noqa: BLE001 - it may come from the application's function
+            self._give_up(connection, error)
+        if self._login.is_missing(connection):
             await connection.wait_authenticated()
         self.outgoing.attach(connection)
         await self.outgoing.flush()
         await asyncio.wait({connection.wire.ended})
+
+    def _give_up(self, connection: ClientConnection, error: Exception) -> None:
+        """Leave a connection that cannot be authenticated; what ended by itself needs no report."""
+        if connection.wire.is_open:
+            log.warning("cannot authenticate again; trying on another connection", exc_info=error)
+            self.inbox.happened(error)
+            connection.wire.close(CloseCode.NORMAL, "")
 
     def _begin(self, connection: ClientConnection, *, is_first: bool) -> None:
         log.info("connected to %s", self._address)
@@ -163,15 +158,15 @@ class Link:
         self.inbox.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
         connection.start()
         connection.throttle(self.inbox.is_full)
-        if not self._must_authenticate(connection):
+        if not self._login.is_missing(connection):
             self.outgoing.attach(connection)
         self._changed.set()
 
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
-        log.info("the connection to %s ended with %d %s", self._address, ending.code, ending.reason)
+        log.info("the connection to %s ended with %d %r", self._address, ending.code, ending.reason)
         self._connection = None
         self.outgoing.detach()
-        self._credentials = connection.accepted or self._credentials
+        self._login.remember(connection)
         age = asyncio.get_running_loop().time() - connection.opened_at
         if connection.accepted or age > self._settings.reconnect.max_jitter:
             self._backoff.reset()
@@ -206,6 +201,13 @@ class Link:
         self.inbox.finish()
         self._is_over.set()
 
+    async def _current(self) -> ClientConnection:
+        while self._connection is None or not self._connection.wire.is_open:
+            self._check_not_over()
+            self._changed.clear()
+            await self._changed.wait()
+        return self._connection
+
     def _is_final(self, code: int) -> bool:
         return not (self._settings.reconnect.enabled and may_reconnect(code))
 
@@ -219,57 +221,3 @@ class Link:
     def _throttle(self, is_flooded: bool) -> None:
         if self._connection is not None:
             self._connection.throttle(is_flooded)
-
-    # Authentication.
-
-    def _must_authenticate(self, connection: ClientConnection) -> bool:
-        """Whether messages have to wait, because this client was somebody and is nobody yet."""
-        return self._credentials is not None and not connection.is_authenticated
-
-    async def _current(self) -> ClientConnection:
-        while self._connection is None or not self._connection.wire.is_open:
-            self._check_not_over()
-            self._changed.clear()
-            await self._changed.wait()
-        return self._connection
-
-    async def _authenticate(self, connection: ClientConnection, credentials: Credentials) -> Any:
-        if connection is self._renewed and connection.accepted == credentials:
-            # The application does by hand what was done already; a 1.x server would not answer.
-            self._renewed = None
-            return connection.user
-        return await connection.authenticate(credentials, await credentials.resolve())
-
-    async def _authenticate_again(self, connection: ClientConnection) -> None:
-        async with self._authenticating:
-            credentials = self._credentials
-            if (
-                credentials is None
-                or connection.is_authenticated
-                or not self._settings.reconnect.authenticate
-            ):
-                return
-            try:
-                async with _in_time(credentials):
-                    await self._authenticate(connection, credentials)
-                self._renewed = connection
-            except Exception as error:
-                if connection.wire.is_open:
-                    log.warning("cannot authenticate again; trying on another connection", exc_info=error)
-                    self.inbox.happened(error)
-                    connection.wire.close(CloseCode.NORMAL, "")
-
-
-@asynccontextmanager
-async def _in_time(credentials: Credentials) -> AsyncIterator[None]:
-    limit = asyncio.timeout(credentials.timeout)
-    try:
-        async with limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise TimedOut(
-            f"expected an answer to the authentication within {credentials.timeout:g} s, got none; "
-            "the server is away, too slow, or keeps those it refuses (disconnect_on_fail=False)"
-        ) from None

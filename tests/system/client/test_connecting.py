@@ -3,8 +3,9 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -38,9 +39,9 @@ async def raw_server(
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws?token=secret"
 
 
-async def failure(url: str, **options: object) -> str:
+async def failure(url: str, **options: Any) -> str:
     with pytest.raises(ConnectFailed) as raised:
-        await Client(url, **options).connect()  # type: ignore[arg-type]
+        await Client(url, **options).connect()
     return str(raised.value)
 
 
@@ -203,6 +204,43 @@ async def test_cancelling_in_the_handshake_hangs_up() -> None:
         with pytest.raises(asyncio.CancelledError):
             await connecting
         await hung_up.wait()
+
+
+async def test_cancelling_at_once_opens_nothing(scripted: ScriptedServer) -> None:
+    connecting = asyncio.create_task(scripted.client().connect())
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+
+
+async def test_a_host_that_does_not_answer_is_given_up() -> None:
+    with ExitStack() as sockets:
+        deaf = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than its queue holds, so that the next one gets no answer
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        told = await failure(f"ws://127.0.0.1:{deaf.getsockname()[1]}", limits=IMPATIENT)
+    assert "no answer within 0.2 s" in told
+
+
+async def test_every_address_of_a_host_is_tried(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = unused.getsockname()
+
+    loop = asyncio.get_running_loop()
+    ask = loop.getaddrinfo
+
+    async def resolve(host: str, port: int, **hints: Any) -> list[Any]:
+        if host != "two-addresses.invalid":
+            return await ask(host, port, **hints)
+        return [*await ask(*closed, **hints), *await ask(endpoint.host, endpoint.port, **hints)]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    async with Client("ws://two-addresses.invalid") as client:
+        assert client.is_connected
 
 
 async def test_cancelling_before_the_greeting_hangs_up(scripted: ScriptedServer) -> None:

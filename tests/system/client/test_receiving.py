@@ -8,8 +8,8 @@ import pytest
 from mesa_ws.client import Client, ClientLimits
 from mesa_ws.errors import ConnectionClosed
 from mesa_ws.message import Message
-from mesa_ws.settings import Keepalive
-from mesa_ws.transports.serve import Endpoint, Server
+from mesa_ws.settings import Heartbeat, Keepalive
+from mesa_ws.transports.serve import Endpoint, Server, serve
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, Visitor, message
@@ -154,6 +154,25 @@ async def test_heartbeats_are_answered_while_nobody_takes_messages(scripted: Scr
     await guest.send(op=1, d={})
     await guest.send(op=1, d={"tries": 1, "max": 3})
     assert [await guest.receive(), await guest.receive()] == [{"op": 11, "d": {}}] * 2
+
+
+async def test_a_server_with_heartbeats_keeps_an_idle_client() -> None:
+    server = Server(heartbeat=Heartbeat(enabled=True, interval=0.02, max_attempts=1))
+    async with serve(server) as endpoint, Client(endpoint.url, reconnect=False) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await anext(client)
+        assert client.is_connected
+
+
+async def test_a_second_greeting_changes_nothing(scripted: ScriptedServer) -> None:
+    client = scripted.client()
+    guest = await meet(scripted, client, c_heartbeat_interval=1000)
+    await guest.greet(c_heartbeat_interval=2000)
+    await guest.dispatch("AFTER")
+    await anext(client)
+    assert client.hello is not None
+    assert client.hello.heartbeat_interval == 1
 
 
 async def test_a_ping_is_answered_with_its_payload(scripted: ScriptedServer) -> None:
