@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
 from .failure import FOREIGN
@@ -30,6 +31,12 @@ class AsyncConnection(Protocol):
     def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
     async def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
     async def read_response(self) -> Any: ...  # noqa: D102
+
+
+def packed(commands: Iterable[Command]) -> list[bytes]:
+    """Commands as they go over the wire; redis-py's own packing for asyncio takes eight times as long."""
+    # Its annotation says a tuple of one member.
+    return [b"".join([pack_command(command) for command in commands])]  # type: ignore[arg-type]
 
 
 def raise_first(replies: Iterable[Any]) -> None:

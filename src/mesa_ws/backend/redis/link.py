@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...errors import BackendError, BackendUnavailable
 from .address import Address
-from .connection import AsyncConnection, aread_reply, hang_up, is_ended_async, raise_first
+from .connection import AsyncConnection, aread_reply, hang_up, is_ended_async, packed, raise_first
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call, failed_connect
 from .keys import Keys
@@ -146,7 +146,7 @@ class Link:
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
         commands = handshake(self._keys)
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(packed(commands))
         replies = [await aread_reply(connection) for _ in commands]
         raise_first(replies)
         check_handshake(self._keys, replies)
@@ -164,10 +164,10 @@ class Link:
 
     async def _round(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
         """Write what is unsent, and settle whoever has all replies."""
-        packed = connection.pack_commands([c for request in requests for c in request.exchange.unsent])
+        wire = packed([command for request in requests for command in request.exchange.unsent])
         for request in requests:
             request.exchange.writing()
-        await connection.send_packed_command(packed)
+        await connection.send_packed_command(wire)
         for request in requests:
             request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])
             if not request.exchange.missing:
