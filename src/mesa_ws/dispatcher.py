@@ -9,11 +9,11 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeGuard
 
 from .backend.base import AsyncBus, BlockingBus
 from .backend.http import AsyncHttpBus, BlockingHttpBus
-from .backend.redis import AsyncRedisBus, BlockingRedisBus, Given
+from .backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given
 from .envelope import Envelope, Receipt, prepare
 from .errors import BackendUnavailable, InvalidInput, InvalidSettings
 from .message import DispatchEvent, Message
@@ -69,10 +69,10 @@ class Dispatcher:
     ) -> None:
         Sync.of(sync)
         self._bus: BlockingBus
-        if _is_http(url, key):
-            self._bus = BlockingHttpBus(str(url), key=key, namespace=namespace, timeout=timeout)
+        if _is_http(url):
+            self._bus = BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
         else:
-            self._bus = BlockingRedisBus(url, namespace=namespace, timeout=timeout)
+            self._bus = BlockingRedisBus(_redis(url, key), namespace=namespace, timeout=timeout)
         self._is_closed = False
 
     def dispatch(
@@ -168,10 +168,10 @@ class AsyncDispatcher:
     ) -> None:
         Sync.of(sync)
         self._bus: AsyncBus
-        if _is_http(url, key):
-            self._bus = AsyncHttpBus(str(url), key=key, namespace=namespace, timeout=timeout)
+        if _is_http(url):
+            self._bus = AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
         else:
-            self._bus = AsyncRedisBus(url, namespace=namespace, timeout=timeout)
+            self._bus = AsyncRedisBus(_redis(url, key), namespace=namespace, timeout=timeout)
         self._is_closed = False
 
     async def dispatch(
@@ -212,12 +212,19 @@ _CLOSED = "the dispatcher is closed"
 _HAS_WARNED = threading.Event()
 
 
-def _is_http(url: object, key: str | None) -> bool:
-    if isinstance(url, str) and url.lower().startswith(("http://", "https://")):
-        return True
+def _is_http(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and url.lower().startswith(("http://", "https://"))
+
+
+def _redis(url: object, key: str | None) -> Address:
+    try:
+        address = Address.of(url)
+    except InvalidSettings as error:
+        expected = f"{error.expected}; or the http:// URL of a server's dispatch API"
+        raise InvalidSettings("url", expected, error.got) from None
     if key is not None:
         raise InvalidSettings("key", "None with Redis, whose address carries the password", "a key")
-    return False
+    return address
 
 
 def _prepare_all(dispatches: Iterable[object]) -> list[Envelope]:

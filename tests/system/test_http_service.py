@@ -128,6 +128,21 @@ def test_a_setting_that_cannot_be_used_is_refused(setting: dict[str, Any], text:
         DispatchApi(Site(), **({"key": KEY} | setting))
 
 
+async def test_a_client_at_the_wrong_port_is_named_in_the_log(
+    api: DispatchApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await _exchange(
+        api, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert [(record.name, record.message) for record in caplog.records if record.levelno > logging.INFO] == [
+        (
+            "mesa_ws.server",
+            "the dispatch API was asked for a WebSocket; clients connect to the server's own port",
+        )
+    ]
+
+
 async def test_it_listens_on_ipv6(site: Site, kind: str) -> None:
     async with DispatchApi(site, key=KEY, host="::1", port=0) as api, Dispatching(kind, api.url) as bus:
         assert api.url.startswith("http://[::1]:")

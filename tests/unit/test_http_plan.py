@@ -122,7 +122,7 @@ def test_receipts_are_returned() -> None:
     "body", [b"<html>hello</html>", b"{}", encode_receipts([]), encode_receipts(RECEIPTS * 2)]
 )
 def test_an_answer_that_is_not_mesas_is_a_refusal(body: bytes) -> None:
-    with pytest.raises(BackendRefused, match="with status 200; check the URL"):
+    with pytest.raises(BackendRefused, match="with status 200; check the URL, which is not"):
         exchange().receipts(200, body)
 
 
@@ -140,7 +140,7 @@ def test_a_gateways_error_leaves_open_whether_it_was_sent(status: int) -> None:
 
 
 def test_a_refused_key_is_said_to_be_the_key() -> None:
-    with pytest.raises(BackendRefused, match="refused the key; give that of the server"):
+    with pytest.raises(BackendRefused, match="refused the key; give the one that the server"):
         exchange().receipts(401, encode_problem(Problem("unauthorized", "expected")))
 
 

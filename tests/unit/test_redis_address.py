@@ -64,9 +64,18 @@ def test_a_uri_names_sentinels_and_their_service() -> None:
     assert address.label == "redis 'my master' of the sentinels a:1,b:26379,::1:3"
 
 
-def test_sentinels_may_lead_to_a_master_with_tls() -> None:
+def test_tls_holds_for_the_master_and_the_sentinels() -> None:
     address = Address.of("rediss+sentinel://a/mymaster?ssl_cert_reqs=none")
+    assert address.sentinels is not None
     assert (address.kind, address.options["ssl_cert_reqs"]) == ("tls", "none")
+    assert address.sentinels.options == {"ssl": True, "ssl_cert_reqs": "none"}
+
+
+def test_the_tls_of_a_clients_sentinels_is_kept() -> None:
+    options = {"ssl": True, "ssl_cert_reqs": "none"}
+    address = Address.of(Sentinel([("a", 1)], sentinel_kwargs=options).master_for("m"))
+    assert address.sentinels is not None
+    assert (address.kind, options.items() <= address.sentinels.options.items()) == ("tcp", True)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,8 @@ def test_a_client_of_a_cluster_is_not_supported() -> None:
     [
         ("", "it must begin with redis://"),
         ("localhost:6379", "it must begin with redis://"),
+        ("localhost:6379", "got 'localhost:6379'"),
+        ("localhost", "got 'localhost'"),
         ("http://h", "it must begin with redis://"),
         ("redis://h:99999", "the port must be 1 to 65535"),
         ("redis://h:0", "the port must be 1 to 65535"),
@@ -154,9 +165,11 @@ def test_what_names_no_redis_is_refused_with_the_reason(given: object, problem: 
         f"redis://user:a?{SECRET}@h",
         f"redis://user:a#{SECRET}@h",
         f"redis://h/x?password=a@{SECRET}",
+        f"localhost?password={SECRET}",
         f"http://user:{SECRET}@h",
         f"user:{SECRET}@h",
         f"redis+sentinel://user:{SECRET}@a",
+        f"unix:///run/redis.sock?password={SECRET}&nonsense=1",
         f"redis+sentinel://user:{SECRET}@a:x/m?sentinel_password={SECRET}",
         {"password": SECRET, "port": "x"},
         {"password": SECRET, "hots": 1},

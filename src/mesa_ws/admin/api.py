@@ -135,6 +135,9 @@ class _Connection(H11Protocol):
         super().__init__(*args, **kwargs)
         self.access_log = False
 
+    def _unsupported_upgrade_warning(self) -> None:
+        log.warning("the dispatch API was asked for a WebSocket; clients connect to the server's own port")
+
 
 def _authority(host: str, listener: socket.socket) -> str:
     port = listener.getsockname()[1]

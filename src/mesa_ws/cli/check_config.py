@@ -16,7 +16,7 @@ from .tokens import TokenAuthenticator
 _MASK = "***"
 
 
-@click.command("check-config")
+@click.command("check-config", short_help="Check the settings that `mesa serve` reads.")
 @click.option(
     "--config",
     "file",

@@ -1,7 +1,7 @@
 """`mesa dispatch` and `mesa disconnect`: one dispatch from the shell."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -100,7 +100,7 @@ def disconnect(**destination: Any) -> None:
         _dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, where)
 
 
-def _dispatch(message: Message | DispatchEvent, recipients: tuple[str, ...], where: _Destination) -> None:
+def _dispatch(message: Message | DispatchEvent, recipients: Sequence[str], where: _Destination) -> None:
     with Dispatcher(where.url, namespace=where.namespace, key=where.key) as dispatcher:
         began, at = time.perf_counter(), time.time()
         receipt = dispatcher.dispatch(message, recipients, where.excluding)

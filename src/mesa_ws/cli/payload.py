@@ -27,7 +27,9 @@ def read_json(argument: str, name: str) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise click.BadParameter(f"expected JSON, got {_mistake(content, error)}", param_hint=name) from error
+        mend = "; text needs double quotes of its own" if content.strip().isalpha() else ""
+        problem = f"expected JSON, got {_mistake(content, error)}{mend}"
+        raise click.BadParameter(problem, param_hint=name) from error
 
 
 def _mistake(content: bytes, error: Exception) -> str:

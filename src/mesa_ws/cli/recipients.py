@@ -1,13 +1,13 @@
 """`--to`, `--excluding` and `--all`: whom a dispatch is for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 import msgspec
 
 from ..errors import InvalidRecipients
-from ..recipients import EVERYBODY, check_id
+from ..recipients import check_id
 
 _NOBODY_NAMED = (
     "expected recipients, got none; --to 1,2 names clients by their id, --all means every connected client"
@@ -22,17 +22,17 @@ def recipient_options(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=_read,
             metavar="ID,...",
             multiple=True,
-            help="Ids that shall not receive it.",
+            help="Ids that are left out.",
         ),
         click.option(
-            "--all", "everybody", is_flag=True, help="To every connected client; the same as --to '*'."
+            "--all", "everybody", is_flag=True, help="For every connected client; the same as --to '*'."
         ),
         click.option(
             "--to",
             callback=_read,
             metavar="ID,...",
             multiple=True,
-            help="""Ids to send to, with commas between; may be given again. A JSON list, as in '["a,b"]', """
+            help="""Ids it is for, with commas between; may be given again. A JSON list, as in '["a,b"]', """
             "where an id contains a comma.",
         ),
     ):
@@ -40,8 +40,10 @@ def recipient_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def recipients_of(to: tuple[str, ...], everybody: bool) -> tuple[str, ...]:
+def recipients_of(to: tuple[str, ...], everybody: bool) -> Sequence[str]:
     """Whom the options name. Nobody gets everything by leaving something out.
+
+    Everybody is written out, since an event is refused for recipients that were not.
 
     Raises:
         UsageError: neither ids nor everybody, or both.
@@ -50,7 +52,7 @@ def recipients_of(to: tuple[str, ...], everybody: bool) -> tuple[str, ...]:
         raise click.UsageError("expected --to or --all, got both")
     if not everybody and not to:
         raise click.UsageError(_NOBODY_NAMED)
-    return EVERYBODY if everybody else to
+    return ["*"] if everybody else to
 
 
 def _read(context: click.Context, param: click.Parameter, typed: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ What picows leaves to its user is decided here: which requests are upgraded (RFC
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -197,7 +198,7 @@ class NativeListener:
                 read_buffer_init_size=READ_BUFFER,
             )
         except OSError as error:
-            raise ListenFailed(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+            raise ListenFailed(f"cannot listen on {host}:{port}: {_reason(error)}") from error
         bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return bound
 
@@ -241,6 +242,11 @@ class NativeListener:
         offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
         extra = {"Sec-WebSocket-Protocol": offered} if offered else None
         return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
+
+
+def _reason(error: OSError) -> str:
+    """What went wrong in the system's words; asyncio puts the address in front of them once more."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _accept_connection_list(request: WSUpgradeRequest) -> None:

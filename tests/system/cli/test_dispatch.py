@@ -54,6 +54,14 @@ async def test_disconnect_closes_the_connections_of_an_id(site: Site) -> None:
             await received(client)
 
 
+async def test_disconnect_closes_the_connections_of_everybody_if_that_is_said(site: Site) -> None:
+    async with Client(site.url, reconnect=False) as client:
+        await client.authenticate({"id": "1"})
+        await site.run("disconnect", "--all")
+        with pytest.raises(ConnectionClosed, match="1000"):
+            await received(client)
+
+
 def test_the_receipt_is_a_table(site: Site) -> None:
     result = site.mesa("dispatch", "HELLO", "1", "--to", "nobody")
     assert "nobody" in result.stdout

@@ -192,7 +192,7 @@ def test_a_port_that_is_in_use_is_one_line(mesa: Starter, taken_port: int) -> No
     assert server.out == ""
     [line] = server.err.splitlines()
     assert line.startswith(f"Error: cannot listen on 127.0.0.1:{taken_port}: ")
-    assert line.endswith("address already in use")
+    assert line.endswith("Address already in use")
 
 
 def test_an_api_port_that_is_in_use_is_one_line(taken_port: int) -> None:

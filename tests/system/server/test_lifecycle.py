@@ -78,8 +78,15 @@ async def test_a_path_has_to_start_with_a_slash(serving: Serving) -> None:
 
 async def test_a_port_in_use_is_one_clear_error(serving: Serving) -> None:
     endpoint = await serving(accepting())
-    with pytest.raises(ListenFailed, match=f"cannot listen on 127.0.0.1:{endpoint.port}: "):
+    with pytest.raises(
+        ListenFailed, match=f"^cannot listen on 127.0.0.1:{endpoint.port}: Address already in use$"
+    ):
         await serving(accepting(), port=endpoint.port)
+
+
+async def test_a_host_that_has_no_address_is_one_clear_error(serving: Serving) -> None:
+    with pytest.raises(ListenFailed, match=r"^cannot listen on nowhere\.invalid:0: [A-Z]\w+ .*$"):
+        await serving(accepting(), host="nowhere.invalid")
 
 
 async def test_a_failed_start_leaves_the_server_stopped(serving: Serving) -> None:

@@ -16,6 +16,7 @@ TO_NOBODY = ("--all", "--key", "0123456789abcdef", "--url", "http://127.0.0.1:1"
         ('{"long": "0123456789"', """the beginning of it: '...g": "0123456789"' ends too early"""),
         ("", "nothing"),
         ("nan", "the beginning of it: 'nan' ends too early"),
+        ("hello", "invalid character at line 1, column 1, after ''; text needs double quotes of its own"),
         ("[" * 200_000, "it nested too deep"),
         ("'\udcff'", "invalid character at line 1, column 1, after ''"),
         ('"\udcff"', "bytes that are not UTF-8, such as 0xff"),

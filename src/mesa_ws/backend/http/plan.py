@@ -134,14 +134,14 @@ class Exchange:
             raise BackendRefused(self._foreign(status))
         if problem.code == "unauthorized":
             raise BackendRefused(
-                f"{self._plan.endpoint.url} refused the key; give that of the server as key='...'"
+                f"{self._plan.endpoint.url} refused the key; give the one that the server was started with"
             )
         raise error_of(problem)
 
     def _foreign(self, status: int) -> str:
         return (
             f"expected the answer of a Mesa server from {self._plan.endpoint.url}, got another one "
-            f"with status {status}; check the URL"
+            f"with status {status}; check the URL, which is not the one that clients connect to"
         )
 
 

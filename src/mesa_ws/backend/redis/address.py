@@ -175,7 +175,8 @@ def _of_sentinel_url(parts: SplitResult) -> Address:
     login = f"{user}{at}sentinel"
     plain = _of_plain_url(SplitResult(scheme, login, f"/{database}", urlencode(rest), "").geturl())
     listening = tuple(_host_and_port(host) for host in hosts.split(","))
-    return _behind(plain, Sentinels(listening, unquote(service), sentinel_options))
+    options = {**sentinel_options, **_tls(plain.kind, plain.options)}
+    return _behind(plain, Sentinels(listening, unquote(service), options))
 
 
 def _sentinel_query(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -227,13 +228,18 @@ def _of_pool(pool: Any) -> Address:
 
 
 def _sentinels_of(pool: Any) -> Sentinels:
-    manager = pool.sentinel_manager
-    options = [client.connection_pool.connection_kwargs for client in manager.sentinels]
-    hosts = tuple(
-        (kwargs.get("host", "localhost"), int(kwargs.get("port", DEFAULT_PORT))) for kwargs in options
-    )
-    login = {name: options[0][name] for name in ("username", "password") if options[0].get(name)}
-    return Sentinels(hosts, pool.service_name, login)
+    pools = [client.connection_pool for client in pool.sentinel_manager.sentinels]
+    hosts = tuple((each.connection_kwargs["host"], int(each.connection_kwargs["port"])) for each in pools)
+    options = pools[0].connection_kwargs
+    login = {name: options[name] for name in ("username", "password") if options.get(name)}
+    return Sentinels(hosts, pool.service_name, {**login, **_tls(_kind(pools[0].connection_class), options)})
+
+
+def _tls(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a connection's options by which a client connects with TLS in the same way."""
+    if kind != "tls":
+        return {}
+    return {"ssl": True} | {name: value for name, value in options.items() if name.startswith("ssl_")}
 
 
 def _behind(address: Address, sentinels: Sentinels) -> Address:
@@ -261,7 +267,9 @@ def _masked(url: str) -> str:
             return f"{scheme}:..."
     except ValueError:
         return f"{scheme}:..."
-    return f"{parts.scheme}://{hosts}{parts.path}" if parts.scheme else parts.path[:40]
+    return (
+        f"{parts.scheme}://{hosts}{parts.path}" if hosts else f"{parts.scheme}:{parts.path}".strip(":")[:40]
+    )
 
 
 _PASSED_OVER = frozenset(

@@ -11,7 +11,7 @@ from .report import Report
 from .stage import REPLICAS, play
 
 
-@click.command()
+@click.command(short_help="Show all of it at work in a few seconds.")
 @click.option(
     "--redis",
     metavar="URL",
