@@ -73,7 +73,8 @@ def test_tls_holds_for_the_master_and_the_sentinels() -> None:
 
 def test_the_tls_of_a_clients_sentinels_is_kept() -> None:
     options = {"ssl": True, "ssl_cert_reqs": "none"}
-    address = Address.of(Sentinel([("a", 1)], sentinel_kwargs=options).master_for("m"))
+    sentinel: Any = Sentinel
+    address = Address.of(sentinel([("a", 1)], sentinel_kwargs=options).master_for("m"))
     assert address.sentinels is not None
     assert (address.kind, options.items() <= address.sentinels.options.items()) == ("tcp", True)
 

@@ -21,27 +21,6 @@ def test_a_dropped_id_is_a_stranger() -> None:
     assert roster.get("a") is None
 
 
-def test_taking_a_first_entry_back_leaves_none() -> None:
-    roster = Roster()
-    roster.restore("a", roster.put("a", 1), None)
-    assert "a" not in roster
-
-
-def test_taking_an_entry_back_makes_the_one_before_count_again() -> None:
-    roster = Roster()
-    before, entry = roster.put("a", 1), roster.put("a", 2)
-    roster.restore("a", entry, before)
-    assert roster.get("a") == (1, roster.version)
-    assert roster.version > entry[1]
-
-
-def test_an_entry_that_was_replaced_is_not_taken_back() -> None:
-    roster = Roster()
-    entry, newer = roster.put("a", 1), roster.put("a", 2)
-    roster.restore("a", entry, None)
-    assert roster.get("a") == newer
-
-
 def test_pages_hold_everything_once() -> None:
     roster = Roster()
     entries = {str(n): roster.put(str(n), 1) for n in range(5)}

@@ -71,7 +71,8 @@ class Presence(WhoIsOnline, Protocol):
 
         When this returns, every later dispatch to `id` reaches this node. Kept until `detach`,
         or until one lease after this node died; renewed by the backend itself, also after the
-        node was paused past its lease or the backend lost its memory.
+        node was paused past its lease or the backend lost its memory. If this raises or is
+        cancelled, the declaration stands, and is made good when the backend can be reached again.
 
         Raises:
             BackendUnavailable: the backend gave no answer in time.

@@ -46,6 +46,7 @@ class Keeper:
         self._roster = roster
         self._on_beat = on_beat
         self._lease_ends = 0.0
+        self._is_cut_off = False
         self._joins = 0
         self._joining = asyncio.Lock()
         self._is_repaired = True
@@ -120,7 +121,9 @@ class Keeper:
         start = time.monotonic()
         pulse = Pulse.of((await self._run(*self._seat.heartbeat(join=join)))[0])
         if pulse.has_lease:
-            self._lease_ends = start + self._seat.lease
+            if self._is_cut_off:
+                _log.info("node %s: has its lease again", self._seat.node)
+            self._is_cut_off, self._lease_ends = False, start + self._seat.lease
             await self._on_beat()
         if pulse.dead and not self._is_reaping:
             self._is_reaping = True
@@ -143,8 +146,9 @@ class Keeper:
             await self._join()
 
     def _lose(self, error: BackendError) -> None:
-        _log.warning("node %s: cannot renew its lease: %s", self._seat.node, error)
-        self._lease_ends = 0.0
+        if not self._is_cut_off:
+            _log.warning("node %s: cannot renew its lease: %s", self._seat.node, error)
+        self._is_cut_off, self._lease_ends = True, 0.0
         self.doubt()
 
     async def _repair_forever(self) -> None:

@@ -91,7 +91,7 @@ class RedisBackend:
             await node.aclose()
 
     async def attach(self, id: str, sockets: int) -> None:
-        """Declare connections of `id` on this node; if it raises, nothing is declared."""
+        """Declare connections of `id` on this node; see `Presence.attach`."""
         await self._opened().attach(check_id(id), sockets)
 
     def detach(self, id: str) -> None:
@@ -138,18 +138,19 @@ class _Node:
         await self._keeper.open()
 
     async def aclose(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout):
-                await self._keeper.aclose()
-        await self._reader.aclose()
-        await self.link.aclose()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await self._keeper.aclose()
+        finally:
+            await self._reader.aclose()
+            await self.link.aclose()
 
     async def attach(self, id: str, sockets: int) -> None:
-        before, entry = self._roster.get(id), self._roster.put(id, sockets)
+        entry = self._roster.put(id, sockets)
         try:
             await self._keeper.attach({id: entry})
         except BaseException:
-            self._roster.restore(id, entry, before)
             self._correct(id)
             raise
 

@@ -35,15 +35,6 @@ class Roster:
         self._entries.pop(id, None)
         return self._version
 
-    def restore(self, id: str, entry: tuple[int, int], before: tuple[int, int] | None) -> None:
-        """Take `entry` back unless a newer one has replaced it; `before` counts again."""
-        if self._entries.get(id) != entry:
-            return
-        if before is None:
-            self.drop(id)
-        else:
-            self.put(id, before[0])
-
     def pages(self, size: int) -> Iterator[dict[str, tuple[int, int]]]:
         """The entries in pieces of at most `size`, each as it is when it is asked for."""
         ids = iter(list(self._entries))
