@@ -11,9 +11,6 @@ class Roster:
         self._entries: dict[str, tuple[int, int]] = {}
         self._version = 0
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._entries
-
     @property
     def version(self) -> int:
         """The newest version given out."""
