@@ -44,6 +44,14 @@ async def test_a_refusal_is_an_error_and_the_end(endpoint: Endpoint) -> None:
             await client.wait_closed()
 
 
+async def test_a_client_that_forgets_to_authenticate_is_told_so() -> None:
+    server = Server(authentication=Authentication(timeout=0.05))
+    server.authenticator(lambda data, connection: User(data["id"]))
+    async with serve(server) as endpoint, Client(endpoint.url) as client:
+        with pytest.raises(ConnectionClosed, match=r"1008: authentication refused, or not attempted in time"):
+            await anext(client)
+
+
 async def test_a_failing_authenticator_closes_but_is_no_refusal() -> None:
     server = Server()
 
@@ -328,6 +336,21 @@ async def test_authenticating_by_hand_as_well_does_not_ask_twice(scripted: Scrip
     assert await second.types(1) == ["NEXT"]
 
 
+async def test_the_same_data_by_hand_twice_asks_again(scripted: ScriptedServer) -> None:
+    client = scripted.client()
+    guest = await meet_user(scripted, client, {"id": "1"})
+    again = asyncio.create_task(client.authenticate({"id": "1"}))
+    await guest.welcome(time="again")
+    assert await again == {"time": "again"}
+    guest.cut()
+    second = await scripted.guest()
+    await second.welcome(time="by itself")
+    assert await client.authenticate({"id": "1"}) == {"time": "by itself"}
+    again = asyncio.create_task(client.authenticate({"id": "1"}))
+    await second.welcome(time="by hand")
+    assert await again == {"time": "by hand"}
+
+
 async def test_other_data_by_hand_asks_again(scripted: ScriptedServer) -> None:
     client = scripted.client()
     guest = await meet_user(scripted, client, {"id": "1"})
@@ -375,6 +398,21 @@ async def test_authenticating_while_away_waits_for_the_next_connection(scripted:
     assert await attempt == {"id": "1"}
 
 
+async def test_authenticating_while_away_replaces_what_would_be_repeated(scripted: ScriptedServer) -> None:
+    client = scripted.client()
+    away = asyncio.Event()
+    client.on_disconnected(lambda code, reason, will_reconnect: away.set())
+    guest = await meet_user(scripted, client, {"id": "1"})
+    guest.cut()
+    await away.wait()
+    attempt = asyncio.create_task(client.authenticate({"id": "2"}))
+    second = await scripted.guest()
+    assert (await second.welcome(id="2"))["id"] == "2"
+    assert await attempt == {"id": "2"}
+    await client.send(message("NEXT"))
+    assert await second.types(1) == ["NEXT"]
+
+
 async def test_authenticating_while_away_has_its_time_limit(scripted: ScriptedServer) -> None:
     client = scripted.client(reconnect=Reconnection(interval=60))
     away = asyncio.Event()
@@ -403,12 +441,14 @@ async def test_closing_ends_an_attempt_that_waits_for_a_connection(scripted: Scr
 async def test_the_function_may_close_the_client(scripted: ScriptedServer) -> None:
     client = scripted.client()
     times = 0
+    went_on = asyncio.Event()
 
     async def make() -> dict[str, Any]:
         nonlocal times
         times += 1
         if times == 2:
             await asyncio.wait_for(client.aclose(), LIMIT)
+            went_on.set()
         return {"id": "1"}
 
     guest = await meet_user(scripted, client, make)
@@ -417,3 +457,4 @@ async def test_the_function_may_close_the_client(scripted: ScriptedServer) -> No
     assert await second.closed() == (1000, "")
     async with asyncio.timeout(LIMIT):
         await client.wait_closed()
+        await went_on.wait()

@@ -126,6 +126,31 @@ async def test_a_slow_application_does_not_blame_the_server(scripted: ScriptedSe
     assert await guest.types(1) == ["STILL HERE"]
 
 
+async def test_a_server_that_dies_after_a_pause_is_noticed(scripted: ScriptedServer) -> None:
+    client = scripted.client(ClientLimits(max_queued=4), keepalive=Keepalive(interval=0.1, timeout=0.1))
+    guest = await meet(scripted, client)
+    taken, sending = await flood(guest)
+    for _ in range(taken + 1):
+        await anext(client)
+    await sending
+    guest.socket.transport.pause_reading()
+    await scripted.guest()
+
+
+async def test_the_next_connection_is_not_read_either_while_the_application_is_behind(
+    scripted: ScriptedServer,
+) -> None:
+    client = scripted.client(ClientLimits(max_queued=1))
+    guest = await meet(scripted, client)
+    await guest.dispatch("FIRST")
+    await guest.close(1001)
+    second = await scripted.guest()
+    taken, sending = await flood(second)
+    assert (await anext(client)).type == "FIRST"
+    assert [(await anext(client)).type for _ in range(taken + 1)] == [str(each) for each in range(taken + 1)]
+    await sending
+
+
 async def test_a_flood_does_not_stop_the_next_connection_from_opening(scripted: ScriptedServer) -> None:
     client = scripted.client(ClientLimits(max_queued=1))
     guest = await meet(scripted, client)
@@ -139,12 +164,13 @@ async def test_a_flood_does_not_stop_the_next_connection_from_opening(scripted: 
 
 
 async def test_closing_works_while_reading_is_paused(scripted: ScriptedServer) -> None:
-    client = scripted.client(ClientLimits(max_queued=1))
+    client = scripted.client(ClientLimits(max_queued=1, close_timeout=60))
     guest = await meet(scripted, client)
     _, sending = await flood(guest)
     closing = asyncio.create_task(client.aclose())
     assert await guest.closed() == (1000, "")
-    await asyncio.gather(closing, sending, return_exceptions=True)
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(closing, sending, return_exceptions=True)
 
 
 async def test_heartbeats_are_answered_while_nobody_takes_messages(scripted: ScriptedServer) -> None:
@@ -171,6 +197,8 @@ async def test_a_second_greeting_changes_nothing(scripted: ScriptedServer) -> No
     await guest.greet(c_heartbeat_interval=2000)
     await guest.dispatch("AFTER")
     await anext(client)
+    await client.send(message("ANSWER"))
+    assert await guest.types(1) == ["ANSWER"]
     assert client.hello is not None
     assert client.hello.heartbeat_interval == 1
 

@@ -8,11 +8,13 @@ import pytest
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo, Reconnection
 from mesa_ws.close import CLOSE_TABLE, CloseCode
 from mesa_ws.errors import ConnectionClosed
+from mesa_ws.server.connection import Connection
 from mesa_ws.settings import Keepalive
 from mesa_ws.transports.serve import Server, serve
+from mesa_ws.user import User
 
-from .conftest import meet
-from .scripted import LIMIT, SOON, ScriptedServer
+from .conftest import meet, meet_user
+from .scripted import LIMIT, SOON, ScriptedServer, message
 
 SENDABLE = [code for code in CLOSE_TABLE if code not in {CloseCode.NO_STATUS, CloseCode.ABNORMAL}]
 FAST = Keepalive(interval=0.05, timeout=0.05)
@@ -130,7 +132,7 @@ async def test_a_server_that_does_not_greet_is_tried_again(scripted: ScriptedSer
 
 
 async def test_a_dead_server_is_noticed_and_left(scripted: ScriptedServer) -> None:
-    client = scripted.client(keepalive=FAST)
+    client = scripted.client(ClientLimits(close_timeout=60), keepalive=FAST)
     told = told_by(client)
     guest = await meet(scripted, client)
     guest.socket.transport.pause_reading()  # alive for TCP, dead for everybody else
@@ -151,6 +153,59 @@ async def test_a_living_server_is_kept(scripted: ScriptedServer) -> None:
     assert client.is_connected
 
 
+@pytest.fixture
+def jitters(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each pause might have been beyond the interval; none of them lasts."""
+    most: list[float] = []
+
+    def shortest(low: float, high: float) -> float:
+        most.append(high)
+        return low
+
+    monkeypatch.setattr("random.uniform", shortest)
+    return most
+
+
+async def test_pauses_grow_while_connections_come_to_nothing(
+    scripted: ScriptedServer, jitters: list[float]
+) -> None:
+    client = scripted.client(reconnect=Reconnection(interval=0.001))
+    (await meet(scripted, client)).cut()
+    for _ in range(2):
+        (await scripted.guest()).cut()
+    await scripted.guest()
+    assert jitters == [0.001, 0.002, 0.004]
+
+
+async def test_pauses_start_over_after_an_authentication(
+    scripted: ScriptedServer, jitters: list[float]
+) -> None:
+    client = scripted.client(reconnect=Reconnection(interval=0.001))
+    (await meet_user(scripted, client)).cut()
+    (await scripted.guest()).cut()
+    guest = await scripted.guest()
+    await guest.welcome()
+    await client.send(message("ACCEPTED"))
+    await guest.types(1)
+    guest.cut()
+    await scripted.guest()
+    assert jitters == [0.001, 0.002, 0.001]
+
+
+async def test_pauses_start_over_after_a_connection_that_lasted(
+    scripted: ScriptedServer, jitters: list[float]
+) -> None:
+    client = scripted.client(reconnect=Reconnection(interval=0.001, max_jitter=0.05))
+    guest = await meet(scripted, client)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await guest.socket.recv()
+        guest.cut()
+        guest = await scripted.guest()
+    assert jitters == [0.001, 0.001]
+
+
 async def test_a_restarted_server_gets_its_users_back() -> None:
     port = 0
     users: asyncio.Queue[str] = asyncio.Queue()
@@ -169,9 +224,6 @@ async def test_a_restarted_server_gets_its_users_back() -> None:
 
 
 def _naming(users: "asyncio.Queue[str]") -> Server:
-    from mesa_ws.server.connection import Connection
-    from mesa_ws.user import User
-
     server = Server()
 
     @server.authenticator

@@ -185,12 +185,15 @@ async def test_a_held_back_message_goes_to_the_next_connection(scripted: Scripte
 
 
 async def test_closing_frees_a_sender_that_is_held_back(scripted: ScriptedServer) -> None:
-    client = scripted.client(ClientLimits(close_timeout=0.05))
-    await meet(scripted, client)
+    client = scripted.client(ClientLimits(close_timeout=60))
+    guest = await meet(scripted, client)
     _, sending = await congest(client)
-    await client.aclose()
+    closing = asyncio.create_task(client.aclose())
     with pytest.raises(ConnectionClosed):
-        await sending
+        async with asyncio.timeout(LIMIT):
+            await sending
+    guest.cut()
+    await closing
 
 
 async def test_what_waited_is_sent_no_faster_than_the_server_reads(scripted: ScriptedServer) -> None:
