@@ -113,15 +113,17 @@ class ConnectionClosed(MesaError):
     Attributes:
         code: close code of RFC 6455 section 7.4, 1006 when there was none.
         reason: text of the close frame, often empty.
+        meaning: what the code says where the frame says nothing; may be empty.
     """
 
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
-        super().__init__(code, reason)
+    def __init__(self, code: int = 1006, reason: str = "", meaning: str = "") -> None:
+        super().__init__(code, reason, meaning)
         self.code = code
         self.reason = reason
+        self.meaning = meaning
 
     def __str__(self) -> str:
-        return f"the connection is closed (close code {self.code}{_because(self.reason)})"
+        return f"the connection is closed (close code {self.code}{_because(self.reason or self.meaning)})"
 
 
 class ConnectFailed(MesaError):

@@ -36,6 +36,8 @@ def test_a_peer_that_does_not_answer_is_also_a_timeout_error() -> None:
         (AuthenticationFailed(4003, "no"), "authentication refused by the server (close code 4003: no)"),
         (ConnectionClosed(), "the connection is closed (close code 1006)"),
         (ConnectionClosed(4000, "slow"), "the connection is closed (close code 4000: slow)"),
+        (ConnectionClosed(1009, "", "too big"), "the connection is closed (close code 1009: too big)"),
+        (ConnectionClosed(1009, "no", "too big"), "the connection is closed (close code 1009: no)"),
     ],
 )
 def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
@@ -49,7 +51,7 @@ def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
         BackendUnavailable("no answer", maybe_sent=True),
         Refused("banned"),
         AuthenticationFailed(4003, "no"),
-        ConnectionClosed(4000, "slow"),
+        ConnectionClosed(4000, "slow", "why"),
     ],
 )
 def test_an_error_crosses_processes_with_its_fields(error: MesaError) -> None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..close import CloseCode
+from ..close import CLOSE_TABLE, CloseCode
 from ..errors import AuthenticationFailed, ConnectionClosed
 
 
@@ -23,7 +23,12 @@ class Ending(NamedTuple):
 
     def error(self) -> ConnectionClosed | AuthenticationFailed:
         """What to raise from whatever can no longer be done."""
-        return (AuthenticationFailed if self.is_refusal else ConnectionClosed)(self.code, self.reason)
+        if self.is_refusal:
+            return AuthenticationFailed(self.code, self.reason)
+        return ConnectionClosed(self.code, self.reason, _BLAME.get(self.code, ""))
 
+
+_BLAME = {int(code): rule.meaning for code, rule in CLOSE_TABLE.items() if not rule.may_reconnect}
+"""What the client did, by the code; the server says it in no other words."""
 
 CLOSED_BY_US = Ending(CloseCode.NORMAL.value, "closed by this client", is_wanted=True)
