@@ -9,4 +9,4 @@ with Dispatcher(
 ) as dispatcher:
     receipt = dispatcher.dispatch(Message(0, {"status": "online"}, "STATUS_UPDATE"), ["0", "1"])
     for id, delivery in receipt.deliveries.items():
-        print(id, "has", delivery.online, "connections")
+        print(f"user {id}: {delivery.online} online")

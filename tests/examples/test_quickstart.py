@@ -79,7 +79,7 @@ async def test_the_tutorial_works_from_end_to_end(programs: Programs) -> None:
     clients = [await programs.start("client.py", id, f"ws://127.0.0.1:{port}") for id in ("0", "1")]
     assert [await line(client) for client in clients] == ["connected as 0", "connected as 1"]
     notify = await programs.start("notify.py", MESA_URL=f"http://127.0.0.1:{api}", MESA_API_KEY=KEY)
-    assert [await line(notify), await line(notify)] == ["0 has 1 connections", "1 has 1 connections"]
+    assert [await line(notify), await line(notify)] == ["user 0: 1 online", "user 1: 1 online"]
     assert [await line(client) for client in clients] == ["STATUS_UPDATE {'status': 'online'}"] * 2
 
 
