@@ -76,6 +76,11 @@ def may_reconnect(code: int) -> bool:
         return True
 
 
+def is_sendable(code: int) -> bool:
+    """Say whether a close frame may carry `code` (RFC 6455 sections 7.4.1 and 7.4.2)."""
+    return code in _REGISTERED or 3000 <= code <= 4999
+
+
 def check_close(code: object, reason: object) -> None:
     """Check what an application wants to close a connection with.
 
@@ -85,7 +90,7 @@ def check_close(code: object, reason: object) -> None:
         InvalidInput: RFC 6455 does not allow the code in a frame (sections 7.4.1 and 7.4.2), or
             the reason is not text, or longer than a control frame can hold (section 5.5).
     """
-    if not isinstance(code, int) or not (code in _REGISTERED or 3000 <= code <= 4999):
+    if not isinstance(code, int) or not (code == CloseCode.NO_STATUS or is_sendable(code)):
         raise InvalidInput(
             f"code: expected 1000 to 1014 without reserved ones, or 3000 to 4999, got {code!r}"
         )
@@ -101,4 +106,4 @@ def check_close(code: object, reason: object) -> None:
 
 
 MAX_REASON_BYTES = 123
-_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})

@@ -18,6 +18,8 @@ Seconds = Annotated[
 Switch = Annotated[bool, msgspec.Meta(description="True or False")]
 Text = Annotated[str, msgspec.Meta(description="text")]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer from 1 to 2147483648")]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535, description="an integer from 0 to 65535")]
+Host = Annotated[str, msgspec.Meta(min_length=1, description="an address or a name of this machine")]
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]

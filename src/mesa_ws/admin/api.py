@@ -6,15 +6,14 @@ import logging
 import socket
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..bearer import SHORTEST_KEY, check_key
-from ..settings import Count, Settings
+from ..settings import Count, Host, Port, Settings
 from .listener import listen
 from .routes import Dispatching, application
 
@@ -25,9 +24,6 @@ GRACE = 5
 
 KEEP_ALIVE = 75
 """Seconds for which a silent connection is kept, longer than our dispatchers keep theirs."""
-
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535, description="an integer from 0 to 65535")]
-Host = Annotated[str, msgspec.Meta(min_length=1, description="an address or a name of this machine")]
 
 
 class ApiSettings(Settings, frozen=True):

@@ -24,13 +24,14 @@ from picows import (
     ws_create_server,
 )
 
-from ..close import CloseCode
+from ..close import CloseCode, is_sendable
 from ..errors import InvalidSettings, ListenFailed
 from ..server.connection import Connection
 from ..server.node import Node
 from ..server.request import Request
 from ..session import Close, Fragments, Violation
 from ..session.fragments import DataFrame
+from ..settings import Host, Port, Settings
 from .quiet import quiet
 
 log = logging.getLogger("mesa_ws.server")
@@ -39,6 +40,8 @@ CLOSE_TIMEOUT = 2.0
 """Seconds a client gets to answer a close frame before its connection is cut."""
 
 BACKLOG = 4096
+_ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
+"""Header fields that stand in answers, which picows cannot write if they are not ASCII."""
 READ_BUFFER = 2048
 
 Answer = WSUpgradeResponseWithListener
@@ -154,10 +157,21 @@ class NativeTransport(WSListener):
     def _closed_by_peer(self, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
         code = int.from_bytes(payload[:2]) if payload else CloseCode.NO_STATUS
+        if payload and not is_sendable(code):
+            self._violated(Violation(CloseCode.PROTOCOL_ERROR, f"close code {code}"))
         self._peer = code, payload[2:].decode()
         if self._closing is None:
             self.close(code, "")
         self._ws.disconnect()
+
+
+class _Place(Settings, frozen=True, kw_only=True):
+    host: Host
+    port: Port
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return name
 
 
 class NativeListener:
@@ -183,8 +197,10 @@ class NativeListener:
         """Listen; return the address, with the port that was chosen if `port` is 0.
 
         Raises:
+            InvalidSettings: the host or the port is none.
             ListenFailed: the port is in use, or the host is not one of ours.
         """
+        _Place(host=host, port=port)
         try:
             self._server = await ws_create_server(
                 self._upgrade,
@@ -197,7 +213,7 @@ class NativeListener:
                 max_frame_size=self._limits.max_message,
                 read_buffer_init_size=READ_BUFFER,
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ListenFailed(f"cannot listen on {host}:{port}: {_reason(error)}") from error
         bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return bound
@@ -236,6 +252,8 @@ class NativeListener:
             return _refuse(HTTPStatus.BAD_REQUEST)
         if "upgrade" not in request.headers:
             return _refuse(HTTPStatus.UPGRADE_REQUIRED, {"Upgrade": "websocket"})
+        if not all(request.headers.get(name, "").isascii() for name in _ECHOED):
+            return _refuse(HTTPStatus.BAD_REQUEST)
         if not self._node.is_running:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         _accept_connection_list(request)
@@ -244,8 +262,10 @@ class NativeListener:
         return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """What went wrong in the system's words; asyncio puts the address in front of them once more."""
+    if isinstance(error, UnicodeError):
+        return "that is no name of a host"
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 

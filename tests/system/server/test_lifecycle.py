@@ -53,6 +53,15 @@ async def test_upgrades_are_granted_by_path_and_version(
     assert answer.startswith(f"HTTP/1.1 {status} ")
 
 
+@pytest.mark.parametrize(("version", "extra"), [("\xff", ""), ("13", "\nSec-WebSocket-Protocol: \xff")])
+async def test_header_fields_that_an_answer_repeats_have_to_be_ascii(
+    serving: Serving, version: str, extra: str
+) -> None:
+    head = UPGRADE.format(connection="Upgrade", version=version)
+    answer = await handshake(serving, f"GET /ws HTTP/1.1\n{head}{extra}")
+    assert answer.startswith("HTTP/1.1 400 ")
+
+
 async def test_a_plain_request_is_told_to_upgrade(serving: Serving) -> None:
     answer = await handshake(serving, "GET /ws HTTP/1.1\nHost: x")
     assert answer.startswith("HTTP/1.1 426 Upgrade Required")

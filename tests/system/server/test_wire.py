@@ -339,6 +339,16 @@ async def test_a_close_frame_is_answered_with_its_code(serving: Serving) -> None
         assert await peer.reader.read() == b""
 
 
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535])
+async def test_a_code_that_no_close_frame_may_carry_closes_1002(serving: Serving, code: int) -> None:
+    endpoint = await serving(echoing())
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        await peer.frame(0x8, code.to_bytes(2))
+        assert (await peer.close_frame())[:2] == (1002).to_bytes(2)
+        assert await peer.reader.read() == b""
+
+
 async def test_an_empty_close_frame_is_answered_with_one(serving: Serving) -> None:
     endpoint = await serving(echoing())
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:

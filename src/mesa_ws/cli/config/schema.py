@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
-from ...admin.api import Host, Port
 from ...backend.redis import Address
 from ...bearer import SHORTEST_KEY, check_key
 from ...errors import InvalidInput, InvalidSettings
-from ...settings import FEATURES, Count, ServerSettings, Settings
+from ...settings import FEATURES, Count, Host, Port, ServerSettings, Settings
 
 Path = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
 Text = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
