@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..close import CloseCode, check_close
 from ..codec import encode_message
-from ..errors import ConnectionClosed, NotAuthenticated
+from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..message import Message
 from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession, Terms
 from ..settings import ServerSettings
@@ -192,8 +192,11 @@ class Connection:
         The client is not told.
 
         Raises:
+            InvalidInput: it is no `User`.
             NotAuthenticated: the client has not become a user yet.
         """
+        if not isinstance(user, User):
+            raise InvalidInput(f"update_user: expected User(id, data), got {type(user).__name__}")
         if self.user is None:
             raise NotAuthenticated("update_user: expected an authenticated connection; authenticate it first")
         self.user = user
@@ -281,6 +284,7 @@ class Connection:
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
+            self.user = user  # once more: of two threads, the one that gets here last decides
             self._host.rename(self, user)
 
     def _schedule(self) -> None:

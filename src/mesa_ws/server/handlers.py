@@ -89,13 +89,34 @@ class Handlers:
                 await self.failed(error, connection)
 
     async def _call(self, handler: Handler, *args: Any) -> Any:
-        if _is_async(handler):
-            return await handler(*args)
+        try:
+            result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
+            return await result if isinstance(result, Awaitable) else result
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # What the handler waited for was cancelled, not the handler: it failed like any other.
+            raise RuntimeError(f"{name_of(handler)} waited for something that was cancelled") from error
+
+    async def _in_thread(self, handler: Handler, *args: Any) -> Any:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mesa-handler")
         run = contextvars.copy_context().run
-        result = await asyncio.get_running_loop().run_in_executor(self._pool, run, handler, *args)
-        return await result if isinstance(result, Awaitable) else result
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run, _called, handler, *args)
+
+
+def _called(handler: Handler, *args: Any) -> Any:
+    """Call in a thread. A future cannot hold StopIteration, which coroutines do not let out either."""
+    try:
+        return handler(*args)
+    except StopIteration as error:
+        raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that runs a handler is itself meant to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_async(handler: Handler) -> bool:

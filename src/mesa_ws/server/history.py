@@ -21,7 +21,7 @@ class History:
     @property
     def sent(self) -> list[Message]:
         """Messages to the client."""
-        return [decode_frame(body).message() for body in self._sent]
+        return [decode_frame(body).message() for body in tuple(self._sent)]
 
     @property
     def received(self) -> list[Message]:

@@ -26,10 +26,17 @@ from .request import Request
 
 log = logging.getLogger("mesa_ws.server")
 
+_ANOTHER_LOOP = (
+    "server.send: expected the event loop of the server, got another one; "
+    "make the handler `async def`, or use a Dispatcher in threads"
+)
 _NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
 
 GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
+
+CANCEL_GRACE = 1.0
+"""Seconds that they get after they were cancelled."""
 
 
 class Node(Hooks):
@@ -120,10 +127,11 @@ class Node(Hooks):
             InvalidMessage: the message cannot go on the wire.
             InvalidRecipients: recipients or exclusions are not ids.
             BackendError: the backend did not take it.
-            MesaError: the server is not running.
+            MesaError: the server is not running, or in another event loop.
         """
         envelope = prepare(message, recipients, excluding)
-        self._running()
+        if self._running() is not asyncio.get_running_loop():
+            raise MesaError(_ANOTHER_LOOP)
         [receipt] = await self._backend.dispatch([envelope])
         return receipt
 
@@ -133,7 +141,10 @@ class Node(Hooks):
         Raises:
             BackendUnavailable: the backend cannot be reached.
             BackendRefused: it says no.
+            MesaError: the server is running already.
         """
+        if self._loop is not None:
+            raise MesaError("the server is running already; make another Server to listen once more")
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self._thread = threading.get_ident()
@@ -146,18 +157,19 @@ class Node(Hooks):
         log.info("node %s is up", self._backend.node_id)
 
     async def stop(self) -> None:
-        """Close every connection with 1001, let handlers finish, and leave the cluster."""
+        """Close every connection with 1001, let handlers finish, and leave the cluster.
+
+        Handlers that do not finish are cancelled; those that go on all the same are left behind.
+        """
         self._is_stopping = True
         for connection in self.registry:
             connection.disconnect(CloseCode.GOING_AWAY)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GRACE)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._backend.aclose()
-        self.handlers.shutdown()
-        self._loop = None
+        try:
+            await self._finish_tasks()
+        finally:
+            await self._backend.aclose()
+            self.handlers.shutdown()
+            self._loop = None
         log.info("node %s is down", self._backend.node_id)
 
     def deliver(self, envelope: Envelope) -> None:
@@ -220,10 +232,11 @@ class Node(Hooks):
 
     def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
         """Call `callback` in the event loop: at once if we are in it, else as soon as possible."""
+        loop = self._loop
         if threading.get_ident() == self._thread:
             callback(*args)
-        else:
-            self._running().call_soon_threadsafe(callback, *args)
+        elif loop is not None:  # without it every connection has ended, and there is nothing to do
+            loop.call_soon_threadsafe(callback, *args)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` on its own; `stop` waits for it."""
@@ -231,6 +244,16 @@ class Node(Hooks):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _finish_tasks(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE)
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
+            if stuck:
+                log.error("%d handlers go on although they were cancelled; left behind", len(stuck))
 
     async def _redeclare(self, id: str) -> None:
         try:

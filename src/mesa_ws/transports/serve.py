@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from ssl import SSLContext
 from typing import Any, NamedTuple
 
+from ..errors import MesaError
 from ..server.node import Node
 from .native import NativeListener
 
@@ -15,6 +17,11 @@ try:
     from uvloop import new_event_loop
 except ImportError:  # pragma: no cover - uvloop does not exist for every platform
     from asyncio import new_event_loop
+
+_NOT_MAIN_THREAD = (
+    "server.run: expected the main thread, which signals go to, got another one; "
+    "use async with serve(server, ...) in an event loop of that thread"
+)
 
 Service = AbstractAsyncContextManager[Any]
 """Something that runs beside a server, such as `DispatchApi`: entered after it, left before it."""
@@ -50,10 +57,14 @@ class Server(Node):
             on_start: called with the address once clients and services are served.
 
         Raises:
+            InvalidSettings: an argument is wrong.
             ListenFailed: the address cannot be listened on.
             BackendUnavailable: the backend cannot be reached.
             BackendRefused: the backend says no.
+            MesaError: it runs already, or this is not the main thread, which signals go to.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise MesaError(_NOT_MAIN_THREAD)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = serve(self, host, port, *services, path=path, ssl=ssl)
             runner.run(_until_signal(serving, on_start))
@@ -90,9 +101,11 @@ async def serve(
         Where it listens, with the URL that clients connect to.
 
     Raises:
+        InvalidSettings: an argument is wrong.
         ListenFailed: the address cannot be listened on.
         BackendUnavailable: the backend cannot be reached.
         BackendRefused: the backend says no.
+        MesaError: the server is running already.
     """
     listener = NativeListener(server, path)
     await server.start()

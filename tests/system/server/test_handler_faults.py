@@ -1,0 +1,101 @@
+"""Handlers that go wrong in ways of their own: the connection and the server go on."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import mesa_ws.server.node
+from mesa_ws.message import Message
+from mesa_ws.server.connection import Connection
+from mesa_ws.transports.serve import Server, serve
+from mesa_ws.user import User
+
+from .conftest import Joining, Serving, accepting
+from .peer import LIMIT, Peer
+
+
+def answering(**options: Any) -> tuple[Server, list[str]]:
+    """A server that answers PING, and what it reports."""
+    server, reported = accepting(**options), list[str]()
+
+    @server.on_message("PING")
+    async def pong(message: Message, connection: Connection) -> None:
+        connection.send(Message(0, {}, "PONG"))
+
+    @server.on_error
+    async def report(error: BaseException, connection: Connection) -> None:
+        reported.append(f"{type(error).__name__}: {error}")
+
+    return server, reported
+
+
+async def wait_for_something_cancelled() -> None:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+async def test_a_handler_that_waits_for_something_cancelled_has_failed(
+    serving: Serving, join: Joining
+) -> None:
+    server, reported = answering()
+
+    @server.on_message("BOOM")
+    async def boom(message: Message, connection: Connection) -> None:
+        await wait_for_something_cancelled()
+
+    peer = await join(await serving(server), "1")
+    await peer.send("BOOM")
+    assert await peer.received("X") == []
+    assert [text.split(".")[-1] for text in reported] == ["boom waited for something that was cancelled"]
+
+
+async def test_an_authenticator_that_waits_for_something_cancelled_closes_1011(
+    serving: Serving, join: Joining
+) -> None:
+    server = Server(authentication={"timeout": None})
+
+    @server.authenticator
+    async def authenticate(data: Any, connection: Connection) -> User | None:
+        await wait_for_something_cancelled()
+        return None
+
+    peer = await join(await serving(server))
+    await peer.send(op=2)
+    assert await peer.closed() == 1011
+
+
+async def test_a_plain_function_may_let_out_stop_iteration(serving: Serving, join: Joining) -> None:
+    server, reported = answering()
+
+    @server.on_message("BOOM")
+    def boom(message: Message, connection: Connection) -> None:
+        next(iter([]))
+
+    peer = await join(await serving(server), "1")
+    await peer.send("BOOM")
+    assert await peer.received("X") == []
+    assert [text.split(".")[-1] for text in reported] == ["boom raised StopIteration"]
+
+
+async def test_a_handler_that_takes_no_end_is_left_behind_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mesa_ws.server.node, "GRACE", 0.05)
+    monkeypatch.setattr(mesa_ws.server.node, "CANCEL_GRACE", 0.05)
+    server, is_over = accepting(), asyncio.Event()
+
+    @server.on_connection
+    async def stay(connection: Connection) -> None:
+        while not is_over.is_set():
+            try:
+                await is_over.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with asyncio.timeout(LIMIT), serve(server) as endpoint, Peer.connect(endpoint.url):
+        pass
+    assert not server.is_running
+    assert "1 handlers go on although they were cancelled" in caplog.text
+    is_over.set()
