@@ -19,6 +19,9 @@ from .wire import Peer, Wire
 
 READ_BUFFER = 16 * 1024
 
+HANDOVER = 3
+"""Rounds of the event loop after which a transport certainly owns the socket it was given."""
+
 _HUNG_UP = "the server hung up during the handshake"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
@@ -125,7 +128,10 @@ class _Dial:
         if self._socket is None:
             opening.cancel()
         else:
-            # Cancelled in the handshake, picows would leave the transport open.
+            # Cancelled in the handshake, picows would leave the transport open. Before the transport
+            # has taken the socket over, in its first rounds of the event loop, uvloop would lose it.
+            for _ in range(HANDOVER):
+                await asyncio.sleep(0)
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         await asyncio.wait({opening})

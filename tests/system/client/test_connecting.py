@@ -3,13 +3,14 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import ConnectionClosed as PeerClosed
 from websockets.http11 import Request, Response
 
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo
@@ -18,7 +19,7 @@ from mesa_ws.message import Message
 from mesa_ws.settings import Heartbeat, Reconnect
 from mesa_ws.transports.serve import Endpoint, Server, serve
 
-from .scripted import LIMIT, ScriptedServer
+from .scripted import LIMIT, ScriptedServer, Visitor
 
 IMPATIENT = ClientLimits(connect_timeout=0.2)
 
@@ -250,6 +251,57 @@ async def test_cancelling_before_the_greeting_hangs_up(scripted: ScriptedServer)
     with pytest.raises(asyncio.CancelledError):
         await connecting
     assert (await visitor.closed())[0] == 1006
+
+
+@pytest.fixture
+async def guests(scripted: ScriptedServer) -> AsyncIterator[list[Visitor]]:
+    """Everybody who came, greeted at once."""
+    guests: list[Visitor] = []
+
+    async def greet() -> None:
+        while True:
+            guests.append(visitor := await scripted.visitor())
+            with suppress(PeerClosed):
+                await visitor.greet()
+
+    greeting = asyncio.create_task(greet())
+    yield guests
+    greeting.cancel()
+
+
+STEPS = 60
+"""More than the event loop takes to open a connection."""
+
+
+async def test_cancelling_at_any_moment_leaves_nothing_open(
+    scripted: ScriptedServer, guests: list[Visitor]
+) -> None:
+    for steps in range(STEPS):
+        client = scripted.client()
+        connecting = asyncio.create_task(client.connect())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with suppress(asyncio.CancelledError):
+            await connecting
+        await client.aclose()
+    for guest in guests:
+        await guest.closed()
+
+
+async def test_closing_at_any_moment_of_coming_back_leaves_nothing_open(
+    scripted: ScriptedServer, guests: list[Visitor]
+) -> None:
+    for steps in range(STEPS):
+        client = scripted.client()
+        await client.connect()
+        guests[-1].cut()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT):
+            await client.aclose()
+    for guest in guests:
+        await guest.closed()
 
 
 async def test_a_server_without_a_greeting_is_no_mesa_server(scripted: ScriptedServer) -> None:
