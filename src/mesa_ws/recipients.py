@@ -67,8 +67,8 @@ def check_id(id: object, where: str = "id") -> str:
 def id_problem(id: object) -> str | None:
     """Say what keeps `id` from naming a client, or None if nothing does."""
     if not isinstance(id, str):
-        mend = f"; write {str(id)!r}" if type(id) is int else ""
-        return f"expected an id as text, got {id!r} ({type(id).__name__}){mend}"
+        mend = f"; write {str(id)!r}" if _is_number(id) else ""
+        return f"expected an id as text, got {_shown(id)}{mend}"
     if id == "*":
         return "expected an id, got '*', which stands for everybody"
     if _CONTROL.search(id):
@@ -90,8 +90,17 @@ def _listed(where: str, ids: Any) -> tuple[Any, ...]:
     try:
         each = iter(ids)
     except TypeError:
-        mend = f"; write [{str(ids)!r}]" if type(ids) is int else ""
-        raise InvalidRecipients(
-            f"{where}: expected a list of ids, got {ids!r} ({type(ids).__name__}){mend}"
-        ) from None
+        mend = f"; write [{str(ids)!r}]" if _is_number(ids) else ""
+        raise InvalidRecipients(f"{where}: expected a list of ids, got {_shown(ids)}{mend}") from None
     return tuple(each)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and value.bit_length() <= 64  # Python does not write the longest as text
+
+
+def _shown(value: object) -> str:
+    """What came, in short: it may be a client's, and then belongs into no log."""
+    if value is None or isinstance(value, bool) or _is_number(value):
+        return f"{value!r} ({type(value).__name__})"
+    return f"a value of type {type(value).__name__}"

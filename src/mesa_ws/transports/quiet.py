@@ -12,6 +12,10 @@ from typing import Any
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
     """Logs everything at DEBUG. An adapter also saves the logger picows makes per connection."""
 
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
+        """Below DEBUG it would tell whole handshakes, tokens among them: that is never enabled."""
+        return level >= logging.DEBUG and super().isEnabledFor(level)
+
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
 
