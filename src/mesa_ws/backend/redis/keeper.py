@@ -165,6 +165,7 @@ class Keeper:
                 await asyncio.sleep(self._seat.lease / BEATS * random.uniform(0.5, 1))  # noqa: S311
 
     async def _repair(self) -> None:
+        await self.attach({})
         for page in self._roster.pages(MAX_IDS):
             await self.attach(page)
         cursor = -1

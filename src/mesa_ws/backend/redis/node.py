@@ -125,8 +125,11 @@ class _Node:
         self._roster = self.listener.roster
         self._seat = seat
         self._timeout = timeout
-        self._reader = Reader(address, seat.keys.channel(seat.node), self.listener.on_frame, timeout)
         self._keeper = Keeper(link, seat, self._roster, self._on_beat)
+        # Who was away may have come back to a Redis that forgot everything.
+        self._reader = Reader(
+            address, seat.keys.channel(seat.node), self.listener.on_frame, self._keeper.doubt, timeout
+        )
 
     @property
     def is_ready(self) -> bool:

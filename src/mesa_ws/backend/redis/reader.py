@@ -23,15 +23,23 @@ class Reader:
         address: where to connect.
         channel: what to listen to.
         on_frame: called in the event loop with each message as it came; must not raise.
+        on_return: called in the event loop when the subscription was lost and is there again, before
+            `is_subscribed` says so; must not raise.
         timeout: seconds for connecting and subscribing.
     """
 
     def __init__(
-        self, address: Address, channel: str, on_frame: Callable[[bytes], None], timeout: float
+        self,
+        address: Address,
+        channel: str,
+        on_frame: Callable[[bytes], None],
+        on_return: Callable[[], None],
+        timeout: float,
     ) -> None:
         self._address = address
         self._channel = channel
         self._on_frame = on_frame
+        self._on_return = on_return
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -92,13 +100,15 @@ class Reader:
     async def _return(self) -> None:
         """Subscribe again, or wait before the next attempt."""
         try:
-            self._connection = await self._subscribe()
+            connection = await self._subscribe()
         except FOREIGN as error:
             _log.debug("%s", failed_connect(self._address.label, error))
             await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         else:
             self._pause = FIRST_PAUSE
+            self._on_return()
+            self._connection = connection
             _log.info("%s: messages of other processes come in again", self._address.label)
 
     async def _subscribe(self) -> AsyncConnection:
