@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import mesa_ws.admin.api
 from mesa_ws.admin.api import DispatchApi
 from mesa_ws.admin.listener import listen
 from mesa_ws.backend.http import AsyncHttpBus
@@ -72,6 +73,21 @@ async def test_stopping_lets_a_request_under_way_finish(site: Site) -> None:
     (receipt,) = await under_way
     await bus.aclose()
     assert (receipt.nodes, site.received) == (1, [1])
+
+
+async def test_stopping_answers_a_request_that_takes_too_long(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mesa_ws.admin.api, "GRACE", 0.05)
+    site.bus = held = HeldBus(site.bus)
+    async with DispatchApi(site, key=KEY, port=0) as api:
+        bus = AsyncHttpBus(api.url, key=KEY)
+        under_way = asyncio.create_task(bus.dispatch([message(1)]))
+        await held.arrived.get()
+    with pytest.raises(BackendUnavailable, match="the server is stopping; the message may have been sent"):
+        await under_way
+    await bus.aclose()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_stopped_api_does_not_listen(kind: str, site: Site) -> None:

@@ -1,5 +1,6 @@
 """What the dispatch API answers: `POST /v1/dispatch` and the health of the server, as an ASGI application."""
 
+import asyncio
 import logging
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from ..dispatch_answer import (
 )
 from ..dispatch_request import PATH, decode_request
 from ..envelope import Receipt
-from ..errors import MesaError
+from ..errors import BackendUnavailable, MesaError
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -102,6 +103,8 @@ class _Dispatch:
             receipts = await self._dispatch(request)
         except _Rejected as rejected:
             return rejected.answer
+        except asyncio.CancelledError:
+            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             return _failed(error)
         return Response(encode_receipts(receipts), media_type="application/json")
