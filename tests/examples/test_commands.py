@@ -60,7 +60,9 @@ def parse(arguments: list[str]) -> None:
     name, *rest = arguments
     command = main.commands[name]
     if rest and rest != ["--help"]:
-        command.make_context(name, rest, parent=click.Context(main, info_name="mesa"))
+        command.make_context(
+            name, rest, parent=click.Context(main, info_name="mesa", **main.context_settings)
+        )
 
 
 @pytest.mark.parametrize(
