@@ -315,6 +315,8 @@ async def test_closing_lets_a_running_callback_finish(scripted: ScriptedServer, 
     assert await heard(told, 1) == ["begins"]
     closing = asyncio.create_task(client.aclose())
     await guest.closed()
+    finished, _ = await asyncio.wait({closing}, timeout=0.1)
+    assert not finished
     may_go_on.set()
     await closing
     assert told.get_nowait() == "ends"
