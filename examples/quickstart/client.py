@@ -6,7 +6,7 @@ import sys
 from mesa_ws import Client
 
 
-async def main(id: str, url: str) -> None:
+async def main(id: str, url: str = "ws://127.0.0.1:4000") -> None:
     async with Client(url) as client:
         user = await client.authenticate({"id": id, "token": "let me in"})
         print("connected as", user["id"], flush=True)
@@ -15,4 +15,4 @@ async def main(id: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "ws://127.0.0.1:4000"))
+    asyncio.run(main(*sys.argv[1:]))

@@ -2,11 +2,11 @@
 
 from mesa_ws import Connection, Message, Server, User
 
-server = Server()  # one process; Server("redis://localhost:6379") for as many as you like
+server = Server()  # alone; Server("redis://localhost:6379") is one of many
 
 
 @server.authenticator
-async def authenticate(data: dict[str, str], connection: Connection) -> User | None:
+async def authenticate(data: dict[str, str], _: Connection) -> User | None:
     # Look the token up in your own system here. None turns the client away.
     return User(data["id"]) if data.get("token") == "let me in" else None
 

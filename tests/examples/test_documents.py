@@ -39,6 +39,20 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
             assert [name.name for name in node.names if not hasattr(module, name.name)] == []
 
 
+@pytest.mark.parametrize(
+    ("page", "program"),
+    [
+        ("tutorial/first-dispatch.md", "quickstart/server.py"),
+        ("tutorial/first-dispatch.md", "quickstart/client.py"),
+        ("tutorial/first-dispatch.md", "quickstart/notify.py"),
+        ("howto/server.md", "own_loop/server.py"),
+    ],
+)
+def test_a_page_shows_the_program_that_is_tested(page: str, program: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert f"```python\n{(ROOT / 'examples' / program).read_text()}```" in text
+
+
 def test_there_is_python_in_the_documentation() -> None:
     assert len(python_blocks()) > 3
 

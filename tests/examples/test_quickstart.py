@@ -1,61 +1,9 @@
 """The tutorial, done as a newcomer would: three programs in processes of their own."""
 
 import asyncio
-import os
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 
-import pytest
-
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
-KEY = "a-long-random-secret"
-LIMIT = 20.0
-
-
-class Programs:
-    """Starts programs of the tutorial and stops them."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-
-    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            cwd=QUICKSTART,
-            env=os.environ | environment,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        self._stack.push_async_callback(_end, process)
-        return process
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    await process.wait()
-
-
-@pytest.fixture
-async def programs() -> AsyncIterator[Programs]:
-    async with AsyncExitStack() as stack:
-        yield Programs(stack)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(LIMIT):
-        return (await process.stdout.readline()).decode().strip()
+from tests.examples.programs import KEY, LIMIT, Programs, line
+from tests.redis_server import free_port
 
 
 async def listening(port: int) -> None:

@@ -30,8 +30,19 @@ Service = AbstractAsyncContextManager[Any]
 class Server(Node):
     """A WebSocket server.
 
-    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own. See
-    `Node` for the arguments.
+    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own.
+    `send` belongs to that loop; a `Connection` may be used from any thread.
+
+    Args:
+        backend: what this server shares with others: None for one process alone, a Redis URI, or a
+            `Backend`.
+        options: `namespace`, and the features `heartbeat`, `reconnect`, `authentication`,
+            `keepalive`, `limits`, `rules` and `sync`, each as its settings class, as a mapping of
+            its fields, or as True or False where it can be enabled.
+
+    Raises:
+        InvalidSettings: an option is unknown or wrong.
+        Unsupported: an option asks for what this version does not have.
     """
 
     def run(
