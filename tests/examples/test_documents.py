@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mesa_ws.admin import routes as routes_module
 from mesa_ws.close import CLOSE_TABLE
+from mesa_ws.dispatch_answer import ERROR_FORMS, INTERNAL_ERROR
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -70,3 +72,23 @@ def test_the_close_code_page_is_the_table() -> None:
         f"| {int(code)} | {code.name} | {'yes' if rule.may_reconnect else 'no'} | {rule.meaning} |"
         for code, rule in CLOSE_TABLE.items()
     ]
+
+
+def test_the_errors_of_the_http_api_are_those_on_its_page() -> None:
+    page = (ROOT / "docs/reference/http-api.md").read_text()
+    routes = Path(routes_module.__file__).read_text()
+    raised = re.findall(r'_Rejected\(\s*(\d+),\s*"(\w+)"', routes)
+    told = {(str(form.status), form.code) for form in ERROR_FORMS} | {("500", INTERNAL_ERROR)} | set(raised)
+    assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == told
+
+
+def test_nothing_on_a_page_needs_a_build_to_be_read() -> None:
+    """Pages are read where the project is hosted, too; there, the wire is read in `spec/`."""
+    built = [page.name for page in PAGES if re.search(r'^--8<--|^=== "', page.read_text(), re.MULTILINE)]
+    assert built == ["wire-protocol.md"]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert set(re.findall(r"[\w/-]+\.md", nav)) == pages

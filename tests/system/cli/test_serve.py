@@ -1,5 +1,6 @@
 """`mesa serve` as a process."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -31,6 +32,18 @@ server = Server()
 @server.authenticator
 async def authenticate(data, connection):
     return User("app-" + data["name"])
+"""
+
+STUCK = """
+import asyncio
+from mesa_ws import Server
+
+server = Server()
+
+@server.on_disconnection
+async def never_ends(connection, code, reason):
+    print("stopping", flush=True)
+    await asyncio.Event().wait()
 """
 
 
@@ -141,6 +154,17 @@ async def test_the_file_sets_what_it_says(mesa: Starter) -> None:
     async with Client(mesa.serve().document()["url"]) as client:
         assert client.hello is not None
         assert client.hello.heartbeat_interval == 7.5
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_does_not_wait_for_handlers(mesa: Starter, signum: signal.Signals) -> None:
+    (mesa.directory / "stuck.py").write_text(STUCK, encoding="utf-8")
+    server = mesa("serve", "stuck:server", "--json", "--port", "0", "--no-api")
+    async with Client(server.document()["url"], reconnect=False):
+        server.send(signum)
+        await asyncio.to_thread(server.wait_for, lambda: "stopping" in server.out, "the first signal")
+        assert await asyncio.to_thread(server.stopped, signum) != 0
+    assert "Traceback" not in server.err
 
 
 async def test_an_applications_server_decides_itself(mesa: Starter) -> None:
