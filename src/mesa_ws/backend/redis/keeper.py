@@ -147,7 +147,9 @@ class Keeper:
 
     def _lose(self, error: BackendError) -> None:
         if not self._is_cut_off:
-            _log.warning("node %s: cannot renew its lease: %s", self._seat.node, error)
+            # The rest of the text is about a message, and there is none here.
+            why = error.problem if isinstance(error, BackendUnavailable) else error
+            _log.warning("node %s: cannot renew its lease: %s", self._seat.node, why)
         self._is_cut_off, self._lease_ends = True, 0.0
         self.doubt()
 
