@@ -120,7 +120,7 @@ async def test_it_tries_until_the_server_is_there_again() -> None:
 
 
 async def test_a_server_that_does_not_greet_is_tried_again(scripted: ScriptedServer) -> None:
-    client = scripted.client(ClientLimits(connect_timeout=0.1))
+    client = scripted.client(ClientLimits(connect_timeout=1.0))
     told = told_by(client)
     (await meet(scripted, client)).cut()
     silent = await scripted.visitor()
