@@ -31,9 +31,11 @@ from .errors import (
     Unsupported,
 )
 from .message import DispatchEvent, Message
+from .position import Position
+from .receipt_status import IdStatus, Status
 from .server.connection import Connection
 from .server.request import Request
-from .settings import Authentication, Heartbeat, Keepalive, Limits, Reconnect, Rules, Sync
+from .settings import Authentication, Heartbeat, Keepalive, Limits, Presence, Reconnect, Rules, Sync
 from .transports.serve import Endpoint, Server, serve
 from .user import User
 from .version import __version__
@@ -58,6 +60,7 @@ __all__ = [
     "Dispatcher",
     "Endpoint",
     "Heartbeat",
+    "IdStatus",
     "InvalidInput",
     "InvalidMessage",
     "InvalidRecipients",
@@ -70,6 +73,8 @@ __all__ = [
     "MesaError",
     "Message",
     "NotAuthenticated",
+    "Position",
+    "Presence",
     "QueueFull",
     "Receipt",
     "Reconnect",
@@ -79,6 +84,7 @@ __all__ = [
     "Request",
     "Rules",
     "Server",
+    "Status",
     "Sync",
     "TimedOut",
     "Unsupported",

@@ -119,7 +119,7 @@ class _Receipt(msgspec.Struct):
 
     @classmethod
     def of(cls, receipt: Receipt) -> "_Receipt":
-        deliveries = {id: _Delivery(*delivery) for id, delivery in receipt.deliveries.items()}
+        deliveries = {id: _Delivery(*delivery[:3]) for id, delivery in receipt.deliveries.items()}
         return cls(receipt.message_id, deliveries, receipt.nodes)
 
     def read(self) -> Receipt:

@@ -2,14 +2,48 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from hashlib import sha256
+from typing import Literal, NamedTuple, get_args
 
 from .codec import encode_message
-from .errors import InvalidRecipients
+from .errors import InvalidInput, InvalidMessage, InvalidRecipients
 from .message import DispatchEvent, Message
+from .position import Position
 from .recipients import EVERYBODY, Recipients
+from .settings import Sync
 
 Kind = Literal["message", "disconnect"]
+
+Durability = Literal["memory", "fsync", "replicated"]
+"""What a message has reached when its dispatch returns: the backend's memory, its disk, or all of
+its replicas."""
+
+REMEMBERED = 120.0
+"""Seconds for which a stored message is known by its id, so that the same again is no other one."""
+
+REMEMBERED_KEY = 86_400.0
+"""The same where the caller names the message by a key of its own."""
+
+MAX_KEY_BYTES = 255
+
+
+class Keep(NamedTuple):
+    """How a message is kept for recipients who are away.
+
+    Attributes:
+        max_messages: messages in one outbox; beyond, the oldest are dropped.
+        max_bytes: bytes of messages in one outbox; beyond, the oldest are dropped.
+        ttl: seconds after which this message is dropped.
+    """
+
+    max_messages: int
+    max_bytes: int
+    ttl: float
+
+    @classmethod
+    def of(cls, sync: Sync) -> "Keep | None":
+        """What `sync` says about messages; None if they are not kept."""
+        return cls(sync.max_messages, sync.max_bytes, sync.ttl) if sync.enabled else None
 
 
 class Envelope(NamedTuple):
@@ -20,12 +54,23 @@ class Envelope(NamedTuple):
         body: the encoded frame, written to sockets as it is; empty for a disconnection.
         kind: `message` to deliver the body, `disconnect` to close the recipients' connections.
         message_id: names this dispatch in receipts and logs.
+        keep: how it is stored; None for what is not.
+        remember: seconds for which the backend knows it by its id, so that the same envelope once
+            more is no second message; 0 for what is not remembered.
+        durability: what it has to reach before it counts as dispatched.
+        positions: filled in for the node that receives it: where the outbox of each of
+            `recipients.ids` holds it, or for everybody the one place among such messages; empty
+            for what is not stored.
     """
 
     recipients: Recipients
     body: bytes
     kind: Kind
     message_id: str
+    keep: Keep | None = None
+    remember: float = 0.0
+    durability: Durability = "memory"
+    positions: tuple[Position, ...] = ()
 
 
 class Delivery(NamedTuple):
@@ -35,11 +80,15 @@ class Delivery(NamedTuple):
         stored: whether it is in the id's outbox. False without sync.
         online: connections of that id which it was routed to; routed is not yet received.
         dropped: why it went nowhere, such as `"offline"`, or None.
+        position: where the outbox holds it; None if it is not stored.
+        displaced: older messages of that id which were dropped to make room for it.
     """
 
     stored: bool
     online: int
     dropped: str | None
+    position: Position | None = None
+    displaced: int = 0
 
 
 class Receipt(NamedTuple):
@@ -75,19 +124,77 @@ def prepare(
     message: Message | DispatchEvent,
     recipients: Iterable[str] = EVERYBODY,
     excluding: Iterable[str] = (),
+    *,
+    keep: Keep | None = None,
+    idempotency_key: str | None = None,
+    durability: Durability = "memory",
 ) -> Envelope:
     """Check a dispatch and encode its message, once for all who receive it.
 
+    Args:
+        message: what to send; stored only if its own `sync` allows it.
+        recipients: ids, or everybody.
+        excluding: ids that shall not receive.
+        keep: how it is stored; None if it is not.
+        idempotency_key: a name of the caller's for this message, 1 to 255 bytes of UTF-8.
+        durability: what it has to reach.
+
     Raises:
-        InvalidMessage: the message cannot go on the wire.
+        InvalidMessage: the message cannot go on the wire, or is larger than an outbox.
         InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
+        InvalidInput: the key or the durability cannot be used.
     """
-    if not isinstance(message, DispatchEvent):
-        return Envelope(
-            Recipients.of(recipients, excluding), encode_message(message), "message", new_message_id()
+    message_id = new_message_id() if idempotency_key is None else _named(idempotency_key)
+    remember = 0.0 if idempotency_key is None else REMEMBERED_KEY
+    if isinstance(message, DispatchEvent):
+        if recipients is EVERYBODY:
+            raise InvalidRecipients(
+                f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
+            )
+        _check_durability(durability, None)
+        who = Recipients.of(recipients, excluding)
+        return Envelope(who, b"", "disconnect", message_id, remember=remember)
+    who, body = Recipients.of(recipients, excluding), encode_message(message)
+    keep = keep if message.sync else None
+    _check_durability(durability, keep)
+    if keep is not None:
+        _check_fits(body, keep)
+        remember = remember or REMEMBERED
+    return Envelope(who, body, "message", message_id, keep, remember, durability)
+
+
+def _named(key: object) -> str:
+    """The id of the message that the caller names `key`.
+
+    Raises:
+        InvalidInput: it is no name.
+    """
+    expected = f"idempotency_key: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
+    if not isinstance(key, str):
+        raise InvalidInput(f"{expected}, got {type(key).__name__}")
+    try:
+        name = key.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{expected}, got a lone surrogate") from None
+    if not 0 < len(name) <= MAX_KEY_BYTES:
+        raise InvalidInput(f"{expected}, got {len(name)} bytes")
+    return "k" + sha256(name).hexdigest()[:31]
+
+
+def _check_durability(durability: object, keep: Keep | None) -> None:
+    levels = get_args(Durability)
+    if durability not in levels:
+        raise InvalidInput(f"durability: expected one of {', '.join(levels)}, got {durability!r}")
+    if durability != "memory" and keep is None:
+        raise InvalidInput(
+            f"durability: expected 'memory' for what is not stored, got {durability!r}; "
+            "turn sync on, for the dispatcher and for the message"
         )
-    if recipients is EVERYBODY:
-        raise InvalidRecipients(
-            f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
+
+
+def _check_fits(body: bytes, keep: Keep) -> None:
+    if len(body) > keep.max_bytes:
+        raise InvalidMessage(
+            f"message: expected at most {keep.max_bytes} bytes, which an outbox holds, got {len(body)}; "
+            "raise Sync(max_bytes=...), or send it with sync=False"
         )
-    return Envelope(Recipients.of(recipients, excluding), b"", "disconnect", new_message_id())

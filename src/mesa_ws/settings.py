@@ -6,11 +6,11 @@ of its fields, or as True and False for its `enabled`. Whatever is wrong raises 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 import msgspec
 
-from .errors import InvalidSettings, Unsupported
+from .errors import InvalidSettings
 
 Seconds = Annotated[
     float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")
@@ -18,6 +18,13 @@ Seconds = Annotated[
 Switch = Annotated[bool, msgspec.Meta(description="True or False")]
 Text = Annotated[str, msgspec.Meta(description="text")]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer from 1 to 2147483648")]
+Lifetime = Annotated[
+    float,
+    msgspec.Meta(gt=0, le=366 * 86_400, description="a number of seconds, more than 0 and up to 366 days"),
+]
+Window = Annotated[
+    float, msgspec.Meta(ge=0, le=86_400, description="a number of seconds, 0 or more and up to 86400")
+]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535, description="an integer from 0 to 65535")]
 Host = Annotated[str, msgspec.Meta(min_length=1, description="an address or a name of this machine")]
 Namespace = Annotated[
@@ -175,21 +182,48 @@ class Rules(Settings, frozen=True, kw_only=True):
 
 
 class Sync(Settings, frozen=True, kw_only=True):
-    """Message sync: what is stored for clients who are away.
+    """Message sync: what is stored for clients who are away, and how it reaches them.
+
+    The first half matters where messages are dispatched: in a dispatcher, and in a server for what
+    it sends itself. The second half matters in servers, whether or not they store anything.
 
     Attributes:
-        enabled: not available in this version; True raises `Unsupported`.
+        enabled: whether messages are stored until their recipients have proven to have them.
+        max_messages: messages that wait for one id; beyond, the oldest are dropped and counted.
+        max_bytes: bytes of messages that wait for one id; beyond, the oldest are dropped and
+            counted. No message may be larger.
+        ttl: seconds that a message waits; after that it is dropped and counted.
+        allow_eviction: store in a Redis that may forget messages by itself when it is full.
+        redelivery_interval: seconds between two stored messages to a 1.x client that has logged
+            in; None for no pause.
+        resume_window: seconds for which messages that one device has are kept for the other
+            devices of the same id, if they speak wire 2.
+        proof: what proves that a 1.x client has a message: `heartbeat`, its answer to a heartbeat
+            (op 11), which it gives after handling the message; or `ping`, a Pong, which only says
+            that the message has reached the client's machine or a proxy.
     """
 
     enabled: Switch = False
+    max_messages: Count = 1000
+    max_bytes: Count = 8 * 1024 * 1024
+    ttl: Lifetime = 7 * 86_400.0
+    allow_eviction: Switch = False
+    redelivery_interval: Seconds | None = None
+    resume_window: Window = 120.0
+    proof: Annotated[Literal["heartbeat", "ping"], msgspec.Meta(description="'heartbeat' or 'ping'")] = (
+        "heartbeat"
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.enabled:
-            raise Unsupported(
-                "sync: message sync is not available in this version and nothing would be stored; "
-                "leave sync=False"
-            )
+
+class Presence(Settings, frozen=True, kw_only=True):
+    """Who is online.
+
+    Attributes:
+        grace: seconds that an id may be away before it counts as offline, so that a client that
+            comes back is not reported.
+    """
+
+    grace: Window = 5.0
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
@@ -197,6 +231,7 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
 
     namespace: Namespace | None = None
     sync: Sync = Sync()
+    presence: Presence = Presence()
     heartbeat: Heartbeat = Heartbeat()
     reconnect: Reconnect = Reconnect()
     authentication: Authentication = Authentication()
@@ -214,6 +249,7 @@ class ServerOptions(TypedDict, total=False):
 
     namespace: str | None
     sync: "Sync | Mapping[str, Any] | bool"
+    presence: "Presence | Mapping[str, Any]"
     heartbeat: "Heartbeat | Mapping[str, Any] | bool"
     reconnect: "Reconnect | Mapping[str, Any] | bool"
     authentication: "Authentication | Mapping[str, Any]"
@@ -224,6 +260,7 @@ class ServerOptions(TypedDict, total=False):
 
 FEATURES: dict[str, type[Settings]] = {
     "sync": Sync,
+    "presence": Presence,
     "heartbeat": Heartbeat,
     "reconnect": Reconnect,
     "authentication": Authentication,

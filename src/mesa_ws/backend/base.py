@@ -2,53 +2,25 @@
 
 A backend is one process's seat in a cluster. Two kinds exist, and one contract suite runs over
 both: `memory` (one process) and `redis` (any number of processes). A third, `http`, dispatches
-through a server's API and offers `AsyncBus` alone.
+through a server's API and offers the buses alone.
 
 | port | promise |
 |---|---|
-| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order |
+| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
-| `Outbox` | what is kept for ids that are away; not available in this version |
-"""
+| `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
+"""  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..envelope import Envelope, Receipt
+from ..envelope import Envelope, Keep, Receipt
+from ..position import Position
+from ..receipt_status import OutboxHead
+from .outbox import Acknowledgement, Page, Read, Start, Stored
 
 Receive = Callable[[Envelope], None]
 """Called in the event loop for each envelope with a recipient here; must not block or raise."""
-
-
-class AsyncBus(Protocol):
-    """Hands envelopes to nodes. At most once; FIFO in the order in which calls start."""
-
-    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one round trip and say what became of each.
-
-        Cancelling is safe: the envelopes may still be sent, and no other call sees their reply.
-
-        Raises:
-            BackendUnavailable: no answer within the time limit.
-            BackendRefused: the backend said no.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Release connections. Calls under way fail with `BackendUnavailable`."""
-        ...
-
-
-class BlockingBus(Protocol):
-    """`AsyncBus` for threads: may be called from any of them, and after a fork. FIFO per thread."""
-
-    def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one round trip; errors as in `AsyncBus.dispatch`."""
-        ...
-
-    def close(self) -> None:
-        """Release connections."""
-        ...
 
 
 class WhoIsOnline(Protocol):
@@ -62,17 +34,94 @@ class WhoIsOnline(Protocol):
         """
         ...
 
+    async def count(self) -> int:
+        """Count the ids that have connections, over all living nodes.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+
+class BlockingWhoIsOnline(Protocol):
+    """`WhoIsOnline` for threads."""
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes."""
+        ...
+
+    def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        ...
+
+
+class AsyncBus(WhoIsOnline, Protocol):
+    """Hands envelopes to nodes, and answers what any process may ask.
+
+    FIFO in the order in which calls start. What is not kept is handed over at most once. What is
+    remembered by its message id may be sent again: recipients who have it are passed over.
+    """
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Send `envelopes` in one round trip and say what became of each.
+
+        Cancelling is safe: the envelopes may still be sent, and no other call sees their reply.
+
+        Raises:
+            BackendUnavailable: no answer within the time limit.
+            BackendRefused: the backend said no; with a full one, to what is to be kept.
+            Unsupported: the backend does not offer the durability that was asked for.
+        """
+        ...
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are; None for one that does not exist.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections. Calls under way fail with `BackendUnavailable`."""
+        ...
+
+
+class BlockingBus(BlockingWhoIsOnline, Protocol):
+    """`AsyncBus` for threads: may be called from any of them, and after a fork. FIFO per thread."""
+
+    def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Send `envelopes` in one round trip; errors as in `AsyncBus.dispatch`."""
+        ...
+
+    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are; None for one that does not exist."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
 
 class Presence(WhoIsOnline, Protocol):
     """Declares which ids are connected to this node."""
 
-    async def attach(self, id: str, sockets: int) -> None:
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare that this node holds `sockets` (1 or more) connections of `id`.
 
         When this returns, every later dispatch to `id` reaches this node. Kept until `detach`,
         or until one lease after this node died; renewed by the backend itself, also after the
         node was paused past its lease or the backend lost its memory. If this raises or is
         cancelled, the declaration stands, and is made good when the backend can be reached again.
+
+        Args:
+            id: who.
+            sockets: how many connections.
+            start: also read the outbox from there, atomically after the declaration: what the page
+                does not hold of it comes as envelopes, or with later `read`s.
+
+        Returns:
+            The first page; None without `start`.
 
         Raises:
             BackendUnavailable: the backend gave no answer in time.
@@ -85,19 +134,75 @@ class Presence(WhoIsOnline, Protocol):
 
 
 class Outbox(Protocol):
-    """Messages kept for ids that are away, numbered per id in the order of the backend."""
+    """Messages kept for ids, numbered per id in the order of the backend."""
 
-    async def acknowledge(self, id: str, epoch: str, sequence: int) -> None:
-        """Forget the messages of `id` up to `sequence` of `epoch`."""
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions; the ids have to be attached.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
         ...
 
-    async def pending(self, id: str, epoch: str, sequence: int) -> Sequence[bytes]:
-        """Read the messages of `id` after a position, oldest first."""
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Forget what was received. Does not wait; never raises.
+
+        Carried out before every later call about the same ids. One that gets lost only means that
+        messages come again.
+        """
+        ...
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position; with None only tell where they are.
+
+        They are kept for some minutes. A position that cannot be found gives `reset`.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox without changing anything.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+
+class Watcher(Protocol):
+    """What a backend tells the node whose seat it is, in the event loop."""
+
+    async def catch_up(self) -> None:
+        """Read again everything that concerns this node: messages may have passed it by.
+
+        The backend is not ready before this has returned.
+
+        Raises:
+            BackendError: the backend did not answer; it is called once more, later.
+        """
+        ...
+
+    def came_online(self, id: str) -> None:
+        """An id has its first connection in the whole cluster. Told to one node; must not raise."""
+        ...
+
+    def went_offline(self, id: str) -> None:
+        """An id has had none for longer than the grace. Told to one node; must not raise."""
         ...
 
 
 @runtime_checkable
-class Backend(AsyncBus, Presence, Protocol):
+class Backend(AsyncBus, Presence, Outbox, Protocol):
     """A node's seat in the cluster.
 
     Attributes:
@@ -111,11 +216,25 @@ class Backend(AsyncBus, Presence, Protocol):
     @property
     def is_ready(self) -> bool: ...  # noqa: D102
 
-    async def open(self, receive: Receive) -> None:
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+    ) -> None:
         """Take the seat; `receive` gets what is sent to this node from now on.
+
+        Args:
+            receive: see `Receive`.
+            watcher: who is told of doubt, and of who comes and goes.
+            keep: how this node stores what it sends; None if it does not.
+            grace: seconds that an id may be away before it counts as offline.
 
         Raises:
             BackendUnavailable: it cannot be reached.
-            BackendRefused: it can, and says no.
+            BackendRefused: it can, and says no; also when messages are to be kept in a store that
+                forgets by itself.
         """
         ...

@@ -278,6 +278,6 @@ def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
         return RedisBackend(given, namespace=settings.namespace)
-    if not isinstance(given, Backend):
+    if not callable(getattr(given, "attach", None)):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
     return given
