@@ -223,6 +223,7 @@ class Backend(AsyncBus, Presence, Outbox, Protocol):
         *,
         keep: Keep | None = None,
         grace: float = 5.0,
+        window: float = 120.0,
     ) -> None:
         """Take the seat; `receive` gets what is sent to this node from now on.
 
@@ -231,6 +232,8 @@ class Backend(AsyncBus, Presence, Outbox, Protocol):
             watcher: who is told of doubt, and of who comes and goes.
             keep: how this node stores what it sends; None if it does not.
             grace: seconds that an id may be away before it counts as offline.
+            window: seconds for which what an id has acknowledged is kept for its other devices, if
+                it has clients that keep a position.
 
         Raises:
             BackendUnavailable: it cannot be reached.
