@@ -2,11 +2,13 @@
 
 import pytest
 
-from mesa_ws.envelope import Delivery, Receipt, new_message_id, prepare
-from mesa_ws.errors import InvalidMessage, InvalidRecipients
+from mesa_ws.envelope import Delivery, Keep, Receipt, new_message_id, prepare
+from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.message import DispatchEvent, Message
 from mesa_ws.recipients import Recipients
+from mesa_ws.settings import Sync
 
+KEEP = Keep(10, 1000, 60.0)
 DISCONNECT = DispatchEvent("DISCONNECT_CLIENT")
 
 
@@ -61,3 +63,80 @@ def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
         },
         2,
     )
+
+
+def test_what_is_not_kept_is_neither_stored_nor_remembered() -> None:
+    envelope = prepare(Message(), ["1"])
+    assert (envelope.keep, envelope.remember, envelope.durability) == (None, 0.0, "memory")
+
+
+def test_what_is_kept_is_remembered_for_two_minutes() -> None:
+    envelope = prepare(Message(), ["1"], keep=KEEP)
+    assert (envelope.keep, envelope.remember) == (KEEP, 120.0)
+
+
+def test_a_message_may_say_that_it_is_not_to_be_kept() -> None:
+    assert prepare(Message(0, {}, sync=False), ["1"], keep=KEEP).keep is None
+
+
+def test_an_event_is_never_kept() -> None:
+    envelope = prepare(DISCONNECT, ["1"], keep=KEEP)
+    assert (envelope.keep, envelope.remember) == (None, 0.0)
+
+
+def test_settings_say_how_messages_are_kept() -> None:
+    assert Keep.of(Sync(enabled=True, max_messages=10, max_bytes=1000, ttl=60)) == KEEP
+    assert Keep.of(Sync(max_messages=10)) is None
+
+
+@pytest.mark.parametrize("kept", [KEEP, None])
+@pytest.mark.parametrize("message", [Message(0, 1), DISCONNECT])
+def test_a_key_names_the_message_for_a_day(message: Message | DispatchEvent, kept: Keep | None) -> None:
+    first, again, other = (
+        prepare(message, ["1"], keep=kept, idempotency_key=key) for key in ("task-1", "task-1", "task-2")
+    )
+    assert first == again
+    assert first.message_id != other.message_id
+    assert first.remember == 86_400.0
+
+
+def test_a_named_message_cannot_be_taken_for_a_random_one() -> None:
+    name = prepare(Message(), ["1"], idempotency_key="x").message_id
+    assert (name[0], len(name)) == ("k", 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "got"),
+    [("", "0 bytes"), ("x" * 256, "256 bytes"), ("\ud800", "a lone surrogate"), (5, "int"), (b"x", "bytes")],
+)
+def test_a_key_that_is_no_name_is_refused(key: object, got: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^idempotency_key: expected text of 1 to 255 .*, got {got}$"):
+        prepare(Message(), ["1"], idempotency_key=key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", ["memory", "fsync", "replicated"])
+def test_what_is_kept_may_ask_for_more_than_memory(level: object) -> None:
+    envelope = prepare(Message(), ["1"], keep=KEEP, durability=level)  # type: ignore[arg-type]
+    assert envelope.durability == level
+
+
+@pytest.mark.parametrize("message", [Message(), DISCONNECT])
+def test_what_is_not_kept_cannot_be_durable(message: Message | DispatchEvent) -> None:
+    with pytest.raises(InvalidInput, match=r"^durability: expected 'memory' .*, got 'fsync'; turn sync on"):
+        prepare(message, ["1"], durability="fsync")
+
+
+def test_an_unknown_durability_is_refused() -> None:
+    with pytest.raises(
+        InvalidInput, match="^durability: expected one of memory, fsync, replicated, got 'no'$"
+    ):
+        prepare(Message(), ["1"], keep=KEEP, durability="no")  # type: ignore[arg-type]
+
+
+def test_a_message_larger_than_an_outbox_is_refused() -> None:
+    body = len(prepare(Message(0, "x"), ["1"]).body)
+    assert prepare(Message(0, "x"), ["1"], keep=Keep(1, body, 1.0))
+    with pytest.raises(
+        InvalidMessage, match=rf"expected at most {body - 1} bytes, .*, got {body}; raise Sync"
+    ):
+        prepare(Message(0, "x"), ["1"], keep=Keep(1, body - 1, 1.0))

@@ -1,5 +1,6 @@
 """Settings, and what is said about wrong ones."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.errors import InvalidSettings, Unsupported
+from mesa_ws.errors import InvalidSettings
 from mesa_ws.settings import (
     FEATURES,
     Authentication,
@@ -30,7 +31,17 @@ SECONDS = "a number of seconds, more than 0 and up to 86400"
 def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
     assert msgspec.to_builtins(ServerSettings()) == {
         "namespace": None,
-        "sync": {"enabled": False},
+        "sync": {
+            "enabled": False,
+            "max_messages": 1000,
+            "max_bytes": 8 * 1024 * 1024,
+            "ttl": 604_800.0,
+            "allow_eviction": False,
+            "redelivery_interval": None,
+            "resume_window": 120.0,
+            "proof": "heartbeat",
+        },
+        "presence": {"grace": 5.0},
         "heartbeat": {"enabled": False, "interval": 10.0, "max_attempts": 3},
         "reconnect": {"enabled": False, "interval": 5.0},
         "authentication": {
@@ -93,7 +104,7 @@ def test_no_timeout_is_a_timeout() -> None:
     [
         (
             {"nope": 1},
-            "nope: expected one of namespace, sync, heartbeat, reconnect, authentication, "
+            "nope: expected one of namespace, sync, presence, heartbeat, reconnect, authentication, "
             "keepalive, limits, rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
@@ -146,9 +157,29 @@ def test_a_wrong_setting_can_be_read_by_programs() -> None:
 
 
 @pytest.mark.parametrize("given", [True, {"enabled": True}])
-def test_sync_is_a_clear_error_in_this_version(given: Any) -> None:
-    with pytest.raises(Unsupported, match=r"^sync: .*; leave sync=False$"):
-        ServerSettings.of({"sync": given})
+def test_sync_may_be_turned_on(given: Any) -> None:
+    assert ServerSettings.of({"sync": given}).sync == Sync(enabled=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("ttl", 0, "more than 0 and up to 366 days, got 0"),
+        ("ttl", 367 * 86_400, "more than 0 and up to 366 days, got 31708800"),
+        ("resume_window", -1, "0 or more and up to 86400, got -1"),
+        ("max_messages", 0, "an integer from 1 to 2147483648, got 0"),
+        ("proof", "pong", "'heartbeat' or 'ping', got 'pong'"),
+        ("redelivery_interval", 0, f"{SECONDS}, got 0"),
+    ],
+)
+def test_limits_of_sync_are_checked(field: str, value: object, text: str) -> None:
+    with pytest.raises(InvalidSettings, match=rf"^sync.{field}: expected .*{re.escape(text)}$"):
+        Sync.of({field: value})
+
+
+def test_nothing_needs_a_window_or_a_grace() -> None:
+    settings = ServerSettings.of({"sync": {"resume_window": 0}, "presence": {"grace": 0}})
+    assert (settings.sync.resume_window, settings.presence.grace) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("given", [False, {"enabled": False}, {}, Sync()])
@@ -179,6 +210,6 @@ def test_any_value_is_accepted_or_named(feature: type[Settings], data: st.DataOb
     options = data.draw(VALUES | st.dictionaries(names, VALUES))
     try:
         settings = feature.of(options)
-    except (InvalidSettings, Unsupported):
+    except InvalidSettings:
         return
     assert isinstance(settings, feature)
