@@ -224,6 +224,7 @@ class Backend(AsyncBus, Presence, Outbox, Protocol):
         keep: Keep | None = None,
         grace: float = 5.0,
         window: float = 120.0,
+        allow_eviction: bool = False,
     ) -> None:
         """Take the seat; `receive` gets what is sent to this node from now on.
 
@@ -234,6 +235,7 @@ class Backend(AsyncBus, Presence, Outbox, Protocol):
             grace: seconds that an id may be away before it counts as offline.
             window: seconds for which what an id has acknowledged is kept for its other devices, if
                 it has clients that keep a position.
+            allow_eviction: keep messages even in a store that may forget them by itself.
 
         Raises:
             BackendUnavailable: it cannot be reached.
