@@ -1,0 +1,123 @@
+"""A node's seat at a hub."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+from ...envelope import Envelope, Keep, Receipt
+from ...errors import BackendUnavailable
+from ...position import Position
+from ...receipt_status import OutboxHead
+from ...recipients import check_id
+from ...settings import Sync, check_namespace
+from ..base import Receive, Watcher
+from ..outbox import Acknowledgement, Page, Read, Start, Stored
+from .cluster import check_offered
+from .hub import MemoryHub
+from .seat import Seat
+
+
+class MemoryBackend:
+    """A seat at a hub. See `Backend` for what each method promises.
+
+    Args:
+        hub: the cluster to join; one of its own by default.
+        namespace: clusters of different namespaces at one hub never meet.
+    """
+
+    def __init__(self, hub: MemoryHub | None = None, *, namespace: str | None = None) -> None:
+        self._cluster = (hub or MemoryHub()).cluster(check_namespace(namespace))
+        self._seat: Seat | None = None
+        self._node_id = ""
+
+    @property
+    def node_id(self) -> str:
+        """Random name of this node; empty until it is open."""
+        return self._node_id
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the seat is taken."""
+        return self._seat is not None
+
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+        window: float = 120.0,
+        allow_eviction: bool = False,
+    ) -> None:
+        """Join the hub, which never forgets by itself."""
+        loop, ttl = asyncio.get_running_loop(), keep.ttl if keep else Sync().ttl
+        self._node_id = uuid4().hex
+        self._seat = Seat(loop, receive, watcher, ttl, grace, window)
+        self._cluster.holders.seats[self._seat] = None
+
+    async def aclose(self) -> None:
+        """Leave the hub; what this node held is offline from now on."""
+        seat, self._seat = self._seat, None
+        if seat is None:
+            return
+        del self._cluster.holders.seats[seat]
+        for id in tuple(seat.held):
+            self._cluster.detach(seat, id)
+
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+        """Declare connections of `id` on this node, and read its outbox."""
+        return self._cluster.attach(self._open_seat(), check_id(id), sockets, start)
+
+    def detach(self, id: str) -> None:
+        """Declare that `id` has left this node."""
+        if self._seat is not None:
+            self._cluster.detach(self._seat, id)
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id."""
+        return {id: self._cluster.holders.online(id) for id in ids}
+
+    async def count(self) -> int:
+        """Count the ids that have connections."""
+        return len(self._cluster.holders)
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Store `envelopes` as they ask for, and hand them to the nodes that hold a recipient.
+
+        They are received in the next turn of the event loop, in order, as from any other bus.
+        """
+        check_offered(envelopes)
+        return [self._cluster.dispatch(envelope) for envelope in envelopes]
+
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions."""
+        seat = self._open_seat()
+        return [self._cluster.read(seat, read) for read in reads]
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Forget what was received."""
+        if self._seat is not None:
+            for acknowledgement in acknowledgements:
+                self._cluster.acknowledge(self._seat, acknowledgement)
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position."""
+        return self._cluster.broadcasts(position)
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are."""
+        return self._cluster.heads(ids)
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox."""
+        return self._cluster.peek(id, limit)
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox."""
+        return self._cluster.purge(id)
+
+    def _open_seat(self) -> Seat:
+        if self._seat is None:
+            raise BackendUnavailable("the memory backend is not open; enter the server first")
+        return self._seat

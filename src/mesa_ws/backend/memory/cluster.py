@@ -1,0 +1,193 @@
+"""One namespace. Each method is one step that nothing comes between, as a script is in Redis."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ...envelope import Delivery, Envelope, Keep, Receipt
+from ...errors import Unsupported
+from ...position import Position
+from ...receipt_status import OutboxHead
+from ..outbox import Acknowledgement, Page, Read, Start, Stored
+from .holders import Holders
+from .outbox import Kept, Outbox
+from .outboxes import Outboxes
+from .remembered import Known, Remembered
+from .seat import Seat
+
+BROADCASTS = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
+"""How messages to everybody are kept, whatever is said about those to ids."""
+
+EVERYBODY = "*"
+
+
+class Cluster:
+    """Nodes, whom they hold, and what is kept for ids and for everybody.
+
+    Args:
+        clock: tells the time in seconds of Unix time.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.holders = Holders()
+        self._clock = clock
+        self._outboxes = Outboxes(self.holders.floor)
+        self._broadcasts = Outbox()
+        self._remembered = Remembered()
+
+    def dispatch(self, envelope: Envelope) -> Receipt:
+        """Store a message as it asks for, and hand it to the nodes that hold a recipient."""
+        now = self._clock()
+        self._look_after(now)
+        known = self._remembered.of(envelope.message_id, envelope.remember, now)
+        if envelope.recipients.everybody:
+            return self._to_everybody(envelope, known, now)
+        return self._to_ids(envelope, known, now)
+
+    def attach(self, seat: Seat, id: str, sockets: int, start: Start | None) -> Page | None:
+        """Take note of connections, and read from where the newest of them wants to start."""
+        is_new = id not in seat.held
+        holding = self.holders.hold(seat, id, sockets)
+        if start is None:
+            return None
+        now = self._clock()
+        self._look_after(now)
+        outbox = self._outboxes.use(id, now, seat.ttl)
+        if start.is_wire2:
+            outbox.window = seat.window
+        page = _started(outbox, start)
+        holding.floor = page.start if is_new else min(holding.floor, page.start)
+        self._outboxes.trim(id, now)
+        return page
+
+    def detach(self, seat: Seat, id: str) -> None:
+        """Take note that a node holds `id` no more."""
+        self.holders.leave(seat, id)
+        self._outboxes.trim(id, self._clock())
+
+    def read(self, seat: Seat, read: Read) -> Page:
+        """Read what follows a position."""
+        outbox = self._outboxes.use(read.id, self._clock(), seat.ttl)
+        return _continued(outbox, read.position)
+
+    def acknowledge(self, seat: Seat, acknowledgement: Acknowledgement) -> None:
+        """Forget what was received; what cannot be true is ignored."""
+        id, position, floor = acknowledgement
+        now = self._clock()
+        outbox = self._outboxes.find(id, now)
+        if outbox is None or not outbox.holds(position):
+            return
+        outbox = self._outboxes.use(id, now, seat.ttl)
+        holding = seat.held.get(id)
+        if holding is not None:
+            holding.floor = min(floor, position.sequence)
+        outbox.acknowledge(position.sequence)
+        self._outboxes.trim(id, now)
+
+    def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody."""
+        outbox = self._broadcasts
+        outbox.expire(self._clock())
+        if position is None:
+            return outbox.tip()
+        if outbox.holds(position):
+            return outbox.page("resumed", position.sequence)
+        return outbox.page("reset", outbox.top)
+
+    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far outboxes are."""
+        now = self._clock()
+        found = {id: self._outboxes.find(id, now) for id in ids}
+        return {id: outbox.head if outbox else None for id, outbox in found.items()}
+
+    def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages of an outbox."""
+        outbox = self._outboxes.find(id, self._clock())
+        return outbox.peek(limit) if outbox else []
+
+    def purge(self, id: str) -> int:
+        """Drop the messages of an outbox."""
+        outbox = self._outboxes.find(id, self._clock())
+        return outbox.purge() if outbox else 0
+
+    def _look_after(self, now: float) -> None:
+        self._outboxes.look_after(now)
+        self._broadcasts.expire(now)
+
+    def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
+        if EVERYBODY in known:
+            return Receipt(envelope.message_id, {}, len(self.holders.seats))
+        position = None
+        if envelope.keep is not None:
+            kept = _kept(envelope, now, BROADCASTS.ttl)
+            position, _ = self._broadcasts.push(kept, BROADCASTS)
+        known[EVERYBODY] = position
+        sent = _sent(envelope, (), (position,) if position else ())
+        for seat in self.holders.seats:
+            seat.deliver(sent)
+        return Receipt(envelope.message_id, {}, len(self.holders.seats))
+
+    def _to_ids(self, envelope: Envelope, known: Known, now: float) -> Receipt:
+        keep = envelope.keep
+        kept = _kept(envelope, now, keep.ttl) if keep else None
+        deliveries: dict[str, Delivery] = {}
+        hints: dict[Seat, list[str]] = {}
+        for id in envelope.recipients.ids:
+            displaced, is_news = 0, id not in known
+            if is_news:
+                known[id] = None
+                if keep and kept:
+                    known[id], displaced = self._outboxes.push(id, kept, keep)
+            for seat in self.holders.of(id):
+                hints.setdefault(seat, []).extend([id] if is_news else ())
+            deliveries[id] = _delivery(self.holders.online(id), known[id], displaced)
+        for seat, ids in hints.items():
+            if ids:
+                positions = (known[id] for id in ids)
+                seat.deliver(_sent(envelope, ids, tuple(at for at in positions if at)))
+        return Receipt(envelope.message_id, deliveries, len(hints))
+
+
+def check_offered(envelopes: Sequence[Envelope]) -> None:
+    """Refuse what memory cannot promise.
+
+    Raises:
+        Unsupported: more durability than that of this process is asked for.
+    """
+    for envelope in envelopes:
+        if envelope.durability != "memory":
+            raise Unsupported(
+                f"durability: expected 'memory', got {envelope.durability!r}; what is stored in this process "
+                "is gone with it, use Redis for more"
+            )
+
+
+def _started(outbox: Outbox, start: Start) -> Page:
+    if start.mode == "resume":
+        return _continued(outbox, start.position)
+    if start.mode == "fresh":
+        return outbox.page("fresh", outbox.acknowledged)
+    if start.mode == "acknowledge":
+        outbox.acknowledge(outbox.top)
+    return outbox.tip()
+
+
+def _continued(outbox: Outbox, position: Position | None) -> Page:
+    if position is not None and outbox.holds(position):
+        return outbox.page("resumed", position.sequence)
+    return outbox.page("reset", outbox.acknowledged)
+
+
+def _kept(envelope: Envelope, now: float, ttl: float) -> Kept:
+    excluding = envelope.recipients.excluding
+    return Kept(now, now + ttl, envelope.message_id, envelope.body, excluding)
+
+
+def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...]) -> Envelope:
+    """The message as a node receives it."""
+    recipients = envelope.recipients._replace(ids=tuple(ids))
+    return Envelope(recipients, envelope.body, envelope.kind, envelope.message_id, positions=positions)
+
+
+def _delivery(online: int, position: Position | None, displaced: int) -> Delivery:
+    if position is None:
+        return Delivery(False, online, None if online else "offline")
+    return Delivery(True, online, None, position, displaced)

@@ -1,0 +1,74 @@
+"""Which node holds whom, and who came and went."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .seat import Holding, Seat
+
+_NOBODY: Mapping[Seat, Holding] = MappingProxyType({})
+
+
+class Holders:
+    """The connections of all ids, by node.
+
+    An id that leaves counts as present until the grace is over, so that one that comes back in
+    time has never been away.
+    """
+
+    def __init__(self) -> None:
+        self.seats: dict[Seat, None] = {}
+        self._by_id: dict[str, dict[Seat, Holding]] = {}
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def of(self, id: str) -> Mapping[Seat, Holding]:
+        """The nodes that hold `id`, and what they hold of it."""
+        return self._by_id.get(id, _NOBODY)
+
+    def online(self, id: str) -> int:
+        """Connections of `id` on all nodes."""
+        return sum(holding.sockets for holding in self.of(id).values())
+
+    def floor(self, id: str) -> float:
+        """The lowest sequence that all connections of `id` have; infinity for one without any."""
+        return min((holding.floor for holding in self.of(id).values()), default=math.inf)
+
+    def hold(self, seat: Seat, id: str, sockets: int) -> Holding:
+        """Take note of the connections of `id` at a seat."""
+        holding = seat.held.get(id)
+        if holding is None:
+            self._come(seat, id)
+            holding = seat.held[id] = self._by_id.setdefault(id, {})[seat] = Holding()
+        holding.sockets = sockets
+        return holding
+
+    def leave(self, seat: Seat, id: str) -> None:
+        """Take note that `id` has left a seat; told if it stays away for longer than the grace."""
+        if seat.held.pop(id, None) is None:
+            return
+        holders = self._by_id[id]
+        del holders[seat]
+        if not holders:
+            del self._by_id[id]
+            self._leaving[id] = seat.loop.call_later(seat.grace, self._go, seat, id)
+
+    def _come(self, seat: Seat, id: str) -> None:
+        if id in self._by_id:
+            return
+        leaving = self._leaving.pop(id, None)
+        if leaving is not None:
+            leaving.cancel()
+        elif seat.watcher is not None:
+            seat.loop.call_soon(seat.watcher.came_online, id)
+
+    def _go(self, left: Seat, id: str) -> None:
+        """Tell the node that it left, or another if that one has closed."""
+        del self._leaving[id]
+        for seat in (left, *self.seats):
+            if seat in self.seats and seat.watcher is not None:
+                seat.watcher.went_offline(id)
+                return

@@ -1,0 +1,47 @@
+"""A node, as the others see it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ...envelope import Envelope
+from ..base import Receive, Watcher
+
+
+@dataclass(slots=True)
+class Holding:
+    """What a node holds of an id.
+
+    Attributes:
+        sockets: connections.
+        floor: the lowest sequence that all of them have, as far as the node has told.
+    """
+
+    sockets: int = 0
+    floor: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """What an open node gave, and whom it holds.
+
+    Attributes:
+        loop: where it is called.
+        receive: takes its messages.
+        watcher: is told who comes and goes.
+        ttl: seconds for which positions at this node stay good.
+        grace: seconds that an id may be away.
+        window: seconds for which acknowledged messages are kept for other devices.
+        held: its ids.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    receive: Receive
+    watcher: Watcher | None
+    ttl: float
+    grace: float
+    window: float
+    held: dict[str, Holding] = field(default_factory=dict)
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Hand over a message in the next turn of the event loop, behind those before."""
+        self.loop.call_soon(self.receive, envelope)
