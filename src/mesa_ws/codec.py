@@ -1,7 +1,7 @@
-"""JSON on the WebSocket: one frame is `{"op": int, "d": any, "t"?: str, "s"?: int}`.
+"""JSON on the WebSocket: one frame is `{"op": int, "d": any, "t"?: str, "s"?: int, "b"?: int, "x"?: any}`.
 
-A message is encoded once, into its *body*, whoever receives it; `numbered` adds a recipient's
-sequence to a finished body without touching the rest.
+A message is encoded once, into its *body*, whoever receives it; `numbered`, `numbered_broadcast`
+and `extended` add to a finished body what concerns one recipient, without touching the rest.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     d: Any = None
     t: str | msgspec.UnsetType | None = msgspec.UNSET
     s: Sequence | msgspec.UnsetType = msgspec.UNSET
+    b: Sequence | msgspec.UnsetType = msgspec.UNSET
+    x: Any = msgspec.UNSET
 
     def message(self) -> Message:
         """The message this frame carries."""
@@ -74,8 +76,18 @@ def encode_message(message: Message) -> bytes:
 
 
 def numbered(body: bytes, sequence: int) -> bytes:
-    """Return `body` with `sequence` as its `s`."""
+    """Return `body` with `sequence` as its `s`, the place in its recipient's outbox."""
     return b'%s,"s":%d}' % (body[:-1], sequence)
+
+
+def numbered_broadcast(body: bytes, sequence: int) -> bytes:
+    """Return `body` with `sequence` as its `b`, the place among the messages to everybody."""
+    return b'%s,"b":%d}' % (body[:-1], sequence)
+
+
+def extended(body: bytes, extension: Mapping[str, Any]) -> bytes:
+    """Return `body` with `extension`, plain JSON of the protocol, as its `x`."""
+    return b'%s,"x":%s}' % (body[:-1], _ENCODER.encode(extension))
 
 
 def decode_frame(payload: bytes | memoryview) -> Frame:

@@ -13,14 +13,17 @@ class Op(IntEnum):
     DISPATCH = 0
     HEARTBEAT = 1
     AUTHENTICATE = 2
+    ACK = 3
     EVENT = 5
+    RECONNECT = 7
+    RESYNC = 9
     HELLO = 10
     HEARTBEAT_ACK = 11
     AUTHENTICATED = 22
 
 
-PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH} | {3, 7, 9}
-"""Opcodes no application message may be sent with: those above, and those kept for wire 2."""
+PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH}
+"""Opcodes no application message may be sent with."""
 
 MAX_OPCODE = 2**31 - 1
 

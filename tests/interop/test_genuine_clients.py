@@ -82,6 +82,6 @@ def test_lives_with_a_server_that_has_no_rules_to_announce(open_client: Opening,
         client = open_client(flavour, endpoint.url)
         client.authenticate("7")
         assert client.frames() == [
-            '{"op":10,"d":{"c_authentication_timeout":10000,"rules":[]}}',
+            '{"op":10,"d":{"c_authentication_timeout":10000,"rules":[],"v":2}}',
             '{"op":22,"d":{}}',
         ]

@@ -14,7 +14,18 @@ from hypothesis.stateful import (
 
 from mesa_ws.close import CloseCode
 from mesa_ws.errors import InvalidMessage
-from mesa_ws.session import Authenticate, Close, Received, SendText, ServerSession, State, Terms, WrongState
+from mesa_ws.session import (
+    Answered,
+    Authenticate,
+    Close,
+    Received,
+    SendText,
+    ServerSession,
+    State,
+    Strayed,
+    Terms,
+    WrongState,
+)
 from mesa_ws.settings import Authentication, Heartbeat, Keepalive, Rules, ServerSettings
 from mesa_ws.user import User
 
@@ -137,7 +148,7 @@ class ServerModel(RuleBasedStateMachine):
         if isinstance(event, Authenticate):
             self.waiting += 1
         self.ended(event)
-        assert event is None or isinstance(event, Authenticate | Received | Close)
+        assert event is None or isinstance(event, Authenticate | Received | Answered | Strayed | Close)
 
     @precondition(lambda self: self.waiting and not self.is_over)
     @rule(user=USERS)

@@ -14,6 +14,8 @@ from mesa_ws.errors import InvalidMessage
 from mesa_ws.message import Message
 from mesa_ws.recipients import id_problem
 from mesa_ws.session import (
+    Acknowledged,
+    Answered,
     Authenticate,
     Authenticated,
     ClientSession,
@@ -26,6 +28,7 @@ from mesa_ws.session import (
     SendPing,
     SendText,
     ServerSession,
+    Strayed,
     Terms,
     Violation,
 )
@@ -76,6 +79,9 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     SendPing: lambda output: ["ping"],
     Close: lambda output: ["close", output.code],
     Authenticate: lambda output: ["authenticate", output.data],
+    Acknowledged: lambda output: ["acknowledged", output.position._asdict()],
+    Answered: lambda output: ["answered", output.token],
+    Strayed: lambda output: ["strayed"],
     Authenticated: lambda output: ["authenticated", output.user],
     Received: lambda output: ["message", {name: getattr(output.message, name) for name in MEMBERS}],
     Hello: lambda output: ["hello", {**output._asdict(), "rules": sorted(output.rules)}],

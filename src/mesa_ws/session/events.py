@@ -4,12 +4,37 @@ from typing import Any, NamedTuple
 
 from ..close import CloseCode
 from ..message import Message
+from ..position import Position
+from .wish import Wish
 
 
 class Authenticate(NamedTuple):
-    """The client asks to be somebody; answer with `accept`, `refuse` or `fail`."""
+    """The client asks to be somebody; answer with `accept`, `refuse` or `fail`.
+
+    Attributes:
+        data: what it says of itself, for the authenticator.
+        wish: the messages it wants once it is somebody.
+    """
 
     data: Any
+    wish: Wish = Wish()
+
+
+class Acknowledged(NamedTuple):
+    """A client on wire 2 has handled everything up to `position`, or says so: `Replay.proved`."""
+
+    position: Position
+
+
+class Answered(NamedTuple):
+    """The client answered the question `token`, so it has what was written before: `Replay.answered`."""
+
+    token: int
+
+
+class Strayed(NamedTuple):
+    """An answer came to a question that nobody asked. From here on answers prove nothing:
+    `Replay.distrust`."""
 
 
 class Received(NamedTuple):
@@ -25,13 +50,27 @@ class Authenticated(NamedTuple):
 
 
 class SendText(NamedTuple):
-    """Send `payload` as one text frame."""
+    """Send `payload` as one text frame.
+
+    Attributes:
+        payload: the frame.
+        token: names the question that this is, for `Replay.asked`; None if it is none.
+    """
 
     payload: bytes
+    token: int | None = None
 
 
 class SendPing(NamedTuple):
-    """Send a WebSocket Ping (RFC 6455 section 5.5.2)."""
+    """Send a WebSocket Ping (RFC 6455 section 5.5.2).
+
+    Attributes:
+        payload: what the Ping carries, and the Pong back.
+        token: as in `SendText`.
+    """
+
+    payload: bytes = b""
+    token: int | None = None
 
 
 class Close(NamedTuple):
@@ -46,5 +85,5 @@ class Close(NamedTuple):
     why: str
 
 
-ServerEvent = Authenticate | Received | Close
+ServerEvent = Authenticate | Received | Acknowledged | Answered | Strayed | Close
 Output = SendText | SendPing | Close

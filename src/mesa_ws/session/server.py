@@ -7,11 +7,28 @@ from ..codec import Frame, InvalidFrame, decode_frame, encode_frame
 from ..message import Op
 from ..settings import Heartbeat, Keepalive, ServerSettings
 from ..user import User
-from .events import Authenticate, Close, Output, Received, SendText, ServerEvent
+from .events import (
+    Acknowledged,
+    Answered,
+    Authenticate,
+    Close,
+    Output,
+    Received,
+    SendPing,
+    SendText,
+    ServerEvent,
+    Strayed,
+)
 from .heartbeat import HeartbeatTimer, KeepaliveTimer
+from .questions import Questions
 from .states import State, Step, after
+from .wish import read_position, read_wish
+
+WIRE = 2
+"""What HELLO announces as `v`."""
 
 _NEVER = float("inf")
+_PROBE = encode_frame(Op.HEARTBEAT, {})
 
 
 class Terms:
@@ -29,6 +46,7 @@ class Terms:
         "hello",
         "keepalive",
         "keeps_refused",
+        "pings_for_proof",
         "version",
     )
 
@@ -40,6 +58,7 @@ class Terms:
         self.version = settings.rules.version if settings.rules.enforce_equal_versions else None
         self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None
         self.keepalive: Keepalive | None = settings.keepalive if settings.keepalive.enabled else None
+        self.pings_for_proof = settings.sync.proof == "ping"
         self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
 
     def acknowledgement(self, user: User) -> SendText:
@@ -55,7 +74,11 @@ class ServerSession:
     """The protocol state of one connection. Not thread-safe; owned by its connection.
 
     Write `terms.hello` first. Then: `receive` what comes, obey what it returns; `poll` when
-    `deadline` has come.
+    `deadline` has come; `probe` when a proof is wanted.
+
+    Attributes:
+        state: see `State`.
+        is_wire2: whether the client was accepted as one that speaks wire 2.
     """
 
     __slots__ = (
@@ -64,9 +87,11 @@ class ServerSession:
         "_heartbeat",
         "_is_settled",
         "_keepalive",
+        "_questions",
         "_suspended_at",
         "_terms",
         "_version_known",
+        "is_wire2",
         "state",
     )
 
@@ -76,7 +101,9 @@ class ServerSession:
         self._heartbeat = HeartbeatTimer(terms.heartbeat, now) if terms.heartbeat else None
         self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
         self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
-        self._attempts = 0
+        self._attempts: tuple[bool, ...] = ()  # those that wait, oldest first: is it wire 2?
+        self._questions = Questions()
+        self.is_wire2 = False
         self._suspended_at: float | None = None
         self._is_settled = False
         self._version_known = terms.version is None
@@ -112,14 +139,22 @@ class ServerSession:
         except InvalidFrame as error:
             return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
         if frame.op == Op.HEARTBEAT_ACK:
-            if self._heartbeat is not None:
-                self._heartbeat.answered()
-            return None
+            return self._answered()
         if frame.op == Op.AUTHENTICATE:
-            self._attempts += 1
+            wish = read_wish(frame)
+            self._attempts += (wish.is_wire2,)
             self.state = after(self.state, Step.ATTEMPT)
-            return Authenticate(frame.d)
+            return Authenticate(frame.d, wish)
+        if frame.op == Op.ACK and self.is_wire2:
+            position = read_position(frame.d)
+            return None if position is None else Acknowledged(position)
         return self._message(frame)
+
+    def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
+        """Take a Pong: a sign of life, and an answer if it carries what a question did."""
+        self.heard(now)
+        token = self._questions.ponged(payload) if self._terms.pings_for_proof else None
+        return None if token is None else Answered(token)
 
     def poll(self, now: float) -> list[Output]:
         """Do what is due at `now`."""
@@ -129,7 +164,7 @@ class ServerSession:
         if now >= self._authentication_due:
             return [self._too_late()]
         if self._heartbeat is not None and now >= self._heartbeat.due:
-            outputs.append(self._heartbeat.tick(now))
+            outputs.append(self._beat(self._heartbeat, now))
         if self._keepalive is not None and now >= self._keepalive.due:
             outputs.append(self._keepalive.tick(now))
         for output in outputs:
@@ -138,15 +173,34 @@ class ServerSession:
                 return [output]
         return outputs
 
+    def probe(self, now: float) -> Output | None:
+        """Ask the client for a proof of what it was sent, unless it is too early to ask.
+
+        At most one question is open, and at most one is asked a second; heartbeats count, for
+        their answers prove as much.
+        """
+        if self.state is State.CLOSED or self._suspended_at is not None:
+            return None
+        if not self._questions.may_ask(now):
+            return None
+        token = self._questions.ask(now)
+        return SendPing(b"%d" % token, token) if self._terms.pings_for_proof else SendText(_PROBE, token)
+
     def accept(self, user: User) -> SendText:
-        """The client is `user`; return the acknowledgement to send.
+        """The client is `user`, and speaks the wire that it asked for.
+
+        Returns:
+            The acknowledgement for a client of wire 1. For one of wire 2, `welcome` adds where its
+            messages begin.
 
         Raises:
             InvalidMessage: JSON cannot hold the user object; nothing changed.
             WrongState: there was no attempt.
         """
         acknowledgement = self._terms.acknowledgement(user)
+        asked = self._attempts[:1]
         self._answer(Step.ACCEPT)
+        self.is_wire2 = any(asked)
         self._settle()
         return acknowledgement
 
@@ -185,9 +239,23 @@ class ServerSession:
             self._lift_deadline()
         return Received(frame.message())
 
+    def _answered(self) -> ServerEvent | None:
+        if self._heartbeat is not None:
+            self._heartbeat.answered()
+        if self._terms.pings_for_proof or not self._questions.are_trusted:
+            return None
+        token = self._questions.answered()
+        return Strayed() if token is None else Answered(token)
+
+    def _beat(self, heartbeat: HeartbeatTimer, now: float) -> Output:
+        output = heartbeat.tick(now)
+        if isinstance(output, SendText) and not self._terms.pings_for_proof:
+            return output._replace(token=self._questions.ask(now))
+        return output
+
     def _answer(self, step: Step) -> None:
         """Take one attempt as answered; after a refusal, those that came meanwhile still wait."""
-        self._attempts = max(0, self._attempts - 1)
+        self._attempts = self._attempts[1:]
         if step is Step.ACCEPT or not self._attempts:
             self.state = after(self.state, step)
 
@@ -240,6 +308,7 @@ def _hello(settings: ServerSettings) -> dict[str, Any]:
         "sends_user_object": settings.authentication.send_user_object,
     }
     data["rules"] = [name for name, holds in rules.items() if holds]
+    data["v"] = WIRE
     return data
 
 
