@@ -17,7 +17,8 @@ from typing import Protocol, runtime_checkable
 from ..envelope import Envelope, Keep, Receipt
 from ..position import Position
 from ..receipt_status import OutboxHead
-from .outbox import Acknowledgement, Page, Read, Start, Stored
+from ..stored import Stored
+from .outbox import Acknowledgement, Page, Read, Start
 
 Receive = Callable[[Envelope], None]
 """Called in the event loop for each envelope with a recipient here; must not block or raise."""
@@ -82,6 +83,22 @@ class AsyncBus(WhoIsOnline, Protocol):
         """
         ...
 
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox without changing anything.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Release connections. Calls under way fail with `BackendUnavailable`."""
         ...
@@ -96,6 +113,14 @@ class BlockingBus(BlockingWhoIsOnline, Protocol):
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are; None for one that does not exist."""
+        ...
+
+    def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox without changing anything."""
+        ...
+
+    def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost."""
         ...
 
     def close(self) -> None:
@@ -156,22 +181,6 @@ class Outbox(Protocol):
         """Read the messages to everybody after a position; with None only tell where they are.
 
         They are kept for some minutes. A position that cannot be found gives `reset`.
-
-        Raises:
-            BackendError: the backend did not answer, or refused.
-        """
-        ...
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox without changing anything.
-
-        Raises:
-            BackendError: the backend did not answer, or refused.
-        """
-        ...
-
-    async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost.
 
         Raises:
             BackendError: the backend did not answer, or refused.

@@ -95,21 +95,3 @@ class Acknowledgement(NamedTuple):
     id: str
     position: Position
     floor: int
-
-
-class Stored(NamedTuple):
-    """A message in an outbox, for people who look into it.
-
-    Attributes:
-        sequence: its number.
-        message_id: names its dispatch.
-        at: when it was stored, in seconds of Unix time.
-        expires: when it will be dropped, in seconds of Unix time.
-        body: the encoded frame.
-    """
-
-    sequence: int
-    message_id: str
-    at: float
-    expires: float
-    body: bytes

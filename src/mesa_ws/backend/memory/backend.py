@@ -10,8 +10,9 @@ from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
 from ...settings import Sync, check_namespace
+from ...stored import Stored
 from ..base import Receive, Watcher
-from ..outbox import Acknowledgement, Page, Read, Start, Stored
+from ..outbox import Acknowledgement, Page, Read, Start
 from .cluster import check_offered
 from .hub import MemoryHub
 from .seat import Seat

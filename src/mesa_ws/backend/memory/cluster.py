@@ -6,7 +6,8 @@ from ...envelope import Delivery, Envelope, Keep, Receipt
 from ...errors import Unsupported
 from ...position import Position
 from ...receipt_status import OutboxHead
-from ..outbox import Acknowledgement, Page, Read, Start, Stored
+from ...stored import Stored
+from ..outbox import Acknowledgement, Page, Read, Start
 from .holders import Holders
 from .outbox import Kept, Outbox
 from .outboxes import Outboxes

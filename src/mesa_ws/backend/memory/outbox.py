@@ -7,7 +7,8 @@ from typing import NamedTuple
 from ...envelope import Keep
 from ...position import Position
 from ...receipt_status import OutboxHead, Range
-from ..outbox import Entry, Page, PageStatus, Stored
+from ...stored import Stored
+from ..outbox import Entry, Page, PageStatus
 
 PAGE_ENTRIES = 256
 """Messages of one page, at most."""
