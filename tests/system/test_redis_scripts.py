@@ -28,7 +28,8 @@ class Hand:
         await self._link.execute([self.seat.heartbeat(join=True)[0].command])
 
     async def attach(self, id: str, sockets: int, version: int) -> None:
-        assert await self._link.execute([self.seat.attach({id: (sockets, version)}).command]) == [1]
+        (reply,) = await self._link.execute([self.seat.attach({id: (sockets, version)}).command])
+        assert reply != 0
 
     async def detach(self, id: str, version: int) -> None:
         await self._link.execute([self.seat.detach([id], version).command])
@@ -98,7 +99,7 @@ async def test_nodes_without_a_lease_are_passed_over_and_never_removed(
     await hand.attach("alice", 1, version=1)
     await client.zadd(hand.keys.leases, {"dead": 1})
     for id in ("alice", "ghost"):
-        await client.hset(hand.keys.user(id), mapping={"dead": "1 1", "unknown": "1 1"})
+        await client.hset(hand.keys.user(id), mapping={"dead": "1 1 0 - 0", "unknown": "1 1 0 - 0"})
         await client.expire(hand.keys.user(id), 60)
     receipt = await hand.dispatch(["alice", "ghost"])
     assert [delivery.online for delivery in receipt.deliveries.values()] == [1, 0]
@@ -125,6 +126,6 @@ async def test_reaping_is_the_same_however_many_do_it(hand: Hand, client: redis.
     await client.zadd(hand.keys.leases, {"dead": 1})
     await client.sadd(hand.keys.held("dead"), "alice")
     await hand.attach("alice", 1, version=1)
-    await client.hset(hand.keys.user("alice"), "dead", "1 1")
+    await client.hset(hand.keys.user("alice"), "dead", "1 1 0 - 0")
     assert [await hand.reap() for _ in range(3)] == [1, 0, 0]
     assert await client.hkeys(hand.keys.user("alice")) == ["node"]

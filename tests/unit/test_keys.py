@@ -8,6 +8,8 @@ NAMES = {
     "meta": "mesa:{api}:meta",
     "leases": "mesa:{api.0}:R",
     "counters": "mesa:{api.0}:n",
+    "graces": "mesa:{api.0}:g",
+    "broadcast_position": "mesa:{api.b}:m",
     "broadcasts": "mesa:{api.b}:b",
 }
 
@@ -17,6 +19,7 @@ NAMES_OF_SOMETHING = {
     "channel": "mesa:{api.0}:r:x",
     "position": "mesa:{api.0}:m:x",
     "outbox": "mesa:{api.0}:o:x",
+    "set_aside": "mesa:{api.0}:z:o:x",
     "done": "mesa:{api.0}:k:x",
 }
 

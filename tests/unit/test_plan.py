@@ -8,47 +8,121 @@ from mesa_ws.backend.redis.plan import (
     Dispatch,
     Pulse,
     Seat,
+    came_online,
     check_handshake,
     handshake,
     online,
     online_counts,
+    outbox_keys,
 )
 from mesa_ws.backend.redis.script import SCRIPTS, Script
-from mesa_ws.envelope import Delivery, prepare
+from mesa_ws.envelope import Delivery, Envelope, Keep, Receipt, prepare
 from mesa_ws.errors import BackendRefused
 from mesa_ws.message import Message
+from mesa_ws.position import Position
 
 KEYS = Keys("api")
+KEEP = Keep(10, 1000, 60.0)
 HELLO = Message(0, "hello", "HELLO")
 SEAT = Seat(KEYS, "node", lease=15.0, expiry=60.0)
+
+
+def about(envelope: Envelope) -> tuple[str | bytes | int, ...]:
+    return (KEYS.channels, 86_400_000, envelope.kind, envelope.message_id, envelope.body)
+
+
+def shared(envelope: Envelope) -> tuple[str, ...]:
+    return (KEYS.leases, KEYS.counters, KEYS.done(envelope.message_id))
 
 
 def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
     sent = prepare(HELLO, ["a", "b"])
     (call,) = Dispatch.of(KEYS, sent).calls
+    assert call.script.name == "relay"
+    assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
+    assert call.args == (*about(sent), 0, "a", "b")
+
+
+def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
+    sent = prepare(HELLO, ["a", "b"], keep=KEEP)
+    (call,) = Dispatch.of(KEYS, sent).calls
     assert call.script.name == "dispatch"
-    assert call.keys == (KEYS.leases, KEYS.counters, KEYS.user("a"), KEYS.user("b"))
-    assert call.args == (KEYS.channels, 86_400_000, "message", sent.message_id, sent.body, "a", "b")
+    assert call.keys == (*shared(sent), *outbox_keys(KEYS, ["a", "b"]))
+    assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 0, "a", "b")
+
+
+def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
+    sent = prepare(HELLO, "*", ["b", "a"], keep=KEEP, durability="replicated")
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert call.script.name == "announce"
+    assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
+    assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 1, "a", "b")
+
+
+@pytest.mark.parametrize("recipients", ["*", ["a"]])
+def test_a_message_with_a_key_is_remembered_for_a_day(recipients: str | list[str]) -> None:
+    sent = prepare(HELLO, recipients, idempotency_key="order 5")
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert (call.keys[2], call.args[5]) == (KEYS.done(sent.message_id), 86_400_000)
 
 
 def test_a_call_is_sent_by_the_name_of_its_script() -> None:
     (call,) = Dispatch.of(KEYS, prepare(HELLO, [*"ab"])).calls
-    assert call.command == ("EVALSHA", call.script.sha, 4, *call.keys, *call.args)
+    assert call.command == ("EVALSHA", call.script.sha, 5, *call.keys, *call.args)
 
 
 def test_a_message_to_everybody_names_only_exclusions() -> None:
-    (call,) = Dispatch.of(KEYS, prepare(HELLO, "*", ["b", "a"])).calls
-    assert (call.script.name, call.keys) == ("broadcast", (KEYS.leases, KEYS.counters))
-    assert call.args[5:] == ("a", "b")
+    sent = prepare(HELLO, "*", ["b", "a"])
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert (call.script.name, call.keys) == ("broadcast", shared(sent))
+    assert call.args[6:] == ("a", "b")
 
 
-def test_many_recipients_take_several_calls_of_one_message() -> None:
+@pytest.mark.parametrize(("keep", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 10)])
+def test_many_recipients_take_several_calls_of_one_message(
+    keep: Keep | None, per_id: int, before: int
+) -> None:
     ids = [str(n) for n in range(450)]
-    sent = prepare(HELLO, ids)
+    sent = prepare(HELLO, ids, keep=keep)
     calls = Dispatch.of(KEYS, sent).calls
-    assert [len(call.keys) - 2 for call in calls] == [200, 200, 50]
+    assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
     assert {call.args[3] for call in calls} == {sent.message_id}
-    assert [id for call in calls for id in call.args[5:]] == ids
+    assert {call.keys[2] for call in calls} == {KEYS.done(sent.message_id)}
+    assert [id for call in calls for id in call.args[before:]] == ids
+
+
+def test_what_was_stored_says_where_and_what_it_displaced() -> None:
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], keep=KEEP))
+    each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
+    replies = [[2, 1, *(value for values in each for value in values)]]
+    receipt = dispatch.receipt(replies)
+    assert receipt.nodes == 2
+    assert receipt.deliveries == {
+        "a": Delivery(True, 2, None, Position("e1", 4), 0),
+        "b": Delivery(True, 0, None, Position("e2", 9), 3),
+        "c": Delivery(True, 0, None, Position("e3", 1), 0),
+        "d": Delivery(False, 1, None),
+    }
+    assert dispatch.corrupt(replies) == ["b"]
+
+
+def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, keep=KEEP))
+    replies = [[3, 0, 12, b"e", 1]]
+    assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
+    assert dispatch.corrupt(replies) == ["*"]
+
+
+def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
+    envelopes = [
+        prepare(HELLO, ["a"], keep=KEEP, durability="replicated"),
+        prepare(HELLO, ["a"], keep=KEEP),
+        prepare(HELLO, ["a"]),
+    ]
+    stored = [[0, 2, 1, b"e", 0, 0, 0], [0, 5, 2, b"e", 0, 0, 1], [0, 0]]
+    batch = Batch.of(KEYS, envelopes)
+    assert batch.replicas(stored) == 2
+    assert batch.corrupt(stored) == ["a"]
 
 
 def test_replies_to_several_calls_become_one_receipt() -> None:
@@ -94,13 +168,27 @@ def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
 
 
 def test_a_lost_lease_is_a_pulse_without_one() -> None:
-    assert (Pulse.of([0]), Pulse.of([1, 3])) == (Pulse(False, 0), Pulse(True, 3))
+    assert (Pulse.of([0]), Pulse.of([1, 3, 2])) == (Pulse(False), Pulse(True, 3, 2))
 
 
 def test_attaching_sends_sockets_and_version_of_each_id() -> None:
-    call = SEAT.attach({"a": (2, 7), "b": (1, 8)})
-    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.user("a"), KEYS.user("b"))
-    assert call.args == ("node", 60_000, "a", 2, 7, "b", 1, 8)
+    call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, told={"b"})
+    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, *outbox_keys(KEYS, ["a", "b"]))
+    assert call.args[:5] == ("node", 60_000, 256, 262_144, 691_200_000)
+    assert call.args[5:] == ("a", 2, 7, 0, "", "", 0, 0, "b", 1, 8, 1, "", "", 0, 0)
+
+
+def test_an_id_comes_online_once_and_only_with_a_lease() -> None:
+    assert came_online(["a", "b"], [[1], [0]]) == ["a"]
+    assert came_online(["a"], 0) is None
+
+
+def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
+    assert SEAT.detach(["a"], 7).args == ("node", 7, 60_000, 5000, "a")
+    assert [call.args[3:] for call in (SEAT.leave(), SEAT.reap())] == [
+        ("node", 60_000, 5000),
+        ("", 60_000, 0),
+    ]
 
 
 def test_a_connection_loads_every_script_and_asks_for_the_layout() -> None:
@@ -121,4 +209,4 @@ def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_declares_its_flags_first(script: Script) -> None:
-    assert script.source.startswith(b"#!lua flags=")
+    assert script.source.startswith((b"#!lua\n", b"#!lua flags="))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mesa_ws.backend.redis.hint import Continuity, Head, Hint, InvalidHint
 from mesa_ws.envelope import Envelope
+from mesa_ws.position import Position
 from mesa_ws.recipients import Recipients
 
 
@@ -25,6 +26,20 @@ def test_a_hint_is_the_envelope_that_was_sent() -> None:
     assert hint.envelope == Envelope(Recipients(False, ("a", "b"), frozenset()), b'{"op":0}', "message", "m")
 
 
+def test_a_hint_says_where_each_outbox_has_it() -> None:
+    hint = Hint.of(frame(1, "message", "m", ["a", "b"], [], ["e1", 4, "e2", 9]))
+    assert hint.envelope.positions == (Position("e1", 4), Position("e2", 9))
+
+
+def test_a_hint_for_everybody_says_where_they_all_find_it() -> None:
+    assert Hint.of(frame(1, "message", "m", "*", [], ["e", 4])).envelope.positions == (Position("e", 4),)
+
+
+@pytest.mark.parametrize("members", [[], ["*", "b"], ["*"]])
+def test_what_is_not_stored_has_no_positions(members: list[str]) -> None:
+    assert Hint.of(frame(1, "message", "m", members or "*", [], [])).envelope.positions == ()
+
+
 def test_a_hint_for_everybody_carries_the_exclusions() -> None:
     assert Hint.of(frame(1, "message", "m", "*", ["b"])).envelope.recipients == Recipients(
         True, (), frozenset({"b"})
@@ -32,7 +47,7 @@ def test_a_hint_for_everybody_carries_the_exclusions() -> None:
 
 
 def test_members_of_later_versions_are_passed_over() -> None:
-    assert Hint.of(frame(1, "marker", "", [], [], {"later": 1}, 2)).head.kind == "marker"
+    assert Hint.of(frame(1, "marker", "", [], [], [], {"later": 1}, 2)).head.kind == "marker"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +64,12 @@ def test_members_of_later_versions_are_passed_over() -> None:
         frame(1, "surprise", "m", ["a"], []),
         frame(1, "message", "m", "everybody", []),
         frame(1, "message", "m", [1], []),
+        frame(1, "message", "m", ["a"], [], "e"),
+        frame(1, "message", "m", ["a"], [], ["e"]),
+        frame(1, "message", "m", ["a"], [], [4, "e"]),
+        frame(1, "message", "m", ["a"], [], ["e", "4"]),
+        frame(1, "message", "m", ["a", "b"], [], ["e", 4]),
+        frame(1, "message", "m", "*", [], ["e", 4, "e", 5]),
         frame(1, "message", b"\xff\xff", ["a"], []),
         b"\0\0\x27\x10" + b"\x91" * 10_000,
     ],

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from ...envelope import Envelope
+from ...position import Position
 from ...recipients import Recipients
 
 
@@ -19,6 +20,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
         message_id: names the dispatch.
         ids: the recipients that this node holds, or `*` for everybody.
         excluding: ids that are left out of everybody.
+        positions: epoch and sequence in turn, for each of the ids or once for everybody; empty for
+            what is not stored.
     """
 
     counter: int
@@ -26,6 +29,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     message_id: str
     ids: list[str] | Literal["*"]
     excluding: list[str]
+    positions: list[str | int] = []
 
 
 class InvalidHint(ValueError):
@@ -37,6 +41,7 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 
     head: Head
     body: bytes
+    positions: tuple[Position, ...] = ()
 
     @classmethod
     def of(cls, frame: bytes) -> "Hint":
@@ -49,7 +54,8 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
         if len(frame) < start:
             raise InvalidHint(f"expected a head of {start - 4} bytes, got {max(0, len(frame) - 4)}")
         try:
-            return cls(_DECODER.decode(frame[4:start]), frame[start:])
+            head = _DECODER.decode(frame[4:start])
+            return cls(head, frame[start:], _positions(head))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidHint(str(error)) from None
 
@@ -59,7 +65,13 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
         head = self.head
         everybody = head.ids == "*"
         recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
-        return Envelope(recipients, self.body, head.kind, head.message_id)  # type: ignore[arg-type]
+        return Envelope(
+            recipients,
+            self.body,
+            head.kind,  # type: ignore[arg-type]  # markers carry no message
+            head.message_id,
+            positions=self.positions,
+        )
 
 
 class Continuity:
@@ -83,6 +95,27 @@ class Continuity:
         self._last = head.counter
         self.lost += missing
         return missing
+
+
+def _positions(head: Head) -> tuple[Position, ...]:
+    """Read the positions of a head.
+
+    Raises:
+        InvalidHint: they are none, or not one for each id.
+    """
+    flat = head.positions
+    if not flat:
+        return ()
+    if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
+        raise InvalidHint(f"expected a position for each recipient, got {len(flat)} members")
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
+
+
+def _position(epoch: str | int, sequence: str | int) -> Position:
+    if not isinstance(epoch, str) or not isinstance(sequence, int):
+        raise InvalidHint("expected positions of text and integer in turn")
+    return Position(epoch, sequence)
 
 
 _DECODER = msgspec.msgpack.Decoder(Head)

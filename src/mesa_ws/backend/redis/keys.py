@@ -15,6 +15,9 @@ hundred ids is one script. Recorded in `meta`, because programs that disagree wo
 EXPIRY = 86_400.0
 """Seconds after the last heartbeat when what is left of a cluster disappears."""
 
+POSITION_LIFE = 8 * 86_400.0
+"""Seconds after the last visit of an id when nobody knows its position any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -52,10 +55,10 @@ class Keys:
         return f"{self.prefix}u:"
 
     def user(self, id: str) -> str:
-        """HASH: node -> `<sockets> <version>` of this id there.
+        """HASH: node -> `<sockets> <version> <floor> <epoch> <first>` of this id there.
 
         Only a node writes its own field, and older versions are ignored. `EXPIRY`, renewed by
-        nodes that hold the id.
+        nodes that hold the id. `scripts/prelude.lua` says what the members mean.
         """
         return f"{self.users}{id}"
 
@@ -77,21 +80,47 @@ class Keys:
         """Channel: the hints for `node`."""
         return f"{self.channels}{node}"
 
-    # The rest belongs to message sync. The names are settled here, so that nothing else takes them.
+    @property
+    def graces(self) -> str:
+        """ZSET: id that no node holds any more -> end of its grace, in milliseconds. `EXPIRY`."""
+        return f"{self.prefix}g"
 
     def position(self, id: str) -> str:
-        """HASH: epoch, top sequence and what was acknowledged. Time to live of messages + `EXPIRY`."""
+        """HASH: epoch, top sequence and what was acknowledged; `scripts/outbox.lua` lists it all.
+
+        `EXPIRY` longer than the last message; `POSITION_LIFE` after the id was attached.
+        """
         return f"{self.prefix}m:{id}"
 
     def outbox(self, id: str) -> str:
         """LIST: messages of this id that are not known to be received. Time to live of messages."""
         return f"{self.prefix}o:{id}"
 
+    def set_aside(self, id: str) -> str:
+        """LIST: what `outbox` was before it turned out to be corrupt; its position is there too. 7 days.
+
+        Args:
+            id: whose, or `*`.
+        """
+        return f"{self._broadcasts}z:b" if id == "*" else f"{self.prefix}z:o:{id}"
+
     def done(self, message_id: str) -> str:
-        """HASH: recipient -> sequence, so that a repeated dispatch stores nothing twice. 120 s."""
+        """HASH: recipient -> `<epoch>:<sequence>`, so that a repeated dispatch stores nothing twice.
+
+        `0` for what was not stored. As long as the envelope says, 120 s or a day.
+        """
         return f"{self.prefix}k:{message_id}"
 
     @property
+    def broadcast_position(self) -> str:
+        """HASH: what `position` is for ids, for messages to everybody. `EXPIRY`."""
+        return f"{self._broadcasts}m"
+
+    @property
     def broadcasts(self) -> str:
-        """STREAM: messages to everybody of the last five minutes."""
-        return f"mesa:{{{self.namespace or ''}.b}}:b"
+        """LIST: messages to everybody of the last five minutes."""
+        return f"{self._broadcasts}b"
+
+    @property
+    def _broadcasts(self) -> str:
+        return f"mesa:{{{self.namespace or ''}.b}}:"

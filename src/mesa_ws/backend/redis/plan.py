@@ -5,16 +5,36 @@ and the blocking runner only carry them. A runner sends the calls of one operati
 over one connection.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...envelope import Delivery, Envelope, Receipt
+from ...envelope import Delivery, Envelope, Keep, Receipt
 from ...errors import BackendRefused
-from .keys import EXPIRY, PARTITIONS, Keys
-from .script import ATTACH, BROADCAST, DETACH, DISPATCH, HEARTBEAT, ONLINE, REAP, SCRIPTS, Script
+from ...position import Position
+from .keys import EXPIRY, PARTITIONS, POSITION_LIFE, Keys
+from .script import (
+    ANNOUNCE,
+    ATTACH,
+    BROADCAST,
+    DEPART,
+    DETACH,
+    DISPATCH,
+    HEARTBEAT,
+    ONLINE,
+    REAP,
+    RELAY,
+    SCRIPTS,
+    Script,
+)
 
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+
+MAX_ENTRIES = 256
+"""Messages on one page of an outbox."""
+
+MAX_BYTES = 256 * 1024
+"""Bytes on one page of an outbox, unless its first message alone has more."""
 
 Command = tuple[str | bytes | int, ...]
 """One Redis command as it is sent."""
@@ -46,26 +66,53 @@ class Dispatch(NamedTuple):
     @classmethod
     def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
         """Plan one dispatch; no recipients need no calls."""
-        about = (keys.channels, _ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
-        shared = (keys.leases, keys.counters)
+        shared = (keys.leases, keys.counters, keys.done(envelope.message_id))
+        about = (keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
+        if envelope.keep is None:
+            how: tuple[int, ...] = (_remember(envelope),)
+        else:
+            replicas = int(envelope.durability == "replicated")
+            how = (*_limits(envelope.keep), _remember(envelope), replicas)
         if envelope.recipients.everybody:
-            excluding = sorted(envelope.recipients.excluding)
-            return cls(envelope, (Call(BROADCAST, shared, (*about, *excluding)),))
+            script = BROADCAST if envelope.keep is None else ANNOUNCE
+            own = () if envelope.keep is None else (keys.broadcast_position, keys.broadcasts)
+            return cls(envelope, (Call(script, (*shared, *own), (*about, *how, *_excluded(envelope))),))
+        script, named = (RELAY, _users) if envelope.keep is None else (DISPATCH, outbox_keys)
         calls = (
-            Call(DISPATCH, (*shared, *map(keys.user, ids)), (*about, *ids))
+            Call(script, (*shared, *named(keys, ids)), (*about, *how, *ids))
             for ids in chunks(envelope.recipients.ids, MAX_IDS)
         )
         return cls(envelope, tuple(calls))
 
     def receipt(self, replies: Sequence[Any]) -> Receipt:
         """Read the replies to `calls`."""
-        id = self.envelope.message_id
+        envelope = self.envelope
+        if envelope.recipients.everybody:
+            return Receipt(envelope.message_id, {}, replies[0] if envelope.keep is None else replies[0][0])
+        nodes = sum(reply[0] for reply in replies)
+        if envelope.keep is None:
+            online = _by_id(envelope.recipients.ids, [reply[1:] for reply in replies])
+            receipt = Receipt.of(envelope.message_id, online, nodes)
+            corrupt = {id: _CORRUPT for id, count in online.items() if count < 0}
+            return receipt._replace(deliveries={**receipt.deliveries, **corrupt}) if corrupt else receipt
+        found = (each for reply in replies for each in _fives(reply[2:]))
+        deliveries = (_delivery(*each) for each in found)
+        return Receipt(
+            envelope.message_id, dict(zip(envelope.recipients.ids, deliveries, strict=True)), nodes
+        )
+
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """How many replicas were online when it was stored, at least; 0 if it is not stored."""
+        return 0 if self.envelope.keep is None else min((reply[1] for reply in replies), default=0)
+
+    def corrupt(self, replies: Sequence[Any]) -> list[str]:
+        """The ids whose outbox could not be read and was set aside; `*` for everybody's."""
+        if self.envelope.keep is None:
+            return []
         if self.envelope.recipients.everybody:
-            return Receipt(id, {}, replies[0])
-        online = _by_id(self.envelope.recipients.ids, [reply[1:] for reply in replies])
-        receipt = Receipt.of(id, online, sum(reply[0] for reply in replies))
-        corrupt = {id: _CORRUPT for id, count in online.items() if count < 0}
-        return receipt._replace(deliveries={**receipt.deliveries, **corrupt}) if corrupt else receipt
+            return ["*"] if replies[0][4] else []
+        flags = (each[4] for reply in replies for each in _fives(reply[2:]))
+        return [id for id, flag in zip(self.envelope.recipients.ids, flags, strict=True) if flag]
 
 
 class Batch(NamedTuple):
@@ -85,8 +132,20 @@ class Batch(NamedTuple):
 
     def receipts(self, replies: Sequence[Any]) -> list[Receipt]:
         """Read the replies to `commands`."""
+        return [dispatch.receipt(own) for dispatch, own in self._dealt(replies)]
+
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """How many replicas have to have all of it, for what asked for that."""
+        asked = (each for each in self._dealt(replies) if each[0].envelope.durability == "replicated")
+        return max((dispatch.replicas(own) for dispatch, own in asked), default=0)
+
+    def corrupt(self, replies: Sequence[Any]) -> list[str]:
+        """The ids whose outbox could not be read and was set aside."""
+        return [id for dispatch, own in self._dealt(replies) for id in dispatch.corrupt(own)]
+
+    def _dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
         rest = iter(replies)
-        return [dispatch.receipt([next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
+        return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
 
 
 def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
@@ -107,48 +166,72 @@ class Seat(NamedTuple):
         node: this node's id.
         lease: seconds that a heartbeat lasts.
         expiry: seconds until what this node wrote disappears without it.
+        grace: seconds that an id may be away before it counts as offline.
+        window: seconds for which acknowledged messages are kept for clients that come back with a
+            position.
     """
 
     keys: Keys
     node: str
     lease: float
     expiry: float
+    grace: float = 5.0
+    window: float = 120.0
 
     def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
         """Renew the lease, or take one; `Pulse.of` reads the first reply."""
-        keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node))
-        args = (self.node, _ms(self.lease), int(join), self.keys.channels, _ms(self.expiry))
-        return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, _ms(self.expiry))
+        keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node), self.keys.graces)
+        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
+        return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:
         """Record the layout for programs that start later."""
         return (
             ("HSETNX", self.keys.meta, "partitions", PARTITIONS),
-            ("PEXPIRE", self.keys.meta, _ms(self.expiry)),
+            ("PEXPIRE", self.keys.meta, ms(self.expiry)),
         )
 
-    def attach(self, held: Mapping[str, tuple[int, int]]) -> Call:
-        """Record ids with their sockets and version; the reply is 0 when the lease is lost."""
-        keys = (self.keys.leases, self.keys.held(self.node), *map(self.keys.user, held))
-        entries = (part for id, (sockets, version) in held.items() for part in (id, sockets, version))
-        return Call(ATTACH, keys, (self.node, _ms(self.expiry), *entries))
+    def attach(self, held: Mapping[str, tuple[int, int]], told: Container[str] = ()) -> Call:
+        """Record ids with their sockets and version, and read nothing.
+
+        `came_online` reads the reply.
+
+        Args:
+            held: id -> sockets, version.
+            told: ids of which this node has told that they are online.
+        """
+        wishes = (
+            (id, sockets, version, int(id in told), "", "", 0, 0) for id, (sockets, version) in held.items()
+        )
+        return self.visit(list(held), [part for wish in wishes for part in wish])
+
+    def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
+        """Run `attach.lua` for `ids`; it says what the wishes are."""
+        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces)
+        args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
+        return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
 
     def detach(self, ids: Sequence[str], version: int) -> Call:
         """Forget ids that were not recorded after `version`."""
-        keys = (self.keys.held(self.node), *map(self.keys.user, ids))
-        return Call(DETACH, keys, (self.node, version, *ids))
+        keys = (self.keys.held(self.node), self.keys.graces, *_users(self.keys, ids))
+        return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
 
     def leave(self) -> Call:
         """Give up the lease and forget some ids; the reply is 1 when there is more to do."""
-        return self._reap(self.node)
+        return self._reap(self.node, ms(self.grace))
 
     def reap(self) -> Call:
         """Forget some ids of a node whose lease ran out; the reply is 1 when there may be more."""
-        return self._reap("")
+        return self._reap("", 0)
 
-    def _reap(self, node: str) -> Call:
-        args = (self.keys.holdings, self.keys.users, MAX_IDS, node)
-        return Call(REAP, (self.keys.leases, self.keys.counters), args)
+    def _reap(self, node: str, grace: int) -> Call:
+        keys = (self.keys.leases, self.keys.counters, self.keys.graces)
+        args = (self.keys.holdings, self.keys.users, MAX_IDS, node, ms(self.expiry), grace)
+        return Call(REAP, keys, args)
+
+    def depart(self) -> Call:
+        """Take some ids whose grace is over, to tell that they are offline; the reply is them."""
+        return Call(DEPART, (self.keys.graces,), (self.keys.users, MAX_IDS))
 
     def scan(self, cursor: int) -> Command:
         """Read some of the ids that Redis has for this node."""
@@ -161,15 +244,24 @@ class Pulse(NamedTuple):
     Attributes:
         has_lease: False when the lease is lost and the node has to join.
         dead: how many nodes' leases ran out.
+        gone: how many ids' grace is over, for `Seat.depart`.
     """
 
     has_lease: bool
     dead: int = 0
+    gone: int = 0
 
     @classmethod
     def of(cls, reply: Sequence[int]) -> "Pulse":
         """Read the first reply to `Seat.heartbeat`."""
         return cls(reply[0] == 1, *reply[1:])
+
+
+def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
+    """Read the reply to `Seat.attach`: the ids that came online by it; None when the lease is lost."""
+    if reply == 0:
+        return None
+    return [id for id, (first,) in zip(ids, reply, strict=True) if first]
 
 
 def handshake(keys: Keys) -> list[Command]:
@@ -192,18 +284,51 @@ def check_handshake(keys: Keys, replies: Sequence[Any]) -> None:
         )
 
 
-def chunks(ids: Sequence[str], size: int) -> list[Sequence[str]]:
+def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
     """Cut `ids` into pieces of at most `size`."""
     return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def ms(seconds: float) -> int:
+    """Milliseconds, never none: that would mean forever, or at once."""
+    return max(1, round(seconds * 1000))
+
+
+def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    """The keys of ids for scripts that number or read: position, outbox and user of each."""
+    return [key for id in ids for key in (keys.position(id), keys.outbox(id), keys.user(id))]
+
+
+def _users(keys: Keys, ids: Iterable[str]) -> list[str]:
+    return [keys.user(id) for id in ids]
+
+
+def _excluded(envelope: Envelope) -> list[str]:
+    return sorted(envelope.recipients.excluding)
+
+
+def _remember(envelope: Envelope) -> int:
+    return ms(envelope.remember) if envelope.remember else 0
+
+
+def _limits(keep: Keep) -> tuple[int, int, int]:
+    return keep.max_messages, keep.max_bytes, ms(keep.ttl)
+
+
+def _fives(flat: Sequence[Any]) -> list[Sequence[Any]]:
+    return chunks(flat, 5)
+
+
+def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) -> Delivery:
+    """What became of a stored message for one id; 0 is one that came before, and was not stored."""
+    if not sequence:
+        return Delivery(False, max(online, 0), None if online > 0 else "offline")
+    return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence), displaced)
 
 
 def _by_id(ids: Iterable[str], replies: Iterable[Sequence[int]]) -> dict[str, int]:
     counts = (count for reply in replies for count in reply)
     return dict(zip(ids, counts, strict=True))
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
 
 
 _CORRUPT = Delivery(False, 0, "corrupt")

@@ -23,19 +23,42 @@ def _read(name: str) -> str:
     return files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
 
 
-def _script(name: str) -> Script:
+def _without_comments(text: str) -> str:
+    """Every connection brings all scripts; half of them is written for people."""
+    return "\n".join(
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("--")
+    )
+
+
+def _script(name: str, *parts: str) -> Script:
+    """The script of a file, with the prelude and other parts between its flags and its body."""
     flags, body = _read(name).split("\n", 1)
-    source = f"{flags}\n{_read('prelude')}\n{body}".encode()
+    texts = [*map(_read, ("prelude", *parts)), body]
+    source = "\n".join([flags, *map(_without_comments, texts)]).encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
-DISPATCH = _script("dispatch")
+RELAY = _script("relay")
 BROADCAST = _script("broadcast")
 ONLINE = _script("online")
-ATTACH = _script("attach")
+NODES = _script("nodes")
 DETACH = _script("detach")
 HEARTBEAT = _script("heartbeat")
 REAP = _script("reap")
+DEPART = _script("depart")
 
-SCRIPTS = (DISPATCH, BROADCAST, ONLINE, ATTACH, DETACH, HEARTBEAT, REAP)
+DISPATCH = _script("dispatch", "outbox")
+ANNOUNCE = _script("announce", "outbox")
+ATTACH = _script("attach", "outbox")
+ACK = _script("ack", "outbox")
+BROADCASTS = _script("broadcasts", "outbox")
+HEADS = _script("heads", "outbox")
+PEEK = _script("peek", "outbox")
+PURGE = _script("purge", "outbox")
+IMPORT = _script("import", "outbox")
+
+SCRIPTS = (
+    *(RELAY, BROADCAST, ONLINE, NODES, DETACH, HEARTBEAT, REAP, DEPART),
+    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
+)
 """All of them, to be loaded by every connection before it is used."""

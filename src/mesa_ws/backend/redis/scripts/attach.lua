@@ -1,29 +1,121 @@
 #!lua flags=allow-oom
--- Record that a node holds connections of ids.
+-- Record that a node holds connections of ids, and read what waits for them: in one step, so that
+-- every message is either read here or told to the node.
 --
--- KEYS  1 leases, 2 the held key of the node, 3.. the user key of each id
--- ARGV  1 node, 2 expiry (ms), then for each id: id, sockets, version
+-- KEYS  1 leases, 2 the held key of the node, 3 the ids in grace,
+--       then for each id: its position, its outbox, its user key
+-- ARGV  1 node, 2 expiry (ms), 3 most entries of one page, 4 most bytes of it,
+--       5 life of a position (ms), then for each id:
+--       id, sockets, version, told, mode, epoch, sequence, wire2
 --
--- A version older than the recorded one is ignored. A key of another type cannot be Mesa's and is
--- replaced: that heals the id.
--- Returns 1, or 0 when the node has no lease: it has to join first, or nobody would clean up.
+-- Sockets '' records nothing, for reading on. A version older than the recorded one records
+-- nothing. A user key of another type cannot be Mesa's and is replaced: that heals the id.
+-- Told is 1 when the node has told that the id is online, so that it is not answered again.
+-- Mode says what is read:
+--   ''            nothing; the outbox is not touched, and its position lives on
+--   fresh         what follows what is acknowledged
+--   resume, read  what follows the position of epoch and sequence
+--   top           nothing: what is stored so far is left to others
+--   acknowledge   nothing: what is stored so far is acknowledged, and leaves with the next ack.lua
+-- Wire2 is 1 for a client that may come back with a position: from now on messages are kept a
+-- while after they were acknowledged.
+-- The floor of the node becomes the start of this page, or stays what it was if that is lower, or
+-- stays unknown; ack.lua raises it.
+--
+-- One call reads up to eight full pages; ids behind that get empty ones, whose top is above their
+-- start.
+-- Returns 0 when the node has no lease: it has to join first, or nobody would clean up. Else for
+-- each id {1 if it came online by this, else 0} or, unless mode is '', {the same, status, epoch,
+-- top, start, lost, 1 if corrupt data was set aside, else 0, entries...}; the entries are numbered
+-- from start+1 on, and lost is how many messages are missing before them.
 
-local node, expiry = ARGV[1], ARGV[2]
+local PAGES, ARGS = 8, 8
+local node, expiry, max_entries, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.call('TYPE', KEYS[2]).ok ~= 'set' then redis.call('DEL', KEYS[2]) end
 if not lease_reader(KEYS[1], now_ms())(node) then return 0 end
-for i = 3, #KEYS do
-  local at = 3 * (i - 2)
-  local recorded = redis.pcall('HGET', KEYS[i], node)
+local host, budget = nil, PAGES * max_bytes
+
+-- The seat of an id with its new sockets, or nil when nothing is to be recorded; and whether it
+-- was taken just now.
+local function take_seat(user, wish)
+  if wish.sockets == '' then return nil, false end
+  local recorded = redis.pcall('HGET', user, node)
   if type(recorded) == 'table' then
-    redis.call('DEL', KEYS[i])
+    redis.call('DEL', user)
     recorded = false
   end
-  local newest = tonumber(string.match(recorded or '', '^%d+ (%d+)$') or '0')
-  if tonumber(ARGV[at + 2]) >= newest then
-    redis.call('HSET', KEYS[i], node, ARGV[at + 1] .. ' ' .. ARGV[at + 2])
-    redis.call('SADD', KEYS[2], ARGV[at])
+  local seat = read_seat(recorded)
+  if seat and tonumber(wish.version) < seat.version then return nil, false end
+  local is_new = not seat
+  if is_new then
+    local others = redis.call('HLEN', user) - (recorded and 1 or 0)
+    local was_away = redis.call('ZREM', KEYS[3], wish.id) == 0
+    seat = {floor = '0', epoch = '-', first = others == 0 and was_away and '1' or '0'}
   end
-  redis.call('PEXPIRE', KEYS[i], expiry)
+  if wish.told == '1' then seat.first = '0' end
+  seat.sockets, seat.version = wish.sockets, wish.version
+  return seat, is_new
+end
+
+-- A page of an opened outbox, or nil when it turns out to be corrupt.
+local function read(box, wish)
+  local status, wanted, entries = 'fresh', box.a, {}
+  if wish.mode == 'top' or wish.mode == 'acknowledge' then
+    wanted = box.s
+  elseif wish.mode ~= 'fresh' then
+    status, wanted = locate(box, wish.epoch, wish.sequence)
+  end
+  local start = math.max(wanted, box.s - box.len)
+  if budget > 0 then
+    entries = page(box, start, max_entries, math.min(max_bytes, budget))
+    if not entries then return nil end
+  end
+  for _, raw in ipairs(entries) do budget = budget - #raw end
+  return {start = start, reply = {status, box.e, box.s, start, start - wanted, box.is_aside, unpack(entries)}}
+end
+
+-- Read what the wish is for, and note what that means for the outbox and for the seat.
+local function serve(position, outbox, wish, seat, is_new)
+  host = host or read_host()
+  local box = open_box(position, outbox, wish.id, host)
+  local found = read(box, wish)
+  if not found then
+    set_aside(box, host)
+    found = read(box, wish)
+  end
+  note_dropped(box)
+  if wish.mode == 'acknowledge' then change(box, 'a', box.s) end
+  if wish.wire2 == '1' then change(box, 'w', host.now) end
+  save(box, ARGV[5])
+  if seat and is_new then
+    seat.floor, seat.epoch = found.start, box.e
+  elseif seat and seat.epoch == box.e then
+    seat.floor = math.min(tonumber(seat.floor), found.start)
+  end
+  return found.reply
+end
+
+local replies = {}
+for n = 1, (#KEYS - 3) / 3 do
+  local at, key = 6 + ARGS * (n - 1), 3 * n + 1
+  local wish = {
+    id = ARGV[at], sockets = ARGV[at + 1], version = ARGV[at + 2], told = ARGV[at + 3],
+    mode = ARGV[at + 4], epoch = ARGV[at + 5], sequence = ARGV[at + 6], wire2 = ARGV[at + 7],
+  }
+  local seat, is_new = take_seat(KEYS[key + 2], wish)
+  local reply = {}
+  if wish.mode == '' then
+    redis.call('PEXPIRE', KEYS[key], ARGV[5], 'GT')
+  else
+    reply = serve(KEYS[key], KEYS[key + 1], wish, seat, is_new)
+  end
+  if seat then
+    write_seat(KEYS[key + 2], node, seat)
+    redis.call('SADD', KEYS[2], wish.id)
+    redis.call('PEXPIRE', KEYS[key + 2], expiry)
+  end
+  table.insert(reply, 1, tonumber(seat and seat.first or '0'))
+  replies[n] = reply
 end
 redis.call('PEXPIRE', KEYS[2], expiry)
-return 1
+return replies

@@ -1,16 +1,19 @@
 #!lua flags=allow-oom
--- Hand a message to every living node; each delivers it to all of its connections.
+-- Hand a message that is not stored to every living node; each delivers it to all of its
+-- connections.
 --
--- KEYS  1 leases, 2 counters
+-- KEYS  1 leases, 2 counters, 3 what is remembered of the message id
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
---       6.. ids that are left out
+--       6 for how long the message id is remembered (ms), or 0, 7.. ids that are left out
 --
+-- A message id that is remembered is not told again.
 -- Returns the number of nodes.
 
-local excluding = {}
-for i = 6, #ARGV do excluding[#excluding + 1] = ARGV[i] end
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf')
+if remembered(KEYS[3], ARGV[6], {'*'})[1] then return #nodes end
+remember_all(KEYS[3], ARGV[6], {'*', '0'})
+local message, excluding = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}, arguments_from(7)
 for _, node in ipairs(nodes) do
-  publish(KEYS[2], ARGV[2], ARGV[1], node, ARGV[3], ARGV[4], '*', excluding, ARGV[5])
+  publish(KEYS[2], ARGV[2], ARGV[1], node, message, '*', excluding, {})
 end
 return #nodes

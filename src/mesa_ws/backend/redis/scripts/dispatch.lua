@@ -1,28 +1,60 @@
-#!lua flags=allow-oom
--- Hand a message to the nodes that hold one of its recipients, once to each.
+#!lua
+-- Put a message into the outbox of each recipient, and hand it to the nodes that hold one of them.
 --
--- KEYS  1 leases, 2 counters, 3.. the user key of each recipient
+-- KEYS  1 leases, 2 counters, 3 what is remembered of the message id,
+--       then for each recipient: its position, its outbox, its user key
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
---       6.. the id of each recipient, in the order of KEYS
+--       6 most messages of one outbox, 7 most bytes of it, 8 life of the message (ms),
+--       9 for how long the message id is remembered (ms), or 0,
+--       10 how many replicas have to be online: 0 or 1,
+--       11.. the id of each recipient, in the order of KEYS
 --
--- Nodes whose lease ran out are passed over, never removed: only reap.lua removes.
--- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key.
+-- A recipient for whom this message id is remembered has it already: it gets the position of then,
+-- and nothing is stored or told again. Nodes whose lease ran out are passed over.
+-- Has no allow-oom: a full Redis refuses it before anything is done.
+-- Returns {nodes, replicas online, then for each recipient: sequence, epoch, its connections or
+-- -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if corrupt data was
+-- set aside, else 0}. A recipient that got the message before without it being stored has sequence
+-- 0 and epoch ''. Or the error NOREPLICAS.
 
-local is_live = lease_reader(KEYS[1], now_ms())
-local order, ids_of, reply = {}, {}, {0}
-for i = 3, #KEYS do
-  local nodes, online = holders(KEYS[i], is_live)
-  for _, node in ipairs(nodes or {}) do
-    if not ids_of[node] then
-      ids_of[node] = {}
-      order[#order + 1] = node
-    end
-    table.insert(ids_of[node], ARGV[i + 3])
+local host = read_host()
+if host.replicas < tonumber(ARGV[10]) then
+  return redis.error_reply('NOREPLICAS no replica is online')
+end
+local message = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}
+local max_messages, max_bytes, ttl = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local is_live = lease_reader(KEYS[1], host.now)
+local mailing, news, reply = new_mailing(), {}, {0, host.replicas}
+local known = remembered(KEYS[3], ARGV[9], arguments_from(11))
+
+local function store(m, o, id)
+  local box = open_box(m, o, id, host)
+  local displaced = push(box, message, ttl, max_messages, max_bytes, host.now)
+  note_dropped(box)
+  save(box, ttl + DAY)
+  news[#news + 1] = id
+  news[#news + 1] = box.e .. ':' .. box.s
+  return box.e, box.s, displaced, box.is_aside
+end
+
+for n = 1, (#KEYS - 3) / 3 do
+  local at, id, before = 3 * n + 1, ARGV[10 + n], known[n]
+  local epoch, sequence, displaced, is_aside = '', 0, 0, 0
+  if before then
+    epoch, sequence = string.match(before, '^(%x+):(%d+)$')
+    epoch, sequence = epoch or '', tonumber(sequence or '0')
+  else
+    epoch, sequence, displaced, is_aside = store(KEYS[at], KEYS[at + 1], id)
   end
-  reply[#reply + 1] = nodes and online or -1
+  local nodes, online = holders(KEYS[at + 2], is_live)
+  for _, node in ipairs(nodes or {}) do
+    if before then address(mailing, node) else address(mailing, node, id, epoch, sequence) end
+  end
+  for _, value in ipairs({sequence, epoch, nodes and online or -1, displaced, is_aside}) do
+    reply[#reply + 1] = value
+  end
 end
-for _, node in ipairs(order) do
-  publish(KEYS[2], ARGV[2], ARGV[1], node, ARGV[3], ARGV[4], ids_of[node], {}, ARGV[5])
-end
-reply[1] = #order
+remember_all(KEYS[3], ARGV[9], news)
+post(mailing, KEYS[2], ARGV[2], ARGV[1], message)
+reply[1] = #mailing.order
 return reply

@@ -1,19 +1,24 @@
 #!lua flags=allow-oom
 -- Renew a node's lease, and prove its channel with a marker that takes the way of every hint.
 --
--- KEYS  1 leases, 2 counters, 3 the held key of the node
+-- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids in grace
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
 --       5 expiry (ms)
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
--- node over, so it has to know.
--- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out}.
+-- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
+-- are forgotten.
+-- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
+-- is over}.
 
+local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
 if ARGV[3] == '0' and not lease_reader(KEYS[1], now)(node) then return {0} end
 redis.call('ZADD', KEYS[1], now + ARGV[2], node)
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - UNTOLD)
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
-local head = cmsgpack.pack({counter, 'marker', '', {}, {}})
+local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
-return {1, redis.call('ZCOUNT', KEYS[1], '-inf', now)}
+local dead, gone = redis.call('ZCOUNT', KEYS[1], '-inf', now), redis.call('ZCOUNT', KEYS[4], '-inf', now)
+return {1, dead, gone}

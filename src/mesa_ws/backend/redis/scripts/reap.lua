@@ -1,17 +1,19 @@
 #!lua flags=allow-oom
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
--- KEYS  1 leases, 2 counters
+-- KEYS  1 leases, 2 counters, 3 the ids in grace
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
---       own lease, or '' to take the node whose lease ran out first
+--       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
+--       0 for a lease that ran out, which was grace enough
 --
 -- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
 -- lease is never touched. The keys of the node and of its ids are named here, in the same slot.
+-- An id that no node holds any more is offline when its grace is over; depart.lua tells.
 -- Returns 1 when there may be more to forget, else 0.
 
-local node = ARGV[4]
+local node, now = ARGV[4], now_ms()
 if node == '' then
-  node = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+  node = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1)[1]
   if not node then return 0 end
 else
   redis.call('ZADD', KEYS[1], 'XX', 0, node)
@@ -23,7 +25,7 @@ if ids.err then
   ids = {}
 end
 for _, id in ipairs(ids) do
-  redis.pcall('HDEL', ARGV[2] .. id, node)
+  leave_seat(ARGV[2] .. id, node, id, KEYS[3], now + ARGV[6], ARGV[5])
   redis.call('SREM', held, id)
 end
 if redis.call('EXISTS', held) == 1 then return 1 end

@@ -1,0 +1,97 @@
+#!lua flags=allow-oom
+-- Note what a node's connections have proven to have received, and let go of what nobody needs.
+--
+-- KEYS  1 leases, then for each id: its position, its outbox, its user key
+-- ARGV  1 node, 2 for how long messages are kept for wire-2 clients that come back (ms),
+--       then for each id: epoch, highest sequence proven by one connection, lowest sequence that
+--       all of them have proven (the floor), version
+--
+-- A position of an older epoch counts up to where that epoch ended. What was never given out is
+-- not trusted: neither another epoch nor a sequence above the top. The floor is taken unless a
+-- newer version has been recorded, which came with a floor of its own.
+-- What leaves is acknowledged, and proven by all connections on all living nodes; a node whose
+-- floor is of another epoch counts as one that has nothing. Once a wire-2 client was there, what
+-- leaves is also older than the time above.
+-- Returns for each id what is acknowledged now, or -1 if this acknowledgement was not accepted.
+
+local node, window, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+local is_live = lease_reader(KEYS[1], now)
+
+-- The lowest floor of all living nodes, own one included.
+local function lowest(user, epoch)
+  local fields, low = redis.call('HGETALL', user), math.huge
+  for i = 1, #fields, 2 do
+    if is_live(fields[i]) then
+      local seat = read_seat(fields[i + 1])
+      low = math.min(low, seat and seat.epoch == epoch and tonumber(seat.floor) or 0)
+    end
+  end
+  return low
+end
+
+-- How many of the first entries are older than the window.
+local function aged(box, count)
+  local function is_old(n)
+    local entry = entry_at(box, n - 1)
+    return not entry or entry.at <= now - window
+  end
+  if count == 0 or is_old(count) then return count end
+  local low, high = 0, count
+  while high - low > 1 do
+    local middle = math.floor((low + high) / 2)
+    if is_old(middle) then low = middle else high = middle end
+  end
+  return low
+end
+
+local function let_go(box, user)
+  local needless = math.min(box.a, lowest(user, box.e)) - (box.s - box.len)
+  if needless <= 0 then return end
+  local count = box.w and aged(box, needless) or needless
+  if count > 0 then redis.call('LTRIM', box.o, count, -1) end
+  -- All that stays was received by everybody.
+  if needless == box.len and count < needless then redis.call('PEXPIRE', box.o, window) end
+end
+
+-- The sequences as numbers of the present epoch, or nil.
+local function translate(box, epoch, sequence, floor)
+  local high, low = natural(sequence), natural(floor)
+  if not high or not low then return nil end
+  if epoch ~= box.e then
+    local ended = fork_point(box, epoch)
+    if not ended then return nil end
+    high = math.min(high, ended)
+  end
+  if high > box.s then return nil end
+  return high, math.min(low, high)
+end
+
+local function acknowledge(keys, epoch, sequence, floor, version)
+  local box = {m = keys[1], o = keys[2], changes = {}}
+  if not load_hash(box) or not box.e then return -1 end
+  box.len = redis.pcall('LLEN', box.o)
+  if type(box.len) ~= 'number' or box.len > box.s then return -1 end
+  local high, low = translate(box, epoch, sequence, floor)
+  if not high then return -1 end
+  local recorded = redis.pcall('HGET', keys[3], node)
+  if type(recorded) == 'table' then return -1 end
+  local seat = read_seat(recorded)
+  if seat and tonumber(version) >= seat.version then
+    seat.floor, seat.epoch = low, box.e
+    write_seat(keys[3], node, seat)
+  end
+  if high > box.a then
+    note_dropped(box)
+    change(box, 'a', high)
+  end
+  save(box, DAY)
+  let_go(box, keys[3])
+  return box.a
+end
+
+local reply = {}
+for n = 1, (#KEYS - 1) / 3 do
+  local key, at = 3 * n - 1, 4 * n - 1
+  reply[n] = acknowledge({unpack(KEYS, key, key + 2)}, unpack(ARGV, at, at + 3))
+end
+return reply

@@ -1,0 +1,40 @@
+#!lua
+-- Put a message to everybody into the outbox that all share, and hand it to every living node.
+--
+-- KEYS  1 leases, 2 counters, 3 what is remembered of the message id,
+--       4 position and 5 outbox of messages to everybody
+-- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
+--       6 most messages of the outbox, 7 most bytes of it, 8 life of the message (ms),
+--       9 for how long the message id is remembered (ms), or 0,
+--       10 how many replicas have to be online: 0 or 1, 11.. ids that are left out
+--
+-- What is stored as the body: four bytes, big endian, with the length of the list of ids that are
+-- left out; that list as MessagePack; the body. Nobody acknowledges here, so nothing that ends its
+-- life is counted as dropped.
+-- A message id that is remembered is not stored or told again. Has no allow-oom: a full Redis
+-- refuses it before anything is done.
+-- Returns {nodes, replicas online, sequence, epoch, 1 if corrupt data was set aside, else 0}; a
+-- message that came before without being stored has sequence 0 and epoch ''. Or the error
+-- NOREPLICAS.
+
+local host = read_host()
+if host.replicas < tonumber(ARGV[10]) then
+  return redis.error_reply('NOREPLICAS no replica is online')
+end
+local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. host.now, '+inf')
+local before = remembered(KEYS[3], ARGV[9], {'*'})[1]
+if before then
+  local epoch, sequence = string.match(before, '^(%x+):(%d+)$')
+  return {#nodes, host.replicas, tonumber(sequence or '0'), epoch or '', 0}
+end
+local message, excluding = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}, arguments_from(11)
+local left_out, ttl = cmsgpack.pack(excluding), tonumber(ARGV[8])
+local stored = {id = message.id, body = struct.pack('>I4', #left_out) .. left_out .. message.body}
+local box = open_box(KEYS[4], KEYS[5], '*', host)
+push(box, stored, ttl, tonumber(ARGV[6]), tonumber(ARGV[7]), host.now)
+save(box, ttl + DAY)
+remember_all(KEYS[3], ARGV[9], {'*', box.e .. ':' .. box.s})
+for _, node in ipairs(nodes) do
+  publish(KEYS[2], ARGV[2], ARGV[1], node, message, '*', excluding, {box.e, box.s})
+end
+return {#nodes, host.replicas, box.s, box.e, box.is_aside}

@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- Read messages to everybody after a position.
+--
+-- KEYS  1 position and 2 outbox of messages to everybody
+-- ARGV  1 most entries, 2 most bytes, 3 life of the position (ms), 4 epoch, or '' to learn only
+--       where the newest message is, 5 sequence
+--
+-- A position that was never given out is answered with the top: nobody can say what was missed.
+-- Returns {status, epoch, top, start, lost, 1 if corrupt data was set aside, else 0, entries...};
+-- the entries are numbered from start+1 on.
+
+local host = read_host()
+local box = open_box(KEYS[1], KEYS[2], '*', host)
+
+local function read()
+  local status, wanted = 'fresh', box.s
+  if ARGV[4] ~= '' then status, wanted = locate(box, ARGV[4], ARGV[5]) end
+  if status == 'reset' then wanted = box.s end
+  local start = math.max(wanted, box.s - box.len)
+  local entries = page(box, start, tonumber(ARGV[1]), tonumber(ARGV[2]))
+  return entries and {status, box.e, box.s, start, start - wanted, box.is_aside, unpack(entries)}
+end
+
+local reply = read()
+if not reply then
+  set_aside(box, host)
+  reply = read()
+end
+save(box, ARGV[3])
+return reply

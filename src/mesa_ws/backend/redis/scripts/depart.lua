@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Take the ids whose grace is over, so that one node tells that they are offline.
+--
+-- KEYS  1 the ids in grace
+-- ARGV  1 prefix of user keys, 2 most ids
+--
+-- Each id is taken once, whoever asks; when the reply is lost, nobody tells. The user keys are
+-- named here, in the same slot.
+-- Returns the ids that no node holds.
+
+local gone = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'LIMIT', 0, ARGV[2])) do
+  redis.call('ZREM', KEYS[1], id)
+  if redis.call('EXISTS', ARGV[1] .. id) == 0 then gone[#gone + 1] = id end
+end
+return gone

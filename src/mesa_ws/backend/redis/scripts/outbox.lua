@@ -1,0 +1,244 @@
+-- Put behind the prelude of every script that numbers or reads messages.
+--
+-- An outbox is a HASH and a LIST. The list holds the entries numbered top-length+1 .. top, so a
+-- number is never stored with an entry, and whatever leaves the list leaves it at its head.
+--
+-- HASH  e  epoch: 16 hex digits, not to be guessed, and different for every id
+--       s  top: the newest number; it never falls while the epoch lasts
+--       a  acknowledged: what some connection of the id has proven to have received
+--       r  run: the replication id of the Redis that numbered last (16 digits of it)
+--       f  forks 'epoch:top,epoch:top', newest first: older epochs, and where each one ended
+--       t  bytes of all bodies that were ever put in
+--       d  messages that were dropped and not acknowledged, ever
+--       x  the last eight ranges of those, 'low-high,low-high', newest last
+--       w  when a wire-2 client was attached last (ms); what it may come back for is kept
+-- ENTRY '>dddB' time (ms), end of life (ms), t up to and with this entry, length of the message
+--       id; the message id; the body
+--
+-- The replication id changes whenever Redis starts and whenever a replica is promoted: exactly when
+-- numbers may have been rolled back. What was numbered before may then be numbered otherwise, so
+-- the epoch forks: numbers go on from where this Redis stands, under a new epoch, and the fork
+-- tells up to where a position of an older epoch still holds.
+--
+-- What is dropped is found, not noted: all up to top-length that is above acknowledged and above
+-- the last range. So it is also known after the whole list ended its life.
+--
+-- Data that Mesa did not write is set aside for people under z:, and the id begins anew.
+
+local ENTRY, ENTRY_SIZE = '>dddB', 25
+local DAY, WEEK = 86400000, 604800000
+local MAX_FORKS, MAX_RANGES = 160, 8
+
+-- What numbering needs to know of this Redis and of this moment.
+local function read_host()
+  local info, time = redis.call('INFO', 'replication'), redis.call('TIME')
+  local run = string.match(info, 'master_replid:(%x+)')
+  assert(run, 'INFO replication of this Redis has no master_replid')
+  return {
+    run = string.sub(run, 1, 16),
+    replicas = select(2, string.gsub(info, 'state=online', '')),
+    seed = time[1] .. ':' .. time[2],
+    now = time[1] * 1000 + math.floor(time[2] / 1000),
+  }
+end
+
+-- What stands in front of an entry, with the bytes before it; nil when it is none.
+local function read_entry(raw)
+  if not raw or #raw < ENTRY_SIZE then return nil end
+  local at, expires, total, size = struct.unpack(ENTRY, raw)
+  local body = #raw - ENTRY_SIZE - size
+  if body < 0 then return nil end
+  return {at = at, expires = expires, total = total, before = total - body}
+end
+
+local function entry_at(box, index)
+  return read_entry(redis.call('LINDEX', box.o, index))
+end
+
+-- Changes are gathered and written by save().
+local function change(box, field, value)
+  box[field], box.changes[field] = value, value
+end
+
+-- Begin with nothing, under an epoch that nobody had.
+local function begin(box, host)
+  redis.call('DEL', box.o)
+  box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
+  change(box, 'e', string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
+  change(box, 'r', host.run)
+  change(box, 's', 0)
+end
+
+local function fork(box, host)
+  local forks = box.e .. ':' .. box.s .. (box.f ~= '' and ',' .. box.f or '')
+  if #forks > MAX_FORKS then forks = string.match(string.sub(forks, 1, MAX_FORKS + 1), '^(.*),') end
+  change(box, 'f', forks)
+  change(box, 'e', string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
+  change(box, 'r', host.run)
+end
+
+-- Whether the hash is what Mesa writes. Without one there is no epoch.
+local function load_hash(box)
+  local found = redis.pcall('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w')
+  if found.err then return false end
+  if not found[1] then return not (found[2] or found[4]) end
+  box.e, box.s, box.a, box.r = found[1], natural(found[2]), natural(found[3] or '0'), found[4]
+  box.f, box.t, box.x, box.w = found[5] or '', natural(found[6] or '0'), found[7] or '', found[8]
+  return #box.e == 16 and not string.find(box.e, '%X')
+    and box.s and box.a and box.a <= box.s and box.r and box.t and true
+    and not string.find(box.f, '[^%x:,]') and not string.find(box.x, '[^%d,-]')
+end
+
+-- Whether the list is what Mesa writes, as far as its head shows. Entries at the head whose life
+-- is over leave it.
+local function load_list(box, now)
+  local len = redis.pcall('LLEN', box.o)
+  if type(len) ~= 'number' then return false end
+  box.len = len
+  if not box.e then return true end
+  if len > box.s then return false end
+  local over = 0
+  while over < len do
+    box.head = entry_at(box, over)
+    if not box.head then return false end
+    if box.head.expires > now then break end
+    over = over + 1
+  end
+  if over > 0 then redis.call('LTRIM', box.o, over, -1) end
+  box.len = len - over
+  return true
+end
+
+-- Keep what Mesa cannot read where people can look at it, and begin anew.
+local function set_aside(box, host)
+  for _, key in ipairs({box.m, box.o}) do
+    if redis.call('EXISTS', key) == 1 then
+      local aside = string.gsub(key, '^(mesa:%b{}:)', '%1z:')
+      redis.call('RENAME', key, aside)
+      redis.call('PEXPIRE', aside, WEEK)
+    end
+  end
+  box.is_aside, box.changes, box.head = 1, {}, nil
+  begin(box, host)
+end
+
+-- The outbox of an id, as it is now; save() has to follow.
+local function open_box(m, o, id, host)
+  local box = {m = m, o = o, id = id, is_aside = 0, changes = {}}
+  if not load_hash(box) or not load_list(box, host.now) then
+    set_aside(box, host)
+  elseif not box.e then
+    begin(box, host)
+  elseif box.r ~= host.run then
+    fork(box, host)
+  end
+  return box
+end
+
+-- Note which messages left the list without having been acknowledged.
+local function note_dropped(box)
+  local gone = box.s - box.len
+  if gone <= box.a then return end
+  local last = natural(string.match(box.x, '(%d+)$')) or 0
+  local from = math.max(box.a, last)
+  if gone <= from then return end
+  local ranges = box.x
+  if ranges ~= '' and last == from then
+    ranges = string.gsub(ranges, '%d+$', string.format('%.0f', gone))
+  else
+    ranges = ranges .. (ranges ~= '' and ',' or '') .. string.format('%.0f-%.0f', from + 1, gone)
+    if select(2, string.gsub(ranges, ',', '')) >= MAX_RANGES then
+      ranges = string.gsub(ranges, '^[^,]*,', '')
+    end
+  end
+  redis.call('HINCRBY', box.m, 'd', gone - from)
+  change(box, 'x', ranges)
+end
+
+-- Write what changed. What is kept of an id outlives its messages, but not forever.
+local function save(box, ttl)
+  local changes = {}
+  for field, value in pairs(box.changes) do
+    changes[#changes + 1] = field
+    changes[#changes + 1] = value
+  end
+  if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
+  if box.is_new then redis.call('PEXPIRE', box.m, ttl) else redis.call('PEXPIRE', box.m, ttl, 'GT') end
+end
+
+-- How many entries have to leave the head so that the newest one has room; itself it stays.
+local function surplus(box, max_messages, max_bytes)
+  local low = math.max(0, box.len - max_messages)
+  local function fits(over)
+    return over >= box.len - 1 or box.t - entry_at(box, over).before <= max_bytes
+  end
+  if (low == 0 and box.t - box.head.before <= max_bytes) or fits(low) then return low end
+  local high = box.len - 1
+  while high - low > 1 do
+    local middle = math.floor((low + high) / 2)
+    if fits(middle) then high = middle else low = middle end
+  end
+  return high
+end
+
+-- Append a message, and drop the oldest ones if there are too many. Returns how many of those had
+-- not been acknowledged.
+local function push(box, message, ttl, max_messages, max_bytes, now)
+  change(box, 't', box.t + #message.body)
+  change(box, 's', box.s + 1)
+  local header = struct.pack(ENTRY, now, now + ttl, box.t, #message.id)
+  box.len = redis.call('RPUSH', box.o, header .. message.id .. message.body)
+  if box.len == 1 then
+    redis.call('PEXPIRE', box.o, ttl)
+    return 0
+  end
+  redis.call('PEXPIRE', box.o, ttl, 'GT')
+  local over, gone = surplus(box, max_messages, max_bytes), box.s - box.len
+  if over == 0 then return 0 end
+  redis.call('LTRIM', box.o, over, -1)
+  box.len = box.len - over
+  return math.max(0, gone + over - math.max(gone, box.a))
+end
+
+-- Where an older epoch ended, or nil if there was no such epoch.
+local function fork_point(box, epoch)
+  for known, top in string.gmatch(box.f, '(%x+):(%d+)') do
+    if known == epoch then return natural(top) end
+  end
+end
+
+-- After which number messages follow for somebody who has all up to a position, and how that
+-- position was taken. One that this outbox never gave out is not trusted.
+local function locate(box, epoch, sequence)
+  local wanted = natural(sequence)
+  if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted end
+  local ended = wanted and fork_point(box, epoch)
+  if ended then return 'forked', math.min(wanted, ended) end
+  return 'reset', box.a
+end
+
+-- The entries after a number, as many as fit; the first one always does. nil when one of them is
+-- not what Mesa writes.
+local function page(box, start, max_entries, max_bytes)
+  local skipped, count = start - (box.s - box.len), math.min(box.s - start, max_entries)
+  if count <= 0 then return {} end
+  local first = entry_at(box, skipped)
+  if not first then return nil end
+  local function fits(n)
+    local last = entry_at(box, skipped + n - 1)
+    return last and last.total - first.before <= max_bytes
+  end
+  if not fits(count) then
+    local low, high = 1, count
+    while high - low > 1 do
+      local middle = math.floor((low + high) / 2)
+      if fits(middle) then low = middle else high = middle end
+    end
+    count = low
+  end
+  local entries = redis.call('LRANGE', box.o, skipped, skipped + count - 1)
+  for _, raw in ipairs(entries) do
+    if not read_entry(raw) then return nil end
+  end
+  return entries
+end

@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- Hand a message that is not stored to the nodes that hold one of its recipients, once to each.
+--
+-- KEYS  1 leases, 2 counters, 3 what is remembered of the message id, 4.. the user key of each
+--       recipient
+-- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
+--       6 for how long the message id is remembered (ms), or 0,
+--       7.. the id of each recipient, in the order of KEYS
+--
+-- A recipient for whom this message id is remembered is not told again. Nodes whose lease ran out
+-- are passed over, never removed: only reap.lua removes.
+-- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key.
+
+local is_live = lease_reader(KEYS[1], now_ms())
+local mailing, news, reply = new_mailing(), {}, {0}
+local known = ARGV[6] == '0' and {} or remembered(KEYS[3], ARGV[6], arguments_from(7))
+for i = 4, #KEYS do
+  local id, is_news = ARGV[i + 3], not known[i - 3]
+  local nodes, online = holders(KEYS[i], is_live)
+  for _, node in ipairs(nodes or {}) do address(mailing, node, is_news and id) end
+  reply[#reply + 1] = nodes and online or -1
+  if is_news and ARGV[6] ~= '0' then
+    news[#news + 1] = id
+    news[#news + 1] = '0'
+  end
+end
+remember_all(KEYS[3], ARGV[6], news)
+post(mailing, KEYS[2], ARGV[2], ARGV[1], {kind = ARGV[3], id = ARGV[4], body = ARGV[5]})
+reply[1] = #mailing.order
+return reply
