@@ -1,4 +1,4 @@
-"""What a server tells a client of wire 2 about where it stands (spec sections 14.3 to 14.5)."""
+"""What a server tells a client of wire 2 about where it stands (spec sections 17.4, 17.7 and 17.8)."""
 
 from typing import Any, NamedTuple, Protocol
 

@@ -1,4 +1,4 @@
-"""What a client asks of message sync when it authenticates (spec section 14.1)."""
+"""What a client asks of message sync when it authenticates (spec section 17.3)."""
 
 import re
 from typing import Any, NamedTuple
