@@ -20,6 +20,7 @@ from .script import (
     DETACH,
     DISPATCH,
     HEARTBEAT,
+    NODES,
     ONLINE,
     REAP,
     RELAY,
@@ -29,6 +30,9 @@ from .script import (
 
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+
+SCANNED = 1000
+"""Ids that are looked at in one step of counting."""
 
 MAX_ENTRIES = 256
 """Messages on one page of an outbox."""
@@ -156,6 +160,51 @@ def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
 def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[str, int]:
     """Read the replies to `online`; a corrupt key counts as nobody."""
     return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
+
+
+class Census:
+    """Counts ids that have connections: asks who lives, then whom the living hold.
+
+    A single node is asked for its number; the ids of several are put together, because one id may
+    be on many. Run `call`, give its reply to `met`, then run commands while there are `next` ones.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._ids: set[bytes] = set()
+        self._unread: list[tuple[str, int]] = []
+        self._held = 0
+
+    @property
+    def call(self) -> Call:
+        """Asks who lives."""
+        return Call(NODES, (self._keys.leases,), (self._keys.holdings,))
+
+    def met(self, reply: Sequence[Any]) -> None:
+        """Take the reply to `call`."""
+        holding = [(node.decode(), held) for node, held in chunks(reply, 2) if held]
+        self._held = sum(held for _, held in holding)
+        self._unread = [(node, 0) for node, _ in holding] if len(holding) > 1 else []
+
+    @property
+    def next(self) -> Command | None:
+        """What to run next, for `took`; None when all is known."""
+        if not self._unread:
+            return None
+        node, cursor = self._unread[-1]
+        return ("SSCAN", self._keys.held(node), cursor, "COUNT", SCANNED)
+
+    def took(self, reply: Sequence[Any]) -> None:
+        """Take the reply to `next`."""
+        node, _ = self._unread.pop()
+        self._ids.update(reply[1])
+        if cursor := int(reply[0]):
+            self._unread.append((node, cursor))
+
+    @property
+    def total(self) -> int:
+        """How many ids there are."""
+        return len(self._ids) or self._held
 
 
 class Seat(NamedTuple):

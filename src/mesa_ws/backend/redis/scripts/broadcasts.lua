@@ -12,12 +12,24 @@
 local host = read_host()
 local box = open_box(KEYS[1], KEYS[2], '*', host)
 
+-- Whether an entry begins with a list of ids.
+local function is_announced(raw)
+  local start = ENTRY_SIZE + 1 + string.byte(raw, ENTRY_SIZE)
+  if #raw < start + 3 then return false end
+  local size = struct.unpack('>I4', raw, start)
+  local is_fine, ids = pcall(cmsgpack.unpack, string.sub(raw, start + 4, start + 3 + size))
+  return is_fine and type(ids) == 'table'
+end
+
 local function read()
   local status, wanted = 'fresh', box.s
   if ARGV[4] ~= '' then status, wanted = locate(box, ARGV[4], ARGV[5]) end
   if status == 'reset' then wanted = box.s end
   local start = math.max(wanted, box.s - box.len)
   local entries = page(box, start, tonumber(ARGV[1]), tonumber(ARGV[2]))
+  for _, raw in ipairs(entries or {}) do
+    if not is_announced(raw) then return nil end
+  end
   return entries and {status, box.e, box.s, start, start - wanted, box.is_aside, unpack(entries)}
 end
 

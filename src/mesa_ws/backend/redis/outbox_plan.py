@@ -1,0 +1,208 @@
+"""What is asked of outboxes in Redis and what the replies mean, without any I/O.
+
+Like `plan`: pure functions to `Call`s, and from their replies to results.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ...envelope import Keep
+from ...position import Position
+from ...receipt_status import OutboxHead, Range
+from ...stored import Stored
+from ..outbox import Acknowledgement, Entry, Page, Read, Start
+from .entry import InvalidEntry, RawEntry
+from .keys import EXPIRY, POSITION_LIFE, Keys
+from .plan import MAX_BYTES, MAX_ENTRIES, MAX_IDS, Call, Seat, chunks, ms, outbox_keys
+from .script import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE
+
+MAX_PEEK = 1000
+"""Messages that are shown at most."""
+
+MAX_IMPORT = 1000
+"""Messages of 1.x that one script moves; what was moved before counts."""
+
+
+class Answer(NamedTuple):
+    """What an outbox answered to `enter` or `read`.
+
+    Attributes:
+        page: its messages.
+        came_online: whether the id came online by entering.
+        is_corrupt: whether the outbox could not be read and was set aside; `Keys.set_aside`.
+    """
+
+    page: Page
+    came_online: bool
+    is_corrupt: bool
+
+
+def enter(seat: Seat, id: str, held: tuple[int, int], start: Start, *, is_told: bool = False) -> Call:
+    """Record an id and read its outbox, in one step; `answers` reads the reply.
+
+    Args:
+        seat: the node's.
+        id: whose connection came.
+        held: all sockets of the id there, and the version of that.
+        start: where the connection's messages begin.
+        is_told: whether this node has told that the id is online.
+    """
+    epoch, sequence = _sayable(start.position)
+    wish = (id, *held, int(is_told), start.mode, epoch, sequence, int(start.is_wire2))
+    return seat.visit([id], wish)
+
+
+def read(seat: Seat, reads: Sequence[Read]) -> list[Call]:
+    """Read outboxes further; `answers` reads each reply.
+
+    A page may be empty although messages follow, when others in the same call took the room.
+    """
+    return [
+        seat.visit([each.id for each in some], [part for each in some for part in _wish(each)])
+        for some in chunks(reads, MAX_IDS)
+    ]
+
+
+def answers(reply: Any) -> list[Answer] | None:
+    """Read the reply to `enter` or `read`; None when the lease is lost."""
+    if reply == 0:
+        return None
+    return [Answer(_page(each[1:], each[7:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+
+
+def acknowledge(seat: Seat, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
+    """Note what was received, each with the version of the id's entry; nothing has to be read.
+
+    The version is that of what the floor was found from: a newer one that was recorded knows of a
+    connection which this floor does not.
+    """
+    return [_acknowledge(seat, few) for few in chunks(some, MAX_IDS)]
+
+
+def broadcasts(keys: Keys, position: Position | None) -> Call:
+    """Read messages to everybody after a position, or only where they are."""
+    epoch, sequence = _sayable(position) if position else ("", 0)
+    args = (MAX_ENTRIES, MAX_BYTES, ms(EXPIRY), epoch, sequence)
+    return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
+
+
+def broadcast_answer(reply: Sequence[Any]) -> Answer:
+    """Read the reply to `broadcasts`."""
+    return Answer(_page(reply, reply[6:], _broadcast), False, reply[5] == 1)
+
+
+def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Ask where the outboxes of ids stand; `outbox_heads` reads the replies."""
+    return [Call(HEADS, tuple(_own_keys(keys, some)), ()) for some in chunks(ids, MAX_IDS)]
+
+
+def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
+    """Read the replies to `heads`; None for what is not there, or cannot be read."""
+    found = (_head(*each) if each else None for reply in replies for each in reply)
+    return dict(zip(ids, found, strict=True))
+
+
+def peek(keys: Keys, id: str, limit: int) -> Call:
+    """Show the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
+    return Call(PEEK, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
+
+
+def stored(reply: Sequence[Any]) -> list[Stored]:
+    """Read the reply to `peek`. What cannot be read has no message id and no time."""
+    return [_stored(sequence, raw) for sequence, raw in enumerate(reply[1:], reply[0] + 1)] if reply else []
+
+
+def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Throw away what waits for ids; each reply says of each id how many messages that were."""
+    return [
+        Call(PURGE, tuple(_own_keys(keys, some)), (ms(POSITION_LIFE), *some)) for some in chunks(ids, MAX_IDS)
+    ]
+
+
+class Legacy(NamedTuple):
+    """What 1.x keeps for one id.
+
+    Attributes:
+        key: the hash of 1.x.
+        id: whose; the field of the hash.
+        value: what was read from it.
+        messages: message id and encoded frame of each message of `value`, in order.
+    """
+
+    key: str
+    id: str
+    value: bytes
+    messages: Sequence[tuple[str, bytes]]
+
+    def move(self, keys: Keys, keep: Keep, window: float) -> Call:
+        """Move it into the outbox.
+
+        Args:
+            keys: names of the namespace.
+            keep: how the messages are kept from now on.
+            window: seconds for which a late writer of 1.x may put back what was moved.
+        """
+        own = (self.key, *_own_keys(keys, [self.id]))
+        limits = (ms(window), keep.max_messages, keep.max_bytes, ms(keep.ttl))
+        messages = (part for message in self.messages for part in message)
+        return Call(IMPORT, own, (self.id, self.value, *limits, *messages))
+
+
+def _wish(each: Read) -> tuple[str | int, ...]:
+    return (each.id, "", 0, 0, "read", *_sayable(each.position), 0)
+
+
+def _sayable(position: Position | None) -> tuple[str, int]:
+    """A position as Redis can be told; one that no outbox gave out stays one that none gave out."""
+    if position is None or not (position.epoch.isascii() and position.epoch.isalnum()):
+        return "-", 0
+    return position
+
+
+def _acknowledge(seat: Seat, some: Sequence[tuple[Acknowledgement, int]]) -> Call:
+    keys = (seat.keys.leases, *outbox_keys(seat.keys, [each.id for each, _ in some]))
+    args = (part for each, version in some for part in (*_sayable(each.position), each.floor, version))
+    return Call(ACK, keys, (seat.node, round(seat.window * 1000), *args))
+
+
+def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    return [key for id in ids for key in (keys.position(id), keys.outbox(id))]
+
+
+def _page(head: Sequence[Any], raws: Iterable[bytes], entry: Callable[[int, bytes], Entry]) -> Page:
+    status, epoch, top, start, lost = head[:5]
+    entries = tuple(entry(sequence, raw) for sequence, raw in enumerate(raws, start + 1))
+    return Page(status.decode(), epoch.decode(), start, top, lost, entries)
+
+
+def _entry(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    return Entry(sequence, read.message_id, read.body)
+
+
+def _broadcast(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    excluding, body = read.for_everybody
+    return Entry(sequence, read.message_id, body, excluding)
+
+
+def _stored(sequence: int, raw: bytes) -> Stored:
+    try:
+        read = RawEntry.of(raw)
+    except InvalidEntry:
+        return Stored(sequence, "", 0.0, 0.0, raw)
+    return Stored(sequence, read.message_id, read.at, read.expires, read.body)
+
+
+def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes, length: int) -> OutboxHead:
+    older = (fork.split(":") for fork in forks.decode().split(",") if fork)
+    dropped = [_range(*text.split("-")) for text in ranges.decode().split(",") if text]
+    first = max(acknowledged, dropped[-1][1] if dropped else 0) + 1
+    if first <= top - length:  # left the list, and no script has come across it since
+        dropped.append((first, top - length))
+    positions = tuple(Position(epoch, int(ended)) for epoch, ended in older)
+    return OutboxHead(epoch.decode(), top, acknowledged, length, positions, tuple(dropped))
+
+
+def _range(first: str, last: str) -> Range:
+    return int(first), int(last)
