@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import MappingProxyType
+from typing import Any
 
 from mesa_ws.backend.base import Backend
 from mesa_ws.envelope import Envelope, prepare
@@ -17,16 +18,35 @@ Make = Callable[[str], Backend]
 
 
 class Node:
-    """An open backend and the envelopes it was given."""
+    """An open backend, the envelopes it was given, and who it was told has come and gone."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.received: list[Envelope] = []
+        self.changes: list[tuple[str, str]] = []
         self._news = asyncio.Event()
 
     def receive(self, envelope: Envelope) -> None:
         self.received.append(envelope)
         self._news.set()
+
+    async def catch_up(self) -> None:
+        """Tests of this folder cause no doubt."""
+
+    def came_online(self, id: str) -> None:
+        self.changes.append(("online", id))
+        self._news.set()
+
+    def went_offline(self, id: str) -> None:
+        self.changes.append(("offline", id))
+        self._news.set()
+
+    async def until_told(self, change: str, id: str) -> None:
+        """Wait until the node was told of a change."""
+        async with asyncio.timeout(LIMIT):
+            while (change, id) not in self.changes:
+                self._news.clear()
+                await self._news.wait()
 
     async def until(self, message_id: str) -> list[Envelope]:
         """What was received before a message that is waited for."""
@@ -51,11 +71,15 @@ class Cluster:
         return self._make(namespace or self.namespace)
 
     async def node(
-        self, held: Mapping[str, int] = MappingProxyType({}), *, namespace: str | None = None
+        self,
+        held: Mapping[str, int] = MappingProxyType({}),
+        *,
+        namespace: str | None = None,
+        **options: Any,
     ) -> Node:
-        """An open node that holds the ids named, with so many connections."""
+        """An open node that holds the ids named, with so many connections; options as of `open`."""
         node = Node(self.backend(namespace))
-        await node.backend.open(node.receive)
+        await node.backend.open(node.receive, node, **options)
         self._stack.push_async_callback(node.backend.aclose)
         for id, sockets in held.items():
             await node.backend.attach(id, sockets)

@@ -1,0 +1,63 @@
+"""Messages that are kept, and what nodes read of them."""
+
+from collections.abc import Iterable, Sequence
+
+from mesa_ws.backend.outbox import Acknowledgement, Page, Read, Start
+from mesa_ws.envelope import Envelope, Keep, prepare
+from mesa_ws.message import Message
+from mesa_ws.position import Position
+from tests.contract.cluster import Node
+
+KEEP = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=3600.0)
+
+FRESH = Start()
+WIRE2 = Start(is_wire2=True)
+
+
+def kept(
+    data: object, recipients: Iterable[str] = ("alice",), *, keep: Keep = KEEP, size: int = 0
+) -> Envelope:
+    """A message to be stored; with a size, of just so many bytes."""
+    envelope = prepare(Message(0, data), recipients, keep=keep)
+    return envelope._replace(body=bytes(size)) if size else envelope
+
+
+async def store(node: Node, count: int, *, keep: Keep = KEEP, size: int = 0) -> list[Envelope]:
+    """Store messages for alice."""
+    sent = [kept(n, keep=keep, size=size) for n in range(count)]
+    await node.backend.dispatch(sent)
+    return sent
+
+
+async def attach(node: Node, id: str = "alice", start: Start = FRESH) -> Page:
+    """Attach one connection, and read its first page."""
+    page = await node.backend.attach(id, 1, start)
+    assert page is not None
+    return page
+
+
+async def resume(node: Node, position: Position | None, id: str = "alice") -> Page:
+    """Attach one connection with a position of its own."""
+    return await attach(node, id, Start("resume", position, is_wire2=True))
+
+
+async def read(node: Node, epoch: str, sequence: int, id: str = "alice") -> Page:
+    """Read on after a sequence."""
+    [page] = await node.backend.read([Read(id, Position(epoch, sequence))])
+    return page
+
+
+def acknowledge(node: Node, epoch: str, sequence: int, floor: int | None = None) -> None:
+    """Say that all of alice's connections on a node have what comes up to a sequence."""
+    position = Position(epoch, sequence)
+    node.backend.acknowledge([Acknowledgement("alice", position, sequence if floor is None else floor)])
+
+
+def bodies(page: Page) -> list[bytes]:
+    """What a page holds."""
+    return [entry.body for entry in page.entries]
+
+
+def sent_bodies(envelopes: Sequence[Envelope]) -> list[bytes]:
+    """What was sent."""
+    return [envelope.body for envelope in envelopes]

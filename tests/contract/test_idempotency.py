@@ -1,0 +1,151 @@
+"""The same message once more is no second message."""
+
+import asyncio
+
+from mesa_ws.envelope import Envelope, Receipt, prepare
+from mesa_ws.message import DispatchEvent, Message
+from mesa_ws.position import Position
+from tests.contract.cluster import LIMIT, Cluster, heard
+from tests.contract.storing import KEEP, attach, kept
+
+
+def positions(receipt: Receipt) -> dict[str, Position | None]:
+    return {id: delivery.position for id, delivery in receipt.deliveries.items()}
+
+
+def named(key: str, *recipients: str, stored: bool = True) -> Envelope:
+    """A message that the caller gave a name."""
+    return prepare(Message(0, 1), recipients, keep=KEEP if stored else None, idempotency_key=key)
+
+
+async def test_a_repeated_message_has_the_receipt_of_the_first(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1})
+    sent = kept(1, ["alice", "away"])
+    [first] = await node.backend.dispatch([sent])
+    [again] = await node.backend.dispatch([sent])
+    assert again == first
+
+
+async def test_a_repeated_message_is_stored_once(cluster: Cluster) -> None:
+    node = await cluster.node()
+    sent = kept(1)
+    await node.backend.dispatch([sent])
+    await node.backend.dispatch([sent])
+    assert (await attach(node)).top == 1
+
+
+async def test_a_repeated_message_is_sent_once(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1, "bob": 1})
+    sent = kept(1, ["alice", "bob"])
+    await node.backend.dispatch([sent])
+    await node.backend.dispatch([sent])
+    assert len((await heard(node))[0]) == 1
+
+
+async def test_a_message_that_is_twice_in_one_batch_is_one(cluster: Cluster) -> None:
+    node = await cluster.node()
+    sent = kept(1)
+    first, again = await node.backend.dispatch([sent, sent])
+    assert first == again
+    assert (await attach(node)).top == 1
+
+
+async def test_a_message_that_many_send_at_once_is_one(cluster: Cluster) -> None:
+    nodes = [await cluster.node() for _ in range(3)]
+    sent = kept(1)
+    receipts = await asyncio.gather(*(node.backend.dispatch([sent]) for node in nodes * 5))
+    assert {receipt.deliveries["alice"].position for (receipt,) in receipts} == {
+        Position((await attach(nodes[0])).epoch, 1)
+    }
+
+
+async def test_a_repeat_serves_only_those_who_miss_it(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1, "bob": 1})
+    [partial] = await node.backend.dispatch([named("task", "alice")])
+    [receipt] = await node.backend.dispatch([named("task", "alice", "bob")])
+    assert positions(receipt)["alice"] == positions(partial)["alice"]
+    (envelopes,) = await heard(node)
+    assert [envelope.recipients.ids for envelope in envelopes] == [("alice",), ("bob",)]
+    assert [len((await attach(node, id)).entries) for id in ("alice", "bob")] == [1, 1]
+
+
+async def test_a_repeat_to_many_serves_only_those_who_miss_it(cluster: Cluster) -> None:
+    node, ids = await cluster.node(), [f"id-{n}" for n in range(1000)]
+    [partial] = await node.backend.dispatch([named("task", *ids[300:500])])
+    [receipt] = await node.backend.dispatch([named("task", *ids)])
+    assert {id: positions(receipt)[id] for id in ids[300:500]} == positions(partial)
+    assert {head and head.top for head in (await node.backend.heads(ids)).values()} == {1}
+
+
+async def test_a_repeat_is_known_although_it_was_received(cluster: Cluster) -> None:
+    node = await cluster.node()
+    [first] = await node.backend.dispatch([named("task", "alice")])
+    assert await node.backend.purge("alice") == 1
+    [again] = await node.backend.dispatch([named("task", "alice")])
+    assert positions(again) == positions(first)
+    assert (await attach(node)).top == 1
+
+
+async def test_another_name_is_another_message(cluster: Cluster) -> None:
+    node = await cluster.node()
+    await node.backend.dispatch([named("one", "alice"), named("two", "alice")])
+    assert (await attach(node)).top == 2
+
+
+async def test_names_of_namespaces_never_meet(cluster: Cluster) -> None:
+    here, there = await cluster.node(), await cluster.node(namespace=f"{cluster.namespace}-2")
+    await here.backend.dispatch([named("task", "alice")])
+    await there.backend.dispatch([named("task", "alice")])
+    assert (await attach(there)).top == 1
+
+
+async def test_a_named_message_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1})
+    for _ in range(2):
+        [receipt] = await node.backend.dispatch([named("task", "alice", "away", stored=False)])
+    assert [(at.stored, at.online, at.dropped) for at in receipt.deliveries.values()] == [
+        (False, 1, None),
+        (False, 0, "offline"),
+    ]
+    assert len((await heard(node))[0]) == 1
+
+
+async def test_a_named_event_is_sent_once(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1})
+    sent = prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"], idempotency_key="task")
+    await node.backend.dispatch([sent])
+    await node.backend.dispatch([sent])
+    assert len((await heard(node))[0]) == 1
+
+
+async def test_a_named_message_to_everybody_is_sent_and_stored_once(cluster: Cluster) -> None:
+    node = await cluster.node()
+    receipts = [(await node.backend.dispatch([named("task", "*")]))[0] for _ in range(2)]
+    assert receipts[0] == receipts[1]
+    assert len((await heard(node))[0]) == 1
+    assert (await node.backend.broadcasts(None)).top == 1
+
+
+async def test_a_named_message_to_everybody_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
+    node = await cluster.node()
+    for _ in range(2):
+        await node.backend.dispatch([named("task", "*", stored=False)])
+    assert len((await heard(node))[0]) == 1
+
+
+async def test_what_is_not_remembered_is_sent_again(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1})
+    sent = prepare(Message(0, 1), ["alice"])
+    await node.backend.dispatch([sent])
+    await node.backend.dispatch([sent])
+    assert len((await heard(node))[0]) == 2
+
+
+async def test_a_name_is_forgotten_after_its_time(cluster: Cluster) -> None:
+    node = await cluster.node()
+    sent = named("task", "alice")._replace(remember=0.05)
+    top = 0
+    async with asyncio.timeout(LIMIT):
+        while top < 2:
+            await node.backend.dispatch([sent])
+            top = (await attach(node)).top
