@@ -13,11 +13,12 @@ import redis.asyncio
 
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.greeting import Greeting
 from mesa_ws.backend.redis.keeper import Keeper
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.link import Link
-from mesa_ws.backend.redis.plan import Seat
-from mesa_ws.backend.redis.roster import Roster
+from mesa_ws.backend.redis.plan import Pulse, Seat
+from mesa_ws.backend.redis.supervised import Tasks
 from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
@@ -198,21 +199,32 @@ async def test_a_lease_that_is_lost_at_once_again_is_an_error(
     await until_ready(node)
 
 
+class Faulty:
+    """What a keeper reports to, with a fault in it."""
+
+    def __init__(self) -> None:
+        self.beats = 0
+
+    async def on_beat(self, pulse: Pulse) -> None:
+        self.beats += 1
+        if self.beats == 2:
+            raise ValueError("a fault")
+
+    def on_doubt(self) -> None:
+        """There is none."""
+
+    def on_lost_lease(self) -> None:
+        """It is not lost."""
+
+
 async def test_the_heart_goes_on_after_a_fault_of_ours(
     own_redis: RedisServer, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    beats = 0
-
-    async def on_beat() -> None:
-        nonlocal beats
-        beats += 1
-        if beats == 2:
-            raise ValueError("a fault")
-
-    link = Link(Address.of(own_redis.url), keys, LIMIT)
-    keeper = Keeper(link, Seat(keys, "node", LEASE, 60), Roster(), on_beat)
+    faulty, tasks = Faulty(), Tasks()
+    link = Link(Address.of(own_redis.url), Greeting(keys), LIMIT)
+    keeper = Keeper(link, Seat(keys, "node", LEASE, 60), faulty, tasks)
     await keeper.open()
-    await until(lambda: beats > 2)
+    await until(lambda: faulty.beats > 2)
     assert "a heartbeat failed" in caplog.text
-    await keeper.aclose()
+    await tasks.aclose(LIMIT)
     await link.aclose()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.greeting import Greeting
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.link import Link
 from mesa_ws.errors import BackendUnavailable
@@ -17,7 +18,7 @@ from tests.system.proxy import Proxy
 
 @pytest.fixture
 async def link(redis_url: str, namespace: str) -> AsyncIterator[Link]:
-    link = Link(Address.of(redis_url), Keys(namespace), LIMIT)
+    link = Link(Address.of(redis_url), Greeting(Keys(namespace)), LIMIT)
     yield link
     await link.aclose()
 
@@ -70,7 +71,7 @@ async def test_an_error_of_one_call_is_no_error_of_another(link: Link) -> None:
 
 
 async def test_a_call_waits_no_longer_than_its_limit(proxy: Proxy, namespace: str) -> None:
-    link = Link(Address.of(proxy.url), Keys(namespace), 0.2)
+    link = Link(Address.of(proxy.url), Greeting(Keys(namespace)), 0.2)
     await echo(link, "connected")
     proxy.loses_replies = True
     with pytest.raises(BackendUnavailable, match=r"no answer within 0.2 s; the message may have been sent"):
@@ -81,7 +82,7 @@ async def test_a_call_waits_no_longer_than_its_limit(proxy: Proxy, namespace: st
 
 
 async def test_a_call_behind_one_that_hangs_was_not_sent(own_redis: RedisServer, namespace: str) -> None:
-    link = Link(Address.of(own_redis.url), Keys(namespace), 0.3)
+    link = Link(Address.of(own_redis.url), Greeting(Keys(namespace)), 0.3)
     await echo(link, "connected")
     own_redis.freeze()
     first = asyncio.create_task(echo(link, "first"))
@@ -95,7 +96,7 @@ async def test_a_call_behind_one_that_hangs_was_not_sent(own_redis: RedisServer,
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(link: Link, redis_url: str) -> None:
     (id,) = await link.execute([("CLIENT", "ID")])
-    other = Link(Address.of(redis_url), Keys(), LIMIT)
+    other = Link(Address.of(redis_url), Greeting(Keys()), LIMIT)
     await other.execute([("CLIENT", "KILL", "ID", id)])
     await other.aclose()
     generation = link.generation
@@ -105,7 +106,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced(link: Link, r
 
 
 async def test_closing_fails_what_is_under_way(proxy: Proxy, namespace: str) -> None:
-    link = Link(Address.of(proxy.url), Keys(namespace), LIMIT)
+    link = Link(Address.of(proxy.url), Greeting(Keys(namespace)), LIMIT)
     await echo(link, "connected")
     proxy.loses_replies = True
     calls = [asyncio.create_task(echo(link, "lost"))]

@@ -125,7 +125,7 @@ async def test_a_user_with_mesas_keys_and_channels_is_enough(
             "+@keyspace",
             "+@connection",
         ],
-        commands=["+time", "-@dangerous"],
+        commands=["+time", "-@dangerous", "+info"],
         keys=["mesa:*"],
         channels=["mesa:*"],
     )

@@ -13,6 +13,7 @@ import redis
 
 from mesa_ws.backend.redis import BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.greeting import Greeting
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.pool import MAX_CONNECTIONS, Pool
 from mesa_ws.envelope import Envelope, prepare
@@ -53,7 +54,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.fixture
 def pool(redis_url: str, namespace: str) -> Iterator[Pool]:
-    pool = Pool(Address.of(redis_url), Keys(namespace))
+    pool = Pool(Address.of(redis_url), Greeting(Keys(namespace)))
     yield pool
     pool.close()
 

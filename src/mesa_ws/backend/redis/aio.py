@@ -1,60 +1,118 @@
 """The bus over Redis, for asyncio."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
-from ...settings import check_namespace
+from ...receipt_status import OutboxHead
+from ...settings import Sync, check_namespace
+from ...stored import Stored
 from .address import Address
+from .greeting import Greeting
 from .keys import Keys
 from .link import Link
-from .plan import Batch
+from .operation import Operation, counting, dispatching, heads_of, peeking, presence_of, purging
 from .timing import Timing
+
+T = TypeVar("T")
+
+NOT_STORED = Sync()
+
+
+class Links:
+    """Two ordered connections of one event loop, made when they are needed.
+
+    What waits for a proof of durability holds up whatever follows it on its connection, so such
+    operations have one of their own. Order is kept within each of the two.
+
+    Args:
+        address: where to connect.
+        greeting: what every connection begins with.
+        timeout: seconds for one operation, connecting included.
+    """
+
+    def __init__(self, address: Address, greeting: Greeting, timeout: float) -> None:
+        self.main = Link(address, greeting, timeout)
+        self._durable = Link(address, greeting, timeout)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Carry out `operation`; see `Link.execute`. Without commands it needs no connection."""
+        link = self._durable if operation.proof else self.main
+        return operation.read(await link.carry_out(operation.exchange()) if operation.commands else [])
+
+    async def aclose(self) -> None:
+        """Disconnect both."""
+        await self.main.aclose()
+        await self._durable.aclose()
 
 
 class AsyncRedisBus:
     """`AsyncBus` over one ordered connection, which is made when it is needed.
 
-    Each event loop that calls has a connection and an order of its own.
+    Each event loop that calls has a connection and an order of its own. Dispatches of a durability
+    other than `memory` have another connection: they are in order among themselves, and behind
+    whatever was awaited before they were called.
 
     Args:
         address: anything `Address.of` understands.
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call, connecting included.
+        sync: whether messages are going to be stored, and whether a Redis will do that forgets by
+            itself.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
 
-    def __init__(self, address: object, *, namespace: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, address: object, *, namespace: str | None = None, timeout: float = 5.0, sync: Sync = NOT_STORED
+    ) -> None:
         self._address = Address.of(address)
         self._keys = Keys(check_namespace(namespace))
         self._timeout = Timing(timeout=timeout).timeout
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
+        self._greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Links] = WeakKeyDictionary()
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        if self._is_closed:
-            raise BackendUnavailable("the dispatcher is closed")
-        return await dispatch(self._link(), self._keys, envelopes)
+        return await self._run(dispatching(self._keys, envelopes))
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are."""
+        return await self._run(heads_of(self._keys, ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox without changing anything."""
+        return await self._run(peeking(self._keys, id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many."""
+        return await self._run(purging(self._keys, id))
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes."""
+        return await self._run(presence_of(self._keys, ids))
+
+    async def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        return await self._run(counting(self._keys))
 
     async def aclose(self) -> None:
         """Disconnect. Calls under way fail; calling it again is fine."""
         self._is_closed = True
-        await self._link().aclose()
+        await self._of_this_loop().aclose()
 
-    def _link(self) -> Link:
+    async def _run(self, operation: Operation[T]) -> T:
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
+        return await self._of_this_loop().run(operation)
+
+    def _of_this_loop(self) -> Links:
         loop = asyncio.get_running_loop()
         if loop not in self._links:
-            self._links[loop] = Link(self._address, self._keys, self._timeout)
+            self._links[loop] = Links(self._address, self._greeting, self._timeout)
         return self._links[loop]
-
-
-async def dispatch(link: Link, keys: Keys, envelopes: Sequence[Envelope]) -> list[Receipt]:
-    """Carry a batch over `link`. Envelopes to nobody cost no round trip."""
-    batch = Batch.of(keys, envelopes)
-    commands = batch.commands
-    return batch.receipts(await link.execute(commands) if commands else [])

@@ -1,20 +1,30 @@
 """The bus over Redis, for threads."""
 
+import random
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
-from ...settings import check_namespace
+from ...receipt_status import OutboxHead
+from ...settings import Sync, check_namespace
+from ...stored import Stored
 from .address import Address
-from .connection import BlockingConnection, read_reply, set_limit
+from .connection import BlockingConnection, read_reply, remaining, set_limit
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call
+from .greeting import Greeting
 from .keys import Keys
-from .plan import Batch, Command
-from .pool import Pool, shake_hands
+from .link import PAUSE
+from .operation import Operation, counting, dispatching, heads_of, peeking, presence_of, purging
+from .plan import Command
+from .pool import Pool
 from .timing import Timing
+
+T = TypeVar("T")
+
+NOT_STORED = Sync()
 
 
 class BlockingRedisBus:
@@ -24,54 +34,101 @@ class BlockingRedisBus:
         address: anything `Address.of` understands.
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call: waiting for a connection, connecting, writing and reading.
+        sync: whether messages are going to be stored, and whether a Redis will do that forgets by
+            itself.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
 
-    def __init__(self, address: object, *, namespace: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, address: object, *, namespace: str | None = None, timeout: float = 5.0, sync: Sync = NOT_STORED
+    ) -> None:
         self._address = Address.of(address)
         self._keys = Keys(check_namespace(namespace))
         self._timeout = Timing(timeout=timeout).timeout
-        self._pool = Pool(self._address, self._keys)
+        greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        self._pool = Pool(self._address, greeting)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `BlockingBus.dispatch`."""
-        if self._is_closed:
-            raise BackendUnavailable("the dispatcher is closed")
-        batch = Batch.of(self._keys, envelopes)
-        commands = batch.commands
-        return batch.receipts(self._execute(commands) if commands else [])
+        return self._run(dispatching(self._keys, envelopes))
+
+    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are."""
+        return self._run(heads_of(self._keys, ids))
+
+    def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first `limit` messages of an outbox without changing anything."""
+        return self._run(peeking(self._keys, id, limit))
+
+    def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many."""
+        return self._run(purging(self._keys, id))
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes."""
+        return self._run(presence_of(self._keys, ids))
+
+    def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        return self._run(counting(self._keys))
 
     def close(self) -> None:
         """Release connections. Calls afterwards fail; calling it again is fine."""
         self._is_closed = True
         self._pool.close()
 
-    def _execute(self, commands: Sequence[Command]) -> list[Any]:
-        deadline = time.monotonic() + self._timeout
-        exchange = Exchange(commands)
-        try:
-            with self._pool.lend(deadline) as connection:
-                self._run(exchange, connection, deadline)
-        except FOREIGN as error:
-            raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
-        return exchange.replies
+    def _run(self, operation: Operation[T]) -> T:
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
+        return operation.read(self._execute(operation.exchange()) if operation.commands else [])
 
-    def _run(self, exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-        _carry(exchange, connection, deadline)
+    def _execute(self, exchange: Exchange) -> list[Any]:
+        """Carry it out; once more as long as its time allows, if that is right and needed."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                with self._pool.lend(deadline) as connection:
+                    self._carry_out(exchange, connection, deadline)
+                return exchange.replies
+            except BackendUnavailable as error:
+                if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat():
+                    raise exchange.doubting(error) from error.__cause__
+                time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
+            except FOREIGN as error:
+                if _is_late(deadline) or not exchange.repeat():
+                    raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
+
+    def _carry_out(self, exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
+        where = self._address.label
+        if exchange.proof is not None:
+            exchange.proof.check(where, self._pool.facts)
+        _round(exchange, connection, deadline)
         if exchange.missing:
-            shake_hands(connection, self._keys, deadline)
-            _carry(exchange, connection, deadline)
-        failure = exchange.failure(self._address.label)
+            self._pool.shake_hands(connection, deadline)
+            _round(exchange, connection, deadline)
+        failure = exchange.failure(where)
+        if failure is None and exchange.proof is not None:
+            demand = exchange.proof.demand(exchange.replies)
+            commands = demand.commands(remaining(deadline))
+            failure = demand.shortfall(where, demand, _talk(connection, commands, deadline))
         if failure is not None:
             raise failure
 
 
-def _carry(exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-    packed = connection.pack_commands(exchange.unsent)
-    set_limit(connection, deadline)
+def _round(exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
     exchange.writing()
+    exchange.took(_talk(connection, exchange.unsent, deadline))
+
+
+def _talk(connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
+    packed = connection.pack_commands(commands)
+    set_limit(connection, deadline)
     connection.send_packed_command(packed)
-    exchange.took([read_reply(connection, deadline) for _ in exchange.missing])
+    return [read_reply(connection, deadline) for _ in commands]
+
+
+def _is_late(deadline: float) -> bool:
+    return time.monotonic() + 2 * PAUSE >= deadline

@@ -1,11 +1,13 @@
 """The state of one request to Redis: what was asked, what was written, what was answered."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendUnavailable
+from .durable import Proof
 from .failure import failed_reply
 from .plan import Command
 
@@ -15,21 +17,41 @@ class Exchange:
 
     A runner writes `unsent`, then reports `writing` and `took`, and starts again while something
     is `missing`: Redis has not run a script that it does not know, so that alone is sent twice.
+    What is repeatable may also be sent again, from the start, after its connection broke.
+
+    Args:
+        commands: what is asked, in order.
+        is_repeatable: whether carrying it out once more changes nothing.
+        proof: what has to be asked for afterwards, on the same connection.
 
     Attributes:
         commands: what is asked, in order.
         replies: what came back, errors of Redis among them.
         missing: positions of commands that Redis has not carried out so far.
-        is_written: whether Redis may have carried out any of them.
     """
 
-    __slots__ = ("commands", "is_written", "missing", "replies")
+    __slots__ = ("_is_doubtful", "_is_written", "commands", "is_repeatable", "missing", "proof", "replies")
 
-    def __init__(self, commands: Sequence[Command]) -> None:
+    def __init__(
+        self, commands: Sequence[Command], *, is_repeatable: bool = False, proof: Proof | None = None
+    ) -> None:
         self.commands = commands
+        self.is_repeatable = is_repeatable
+        self.proof = proof
         self.replies: list[Any] = [None] * len(commands)
         self.missing = list(range(len(commands)))
-        self.is_written = False
+        self._is_written = False
+        self._is_doubtful = False
+
+    @property
+    def is_written(self) -> bool:
+        """Whether Redis may have carried out any of the commands."""
+        return self._is_written or self._is_doubtful
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is being repeated, because nobody knows what became of it."""
+        return self._is_doubtful
 
     @property
     def unsent(self) -> list[Command]:
@@ -43,7 +65,16 @@ class Exchange:
 
     def writing(self) -> None:
         """From now on Redis may carry it out."""
-        self.is_written = True
+        self._is_written = True
+
+    def repeat(self) -> bool:
+        """Start anew on another connection; returns whether that is right to do."""
+        if not (self.is_repeatable and self.is_written):
+            return False
+        self._is_doubtful, self._is_written = True, False
+        self.replies = [None] * len(self.commands)
+        self.missing = list(range(len(self.commands)))
+        return True
 
     def took(self, replies: Sequence[Any]) -> None:
         """Take the replies to `unsent`."""
@@ -52,7 +83,16 @@ class Exchange:
             self.replies[at] = reply
             if isinstance(reply, NoScriptError):
                 self.missing.append(at)
-        self.is_written = len(self.missing) < len(self.commands)
+        self._is_written = len(self.missing) < len(self.commands)
+
+    def doubting(self, error: BackendError) -> BackendError:
+        """A copy of what kept it from being carried out, which says if that was done before."""
+        if self._is_doubtful and not isinstance(error, BackendUnavailable):
+            return BackendUnavailable(str(error), maybe_sent=True)
+        mine = copy(error)
+        if isinstance(mine, BackendUnavailable):
+            mine.maybe_sent |= self._is_doubtful
+        return mine
 
     def failure(self, where: str) -> BackendError | None:
         """The first error among the replies as ours, its cause set; None if all is well."""
@@ -61,6 +101,6 @@ class Exchange:
             return None
         error = failed_reply(where, failed[0])
         if isinstance(error, BackendUnavailable):
-            error.maybe_sent = len(failed) < len(self.replies)
+            error.maybe_sent = self._is_doubtful or len(failed) < len(self.replies)
         error.__cause__ = failed[0]
         return error

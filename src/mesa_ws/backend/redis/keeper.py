@@ -8,7 +8,7 @@ costs the lease.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -109,7 +109,7 @@ class Keeper:
                     await self._rejoin(joins)
             except BackendError as error:
                 self._lose(error)
-            except Exception:  # whatever it was, without a heart the node is dead
+            except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
                 _log.exception("node %s: a heartbeat failed", self._seat.node)
             if self._link.generation != self._generation:
                 self._generation = self._link.generation

@@ -4,77 +4,103 @@ Callers append requests and wait; one task owns the connection, writes whatever 
 reads the replies in turn. So a request that is given up never leaves a reply behind for another
 one to take, requests are carried out in the order in which the calls started, and it is known of
 each whether it was written.
+
+When a connection breaks, requests that may be repeated go back to the front of the queue and are
+written first on the next connection, so that none overtakes them. The others fail.
 """
 
 import asyncio
+import logging
+import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ...errors import BackendError, BackendUnavailable
+from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .connection import AsyncConnection, aread_reply, hang_up, is_ended_async, packed, raise_first
+from .connection import AsyncConnection, aread_reply, hang_up, is_ended_async, packed
+from .durable import Demand
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call, failed_connect
-from .keys import Keys
-from .plan import Command, check_handshake, handshake
+from .greeting import Facts, Greeting
+from .plan import Command
 
 MAX_BATCH = 128
 """Commands that are written at once, unless one request alone has more."""
+
+PAUSE = 0.05
+"""Seconds between attempts to reach Redis once more for what is repeated; of it a random part more."""
+
+_log = logging.getLogger("mesa_ws.backend")
 
 
 class Link:
     """A connection that is opened when it is needed, and again after it was lost; in one event loop.
 
-    Nothing is sent twice, except a script that Redis answered not to know: that one was not run.
+    Nothing is sent twice, except a script that Redis answered not to know, for that one was not
+    run; and what is said to be repeatable.
 
     Args:
         address: where to connect.
-        keys: names of the namespace.
+        greeting: what every connection begins with.
         timeout: seconds for one request, connecting included.
     """
 
-    def __init__(self, address: Address, keys: Keys, timeout: float) -> None:
+    def __init__(self, address: Address, greeting: Greeting, timeout: float) -> None:
         self._address = address
-        self._keys = keys
+        self._greeting = greeting
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
+        self._facts = Facts()
         self._queue: deque[_Request] = deque()
         self._owner: asyncio.Task[None] | None = None
         self._is_closed = False
         self.generation = 0
         """How many connections there were; a new one may lead to a Redis that forgot things."""
 
-    async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """Carry out `commands` in order, with no others between them.
+    async def execute(self, commands: Sequence[Command], *, is_repeatable: bool = False) -> list[Any]:
+        """Carry out `commands`; see `carry_out`."""
+        return await self.carry_out(Exchange(commands, is_repeatable=is_repeatable))
+
+    async def carry_out(self, exchange: Exchange) -> list[Any]:
+        """Carry out the commands of `exchange` in order, with no others between them.
 
         Cancelling is safe; they may still be carried out.
 
         Raises:
             BackendUnavailable: no reply within the time limit, or no connection.
             BackendRefused: Redis said no to one of them; the others were carried out.
+            Unsupported: this Redis cannot give the proof that is asked for; nothing was sent.
         """
-        request = self._append(commands)
+        request = self._append(exchange)
         try:
             async with asyncio.timeout_at(request.deadline):
                 return await request.future
         except TimeoutError:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
-            raise BackendUnavailable(problem, maybe_sent=request.exchange.is_written) from None
+            raise BackendUnavailable(problem, maybe_sent=exchange.is_written) from None
 
-    def post(self, commands: Sequence[Command], on_failure: Callable[[], None]) -> None:
-        """Carry out `commands` without waiting; `on_failure` is called if that failed. Never raises."""
+    def post(
+        self,
+        commands: Sequence[Command],
+        on_failure: Callable[[], None],
+        on_replies: Callable[[list[Any]], None] | None = None,
+    ) -> None:
+        """Carry out `commands` without waiting; then one of the functions is called. Never raises."""
         try:
-            request = self._append(commands)
+            request = self._append(Exchange(commands))
         except BackendError:
             return
 
         def check(done: asyncio.Future[list[Any]]) -> None:
-            if not done.cancelled() and done.exception() is not None:
+            if done.cancelled():
+                return
+            if done.exception() is not None:
                 on_failure()
+            elif on_replies is not None:
+                on_replies(done.result())
 
         request.future.add_done_callback(check)
 
@@ -87,46 +113,78 @@ class Link:
         self._fail(self._queue, RedisConnectionError("it was closed"))
         await self._drop()
 
-    def _append(self, commands: Sequence[Command]) -> "_Request":
+    def _append(self, exchange: Exchange) -> "_Request":
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
-        request = _Request(commands, loop.create_future(), loop.time() + self._timeout)
+        request = _Request(exchange, loop.create_future(), loop.time() + self._timeout)
         self._queue.append(request)
-        if self._owner is None or self._owner.done():
-            self._owner = loop.create_task(self._serve(), name="mesa-redis-link")
+        self._ensure_owner()
         return request
+
+    def _ensure_owner(self) -> None:
+        if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
+            loop = asyncio.get_running_loop()
+            self._owner = loop.create_task(self._serve(), name="mesa-redis-link")
+            self._owner.add_done_callback(self._on_owner_done)
+
+    def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
+        """What was appended while it ended, or behind a fault of ours, needs another one."""
+        if owner.cancelled():
+            self._fail(self._queue, RedisConnectionError("it was closed"))
+            self._queue.clear()
+        else:
+            self._ensure_owner()
 
     async def _serve(self) -> None:
         """Own the connection until nothing waits."""
         while batch := self._next_batch():
-            await self._carry_out(batch)
+            await self._talk(batch)
 
     def _next_batch(self) -> list["_Request"]:
         """Take requests from the queue; those that were given up are never sent."""
+        now = asyncio.get_running_loop().time()
         batch: list[_Request] = []
         size = 0
         while self._queue and size < MAX_BATCH:
             request = self._queue.popleft()
-            if not request.future.done():
+            if request.deadline <= now:
+                self._fail([request], TimeoutError())
+            elif not request.future.done():
                 batch.append(request)
                 size += len(request.exchange.commands)
         return batch
 
-    async def _carry_out(self, batch: list["_Request"]) -> None:
+    async def _talk(self, batch: list["_Request"]) -> None:
         try:
             async with asyncio.timeout_at(batch[-1].deadline):
                 connection = await self._connected()
                 await self._exchange(connection, [r for r in batch if not r.future.done()])
-        except BackendError as error:
-            self._fail(batch, error)
+        except BackendError as error:  # there was no connection
+            rest = self._repeat(batch, [r for r in batch if r.exchange.is_doubtful])
+            self._fail(rest, error)
+            if len(rest) < len(batch):
+                await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
         except FOREIGN as error:
             await self._drop()
-            self._fail(batch, error)
-        except BaseException:
+            self._fail(self._repeat(batch, batch), error)
+        except BaseException as error:
             await self._drop()
             self._fail(batch, RedisConnectionError("it was closed"))
-            raise
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("%s: a fault while talking to Redis", self._address.label)
+
+    def _repeat(self, batch: list["_Request"], wanted: Iterable["_Request"]) -> list["_Request"]:
+        """Put what may be repeated of `wanted` back to the front; returns the rest of the batch."""
+        now = asyncio.get_running_loop().time()
+        again = {
+            request: None
+            for request in wanted
+            if not request.future.done() and now < request.deadline and request.exchange.repeat()
+        }
+        self._queue.extendleft(reversed(again))
+        return [request for request in batch if request not in again]
 
     async def _connected(self) -> AsyncConnection:
         if self._connection is not None and is_ended_async(self._connection):
@@ -145,20 +203,22 @@ class Link:
         return self._connection
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
-        commands = handshake(self._keys)
+        commands = self._greeting.commands
         await connection.send_packed_command(packed(commands))
         replies = [await aread_reply(connection) for _ in commands]
-        raise_first(replies)
-        check_handshake(self._keys, replies)
+        self._facts = self._greeting.check(self._address.label, replies)
 
     async def _exchange(self, connection: AsyncConnection, batch: list["_Request"]) -> None:
+        batch = [request for request in batch if request.is_possible(self._address.label, self._facts)]
         await self._round(connection, batch)
         again = [request for request in batch if request.exchange.missing]
         if again:
             await self._shake_hands(connection)
             await self._round(connection, again)
             for request in again:
-                request.settle(self._address.label)
+                request.exchange.missing.clear()
+                self._settle(request)
+        await self._prove(connection, [request for request in batch if not request.future.done()])
         if any(request.exchange.is_read_only for request in batch):
             await self._drop()
 
@@ -171,13 +231,35 @@ class Link:
         for request in requests:
             request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])
             if not request.exchange.missing:
-                request.settle(self._address.label)
+                self._settle(request)
+
+    def _settle(self, request: "_Request") -> None:
+        """Hand out the replies, unless they are to be proven."""
+        failure = request.exchange.failure(self._address.label)
+        if failure is not None:
+            request.fail(failure, failure.__cause__)
+        elif request.exchange.proof is None:
+            request.succeed()
+
+    async def _prove(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
+        """Wait until what was stored is as durable as it has to be, for all at once."""
+        demands = [(r, r.exchange.proof.demand(r.exchange.replies)) for r in requests if r.exchange.proof]
+        if not demands:
+            return
+        asked = Demand.of([demand for _, demand in demands])
+        limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
+        commands = asked.commands(limit)
+        await connection.send_packed_command(packed(commands))
+        replies = [await aread_reply(connection) for _ in commands]
+        for request, demand in demands:
+            failure = demand.shortfall(self._address.label, asked, replies)
+            request.fail(failure, None) if failure else request.succeed()
 
     def _fail(self, requests: Iterable["_Request"], error: Exception) -> None:
         where = self._address.label
         for request in requests:
             if isinstance(error, BackendError):
-                request.fail(copy(error), error.__cause__)
+                request.fail(request.exchange.doubting(error), error.__cause__)
             else:
                 request.fail(failed_call(where, error, maybe_sent=request.exchange.is_written), error)
 
@@ -192,18 +274,23 @@ class _Request:
 
     __slots__ = ("deadline", "exchange", "future")
 
-    def __init__(
-        self, commands: Sequence[Command], future: asyncio.Future[list[Any]], deadline: float
-    ) -> None:
-        self.exchange = Exchange(commands)
+    def __init__(self, exchange: Exchange, future: asyncio.Future[list[Any]], deadline: float) -> None:
+        self.exchange = exchange
         self.future = future
         self.deadline = deadline
 
-    def settle(self, where: str) -> None:
-        failure = self.exchange.failure(where)
-        if failure is not None:
-            self.fail(failure, failure.__cause__)
-        elif not self.future.done():
+    def is_possible(self, where: str, facts: Facts) -> bool:
+        """Whether this Redis can give the proof; if not, it fails before anything is sent."""
+        try:
+            if self.exchange.proof is not None:
+                self.exchange.proof.check(where, facts)
+        except MesaError as error:
+            self.fail(error, None)
+            return False
+        return True
+
+    def succeed(self) -> None:
+        if not self.future.done():
             self.future.set_result(self.exchange.replies)
 
     def fail(self, error: Exception, cause: BaseException | None) -> None:

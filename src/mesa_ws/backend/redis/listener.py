@@ -18,17 +18,27 @@ class Listener:
         roster: whom the node holds.
         on_strangers: called with ids that a hint names and the node does not hold, which others
             therefore believe to be here.
+        on_gap: called when frames are missing before the one that came, or may be: the counter fell,
+            so this is a Redis that forgot.
 
     Attributes:
         garbage: frames that were none.
         unheard: heartbeats since the last marker that came in.
     """
 
-    def __init__(self, receive: Receive, roster: Roster, on_strangers: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        roster: Roster,
+        on_strangers: Callable[[list[str]], None],
+        on_gap: Callable[[], None],
+    ) -> None:
         self._receive = receive
-        self.roster = roster
+        self._roster = roster
         self._on_strangers = on_strangers
+        self._on_gap = on_gap
         self._continuity = Continuity()
+        self._counter = 0
         self.garbage = 0
         self.unheard = 0
 
@@ -48,6 +58,9 @@ class Listener:
         missing = self._continuity.passed(hint.head)
         if missing:
             _log.warning("lost %d messages for this node while it was cut off", missing)
+        if missing or hint.head.counter < self._counter:
+            self._on_gap()
+        self._counter = hint.head.counter
         if hint.head.kind == "marker":
             self.unheard = 0
         else:
@@ -59,6 +72,6 @@ class Listener:
             self._receive(envelope)
         except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
             _log.exception("message %r could not be delivered here", envelope.message_id)
-        strangers = self.roster.strangers(envelope.recipients.ids)
+        strangers = self._roster.strangers(envelope.recipients.ids)
         if strangers:
             self._on_strangers(strangers)

@@ -1,33 +1,48 @@
 """A server node's seat in a cluster that shares a Redis."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from typing import TypeVar
 from uuid import uuid4
 
-from ...envelope import Envelope, Receipt
+from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
+from ...position import Position
+from ...receipt_status import OutboxHead
 from ...recipients import check_id
 from ...settings import check_namespace
-from ..base import Receive
+from ...stored import Stored
+from ..base import Receive, Watcher
+from ..outbox import Acknowledgement, Page, Read, Start
 from .address import Address
-from .aio import dispatch
-from .keeper import BEATS, Keeper
+from .aio import Links
+from .greeting import Greeting
 from .keys import EXPIRY, Keys
-from .link import Link
-from .listener import Listener
-from .plan import Seat, online, online_counts
-from .reader import Reader
-from .roster import Roster
+from .operation import (
+    Operation,
+    broadcasts_after,
+    counting,
+    dispatching,
+    heads_of,
+    peeking,
+    presence_of,
+    purging,
+)
+from .plan import Seat
+from .resident import Resident
 from .timing import Timing
+
+T = TypeVar("T")
 
 
 class RedisBackend:
     """`Backend` over Redis: any number of processes form one cluster.
 
     Messages reach a node as hints on a channel of its own, which hears only of messages that it
-    holds a recipient of. One that was published while the node was cut off is lost: that is
-    counted in `lost` and logged.
+    holds a recipient of. One that was published while the node was cut off is lost there: that is
+    counted in `lost` and logged, and the node catches up with what was stored.
+
+    Who is offline is told by the node that is first to look when the grace is over; if Redis
+    cannot be reached in that very moment, nobody is told.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
@@ -52,7 +67,7 @@ class RedisBackend:
         self._address = Address.of(address)
         self._keys = Keys(check_namespace(namespace))
         self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
-        self._node: _Node | None = None
+        self._node: Resident | None = None
         self._node_id = ""
 
     @property
@@ -70,13 +85,23 @@ class RedisBackend:
         """Messages for this node that are known to be lost since it was opened."""
         return self._node.listener.lost if self._node else 0
 
-    async def open(self, receive: Receive) -> None:
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+        window: float = 120.0,
+        allow_eviction: bool = False,
+    ) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
         timing = self._timing
-        link = Link(self._address, self._keys, timing.timeout)
-        seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry)
-        node = _Node(link, seat, receive, self._address, timing.timeout)
+        greeting = Greeting(self._keys, stores=keep is not None, allow_eviction=allow_eviction)
+        links = Links(self._address, greeting, timing.timeout)
+        seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry, grace, window)
+        node = Resident(self._address, links, seat, receive, watcher, timing.timeout)
         try:
             await node.open()
         except BaseException:
@@ -90,90 +115,56 @@ class RedisBackend:
         if node is not None:
             await node.aclose()
 
-    async def attach(self, id: str, sockets: int) -> None:
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node; see `Presence.attach`."""
-        await self._opened().attach(check_id(id), sockets)
+        return await self._opened().members.attach(check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
         """Declare that `id` has left this node."""
         if self._node is not None:
-            self._node.detach(id)
+            self._node.members.detach(id)
 
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
-        wanted = list(dict.fromkeys(check_id(id) for id in ids))
-        calls = online(self._keys, wanted)
-        replies = await self._opened().link.execute([call.command for call in calls]) if calls else []
-        return online_counts(wanted, replies)
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions; see `Outbox.read`."""
+        return await self._opened().members.read(reads)
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Forget what was received; see `Outbox.acknowledge`."""
+        if self._node is not None:
+            self._node.members.acknowledge(acknowledgements)
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position; see `Outbox.broadcasts`."""
+        return await self._run(broadcasts_after(self._keys, position))
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""
-        return await dispatch(self._opened().link, self._keys, envelopes)
+        return await self._run(dispatching(self._keys, envelopes))
 
-    def _opened(self) -> "_Node":
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are."""
+        return await self._run(heads_of(self._keys, ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages of an outbox."""
+        return await self._run(peeking(self._keys, id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many."""
+        return await self._run(purging(self._keys, id))
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes."""
+        return await self._run(presence_of(self._keys, ids))
+
+    async def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        return await self._run(counting(self._keys))
+
+    async def _run(self, operation: Operation[T]) -> T:
+        return await self._opened().links.run(operation)
+
+    def _opened(self) -> Resident:
         if self._node is None:
             raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
         return self._node
-
-
-class _Node:
-    """The parts of an open node."""
-
-    def __init__(self, link: Link, seat: Seat, receive: Receive, address: Address, timeout: float) -> None:
-        self.link = link
-        self.listener = Listener(receive, Roster(), self._send_away)
-        self._roster = self.listener.roster
-        self._seat = seat
-        self._timeout = timeout
-        self._keeper = Keeper(link, seat, self._roster, self._on_beat)
-        # Who was away may have come back to a Redis that forgot everything.
-        self._reader = Reader(
-            address, seat.keys.channel(seat.node), self.listener.on_frame, self._keeper.doubt, timeout
-        )
-
-    @property
-    def is_ready(self) -> bool:
-        return self._reader.is_subscribed and self._keeper.is_settled
-
-    async def open(self) -> None:
-        """Listen first: from the lease on, others send."""
-        await self._reader.open()
-        await self._keeper.open()
-
-    async def aclose(self) -> None:
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    await self._keeper.aclose()
-        finally:
-            await self._reader.aclose()
-            await self.link.aclose()
-
-    async def attach(self, id: str, sockets: int) -> None:
-        entry = self._roster.put(id, sockets)
-        try:
-            await self._keeper.attach({id: entry})
-        except BaseException:
-            self._correct(id)
-            raise
-
-    def detach(self, id: str) -> None:
-        self._roster.drop(id)
-        self._correct(id)
-
-    def _correct(self, id: str) -> None:
-        """Make Redis agree with the roster about one id, without waiting."""
-        entry = self._roster.get(id)
-        call = self._seat.attach({id: entry}) if entry else self._seat.detach([id], self._roster.version)
-        self.link.post([call.command], self._keeper.doubt)
-
-    def _send_away(self, strangers: list[str]) -> None:
-        """Others believe ids to be here that are not; tell Redis."""
-        self.link.post([self._seat.detach(strangers, self._roster.version).command], self._keeper.doubt)
-
-    async def _on_beat(self) -> None:
-        """A marker is under way; if those before it never came, the subscription is dead."""
-        self.listener.unheard += 1
-        if self.listener.unheard > BEATS:
-            self.listener.unheard = 0
-            await self._reader.restart()

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 from ...errors import BackendUnavailable
 from .address import Address
-from .connection import BlockingConnection, is_ended, raise_first, read_reply, remaining, set_limit
+from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
 from .failure import FOREIGN, failed_connect
-from .keys import Keys
-from .plan import check_handshake, handshake
+from .greeting import Facts, Greeting
 
 MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
@@ -26,12 +25,16 @@ class Pool:
 
     Args:
         address: where to connect.
-        keys: names of the namespace.
+        greeting: what every connection begins with.
+
+    Attributes:
+        facts: what Redis said of itself on the newest connection.
     """
 
-    def __init__(self, address: Address, keys: Keys) -> None:
+    def __init__(self, address: Address, greeting: Greeting) -> None:
         self._address = address
-        self._keys = keys
+        self._greeting = greeting
+        self.facts = Facts()
         self._process = _Process()
 
     @contextmanager
@@ -60,6 +63,14 @@ class Pool:
         """Close idle connections now, and those in use as soon as they come back."""
         self._of_this_process().close()
 
+    def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
+        """Say what every connection begins with; errors that Redis replies with are redis-py's."""
+        commands = self._greeting.commands
+        set_limit(connection, deadline)
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies = [read_reply(connection, deadline) for _ in commands]
+        self.facts = self._greeting.check(self._address.label, replies)
+
     def _of_this_process(self) -> "_Process":
         """What belongs to this process; after a fork that is nothing yet."""
         process = self._process
@@ -73,7 +84,7 @@ class Pool:
         except FOREIGN as error:
             raise failed_connect(self._address.label, error) from error
         try:
-            shake_hands(connection, self._keys, deadline)
+            self.shake_hands(connection, deadline)
         except FOREIGN as error:
             connection.disconnect()
             raise failed_connect(self._address.label, error) from error
@@ -112,13 +123,3 @@ class _Process:
         self._is_closed = True
         while (connection := self.take()) is not None:
             connection.disconnect()
-
-
-def shake_hands(connection: BlockingConnection, keys: Keys, deadline: float) -> None:
-    """Load the scripts and check the layout; other errors than of the layout are redis-py's."""
-    commands = handshake(keys)
-    set_limit(connection, deadline)
-    connection.send_packed_command(connection.pack_commands(commands))
-    replies = [read_reply(connection, deadline) for _ in commands]
-    raise_first(replies)
-    check_handshake(keys, replies)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from .address import Address
 from .connection import AsyncConnection, hang_up
 from .failure import FOREIGN, failed_connect
+from .supervised import Tasks
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -42,7 +43,7 @@ class Reader:
         self._on_return = on_return
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._pause = FIRST_PAUSE
         self._is_closed = False
 
@@ -62,7 +63,7 @@ class Reader:
             self._connection = await self._subscribe()
         except FOREIGN as error:
             raise failed_connect(self._address.label, error) from error
-        self._task = asyncio.create_task(self._stay(), name="mesa-redis-reader")
+        self._tasks.start(self._stay, "reader")
 
     async def restart(self) -> None:
         """Subscribe on a new connection, because this one seems to be dead."""
@@ -73,9 +74,7 @@ class Reader:
     async def aclose(self) -> None:
         """Stop listening."""
         self._is_closed = True  # connecting to Sentinel may swallow a cancellation
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=self._timeout)
+        await self._tasks.aclose(self._timeout)
         await self.restart()
 
     async def _stay(self) -> None:
@@ -93,9 +92,11 @@ class Reader:
                     case [b"message", _, bytes(frame)]:
                         self._on_frame(frame)
         except FOREIGN as error:
-            self._connection = None
-            await hang_up(connection)
             _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
+        finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
+            if self._connection is connection:
+                self._connection = None
+            await hang_up(connection)
 
     async def _return(self) -> None:
         """Subscribe again, or wait before the next attempt."""

@@ -1,0 +1,92 @@
+"""What every connection says before it is used, and what has to be true of the Redis it reached."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...errors import BackendRefused
+from .connection import raise_first
+from .keys import Keys
+from .plan import Command, check_handshake, handshake
+
+_INFO: Command = ("INFO", "server", "memory", "persistence")
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Facts(NamedTuple):
+    """What a Redis says about itself.
+
+    Attributes:
+        version: of Redis, or of the Redis that it stands for.
+        max_memory: bytes that it may use; 0 for any number.
+        policy: what it does when it is full.
+        has_log: whether it writes changes to a file (AOF).
+    """
+
+    version: tuple[int, ...] = ()
+    max_memory: int = 0
+    policy: str = "noeviction"
+    has_log: bool = False
+
+    @classmethod
+    def of(cls, reply: object) -> "Facts":
+        """Read the reply to INFO."""
+        text = reply.decode(errors="replace") if isinstance(reply, bytes) else ""
+        lines = dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
+        return cls(
+            tuple(int(part) for part in re.findall(r"\d+", lines.get("redis_version", ""))),
+            int(lines.get("maxmemory", 0)),
+            lines.get("maxmemory_policy", "noeviction"),
+            lines.get("aof_enabled") == "1",
+        )
+
+
+class Greeting:
+    """The first words on each connection of one user of Redis.
+
+    Args:
+        keys: names of the namespace.
+        stores: whether messages are going to be kept there.
+        allow_eviction: keep them even in a Redis that may forget them by itself.
+    """
+
+    def __init__(self, keys: Keys, *, stores: bool = False, allow_eviction: bool = False) -> None:
+        self._keys = keys
+        self._stores = stores
+        self._allow_eviction = allow_eviction
+        self._has_warned = False
+
+    @property
+    def commands(self) -> list[Command]:
+        """What to send; `check` takes the replies."""
+        return [_INFO, *handshake(self._keys)]
+
+    def check(self, where: str, replies: Sequence[Any]) -> Facts:
+        """Read the replies.
+
+        Raises:
+            BackendRefused: this Redis must not be used.
+            RedisError: what it replied with.
+        """
+        raise_first(replies)
+        check_handshake(self._keys, replies[1:])
+        facts = Facts.of(replies[0])
+        if self._stores:
+            self._check_store(where, facts)
+        return facts
+
+    def _check_store(self, where: str, facts: Facts) -> None:
+        if facts.max_memory and facts.policy != "noeviction" and not self._allow_eviction:
+            raise BackendRefused(
+                f"{where}: expected maxmemory-policy noeviction, so that no stored message is forgotten "
+                f"unsaid, got {facts.policy} with a maxmemory of {facts.max_memory}; change it in "
+                "redis.conf, or accept that with Sync(allow_eviction=True)"
+            )
+        if not facts.has_log and not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "%s: appendonly is off; when it restarts, stored messages since its last snapshot are lost",
+                where,
+            )

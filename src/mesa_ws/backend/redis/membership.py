@@ -1,0 +1,166 @@
+"""Whom a node holds: in its roster first, and made so in Redis."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ..base import Watcher
+from ..outbox import Acknowledgement, Page, Read, Start
+from .keeper import Keeper
+from .link import Link
+from .operation import warn_of_corruption
+from .outbox_plan import Answer, acknowledge, answers, enter, read
+from .plan import MAX_IDS, Seat, came_online, chunks
+from .roster import Held, Roster
+
+MAX_OWED = 100_000
+"""Acknowledgements that are kept for a Redis that cannot be reached; without them messages come twice."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Membership:
+    """Declares ids, reads and acknowledges what waits for them; in one event loop.
+
+    Everything about one id goes over one connection, in the order of the calls.
+
+    Args:
+        link: the connection to Redis.
+        keeper: who keeps the lease.
+        seat: the node's calls.
+        watcher: who is told of ids that come online.
+        on_doubt: called when something that was posted was not done.
+        on_leaving: called when ids were given up.
+
+    Attributes:
+        roster: the ids.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        keeper: Keeper,
+        seat: Seat,
+        watcher: Watcher,
+        on_doubt: Callable[[], None],
+        on_leaving: Callable[[], None],
+    ) -> None:
+        self.roster = Roster()
+        self._link = link
+        self._keeper = keeper
+        self._seat = seat
+        self._watcher = watcher
+        self._on_doubt = on_doubt
+        self._on_leaving = on_leaving
+        self._owed: dict[str, Acknowledgement] = {}
+
+    async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
+        """Note connections of `id`, record them, and read what waits from `start` on."""
+        entry = self.roster.put(id, sockets)
+        try:
+            if start is None:
+                await self._record({id: entry})
+                return None
+            return await self._log_in(id, entry, start)
+        except BaseException:
+            self.correct(id)
+            raise
+
+    def detach(self, id: str) -> None:
+        """Note that `id` has no connections here any more, and tell Redis without waiting."""
+        self.roster.drop(id)
+        self.correct(id)
+
+    def correct(self, id: str) -> None:
+        """Make Redis agree with the roster about one id, without waiting."""
+        entry = self.roster.get(id)
+        if entry is None:
+            self.give_up([id])
+        else:
+            self._post_record({id: entry})
+
+    def give_up(self, ids: Sequence[str]) -> None:
+        """Tell Redis that `ids` are not here, without waiting."""
+        command = self._seat.detach(ids, self.roster.version).command
+        self._link.post([command], self._on_doubt, lambda _: self._on_leaving())
+
+    async def record_all(self) -> None:
+        """Record every id of the roster, at least the lease; and repeat acknowledgements that got lost."""
+        await self._record({})
+        for page in self.roster.pages(MAX_IDS):
+            await self._record(page)
+        owed, self._owed = self._owed, {}
+        self.acknowledge(list(owed.values()))
+
+    def confirm(self) -> None:
+        """Let Redis know which ids the server was told of, so that it does not answer that again."""
+        for some in chunks(self.roster.take_unconfirmed(), MAX_IDS):
+            self._post_record(self.roster.entries(some))
+
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions."""
+        replies = await self._keeper.execute(read(self._seat, reads))
+        found = [answer for reply in replies for answer in _found(reply)]
+        return [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Post what was received; what gets lost is repeated when Redis is back."""
+        for some in chunks(acknowledgements, MAX_IDS):
+            for each in some:
+                self._owed.pop(each.id, None)
+            calls = acknowledge(self._seat, [(each, self._version(each.id)) for each in some])
+            self._link.post([call.command for call in calls], partial(self._owe, some))
+
+    def _version(self, id: str) -> int:
+        entry = self.roster.get(id)
+        return entry[1] if entry else 0
+
+    def _owe(self, acknowledgements: Iterable[Acknowledgement]) -> None:
+        for each in acknowledgements:
+            if len(self._owed) < MAX_OWED:
+                self._owed.setdefault(each.id, each)
+
+    async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
+        call = enter(self._seat, id, entry, start, is_told=id in self.roster.told)
+        (reply,) = await self._keeper.execute([call])
+        (answer,) = _found(reply)
+        if answer.came_online:
+            self._tell(id)
+        return self._page(id, answer)
+
+    def _page(self, id: str, answer: Answer) -> Page:
+        if answer.is_corrupt:
+            warn_of_corruption(self._seat.keys, [id])
+        return answer.page
+
+    async def _record(self, held: Mapping[str, Held]) -> None:
+        (reply,) = await self._keeper.execute([self._seat.attach(held, self.roster.told)])
+        self._on_recorded(list(held), reply)
+
+    def _post_record(self, held: Mapping[str, Held]) -> None:
+        if held:
+            command = self._seat.attach(held, self.roster.told).command
+            self._link.post(
+                [command], self._on_doubt, lambda replies: self._on_recorded(list(held), replies[0])
+            )
+
+    def _on_recorded(self, ids: Sequence[str], reply: Any) -> None:
+        fresh = came_online(ids, reply)
+        if fresh is None:  # without a lease nothing was recorded
+            self._on_doubt()
+            return
+        for id in fresh:
+            self._tell(id)
+
+    def _tell(self, id: str) -> None:
+        if not self.roster.tell(id):
+            return
+        try:
+            self._watcher.came_online(id)
+        except Exception:  # noqa: BLE001
+            _log.exception("the server could not be told that %r came online", id)
+
+
+def _found(reply: Any) -> list[Answer]:
+    return answers(reply) or []

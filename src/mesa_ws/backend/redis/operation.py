@@ -1,0 +1,119 @@
+"""What the buses do, as values that the asyncio and the blocking runner carry out alike."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from ...envelope import Envelope, Receipt
+from ...position import Position
+from ...receipt_status import OutboxHead
+from ...recipients import check_id
+from ...stored import Stored
+from ..outbox import Page
+from .durable import Proof
+from .exchange import Exchange
+from .keys import Keys
+from .outbox_plan import broadcast_answer, broadcasts, heads, outbox_heads, peek, purge, stored
+from .plan import Batch, Call, Command, online, online_counts
+
+T = TypeVar("T")
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """Commands, and how to read their replies.
+
+    Attributes:
+        commands: what Redis is asked, on one connection; nothing needs no connection at all.
+        read: makes the result of the replies.
+        is_repeatable: whether carrying it out once more changes nothing.
+        proof: what is to be waited for afterwards.
+    """
+
+    commands: Sequence[Command]
+    read: Callable[[Sequence[Any]], T]
+    is_repeatable: bool = True
+    proof: Proof | None = None
+
+    def exchange(self) -> Exchange:
+        """What a runner carries out."""
+        return Exchange(self.commands, is_repeatable=self.is_repeatable, proof=self.proof)
+
+
+def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
+    """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
+    envelopes = tuple(envelopes)
+    batch = Batch.of(keys, envelopes)
+    levels = {each.durability for each in envelopes} - {"memory"}
+    return Operation(
+        batch.commands,
+        partial(_receipts, keys, batch),
+        all(each.remember > 0 for each in envelopes),
+        Proof(levels, batch.replicas) if levels else None,
+    )
+
+
+def heads_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
+    """Tell how far outboxes are."""
+    wanted = _checked(ids)
+    return Operation(_commands(heads(keys, wanted)), partial(outbox_heads, wanted))
+
+
+def peeking(keys: Keys, id: str, limit: int) -> Operation[list[Stored]]:
+    """Show the first messages of an outbox."""
+    return Operation(_commands([peek(keys, check_id(id), limit)]), lambda replies: stored(replies[0]))
+
+
+def purging(keys: Keys, id: str) -> Operation[int]:
+    """Drop the messages of an outbox. Once more would count none, so it is not repeated."""
+    commands = _commands(purge(keys, [check_id(id)]))
+    return Operation(commands, lambda replies: int(replies[0][0]), is_repeatable=False)
+
+
+def broadcasts_after(keys: Keys, position: Position | None) -> Operation[Page]:
+    """Read the messages to everybody after a position."""
+
+    def page(replies: Sequence[Any]) -> Page:
+        answer = broadcast_answer(replies[0])
+        warn_of_corruption(keys, ["*"] if answer.is_corrupt else [])
+        return answer.page
+
+    return Operation(_commands([broadcasts(keys, position)]), page)
+
+
+def presence_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, int]]:
+    """Count the connections of each id."""
+    wanted = _checked(ids)
+    return Operation(_commands(online(keys, wanted)), partial(online_counts, wanted))
+
+
+def counting(keys: Keys) -> Operation[int]:
+    """Count the ids that have connections."""
+    return Operation([("SCARD", keys.present)], lambda replies: int(replies[0]))
+
+
+def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+    """Say which outboxes could not be read, and where they are kept for whoever wants to see."""
+    for id in ids:
+        _log.warning(
+            "the outbox of %r was corrupt and begins anew; what it held was set aside under %r",
+            id,
+            keys.set_aside(id),
+        )
+
+
+def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
+    warn_of_corruption(keys, batch.corrupt(replies))
+    return batch.receipts(replies)
+
+
+def _checked(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(check_id(id) for id in ids))
+
+
+def _commands(calls: Iterable[Call]) -> list[Command]:
+    return [call.command for call in calls]

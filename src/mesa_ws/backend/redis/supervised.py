@@ -1,0 +1,48 @@
+"""Tasks that go on whatever happens to them: without one of them a node would be deaf or dead."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+PAUSE = 0.5
+"""Seconds before a task that ended begins anew."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Tasks:
+    """Runs jobs that are not meant to end, and begins those anew that do; in one event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run `job` until `aclose`."""
+        task = asyncio.create_task(self._go_on(job, name), name=f"mesa-redis-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self, timeout: float) -> None:
+        """Cancel all of them, and wait at most `timeout` seconds for that."""
+        self._is_closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    async def _go_on(self, job: Callable[[], Awaitable[None]], name: str) -> None:
+        while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
+            try:
+                await job()
+                _log.error("the %s of this node ended; it begins anew", name)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                _log.error("the %s of this node was cancelled by what it called; it begins anew", name)
+            except Exception:  # noqa: BLE001
+                _log.exception("the %s of this node failed; it begins anew", name)
+            if not self._is_closed:
+                await asyncio.sleep(PAUSE)
