@@ -4,14 +4,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from mesa_ws.close import CloseCode, may_reconnect
-from mesa_ws.codec import encode_frame, encode_message, numbered
+from mesa_ws.codec import decode_frame, encode_frame, encode_message, numbered, numbered_broadcast
 from mesa_ws.errors import InvalidMessage
 from mesa_ws.message import Message
+from mesa_ws.position import Position
 from mesa_ws.recipients import id_problem
 from mesa_ws.session import (
     Acknowledged,
@@ -25,13 +26,21 @@ from mesa_ws.session import (
     Hello,
     Ignored,
     Received,
+    Replay,
     SendPing,
     SendText,
     ServerSession,
+    Standing,
     Strayed,
     Terms,
     Violation,
+    Wish,
+    reconnect,
+    resync,
+    welcome,
 )
+from mesa_ws.session.questions import Questions
+from mesa_ws.session.wish import UNKNOWN, read_wish
 from mesa_ws.settings import Keepalive, ServerSettings
 from mesa_ws.user import User
 
@@ -72,14 +81,39 @@ def content(given: Any) -> bytes:
     raise ValueError(f"not an input: {given!r}")
 
 
+def position(given: Position | None) -> Any:
+    """How vectors write a position."""
+    if given == UNKNOWN:
+        return "unknown"
+    return None if given is None else {"e": given.epoch, "s": given.sequence}
+
+
+def wish(given: Wish) -> dict[str, Any]:
+    """How vectors write what a client wants."""
+    return {
+        "wire": 2 if given.is_wire2 else 1,
+        "resume": position(given.position),
+        "broadcasts": position(given.broadcasts),
+        "should_sync": given.should_sync,
+    }
+
+
+def standing(given: Mapping[str, Any] | None) -> Standing | None:
+    return None if given is None else Standing(given["status"], given["e"], given["s"], given["lost"])
+
+
 MEMBERS = ("opcode", "data", "type", "sequence")
 
 TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     SendText: lambda output: ["send", output.payload.decode()],
-    SendPing: lambda output: ["ping"],
+    SendPing: lambda output: ["ping", output.payload.decode()] if output.payload else ["ping"],
     Close: lambda output: ["close", output.code],
-    Authenticate: lambda output: ["authenticate", output.data],
-    Acknowledged: lambda output: ["acknowledged", output.position._asdict()],
+    Authenticate: lambda output: [
+        "authenticate",
+        output.data,
+        *([wish(output.wish)] if output.wish != Wish() else []),
+    ],
+    Acknowledged: lambda output: ["acknowledged", position(output.position)],
     Answered: lambda output: ["answered", output.token],
     Strayed: lambda output: ["strayed"],
     Authenticated: lambda output: ["authenticated", output.user],
@@ -110,14 +144,26 @@ class ServerPlayer:
                 return self._terms.hello
             case "receive":
                 return self.session.receive(content(*args), now)
+            case "pong":
+                return self.session.ponged(content(*args), now)
+            case "heard" | "poll" | "probe" | "suspend" | "resume":
+                return getattr(self.session, action)(now)
+        return self._decide(action, *args)
+
+    def _decide(self, action: str, *args: Any) -> Any:
+        match action:
             case "accept":
-                return self.session.accept(User(**args[0]))
+                accepted = self.session.accept(User(**args[0]))
+                return welcome(accepted, *map(standing, args[1:])) if len(args) > 1 else accepted
             case "refuse" | "close":
                 return getattr(self.session, action)()
             case "fail":
                 return self.session.fail("the authenticator failed")
-            case "heard" | "poll" | "suspend" | "resume":
-                return getattr(self.session, action)(now)
+            case "resync":
+                told = standing(args[0])
+                return resync(told, is_broadcast=any(args[1:])) if told else None
+            case "reconnect":
+                return reconnect(*args)
         raise ValueError(f"not an action: {action}")
 
 
@@ -173,7 +219,52 @@ def test_fragments(case: Any) -> None:
 @of("codec")
 def test_codec(case: Any) -> None:
     body = encode_frame(case["op"], case["data"], case["type"])
-    assert (numbered(body, case["sequence"]) if "sequence" in case else body) == case["text"].encode()
+    if "sequence" in case:
+        body = numbered(body, case["sequence"])
+    if "broadcast" in case:
+        body = numbered_broadcast(body, case["broadcast"])
+    assert body == case["text"].encode()
+
+
+@of("wishes")
+def test_wish(case: Any) -> None:
+    found = read_wish(decode_frame(case["text"].encode()))
+    assert wish(found) == case["wish"]
+    assert found.is_malformed is ("unknown" in case["wish"].values())
+
+
+class Page(NamedTuple):
+    """An outbox without messages."""
+
+    status: str = "fresh"
+    epoch: str = "e"
+    start: int = 0
+    top: int = 0
+    lost: int = 0
+    last: int = 0
+
+
+def logged_in() -> Replay:
+    replay = Replay(is_wire2=False)
+    replay.took(Page())
+    return replay
+
+
+@of("proofs")
+def test_proof(case: Any) -> None:
+    questions, replay = Questions(), logged_in()
+    for step in case["steps"]:
+        match step["do"]:
+            case "send":
+                replay.offer(Position("e", replay.sent + 1))
+            case "ask":
+                replay.asked(questions.ask(0.0))
+            case "answer":
+                token = questions.answered() if questions.are_trusted else 0
+                replay.distrust() if token is None else replay.answered(token)
+            case "login":
+                replay = logged_in()
+        assert replay.proven == step["proven"], step
 
 
 @of("opcodes")
@@ -214,7 +305,16 @@ def test_the_protocol_lists_the_close_codes_of_a_server() -> None:
 
 
 def test_every_kind_of_vector_is_read() -> None:
-    assert {kind for kind, _, _ in ALL} == {"session", "fragments", "codec", "opcodes", "ids", "close-codes"}
+    assert {kind for kind, _, _ in ALL} == {
+        "session",
+        "fragments",
+        "codec",
+        "wishes",
+        "proofs",
+        "opcodes",
+        "ids",
+        "close-codes",
+    }
 
 
 def test_names_are_unique() -> None:

@@ -164,9 +164,9 @@ class ServerSession:
         if now >= self._authentication_due:
             return [self._too_late()]
         if self._heartbeat is not None and now >= self._heartbeat.due:
-            outputs.append(self._beat(self._heartbeat, now))
+            outputs.append(self._asking(self._heartbeat.tick(now), now))
         if self._keepalive is not None and now >= self._keepalive.due:
-            outputs.append(self._keepalive.tick(now))
+            outputs.append(self._asking(self._keepalive.tick(now), now))
         for output in outputs:
             if isinstance(output, Close):
                 self.close()
@@ -183,8 +183,9 @@ class ServerSession:
             return None
         if not self._questions.may_ask(now):
             return None
-        token = self._questions.ask(now)
-        return SendPing(b"%d" % token, token) if self._terms.pings_for_proof else SendText(_PROBE, token)
+        if self._terms.pings_for_proof:
+            return self._ping(now)
+        return SendText(_PROBE, self._questions.ask(now))
 
     def accept(self, user: User) -> SendText:
         """The client is `user`, and speaks the wire that it asked for.
@@ -247,11 +248,15 @@ class ServerSession:
         token = self._questions.answered()
         return Strayed() if token is None else Answered(token)
 
-    def _beat(self, heartbeat: HeartbeatTimer, now: float) -> Output:
-        output = heartbeat.tick(now)
-        if isinstance(output, SendText) and not self._terms.pings_for_proof:
-            return output._replace(token=self._questions.ask(now))
-        return output
+    def _asking(self, output: Output, now: float) -> Output:
+        """Count a heartbeat, or a Ping where those ask for proofs, as a question."""
+        if self._terms.pings_for_proof:
+            return self._ping(now) if isinstance(output, SendPing) else output
+        return output._replace(token=self._questions.ask(now)) if isinstance(output, SendText) else output
+
+    def _ping(self, now: float) -> SendPing:
+        token = self._questions.ask(now)
+        return SendPing(b"%d" % token, token)
 
     def _answer(self, step: Step) -> None:
         """Take one attempt as answered; after a refusal, those that came meanwhile still wait."""
