@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from mesa_ws.backend.base import AsyncBus
@@ -11,6 +11,8 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.envelope import Envelope, Receipt, prepare
 from mesa_ws.errors import MesaError
 from mesa_ws.message import Message
+from mesa_ws.receipt_status import OutboxHead
+from mesa_ws.stored import Stored
 
 KEY = "0123456789abcdef"
 
@@ -53,6 +55,21 @@ class HeldBus:
         await self.go.wait()
         return await self._bus.dispatch(envelopes)
 
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        return await self._bus.online(ids)
+
+    async def count(self) -> int:
+        return await self._bus.count()
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        return await self._bus.heads(ids)
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        return await self._bus.peek(id, limit)
+
+    async def purge(self, id: str) -> int:
+        return await self._bus.purge(id)
+
     async def aclose(self) -> None:
         await self._bus.aclose()
 
@@ -64,6 +81,21 @@ class FailingBus:
         self._error = error
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        raise self._error
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        raise self._error
+
+    async def count(self) -> int:
+        raise self._error
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        raise self._error
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        raise self._error
+
+    async def purge(self, id: str) -> int:
         raise self._error
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """What a server's HTTP API answers a dispatcher: receipts, or one error; written and read here.
 
-`{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped"}}, "nodes"}]}`, one
-receipt for each message in the order of the request, or
+`{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped", "position",
+"displaced"}}, "nodes"}]}`, one receipt for each message in the order of the request, or
 `{"error": {"code", "message", "maybe_sent"}}`. A reader passes over members it does not know.
 """
 
@@ -20,6 +20,7 @@ from .errors import (
     MesaError,
     Unsupported,
 )
+from .position import Position
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ def error_of(problem: Problem) -> MesaError:
 
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
     """Write the answer to a request that was served."""
-    return msgspec.json.encode(_Receipts([_Receipt.of(receipt) for receipt in receipts]))
+    return msgspec.json.encode(_Receipts([ReceiptForm.of(receipt) for receipt in receipts]))
 
 
 def decode_receipts(body: bytes) -> list[Receipt] | None:
@@ -110,25 +111,31 @@ class _Delivery(msgspec.Struct):
     stored: bool
     online: int
     dropped: str | None
+    position: Position | None = None
+    displaced: int = 0
 
 
-class _Receipt(msgspec.Struct):
+class ReceiptForm(msgspec.Struct):
+    """A receipt as it stands in JSON."""
+
     message_id: str
     deliveries: dict[str, _Delivery]
     nodes: int
 
     @classmethod
-    def of(cls, receipt: Receipt) -> "_Receipt":
-        deliveries = {id: _Delivery(*delivery[:3]) for id, delivery in receipt.deliveries.items()}
+    def of(cls, receipt: Receipt) -> "ReceiptForm":
+        """Write a receipt."""
+        deliveries = {id: _Delivery(*delivery) for id, delivery in receipt.deliveries.items()}
         return cls(receipt.message_id, deliveries, receipt.nodes)
 
     def read(self) -> Receipt:
+        """The receipt that it tells."""
         deliveries = {id: Delivery(*msgspec.structs.astuple(d)) for id, d in self.deliveries.items()}
         return Receipt(self.message_id, deliveries, self.nodes)
 
 
 class _Receipts(msgspec.Struct):
-    receipts: list[_Receipt]
+    receipts: list[ReceiptForm]
 
 
 class _Error(msgspec.Struct):

@@ -1,8 +1,9 @@
 """What a dispatcher asks of a server's HTTP API: the body of a request, written and read here.
 
-A request is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "id"}`, or
-several in order, `{"batch": [...]}`, and may name the `namespace` it is meant for. A member that
-is not known is refused, so that a typing error never widens the recipients.
+A request is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "sync",
+"idempotency_key", "durability", "id"}`, or several in order, `{"batch": [...]}`, and may name the
+`namespace` it is meant for. A member that is not known is refused, so that a typing error never
+widens the recipients.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
-from .envelope import Envelope, prepare
+from .envelope import REMEMBERED_KEY, Envelope, Keep, prepare
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
 from .message import DISCONNECT_CLIENT, DispatchEvent, Message, Op
 from .recipients import EVERYBODY
+from .settings import Sync
 
 PATH = "/v1/dispatch"
 """Where a server takes dispatches."""
@@ -21,7 +23,7 @@ PATH = "/v1/dispatch"
 MAX_BATCH = 1000
 """Messages that one request may carry."""
 
-_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
 _NO_MESSAGE = msgspec.Raw()
 _DISCONNECT = msgspec.Raw(f'{{"op":{Op.EVENT},"t":"{DISCONNECT_CLIENT}"}}')
 
@@ -33,12 +35,20 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         message: the frame `{"op", "d", "t"}` as the bytes it stands in.
         recipients: ids, or `"*"`; everybody if absent.
         excluding: ids that shall not receive it; nobody if absent.
-        id: 32 lower-case hexadecimal digits that name the dispatch; random if absent.
+        sync: whether it is stored: true, false, or an object of `max_messages`, `max_bytes` and
+            `ttl`; false if absent.
+        idempotency_key: the sender's own name for the message.
+        durability: what it has to reach; memory if absent.
+        id: 32 lower-case hexadecimal digits that name the dispatch; random if absent. A dispatcher
+            that was given a key sends what it made of that, which begins with a k.
     """
 
     message: msgspec.Raw = _NO_MESSAGE
     recipients: Any = msgspec.UNSET
     excluding: Any = msgspec.UNSET
+    sync: Any = False
+    idempotency_key: str | None = None
+    durability: Any = "memory"
     id: _MessageId | None = None
 
     @classmethod
@@ -47,7 +57,14 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         everybody, ids, excluding = envelope.recipients
         message = _DISCONNECT if envelope.kind == "disconnect" else msgspec.Raw(envelope.body)
         without = tuple(excluding) if excluding else msgspec.UNSET
-        return cls(message, EVERYBODY if everybody else ids, without, envelope.message_id)
+        return cls(
+            message,
+            EVERYBODY if everybody else ids,
+            without,
+            envelope.keep._asdict() if envelope.keep else False,
+            durability=envelope.durability,
+            id=envelope.message_id,
+        )
 
     def envelope(self) -> Envelope:
         """The envelope to send, after everything in it was checked.
@@ -55,14 +72,22 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         Raises:
             InvalidMessage: the message is absent, or is none.
             InvalidRecipients: ids or exclusions that name nobody, or an event without recipients.
+            InvalidInput: how it is stored cannot be, or two names for one message.
         """
-        message = _message(self.message)
-        recipients, excluding = (
+        envelope = prepare(
+            _message(self.message),
             _ids("recipients", self.recipients, EVERYBODY),
             _ids("excluding", self.excluding, ()),
+            keep=_keep(self.sync),
+            idempotency_key=self.idempotency_key,
+            durability=self.durability,
         )
-        envelope = prepare(message, recipients, excluding)
-        return envelope if self.id is None else envelope._replace(message_id=self.id)
+        if self.id is None:
+            return envelope
+        if self.idempotency_key is not None:
+            raise InvalidInput("id: expected none beside an idempotency_key, got both; leave out the id")
+        remember = REMEMBERED_KEY if self.id.startswith("k") else envelope.remember
+        return envelope._replace(message_id=self.id, remember=remember)
 
 
 class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
@@ -144,6 +169,17 @@ def _message(raw: msgspec.Raw) -> Message | DispatchEvent:
     return DispatchEvent(frame.t)  # type: ignore[arg-type]  # None is refused like any other
 
 
+def _keep(given: object) -> Keep | None:
+    if isinstance(given, bool):
+        return Keep.of(Sync(enabled=given))
+    if not isinstance(given, dict) or not set(given) <= set(Keep._fields):
+        raise InvalidInput(
+            f"sync: expected true, false or an object of {', '.join(Keep._fields)}, "
+            f"got {'another object' if isinstance(given, dict) else type(given).__name__}"
+        )
+    return Keep.of(Sync.of({"enabled": True, **given}))
+
+
 def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
     if given is msgspec.UNSET:
         return default
@@ -167,6 +203,7 @@ _REQUEST = msgspec.json.Decoder(DispatchRequest)
 _FRAME = msgspec.json.Decoder(_Frame)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _REQUEST_FORM = (
-    "a JSON object with the members message, recipients, excluding and id, or batch, and if need be namespace"
+    "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability and "
+    "id, or batch, and if need be namespace"
 )
 _FRAME_FORM = 'an object such as {"op": 0, "d": {"any": "data"}, "t": "TYPE"}'

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws import dispatcher as module
-from mesa_ws.dispatcher import AsyncDispatcher, Dispatch, Dispatcher
+from mesa_ws.dispatcher import AsyncDispatcher, Dispatch, Dispatcher, blocking
 from mesa_ws.envelope import Receipt
 from mesa_ws.errors import (
     BackendUnavailable,
@@ -16,7 +15,6 @@ from mesa_ws.errors import (
     InvalidMessage,
     InvalidRecipients,
     InvalidSettings,
-    Unsupported,
 )
 from mesa_ws.message import DispatchEvent, Message
 from mesa_ws.settings import Sync
@@ -102,7 +100,9 @@ async def test_what_cannot_be_sent_is_refused(
 
 
 @both
-@pytest.mark.parametrize("dispatch", [HELLO, [HELLO, ["0"]], (), (HELLO, ["0"], [], "more"), None])
+@pytest.mark.parametrize(
+    "dispatch", [HELLO, [HELLO, ["0"]], (), (HELLO, ["0"], [], None, "memory", "more"), None]
+)
 async def test_a_batch_takes_only_tuples(kind: Kind, dispatch: object) -> None:
     with pytest.raises(InvalidInput, match=r"^dispatches\[1\]: expected \(message, recipients\)"):
         await Nowhere(kind).dispatch_many([(HELLO, []), dispatch])
@@ -116,10 +116,9 @@ async def test_a_batch_says_which_dispatch_is_wrong(kind: Kind) -> None:
 
 
 @both
-@pytest.mark.parametrize("sync", [True, {"enabled": True}])
-def test_sync_is_not_available(kind: Kind, sync: Any) -> None:
-    with pytest.raises(Unsupported, match="sync: message sync is not available"):
-        kind(sync=sync)
+@pytest.mark.parametrize("sync", [True, {"enabled": True}, Sync(enabled=True, ttl=60)])
+def test_sync_may_be_turned_on_in_every_form(kind: Kind, sync: Any) -> None:
+    kind(sync=sync)
 
 
 @both
@@ -181,7 +180,7 @@ async def test_a_context_closes_the_asyncio_dispatcher() -> None:
 
 
 async def test_blocking_an_event_loop_warns_once_where_it_happens() -> None:
-    module._HAS_WARNED.clear()
+    blocking._HAS_WARNED.clear()
     dispatcher = Dispatcher()
     with pytest.warns(RuntimeWarning, match="use AsyncDispatcher in asyncio") as caught:
         dispatcher.dispatch(HELLO, [])
@@ -192,6 +191,6 @@ async def test_blocking_an_event_loop_warns_once_where_it_happens() -> None:
 
 
 def test_without_an_event_loop_there_is_no_warning() -> None:
-    module._HAS_WARNED.clear()
+    blocking._HAS_WARNED.clear()
     Dispatcher().dispatch(HELLO, [])
-    assert not module._HAS_WARNED.is_set()
+    assert not blocking._HAS_WARNED.is_set()

@@ -128,7 +128,7 @@ def test_what_is_not_kept_cannot_be_durable(message: Message | DispatchEvent) ->
 
 def test_an_unknown_durability_is_refused() -> None:
     with pytest.raises(
-        InvalidInput, match="^durability: expected one of memory, fsync, replicated, got 'no'$"
+        InvalidInput, match=r"^durability: expected one of memory, fsync, replicated, got 'no'$"
     ):
         prepare(Message(), ["1"], keep=KEEP, durability="no")  # type: ignore[arg-type]
 

@@ -25,21 +25,33 @@ from mesa_ws.errors import (
     QueueFull,
     Unsupported,
 )
+from mesa_ws.position import Position
 
-RECEIPT = Receipt("ab", {"0": Delivery(False, 2, None), "é": Delivery(False, 0, "offline")}, 1)
+STORED = Delivery(True, 0, None, Position("e", 7), displaced=1)
+RECEIPT = Receipt("ab", {"0": Delivery(False, 2, None), "é": Delivery(False, 0, "offline"), "1": STORED}, 1)
 
 
 def test_receipts_have_the_documented_form() -> None:
-    delivery = {"stored": False, "online": 2, "dropped": None}
-    offline = {"stored": False, "online": 0, "dropped": "offline"}
+    nowhere = {"position": None, "displaced": 0}
+    deliveries = {
+        "0": {"stored": False, "online": 2, "dropped": None} | nowhere,
+        "é": {"stored": False, "online": 0, "dropped": "offline"} | nowhere,
+        "1": {"stored": True, "online": 0, "dropped": None, "position": ["e", 7], "displaced": 1},
+    }
     assert json.loads(encode_receipts([RECEIPT])) == {
-        "receipts": [{"message_id": "ab", "deliveries": {"0": delivery, "é": offline}, "nodes": 1}]
+        "receipts": [{"message_id": "ab", "deliveries": deliveries, "nodes": 1}]
     }
 
 
 def test_receipts_are_read_as_they_were_written() -> None:
     receipts = [RECEIPT, Receipt("cd", {}, 3)]
     assert decode_receipts(encode_receipts(receipts)) == receipts
+
+
+def test_receipts_of_servers_that_store_nothing_are_read() -> None:
+    delivery = b'{"stored":false,"online":1,"dropped":null}'
+    body = b'{"receipts":[{"message_id":"ab","deliveries":{"0":%s},"nodes":1}]}' % delivery
+    assert decode_receipts(body) == [Receipt("ab", {"0": Delivery(False, 1, None)}, 1)]
 
 
 def test_members_of_later_versions_are_passed_over() -> None:

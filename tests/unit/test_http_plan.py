@@ -1,5 +1,9 @@
 """What a dispatch over HTTP sends, and what its end means."""
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import httpcore
 import pytest
 
@@ -26,11 +30,11 @@ def plan(**changed: object) -> Plan:
     return Plan(**settings)  # type: ignore[arg-type]
 
 
-def exchange() -> Exchange:
-    return plan().exchange([prepare(Message(0, 1), ["0"])])
+def exchange(**changed: object) -> Exchange[list[Receipt]]:
+    return plan(**changed).dispatch([prepare(Message(0, 1), ["0"])])
 
 
-def begun() -> Exchange:
+def begun() -> Exchange[list[Receipt]]:
     made = exchange()
     list(made.parts())
     return made
@@ -49,8 +53,8 @@ def begun() -> Exchange:
     ],
 )
 def test_the_url_says_where_to_send(url: str, target: str, authority: str) -> None:
-    endpoint = Endpoint.of(url)
-    assert (endpoint.target, endpoint.authority) == (target, authority)
+    made = exchange(url=url)
+    assert (made.url.target.decode(), dict(made.headers)["Host"]) == (target, authority)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_a_namespace_that_cannot_be_one_is_refused() -> None:
 
 def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
     sent = prepare(Message(0, "x" * 200_000), ["0"])
-    made = plan().exchange([sent])
+    made = plan().dispatch([sent])
     parts = list(made.parts())
     assert len(parts) > 2
     assert decode_request(b"".join(parts)).envelopes() == [sent]
@@ -115,7 +119,7 @@ def test_the_request_names_the_namespace() -> None:
 
 
 def test_receipts_are_returned() -> None:
-    assert exchange().receipts(200, encode_receipts(RECEIPTS)) == RECEIPTS
+    assert exchange().answer(200, encode_receipts(RECEIPTS)) == RECEIPTS
 
 
 @pytest.mark.parametrize(
@@ -123,30 +127,30 @@ def test_receipts_are_returned() -> None:
 )
 def test_an_answer_that_is_not_mesas_is_a_refusal(body: bytes) -> None:
     with pytest.raises(BackendRefused, match="with status 200; check the URL, which is not"):
-        exchange().receipts(200, body)
+        exchange().answer(200, body)
 
 
 @pytest.mark.parametrize("status", [204, 302, 403, 404])
 def test_a_status_that_is_not_mesas_is_a_refusal_that_names_it(status: int) -> None:
     with pytest.raises(BackendRefused, match=f"with status {status}"):
-        exchange().receipts(status, b"")
+        exchange().answer(status, b"")
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_gateways_error_leaves_open_whether_it_was_sent(status: int) -> None:
     with pytest.raises(BackendUnavailable, match=f"with status {status}") as caught:
-        exchange().receipts(status, b"<html>")
+        exchange().answer(status, b"<html>")
     assert caught.value.maybe_sent
 
 
 def test_a_refused_key_is_said_to_be_the_key() -> None:
     with pytest.raises(BackendRefused, match="refused the key; give the one that the server"):
-        exchange().receipts(401, encode_problem(Problem("unauthorized", "expected")))
+        exchange().answer(401, encode_problem(Problem("unauthorized", "expected")))
 
 
 def test_a_problem_of_the_server_is_raised_as_its_error() -> None:
     with pytest.raises(InvalidRecipients, match=r"^why$"):
-        exchange().receipts(400, encode_problem(Problem("invalid_recipients", "why")))
+        exchange().answer(400, encode_problem(Problem("invalid_recipients", "why")))
 
 
 @pytest.mark.parametrize(
@@ -176,4 +180,29 @@ def test_it_may_have_been_sent_once_the_body_left() -> None:
 
 def test_more_than_a_request_holds_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 1000 at once"):
-        plan().exchange([prepare(Message())] * 1001)
+        plan().dispatch([prepare(Message())] * 1001)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "body"),
+    [
+        (plan().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
+        (plan().count(), "/v1/presence", {"namespace": "api"}),
+        (plan(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
+    ],
+)
+def test_a_question_names_what_it_is_about(asked: Exchange[Any], path: str, body: dict[str, Any]) -> None:
+    assert (asked.url.target.decode(), json.loads(b"".join(asked.parts()))) == (path, body)
+
+
+@pytest.mark.parametrize("ask", [plan().online, plan().heads])
+def test_a_question_about_what_is_no_id_is_refused(ask: Callable[[list[str]], object]) -> None:
+    with pytest.raises(InvalidRecipients, match="stands for everybody"):
+        ask(["*"])
+
+
+@pytest.mark.parametrize("asked", [plan().online(["0"]), plan().count(), plan().heads(["0"])])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"online":[],"count":"1","outboxes":7}'])
+def test_an_answer_of_nobody_we_know_is_an_error(asked: Exchange[Any], body: bytes) -> None:
+    with pytest.raises(BackendRefused, match="expected the answer of a Mesa server"):
+        asked.answer(200, body)

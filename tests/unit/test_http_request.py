@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from mesa_ws.dispatch_request import MAX_BATCH, decode_request, encode_request
-from mesa_ws.envelope import Envelope, prepare
+from mesa_ws.envelope import Envelope, Keep, prepare
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.message import DispatchEvent, Message
 from mesa_ws.recipients import Recipients
+from mesa_ws.settings import Sync
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -167,7 +168,7 @@ def test_a_request_without_a_message_is_refused() -> None:
         envelope({})
 
 
-@pytest.mark.parametrize("id", ["", "0", ID.upper(), ID + "\n", ID + "0"])
+@pytest.mark.parametrize("id", ["", "0", ID.upper(), ID + "\n", ID + "0", ID[1:] + "k"])
 def test_an_id_of_another_form_is_refused(id: str) -> None:
     with pytest.raises(InvalidInput, match=r"`\$.id`"):
         envelope({"message": {}, "id": id})
@@ -217,3 +218,49 @@ def test_a_namespace_is_written_and_read() -> None:
 def test_more_than_a_batch_is_not_written() -> None:
     with pytest.raises(InvalidInput, match=f"at most {MAX_BATCH} at once over HTTP, got {MAX_BATCH + 1}"):
         encode_request([prepare(Message())] * (MAX_BATCH + 1))
+
+
+@pytest.mark.parametrize(
+    ("sync", "keep"),
+    [
+        (True, Keep.of(Sync(enabled=True))),
+        (False, None),
+        ({}, Keep.of(Sync(enabled=True))),
+        ({"max_messages": 3, "max_bytes": 400, "ttl": 5}, Keep(3, 400, 5.0)),
+    ],
+)
+def test_a_message_may_be_stored(sync: object, keep: Keep | None) -> None:
+    assert envelope({"message": {}, "sync": sync}).keep == keep
+
+
+@pytest.mark.parametrize("sync", [None, 1, "true", [], {"enabled": False}, {"tll": 5}])
+def test_another_way_to_store_is_refused(sync: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^sync: expected true, false or an object of max_messages, "):
+        envelope({"message": {}, "sync": sync})
+
+
+def test_a_wrong_limit_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"^sync\.ttl: expected a number of seconds"):
+        envelope({"message": {}, "sync": {"ttl": -1}})
+
+
+def test_a_key_of_the_sender_names_the_message() -> None:
+    made = envelope({"message": {}, "idempotency_key": "task-1"})
+    assert made == prepare(Message(), idempotency_key="task-1")
+
+
+def test_two_names_for_one_message_are_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"^id: expected none beside an idempotency_key"):
+        envelope({"message": {}, "idempotency_key": "task-1", "id": ID})
+
+
+def test_a_durability_that_nobody_has_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"^durability: expected one of memory, fsync, replicated, got 7$"):
+        envelope({"message": {}, "sync": True, "durability": 7})
+
+
+@pytest.mark.parametrize("key", [None, "task-1"])
+def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
+    kept = Keep(3, 400, 5.0)
+    sent = prepare(Message(0, 1), ["0"], keep=kept, idempotency_key=key, durability="replicated")
+    assert decode_request(encode_request([sent])).envelopes() == [sent]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,9 +15,11 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.dispatch_request import PATH
 from mesa_ws.envelope import Envelope, Receipt
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
+from mesa_ws.receipt_status import OutboxHead
+from mesa_ws.stored import Stored
 
 KEY = "0123456789abcdef"
-MAX_BODY = 4096
+MAX_BODY = 65_536
 JSON_BODY = b'{"message":{"d":1,"t":"T"},"recipients":["0"]}'
 
 
@@ -54,6 +56,21 @@ class FailingSite:
         self._error = error
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        raise self._error
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        raise self._error
+
+    async def count(self) -> int:
+        raise self._error
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        raise self._error
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        raise self._error
+
+    async def purge(self, id: str) -> int:
         raise self._error
 
     async def aclose(self) -> None:
@@ -120,6 +137,11 @@ class Api:
         """Send a dispatch with the key."""
         return await self.call("POST", PATH, *body, headers={"Authorization": f"Bearer {KEY}", **headers})
 
+    async def ask(self, path: str, question: object) -> Answer:
+        """Ask something with the key."""
+        body = json.dumps(question).encode()
+        return await self.call("POST", path, body, headers={"Authorization": f"Bearer {KEY}"})
+
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
@@ -137,13 +159,14 @@ def api(site: Site) -> Api:
 async def test_a_dispatch_is_answered_with_its_receipt(api: Api) -> None:
     answer = await api.dispatch(b'{"message":{},"recipients":["0","1"],"id":"%s"}' % (b"a" * 32))
     assert answer.status == 200
+    nowhere = {"position": None, "displaced": 0}
     assert answer.body == {
         "receipts": [
             {
                 "message_id": "a" * 32,
                 "deliveries": {
-                    "0": {"stored": False, "online": 2, "dropped": None},
-                    "1": {"stored": False, "online": 0, "dropped": "offline"},
+                    "0": {"stored": False, "online": 2, "dropped": None} | nowhere,
+                    "1": {"stored": False, "online": 0, "dropped": "offline"} | nowhere,
                 },
                 "nodes": 1,
             }
@@ -351,3 +374,103 @@ async def test_any_json_is_served_or_refused_with_a_reason(body: Any) -> None:
 async def test_a_damaged_byte_is_served_or_refused_with_a_reason(place: int, byte: int) -> None:
     answer = await _answered(JSON_BODY[:place] + bytes([byte]) + JSON_BODY[place + 1 :])
     assert answer.status == 200 or (answer.status == 400 and answer.text)
+
+
+async def test_who_is_online_is_told(api: Api) -> None:
+    answer = await api.ask("/v1/presence", {"ids": ["0", "1"]})
+    assert (answer.status, answer.body) == (200, {"online": {"0": 2, "1": 0}})
+
+
+async def test_how_many_are_online_is_told(api: Api) -> None:
+    assert (await api.ask("/v1/presence", {"namespace": "api"})).body == {"count": 1}
+
+
+async def test_how_far_outboxes_are_is_told(api: Api) -> None:
+    stored = {"message": {"d": 1}, "recipients": ["away"], "sync": True}
+    receipt = (await api.dispatch(json.dumps(stored).encode())).body["receipts"][0]
+    epoch, sequence = receipt["deliveries"]["away"]["position"]
+    head = {"epoch": epoch, "top": 1, "acknowledged": 0, "length": 1, "forks": [], "dropped": []}
+    answer = await api.ask("/v1/outboxes", {"ids": ["away", "nobody"]})
+    assert (sequence, answer.body) == (1, {"outboxes": {"away": head, "nobody": None}})
+
+
+async def test_what_became_of_a_message_is_told_to_who_has_its_receipt(api: Api) -> None:
+    stored = {"message": {"d": 1}, "recipients": ["away", "0"], "sync": True}
+    receipt = (await api.dispatch(json.dumps(stored).encode())).body["receipts"][0]
+    answer = await api.ask("/v1/status", {"receipt": receipt})
+    pending = {"state": "pending", "dropped": []}
+    assert answer.body == {
+        "message_id": receipt["message_id"],
+        "is_settled": False,
+        "ids": {"away": pending, "0": pending},
+    }
+
+
+async def test_what_is_in_an_outbox_is_shown(api: Api) -> None:
+    for number in range(3):
+        stored = {"message": {"d": number}, "recipients": ["away"], "sync": {"ttl": 60}}
+        await api.dispatch(json.dumps(stored).encode())
+    answer = await api.ask("/v1/outboxes/show", {"id": "away", "limit": 2})
+    shown = answer.body["messages"]
+    assert [(each["sequence"], each["message"]) for each in shown] == [
+        (1, {"op": 0, "d": 0}),
+        (2, {"op": 0, "d": 1}),
+    ]
+    assert [each["expires"] - each["at"] for each in shown] == [pytest.approx(60)] * 2
+
+
+async def test_what_is_in_an_outbox_is_dropped_on_demand(api: Api) -> None:
+    stored = {"message": {}, "recipients": ["away"], "sync": True}
+    await api.dispatch(json.dumps(stored).encode())
+    assert (await api.ask("/v1/outboxes/purge", {"id": "away"})).body == {"purged": 1}
+    assert (await api.ask("/v1/outboxes/show", {"id": "away"})).body == {"messages": []}
+
+
+QUESTIONS = ["/v1/presence", "/v1/outboxes", "/v1/outboxes/show", "/v1/outboxes/purge", "/v1/status"]
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+async def test_questions_need_the_key(api: Api, path: str) -> None:
+    assert (await api.call("POST", path, b"{}")).code == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("path", "question", "text"),
+    [
+        ("/v1/presence", {"id": ["0"]}, "unknown field `id`"),
+        ("/v1/presence", {"ids": "0"}, "Expected `array | null`"),
+        ("/v1/presence", {"ids": [0]}, "ids: expected an id as text, got 0"),
+        ("/v1/presence", {"ids": ["0"] * 10_001}, "ids: expected at most 10000 at once, got 10001"),
+        ("/v1/outboxes", {}, "ids: expected a list of ids, got none"),
+        ("/v1/outboxes/show", {}, "missing required field `id`"),
+        ("/v1/outboxes/show", {"id": "*"}, "stands for everybody"),
+        ("/v1/outboxes/show", {"id": "0", "limit": 0}, "`int` >= 1"),
+        ("/v1/status", {"receipt": {}}, "missing required field"),
+        ("/v1/status", [], "an object with a receipt"),
+    ],
+)
+async def test_a_question_of_another_form_is_refused(
+    api: Api, path: str, question: object, text: str
+) -> None:
+    answer = await api.ask(path, question)
+    assert answer.status == 400
+    assert text in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("/v1/presence", {"namespace": "web"}),
+        ("/v1/outboxes", {"ids": [], "namespace": "web"}),
+        ("/v1/outboxes/show", {"id": "0", "namespace": "web"}),
+        ("/v1/outboxes/purge", {"id": "0", "namespace": "web"}),
+        ("/v1/status", {"receipt": {"message_id": "m", "deliveries": {}, "nodes": 0}, "namespace": "web"}),
+    ],
+)
+async def test_a_question_for_another_namespace_is_refused(api: Api, path: str, question: object) -> None:
+    assert (await api.ask(path, question)).code == "wrong_namespace"
+
+
+async def test_what_the_backend_refuses_is_told() -> None:
+    answer = await Api(FailingSite(BackendUnavailable("away"))).ask("/v1/presence", {"ids": ["0"]})
+    assert (answer.status, answer.code) == (503, "backend_unavailable")

@@ -1,7 +1,9 @@
-"""What the dispatch API answers: `POST /v1/dispatch` and the health of the server, as an ASGI application."""
+"""What the HTTP API answers: dispatches, questions and the health of the server, as an ASGI application."""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -12,6 +14,22 @@ from starlette.routing import Route
 
 from ..backend.base import AsyncBus
 from ..bearer import is_authorized
+from ..cluster_query import (
+    OUTBOXES,
+    PRESENCE,
+    PURGE,
+    SHOW,
+    STATUS,
+    decode_ids,
+    decode_outbox_question,
+    decode_receipt,
+    encode_count,
+    encode_heads,
+    encode_online,
+    encode_purged,
+    encode_status,
+    encode_stored,
+)
 from ..dispatch_answer import (
     INTERNAL_ERROR,
     Problem,
@@ -21,13 +39,16 @@ from ..dispatch_answer import (
     shortened,
 )
 from ..dispatch_request import PATH, decode_request
-from ..envelope import Receipt
-from ..errors import BackendUnavailable, MesaError
+from ..errors import BackendUnavailable, InvalidInput, MesaError
+from ..receipt_status import judge, stored_positions
 
 log = logging.getLogger("mesa_ws.server")
 
 LIVE = "/health/live"
 READY = "/health/ready"
+
+Work = Callable[[bytes], Awaitable[bytes]]
+"""Turns the body of a request into that of its answer."""
 
 
 class Dispatching(Protocol):
@@ -35,7 +56,7 @@ class Dispatching(Protocol):
 
     @property
     def bus(self) -> AsyncBus:
-        """Where dispatches go."""
+        """Where dispatches and questions go."""
         ...
 
     @property
@@ -57,11 +78,12 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
         key: what a dispatcher has to show.
         max_body: bytes of the largest request.
     """
-    dispatch = _Dispatch(server, key, max_body)
+    gate, asked = _Gate(key, max_body), _Asked(server)
     health = _Health(server)
+    works = asked.works
     app = Starlette(
         routes=[
-            Route(PATH, dispatch.answer, methods=["POST"]),
+            *(Route(path, partial(gate.answer, work), methods=["POST"]) for path, work in works.items()),
             Route(LIVE, health.live),
             Route(READY, health.ready),
         ],
@@ -92,38 +114,58 @@ class _Health:
         return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
 
 
-class _Dispatch:
-    def __init__(self, server: Dispatching, key: str, max_body: int) -> None:
+class _Asked:
+    """What is asked of a server, once the request has passed the gate."""
+
+    def __init__(self, server: Dispatching) -> None:
         self._server = server
-        self._key = key
-        self._max_body = max_body
 
-    async def answer(self, request: Request) -> Response:
-        try:
-            receipts = await self._dispatch(request)
-        except _Rejected as rejected:
-            return rejected.answer
-        except asyncio.CancelledError:
-            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return _failed(error)
-        return Response(encode_receipts(receipts), media_type="application/json")
+    @property
+    def works(self) -> dict[str, Work]:
+        """What is done, by path."""
+        return {
+            PATH: self.dispatch,
+            PRESENCE: self.presence,
+            OUTBOXES: self.outboxes,
+            SHOW: self.show,
+            PURGE: self.purge,
+            STATUS: self.status,
+        }
 
-    async def _dispatch(self, request: Request) -> list[Receipt]:
-        self._check_key(request)
-        _check_content_type(request)
-        asked = decode_request(await self._body(request))
+    async def dispatch(self, body: bytes) -> bytes:
+        asked = decode_request(body)
         self._check_namespace(asked.namespace)
-        return await self._server.bus.dispatch(asked.envelopes())
+        return encode_receipts(await self._server.bus.dispatch(asked.envelopes()))
 
-    def _check_key(self, request: Request) -> None:
-        shown = request.headers.get("authorization")
-        if shown is None or not is_authorized(shown, self._key):
-            got = "no such header" if shown is None else "another key"
-            message = (
-                f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
-            )
-            raise _Rejected(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
+    async def presence(self, body: bytes) -> bytes:
+        asked = decode_ids(body)
+        self._check_namespace(asked.namespace)
+        if asked.ids is None:
+            return encode_count(await self._server.bus.count())
+        return encode_online(await self._server.bus.online(asked.checked()))
+
+    async def outboxes(self, body: bytes) -> bytes:
+        asked = decode_ids(body)
+        self._check_namespace(asked.namespace)
+        if asked.ids is None:
+            raise InvalidInput("ids: expected a list of ids, got none")
+        return encode_heads(await self._server.bus.heads(asked.checked()))
+
+    async def show(self, body: bytes) -> bytes:
+        asked = decode_outbox_question(body)
+        self._check_namespace(asked.namespace)
+        return encode_stored(await self._server.bus.peek(asked.id, asked.limit))
+
+    async def purge(self, body: bytes) -> bytes:
+        asked = decode_outbox_question(body)
+        self._check_namespace(asked.namespace)
+        return encode_purged(await self._server.bus.purge(asked.id))
+
+    async def status(self, body: bytes) -> bytes:
+        receipt, namespace = decode_receipt(body)
+        self._check_namespace(namespace)
+        heads = await self._server.bus.heads(stored_positions(receipt))
+        return encode_status(judge(receipt, heads))
 
     def _check_namespace(self, meant: str | None) -> None:
         served = self._server.namespace
@@ -133,6 +175,36 @@ class _Dispatch:
                 "wrong_namespace",
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
             )
+
+
+class _Gate:
+    """Lets in who has the key and sends what can be read; whatever happens, there is an answer."""
+
+    def __init__(self, key: str, max_body: int) -> None:
+        self._key = key
+        self._max_body = max_body
+
+    async def answer(self, work: Work, request: Request) -> Response:
+        try:
+            self._check_key(request)
+            _check_content_type(request)
+            answer = await work(await self._body(request))
+        except _Rejected as rejected:
+            return rejected.answer
+        except asyncio.CancelledError:
+            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return _failed(error)
+        return Response(answer, media_type="application/json")
+
+    def _check_key(self, request: Request) -> None:
+        shown = request.headers.get("authorization")
+        if shown is None or not is_authorized(shown, self._key):
+            got = "no such header" if shown is None else "another key"
+            message = (
+                f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
+            )
+            raise _Rejected(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -169,7 +241,11 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
         headers = dict(error.headers or {})
         message = f"expected {headers.get('Allow', 'another method')}, {got}"
         return _Rejected(405, "method_not_allowed", message, headers).answer
-    return _Rejected(404, "not_found", f"expected POST {PATH}, GET {LIVE} or GET {READY}, {got}").answer
+    return _Rejected(
+        404,
+        "not_found",
+        f"expected POST {PATH} or another path of the API, GET {LIVE} or {READY}, {got}",
+    ).answer
 
 
 def _failed(error: Exception) -> Response:

@@ -1,14 +1,14 @@
 """`mesa dispatch` and `mesa disconnect`: one dispatch from the shell."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
-from click.core import ParameterSource
 
-from ..dispatcher import Dispatcher
+from ..dispatcher import Dispatch, Dispatcher
 from ..message import DISCONNECT_CLIENT, DispatchEvent, Message
+from .address import address_options
 from .output import print_json
 from .payload import read_json
 from .receipt import print_receipt, receipt_document
@@ -28,46 +28,23 @@ class _Destination(NamedTuple):
     as_json: bool
 
 
-def _key(context: click.Context, param: click.Parameter, key: str | None) -> str | None:
-    """The key. Redis takes none, so one that only stands in the environment is not meant for it."""
-    is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
-    if is_http and key is None:
-        raise click.BadParameter("expected the key that the server was started with, got none", param=param)
-    is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
-    return key if is_typed or is_http else None
-
-
 def _destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON."),
-        click.option(
-            "--namespace", envvar="MESA_NAMESPACE", help="The namespace of the servers.  [MESA_NAMESPACE]"
-        ),
-        click.option(
-            "--key",
-            envvar="MESA_API_KEY",
-            callback=_key,
-            help="The key of the server's dispatch API.  [MESA_API_KEY]",
-        ),
-        click.option(
-            "--url",
-            envvar="MESA_URL",
-            is_eager=True,
-            default="http://127.0.0.1:4001",
-            help="A server's dispatch API (http://, https://), or the Redis of the servers (redis://, "
-            "rediss://, unix://, redis+sentinel://).  [MESA_URL; default: http://127.0.0.1:4001]",
-        ),
-    ):
-        command = option(command)
-    return recipient_options(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")(command)
+    return recipient_options(address_options(command))
 
 
 @click.command()
 @click.argument("type", metavar="TYPE")
 @click.argument("data", metavar="JSON")
 @click.option("--opcode", type=int, default=0, help="Opcode of the message.  [default: 0]")
+@click.option("--sync", is_flag=True, help="Keep it for ids that are away.")
+@click.option(
+    "--idempotency-key", metavar="KEY", help="A name for the message; the same again is no second message."
+)
 @_destination_options
-def dispatch(type: str, data: str, opcode: int, **destination: Any) -> None:
+def dispatch(
+    type: str, data: str, opcode: int, sync: bool, idempotency_key: str | None, **destination: Any
+) -> None:
     """Send a message to clients and print what became of it.
 
     TYPE is the message's type; JSON is its data, or - to read it from stdin. Say whom it is for with
@@ -83,7 +60,8 @@ def dispatch(type: str, data: str, opcode: int, **destination: Any) -> None:
     where = _Destination(**destination)
     recipients = recipients_of(where.to, where.everybody)
     with from_command_line():
-        _dispatch(Message(opcode, read_json(data, "JSON"), type), recipients, where)
+        message = Message(opcode, read_json(data, "JSON"), type)
+        _dispatch(Dispatch(message, recipients, where.excluding, idempotency_key), where, sync=sync)
 
 
 @click.command()
@@ -97,13 +75,13 @@ def disconnect(**destination: Any) -> None:
     where = _Destination(**destination)
     recipients = recipients_of(where.to, where.everybody)
     with from_command_line():
-        _dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, where)
+        _dispatch(Dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, where.excluding), where)
 
 
-def _dispatch(message: Message | DispatchEvent, recipients: Sequence[str], where: _Destination) -> None:
-    with Dispatcher(where.url, namespace=where.namespace, key=where.key) as dispatcher:
+def _dispatch(dispatch: Dispatch, where: _Destination, *, sync: bool = False) -> None:
+    with Dispatcher(where.url, namespace=where.namespace, key=where.key, sync=sync) as dispatcher:
         began, at = time.perf_counter(), time.time()
-        receipt = dispatcher.dispatch(message, recipients, where.excluding)
+        [receipt] = dispatcher.dispatch_many([dispatch])
         took_ms = (time.perf_counter() - began) * 1000
     if where.as_json:
         print_json(receipt_document(receipt, at, took_ms))

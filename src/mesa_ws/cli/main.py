@@ -9,7 +9,9 @@ from ..version import __version__
 from .check_config import check_config
 from .demo.command import demo
 from .dispatch import disconnect, dispatch
+from .outbox import outbox
 from .output import escaped
+from .presence import presence
 from .serve import serve
 from .tail import tail
 
@@ -36,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, check_config, dispatch, disconnect, tail, demo):
+for command in (serve, check_config, dispatch, disconnect, presence, outbox, tail, demo):
     main.add_command(command)

@@ -54,10 +54,13 @@ class Site(NamedTuple):
         known = {"MESA_URL": self.api_url, "MESA_API_KEY": KEY}
         return here(*arguments, stdin=stdin, **{**known, **environment})
 
-    async def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> None:
-        """Run `mesa` while clients of this event loop listen."""
+    async def run(
+        self, *arguments: str, stdin: str | None = None, code: int = 0, **environment: str
+    ) -> Result:
+        """Run `mesa` while clients of this event loop listen; it has to end with `code`."""
         result = await asyncio.to_thread(self.mesa, *arguments, stdin=stdin, **environment)
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
+        return result
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,9 @@ def test_a_receipt_as_json() -> None:
     assert document == {
         "message_id": "abc",
         "nodes": 0,
-        "deliveries": {"2": {"stored": False, "online": 0, "dropped": "offline"}},
+        "deliveries": {
+            "2": {"stored": False, "online": 0, "dropped": "offline", "position": None, "displaced": 0}
+        },
         "dispatched_at": 5.0,
         "took_ms": 1.235,
     }

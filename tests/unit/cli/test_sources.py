@@ -6,7 +6,7 @@ import pytest
 
 from mesa_ws.cli.config.setting import SETTINGS
 from mesa_ws.cli.config.sources import Given, of_environment, of_file
-from mesa_ws.errors import InvalidInput, InvalidSettings, Unsupported
+from mesa_ws.errors import InvalidInput, InvalidSettings
 
 
 def written(text: str) -> Path:
@@ -83,9 +83,8 @@ def test_the_password_of_a_wrong_redis_uri_is_not_repeated() -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_asking_the_file_for_sync_is_an_error_that_names_the_place() -> None:
-    with pytest.raises(Unsupported, match=r"mesa.toml: sync.enabled: .*not available"):
-        of_file(written("sync = true"))
+def test_the_file_turns_sync_on() -> None:
+    assert of_file(written("sync = true"))["sync.enabled"].value is True
 
 
 def test_a_file_that_is_not_there_is_told() -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from ...receipt_status import OutboxHead
+from ...stored import Stored
 from .handshake import HandshakeBackend
-from .plan import FAILURES, KEEP_ALIVE, Plan
+from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
 
 
 class AsyncHttpBus:
@@ -49,23 +51,45 @@ class AsyncHttpBus:
             Unsupported: the server cannot do it.
         """
         self._check_open()
-        if not envelopes:
-            return []
-        exchange, lane = self._plan.exchange(envelopes), self._lane()
-        try:
-            async with asyncio.timeout(self._plan.timeout), lane.turn:
-                self._check_open()
-                response = await lane.pool.request(
-                    "POST", self._plan.url, headers=exchange.headers, content=exchange.aparts()
-                )
-        except FAILURES as error:
-            raise exchange.failed(error) from error
-        return exchange.receipts(response.status, response.content)
+        return await self._ask(self._plan.dispatch(envelopes)) if envelopes else []
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id; errors as in `dispatch`."""
+        return await self._ask(self._plan.online(ids))
+
+    async def count(self) -> int:
+        """Count the ids that are online; errors as in `dispatch`."""
+        return await self._ask(self._plan.count())
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are; errors as in `dispatch`."""
+        return await self._ask(self._plan.heads(ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages of an outbox; errors as in `dispatch`."""
+        return await self._ask(self._plan.peek(id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop the messages of an outbox, and tell how many; errors as in `dispatch`."""
+        return await self._ask(self._plan.purge(id))
 
     async def aclose(self) -> None:
         """Close the connection; calls under way and afterwards fail. Calling it again is fine."""
         self._is_closed = True
         await self._lane().pool.aclose()
+
+    async def _ask(self, exchange: Exchange[T]) -> T:
+        self._check_open()
+        lane = self._lane()
+        try:
+            async with asyncio.timeout(self._plan.timeout), lane.turn:
+                self._check_open()
+                response = await lane.pool.request(
+                    "POST", exchange.url, headers=exchange.headers, content=exchange.aparts()
+                )
+        except FAILURES as error:
+            raise exchange.failed(error) from error
+        return exchange.answer(response.status, response.content)
 
     def _check_open(self) -> None:
         if self._is_closed:

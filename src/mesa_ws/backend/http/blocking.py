@@ -1,14 +1,16 @@
 """The HTTP bus for threads."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from ...receipt_status import OutboxHead
+from ...stored import Stored
 from .deadline import DeadlineBackend, within
-from .plan import FAILURES, KEEP_ALIVE, Plan
+from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
 
 MAX_CONNECTIONS = 100
 """Dispatches that may be under way at the same time; more wait, within their time limit."""
@@ -47,27 +49,51 @@ class BlockingHttpBus:
             BackendRefused: another key or namespace, or not a Mesa server.
             Unsupported: the server cannot do it.
         """
-        if self._is_closed:
-            raise BackendUnavailable("the dispatcher is closed")
-        if not envelopes:
-            return []
-        exchange = self._plan.exchange(envelopes)
+        self._check_open()
+        return self._ask(self._plan.dispatch(envelopes)) if envelopes else []
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id; errors as in `dispatch`."""
+        return self._ask(self._plan.online(ids))
+
+    def count(self) -> int:
+        """Count the ids that are online; errors as in `dispatch`."""
+        return self._ask(self._plan.count())
+
+    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are; errors as in `dispatch`."""
+        return self._ask(self._plan.heads(ids))
+
+    def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages of an outbox; errors as in `dispatch`."""
+        return self._ask(self._plan.peek(id, limit))
+
+    def purge(self, id: str) -> int:
+        """Drop the messages of an outbox, and tell how many; errors as in `dispatch`."""
+        return self._ask(self._plan.purge(id))
+
+    def close(self) -> None:
+        """Close the connections. Calls afterwards fail; calling it again is fine."""
+        self._is_closed = True
+        self._pool().close()
+
+    def _ask(self, exchange: Exchange[T]) -> T:
+        self._check_open()
         try:
             response = self._pool().request(
                 "POST",
-                self._plan.url,
+                exchange.url,
                 headers=exchange.headers,
                 content=exchange.parts(),
                 extensions=within(self._plan.timeout),
             )
         except FAILURES as error:
             raise exchange.failed(error) from error
-        return exchange.receipts(response.status, response.content)
+        return exchange.answer(response.status, response.content)
 
-    def close(self) -> None:
-        """Close the connections. Calls afterwards fail; calling it again is fine."""
-        self._is_closed = True
-        self._pool().close()
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
 
     def _pool(self) -> httpcore.ConnectionPool:
         pid = os.getpid()

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
-from ...dispatch_request import PATH
 from ...errors import InvalidSettings
 
 
@@ -15,14 +14,14 @@ class Endpoint(NamedTuple):
         scheme: `http` or `https`.
         host: name or address, in ASCII and without brackets.
         port: where it listens.
-        target: path of a request.
+        base: path in front of those of the API.
     """
 
     url: str
     scheme: str
     host: str
     port: int
-    target: str
+    base: str
 
     @property
     def authority(self) -> str:
@@ -52,7 +51,7 @@ class Endpoint(NamedTuple):
             raise ValueError
         path = quote(parts.path.rstrip("/"), safe="/%:!$&'()*+,;=~")
         host = parts.hostname.encode("idna").decode()
-        return cls(f"{parts.scheme}://{parts.netloc}{path}", parts.scheme, host, port, path + PATH)
+        return cls(f"{parts.scheme}://{parts.netloc}{path}", parts.scheme, host, port, path)
 
 
 def _without_user(url: str) -> str:

@@ -1,16 +1,32 @@
-"""What a dispatch over HTTP sends, and what its end means. Pure: two runners do the sending."""
+"""What a dispatcher sends over HTTP, and what its end means. Pure: two runners do the sending."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Generic, NoReturn, TypeVar
 
 import httpcore
 
 from ...bearer import authorization, check_key
+from ...cluster_query import (
+    OUTBOXES,
+    PRESENCE,
+    PURGE,
+    SHOW,
+    decode_count,
+    decode_heads,
+    decode_online,
+    decode_purged,
+    decode_stored,
+    encode_outbox_question,
+    encode_question,
+)
 from ...dispatch_answer import decode_problem, decode_receipts, error_of
-from ...dispatch_request import encode_request
+from ...dispatch_request import PATH, encode_request
 from ...envelope import Envelope, Receipt
 from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
+from ...receipt_status import OutboxHead
+from ...recipients import check_id
 from ...settings import Seconds, Settings, check_namespace
+from ...stored import Stored
 from .endpoint import Endpoint
 
 KEEP_ALIVE = 30.0
@@ -27,15 +43,17 @@ FAILURES = (
 
 _PART = 64 * 1024
 
+T = TypeVar("T")
+
 
 class Plan:
-    """The dispatches of one bus.
+    """What one bus asks.
 
     Args:
         url: of a server's dispatch API.
         key: of that API.
         namespace: what the server has to serve; None for whatever it does.
-        timeout: seconds for one dispatch, from the connection to the last byte of the answer.
+        timeout: seconds for one request, from the connection to the last byte of the answer.
 
     Raises:
         InvalidSettings: one of them cannot be used.
@@ -49,19 +67,59 @@ class Plan:
             raise InvalidSettings("key", "the key of the server's dispatch API; pass key='...'", None)
         self._authorization = authorization(check_key(key))
 
-    @property
-    def url(self) -> httpcore.URL:
-        """Where requests go."""
-        scheme, host, port, target = self.endpoint[1:]
-        return httpcore.URL(scheme=scheme, host=host, port=port, target=target)
-
-    def exchange(self, envelopes: Sequence[Envelope]) -> "Exchange":
+    def dispatch(self, envelopes: Sequence[Envelope]) -> "Exchange[list[Receipt]]":
         """The request that sends `envelopes`.
 
         Raises:
             InvalidInput: there are too many for one request.
         """
-        return Exchange(self, encode_request(envelopes, self._namespace), len(envelopes))
+
+        def receipts(body: bytes) -> list[Receipt] | None:
+            read = decode_receipts(body)
+            return read if read is not None and len(read) == len(envelopes) else None
+
+        return Exchange(self, PATH, encode_request(envelopes, self._namespace), receipts)
+
+    def online(self, ids: Iterable[str]) -> "Exchange[dict[str, int]]":
+        """The request that asks which of `ids` are online.
+
+        Raises:
+            InvalidRecipients: one of them is no id.
+        """
+        return Exchange(self, PRESENCE, self._question([check_id(id) for id in ids]), decode_online)
+
+    def count(self) -> "Exchange[int]":
+        """The request that asks how many ids are online."""
+        return Exchange(self, PRESENCE, self._question(None), decode_count)
+
+    def heads(self, ids: Iterable[str]) -> "Exchange[dict[str, OutboxHead | None]]":
+        """The request that asks how far the outboxes of `ids` are.
+
+        Raises:
+            InvalidRecipients: one of them is no id.
+        """
+        return Exchange(self, OUTBOXES, self._question([check_id(id) for id in ids]), decode_heads)
+
+    def peek(self, id: str, limit: int) -> "Exchange[list[Stored]]":
+        """The request that asks for the first messages of an outbox.
+
+        Raises:
+            InvalidRecipients: it is no id.
+        """
+        question = encode_outbox_question(check_id(id), limit, self._namespace)
+        return Exchange(self, SHOW, question, decode_stored)
+
+    def purge(self, id: str) -> "Exchange[int]":
+        """The request that drops the messages of an outbox.
+
+        Raises:
+            InvalidRecipients: it is no id.
+        """
+        question = encode_outbox_question(check_id(id), 1, self._namespace)
+        return Exchange(self, PURGE, question, decode_purged)
+
+    def _question(self, ids: list[str] | None) -> bytes:
+        return encode_question(ids, self._namespace)
 
     def headers(self, size: int) -> list[tuple[str, str]]:
         """The headers of a request of `size` bytes."""
@@ -73,18 +131,31 @@ class Plan:
         ]
 
 
-class Exchange:
+class Exchange(Generic[T]):
     """One request and its end.
+
+    Args:
+        plan: of the bus.
+        path: what is asked for, behind the path of the API itself.
+        body: of the request.
+        read: reads the body of an answer; None if it is none.
 
     Attributes:
         is_begun: whether the body has left, even in part; before that, nothing can have been sent.
     """
 
-    def __init__(self, plan: Plan, body: bytes, messages: int) -> None:
+    def __init__(self, plan: Plan, path: str, body: bytes, read: Callable[[bytes], T | None]) -> None:
         self.is_begun = False
         self._plan = plan
+        self._path = path
         self._body = body
-        self._messages = messages
+        self._read = read
+
+    @property
+    def url(self) -> httpcore.URL:
+        """Where the request goes."""
+        _, scheme, host, port, base = self._plan.endpoint
+        return httpcore.URL(scheme=scheme, host=host, port=port, target=base + self._path)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -102,7 +173,7 @@ class Exchange:
         for part in self.parts():
             yield part
 
-    def receipts(self, status: int, body: bytes) -> list[Receipt]:
+    def answer(self, status: int, body: bytes) -> T:
         """Read the answer.
 
         Raises:
@@ -110,10 +181,10 @@ class Exchange:
         """
         if status != 200:
             self._refuse(status, body)
-        receipts = decode_receipts(body)
-        if receipts is None or len(receipts) != self._messages:
+        answer = self._read(body)
+        if answer is None:
             raise BackendRefused(self._foreign(status))
-        return receipts
+        return answer
 
     def failed(self, error: Exception) -> BackendUnavailable:
         """What to raise when the connection failed or was too slow."""

@@ -1,0 +1,53 @@
+"""`--url`, `--key` and `--namespace`: the cluster that a command talks to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ..backend.base import BlockingBus
+from ..dispatcher.buses import blocking_bus
+
+
+def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets them as `url`, `key` and `namespace`."""
+    for option in (
+        click.option(
+            "--namespace", envvar="MESA_NAMESPACE", help="The namespace of the servers.  [MESA_NAMESPACE]"
+        ),
+        click.option(
+            "--key",
+            envvar="MESA_API_KEY",
+            callback=_key,
+            help="The key of the server's dispatch API.  [MESA_API_KEY]",
+        ),
+        click.option(
+            "--url",
+            envvar="MESA_URL",
+            is_eager=True,
+            default="http://127.0.0.1:4001",
+            help="A server's dispatch API (http://, https://), or the Redis of the servers (redis://, "
+            "rediss://, unix://, redis+sentinel://).  [MESA_URL; default: http://127.0.0.1:4001]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def connect(url: str, key: str | None, namespace: str | None) -> BlockingBus:
+    """The bus to that cluster; it connects when it is first used.
+
+    Raises:
+        InvalidSettings: the address cannot be used.
+    """
+    return blocking_bus(url, namespace=namespace, key=key)
+
+
+def _key(context: click.Context, param: click.Parameter, key: str | None) -> str | None:
+    """The key. Redis takes none, so one that only stands in the environment is not meant for it."""
+    is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
+    if is_http and key is None:
+        raise click.BadParameter("expected the key that the server was started with, got none", param=param)
+    is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    return key if is_typed or is_http else None

@@ -1,0 +1,109 @@
+"""`mesa outbox show` and `mesa outbox purge`: what waits for an id."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+from rich.table import Table
+
+from ..receipt_status import OutboxHead
+from ..stored import Stored
+from .address import address_options, connect
+from .output import compact, console, escaped, plain, print_json
+from .usage import from_command_line
+
+_LONGEST = 60
+"""Characters of a message's data that a table shows."""
+
+
+@click.group()
+def outbox() -> None:
+    """See what waits for an id, or drop it."""
+
+
+@outbox.command()
+@click.argument("id", metavar="ID")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, help="How many messages to show.  [default: 20]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@address_options
+def show(id: str, limit: int, as_json: bool, url: str, key: str | None, namespace: str | None) -> None:
+    """Show the messages that wait for ID, the oldest first, and how far its outbox is.
+
+    Nothing is changed by looking.
+    """
+    with from_command_line():
+        bus = connect(url, key, namespace)
+    try:
+        with from_command_line():
+            head = bus.heads([id])[id]
+        messages = bus.peek(id, limit) if head is not None else []
+    finally:
+        bus.close()
+    if as_json:
+        print_json(_document(id, head, messages))
+    else:
+        _print(id, head, messages)
+
+
+@outbox.command()
+@click.argument("id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document; does not ask.")
+@address_options
+def purge(id: str, yes: bool, as_json: bool, url: str, key: str | None, namespace: str | None) -> None:
+    """Drop every message that waits for ID.
+
+    They are gone. Clients that know their position are told how many they lost.
+    """
+    with from_command_line():
+        bus = connect(url, key, namespace)
+    try:
+        if not yes and not as_json:
+            click.confirm(f"Drop all messages that wait for {escaped(id)}?", abort=True, err=True)
+        with from_command_line():
+            purged = bus.purge(id)
+    finally:
+        bus.close()
+    if as_json:
+        print_json({"id": id, "purged": purged})
+    else:
+        click.echo(f"dropped {purged} {'message' if purged == 1 else 'messages'}")
+
+
+def _document(id: str, head: OutboxHead | None, messages: list[Stored]) -> dict[str, Any]:
+    shown = [each._asdict() | {"body": msgspec.Raw(each.body)} for each in messages]
+    return {"id": id, "outbox": head and head._asdict(), "messages": shown}
+
+
+def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
+    output = console()
+    if head is None:
+        output.print(f"{escaped(id)} has no outbox", markup=False)
+        return
+    if messages:
+        table = Table("sequence", "stored", "expires", "type", "data")
+        for each in messages:
+            table.add_row(str(each.sequence), _time(each.at), _time(each.expires), *_told(each.body))
+        output.print(table)
+    output.print(
+        f"{head.length} {'message' if head.length == 1 else 'messages'}, up to {head.top} "
+        f"of epoch {escaped(head.epoch)}; acknowledged up to {head.acknowledged}",
+        markup=False,
+    )
+
+
+def _told(body: bytes) -> tuple[Any, Any]:
+    """Type and data of a stored frame, as far as they fit."""
+    try:
+        frame = msgspec.json.decode(body)
+        type, data = str(frame.get("t", "")), compact(frame.get("d"))
+    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
+        type, data = "", escaped(body.decode(errors="replace"))
+    return plain(type), plain(data if len(data) <= _LONGEST else f"{data[:_LONGEST]} ...")
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

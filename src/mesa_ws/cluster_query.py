@@ -1,0 +1,235 @@
+"""What a server's HTTP API tells about its cluster: who is online, and how far outboxes are.
+
+| question | answer |
+|---|---|
+| `POST /v1/presence {"ids": [...]}` | `{"online": {id: connections}}` |
+| `POST /v1/presence {}` | `{"count": ids that are online}` |
+| `POST /v1/outboxes {"ids": [...]}` | `{"outboxes": {id: {...} or null}}` |
+| `POST /v1/outboxes/show {"id", "limit"}` | `{"messages": [{"sequence", "message_id", "at", ...}]}` |
+| `POST /v1/outboxes/purge {"id"}` | `{"purged": messages}` |
+| `POST /v1/status {"receipt": {...}}` | `{"message_id", "is_settled", "ids": {id: {"state", "dropped"}}}` |
+
+Each may name the `namespace` it is meant for. Written and read here, without any I/O.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from .dispatch_answer import ReceiptForm
+from .envelope import Receipt
+from .errors import InvalidInput
+from .position import Position
+from .receipt_status import OutboxHead, Range, Status
+from .recipients import check_id
+from .stored import Stored
+
+PRESENCE = "/v1/presence"
+OUTBOXES = "/v1/outboxes"
+SHOW = "/v1/outboxes/show"
+PURGE = "/v1/outboxes/purge"
+STATUS = "/v1/status"
+
+MAX_IDS = 10_000
+"""Ids that one question may name."""
+
+MAX_SHOWN = 1000
+"""Messages of an outbox that one answer may show."""
+
+_Form = TypeVar("_Form")
+
+
+class IdsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks about ids; about all of them together where there are none."""
+
+    ids: list[Any] | None = None
+    namespace: str | None = None
+
+    def checked(self) -> list[str]:
+        """The ids, each of which can be one.
+
+        Raises:
+            InvalidInput: there are too many, or one is none.
+        """
+        ids = self.ids or []
+        if len(ids) > MAX_IDS:
+            raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
+        return [check_id(id, "ids") for id in ids]
+
+
+class OutboxQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks about the outbox of one id, or asks to drop what is in it."""
+
+    id: str
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHOWN)] = 20
+    namespace: str | None = None
+
+
+class StatusQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """Asks what became of the message that a receipt is for."""
+
+    receipt: ReceiptForm
+    namespace: str | None = None
+
+
+def encode_question(ids: Sequence[str] | None, namespace: str | None) -> bytes:
+    """Write a question about ids."""
+    return msgspec.json.encode(IdsQuestion(None if ids is None else list(ids), namespace))
+
+
+def decode_ids(body: bytes) -> IdsQuestion:
+    """Read a question about ids.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    return _decoded(body, IdsQuestion, "an object with ids, a list, and if need be namespace")
+
+
+def encode_outbox_question(id: str, limit: int, namespace: str | None) -> bytes:
+    """Write a question about one outbox."""
+    return msgspec.json.encode(OutboxQuestion(id, limit, namespace))
+
+
+def decode_outbox_question(body: bytes) -> OutboxQuestion:
+    """Read a question about one outbox.
+
+    Raises:
+        InvalidInput: it is none, or is not about an id.
+    """
+    asked = _decoded(body, OutboxQuestion, "an object with an id, and if need be limit and namespace")
+    check_id(asked.id)
+    return asked
+
+
+def decode_receipt(body: bytes) -> tuple[Receipt, str | None]:
+    """Read a question about a message; returns its receipt and the namespace that is meant.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    asked = _decoded(body, StatusQuestion, "an object with a receipt, as a dispatch was answered with")
+    return asked.receipt.read(), asked.namespace
+
+
+def encode_online(online: Mapping[str, int]) -> bytes:
+    """Write who is online."""
+    return msgspec.json.encode(_Online(dict(online)))
+
+
+def decode_online(body: bytes) -> dict[str, int] | None:
+    """Read who is online; None if a Mesa server did not write it."""
+    answer = _read(body, _Online)
+    return None if answer is None else answer.online
+
+
+def encode_count(count: int) -> bytes:
+    """Write how many ids are online."""
+    return msgspec.json.encode(_Count(count))
+
+
+def decode_count(body: bytes) -> int | None:
+    """Read how many ids are online; None if a Mesa server did not write it."""
+    answer = _read(body, _Count)
+    return None if answer is None else answer.count
+
+
+def encode_heads(heads: Mapping[str, OutboxHead | None]) -> bytes:
+    """Write how far outboxes are."""
+    return msgspec.json.encode({"outboxes": {id: head and head._asdict() for id, head in heads.items()}})
+
+
+def decode_heads(body: bytes) -> dict[str, OutboxHead | None] | None:
+    """Read how far outboxes are; None if a Mesa server did not write it."""
+    answer = _read(body, _Heads)
+    if answer is None:
+        return None
+    return {id: head.read() if head else None for id, head in answer.outboxes.items()}
+
+
+def encode_stored(messages: Iterable[Stored]) -> bytes:
+    """Write the messages of an outbox."""
+    return msgspec.json.encode(_Messages([_Stored(*each[:4], msgspec.Raw(each.body)) for each in messages]))
+
+
+def decode_stored(body: bytes) -> list[Stored] | None:
+    """Read the messages of an outbox; None if a Mesa server did not write it."""
+    answer = _read(body, _Messages)
+    if answer is None:
+        return None
+    return [
+        Stored(each.sequence, each.message_id, each.at, each.expires, bytes(each.message))
+        for each in answer.messages
+    ]
+
+
+def encode_purged(purged: int) -> bytes:
+    """Write how many messages were dropped."""
+    return msgspec.json.encode(_Purged(purged))
+
+
+def decode_purged(body: bytes) -> int | None:
+    """Read how many messages were dropped; None if a Mesa server did not write it."""
+    answer = _read(body, _Purged)
+    return None if answer is None else answer.purged
+
+
+def encode_status(status: Status) -> bytes:
+    """Write what became of a message."""
+    ids = {id: each._asdict() for id, each in status.ids.items()}
+    return msgspec.json.encode({"message_id": status.message_id, "is_settled": status.is_settled, "ids": ids})
+
+
+class _Online(msgspec.Struct):
+    online: dict[str, int]
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
+class _Head(msgspec.Struct):
+    epoch: str
+    top: int
+    acknowledged: int
+    length: int
+    forks: tuple[Position, ...]
+    dropped: tuple[Range, ...]
+
+    def read(self) -> OutboxHead:
+        return OutboxHead(*msgspec.structs.astuple(self))
+
+
+class _Stored(msgspec.Struct):
+    sequence: int
+    message_id: str
+    at: float
+    expires: float
+    message: msgspec.Raw
+
+
+class _Messages(msgspec.Struct):
+    messages: list[_Stored]
+
+
+class _Purged(msgspec.Struct):
+    purged: int
+
+
+class _Heads(msgspec.Struct):
+    outboxes: dict[str, _Head | None]
+
+
+def _decoded(body: bytes, form: type[_Form], expected: str) -> _Form:
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"body: expected {expected}, but: {error}") from None
+
+
+def _read(body: bytes, form: type[_Form]) -> _Form | None:
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,106 @@
+"""The dispatcher for asyncio."""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..backend.base import WhoIsOnline
+from ..backend.redis import Given
+from ..envelope import Durability, Envelope, Keep, Receipt, prepare
+from ..errors import BackendUnavailable
+from ..message import DispatchEvent, Message
+from ..receipt_status import Status, judge, stored_positions
+from ..recipients import EVERYBODY
+from ..settings import Sync
+from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
+from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus
+
+
+class AsyncDispatcher:
+    """`Dispatcher` for asyncio.
+
+    Dispatches arrive in the order in which their calls started, within one event loop. Cancelling
+    one is safe: it may still be sent, and no other call is given its reply.
+
+    Args:
+        url: as in `Dispatcher`.
+        namespace: as in `Dispatcher`.
+        sync: as in `Dispatcher`.
+        timeout: as in `Dispatcher`.
+        key: as in `Dispatcher`.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: Given = DEFAULT_URL,
+        *,
+        namespace: str | None = None,
+        sync: bool | Mapping[str, object] | Sync = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        key: str | None = None,
+    ) -> None:
+        settings = Sync.of(sync)
+        self._keep = Keep.of(settings)
+        self._bus = async_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings)
+        self._is_closed = False
+
+    @property
+    def presence(self) -> WhoIsOnline:
+        """Who is online: `online(ids)` and `count()`, over all servers of the namespace."""
+        self._check_open()
+        return self._bus
+
+    async def dispatch(
+        self,
+        message: Message | DispatchEvent,
+        recipients: Iterable[str] = EVERYBODY,
+        excluding: Iterable[str] = (),
+        *,
+        idempotency_key: str | None = None,
+        durability: Durability = "memory",
+    ) -> Receipt:
+        """Send `message` to the recipients; see `Dispatcher.dispatch`."""
+        envelope = prepare(
+            message,
+            recipients,
+            excluding,
+            keep=self._keep,
+            idempotency_key=idempotency_key,
+            durability=durability,
+        )
+        return (await self._send([envelope]))[0]
+
+    async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
+        """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
+        return await self._send(prepare_all(dispatches, self._keep))
+
+    async def status(self, receipt: Receipt) -> Status:
+        """Tell what has become of a dispatched message since; see `Dispatcher.status`."""
+        self._check_open()
+        ids = list(stored_positions(checked(receipt)))
+        return judge(receipt, await self._bus.heads(ids) if ids else {})
+
+    async def aclose(self) -> None:
+        """Disconnect; a client that was given stays open. Dispatching afterwards is an error."""
+        self._is_closed = True
+        await self._bus.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
+        self._check_open()
+        meant = [envelope for envelope in envelopes if is_meant(envelope)]
+        return with_unmeant(envelopes, await self._bus.dispatch(meant) if meant else [])
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BackendUnavailable(CLOSED)

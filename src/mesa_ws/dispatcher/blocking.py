@@ -1,0 +1,190 @@
+"""The dispatcher for threads, scripts and workers."""
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..backend.base import BlockingWhoIsOnline
+from ..backend.redis import Given
+from ..envelope import Durability, Envelope, Keep, Receipt, prepare
+from ..errors import BackendUnavailable
+from ..message import DispatchEvent, Message
+from ..receipt_status import Status, judge, stored_positions
+from ..recipients import EVERYBODY
+from ..settings import Sync
+from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
+from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus
+
+
+class Dispatcher:
+    """Sends messages to users from threads, scripts and workers.
+
+    Any thread may use it, and a process forked after it was made; it connects when it is first
+    used. Dispatches of one thread arrive in their order.
+
+    Without sync, delivery is at most once, to those who are connected. With sync, a message to ids
+    is stored until each of them has proven to have it, within the limits of `Sync`; once `dispatch`
+    has returned, it survives whatever becomes of servers and clients. A stored message whose fate
+    is not known, because a connection broke, is sent again by itself as long as there is time, and
+    arrives once all the same; one that is not stored never is.
+
+    Args:
+        url: a Redis URI, a mapping of redis-py options or a redis-py client, whose settings are
+            used for connections of our own; or the `http(s)` URL of a server's dispatch API.
+        namespace: the cluster to dispatch to; clusters of different namespaces never meet.
+        sync: True, False, `{"enabled": ...}` or `Sync(...)`: whether messages are kept for those
+            who are away, and for how long.
+        timeout: seconds for one dispatch, connecting included.
+        key: of the dispatch API; only with an `http(s)` URL.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: Given = DEFAULT_URL,
+        *,
+        namespace: str | None = None,
+        sync: bool | Mapping[str, object] | Sync = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        key: str | None = None,
+    ) -> None:
+        settings = Sync.of(sync)
+        self._keep = Keep.of(settings)
+        self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings)
+        self._is_closed = False
+
+    @property
+    def presence(self) -> BlockingWhoIsOnline:
+        """Who is online: `online(ids)` and `count()`, over all servers of the namespace."""
+        self._check_open()
+        return self._bus
+
+    def dispatch(
+        self,
+        message: Message | DispatchEvent,
+        recipients: Iterable[str] = EVERYBODY,
+        excluding: Iterable[str] = (),
+        *,
+        idempotency_key: str | None = None,
+        durability: Durability = "memory",
+    ) -> Receipt:
+        """Send `message` to the recipients; with sync also to those who are away.
+
+        Args:
+            message: what to send; with `sync=False` it is never stored.
+            recipients: ids, or `"*"` for every connected client, which is never stored for those
+                who are away; `[]` sends to nobody. An event needs them written out.
+            excluding: ids that shall not receive, whoever the recipients are.
+            idempotency_key: a name for this message, such as the id of a task. A dispatch with the
+                same name within 24 hours is a repetition: ids that have the message are passed
+                over, and the receipt is that of the first. So a dispatch of which nobody knows
+                whether it worked can be repeated.
+            durability: what the message has reached when this returns: `"memory"` of Redis,
+                `"fsync"`, its disk (Redis 7.2 or later with AOF), or `"replicated"`, all replicas
+                that are online, which holds through a failover together with Redis's own
+                `min-replicas-to-write`.
+
+        Returns:
+            For each id what became of it. Handed to a server is not yet received: see `status`.
+
+        Raises:
+            InvalidInput: the message, the recipients or another argument cannot be used.
+            BackendUnavailable: no answer within the time limit; `maybe_sent` tells whether the
+                message may have been sent all the same.
+            BackendRefused: the answer is no: a wrong password, a missing permission; for what is to
+                be stored also a full Redis, or one that forgets by itself.
+            Unsupported: this backend cannot give the durability.
+        """
+        envelope = prepare(
+            message,
+            recipients,
+            excluding,
+            keep=self._keep,
+            idempotency_key=idempotency_key,
+            durability=durability,
+        )
+        return self._send([envelope])[0]
+
+    def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
+        """Send many messages in one round trip, in their order.
+
+        All are checked before the first is sent.
+
+        Args:
+            dispatches: `Dispatch`es, or plain tuples of their first members.
+
+        Returns:
+            One receipt for each.
+
+        Raises:
+            InvalidInput: one of them cannot be used; nothing was sent.
+            BackendUnavailable: as in `dispatch`, for any of them.
+            BackendRefused: as in `dispatch`.
+        """
+        return self._send(prepare_all(dispatches, self._keep))
+
+    def status(self, receipt: Receipt) -> Status:
+        """Tell what has become of a dispatched message since.
+
+        Any process may ask that has the receipt; receipts can be pickled.
+
+        Args:
+            receipt: what `dispatch` returned.
+
+        Returns:
+            For each id in whose outbox the message was stored whether it is still pending, settled
+            or dropped.
+
+        Raises:
+            BackendError: the backend did not answer.
+            InvalidInput: it is no receipt.
+        """
+        self._check_open()
+        ids = list(stored_positions(checked(receipt)))
+        return judge(receipt, self._bus.heads(ids) if ids else {})
+
+    def close(self) -> None:
+        """Disconnect; a client that was given stays open. Dispatching afterwards is an error."""
+        self._is_closed = True
+        self._bus.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
+        self._check_open()
+        _warn_in_event_loop()
+        meant = [envelope for envelope in envelopes if is_meant(envelope)]
+        return with_unmeant(envelopes, self._bus.dispatch(meant) if meant else [])
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BackendUnavailable(CLOSED)
+
+
+_HAS_WARNED = threading.Event()
+
+
+def _warn_in_event_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if not _HAS_WARNED.is_set():
+        _HAS_WARNED.set()
+        warnings.warn(
+            "Dispatcher blocks this event loop until Redis or the server has answered; "
+            "use AsyncDispatcher in asyncio, or call it in a thread",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,63 @@
+"""Which bus an address leads to: Redis, or a server's HTTP API."""
+
+from typing import TypeGuard
+
+from ..backend.base import AsyncBus, BlockingBus
+from ..backend.http import AsyncHttpBus, BlockingHttpBus
+from ..backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given
+from ..errors import InvalidSettings
+from ..settings import Sync
+
+DEFAULT_URL = "redis://localhost:6379"
+DEFAULT_TIMEOUT = 5.0
+
+
+def blocking_bus(
+    url: Given,
+    *,
+    namespace: str | None,
+    key: str | None,
+    timeout: float = DEFAULT_TIMEOUT,
+    sync: Sync = Sync(),  # noqa: B008 - it is frozen
+) -> BlockingBus:
+    """The bus to `url`, for threads; see `Dispatcher` for the arguments.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+    if _is_http(url):
+        return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
+    return BlockingRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync)
+
+
+def async_bus(
+    url: Given,
+    *,
+    namespace: str | None,
+    key: str | None,
+    timeout: float = DEFAULT_TIMEOUT,
+    sync: Sync = Sync(),  # noqa: B008 - it is frozen
+) -> AsyncBus:
+    """The bus to `url`, for asyncio; see `Dispatcher` for the arguments.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+    """
+    if _is_http(url):
+        return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
+    return AsyncRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync)
+
+
+def _is_http(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and url.lower().startswith(("http://", "https://"))
+
+
+def _redis(url: object, key: str | None) -> Address:
+    try:
+        address = Address.of(url)
+    except InvalidSettings as error:
+        expected = f"{error.expected}; or the http:// URL of a server's dispatch API"
+        raise InvalidSettings("url", expected, error.got) from None
+    if key is not None:
+        raise InvalidSettings("key", "None with Redis, whose address carries the password", "a key")
+    return address
