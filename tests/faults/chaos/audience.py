@@ -1,0 +1,61 @@
+"""Clients on wire 2: python -m tests.faults.chaos.audience URL ID...
+
+Writes `["login", id]`, `["got", id, source, number]` when the handler returns, `["lost", id, n]`,
+`["reset", id]` and `["ended", id, why]`.
+"""
+
+import asyncio
+import sys
+
+from mesa_ws import Client, ConnectionInfo, Keepalive, MesaError, Message, Reconnection
+
+from .journal import write
+
+SLOW = 0.2
+"""Seconds that a slow reader thinks about each message; every tenth is one."""
+
+
+async def listen(url: str, id: str, pause: float) -> None:
+    """Log in as `id`, stay, and write down what comes."""
+    client = Client(
+        url,
+        reconnect=Reconnection(interval=0.3, max_jitter=1.0),
+        keepalive=Keepalive(interval=2.0, timeout=2.0),
+    )
+
+    @client.on_message
+    async def got(message: Message) -> None:
+        if pause:
+            await asyncio.sleep(pause)
+        write(["got", id, *message.data["label"]])
+
+    @client.on_connected
+    def connected(info: ConnectionInfo) -> None:
+        write(["login", id])
+
+    @client.on_lost
+    def lost(n: int) -> None:
+        write(["lost", id, n])
+
+    @client.on_reset
+    def reset() -> None:
+        write(["reset", id])
+
+    try:
+        await client.connect()
+        await client.authenticate({"id": id}, timeout=30)
+        write(["ready", id])
+        await client.wait_closed()
+    except MesaError as error:
+        write(["ended", id, str(error)])
+        raise
+
+
+async def main(url: str, *ids: str) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for place, id in enumerate(ids):
+            tasks.create_task(listen(url, id, SLOW if place % 10 == 0 else 0))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

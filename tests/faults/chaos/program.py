@@ -1,0 +1,89 @@
+"""A program that is started again whenever it ends, as an operator's supervisor would do."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from tests.interop.npm_packages import PROJECT
+
+RESTART = 0.3
+"""Seconds between the end of a program and its next start."""
+
+
+class Program:
+    """Runs a command; what it prints is appended to `log`, and its complaints to `errors`.
+
+    Args:
+        name: what to call it.
+        command: what to run.
+        folder: where the files are made.
+        environment: what to add to the environment.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], folder: Path, **environment: str) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.errors = folder / f"{name}.errors"
+        self.starts = 0
+        self._command = command
+        # Whoever is killed cannot tell what it covered, and measuring costs half of the machine.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+        self._environment = inherited | environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_wanted = True
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Program"]:
+        """Run it, again and again, until the end of the context."""
+        supervisor = asyncio.create_task(self._supervise())
+        try:
+            yield self
+        finally:
+            self._is_wanted = False
+            self.kill()
+            await supervisor
+
+    def kill(self) -> None:
+        """End it without any warning."""
+        self._signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Stop it in its tracks; the kernel still accepts connections for it."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    async def finish(self, limit: float) -> None:
+        """Ask it to end, and wait until it did so in good order."""
+        self._is_wanted = False
+        async with asyncio.timeout(limit):
+            while self._process is None:
+                await asyncio.sleep(0.01)
+            self.terminate()
+            code = await self._process.wait()
+        assert code == 0, f"{self.name} ended with {code}: {self.errors.read_text()[-2000:]}"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _supervise(self) -> None:
+        with self.log.open("ab") as log, self.errors.open("ab") as errors:
+            while self._is_wanted:
+                self.starts += 1
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdout=log, stderr=errors, cwd=PROJECT, env=self._environment
+                )
+                await self._process.wait()
+                if self._is_wanted:
+                    await asyncio.sleep(RESTART)

@@ -1,0 +1,166 @@
+"""One run: calm, storm, calm again, and the comparison."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from mesa_ws import AsyncDispatcher
+
+from .checker import Label, Verdict
+from .journal import Journal, Record
+from .nemesis import Nemesis
+from .plan import Order, confirmation
+from .program import Program
+from .site import DISPATCHERS, NAMESPACE, NODES, Site
+from .witness import Received, Sent
+
+START = 60.0
+"""Seconds that all have to log in for the first time."""
+
+DRAIN = 60.0
+"""Seconds after the storm in which everything has to arrive."""
+
+
+class Report(NamedTuple):
+    """What a run found.
+
+    Attributes:
+        heading: what ran.
+        injected: faults by kind.
+        verdicts: by kind of client.
+        complaints: what clients were told: lost messages, resets, ends.
+        unknown: messages whose outcome nobody knows.
+        drained: seconds from the end of the storm until everything was there.
+        folder: where the logs are.
+    """
+
+    heading: str
+    injected: Counter[str]
+    verdicts: dict[str, Verdict]
+    complaints: list[Record]
+    unknown: int
+    drained: float
+    folder: Path
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise was kept, without excuses."""
+        return not self.complaints and all(verdict.is_clean for verdict in self.verdicts.values())
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{n} x {kind}" for kind, n in sorted(self.injected.items()))
+        lines = [
+            self.heading,
+            f"{self.injected.total()} faults: {faults}",
+            *(f"{kind}: {verdict}" for kind, verdict in self.verdicts.items()),
+            f"told to clients: {len(self.complaints)} losses, resets and ends",
+            f"{self.unknown} messages of unknown outcome; all was there {self.drained:.1f} s after the storm",
+        ]
+        if self.is_clean:
+            return "\n".join([*lines, "verdict: everything that was confirmed was received"])
+        return "\n".join([*lines, f"verdict: PROMISES BROKEN; logs in {self.folder}", *self._evidence()])
+
+    def _evidence(self) -> list[str]:
+        found = [f"told: {complaint}" for complaint in self.complaints[:10]]
+        for verdict in self.verdicts.values():
+            for name in ("lost", "reordered", "doubled", "strange"):
+                found += [f"{name}: {text}" for text in getattr(verdict, name)[:10]]
+        return found
+
+
+async def run(folder: Path, seed: str, seconds: float) -> Report:
+    """Let the nemesis rage for so many seconds, and judge. The logs are in `folder`."""
+    async with Site.standing(folder, seed) as site, AsyncExitStack() as stack:
+        received = await _gather_clients(site, stack)
+        for program in site.dispatchers:
+            await stack.enter_async_context(program.running())
+        nemesis = Nemesis(site, Random(seed))
+        await nemesis.rage(seconds)
+        site.heal()
+        began = time.monotonic()
+        for program in site.dispatchers:
+            await program.finish(DRAIN)
+        sent = Sent(site.dispatchers)
+        await _drain(site, sent, received)
+        drained = time.monotonic() - began
+        verdicts = {_kind(each): each.verdict(sent) for each in received}
+        complaints = [complaint for each in received for complaint in each.complaints]
+        heading = _heading(site, seed, seconds)
+        return Report(heading, nemesis.injected, verdicts, complaints, sent.unknown, drained, folder)
+
+
+def _heading(site: Site, seed: str, seconds: float) -> str:
+    absent = f" (no npm clients: {site.without_npm})" if site.without_npm else ""
+    return (
+        f"chaos: seed {seed}, {seconds:g} s, {NODES} nodes, {len(DISPATCHERS)} dispatchers, "
+        f"{len(site.ids)} clients{absent}"
+    )
+
+
+def _kind(received: Received) -> str:
+    audience = received.audience
+    return f"{len(audience.ids)} clients on {'wire 2' if audience.is_wire2 else 'npm packages'}"
+
+
+async def _gather_clients(site: Site, stack: AsyncExitStack) -> list[Received]:
+    """Have every node serve, and then every client log in."""
+    logs = [Journal(node.log) for node in site.nodes]
+    up: set[int] = set()
+
+    def all_up() -> bool:
+        up.update(number for number, log in enumerate(logs) for _ in log.news())
+        return len(up) == len(logs)
+
+    assert await until(all_up, START), _last_words(site.nodes)
+    received = []
+    for audience in site.audiences:
+        await stack.enter_async_context(audience.program.running())
+        received.append(Received(audience))
+
+    def all_ready() -> bool:
+        for each in received:
+            each.read()
+        return all(len(each.ready) == len(each.audience.ids) for each in received)
+
+    assert await until(all_ready, START), _last_words([audience.program for audience in site.audiences])
+    return received
+
+
+async def _drain(site: Site, sent: Sent, received: list[Received]) -> None:
+    """Send every client a last message, and wait until all have it, or never will."""
+    direct, broadcast = Order("last", 0, site.ids, 0), Order("last/*", 0, (), 0)
+    async with AsyncDispatcher(site.redis.url, namespace=NAMESPACE, sync=True) as dispatcher:
+        for order in (direct, broadcast):
+            sent.take(["meant", order.source, order.number, order.recipients])
+            receipt = await dispatcher.dispatch(order.message, order.to, idempotency_key=order.key)
+            sent.take(confirmation(order, receipt))
+
+    def is_drained() -> bool:
+        for each in received:
+            each.read()
+        return not any(_missing(each, direct.label, broadcast.label) for each in received)
+
+    await until(is_drained, DRAIN)
+
+
+def _missing(received: Received, direct: Label, broadcast: Label) -> bool:
+    return bool(received.missing(direct) or (received.audience.is_wire2 and received.missing(broadcast)))
+
+
+async def until(holds: Callable[[], bool], limit: float) -> bool:
+    """Wait for a condition; tell whether it came to hold."""
+    end = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+def _last_words(programs: list[Program]) -> str:
+    return "\n".join(f"{program.name}: {program.errors.read_text()[-1500:]}" for program in programs)

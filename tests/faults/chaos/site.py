@@ -1,0 +1,124 @@
+"""Everything that a run consists of: a Redis, nodes, dispatchers, clients, and the ways between them."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import NamedTuple, Self
+
+from tests.interop.npm_packages import NPM, Unavailable, modules, node
+from tests.redis_server import RedisServer, free_port
+
+from .program import Program
+from .proxy import Proxy
+
+LEASE = 2.0
+"""Seconds; short, so that a node is often paused for longer."""
+
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
+"""What is confirmed is on disk: a Redis that is killed may lose nothing of it."""
+
+NAMESPACE = "chaos"
+NODES = 3
+DISPATCHERS = ("blocking", "async")
+CLIENTS = 60
+NPM_CLIENTS = 40
+
+
+class Audience(NamedTuple):
+    """A process with clients.
+
+    Attributes:
+        is_wire2: whether they are ours; else they are genuine clients of 1.x.
+    """
+
+    program: Program
+    ids: tuple[str, ...]
+    is_wire2: bool
+
+
+class Site:
+    """Where the storm will be.
+
+    Attributes:
+        redis: keeps everything in an append-only file.
+        redis_ways: from each node and dispatcher to Redis.
+        client_way: from clients to any of the nodes.
+    """
+
+    def __init__(self, folder: Path, seed: str) -> None:
+        dice = Random(seed)
+        self._folder = folder
+        self._seed = seed
+        self.redis = RedisServer(folder, *AOF)
+        self.redis_lock = asyncio.Lock()
+        """Held by who has stopped Redis, until it is there again."""
+        self._ports = [free_port() for _ in range(NODES)]
+        self.redis_ways = [Proxy(dice, self.redis.port) for _ in range(NODES + len(DISPATCHERS))]
+        self.client_way = Proxy(dice, *self._ports)
+        self.nodes: list[Program] = []
+        self.dispatchers: list[Program] = []
+        self.audiences: list[Audience] = []
+        self.without_npm = ""
+        """Why there are no clients of 1.x; empty if there are."""
+
+    @classmethod
+    @asynccontextmanager
+    async def standing(cls, folder: Path, seed: str) -> AsyncIterator[Self]:
+        """A site whose Redis, ways and nodes are there until the end of the context; others start later."""
+        async with AsyncExitStack() as stack:
+            site = cls(folder, seed)
+            stack.callback(site.redis.stop)
+            site.redis.start()
+            for way in (*site.redis_ways, site.client_way):
+                await stack.enter_async_context(way.listening())
+            site._cast()
+            for program in site.nodes:
+                await stack.enter_async_context(program.running())
+            yield site
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All clients."""
+        return tuple(id for audience in self.audiences for id in audience.ids)
+
+    def heal(self) -> None:
+        """End every fault that lasts."""
+        for way in (*self.redis_ways, self.client_way):
+            way.heal()
+        for program in (*self.nodes, *self.dispatchers):
+            program.resume()
+
+    def _cast(self) -> None:
+        self.audiences = self._make_audiences(f"ws://127.0.0.1:{self.client_way.port}/")
+        urls = [f"redis://127.0.0.1:{way.port}" for way in self.redis_ways]
+        for number, (url, port) in enumerate(zip(urls, self._ports, strict=False)):
+            self.nodes.append(self._python("node", f"node-{number}", url, NAMESPACE, str(LEASE), str(port)))
+        for kind, url in zip(DISPATCHERS, urls[NODES:], strict=True):
+            log = str(self._folder / f"{kind}.log")
+            arguments = (kind, kind, url, NAMESPACE, self._seed, log, *self.ids)
+            self.dispatchers.append(self._python("dispatcher", kind, *arguments))
+
+    def _make_audiences(self, url: str) -> list[Audience]:
+        ours, theirs = _names("new", CLIENTS), _names("old", NPM_CLIENTS)
+        try:
+            npm = self._npm(url, theirs)
+        except Unavailable as why:
+            self.without_npm = str(why)
+            npm = Audience(self._python("audience", "more-clients", url, *theirs), theirs, True)
+        return [Audience(self._python("audience", "clients", url, *ours), ours, True), npm]
+
+    def _npm(self, url: str, ids: Sequence[str]) -> Audience:
+        command = [node(), str(Path(__file__).with_name("audience.js")), url, *ids]
+        packages = str(modules(NPM / "package.json"))
+        return Audience(Program("npm-clients", command, self._folder, NODE_PATH=packages), tuple(ids), False)
+
+    def _python(self, module: str, name: str, *arguments: str) -> Program:
+        command = [sys.executable, "-m", f"tests.faults.chaos.{module}", *arguments]
+        return Program(name, command, self._folder)
+
+
+def _names(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}-{number}" for number in range(count))

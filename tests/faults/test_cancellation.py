@@ -1,0 +1,154 @@
+"""Callers that give up, over a connection that breaks: no reply ever reaches another caller.
+
+Every call asks for something that no other call asks for, so an answer tells whose it is.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from mesa_ws import AsyncDispatcher, BackendUnavailable, Message, RedisBackend
+from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.greeting import Greeting
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.link import Link
+from tests.contract.cluster import LIMIT
+from tests.redis_server import RedisServer
+
+from .chaos.proxy import Proxy
+
+CALLERS = 25
+CALLS = 100
+"""Calls of each caller."""
+
+TIMEOUT = 0.25
+"""Seconds for one call; what is swallowed takes as long to be noticed."""
+
+Ask = Callable[[random.Random], Awaitable[None]]
+"""Asks for something of its own, and asserts that the answer is about that."""
+
+SEEDS = range(2)
+
+
+@pytest.fixture
+async def way(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    """A way to Redis that breaks."""
+    async with Proxy(random.Random(0), redis_server.port).listening() as way:
+        yield way
+
+
+async def harm(way: Proxy, dice: random.Random) -> None:
+    """Cut, swallow, delay and half-close, without an end."""
+    while True:
+        await asyncio.sleep(dice.uniform(0, 0.05))
+        passages = way.some(dice, 1)
+        match dice.randrange(5):
+            case 0:
+                way.cut()
+            case 1:
+                for passage in passages:
+                    passage.back.is_swallowing = True
+                await asyncio.sleep(dice.uniform(0, 2 * TIMEOUT))
+                way.heal()
+            case 2:
+                for passage in passages:
+                    dice.choice([passage.there, passage.back]).end()
+            case _:
+                way.delay = dice.uniform(0, 0.01)
+
+
+async def call(ask: Ask, dice: random.Random, outcomes: Counter[str]) -> None:
+    """Ask once; often give up soon, by a time limit or by being cancelled."""
+    task = asyncio.ensure_future(_within(ask(dice), dice.choice([0, 0.002, 0.01, LIMIT, LIMIT])))
+    if dice.random() < 0.3:
+        asyncio.get_running_loop().call_later(dice.uniform(0, 0.02), task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        outcomes["cancelled"] += 1
+    except BackendUnavailable:
+        outcomes["unavailable"] += 1
+    except TimeoutError:
+        outcomes["timed out"] += 1
+    else:
+        outcomes["answered"] += 1
+
+
+async def _within(asking: Awaitable[None], limit: float) -> None:
+    async with asyncio.timeout(limit):
+        await asking
+
+
+async def storm(ask: Ask, way: Proxy, seed: int) -> Counter[str]:
+    """Let many callers ask while the way breaks; afterwards everybody is answered."""
+    outcomes: Counter[str] = Counter()
+
+    async def caller(dice: random.Random) -> None:
+        for _ in range(CALLS):
+            await call(ask, dice, outcomes)
+
+    async with asyncio.TaskGroup() as tasks:
+        harming = tasks.create_task(harm(way, random.Random(seed)))
+        callers = [tasks.create_task(caller(random.Random(f"{seed}/{n}"))) for n in range(CALLERS)]
+        await asyncio.gather(*callers)
+        harming.cancel()
+    way.heal()
+    await _again(ask, random.Random(seed))
+    return outcomes
+
+
+async def _again(ask: Ask, dice: random.Random) -> None:
+    """Ask until it is answered: the last harm may still be on its way."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            try:
+                return await ask(dice)
+            except BackendUnavailable:
+                continue
+
+
+def check(outcomes: Counter[str], seed: int) -> None:
+    """Callers had every kind of luck; else the storm has shown nothing."""
+    print(f"seed {seed}: {dict(outcomes)}")
+    assert outcomes.total() == CALLERS * CALLS
+    assert outcomes.keys() == {"answered", "cancelled", "timed out", "unavailable"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_no_reply_reaches_another_caller(way: Proxy, namespace: str, seed: int) -> None:
+    link = Link(Address.of(f"redis://127.0.0.1:{way.port}"), Greeting(Keys(namespace)), TIMEOUT)
+    numbers = iter(range(10**9))
+
+    async def ask(dice: random.Random) -> None:
+        texts = [f"{next(numbers)}" for _ in range(dice.randint(1, 3))]
+        assert await link.execute([("ECHO", text) for text in texts]) == [text.encode() for text in texts]
+
+    check(await storm(ask, way, seed), seed)
+    await link.aclose()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("sync", [False, True])
+async def test_no_receipt_reaches_another_caller(
+    way: Proxy, redis_url: str, namespace: str, seed: int, sync: bool
+) -> None:
+    """The id `n` has n connections, so a receipt tells which ids it is about."""
+    backend = RedisBackend(redis_url, namespace=namespace, lease=60.0)
+    await backend.open(lambda envelope: None)
+    for n in range(1, 100):
+        await backend.attach(str(n), n)
+    dispatcher = AsyncDispatcher(
+        f"redis://127.0.0.1:{way.port}", namespace=namespace, sync=sync, timeout=TIMEOUT
+    )
+
+    async def ask(dice: random.Random) -> None:
+        wanted = dice.sample(range(1, 100), dice.randint(1, 4))
+        receipt = await dispatcher.dispatch(Message(0, None, "HI"), [str(n) for n in wanted])
+        assert [(id, each.online) for id, each in receipt.deliveries.items()] == [(str(n), n) for n in wanted]
+
+    check(await storm(ask, way, seed), seed)
+    await dispatcher.aclose()
+    await backend.aclose()
