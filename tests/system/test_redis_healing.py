@@ -129,7 +129,7 @@ async def test_an_id_that_others_wrongly_believe_here_is_sent_away(
     nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
 ) -> None:
     node = await nodes.node({"alice": 1})
-    await client.hset(keys.user("ghost"), node.backend.node_id, "1 1")
+    await client.hset(keys.user("ghost"), node.backend.node_id, "1 1 0 - 0")
     await client.expire(keys.user("ghost"), 60)
     assert await node.backend.online(["ghost"]) == {"ghost": 1}
     await node.backend.dispatch([prepare(HELLO, ["ghost", "alice"])])
@@ -143,7 +143,7 @@ async def test_repair_drops_what_a_node_does_not_hold(
     node = await nodes.node({"alice": 1})
     ghosts = [f"ghost-{n}" for n in range(500)]
     await client.sadd(keys.held(node.backend.node_id), *ghosts)
-    await client.hset(keys.user("ghost-7"), node.backend.node_id, "1 1")
+    await client.hset(keys.user("ghost-7"), node.backend.node_id, "1 1 0 - 0")
     await client.expire(keys.user("ghost-7"), 60)
     await client.zrem(keys.leases, node.backend.node_id)
     await until_online(node, "ghost-7", 0)
