@@ -1,0 +1,152 @@
+"""Runs the calls of nodes and dispatchers that nobody keeps, one by one, on a real Redis."""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+from mesa_ws.backend.outbox import Acknowledgement, Page, Start
+from mesa_ws.backend.redis import outbox_plan
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.outbox_plan import Answer
+from mesa_ws.backend.redis.plan import Batch, Call, Pulse, Seat, came_online
+from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
+from mesa_ws.message import Message
+from mesa_ws.position import Position
+from mesa_ws.receipt_status import OutboxHead
+
+KEEP = Keep(1000, 8 * 1024 * 1024, 60.0)
+HELLO = Message(0, "hello", "HELLO")
+
+
+def envelope(
+    recipients: Sequence[str] | str = ("alice",),
+    body: bytes = b"hello",
+    *,
+    keep: Keep | None = KEEP,
+    excluding: Sequence[str] = (),
+    **settings: Any,
+) -> Envelope:
+    """An envelope with a body of one's own."""
+    made = prepare(HELLO, recipients, excluding, keep=keep and KEEP, **settings)
+    return made._replace(body=body, keep=keep)
+
+
+class Hand:
+    """A cluster whose clock is real and whose members do only what they are told."""
+
+    def __init__(self, client: "redis.Redis", namespace: str) -> None:
+        self.client = client
+        self.keys = Keys(namespace)
+        self._versions = 0
+
+    def run(self, call: Call) -> Any:
+        try:
+            return self.client.execute_command(*call.command)
+        except NoScriptError:
+            self.client.script_load(call.script.source)
+            return self.client.execute_command(*call.command)
+
+    def seat(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> Seat:
+        return Seat(self.keys, node, lease=60.0, expiry=600.0, grace=grace, window=window)
+
+    def join(self, *nodes: str) -> None:
+        for node in nodes or ("node",):
+            assert self.beat(node, join=True).has_lease
+
+    def beat(self, node: str = "node", *, join: bool = False) -> Pulse:
+        return Pulse.of(self.run(self.seat(node).heartbeat(join=join)[0]))
+
+    def kill(self, node: str = "node") -> None:
+        """The lease of a node runs out."""
+        self.client.zadd(self.keys.leases, {node: 1})
+
+    def attach(self, id: str = "alice", node: str = "node", *, told: bool = False) -> bool:
+        """Record an id; returns whether it came online."""
+        self._versions += 1
+        call = self.seat(node).attach({id: (1, self._versions)}, [id] if told else [])
+        came = came_online([id], self.run(call))
+        assert came is not None
+        return came == [id]
+
+    def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> Answer:
+        self._versions += 1
+        call = outbox_plan.enter(self.seat(node), id, (1, self._versions), start or Start())
+        answers = outbox_plan.answers(self.run(call))
+        assert answers is not None
+        return answers[0]
+
+    def page(self, id: str = "alice", start: Start | None = None, node: str = "node") -> Page:
+        return self.enter(id, start, node).page
+
+    def resume(self, position: Position, id: str = "alice", *, is_wire2: bool = False) -> Page:
+        return self.page(id, Start("resume", position, is_wire2))
+
+    def detach(self, id: str = "alice", node: str = "node", *, grace: float = 5.0) -> None:
+        self._versions += 1
+        self.run(self.seat(node, grace=grace).detach([id], self._versions))
+
+    def dispatch(self, *args: Any, **settings: Any) -> Receipt:
+        return self.send(envelope(*args, **settings))
+
+    def send(self, sent: Envelope) -> Receipt:
+        batch = Batch.of(self.keys, [sent])
+        (receipt,) = batch.receipts([self.run(call) for call in batch.dispatches[0].calls])
+        return receipt
+
+    def fill(self, count: int, id: str = "alice", **settings: Any) -> Position:
+        """Send `count` messages whose bodies are their numbers; returns the last position."""
+        for n in range(1, count + 1):
+            position = self.dispatch([id], b"%d" % n, **settings).deliveries[id].position
+        assert position is not None
+        return position
+
+    def acknowledge(
+        self, position: Position, floor: int | None = None, id: str = "alice", **settings: Any
+    ) -> int:
+        floor = position.sequence if floor is None else floor
+        node, window = settings.get("node", "node"), settings.get("window", 120.0)
+        some = [(Acknowledgement(id, position, floor), self._versions)]
+        (call,) = outbox_plan.acknowledge(self.seat(node, window=window), some)
+        (acknowledged,) = self.run(call)
+        return int(acknowledged)
+
+    def head(self, id: str = "alice") -> OutboxHead | None:
+        (call,) = outbox_plan.heads(self.keys, [id])
+        return outbox_plan.outbox_heads([id], [self.run(call)])[id]
+
+    def known_head(self, id: str = "alice") -> OutboxHead:
+        head = self.head(id)
+        assert head is not None
+        return head
+
+    def depart(self) -> list[str]:
+        return [id.decode() for id in self.run(self.seat().depart())]
+
+    def reap(self) -> None:
+        while self.run(self.seat().reap()):
+            pass
+
+    def broadcasts(self, position: Position | None = None) -> Answer:
+        return outbox_plan.broadcast_answer(self.run(outbox_plan.broadcasts(self.keys, position)))
+
+    def age(
+        self, index: int, *, at: float | None = None, expires: float | None = None, id: str = "alice"
+    ) -> None:
+        """Change when an entry was stored or when its life ends."""
+        outbox = self.keys.broadcasts if id == "*" else self.keys.outbox(id)
+        raw = self.client.lindex(outbox, index)
+        assert isinstance(raw, bytes)
+        was_at, was_expires = struct.unpack_from(">dd", raw)
+        times = (was_at if at is None else at, was_expires if expires is None else expires)
+        self.client.lset(outbox, index, struct.pack(">dd", *times) + raw[16:])
+
+    def restart(self, id: str = "alice") -> None:
+        """What an outbox looks like to a Redis that has begun another run."""
+        self.client.hset(self.keys.position(id), "r", "0" * 16)
+
+
+def bodies(page: Page) -> list[bytes]:
+    return [entry.body for entry in page.entries]
