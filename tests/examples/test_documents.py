@@ -48,6 +48,10 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("tutorial/first-dispatch.md", "quickstart/client.py"),
         ("tutorial/first-dispatch.md", "quickstart/notify.py"),
         ("howto/server.md", "own_loop/server.py"),
+        ("howto/dispatch-on-commit.md", "on_commit/with_django.py"),
+        ("howto/dispatch-on-commit.md", "on_commit/with_sqlalchemy.py"),
+        ("howto/dispatch-on-commit.md", "on_commit/with_celery.py"),
+        ("howto/dispatch-on-commit.md", "on_commit/with_outbox_table.py"),
     ],
 )
 def test_a_page_shows_the_program_that_is_tested(page: str, program: str) -> None:
