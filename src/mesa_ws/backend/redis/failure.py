@@ -16,6 +16,8 @@ _NOT_NOW = (
     exceptions.TryAgainError,
 )
 
+_NOT_NOW_TEXTS = ("BUSY ", "NOREPLICAS Not enough good replicas")
+
 _HINTS = {
     exceptions.AuthenticationError: "check the user name and the password",
     exceptions.AuthenticationWrongNumberOfArgsError: "check the user name and the password",
@@ -49,7 +51,7 @@ def failed_reply(where: str, error: exceptions.RedisError) -> BackendError:
 
 def is_not_now(error: BaseException) -> bool:
     """Whether Redis would do it later, or another Redis would do it now."""
-    return isinstance(error, _NOT_NOW) or str(error).startswith("BUSY ")
+    return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
 
 
 def _is_answer(error: Exception) -> bool:
@@ -64,6 +66,8 @@ def _refused(where: str, error: Exception) -> BackendRefused:
     hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
     if "compiling script" in str(error):
         hint = "Redis 7 or later is needed"
+    if str(error).startswith("NOREPLICAS "):
+        hint = "nothing was stored; use 'memory' or 'fsync', or add a replica"
     return BackendRefused(f"{where}: refused ({_text(error)})" + (f"; {hint}" if hint else ""))
 
 
