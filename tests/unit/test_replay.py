@@ -202,6 +202,7 @@ def test_a_page_that_comes_while_congested_is_written_and_no_more(is_relieved_fi
     [
         (page("resumed", start=5, count=1), False),
         (page("resumed", start=7, count=1, lost=2), True),
+        (page("resumed", "f", start=5, count=1), True),
         (page("forked", "f", start=4, count=1), True),
         (page("reset", "f", start=2, count=1), True),
         (page("reset", start=2, count=1), True),
