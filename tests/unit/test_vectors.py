@@ -15,8 +15,10 @@ from mesa_ws.message import Message
 from mesa_ws.position import Position
 from mesa_ws.recipients import id_problem
 from mesa_ws.session import (
+    AckDue,
     Acknowledged,
     Answered,
+    Arrived,
     Authenticate,
     Authenticated,
     ClientSession,
@@ -25,8 +27,13 @@ from mesa_ws.session import (
     Fragments,
     Hello,
     Ignored,
+    Leave,
+    Lost,
+    Moved,
+    Positions,
     Received,
     Replay,
+    Reset,
     SendPing,
     SendText,
     ServerSession,
@@ -118,10 +125,21 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     Strayed: lambda output: ["strayed"],
     Authenticated: lambda output: ["authenticated", output.user],
     Received: lambda output: ["message", {name: getattr(output.message, name) for name in MEMBERS}],
+    Arrived: lambda output: TOLD_OF_ARRIVALS[type(output.what)](output.what),
+    AckDue: lambda output: ["acknowledge"],
+    Leave: lambda output: ["leave", output.after],
     Hello: lambda output: ["hello", {**output._asdict(), "rules": sorted(output.rules)}],
     Ignored: lambda output: ["ignored"],
 }
 """How vectors write what a session gives."""
+
+TOLD_OF_ARRIVALS: Mapping[type, Callable[[Any], list[Any]]] = {
+    Message: lambda message: TOLD[Received](Received(message)),
+    Lost: lambda lost: ["lost", lost.number],
+    Reset: lambda reset: ["reset"],
+    Moved: lambda moved: ["moved"],
+}
+"""How they write what is for a client's application."""
 
 
 def told(given: Any) -> list[list[Any]]:
@@ -167,20 +185,27 @@ class ServerPlayer:
         raise ValueError(f"not an action: {action}")
 
 
+def positions_of(members: Any) -> Positions:
+    """The positions that vectors write as in `x.resume`."""
+    return Positions.decode(json.dumps(members).encode()) or Positions()
+
+
 class ClientPlayer:
     """Plays the steps of a scenario on a client's session."""
 
     def __init__(self, scenario: Mapping[str, Any]) -> None:
         keepalive = Keepalive.of(scenario["settings"]["keepalive"])
-        self.session = ClientSession(keepalive, scenario.get("start", 0))
+        positions = positions_of(scenario.get("positions", {}))
+        self.session = ClientSession(keepalive, scenario.get("start", 0), positions)
 
     def play(self, now: float, action: str, *args: Any) -> Any:
         match action:
             case "receive":
                 return self.session.receive(content(*args), now)
             case "authenticate":
-                data, should_sync = (*args, True)[:2]
-                return self.session.authenticate(data, should_sync=should_sync)
+                return self._authenticate(*args)
+            case "acknowledge":
+                return self.session.acknowledge(Position(args[0]["e"], args[0]["s"]))
             case "send":
                 return self.session.send(Message(**args[0]))
             case "close":
@@ -188,6 +213,9 @@ class ClientPlayer:
             case "heard" | "poll" | "suspend" | "resume":
                 return getattr(self.session, action)(now)
         raise ValueError(f"not an action: {action}")
+
+    def _authenticate(self, data: Any, should_sync: bool = True, resume: Any = None) -> Any:
+        return self.session.authenticate(data, should_sync=should_sync, resume=positions_of(resume))
 
 
 @of("session")
@@ -198,6 +226,9 @@ def test_session(case: Any) -> None:
         assert told(given) == step.get("expect", []), step
         if "state" in step:
             assert player.session.state.name.lower() == step["state"], step
+        if "positions" in step:
+            assert isinstance(player, ClientPlayer)
+            assert player.session.positions.members() == step["positions"], step
         if "deadline" in step:
             assert player.session.deadline == step["deadline"], step
 

@@ -4,5 +4,14 @@ from ..client_settings import ClientLimits, Reconnection
 from ..session import Hello
 from .client import Client
 from .events import ConnectionInfo
+from .positions import FilePositions, PositionStore
 
-__all__ = ["Client", "ClientLimits", "ConnectionInfo", "Hello", "Reconnection"]
+__all__ = [
+    "Client",
+    "ClientLimits",
+    "ConnectionInfo",
+    "FilePositions",
+    "Hello",
+    "PositionStore",
+    "Reconnection",
+]

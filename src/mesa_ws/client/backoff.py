@@ -27,6 +27,11 @@ class Backoff:
         self._attempts += 1
         return interval + random.uniform(0, jitter)  # noqa: S311 - spreads load, protects nothing
 
+    def after(self, asked: float) -> float:
+        """The seconds before the first attempt, where the server asked to stay away for some."""
+        jitter = min(self._settings.max_jitter, self._settings.interval or DEFAULT_INTERVAL)
+        return asked + random.uniform(0, jitter)  # noqa: S311 - as above
+
     def reset(self) -> None:
         """The connection was a good one: start over."""
         self._attempts = 0

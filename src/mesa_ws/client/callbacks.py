@@ -1,13 +1,14 @@
 """The application's callbacks, told one after another."""
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConnectionClosed
 from ..message import Message
+from ..session import Arrived, Lost, Moved, Reset
+from .calling import call
 from .events import ConnectionInfo, Disconnection, Event
 from .inbox import Inbox
 from .waiting import Exhausted
@@ -23,6 +24,8 @@ class Callbacks:
     def __init__(self) -> None:
         self.connected: list[Callback] = []
         self.message: list[tuple[str | None, Callback]] = []
+        self.lost: list[Callback] = []
+        self.reset: list[Callback] = []
         self.disconnected: list[Callback] = []
         self.error: list[Callback] = []
 
@@ -34,27 +37,45 @@ class Callbacks:
             except Exhausted:
                 return
             await self._tell(event)
-            if isinstance(event, Message):
-                inbox.handled()
+            if isinstance(event, Arrived):
+                inbox.handled(event)
 
     async def _tell(self, event: Event) -> None:
         match event:
-            case Message(type=type):
-                wanted = [callback for filter, callback in self.message if filter in {None, type}]
-                if not wanted:
-                    log.debug("no callback for a message of the type %r", type)
-                await self._call(wanted, event)
+            case Arrived(what):
+                await self._tell_arrival(what)
             case ConnectionInfo():
                 await self._call(self.connected, event)
             case Disconnection():
                 await self._call(self.disconnected, *event)
+            case asyncio.Event():
+                event.set()
             case _:
                 await self._report(event)
+
+    async def _tell_arrival(self, what: Message | Lost | Reset | Moved) -> None:
+        match what:
+            case Message(type=type):
+                wanted = [callback for filter, callback in self.message if filter in {None, type}]
+                if not wanted:
+                    log.debug("no callback for a message of the type %r", type)
+                await self._call(wanted, what)
+            case Lost(number):
+                if not self.lost:
+                    log.warning("%d messages are lost; register on_lost to be told", number)
+                await self._call(self.lost, number)
+            case Reset():
+                if not self.reset:
+                    log.warning(
+                        "messages may be missing, or come again: the server does not know this client's "
+                        "position; register on_reset to be told"
+                    )
+                await self._call(self.reset)
 
     async def _call(self, callbacks: list[Callback], *args: Any) -> None:
         for callback in callbacks:
             try:
-                await _run(callback, *args)
+                await call(callback, *args)
             except ConnectionClosed:
                 log.debug("callback %s: the connection has ended meanwhile", _name_of(callback))
             except Exception as error:
@@ -64,25 +85,9 @@ class Callbacks:
     async def _report(self, error: Exception) -> None:
         for callback in self.error:
             try:
-                await _run(callback, error)
+                await call(callback, error)
             except Exception:
                 log.exception("on_error callback %s raised", _name_of(callback))
-
-
-class CallbackCancelled(Exception):
-    """A callback was cancelled from outside, or waited for something that was."""
-
-
-async def _run(callback: Callback, *args: Any) -> None:
-    try:
-        result = callback(*args)
-        if inspect.isawaitable(result):
-            await result
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise CallbackCancelled("what the callback waited for was cancelled") from error
 
 
 def _name_of(callback: Callback) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -18,6 +17,7 @@ from .callbacks import Callback, Callbacks
 from .credentials import AuthenticationData, Credentials
 from .link import Link
 from .own_task import OwnTask
+from .positions import PositionStore
 
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 
@@ -47,6 +47,8 @@ class Client:
         ssl: context for `wss://`; the system's trust by default.
         keepalive: how to find out that the server is gone.
         limits: what a connection may cost, and how long to wait.
+        positions: keeps over restarts of the program which messages were handled, such as
+            `FilePositions("positions")`; each client needs one of its own.
 
     Raises:
         InvalidSettings: one of them cannot be used.
@@ -62,6 +64,7 @@ class Client:
         ssl: SSLContext | None = None,
         keepalive: Keepalive | Mapping[str, Any] | bool = True,
         limits: ClientLimits | Mapping[str, Any] = ClientLimits(),  # noqa: B008 - it is frozen
+        positions: PositionStore | None = None,
     ) -> None:
         settings = ClientSettings(
             queue_size=queue_size,
@@ -69,7 +72,7 @@ class Client:
             keepalive=Keepalive.of(keepalive, "keepalive"),
             limits=ClientLimits.of(limits, "limits"),
         )
-        self._link = Link(Address.of(url, headers, ssl), settings)
+        self._link = Link(Address.of(url, headers, ssl), settings, positions)
         self._callbacks = Callbacks()
         self._telling: OwnTask | None = None
 
@@ -115,7 +118,7 @@ class Client:
             ConnectionClosed: the client was closed.
         """
         if await self._link.connect():
-            self._telling = OwnTask(partial(self._callbacks.tell_all, self._link.inbox))
+            self._telling = OwnTask(self._tell_all)
 
     async def authenticate(
         self, data: AuthenticationData, should_sync: bool = True, timeout: float = 10.0
@@ -176,6 +179,7 @@ class Client:
             await self._link.aclose()
             if self._telling is not None:
                 await self._telling.finish()
+            await self._link.progress.flush()
         except asyncio.CancelledError:
             if self._telling is not None:
                 self._telling.cancel()
@@ -241,10 +245,35 @@ class Client:
         self._callbacks.disconnected.append(callback)
         return callback
 
+    def on_lost(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback(number)`, told how many messages this client missed for good.
+
+        They were dropped while it was away, because they were too old or too many. It is told in
+        the order of messages: what comes next is what follows them. Without such a callback it is
+        logged.
+        """
+        self._callbacks.lost.append(callback)
+        return callback
+
+    def on_reset(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback()`, told when it is not known what this client missed.
+
+        The server does not know the client's position, because it was away for too long, the store
+        behind the server was lost, or the client is somebody else now. Messages may be missing, and
+        some that were handled may come again; read anew what they are about. It is told in the order
+        of messages. Without such a callback it is logged.
+        """
+        self._callbacks.reset.append(callback)
+        return callback
+
     def on_error(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback(error)`, told what other callbacks raised."""
+        """Register `callback(error)`, told what other callbacks, or the store of positions, raised."""
         self._callbacks.error.append(callback)
         return callback
+
+    async def _tell_all(self) -> None:
+        await self._callbacks.tell_all(self._link.inbox)
+        await self._link.progress.flush()
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
         self._link.inbox.feed_callbacks()

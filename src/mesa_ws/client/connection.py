@@ -2,15 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
 
 from ..client_settings import ClientSettings
 from ..close import CloseCode
 from ..errors import ConnectFailed
-from ..message import Message
-from ..session import Authenticated, ClientSession, Close, Hello, Received, SendPing, SendText
-from ..session.client import ClientEvent, Ignored
+from ..position import Position
+from ..session import (
+    AckDue,
+    Arrived,
+    Authenticated,
+    ClientEvent,
+    ClientSession,
+    Close,
+    Hello,
+    Ignored,
+    Leave,
+    Lost,
+    Positions,
+    SendPing,
+    SendText,
+)
 from ..transports.connect import Address, connect
 from ..transports.wire import Ended, Wire
 from .credentials import Credentials
@@ -19,8 +32,23 @@ from .ending import Ending
 log = logging.getLogger("mesa_ws.client")
 
 
+class Crew(Protocol):
+    """Who works with what a connection receives. Called in the event loop; nothing here waits."""
+
+    def receive(self, arrived: Arrived) -> None:
+        """Something arrived; comes after `start` only."""
+
+    def hurry(self) -> None:
+        """Acknowledge what was handled, now."""
+
+
 class ClientConnection:
     """A connection whose server has greeted.
+
+    Args:
+        settings: of the client.
+        crew: who works with what comes.
+        positions: up to where messages were received on connections before.
 
     Attributes:
         wire: the WebSocket.
@@ -28,15 +56,16 @@ class ClientConnection:
         opened_at: when, in the event loop's time.
         user: the object the server sent when it accepted this client.
         accepted: what the server accepted; None before.
+        leave: done when the server is about to go, with the seconds to stay away.
     """
 
     wire: Wire
 
-    def __init__(self, settings: ClientSettings, receive: Callable[[Message], None]) -> None:
+    def __init__(self, settings: ClientSettings, crew: Crew, positions: Positions) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._session = ClientSession(settings.keepalive, self._loop.time())
-        self._receive = receive
+        self._session = ClientSession(settings.keepalive, self._loop.time(), positions)
+        self._crew = crew
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
         self._answer: asyncio.Future[Any] | None = None
         self._pending: Credentials | None = None
@@ -47,19 +76,18 @@ class ClientConnection:
         self.opened_at = self._loop.time()
         self.user: Any = None
         self.accepted: Credentials | None = None
-        self._early: list[Message] | None = []
+        self.leave: asyncio.Future[float] = self._loop.create_future()
+        self._early: list[Arrived] | None = []
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
-    async def open(
-        cls, address: Address, settings: ClientSettings, receive: Callable[[Message], None]
-    ) -> Self:
+    async def open(cls, address: Address, settings: ClientSettings, crew: Crew, positions: Positions) -> Self:
         """Connect, and wait until the server has greeted. Cancelling leaves nothing open.
 
         Raises:
             ConnectFailed: the server cannot be reached, or is not a Mesa server.
         """
-        connection = cls(settings, receive)
+        connection = cls(settings, crew, positions)
         wire = await connect(address, connection, settings.limits)
         try:
             connection.hello = await connection._greeting(address)
@@ -74,18 +102,34 @@ class ClientConnection:
         """Whether the server has accepted this client."""
         return self._authenticated.done()
 
+    @property
+    def positions(self) -> Positions:
+        """Up to where messages were received."""
+        return self._session.positions
+
     def start(self) -> None:
-        """Hand over messages from now on, beginning with those that are here already."""
+        """Hand over what arrives from now on, beginning with what is here already."""
         early, self._early = self._early, None
-        for message in early or ():
-            self._receive(message)
+        for arrived in early or ():
+            self._crew.receive(arrived)
+
+    def acknowledge(self, position: Position) -> None:
+        """Tell the server that everything up to `position` was handled, if that is news to it."""
+        acknowledgement = self._session.acknowledge(position)
+        if acknowledgement is not None:
+            self.wire.write(acknowledgement.payload)
 
     async def wait_authenticated(self) -> None:
         """Wait until the server has accepted this client, or the connection has ended."""
         await self._first_of(self._authenticated)
 
-    async def authenticate(self, credentials: Credentials, data: Mapping[str, Any]) -> Any:
+    async def authenticate(self, credentials: Credentials, data: Mapping[str, Any], resume: Positions) -> Any:
         """Ask to be somebody, and wait for the answer however long it takes.
+
+        Args:
+            credentials: who.
+            data: what they say at the moment.
+            resume: from where to go on.
 
         Returns:
             The user object that the server sent.
@@ -95,7 +139,7 @@ class ClientConnection:
             AuthenticationFailed: the server refused.
             ConnectionClosed: the connection ended before the answer.
         """
-        question = self._session.authenticate(data, should_sync=credentials.should_sync)
+        question = self._session.authenticate(data, should_sync=credentials.should_sync, resume=resume)
         answer = self._answer = self._loop.create_future()
         self._pending = credentials
         self._regulate()
@@ -144,8 +188,10 @@ class ClientConnection:
 
     def _obey(self, event: ClientEvent) -> None:
         match event:
-            case Received(message):
-                self._received(message)
+            case Arrived():
+                self._arrived(event)
+            case AckDue():
+                self._crew.hurry()
             case SendText(payload):
                 self.wire.write(payload)
             case Authenticated(user):
@@ -153,14 +199,19 @@ class ClientConnection:
             case Hello():
                 if not self._greeted.done():
                     self._greeted.set_result(event)
+            case Leave(after):
+                if not self.leave.done():
+                    self.leave.set_result(after)
             case Ignored(why):
                 log.warning("ignored what is not a frame of the protocol: %s", why)
 
-    def _received(self, message: Message) -> None:
+    def _arrived(self, arrived: Arrived) -> None:
+        if isinstance(arrived.what, Lost) and not arrived.what.is_announced:
+            log.warning("the server broke a rule: it left out %d messages", arrived.what.number)
         if self._early is not None:
-            self._early.append(message)
+            self._early.append(arrived)
         else:
-            self._receive(message)
+            self._crew.receive(arrived)
 
     def _accept(self, user: Any) -> None:
         self.user = user

@@ -1,9 +1,9 @@
 """What happens to a client, in the order in which its callbacks are told."""
 
+import asyncio
 from typing import NamedTuple
 
-from ..message import Message
-from ..session import Hello
+from ..session import Arrived, Hello
 
 
 class ConnectionInfo(NamedTuple):
@@ -35,5 +35,6 @@ class Disconnection(NamedTuple):
     will_reconnect: bool
 
 
-Event = ConnectionInfo | Message | Disconnection | Exception
-"""An exception among the events is one to report to `on_error`."""
+Event = ConnectionInfo | Arrived | Disconnection | Exception | asyncio.Event
+"""An exception among the events is one to report to `on_error`; an `asyncio.Event` is set when it is
+reached, that is, when everything before was handled."""

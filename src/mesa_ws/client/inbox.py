@@ -1,14 +1,18 @@
 """What a client received, on its way to the callbacks or to `async for`.
 
 Messages go to the `on_message` callbacks if there are any, and else wait for the iteration. What
-else happens always goes to the callbacks, in one order with the messages they get. Nothing is
+else happens always goes to the callbacks; what arrived, in one order with the messages. Nothing is
 dropped: when too many messages wait, the connection is told to read no more.
+
+A message is *handled* when its callbacks have returned, or when the iteration asks for the next one.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from ..errors import Unsupported
 from ..message import Message
+from ..session import Arrived, Moved, Positions
 from .ending import Ending
 from .events import Event
 from .waiting import Exhausted, Waiting
@@ -20,31 +24,45 @@ class Inbox:
     Args:
         limit: messages that may wait; beyond, reading pauses until half of them are handled.
         throttle: called with True when reading shall pause, with False when it may go on.
+        progress: called with the positions of what was handled.
     """
 
-    def __init__(self, limit: int, throttle: Callable[[bool], None]) -> None:
+    def __init__(
+        self, limit: int, throttle: Callable[[bool], None], progress: Callable[[Positions], None]
+    ) -> None:
         self._limit = limit
         self._throttle = throttle
+        self._progress = progress
         self._events: Waiting[Event] = Waiting()
-        self._messages: Waiting[Message] = Waiting()
+        self._arrivals: Waiting[Arrived | asyncio.Event] = Waiting()  # for the iteration
+        self._in_hand: Arrived | None = None
+        self._is_told = asyncio.Event()  # what the iteration has come across
+        self._is_told.set()
         self._unhandled = 0
         self._feeds_callbacks = False
         self._feeds_iteration = False
         self._ending: Ending | None = None
         self.is_full = False
 
-    def receive(self, message: Message) -> None:
-        """Take in a message; it is dropped if we are leaving."""
+    def receive(self, arrived: Arrived) -> None:
+        """Take in the next thing that arrived; it is dropped if we are leaving."""
         if self._ending is not None:
             return
-        self._unhandled += 1
-        (self._events if self._feeds_callbacks else self._messages).put(message)
-        if self._unhandled >= self._limit:
-            self._set_full(True)
+        self._put(arrived)
+        if isinstance(arrived.what, Message):
+            self._unhandled += 1
+            if self._unhandled >= self._limit:
+                self._set_full(True)
 
     def happened(self, event: Event) -> None:
-        """Take in anything but a message."""
+        """Take in anything that did not arrive."""
         self._events.put(event)
+
+    def mark(self) -> asyncio.Event:
+        """Return an event that is set once all that has arrived by now is handled."""
+        mark = asyncio.Event()
+        self._put(mark)
+        return mark
 
     def feed_callbacks(self) -> None:
         """Messages are for the callbacks from now on, also those that wait already.
@@ -57,8 +75,8 @@ class Inbox:
                 "on_message: the messages of this client are taken by `async for`; use one of both"
             )
         self._feeds_callbacks = True
-        for message in self._messages.clear():
-            self._events.put(message)
+        for arrived in self._arrivals.clear():
+            self._events.put(arrived)
 
     def feed_iteration(self) -> None:
         """Messages are iterated over from now on.
@@ -76,11 +94,12 @@ class Inbox:
         """Nothing more will be received. What waits is still handed out, unless we are leaving."""
         self._ending = ending
         if ending.is_wanted:
-            self._messages.clear()
+            self._arrivals.clear()
             for event in self._events.clear():
-                if not isinstance(event, Message):
+                if not isinstance(event, Arrived):
                     self._events.put(event)
-        self._messages.close()
+            self._is_told.set()
+        self._arrivals.close()
 
     def finish(self) -> None:
         """Nothing more will happen."""
@@ -94,8 +113,17 @@ class Inbox:
         """
         return await self._events.take()
 
+    def handled(self, arrived: Arrived) -> None:
+        """The callbacks are done with something that arrived."""
+        if isinstance(arrived.what, Message):
+            self._one_less()
+        self._is_told.set()
+        self._progress(arrived.positions)
+
     async def next_message(self) -> Message:
-        """Wait for the next message of the iteration. Cancelling loses none.
+        """Wait for the next message of the iteration, which has handled those before.
+
+        Cancelling loses none.
 
         Raises:
             StopAsyncIteration: this client was closed.
@@ -103,18 +131,43 @@ class Inbox:
             AuthenticationFailed: the server refused it.
         """
         self.feed_iteration()
+        self._let_go()
+        while True:
+            await self._is_told.wait()
+            arrived = await self._next_arrival()
+            if isinstance(arrived, asyncio.Event):
+                arrived.set()
+            elif isinstance(arrived.what, Message):
+                self._in_hand = arrived
+                self._one_less()
+                return arrived.what
+            elif isinstance(arrived.what, Moved):
+                self._progress(arrived.positions)
+            else:
+                self._is_told.clear()
+                self._events.put(arrived)
+
+    async def _next_arrival(self) -> Arrived | asyncio.Event:
         try:
-            message = await self._messages.take()
+            return await self._arrivals.take()
         except Exhausted:
             assert self._ending is not None  # noqa: S101 - `end` alone closes the queue
             if self._ending.is_wanted:
                 raise StopAsyncIteration from None
             raise self._ending.error() from None
-        self.handled()
-        return message
 
-    def handled(self) -> None:
-        """One message less waits to be handled."""
+    def _put(self, arrived: Arrived | asyncio.Event) -> None:
+        if self._feeds_callbacks:
+            self._events.put(arrived)
+        else:
+            self._arrivals.put(arrived)
+
+    def _let_go(self) -> None:
+        in_hand, self._in_hand = self._in_hand, None
+        if in_hand is not None:
+            self._progress(in_hand.positions)
+
+    def _one_less(self) -> None:
         self._unhandled -= 1
         if self._unhandled <= self._limit // 2:
             self._set_full(False)

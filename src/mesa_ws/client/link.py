@@ -13,6 +13,8 @@ from typing import Any
 from ..client_settings import ClientSettings
 from ..close import CloseCode, may_reconnect
 from ..errors import ConnectFailed, MesaError
+from ..position import Position
+from ..session import NOWHERE, Arrived, Hello
 from ..transports.connect import Address
 from .backoff import Backoff
 from .connection import ClientConnection
@@ -23,6 +25,8 @@ from .inbox import Inbox
 from .login import Login
 from .outgoing import Outgoing
 from .own_task import OwnTask
+from .positions import PositionStore
+from .progress import Progress
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -33,21 +37,24 @@ class Link:
     Attributes:
         inbox: what comes from the server, and what happens to the link.
         outgoing: what goes to the server.
+        progress: how far the application has come with what was received.
         ending: why it is over; None before.
     """
 
-    def __init__(self, address: Address, settings: ClientSettings) -> None:
+    def __init__(self, address: Address, settings: ClientSettings, store: PositionStore | None) -> None:
         self._address = address
         self._settings = settings
         self._backoff = Backoff(settings.reconnect)
         self._connection: ClientConnection | None = None
-        self._login = Login(is_automatic=settings.reconnect.authenticate)
         self._task: OwnTask | None = None
         self._connecting = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
-        self.inbox = Inbox(settings.limits.max_queued, self._throttle)
+        self.progress = Progress(store, self._acknowledge, self._report)
+        self.inbox = Inbox(settings.limits.max_queued, self._throttle, self.progress.handled)
+        self._login = Login(self.progress, is_automatic=settings.reconnect.authenticate)
+        self._positions = NOWHERE  # of what was received, up to the connection before
         self.outgoing = Outgoing(settings.queue_size, self._is_final)
         self.ending: Ending | None = None
 
@@ -82,6 +89,8 @@ class Link:
             if self._task is not None or self.ending is not None:
                 self._check_not_over()
                 return False
+            if self._positions is NOWHERE:
+                self._positions = await self.progress.load()
             connection = await self._open()
             try:
                 self._check_not_over()
@@ -116,6 +125,19 @@ class Link:
         assert self.ending is not None  # noqa: S101 - set before the event is
         return self.ending
 
+    # What a connection calls.
+
+    def receive(self, arrived: Arrived) -> None:
+        """Something arrived."""
+        self.inbox.receive(arrived)
+
+    def hurry(self) -> None:
+        """Acknowledge what was handled, now."""
+        self.progress.hurry()
+
+    def _report(self, error: Exception) -> None:
+        self.inbox.happened(error)
+
     # The life of the link.
 
     async def _keep(self, connection: ClientConnection) -> None:
@@ -130,7 +152,7 @@ class Link:
                 self._finish()
                 return
             self._lose(connection, ending, will_reconnect=True)
-            connection = await self._come_back(connection.hello.reconnect_interval)
+            connection = await self._come_back(self._first_pause(connection), connection.hello)
             self._begin(connection, is_first=False)
 
     async def _attend(self, connection: ClientConnection) -> None:
@@ -143,7 +165,22 @@ class Link:
             await connection.wait_authenticated()
         self.outgoing.attach(connection)
         await self.outgoing.flush()
+        waited: set[asyncio.Future[Any]] = {connection.wire.ended, connection.leave}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if connection.leave.done() and self._settings.reconnect.enabled:
+            await self._move_out(connection)
         await asyncio.wait({connection.wire.ended})
+
+    async def _move_out(self, connection: ClientConnection) -> None:
+        """Leave a server that is about to go, once all that came is handled and acknowledged."""
+        handled = asyncio.ensure_future(self.inbox.mark().wait())
+        waited: set[asyncio.Future[Any]] = {connection.wire.ended, handled}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            handled.cancel()
+        await self.progress.flush()
+        connection.wire.close(CloseCode.NORMAL, "the server asked to come back later")
 
     def _give_up(self, connection: ClientConnection, error: Exception) -> None:
         """Leave a connection that cannot be authenticated; what ended by itself needs no report."""
@@ -165,6 +202,7 @@ class Link:
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
         log.info("the connection to %s ended with %d %r", self._address, ending.code, ending.reason)
         self._connection = None
+        self._positions = connection.positions
         self.outgoing.detach()
         self._login.remember(connection)
         age = asyncio.get_running_loop().time() - connection.opened_at
@@ -172,15 +210,20 @@ class Link:
             self._backoff.reset()
         self.inbox.happened(Disconnection(ending.code, ending.reason, will_reconnect))
 
-    async def _come_back(self, announced: float | None) -> ClientConnection:
+    def _first_pause(self, connection: ClientConnection) -> float:
+        if connection.leave.done():
+            return self._backoff.after(connection.leave.result())
+        return self._backoff.next(connection.hello.reconnect_interval)
+
+    async def _come_back(self, pause: float, hello: Hello) -> ClientConnection:
         while True:
-            pause = self._backoff.next(announced)
             log.info("connecting to %s again in %.1f s", self._address, pause)
             await asyncio.sleep(pause)
             try:
                 return await self._open()
             except ConnectFailed as error:
                 log.info("%s", error)
+                pause = self._backoff.next(hello.reconnect_interval)
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending
@@ -193,6 +236,7 @@ class Link:
             self._task.cancel()
             await self._task.finish()
         if self._connection is not None:
+            await self.progress.flush()
             ended = await self._connection.aclose()
             self._connection = None
             self.inbox.happened(Disconnection(*ended, will_reconnect=False))
@@ -216,7 +260,11 @@ class Link:
             raise self.ending.error()
 
     async def _open(self) -> ClientConnection:
-        return await ClientConnection.open(self._address, self._settings, self.inbox.receive)
+        return await ClientConnection.open(self._address, self._settings, self, self._positions)
+
+    def _acknowledge(self, position: Position) -> None:
+        if self._connection is not None:
+            self._connection.acknowledge(position)
 
     def _throttle(self, is_flooded: bool) -> None:
         if self._connection is not None:

@@ -8,16 +8,19 @@ from typing import Any
 from ..errors import TimedOut
 from .connection import ClientConnection
 from .credentials import Credentials
+from .progress import Progress
 
 
 class Login:
     """Authenticates connections, one attempt at a time.
 
     Args:
+        progress: from where to go on.
         is_automatic: whether new connections are authenticated without being asked.
     """
 
-    def __init__(self, *, is_automatic: bool) -> None:
+    def __init__(self, progress: Progress, *, is_automatic: bool) -> None:
+        self._progress = progress
         self._is_automatic = is_automatic
         self._turn = asyncio.Lock()
         self._accepted: Credentials | None = None
@@ -52,7 +55,7 @@ class Login:
                 # is the application's right.
                 self._renewed = None
                 return connection.user
-            return await connection.authenticate(credentials, await credentials.resolve())
+            return await self._authenticate(connection, credentials)
 
     async def renew(self, connection: ClientConnection) -> None:
         """Repeat on a new connection what was accepted last, if anything was.
@@ -66,8 +69,12 @@ class Login:
             if credentials is None or connection.is_authenticated or not self._is_automatic:
                 return
             async with _in_time(credentials):
-                await connection.authenticate(credentials, await credentials.resolve())
+                await self._authenticate(connection, credentials)
             self._renewed = connection
+
+    async def _authenticate(self, connection: ClientConnection, credentials: Credentials) -> Any:
+        data = await credentials.resolve()
+        return await connection.authenticate(credentials, data, self._progress.resumable)
 
 
 @asynccontextmanager

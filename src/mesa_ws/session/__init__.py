@@ -4,7 +4,7 @@ Bytes and `now` go in; events, bytes to send and the next deadline come out. The
 of `spec/protocol.md`, and `spec/vectors/` drives the tests.
 """
 
-from .client import ClientEvent, ClientSession, ClientState, Hello, Ignored
+from .client import AckDue, ClientEvent, ClientSession, ClientState, Hello, Ignored, Leave
 from .cursor import Broadcasts, Cursor, Offered, OutOfTurn, Progress
 from .events import (
     Acknowledged,
@@ -20,17 +20,22 @@ from .events import (
     Strayed,
 )
 from .fragments import DataFrame, Fragments, Violation
+from .pace import Pace
 from .replay import Replay
 from .server import ServerSession, Terms
 from .standing import Standing, Summary, reconnect, resync, welcome
 from .states import TRANSITIONS, State, Step, WrongState, after
+from .tracking import NOWHERE, Arrived, Lost, Moved, Positions, Reset, Tracking
 from .wish import UNKNOWN, Wish, read_position
 
 __all__ = [
+    "NOWHERE",
     "TRANSITIONS",
     "UNKNOWN",
+    "AckDue",
     "Acknowledged",
     "Answered",
+    "Arrived",
     "Authenticate",
     "Authenticated",
     "Broadcasts",
@@ -43,12 +48,18 @@ __all__ = [
     "Fragments",
     "Hello",
     "Ignored",
+    "Leave",
+    "Lost",
+    "Moved",
     "Offered",
     "OutOfTurn",
     "Output",
+    "Pace",
+    "Positions",
     "Progress",
     "Received",
     "Replay",
+    "Reset",
     "SendPing",
     "SendText",
     "ServerEvent",
@@ -59,6 +70,7 @@ __all__ = [
     "Strayed",
     "Summary",
     "Terms",
+    "Tracking",
     "Violation",
     "Wish",
     "WrongState",
