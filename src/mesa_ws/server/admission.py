@@ -1,19 +1,24 @@
 """Admission: how a connection becomes a user's, or is turned away.
 
-The backend knows of the id before the client is told who it is, so a message that is dispatched
-after the acknowledgement always finds the connection. What arrives in between is held back and
-follows the acknowledgement.
+The backend knows of the id before the client is told who it is, and reads what is stored for it in
+the same step. So a message that is dispatched meanwhile is on the page that was read, or finds the
+connection, which holds it back until the page is written.
 """
 
 import logging
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
+from ..backend.base import Backend
+from ..backend.outbox import Page, Start
 from ..close import CloseCode
 from ..errors import BackendError, InvalidMessage, Refused
-from ..session import Close
+from ..position import Position
+from ..session import UNKNOWN, Authenticate, Close, SendText, Standing, Wish, resync, welcome
 from ..settings import ServerSettings
 from ..user import User
 from .connection import Connection
+from .feed import Feed
 from .handlers import Handlers
 from .registry import Registry
 
@@ -27,38 +32,138 @@ class Cluster(Protocol):
     handlers: Handlers
     registry: Registry[Connection]
 
-    async def declare(self, id: str) -> None:
-        """Tell the backend how many connections `id` has here."""
+    @property
+    def backend(self) -> Backend:
+        """Where outboxes are."""
+
+    @property
+    def broadcast_position(self) -> Position | None:
+        """Where this node is among the messages to everybody."""
+
+    def feed(self, connection: Connection, id: str) -> Feed:
+        """Begin to feed a connection from the outbox of `id`."""
+
+    def leave(self, id: str) -> None:
+        """Pass on what was proven for an id that a connection is about to leave."""
+
+    def left(self, id: str) -> None:
+        """A connection has left an id; tell the backend how many it has here now."""
 
 
-async def admit(node: Cluster, connection: Connection, data: object) -> None:
+async def admit(node: Cluster, connection: Connection, attempt: Authenticate) -> None:
     """Answer op 2: ask the authenticator, and obey."""
-    user = await _ask(node, connection, data)
+    user = await _ask(node, connection, attempt.data)
     if user is None or not connection.is_open:
         return
+    spoke_wire2 = connection.session.is_wire2
     try:
-        acknowledgement = connection.session.accept(user)
+        accepted = connection.session.accept(user)
     except InvalidMessage as error:
         await _failed(node, connection, error)
         return
-    connection.hold_back()
+    stays = user.id == connection.id and attempt.wish.is_wire2 == spoke_wire2
     connection.user = user
-    previous = node.registry.identify(connection, user.id)
-    if await declare(node, connection, user.id, previous) and connection.is_open:
-        connection.release(acknowledgement.payload)
+    if stays and connection.feed is not None and connection.feed.is_started:
+        connection.outlet.control(_told_again(accepted, connection.feed).payload)
         await node.handlers.authenticated(connection)
+        return
+    feed = _move(node, connection, user.id)
+    pages = await _read(node, connection, feed, attempt.wish)
+    if pages is None:
+        return
+    page, announced = pages
+    if feed.is_wire2:
+        standing = Standing.of(announced) if announced is not None else None
+        accepted = welcome(accepted, Standing.of(page), standing)
+    connection.outlet.control(accepted.payload)
+    feed.begin(page, announced)
+    await node.handlers.authenticated(connection)
 
 
-async def declare(node: Cluster, connection: Connection, id: str, previous: str | None) -> bool:
-    """Tell the backend whom the connection belongs to; close it if that cannot be told."""
+def rename(node: Cluster, connection: Connection, user: User) -> Coroutine[Any, Any, None]:
+    """Let a connection get the messages of another user's id; those of the old one end at once.
+
+    Returns:
+        What is to be done then.
+    """
+    return _begin_anew(node, connection, _move(node, connection, user.id))
+
+
+async def _begin_anew(node: Cluster, connection: Connection, feed: Feed) -> None:
+    """Go on with another outbox: clients of wire 2 are told of it, those of 1.x are not."""
+    pages = await _read(node, connection, feed, Wish(is_wire2=feed.is_wire2))
+    if pages is None:
+        return
+    page, announced = pages
+    if feed.is_wire2:
+        connection.outlet.control(resync(Standing.of(page)._replace(status="reset")).payload)
+    feed.begin(page, announced)
+
+
+def _move(node: Cluster, connection: Connection, id: str) -> Feed:
+    """Let a connection belong to `id` here; return its new feed."""
+    previous = node.registry.id_of(connection)
+    if previous is not None:
+        node.leave(previous)
+    feed = node.feed(connection, id)
+    node.registry.identify(connection, id)
+    if previous is not None and previous != id:
+        node.left(previous)
+    return feed
+
+
+async def _read(
+    node: Cluster, connection: Connection, feed: Feed, wish: Wish
+) -> tuple[Page, Page | None] | None:
+    """Declare whom a connection belongs to, and read what is stored; None if it is gone or elsewhere."""
+    id = feed.id
     try:
-        await node.declare(id)
-        if previous is not None and previous != id:
-            await node.declare(previous)
+        page = await node.backend.attach(id, node.registry.count(id), start_of(wish))
+        announced = await _announced(node, wish) if wish.is_wire2 else None
+        if wish.is_wire2 and not wish.should_sync:
+            feed.settles = await _is_settled(node, id, page)
     except BackendError as error:
         connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"the backend does not know of {id!r}: {error}"))
-        return False
-    return True
+        return None
+    assert page is not None  # noqa: S101 - a start was given
+    return (page, announced) if feed.is_open else None
+
+
+def start_of(wish: Wish) -> Start:
+    """Where the messages begin that a client asks for."""
+    if not wish.should_sync:
+        return Start("top" if wish.is_wire2 else "acknowledge", is_wire2=wish.is_wire2)
+    if wish.position is None:
+        return Start("fresh", is_wire2=wish.is_wire2)
+    return Start("resume", None if wish.position == UNKNOWN else wish.position, is_wire2=True)
+
+
+async def _announced(node: Cluster, wish: Wish) -> Page:
+    """The messages to everybody that a client missed, or where they are if it does not say."""
+    here = node.broadcast_position
+    if here is None:
+        page = await node.backend.broadcasts(None)
+        here = Position(page.epoch, page.last)
+    if wish.broadcasts is None or not wish.should_sync:
+        return Page("fresh", here.epoch, here.sequence, here.sequence, 0)
+    if wish.broadcasts == UNKNOWN:
+        return Page("reset", here.epoch, here.sequence, here.sequence, 0)
+    return await node.backend.broadcasts(wish.broadcasts)
+
+
+async def _is_settled(node: Cluster, id: str, page: Page | None) -> bool:
+    """Whether nothing waits for the id, so that later proofs are none of what it skips."""
+    head = (await node.backend.heads([id]))[id]
+    return head is None or page is None or head.acknowledged >= page.start
+
+
+def _told_again(accepted: SendText, feed: Feed) -> SendText:
+    """The acknowledgement for a client that stays who it is: its messages go on where they are."""
+    broadcasts = feed.broadcasts
+    if broadcasts is None:
+        return accepted
+    there = Standing("resumed", broadcasts.epoch, broadcasts.sent, 0)
+    return welcome(accepted, Standing("resumed", feed.replay.epoch, feed.replay.sent, 0), there)
 
 
 async def _ask(node: Cluster, connection: Connection, data: object) -> User | None:

@@ -2,12 +2,11 @@
 
 Everything that a client causes goes through one queue, so its handlers run one after another, in
 order; the task that works on it exists only while there is something to do. What is sent to a
-client goes straight to its transport, which never waits.
+client goes straight to its transport, which never waits, or waits in its outlet.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -16,33 +15,32 @@ from ..close import CloseCode, check_close
 from ..codec import encode_message
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..message import Message
-from ..session import Authenticate, Close, Received, SendPing, SendText, ServerSession, Terms
+from ..session import (
+    Acknowledged,
+    Answered,
+    Authenticate,
+    Close,
+    Output,
+    Received,
+    SendPing,
+    SendText,
+    ServerEvent,
+    ServerSession,
+    Strayed,
+    Terms,
+    reconnect,
+)
 from ..settings import ServerSettings
 from ..user import User
+from .feed import Feed
 from .handlers import Handlers
 from .history import History
+from .outlet import Outlet
 from .request import Request
+from .transport import Transport
+from .turns import Turns
 
 log = logging.getLogger("mesa_ws.server")
-
-
-class Transport(Protocol):
-    """What a connection needs of a WebSocket. Called in the event loop; nothing here waits."""
-
-    def write(self, payload: bytes, /) -> None:
-        """Send a text frame, or buffer it."""
-
-    def ping(self) -> None:
-        """Send a Ping frame."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Send a close frame, empty for 1005, and cut the connection if no answer comes."""
-
-    def pause_reading(self) -> None:
-        """Receive nothing until `resume_reading`."""
-
-    def resume_reading(self) -> None:
-        """Receive again."""
 
 
 class Host(Protocol):
@@ -67,7 +65,7 @@ class Host(Protocol):
     def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
         """Run `work` on its own."""
 
-    async def admit(self, connection: "Connection", data: object) -> None:
+    async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
         """Answer op 2."""
 
     def rename(self, connection: "Connection", user: User) -> None:
@@ -97,42 +95,41 @@ class Connection:
         request: the handshake: headers, path, query and remote address.
         user: who the client is, or None before authentication.
         session: the protocol's state; for the node's own use, in the event loop only.
-        write: sends an encoded frame; for the node's own use, in the event loop only.
+        outlet: sends encoded frames; for the node's own use, in the event loop only.
+        feed: what the client gets of what is stored, None before authentication; likewise.
     """
 
     __slots__ = (
         "__weakref__",
         "_ended",
-        "_held",
         "_history",
         "_host",
-        "_is_paused",
-        "_queue",
         "_state",
         "_timer",
         "_transport",
-        "_worker",
+        "_turns",
+        "feed",
+        "outlet",
         "request",
         "session",
         "user",
-        "write",
     )
 
     def __init__(self, host: Host, transport: Transport, request: Request) -> None:
         self._host = host
         self._transport = transport
         self.session = ServerSession(host.terms, host.now())
-        self._queue: deque[object] | None = None
-        self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
-        self._held: list[bytes] | None = None
-        self._is_paused = False
+        limits = host.settings.limits
+        self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._flow)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
-        self.write: Callable[[bytes], None] = self._usual_write()
+        self.feed: Feed | None = None
+        put = transport.write if self._history is None else self._recorded_write
+        self.outlet = Outlet(transport, put, limits.max_buffered, self._too_slow)
 
     @property
     def id(self) -> str | None:
@@ -209,23 +206,43 @@ class Connection:
         self._transport.write(self._host.terms.hello.payload)
         self._schedule()
         if self._host.handlers.connection:
-            self._enqueue(_Opened())
+            self._turns.add(_Opened())
 
     def heard(self) -> None:
-        """A control frame or a part of a message came."""
+        """A Ping or a part of a message came."""
         self.session.heard(self._host.now())
+
+    def ponged(self, payload: bytes) -> None:
+        """A Pong came."""
+        self._react(self.session.ponged(payload, self._host.now()))
 
     def receive(self, payload: bytes) -> None:
         """A message came."""
-        event = self.session.receive(payload, self._host.now())
-        if event is None:
+        self._react(self.session.receive(payload, self._host.now()))
+
+    def congested(self) -> None:
+        """More waits for the client than it reads in time."""
+        if self._ended is not None:
             return
-        if isinstance(event, Close):
-            self.obey(event)
+        self.outlet.congested()
+        if self.feed is not None:
+            self.feed.congested()
+        # A page may be larger than what else may wait, or a large message would never arrive.
+        if self.feed is None or not self.feed.is_writing_page:
+            self.check_room()
+
+    def check_room(self) -> None:
+        """Something was written to a congested client, such as a Pong: give it up if that is too much."""
+        if self.outlet.is_over:
+            self._too_slow(f"{self._transport.buffered} bytes wait to be read")
+
+    def relieved(self) -> None:
+        """The client has read what waited."""
+        if self._ended is not None:
             return
-        if self._history is not None and isinstance(event, Received):
-            self._history.add_received(event.message)
-        self._enqueue(event)
+        self.outlet.relieved()
+        if self.feed is not None:
+            self.feed.relieved()
 
     def obey(self, close: Close | None) -> None:
         """Close because the protocol or a limit says so."""
@@ -238,33 +255,59 @@ class Connection:
         if self._ended is None:
             self._finish(_Ended(code, reason))
 
-    # What admission calls.
+    # What the node calls.
 
-    def hold_back(self) -> None:
-        """Keep what is written, until `release`."""
-        self._held = []
-        self.write = self._held.append
+    def follow(self, feed: Feed) -> None:
+        """Get what is stored from `feed` from now on."""
+        if self.feed is not None:
+            self.feed.close()
+        self.feed = feed
 
-    def release(self, first: bytes) -> None:
-        """Send `first`, then what was held back, then whatever is written."""
-        held, self._held = self._held, None
-        self._transport.write(first)
-        self.write = self._usual_write()
-        for payload in held or ():
-            self.write(payload)
+    def probe(self) -> None:
+        """Ask the client for a proof of what it was sent, unless it is too early."""
+        output = self.session.probe(self._host.now())
+        if output is not None:
+            self._put(output)
+
+    def send_away(self, after: float) -> None:
+        """Close because the server stops; ask the client to come back `after` seconds, if it can be asked."""
+        if self.session.is_wire2:
+            self.outlet.control(reconnect(after).payload)
+        self.disconnect(CloseCode.GOING_AWAY)
 
     # What happens in the event loop.
 
-    def _usual_write(self) -> Callable[[bytes], None]:
-        return self._transport.write if self._history is None else self._recorded_write
-
     def _recorded_write(self, payload: bytes) -> None:
-        assert self._history is not None  # noqa: S101 - chosen by _usual_write only where there is one
+        assert self._history is not None  # noqa: S101 - chosen only where there is one
         self._history.add_sent(payload)
         self._transport.write(payload)
 
     def _write(self, payload: bytes) -> None:
-        self.write(payload)
+        self.outlet.write(payload)
+
+    def _react(self, event: ServerEvent | None) -> None:
+        match event:
+            case None:
+                return
+            case Close():
+                self.obey(event)
+            case Acknowledged(position):
+                if self.feed is not None:
+                    self.feed.acknowledged(position)
+            case Answered(token):
+                if self.feed is not None:
+                    self.feed.answered(token)
+            case Strayed():
+                log.info("%r answered a question that was not asked; what it is sent stays stored", self)
+                if self.feed is not None:
+                    self.feed.strayed()
+            case _:
+                if self._history is not None and isinstance(event, Received):
+                    self._history.add_received(event.message)
+                self._turns.add(event)
+
+    def _too_slow(self, why: str) -> None:
+        self.obey(Close(CloseCode.SLOW_READER, why))
 
     def _end(self, code: int, reason: str) -> None:
         if self._ended is None:
@@ -274,13 +317,15 @@ class Connection:
     def _finish(self, ended: _Ended) -> None:
         self._ended = ended
         self.session.close()
-        self.write = _nowhere
+        self.outlet.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._host.forget(self)
+        if self.feed is not None:
+            self.feed.close()
         if self._host.handlers.disconnection:
-            self._enqueue(ended)
+            self._turns.add(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
@@ -293,41 +338,27 @@ class Connection:
 
     def _tick(self) -> None:
         for output in self.session.poll(self._host.now()):
-            match output:
-                case SendText(payload):
-                    self._transport.write(payload)
-                case SendPing():
-                    self._transport.ping()
-                case Close():
-                    self.obey(output)
+            self._put(output)
         if self._ended is None:
             self._schedule()
 
-    # The queue and its worker.
+    def _put(self, output: Output) -> None:
+        match output:
+            case SendText(payload, token):
+                self._transport.write(payload)
+            case SendPing(payload, token):
+                self._transport.ping(payload)
+            case Close():
+                self.obey(output)
+                return
+        if token is not None and self.feed is not None:
+            self.feed.replay.asked(token)
 
-    def _enqueue(self, event: object) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(event)
-        if self._worker is None:
-            self._worker = self._host.spawn(self._work())
-        if not self._is_paused and len(self._queue) >= self._host.settings.limits.max_queued:
-            self._is_paused = True
+    def _flow(self, goes_on: bool) -> None:
+        if not goes_on:
             self.session.suspend(self._host.now())
             self._transport.pause_reading()
-
-    async def _work(self) -> None:
-        try:
-            while self._queue:
-                await self._handle(self._queue.popleft())
-                if self._is_paused and len(self._queue) <= self._host.settings.limits.max_queued // 2:
-                    self._read_again()
-        finally:
-            self._queue = None
-            self._worker = None
-
-    def _read_again(self) -> None:
-        self._is_paused = False
+            return
         self.session.resume(self._host.now())
         self._transport.resume_reading()
         if self._ended is None and self._timer is None:
@@ -337,8 +368,8 @@ class Connection:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)
-            case Authenticate(data):
-                await self._host.admit(self, data)
+            case Authenticate():
+                await self._host.admit(self, event)
             case _Opened():
                 await self._host.handlers.connected(self)
             case _Ended(code, reason):
@@ -347,7 +378,3 @@ class Connection:
     def __repr__(self) -> str:
         remote = self.request.remote_address
         return f"<Connection id={self.id!r} from {remote[0] if remote else 'a local socket'}>"
-
-
-def _nowhere(payload: bytes) -> None:
-    """Where messages to a connection that has ended go; whoever calls `send` gets an error."""

@@ -36,6 +36,9 @@ class Handlers:
         self.authentication: list[Handler] = []
         self.message: list[tuple[str | None, Handler]] = []
         self.disconnection: list[Handler] = []
+        self.online: list[Handler] = []
+        self.offline: list[Handler] = []
+        self.lost: list[Handler] = []
         self.error: list[Handler] = []
 
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
@@ -64,8 +67,25 @@ class Handlers:
         """Tell that a connection has ended."""
         await self._run(self.disconnection, connection, connection, code, reason)
 
+    async def came_online(self, id: str) -> None:
+        """Tell that an id has its first connection."""
+        await self._run(self.online, None, id)
+
+    async def went_offline(self, id: str) -> None:
+        """Tell that an id has none any more."""
+        await self._run(self.offline, None, id)
+
+    async def lost_messages(self, id: str, count: int) -> None:
+        """Tell that messages were lost on the way to a client of 1.x."""
+        await self._run(self.lost, None, id, count)
+
     async def failed(self, error: BaseException, connection: object) -> None:
-        """Report what a handler raised; a reporter that raises is only logged."""
+        """Report what a handler raised; a reporter that raises is only logged.
+
+        Args:
+            error: what it raised.
+            connection: whose handler it was; None for what concerns an id.
+        """
         for handler in self.error:
             try:
                 await self._call(handler, error, connection)

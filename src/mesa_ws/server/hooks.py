@@ -67,8 +67,36 @@ class Hooks:
         self._handlers.disconnection.append(handler)
         return handler
 
+    def on_online(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(id)`, called when an id gets its first connection in the whole cluster.
+
+        One node of the cluster is told, once for each change. Calls about one id come one after
+        another. A client that comes back within `Presence.grace` was not away.
+        """
+        self._handlers.online.append(handler)
+        return handler
+
+    def on_offline(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(id)`, called when an id has had no connection for `Presence.grace`.
+
+        Told like `on_online`; also when the node that held the id died.
+        """
+        self._handlers.offline.append(handler)
+        return handler
+
+    def on_lost(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(id, n)`, called when `n` stored messages to an id were dropped unreceived.
+
+        Only for clients of 1.x, which cannot be told themselves; once for each loss.
+        """
+        self._handlers.lost.append(handler)
+        return handler
+
     def on_error(self, handler: AnyHandler) -> AnyHandler:
-        """Register `handler(error, connection)`, called when a handler raised."""
+        """Register `handler(error, connection)`, called when a handler raised.
+
+        The connection is None where the handler was about an id.
+        """
         self._handlers.error.append(handler)
         return handler
 

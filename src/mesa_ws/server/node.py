@@ -2,27 +2,32 @@
 
 import asyncio
 import logging
+import random
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
 from ..backend.memory import MemoryBackend
 from ..backend.redis import RedisBackend
-from ..close import CloseCode
-from ..envelope import Envelope, Receipt, prepare
+from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
 from ..message import DispatchEvent, Message
-from ..recipients import EVERYBODY, Recipients
-from ..session import Terms
+from ..position import Position
+from ..recipients import EVERYBODY
+from ..session import Authenticate, Terms
 from ..settings import ServerOptions, ServerSettings
 from ..user import User
 from . import admission
-from .connection import Connection, Transport
+from .connection import Connection
+from .feed import Feed
 from .handlers import Handlers
 from .hooks import Hooks
+from .news import IdNews
 from .registry import Registry
 from .request import Request
+from .supply import Supply
+from .transport import Transport
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -37,6 +42,12 @@ GRACE = 5.0
 
 CANCEL_GRACE = 1.0
 """Seconds that they get after they were cancelled."""
+
+COMING_BACK = 1000
+"""Clients that a stopping node asks back for each second."""
+
+MIN_SPREAD = 1.0
+"""Seconds within which they are asked back at least."""
 
 
 class Node(Hooks):
@@ -62,8 +73,11 @@ class Node(Hooks):
         self.handlers = Handlers(self.settings.limits.handler_threads)
         super().__init__(self.handlers)
         self.registry: Registry[Connection] = Registry()
-        self._backend = _backend(backend, self.settings)
+        self.backend: Backend = _backend(backend, self.settings)
+        self._news = IdNews(self.spawn)
+        self._supply = Supply(self)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._keep = Keep.of(self.settings.sync)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._is_stopping = False
@@ -77,12 +91,12 @@ class Node(Hooks):
     @property
     def bus(self) -> AsyncBus:
         """The way to every node of the cluster, this one included."""
-        return self._backend
+        return self.backend
 
     @property
     def presence(self) -> WhoIsOnline:
         """Which ids have connections, anywhere in the cluster."""
-        return self._backend
+        return self.backend
 
     @property
     def is_running(self) -> bool:
@@ -92,7 +106,7 @@ class Node(Hooks):
     @property
     def is_ready(self) -> bool:
         """Whether the node runs and hears the rest of its cluster."""
-        return self.is_running and self._backend.is_ready
+        return self.is_running and self.backend.is_ready
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -115,24 +129,42 @@ class Node(Hooks):
         message: Message | DispatchEvent,
         recipients: Iterable[str] = EVERYBODY,
         excluding: Iterable[str] = (),
+        *,
+        idempotency_key: str | None = None,
+        durability: Durability = "memory",
     ) -> Receipt:
         """Send to every connection of the recipients, wherever in the cluster they are.
+
+        With `Server(sync=...)` it is stored for those of them who are away, unless the message
+        says `sync=False`; without, it goes at most once to those who are connected.
 
         Args:
             message: what to send.
             recipients: ids, or `"*"` for every connection.
             excluding: ids that shall not receive, also with `"*"`.
+            idempotency_key: a name of yours for this message: who got it by that name does not get
+                it again within 24 hours.
+            durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
 
         Raises:
             InvalidMessage: the message cannot go on the wire.
             InvalidRecipients: recipients or exclusions are not ids.
+            InvalidInput: the key or the durability cannot be used.
+            Unsupported: the backend does not have that durability.
             BackendError: the backend did not take it.
             MesaError: the server is not running, or in another event loop.
         """
-        envelope = prepare(message, recipients, excluding)
+        envelope = prepare(
+            message,
+            recipients,
+            excluding,
+            keep=self._keep,
+            idempotency_key=idempotency_key,
+            durability=durability,
+        )
         if self._running() is not asyncio.get_running_loop():
             raise MesaError(_ANOTHER_LOOP)
-        [receipt] = await self._backend.dispatch([envelope])
+        [receipt] = await self.backend.dispatch([envelope])
         return receipt
 
     async def start(self) -> None:
@@ -150,11 +182,11 @@ class Node(Hooks):
         self._thread = threading.get_ident()
         self._terms = Terms(self.settings, has_authenticator=self.handlers.authenticator is not None)
         try:
-            await self._backend.open(self.deliver)
+            await self._open()
         except BaseException:
             self._loop = None
             raise
-        log.info("node %s is up", self._backend.node_id)
+        log.info("node %s is up", self.backend.node_id)
 
     async def stop(self) -> None:
         """Close every connection with 1001, let handlers finish, and leave the cluster.
@@ -162,26 +194,46 @@ class Node(Hooks):
         Handlers that do not finish are cancelled; those that go on all the same are left behind.
         """
         self._is_stopping = True
+        self._supply.close()
+        spread = max(MIN_SPREAD, len(self.registry) / COMING_BACK)
         for connection in self.registry:
-            connection.disconnect(CloseCode.GOING_AWAY)
+            connection.send_away(round(random.uniform(0, spread), 3))  # noqa: S311 - spreads load
         try:
             await self._finish_tasks()
         finally:
-            await self._backend.aclose()
+            await self.backend.aclose()
             self.handlers.shutdown()
             self._loop = None
-        log.info("node %s is down", self._backend.node_id)
+        log.info("node %s is down", self.backend.node_id)
+
+    # What the backend tells.
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand what the bus brought to the connections it is for. Never waits."""
-        found = self._found(envelope.recipients)
-        if envelope.kind == "disconnect":
-            for connection in found:
-                connection.disconnect(CloseCode.NORMAL)
-            return
-        body = envelope.body
-        for connection in found:
-            connection.write(body)
+        self._supply.deliver(envelope)
+
+    async def catch_up(self) -> None:
+        """Read again everything that concerns this node.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        await self._supply.catch_up()
+
+    def came_online(self, id: str) -> None:
+        """Tell the application that an id has its first connection in the cluster."""
+        if self.handlers.online and self._loop is not None:
+            self._news.add(id, lambda: self.handlers.came_online(id))
+
+    def went_offline(self, id: str) -> None:
+        """Tell the application that an id has had none for longer than the grace."""
+        if self.handlers.offline and self._loop is not None:
+            self._news.add(id, lambda: self.handlers.went_offline(id))
+
+    def tell_lost(self, id: str, count: int) -> None:
+        """Tell the application that a client of 1.x has lost messages."""
+        if self.handlers.lost:
+            self._news.add(id, lambda: self.handlers.lost_messages(id, count))
 
     # What connections and transports call.
 
@@ -192,35 +244,44 @@ class Node(Hooks):
         connection.open()
         return connection
 
-    async def admit(self, connection: Connection, data: object) -> None:
+    async def admit(self, connection: Connection, attempt: Authenticate) -> None:
         """Answer op 2 of a connection."""
-        await admission.admit(self, connection, data)
+        await admission.admit(self, connection, attempt)
 
     def rename(self, connection: Connection, user: User) -> None:
         """Take note that a connection belongs to another user now."""
-        previous = self.registry.identify(connection, user.id)
-        self.spawn(admission.declare(self, connection, user.id, previous))
+        if self.registry.id_of(connection) != user.id:
+            self.spawn(admission.rename(self, connection, user))
 
-    def forget(self, connection: Connection) -> None:
-        """Let go of a connection that has ended."""
-        id = self.registry.discard(connection)
-        if id is None:
-            return
+    def feed(self, connection: Connection, id: str) -> Feed:
+        """Begin to feed a connection from the outbox of `id`."""
+        return self._supply.feed(connection, id)
+
+    def leave(self, id: str) -> None:
+        """Pass on what was proven for an id that a connection is about to leave."""
+        self._supply.leave(id)
+
+    def left(self, id: str) -> None:
+        """A connection has left an id; tell the backend how many it has here now."""
         if self.registry.count(id) == 0:
-            self._backend.detach(id)
+            self.backend.detach(id)
         else:
+            self._supply.left(id)
             self.spawn(self._redeclare(id))
 
-    async def declare(self, id: str) -> None:
-        """Tell the backend how many connections `id` has here, as of now.
+    @property
+    def broadcast_position(self) -> Position | None:
+        """Where this node is among the messages to everybody."""
+        return self._supply.broadcast_position
 
-        Whenever this runs it says what is true then, so the order of calls does not matter.
-        """
-        sockets = self.registry.count(id)
-        if sockets:
-            await self._backend.attach(id, sockets)
-        else:
-            self._backend.detach(id)
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection that has ended; what it has proven is told before that."""
+        id = self.registry.id_of(connection)
+        if id is not None:
+            self.leave(id)
+        self.registry.discard(connection)
+        if id is not None:
+            self.left(id)
 
     def now(self) -> float:
         """The event loop's time, in seconds."""
@@ -245,6 +306,22 @@ class Node(Hooks):
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def _open(self) -> None:
+        settings = self.settings
+        await self.backend.open(
+            self.deliver,
+            self,
+            keep=self._keep,
+            grace=settings.presence.grace,
+            window=settings.sync.resume_window,
+            allow_eviction=settings.sync.allow_eviction,
+        )
+        try:
+            await self._supply.start()
+        except BaseException:
+            await self.backend.aclose()
+            raise
+
     async def _finish_tasks(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE)
@@ -256,16 +333,13 @@ class Node(Hooks):
                 log.error("%d handlers go on although they were cancelled; left behind", len(stuck))
 
     async def _redeclare(self, id: str) -> None:
+        """Tell how many connections `id` has, as of when this runs; so the order does not matter."""
+        sockets = self.registry.count(id)
         try:
-            await self.declare(id)
+            if sockets:
+                await self.backend.attach(id, sockets)
         except BackendError as error:
             log.warning("the backend does not know that a connection of %r has left: %s", id, error)
-
-    def _found(self, recipients: Recipients) -> Sequence[Connection]:
-        if recipients.everybody:
-            anonymous = not self.settings.authentication.required
-            return self.registry.everybody(recipients.excluding, anonymous=anonymous)
-        return [connection for id in recipients.ids for connection in self.registry.of(id)]
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -278,6 +352,6 @@ def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
         return RedisBackend(given, namespace=settings.namespace)
-    if not callable(getattr(given, "attach", None)):
+    if not isinstance(given, Backend):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
     return given

@@ -40,6 +40,10 @@ class Registry(Generic[C]):
             self._by_id.setdefault(id, []).append(connection)
         return previous
 
+    def id_of(self, connection: C) -> str | None:
+        """Whom `connection` belongs to."""
+        return self._all.get(connection)
+
     def discard(self, connection: C) -> str | None:
         """Forget a connection; return whom it belonged to."""
         id = self._all.pop(connection, None)

@@ -44,13 +44,25 @@ _ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
 """Header fields that stand in answers, which picows cannot write if they are not ASCII."""
 READ_BUFFER = 2048
 
+HIGH_WATER = 1024 * 1024
+"""Bytes waiting for a client from which on it counts as slow, unless `max_buffered` is less."""
+
 Answer = WSUpgradeResponseWithListener
 
 
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
 
-    __slots__ = ("_closing", "_connection", "_fragments", "_listener", "_peer", "_ws", "write")
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_fragments",
+        "_is_congested",
+        "_listener",
+        "_peer",
+        "_ws",
+        "write",
+    )
 
     def __init__(self, listener: "NativeListener") -> None:
         self._listener = listener
@@ -58,14 +70,20 @@ class NativeTransport(WSListener):
         self._connection: Connection
         self.write: Callable[[bytes], None]
         self._fragments: Fragments | None = None
+        self._is_congested = False
         self._closing: asyncio.TimerHandle | None = None
         self._peer: tuple[int, str] | None = None
 
     # What the connection asks for.
 
-    def ping(self) -> None:
+    @property
+    def buffered(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._ws.underlying_transport.get_write_buffer_size()
+
+    def ping(self, payload: bytes = b"") -> None:
         """Send a Ping."""
-        self._ws.send_ping()
+        self._ws.send_ping(payload)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait a little for the client's."""
@@ -97,7 +115,7 @@ class NativeTransport(WSListener):
         # A message to everybody spends its time here, so no call of ours stands before picows.
         self.write = partial(transport.send, WSMsgType.TEXT)
         self._connection = self._listener.connected(self, transport)
-        transport.underlying_transport.set_write_buffer_limits(high=self._listener.max_buffered)
+        transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """A frame came; one that arrives after our close frame is ignored but for its answer."""
@@ -111,8 +129,10 @@ class NativeTransport(WSListener):
         elif kind == WSMsgType.PING:
             self._ws.send_pong(frame.get_payload_as_bytes())
             self._connection.heard()
+            if self._is_congested:
+                self._connection.check_room()
         elif kind == WSMsgType.PONG:
-            self._connection.heard()
+            self._connection.ponged(frame.get_payload_as_bytes())
         elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
             self._connection.receive(frame.get_payload_as_bytes())
         else:
@@ -127,13 +147,16 @@ class NativeTransport(WSListener):
         self._connection.lost(code, reason)
 
     def pause_writing(self) -> None:
-        """More than `max_buffered` waits for this client: give it up instead of growing."""
+        """The client reads too slowly."""
+        self._is_congested = True
         if self._closing is None:
-            waiting = self._ws.underlying_transport.get_write_buffer_size()
-            self._connection.obey(Close(CloseCode.SLOW_READER, f"{waiting} bytes wait to be read"))
+            self._connection.congested()
 
     def resume_writing(self) -> None:
-        """The client has read on, which is too late."""
+        """The client has read on."""
+        self._is_congested = False
+        if self._closing is None:
+            self._connection.relieved()
 
     def _join(self, is_continuation: bool, frame: WSFrame) -> None:
         if self._fragments is None:
@@ -188,7 +211,7 @@ class NativeListener:
         self._node = node
         self._path = path
         self._limits = node.settings.limits
-        self.max_buffered = self._limits.max_buffered
+        self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
         self._server: asyncio.Server | None = None
         self._all_gone = asyncio.Event()

@@ -49,6 +49,34 @@ class Peer:
         await self.send(data={"id": id}, op=2)
         return (await self.until(op=22))["d"]
 
+    async def log_in(
+        self, id: str, *, resume: Any = None, wire: int = 1, should_sync: bool = True
+    ) -> dict[str, Any]:
+        """Authenticate as clients do, with wire 2 if asked; return the acknowledgement's `x`."""
+        frame: dict[str, Any] = {"op": 2, "d": {"id": id, "shouldSync": should_sync}}
+        if wire == 2:
+            frame["x"] = {"v": 2} | ({"resume": resume} if resume is not None else {})
+        await self.raw(json.dumps(frame))
+        return dict((await self.until(op=22)).get("x", {}))
+
+    async def messages(self, count: int) -> list[dict[str, Any]]:
+        """Receive that many messages, and answer no heartbeat meanwhile."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            frame = await self.receive()
+            if frame["op"] == 0:
+                found.append(frame)
+        return found
+
+    async def answer(self) -> None:
+        """Wait for a heartbeat and answer it, as clients do after handling what came before."""
+        await self.until(op=1)
+        await self.raw('{"op":11,"d":{}}')
+
+    async def acknowledge(self, epoch: str, sequence: int) -> None:
+        """Say on wire 2 what was handled."""
+        await self.raw(json.dumps({"op": 3, "d": {"e": epoch, "s": sequence}}))
+
     async def closed(self) -> int:
         """Receive until the server closes; return its close code, 1006 if there was none."""
         with suppress(ConnectionClosed):

@@ -178,7 +178,7 @@ async def test_using_a_stopped_server_says_so() -> None:
 
 async def test_a_backend_that_fails_to_open_leaves_nothing_running() -> None:
     class Away(MemoryBackend):
-        async def open(self, receive: object) -> None:
+        async def open(self, *args: object, **options: object) -> None:
             raise BackendUnavailable("Redis at nowhere does not answer")
 
     server = Server(Away())
@@ -190,7 +190,7 @@ async def test_a_backend_that_fails_to_open_leaves_nothing_running() -> None:
 
 async def test_a_backend_that_fails_at_login_closes_1013(serving: Serving, join: Joining) -> None:
     class Away(MemoryBackend):
-        async def attach(self, id: str, sockets: int) -> None:
+        async def attach(self, *args: object) -> None:
             raise BackendUnavailable("Redis at nowhere does not answer")
 
     server = accepting_on(Away())

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
+from mesa_ws.backend.outbox import Page, Start
 from mesa_ws.envelope import Delivery, prepare
 from mesa_ws.errors import InvalidRecipients, MesaError
 from mesa_ws.message import DispatchEvent, Message
@@ -135,11 +136,12 @@ async def test_messages_during_authentication_follow_the_acknowledgement(
     serving: Serving, join: Joining
 ) -> None:
     class SlowBackend(MemoryBackend):
-        async def attach(self, id: str, sockets: int) -> None:
-            await super().attach(id, sockets)
+        async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+            page = await super().attach(id, sockets, start)
             await self.dispatch([envelope])
             for _ in range(10):
                 await asyncio.sleep(0)
+            return page
 
     envelope = prepare(Message(0, "early", "EARLY"), ["1"])
     server = Server(SlowBackend())

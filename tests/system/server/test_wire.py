@@ -38,6 +38,7 @@ async def test_hello_is_the_first_frame_and_says_what_is_configured(serving: Ser
             "c_reconnect_interval": 5000,
             "c_authentication_timeout": 10000,
             "rules": ["sends_user_object"],
+            "v": 2,
         },
     }
 

@@ -1,0 +1,69 @@
+"""Handing what the bus brings to the connections it is for."""
+
+from collections.abc import Sequence
+
+from ..backend.outbox import Entry
+from ..close import CloseCode
+from ..codec import numbered, numbered_broadcast
+from ..envelope import Envelope
+from ..position import Position
+from ..recipients import Recipients
+from .connection import Connection
+from .registry import Registry
+
+
+class Delivery:
+    """Finds connections and writes to them, in the order of the bus. Never waits.
+
+    Args:
+        registry: who is connected.
+        anonymous: whether connections without an id get what is for everybody.
+    """
+
+    def __init__(self, registry: Registry[Connection], *, anonymous: bool) -> None:
+        self._registry = registry
+        self._anonymous = anonymous
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Hand on what is not for everybody, or not stored."""
+        if envelope.kind == "disconnect":
+            for connection in self._found(envelope.recipients):
+                connection.disconnect(CloseCode.NORMAL)
+        elif envelope.positions:
+            for id, position in zip(envelope.recipients.ids, envelope.positions, strict=True):
+                self._deliver_stored(id, position, envelope.body)
+        else:
+            body = envelope.body
+            for connection in self._found(envelope.recipients):
+                connection.outlet.write(body)
+
+    def announce(self, position: Position, entry: Entry) -> None:
+        """Hand on the next of the stored messages to everybody."""
+        body, numbered_body = entry.body, numbered_broadcast(entry.body, entry.sequence)
+        for connection in self._registry.everybody(entry.excluding, anonymous=self._anonymous):
+            feed = connection.feed
+            if feed is None or not feed.is_wire2:
+                connection.outlet.write(body)
+            else:
+                feed.announce(position, numbered_body)
+        for id in entry.excluding:
+            for connection in self._registry.of(id):
+                if connection.feed is not None:
+                    connection.feed.announce(position, None)
+
+    def _deliver_stored(self, id: str, position: Position, body: bytes) -> None:
+        numbered_body: bytes | None = None
+        for connection in self._registry.of(id):
+            feed = connection.feed
+            if feed is None:
+                continue
+            if feed.is_wire2:
+                numbered_body = numbered_body or numbered(body, position.sequence)
+                feed.deliver(position, numbered_body)
+            else:
+                feed.deliver(position, body)
+
+    def _found(self, recipients: Recipients) -> Sequence[Connection]:
+        if recipients.everybody:
+            return self._registry.everybody(recipients.excluding, anonymous=self._anonymous)
+        return [connection for id in recipients.ids for connection in self._registry.of(id)]

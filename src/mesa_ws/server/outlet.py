@@ -1,0 +1,152 @@
+"""What is written to one client: at once, or as soon as nothing is in the way.
+
+Two things are in the way: a client that reads slowly (*congested*), and stored messages that
+have to be read from the backend first (*blocked*). Frames that are stored nowhere wait here then,
+each marked with the stored message that it follows. What waits is bounded; a client for whom more
+would wait is given up.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .transport import Transport
+
+MAX_HELD_BYTES = 1024 * 1024
+"""Bytes that wait for the backend; what waits for the client is bounded by `max_buffered`."""
+
+MAX_HELD_FRAMES = 4096
+
+FRAME_COST = 64
+"""Bytes that a frame takes beside its own."""
+
+
+class _Held(NamedTuple):
+    mark: int
+    payload: bytes
+
+
+class Outlet:
+    """Writes frames to one client in order. For the event loop only.
+
+    Args:
+        transport: where frames go.
+        put: writes a frame of the application's, whatever waits.
+        max_buffered: bytes that may wait for the client.
+        give_up: called with the reason when more would wait.
+
+    Attributes:
+        write: writes a frame, or lets it wait.
+        put: see above.
+        mark: sequence of the last stored message that is known and not written; what is held from
+            now on follows it.
+        is_congested: whether the client reads too slowly.
+    """
+
+    __slots__ = (
+        "_frames",
+        "_give_up",
+        "_is_blocked",
+        "_max_buffered",
+        "_size",
+        "_transport",
+        "is_congested",
+        "mark",
+        "put",
+        "write",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        put: Callable[[bytes], None],
+        max_buffered: int,
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._transport = transport
+        self._max_buffered = max_buffered
+        self._give_up = give_up
+        self._frames: deque[_Held] | None = None
+        self._size = 0
+        self._is_blocked = False
+        self.is_congested = False
+        self.mark = 0
+        self.put = put
+        self.write = put
+
+    def control(self, payload: bytes) -> None:
+        """Write a frame of the protocol at once, whatever waits."""
+        if self.put is not _nowhere:
+            self._transport.write(payload)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more waits for the client than may."""
+        return self._transport.buffered + self._size > self._max_buffered
+
+    def congested(self) -> None:
+        """Let everything wait until `relieved`."""
+        self.is_congested = True
+        self._choose()
+
+    def relieved(self) -> None:
+        """The client reads again; write what waits, if nothing else is in the way."""
+        self.is_congested = False
+        if not self._is_blocked:
+            self.unblock()
+
+    def block(self) -> None:
+        """Let everything wait until `unblock`, for stored messages go first."""
+        self._is_blocked = True
+        self._choose()
+
+    def unblock(self) -> None:
+        """No stored message is missing: write what waits, as far as the client reads."""
+        self._is_blocked = False
+        self.mark = 0
+        self._release(None)
+
+    def raise_marks(self, sequence: int) -> None:
+        """Let what waits already follow a stored message that was not known of."""
+        self.mark = max(self.mark, sequence)
+        if self._frames:
+            self._frames = deque(_Held(max(held.mark, sequence), held.payload) for held in self._frames)
+
+    def release_before(self, sequence: int) -> None:
+        """Write what waits for no message from `sequence` on."""
+        if self._frames:
+            self._release(sequence)
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        self._frames, self._size = None, 0
+        self.put = self.write = _nowhere
+
+    def _release(self, before: int | None) -> None:
+        frames = self._frames
+        while frames and not self.is_congested and (before is None or frames[0].mark < before):
+            held = frames.popleft()
+            self._size -= len(held.payload) + FRAME_COST
+            self.put(held.payload)
+        if not frames:
+            self._frames = None
+        self._choose()
+
+    def _choose(self) -> None:
+        if self.put is not _nowhere:
+            waits = self.is_congested or self._is_blocked or self._frames
+            self.write = self._hold if waits else self.put
+
+    def _hold(self, payload: bytes) -> None:
+        if self._frames is None:
+            self._frames = deque()
+        self._frames.append(_Held(self.mark, payload))
+        self._size += len(payload) + FRAME_COST
+        if self.is_over:
+            self._give_up(f"{self._transport.buffered + self._size} bytes wait to be read")
+        elif not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
+            self._give_up(f"{len(self._frames)} messages wait for the backend")
+
+
+def _nowhere(payload: bytes) -> None:
+    """Where messages to a connection that has ended go; whoever calls `send` gets an error."""

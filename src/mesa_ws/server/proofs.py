@@ -1,0 +1,136 @@
+"""Proofs of receipt: asking clients of 1.x for them, and passing on to the backend what was proven.
+
+Clients of 1.x answer op 1 (`session.questions`); one with unproven messages is asked about once a
+second. What connections have proven is told to the backend a few times a second, for all ids at
+once, and at once when a connection ends. What is not proven is never told, so it stays stored.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from ..backend.outbox import Acknowledgement
+from ..position import Position
+from .feed import Feed
+
+ROUND = 1.0
+"""Seconds from one question to a client to the next."""
+
+STEPS = 8
+"""Parts of a round, so that not all clients are asked at the same moment."""
+
+FLUSH = 0.25
+"""Seconds for which proofs are collected."""
+
+
+class Office(Protocol):
+    """What proofs need of their node."""
+
+    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
+        """Call back at `when`, in the time of `now`."""
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+
+    def feeds(self, id: str) -> Sequence[Feed]:
+        """The feeds of an id's connections here."""
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement], /) -> None:
+        """Tell the backend."""
+
+
+class Proofs:
+    """Asks for proofs, and collects them. For the event loop only.
+
+    Args:
+        office: the node.
+    """
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._rounds: deque[set[Feed]] = deque((set() for _ in range(STEPS)), STEPS)
+        self._prober: asyncio.TimerHandle | None = None
+        self._dirty: dict[str, str] = {}
+        self._flusher: asyncio.TimerHandle | None = None
+
+    def watch(self, feed: Feed) -> None:
+        """Ask the client of `feed` for proofs, within a round, as long as it has something to prove."""
+        feed.is_watched = True
+        self._rounds[-1].add(feed)
+        if self._prober is None:
+            self._prober = self._office.at(self._office.now() + ROUND / STEPS, self._probe)
+
+    def proved(self, feed: Feed) -> None:
+        """Pass on to the backend what `feed` has proven, soon."""
+        if not feed.settles:
+            return
+        self._dirty[feed.id] = feed.replay.epoch
+        if self._flusher is None:
+            self._flusher = self._office.at(self._office.now() + FLUSH, self._tick)
+
+    def flush(self, ids: Iterable[str] | None = None) -> None:
+        """Pass on at once what was proven for `ids`, or for all."""
+        told = []
+        for id in tuple(self._dirty) if ids is None else ids:
+            epoch = self._dirty.get(id)
+            if epoch is None:
+                continue
+            found = acknowledgement(id, epoch, self._office.feeds(id))
+            if found is not None:
+                del self._dirty[id]
+                told.append(found)
+        if told:
+            self._office.acknowledge(told)
+
+    def settle(self, feed: Feed, position: Position) -> None:
+        """Tell the backend that nothing up to `position` is there any more, so that it is done with."""
+        self._office.acknowledge([Acknowledgement(feed.id, position, position.sequence)])
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        for timer in (self._prober, self._flusher):
+            if timer is not None:
+                timer.cancel()
+        self._prober = self._flusher = None
+
+    def _tick(self) -> None:
+        self._flusher = None
+        self.flush()
+        for id in tuple(self._dirty):
+            if not self._office.feeds(id):
+                del self._dirty[id]
+        if self._dirty:
+            self._flusher = self._office.at(self._office.now() + FLUSH, self._tick)
+
+    def _probe(self) -> None:
+        due = self._rounds.popleft()
+        self._rounds.append(set())
+        for feed in due:
+            if feed.is_open and feed.probe():
+                self._rounds[-1].add(feed)
+            else:
+                feed.is_watched = False
+        self._prober = None
+        if any(self._rounds):
+            self._prober = self._office.at(self._office.now() + ROUND / STEPS, self._probe)
+
+
+def acknowledgement(id: str, epoch: str, feeds: Sequence[Feed]) -> Acknowledgement | None:
+    """What the connections of an id here have proven together.
+
+    Args:
+        id: whose outbox.
+        epoch: in which one of them has proven something.
+        feeds: of all its connections.
+
+    Returns:
+        None as long as it is not known where one of them begins.
+    """
+    if not all(feed.is_started for feed in feeds):
+        return None
+    proven = [feed.replay.proven for feed in feeds if feed.settles and feed.replay.epoch == epoch]
+    if not proven:
+        return None
+    floor = min(feed.replay.proven if feed.replay.epoch == epoch else 0 for feed in feeds)
+    return Acknowledgement(id, Position(epoch, max(proven)), floor)

@@ -1,0 +1,30 @@
+"""What a connection needs of a WebSocket."""
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """One client's WebSocket. Called in the event loop; nothing here waits.
+
+    It tells its connection when more is buffered than the client reads in time (`congested`), and
+    when that has been read (`relieved`).
+    """
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client, outside of the system's own buffers."""
+
+    def write(self, payload: bytes, /) -> None:
+        """Send a text frame, or buffer it."""
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a Ping frame."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame, empty for 1005, and cut the connection if no answer comes."""
+
+    def pause_reading(self) -> None:
+        """Receive nothing until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Receive again."""
