@@ -49,7 +49,8 @@ async def test_an_acknowledgement_is_not_taken_back(cluster: Cluster) -> None:
     epoch = (await attach(node)).epoch
     acknowledge(node, epoch, 4)
     acknowledge(node, epoch, 2)
-    assert (await attach(node)).start == 4
+    page = await attach(node)
+    assert (page.start, page.lost) == (4, 0)
 
 
 async def test_acknowledging_twice_changes_nothing(cluster: Cluster) -> None:
@@ -149,6 +150,26 @@ async def test_a_later_connection_lowers_what_its_node_has(cluster: Cluster) -> 
     acknowledge(other, epoch, 3)
     await other.backend.heads(["alice"])
     assert (await read(node, epoch, 0)).lost == 0
+
+
+async def test_a_later_connection_does_not_raise_what_its_node_has(cluster: Cluster) -> None:
+    node, other = await cluster.node(), await cluster.node()
+    await store(node, 3)
+    epoch = (await attach(node)).epoch
+    await node.backend.attach("alice", 2, Start("top", is_wire2=True))
+    await attach(other)
+    acknowledge(other, epoch, 3)
+    await other.backend.heads(["alice"])
+    assert (await read(node, epoch, 0)).lost == 0
+
+
+async def test_a_connection_that_begins_at_the_top_holds_nothing_before(cluster: Cluster) -> None:
+    node, other = await cluster.node(), await cluster.node()
+    await store(node, 3)
+    epoch = (await attach(node)).epoch
+    await attach(other, start=Start("top"))
+    acknowledge(node, epoch, 3)
+    assert (await read(node, epoch, 0)).lost == 3
 
 
 async def test_declaring_the_number_of_connections_changes_nothing_about_what_they_have(

@@ -49,6 +49,14 @@ async def test_an_outbox_that_is_purged_is_empty(cluster: Cluster) -> None:
     assert await node.backend.purge("alice") == 0
 
 
+async def test_what_was_purged_counts_as_received_by_who_has_no_position(cluster: Cluster) -> None:
+    node = await cluster.node()
+    await store(node, 5)
+    await node.backend.purge("alice")
+    page = await attach(node)
+    assert (page.status, page.start, page.lost) == ("fresh", 5, 0)
+
+
 async def test_who_has_a_position_is_told_what_was_purged(cluster: Cluster) -> None:
     node = await cluster.node()
     epoch = (await attach(node)).epoch

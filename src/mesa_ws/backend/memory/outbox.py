@@ -78,7 +78,6 @@ class Outbox:
 
     def push(self, kept: Kept, keep: Keep) -> tuple[Position, int]:
         """Store a message; also tell how many were dropped to make room although nobody had them."""
-        self.expire(kept.at)
         self.top += 1
         self._kept[self.top] = kept
         self._size += len(kept.body)

@@ -72,7 +72,7 @@ class Outboxes:
             outbox.expire(now)
             outbox.trim(floor, now)
             is_attached = floor < float("inf")
-            if is_attached or outbox.last is not None or outbox.needed_until > now:
+            if is_attached or outbox.needed_until > now:
                 again = outbox.needed_until if outbox.last is None else outbox.empties_at(floor)
                 self._timetable.put(id, again if again > now else now + DAY)
             else:
