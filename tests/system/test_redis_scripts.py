@@ -6,6 +6,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.backend.redis.address import Address
+from mesa_ws.backend.redis.greeting import Greeting
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.link import Link
 from mesa_ws.backend.redis.plan import Batch, Seat, online
@@ -56,7 +57,7 @@ async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 @pytest.fixture
 async def hand(redis_url: str, namespace: str) -> AsyncIterator[Hand]:
-    link = Link(Address.of(redis_url), Keys(namespace), LIMIT)
+    link = Link(Address.of(redis_url), Greeting(Keys(namespace)), LIMIT)
     hand = Hand(link, Keys(namespace))
     await hand.join()
     yield hand

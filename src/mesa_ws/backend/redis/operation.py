@@ -16,7 +16,7 @@ from .durable import Proof
 from .exchange import Exchange
 from .keys import Keys
 from .outbox_plan import broadcast_answer, broadcasts, heads, outbox_heads, peek, purge, stored
-from .plan import Batch, Call, Command, online, online_counts
+from .plan import Batch, Call, Command, count, online, online_counts
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def presence_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, int]]:
 
 def counting(keys: Keys) -> Operation[int]:
     """Count the ids that have connections."""
-    return Operation([("SCARD", keys.present)], lambda replies: int(replies[0]))
+    return Operation([count(keys)], lambda replies: int(replies[0]))
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

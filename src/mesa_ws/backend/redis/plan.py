@@ -207,6 +207,11 @@ class Census:
         return len(self._ids) or self._held
 
 
+def count(keys: Keys) -> Command:
+    """Ask how many ids have connections."""
+    return ("SCARD", keys.present)
+
+
 class Seat(NamedTuple):
     """The calls by which one node keeps its place.
 
@@ -229,7 +234,8 @@ class Seat(NamedTuple):
 
     def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
         """Renew the lease, or take one; `Pulse.of` reads the first reply."""
-        keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node), self.keys.graces)
+        own = (self.keys.leases, self.keys.counters, self.keys.held(self.node))
+        keys = (*own, self.keys.graces, self.keys.present)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
         return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
@@ -256,13 +262,14 @@ class Seat(NamedTuple):
 
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
         """Run `attach.lua` for `ids`; it says what the wishes are."""
-        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces)
+        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces, self.keys.present)
         args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
         return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
 
     def detach(self, ids: Sequence[str], version: int) -> Call:
         """Forget ids that were not recorded after `version`."""
-        keys = (self.keys.held(self.node), self.keys.graces, *_users(self.keys, ids))
+        own = (self.keys.held(self.node), self.keys.graces, self.keys.present)
+        keys = (*own, *_users(self.keys, ids))
         return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
 
     def leave(self) -> Call:
@@ -274,7 +281,7 @@ class Seat(NamedTuple):
         return self._reap("", 0)
 
     def _reap(self, node: str, grace: int) -> Call:
-        keys = (self.keys.leases, self.keys.counters, self.keys.graces)
+        keys = (self.keys.leases, self.keys.counters, self.keys.graces, self.keys.present)
         args = (self.keys.holdings, self.keys.users, MAX_IDS, node, ms(self.expiry), grace)
         return Call(REAP, keys, args)
 

@@ -52,9 +52,10 @@ local function write_seat(user, node, seat)
   redis.call('HSET', user, node, table.concat(members, ' '))
 end
 
--- A node holds an id no more. If nobody does, its grace begins.
-local function leave_seat(user, node, id, graces, due, expiry)
+-- A node holds an id no more. If nobody does, it is not present, and its grace begins.
+local function leave_seat(user, node, id, graces, present, due, expiry)
   if redis.pcall('HDEL', user, node) ~= 1 or redis.call('EXISTS', user) == 1 then return end
+  redis.pcall('SREM', present, id)
   redis.call('ZADD', graces, due, id)
   redis.call('PEXPIRE', graces, expiry)
 end
