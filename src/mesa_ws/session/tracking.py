@@ -122,11 +122,14 @@ class Tracking:
         """Take the `d` of an op 9; None if it cannot be read, or is about nothing that is followed."""
         told = _Told.read(data)
         is_broadcast = isinstance(data, dict) and data.get("b") is True
-        if told is None or not (self._follows_broadcasts if is_broadcast else self._acknowledged):
+        if told is None:
             return None
-        if is_broadcast:
-            return self._move(None, told, self.positions)  # it goes on from what it has sent
-        self._acknowledged = told.position
+        if is_broadcast:  # the server goes on from what it has sent
+            return self._move(None, told, self.positions) if self._follows_broadcasts else None
+        if self._acknowledged is None:
+            return None
+        if told.position.epoch != self._acknowledged.epoch:
+            self._acknowledged = told.position._replace(sequence=-1)
         return self._move(told, None, self.positions)
 
     def arrived(self, frame: Frame) -> list[Arrived]:
