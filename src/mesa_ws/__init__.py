@@ -6,7 +6,7 @@ process, and `Client` is the other end.
 
 from .backend.memory import MemoryBackend, MemoryHub
 from .backend.redis import RedisBackend
-from .client import Client, ConnectionInfo
+from .client import Client, ConnectionInfo, FilePositions, PositionStore
 from .client_settings import ClientLimits, Reconnection
 from .close import CloseCode
 from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher
@@ -59,6 +59,7 @@ __all__ = [
     "DispatchEvent",
     "Dispatcher",
     "Endpoint",
+    "FilePositions",
     "Heartbeat",
     "IdStatus",
     "InvalidInput",
@@ -74,6 +75,7 @@ __all__ = [
     "Message",
     "NotAuthenticated",
     "Position",
+    "PositionStore",
     "Presence",
     "QueueFull",
     "Receipt",
