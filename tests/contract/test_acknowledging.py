@@ -144,7 +144,7 @@ async def test_a_node_that_left_holds_nothing(cluster: Cluster) -> None:
 async def test_a_later_connection_lowers_what_its_node_has(cluster: Cluster) -> None:
     node, other = await cluster.node(), await cluster.node()
     await store(node, 3)
-    epoch = (await attach(node, start=Start("top", is_wire2=True))).epoch
+    epoch = (await attach(node, start=Start("top"))).epoch
     await node.backend.attach("alice", 2, Start())
     await attach(other)
     acknowledge(other, epoch, 3)
@@ -156,7 +156,7 @@ async def test_a_later_connection_does_not_raise_what_its_node_has(cluster: Clus
     node, other = await cluster.node(), await cluster.node()
     await store(node, 3)
     epoch = (await attach(node)).epoch
-    await node.backend.attach("alice", 2, Start("top", is_wire2=True))
+    await node.backend.attach("alice", 2, Start("top"))
     await attach(other)
     acknowledge(other, epoch, 3)
     await other.backend.heads(["alice"])
