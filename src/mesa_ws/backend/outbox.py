@@ -2,7 +2,11 @@
 
 from typing import Literal, NamedTuple
 
+from ..envelope import Keep
 from ..position import Position
+
+BROADCASTS = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
+"""How messages to everybody are kept, whatever is said about those to ids."""
 
 Mode = Literal["fresh", "resume", "top", "acknowledge"]
 """`fresh`: after what the id has acknowledged. `resume`: after a position of the client's.

@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ...envelope import Delivery, Envelope, Keep, Receipt
+from ...envelope import Delivery, Envelope, Receipt
 from ...errors import Unsupported
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...stored import Stored
-from ..outbox import Acknowledgement, Page, Read, Start
+from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from .holders import Holders
 from .outbox import Kept, Outbox
 from .outboxes import Outboxes
 from .remembered import Known, Remembered
 from .seat import Seat
-
-BROADCASTS = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
-"""How messages to everybody are kept, whatever is said about those to ids."""
 
 EVERYBODY = "*"
 
