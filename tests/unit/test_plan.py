@@ -56,7 +56,7 @@ def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
     (call,) = Dispatch.of(KEYS, sent).calls
     assert call.script.name == "announce"
     assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
-    assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 1, "a", "b")
+    assert call.args == (*about(sent), 10_000, 64 * 1024 * 1024, 300_000, 120_000, 1, "a", "b")
 
 
 @pytest.mark.parametrize("recipients", ["*", ["a"]])

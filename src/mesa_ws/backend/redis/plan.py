@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ...envelope import Delivery, Envelope, Keep, Receipt
 from ...errors import BackendRefused
 from ...position import Position
+from ..outbox import BROADCASTS
 from .keys import EXPIRY, PARTITIONS, POSITION_LIFE, Keys
 from .script import (
     ANNOUNCE,
@@ -76,7 +77,8 @@ class Dispatch(NamedTuple):
             how: tuple[int, ...] = (_remember(envelope),)
         else:
             replicas = int(envelope.durability == "replicated")
-            how = (*_limits(envelope.keep), _remember(envelope), replicas)
+            keep = BROADCASTS if envelope.recipients.everybody else envelope.keep
+            how = (*_limits(keep), _remember(envelope), replicas)
         if envelope.recipients.everybody:
             script = BROADCAST if envelope.keep is None else ANNOUNCE
             own = () if envelope.keep is None else (keys.broadcast_position, keys.broadcasts)
