@@ -148,6 +148,8 @@ async def _announced(node: Cluster, wish: Wish) -> Page:
         return Page("fresh", here.epoch, here.sequence, here.sequence, 0)
     if wish.broadcasts == UNKNOWN:
         return Page("reset", here.epoch, here.sequence, here.sequence, 0)
+    if wish.broadcasts == here:
+        return Page("resumed", here.epoch, here.sequence, here.sequence, 0)
     return await node.backend.broadcasts(wish.broadcasts)
 
 

@@ -141,7 +141,7 @@ class Feed:
             if not self.is_watched:
                 self._office.watch(self)
         elif self.replay.progress is not _LIVE:
-            self.outlet.mark = max(self.outlet.mark, position.sequence)
+            self.outlet.follow(position.sequence)
             if verdict is _HOLD:
                 self._wanted = position
             else:
@@ -171,7 +171,7 @@ class Feed:
             announced: of the messages to everybody; on wire 2 only.
         """
         self._backlog = page.top
-        self.outlet.raise_marks(page.top)
+        self.outlet.follow(page.top, is_first=True)
         self.replay.took(page)
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.took(announced)
@@ -194,13 +194,14 @@ class Feed:
         if self.broadcasts is None:
             return
         if self.broadcasts.took(page):
-            self.outlet.control(resync(Standing.of(page), is_broadcast=True).payload)
+            self.outlet.write(resync(Standing.of(page), is_broadcast=True).payload)
         _check(self.broadcasts, self._announced, page)
         self._announced_page.extend(page.entries)
         self._go_on()
 
     def doubt(self) -> None:
-        """Messages may have passed by: read again."""
+        """Messages may have passed by: read again. What comes meanwhile follows what is read."""
+        self.outlet.follow(UNBOUNDED)
         self.replay.doubt()
         if self.broadcasts is not None:
             self.broadcasts.doubt()
@@ -260,6 +261,7 @@ class Feed:
         if page.lost and not self.is_wire2:
             self._office.lost(self, page)
         _check(self.replay, self._wanted, page)
+        self.outlet.follow(page.top)
         self._page.extend(page.entries)
         self._go_on()
 
@@ -281,7 +283,7 @@ class Feed:
 
     def _settle(self) -> None:
         """Let what waits follow what was written."""
-        if self.replay.progress is _LIVE:
+        if self.replay.progress is _LIVE or self.outlet.mark <= self.replay.sent:
             self.outlet.unblock()
         else:
             self.outlet.block()
@@ -291,6 +293,7 @@ class Feed:
         reading = self.replay.begin_read()
         if reading is not None:
             self.reading, self._wanted = reading, None
+            self.outlet.block()
             self._office.read(self)
         if self.broadcasts is not None:
             reading = self.broadcasts.begin_read()
@@ -318,7 +321,7 @@ class Feed:
 
     def _write_announced(self) -> None:
         page, cursor = self._announced_page, self.broadcasts
-        while cursor is not None and page and not self.outlet.is_congested:
+        while cursor is not None and page and self.outlet.is_clear:
             entry = page.popleft()
             number = cursor.wrote()
             if self.id not in entry.excluding:

@@ -80,6 +80,11 @@ class Outlet:
             self._transport.write(payload)
 
     @property
+    def is_clear(self) -> bool:
+        """Whether a frame would be written at once."""
+        return self.write is self.put
+
+    @property
     def is_over(self) -> bool:
         """Whether more waits for the client than may."""
         return self._transport.buffered + self._size > self._max_buffered
@@ -106,11 +111,11 @@ class Outlet:
         self.mark = 0
         self._release(None)
 
-    def raise_marks(self, sequence: int) -> None:
-        """Let what waits already follow a stored message that was not known of."""
+    def follow(self, sequence: int, *, is_first: bool = False) -> None:
+        """Let what will wait follow a stored message; with `is_first` also what waits already."""
         self.mark = max(self.mark, sequence)
-        if self._frames:
-            self._frames = deque(_Held(max(held.mark, sequence), held.payload) for held in self._frames)
+        if is_first and self._frames:
+            self._frames = deque(_Held(sequence, held.payload) for held in self._frames)
 
     def release_before(self, sequence: int) -> None:
         """Write what waits for no message from `sequence` on."""

@@ -73,13 +73,9 @@ class Proofs:
         """Pass on at once what was proven for `ids`, or for all."""
         told = []
         for id in tuple(self._dirty) if ids is None else ids:
-            epoch = self._dirty.get(id)
-            if epoch is None:
-                continue
-            found = acknowledgement(id, epoch, self._office.feeds(id))
-            if found is not None:
-                del self._dirty[id]
-                told.append(found)
+            epoch = self._dirty.pop(id, None)
+            if epoch is not None:
+                told += acknowledgements(id, epoch, self._office.feeds(id))
         if told:
             self._office.acknowledge(told)
 
@@ -97,11 +93,6 @@ class Proofs:
     def _tick(self) -> None:
         self._flusher = None
         self.flush()
-        for id in tuple(self._dirty):
-            if not self._office.feeds(id):
-                del self._dirty[id]
-        if self._dirty:
-            self._flusher = self._office.at(self._office.now() + FLUSH, self._tick)
 
     def _probe(self) -> None:
         due = self._rounds.popleft()
@@ -116,21 +107,17 @@ class Proofs:
             self._prober = self._office.at(self._office.now() + ROUND / STEPS, self._probe)
 
 
-def acknowledgement(id: str, epoch: str, feeds: Sequence[Feed]) -> Acknowledgement | None:
-    """What the connections of an id here have proven together.
+def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowledgement]:
+    """What the connections of an id here have proven together: one acknowledgement, or none.
 
     Args:
         id: whose outbox.
         epoch: in which one of them has proven something.
-        feeds: of all its connections.
-
-    Returns:
-        None as long as it is not known where one of them begins.
+        feeds: of all its connections. One that is elsewhere, or not known to be anywhere yet, may
+            need everything.
     """
-    if not all(feed.is_started for feed in feeds):
-        return None
     proven = [feed.replay.proven for feed in feeds if feed.settles and feed.replay.epoch == epoch]
     if not proven:
-        return None
+        return []
     floor = min(feed.replay.proven if feed.replay.epoch == epoch else 0 for feed in feeds)
-    return Acknowledgement(id, Position(epoch, max(proven)), floor)
+    return [Acknowledgement(id, Position(epoch, max(proven)), floor)]

@@ -135,7 +135,7 @@ class Supply:
 
     def left(self, id: str) -> None:
         """A connection has left; the others of the id decide now how far its outbox is needed."""
-        for feed in self.feeds(id)[:1]:
+        for feed in self.feeds(id):
             if feed.is_started:
                 self._proofs.proved(feed)
 

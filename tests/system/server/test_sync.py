@@ -1,52 +1,9 @@
-"""Message sync with clients of 1.x: what is stored arrives later, in order, until it is proven."""
-
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+"""Message sync over the wire: what is stored arrives later, in order, until it is proven."""
 
 from mesa_ws.message import Message
-from mesa_ws.transports.serve import Server
 
-from .conftest import Joining, Serving, accepting
-from .peer import LIMIT
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(LIMIT):
-        while not await holds():
-            await asyncio.sleep(0.01)
-
-
-def storing(**options: Any) -> Server:
-    """A server that stores what it sends."""
-    return accepting(sync=True, **options)
-
-
-async def send(server: Server, *numbers: int, to: str = "1") -> None:
-    for n in numbers:
-        await server.send(Message(0, n, "N"), [to])
-
-
-async def waiting(server: Server, id: str = "1") -> int:
-    """How many messages wait for an id, as far as nobody has proven to have them."""
-    head = (await server.bus.heads([id]))[id]
-    return head.top - head.acknowledged if head else 0
-
-
-def data(frames: list[dict[str, Any]]) -> list[Any]:
-    return [frame["d"] for frame in frames]
-
-
-def numbers(frames: list[dict[str, Any]]) -> list[Any]:
-    return [frame.get("s") for frame in frames]
-
-
-async def settled(server: Server, id: str = "1") -> None:
-    async def is_so() -> bool:
-        return await waiting(server, id) == 0
-
-    await until(is_so)
+from .conftest import Joining, Serving
+from .sync import data, numbers, send, storing, until_unproven
 
 
 async def test_what_was_sent_to_somebody_away_arrives_after_login_and_before_later_messages(
@@ -70,7 +27,7 @@ async def test_an_answer_to_a_heartbeat_proves_what_came_before(serving: Serving
     await peer.log_in("1")
     await peer.messages(2)
     await peer.answer()
-    await settled(server)
+    await until_unproven(server, 0)
     await peer.socket.close()
     peer = await join(endpoint)
     await peer.log_in("1")
@@ -101,7 +58,7 @@ async def test_live_messages_are_proven_too(serving: Serving, join: Joining) -> 
     frames = await peer.messages(2)
     assert numbers(frames) == [None, None]
     await peer.answer()
-    await settled(server)
+    await until_unproven(server, 0)
 
 
 async def test_wire_2_resumes_where_it_was(serving: Serving, join: Joining) -> None:
@@ -130,13 +87,9 @@ async def test_op_3_settles_what_wire_2_has_handled(serving: Serving, join: Join
     await send(server, 1, 2)
     await peer.messages(2)
     await peer.acknowledge(x["e"], 1)
-
-    async def one_waits() -> bool:
-        return await waiting(server) == 1
-
-    await until(one_waits)
+    await until_unproven(server, 1)
     await peer.acknowledge(x["e"], 2)
-    await settled(server)
+    await until_unproven(server, 0)
 
 
 async def test_wire_2_resumes_messages_to_everybody(serving: Serving, join: Joining) -> None:

@@ -1,0 +1,142 @@
+"""Message sync where hints are lost, the backend is away, and clients read slowly."""
+
+import asyncio
+
+import pytest
+
+from mesa_ws.errors import BackendUnavailable
+from mesa_ws.message import Message
+
+from .conftest import Joining, Serving
+from .peer import LIMIT, RawPeer
+from .sync import Flaky, data, numbers, send, storing, until
+
+
+@pytest.mark.parametrize("wire", [1, 2])
+async def test_a_lost_hint_is_noticed_by_the_next_message(
+    serving: Serving, join: Joining, wire: int
+) -> None:
+    backend = Flaky()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1", wire=wire)
+    await send(server, 1)
+    backend.is_deaf = True
+    await send(server, 2, 3)
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await send(server, 4)
+    frames = await peer.messages(4)
+    assert (data(frames), numbers(frames)) == ([1, 2, 3, 4], [1, 2, 3, 4] if wire == 2 else [None] * 4)
+
+
+@pytest.mark.parametrize("wire", [1, 2])
+async def test_catching_up_brings_what_passed_by(serving: Serving, join: Joining, wire: int) -> None:
+    backend = Flaky()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1", wire=wire)
+    backend.is_deaf = True
+    await send(server, 1, 2)
+    await server.send(Message(0, 3, "ALL"))
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await server.catch_up()
+    assert data(await peer.messages(3)) == [1, 2, 3]
+
+
+async def test_catching_up_says_that_the_backend_is_away(serving: Serving, join: Joining) -> None:
+    backend = Flaky()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1")
+    backend.is_deaf = True
+    await send(server, 1)
+    await asyncio.sleep(0)
+    backend.is_deaf, backend.is_away = False, True
+    with pytest.raises(BackendUnavailable):
+        await server.catch_up()
+    backend.is_away = False
+    assert data(await peer.messages(1)) == [1]
+
+
+async def test_reading_goes_on_when_the_backend_is_back(serving: Serving, join: Joining) -> None:
+    backend = Flaky()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1")
+    backend.is_deaf = True
+    await send(server, 1)
+    await asyncio.sleep(0)
+    backend.is_deaf, backend.is_away = False, True
+    await send(server, 2)
+    await until(lambda: backend.attempts > 1)
+    backend.is_away = False
+    await send(server, 3)
+    assert data(await peer.messages(3)) == [1, 2, 3]
+
+
+async def test_messages_to_everybody_that_passed_by_are_brought_to_all(
+    serving: Serving, join: Joining
+) -> None:
+    backend = Flaky()
+    server = storing(backend)
+    endpoint = await serving(server)
+    anonymous, first, second = [await join(endpoint) for _ in range(3)]
+    await anonymous.until(op=10)
+    await first.log_in("1")
+    await second.log_in("2", wire=2)
+    backend.is_deaf = True
+    await server.send(Message(0, 1, "ALL"))
+    await server.send(Message(0, 2, "ALL"), excluding=["1"])
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await server.send(Message(0, 3, "ALL"))
+    assert data(await anonymous.messages(3)) == [1, 2, 3]
+    assert data(await first.messages(2)) == [1, 3]
+    assert data(await second.messages(3)) == [1, 2, 3]
+
+
+BIG = "x" * 20_000
+
+
+@pytest.mark.parametrize("wire", [1, 2])
+async def test_a_slow_reader_of_stored_messages_costs_bounded_memory_and_gets_all(
+    serving: Serving, join: Joining, wire: int
+) -> None:
+    server = storing(sync={"enabled": True, "max_messages": 10_000, "max_bytes": 100_000_000})
+    endpoint = await serving(server)
+    peer = await join(endpoint, max_queue=1)
+    await peer.log_in("1", wire=wire)
+    (connection,) = server.connections
+    most = 0
+    for n in range(1000):
+        await server.send(Message(0, [n, BIG], "N"), ["1"])
+        if n % 100 == 50:
+            await server.send(Message(0, [n + 0.5, BIG], "N", sync=False), ["1"])
+        await asyncio.sleep(0)
+        most = max(most, connection._transport.buffered)
+    assert most < 2_000_000
+    expected = sorted([*range(1000), *(n + 0.5 for n in range(50, 1000, 100))])
+    found: list[float] = []
+    async with asyncio.timeout(LIMIT):
+        while len(found) < len(expected):
+            for frame in await peer.messages(1):
+                found.append(frame["d"][0])
+                if wire == 2 and "s" in frame and frame["s"] % 64 == 0:
+                    assert connection.feed is not None
+                    await peer.acknowledge(connection.feed.replay.epoch, frame["s"])
+    assert found == expected
+
+
+async def test_a_reader_that_never_reads_what_is_not_stored_is_given_up(serving: Serving) -> None:
+    server = storing(limits={"max_buffered": 200_000})
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as slow:
+        await slow.upgrade()
+        await slow.frame(0x1, b'{"op":2,"d":{"id":"1"}}')
+        await until(lambda: "1" in server.registry.ids)
+        async with asyncio.timeout(LIMIT):
+            while server.connections:
+                await server.send(Message(0, BIG, sync=False), ["1"])
+                await asyncio.sleep(0)
