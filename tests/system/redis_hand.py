@@ -11,7 +11,7 @@ from mesa_ws.backend.outbox import Acknowledgement, Page, Start
 from mesa_ws.backend.redis import outbox_plan
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.outbox_plan import Answer
-from mesa_ws.backend.redis.plan import Batch, Call, Pulse, Seat, came_online
+from mesa_ws.backend.redis.plan import Batch, Call, Pulse, Seat, came_online, count
 from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
 from mesa_ws.message import Message
 from mesa_ws.position import Position
@@ -44,10 +44,13 @@ class Hand:
 
     def run(self, call: Call) -> Any:
         try:
-            return self.client.execute_command(*call.command)
+            return self.ask(*call.command)
         except NoScriptError:
-            self.client.script_load(call.script.source)
-            return self.client.execute_command(*call.command)
+            self.ask("SCRIPT", "LOAD", call.script.source)
+            return self.ask(*call.command)
+
+    def ask(self, *command: str | bytes | float) -> Any:
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def seat(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> Seat:
         return Seat(self.keys, node, lease=60.0, expiry=600.0, grace=grace, window=window)
@@ -125,6 +128,15 @@ class Hand:
     def depart(self) -> list[str]:
         return [id.decode() for id in self.run(self.seat().depart())]
 
+    def count(self) -> int:
+        return int(self.ask(*count(self.keys)))
+
+    def due(self, id: str = "alice") -> float:
+        """When the grace of an id ends."""
+        due = self.client.zscore(self.keys.graces, id)
+        assert isinstance(due, float)
+        return due
+
     def reap(self) -> None:
         while self.run(self.seat().reap()):
             pass
@@ -141,7 +153,7 @@ class Hand:
         assert isinstance(raw, bytes)
         was_at, was_expires = struct.unpack_from(">dd", raw)
         times = (was_at if at is None else at, was_expires if expires is None else expires)
-        self.client.lset(outbox, index, struct.pack(">dd", *times) + raw[16:])
+        self.ask("LSET", outbox, index, struct.pack(">dd", *times) + raw[16:])
 
     def restart(self, id: str = "alice") -> None:
         """What an outbox looks like to a Redis that has begun another run."""

@@ -10,6 +10,7 @@ from mesa_ws.backend.redis.plan import (
     Seat,
     came_online,
     check_handshake,
+    count,
     handshake,
     online,
     online_counts,
@@ -158,6 +159,10 @@ def test_counting_asks_about_few_ids_at_a_time() -> None:
     assert [len(call.keys) for call in calls] == [201, 2]
 
 
+def test_ids_are_counted_without_reading_them() -> None:
+    assert count(KEYS) == ("ZCOUNT", KEYS.graces, "+inf", "+inf")
+
+
 def test_a_corrupt_key_counts_as_nobody() -> None:
     assert online_counts(["a", "b", "c"], [[2, -1], [1]]) == {"a": 2, "b": 0, "c": 1}
 
@@ -173,13 +178,7 @@ def test_a_lost_lease_is_a_pulse_without_one() -> None:
 
 def test_attaching_sends_sockets_and_version_of_each_id() -> None:
     call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, told={"b"})
-    assert call.keys == (
-        KEYS.leases,
-        KEYS.held("node"),
-        KEYS.graces,
-        KEYS.present,
-        *outbox_keys(KEYS, ["a", "b"]),
-    )
+    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, *outbox_keys(KEYS, ["a", "b"]))
     assert call.args[:5] == ("node", 60_000, 256, 262_144, 691_200_000)
     assert call.args[5:] == ("a", 2, 7, 0, "", "", 0, 0, "b", 1, 8, 1, "", "", 0, 0)
 

@@ -81,13 +81,8 @@ class Keys:
         return f"{self.channels}{node}"
 
     @property
-    def present(self) -> str:
-        """SET: the ids that any node holds, to count them. `EXPIRY`."""
-        return f"{self.prefix}i"
-
-    @property
     def graces(self) -> str:
-        """ZSET: id that no node holds any more -> end of its grace, in milliseconds. `EXPIRY`."""
+        """ZSET: id -> infinity while a node holds it, then end of its grace in milliseconds. `EXPIRY`."""
         return f"{self.prefix}g"
 
     def position(self, id: str) -> str:

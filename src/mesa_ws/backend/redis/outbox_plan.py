@@ -19,9 +19,6 @@ from .script import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE
 MAX_PEEK = 1000
 """Messages that are shown at most."""
 
-MAX_IMPORT = 1000
-"""Messages of 1.x that one script moves; what was moved before counts."""
-
 
 class Answer(NamedTuple):
     """What an outbox answered to `enter` or `read`.

@@ -21,7 +21,6 @@ from .script import (
     DETACH,
     DISPATCH,
     HEARTBEAT,
-    NODES,
     ONLINE,
     REAP,
     RELAY,
@@ -31,9 +30,6 @@ from .script import (
 
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for everybody, so none may take long."""
-
-SCANNED = 1000
-"""Ids that are looked at in one step of counting."""
 
 MAX_ENTRIES = 256
 """Messages on one page of an outbox."""
@@ -164,54 +160,12 @@ def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[
     return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
 
 
-class Census:
-    """Counts ids that have connections: asks who lives, then whom the living hold.
-
-    A single node is asked for its number; the ids of several are put together, because one id may
-    be on many. Run `call`, give its reply to `met`, then run commands while there are `next` ones.
-    """
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        self._ids: set[bytes] = set()
-        self._unread: list[tuple[str, int]] = []
-        self._held = 0
-
-    @property
-    def call(self) -> Call:
-        """Asks who lives."""
-        return Call(NODES, (self._keys.leases,), (self._keys.holdings,))
-
-    def met(self, reply: Sequence[Any]) -> None:
-        """Take the reply to `call`."""
-        holding = [(node.decode(), held) for node, held in chunks(reply, 2) if held]
-        self._held = sum(held for _, held in holding)
-        self._unread = [(node, 0) for node, _ in holding] if len(holding) > 1 else []
-
-    @property
-    def next(self) -> Command | None:
-        """What to run next, for `took`; None when all is known."""
-        if not self._unread:
-            return None
-        node, cursor = self._unread[-1]
-        return ("SSCAN", self._keys.held(node), cursor, "COUNT", SCANNED)
-
-    def took(self, reply: Sequence[Any]) -> None:
-        """Take the reply to `next`."""
-        node, _ = self._unread.pop()
-        self._ids.update(reply[1])
-        if cursor := int(reply[0]):
-            self._unread.append((node, cursor))
-
-    @property
-    def total(self) -> int:
-        """How many ids there are."""
-        return len(self._ids) or self._held
-
-
 def count(keys: Keys) -> Command:
-    """Ask how many ids have connections."""
-    return ("SCARD", keys.present)
+    """Ask how many ids have connections; the reply is the number.
+
+    Those of a node that died count until others have cleaned up after it.
+    """
+    return ("ZCOUNT", keys.graces, "+inf", "+inf")
 
 
 class Seat(NamedTuple):
@@ -236,8 +190,7 @@ class Seat(NamedTuple):
 
     def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
         """Renew the lease, or take one; `Pulse.of` reads the first reply."""
-        own = (self.keys.leases, self.keys.counters, self.keys.held(self.node))
-        keys = (*own, self.keys.graces, self.keys.present)
+        keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node), self.keys.graces)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
         return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
@@ -264,14 +217,13 @@ class Seat(NamedTuple):
 
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
         """Run `attach.lua` for `ids`; it says what the wishes are."""
-        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces, self.keys.present)
+        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces)
         args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
         return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
 
     def detach(self, ids: Sequence[str], version: int) -> Call:
         """Forget ids that were not recorded after `version`."""
-        own = (self.keys.held(self.node), self.keys.graces, self.keys.present)
-        keys = (*own, *_users(self.keys, ids))
+        keys = (self.keys.held(self.node), self.keys.graces, *_users(self.keys, ids))
         return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
 
     def leave(self) -> Call:
@@ -283,7 +235,7 @@ class Seat(NamedTuple):
         return self._reap("", 0)
 
     def _reap(self, node: str, grace: int) -> Call:
-        keys = (self.keys.leases, self.keys.counters, self.keys.graces, self.keys.present)
+        keys = (self.keys.leases, self.keys.counters, self.keys.graces)
         args = (self.keys.holdings, self.keys.users, MAX_IDS, node, ms(self.expiry), grace)
         return Call(REAP, keys, args)
 

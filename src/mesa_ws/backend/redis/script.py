@@ -41,7 +41,6 @@ def _script(name: str, *parts: str) -> Script:
 RELAY = _script("relay")
 BROADCAST = _script("broadcast")
 ONLINE = _script("online")
-NODES = _script("nodes")
 DETACH = _script("detach")
 HEARTBEAT = _script("heartbeat")
 REAP = _script("reap")
@@ -58,7 +57,7 @@ PURGE = _script("purge", "outbox")
 IMPORT = _script("import", "outbox")
 
 SCRIPTS = (
-    *(RELAY, BROADCAST, ONLINE, NODES, DETACH, HEARTBEAT, REAP, DEPART),
+    *(RELAY, BROADCAST, ONLINE, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
 )
 """All of them, to be loaded by every connection before it is used."""

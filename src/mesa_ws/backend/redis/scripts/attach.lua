@@ -2,8 +2,8 @@
 -- Record that a node holds connections of ids, and read what waits for them: in one step, so that
 -- every message is either read here or told to the node.
 --
--- KEYS  1 leases, 2 the held key of the node, 3 the ids in grace, 4 the ids that are held
---       anywhere, then for each id: its position, its outbox, its user key
+-- KEYS  1 leases, 2 the held key of the node, 3 the ids with their graces,
+--       then for each id: its position, its outbox, its user key
 -- ARGV  1 node, 2 expiry (ms), 3 most entries of one page, 4 most bytes of it,
 --       5 life of a position (ms), then for each id:
 --       id, sockets, version, told, mode, epoch, sequence, wire2
@@ -49,8 +49,9 @@ local function take_seat(user, wish)
   local is_new = not seat
   if is_new then
     local others = redis.call('HLEN', user) - (recorded and 1 or 0)
-    local was_away = redis.call('ZREM', KEYS[3], wish.id) == 0
-    redis.pcall('SADD', KEYS[4], wish.id)
+    local due = tonumber(redis.call('ZSCORE', KEYS[3], wish.id) or 'inf')
+    local was_away = due == math.huge
+    redis.call('ZADD', KEYS[3], '+inf', wish.id)
     seat = {floor = '0', epoch = '-', first = others == 0 and was_away and '1' or '0'}
   end
   if wish.told == '1' then seat.first = '0' end
@@ -97,8 +98,8 @@ local function serve(position, outbox, wish, seat, is_new)
 end
 
 local replies = {}
-for n = 1, (#KEYS - 4) / 3 do
-  local at, key = 6 + ARGS * (n - 1), 3 * n + 2
+for n = 1, (#KEYS - 3) / 3 do
+  local at, key = 6 + ARGS * (n - 1), 3 * n + 1
   local wish = {
     id = ARGV[at], sockets = ARGV[at + 1], version = ARGV[at + 2], told = ARGV[at + 3],
     mode = ARGV[at + 4], epoch = ARGV[at + 5], sequence = ARGV[at + 6], wire2 = ARGV[at + 7],
@@ -118,5 +119,5 @@ for n = 1, (#KEYS - 4) / 3 do
   table.insert(reply, 1, tonumber(seat and seat.first or '0'))
   replies[n] = reply
 end
-for i = 2, 4, 2 do redis.call('PEXPIRE', KEYS[i], expiry) end
+for i = 2, 3 do redis.call('PEXPIRE', KEYS[i], expiry) end
 return replies

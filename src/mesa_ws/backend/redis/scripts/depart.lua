@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take the ids whose grace is over, so that one node tells that they are offline.
 --
--- KEYS  1 the ids in grace
+-- KEYS  1 the ids with their graces
 -- ARGV  1 prefix of user keys, 2 most ids
 --
 -- Each id is taken once, whoever asks; when the reply is lost, nobody tells. The user keys are

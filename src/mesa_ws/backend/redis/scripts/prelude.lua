@@ -52,12 +52,15 @@ local function write_seat(user, node, seat)
   redis.call('HSET', user, node, table.concat(members, ' '))
 end
 
--- A node holds an id no more. If nobody does, it is not present, and its grace begins.
-local function leave_seat(user, node, id, graces, present, due, expiry)
-  if redis.pcall('HDEL', user, node) ~= 1 or redis.call('EXISTS', user) == 1 then return end
-  redis.pcall('SREM', present, id)
-  redis.call('ZADD', graces, due, id)
-  redis.call('PEXPIRE', graces, expiry)
+-- A node holds an id no more. If nobody does, its grace begins; one that began goes on.
+local function leave_seat(user, node, id, graces, due)
+  local is_last = redis.pcall('HDEL', user, node) == 1
+  if redis.call('EXISTS', user) == 1 then return end
+  if is_last then
+    redis.call('ZADD', graces, due, id)
+  else
+    redis.call('ZADD', graces, 'XX', 'LT', due, id)
+  end
 end
 
 -- The living nodes that hold an id, and its connections over all of them. No list but an error

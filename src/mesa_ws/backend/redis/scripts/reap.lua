@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
--- KEYS  1 leases, 2 counters, 3 the ids in grace, 4 the ids that are held anywhere
+-- KEYS  1 leases, 2 counters, 3 the ids with their graces
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
 --       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
 --       0 for a lease that ran out, which was grace enough
@@ -25,9 +25,10 @@ if ids.err then
   ids = {}
 end
 for _, id in ipairs(ids) do
-  leave_seat(ARGV[2] .. id, node, id, KEYS[3], KEYS[4], now + ARGV[6], ARGV[5])
+  leave_seat(ARGV[2] .. id, node, id, KEYS[3], now + ARGV[6])
   redis.call('SREM', held, id)
 end
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
 if redis.call('EXISTS', held) == 1 then return 1 end
 redis.call('ZREM', KEYS[1], node)
 redis.call('HDEL', KEYS[2], node)

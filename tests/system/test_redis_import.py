@@ -1,0 +1,111 @@
+"""What people and other systems do to outboxes: look into them, empty them, move 1.x into them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from mesa_ws.backend.redis import outbox_plan
+from mesa_ws.backend.redis.outbox_plan import Legacy
+from mesa_ws.position import Position
+from tests.system.redis_hand import KEEP, Hand, bodies
+
+
+@pytest.fixture
+def hand(redis_url: str, namespace: str) -> Iterator[Hand]:
+    with redis.Redis.from_url(redis_url) as client:
+        hand = Hand(client, namespace)
+        hand.join()
+        yield hand
+
+
+# Looking and emptying
+
+
+def test_a_look_shows_the_oldest_and_changes_nothing(hand: Hand) -> None:
+    hand.page()
+    last = hand.fill(5)
+    hand.acknowledge(last._replace(sequence=2))
+    shown = outbox_plan.stored(hand.run(outbox_plan.peek(hand.keys, "alice", 2)))
+    assert [(each.sequence, each.body) for each in shown] == [(3, b"3"), (4, b"4")]
+    assert {round(each.expires - each.at, 3) for each in shown} == {60.0}
+    assert hand.known_head().length == 3
+
+
+def test_a_look_shows_bytes_that_nobody_can_read(hand: Hand) -> None:
+    hand.fill(2)
+    hand.client.lset(hand.keys.outbox("alice"), 1, "what?")
+    shown = outbox_plan.stored(hand.run(outbox_plan.peek(hand.keys, "alice", 9)))
+    assert [(each.message_id == "", each.body) for each in shown] == [(False, b"1"), (True, b"what?")]
+
+
+def test_there_is_nothing_to_see_of_an_id_that_never_was(hand: Hand) -> None:
+    assert outbox_plan.stored(hand.run(outbox_plan.peek(hand.keys, "alice", 9))) == []
+    assert hand.head() is None
+
+
+def test_emptying_tells_those_who_had_not_received(hand: Hand) -> None:
+    hand.page()
+    last = hand.fill(5)
+    hand.acknowledge(last._replace(sequence=2))
+    (call,) = outbox_plan.purge(hand.keys, ["alice", "nobody"])
+    assert hand.run(call) == [3, 0]
+    assert hand.known_head()[1:4] == (5, 5, 0)
+    assert hand.known_head().dropped == ((3, 5),)
+    assert hand.resume(last._replace(sequence=2)).lost == 3
+    assert hand.fill(1) == Position(last.epoch, 6)
+
+
+# Moving from 1.x
+
+
+def legacy(hand: Hand, *messages: str) -> Legacy:
+    """What 1.x keeps, put there."""
+    value = f"[{','.join(messages)}]".encode()
+    key = f"{hand.keys.prefix}old"
+    hand.client.hset(key, "alice", value)
+    hand.client.expire(key, 60)
+    return Legacy(key, "alice", value, [(f"m{n}", each.encode()) for n, each in enumerate(messages)])
+
+
+def move(hand: Hand, what: Legacy, keep: Any = KEEP) -> list[Any]:
+    return list(hand.run(what.move(hand.keys, keep, 60.0)))
+
+
+def test_what_1x_keeps_is_moved_behind_what_waits(hand: Hand) -> None:
+    hand.fill(1)
+    what = legacy(hand, "10", "20")
+    assert move(hand, what)[:4] == [b"moved", 2, 0, 3]
+    assert bodies(hand.page()) == [b"1", b"10", b"20"]
+    assert hand.client.hexists(what.key, "alice") is False
+
+
+def test_moving_twice_moves_once(hand: Hand) -> None:
+    what = legacy(hand, "10")
+    assert [move(hand, what)[0] for _ in range(2)] == [b"moved", b"none"]
+
+
+def test_what_changed_since_it_was_read_is_left(hand: Hand) -> None:
+    what = legacy(hand, "10")
+    legacy(hand, "10", "20")
+    assert move(hand, what) == [b"changed"]
+    assert hand.head() is None
+
+
+def test_what_a_late_writer_put_back_is_not_moved_again(hand: Hand) -> None:
+    move(hand, legacy(hand, "10", "20"))
+    assert move(hand, legacy(hand, "10", "20", "30"))[:4] == [b"moved", 1, 2, 3]
+    assert bodies(hand.page()) == [b"10", b"20", b"30"]
+    assert move(hand, legacy(hand, "10", "20", "30"))[:3] == [b"moved", 0, 3]
+
+
+@pytest.mark.parametrize("messages", [["10", "200"], ["11", "20", "30"], ["10"]])
+def test_other_messages_are_moved_from_their_first_on(hand: Hand, messages: list[str]) -> None:
+    move(hand, legacy(hand, "10", "20"))
+    assert move(hand, legacy(hand, *messages))[1:3] == [len(messages), 0]
+
+
+def test_a_moved_outbox_keeps_its_limits(hand: Hand) -> None:
+    move(hand, legacy(hand, *map(str, range(1000))), KEEP._replace(max_messages=10))
+    assert (hand.known_head().length, hand.known_head().dropped) == (10, ((1, 990),))
