@@ -3,10 +3,6 @@
 import asyncio
 import logging
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -25,9 +21,8 @@ from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Cluster
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
+from tests.system.node_process import NodeProcess
 from tests.system.waiting import HELLO, until, until_online, until_ready
-
-PROCESS = Path(__file__).with_name("redis_node.py")
 
 
 async def test_survivors_clean_up_after_a_node_that_died(
@@ -49,43 +44,6 @@ async def test_survivors_clean_up_after_a_node_that_died(
     await until(is_clean)
     assert await client.exists(keys.held("dead"), keys.held("wrong"), *map(keys.user, dead)) == 0
     assert await client.hkeys(keys.user("alice")) == [survivor.backend.node_id]
-
-
-class NodeProcess:
-    """A node that can be killed and paused."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @classmethod
-    @asynccontextmanager
-    async def start(cls, redis_url: str, namespace: str, *ids: str) -> AsyncIterator["NodeProcess"]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(PROCESS),
-            redis_url,
-            namespace,
-            str(LEASE),
-            *ids,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        node = cls(process)
-        await node.line()
-        try:
-            yield node
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    async def line(self) -> str:
-        """The next line it prints."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(LIMIT):
-            return (await self._process.stdout.readline()).decode().strip()
 
 
 async def test_a_killed_node_leaves_no_ghost_after_its_lease(

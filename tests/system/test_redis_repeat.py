@@ -12,6 +12,7 @@ from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Node, heard
 from tests.system.proxy import Proxy
+from tests.system.waiting import until
 
 KEEP = Keep(100, 1_000_000, 60.0)
 
@@ -95,11 +96,14 @@ async def test_a_message_is_sent_again_until_its_time_is_over(
     sent = kept("second")
     sending = asyncio.create_task(bus.dispatch([sent]))
     await node.until(sent.message_id)
-    for _ in range(3):
+
+    def is_over() -> bool:
         proxy.cut()
-        await asyncio.sleep(0.05)
+        return sending.done()
+
+    await until(is_over)
     with pytest.raises(BackendUnavailable) as caught:
-        await asyncio.wait_for(sending, LIMIT)
+        await sending
     assert caught.value.maybe_sent
     await bus.aclose()
     assert len(await node.backend.peek("alice", 10)) == 2
