@@ -8,7 +8,7 @@ const { Client } = require('@cryb/mesa')
 const BrowserClient = require('mesa-js-client')
 
 const [url, ...ids] = process.argv.slice(2)
-const write = (...record) => fs.writeSync(1, JSON.stringify(record) + '\n')
+const write = (...record) => fs.writeSync(1, JSON.stringify([Date.now() / 1000, ...record]) + '\n')
 
 ids.forEach((id, place) => {
   const connected = () => {

@@ -1,7 +1,11 @@
-"""What programs write down: one JSON list a line, which is there even if its writer is killed next."""
+"""What programs write down: one JSON list a line, which is there even if its writer is killed next.
+
+Each begins with the time, for people: `sort *.log` tells the story of a run.
+"""
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ Record = list[Any]
 
 def write(record: Record, file: int = 1) -> None:
     """Append a record, whole or not at all; to stdout if nothing else is said."""
-    os.write(file, json.dumps(record).encode() + b"\n")
+    os.write(file, json.dumps([round(time.time(), 3), *record]).encode() + b"\n")
 
 
 class Journal:
@@ -22,7 +26,7 @@ class Journal:
         self._offset = 0
 
     def news(self) -> Iterator[Record]:
-        """The records that were written since the last call."""
+        """The records that were written since the last call, without their times."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -31,4 +35,4 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                yield json.loads(line)
+                yield json.loads(line)[1:]

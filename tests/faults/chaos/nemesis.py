@@ -9,6 +9,7 @@ from random import Random
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from .journal import write
 from .proxy import Way
 from .site import LEASE, Site
 
@@ -169,10 +170,15 @@ class Nemesis:
                     while True:
                         deck = deck or self._dice.sample(FAULTS, len(FAULTS))
                         fault = deck.pop()
-                        self.injected[fault.__name__.replace("_", " ")] += 1
+                        self._note(fault.__name__.replace("_", " "))
                         # Its own dice: what one fault does must not depend on when another went on.
                         tasks.create_task(fault(self._site, Random(self._dice.random())))
                         await asyncio.sleep(self._dice.uniform(*PAUSE))
+
+    def _note(self, name: str) -> None:
+        self.injected[name] += 1
+        with self._site.log("nemesis").open("ab") as log:
+            write(["fault", name], log.fileno())
 
 
 async def _swallow(ways: list[Way], dice: Random) -> None:

@@ -5,6 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
+DEPTH = 100
+"""Pieces that are under way at most; beyond, no more is read."""
+
+Piece = tuple[float, bytes]
+"""When to pass it on, and what; nothing stands for the end."""
+
 
 class Way:
     """One direction of a connection.
@@ -28,11 +34,28 @@ class Way:
             self._sink.write_eof()
 
     async def pass_on(self, delay: Callable[[], float]) -> None:
-        """Pass on what comes, until an end comes."""
-        while data := await self._source.read(65536):
-            if waiting := delay():
-                await asyncio.sleep(waiting)
+        """Pass on what comes, each piece `delay` after it came, until an end comes."""
+        pieces: asyncio.Queue[Piece] = asyncio.Queue(DEPTH)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._take(pieces, delay))
+            tasks.create_task(self._give(pieces))
+
+    async def _take(self, pieces: "asyncio.Queue[Piece]", delay: Callable[[], float]) -> None:
+        now = asyncio.get_running_loop().time
+        data = b"anything"
+        while data:
+            data = await self._source.read(65536)
+            await pieces.put((now() + delay(), data))
+
+    async def _give(self, pieces: "asyncio.Queue[Piece]") -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            due, data = await pieces.get()
+            if due > now():
+                await asyncio.sleep(due - now())
             await self.flows.wait()
+            if not data:
+                break
             if not self.is_swallowing:
                 self._sink.write(data)
                 await self._sink.drain()

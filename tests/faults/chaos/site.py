@@ -84,6 +84,10 @@ class Site:
         """All clients."""
         return tuple(id for audience in self.audiences for id in audience.ids)
 
+    def log(self, name: str) -> Path:
+        """Where somebody writes down what happens."""
+        return self._folder / f"{name}.log"
+
     def heal(self) -> None:
         """End every fault that lasts."""
         for way in (*self.redis_ways, self.client_way):
@@ -97,7 +101,7 @@ class Site:
         for number, (url, port) in enumerate(zip(urls, self._ports, strict=False)):
             self.nodes.append(self._python("node", f"node-{number}", url, NAMESPACE, str(LEASE), str(port)))
         for kind, url in zip(DISPATCHERS, urls[NODES:], strict=True):
-            log = str(self._folder / f"{kind}.log")
+            log = str(self.log(kind))
             arguments = (kind, kind, url, NAMESPACE, self._seed, log, *self.ids)
             self.dispatchers.append(self._python("dispatcher", kind, *arguments))
 

@@ -1,0 +1,33 @@
+"""A dispatcher of ours: python -m tests.faults.duel.dispatcher REDIS_URL NAMESPACE; see programs.py."""
+
+import asyncio
+import json
+import sys
+
+from mesa_ws import AsyncDispatcher, Message, Receipt
+
+
+async def main(redis_url: str, namespace: str) -> None:
+    async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
+        await dispatcher.dispatch(Message(0, None, "NOTHING"), ["nobody"])
+        print("up", flush=True)
+        receipts: list[Receipt] = []
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            calls = [dispatcher.dispatch(Message(0, number, "NUMBER"), to) for number, to in json.loads(line)]
+            receipts += await asyncio.gather(*calls)
+            if not calls:
+                await settled(dispatcher, receipts)
+            print("done", flush=True)
+
+
+async def settled(dispatcher: AsyncDispatcher, receipts: list[Receipt]) -> None:
+    """Wait until everybody has proven to have what was dispatched."""
+    while receipts:
+        if (await dispatcher.status(receipts[-1])).is_settled:
+            receipts.pop()
+        else:
+            await asyncio.sleep(0.05)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
