@@ -1,6 +1,5 @@
 """Numbered messages, of one id or to everybody. Without a clock: time is an argument."""
 
-import math
 import os
 from typing import NamedTuple
 
@@ -128,10 +127,8 @@ class Outbox:
         return count
 
     def empties_at(self, floor: float) -> float:
-        """When the last message goes if nothing else happens; minus infinity if there is none."""
-        last = self.last
-        if last is None:
-            return -math.inf
+        """When the last message goes if nothing else happens; there has to be one."""
+        last = self._kept[self.top]
         is_had = min(self.acknowledged, floor) >= self.top
         return min(last.expires, last.at + self.window) if is_had else last.expires
 
