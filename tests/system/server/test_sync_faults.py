@@ -13,9 +13,7 @@ from .sync import Flaky, data, numbers, send, storing, until
 
 
 @pytest.mark.parametrize("wire", [1, 2])
-async def test_a_lost_hint_is_noticed_by_the_next_message(
-    serving: Serving, join: Joining, wire: int
-) -> None:
+async def test_a_lost_hint_is_noticed_by_the_next_message(serving: Serving, join: Joining, wire: int) -> None:
     backend = Flaky()
     server = storing(backend)
     peer = await join(await serving(server))
