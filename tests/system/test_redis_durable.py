@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
 from mesa_ws.envelope import Durability, Envelope, Keep, Receipt, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.message import Message
+from mesa_ws.position import Position
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 from tests.system.waiting import until
@@ -74,6 +75,11 @@ async def stored(client: redis.asyncio.Redis) -> int:
     return sum([await client.llen(key) async for key in client.scan_iter("*}:o:*")])
 
 
+async def has_fsync(client: redis.asyncio.Redis) -> bool:
+    version = str((await client.info("server"))["redis_version"])
+    return tuple(map(int, version.split("."))) >= (7, 2)
+
+
 async def test_replicas_confirm_in_time(
     dispatch: Dispatch, client: redis.asyncio.Redis, replica: RedisServer
 ) -> None:
@@ -96,9 +102,15 @@ async def test_a_replica_that_does_not_confirm_is_said_and_asking_again_is_safe(
         await asyncio.wait_for(dispatch(sent), LIMIT)
     assert caught.value.maybe_sent
     replica.thaw()
-    receipt = await dispatch(sent)
-    assert receipt.deliveries["alice"].position is not None
-    assert receipt.deliveries["alice"].position.sequence == 1
+    positions: list[Position | None] = []
+
+    async def is_confirmed() -> bool:
+        with suppress(BackendUnavailable):
+            positions.append((await dispatch(sent)).deliveries["alice"].position)
+        return bool(positions)
+
+    await until(is_confirmed)
+    assert [position and position.sequence for position in positions] == [1]
     assert await stored(client) == 1
 
 
@@ -122,11 +134,18 @@ async def test_too_few_replicas_for_redis_itself_is_not_now(
 async def test_a_redis_without_fsync_is_known_before_anything_is_sent(
     dispatch: Dispatch, client: redis.asyncio.Redis
 ) -> None:
-    version = tuple(map(int, (await client.info("server"))["redis_version"].split(".")))
-    expected = "needs Redis 7.2 or later, got 7.0" if version < (7, 2) else "set 'appendonly yes'"
-    with pytest.raises(Unsupported, match=f"{expected}.*"):
+    expected = "set 'appendonly yes'" if await has_fsync(client) else "needs Redis 7.2 or later, got 7.0"
+    with pytest.raises(Unsupported, match=expected):
         await dispatch(kept("fsync"))
     assert await stored(client) == 0
+
+
+async def test_a_redis_with_fsync_confirms(dispatch: Dispatch, client: redis.asyncio.Redis) -> None:
+    if not await has_fsync(client):
+        pytest.skip("needs Redis 7.2 or later")
+    await client.config_set("appendonly", "yes")
+    receipt = await dispatch(kept("fsync"))
+    assert receipt.deliveries["alice"].stored
 
 
 async def test_what_waits_for_a_replica_holds_up_nothing_else(

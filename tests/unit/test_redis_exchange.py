@@ -128,3 +128,42 @@ def test_foreign_text_is_one_short_line() -> None:
 
 def test_an_error_without_text_has_its_name() -> None:
     assert "(ConnectionResetError)" in str(failed_call("redis", ConnectionResetError(), maybe_sent=False))
+
+
+def test_what_is_repeatable_starts_anew_and_stays_doubtful() -> None:
+    exchange = Exchange(COMMANDS, is_repeatable=True)
+    exchange.writing()
+    exchange.took([1, UNKNOWN, UNKNOWN])
+    assert exchange.repeat()
+    assert (exchange.unsent, exchange.replies) == (COMMANDS, [None] * 3)
+    assert (exchange.is_written, exchange.is_doubtful) == (True, True)
+
+
+def test_what_was_never_written_is_not_repeated() -> None:
+    assert not Exchange(COMMANDS, is_repeatable=True).repeat()
+
+
+def test_what_is_not_repeatable_is_not_repeated() -> None:
+    exchange = Exchange(COMMANDS)
+    exchange.writing()
+    assert not exchange.repeat()
+
+
+def test_errors_of_a_repetition_say_that_it_may_have_been_sent() -> None:
+    exchange = Exchange(COMMANDS[:1], is_repeatable=True)
+    exchange.writing()
+    exchange.repeat()
+    exchange.took([ReadOnlyError("READONLY")])
+    errors = [
+        exchange.failure("redis"),
+        exchange.doubting(BackendUnavailable("no connection")),
+        exchange.doubting(BackendRefused("no")),
+    ]
+    assert [getattr(error, "maybe_sent", None) for error in errors] == [True, True, True]
+
+
+def test_errors_of_a_first_attempt_stay_what_they_are() -> None:
+    exchange = Exchange(COMMANDS)
+    refused, unavailable = BackendRefused("no"), BackendUnavailable("no connection")
+    assert isinstance(exchange.doubting(refused), BackendRefused)
+    assert str(exchange.doubting(unavailable)) == str(unavailable)

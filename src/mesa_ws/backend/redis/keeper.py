@@ -78,14 +78,18 @@ class Keeper:
     async def execute(self, calls: Sequence[Call]) -> list[Any]:
         """Carry out calls that need the lease; takes a new one first if it was lost meanwhile.
 
+        They have to be such that once more changes nothing: they are sent again when their
+        connection broke.
+
         Raises:
             BackendError: it was not done.
         """
         joins = self._joins
-        replies = await self.run(*calls)
+        commands = [call.command for call in calls]
+        replies = await self._link.execute(commands, is_repeatable=True)
         if 0 in replies:
             await self._rejoin(joins)
-            replies = await self.run(*calls)
+            replies = await self._link.execute(commands, is_repeatable=True)
             if 0 in replies:
                 raise BackendUnavailable("redis: the lease of this node was lost again at once")
         return replies

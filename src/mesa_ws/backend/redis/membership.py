@@ -53,7 +53,7 @@ class Membership:
         self._watcher = watcher
         self._on_doubt = on_doubt
         self._on_leaving = on_leaving
-        self._owed: dict[str, Acknowledgement] = {}
+        self._owed: dict[str, tuple[Acknowledgement, int]] = {}
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
         """Note connections of `id`, record them, and read what waits from `start` on."""
@@ -90,8 +90,7 @@ class Membership:
         await self._record({})
         for page in self.roster.pages(MAX_IDS):
             await self._record(page)
-        owed, self._owed = self._owed, {}
-        self.acknowledge(list(owed.values()))
+        self._post_acknowledgements(list(self._owed.values()))
 
     def confirm(self) -> None:
         """Let Redis know which ids the server was told of, so that it does not answer that again."""
@@ -106,20 +105,24 @@ class Membership:
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Post what was received; what gets lost is repeated when Redis is back."""
-        for some in chunks(acknowledgements, MAX_IDS):
-            for each in some:
-                self._owed.pop(each.id, None)
-            calls = acknowledge(self._seat, [(each, self._version(each.id)) for each in some])
-            self._link.post([call.command for call in calls], partial(self._owe, some))
+        self._post_acknowledgements([(each, self._version(each.id)) for each in acknowledgements])
 
     def _version(self, id: str) -> int:
         entry = self.roster.get(id)
         return entry[1] if entry else 0
 
-    def _owe(self, acknowledgements: Iterable[Acknowledgement]) -> None:
-        for each in acknowledgements:
+    def _post_acknowledgements(self, versioned: Sequence[tuple[Acknowledgement, int]]) -> None:
+        for some in chunks(versioned, MAX_IDS):
+            for each, _ in some:
+                self._owed.pop(each.id, None)
+            commands = [call.command for call in acknowledge(self._seat, some)]
+            self._link.post(commands, partial(self._owe, some))
+
+    def _owe(self, versioned: Iterable[tuple[Acknowledgement, int]]) -> None:
+        """Remember them with the version of then: their floors know of no connection that came later."""
+        for each, version in versioned:
             if len(self._owed) < MAX_OWED:
-                self._owed.setdefault(each.id, each)
+                self._owed.setdefault(each.id, (each, version))
 
     async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
         call = enter(self._seat, id, entry, start, is_told=id in self.roster.told)

@@ -1,0 +1,50 @@
+"""What is read from a Redis before it is used."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+from mesa_ws.backend.redis.greeting import Facts, Greeting
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.errors import BackendRefused
+
+INFO = (
+    b"# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\n\r\n# Memory\r\nmaxmemory:1024\r\n"
+    b"maxmemory_human:1.00K\r\nmaxmemory_policy:volatile-lru\r\n\r\n# Persistence\r\naof_enabled:1\r\n"
+)
+
+
+def replies(greeting: Greeting, info: object) -> list[object]:
+    return [info, *[b"sha"] * (len(greeting.commands) - 2), None]
+
+
+def test_facts_are_read_from_info() -> None:
+    assert Facts.of(INFO) == Facts((7, 2, 4), 1024, "volatile-lru", True)
+
+
+@pytest.mark.parametrize("reply", [b"", None, 7, b"\xff\xfe"])
+def test_what_is_no_info_tells_nothing(reply: object) -> None:
+    assert Facts.of(reply) == Facts()
+
+
+def test_an_error_of_redis_is_raised() -> None:
+    greeting = Greeting(Keys())
+    with pytest.raises(ResponseError, match="no"):
+        greeting.check("redis", replies(greeting, ResponseError("no")))
+
+
+def test_the_layout_is_checked() -> None:
+    greeting = Greeting(Keys())
+    with pytest.raises(BackendRefused, match="got 64"):
+        greeting.check("redis", [*replies(greeting, INFO)[:-1], b"64"])
+
+
+@pytest.mark.parametrize(("stores", "allow_eviction"), [(False, False), (True, True)])
+def test_a_redis_that_evicts_is_good_for_some(stores: bool, allow_eviction: bool) -> None:
+    greeting = Greeting(Keys(), stores=stores, allow_eviction=allow_eviction)
+    assert greeting.check("redis", replies(greeting, INFO)).policy == "volatile-lru"
+
+
+def test_a_redis_that_evicts_is_refused() -> None:
+    greeting = Greeting(Keys(), stores=True)
+    with pytest.raises(BackendRefused, match=r"^redis: expected maxmemory-policy noeviction"):
+        greeting.check("redis", replies(greeting, INFO))
