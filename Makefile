@@ -1,10 +1,10 @@
-# make demo | test | check | bench | docs. Everything they need is set up in .venv and .cache.
+# make demo | test | chaos | check | bench | docs. Everything they need is set up in .venv and .cache.
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
 CORE := --cov=mesa_ws --cov-config=tests/core.coveragerc
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test chaos check bench docs clean
 
 demo: .venv/.product            ## one server, three clients, a dispatch from another process
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
@@ -12,6 +12,10 @@ demo: .venv/.product            ## one server, three clients, a dispatch from an
 test: .venv/.dev redis          ## everything; ends in pytest's closing line
 	$(BIN)/pytest -q tests/unit $(CORE)
 	$(BIN)/pytest --cov=mesa_ws --cov-fail-under=95 $(ARGS)
+
+chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 SEED=any-text
+	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) \
+	  $(BIN)/pytest -s tests/faults/test_chaos.py tests/faults/model $(ARGS)
 
 check: .venv/.dev               ## format, lint, types, layers, docs, and the wheel in a clean environment
 	$(BIN)/ruff format --check .
