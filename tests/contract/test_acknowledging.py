@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesa_ws.backend.outbox import Acknowledgement, Start
+from mesa_ws.backend.outbox import Start
 from mesa_ws.position import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import (
@@ -97,6 +97,34 @@ async def test_the_slowest_connection_of_a_node_holds_what_it_lacks(cluster: Clu
     acknowledge(node, epoch, 4, floor=2)
     assert [(at, (await read(node, epoch, at)).lost) for at in (0, 2)] == [(0, 2), (2, 0)]
     assert (await attach(node)).start == 4
+
+
+async def test_a_connection_that_left_messages_to_others_acknowledges_none_of_them(cluster: Cluster) -> None:
+    fast, apart = await cluster.node(), await cluster.node()
+    await store(fast, 3)
+    epoch = (await attach(fast)).epoch
+    await attach(apart, start=Start("top"))
+    await store(fast, 2)
+    acknowledge(apart, epoch, 0, floor=5)
+    await apart.backend.heads(["alice"])
+    assert (await read(fast, epoch, 0)).lost == 0
+    acknowledge(fast, epoch, 5)
+    await fast.backend.heads(["alice"])
+    assert (await read(fast, epoch, 0)).lost == 5
+
+
+async def test_of_a_node_that_has_several_connections_at_once_nothing_is_known(cluster: Cluster) -> None:
+    """It was forgotten, and comes back with another connection: the first may need everything."""
+    fast, back = await cluster.node(), await cluster.node()
+    await store(fast, 3)
+    epoch = (await attach(fast)).epoch
+    acknowledge(fast, epoch, 2)
+    await fast.backend.heads(["alice"])
+    await store(fast, 1)
+    assert await back.backend.attach("alice", 2, Start("top")) is not None
+    acknowledge(fast, epoch, 4)
+    await fast.backend.heads(["alice"])
+    assert (await read(back, epoch, 2)).lost == 0
 
 
 async def test_another_node_holds_what_its_connections_lack(cluster: Cluster) -> None:

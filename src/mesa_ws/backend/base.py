@@ -92,7 +92,9 @@ class AsyncBus(WhoIsOnline, Protocol):
         ...
 
     async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost.
+        """Drop all messages of an outbox, and tell how many.
+
+        They count as acknowledged; clients that know their position are told that they lost them.
 
         Raises:
             BackendError: the backend did not answer, or refused.
@@ -120,7 +122,7 @@ class BlockingBus(BlockingWhoIsOnline, Protocol):
         ...
 
     def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many. Clients are told that they are lost."""
+        """Drop all messages of an outbox, and tell how many; see `AsyncBus.purge`."""
         ...
 
     def close(self) -> None:

@@ -92,7 +92,8 @@ class Acknowledgement(NamedTuple):
 
     Attributes:
         id: whose outbox.
-        position: the highest that one of them has.
+        position: the highest that one of them has, and that no other message is missing before;
+            sequence 0 if there is none.
         floor: the lowest sequence that all of them have.
     """
 

@@ -63,8 +63,6 @@ class Proofs:
 
     def proved(self, feed: Feed) -> None:
         """Pass on to the backend what `feed` has proven, soon."""
-        if not feed.settles:
-            return
         self._dirty[feed.id] = feed.replay.epoch
         if self._flusher is None:
             self._flusher = self._office.at(self._office.now() + FLUSH, self._tick)
@@ -110,14 +108,17 @@ class Proofs:
 def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowledgement]:
     """What the connections of an id here have proven together: one acknowledgement, or none.
 
+    Those that left older messages to others acknowledge nothing, but need what they have no more.
+
     Args:
         id: whose outbox.
         epoch: in which one of them has proven something.
         feeds: of all its connections. One that is elsewhere, or not known to be anywhere yet, may
             need everything.
     """
-    proven = [feed.replay.proven for feed in feeds if feed.settles and feed.replay.epoch == epoch]
-    if not proven:
+    present = [feed for feed in feeds if feed.replay.epoch == epoch]
+    if not present:
         return []
-    floor = min(feed.replay.proven if feed.replay.epoch == epoch else 0 for feed in feeds)
-    return [Acknowledgement(id, Position(epoch, max(proven)), floor)]
+    highest = max((feed.replay.proven for feed in present if feed.settles), default=0)
+    floor = min(feed.replay.proven for feed in feeds) if len(present) == len(feeds) else 0
+    return [Acknowledgement(id, Position(epoch, highest), floor)]

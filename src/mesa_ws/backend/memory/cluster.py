@@ -52,7 +52,7 @@ class Cluster:
         if start.is_wire2:
             outbox.window = seat.window
         page = _started(outbox, start)
-        holding.floor = page.start if is_new else min(holding.floor, page.start)
+        holding.floor = page.start if is_new and sockets == 1 else min(holding.floor, page.start)
         self._outboxes.trim(id, now)
         return page
 
@@ -76,7 +76,7 @@ class Cluster:
         outbox = self._outboxes.use(id, now, seat.ttl)
         holding = seat.held.get(id)
         if holding is not None:
-            holding.floor = min(floor, position.sequence)
+            holding.floor = min(floor, outbox.top)
         outbox.acknowledge(position.sequence)
         self._outboxes.trim(id, now)
 

@@ -53,17 +53,18 @@ local function let_go(box, user)
   if needless == box.len and count < needless then redis.call('PEXPIRE', box.o, window) end
 end
 
--- The sequences as numbers of the present epoch, or nil.
+-- The sequences as numbers of the present epoch, or nil. The floor may be above the highest:
+-- connections that left older messages to others prove what they have, and acknowledge nothing.
 local function translate(box, epoch, sequence, floor)
-  local high, low = natural(sequence), natural(floor)
+  local high, low, top = natural(sequence), natural(floor), box.s
   if not high or not low then return nil end
   if epoch ~= box.e then
-    local ended = fork_point(box, epoch)
-    if not ended then return nil end
-    high = math.min(high, ended)
+    top = fork_point(box, epoch)
+    if not top then return nil end
+    high = math.min(high, top)
   end
   if high > box.s then return nil end
-  return high, math.min(low, high)
+  return high, math.min(low, top, box.s)
 end
 
 local function acknowledge(keys, epoch, sequence, floor, version)

@@ -19,8 +19,8 @@
 --   acknowledge   nothing: what is stored so far is acknowledged, and leaves with the next ack.lua
 -- Wire2 is 1 for a client that may come back with a position: from now on messages are kept a
 -- while after they were acknowledged.
--- The floor of the node becomes the start of this page, or stays what it was if that is lower, or
--- stays unknown; ack.lua raises it.
+-- The floor of the node becomes the start of this page if it had none and has one connection, or
+-- stays what it was if that is lower, or stays unknown; ack.lua raises it.
 --
 -- One call reads up to eight full pages; ids behind that get empty ones, whose top is above their
 -- start.
@@ -90,7 +90,8 @@ local function serve(position, outbox, wish, seat, is_new)
   if wish.wire2 == '1' then change(box, 'w', host.now) end
   save(box, ARGV[5])
   if seat and is_new then
-    seat.floor, seat.epoch = found.start, box.e
+    -- Of other connections that the node has, and was forgotten with, nothing is known here.
+    if wish.sockets == '1' then seat.floor, seat.epoch = found.start, box.e end
   elseif seat and seat.epoch == box.e then
     seat.floor = math.min(tonumber(seat.floor), found.start)
   end
