@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesa_ws.backend.outbox import Start
+from mesa_ws.backend.outbox import Acknowledgement, Start
 from mesa_ws.position import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import (
