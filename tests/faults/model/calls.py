@@ -1,0 +1,155 @@
+"""The shipped scripts as their headers say: keys and arguments in, replies out."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import OutOfMemoryError
+
+from mesa_ws.backend.outbox import Acknowledgement
+from mesa_ws.backend.redis import outbox_plan
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.plan import MAX_BYTES, MAX_ENTRIES, Call, Dispatch, Seat
+from mesa_ws.envelope import Delivery, Envelope, Keep
+from mesa_ws.position import Position
+from mesa_ws.recipients import Recipients
+
+from .store import DAY_MS, Store
+from .truth import Message, Seen, Stored, read_entry
+
+LEASE_MS = 15_000
+
+PAGE_ENTRIES = 2
+"""So few that reading on is as common as reading."""
+
+PAGE_BYTES = 4096
+
+
+class Wish(NamedTuple):
+    """What an attach asks for one id."""
+
+    id: str
+    sockets: int | str
+    version: int
+    told: int = 0
+    mode: str = ""
+    position: Position = Position("", 0)
+    wire2: int = 0
+
+
+class Page(NamedTuple):
+    """What an attach answers for one id that it reads."""
+
+    is_first: bool
+    status: str
+    epoch: str
+    top: int
+    start: int
+    lost: int
+    entries: tuple[Stored, ...]
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> "Page":
+        """Read the reply."""
+        first, status, epoch, top, start, lost, is_aside, *entries = reply
+        assert not is_aside, "data that the scripts wrote was taken for corrupt"
+        return cls(
+            bool(first), status.decode(), epoch.decode(), top, start, lost, tuple(map(read_entry, entries))
+        )
+
+
+class Whole(NamedTuple):
+    """Everything the model looks at after a step."""
+
+    endless: list[str]
+    leases: dict[str, float]
+    boxes: dict[str, Seen | None]
+    seats: dict[str, set[str]]
+
+
+class Calls:
+    """Runs scripts for nodes and dispatchers of one namespace, with the keys and arguments of Mesa.
+
+    Args:
+        store: where.
+        window_ms: for how long acknowledged messages are kept for clients that come back.
+    """
+
+    def __init__(self, store: Store, window_ms: int) -> None:
+        self.keys = Keys("model")
+        self._store = store
+        self._window_ms = window_ms
+
+    def heartbeat(self, node: str, *, join: bool) -> bool:
+        """Renew or take a lease; False when it is lost."""
+        return bool(self._ok(self._seat(node).heartbeat(join=join)[0])[0] == 1)
+
+    def attach(self, node: str, wish: Wish) -> list[Any] | None:
+        """Register and read; None without a lease."""
+        wanted = (wish.id, wish.sockets, wish.version, wish.told, wish.mode, *wish.position, wish.wire2)
+        call = self._seat(node).visit([wish.id], wanted)
+        assert call.args[2:4] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
+        call = call._replace(args=(*call.args[:2], PAGE_ENTRIES, PAGE_BYTES, *call.args[4:]))
+        reply: Any = self._ok(call)
+        return None if reply == 0 else reply[0]
+
+    def acknowledge(self, node: str, acknowledgement: Acknowledgement, version: int) -> int:
+        """Acknowledge; the new acknowledged sequence, or -1."""
+        (call,) = outbox_plan.acknowledge(self._seat(node), [(acknowledgement, version)])
+        return int(self._ok(call)[0])
+
+    def detach(self, node: str, id: str, version: int) -> None:
+        """Forget that a node holds an id."""
+        self._ok(self._seat(node).detach([id], version))
+
+    def reap(self) -> None:
+        """Forget a node whose lease ran out."""
+        self._ok(self._seat("reaper").reap())
+
+    def depart(self) -> list[str]:
+        """Take the ids that are offline."""
+        return [id.decode() for id in self._ok(self._seat("teller").depart())]
+
+    def dispatch(self, message: Message, id: str, keep: Keep, remember_ms: int) -> Delivery | None:
+        """Store a message for a recipient; None when Redis is full."""
+        recipients = Recipients(False, (id,), frozenset())
+        name, remember = message.message_id, remember_ms / 1000
+        plan = Dispatch.of(self.keys, Envelope(recipients, message.body, "message", name, keep, remember))
+        (call,) = plan.calls
+        reply = self._run(call)
+        if isinstance(reply, OutOfMemoryError):
+            return None
+        if isinstance(reply, Exception):
+            raise reply
+        assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
+        return plan.receipt([reply]).deliveries[id]
+
+    def purge(self, id: str) -> int:
+        """Throw an outbox away."""
+        (call,) = outbox_plan.purge(self.keys, [id])
+        return int(self._ok(call)[0])
+
+    def inspect(self, ids: Sequence[str]) -> Whole:
+        """Look at everything, past all scripts."""
+        keys = [key for id in ids for key in (*self._box(id), self.keys.user(id))]
+        endless, leases, found = self._store.inspect(self.keys.leases, keys)
+        boxes, seats = {}, {}
+        for id, (head, entries, seat) in zip(ids, found, strict=True):
+            boxes[id] = Seen.of(head, entries)
+            seats[id] = {node.decode() for node in seat[::2]}
+        ends = {node.decode(): float(end) for node, end in zip(leases[::2], leases[1::2], strict=True)}
+        return Whole([key.decode() for key in endless], ends, boxes, seats)
+
+    def _seat(self, node: str) -> Seat:
+        return Seat(self.keys, node, LEASE_MS / 1000, DAY_MS / 1000, 5.0, self._window_ms / 1000)
+
+    def _box(self, id: str) -> tuple[str, str]:
+        return self.keys.position(id), self.keys.outbox(id)
+
+    def _run(self, call: Call) -> Any:
+        return self._store.run(call.script.name, call.keys, call.args)
+
+    def _ok(self, call: Call) -> Any:
+        reply = self._run(call)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply

@@ -1,0 +1,185 @@
+"""Nodes over the shipped scripts: what servers do with what they are told.
+
+Every method is something that may happen, at any time: it does nothing when there is nothing to do.
+"""
+
+from collections.abc import Callable, Sequence
+
+from mesa_ws.position import Position
+
+from .calls import Page, Wish
+from .device import Connection
+from .node import Hint, Node
+from .store import Store
+from .watch import IDS, Watch
+
+
+class Cluster:
+    """The nodes of one example.
+
+    Args:
+        store: an empty Redis.
+        window_ms: for how long what is acknowledged is kept for clients that come back.
+        is_split: whether an attach registers only when its reply arrives; the model has to object.
+    """
+
+    def __init__(self, store: Store, window_ms: int, *, is_split: bool = False) -> None:
+        self._store = store
+        self._watch = Watch(store, window_ms, self._proven)
+        self._is_split = is_split
+        self._nodes_made = 0
+        self.nodes: list[Node] = []
+        self.nodes = [self._new_node(), self._new_node()]
+
+    def deliver(self, node: Node, count: int) -> None:
+        """Hints reach a node."""
+        for _ in range(min(count, len(node.hints))):
+            node.hear(node.hints.popleft())
+
+    def lose_hint(self, node: Node) -> None:
+        """A hint never reaches its node; the next one shows that."""
+        if node.hints and node.counter is not None:
+            node.hints.popleft()
+
+    def cut_subscription(self, node: Node) -> None:
+        """A node loses its subscription with all that was on its way, and subscribes again."""
+        node.hints.clear()
+        node.doubt()
+
+    def answer(self, node: Node) -> None:
+        """A page reaches its node."""
+        if node.pending:
+            connection = node.pending[0][0]
+            if self._is_split and connection.at is None and connection in node.connections:
+                id = connection.id
+                self._register(node, Wish(id, len(node.of(id)), node.roster[id]))
+            node.take_page()
+
+    def listen(self, node: Node) -> None:
+        """A node takes what devices said."""
+        for connection in node.connections:
+            while connection.answers:
+                node.take_answer(connection)
+
+    def pull(self, node: Node) -> None:
+        """A node reads on for the connections that are behind."""
+        for connection in list(node.connections):
+            if connection.is_behind and connection.at is not None and not connection.is_reading:
+                connection.is_behind = False
+                id, wire2 = connection.id, int(connection.device.is_wire2)
+                self._ask(node, connection, Wish(id, "", node.roster[id], 0, "read", connection.at, wire2))
+
+    def acknowledge(self, node: Node) -> None:
+        """A node posts what its devices have proven."""
+        for id, version in node.roster.items():
+            proof = node.proof(id)
+            if proof is not None:
+                node.outgoing.append(self._acknowledger(node, id, *proof, version))
+
+    def flush(self, node: Node, count: int = 1000) -> None:
+        """Commands that a node posted reach Redis."""
+        for _ in range(min(count, len(node.outgoing))):
+            node.outgoing.popleft()()
+
+    def beat(self, node: Node) -> None:
+        """A node renews its lease."""
+        renewed = self._watch.beat(node.name)
+        self._collect_hints()
+        if not renewed:
+            self._rejoin(node)
+
+    def repair(self, node: Node) -> None:
+        """A node in doubt registers all it holds, forgets the rest, and reads everything again."""
+        if not node.is_in_doubt:
+            return
+        self.flush(node)
+        node.is_in_doubt = False
+        for id, version in list(node.roster.items()):
+            self._register(node, Wish(id, len(node.of(id)), version))
+        for id in IDS:
+            if self._watch.holds(node.name, id) and id not in node.roster:
+                self._watch.detach(node.name, id, node.version)
+        node.fall_behind()
+
+    def kill(self, node: Node) -> None:
+        """A node dies with all it had not written; another one is started."""
+        for connection in node.connections:
+            connection.device.connection = None
+        self.nodes[self.nodes.index(node)] = self._new_node()
+
+    def reap(self) -> None:
+        """Somebody cleans up after a dead node."""
+        self._watch.reap()
+
+    def depart(self) -> None:
+        """Somebody asks who is offline."""
+        self._watch.depart()
+
+    def acknowledge_nonsense(self, node: Node, id: str, is_beyond: bool) -> None:
+        """A node acknowledges what Redis never gave out."""
+        seen = self._watch.seen(id)
+        if seen is not None and id in node.roster:
+            never = Position(seen.epoch, seen.top + 1) if is_beyond else Position("0123456789abcdef", 1)
+            self._watch.acknowledge(node.name, id, never, 0, node.roster[id])
+
+    def _leave(self, node: Node, connection: Connection) -> None:
+        node.connections.remove(connection)
+        connection.device.connection = None
+        id, version, sockets = connection.id, node.next_version(), len(node.of(connection.id))
+        if sockets:
+            node.roster[id] = version
+            node.outgoing.append(lambda: self._register(node, Wish(id, sockets, version)))
+        else:
+            del node.roster[id]
+            node.outgoing.append(lambda: self._watch.detach(node.name, id, version))
+
+    def _new_node(self) -> Node:
+        self._nodes_made += 1
+        node = Node(f"node{self._nodes_made}")
+        self._watch.join(node.name)
+        self._collect_hints()
+        return node
+
+    def _node_of(self, connection: Connection) -> Node:
+        return next(node for node in self.nodes if connection in node.connections)
+
+    def _proven(self, name: str, id: str) -> Sequence[Position]:
+        connections = [each for node in self.nodes if node.name == name for each in node.of(id)]
+        return [each.proven for each in connections if each.proven is not None]
+
+    def _ask(self, node: Node, connection: Connection, wish: Wish) -> None:
+        """Send an attach that reads; its page is on its way."""
+        self.flush(node)
+        page = self._watch.attach(node.name, wish)
+        if page is False:
+            self._rejoin(node)
+            page = self._watch.attach(node.name, wish)
+        assert isinstance(page, Page)
+        if connection.proven is None:
+            connection.proven = Position(page.epoch, page.start)
+        connection.is_reading = True
+        node.pending.append((connection, page))
+
+    def _register(self, node: Node, wish: Wish) -> None:
+        if self._watch.attach(node.name, wish) is False:
+            self._rejoin(node)
+            self._watch.attach(node.name, wish)
+
+    def _rejoin(self, node: Node) -> None:
+        self._watch.join(node.name)
+        self._collect_hints()
+        node.doubt()
+
+    def _acknowledger(
+        self, node: Node, id: str, position: Position, floor: int, version: int
+    ) -> Callable[[], None]:
+        return lambda: self._watch.acknowledge(node.name, id, position, floor, version)
+
+    def _collect_hints(self) -> None:
+        for channel, frame in self._store.hints():
+            for node in self.nodes:
+                if channel.endswith(f":{node.name}"):
+                    hint = Hint(frame)
+                    node.hints.append(hint)
+                    for id, position in hint.places.items():
+                        self._watch.means(id, position, hint.message.message_id)

@@ -1,0 +1,129 @@
+"""Clients of an id, and their connections."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from mesa_ws.position import Position
+
+
+class Began(NamedTuple):
+    """To the device: messages follow from here on (op 22 and op 9 of wire 2)."""
+
+    status: str
+    position: Position
+    lost: int
+
+
+class Sent(NamedTuple):
+    """To the device: a message."""
+
+    position: Position
+    message_id: str
+
+
+class Probe(NamedTuple):
+    """To the device: answer when all before this was handled (op 1 to a 1.x client)."""
+
+    position: Position
+
+
+Frame = Began | Sent | Probe
+
+
+@dataclass(eq=False)
+class Connection:
+    """One login of a device, as its node knows it.
+
+    Attributes:
+        at: what was sent up to here; None while the attach is on its way.
+        proven: what the device is known to have.
+        is_reading: whether a page is on its way.
+        is_behind: whether something may be stored that was not sent.
+        frames: on their way to the device.
+        answers: on their way from the device: what it says to have.
+    """
+
+    device: "Device"
+    id: str
+    node: str
+    at: Position | None = None
+    proven: Position | None = None
+    is_reading: bool = False
+    is_behind: bool = False
+    frames: deque[Frame] = field(default_factory=deque)
+    answers: deque[Position] = field(default_factory=deque)
+
+
+Kind = Literal["1.x", "wire 2", "wire 2, nothing stored"]
+
+
+class Device:
+    """A client program. It objects to holes, to disorder and, with wire 2, to what it had before.
+
+    Args:
+        name: for people.
+        id: who it is.
+        kind: what it speaks.
+    """
+
+    def __init__(self, name: str, id: str, kind: Kind) -> None:
+        self.name = name
+        self.id = id
+        self.kind = kind
+        self.connection: Connection | None = None
+        self.history: list[tuple[Position, str]] = []
+        self.position: Position | None = None
+
+    @property
+    def is_wire2(self) -> bool:
+        """Whether it keeps a position of its own."""
+        return self.kind != "1.x"
+
+    @property
+    def skips_stored(self) -> bool:
+        """Whether it wants only what comes from now on."""
+        return self.kind == "wire 2, nothing stored"
+
+    def begin(self, position: Position | None) -> None:
+        """Log in with a position, which is what this program knows from now on."""
+        if position is None or self.position is None or position.epoch != self.position.epoch:
+            self.history = []
+        else:
+            self.history = [each for each in self.history if each[0].sequence <= position.sequence]
+        self.position = position
+
+    def handle(self, frame: Frame, handled: set[str]) -> None:
+        """Take one frame, as the program on the device does."""
+        if isinstance(frame, Began):
+            self._begin(frame)
+        elif isinstance(frame, Probe):
+            assert self.connection is not None
+            self.connection.answers.append(frame.position)
+        else:
+            self._take(frame, handled)
+
+    def _begin(self, frame: Began) -> None:
+        wanted = frame.position.sequence - frame.lost
+        if frame.status == "resumed":
+            assert self.position is not None
+            assert self.position == (frame.position.epoch, wanted), (
+                f"{self.name}: {frame}, not {self.position}"
+            )
+        elif frame.status == "forked":
+            # What was rolled back is gone; if it was dispatched once more, it is another message.
+            self.history = [each for each in self.history if each[0].sequence <= wanted]
+        elif frame.status == "reset":
+            self.history = []
+        self.position = frame.position
+
+    def _take(self, frame: Sent, handled: set[str]) -> None:
+        own = self.position
+        assert own is not None, f"{self.name}: {frame} before the login was answered"
+        follows = Position(own.epoch, own.sequence + 1)
+        assert frame.position == follows, f"{self.name}: {frame}, not {follows}: a hole"
+        if self.is_wire2:
+            assert all(each[1] != frame.message_id for each in self.history), f"{self.name}: {frame} again"
+        self.position = frame.position
+        self.history.append((frame.position, frame.message_id))
+        handled.add(frame.message_id)

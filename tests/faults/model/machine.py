@@ -1,0 +1,287 @@
+"""What may happen to a cluster, for hypothesis to choose from."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Literal
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from mesa_ws.envelope import Keep
+
+from .device import Device
+from .node import Node
+from .store import Store
+from .watch import IDS
+from .world import TTL_MS, WINDOW_MS, Claim, Outcome, World
+
+STEPS = 50
+"""Of one example."""
+
+LONG, SHORT = 10 * TTL_MS / 1000, TTL_MS / 1000
+AMPLE = Keep(100, 100_000, LONG)
+KEEPS = (AMPLE, AMPLE, Keep(3, 100_000, LONG), Keep(100, 60, LONG), Keep(100, 100_000, SHORT))
+
+NODES = st.integers(0, 1)
+DEVICES = st.integers(0, 4)
+COUNTS = st.sampled_from((1, 3, 1000))
+CLAIMS: st.SearchStrategy[Claim] = st.sampled_from(
+    ("own", "own", "own", "none", "stale", "foreign", "made up", "beyond")
+)
+OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(("answered", "answered", "unanswered", "half"))
+LOGINS = st.tuples(DEVICES, NODES)
+Thaw = Literal["serve", "connect", "beat", "nothing"]
+THAWS: tuple[Thaw, ...] = ("serve", "connect", "beat", "nothing")
+RECIPIENTS = st.sampled_from((("ann",), ("ann",), ("bob",), IDS, IDS[::-1]))
+
+
+def sound(step: Callable[..., None]) -> Callable[..., None]:
+    """After a step that found something wrong there is no truth to go on from."""
+
+    @wraps(step)
+    def run(self: "Faults", **choices: object) -> None:
+        self.is_sound = False
+        step(self, **choices)
+        self.is_sound = True
+
+    return run
+
+
+class Faults(RuleBasedStateMachine):
+    """A cluster that anything may happen to; `World` objects.
+
+    A subclass says which Redis and which scripts, and whether an attach is one step. Rules choose
+    by number from what is there, so that few of them are in vain; those whose names say two things
+    make likely what chance alone would take long to put together.
+    """
+
+    store: Store
+    is_split = False
+    is_sound = False
+    examples = 0
+
+    @initialize(window=st.sampled_from((WINDOW_MS, 0)), logins=st.lists(LOGINS, max_size=5))
+    def begin(self, window: int, logins: list[tuple[int, int]]) -> None:
+        type(self).examples += 1
+        self.store.empty()
+        self.world = World(self.store, window, is_split=self.is_split)
+        for device, node in logins:
+            self.world.connect(self.world.devices[device], self.world.nodes[node], "none")
+        self.world.settle()
+        self.is_sound = True
+
+    def teardown(self) -> None:
+        if self.is_sound:
+            self.world.settle()
+
+    def node(self, number: int) -> Node:
+        return self.world.nodes[number]
+
+    def connected(self, number: int) -> Device | None:
+        """One of the connected devices."""
+        devices = [each for each in self.world.devices if each.connection]
+        return devices[number % len(devices)] if devices else None
+
+    @rule(ids=RECIPIENTS, keep=st.sampled_from(KEEPS), size=st.sampled_from((0, 0, 20, 50)), outcome=OUTCOMES)
+    @sound
+    def dispatch(self, ids: tuple[str, ...], keep: Keep, size: int, outcome: Outcome) -> None:
+        self.world.dispatch(ids, keep, size, outcome)
+
+    @rule(ids=RECIPIENTS, count=st.integers(1, 4))
+    @sound
+    def dispatch_some(self, ids: tuple[str, ...], count: int) -> None:
+        for _ in range(count):
+            self.world.dispatch(ids, AMPLE, 0, "answered")
+
+    @rule()
+    @sound
+    def retry(self) -> None:
+        self.world.retry()
+
+    @rule(
+        number=DEVICES,
+        node=NODES,
+        claim=CLAIMS,
+        meanwhile=st.sampled_from((0, 0, 1, 3)),
+        is_answered=st.booleans(),
+    )
+    @sound
+    def connect_and_dispatch(
+        self, number: int, node: int, claim: Claim, meanwhile: int, is_answered: bool
+    ) -> None:
+        devices = [each for each in self.world.devices if not each.connection]
+        if devices:
+            device = devices[number % len(devices)]
+            self.world.connect(device, self.node(node), claim)
+            for _ in range(meanwhile):
+                self.world.dispatch((device.id,), AMPLE, 0, "answered")
+            if is_answered:
+                self.world.answer(self.node(node))
+
+    @rule(number=DEVICES)
+    @sound
+    def disconnect(self, number: int) -> None:
+        if device := self.connected(number):
+            self.world.disconnect(device)
+
+    @rule(number=DEVICES, count=COUNTS)
+    @sound
+    def work(self, number: int, count: int) -> None:
+        if device := self.connected(number):
+            self.world.work(device, count)
+
+    @rule(number=DEVICES, count=COUNTS)
+    @sound
+    def prove(self, number: int, count: int) -> None:
+        if device := self.connected(number):
+            self.world.prove(device)
+            self.world.work(device, count)
+
+    @rule(node=NODES, is_flushed=st.booleans())
+    @sound
+    def acknowledge(self, node: int, is_flushed: bool) -> None:
+        self.world.listen(self.node(node))
+        self.world.acknowledge(self.node(node))
+        if is_flushed:
+            self.world.flush(self.node(node))
+
+    @rule(node=NODES, count=COUNTS)
+    @sound
+    def deliver(self, node: int, count: int) -> None:
+        self.world.deliver(self.node(node), count)
+
+    @rule(node=NODES)
+    @sound
+    def read_on(self, node: int) -> None:
+        self.world.answer(self.node(node))
+        self.world.pull(self.node(node))
+
+    @rule(node=NODES, count=COUNTS)
+    @sound
+    def flush(self, node: int, count: int) -> None:
+        self.world.flush(self.node(node), count)
+
+    @rule(node=NODES)
+    @sound
+    def serve(self, node: int) -> None:
+        self.world.serve(self.node(node))
+
+    @rule(node=NODES)
+    @sound
+    def beat(self, node: int) -> None:
+        self.world.beat(self.node(node))
+        self.world.repair(self.node(node))
+
+    @rule()
+    @sound
+    def settle(self) -> None:
+        self.world.settle()
+
+    # Faults
+
+    @rule(node=NODES, is_all=st.booleans())
+    @sound
+    def lose_hints(self, node: int, is_all: bool) -> None:
+        if is_all:
+            self.world.cut_subscription(self.node(node))
+        else:
+            self.world.lose_hint(self.node(node))
+
+    @rule(node=NODES)
+    @sound
+    def kill(self, node: int) -> None:
+        self.world.kill(self.node(node))
+
+    @rule()
+    @sound
+    def clean_up(self) -> None:
+        self.world.reap()
+        self.world.depart()
+
+    @rule(seconds=st.sampled_from((1, 6, 12, 45)), awake=st.sampled_from(((0, 1), (0,), (1,), ())))
+    @sound
+    def pass_time(self, seconds: int, awake: tuple[int, ...]) -> None:
+        self.world.pass_time(seconds, [self.node(number) for number in awake])
+
+    @rule(node=NODES, ids=RECIPIENTS, is_reaped=st.booleans(), then=st.sampled_from(THAWS))
+    @sound
+    def freeze_and_thaw(self, node: int, ids: tuple[str, ...], is_reaped: bool, then: Thaw) -> None:
+        frozen, other = self.node(node), self.node(1 - node)
+        self.world.pass_time(24, [other])
+        self.world.dispatch(ids, AMPLE, 0, "answered")
+        if is_reaped:
+            self.world.reap()
+        if then == "serve":
+            self.world.serve(frozen)
+        elif then == "connect":
+            self.connect_and_dispatch(number=0, node=node, claim="own", meanwhile=0, is_answered=True)
+        elif then == "beat":
+            self.world.beat(frozen)
+
+    @rule(is_full=st.booleans())
+    @sound
+    def fill(self, is_full: bool) -> None:
+        self.world.set_full(is_full)
+
+    @rule()
+    @sound
+    def snapshot(self) -> None:
+        self.world.snapshot()
+
+    @rule(back=st.integers(0, 2), loses_hints=st.booleans())
+    @sound
+    def go_back(self, back: int, loses_hints: bool) -> None:
+        self.world.go_back(back, loses_hints=loses_hints)
+
+    @rule(is_restarted=st.sampled_from((True, False, False)))
+    @sound
+    def begin_another_run(self, is_restarted: bool) -> None:
+        if is_restarted:
+            self.world.snapshot()
+            self.world.go_back(0, loses_hints=True)
+        else:
+            self.world.promote()
+
+    @rule(number=DEVICES)
+    @sound
+    def change_id(self, number: int) -> None:
+        if device := self.connected(number):
+            self.world.change_id(device)
+
+    @rule(node=NODES, id=st.sampled_from(IDS), is_beyond=st.booleans())
+    @sound
+    def acknowledge_nonsense(self, node: int, id: str, is_beyond: bool) -> None:
+        self.world.acknowledge_nonsense(self.node(node), id, is_beyond=is_beyond)
+
+    @rule(id=st.sampled_from(IDS), how=st.sampled_from(("", "", "", "purge", "a day passes")))
+    @sound
+    def forget(self, id: str, how: str) -> None:
+        if how == "purge":
+            self.world.purge(id)
+        elif how:
+            self.world.pass_time(30 * 3600, ())
+
+
+def explore(machine: type[Faults], examples: int, random_seed: int) -> int:
+    """Try a machine, the same way for the same seed.
+
+    Returns:
+        How many examples were run; also in `machine.examples`.
+
+    Raises:
+        AssertionError: the model objects to something; notes on it tell the steps.
+    """
+    machine.examples = 0
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    run_state_machine_as_test(seed(random_seed)(machine), settings=chosen)
+    return machine.examples

@@ -1,0 +1,70 @@
+"""The shipped scripts with one promise broken each: what the model has to notice."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A change to the shipped scripts.
+
+    Attributes:
+        name: what is broken.
+        old: what stands in the scripts.
+        new: what stands there instead.
+        scripts: names of the scripts that are changed.
+        is_split: whether a node registers only when it has read.
+    """
+
+    name: str
+    old: str
+    new: str
+    scripts: tuple[str, ...]
+    is_split: bool = False
+
+    def of(self, shipped: Mapping[str, str]) -> dict[str, str]:
+        """The changed scripts among the others."""
+        mutated = dict(shipped)
+        for name in self.scripts:
+            assert self.old in shipped[name], f"{self.name}: {name}.lua has no {self.old!r} any more"
+            mutated[name] = shipped[name].replace(self.old, self.new)
+        return mutated
+
+
+OUTBOX = ("dispatch", "attach", "purge")
+
+MUTANTS = (
+    Mutant("numbers of another run are continued", "box.r ~= host.run", "false", OUTBOX),
+    Mutant(
+        "an attach reads before it registers",
+        "if wish.sockets == ''",
+        "if wish.sockets == '' or wish.mode ~= ''",
+        ("attach",),
+        is_split=True,
+    ),
+    Mutant("a dispatch is not remembered", "if remember == '0' or #news == 0", "if true", ("dispatch",)),
+    Mutant(
+        "an expired lease lets a node attach",
+        "if not lease_reader(KEYS[1], now_ms())(node)",
+        "if not redis.call('ZSCORE', KEYS[1], node)",
+        ("attach",),
+    ),
+    Mutant(
+        "an expired lease is renewed",
+        "and not lease_reader(KEYS[1], now)(node)",
+        "and not redis.call('ZSCORE', KEYS[1], node)",
+        ("heartbeat",),
+    ),
+    Mutant(
+        "what leaves need not be proven by all",
+        "math.min(box.a, lowest(user, box.e))",
+        "box.a",
+        ("ack",),
+    ),
+    Mutant(
+        "a fork starts numbers anew",
+        "change(box, 'f', forks)",
+        "change(box, 'f', forks) change(box, 's', 0)",
+        OUTBOX,
+    ),
+    Mutant("what outlives its time is not counted", "  note_dropped(box)\n", "\n", ("dispatch", "attach")),
+)

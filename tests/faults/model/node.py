@@ -1,0 +1,138 @@
+"""A server node: what it holds, what it was told, and what it has not sent yet."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from mesa_ws.position import Position
+
+from .calls import Page
+from .device import Began, Connection, Sent
+from .truth import Message
+
+
+class Hint:
+    """A frame on a node's channel."""
+
+    def __init__(self, frame: bytes) -> None:
+        start = 4 + int.from_bytes(frame[:4], "big")
+        head: list[Any] = msgspec.msgpack.decode(frame[4:start])
+        self.counter: int = head[0]
+        self.is_marker = head[1] == "marker"
+        self.message = Message(head[2], frame[start:])
+        flat = head[5]
+        places = [Position(flat[at], flat[at + 1]) for at in range(0, len(flat), 2)]
+        self.places: dict[str, Position] = dict(zip(head[3], places, strict=True))
+
+
+class Node:
+    """One process.
+
+    Args:
+        name: never used again.
+
+    Attributes:
+        roster: version of each id that it holds.
+        outgoing: commands that nobody waits for, in the order of the one link.
+        pending: pages that Redis answered and that have not arrived.
+        is_in_doubt: whether it has to register and to read everything again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.roster: dict[str, int] = {}
+        self.version = 0
+        self.connections: list[Connection] = []
+        self.hints: deque[Hint] = deque()
+        self.outgoing: deque[Callable[[], None]] = deque()
+        self.pending: deque[tuple[Connection, Page]] = deque()
+        self.is_in_doubt = False
+        self.counter: int | None = None
+
+    def of(self, id: str) -> list[Connection]:
+        """The connections of an id."""
+        return [each for each in self.connections if each.id == id]
+
+    def next_version(self) -> int:
+        """A version for what changes now."""
+        self.version += 1
+        return self.version
+
+    def doubt(self) -> None:
+        """Messages may have passed by."""
+        self.is_in_doubt = True
+        self.counter = None
+
+    def fall_behind(self) -> None:
+        """Read everything again."""
+        for connection in self.connections:
+            connection.is_behind = True
+
+    def hear(self, hint: Hint) -> None:
+        """Take a frame from the channel."""
+        before = hint.counter - (not hint.is_marker)
+        if self.counter is not None and before > self.counter:
+            self.fall_behind()
+        self.counter = hint.counter
+        for id, position in hint.places.items():
+            for connection in self.of(id):
+                self._offer(connection, position, hint.message)
+
+    def _offer(self, connection: Connection, position: Position, message: Message) -> None:
+        at = connection.at
+        if at is None or connection.is_reading or connection.is_behind:
+            connection.is_behind = True
+        elif position == (at.epoch, at.sequence + 1):
+            connection.at = position
+            connection.frames.append(Sent(position, message.message_id))
+        elif position.epoch != at.epoch or position.sequence > at.sequence:
+            connection.is_behind = True
+
+    def take_page(self) -> None:
+        """A page arrives: what is in it goes to the device."""
+        connection, page = self.pending.popleft()
+        if connection not in self.connections:
+            return
+        connection.is_reading = False
+        start = Position(page.epoch, page.start)
+        if connection.at is None or page.status != "resumed" or page.lost:
+            connection.frames.append(Began(page.status, start, page.lost))
+        self._carry_proof(connection, page)
+        connection.at = start
+        for stored in page.entries:
+            connection.at = Position(page.epoch, connection.at.sequence + 1)
+            connection.frames.append(Sent(connection.at, stored.message.message_id))
+        if connection.at.sequence < page.top:
+            connection.is_behind = True
+
+    def _carry_proof(self, connection: Connection, page: Page) -> None:
+        proven = connection.proven
+        assert proven is not None
+        if page.status == "reset":
+            connection.proven = Position(page.epoch, page.start)
+        elif proven.epoch != page.epoch:
+            connection.proven = Position(page.epoch, min(proven.sequence, page.start - page.lost))
+
+    def take_answer(self, connection: Connection) -> None:
+        """A device says what it has; what it was not sent on this connection is not trusted."""
+        position, at, proven = connection.answers.popleft(), connection.at, connection.proven
+        if at is None or proven is None or position.epoch != at.epoch:
+            return
+        if proven.sequence < position.sequence <= at.sequence:
+            connection.proven = position
+
+    def proof(self, id: str) -> tuple[Position, int] | None:
+        """The highest that a connection of an id has proven, and the lowest that all have, if any has."""
+        connections = self.of(id)
+        ready = [each for each in connections if each.at is not None and not each.device.skips_stored]
+        if not ready:
+            return None
+        epoch = ready[-1].at.epoch if ready[-1].at else ""
+        proven = [each.proven for each in ready if each.proven and each.proven.epoch == epoch]
+        if not proven:
+            return None
+        is_sure = all(each.at and each.proven and each.proven.epoch == epoch for each in connections)
+        floor = min(each.proven.sequence for each in connections if each.proven) if is_sure else 0
+        return max(proven), floor

@@ -1,0 +1,192 @@
+"""A real redis-server whose time, memory and past the model decides, and the shipped scripts on it.
+
+Time: the shipped sources are taken as they are, except that the one expression by which they ask for
+the time, `redis.call('TIME')`, reads a key that the model writes. Keys expire by Redis's own clock, so
+`Store.pass_time` shortens the life of every key by the same amount.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from mesa_ws.backend.redis.script import SCRIPTS
+from tests.redis_server import LIMIT, RedisServer
+
+CLOCK = "model:clock"
+"""Microseconds of the model's time. Not a key of Mesa's."""
+
+ASK_TIME = "redis.call('TIME')"
+
+MODEL_TIME = f"""
+local function model_time()
+  local now = redis.call('GET', '{CLOCK}')
+  return {{string.sub(now, 1, -7), string.sub(now, -6)}}
+end
+"""
+
+SET_TIME = f"""#!lua flags=allow-oom
+redis.call('SET', '{CLOCK}', ARGV[1], 'PX', 86400000)
+"""
+
+PASS_TIME = f"""#!lua flags=allow-oom
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key) - tonumber(ARGV[1])
+  if key ~= '{CLOCK}' and redis.call('PTTL', key) >= 0 then redis.call('PEXPIRE', key, left) end
+end
+"""
+
+INSPECT = """#!lua flags=no-writes
+local endless, found = {}, {}
+local leases = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if redis.call('PTTL', key) < 0 then endless[#endless + 1] = key end
+end
+for i = 2, #KEYS, 3 do
+  found[#found + 1] = {
+    redis.call('HGETALL', KEYS[i]),
+    redis.call('LRANGE', KEYS[i + 1], 0, -1),
+    redis.call('HGETALL', KEYS[i + 2]),
+  }
+end
+return {endless, leases, found}
+"""
+
+DAY_MS = 86_400_000
+
+
+def shipped_scripts() -> dict[str, str]:
+    """The sources that Mesa ships, by name."""
+    return {script.name: script.source.decode() for script in SCRIPTS}
+
+
+def on_model_time(source: str) -> str:
+    """Let a script read the model's clock instead of Redis's."""
+    flags, body = source.split("\n", 1)
+    assert ASK_TIME in body, "every script asks for the time in the same way, or not at all"
+    return f"{flags}\n{MODEL_TIME}{body.replace(ASK_TIME, 'model_time()')}"
+
+
+class SnapshotServer(RedisServer):
+    """A redis-server that can go back to any of its snapshots.
+
+    Args:
+        directory: where it writes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._snapshots = directory / "snapshots"
+        self._dump = directory / "dump.rdb"
+        self._snapshots.mkdir()
+
+    def keep_snapshot(self, name: str) -> None:
+        """Set aside what was saved last."""
+        shutil.copyfile(self._dump, self._snapshots / name)
+
+    def restart(self, name: str) -> None:
+        """Kill it, and start it with what it held at a snapshot."""
+        self.stop()
+        shutil.copyfile(self._snapshots / name, self._dump)
+        self.start()
+
+
+class Store:
+    """One Redis under the model's control.
+
+    Args:
+        server: it is running.
+        scripts: the sources to run, by name.
+    """
+
+    def __init__(self, server: SnapshotServer, scripts: Mapping[str, str]) -> None:
+        self._server = server
+        self._sources = {name: on_model_time(source) for name, source in scripts.items()}
+        self._own = {"set_time": SET_TIME, "pass_time": PASS_TIME, "inspect": INSPECT}
+        self._now_us = 1_900_000_000_000_000
+        self._taken: dict[str, int] = {}
+        self._connect()
+
+    def empty(self) -> None:
+        """Forget everything, also that there was no memory left."""
+        self._client.config_set("maxmemory", 0)
+        self._client.flushall()
+        self.hints()
+        self._now_us, self._taken = 1_900_000_000_000_000, {}
+
+    @property
+    def now_ms(self) -> int:
+        """The model's time."""
+        return self._now_us // 1000
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._hints.close()
+        self._client.close()
+
+    def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run a script and return its reply; an error of Redis is returned, not raised."""
+        self._now_us += 1  # a real clock never tells two scripts the same
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.evalsha(self._shas["set_time"], 0, self._now_us)
+        pipeline.evalsha(self._shas[name], len(keys), *keys, *args)
+        return pipeline.execute(raise_on_error=False)[1]
+
+    def inspect(self, leases: str, keys: Sequence[str]) -> tuple[list[bytes], list[bytes], list[Any]]:
+        """Look at keys: those without an end; `leases`; for each three `keys` their values."""
+        endless, ends, found = self._client.evalsha(self._shas["inspect"], 1 + len(keys), leases, *keys)
+        return endless, ends, found
+
+    def hints(self) -> list[tuple[str, bytes]]:
+        """What was published so far, as channel and frame."""
+        self._hints.ping()
+        frames: list[tuple[str, bytes]] = []
+        end = time.monotonic() + LIMIT
+        while (message := self._hints.get_message(timeout=end - time.monotonic())) is not None:
+            if message["type"] == "pong":
+                return frames
+            if message["type"] == "pmessage":
+                frames.append((message["channel"].decode(), message["data"]))
+        raise AssertionError("Redis did not answer a PING on the subscription")
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Let time pass for scripts and for the life of keys."""
+        self._now_us += milliseconds * 1000
+        self._client.evalsha(self._shas["pass_time"], 0, milliseconds)
+
+    def set_full(self, is_full: bool) -> None:
+        """Make Redis refuse what needs memory, or accept it again."""
+        self._client.config_set("maxmemory", 1 if is_full else 0)
+
+    def snapshot(self, name: str) -> None:
+        """Remember what Redis holds now."""
+        self._client.save()
+        self._server.keep_snapshot(name)
+        self._taken[name] = self._now_us
+
+    def go_back(self, name: str) -> None:
+        """Kill Redis, and let it come back with what it held at a snapshot; time does not go back."""
+        self._hints.close()
+        self._client.close()
+        self._server.restart(name)
+        self._connect()
+        self._client.evalsha(self._shas["pass_time"], 0, (self._now_us - self._taken[name]) // 1000)
+
+    def promote(self) -> None:
+        """Make it a replica and a master again, as a failover does: a new run of numbers, the same data."""
+        self._client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> None:
+        self._client = redis.Redis(port=self._server.port, socket_timeout=LIMIT)
+        self._hints = redis.Redis(port=self._server.port, socket_timeout=LIMIT).pubsub()  # type: ignore[no-untyped-call]
+        self._hints.psubscribe("*")
+        self._hints.get_message(timeout=LIMIT)
+        sources = self._sources | self._own
+        loads = self._client.pipeline(transaction=False)
+        for source in sources.values():
+            loads.script_load(source)
+        self._shas = dict(zip(sources, loads.execute(), strict=True))

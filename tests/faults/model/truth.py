@@ -1,0 +1,238 @@
+"""What the outbox of an id has to look like, told from what was done to it.
+
+`Truth` follows one id. After every step it is shown what Redis really holds, and objects to what no
+promise of Mesa's allows:
+
+- a position that stands for two messages, or an entry that nobody dispatched;
+- messages acknowledged that no device of the id had;
+- messages gone that were not acknowledged, not too old and not too many, or that a living
+  connection has not proven to have; or gone without being counted;
+- numbers that go back, or an outbox that is gone before its time.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mesa_ws.position import Position
+
+from .store import DAY_MS
+
+SLACK_MS = 900
+"""What a test may take in real time: keys expire by that. All durations of the model end in this,
+and time passes in whole seconds, so that it makes no difference."""
+
+_ENTRY = struct.Struct(">dddB")
+
+
+class Message(NamedTuple):
+    """A message as it was dispatched."""
+
+    message_id: str
+    body: bytes
+
+
+class Stored(NamedTuple):
+    """A message as Redis holds it."""
+
+    message: Message
+    at: int
+    expires: int
+
+
+class Seen(NamedTuple):
+    """What Redis holds of an outbox."""
+
+    epoch: str
+    top: int
+    acknowledged: int
+    forks: tuple[Position, ...]
+    dropped: int
+    ranges: tuple[tuple[int, int], ...]
+    entries: dict[int, Stored]
+
+    @classmethod
+    def of(cls, head: list[bytes], entries: list[bytes]) -> "Seen | None":
+        """Read the `m` and the `o` key of an id; None if there is no `m`."""
+        if not head:
+            assert not entries, "messages without a position"
+            return None
+        fields = {key.decode(): value.decode() for key, value in zip(head[::2], head[1::2], strict=True)}
+        top = int(fields["s"])
+        forks = [each.split(":") for each in fields.get("f", "").split(",") if each]
+        ranges = [each.split("-") for each in fields.get("x", "").split(",") if each]
+        return cls(
+            fields["e"],
+            top,
+            int(fields.get("a", 0)),
+            tuple(Position(epoch, int(sequence)) for epoch, sequence in forks),
+            int(fields.get("d", 0)),
+            tuple((int(low), int(high)) for low, high in ranges),
+            {top - len(entries) + 1 + at: read_entry(entry) for at, entry in enumerate(entries)},
+        )
+
+    @property
+    def base(self) -> int:
+        """The newest sequence that has left the list."""
+        return self.top - len(self.entries)
+
+    def translate(self, position: Position) -> int | None:
+        """The sequence up to which somebody at `position` has everything; None if nobody can know."""
+        if position.epoch == self.epoch:
+            return position.sequence if position.sequence <= self.top else None
+        for fork in self.forks:
+            if fork.epoch == position.epoch:
+                return min(position.sequence, fork.sequence)
+        return None
+
+
+def read_entry(entry: bytes) -> Stored:
+    """Read an element of an `o` key."""
+    at, expires, _, length = _ENTRY.unpack_from(entry)
+    start = _ENTRY.size + length
+    return Stored(Message(entry[_ENTRY.size : start].decode(), entry[start:]), int(at), int(expires))
+
+
+class Step(NamedTuple):
+    """What was done since the outbox was looked at last.
+
+    Attributes:
+        pushed: what has to be at its end now.
+        max_messages: cap that a dispatch applied; 0 if there was none.
+        max_bytes: the same in bytes of bodies.
+        acknowledges_all: whether what nobody had may count as acknowledged.
+        drops_all: whether everything may be dropped.
+        must_count: whether what is gone has to be counted by now.
+    """
+
+    pushed: tuple[Message, ...] = ()
+    max_messages: int = 0
+    max_bytes: int = 0
+    acknowledges_all: bool = False
+    drops_all: bool = False
+    must_count: bool = False
+
+
+class Around(NamedTuple):
+    """What an outbox has to respect.
+
+    Attributes:
+        now: milliseconds of the model's time.
+        handled: names of messages that the application on some device of the id was given.
+        proven: what each living connection of the id has proven to have.
+        keeps: milliseconds for which acknowledged messages stay.
+    """
+
+    now: int
+    handled: set[str]
+    proven: tuple[Position, ...]
+    keeps: int
+
+
+@dataclass
+class Truth:
+    """All that holds of one id; what Redis forgets by going back is forgotten here by a copy.
+
+    Attributes:
+        log: what each sequence stands for, from the first one on.
+        places: where a message is.
+        seen: what Redis held when it was looked at last.
+        gone: sequences that were counted as dropped.
+    """
+
+    id: str
+    log: dict[int, Message] = field(default_factory=dict)
+    places: dict[str, Position] = field(default_factory=dict)
+    seen: Seen | None = None
+    gone: set[int] = field(default_factory=set)
+    counted: int = 0
+    lasts_until: int = 0
+    uses_wire2: bool = False
+
+    def observe(self, seen: Seen | None, step: Step, around: Around) -> None:
+        """Compare what Redis holds with what it has to hold, and go on from there."""
+        old = self.seen
+        if seen is None or (old is not None and seen.translate(Position(old.epoch, old.top)) is None):
+            self._forget(around)
+            old = None
+        if seen is None:
+            return
+        old = old or seen._replace(top=0, acknowledged=0, entries={}, dropped=0)
+        self._append(seen, old, step)
+        self._check_entries(seen)
+        self._check_acknowledged(seen, old, step, around)
+        self._check_gone(seen, old, step, around)
+        self._check_counted(seen, old, step)
+        self.seen = seen
+
+    def use(self, now: int) -> None:
+        """It was written to or read, so it stays for a day at least."""
+        self.lasts_until = max(self.lasts_until, now + DAY_MS - SLACK_MS)
+
+    def _forget(self, around: Around) -> None:
+        if self.seen is not None:
+            assert around.now >= self.lasts_until, f"{self.id}: its outbox is gone before its time"
+        self.log, self.places, self.seen, self.gone, self.counted = {}, {}, None, set(), 0
+        self.uses_wire2 = False
+
+    def _append(self, seen: Seen, old: Seen, step: Step) -> None:
+        assert seen.top == old.top + len(step.pushed), f"{self.id}: {step.pushed} made {old.top} {seen.top}"
+        for sequence, message in enumerate(step.pushed, old.top + 1):
+            self.log[sequence] = message
+            self.places[message.message_id] = Position(seen.epoch, sequence)
+
+    def _check_entries(self, seen: Seen) -> None:
+        for sequence, stored in seen.entries.items():
+            assert stored.message == self.log.get(sequence), f"{self.id}: {sequence} is {stored.message}"
+
+    def _check_acknowledged(self, seen: Seen, old: Seen, step: Step, around: Around) -> None:
+        assert old.acknowledged <= seen.acknowledged <= seen.top, f"{self.id}: acknowledged {seen}"
+        if step.acknowledges_all or step.drops_all:
+            return
+        for sequence in range(old.acknowledged + 1, seen.acknowledged + 1):
+            had = self.log[sequence].message_id in around.handled
+            assert had or sequence <= old.base, f"{self.id}: nobody had {sequence}, but it is acknowledged"
+
+    def _check_gone(self, seen: Seen, old: Seen, step: Step, around: Around) -> None:
+        assert seen.base >= old.base, f"{self.id}: what was gone is back"
+        slack = 0 if seen.entries else SLACK_MS
+        sizes = {sequence: len(message.body) for sequence, message in self.log.items()}
+        for sequence in range(old.base + 1, min(seen.base, old.top) + 1):
+            is_over = old.entries[sequence].expires <= around.now + slack
+            rest = seen.top - sequence + 1
+            too_many = step.max_messages and (
+                rest > step.max_messages
+                or sum(sizes[each] for each in range(sequence, seen.top + 1)) > step.max_bytes
+            )
+            if not (is_over or too_many or step.drops_all):
+                self._check_may_go(sequence, old.entries[sequence], seen, around)
+        for sequence in range(old.top + 1, seen.base + 1):
+            assert step.drops_all, f"{self.id}: {sequence} was dropped when it was dispatched"
+
+    def _check_may_go(self, sequence: int, stored: Stored, seen: Seen, around: Around) -> None:
+        assert sequence <= seen.acknowledged, f"{self.id}: {sequence} was dropped; nobody acknowledged it"
+        for position in around.proven:
+            proven = seen.translate(position)
+            assert proven is None or proven >= sequence, (
+                f"{self.id}: {sequence} was dropped; a living connection has proven only {position}"
+            )
+        slack = 0 if seen.entries else SLACK_MS
+        assert stored.at + around.keeps <= around.now + slack, (
+            f"{self.id}: {sequence} was not kept for its window"
+        )
+
+    def _check_counted(self, seen: Seen, old: Seen, step: Step) -> None:
+        known = max(old.acknowledged, self.counted)
+        found = seen.dropped - old.dropped
+        if found or step.must_count:
+            gone = range(known + 1, seen.base + 1)
+            if step.drops_all:
+                gone = range(known + 1, seen.top + 1)
+            assert found == len(gone), f"{self.id}: counted {found} as dropped, expected {list(gone)}"
+            self.gone.update(gone)
+            self.counted = max(self.counted, seen.base)
+        told = {each for low, high in seen.ranges for each in range(low, high + 1)}
+        assert told <= self.gone, f"{self.id}: {seen.ranges} were not all dropped: {self.gone}"
+        assert told == self.gone or len(seen.ranges) == 8, (
+            f"{self.id}: {seen.ranges} tells not all: {self.gone}"
+        )

@@ -1,0 +1,194 @@
+"""Runs scripts, and after each compares the whole of Redis, and the reply, with what they have to be."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from itertools import dropwhile
+
+from mesa_ws.backend.outbox import Acknowledgement
+from mesa_ws.envelope import Keep
+from mesa_ws.position import Position
+
+from .calls import PAGE_ENTRIES, Calls, Page, Wish
+from .store import Store
+from .truth import Around, Message, Seen, Step, Truth
+
+IDS = ("ann", "bob")
+
+
+class Watch:
+    """The scripts, with everything that is known about the ids.
+
+    Args:
+        store: where they run.
+        window_ms: for how long what is acknowledged is kept for clients that come back.
+        proven: tells what the living connections of an id on a node have proven.
+
+    Attributes:
+        handled: by id, names of the messages that some device handed to its application.
+    """
+
+    def __init__(
+        self, store: Store, window_ms: int, proven: Callable[[str, str], Sequence[Position]]
+    ) -> None:
+        self._store = store
+        self._calls = Calls(store, window_ms)
+        self._window = window_ms
+        self._proven = proven
+        self._truths = {id: Truth(id) for id in IDS}
+        self._meanings: dict[tuple[str, Position], str] = {}
+        self._whole = self._calls.inspect(IDS)
+        self.handled: dict[str, set[str]] = {id: set() for id in IDS}
+
+    def seen(self, id: str) -> Seen | None:
+        """The outbox of an id as it was looked at last."""
+        return self._truths[id].seen
+
+    def holds(self, node: str, id: str) -> bool:
+        """Whether Redis believes a node to hold an id."""
+        return node in self._whole.seats[id]
+
+    def knows(self, message: Message, id: str) -> bool:
+        """Whether a message was stored for an id, and that was not rolled back."""
+        return message.message_id in self._truths[id].places
+
+    def remember(self) -> dict[str, Truth]:
+        """All that is true now."""
+        return deepcopy(self._truths)
+
+    def go_back(self, truths: Mapping[str, Truth]) -> None:
+        """Redis holds what it held when `truths` were remembered."""
+        self._truths = deepcopy(dict(truths))
+        self.look()
+
+    def look(self, **steps: Step) -> None:
+        """Compare Redis with what it has to hold after `steps` for some ids."""
+        self._whole = self._calls.inspect(IDS)
+        assert not self._whole.endless, f"keys without an end: {self._whole.endless}"
+        now = self._store.now_ms
+        for id, truth in self._truths.items():
+            seen, step = self._whole.boxes[id], steps.get(id)
+            window = self._window if truth.uses_wire2 else 0
+            around = Around(now, self.handled[id], self._proven_now(id), window)
+            truth.observe(seen, step or Step(), around)
+            if step:
+                truth.use(now)
+            for sequence, stored in seen.entries.items() if seen else ():
+                self.means(id, Position(seen.epoch, sequence) if seen else None, stored.message.message_id)
+
+    def means(self, id: str, position: Position | None, message_id: str) -> None:
+        """A position was seen to stand for a message; it never stands for another one."""
+        assert position is not None
+        known = self._meanings.setdefault((id, position), message_id)
+        assert known == message_id, f"{id}: {position} is {known} and {message_id}"
+
+    def dispatch(self, message: Message, id: str, keep: Keep, remember_ms: int) -> bool:
+        """Store a message for an id unless it is known; False when Redis is full."""
+        known, before = self.knows(message, id), self.seen(id)
+        result = self._calls.dispatch(message, id, keep, remember_ms)
+        if result is None:
+            self.look()
+            return False
+        step = (
+            Step((), 0, 0) if known else Step((message,), keep.max_messages, keep.max_bytes, must_count=True)
+        )
+        self.look(**{id: step})
+        truth = self._truths[id]
+        assert result.position == truth.places[message.message_id], f"{id}: {result} for {message}"
+        if known or before is None or truth.seen is None:
+            assert result.displaced == 0
+        else:
+            room = dropwhile(lambda each: each[1].expires <= self._store.now_ms, before.entries.items())
+            gone = [at for at, _ in room if before.acknowledged < at <= truth.seen.base]
+            assert result.displaced == len(gone), f"{id}: {result}, but {gone} are gone"
+        return True
+
+    def attach(self, node: str, wish: Wish) -> Page | bool | None:
+        """Register and read; False without a lease, None when nothing is read."""
+        has_lease = self._has_lease(node)
+        reply = self._calls.attach(node, wish)
+        assert (reply is not None) == has_lease, f"{node} attached: {reply}, though its lease: {has_lease}"
+        if reply is None:
+            self.look()
+            return False
+        if wish.wire2:
+            self._truths[wish.id].uses_wire2 = True
+        before = self.seen(wish.id)
+        self.look(**{wish.id: Step(acknowledges_all=wish.mode == "acknowledge", must_count=wish.mode != "")})
+        if wish.mode == "":
+            return None
+        page = Page.of(reply)
+        self._check_page(wish, page, before.acknowledged if before else 0)
+        return page
+
+    def _check_page(self, wish: Wish, page: Page, acknowledged: int) -> None:
+        truth, seen = self._truths[wish.id], self.seen(wish.id)
+        assert seen is not None
+        if seen.acknowledged < acknowledged:
+            acknowledged = 0  # a new outbox
+        status, wanted = "fresh", acknowledged
+        if wish.mode in {"top", "acknowledge"}:
+            wanted = seen.top
+        elif wish.mode != "fresh":
+            carried = seen.translate(wish.position)
+            status = "resumed" if wish.position.epoch == seen.epoch else "forked"
+            status, wanted = ("reset", acknowledged) if carried is None else (status, carried)
+        start = max(wanted, seen.base)
+        count = min(PAGE_ENTRIES, seen.top - start)
+        expected = tuple(truth.log[start + 1 + at] for at in range(count))
+        got = tuple(stored.message for stored in page.entries)
+        assert page[1:6] == (status, seen.epoch, seen.top, start, start - wanted), f"{wish}: {page}, {seen}"
+        assert got == expected, f"{wish}: {got}, not {expected}"
+
+    def acknowledge(self, node: str, id: str, position: Position, floor: int, version: int) -> None:
+        """Acknowledge; what Redis never gave out changes nothing."""
+        before = self.seen(id)
+        result = self._calls.acknowledge(node, Acknowledgement(id, position, floor), version)
+        self.look(**{id: Step()})
+        after = self.seen(id)
+        if before is None or after is None or before.translate(position) is None:
+            assert result == -1, f"{id}: {position} was accepted"
+            assert before == after or before is None, f"{id}: {position} changed {before} to {after}"
+        else:
+            assert result == after.acknowledged, f"{id}: {result}, not {after.acknowledged}"
+
+    def detach(self, node: str, id: str, version: int) -> None:
+        """A node holds an id no more."""
+        self._calls.detach(node, id, version)
+        self.look()
+
+    def purge(self, id: str) -> None:
+        """Throw away what waits for an id."""
+        if self.seen(id) is not None:
+            self._calls.purge(id)
+            self.look(**{id: Step(acknowledges_all=True, drops_all=True, must_count=True)})
+
+    def beat(self, node: str) -> bool:
+        """Renew a lease; False when it is lost."""
+        has_lease = self._has_lease(node)
+        renewed = self._calls.heartbeat(node, join=False)
+        assert renewed == has_lease, f"{node}: its lease was renewed: {renewed}, it had one: {has_lease}"
+        self.look()
+        return renewed
+
+    def join(self, node: str) -> None:
+        """Take a lease."""
+        self._calls.heartbeat(node, join=True)
+        self.look()
+
+    def reap(self) -> None:
+        """Clean up after a node whose lease ran out."""
+        self._calls.reap()
+        self.look()
+
+    def depart(self) -> None:
+        """Take the ids that are offline."""
+        for id in self._calls.depart():
+            assert not self._whole.seats[id], f"{id} is offline, but held by {self._whole.seats[id]}"
+        self.look()
+
+    def _has_lease(self, node: str) -> bool:
+        return self._whole.leases.get(node, 0) > self._store.now_ms
+
+    def _proven_now(self, id: str) -> tuple[Position, ...]:
+        living = [node for node in self._whole.seats[id] if self._has_lease(node)]
+        return tuple(position for node in living for position in self._proven(node, id))

@@ -1,0 +1,281 @@
+"""Nodes, devices, dispatchers and what befalls them, over the shipped scripts.
+
+Every method is something that may happen, at any time: it does nothing when there is nothing to do.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from mesa_ws.envelope import Keep
+from mesa_ws.position import Position
+
+from .calls import LEASE_MS, Wish
+from .cluster import Cluster
+from .device import Connection, Device, Probe
+from .node import Node
+from .store import DAY_MS, Store
+from .truth import SLACK_MS, Message, Truth
+from .watch import IDS
+
+REMEMBER_MS = 40_000 + SLACK_MS
+WINDOW_MS = 10_000 + SLACK_MS
+TTL_MS = 20_000 + SLACK_MS
+
+Claim = Literal["own", "none", "stale", "foreign", "made up", "beyond"]
+"""What a device shows at login; a 1.x client has no position, and `made up` has it want nothing stored."""
+
+Outcome = Literal["answered", "unanswered", "half"]
+"""What a dispatcher sees of its dispatch; `half`: it crashes between two chunks."""
+
+
+class Job(NamedTuple):
+    """A dispatch whose outcome its dispatcher does not know."""
+
+    message: Message
+    ids: Sequence[str]
+    keep: Keep
+    gives_up_at: int
+
+
+class Past(NamedTuple):
+    """A snapshot of Redis, and what is true in it."""
+
+    name: str
+    truths: Mapping[str, Truth]
+
+
+class World(Cluster):
+    """Everything there is in one example.
+
+    Args:
+        store: an empty Redis.
+        window_ms: for how long what is acknowledged is kept for clients that come back.
+        is_split: whether an attach registers only when its reply arrives; the model has to object.
+    """
+
+    def __init__(self, store: Store, window_ms: int, *, is_split: bool = False) -> None:
+        super().__init__(store, window_ms, is_split=is_split)
+        self._jobs: list[Job] = []
+        self._pasts: list[Past] = []
+        self._messages = 0
+        self.devices = (
+            Device("old phone", "ann", "1.x"),
+            Device("phone", "ann", "wire 2"),
+            Device("ticker", "ann", "wire 2, nothing stored"),
+            Device("old laptop", "bob", "1.x"),
+            Device("laptop", "bob", "wire 2"),
+        )
+        self.snapshot()
+
+    # Dispatchers
+
+    def dispatch(self, ids: Sequence[str], keep: Keep, size: int, outcome: Outcome) -> None:
+        """A dispatcher sends a message, in one chunk for each recipient."""
+        self._messages += 1
+        message = Message(f"m{self._messages}", b"%d" % self._messages + b"." * size)
+        job = Job(message, ids, keep, self._store.now_ms + REMEMBER_MS - 2 * SLACK_MS)
+        if not self._send(job, ids[: 1 if outcome == "half" else None]) or outcome != "answered":
+            self._jobs.append(job)
+
+    def retry(self) -> None:
+        """The oldest dispatch of unknown outcome is tried once more, or given up when it is too late."""
+        if self._jobs:
+            job = self._jobs[0]
+            if self._store.now_ms >= job.gives_up_at or self._send(job, job.ids):
+                self._jobs.pop(0)
+
+    def _send(self, job: Job, ids: Sequence[str]) -> bool:
+        for id in ids:
+            if not self._watch.dispatch(job.message, id, job.keep, REMEMBER_MS):
+                return False
+            self._collect_hints()
+        return True
+
+    def purge(self, id: str) -> None:
+        """Somebody throws an outbox away."""
+        self._watch.purge(id)
+
+    # Devices
+
+    def connect(self, device: Device, node: Node, claim: Claim) -> None:
+        """A device logs in."""
+        if device.connection is not None:
+            return
+        position = self._claim(device, claim)
+        is_own = device.is_wire2 and not device.skips_stored and claim in {"own", "stale"}
+        device.begin(position if is_own else None)
+        connection = Connection(device, device.id, node.name)
+        device.connection = connection
+        node.connections.append(connection)
+        version = node.roster[device.id] = node.next_version()
+        wish = Wish(device.id, len(node.of(device.id)), version, 0, _mode(device, claim, position))
+        self._ask(node, connection, wish._replace(position=position or _NOWHERE, wire2=int(device.is_wire2)))
+
+    def change_id(self, device: Device) -> None:
+        """A connection authenticates as somebody else; what it proved before means nothing now."""
+        connection = device.connection
+        if connection is None:
+            return
+        node = self._node_of(connection)
+        self._leave(node, connection)
+        device.id = IDS[1 - IDS.index(device.id)]
+        self.connect(device, node, "none")
+
+    def disconnect(self, device: Device) -> None:
+        """A connection ends."""
+        if device.connection is not None:
+            self._leave(self._node_of(device.connection), device.connection)
+
+    def work(self, device: Device, count: int) -> None:
+        """A device handles some of what is on its way to it."""
+        connection = device.connection
+        for _ in range(count):
+            if connection is not None and connection.frames:
+                device.handle(connection.frames.popleft(), self._watch.handled[connection.id])
+
+    def prove(self, device: Device) -> None:
+        """A device says what it has: by itself with wire 2, otherwise when it is asked."""
+        connection = device.connection
+        if connection is None or connection.at is None:
+            return
+        if not device.is_wire2:
+            connection.frames.append(Probe(connection.at))
+        elif device.position is not None:
+            connection.answers.append(device.position)
+
+    def _claim(self, device: Device, claim: Claim) -> Position | None:
+        if not device.is_wire2 or device.skips_stored:
+            return None
+        if claim == "own":
+            return device.position
+        if claim == "stale":
+            return device.history[0][0] if device.history else device.position
+        if claim == "foreign":
+            other = self._watch.seen(IDS[1 - IDS.index(device.id)])
+            return Position(other.epoch, other.top) if other else None
+        if claim == "made up":
+            return Position("0123456789abcdef", 1)
+        own = self._watch.seen(device.id)
+        return Position(own.epoch, own.top + 1) if claim == "beyond" and own else None
+
+    def serve(self, node: Node) -> None:
+        """A node and its devices do all they have to do."""
+        self.deliver(node, 1000)
+        self.answer(node)
+        self.pull(node)
+        self.answer(node)
+        for device in [each.device for each in node.connections]:
+            self.work(device, 1000)
+            self.prove(device)
+            self.work(device, 1000)
+        self.listen(node)
+        self.acknowledge(node)
+        self.flush(node)
+
+    # Redis
+
+    def pass_time(self, seconds: int, awake: Sequence[Node]) -> None:
+        """Time passes; nodes that are awake renew their leases."""
+        left = seconds * 1000
+        while left > 0:
+            step = min(left, LEASE_MS // 2) if left < DAY_MS else left
+            self._store.pass_time(step)
+            left -= step
+            self._watch.look()
+            for node in awake:
+                self.beat(node)
+
+    def set_full(self, is_full: bool) -> None:
+        """Redis has no memory left, or has some again."""
+        self._store.set_full(is_full)
+
+    def snapshot(self) -> None:
+        """Redis writes a snapshot."""
+        past = Past(f"snapshot-{len(self._pasts) % 3}", self._watch.remember())
+        self._store.snapshot(past.name)
+        self._pasts = [each for each in self._pasts if each.name != past.name] + [past]
+
+    def go_back(self, back: int, *, loses_hints: bool) -> None:
+        """Redis dies, and starts with what it held at a snapshot."""
+        past = self._pasts[-1 - back % len(self._pasts)]
+        self._store.go_back(past.name)
+        for node in self.nodes:
+            self._cut(node, loses_hints=loses_hints)
+        self._watch.go_back(past.truths)
+
+    def promote(self) -> None:
+        """Redis is made a replica and a master again, and keeps all it has."""
+        self._store.promote()
+
+    def _cut(self, node: Node, *, loses_hints: bool) -> None:
+        node.outgoing.clear()
+        node.pending.clear()
+        node.doubt()
+        if loses_hints:
+            node.hints.clear()
+        for connection in list(node.connections):
+            connection.is_behind, connection.is_reading = True, False
+            if connection.at is None:
+                self._leave(node, connection)
+
+    # Quiet
+
+    def settle(self) -> None:
+        """Let everything that is under way arrive; then nobody who is connected may miss anything."""
+        self.set_full(False)
+        self._calm_down()
+        while self._jobs:
+            self.retry()
+        self._calm_down()
+        for device in self.devices:
+            self._check_has_all(device)
+            self.prove(device)
+            self.work(device, 1000)
+        for node in self.nodes:
+            self.listen(node)
+            self.acknowledge(node)
+            self.flush(node)
+        for device in self.devices:
+            seen = self._watch.seen(device.id)
+            if device.connection and seen and not device.skips_stored:
+                assert seen.acknowledged == seen.top, f"{device.name} has all, but {seen} says otherwise"
+
+    def _calm_down(self) -> None:
+        for _ in range(1000):
+            for node in self.nodes:
+                self.beat(node)
+                self.repair(node)
+                self.deliver(node, 1000)
+                self.flush(node)
+                self.pull(node)
+                while node.pending:
+                    self.answer(node)
+            for device in self.devices:
+                self.work(device, 1000)
+            if all(map(_is_quiet, self.nodes)):
+                return
+        raise AssertionError("there is no end to what nodes ask")
+
+    def _check_has_all(self, device: Device) -> None:
+        connection, seen = device.connection, self._watch.seen(device.id)
+        if connection is None or seen is None:
+            return
+        assert connection.at is not None
+        assert seen.translate(connection.at) == seen.top, f"{device.name} hangs at {connection.at}: {seen}"
+        assert device.position is None or device.position == connection.at
+
+
+_NOWHERE = Position("", 0)
+
+
+def _mode(device: Device, claim: Claim, position: Position | None) -> str:
+    if device.skips_stored:
+        return "top"
+    if not device.is_wire2 and claim == "made up":
+        return "acknowledge"
+    return "fresh" if position is None else "resume"
+
+
+def _is_quiet(node: Node) -> bool:
+    is_idle = not (node.hints or node.outgoing or node.pending or node.is_in_doubt)
+    return is_idle and not any(each.is_behind for each in node.connections)
