@@ -56,7 +56,6 @@ class Keeper:
         self._joins = 0
         self._joining = asyncio.Lock()
         self._dead = asyncio.Event()
-        self._generation = 0
 
     @property
     def has_lease(self) -> bool:
@@ -71,7 +70,7 @@ class Keeper:
             BackendRefused: it said no.
         """
         await self._join()
-        self._generation = self._link.generation
+        self._link.on_reconnect = self._listener.on_doubt
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._reap_forever, "reaper")
 
@@ -115,9 +114,6 @@ class Keeper:
                 self._lose(error)
             except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
                 _log.exception("node %s: a heartbeat failed", self._seat.node)
-            if self._link.generation != self._generation:
-                self._generation = self._link.generation
-                self._listener.on_doubt()
 
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; returns whether the node has it."""

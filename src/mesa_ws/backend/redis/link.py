@@ -58,7 +58,9 @@ class Link:
         self._owner: asyncio.Task[None] | None = None
         self._is_closed = False
         self.generation = 0
-        """How many connections there were; a new one may lead to a Redis that forgot things."""
+        """How many connections there were."""
+        self.on_reconnect: Callable[[], None] = _nothing
+        """Called with each connection but the first: it may lead to a Redis that forgot things."""
 
     async def execute(self, commands: Sequence[Command], *, is_repeatable: bool = False) -> list[Any]:
         """Carry out `commands`; see `carry_out`."""
@@ -200,6 +202,8 @@ class Link:
                 await self._drop()
                 raise
             self.generation += 1
+            if self.generation > 1:
+                self.on_reconnect()
         return self._connection
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
@@ -267,6 +271,10 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await hang_up(connection)
+
+
+def _nothing() -> None:
+    """Whoever keeps nothing at Redis does not mind."""
 
 
 class _Request:

@@ -41,8 +41,12 @@ class RedisBackend:
     holds a recipient of. One that was published while the node was cut off is lost there: that is
     counted in `lost` and logged, and the node catches up with what was stored.
 
+    Messages of a durability other than `memory` go over a connection of their own: they are in order
+    among themselves, and behind whatever was awaited before.
+
     Who is offline is told by the node that is first to look when the grace is over; if Redis
-    cannot be reached in that very moment, nobody is told.
+    does not answer in that very moment, nobody is told. After Redis lost all it held, ids that are
+    there come online once more.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from ..base import Receive, Watcher
 from .address import Address
 from .aio import Links
-from .keeper import BEATS, Keeper
+from .keeper import Keeper
 from .listener import Listener
 from .membership import Membership
 from .plan import Pulse, Seat
@@ -14,6 +14,9 @@ from .reader import Reader
 from .repair import Repair
 from .supervised import Tasks
 from .sweeper import Sweeper
+
+MISSED = 2
+"""Markers that may be missing, one for each heartbeat; with more, the subscription is taken for dead."""
 
 
 class Nobody:
@@ -92,7 +95,7 @@ class Resident:
     async def on_beat(self, pulse: Pulse) -> None:
         """A marker is under way; if those before it never came, the subscription is dead."""
         self.listener.unheard += 1
-        if self.listener.unheard > BEATS:
+        if self.listener.unheard > MISSED:
             self.listener.unheard = 0
             await self._reader.restart()
         self.members.confirm()
