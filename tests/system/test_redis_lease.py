@@ -15,7 +15,7 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.link import Link
 from mesa_ws.backend.redis.plan import Pulse, Seat
 from mesa_ws.backend.redis.supervised import Tasks
-from mesa_ws.envelope import prepare
+from mesa_ws.envelope import Envelope, Keep, prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Cluster
@@ -23,6 +23,10 @@ from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
 from tests.system.node_process import NodeProcess
 from tests.system.waiting import HELLO, until, until_online, until_ready
+
+
+def kept(data: object) -> Envelope:
+    return prepare(Message(0, data), ["alice"], keep=Keep(100, 1_000_000, 60.0))
 
 
 async def test_survivors_clean_up_after_a_node_that_died(
@@ -78,6 +82,23 @@ async def test_a_node_paused_past_its_lease_serves_again_when_it_wakes(
         await until_online(survivor, "alice", 1)
         await survivor.backend.dispatch([prepare(Message(0, "awake"), ["alice"])])
         assert "awake" in await paused.line()
+
+
+async def test_a_node_paused_past_its_lease_catches_up_in_order_when_it_wakes(
+    nodes: Cluster, own_redis: RedisServer
+) -> None:
+    survivor = await nodes.node()
+    async with NodeProcess.start(own_redis.url, nodes.namespace, "alice") as paused:
+        await survivor.backend.dispatch([kept(0)])
+        assert '"d":0' in await paused.line()
+        paused.signal(signal.SIGSTOP)
+        await until_online(survivor, "alice", 0)
+        await survivor.backend.dispatch([kept(n) for n in range(1, 4)])
+        paused.signal(signal.SIGCONT)
+        await until_online(survivor, "alice", 1)
+        await survivor.backend.dispatch([kept(4)])
+        for n in range(1, 5):
+            assert f'"d":{n}' in await paused.line()
 
 
 async def test_everything_in_redis_has_an_end(nodes: Cluster, client: redis.asyncio.Redis) -> None:
