@@ -38,3 +38,36 @@ def test_pages_show_changes_made_while_they_are_read() -> None:
     roster.drop("c")
     entry = roster.put("d", 9)
     assert next(pages) == {"d": entry}
+
+
+def test_an_id_is_told_once_while_it_is_here() -> None:
+    roster = Roster()
+    roster.put("alice", 1)
+    assert [roster.tell("alice"), roster.tell("alice")] == [True, False]
+    roster.drop("alice")
+    roster.put("alice", 1)
+    assert roster.tell("alice")
+
+
+def test_an_id_that_left_meanwhile_is_told_and_forgotten() -> None:
+    roster = Roster()
+    assert roster.tell("alice")
+    assert (roster.told, roster.take_unconfirmed()) == (set(), [])
+
+
+def test_what_was_told_is_to_be_confirmed_once() -> None:
+    roster = Roster()
+    roster.put("alice", 1)
+    roster.tell("alice")
+    assert (roster.take_unconfirmed(), roster.take_unconfirmed()) == (["alice"], [])
+
+
+def test_only_what_is_confirmed_may_be_told_again() -> None:
+    roster = Roster()
+    for id in ("alice", "bob"):
+        roster.put(id, 1)
+    roster.tell("alice")
+    roster.take_unconfirmed()
+    roster.tell("bob")
+    roster.untell()
+    assert [roster.tell(id) for id in ("alice", "bob")] == [True, False]
