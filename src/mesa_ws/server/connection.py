@@ -310,7 +310,11 @@ class Connection:
         self.obey(Close(CloseCode.SLOW_READER, why))
 
     def _end(self, code: int, reason: str) -> None:
-        if self._ended is None:
+        if self._ended is not None:
+            return
+        if code != CloseCode.SLOW_READER:
+            self.outlet.flush()
+        if self._ended is None:  # the client may have been given up for what was written
             self._transport.close(code, reason)
             self._finish(_Ended(int(code), reason))
 

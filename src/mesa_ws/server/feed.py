@@ -200,11 +200,12 @@ class Feed:
         self._go_on()
 
     def doubt(self) -> None:
-        """Messages may have passed by: read again. What comes meanwhile follows what is read."""
+        """Messages may have passed by: read again. What comes meanwhile follows what is read.
+
+        Messages to everybody are the node's own business: it announces those that it missed.
+        """
         self.outlet.follow(UNBOUNDED)
         self.replay.doubt()
-        if self.broadcasts is not None:
-            self.broadcasts.doubt()
         self._go_on()
 
     # What the client does.

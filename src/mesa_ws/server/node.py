@@ -114,6 +114,11 @@ class Node(Hooks):
         return tuple(self.registry)
 
     @property
+    def lost(self) -> int:
+        """Stored messages that clients of 1.x have lost, as far as this node found out."""
+        return self._supply.lost_count
+
+    @property
     def terms(self) -> Terms:
         """What this node offers to its connections.
 

@@ -122,6 +122,12 @@ class Outlet:
         if self._frames:
             self._release(sequence)
 
+    def flush(self) -> None:
+        """Write all that waits, whatever is in the way: the last thing before a close."""
+        frames, self._frames, self._size = self._frames or (), None, 0
+        for held in frames:
+            self.put(held.payload)
+
     def close(self) -> None:
         """Write nothing any more."""
         self._frames, self._size = None, 0

@@ -37,8 +37,8 @@ class Server(Node):
         backend: what this server shares with others: None for one process alone, a Redis URI, or a
             `Backend`.
         options: `namespace`, and the features `heartbeat`, `reconnect`, `authentication`,
-            `keepalive`, `limits`, `rules` and `sync`, each as its settings class, as a mapping of
-            its fields, or as True or False where it can be enabled.
+            `keepalive`, `limits`, `rules`, `sync` and `presence`, each as its settings class, as a
+            mapping of its fields, or as True or False where it can be enabled.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.
@@ -56,8 +56,8 @@ class Server(Node):
     ) -> None:
         """Serve until SIGINT or SIGTERM, on uvloop where it exists; then stop cleanly.
 
-        Clients are closed with 1001, and handlers get five seconds to finish. A second signal
-        does not wait.
+        Clients are closed with 1001, those on wire 2 asked to come back at different times, and
+        handlers get five seconds to finish. A second signal does not wait.
 
         Args:
             host: address to listen on.

@@ -1,10 +1,12 @@
 """Message sync where hints are lost, the backend is away, and clients read slowly."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from mesa_ws.errors import BackendUnavailable
+from mesa_ws.backend.outbox import Page, Read
+from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
 
 from .conftest import Joining, Serving
@@ -138,3 +140,59 @@ async def test_a_reader_that_never_reads_what_is_not_stored_is_given_up(serving:
             while server.connections:
                 await server.send(Message(0, BIG, sync=False), ["1"])
                 await asyncio.sleep(0)
+
+
+async def test_what_waits_for_a_slow_reader_is_written_before_a_close(
+    serving: Serving, join: Joining
+) -> None:
+    server = storing()
+    peer = await join(await serving(server), max_queue=1)
+    await peer.log_in("1")
+    (connection,) = server.connections
+    for n in range(100):
+        connection.send(Message(0, [n, BIG * 3], "N"))
+    connection.disconnect(4321)
+    assert [frame["d"][0] for frame in await peer.messages(100)] == list(range(100))
+    assert await peer.closed() == 4321
+
+
+async def test_many_missed_messages_to_everybody_are_resumed(serving: Serving, join: Joining) -> None:
+    server = storing()
+    endpoint = await serving(server)
+    peer = await join(endpoint)
+    x = await peer.log_in("1", wire=2)
+    await peer.socket.close()
+    await until(lambda: not server.connections)
+    for n in range(600):
+        await server.send(Message(0, n, "ALL"))
+    again = await join(endpoint)
+    await again.log_in("1", wire=2, resume={"b": {"e": x["b"]["e"], "s": x["b"]["s"]}})
+    await server.send(Message(0, 600, "ALL"))
+    await send(server, 601)
+    frames = await again.messages(602)
+    assert sorted(data(frames)) == list(range(602))
+    assert [n for n in data(frames) if n != 601] == list(range(601))
+
+
+async def test_an_id_that_the_backend_refuses_keeps_nobody_else_waiting(
+    serving: Serving, join: Joining
+) -> None:
+    class Broken(Flaky):
+        async def read(self, reads: Sequence[Read]) -> list[Page]:
+            if any(read.id == "bad" for read in reads):
+                raise BackendRefused("no such outbox")
+            return await super().read(reads)
+
+    backend = Broken()
+    server = storing(backend)
+    endpoint = await serving(server)
+    bad, good = await join(endpoint), await join(endpoint)
+    await bad.log_in("bad")
+    await good.log_in("good")
+    backend.is_deaf = True
+    await server.send(Message(0, 1, "N"), ["bad", "good"])
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await server.send(Message(0, 2, "N"), ["bad", "good"])
+    assert data(await good.messages(2)) == [1, 2]
+    assert await bad.closed() == 1013
