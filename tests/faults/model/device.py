@@ -54,6 +54,11 @@ class Connection:
     frames: deque[Frame] = field(default_factory=deque)
     answers: deque[Position] = field(default_factory=deque)
 
+    @property
+    def has(self) -> int:
+        """The sequence up to which the device is known to have everything, in the epoch of `at`."""
+        return self.proven.sequence if self.proven else 0
+
 
 Kind = Literal["1.x", "wire 2", "wire 2, nothing stored"]
 

@@ -178,6 +178,11 @@ class Faults(RuleBasedStateMachine):
     def settle(self) -> None:
         self.world.settle()
 
+    @rule()
+    @sound
+    def forget_what_all_have(self) -> None:
+        self.world.forget_what_all_have()
+
     # Faults
 
     @rule(node=NODES, is_all=st.booleans())

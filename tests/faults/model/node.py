@@ -124,15 +124,15 @@ class Node:
             connection.proven = position
 
     def proof(self, id: str) -> tuple[Position, int] | None:
-        """The highest that a connection of an id has proven, and the lowest that all have, if any has."""
+        """What the connections of an id have proven: the highest of those that began where the id
+        was, and the lowest of all; None if nothing is known of them.
+        """
         connections = self.of(id)
-        ready = [each for each in connections if each.at is not None and not each.device.skips_stored]
-        if not ready:
+        epochs = [each.at.epoch for each in connections if each.at is not None]
+        if not epochs:
             return None
-        epoch = ready[-1].at.epoch if ready[-1].at else ""
-        proven = [each.proven for each in ready if each.proven and each.proven.epoch == epoch]
-        if not proven:
-            return None
-        is_sure = all(each.at and each.proven and each.proven.epoch == epoch for each in connections)
-        floor = min(each.proven.sequence for each in connections if each.proven) if is_sure else 0
-        return max(proven), floor
+        epoch = epochs[-1]
+        present = [each for each in connections if each.at and each.at.epoch == epoch]
+        highest = max((each.has for each in present if not each.device.skips_stored), default=0)
+        floor = min(each.has for each in present) if len(present) == len(connections) else 0
+        return Position(epoch, highest), floor

@@ -240,6 +240,17 @@ class World(Cluster):
             if device.connection and seen and not device.skips_stored:
                 assert seen.acknowledged == seen.top, f"{device.name} has all, but {seen} says otherwise"
 
+    def forget_what_all_have(self) -> None:
+        """Once everybody has all, nothing is left when those who may come back have had their time."""
+        self.settle()
+        self.pass_time(45, self.nodes)
+        self.settle()
+        for id in IDS:
+            seen = self._watch.seen(id)
+            here = [each for each in self.devices if each.id == id and each.connection]
+            if seen and not all(each.skips_stored for each in here):
+                assert not seen.entries, f"{id}: everybody has all, but {seen} is kept"
+
     def _calm_down(self) -> None:
         for _ in range(1000):
             for node in self.nodes:
