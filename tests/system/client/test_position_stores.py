@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mesa_ws.client import Client, FilePositions, PositionStore
-from mesa_ws.errors import ConnectFailed
+from mesa_ws.errors import ConnectFailed, ConnectionClosed
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer
@@ -171,6 +171,49 @@ async def test_what_a_callback_finishes_while_the_client_closes_is_saved(scripte
     may_go_on.set()
     await closing
     assert json.loads(shelf.data or b"{}")["s"] == 6
+
+
+async def test_what_a_callback_has_handled_that_closes_the_client_is_saved(scripted: ScriptedServer) -> None:
+    shelf = Shelf()
+    client = scripted.client(positions=shelf)
+    client.on_message(lambda message: client.aclose())
+    guest = await meet_resumer(scripted, client)
+    await store(guest, 6)
+    await guest.closed()
+    await client.aclose()
+    assert json.loads(shelf.data or b"{}")["s"] == 6
+
+
+async def test_a_callback_that_closes_the_client_needs_nobody_to_close_it_again(
+    scripted: ScriptedServer,
+) -> None:
+    shelf = Shelf()
+    client = scripted.client(positions=shelf)
+    client.on_message(lambda message: client.aclose())
+    guest = await meet_resumer(scripted, client)
+    loop = asyncio.get_running_loop()
+    await store(guest, 6)
+    await guest.closed()
+    begun = loop.time()
+    await until(lambda: json.loads(shelf.data or b"{}")["s"] == 6)
+    assert loop.time() - begun < 0.9  # which is before the time to acknowledge
+
+
+async def test_what_is_taken_after_the_last_connection_is_saved(scripted: ScriptedServer) -> None:
+    shelf = Shelf()
+    client = scripted.client(positions=shelf, reconnect=False)
+    guest = await meet_resumer(scripted, client)
+    await store(guest, 6, 7)
+    await guest.close(1000)
+    with pytest.raises(ConnectionClosed):
+        await client.wait_closed()
+    for _ in range(10):  # until the callbacks have been told, too
+        await asyncio.sleep(0)
+    assert await numbers(client, 2) == [6, 7]
+    with pytest.raises(ConnectionClosed):
+        await anext(client)
+    await client.aclose()
+    assert json.loads(shelf.data or b"{}")["s"] == 7
 
 
 async def test_a_store_that_cannot_save_is_reported_and_nothing_is_acknowledged(
