@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+LINE = re.compile(r"""(?:'[^']*'|"[^"]*"|(?<=\s)#[^\n]*|[^'"\n])+""")
+"""A line of a shell, on which a quotation may go on over several."""
+
 INLINE = re.compile(r"`((?:mesa|make) [^`]+)`")
 OPTIONAL = re.compile(r" \[[A-Z-][^\]]*\]")
 """What a synopsis such as `mesa serve [OPTIONS] [APP:server]` says there may be."""
@@ -23,7 +26,7 @@ TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILI
 
 def shell_lines(text: str) -> Iterator[str]:
     for block in BLOCK.findall(text):
-        yield from block.replace("\\\n", " ").splitlines()
+        yield from (" ".join(line.split("\n")) for line in LINE.findall(block.replace("\\\n", " ")))
     yield from INLINE.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
@@ -89,12 +92,14 @@ def test_a_command_that_mesa_lacks_is_noticed(line: str) -> None:
 
 
 def test_commands_are_found_in_blocks_in_pipes_and_in_text() -> None:
-    text = "```sh\nA=1 mesa serve --port \\\n 1\necho | mesa tail # x\n```\nSee `mesa demo` and `make demo`."
+    block = "A=1 mesa serve --port \\\n 1\necho | mesa tail # that's it\ncurl -d '{\n}'\n"
+    text = f"```sh\n{block}```\nSee `mesa demo` and `make demo`."
     found = [call for line in shell_lines(text) for call in calls(line)]
     assert found == [
         ("mesa", ["serve", "--port", "1"]),
         ("echo", []),
         ("mesa", ["tail"]),
+        ("curl", ["-d", "{ }"]),
         ("mesa", ["demo"]),
         ("make", ["demo"]),
     ]

@@ -4,20 +4,40 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws import Authentication, Client, ClientLimits, Dispatcher, Keepalive, Limits, Reconnection
+from mesa_ws import (
+    Authentication,
+    Client,
+    ClientLimits,
+    Dispatcher,
+    Keepalive,
+    Limits,
+    Presence,
+    Reconnection,
+    Sync,
+)
 from mesa_ws.admin.api import GRACE as API_GRACE
 from mesa_ws.admin.api import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.backend.http.plan import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
+from mesa_ws.backend.outbox import BROADCASTS
+from mesa_ws.backend.redis.keeper import BEATS
+from mesa_ws.backend.redis.keys import POSITION_LIFE
+from mesa_ws.backend.redis.plan import MAX_IDS
 from mesa_ws.backend.redis.timing import Timing
 from mesa_ws.bearer import SHORTEST_KEY
 from mesa_ws.cli.config.schema import Api
 from mesa_ws.dispatch_request import MAX_BATCH
+from mesa_ws.envelope import REMEMBERED, REMEMBERED_KEY
 from mesa_ws.server.node import GRACE
+from mesa_ws.server.outlet import MAX_HELD_BYTES, MAX_HELD_FRAMES
+from mesa_ws.session.pace import MAX_MESSAGES
+from mesa_ws.session.replay import WINDOW_MESSAGES
+from mesa_ws.transports.native import HIGH_WATER
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {5: "five"}
 
-KEEPALIVE, LIMITS, CLIENT_LIMITS = Keepalive(), Limits(), ClientLimits()
+KEEPALIVE, LIMITS, CLIENT_LIMITS, SYNC = Keepalive(), Limits(), ClientLimits(), Sync()
+DAY, HOUR, MIB = 86_400, 3600, 1024 * 1024
 
 
 def default(function: object, name: str) -> object:
@@ -30,6 +50,37 @@ PROMISES = [
     ("explanation/delivery.md", f"a Ping after {KEEPALIVE.interval:g} s of silence"),
     ("explanation/delivery.md", f"{KEEPALIVE.timeout:g} s later it is closed with 4001"),
     ("explanation/delivery.md", f"reading pauses at {LIMITS.max_queued} waiting messages"),
+    ("explanation/delivery.md", f"`max_messages` ({SYNC.max_messages})"),
+    ("explanation/delivery.md", f"`max_bytes` ({SYNC.max_bytes // MIB} MiB)"),
+    ("explanation/delivery.md", f"each message `ttl` ({SYNC.ttl / DAY:g} days)"),
+    ("explanation/delivery.md", f"for `resume_window` ({SYNC.resume_window:g} seconds)"),
+    ("explanation/delivery.md", f"the last {BROADCASTS.ttl:g} seconds of them are kept"),
+    (
+        "explanation/delivery.md",
+        f"({BROADCASTS.max_messages // 1000} 000 messages, {BROADCASTS.max_bytes // MIB} MiB)",
+    ),
+    ("explanation/delivery.md", f"recognized, for {REMEMBERED:g} seconds"),
+    (
+        "explanation/delivery.md",
+        f"{REMEMBERED:g} seconds; {REMEMBERED_KEY / HOUR:g} hours for an `idempotency_key`",
+    ),
+    (
+        "explanation/delivery.md",
+        f"a day longer than its last message, or {POSITION_LIFE / DAY:g} days after its last",
+    ),
+    ("explanation/delivery.md", f"up to a second, or {MAX_MESSAGES} messages"),
+    ("explanation/delivery.md", f"acknowledged on wire 2 | {WINDOW_MESSAGES} messages"),
+    ("explanation/delivery.md", f"about {HIGH_WATER // MIB} MiB of stored messages"),
+    ("explanation/delivery.md", f"{MAX_HELD_BYTES // MIB} MiB or {MAX_HELD_FRAMES} of others"),
+    ("howto/message-sync.md", f"for one id | {SYNC.max_messages} |"),
+    ("howto/message-sync.md", f"for one id | {SYNC.max_bytes // MIB} MiB |"),
+    ("howto/message-sync.md", f"a message waits | {SYNC.ttl / DAY:g} days |"),
+    ("howto/message-sync.md", f"A name is known for {REMEMBERED_KEY / HOUR:g} hours"),
+    ("howto/message-sync.md", f"`resume_window` ({SYNC.resume_window:g} seconds)"),
+    ("howto/presence.md", f"`grace` seconds ({Presence().grace:g} by default)"),
+    ("howto/presence.md", f"until its lease has run out, {Timing().lease:g} seconds"),
+    ("howto/presence.md", f"renew one lease each every {WORDS[int(Timing().lease / BEATS)]} seconds"),
+    ("howto/presence.md", f"about {MAX_IDS} ids is one script"),
     ("howto/authenticate.md", f"takes longer than `Authentication(timeout={Authentication().timeout:g})`"),
     ("howto/client.md", f"`ClientLimits(max_queued={CLIENT_LIMITS.max_queued})`"),
     ("howto/client.md", f"`queue_size={default(Client, 'queue_size')}`"),
