@@ -24,6 +24,9 @@ PAGE_ENTRIES = 2
 PAGE_BYTES = 4096
 
 
+_EVERYBODY = Recipients(True, (), frozenset())
+
+
 class Wish(NamedTuple):
     """What an attach asks for one id."""
 
@@ -123,6 +126,24 @@ class Calls:
         assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
         return plan.receipt([reply]).deliveries[id]
 
+    def announce(self, message: Message, keep: Keep, remember_ms: int) -> Position | None:
+        """Store a message for everybody and say where; None when Redis is full."""
+        name, remember = message.message_id, remember_ms / 1000
+        plan = Dispatch.of(self.keys, Envelope(_EVERYBODY, message.body, "message", name, keep, remember))
+        reply = self._run(plan.calls[0])
+        if isinstance(reply, OutOfMemoryError):
+            return None
+        if isinstance(reply, Exception):
+            raise reply
+        assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
+        return Position(reply[3].decode(), reply[2])
+
+    def broadcasts(self, position: Position | None) -> Page:
+        """Read messages to everybody."""
+        call = outbox_plan.broadcasts(self.keys, position)
+        assert call.args[:2] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
+        return Page.of([0, *self._ok(call._replace(args=(PAGE_ENTRIES, PAGE_BYTES, *call.args[2:])))])
+
     def purge(self, id: str) -> int:
         """Throw an outbox away."""
         (call,) = outbox_plan.purge(self.keys, [id])
@@ -143,6 +164,8 @@ class Calls:
         return Seat(self.keys, node, LEASE_MS / 1000, DAY_MS / 1000, 5.0, self._window_ms / 1000)
 
     def _box(self, id: str) -> tuple[str, str]:
+        if id == "*":
+            return self.keys.broadcast_position, self.keys.broadcasts
         return self.keys.position(id), self.keys.outbox(id)
 
     def _run(self, call: Call) -> Any:

@@ -53,7 +53,11 @@ class Cluster:
             if self._is_split and connection.at is None and connection in node.connections:
                 id = connection.id
                 self._register(node, Wish(id, len(node.of(id)), node.roster[id]))
-            node.take_page()
+            page = node.take_page()
+            if page is not None and page.lost and not connection.device.is_wire2:
+                start = Position(page.epoch, page.start)  # who cannot be told is done with what is gone
+                version = node.roster[connection.id]
+                node.outgoing.append(self._acknowledger(node, connection.id, start, start.sequence, version))
 
     def listen(self, node: Node) -> None:
         """A node takes what devices said."""

@@ -94,6 +94,16 @@ class Faults(RuleBasedStateMachine):
         for _ in range(count):
             self.world.dispatch(ids, AMPLE, 0, "answered")
 
+    @rule(keep=st.sampled_from(KEEPS), is_repeated=st.booleans())
+    @sound
+    def announce(self, keep: Keep, is_repeated: bool) -> None:
+        self.world.announce(keep, is_repeated=is_repeated)
+
+    @rule(number=st.integers(0, 9), is_new=st.booleans())
+    @sound
+    def read_broadcasts(self, number: int, is_new: bool) -> None:
+        self.world.read_broadcasts(number, is_new=is_new)
+
     @rule()
     @sound
     def retry(self) -> None:
@@ -238,6 +248,17 @@ class Faults(RuleBasedStateMachine):
     @sound
     def go_back(self, back: int, loses_hints: bool) -> None:
         self.world.go_back(back, loses_hints=loses_hints)
+
+    @rule(ids=RECIPIENTS, is_heard=st.booleans())
+    @sound
+    def write_and_go_back(self, ids: tuple[str, ...], is_heard: bool) -> None:
+        self.world.snapshot()
+        self.world.dispatch(ids, AMPLE, 0, "answered")
+        if is_heard:
+            self.world.serve(self.node(0))
+            self.world.serve(self.node(1))
+        self.world.go_back(0, loses_hints=True)
+        self.world.dispatch(ids, AMPLE, 0, "answered")
 
     @rule(is_restarted=st.sampled_from((True, False, False)))
     @sound

@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
         return mutated
 
 
-OUTBOX = ("dispatch", "attach", "purge")
+OUTBOX = ("dispatch", "attach", "purge", "announce", "broadcasts")
 
 MUTANTS = (
     Mutant("numbers of another run are continued", "box.r ~= host.run", "false", OUTBOX),
@@ -67,4 +67,17 @@ MUTANTS = (
         OUTBOX,
     ),
     Mutant("what outlives its time is not counted", "  note_dropped(box)\n", "\n", ("dispatch", "attach")),
+    Mutant(
+        "what is sent to everybody is not remembered",
+        "if remember == '0' or #news == 0",
+        "if true",
+        ("announce",),
+    ),
+    Mutant("who missed messages is not told", "start - wanted, box.is_aside", "0, box.is_aside", ("attach",)),
+    Mutant(
+        "an acknowledgement from nowhere is believed",
+        "if not top then return nil end",
+        "top = high",
+        ("ack",),
+    ),
 )

@@ -90,11 +90,11 @@ class Node:
         elif position.epoch != at.epoch or position.sequence > at.sequence:
             connection.is_behind = True
 
-    def take_page(self) -> None:
-        """A page arrives: what is in it goes to the device."""
+    def take_page(self) -> Page | None:
+        """A page arrives: what is in it goes to the device. None if that has left."""
         connection, page = self.pending.popleft()
         if connection not in self.connections:
-            return
+            return None
         connection.is_reading = False
         start = Position(page.epoch, page.start)
         if connection.at is None or page.status != "resumed" or page.lost:
@@ -106,6 +106,7 @@ class Node:
             connection.frames.append(Sent(connection.at, stored.message.message_id))
         if connection.at.sequence < page.top:
             connection.is_behind = True
+        return page
 
     def _carry_proof(self, connection: Connection, page: Page) -> None:
         proven = connection.proven

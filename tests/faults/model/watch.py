@@ -14,6 +14,9 @@ from .truth import Around, Message, Seen, Step, Truth
 
 IDS = ("ann", "bob")
 
+BOXES = (*IDS, "*")
+"""What is kept for everybody looks like what is kept for an id; nobody acknowledges it."""
+
 
 class Watch:
     """The scripts, with everything that is known about the ids.
@@ -34,10 +37,10 @@ class Watch:
         self._calls = Calls(store, window_ms)
         self._window = window_ms
         self._proven = proven
-        self._truths = {id: Truth(id) for id in IDS}
+        self._truths = {id: Truth(id) for id in BOXES}
         self._meanings: dict[tuple[str, Position], str] = {}
-        self._whole = self._calls.inspect(IDS)
-        self.handled: dict[str, set[str]] = {id: set() for id in IDS}
+        self._whole = self._calls.inspect(BOXES)
+        self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
     def seen(self, id: str) -> Seen | None:
         """The outbox of an id as it was looked at last."""
@@ -60,9 +63,33 @@ class Watch:
         self._truths = deepcopy(dict(truths))
         self.look()
 
+    def announce(self, message: Message, keep: Keep, remember_ms: int) -> bool:
+        """Store a message for everybody unless it is known; False when Redis is full."""
+        is_known = self.knows(message, "*")
+        position = self._calls.announce(message, keep, remember_ms)
+        if position is None:
+            self.look()
+            return False
+        stored = Message(message.message_id, _NOBODY_LEFT_OUT + message.body)
+        self.look(**{"*": Step(() if is_known else (stored,), keep.max_messages, keep.max_bytes)})
+        assert position == self._truths["*"].places[message.message_id], f"{message} is at {position}"
+        return True
+
+    def broadcasts(self, position: Position | None) -> Position:
+        """Read messages to everybody, and return where the page ends."""
+        page = self._calls.broadcasts(position)
+        self.look(**{"*": Step()})
+        seen = self.seen("*")
+        assert seen is not None
+        carried = seen.translate(position) if position else None
+        status = "fresh" if position is None else "reset" if carried is None else "forked"
+        status = "resumed" if position and position.epoch == seen.epoch and carried is not None else status
+        self._check_read(page, (status, seen.top if carried is None else carried), "*")
+        return Position(page.epoch, page.start + len(page.entries))
+
     def look(self, **steps: Step) -> None:
         """Compare Redis with what it has to hold after `steps` for some ids."""
-        self._whole = self._calls.inspect(IDS)
+        self._whole = self._calls.inspect(BOXES)
         assert not self._whole.endless, f"keys without an end: {self._whole.endless}"
         now = self._store.now_ms
         for id, truth in self._truths.items():
@@ -121,7 +148,7 @@ class Watch:
         return page
 
     def _check_page(self, wish: Wish, page: Page, acknowledged: int) -> None:
-        truth, seen = self._truths[wish.id], self.seen(wish.id)
+        seen = self.seen(wish.id)
         assert seen is not None
         if seen.acknowledged < acknowledged:
             acknowledged = 0  # a new outbox
@@ -132,12 +159,19 @@ class Watch:
             carried = seen.translate(wish.position)
             status = "resumed" if wish.position.epoch == seen.epoch else "forked"
             status, wanted = ("reset", acknowledged) if carried is None else (status, carried)
+        self._check_read(page, (status, wanted), wish.id)
+
+    def _check_read(self, page: Page, wanting: tuple[str, int], id: str) -> None:
+        (status, wanted), seen = wanting, self.seen(id)
+        assert seen is not None
         start = max(wanted, seen.base)
         count = min(PAGE_ENTRIES, seen.top - start)
-        expected = tuple(truth.log[start + 1 + at] for at in range(count))
+        expected = tuple(self._truths[id].log[start + 1 + at] for at in range(count))
         got = tuple(stored.message for stored in page.entries)
-        assert page[1:6] == (status, seen.epoch, seen.top, start, start - wanted), f"{wish}: {page}, {seen}"
-        assert got == expected, f"{wish}: {got}, not {expected}"
+        assert page[1:6] == (status, seen.epoch, seen.top, start, start - wanted), (
+            f"{id}: {page}, not {status} from {wanted} in {seen}"
+        )
+        assert got == expected, f"{id}: {got}, not {expected}"
 
     def acknowledge(self, node: str, id: str, position: Position, floor: int, version: int) -> None:
         """Acknowledge; what Redis never gave out changes nothing."""
@@ -192,3 +226,6 @@ class Watch:
     def _proven_now(self, id: str) -> tuple[Position, ...]:
         living = [node for node in self._whole.seats[id] if self._has_lease(node)]
         return tuple(position for node in living for position in self._proven(node, id))
+
+
+_NOBODY_LEFT_OUT = b"\0\0\0\1\x90"

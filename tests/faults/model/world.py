@@ -57,6 +57,7 @@ class World(Cluster):
         super().__init__(store, window_ms, is_split=is_split)
         self._jobs: list[Job] = []
         self._pasts: list[Past] = []
+        self._reached: list[Position] = []
         self._messages = 0
         self.devices = (
             Device("old phone", "ann", "1.x"),
@@ -90,6 +91,19 @@ class World(Cluster):
                 return False
             self._collect_hints()
         return True
+
+    def announce(self, keep: Keep, *, is_repeated: bool) -> None:
+        """A dispatcher sends a message to everybody, perhaps twice because the first reply was lost."""
+        self._messages += 1
+        message = Message(f"m{self._messages}", b"%d" % self._messages)
+        for _ in range(1 + is_repeated):
+            self._watch.announce(message, keep, REMEMBER_MS)
+            self._collect_hints()
+
+    def read_broadcasts(self, number: int, *, is_new: bool) -> None:
+        """Somebody reads what was sent to everybody, from where somebody was before."""
+        position = self._reached[number % len(self._reached)] if self._reached and not is_new else None
+        self._reached.append(self._watch.broadcasts(position))
 
     def purge(self, id: str) -> None:
         """Somebody throws an outbox away."""
