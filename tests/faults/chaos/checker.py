@@ -22,8 +22,8 @@ class Expected(NamedTuple):
         unknown: messages that may be there.
     """
 
-    confirmed: Mapping[Label, int | None]
-    unknown: frozenset[Label] = frozenset()
+    confirmed: dict[Label, int | None]
+    unknown: set[Label]
 
 
 class Verdict(NamedTuple):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from mesa_ws import AsyncDispatcher
 
-from .checker import Label, Verdict
+from .checker import Verdict
 from .journal import Journal, Record
-from .nemesis import Nemesis
+from .nemesis import Nemesis, subscribers_killed
 from .plan import Order, confirmation
 from .program import Program
 from .site import DISPATCHERS, NAMESPACE, NODES, Site
@@ -22,8 +22,11 @@ from .witness import Received, Sent
 START = 60.0
 """Seconds that all have to log in for the first time."""
 
-DRAIN = 60.0
+DRAIN = 30.0
 """Seconds after the storm in which everything has to arrive."""
+
+WHISPERS = 5
+"""Messages to everybody that are sent just after all nodes have lost their subscriptions."""
 
 
 class Report(NamedTuple):
@@ -35,6 +38,7 @@ class Report(NamedTuple):
         verdicts: by kind of client.
         complaints: what clients were told: lost messages, resets, ends.
         unknown: messages whose outcome nobody knows.
+        late: messages that would not come before others followed them.
         drained: seconds from the end of the storm until everything was there.
         folder: where the logs are.
     """
@@ -44,13 +48,18 @@ class Report(NamedTuple):
     verdicts: dict[str, Verdict]
     complaints: list[Record]
     unknown: int
+    late: list[str]
     drained: float
     folder: Path
 
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept, without excuses."""
-        return not self.complaints and all(verdict.is_clean for verdict in self.verdicts.values())
+        return (
+            not self.complaints
+            and not self.late
+            and all(verdict.is_clean for verdict in self.verdicts.values())
+        )
 
     def __str__(self) -> str:
         faults = ", ".join(f"{n} x {kind}" for kind, n in sorted(self.injected.items()))
@@ -59,7 +68,8 @@ class Report(NamedTuple):
             f"{self.injected.total()} faults: {faults}",
             *(f"{kind}: {verdict}" for kind, verdict in self.verdicts.items()),
             f"told to clients: {len(self.complaints)} losses, resets and ends",
-            f"{self.unknown} messages of unknown outcome; all was there {self.drained:.1f} s after the storm",
+            f"{self.unknown} messages of unknown outcome",
+            f"{len(self.late)} messages stuck; all others were there {self.drained:.1f} s after the storm",
         ]
         if self.is_clean:
             return "\n".join([*lines, "verdict: everything that was confirmed was received"])
@@ -67,6 +77,7 @@ class Report(NamedTuple):
 
     def _evidence(self) -> list[str]:
         found = [f"told: {complaint}" for complaint in self.complaints[:10]]
+        found += [f"late: {text}" for text in self.late[:10]]
         for verdict in self.verdicts.values():
             for name in ("lost", "reordered", "doubled", "strange"):
                 found += [f"{name}: {text}" for text in getattr(verdict, name)[:10]]
@@ -86,12 +97,15 @@ async def run(folder: Path, seed: str, seconds: float) -> Report:
         for program in site.dispatchers:
             await program.finish(DRAIN)
         sent = Sent(site.dispatchers)
-        await _drain(site, sent, received)
+        await _whisper(site, sent)
+        late = await _drain(received, sent)
         drained = time.monotonic() - began
-        verdicts = {_kind(each): each.verdict(sent) for each in received}
+        await _send(site, sent, "last", 0)
+        await _drain(received, sent)
+        verdicts = {_kind(each): each.verdict(sent.expected(each.audience)) for each in received}
         complaints = [complaint for each in received for complaint in each.complaints]
         heading = _heading(site, seed, seconds)
-        return Report(heading, nemesis.injected, verdicts, complaints, sent.unknown, drained, folder)
+        return Report(heading, nemesis.injected, verdicts, complaints, sent.unknown, late, drained, folder)
 
 
 def _heading(site: Site, seed: str, seconds: float) -> str:
@@ -131,25 +145,36 @@ async def _gather_clients(site: Site, stack: AsyncExitStack) -> list[Received]:
     return received
 
 
-async def _drain(site: Site, sent: Sent, received: list[Received]) -> None:
-    """Send every client a last message, and wait until all have it, or never will."""
-    direct, broadcast = Order("last", 0, site.ids, 0), Order("last/*", 0, (), 0)
+async def _drain(received: list[Received], sent: Sent) -> list[str]:
+    """Wait until everything is there; what is not within the limit."""
+    expected = [sent.expected(each.audience) for each in received]
+    missing: list[str] = []
+
+    def is_drained() -> bool:
+        missing.clear()
+        for each, wanted in zip(received, expected, strict=True):
+            each.read()
+            missing.extend(each.missing(wanted))
+        return not missing
+
+    await until(is_drained, DRAIN)
+    return missing
+
+
+async def _whisper(site: Site, sent: Sent) -> None:
+    """Send when no node listens, and then be silent: no later message shows that one is missing."""
+    for number in range(WHISPERS):
+        await subscribers_killed(site, Random(number))
+        await _send(site, sent, "whisper", number)
+
+
+async def _send(site: Site, sent: Sent, source: str, number: int) -> None:
+    """Send everybody a message, to ids and to all. Behind the last one nothing comes, also not twice."""
     async with AsyncDispatcher(site.redis.url, namespace=NAMESPACE, sync=True) as dispatcher:
-        for order in (direct, broadcast):
+        for order in (Order(source, number, site.ids, 0), Order(f"{source}/*", number, (), 0)):
             sent.take(["meant", order.source, order.number, order.recipients])
             receipt = await dispatcher.dispatch(order.message, order.to, idempotency_key=order.key)
             sent.take(confirmation(order, receipt))
-
-    def is_drained() -> bool:
-        for each in received:
-            each.read()
-        return not any(_missing(each, direct.label, broadcast.label) for each in received)
-
-    await until(is_drained, DRAIN)
-
-
-def _missing(received: Received, direct: Label, broadcast: Label) -> bool:
-    return bool(received.missing(direct) or (received.audience.is_wire2 and received.missing(broadcast)))
 
 
 async def until(holds: Callable[[], bool], limit: float) -> bool:

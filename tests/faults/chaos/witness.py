@@ -1,7 +1,7 @@
 """What the logs of a run tell: what was confirmed, what was received, and what went wrong openly."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .checker import Expected, Label, Verdict, check
@@ -33,18 +33,20 @@ class Sent:
         """How many messages have no known outcome."""
         return len(self._meant) - len(self._confirmed)
 
-    def expected(self, id: str, *, has_broadcasts: bool) -> Expected:
-        """What a client should get; messages to everybody are only a chance for clients of 1.x."""
-        confirmed: dict[Label, int | None] = {}
-        unknown = set()
+    def expected(self, audience: Audience) -> dict[str, Expected]:
+        """What each client should get; messages to everybody are only a chance for clients of 1.x."""
+        expected = {id: Expected({}, set()) for id in audience.ids}
         for label, recipients in self._meant.items():
-            if recipients and id not in recipients:
-                continue
-            if label in self._confirmed and (recipients or has_broadcasts):
-                confirmed[label] = self._confirmed[label].get(id)
-            else:
-                unknown.add(label)
-        return Expected(confirmed, frozenset(unknown))
+            positions = self._confirmed.get(label)
+            is_promised = positions is not None and (recipients or audience.is_wire2)
+            for id in recipients or audience.ids:
+                if id not in expected:
+                    continue
+                if is_promised and positions is not None:
+                    expected[id].confirmed[label] = positions.get(id)
+                else:
+                    expected[id].unknown.add(label)
+        return expected
 
 
 class Received:
@@ -68,16 +70,19 @@ class Received:
         for record in self._journal.news():
             self._take(*record)
 
-    def missing(self, wanted: Label) -> list[str]:
-        """Who has not received this message."""
-        return [id for id in self.audience.ids if wanted not in self._labels[id]]
-
-    def verdict(self, sent: Sent) -> Verdict:
-        """Judge all clients."""
-        is_wire2 = self.audience.is_wire2
-        return Verdict.over(
-            check(id, sent.expected(id, has_broadcasts=is_wire2), self._logins[id], may_repeat=not is_wire2)
+    def missing(self, expected: Mapping[str, Expected]) -> list[str]:
+        """What has not come by now of what was confirmed."""
+        return [
+            f"{id}: {source} #{number}"
             for id in self.audience.ids
+            for source, number in sorted(expected[id].confirmed.keys() - self._labels[id])
+        ]
+
+    def verdict(self, expected: Mapping[str, Expected]) -> Verdict:
+        """Judge all clients."""
+        may_repeat = not self.audience.is_wire2
+        return Verdict.over(
+            check(id, expected[id], self._logins[id], may_repeat=may_repeat) for id in self.audience.ids
         )
 
     def _take(self, kind: str, id: str, *details: Any) -> None:

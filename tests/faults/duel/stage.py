@@ -93,7 +93,7 @@ class Stage:
 
     def judge(self, person: Person, numbers: Sequence[int]) -> Verdict:
         """Wait for what a device should have got by now, and compare."""
-        expected = Expected({("number", number): None for number in numbers})
+        expected = Expected({("number", number): None for number in numbers}, set())
         end = time.monotonic() + (LIMIT if self.side == "ours" else PATIENCE)
         while not set(numbers) <= set(chain.from_iterable(person.logins)) and time.monotonic() < end:
             time.sleep(0.01)
