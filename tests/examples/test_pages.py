@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from mesa_ws import (
     AsyncDispatcher,
@@ -148,6 +149,57 @@ def test_a_full_redis_refuses_what_is_to_be_stored(tmp_path: Path) -> None:
             with pytest.raises(BackendRefused, match="full"):
                 dispatcher.dispatch(Message(0, 1, "N"), ["0"])
             assert dispatcher.dispatch(Message(0, 1, "N", sync=False), ["0"]).nodes == 0
+    finally:
+        redis.stop()
+
+
+def test_what_is_confirmed_survives_a_redis_that_is_set_up_as_the_page_says_and_killed(
+    tmp_path: Path,
+) -> None:
+    blocks = re.findall(
+        r"^```ini\n(.*?)^```", (ROOT / "docs/howto/deploy.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    [settings] = [block for block in blocks if block.startswith("appendonly")]
+    (tmp_path / "redis.conf").write_text(settings)
+    redis = RedisServer(tmp_path, "--appendonly", "yes")
+    redis.start(str(tmp_path / "redis.conf"))
+    try:
+        with Dispatcher(redis.url, sync=True) as dispatcher:
+            receipt = dispatcher.dispatch(Message(0, 1, "N"), ["0"])
+            redis.stop()
+            redis.start(str(tmp_path / "redis.conf"))
+            assert dispatcher.status(receipt).ids["0"].state == "pending"
+            with Redis.from_url(redis.url) as client:
+                assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+                client.flushall()
+            assert dispatcher.status(receipt).ids["0"].state == "unknown"
+    finally:
+        redis.stop()
+
+
+async def test_a_client_is_told_when_redis_has_forgotten_everything(tmp_path: Path) -> None:
+    redis, told = RedisServer(tmp_path), []
+    redis.start()
+    try:
+        server = server_of(redis.url, sync=True)
+        async with serve(server) as endpoint, Client(endpoint.url) as client:
+            client.on_message(lambda message: told.append(message.data))
+            client.on_reset(lambda: told.append("reset"))
+            await client.authenticate({"id": "0"})
+            await server.send(Message(0, 1, "N"), ["0"])
+
+            async def is_reset() -> bool:
+                return "reset" in told
+
+            with Redis.from_url(redis.url) as other:
+                other.flushall()
+            await until(is_reset)
+            await server.send(Message(0, 2, "N"), ["0"])
+
+            async def has_all() -> bool:
+                return told == [1, "reset", 2]
+
+            await until(has_all)
     finally:
         redis.stop()
 
