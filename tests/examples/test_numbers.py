@@ -59,7 +59,7 @@ PROMISES = [
         "explanation/delivery.md",
         f"({BROADCASTS.max_messages // 1000} 000 messages, {BROADCASTS.max_bytes // MIB} MiB)",
     ),
-    ("explanation/delivery.md", f"recognized, for {REMEMBERED:g} seconds"),
+    ("explanation/delivery.md", f"recognizes it, for {REMEMBERED:g} seconds"),
     (
         "explanation/delivery.md",
         f"{REMEMBERED:g} seconds; {REMEMBERED_KEY / HOUR:g} hours for an `idempotency_key`",
