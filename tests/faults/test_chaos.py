@@ -1,0 +1,26 @@
+"""A storm over a whole cluster: what was confirmed is received, once and in order.
+
+`make chaos` runs it for longer: MESA_CHAOS_SECONDS and MESA_CHAOS_SEED say how long and which storm.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from .chaos.run import DRAIN, START, run
+from .conftest import REPORTS
+
+SECONDS = float(os.environ.get("MESA_CHAOS_SECONDS") or 30)
+SEED = os.environ.get("MESA_CHAOS_SEED") or secrets.token_hex(4)
+
+
+@pytest.mark.timeout(START * 2 + SECONDS + DRAIN * 3)
+async def test_what_was_confirmed_is_received_once_and_in_order(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    print(f"chaos: seed {SEED}, {SECONDS:g} s; logs in {tmp_path}", flush=True)
+    report = await run(tmp_path, SEED, SECONDS)
+    pytestconfig.stash[REPORTS].append(str(report))
+    assert report.is_clean, str(report)
