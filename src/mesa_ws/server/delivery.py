@@ -38,14 +38,20 @@ class Delivery:
                 connection.outlet.write(body)
 
     def announce(self, position: Position, entry: Entry) -> None:
-        """Hand on the next of the stored messages to everybody."""
+        """Hand on the next of the stored messages to everybody.
+
+        It is numbered for wire 2, and for whom nobody is known yet: a client that comes back reads
+        in its number that it will get this message again, in its place, once it has logged in.
+        """
         body, numbered_body = entry.body, numbered_broadcast(entry.body, entry.sequence)
         for connection in self._registry.everybody(entry.excluding, anonymous=self._anonymous):
             feed = connection.feed
-            if feed is None or not feed.is_wire2:
-                connection.outlet.write(body)
-            else:
+            if feed is None:
+                connection.outlet.write(numbered_body)
+            elif feed.is_wire2:
                 feed.announce(position, numbered_body)
+            else:
+                connection.outlet.write(body)
         for id in entry.excluding:
             for connection in self._registry.of(id):
                 if connection.feed is not None:

@@ -96,13 +96,14 @@ class Tracking:
         is_wire2: whether the server accepted this client as one that speaks wire 2.
     """
 
-    __slots__ = ("_acknowledged", "_follows_broadcasts", "is_wire2", "positions")
+    __slots__ = ("_acknowledged", "_follows_broadcasts", "_is_accepted", "is_wire2", "positions")
 
     def __init__(self, positions: Positions) -> None:
         self.positions = positions
         self.is_wire2 = False
         self._acknowledged: Position | None = None  # None while this connection is in no outbox
         self._follows_broadcasts = False
+        self._is_accepted = False
 
     def accepted(self, extension: object, asked: Positions) -> list[Arrived]:
         """Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
@@ -111,6 +112,7 @@ class Tracking:
             extension: the member.
             asked: from where the server was asked to go on.
         """
+        self._is_accepted = True
         self.is_wire2 = isinstance(extension, dict)
         outbox = _Told.read(extension)
         broadcasts = _Told.read(extension.get("b")) if isinstance(extension, dict) else None
@@ -144,7 +146,11 @@ class Tracking:
                 before = Position(outbox.epoch, frame.s - 1)
                 hole = [Arrived(Lost(missing, is_announced=False), Positions(before, broadcasts))]
             self.positions = Positions(Position(outbox.epoch, frame.s), broadcasts)
-        elif isinstance(frame.b, int) and broadcasts is not None and self._follows_broadcasts:
+        elif isinstance(frame.b, int) and broadcasts is not None:
+            if not self._is_accepted:
+                return []  # it comes again, in its place, once this client is accepted
+            if not self._follows_broadcasts:
+                return [Arrived(frame.message(), self.positions)]
             # Numbers may be skipped here: those of messages that exclude this client.
             if frame.b <= broadcasts.sequence:
                 return []

@@ -124,3 +124,17 @@ async def test_a_long_backlog_arrives_whole_and_in_order(serving: Serving, join:
     frames = await peer.messages(901)
     assert data(frames) == list(range(901))
     assert numbers(frames) == [*range(1, 901), None]
+
+
+async def test_messages_to_everybody_are_numbered_for_whom_nobody_is_known_yet(
+    serving: Serving, join: Joining
+) -> None:
+    server = storing()
+    endpoint = await serving(server)
+    anonymous, known = await join(endpoint), await join(endpoint)
+    await anonymous.until(op=10)
+    await known.log_in("1")
+    await server.send(Message(0, 1, "ALL"))
+    await server.send(Message(0, 2, "ALL", sync=False))
+    assert [frame.get("b") for frame in await anonymous.messages(2)] == [1, None]
+    assert [frame.get("b") for frame in await known.messages(2)] == [None, None]
