@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Read
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
+from mesa_ws.position import Position
 
 from .conftest import Joining, Serving
 from .peer import LIMIT, RawPeer
@@ -196,3 +198,34 @@ async def test_an_id_that_the_backend_refuses_keeps_nobody_else_waiting(
     await server.send(Message(0, 2, "N"), ["bad", "good"])
     assert data(await good.messages(2)) == [1, 2]
     assert await bad.closed() == 1013
+
+
+class Unread(Flaky):
+    """Tells where messages to everybody are, but gives no outboxes while it is away."""
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        return await MemoryBackend.broadcasts(self, position)
+
+
+async def test_catching_up_waits_for_every_outbox(serving: Serving, join: Joining) -> None:
+    backend = Unread()
+    server = storing(backend)
+    await (await join(await serving(server))).log_in("1")
+    backend.is_away = True
+    with pytest.raises(BackendUnavailable):
+        await server.catch_up()
+
+
+async def test_what_waits_for_the_backend_is_bounded(serving: Serving, join: Joining) -> None:
+    backend = Unread()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1")
+    backend.is_deaf = True
+    await send(server, 1)
+    await asyncio.sleep(0)
+    backend.is_deaf, backend.is_away = False, True
+    await send(server, 2)
+    for _ in range(100):
+        await server.send(Message(0, BIG, sync=False), ["1"])
+    assert await peer.closed() == 4000

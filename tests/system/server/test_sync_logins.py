@@ -221,6 +221,22 @@ async def test_what_comes_during_login_follows_what_was_stored(serving: Serving,
     assert peer.frames[1]["op"] == 22
 
 
+async def test_what_is_not_stored_follows_the_whole_backlog(serving: Serving, join: Joining) -> None:
+    class Slow(MemoryBackend):
+        async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+            page = await super().attach(id, sockets, start)
+            await send(server, 600, sync=False)
+            await asyncio.sleep(0)
+            return page
+
+    server = storing(Slow())
+    endpoint = await serving(server)
+    await send(server, *range(600))
+    peer = await join(endpoint)
+    await peer.log_in("1")
+    assert data(await peer.messages(601)) == list(range(601))
+
+
 async def test_two_devices_of_one_id_both_get_everything(serving: Serving, join: Joining) -> None:
     server = storing()
     endpoint = await serving(server)
@@ -249,3 +265,47 @@ async def test_wire_2_resumes_what_another_device_has_acknowledged(serving: Serv
     place = await again.log_in("1", wire=2, resume={"e": x["e"], "s": 0})
     assert (place["status"], place["lost"]) == ("resumed", 0)
     assert numbers(await again.messages(2)) == [1, 2]
+
+
+async def test_becoming_another_tells_what_was_proven_before(serving: Serving, join: Joining) -> None:
+    server = storing()
+    peer = await join(await serving(server))
+    x = await peer.log_in("1", wire=2)
+    await send(server, 1)
+    await peer.messages(1)
+    await peer.acknowledge(x["e"], 1)
+    await peer.log_in("2", wire=2)
+    assert await unproven(server) == 0
+
+
+async def test_a_position_that_is_resumed_is_proven(serving: Serving, join: Joining) -> None:
+    server = storing()
+    endpoint = await serving(server)
+    peer = await join(endpoint)
+    x = await peer.log_in("1", wire=2)
+    await send(server, 1, 2)
+    await peer.messages(2)
+    await peer.socket.close()
+    assert await unproven(server) == 2
+    await (await join(endpoint)).log_in("1", wire=2, resume={"e": x["e"], "s": 2})
+    await until_unproven(server, 0)
+
+
+async def test_what_one_device_lacks_is_kept_while_it_is_connected(serving: Serving, join: Joining) -> None:
+    backend = MemoryBackend()
+    server = storing(backend, sync={"enabled": True, "resume_window": 0})
+    endpoint = await serving(server)
+    fast, late = await join(endpoint), await join(endpoint)
+    x = await fast.log_in("1", wire=2)
+    await late.log_in("1", wire=2)
+    await send(server, 1, 2)
+    await fast.messages(2)
+    await fast.acknowledge(x["e"], 2)
+    await until_unproven(server, 0)
+    assert [stored.sequence for stored in await backend.peek("1", 9)] == [1, 2]
+    await late.acknowledge(x["e"], 1)
+
+    async def one_is_left() -> bool:
+        return [stored.sequence for stored in await backend.peek("1", 9)] == [2]
+
+    await until(one_is_left)

@@ -153,3 +153,12 @@ async def test_pauses_between_redelivered_messages_can_be_had(serving: Serving, 
     frames = await peer.messages(4)
     assert data(frames) == [1, 2, 3, 4]
     assert asyncio.get_running_loop().time() - started >= 0.3
+
+
+async def test_wire_2_gets_what_is_stored_without_pauses(serving: Serving, join: Joining) -> None:
+    server = storing(sync={"enabled": True, "redelivery_interval": 3600})
+    endpoint = await serving(server)
+    await send(server, 1, 2, 3)
+    peer = await join(endpoint)
+    await peer.log_in("1", wire=2)
+    assert data(await peer.messages(3)) == [1, 2, 3]
