@@ -5,6 +5,7 @@ Three columns: their servers and clients, our servers with their clients, our se
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -56,14 +57,14 @@ def column(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(column: str, redis_server: RedisServer, driver: Driver, loop: Loop) -> Iterator[Stage]:
-    def theirs(id: str) -> Person:
-        return NpmPerson(id, driver)
-
-    def ours(id: str) -> Person:
-        return OurPerson(id, loop)
-
-    make: Callable[[str], Person] = ours if column == "ours" else theirs
+def stage(
+    request: pytest.FixtureRequest, column: str, redis_server: RedisServer, loop: Loop
+) -> Iterator[Stage]:
+    make: Callable[[str], Person]
+    if column == "ours":
+        make = partial(OurPerson, loop=loop)
+    else:
+        make = partial(NpmPerson, driver=request.getfixturevalue("driver"))
     with ExitStack() as stack:
         yield Stage(
             "npm" if column == "npm" else "ours", make, redis_server, f"duel-{uuid4().hex}", loop, stack

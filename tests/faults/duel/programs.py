@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 def command(side: str, program: str) -> list[str]:
     """What starts `server` or `dispatcher` of `npm` or `ours`."""
     if side == "npm":
-        return [node(), str(HERE / "npm" / f"{program}.js")]
+        packages = modules(NPM / "package.json")
+        return ["env", f"NODE_PATH={packages}", node(), str(HERE / "npm" / f"{program}.js")]
     return [sys.executable, "-m", f"tests.faults.duel.{program}"]
 
 
@@ -49,7 +50,7 @@ class Process:
             text=True,
             bufsize=1,
             cwd=PROJECT,
-            env=environment | {"NODE_PATH": str(modules(NPM / "package.json"))},
+            env=environment,
         )
         self.until("up")
 
