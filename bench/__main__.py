@@ -17,6 +17,7 @@ from .npm import find_npm_peer
 from .options import FULL, QUICK, Options
 from .peer import Peer, python_peers
 from .report import Report
+from .synced import cost, dispatch, idle, login, script_time, waiting
 
 Run = Callable[[Options, Sequence[Peer]], Outcome]
 
@@ -25,7 +26,11 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
-    memory.NAME: (memory.run,),
+    memory.NAME: (memory.run, idle.run, waiting.run),
+    cost.NAME: (cost.run,),
+    script_time.NAME: (script_time.run,),
+    login.NAME: (login.run_single, login.run),
+    dispatch.NAME: (dispatch.run,),
 }
 
 
@@ -35,12 +40,14 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 @click.option("--rounds", type=click.IntRange(1), help="How often every peer does the work.")
 @click.option("--connections", type=click.IntRange(10), help="Clients of each peer.")
 @click.option("--messages", type=click.IntRange(1), help="Messages to everybody in each round of fanout.")
+@click.option("--singles", type=click.IntRange(1), help="Messages to single clients in each round.")
 @click.option("--npm/--no-npm", "with_npm", default=True, help="Measure the npm package as well.")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON; bench/results by default.")
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
     """Measure speed and memory beside a bare picows loop and the npm package @cryb/mesa.
 
-    BENCHMARK is one of fanout, one, redis, storm and memory; without any, all are run.
+    BENCHMARK is one of fanout, one, redis, storm and memory, and for message sync one of sync,
+    outbox, login and dispatch; without any, all are run.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")

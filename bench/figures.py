@@ -73,11 +73,11 @@ class Series:
         """Units in a second."""
         return median(sample.units / sample.wall for sample in self.rounds[peer])
 
-    def ratio(self, peer: str, other: str) -> float | None:
+    def ratio(self, peer: str, other: str, role: str = SERVER) -> float | None:
         """What `peer` costs beside `other`: the median of the ratios within each round."""
         return ratio(
-            [sample.cost() for sample in self.rounds.get(peer, ())],
-            [sample.cost() for sample in self.rounds.get(other, ())],
+            [sample.cost(role) for sample in self.rounds.get(peer, ())],
+            [sample.cost(role) for sample in self.rounds.get(other, ())],
         )
 
     @property

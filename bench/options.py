@@ -17,6 +17,7 @@ class Options:
         rate: messages a second in the latency part of `redis`.
         seconds: how long each round of the latency part lasts.
         idle: clients whose memory is measured.
+        waiting: ids that are away and for whom messages wait.
     """
 
     rounds: int = 5
@@ -27,9 +28,19 @@ class Options:
     rate: int = 1_000
     seconds: float = 4.0
     idle: int = 2_000
+    waiting: int = 20_000
     with_npm: bool = True
     results: Path = Path(__file__).parent / "results"
 
 
 FULL = Options()
-QUICK = Options(rounds=2, connections=200, many=2_000, messages=50, singles=1_000, seconds=1.0, idle=500)
+QUICK = Options(
+    rounds=2,
+    connections=200,
+    many=2_000,
+    messages=50,
+    singles=1_000,
+    seconds=1.0,
+    idle=500,
+    waiting=2_000,
+)

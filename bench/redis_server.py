@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from .child import cpu_seconds
@@ -27,8 +28,11 @@ class RunningRedis(NamedTuple):
 
 
 @contextmanager
-def redis_server() -> Iterator[RunningRedis]:
-    """Run a Redis that stores nothing, on a free port of the loopback interface.
+def redis_server(*, logs: bool = False) -> Iterator[RunningRedis]:
+    """Run a Redis on a free port of the loopback interface.
+
+    Args:
+        logs: whether it writes changes to a file every second, as one that stores messages should.
 
     Raises:
         Skipped: there is no redis-server.
@@ -37,14 +41,16 @@ def redis_server() -> Iterator[RunningRedis]:
     if program is None:
         raise Skipped("redis: redis-server is not on the PATH; install Redis 7 or later to measure it")
     port = _free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        _wait_until_open(port)
-        yield RunningRedis(f"redis://127.0.0.1:{port}", process.pid)
-    finally:
-        process.terminate()
-        process.wait()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with TemporaryDirectory() as folder:
+        log = ["--appendonly", "yes" if logs else "no", "--dir", folder]
+        process = subprocess.Popen([*command, *log], stdout=subprocess.DEVNULL)
+        try:
+            _wait_until_open(port)
+            yield RunningRedis(f"redis://127.0.0.1:{port}", process.pid)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _free_port() -> int:

@@ -1,6 +1,7 @@
 """The bytes of every benchmark: the handshake, the authentication, and one message of 100 bytes."""
 
 import json
+import sys
 from typing import Any
 
 BODY = 100
@@ -21,7 +22,10 @@ REQUEST = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-HELLO = b'{"op":10,"d":{"c_authentication_timeout":10000,"rules":["sends_user_object"]}}'
+HELLO = b'{"op":10,"d":{"c_authentication_timeout":10000,"rules":["sends_user_object"],"v":2}}'
+
+_SHORT = 125
+"""Bytes of payload up to which one byte tells them (RFC 6455 section 5.2)."""
 
 _BEFORE_STAMP = '{"op":0,"d":{"at":"'
 _STAMP = 20
@@ -49,18 +53,41 @@ def acknowledgement(id: str) -> bytes:
     return _encode({"op": 22, "d": {"id": id}})
 
 
-def authentication(id: str) -> bytes:
-    """A client's frame that says who it is; its mask of zeros leaves the text as it is."""
-    payload = _encode({"op": 2, "d": {"id": id}})
+def authentication(id: str, *, is_wire2: bool = False) -> bytes:
+    """A client's frame that says who it is."""
+    return _from_client({"op": 2, "d": {"id": id}, **({"x": {"v": 2}} if is_wire2 else {})})
+
+
+def answer() -> bytes:
+    """A client's answer to a heartbeat; it proves that what came before was handled."""
+    return _from_client({"op": 11, "d": {}})
+
+
+def proof(epoch: str, sequence: int) -> bytes:
+    """A client's frame that says, on wire 2, up to where it has everything."""
+    return _from_client({"op": 3, "d": {"e": epoch, "s": sequence}})
+
+
+def split(received: bytes, at_most: int = sys.maxsize) -> tuple[list[bytes], bytes]:
+    """The payloads of the first whole frames, and what is left; none has 64 KiB."""
+    payloads: list[bytes] = []
+    start = 0
+    while len(payloads) < at_most and len(received) >= start + 4:
+        size, head = received[start + 1], 2
+        if size > _SHORT:
+            size, head = int.from_bytes(received[start + 2 : start + 4], "big"), 4
+        end = start + head + size
+        if len(received) < end:
+            break
+        payloads.append(received[start + head : end])
+        start = end
+    return payloads, received[start:]
+
+
+def _from_client(frame: dict[str, Any]) -> bytes:
+    """A short frame; its mask of zeros leaves the text as it is."""
+    payload = _encode(frame)
     return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
-
-
-def count_frames(received: bytes) -> int:
-    """Count the whole frames; all have fewer than 126 bytes of payload."""
-    count = start = 0
-    while len(received) >= start + 2 and len(received) >= (end := start + 2 + received[start + 1]):
-        count, start = count + 1, end
-    return count
 
 
 def _encode(frame: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Failed
+from .audience import Audience
 from .crowd import Crowd
 from .pacer import Pacer
 
@@ -17,6 +18,7 @@ class Load:
 
     def __init__(self) -> None:
         self._crowd = Crowd()
+        self._audience = Audience()
 
     def connect(self, port: int, connections: int) -> Answer:
         """Let clients in."""
@@ -45,7 +47,33 @@ class Load:
     def drop(self) -> Answer:
         """Cut all clients off."""
         self._crowd.drop()
+        self._audience.drop()
         return {}
+
+    def listen(self, port: int, first: int, count: int, is_wire2: bool) -> Answer:
+        """Let clients in that prove what they have."""
+        self._audience.connect(port, first, count, is_wire2=is_wire2)
+        return {}
+
+    def hear(self, count: int) -> Answer:
+        """Have them read so many messages."""
+        self._audience.hear(count)
+        return {}
+
+    def prove(self) -> Answer:
+        """Wait until they have proven what they have."""
+        self._audience.prove()
+        return {}
+
+    def log_in(self, port: int, first: int, count: int, messages: int, is_wire2: bool) -> Answer:
+        """Let clients in for whom messages wait."""
+        seconds = self._audience.log_in(port, first, count, messages, is_wire2=is_wire2)
+        return {"seconds": seconds}
+
+    def heard(self) -> Answer:
+        """Say how many messages each of them has received at least and at most."""
+        fewest, most = self._audience.counts()
+        return {"fewest": fewest, "most": most}
 
 
 def main() -> None:

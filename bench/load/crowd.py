@@ -3,13 +3,9 @@
 import select
 import socket
 import time
-from collections.abc import Iterator
 
 from ..errors import Failed
-from .arrival import Arrival
-
-AT_ONCE = 100
-"""Clients that are on their way in at the same time."""
+from .entrance import let_in
 
 REST = 0.001
 """Seconds between two looks at the sockets, in which several messages gather in each."""
@@ -30,15 +26,12 @@ class Crowd:
 
     def connect(self, port: int, count: int) -> None:
         """Let `count` more clients in; their ids go on from those that are there."""
-        numbers = iter(range(len(self._clients), len(self._clients) + count))
-        arrivals: dict[int, Arrival] = {}
-        deadline = time.monotonic() + _PATIENCE
-        self._start(port, numbers, AT_ONCE, arrivals)
-        while arrivals:
-            if time.monotonic() > deadline:
-                raise Failed(f"{len(arrivals)} clients are not acknowledged after {_PATIENCE:g} s")
-            ready = sum(self._advance(fd, arrivals) for fd, _ in self.epoll.poll(1.0) if fd in arrivals)
-            self._start(port, numbers, ready, arrivals)
+        first = len(self._clients)
+        for arrival in let_in(self.epoll, port, range(first, first + count)):
+            fd = arrival.socket.fileno()
+            self._clients[fd] = arrival.socket
+            self._numbers[fd] = arrival.number
+            self._received[fd] = 0
 
     def read(self, count: int) -> None:
         """Read until `count` bytes have come, all clients together."""
@@ -71,24 +64,6 @@ class Crowd:
         self._clients.clear()
         self._received.clear()
         self._numbers.clear()
-
-    def _start(self, port: int, numbers: Iterator[int], count: int, arrivals: dict[int, Arrival]) -> None:
-        for _, number in zip(range(count), numbers, strict=False):
-            arrival = Arrival(port, number)
-            fd = arrival.socket.fileno()
-            arrivals[fd] = arrival
-            self._numbers[fd] = number
-            self.epoll.register(fd, select.EPOLLOUT)
-
-    def _advance(self, fd: int, arrivals: dict[int, Arrival]) -> bool:
-        self.epoll.modify(fd, select.EPOLLIN)
-        arrival = arrivals[fd]
-        if not arrival.step():
-            return False
-        del arrivals[fd]
-        self._clients[fd] = arrival.socket
-        self._received[fd] = 0
-        return True
 
     def _read(self, fd: int) -> None:
         count = self._clients[fd].recv_into(self._buffer)

@@ -1,4 +1,7 @@
-"""Our server as an application would write it."""
+"""Our server as an application would write it.
+
+Arguments, none of them needed: the URL of a Redis; `sync`, to have messages stored; a namespace.
+"""
 
 import asyncio
 import sys
@@ -8,10 +11,10 @@ from mesa_ws import Connection, Message, Server, User, serve
 
 from .orders import obey_orders, run
 
-NAMESPACE = "bench"
+redis, sync, namespace = (*sys.argv[1:], *(None, "", "bench")[len(sys.argv) - 1 :])
 
 # The load generator does not answer Pings; the keepalive is on, but does not come up in a run.
-server = Server(sys.argv[1] if len(sys.argv) > 1 else None, namespace=NAMESPACE, keepalive={"interval": 3600})
+server = Server(redis, namespace=namespace, sync=sync == "sync", keepalive={"interval": 3600})
 
 
 @server.authenticator

@@ -49,6 +49,34 @@ def test_it_says_what_is_left_out(printed: str) -> None:
     assert "beside @cryb/mesa: at most 0.6: not measured" in printed
 
 
+SMALL = ["--rounds", "1", "--connections", "10", "--singles", "50", "--no-npm"]
+
+
+def test_it_says_what_sync_costs_the_server(results: Path) -> None:
+    done = run_bench("--quick", "sync", *SMALL, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    rounds = json.loads((results / "sync.json").read_text())["raw"]
+    assert [samples[0]["units"] for samples in rounds.values()] == [50, 50, 50, 10, 10, 10]
+    assert "server CPU of a message, sync, 1.x, 50 each, beside sync off" in done.stdout
+
+
+def test_it_counts_the_commands_of_a_dispatch(results: Path) -> None:
+    done = run_bench("--quick", "outbox", *SMALL, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((results / "outbox.json").read_text())["rows"]
+    commands = {row[0]: row[1] for row in rows}
+    assert commands["one id online, sync"] == commands["one id away, sync"] == "1"
+    assert commands["200 ids online, sync"] == "1"
+    assert commands["1,000 ids online, sync"] == "5"
+
+
+def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
+    done = run_bench("--quick", "dispatch", *SMALL, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    assert "│ async, 64 under way, sync" in done.stdout
+    assert "│ blocking, one by one, sync" in done.stdout
+
+
 def test_an_unknown_benchmark_is_named() -> None:
     done = run_bench("speed")
     assert done.returncode == 2

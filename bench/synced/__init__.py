@@ -1,0 +1,1 @@
+"""What message sync costs: the server, Redis, and dispatchers, beside the same work without sync."""

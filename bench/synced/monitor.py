@@ -1,0 +1,40 @@
+"""What programs send to Redis: how many commands, and how many of which script."""
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+from redis import Redis
+
+from mesa_ws.backend.redis.script import SCRIPTS
+
+from ..bare_redis import address
+from ..redis_server import RunningRedis
+
+_END = b"the bench has seen enough"
+_NAMES = {script.sha: script.name for script in SCRIPTS}
+_sent = re.compile(rb'^\+[\d.]+ \[\d+ (?!lua)\S+\] "(\w+)"(?: "(\w*)")?').match
+
+
+def commands_during(redis: RunningRedis, work: Callable[[], None]) -> Counter[str]:
+    """Count what comes in while `work` is done, scripts by their names; not what scripts call."""
+    with (
+        Redis.from_url(redis.url) as client,
+        socket.create_connection(address(redis.url)) as observer,
+        observer.makefile("rb") as lines,
+    ):
+        client.ping()  # what it says of itself when it connects is not counted
+        observer.sendall(b"MONITOR\r\n")
+        lines.readline()
+        work()
+        client.echo(_END)
+        counts: Counter[str] = Counter()
+        for line in lines:
+            if _END in line:
+                break
+            found = _sent(line)
+            if found:
+                command, first = found[1].decode().lower(), (found[2] or b"").decode()
+                counts[_NAMES.get(first, command) if command == "evalsha" else command] += 1
+    return counts

@@ -1,0 +1,128 @@
+"""What a dispatch costs Redis: commands, and time of its main thread."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from redis import Redis
+
+from ..child import Child
+from ..figures import Outcome, Sample, Series, Target
+from ..options import Options
+from ..peer import Peer
+from ..redis_server import RunningRedis, redis_server
+from ..rig import take_turns
+from .monitor import commands_during
+from .party import dispatch, dispatching
+
+NAME = "outbox"
+NAMESPACE = "bench"
+ONLINE, AWAY = 0, 10**6
+IDS = 1_000
+"""Ids in turn: as many as are online, and as many as are away."""
+
+SCRIPT, REDIS = "script", "redis"
+COUNTED = 10
+
+
+class Case(NamedTuple):
+    """One row: to whom, and what the prototype of the design took, on the machine of its time."""
+
+    name: str
+    sync: bool
+    first: int
+    each: int = 1
+    commands: int = 1
+    prototype: float | None = None
+
+
+CASES = (
+    Case("one id online, sync off", sync=False, first=ONLINE),
+    Case("one id online, sync", sync=True, first=ONLINE, prototype=15.5),
+    Case("one id away, sync off", sync=False, first=AWAY),
+    Case("one id away, sync", sync=True, first=AWAY, prototype=10.9),
+    Case("200 ids online, sync off", sync=False, first=ONLINE, each=200),
+    Case("200 ids online, sync", sync=True, first=ONLINE, each=200),
+    Case("1,000 ids online, sync", sync=True, first=ONLINE, each=1_000, commands=5),
+)
+
+
+def run(options: Options, peers: Sequence[Peer]) -> Outcome:
+    """Dispatch one after another, and read what Redis says that its scripts took."""
+    cases = {case.name: case for case in CASES}
+    with _ready() as (redis, dispatchers):
+
+        def round_of(name: str) -> Sample:
+            case = cases[name]
+            messages = max(COUNTED, options.singles // case.each)
+            return _timed(redis, dispatchers[case.sync], case, messages)
+
+        series = take_turns(cases, options.rounds, "dispatch", round_of)
+        commands = {name: _commands(redis, dispatchers[case.sync], case) for name, case in cases.items()}
+    return Outcome(
+        name=NAME,
+        title="dispatches of 100 bytes, time of Redis' main thread",
+        header=[
+            *("to", "commands", "script µs", "spread", "µs/id", "Redis CPU µs"),
+            "prototype µs, elsewhere",
+        ],
+        rows=[_row(series, case, commands[case.name]) for case in CASES],
+        raw={name: [sample._asdict() for sample in samples] for name, samples in series.rounds.items()},
+        targets=[
+            Target(f"commands of a dispatch to {case.name}", case.commands, commands[case.name])
+            for case in CASES
+            if case.sync
+        ],
+        notes=[
+            "script: what Redis tells of EVALSHA; CPU: all of the process, network and log included",
+            "the prototype was measured on another machine; compare it with sync off here, not in µs",
+            "several commands of one dispatch are written at once",
+        ],
+    )
+
+
+@contextmanager
+def _ready() -> Iterator[tuple[RunningRedis, dict[bool, Child]]]:
+    with (
+        redis_server(logs=True) as redis,
+        Child("seat", (sys.executable, "-m", "bench.servers.seat", redis.url, NAMESPACE)) as seat,
+        dispatching("waiting", redis, NAMESPACE, sync=True) as stored,
+        dispatching("waiting", redis, NAMESPACE, sync=False) as unstored,
+    ):
+        seat.hear()
+        seat.ask("hold", first=ONLINE, ids=IDS)
+        yield redis, {True: stored, False: unstored}
+
+
+def _send(dispatcher: Child, case: Case, messages: int) -> None:
+    dispatch(dispatcher, messages, first=case.first, ids=IDS, each=case.each)
+
+
+def _timed(redis: RunningRedis, dispatcher: Child, case: Case, messages: int) -> Sample:
+    with Redis.from_url(redis.url) as client:
+        client.config_resetstat()
+        cpu, began = redis.cpu_seconds, time.perf_counter()
+        _send(dispatcher, case, messages)
+        wall, cpu = time.perf_counter() - began, redis.cpu_seconds - cpu
+        script = client.info("commandstats")["cmdstat_evalsha"]["usec"] / 1e6
+    return Sample(messages, wall, {SCRIPT: script, REDIS: cpu})
+
+
+def _commands(redis: RunningRedis, dispatcher: Child, case: Case) -> float:
+    counts = commands_during(redis, lambda: _send(dispatcher, case, COUNTED))
+    return counts.total() / COUNTED
+
+
+def _row(series: Series, case: Case, commands: float) -> list[str]:
+    script = series.cost(case.name, SCRIPT)
+    return [
+        case.name,
+        f"{commands:g}",
+        f"{script.median:.1f}",
+        f"{script.lowest:.1f} to {script.highest:.1f}",
+        f"{script.median / case.each:.2f}",
+        f"{series.cost(case.name, REDIS).median:.1f}",
+        "" if case.prototype is None else f"{case.prototype:g}",
+    ]
