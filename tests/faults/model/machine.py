@@ -129,6 +129,17 @@ class Faults(RuleBasedStateMachine):
             if is_answered:
                 self.world.answer(self.node(node))
 
+    @rule(number=DEVICES, seconds=st.sampled_from((1, 6)))
+    @sound
+    def come_back_in_time(self, number: int, seconds: int) -> None:
+        if device := self.connected(number):
+            self.dispatch_some(ids=(device.id,), count=4)
+            self.world.settle()
+            self.world.disconnect(device)
+            self.world.pass_time(seconds, self.world.nodes)
+            self.world.connect(device, self.node(0), "stale")
+            self.world.answer(self.node(0))
+
     @rule(number=DEVICES)
     @sound
     def disconnect(self, number: int) -> None:

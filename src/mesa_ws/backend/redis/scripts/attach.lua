@@ -89,6 +89,8 @@ local function serve(position, outbox, wish, seat, is_new)
   if wish.mode == 'acknowledge' then change(box, 'a', box.s) end
   if wish.wire2 == '1' then change(box, 'w', host.now) end
   save(box, ARGV[5])
+  -- What everybody had may be about to end its life in a while; here is somebody who has not.
+  if found.start < box.s then redis.call('PEXPIRE', outbox, ARGV[5], 'GT') end
   if seat and is_new then
     -- Of other connections that the node has, and was forgotten with, nothing is known here.
     if wish.sockets == '1' then seat.floor, seat.epoch = found.start, box.e end
