@@ -28,7 +28,7 @@ HEARTBEAT = Heartbeat(enabled=True, interval=0.3, max_attempts=3)
 RECONNECT = Reconnect(enabled=True, interval=0.2)
 HELLO = (
     '{"op":10,"d":{"c_heartbeat_interval":300,"c_reconnect_interval":200,'
-    '"c_authentication_timeout":10000,"rules":["sends_user_object"]}}'
+    '"c_authentication_timeout":10000,"rules":["sends_user_object"],"v":2}}'
 )
 """The first frame that a client gets."""
 
