@@ -1,0 +1,124 @@
+"""Message sync and presence through the HTTP API, by both dispatchers, on the embedded backend."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from mesa_ws.admin.api import DispatchApi
+from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
+from mesa_ws.errors import BackendRefused, InvalidRecipients, Unsupported
+from mesa_ws.message import Message
+from tests.http_site import KEY, Site
+
+
+class Asking:
+    """A dispatcher or a bus of either kind, always awaited."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    async def __call__(self, name: str, *arguments: Any, **named: Any) -> Any:
+        target = self._target
+        for part in name.split("."):
+            target = getattr(target, part)
+        if asyncio.iscoroutinefunction(target):
+            return await target(*arguments, **named)
+        return await asyncio.to_thread(target, *arguments, **named)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.open()
+    yield site
+    await site.memory.aclose()
+
+
+@pytest.fixture
+async def api(site: Site) -> AsyncIterator[DispatchApi]:
+    async with DispatchApi(site, key=KEY, port=0) as api:
+        yield api
+
+
+@pytest.fixture(params=["asyncio", "blocking"])
+async def dispatcher(request: pytest.FixtureRequest, api: DispatchApi) -> AsyncIterator[Asking]:
+    if request.param == "asyncio":
+        async with AsyncDispatcher(api.url, key=KEY, sync=True) as dispatcher:
+            yield Asking(dispatcher)
+    else:
+        blocking = Dispatcher(api.url, key=KEY, sync=True)
+        yield Asking(blocking)
+        await asyncio.to_thread(blocking.close)
+
+
+@pytest.fixture(params=[AsyncHttpBus, BlockingHttpBus])
+async def bus(request: pytest.FixtureRequest, api: DispatchApi) -> AsyncIterator[Asking]:
+    bus = request.param(api.url, key=KEY)
+    yield Asking(bus)
+    close: Callable[[], Any] = bus.aclose if request.param is AsyncHttpBus else bus.close
+    if (closing := close()) is not None:
+        await closing
+
+
+async def test_a_message_is_kept_for_who_is_away(dispatcher: Asking, site: Site) -> None:
+    receipt = await dispatcher("dispatch", Message(0, 1, "T"), ["away"])
+    delivery = receipt.deliveries["away"]
+    assert (delivery.stored, delivery.dropped, delivery.position.sequence) == (True, None, 1)
+    assert [stored.body for stored in await site.memory.peek("away", 9)] == [b'{"op":0,"d":1,"t":"T"}']
+
+
+async def test_what_became_of_a_message_is_told(dispatcher: Asking, site: Site) -> None:
+    receipt = await dispatcher("dispatch", Message(0, 1), ["away", "0"])
+    before = await dispatcher("status", receipt)
+    await site.memory.purge("away")
+    after = await dispatcher("status", receipt)
+    assert [{id: each.state for id, each in status.ids.items()} for status in (before, after)] == [
+        {"away": "pending", "0": "pending"},
+        {"away": "dropped", "0": "pending"},
+    ]
+
+
+async def test_who_is_online_is_told(dispatcher: Asking) -> None:
+    assert await dispatcher("presence.online", ["0", "away"]) == {"0": 2, "away": 0}
+    assert await dispatcher("presence.count") == 1
+
+
+async def test_the_same_key_is_the_same_message(dispatcher: Asking, site: Site) -> None:
+    receipts = [
+        await dispatcher("dispatch", Message(0, 1), ["away"], idempotency_key="task") for _ in range(2)
+    ]
+    assert receipts[0] == receipts[1]
+    assert len(await site.memory.peek("away", 9)) == 1
+
+
+async def test_what_memory_cannot_promise_is_refused(dispatcher: Asking, site: Site) -> None:
+    with pytest.raises(Unsupported):
+        await dispatcher("dispatch", Message(0, 1), ["away"], durability="fsync")
+    assert await site.memory.peek("away", 9) == []
+
+
+async def test_an_outbox_is_looked_into_and_emptied(bus: Asking, site: Site, api: DispatchApi) -> None:
+    async with AsyncDispatcher(api.url, key=KEY, sync=True) as dispatcher:
+        for number in range(3):
+            await dispatcher.dispatch(Message(0, number), ["away"])
+    assert await bus("peek", "away", 2) == await site.memory.peek("away", 2)
+    assert await bus("heads", ["away", "nobody"]) == await site.memory.heads(["away", "nobody"])
+    assert (await bus("purge", "away"), await bus("purge", "away")) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("online", [["*"]]), ("heads", [["*"]]), ("peek", ["*", 1]), ("purge", ["*"])],
+)
+async def test_only_ids_are_asked_about(bus: Asking, name: str, arguments: list[Any]) -> None:
+    with pytest.raises(InvalidRecipients, match="stands for everybody"):
+        await bus(name, *arguments)
+
+
+async def test_another_key_learns_nothing(api: DispatchApi) -> None:
+    async with AsyncDispatcher(api.url, key="0123456789abcdefg") as stranger:
+        with pytest.raises(BackendRefused, match="refused the key"):
+            await stranger.presence.count()
