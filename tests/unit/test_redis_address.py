@@ -38,6 +38,32 @@ def test_a_uri_is_understood(url: str, expected: Mapping[str, Any], kind: str) -
     assert (options(address), address.kind) == (expected, kind)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected", "kind"),
+    [
+        (["redis://h:7000/3"], {"host": "h", "port": 7000, "db": 3}, "tcp"),
+        (["redis://h", {"password": "p", "db": 2}], {"host": "h", "password": "p", "db": 2}, "tcp"),
+        (["redis://h:7000/1", {"db": 2, "host": "x"}], {"host": "h", "port": 7000, "db": 1}, "tcp"),
+        (["redis://h", {"ssl": True}], {"host": "h"}, "tls"),
+        ([7000], {"host": "localhost", "port": 7000}, "tcp"),
+        ((7000, "h"), {"host": "h", "port": 7000}, "tcp"),
+        ([7000, "h", {"db": 2}], {"host": "h", "port": 7000, "db": 2}, "tcp"),
+        ([{"host": "h", "port": 7000}], {"host": "h", "port": 7000}, "tcp"),
+    ],
+)
+def test_a_list_as_1x_took_it_is_understood(given: Any, expected: Mapping[str, Any], kind: str) -> None:
+    address = Address.of(given)
+    assert (options(address), address.kind) == (expected, kind)
+
+
+@pytest.mark.parametrize(
+    "given", [[], [True], ["redis://h", 7000], [7000, "h", {}, {}], [7000, "h", "db=2"], [None]]
+)
+def test_a_list_that_says_no_redis_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidSettings, match=r"\[port, host, options\]"):
+        Address.of(given)
+
+
 def test_options_of_tls_are_kept() -> None:
     address = Address.of("rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false")
     assert address.options["ssl_cert_reqs"] == "none"

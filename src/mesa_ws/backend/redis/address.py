@@ -1,7 +1,7 @@
 """Where Redis is, in whichever way the user says it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -21,10 +21,10 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 EXPECTED = (
     "redis://host:port/db, rediss://, unix://path, redis+sentinel://host:port,.../service, "
-    "a mapping of redis-py options, or a redis-py client"
+    "a mapping of redis-py options, [URI, options], [port, host, options], or a redis-py client"
 )
 
-Given = str | Mapping[str, Any] | redis.Redis | redis.asyncio.Redis
+Given = str | Mapping[str, Any] | Sequence[Any] | redis.Redis | redis.asyncio.Redis
 """What `Address.of` understands."""
 
 _SETTING = "redis"
@@ -63,8 +63,9 @@ class Address:
         """Understand what a user gave.
 
         Args:
-            given: a URI, a mapping of redis-py options, or a client whose settings are used to
-                make connections of our own; the client itself is left alone.
+            given: a URI, a mapping of redis-py options, a list of a URI or a port and a host with
+                options behind, as 1.x took them, or a client whose settings are used to make
+                connections of our own; the client itself is left alone.
 
         Raises:
             InvalidSettings: it says no Redis. No password is ever shown.
@@ -76,6 +77,8 @@ class Address:
             return _checked(_of_url(given))
         if isinstance(given, Mapping):
             return _checked(_of_mapping(given))
+        if isinstance(given, list | tuple):
+            return _checked(_of_list(given))
         if isinstance(given, redis.RedisCluster | redis.asyncio.RedisCluster):
             raise Unsupported("redis: Redis Cluster is not supported by this version; use a single Redis")
         if isinstance(given, redis.Redis | redis.asyncio.Redis):
@@ -140,6 +143,27 @@ def _of_mapping(given: Mapping[str, Any]) -> Address:
     except (TypeError, ValueError, redis.RedisError) as error:
         raise InvalidSettings(_SETTING, f"redis-py options; {error}", sorted(map(str, given))) from None
     return _of_pool(client.connection_pool)
+
+
+def _of_list(given: Sequence[Any]) -> Address:
+    """Understand the arguments of 1.x in one list; the first counts where two say the same."""
+    match given:
+        case [str(url)]:
+            return _of_url(url)
+        case [str(url), Mapping() as options]:
+            base, more = _of_url(url), _of_mapping(options)
+            named = {name: value for name, value in more.options.items() if name in options}
+            kind = "tls" if more.kind == "tls" else base.kind
+            return replace(base, options={**named, **base.options}, kind=kind)
+        case [Mapping() as options]:
+            return _of_mapping(options)
+        case [int(port)] if port is not True:
+            return _of_mapping({"port": port})
+        case [int(port), str(host)]:
+            return _of_mapping({"port": port, "host": host})
+        case [int(port), str(host), Mapping() as options]:
+            return _of_mapping({**options, "port": port, "host": host})
+    raise InvalidSettings(_SETTING, EXPECTED, f"a list of {len(given)}")
 
 
 def _of_url(url: str) -> Address:
