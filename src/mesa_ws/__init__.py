@@ -34,6 +34,7 @@ from .message import DispatchEvent, Message
 from .position import Position
 from .receipt_status import IdStatus, Status
 from .server.connection import Connection
+from .server.middleware import Middleware
 from .server.request import Request
 from .settings import Authentication, Heartbeat, Keepalive, Limits, Presence, Reconnect, Rules, Sync
 from .transports.serve import Endpoint, Server, serve
@@ -73,6 +74,7 @@ __all__ = [
     "MemoryHub",
     "MesaError",
     "Message",
+    "Middleware",
     "NotAuthenticated",
     "Position",
     "PositionStore",

@@ -3,7 +3,8 @@
 Layers stand in a row; a file imports only its own part of the package, or parts of layers to the
 left:
 
-    values <- session | backend <- server | dispatcher, portal <- transports <- client <- public <- tools
+    values <- session | backend <- server | dispatcher, portal <- middleware | transports <- client
+           <- public <- tools
 
 `public` is the package itself, whose names users import; it may import everything.
 """
@@ -27,6 +28,7 @@ LAYERS: Mapping[str, int] = {
     "server": 2,
     "dispatcher": 2,
     "portal": 2,
+    "middleware": 3,
     "transports": 3,
     "client": 4,
     "public": 5,
@@ -43,6 +45,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "anyio": ("backend.http",),
     "jwt": ("cli",),
     "msgspec": ("",),
+    "prometheus_client": ("middleware.prometheus",),
     "picows": ("transports",),
     "redis": ("backend.redis",),
     "rich": ("cli", "demo"),

@@ -34,7 +34,10 @@ def start_logging(settings: Log) -> Callable[[], None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`."""
+    """One JSON object a record: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`.
+
+    With the `fields` of a record that has some, such as those of `StructuredLogging`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record on one line."""
@@ -44,6 +47,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if hasattr(record, "fields"):
+            entry["fields"] = record.fields
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
+        return msgspec.json.encode(entry, enc_hook=repr).decode()

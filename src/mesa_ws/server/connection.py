@@ -36,6 +36,7 @@ from .feed import Feed
 from .handlers import Handlers
 from .history import History
 from .outlet import Outlet
+from .reports import Reports
 from .request import Request
 from .transport import Transport
 from .turns import Turns
@@ -48,6 +49,7 @@ class Host(Protocol):
 
     settings: ServerSettings
     handlers: Handlers
+    reports: Reports
 
     @property
     def terms(self) -> Terms:
@@ -164,11 +166,18 @@ class Connection:
         Raises:
             InvalidMessage: it cannot go on the wire.
             ConnectionClosed: the connection has ended.
+            Exception: what a middleware raises `before_send`.
         """
-        body = encode_message(message)
+        handlers = self._host.handlers
+        going = handlers.outgoing(message, self) if handlers.before_send else message
+        if going is None:
+            return
+        body = encode_message(going)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
         self._host.in_loop(self._write, body)
+        if handlers.sent:
+            self._host.in_loop(self._report, going)
 
     def disconnect(self, code: int = CloseCode.NO_STATUS, reason: str = "") -> None:
         """Close the connection. Does nothing if it has ended already.
@@ -284,6 +293,9 @@ class Connection:
 
     def _write(self, payload: bytes) -> None:
         self.outlet.write(payload)
+
+    def _report(self, message: Message) -> None:
+        self._host.reports.sent(message, [self], from_this_node=True)
 
     def _react(self, event: ServerEvent | None) -> None:
         match event:

@@ -1,6 +1,6 @@
 """Handing what the bus brings to the connections it is for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..backend.outbox import Entry
 from ..close import CloseCode
@@ -10,6 +10,7 @@ from ..position import Position
 from ..recipients import Recipients
 from .connection import Connection
 from .registry import Registry
+from .reports import Reports
 
 
 class Delivery:
@@ -17,11 +18,13 @@ class Delivery:
 
     Args:
         registry: who is connected.
+        reports: who is told of it.
         anonymous: whether connections without an id get what is for everybody.
     """
 
-    def __init__(self, registry: Registry[Connection], *, anonymous: bool) -> None:
+    def __init__(self, registry: Registry[Connection], reports: Reports, *, anonymous: bool) -> None:
         self._registry = registry
+        self._reports = reports
         self._anonymous = anonymous
 
     def deliver(self, envelope: Envelope) -> None:
@@ -30,12 +33,18 @@ class Delivery:
             for connection in self._found(envelope.recipients):
                 connection.disconnect(CloseCode.NORMAL)
         elif envelope.positions:
+            reached = self._fed(envelope.recipients.ids) if self._reports.sent_calls else ()
             for id, position in zip(envelope.recipients.ids, envelope.positions, strict=True):
                 self._deliver_stored(id, position, envelope.body)
+            if reached:
+                self._reports.delivered(envelope.body, envelope.message_id, reached)
         else:
             body = envelope.body
-            for connection in self._found(envelope.recipients):
+            found = self._found(envelope.recipients)
+            for connection in found:
                 connection.outlet.write(body)
+            if self._reports.sent_calls:
+                self._reports.delivered(body, envelope.message_id, found)
 
     def announce(self, position: Position, entry: Entry) -> None:
         """Hand on the next of the stored messages to everybody.
@@ -44,7 +53,8 @@ class Delivery:
         in its number that it will get this message again, in its place, once it has logged in.
         """
         body, numbered_body = entry.body, numbered_broadcast(entry.body, entry.sequence)
-        for connection in self._registry.everybody(entry.excluding, anonymous=self._anonymous):
+        found = self._registry.everybody(entry.excluding, anonymous=self._anonymous)
+        for connection in found:
             feed = connection.feed
             if feed is None:
                 connection.outlet.write(numbered_body)
@@ -56,6 +66,13 @@ class Delivery:
             for connection in self._registry.of(id):
                 if connection.feed is not None:
                     connection.feed.announce(position, None)
+
+        if self._reports.sent_calls:
+            self._reports.delivered(body, entry.message_id, found)
+
+    def _fed(self, ids: Iterable[str]) -> Sequence[Connection]:
+        """The connections that get what is stored for `ids`."""
+        return [each for id in ids for each in self._registry.of(id) if each.feed is not None]
 
     def _deliver_stored(self, id: str, position: Position, body: bytes) -> None:
         numbered_body: bytes | None = None

@@ -6,7 +6,7 @@ that out. It never waits: whoever reads for it brings a page later.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..backend.outbox import Entry, Page
@@ -46,6 +46,9 @@ class Office(Protocol):
 
     def proved(self, feed: "Feed") -> None:
         """The client of `feed` has proven more than before."""
+
+    def redelivers(self, feed: "Feed", entries: Sequence[Entry]) -> None:
+        """Its client gets what was stored before its login: all of it, or the next part."""
 
     def lost(self, feed: "Feed", page: Page) -> None:
         """A client that cannot be told has lost messages."""
@@ -179,6 +182,8 @@ class Feed:
             _check(self.broadcasts, self._announced, announced)
         if page.status == "resumed":
             self._office.proved(self)
+        if not page.entries:
+            self._office.redelivers(self, ())
         self._taken(page)
 
     def took(self, page: Page) -> None:
@@ -264,6 +269,8 @@ class Feed:
         _check(self.replay, self._wanted, page)
         self.outlet.follow(page.top)
         self._page.extend(page.entries)
+        if page.entries and page.entries[0].sequence <= self._backlog:
+            self._office.redelivers(self, page.entries)
         self._go_on()
 
     def _go_on(self) -> None:

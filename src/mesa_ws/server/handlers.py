@@ -10,15 +10,18 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import ConnectionClosed
-from ..message import Message
+from ..errors import ConnectionClosed, Refused
+from ..message import DispatchEvent, Message
 from ..user import User
+from .calls import Calls
 
 log = logging.getLogger("mesa_ws.server")
 
 Handler = Callable[..., Any]
+
+Sent = TypeVar("Sent", bound=Message | DispatchEvent)
 
 
 class Handlers:
@@ -32,19 +35,31 @@ class Handlers:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self.authenticator: Handler | None = None
-        self.connection: list[Handler] = []
-        self.authentication: list[Handler] = []
-        self.message: list[tuple[str | None, Handler]] = []
-        self.disconnection: list[Handler] = []
-        self.online: list[Handler] = []
-        self.offline: list[Handler] = []
-        self.lost: list[Handler] = []
-        self.error: list[Handler] = []
+        self.before_authentication: Calls[Handler] = Calls()
+        self.before_message: Calls[Handler] = Calls()
+        self.before_send: Calls[Handler] = Calls()
+        self.connection: Calls[Handler] = Calls()
+        self.authentication: Calls[Handler] = Calls()
+        self.message: Calls[tuple[str | None, Handler]] = Calls()
+        self.disconnection: Calls[Handler] = Calls()
+        self.online: Calls[Handler] = Calls()
+        self.offline: Calls[Handler] = Calls()
+        self.lost: Calls[Handler] = Calls()
+        self.error: Calls[Handler] = Calls()
+        self.stop: Calls[Handler] = Calls()
+        self.sent: Calls[Handler] = Calls()
+        self.undeliverable: Calls[Handler] = Calls()
+        self.redelivered: Calls[Handler] = Calls()
+        self.portal_join: Calls[Handler] = Calls()
+        self.portal_leave: Calls[Handler] = Calls()
 
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
         """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
         async with asyncio.timeout(timeout):
+            for hook in self.before_authentication:
+                changed = await self._call(hook, data, connection)
+                data = data if changed is None else changed
             user = await self._call(self.authenticator, data, connection)
         if user is None or isinstance(user, User):
             return user
@@ -59,7 +74,12 @@ class Handlers:
         await self._run(self.authentication, connection, connection)
 
     async def received(self, message: Message, connection: object) -> None:
-        """Hand over a message."""
+        """Hand over a message, unless a middleware keeps it."""
+        for hook in self.before_message:
+            kept = await self._checked(hook, message, connection)
+            if kept is None:
+                return
+            message = kept
         handlers = [handler for type, handler in self.message if type is None or type == message.type]
         await self._run(handlers, connection, message, connection)
 
@@ -78,6 +98,24 @@ class Handlers:
     async def lost_messages(self, id: str, count: int) -> None:
         """Tell that messages were lost on the way to a client of 1.x."""
         await self._run(self.lost, None, id, count)
+
+    async def stopping(self) -> None:
+        """Tell that the server is about to stop."""
+        await self._run(self.stop, None)
+
+    async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
+        """Call one handler, with what it raises treated like any other's."""
+        await self._run([handler], connection, *args)
+
+    def outgoing(self, message: Sent, connection: object) -> Sent | Message | None:
+        """What is sent instead of `message`; None for nothing. Errors are the sender's."""
+        going: Sent | Message = message
+        for hook in self.before_send if isinstance(message, Message) else ():
+            kept = _kept(hook, hook(going, connection))
+            if kept is None:
+                return None
+            going = kept
+        return going
 
     async def failed(self, error: BaseException, connection: object) -> None:
         """Report what a handler raised; a reporter that raises is only logged.
@@ -98,6 +136,17 @@ class Handlers:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
+    async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | None:
+        """What a middleware makes of a message; None if it is not to be handled."""
+        try:
+            return _kept(hook, await self._call(hook, message, connection))
+        except Refused as refusal:
+            log.info("%s refused a message of %r: %s", name_of(hook), connection, refusal.reason)
+        except Exception as error:
+            log.exception("hook %s raised; the message is not handled", name_of(hook))
+            await self.failed(error, connection)
+        return None
+
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
@@ -110,7 +159,7 @@ class Handlers:
 
     async def _call(self, handler: Handler, *args: Any) -> Any:
         try:
-            result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
+            result = handler(*args) if is_async(handler) else await self._in_thread(handler, *args)
             return await result if isinstance(result, Awaitable) else result
         except asyncio.CancelledError as error:
             if _is_cancelled():
@@ -139,7 +188,14 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _is_async(handler: Handler) -> bool:
+def _kept(hook: Handler, answer: object) -> Message | None:
+    if answer is None or isinstance(answer, Message):
+        return answer
+    raise TypeError(f"{name_of(hook)}: expected a Message or None, got {type(answer).__name__}")
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether a handler runs in the event loop, as `async def` does."""
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidSettings
+from .enlisting import enlist, made
 from .handlers import Handler, Handlers, name_of
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
@@ -99,6 +100,32 @@ class Hooks:
         """
         self._handlers.error.append(handler)
         return handler
+
+    def on_stop(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler()`, called when the server is about to stop, before clients are closed.
+
+        `connection.send` still reaches the clients; what goes through the cluster may come too late
+        for those of this server. Such handlers get five seconds together; then the server stops
+        without them.
+        """
+        self._handlers.stop.append(handler)
+        return handler
+
+    def use(self, middleware: object) -> Any:
+        """Add a middleware: an object with some of the methods of `Middleware`.
+
+        A class, or a function without such methods, is called to make the object, with the server
+        if it needs an argument.
+
+        Returns:
+            The object.
+
+        Raises:
+            InvalidSettings: it has none of the methods, or one of them cannot be called.
+        """
+        used = made(middleware, self)
+        enlist(self._handlers, used)
+        return used
 
     def _add(self, type: str | None, handler: AnyHandler) -> AnyHandler:
         self._handlers.message.append((type, handler))

@@ -9,10 +9,11 @@ from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
 from ..backend.memory import MemoryBackend
-from ..backend.redis import RedisBackend
-from ..envelope import Durability, Envelope, Keep, Receipt, prepare
+from ..backend.redis import Given, RedisBackend
+from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
 from ..message import DispatchEvent, Message
+from ..middleware_key import middleware_key
 from ..position import Position
 from ..recipients import EVERYBODY
 from ..session import Authenticate, Terms
@@ -25,6 +26,7 @@ from .handlers import Handlers
 from .hooks import Hooks
 from .news import IdNews
 from .registry import Registry
+from .reports import Reports
 from .request import Request
 from .supply import Supply
 from .transport import Transport
@@ -54,8 +56,8 @@ class Node(Hooks):
     """Knows its connections, runs the application's handlers, and delivers what the bus brings.
 
     Args:
-        backend: what this node shares with others: None for one process alone, a Redis URI, or a
-            `Backend`.
+        backend: what this node shares with others: None for one process alone, a Redis URI, a
+            mapping or a list of its options, a redis-py client, or a `Backend`.
         options: the fields of `ServerSettings`, features in any of their forms.
 
     Raises:
@@ -63,7 +65,7 @@ class Node(Hooks):
         Unsupported: an option asks for what this version does not have.
     """
 
-    def __init__(self, backend: Backend | str | None = None, **options: Unpack[ServerOptions]) -> None:
+    def __init__(self, backend: Backend | Given | None = None, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.of(options)
         if not self.settings.authentication.store_connected_users:
             raise Unsupported(
@@ -74,6 +76,7 @@ class Node(Hooks):
         super().__init__(self.handlers)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = _backend(backend, self.settings)
+        self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -87,6 +90,18 @@ class Node(Hooks):
     def namespace(self) -> str | None:
         """The namespace this node lives in."""
         return self.settings.namespace
+
+    def middleware_key(self, name: str, *parts: str) -> str:
+        """A key for what a middleware keeps in Redis, apart from those of other namespaces and names.
+
+        Args:
+            name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+            parts: what tells its keys apart.
+
+        Raises:
+            InvalidInput: a name or a part cannot be used.
+        """
+        return middleware_key(self.namespace, name, *parts)
 
     @property
     def bus(self) -> AsyncBus:
@@ -158,9 +173,13 @@ class Node(Hooks):
             Unsupported: the backend does not have that durability.
             BackendError: the backend did not take it.
             MesaError: the server is not running, or in another event loop.
+            Exception: what a middleware raises `before_send`.
         """
+        going = self.handlers.outgoing(message, None)
+        if going is None:
+            return Receipt(new_message_id(), {}, 0)
         envelope = prepare(
-            message,
+            going,
             recipients,
             excluding,
             keep=self._keep,
@@ -169,7 +188,10 @@ class Node(Hooks):
         )
         if self._running() is not asyncio.get_running_loop():
             raise MesaError(_ANOTHER_LOOP)
+        self.reports.own(envelope.message_id)
         [receipt] = await self.backend.dispatch([envelope])
+        if isinstance(going, Message):
+            self.reports.stored(going, receipt.deliveries)
         return receipt
 
     async def start(self) -> None:
@@ -194,11 +216,13 @@ class Node(Hooks):
         log.info("node %s is up", self.backend.node_id)
 
     async def stop(self) -> None:
-        """Close every connection with 1001, let handlers finish, and leave the cluster.
+        """Tell `on_stop`, close every connection with 1001, let handlers finish, and leave the cluster.
 
         Handlers that do not finish are cancelled; those that go on all the same are left behind.
         """
-        self._is_stopping = True
+        was_running, self._is_stopping = self.is_running, True
+        if was_running:
+            await self._tell_stop()
         self._supply.close()
         spread = max(MIN_SPREAD, len(self.registry) / COMING_BACK)
         for connection in self.registry:
@@ -327,6 +351,13 @@ class Node(Hooks):
             await self.backend.aclose()
             raise
 
+    async def _tell_stop(self) -> None:
+        try:
+            async with asyncio.timeout(GRACE):
+                await self.handlers.stopping()
+        except TimeoutError:
+            log.error("on_stop did not finish within %g seconds; the server stops all the same", GRACE)
+
     async def _finish_tasks(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE)
@@ -352,11 +383,14 @@ class Node(Hooks):
         return self._loop
 
 
-def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
+def _backend(given: Backend | Given | None, settings: ServerSettings) -> Backend:
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
-    if isinstance(given, str):
+    if isinstance(given, Backend):
+        return given
+    try:
         return RedisBackend(given, namespace=settings.namespace)
-    if not isinstance(given, Backend):
-        raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
-    return given
+    except InvalidSettings as error:
+        if error.field != "redis":
+            raise
+        raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None

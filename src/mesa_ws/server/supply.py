@@ -22,6 +22,7 @@ from .feed import Feed
 from .handlers import Handlers
 from .proofs import Proofs
 from .registry import Registry
+from .reports import Reports
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -38,6 +39,7 @@ class Host(Protocol):
     settings: ServerSettings
     handlers: Handlers
     registry: Registry[Connection]
+    reports: Reports
 
     @property
     def backend(self) -> Backend:
@@ -69,7 +71,9 @@ class Supply:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.lost_count = 0
-        self._delivery = Delivery(host.registry, anonymous=not host.settings.authentication.required)
+        self._delivery = Delivery(
+            host.registry, host.reports, anonymous=not host.settings.authentication.required
+        )
         self._everybody = Everybody(host.backend, host.spawn, self._announce)
         self._reading = CatchUp(host.backend, host.spawn, self._give_up)
         self._proofs = Proofs(self)
@@ -171,6 +175,13 @@ class Supply:
         log.warning("%d messages to %r are lost: dropped before they were received", page.lost, feed.id)
         self._proofs.settle(feed, Position(page.epoch, page.start))
         self._host.tell_lost(feed.id, page.lost)
+
+    def redelivers(self, feed: Feed, entries: Sequence[Entry]) -> None:
+        """A client gets what was stored before its login."""
+        if self._host.reports.redelivered_calls:
+            for connection in self._host.registry.of(feed.id):
+                if connection.feed is feed:
+                    self._host.reports.redelivered(entries, connection)
 
     def feeds(self, id: str) -> Sequence[Feed]:
         """The feeds of an id's connections here."""

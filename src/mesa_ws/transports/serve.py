@@ -34,8 +34,9 @@ class Server(Node):
     `send` belongs to that loop; a `Connection` may be used from any thread.
 
     Args:
-        backend: what this server shares with others: None for one process alone, a Redis URI, or a
-            `Backend`.
+        backend: what this server shares with others: None for one process alone, a Redis URI, a
+            mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list holds
+            what belongs together: `[URI, options]` or `[port, host, options]`.
         options: `namespace`, and the features `heartbeat`, `reconnect`, `authentication`,
             `keepalive`, `limits`, `rules`, `sync` and `presence`, each as its settings class, as a
             mapping of its fields, or as True or False where it can be enabled.

@@ -1,0 +1,9 @@
+"""Middleware that comes with Mesa: give it to `server.use`.
+
+`mesa_ws.middleware.prometheus` needs `pip install 'mesa-ws[prometheus]'`, so it is not imported here.
+"""
+
+from .logs import MessageLogging, StructuredLogging
+from .rate_limit import RateLimit
+
+__all__ = ["MessageLogging", "RateLimit", "StructuredLogging"]

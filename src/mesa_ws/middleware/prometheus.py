@@ -1,0 +1,112 @@
+"""Metrics for Prometheus; needs `pip install 'mesa-ws[prometheus]'`."""
+
+import time
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from ..close import CloseCode
+from ..message import Message
+from ..server.connection import Connection
+from ..server.middleware import Middleware
+from ..server.node import Node
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds by which handler times are counted."""
+
+_CODES = frozenset(int(code) for code in CloseCode)
+
+
+class PrometheusMetrics(Middleware):
+    """Counts what a server does: `server.use(PrometheusMetrics)`.
+
+    Nothing that clients choose becomes a label, so they cannot make series without end. How the
+    numbers are fetched is prometheus_client's affair, `start_http_server(9000)` for one.
+
+    Args:
+        server: whose numbers.
+        registry: where they are registered; one server to a registry.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        server: Node,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._clock = clock
+        self._began: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"mesa_{name}", help, labels, registry=registry)
+
+        connections = Gauge("mesa_connections", "Open connections.", registry=registry)
+        connections.set_function(lambda: len(server.registry))
+        ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
+        ids.set_function(lambda: len(server.registry.ids))
+        self._connected = counter("connected", "Connections that were opened.")
+        self._authenticated = counter("authenticated", "Logins.")
+        self._closed = counter("closed", "Connections that ended.", "code")
+        self._received = counter("messages_received", "Messages from clients.")
+        self._sent = counter("messages_sent", "Messages to clients, once for each connection.")
+        self._stored = counter("messages_undeliverable", "Messages stored for ids that were away.")
+        self._redelivered = counter("messages_redelivered", "Stored messages that clients got at login.")
+        self._lost = counter("messages_lost", "Stored messages that 1.x clients lost to limits.")
+        self._errors = counter("handler_errors", "Handlers and hooks that raised.")
+        self._seconds = Histogram(
+            "mesa_handler_seconds",
+            "Time that the handlers of a message took.",
+            registry=registry,
+            buckets=BUCKETS,
+        )
+
+    async def on_connection(self, connection: Connection) -> None:
+        """Count into `mesa_connected_total`."""
+        self._connected.inc()
+
+    async def on_authenticated(self, connection: Connection) -> None:
+        """Count into `mesa_authenticated_total`."""
+        self._authenticated.inc()
+
+    async def on_disconnection(self, connection: Connection, code: int, reason: str) -> None:
+        """Count into `mesa_closed_total`, by code; those that Mesa does not use are `other`."""
+        self._closed.labels(str(int(code)) if code in _CODES else "other").inc()
+
+    async def before_message(self, message: Message, connection: Connection) -> Message:
+        """Count into `mesa_messages_received_total`, and begin to measure."""
+        self._received.inc()
+        self._began[connection] = self._clock()
+        return message
+
+    async def on_message_received(self, message: Message, connection: Connection) -> None:
+        """Observe in `mesa_handler_seconds` what the handlers took, later `before_message` hooks included."""
+        began = self._began.pop(connection, None)
+        if began is not None:
+            self._seconds.observe(self._clock() - began)
+
+    def on_message_sent(
+        self, message: Message, connections: Sequence[Connection], from_this_node: bool
+    ) -> None:
+        """Count into `mesa_messages_sent_total`."""
+        self._sent.inc(len(connections))
+
+    async def on_undeliverable_message_sent(self, message: Message, ids: Sequence[str]) -> None:
+        """Count into `mesa_messages_undeliverable_total`."""
+        self._stored.inc(len(ids))
+
+    async def on_redeliver_undeliverable_messages(
+        self, messages: Sequence[Message], connection: Connection
+    ) -> None:
+        """Count into `mesa_messages_redelivered_total`."""
+        self._redelivered.inc(len(messages))
+
+    async def on_lost(self, id: str, count: int) -> None:
+        """Count into `mesa_messages_lost_total`."""
+        self._lost.inc(count)
+
+    async def on_error(self, error: Exception, connection: Connection | None) -> None:
+        """Count into `mesa_handler_errors_total`."""
+        self._errors.inc()

@@ -1,0 +1,102 @@
+"""Rate limiting: how many messages a client may send."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Literal
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from ..close import CloseCode
+from ..errors import ConnectionClosed
+from ..message import Message
+from ..server.connection import Connection
+from ..server.middleware import Middleware
+from ..settings import Count, Settings
+
+Excess = Literal["refuse", "drop", "close"]
+"""What becomes of a message over the limit."""
+
+
+class _Limit(Settings, frozen=True, kw_only=True):
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e9, description="messages a second, more than 0")]
+    burst: Count
+    excess: Annotated[Excess, msgspec.Meta(description="'refuse', 'drop' or 'close'")]
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return f"rate_limit.{name}"
+
+
+class _Bucket:
+    """What a client may still send."""
+
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, tokens: float, at: float) -> None:
+        self.tokens = tokens
+        self.at = at
+
+
+class RateLimit(Middleware):
+    """Lets each connection send `rate` messages a second, and `burst` of them at once.
+
+    A token bucket for each connection: it begins with `burst` tokens and gains `rate` a second up to
+    that; a message takes one. Heartbeats, acknowledgements and logins take none. A message over the
+    limit is not handled.
+
+    Args:
+        rate: messages a second; may be a fraction.
+        burst: messages at once; at least 1.
+        excess: what becomes of those beyond. `refuse` answers with a message of type `RATE_LIMITED`
+            and data `{"retry_after": seconds, "t": type}`; `drop` says nothing; `close` ends
+            the connection with 1013, after which the client may come back.
+        clock: tells the time in seconds.
+
+    Attributes:
+        exceeded: messages that were over the limit, in this process.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        excess: Excess = "refuse",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = _Limit(rate=rate, burst=burst, excess=excess)
+        self.exceeded = 0
+        self._clock = clock
+        self._buckets: WeakKeyDictionary[Connection, _Bucket] = WeakKeyDictionary()
+
+    async def before_message(self, message: Message, connection: Connection) -> Message | None:
+        """Let a message pass if there is a token for it."""
+        missing = self._take(connection)
+        if missing <= 0:
+            return message
+        self.exceeded += 1
+        if self._limit.excess == "close":
+            connection.disconnect(CloseCode.TRY_AGAIN_LATER)
+        elif self._limit.excess == "refuse":
+            answer = {"retry_after": round(missing / self._limit.rate, 3), "t": message.type}
+            with suppress(ConnectionClosed):
+                connection.send(Message(0, answer, "RATE_LIMITED"))
+        return None
+
+    def _take(self, connection: Connection) -> float:
+        """Take a token; the part of one that is missing, or nothing."""
+        now = self._clock()
+        bucket = self._buckets.get(connection)
+        if bucket is None:
+            bucket = self._buckets[connection] = _Bucket(self._limit.burst, now)
+        bucket.tokens = min(self._limit.burst, bucket.tokens + (now - bucket.at) * self._limit.rate)
+        bucket.at = now
+        if bucket.tokens < 1:
+            return 1 - bucket.tokens
+        bucket.tokens -= 1
+        return 0.0

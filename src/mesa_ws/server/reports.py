@@ -1,0 +1,124 @@
+"""What middleware is told of messages on their way out, where nothing may wait for it."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..codec import decode_frame
+from ..envelope import Delivery
+from ..message import Message
+from .calls import Calls
+from .handlers import Handler, Handlers, is_async, name_of
+
+log = logging.getLogger("mesa_ws.server")
+
+MOST = 10_000
+"""Calls that wait; further ones are dropped."""
+
+OWN = 10_000
+"""Messages of its own that a node knows again when the bus brings them."""
+
+
+class Stored(Protocol):
+    """A message as an outbox holds it."""
+
+    @property
+    def body(self) -> bytes:
+        """The encoded frame."""
+
+
+class Reports:
+    """Calls the hooks about messages that are sent and stored. For the event loop only.
+
+    Args:
+        handlers: who listens.
+        spawn: runs work of its own.
+
+    Attributes:
+        sent_calls: who is told of every message; nothing needs to be gathered while it is empty.
+        redelivered_calls: who is told of backlogs; likewise.
+        dropped: calls that were dropped because others took too long.
+    """
+
+    def __init__(
+        self, handlers: Handlers, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    ) -> None:
+        self.sent_calls: Calls[Handler] = handlers.sent
+        self.redelivered_calls: Calls[Handler] = handlers.redelivered
+        self.dropped = 0
+        self._handlers = handlers
+        self._spawn = spawn
+        self._waiting: deque[tuple[Handler, object, tuple[Any, ...]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._own: dict[str, None] = {}
+
+    def own(self, message_id: str) -> None:
+        """This node is about to send a message; know it again."""
+        if self.sent_calls:
+            self._own[message_id] = None
+            if len(self._own) > OWN:
+                del self._own[next(iter(self._own))]
+
+    def delivered(self, body: bytes, message_id: str, connections: Sequence[object]) -> None:
+        """The bus brought a message, which was handed to connections."""
+        if connections:
+            message = decode_frame(body).message()
+            self.sent(message, connections, from_this_node=message_id in self._own)
+
+    def sent(self, message: Message, connections: Sequence[object], *, from_this_node: bool) -> None:
+        """A message was handed to connections."""
+        for hook in self.sent_calls:
+            if is_async(hook):
+                self._later(hook, None, message, connections, from_this_node)
+                continue
+            try:
+                hook(message, connections, from_this_node)
+            except Exception as error:
+                log.exception("hook %s raised", name_of(hook))
+                self._spawn(self._handlers.failed(error, None))
+
+    def stored(self, message: Message, deliveries: Mapping[str, Delivery]) -> None:
+        """This node has sent a message to ids."""
+        if self._handlers.undeliverable:
+            away = [id for id, each in deliveries.items() if each.stored and not each.online]
+            for hook in self._handlers.undeliverable if away else ():
+                self._later(hook, None, message, away)
+
+    def redelivered(self, entries: Sequence[Stored], connection: object) -> None:
+        """A client that has logged in gets what was stored."""
+        messages = [decode_frame(entry.body).message() for entry in entries]
+        for hook in self.redelivered_calls:
+            self._later(hook, connection, messages, connection)
+
+    def portal_joined(self, id: str) -> None:
+        """A portal has begun to take what clients send."""
+        for hook in self._handlers.portal_join:
+            self._later(hook, None, id)
+
+    def portal_left(self, id: str) -> None:
+        """A portal has ended."""
+        for hook in self._handlers.portal_leave:
+            self._later(hook, None, id)
+
+    def _later(self, hook: Handler, connection: object, *args: Any) -> None:
+        if len(self._waiting) >= MOST:
+            if not self.dropped:
+                log.warning("%s is too slow: %d calls wait, further ones are dropped", name_of(hook), MOST)
+            self.dropped += 1
+            return
+        self._waiting.append((hook, connection, args))
+        if self._worker is None:
+            self._worker = self._spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                hook, connection, args = self._waiting.popleft()
+                await self._handlers.tell(hook, connection, *args)
+            if self.dropped:
+                log.warning("%d calls of middleware were dropped, others took too long", self.dropped)
+                self.dropped = 0
+        finally:
+            self._worker = None
