@@ -49,6 +49,7 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("tutorial/first-dispatch.md", "quickstart/notify.py"),
         ("howto/server.md", "own_loop/server.py"),
         ("howto/client.md", "missed_messages/client.py"),
+        ("howto/middleware.md", "error_reporting/middleware.py"),
         ("howto/message-sync.md", "missed_messages/notify.py"),
         ("howto/dispatch-on-commit.md", "on_commit/with_django.py"),
         ("howto/dispatch-on-commit.md", "on_commit/with_sqlalchemy.py"),

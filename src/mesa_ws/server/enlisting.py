@@ -84,7 +84,17 @@ def enlist(handlers: Handlers, middleware: object) -> None:
     _warn_of_unknown(middleware)
     for name, hook in hooks.items():
         calls: Calls[Any] = getattr(handlers, _KINDS[name])
-        calls.append_last((None, hook) if name == "on_message_received" else hook)
+        calls.append_last(_entry(name, hook))
+
+
+def _entry(name: str, hook: Handler) -> object:
+    """A hook in the form that its list has."""
+    match name:
+        case "on_message_received":
+            return None, hook
+        case "on_message_sent":
+            return hook, is_async(hook)
+    return hook
 
 
 def _does_nothing(name: str, hook: object) -> bool:

@@ -47,7 +47,7 @@ class Handlers:
         self.lost: Calls[Handler] = Calls()
         self.error: Calls[Handler] = Calls()
         self.stop: Calls[Handler] = Calls()
-        self.sent: Calls[Handler] = Calls()
+        self.sent: Calls[tuple[Handler, bool]] = Calls()  # with whether it runs later, as `async def`
         self.undeliverable: Calls[Handler] = Calls()
         self.redelivered: Calls[Handler] = Calls()
         self.portal_join: Calls[Handler] = Calls()

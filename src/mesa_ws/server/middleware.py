@@ -114,10 +114,10 @@ class Middleware:
         """Stored messages to an id of a 1.x client were dropped; see `Server.on_lost`."""
 
     async def on_portal_join(self, id: str) -> None:
-        """A portal has begun to take what clients send."""
+        """A portal has begun to take what clients send. No portal of this version says so yet."""
 
     async def on_portal_leave(self, id: str) -> None:
-        """A portal has ended."""
+        """A portal has ended. No portal of this version says so yet."""
 
     async def on_stop(self) -> None:
         """The server is about to stop; see `Server.on_stop`."""

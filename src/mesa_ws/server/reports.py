@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from ..codec import decode_frame
 from ..envelope import Delivery
 from ..message import Message
-from .calls import Calls
-from .handlers import Handler, Handlers, is_async, name_of
+from .handlers import Handler, Handlers, name_of
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -45,8 +44,8 @@ class Reports:
     def __init__(
         self, handlers: Handlers, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     ) -> None:
-        self.sent_calls: Calls[Handler] = handlers.sent
-        self.redelivered_calls: Calls[Handler] = handlers.redelivered
+        self.sent_calls = handlers.sent
+        self.redelivered_calls = handlers.redelivered
         self.dropped = 0
         self._handlers = handlers
         self._spawn = spawn
@@ -69,8 +68,8 @@ class Reports:
 
     def sent(self, message: Message, connections: Sequence[object], *, from_this_node: bool) -> None:
         """A message was handed to connections."""
-        for hook in self.sent_calls:
-            if is_async(hook):
+        for hook, runs_later in self.sent_calls:
+            if runs_later:
                 self._later(hook, None, message, connections, from_this_node)
                 continue
             try:

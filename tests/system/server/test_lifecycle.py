@@ -7,10 +7,14 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis
 
 from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed, MesaError
 from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
@@ -203,6 +207,26 @@ async def test_a_backend_that_fails_at_login_closes_1013(serving: Serving, join:
 async def test_a_backend_is_none_a_uri_or_a_backend() -> None:
     with pytest.raises(InvalidSettings, match="backend: expected None, a Backend, or redis://"):
         Server(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["uri", "mapping", "list", "client"])
+async def test_redis_is_given_in_any_form(redis_url: str, namespace: str, form: str) -> None:
+    parts = urlsplit(redis_url)
+    address = {"host": parts.hostname, "port": parts.port}
+    given: Any = {
+        "uri": redis_url,
+        "mapping": address,
+        "list": [parts.port, parts.hostname, {"db": 0}],
+        "client": Redis(**address),  # type: ignore[arg-type]
+    }[form]
+    server = Server(given, namespace=namespace)
+    server.authenticator(lambda data, connection: User(data["id"]))
+    async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.authenticate("1")
+        async with AsyncDispatcher(given, namespace=namespace) as dispatcher:
+            assert await dispatcher.presence.online(["1"]) == {"1": 1}
+            await dispatcher.dispatch(Message(0, "hi", "HI"), ["1"])
+        assert (await peer.until(t="HI"))["d"] == "hi"
 
 
 async def test_an_endpoint_says_wss_where_tls_is_on() -> None:

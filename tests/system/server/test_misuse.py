@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.errors import InvalidInput, InvalidSettings, ListenFailed, MesaError
+from mesa_ws.errors import InvalidInput, InvalidSettings, ListenFailed, MesaError, Unsupported
 from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.serve import Server, serve
@@ -26,6 +26,11 @@ async def test_a_user_that_is_none_is_refused(serving: Serving, join: Joining) -
     with pytest.raises(InvalidInput, match=r"update_user: expected User\(id, data\), got dict"):
         await asyncio.to_thread(connection.update_user, {"id": "2"})  # type: ignore[arg-type]
     assert connection.id == "1"
+
+
+def test_ids_are_always_declared() -> None:
+    with pytest.raises(Unsupported, match="store_connected_users: expected True"):
+        Server(authentication={"store_connected_users": False})
 
 
 async def test_of_two_updates_the_one_that_moves_the_connection_counts(

@@ -358,6 +358,15 @@ async def test_an_empty_close_frame_is_answered_with_one(serving: Serving) -> No
         assert await peer.close_frame() == b""
 
 
+async def test_a_client_that_never_names_its_version_is_closed(serving: Serving, join: Joining) -> None:
+    server = accepting(authentication={"timeout": 0.5}, rules={"enforce_equal_versions": True})
+    endpoint = await serving(server)
+    silent, right = await join(endpoint, "1"), await join(endpoint, "2")
+    await right.send("CLIENT_VERSION", {"v": "1.5.8"})
+    assert await silent.closed() == 1002
+    assert [(each.id, each.is_open) for each in server.connections] == [("2", True)]
+
+
 async def test_equal_versions_are_enforced(serving: Serving, join: Joining) -> None:
     endpoint = await serving(echoing(rules={"enforce_equal_versions": True}))
     old, right = await join(endpoint), await join(endpoint)

@@ -1,0 +1,50 @@
+"""The table of what 1.x had: each row names a test that exists, or says that the feature is open."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/reference/from-1x.md"
+NO_CODE_OF_OURS = ("a Redis client of yours",)
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """What was there, what is here, and the test; of every table on the page."""
+    found = []
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and cells[0] != "there" and not cells[0].startswith("---"):
+            there, here, test = cells
+            found.append((there, here, test.strip("`")))
+    return found
+
+
+def names_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize(("there", "here", "test"), rows())
+def test_a_row_names_a_test_or_says_that_it_is_open(there: str, here: str, test: str) -> None:
+    if not test:
+        assert "*open*" in here or here in NO_CODE_OF_OURS
+        return
+    file, _, name = test.partition("::")
+    assert name in names_in(ROOT / file)
+
+
+def test_every_option_of_1x_has_a_row() -> None:
+    declared = {
+        "port", "path", "server", "namespace", "redis", "enforceEqualVersions", "storeMessages", "enabled",
+        "redeliveryInterval", "distributeLoad", "interval", "maxAttempts", "timeout", "required",
+        "sendUserObject", "disconnectOnFail", "storeConnectedUsers", "beforeExit", "gracefullyExit",
+        "verbose", "reportAllEvents", "autoConnect", "shouldSync", "sync", "onConnection", "onDisconnection",
+        "onPortalJoin", "onPortalLeave", "onUndeliverableMessageSent", "onRedeliverUndeliverableMessages",
+        "onMessageSent", "onMessageReceived", "onAuthenticated", "onError", "mapMiddlewareNamespace",
+        "updateUser", "disconnect", "send", "authenticate", "connect",
+    }  # fmt: skip
+    words = set(re.findall(r"\w+", " ".join(there for there, _, _ in rows())))
+    assert declared - words == set()
