@@ -241,9 +241,10 @@ class Feed:
 
     def probe(self) -> bool:
         """Ask it for a proof where that would tell more; say whether there is something to prove."""
-        if self.replay.needs_proof:
+        needs_proof = self.replay.needs_proof
+        if needs_proof:
             self._ask()
-        return self.replay.needs_proof or self.replay.has_outstanding
+        return needs_proof or self.replay.has_outstanding
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -256,7 +257,8 @@ class Feed:
 
     def _proved(self) -> None:
         self._office.proved(self)
-        self._go_on()
+        if self.replay.progress is not _LIVE:  # then the window may have held something up
+            self._go_on()
 
     def _taken(self, page: Page) -> None:
         if page.lost and not self.is_wire2:

@@ -116,6 +116,11 @@ def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowl
         feeds: of all its connections. One that is elsewhere, or not known to be anywhere yet, may
             need everything.
     """
+    if len(feeds) == 1:  # nearly always
+        [only] = feeds
+        proven = only.replay.proven
+        highest, floor = proven if only.settles else 0, proven
+        return [Acknowledgement(id, Position(epoch, highest), floor)] if only.replay.epoch == epoch else []
     present = [feed for feed in feeds if feed.replay.epoch == epoch]
     if not present:
         return []
