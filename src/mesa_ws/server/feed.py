@@ -137,6 +137,8 @@ class Feed:
         """Take a message to this id, in the form that this client gets."""
         verdict = self.replay.offer(position, len(payload))
         if verdict is _WRITE:
+            if self.outlet.is_cut():
+                return
             self.outlet.put(payload)
             if not self.is_watched:
                 self._office.watch(self)
@@ -306,7 +308,7 @@ class Feed:
 
     def _write_page(self) -> None:
         page = self._page
-        while page and not self.outlet.is_congested:
+        while page and not self.outlet.is_congested and not self.outlet.is_cut():
             if self._is_paced(page[0]):
                 if self._timer is None:
                     interval = self._office.redelivery_interval or 0.0
@@ -324,7 +326,7 @@ class Feed:
 
     def _write_announced(self) -> None:
         page, cursor = self._announced_page, self.broadcasts
-        while cursor is not None and page and self.outlet.is_clear:
+        while cursor is not None and page and self.outlet.is_clear and not self.outlet.is_cut():
             entry = page.popleft()
             number = cursor.wrote()
             if self.id not in entry.excluding:

@@ -1,6 +1,7 @@
 """Message sync where hints are lost, the backend is away, and clients read slowly."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -229,3 +230,31 @@ async def test_what_waits_for_the_backend_is_bounded(serving: Serving, join: Joi
     for _ in range(100):
         await server.send(Message(0, BIG, sync=False), ["1"])
     assert await peer.closed() == 4000
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_client_that_says_it_sends_no_more_gets_no_holes(serving: Serving, turns: int) -> None:
+    """Of what is written while its connection ends, large frames are dropped and small ones sent."""
+    server = storing()
+    endpoint = await serving(server)
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    question = b'{"op":2,"d":{"id":"1"}}'
+    writer.write(bytes([0x81, 0x80 | len(question), 0, 0, 0, 0]) + question)
+    await reader.readuntil(b'{"op":22,"d":{"id":"1"}}')
+    writer.write_eof()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for number in range(6):
+        await server.send(Message(0, "x" * (10 if number % 2 else 30_000), str(number)), ["1"])
+    async with asyncio.timeout(LIMIT):
+        received = re.findall(rb'"t":"(\d)"', await reader.read())
+    writer.close()
+    assert received == [b"%d" % number for number in range(len(received))]
