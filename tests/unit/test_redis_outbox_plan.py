@@ -120,6 +120,13 @@ def test_what_left_unseen_is_dropped_too(
     assert found.dropped == dropped
 
 
+@pytest.mark.parametrize(
+    ("forks", "ranges"), [(b"abc", b""), (b"a:", b""), (b"", b"5"), (b"", b"1-2-3"), (b"", b"-")]
+)
+def test_a_head_that_cannot_be_read_is_none_like_one_that_is_not_there(forks: bytes, ranges: bytes) -> None:
+    assert outbox_heads(["a"], [[[b"e", 9, 2, forks, ranges, 4]]]) == {"a": None}
+
+
 def test_many_heads_take_several_calls() -> None:
     assert [len(call.keys) for call in heads(KEYS, [str(n) for n in range(201)])] == [400, 2]
 
