@@ -67,12 +67,14 @@ class Feed:
         reading: where the outbox is being read, while it is.
         reading_broadcasts: likewise.
         is_watched: whether proofs are being asked for, or need not be.
+        had_announced: the messages to everybody that the client had before this feed, if that is known.
         settles: whether what it proves may be acknowledged for its id.
     """
 
     __slots__ = (
         "_announced",
         "_announced_page",
+        "_announced_until",
         "_ask",
         "_backlog",
         "_is_writing",
@@ -81,6 +83,7 @@ class Feed:
         "_timer",
         "_wanted",
         "broadcasts",
+        "had_announced",
         "id",
         "is_open",
         "is_watched",
@@ -114,6 +117,8 @@ class Feed:
         self._announced_page: deque[Entry] = deque()
         self._wanted: Position | None = None
         self._announced: Position | None = None
+        self._announced_until = 0
+        self.had_announced: Position | None = None
         self._backlog = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
@@ -125,6 +130,20 @@ class Feed:
     def is_started(self) -> bool:
         """Whether the first page has come."""
         return bool(self.replay.epoch)
+
+    @property
+    def announced(self) -> Position | None:
+        """Up to where messages to everybody are written at least; None if it has no place among them."""
+        cursor = self.broadcasts
+        if cursor is None or not cursor.epoch:
+            return None
+        return Position(cursor.epoch, cursor.sent if self.outlet.is_clear else self._announced_until)
+
+    @property
+    def has_announced(self) -> Position | None:
+        """The same, with those that wait to be written."""
+        cursor = self.broadcasts
+        return Position(cursor.epoch, cursor.sent) if cursor and cursor.epoch else self.had_announced
 
     @property
     def is_writing_page(self) -> bool:
@@ -156,6 +175,8 @@ class Feed:
             return
         verdict = cursor.offer(position)
         if verdict is _WRITE:
+            if self.outlet.is_clear:
+                self._announced_until = cursor.sent
             if payload is not None:
                 self.outlet.write(payload)
         elif verdict is _HOLD:
@@ -165,12 +186,14 @@ class Feed:
 
     # What the backend brings.
 
-    def begin(self, page: Page, announced: Page | None) -> None:
+    def begin(self, page: Page, announced: Page | None, here: Position | None) -> None:
         """Take the first pages; what they say of where the client stands was told already.
 
         Args:
             page: of the outbox.
             announced: of the messages to everybody; on wire 2 only.
+            here: up to where those were handed on by now, whether this client was among their
+                recipients or not.
         """
         self._backlog = page.top
         self.outlet.follow(page.top, is_first=True)
@@ -178,7 +201,8 @@ class Feed:
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.took(announced)
             self._announced_page.extend(announced.entries)
-            _check(self.broadcasts, self._announced, announced)
+            self._announced_until = announced.start
+            _check(self.broadcasts, here, announced)
         if page.status == "resumed":
             self._office.proved(self)
         self._taken(page)
@@ -197,6 +221,7 @@ class Feed:
             return
         if self.broadcasts.took(page):
             self.outlet.write(resync(Standing.of(page), is_broadcast=True).payload)
+        self._announced_until = page.start
         _check(self.broadcasts, self._announced, page)
         self._announced_page.extend(page.entries)
         self._go_on()
