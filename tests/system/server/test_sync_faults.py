@@ -3,11 +3,12 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.backend.outbox import Page, Read
+from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
 from mesa_ws.position import Position
@@ -258,3 +259,39 @@ async def test_a_client_that_says_it_sends_no_more_gets_no_holes(serving: Servin
         received = re.findall(rb'"t":"(\d)"', await reader.read())
     writer.close()
     assert received == [b"%d" % number for number in range(len(received))]
+
+
+@pytest.mark.parametrize("pages", [None, [], [None]])
+async def test_a_client_whose_outbox_cannot_be_read_does_not_wait_for_ever(
+    serving: Serving, join: Joining, pages: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(Flaky):
+        async def read(self, reads: Sequence[Read]) -> list[Page]:
+            if pages is None:
+                raise RuntimeError("wrong")
+            return cast("list[Page]", pages)
+
+    backend = Wrong()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1")
+    backend.is_deaf = True
+    await send(server, 1)
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await send(server, 2)
+    assert await peer.closed() == 1013
+    assert "ERROR" in [record.levelname for record in caplog.records]
+
+
+async def test_a_client_whose_login_meets_a_bug_does_not_wait_for_ever(
+    serving: Serving, join: Joining, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(MemoryBackend):
+        async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+            raise RuntimeError("wrong")
+
+    peer = await join(await serving(storing(Wrong())))
+    await peer.raw('{"op":2,"d":{"id":"1"}}')
+    assert await peer.closed() == 1011
+    assert "a bug in the server ended" in caplog.text
