@@ -64,3 +64,14 @@ async def test_two_that_catch_up_at_once_hand_on_nothing_twice() -> None:
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work)
+
+
+async def test_a_message_that_comes_again_asks_for_nothing() -> None:
+    source = Source()
+    handed_on: list[int] = []
+    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence))
+    await everybody.start()
+    for sequence in (6, 7, 6, 7, 5):
+        everybody.offer(Position("old", sequence), _entry(sequence))
+    await asyncio.sleep(0)
+    assert (handed_on, source.answers) == ([6, 7], [])

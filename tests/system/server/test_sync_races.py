@@ -198,18 +198,52 @@ async def test_clients_that_come_back_at_once_share_what_they_missed(serving: Se
     assert backend.reads < 5
 
 
+class Acknowledged(MemoryBackend):
+    """Counts how often it is told of acknowledgements, and reads."""
+
+    calls = 0
+    reads = 0
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        self.calls += 1
+        super().acknowledge(acknowledgements)
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        self.reads += 1
+        return await super().broadcasts(position)
+
+
 async def test_connections_of_one_id_that_leave_together_are_told_together(join: Joining) -> None:
-    class Counting(MemoryBackend):
-        calls = 0
-
-        def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-            self.calls += 1
-            super().acknowledge(acknowledgements)
-
-    backend = Counting()
-    server = storing(backend)
-    async with serve(server) as endpoint:
+    backend = Acknowledged()
+    async with serve(storing(backend)) as endpoint:
         for _ in range(20):
             await join(endpoint, "1")
         before = backend.calls
     assert backend.calls - before < 3
+
+
+async def test_what_was_proven_is_told_together_when_a_node_stops(join: Joining) -> None:
+    backend = Acknowledged()
+    async with serve(storing(backend)) as endpoint:
+        places = []
+        for n in range(20):
+            peer = await join(endpoint)
+            places.append((peer, await peer.log_in(str(n), wire=2)))
+        for peer, _ in places:
+            await peer.log_in("x", wire=2)
+        for n, (peer, x) in enumerate(places):
+            await peer.log_in(str(n), wire=2, resume={"e": x["e"], "s": x["s"]})
+        before = backend.calls
+    assert backend.calls - before < 5
+
+
+async def test_who_is_excluded_reads_nothing_for_it(serving: Serving, join: Joining) -> None:
+    backend = Acknowledged()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1", wire=2)
+    before = backend.reads
+    await server.send(Message(0, 1, "ALL"), excluding=["1"])
+    await server.send(Message(0, 2, "ALL"))
+    assert data(await peer.messages(1)) == [2]
+    assert backend.reads == before
