@@ -59,6 +59,9 @@ class Office:
     def lost(self, feed: Feed, page: Page) -> None: ...
 
 
+OLD = Page("fresh", "old", 5, 5, 0)
+
+
 @pytest.fixture
 def transport() -> Transport:
     return Transport()
@@ -72,15 +75,18 @@ def office() -> Office:
 @pytest.fixture
 def feed(transport: Transport, office: Office) -> Feed:
     outlet = Outlet(transport, transport.write, 1000, pytest.fail)
-    feed = Feed(office, outlet, "1", is_wire2=False, ask=lambda: None)
-    feed.begin(Page("fresh", "old", 5, 5, 0), None, None)
-    return feed
+    return Feed(office, outlet, "1", is_wire2=False, ask=lambda: None)
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
 def test_what_is_not_stored_waits_for_what_is_read_from_another_epoch(
-    feed: Feed, transport: Transport, office: Office
+    feed: Feed, transport: Transport, office: Office, has_begun: bool
 ) -> None:
+    if has_begun:
+        feed.begin(OLD, None, None)
     feed.deliver(Position("new", 3), b"stored")
+    if not has_begun:
+        feed.begin(OLD, None, None)
     feed.outlet.write(b"not stored")
     assert (transport.written, office.reads) == ([], 1)
     feed.took(Page("forked", "new", 2, 3, 0, (Entry(3, "m", b"stored"),)))

@@ -162,10 +162,11 @@ class Feed:
             if not self.is_watched:
                 self._office.watch(self)
         elif self.replay.progress is not _LIVE:
-            self.outlet.follow(position.sequence)
             if verdict is _HOLD:
+                self.outlet.follow(position.sequence)
                 self._wanted = position
             else:
+                self.outlet.follow(position.sequence if position.epoch == self.replay.epoch else UNBOUNDED)
                 self._go_on()
 
     def announce(self, position: Position, payload: bytes | None) -> None:
@@ -291,7 +292,8 @@ class Feed:
         if page.lost and not self.is_wire2:
             self._office.lost(self, page)
         _check(self.replay, self._wanted, page)
-        self.outlet.follow(page.top)
+        is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
+        self.outlet.follow(UNBOUNDED if is_elsewhere else page.top)
         self._page.extend(page.entries)
         self._go_on()
 
@@ -323,7 +325,6 @@ class Feed:
         reading = self.replay.begin_read()
         if reading is not None:
             self.reading, self._wanted = reading, None
-            self.outlet.block()
             self._office.read(self)
         if self.broadcasts is not None:
             reading = self.broadcasts.begin_read()
