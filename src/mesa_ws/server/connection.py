@@ -7,9 +7,8 @@ client goes straight to its transport, which never waits, or waits in its outlet
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..close import CloseCode, check_close
 from ..codec import encode_message
@@ -27,54 +26,18 @@ from ..session import (
     ServerEvent,
     ServerSession,
     Strayed,
-    Terms,
     reconnect,
 )
-from ..settings import ServerSettings
 from ..user import User
 from .feed import Feed
-from .handlers import Handlers
 from .history import History
+from .host import Host
 from .outlet import Outlet
-from .reports import Reports
 from .request import Request
 from .transport import Transport
 from .turns import Turns
 
 log = logging.getLogger("mesa_ws.server")
-
-
-class Host(Protocol):
-    """What a connection needs of the node it belongs to."""
-
-    settings: ServerSettings
-    handlers: Handlers
-    reports: Reports
-
-    @property
-    def terms(self) -> Terms:
-        """What the node offers to its connections."""
-
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-
-    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
-        """Call back at `when`, in the time of `now`."""
-
-    def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call `callback` in the event loop."""
-
-    def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
-        """Run `work` on its own."""
-
-    async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
-        """Answer op 2."""
-
-    def rename(self, connection: "Connection", user: User) -> None:
-        """Take note that the connection belongs to another user now."""
-
-    def forget(self, connection: "Connection") -> None:
-        """Let go of a connection that has ended."""
 
 
 class _Opened(NamedTuple):
@@ -99,6 +62,7 @@ class Connection:
         session: the protocol's state; for the node's own use, in the event loop only.
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
+        is_logging_in: whether the client waits to be told who it is; likewise.
     """
 
     __slots__ = (
@@ -111,6 +75,7 @@ class Connection:
         "_transport",
         "_turns",
         "feed",
+        "is_logging_in",
         "outlet",
         "request",
         "session",
@@ -130,6 +95,7 @@ class Connection:
         self.request = request
         self.user: User | None = None
         self.feed: Feed | None = None
+        self.is_logging_in = False
         put = transport.write if self._history is None else self._recorded_write
         self.outlet = Outlet(transport, put, limits.max_buffered, self._too_slow)
 
@@ -381,6 +347,13 @@ class Connection:
             self._schedule()
 
     async def _handle(self, event: object) -> None:
+        try:
+            await self._attend(event)
+        except Exception:
+            log.exception("a bug in the server ended %r; the client may come back", self)
+            self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
+
+    async def _attend(self, event: object) -> None:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)

@@ -25,7 +25,7 @@ _KINDS: Mapping[str, str] = {
     "on_disconnection": "disconnection",
     "on_error": "error",
     "on_lost": "lost",
-    "on_message_received": "message",
+    "on_message_received": "message_received",
     "on_message_sent": "sent",
     "on_offline": "offline",
     "on_online": "online",
@@ -84,17 +84,7 @@ def enlist(handlers: Handlers, middleware: object) -> None:
     _warn_of_unknown(middleware)
     for name, hook in hooks.items():
         calls: Calls[Any] = getattr(handlers, _KINDS[name])
-        calls.append_last(_entry(name, hook))
-
-
-def _entry(name: str, hook: Handler) -> object:
-    """A hook in the form that its list has."""
-    match name:
-        case "on_message_received":
-            return None, hook
-        case "on_message_sent":
-            return hook, is_async(hook)
-    return hook
+        calls.append_last((hook, is_async(hook)) if name == "on_message_sent" else hook)
 
 
 def _does_nothing(name: str, hook: object) -> bool:

@@ -40,7 +40,8 @@ class Handlers:
         self.before_send: Calls[Handler] = Calls()
         self.connection: Calls[Handler] = Calls()
         self.authentication: Calls[Handler] = Calls()
-        self.message: Calls[tuple[str | None, Handler]] = Calls()
+        self.message: list[tuple[str | None, Handler]] = []
+        self.message_received: Calls[Handler] = Calls()
         self.disconnection: Calls[Handler] = Calls()
         self.online: Calls[Handler] = Calls()
         self.offline: Calls[Handler] = Calls()
@@ -75,13 +76,26 @@ class Handlers:
 
     async def received(self, message: Message, connection: object) -> None:
         """Hand over a message, unless a middleware keeps it."""
+        kept = await self.intercepted(message, connection) if self.before_message else message
+        if kept is None:
+            return
+        handlers = [handler for type, handler in self.message if type is None or type == kept.type]
+        await self._run(handlers, connection, kept, connection)
+        if self.message_received:
+            await self.handled(kept, connection)
+
+    async def intercepted(self, message: Message, connection: object) -> Message | None:
+        """What middleware makes of a message before it is handled; None if it is not to be handled."""
         for hook in self.before_message:
             kept = await self._checked(hook, message, connection)
             if kept is None:
-                return
+                return None
             message = kept
-        handlers = [handler for type, handler in self.message if type is None or type == message.type]
-        await self._run(handlers, connection, message, connection)
+        return message
+
+    async def handled(self, message: Message, connection: object) -> None:
+        """Tell middleware that a message was handled."""
+        await self._run(self.message_received, connection, message, connection)
 
     async def disconnected(self, connection: object, code: int, reason: str) -> None:
         """Tell that a connection has ended."""
@@ -99,9 +113,13 @@ class Handlers:
         """Tell that messages were lost on the way to a client of 1.x."""
         await self._run(self.lost, None, id, count)
 
-    async def stopping(self) -> None:
-        """Tell that the server is about to stop."""
-        await self._run(self.stop, None)
+    async def stopping(self, timeout: float) -> None:
+        """Tell that the server is about to stop, and wait so many seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._run(self.stop, None)
+        except TimeoutError:
+            log.error("on_stop did not finish within %g seconds; the server stops all the same", timeout)
 
     async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
         """Call one handler, with what it raises treated like any other's."""

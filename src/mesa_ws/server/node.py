@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
-from ..backend.memory import MemoryBackend
-from ..backend.redis import Given, RedisBackend
+from ..backend.outbox import Page
+from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
-from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
+from ..errors import BackendError, MesaError, Unsupported
 from ..message import DispatchEvent, Message
 from ..middleware_key import middleware_key
 from ..position import Position
@@ -20,6 +20,7 @@ from ..session import Authenticate, Terms
 from ..settings import ServerOptions, ServerSettings
 from ..user import User
 from . import admission
+from .backends import backend_of
 from .connection import Connection
 from .feed import Feed
 from .handlers import Handlers
@@ -75,7 +76,7 @@ class Node(Hooks):
         self.handlers = Handlers(self.settings.limits.handler_threads)
         super().__init__(self.handlers)
         self.registry: Registry[Connection] = Registry()
-        self.backend: Backend = _backend(backend, self.settings)
+        self.backend: Backend = backend_of(backend, self.settings)
         self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
@@ -222,7 +223,7 @@ class Node(Hooks):
         """
         was_running, self._is_stopping = self.is_running, True
         if was_running:
-            await self._tell_stop()
+            await self.handlers.stopping(GRACE)
         self._supply.close()
         spread = max(MIN_SPREAD, len(self.registry) / COMING_BACK)
         for connection in self.registry:
@@ -280,7 +281,9 @@ class Node(Hooks):
     def rename(self, connection: Connection, user: User) -> None:
         """Take note that a connection belongs to another user now."""
         if self.registry.id_of(connection) != user.id:
-            self.spawn(admission.rename(self, connection, user))
+            work = admission.rename(self, connection, user)
+            if work is not None:
+                self.spawn(work)
 
     def feed(self, connection: Connection, id: str) -> Feed:
         """Begin to feed a connection from the outbox of `id`."""
@@ -302,6 +305,10 @@ class Node(Hooks):
     def broadcast_position(self) -> Position | None:
         """Where this node is among the messages to everybody."""
         return self._supply.broadcast_position
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position."""
+        return await self._supply.broadcasts(position)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that has ended; what it has proven is told before that."""
@@ -351,13 +358,6 @@ class Node(Hooks):
             await self.backend.aclose()
             raise
 
-    async def _tell_stop(self) -> None:
-        try:
-            async with asyncio.timeout(GRACE):
-                await self.handlers.stopping()
-        except TimeoutError:
-            log.error("on_stop did not finish within %g seconds; the server stops all the same", GRACE)
-
     async def _finish_tasks(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE)
@@ -381,16 +381,3 @@ class Node(Hooks):
         if self._loop is None:
             raise MesaError(_NOT_RUNNING)
         return self._loop
-
-
-def _backend(given: Backend | Given | None, settings: ServerSettings) -> Backend:
-    if given is None:
-        return MemoryBackend(namespace=settings.namespace)
-    if isinstance(given, Backend):
-        return given
-    try:
-        return RedisBackend(given, namespace=settings.namespace)
-    except InvalidSettings as error:
-        if error.field != "redis":
-            raise
-        raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None
