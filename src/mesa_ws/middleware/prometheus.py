@@ -4,13 +4,19 @@ import time
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-
 from ..close import CloseCode
 from ..message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+except ImportError as error:
+    raise ImportError(
+        "mesa_ws.middleware.prometheus: expected prometheus-client, got no such library; "
+        "pip install 'mesa-ws[prometheus]'"
+    ) from error
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds by which handler times are counted."""

@@ -20,6 +20,7 @@ from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer
+from .sync import Flaky, storing
 
 Told = asyncio.Queue[tuple[Any, ...]]
 
@@ -387,6 +388,21 @@ async def test_what_waited_for_a_client_is_told_at_its_login(serving: Serving, j
     ]
 
 
+async def test_what_only_passed_by_is_no_backlog(serving: Serving, join: Joining) -> None:
+    backend, queue = Flaky(), Told()
+    server = storing(backend)
+    server.use(Telling(queue))
+    await join(await serving(server), "1")
+    backend.is_deaf = True
+    await server.send(HI, ["1"])
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await server.catch_up()
+    await server.send(HI, ["1"])
+    assert await told(queue, 2) == [("redelivered", [], "1"), (HI, ["1"], True)]
+    assert queue.empty()
+
+
 async def test_an_async_hook_of_sent_messages_keeps_their_order(serving: Serving, join: Joining) -> None:
     server, queue = accepting(), Told()
 
@@ -525,3 +541,17 @@ async def test_a_server_stops_without_a_stop_handler_that_hangs(
         async with serve(server):
             pass
     assert "on_stop did not finish" in caplog.text
+
+
+async def test_a_server_that_is_stopped_twice_tells_it_once() -> None:
+    server = accepting()
+    calls: list[bool] = []
+
+    @server.on_stop
+    async def stopping() -> None:
+        calls.append(server.is_running)
+
+    async with serve(server):
+        pass
+    await server.stop()
+    assert calls == [False]

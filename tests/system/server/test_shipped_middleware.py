@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -246,6 +248,12 @@ async def test_what_a_server_does_is_counted(serving: Serving, join: Joining) ->
         "mesa_messages_redelivered_total": 2,
         "mesa_handler_errors_total": 1,
     }
+
+
+def test_without_the_library_the_error_says_what_to_install() -> None:
+    program = "import sys; sys.modules['prometheus_client'] = None; import mesa_ws.middleware.prometheus"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.stderr.splitlines()[-1].endswith("pip install 'mesa-ws[prometheus]'")
 
 
 async def test_losses_are_counted() -> None:
