@@ -14,14 +14,17 @@ from typing import Any, NamedTuple, Protocol
 from ..close import CloseCode, check_close
 from ..codec import encode_message
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
+from ..failure import Failure
 from ..message import Message
 from ..session import (
     Acknowledged,
     Answered,
+    Asked,
     Authenticate,
     Close,
     Output,
     Received,
+    Replied,
     SendPing,
     SendText,
     ServerEvent,
@@ -32,7 +35,9 @@ from ..session import (
 )
 from ..settings import ServerSettings
 from ..user import User
+from . import answering, asked
 from .feed import Feed
+from .flow import Flow
 from .handlers import Handlers
 from .history import History
 from .outlet import Outlet
@@ -64,6 +69,9 @@ class Host(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
         """Run `work` on its own."""
+
+    async def answer(self, message: Message, connection: "Connection", /) -> bytes | Failure:
+        """Answer a request of a client."""
 
     async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
         """Answer op 2."""
@@ -97,17 +105,20 @@ class Connection:
         session: the protocol's state; for the node's own use, in the event loop only.
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
+        asked: what the client was asked and has not answered; likewise.
     """
 
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_flow",
         "_history",
         "_host",
         "_state",
         "_timer",
         "_transport",
         "_turns",
+        "asked",
         "feed",
         "outlet",
         "request",
@@ -123,7 +134,9 @@ class Connection:
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         limits = host.settings.limits
-        self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._flow)
+        self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._regulate)
+        self._flow = Flow(transport, self.session, host.now, self._resumed)
+        self.asked = asked.Asked(limits.max_requests, self._regulate)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
@@ -291,20 +304,26 @@ class Connection:
                 return
             case Close():
                 self.obey(event)
-            case Acknowledged(position):
-                if self.feed is not None:
-                    self.feed.acknowledged(position)
-            case Answered(token):
-                if self.feed is not None:
-                    self.feed.answered(token)
-            case Strayed():
-                log.info("%r answered a question that was not asked; what it is sent stays stored", self)
-                if self.feed is not None:
-                    self.feed.strayed()
+            case Replied(request, reply):
+                self.asked.replied(request, reply)
+            case Acknowledged() | Answered() | Strayed():
+                self._proved(event)
             case _:
-                if self._history is not None and isinstance(event, Received):
+                if self._history is not None and isinstance(event, Received | Asked):
                     self._history.add_received(event.message)
                 self._turns.add(event)
+
+    def _proved(self, event: Acknowledged | Answered | Strayed) -> None:
+        match self.feed, event:
+            case None, _:
+                return
+            case feed, Acknowledged(position):
+                feed.acknowledged(position)
+            case feed, Answered(token):
+                feed.answered(token)
+            case feed, _:
+                log.info("%r answered a question that was not asked; what it is sent stays stored", self)
+                feed.strayed()
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
@@ -326,6 +345,7 @@ class Connection:
             self._timer.cancel()
             self._timer = None
         self._host.forget(self)
+        self.asked.close()
         if self.feed is not None:
             self.feed.close()
         if self._host.handlers.disconnection:
@@ -358,13 +378,10 @@ class Connection:
         if token is not None and self.feed is not None:
             self.feed.replay.asked(token)
 
-    def _flow(self, goes_on: bool) -> None:
-        if not goes_on:
-            self.session.suspend(self._host.now())
-            self._transport.pause_reading()
-            return
-        self.session.resume(self._host.now())
-        self._transport.resume_reading()
+    def _regulate(self) -> None:
+        self._flow.regulate(self._turns, owes_answer=len(self.asked) > 0)
+
+    def _resumed(self) -> None:
         if self._ended is None and self._timer is None:
             self._schedule()
 
@@ -372,6 +389,8 @@ class Connection:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)
+            case Asked():
+                await answering.answer(self._host, event, self, self.outlet)
             case Authenticate():
                 await self._host.admit(self, event)
             case _Opened():

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, RequestError
 from ..message import Message
 from ..user import User
 
@@ -45,7 +45,7 @@ class Handlers:
         """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
         async with asyncio.timeout(timeout):
-            user = await self._call(self.authenticator, data, connection)
+            user = await self.call(self.authenticator, data, connection)
         if user is None or isinstance(user, User):
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
@@ -60,8 +60,11 @@ class Handlers:
 
     async def received(self, message: Message, connection: object) -> None:
         """Hand over a message."""
-        handlers = [handler for type, handler in self.message if type is None or type == message.type]
-        await self._run(handlers, connection, message, connection)
+        await self._run(self.wanting(message), connection, message, connection)
+
+    def wanting(self, message: Message) -> list[Handler]:
+        """The handlers that want such a message."""
+        return [handler for type, handler in self.message if type is None or type == message.type]
 
     async def disconnected(self, connection: object, code: int, reason: str) -> None:
         """Tell that a connection has ended."""
@@ -88,7 +91,7 @@ class Handlers:
         """
         for handler in self.error:
             try:
-                await self._call(handler, error, connection)
+                await self.call(handler, error, connection)
             except Exception:
                 log.exception("on_error handler %s raised", name_of(handler))
 
@@ -101,14 +104,17 @@ class Handlers:
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
-                await self._call(handler, *args)
+                await self.call(handler, *args)
             except ConnectionClosed:
                 log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+            except RequestError as error:
+                log.info("handler %s: nobody waits to be told %r", name_of(handler), error.code)
             except Exception as error:
                 log.exception("handler %s raised", name_of(handler))
                 await self.failed(error, connection)
 
-    async def _call(self, handler: Handler, *args: Any) -> Any:
+    async def call(self, handler: Handler, *args: Any) -> Any:
+        """Call a handler, in a thread if it is a plain function; raises what it raises."""
         try:
             result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
             return await result if isinstance(result, Awaitable) else result
