@@ -41,6 +41,7 @@ from .flow import Flow
 from .handlers import Handlers
 from .history import History
 from .outlet import Outlet
+from .proofs import take_proof
 from .request import Request
 from .transport import Transport
 from .turns import Turns
@@ -307,23 +308,12 @@ class Connection:
             case Replied(request, reply):
                 self.asked.replied(request, reply)
             case Acknowledged() | Answered() | Strayed():
-                self._proved(event)
+                if self.feed is not None:
+                    take_proof(self.feed, event)
             case _:
                 if self._history is not None and isinstance(event, Received | Asked):
                     self._history.add_received(event.message)
                 self._turns.add(event)
-
-    def _proved(self, event: Acknowledged | Answered | Strayed) -> None:
-        match self.feed, event:
-            case None, _:
-                return
-            case feed, Acknowledged(position):
-                feed.acknowledged(position)
-            case feed, Answered(token):
-                feed.answered(token)
-            case feed, _:
-                log.info("%r answered a question that was not asked; what it is sent stays stored", self)
-                feed.strayed()
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
