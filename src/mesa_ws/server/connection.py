@@ -107,6 +107,7 @@ class Connection:
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
         asked: what the client was asked and has not answered; likewise.
+        is_logging_in: whether the client waits to be told who it is; likewise.
     """
 
     __slots__ = (
@@ -121,6 +122,7 @@ class Connection:
         "_turns",
         "asked",
         "feed",
+        "is_logging_in",
         "outlet",
         "request",
         "session",
@@ -142,7 +144,8 @@ class Connection:
         self.request = request
         self.user: User | None = None
         self.feed: Feed | None = None
-        put = transport.write if self._history is None else self._recorded_write
+        self.is_logging_in = False
+        put = self._history.recording(transport.write) if self._history else transport.write
         self.outlet = Outlet(transport, put, limits.max_buffered, self._too_slow)
 
     @property
@@ -291,11 +294,6 @@ class Connection:
 
     # What happens in the event loop.
 
-    def _recorded_write(self, payload: bytes) -> None:
-        assert self._history is not None  # noqa: S101 - chosen only where there is one
-        self._history.add_sent(payload)
-        self._transport.write(payload)
-
     def _write(self, payload: bytes) -> None:
         self.outlet.write(payload)
 
@@ -376,6 +374,13 @@ class Connection:
             self._schedule()
 
     async def _handle(self, event: object) -> None:
+        try:
+            await self._attend(event)
+        except Exception:
+            log.exception("a bug in the server ended %r; the client may come back", self)
+            self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
+
+    async def _attend(self, event: object) -> None:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)
