@@ -277,8 +277,8 @@ async def test_a_handler_may_wait_for_an_answer_of_its_own_client(serving: Servi
     peer = await wire2(join, await serving(server), "0")
     await peer.raw(json.dumps({"op": 0, "t": "ASK ME", "x": {"r": "1"}}))
     frame = await asked(peer)
-    for _ in range(6):  # more than may wait: the answer is behind them, and is read all the same
-        await peer.send("NOISE")
+    for _ in range(12):  # more than may wait: the answer is behind them, and is read all the same
+        await peer.send("NOISE", "x" * 200_000)
     await reply(peer, frame, "yes")
     assert (await peer.until(x={"a": "1"}))["d"] == ["you said", "yes"]
 
