@@ -251,6 +251,18 @@ async def test_closing_a_dispatcher_ends_its_requests_and_its_subscription(
                 await asyncio.sleep(0.01)
 
 
+async def test_a_dispatcher_that_is_closed_meanwhile_does_not_subscribe(
+    own_redis: RedisServer, client: Any, namespace: str
+) -> None:
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace)
+    asking = asyncio.create_task(dispatcher.request("0", PING))
+    await asyncio.sleep(0)  # it has begun to connect
+    await dispatcher.aclose()
+    with pytest.raises(BackendUnavailable):
+        await asking
+    assert await client.pubsub_channels("*}:a:*") == []
+
+
 async def test_a_thread_leaves_no_subscription(own_redis: RedisServer, client: Any, namespace: str) -> None:
     async with AsyncExitStack() as stack:
         server = believing(own_redis.url, namespace=namespace)

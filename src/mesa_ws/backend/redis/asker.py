@@ -47,6 +47,7 @@ class Asker:
         self._pending = Pending()
         self._reader: Reader | None = None
         self._turn = asyncio.Lock()
+        self._is_closed = False
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask, and wait for an answer; see `AsyncBus.request`."""
@@ -54,6 +55,7 @@ class Asker:
 
     async def aclose(self) -> None:
         """Let calls fail, and listen no more."""
+        self._is_closed = True
         self._pending.close()
         reader, self._reader = self._reader, None
         if reader is not None:
@@ -70,6 +72,9 @@ class Asker:
             if self._reader is None:
                 reader = Reader(self._address, self._channel, self._take, _nothing, self._timeout)
                 await reader.open()
+                if self._is_closed:
+                    await reader.aclose()
+                    raise BackendUnavailable(f"{self._address.label}: the dispatcher is closed")
                 self._reader = reader
         if not self._reader.is_subscribed:
             raise BackendUnavailable(f"{self._address.label}: cut off from the replies to requests")
