@@ -55,6 +55,9 @@ class HeldBus:
         await self.go.wait()
         return await self._bus.dispatch(envelopes)
 
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        return await self._bus.request(request, timeout)
+
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         return await self._bus.online(ids)
 
@@ -81,6 +84,9 @@ class FailingBus:
         self._error = error
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        raise self._error
+
+    async def request(self, request: Envelope, timeout: float) -> bytes:
         raise self._error
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:

@@ -34,6 +34,7 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
         max_message: bytes of one message from the server.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
         max_queued: messages waiting to be handled; beyond, reading pauses.
+        max_requests: requests that wait for answers, in each direction.
         connect_timeout: seconds from the first packet to the server's greeting.
         close_timeout: seconds the server has to answer a close frame.
     """
@@ -41,6 +42,7 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
     max_message: Count = 16 * 1024 * 1024
     max_fragments: Count = 4096
     max_queued: Count = 64
+    max_requests: Count = 64
     connect_timeout: Seconds = 10.0
     close_timeout: Seconds = 5.0
 

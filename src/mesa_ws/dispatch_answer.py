@@ -14,10 +14,16 @@ from .envelope import Delivery, Receipt
 from .errors import (
     BackendRefused,
     BackendUnavailable,
+    ConnectionClosed,
     InvalidInput,
     InvalidMessage,
     InvalidRecipients,
     MesaError,
+    NotConnected,
+    RequestFailed,
+    TimedOut,
+    TooManyRequests,
+    Unanswered,
     Unsupported,
 )
 from .position import Position
@@ -30,11 +36,13 @@ class Problem(msgspec.Struct, frozen=True):
         code: a name that programs may rely on.
         message: what was expected, what came, what to do.
         maybe_sent: whether a message may have been sent all the same.
+        reason: the code of the error that a request was answered with; absent in all else.
     """
 
     code: str
     message: str
     maybe_sent: bool = False
+    reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorForm(NamedTuple):
@@ -49,11 +57,17 @@ ERROR_FORMS = (
     ErrorForm(InvalidMessage, 400, "invalid_message"),
     ErrorForm(InvalidRecipients, 400, "invalid_recipients"),
     ErrorForm(InvalidInput, 400, "invalid_request"),
+    ErrorForm(NotConnected, 409, "not_connected"),
+    ErrorForm(TooManyRequests, 429, "too_many_requests"),
     ErrorForm(Unsupported, 501, "unsupported"),
+    ErrorForm(Unanswered, 502, "unanswered"),
+    ErrorForm(RequestFailed, 502, "request_failed"),
+    ErrorForm(ConnectionClosed, 502, "connection_closed"),
+    ErrorForm(TimedOut, 504, "timed_out"),
     ErrorForm(BackendRefused, 502, "backend_refused"),
     ErrorForm(BackendUnavailable, 503, "backend_unavailable"),
 )
-"""The errors of a dispatch, special ones before general ones."""
+"""The errors of a dispatch and of a request, special ones before general ones."""
 
 _LONGEST_TEXT = 1000
 
@@ -64,11 +78,12 @@ INTERNAL_ERROR = "internal_error"
 
 
 def problem_of(error: MesaError) -> tuple[int, Problem] | None:
-    """The status and the problem that tell `error`, or None if no dispatch raises such an error."""
+    """The status and the problem that tell `error`, or None if nothing that is asked raises such an error."""
     for form in ERROR_FORMS:
         if isinstance(error, form.error):
             text, maybe_sent = _told(error)
-            return form.status, Problem(form.code, shortened(text), maybe_sent)
+            reason = error.code if isinstance(error, RequestFailed) else msgspec.UNSET
+            return form.status, Problem(form.code, shortened(text), maybe_sent, reason)
     return None
 
 
@@ -81,6 +96,13 @@ def error_of(problem: Problem) -> MesaError:
     """The error that `problem` tells; a refusal where there is none of its own."""
     if problem.code in (INTERNAL_ERROR, "backend_unavailable"):
         return BackendUnavailable(problem.message, maybe_sent=problem.maybe_sent)
+    match problem.code:
+        case "unanswered":
+            return Unanswered(text=problem.message)
+        case "request_failed":
+            return RequestFailed(problem.reason or "failed", problem.message)
+        case "connection_closed":
+            return ConnectionClosed(1006, "", problem.message)
     types = {form.code: form.error for form in ERROR_FORMS if form.error is not InvalidInput}
     return types.get(problem.code, BackendRefused)(problem.message)
 
@@ -152,4 +174,10 @@ def _decode(body: bytes, form: type[_Form]) -> _Form | None:
 def _told(error: MesaError) -> tuple[str, bool]:
     if isinstance(error, BackendUnavailable):
         return error.problem, error.maybe_sent
+    if isinstance(error, RequestFailed):
+        return error.text, True
+    if isinstance(error, ConnectionClosed):
+        return error.reason or error.meaning, True
+    if isinstance(error, TimedOut):
+        return str(error), True
     return str(error), False

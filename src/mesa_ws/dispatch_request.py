@@ -75,7 +75,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             InvalidInput: how it is stored cannot be, or two names for one message.
         """
         envelope = prepare(
-            _message(self.message),
+            read_message(self.message),
             _ids("recipients", self.recipients, EVERYBODY),
             _ids("excluding", self.excluding, ()),
             keep=_keep(self.sync),
@@ -155,7 +155,12 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True):
     t: str | None = None
 
 
-def _message(raw: msgspec.Raw) -> Message | DispatchEvent:
+def read_message(raw: msgspec.Raw) -> Message | DispatchEvent:
+    """Read the message of a body, or the event in its place.
+
+    Raises:
+        InvalidMessage: it is neither.
+    """
     if raw == _NO_MESSAGE:
         raise InvalidMessage(f"message: expected {_FRAME_FORM}, got none")
     try:

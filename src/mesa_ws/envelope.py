@@ -12,7 +12,7 @@ from .position import Position
 from .recipients import EVERYBODY, Recipients
 from .settings import Sync
 
-Kind = Literal["message", "disconnect"]
+Kind = Literal["message", "disconnect", "request"]
 
 Durability = Literal["memory", "fsync", "replicated"]
 """What a message has reached when its dispatch returns: the backend's memory, its disk, or all of
@@ -51,8 +51,10 @@ class Envelope(NamedTuple):
 
     Attributes:
         recipients: who it is for.
-        body: the encoded frame, written to sockets as it is; empty for a disconnection.
-        kind: `message` to deliver the body, `disconnect` to close the recipients' connections.
+        body: the encoded frame, written to sockets as it is; empty for a disconnection; what
+            `inquiry.Question` writes for a request.
+        kind: `message` to deliver the body, `disconnect` to close the recipients' connections,
+            `request` to ask the connections of one id.
         message_id: names this dispatch in receipts and logs.
         keep: how it is stored; None for what is not.
         remember: seconds for which the backend knows it by its id, so that the same envelope once

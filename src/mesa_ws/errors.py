@@ -16,10 +16,17 @@
     ├── ListenFailed                     the server cannot listen: the port is in use, the host is not ours
     ├── NotAuthenticated                 only a client that has authenticated can have this done
     ├── QueueFull                        the client's send queue is at its limit while it is away
+    ├── RequestError                     raised by a handler, so that a request is answered with this error
+    ├── RequestFailed                    a request was answered with an error: `code` and `text` say which
+    │   └── Unanswered                   the peer has no handler that answers such a request
+    ├── NotConnected                     the id that was asked has no connection
+    ├── TooManyRequests                  as many requests wait for their answers as may
     └── TimedOut                         the peer gave no answer in time
 
 Texts say what was expected, then what came, then what to do.
 """
+
+from typing import TypeGuard
 
 
 class MesaError(Exception):
@@ -144,6 +151,75 @@ class TimedOut(MesaError, TimeoutError):
 
 class QueueFull(MesaError):
     """The client is away and its send queue holds as many messages as it may."""
+
+
+class RequestError(MesaError):
+    """Raise this from a handler to answer a request with an error; its text and code are sent.
+
+    What else a handler raises is answered with the code `failed`, and without its text.
+
+    Attributes:
+        text: what the asker is told; up to 1000 characters are sent.
+        code: by which programs tell such errors apart: 1 to 64 visible ASCII characters, none of
+            the codes that the protocol uses itself.
+
+    Raises:
+        InvalidInput: the code cannot be used.
+    """
+
+    def __init__(self, text: str, code: str = "refused") -> None:
+        if not is_error_code(code) or code in PROTOCOL_ERROR_CODES:
+            raise InvalidInput(
+                f"code: expected 1 to 64 visible ASCII characters, and none of "
+                f"{', '.join(sorted(PROTOCOL_ERROR_CODES))}, got {code!r}"
+            )
+        super().__init__(text, code)
+        self.text = text
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.code})"
+
+
+class RequestFailed(MesaError):
+    """The peer answered a request with an error.
+
+    Attributes:
+        code: that of the handler's `RequestError`, or `failed` if it raised something else.
+        text: what the peer says about it; may be empty.
+    """
+
+    def __init__(self, code: str, text: str = "") -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"the request was answered with the error {self.code!r}{_because(self.text)}"
+
+
+class Unanswered(RequestFailed):
+    """The peer has no handler that answers such a request."""
+
+    def __init__(self, code: str = "unanswered", text: str = "") -> None:
+        super().__init__(code, text)
+
+
+class NotConnected(MesaError):
+    """The id that was asked has no connection, so nobody can answer."""
+
+
+class TooManyRequests(MesaError):
+    """As many requests wait for their answers as may; nothing was sent."""
+
+
+PROTOCOL_ERROR_CODES = frozenset({"unanswered", "failed", "busy", "gone", "wire1", "absent"})
+"""Codes with a meaning of their own, which no application may use."""
+
+
+def is_error_code(code: object) -> TypeGuard[str]:
+    """Whether `code` is 1 to 64 visible ASCII characters."""
+    return isinstance(code, str) and 0 < len(code) <= 64 and all("!" <= letter <= "~" for letter in code)
 
 
 def _because(reason: str) -> str:

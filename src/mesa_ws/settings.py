@@ -156,6 +156,7 @@ class Limits(Settings, frozen=True, kw_only=True):
             4000 and may come back.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
+        max_requests: requests to one client that wait for its answers.
         handler_threads: plain `def` handlers that run at the same time in one server.
     """
 
@@ -163,6 +164,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_buffered: Count = 8 * 1024 * 1024
     max_fragments: Count = 64
     max_queued: Count = 64
+    max_requests: Count = 64
     handler_threads: Count = 32
 
 

@@ -17,6 +17,7 @@ from mesa_ws import (
 )
 from mesa_ws.admin.api import GRACE as API_GRACE
 from mesa_ws.admin.api import KEEP_ALIVE as SERVER_KEEP_ALIVE
+from mesa_ws.backend.http.aio import MAX_REQUESTS as MAX_HTTP_REQUESTS
 from mesa_ws.backend.http.plan import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
 from mesa_ws.backend.outbox import BROADCASTS
 from mesa_ws.backend.redis.keeper import BEATS
@@ -27,6 +28,10 @@ from mesa_ws.bearer import SHORTEST_KEY
 from mesa_ws.cli.config.schema import Api
 from mesa_ws.dispatch_request import MAX_BATCH
 from mesa_ws.envelope import REMEMBERED, REMEMBERED_KEY
+from mesa_ws.failure import MAX_TEXT
+from mesa_ws.inquiry import DEFAULT_TIMEOUT as PATIENCE
+from mesa_ws.inquiry import MAX_BLOCKING_REQUESTS, MAX_REQUESTS
+from mesa_ws.server.flow import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.outlet import MAX_HELD_BYTES, MAX_HELD_FRAMES
 from mesa_ws.session.pace import MAX_MESSAGES
@@ -34,7 +39,7 @@ from mesa_ws.session.replay import WINDOW_MESSAGES
 from mesa_ws.transports.native import HIGH_WATER
 
 DOCS = Path(__file__).parents[2] / "docs"
-WORDS = {5: "five"}
+WORDS = {5: "five", 8: "eight"}
 
 KEEPALIVE, LIMITS, CLIENT_LIMITS, SYNC = Keepalive(), Limits(), ClientLimits(), Sync()
 DAY, HOUR, MIB = 86_400, 3600, 1024 * 1024
@@ -89,6 +94,14 @@ PROMISES = [
     ("howto/deploy.md", f"after {KEEPALIVE.interval:g} seconds of silence"),
     ("howto/deploy.md", f"gives handlers {WORDS[int(GRACE)]} seconds"),
     ("howto/dispatch.md", f"no answer within `timeout` ({default(Dispatcher, 'timeout'):g} seconds)"),
+    ("howto/request.md", f"within `timeout` seconds ({PATIENCE:g} by default)"),
+    ("howto/request.md", f"requests to one client that wait | {LIMITS.max_requests} |"),
+    ("howto/request.md", f"requests it answers at a time | {CLIENT_LIMITS.max_requests} |"),
+    ("howto/request.md", f"| {MAX_REQUESTS}; over HTTP {MAX_HTTP_REQUESTS} |"),
+    ("howto/request.md", f"of one `Dispatcher` that wait | {MAX_BLOCKING_REQUESTS} threads |"),
+    ("howto/request.md", f"up to {WORDS[MORE]} times `Limits.max_queued`"),
+    ("reference/http-api.md", f"how many seconds to wait, {PATIENCE:g} if absent"),
+    ("../spec/protocol.md", f"need not take more than {MAX_TEXT} characters"),
     ("reference/cli.md", f"handlers get {WORDS[int(GRACE)]} seconds to finish"),
     ("reference/http-api.md", f"`batch` holds 1 to {MAX_BATCH} dispatches"),
     ("reference/http-api.md", f"a body over {Api().max_body >> 20} MiB"),

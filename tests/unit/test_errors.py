@@ -12,7 +12,10 @@ from mesa_ws.errors import (
     InvalidSettings,
     MesaError,
     Refused,
+    RequestError,
+    RequestFailed,
     TimedOut,
+    Unanswered,
 )
 
 
@@ -38,6 +41,9 @@ def test_a_peer_that_does_not_answer_is_also_a_timeout_error() -> None:
         (ConnectionClosed(4000, "slow"), "the connection is closed (close code 4000: slow)"),
         (ConnectionClosed(1009, "", "too big"), "the connection is closed (close code 1009: too big)"),
         (ConnectionClosed(1009, "no", "too big"), "the connection is closed (close code 1009: no)"),
+        (RequestError("no such room"), "no such room (refused)"),
+        (RequestFailed("no_room", "none"), "the request was answered with the error 'no_room': none"),
+        (Unanswered(), "the request was answered with the error 'unanswered'"),
     ],
 )
 def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
@@ -52,8 +58,17 @@ def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
         Refused("banned"),
         AuthenticationFailed(4003, "no"),
         ConnectionClosed(4000, "slow", "why"),
+        RequestError("no such room", "no_room"),
+        RequestFailed("no_room", "no such room"),
+        Unanswered(text="why"),
     ],
 )
 def test_an_error_crosses_processes_with_its_fields(error: MesaError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+@pytest.mark.parametrize("code", ["", "with space", "x" * 65, "é", None, "failed", "unanswered", "gone"])
+def test_a_deliberate_error_has_a_code_of_its_own(code: str) -> None:
+    with pytest.raises(InvalidInput, match="code: expected 1 to 64 visible ASCII characters"):
+        RequestError("why", code)

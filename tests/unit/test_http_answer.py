@@ -18,11 +18,17 @@ from mesa_ws.envelope import Delivery, Receipt
 from mesa_ws.errors import (
     BackendRefused,
     BackendUnavailable,
+    ConnectionClosed,
     InvalidInput,
     InvalidMessage,
     InvalidRecipients,
     MesaError,
+    NotConnected,
     QueueFull,
+    RequestFailed,
+    TimedOut,
+    TooManyRequests,
+    Unanswered,
     Unsupported,
 )
 from mesa_ws.position import Position
@@ -82,7 +88,13 @@ def test_what_is_not_receipts_is_not_read_as_such(body: bytes) -> None:
         (InvalidMessage("why"), 400, Problem("invalid_message", "why")),
         (InvalidRecipients("why"), 400, Problem("invalid_recipients", "why")),
         (InvalidInput("why"), 400, Problem("invalid_request", "why")),
+        (NotConnected("why"), 409, Problem("not_connected", "why")),
+        (TooManyRequests("why"), 429, Problem("too_many_requests", "why")),
         (Unsupported("why"), 501, Problem("unsupported", "why")),
+        (Unanswered("unanswered", "why"), 502, Problem("unanswered", "why", True, "unanswered")),
+        (RequestFailed("no_room", "why"), 502, Problem("request_failed", "why", True, "no_room")),
+        (ConnectionClosed(1006, "", "why"), 502, Problem("connection_closed", "why", True)),
+        (TimedOut("why"), 504, Problem("timed_out", "why", True)),
         (BackendRefused("why"), 502, Problem("backend_refused", "why")),
         (BackendUnavailable("why"), 503, Problem("backend_unavailable", "why")),
         (BackendUnavailable("why", maybe_sent=True), 503, Problem("backend_unavailable", "why", True)),
@@ -103,7 +115,19 @@ def test_what_a_client_sent_is_not_sent_back_at_any_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidMessage("why"), InvalidRecipients("why"), Unsupported("why"), BackendRefused("why")]
+    "error",
+    [
+        InvalidMessage("why"),
+        InvalidRecipients("why"),
+        NotConnected("why"),
+        TooManyRequests("why"),
+        Unsupported("why"),
+        Unanswered("unanswered", "why"),
+        RequestFailed("no_room", "why"),
+        ConnectionClosed(1006, "", "why"),
+        TimedOut("why"),
+        BackendRefused("why"),
+    ],
 )
 def test_an_error_reaches_the_other_end_as_itself(error: MesaError) -> None:
     told = problem_of(error)
@@ -111,6 +135,12 @@ def test_an_error_reaches_the_other_end_as_itself(error: MesaError) -> None:
     read = decode_problem(encode_problem(told[1]))
     assert read is not None
     assert (type(error_of(read)), str(error_of(read))) == (type(error), str(error))
+
+
+def test_a_failure_without_a_code_has_the_general_one() -> None:
+    error = error_of(Problem("request_failed", "why"))
+    assert isinstance(error, RequestFailed)
+    assert error.code == "failed"
 
 
 @pytest.mark.parametrize("maybe_sent", [True, False])

@@ -58,6 +58,9 @@ class FailingSite:
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         raise self._error
 
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        raise self._error
+
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         raise self._error
 

@@ -10,7 +10,8 @@ import pytest
 
 from mesa_ws.close import CloseCode, may_reconnect
 from mesa_ws.codec import decode_frame, encode_frame, encode_message, numbered, numbered_broadcast
-from mesa_ws.errors import InvalidMessage
+from mesa_ws.errors import InvalidMessage, Unsupported
+from mesa_ws.failure import Failure
 from mesa_ws.message import Message
 from mesa_ws.position import Position
 from mesa_ws.recipients import id_problem
@@ -19,6 +20,7 @@ from mesa_ws.session import (
     Acknowledged,
     Answered,
     Arrived,
+    Asked,
     Authenticate,
     Authenticated,
     ClientSession,
@@ -33,6 +35,7 @@ from mesa_ws.session import (
     Positions,
     Received,
     Replay,
+    Replied,
     Reset,
     SendPing,
     SendText,
@@ -42,6 +45,9 @@ from mesa_ws.session import (
     Terms,
     Violation,
     Wish,
+    answering,
+    asking,
+    failing,
     reconnect,
     resync,
     welcome,
@@ -130,6 +136,13 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     Arrived: lambda output: TOLD_OF_ARRIVALS[type(output.what)](output.what),
     AckDue: lambda output: ["acknowledge"],
     Leave: lambda output: ["leave", output.after],
+    Asked: lambda output: ["asked", output.request, *TOLD[Received](Received(output.message))[1:]],
+    Replied: lambda output: (
+        ["failed", output.request, *output.reply]
+        if isinstance(output.reply, Failure)
+        else ["replied", output.request, *TOLD[Received](Received(output.reply))[1:]]
+    ),
+    Unsupported: lambda output: ["unsupported"],
     Hello: lambda output: ["hello", {**output._asdict(), "rules": sorted(output.rules)}],
     Ignored: lambda output: ["ignored"],
 }
@@ -204,8 +217,8 @@ class ClientPlayer:
         match action:
             case "receive":
                 return self.session.receive(content(*args), now)
-            case "authenticate":
-                return self._authenticate(*args)
+            case "authenticate" | "request":
+                return getattr(self, f"_{action}")(*args)
             case "acknowledge":
                 return self.session.acknowledge(Position(args[0]["e"], args[0]["s"]))
             case "send":
@@ -218,6 +231,12 @@ class ClientPlayer:
 
     def _authenticate(self, data: Any, should_sync: bool = True, resume: Any = None) -> Any:
         return self.session.authenticate(data, should_sync=should_sync, resume=positions_of(resume))
+
+    def _request(self, message: Any, request: str) -> SendText | Unsupported:
+        try:
+            return self.session.request(encode_message(Message(**message)), request)
+        except Unsupported as error:
+            return error
 
 
 @of("session")
@@ -257,6 +276,17 @@ def test_codec(case: Any) -> None:
     if "broadcast" in case:
         body = numbered_broadcast(body, case["broadcast"])
     assert body == case["text"].encode()
+
+
+@of("correlations")
+def test_correlation(case: Any) -> None:
+    if "error" in case:
+        frame = failing(Failure(case["error"]["code"], case["error"]["message"]), case["answer"])
+    else:
+        message = case["message"]
+        body = encode_frame(message["op"], message["data"], message["type"])
+        frame = asking(body, case["request"]) if "request" in case else answering(body, case["answer"])
+    assert frame == case["text"].encode()
 
 
 @of("wishes")
@@ -343,6 +373,7 @@ def test_every_kind_of_vector_is_read() -> None:
         "session",
         "fragments",
         "codec",
+        "correlations",
         "wishes",
         "proofs",
         "opcodes",

@@ -41,6 +41,7 @@ from ..dispatch_answer import (
 from ..dispatch_request import PATH, decode_request
 from ..errors import BackendUnavailable, InvalidInput, MesaError
 from ..receipt_status import judge, stored_positions
+from ..request_query import REQUEST, decode_request_question, encode_answer
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -130,6 +131,7 @@ class _Asked:
             SHOW: self.show,
             PURGE: self.purge,
             STATUS: self.status,
+            REQUEST: self.request,
         }
 
     async def dispatch(self, body: bytes) -> bytes:
@@ -166,6 +168,11 @@ class _Asked:
         self._check_namespace(namespace)
         heads = await self._server.bus.heads(stored_positions(receipt))
         return encode_status(judge(receipt, heads))
+
+    async def request(self, body: bytes) -> bytes:
+        asked = decode_request_question(body)
+        self._check_namespace(asked.namespace)
+        return encode_answer(await self._server.bus.request(*asked.prepared()))
 
     def _check_namespace(self, meant: str | None) -> None:
         served = self._server.namespace

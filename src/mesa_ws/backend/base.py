@@ -7,6 +7,7 @@ through a server's API and offers the buses alone.
 | port | promise |
 |---|---|
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
+| `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies the asker |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
 | `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
 """  # noqa: E501 - a row of a table
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from ..envelope import Envelope, Keep, Receipt
+from ..inquiry import Reply
 from ..position import Position
 from ..receipt_status import OutboxHead
 from ..stored import Stored
@@ -75,6 +77,30 @@ class AsyncBus(WhoIsOnline, Protocol):
         """
         ...
 
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id, and wait for the first answer of any of them.
+
+        Delivered at most once, never stored, and never sent again. Cancelling is safe: the request
+        may still be handled, and its answer reaches nobody.
+
+        Args:
+            request: of the kind `request`, as `inquiry.prepare_request` makes it.
+            timeout: seconds to wait.
+
+        Returns:
+            The encoded message that answers it.
+
+        Raises:
+            NotConnected: nobody holds a connection of the id.
+            TimedOut: no answer in time.
+            RequestFailed: the answer is an error.
+            ConnectionClosed: every connection that was asked ended before it answered.
+            Unsupported: the clients of the id speak wire 1; or this backend knows no requests.
+            TooManyRequests: too many wait for their answers, here or there.
+            BackendError: the request could not be handed over.
+        """
+        ...
+
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are; None for one that does not exist.
 
@@ -111,6 +137,10 @@ class BlockingBus(BlockingWhoIsOnline, Protocol):
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; errors as in `AsyncBus.dispatch`."""
+        ...
+
+    def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id, and wait for an answer; see `AsyncBus.request`."""
         ...
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
@@ -190,6 +220,17 @@ class Outbox(Protocol):
         ...
 
 
+class Replies(Protocol):
+    """Takes what this node has to say to requests back to whoever asked."""
+
+    def reply(self, asker: str, reply: Reply) -> None:
+        """Hand a reply to an asker in any process. Does not wait; never raises.
+
+        At most once: one that gets lost, or comes too late, means that the asker gives up.
+        """
+        ...
+
+
 class Watcher(Protocol):
     """What a backend tells the node whose seat it is, in the event loop."""
 
@@ -213,7 +254,7 @@ class Watcher(Protocol):
 
 
 @runtime_checkable
-class Backend(AsyncBus, Presence, Outbox, Protocol):
+class Backend(AsyncBus, Presence, Outbox, Replies, Protocol):
     """A node's seat in the cluster.
 
     Attributes:

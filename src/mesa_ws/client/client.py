@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, overload
 from ..client_settings import ClientLimits, ClientSettings, Reconnection
 from ..codec import encode_message
 from ..errors import InvalidMessage, InvalidSettings
+from ..inquiry import DEFAULT_TIMEOUT, check_timeout
 from ..message import Message
 from ..session import Hello
 from ..settings import Keepalive
@@ -168,6 +169,35 @@ class Client:
         self._link.check_begun()
         await self._link.outgoing.send(encode_message(message))
 
+    async def request(self, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
+        """Ask the server, and wait for the answer of one of its message handlers.
+
+        While the client is away, this waits for the next connection, and goes out behind what was
+        sent before. A request is delivered at most once, and never sent again by itself. The answer
+        passes by the messages that wait, so a callback may wait for it. Cancelling gives up the
+        wait; the server may handle the request all the same.
+
+        Args:
+            message: what is asked.
+            timeout: seconds to wait.
+
+        Returns:
+            What the handler returned.
+
+        Raises:
+            TimedOut: no connection, or no answer, in time.
+            RequestFailed: the server answered with an error: `Unanswered` if it has no handler for
+                this, else what its handler raised.
+            ConnectionClosed: the connection ended before the answer, or the client has ended.
+            AuthenticationFailed: it ended because the server refused this client.
+            Unsupported: the server speaks wire 1, which knows no requests; nothing was sent.
+            TooManyRequests: as many wait for answers as may, here or there.
+            InvalidMessage: the message cannot go on the wire.
+            InvalidSettings: `timeout` is not a number of seconds.
+        """
+        self._link.check_begun()
+        return await self._link.request(encode_message(message), check_timeout(timeout))
+
     async def aclose(self) -> None:
         """Say goodbye to the server, and do not come back.
 
@@ -179,10 +209,12 @@ class Client:
             await self._link.aclose()
             if self._telling is not None:
                 await self._telling.finish()
+            await self._link.answering.finish()
             await self._link.progress.flush()
         except asyncio.CancelledError:
             if self._telling is not None:
                 self._telling.cancel()
+            self._link.answering.cancel()
             raise
 
     async def wait_closed(self) -> None:
@@ -240,6 +272,30 @@ class Client:
             raise InvalidSettings("on_message", "a function or a message type", callback_or_type)
         return self._add(None, callback_or_type)
 
+    @overload
+    def on_request(self, handler: AnyCallback, /) -> AnyCallback: ...
+
+    @overload
+    def on_request(self, type: str, /) -> Callable[[AnyCallback], AnyCallback]: ...
+
+    def on_request(self, handler_or_type: Any, /) -> Any:
+        """Register `handler(message)`, which answers the server's requests, all or those of one type.
+
+        Used as `@client.on_request` or as `@client.on_request("PING")`. What it returns is the
+        answer: a `Message`, or data for one of the request's type. The first handler that returns
+        something other than None decides, and so does one that raises: `RequestError` is told to
+        the asker, of anything else only that it failed. Requests are handled at the same time as
+        messages and as each other, so a handler may wait for what another one does.
+
+        Raises:
+            InvalidSettings: what came is neither a function nor a type.
+        """
+        if isinstance(handler_or_type, str):
+            return lambda handler: self._add_answering(handler_or_type, handler)
+        if not callable(handler_or_type):
+            raise InvalidSettings("on_request", "a function or a message type", handler_or_type)
+        return self._add_answering(None, handler_or_type)
+
     def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(code, reason, will_reconnect)`, told of the end of every connection."""
         self._callbacks.disconnected.append(callback)
@@ -274,6 +330,10 @@ class Client:
     async def _tell_all(self) -> None:
         await self._callbacks.tell_all(self._link.inbox)
         await self._link.progress.flush()
+
+    def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
+        self._link.answering.add(type, handler)
+        return handler
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
         self._link.inbox.feed_callbacks()

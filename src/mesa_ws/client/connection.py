@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 from ..client_settings import ClientSettings
 from ..close import CloseCode
 from ..errors import ConnectFailed
+from ..message import Message
 from ..position import Position
 from ..session import (
     AckDue,
     Arrived,
+    Asked,
     Authenticated,
     ClientEvent,
     ClientSession,
@@ -21,11 +23,13 @@ from ..session import (
     Leave,
     Lost,
     Positions,
+    Replied,
     SendPing,
     SendText,
 )
 from ..transports.connect import Address, connect
 from ..transports.wire import Ended, Wire
+from .asking import Asking
 from .credentials import Credentials
 from .ending import Ending
 
@@ -40,6 +44,9 @@ class Crew(Protocol):
 
     def hurry(self) -> None:
         """Acknowledge what was handled, now."""
+
+    def asked(self, asked: Asked, write: Callable[[bytes], None]) -> None:
+        """The server wants an answer, which `write` sends."""
 
 
 class ClientConnection:
@@ -71,6 +78,7 @@ class ClientConnection:
         self._pending: Credentials | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_flooded = False
+        self._asking = Asking(settings.limits.max_requests, self._regulate)
         self._is_paused = False
         self.hello: Hello
         self.opened_at = self._loop.time()
@@ -153,6 +161,22 @@ class ClientConnection:
             return answer.result()
         raise self.ending().error()
 
+    async def request(self, body: bytes) -> Message:
+        """Ask the server, and wait for its answer however long it takes.
+
+        Args:
+            body: the encoded message.
+
+        Raises:
+            Unsupported: the server speaks wire 1; nothing was sent.
+            TooManyRequests: as many wait for answers as may.
+            RequestFailed: the answer is an error.
+            ConnectionClosed: the connection ended before the answer.
+        """
+        return await self._asking.ask(
+            lambda request: self.wire.write(self._session.request(body, request).payload)
+        )
+
     def throttle(self, is_flooded: bool) -> None:
         """Stop reading while the application is behind, or read again."""
         self._is_flooded = is_flooded
@@ -190,6 +214,10 @@ class ClientConnection:
         match event:
             case Arrived():
                 self._arrived(event)
+            case Replied(request, reply):
+                self._asking.replied(request, reply)
+            case Asked():
+                self._crew.asked(event, self._write)
             case AckDue():
                 self._crew.hurry()
             case SendText(payload):
@@ -197,13 +225,16 @@ class ClientConnection:
             case Authenticated(user):
                 self._accept(user)
             case Hello():
-                if not self._greeted.done():
-                    self._greeted.set_result(event)
+                _settle(self._greeted, event)
             case Leave(after):
-                if not self.leave.done():
-                    self.leave.set_result(after)
+                _settle(self.leave, after)
             case Ignored(why):
                 log.warning("ignored what is not a frame of the protocol: %s", why)
+
+    def _write(self, payload: bytes) -> None:
+        """Send an answer, if there is still somebody to get it."""
+        if self.wire.is_open:
+            self.wire.write(payload)
 
     def _arrived(self, arrived: Arrived) -> None:
         if isinstance(arrived.what, Lost) and not arrived.what.is_announced:
@@ -217,10 +248,9 @@ class ClientConnection:
         self.user = user
         if self._pending is not None:
             self.accepted, self._pending = self._pending, None
-        if not self._authenticated.done():
-            self._authenticated.set_result(None)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(user)
+        _settle(self._authenticated, None)
+        if self._answer is not None:
+            _settle(self._answer, user)
 
     async def _greeting(self, address: Address) -> Hello:
         patience = self._settings.limits.connect_timeout
@@ -241,7 +271,7 @@ class ClientConnection:
 
     def _regulate(self) -> None:
         # The answer to a question can only be read by reading on, whatever comes before it.
-        is_paused = self._is_flooded and self._answer is None
+        is_paused = self._is_flooded and self._answer is None and not len(self._asking)
         if is_paused == self._is_paused:
             return
         self._is_paused = is_paused
@@ -271,4 +301,10 @@ class ClientConnection:
 
     def _stop(self, ended: "asyncio.Task[Ended]") -> None:
         self._session.close()
+        self._asking.close(lambda: self.ending().error())
         self._schedule()
+
+
+def _settle(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)

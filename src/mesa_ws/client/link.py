@@ -7,15 +7,18 @@ new ──connect──▶ up ──lost──▶ away ──▶ up again, authe
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from ..client_settings import ClientSettings
 from ..close import CloseCode, may_reconnect
-from ..errors import ConnectFailed, MesaError
+from ..errors import ConnectFailed, MesaError, TimedOut
+from ..message import Message
 from ..position import Position
-from ..session import NOWHERE, Arrived, Hello
+from ..session import NOWHERE, Arrived, Asked, Hello
 from ..transports.connect import Address
+from .answering import Answering
 from .backoff import Backoff
 from .connection import ClientConnection
 from .credentials import Credentials
@@ -38,6 +41,7 @@ class Link:
         inbox: what comes from the server, and what happens to the link.
         outgoing: what goes to the server.
         progress: how far the application has come with what was received.
+        answering: who answers the server's requests.
         ending: why it is over; None before.
     """
 
@@ -53,6 +57,7 @@ class Link:
         self._is_over = asyncio.Event()
         self.progress = Progress(store, self._acknowledge, self._report)
         self.inbox = Inbox(settings.limits.max_queued, self._throttle, self.progress.handled)
+        self.answering = Answering(settings.limits.max_requests, self._report)
         self._login = Login(self.progress, is_automatic=settings.reconnect.authenticate)
         self._positions = NOWHERE  # of what was received, up to the connection before
         self.outgoing = Outgoing(settings.queue_size, self._is_final)
@@ -105,6 +110,20 @@ class Link:
         """Authenticate the connection there is, or else the next one; see `Login.attempt`."""
         return await self._login.attempt(self._current, credentials)
 
+    async def request(self, body: bytes, timeout: float) -> Message:
+        """Ask the server by the connection there is, or else the next one; see `Client.request`."""
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                connection = await self.outgoing.next_in_line()
+                return await connection.request(body)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimedOut(
+                f"request: expected an answer within {timeout:g} s, got none; it may be handled all the same"
+            ) from None
+
     async def aclose(self) -> None:
         """Close the connection, and never come back. Cancelling cuts it."""
         if self.ending is None:
@@ -134,6 +153,10 @@ class Link:
     def hurry(self) -> None:
         """Acknowledge what was handled, now."""
         self.progress.hurry()
+
+    def asked(self, asked: Asked, write: Callable[[bytes], None]) -> None:
+        """The server wants an answer."""
+        self.answering.ask(asked, write)
 
     def _report(self, error: Exception) -> None:
         self.inbox.happened(error)

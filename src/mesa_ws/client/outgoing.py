@@ -28,10 +28,12 @@ class Outgoing:
         self._connection: ClientConnection | None = None
         self._ending: Ending | None = None
         self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     def attach(self, connection: ClientConnection) -> None:
         """Send by `connection` from now on; `flush` sends what was kept."""
         self._connection = connection
+        self._changed.set()
 
     def detach(self) -> None:
         """Keep messages from now on."""
@@ -41,6 +43,7 @@ class Outgoing:
         """Send nothing any more."""
         self._ending = ending
         self._connection = None
+        self._changed.set()
         if self._kept:
             log.warning("%d messages were never sent, the client has ended", len(self._kept))
             self._kept.clear()
@@ -61,6 +64,22 @@ class Outgoing:
                 wire.write(payload)
             else:
                 self._keep(payload)
+
+    async def next_in_line(self) -> ClientConnection:
+        """Wait until a message would be sent at once, behind all that were sent before.
+
+        Raises:
+            ConnectionClosed: there will be no connection any more.
+            AuthenticationFailed: the same, because the server refused this client.
+        """
+        while True:
+            async with self._turn:
+                if await self._ready_wire() is not None and self._connection is not None:
+                    return self._connection
+            if self._ending is not None:
+                raise self._ending.error()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def flush(self) -> None:
         """Send what was kept, for as long as there is a connection."""

@@ -8,6 +8,8 @@ from ..backend.base import WhoIsOnline
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
+from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
+from ..inquiry import check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
@@ -76,6 +78,15 @@ class AsyncDispatcher:
     async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
         """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
         return await self._send(prepare_all(dispatches, self._keep))
+
+    async def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
+        """Ask the clients of one id, and return the first answer; see `Dispatcher.request`.
+
+        Cancelling gives up the wait; the request may be handled all the same.
+        """
+        self._check_open()
+        request = prepare_request(id, message)
+        return read_answer(await self._bus.request(request, check_timeout(timeout)))
 
     async def status(self, receipt: Receipt) -> Status:
         """Tell what has become of a dispatched message since; see `Dispatcher.status`."""

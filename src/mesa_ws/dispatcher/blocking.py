@@ -11,6 +11,8 @@ from ..backend.base import BlockingWhoIsOnline
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
+from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
+from ..inquiry import check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
@@ -128,6 +130,36 @@ class Dispatcher:
         """
         return self._send(prepare_all(dispatches, self._keep))
 
+    def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
+        """Ask the clients of one id, wherever they are connected, and wait for the first answer.
+
+        All connections of the id are asked; those on wire 1 cannot be. A request is never stored,
+        delivered at most once, and never sent again by itself. Up to 50 threads may wait for
+        answers at a time (`AsyncDispatcher`: 1000 requests, over HTTP 100).
+
+        Args:
+            id: who is asked.
+            message: what is asked.
+            timeout: seconds to wait.
+
+        Returns:
+            What the client's `on_request` handler returned.
+
+        Raises:
+            NotConnected: the id has no connection.
+            TimedOut: no answer in time; the client may handle the request all the same.
+            RequestFailed: the client answered with an error: `Unanswered` if it has no handler for
+                this, else what its handler raised.
+            ConnectionClosed: the client left before it answered.
+            Unsupported: the client speaks wire 1.
+            TooManyRequests: too many wait for their answers, here or at the client.
+            InvalidInput: the id, the message or the timeout cannot be used.
+            BackendUnavailable: Redis or the server cannot be reached; `maybe_sent` tells whether
+                the request may have been sent all the same.
+            BackendRefused: the answer is no, as in `dispatch`.
+        """
+        return read_answer(self._ask(prepare_request(id, message), check_timeout(timeout)))
+
     def status(self, receipt: Receipt) -> Status:
         """Tell what has become of a dispatched message since.
 
@@ -166,6 +198,11 @@ class Dispatcher:
         _warn_in_event_loop()
         meant = [envelope for envelope in envelopes if is_meant(envelope)]
         return with_unmeant(envelopes, self._bus.dispatch(meant) if meant else [])
+
+    def _ask(self, request: Envelope, timeout: float) -> bytes:
+        self._check_open()
+        _warn_in_event_loop()
+        return self._bus.request(request, timeout)
 
     def _check_open(self) -> None:
         if self._is_closed:

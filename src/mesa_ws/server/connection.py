@@ -17,10 +17,12 @@ from ..message import Message
 from ..session import (
     Acknowledged,
     Answered,
+    Asked,
     Authenticate,
     Close,
     Output,
     Received,
+    Replied,
     SendPing,
     SendText,
     ServerEvent,
@@ -29,10 +31,13 @@ from ..session import (
     reconnect,
 )
 from ..user import User
+from . import answering, asked
 from .feed import Feed
+from .flow import Flow
 from .history import History
 from .host import Host
 from .outlet import Outlet
+from .proofs import take_proof
 from .request import Request
 from .transport import Transport
 from .turns import Turns
@@ -62,18 +67,21 @@ class Connection:
         session: the protocol's state; for the node's own use, in the event loop only.
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
+        asked: what the client was asked and has not answered; likewise.
         is_logging_in: whether the client waits to be told who it is; likewise.
     """
 
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_flow",
         "_history",
         "_host",
         "_state",
         "_timer",
         "_transport",
         "_turns",
+        "asked",
         "feed",
         "is_logging_in",
         "outlet",
@@ -90,13 +98,15 @@ class Connection:
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         limits = host.settings.limits
-        self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._flow)
+        self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._regulate)
+        self._flow = Flow(transport, self.session, host.now, self._resumed)
+        self.asked = asked.Asked(limits.max_requests, self._regulate)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
         self.feed: Feed | None = None
         self.is_logging_in = False
-        put = transport.write if self._history is None else self._recorded_write
+        put = self._history.recording(transport.write) if self._history else transport.write
         self.outlet = Outlet(transport, put, limits.max_buffered, self._too_slow)
 
     @property
@@ -252,11 +262,6 @@ class Connection:
 
     # What happens in the event loop.
 
-    def _recorded_write(self, payload: bytes) -> None:
-        assert self._history is not None  # noqa: S101 - chosen only where there is one
-        self._history.add_sent(payload)
-        self._transport.write(payload)
-
     def _write(self, payload: bytes) -> None:
         self.outlet.write(payload)
 
@@ -269,18 +274,13 @@ class Connection:
                 return
             case Close():
                 self.obey(event)
-            case Acknowledged(position):
+            case Replied(request, reply):
+                self.asked.replied(request, reply)
+            case Acknowledged() | Answered() | Strayed():
                 if self.feed is not None:
-                    self.feed.acknowledged(position)
-            case Answered(token):
-                if self.feed is not None:
-                    self.feed.answered(token)
-            case Strayed():
-                log.info("%r answered a question that was not asked; what it is sent stays stored", self)
-                if self.feed is not None:
-                    self.feed.strayed()
+                    take_proof(self.feed, event)
             case _:
-                if self._history is not None and isinstance(event, Received):
+                if self._history is not None and isinstance(event, Received | Asked):
                     self._history.add_received(event.message)
                 self._turns.add(event)
 
@@ -304,6 +304,7 @@ class Connection:
             self._timer.cancel()
             self._timer = None
         self._host.forget(self)
+        self.asked.close()
         if self.feed is not None:
             self.feed.close()
         if self._host.handlers.disconnection:
@@ -336,13 +337,10 @@ class Connection:
         if token is not None and self.feed is not None:
             self.feed.replay.asked(token)
 
-    def _flow(self, goes_on: bool) -> None:
-        if not goes_on:
-            self.session.suspend(self._host.now())
-            self._transport.pause_reading()
-            return
-        self.session.resume(self._host.now())
-        self._transport.resume_reading()
+    def _regulate(self) -> None:
+        self._flow.regulate(self._turns, owes_answer=len(self.asked) > 0)
+
+    def _resumed(self) -> None:
         if self._ended is None and self._timer is None:
             self._schedule()
 
@@ -357,6 +355,8 @@ class Connection:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)
+            case Asked():
+                await answering.answer(self._host, event, self, self.outlet)
             case Authenticate():
                 await self._host.admit(self, event)
             case _Opened():

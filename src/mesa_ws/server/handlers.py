@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ..errors import ConnectionClosed, Refused
+from ..errors import ConnectionClosed, Refused, RequestError
 from ..message import DispatchEvent, Message
 from ..user import User
 from .calls import Calls
@@ -59,9 +59,9 @@ class Handlers:
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
         async with asyncio.timeout(timeout):
             for hook in self.before_authentication:
-                changed = await self._call(hook, data, connection)
+                changed = await self.call(hook, data, connection)
                 data = data if changed is None else changed
-            user = await self._call(self.authenticator, data, connection)
+            user = await self.call(self.authenticator, data, connection)
         if user is None or isinstance(user, User):
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
@@ -79,10 +79,13 @@ class Handlers:
         kept = await self.intercepted(message, connection) if self.before_message else message
         if kept is None:
             return
-        handlers = [handler for type, handler in self.message if type is None or type == kept.type]
-        await self._run(handlers, connection, kept, connection)
+        await self._run(self.wanting(kept), connection, kept, connection)
         if self.message_received:
             await self.handled(kept, connection)
+
+    def wanting(self, message: Message) -> list[Handler]:
+        """The handlers that want such a message."""
+        return [handler for type, handler in self.message if type is None or type == message.type]
 
     async def intercepted(self, message: Message, connection: object) -> Message | None:
         """What middleware makes of a message before it is handled; None if it is not to be handled."""
@@ -144,7 +147,7 @@ class Handlers:
         """
         for handler in self.error:
             try:
-                await self._call(handler, error, connection)
+                await self.call(handler, error, connection)
             except Exception:
                 log.exception("on_error handler %s raised", name_of(handler))
 
@@ -157,7 +160,7 @@ class Handlers:
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | None:
         """What a middleware makes of a message; None if it is not to be handled."""
         try:
-            return _kept(hook, await self._call(hook, message, connection))
+            return _kept(hook, await self.call(hook, message, connection))
         except Refused as refusal:
             log.info("%s refused a message of %r: %s", name_of(hook), connection, refusal.reason)
         except Exception as error:
@@ -168,14 +171,17 @@ class Handlers:
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
-                await self._call(handler, *args)
+                await self.call(handler, *args)
             except ConnectionClosed:
                 log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+            except RequestError as error:
+                log.info("handler %s: nobody waits to be told %r", name_of(handler), error.code)
             except Exception as error:
                 log.exception("handler %s raised", name_of(handler))
                 await self.failed(error, connection)
 
-    async def _call(self, handler: Handler, *args: Any) -> Any:
+    async def call(self, handler: Handler, *args: Any) -> Any:
+        """Call a handler, in a thread if it is a plain function; raises what it raises."""
         try:
             result = handler(*args) if is_async(handler) else await self._in_thread(handler, *args)
             return await result if isinstance(result, Awaitable) else result

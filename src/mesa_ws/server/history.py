@@ -1,6 +1,7 @@
 """The last messages of a connection, for servers whose rules keep them."""
 
 from collections import deque
+from collections.abc import Callable
 
 from ..codec import decode_frame
 from ..message import Message
@@ -31,6 +32,15 @@ class History:
     def add_sent(self, body: bytes) -> None:
         """Keep what is written."""
         self._sent.append(body)
+
+    def recording(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """A way to write that keeps what is written."""
+
+        def put(payload: bytes) -> None:
+            self.add_sent(payload)
+            write(payload)
+
+        return put
 
     def add_received(self, message: Message) -> None:
         """Keep what came."""

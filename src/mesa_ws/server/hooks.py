@@ -55,7 +55,11 @@ class Hooks:
     def on_message(self, handler_or_type: Any, /) -> Any:
         """Register `handler(message, connection)`, for all messages or for those of one type.
 
-        Used as `@server.on_message` or as `@server.on_message("PING")`.
+        Used as `@server.on_message` or as `@server.on_message("PING")`. What it returns answers a
+        request: a `Message`, or data for one of the request's type. The first handler that
+        returns something other than None decides, and so does one that raises: `RequestError` is
+        told to the client, of anything else only that it failed. Nobody hears what it returns for
+        a message that is no request.
         """
         if isinstance(handler_or_type, str):
             return lambda handler: self._add(handler_or_type, handler)

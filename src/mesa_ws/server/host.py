@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..failure import Failure
+from ..message import Message
 from ..session import Authenticate, Terms
 from ..settings import ServerSettings
 from ..user import User
@@ -36,6 +38,9 @@ class Host(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
         """Run `work` on its own."""
+
+    async def answer(self, message: Message, connection: "Connection", /) -> bytes | Failure:
+        """Answer a request of a client."""
 
     async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
         """Answer op 2."""

@@ -12,6 +12,8 @@ from ..backend.outbox import Page
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
 from ..errors import BackendError, MesaError, Unsupported
+from ..failure import Failure
+from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message
 from ..middleware_key import middleware_key
 from ..position import Position
@@ -19,7 +21,7 @@ from ..recipients import EVERYBODY
 from ..session import Authenticate, Terms
 from ..settings import ServerOptions, ServerSettings
 from ..user import User
-from . import admission
+from . import admission, answering, asking
 from .backends import backend_of
 from .connection import Connection
 from .feed import Feed
@@ -35,7 +37,7 @@ from .transport import Transport
 log = logging.getLogger("mesa_ws.server")
 
 _ANOTHER_LOOP = (
-    "server.send: expected the event loop of the server, got another one; "
+    "server.%s: expected the event loop of the server, got another one; "
     "make the handler `async def`, or use a Dispatcher in threads"
 )
 _NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
@@ -187,13 +189,27 @@ class Node(Hooks):
             idempotency_key=idempotency_key,
             durability=durability,
         )
-        if self._running() is not asyncio.get_running_loop():
-            raise MesaError(_ANOTHER_LOOP)
+        self._check_loop("send")
         self.reports.own(envelope.message_id)
         [receipt] = await self.backend.dispatch([envelope])
         if isinstance(going, Message):
             self.reports.stored(going, receipt.deliveries)
         return receipt
+
+    async def request(self, id: str, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
+        """Ask the clients of one id, wherever in the cluster, and wait for the first answer.
+
+        See `Dispatcher.request` for what it promises and raises. A handler may wait for it, also
+        for an answer of the client whose message it handles.
+
+        Args:
+            id: who is asked.
+            message: what is asked; never stored.
+            timeout: seconds to wait.
+        """
+        request = prepare_request(id, message)
+        self._check_loop("request")
+        return read_answer(await self.backend.request(request, check_timeout(timeout)))
 
     async def start(self) -> None:
         """Join the cluster; connections may come from now on.
@@ -240,7 +256,10 @@ class Node(Hooks):
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand what the bus brought to the connections it is for. Never waits."""
-        self._supply.deliver(envelope)
+        if envelope.kind == "request":
+            asking.ask(self, envelope)
+        else:
+            self._supply.deliver(envelope)
 
     async def catch_up(self) -> None:
         """Read again everything that concerns this node.
@@ -273,6 +292,10 @@ class Node(Hooks):
         self.registry.add(connection)
         connection.open()
         return connection
+
+    async def answer(self, message: Message, connection: Connection) -> bytes | Failure:
+        """Answer a request of a client."""
+        return await answering.answer_by(self.handlers, message, connection)
 
     async def admit(self, connection: Connection, attempt: Authenticate) -> None:
         """Answer op 2 of a connection."""
@@ -376,6 +399,10 @@ class Node(Hooks):
                 await self.backend.attach(id, sockets)
         except BackendError as error:
             log.warning("the backend does not know that a connection of %r has left: %s", id, error)
+
+    def _check_loop(self, method: str) -> None:
+        if self._running() is not asyncio.get_running_loop():
+            raise MesaError(_ANOTHER_LOOP % method)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

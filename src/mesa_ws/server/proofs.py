@@ -6,13 +6,17 @@ once, and at once when a connection ends. What is not proven is never told, so i
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..backend.outbox import Acknowledgement
 from ..position import Position
+from ..session import Acknowledged, Answered, Strayed
 from .feed import Feed
+
+log = logging.getLogger("mesa_ws.server")
 
 ROUND = 1.0
 """Seconds from one question to a client to the next."""
@@ -138,3 +142,15 @@ def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowl
     highest = max((feed.replay.proven for feed in present if feed.settles), default=0)
     floor = min(feed.replay.proven for feed in feeds) if len(present) == len(feeds) else 0
     return [Acknowledgement(id, Position(epoch, highest), floor)]
+
+
+def take_proof(feed: Feed, event: Acknowledged | Answered | Strayed) -> None:
+    """Tell a feed what its client said of what it has."""
+    match event:
+        case Acknowledged(position):
+            feed.acknowledged(position)
+        case Answered(token):
+            feed.answered(token)
+        case Strayed():
+            log.info("%r answered a question that was not asked; what it is sent stays stored", feed.id)
+            feed.strayed()

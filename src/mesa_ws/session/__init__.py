@@ -5,6 +5,7 @@ of `spec/protocol.md`, and `spec/vectors/` drives the tests.
 """
 
 from .client import AckDue, ClientEvent, ClientSession, ClientState, Hello, Ignored, Leave
+from .correlation import Asked, Replied, answering, asking, failing
 from .cursor import Broadcasts, Cursor, Offered, OutOfTurn, Progress
 from .events import (
     Acknowledged,
@@ -36,6 +37,7 @@ __all__ = [
     "Acknowledged",
     "Answered",
     "Arrived",
+    "Asked",
     "Authenticate",
     "Authenticated",
     "Broadcasts",
@@ -59,6 +61,7 @@ __all__ = [
     "Progress",
     "Received",
     "Replay",
+    "Replied",
     "Reset",
     "SendPing",
     "SendText",
@@ -75,6 +78,9 @@ __all__ = [
     "Wish",
     "WrongState",
     "after",
+    "answering",
+    "asking",
+    "failing",
     "read_position",
     "reconnect",
     "resync",

@@ -5,10 +5,11 @@ from enum import Enum, auto
 from typing import Any, NamedTuple, TypeGuard
 
 from ..codec import Frame, InvalidFrame, decode_frame, encode_frame, encode_message, extended
-from ..errors import InvalidMessage
+from ..errors import InvalidMessage, Unsupported
 from ..message import Message, Op
 from ..position import Position
 from ..settings import Keepalive
+from .correlation import Asked, Replied, asking, read_correlation
 from .events import Authenticated, Close, Output, SendText
 from .heartbeat import KeepaliveTimer
 from .tracking import NOWHERE, Arrived, Positions, Tracking
@@ -63,7 +64,7 @@ class Leave(NamedTuple):
     after: float
 
 
-ClientEvent = Hello | Authenticated | Arrived | AckDue | Leave | Ignored | SendText
+ClientEvent = Hello | Authenticated | Arrived | Asked | Replied | AckDue | Leave | Ignored | SendText
 
 
 class ClientState(Enum):
@@ -172,6 +173,23 @@ class ClientSession:
         """
         return SendText(encode_message(message))
 
+    def request(self, body: bytes, request: str) -> SendText:
+        """The frame of a request.
+
+        Args:
+            body: the encoded message.
+            request: names it on this connection.
+
+        Raises:
+            Unsupported: the server speaks wire 1.
+        """
+        if self._version < WIRE:
+            raise Unsupported(
+                "request: expected a server that speaks wire 2, got one of wire 1, which knows no "
+                "requests; send a message instead"
+            )
+        return SendText(asking(body, request))
+
     def suspend(self, now: float) -> None:
         """We stop reading the server, so its silence is ours: no deadline runs."""
         self._suspended_at = now
@@ -199,7 +217,15 @@ class ClientSession:
             case Op.RESYNC if self._tracking.is_wire2:
                 return self._resynced(frame)
             case _:
-                return [*self._tracking.arrived(frame)]
+                return self._arrived(frame)
+
+    def _arrived(self, frame: Frame) -> list[ClientEvent]:
+        match read_correlation(frame):
+            case Replied() as replied:
+                return [replied]
+            case Asked() as asked if self._tracking.is_wire2:
+                return [asked]
+        return [*self._tracking.arrived(frame)]
 
     def _greeted(self, frame: Frame) -> list[ClientEvent]:
         hello = _hello(frame.d if isinstance(frame.d, dict) else {})

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from ..close import CloseCode
 from ..message import Message
 from ..position import Position
+from .correlation import Asked, Replied
 from .wish import Wish
 
 
@@ -85,5 +86,5 @@ class Close(NamedTuple):
     why: str
 
 
-ServerEvent = Authenticate | Received | Acknowledged | Answered | Strayed | Close
+ServerEvent = Authenticate | Received | Asked | Replied | Acknowledged | Answered | Strayed | Close
 Output = SendText | SendPing | Close

@@ -7,6 +7,7 @@ from ..codec import Frame, InvalidFrame, decode_frame, encode_frame
 from ..message import Op
 from ..settings import Heartbeat, Keepalive, ServerSettings
 from ..user import User
+from .correlation import read_correlation
 from .events import (
     Acknowledged,
     Answered,
@@ -238,7 +239,7 @@ class ServerSession:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
             self._lift_deadline()
-        return Received(frame.message())
+        return read_correlation(frame) or Received(frame.message())
 
     def _answered(self) -> ServerEvent | None:
         if self._heartbeat is not None:

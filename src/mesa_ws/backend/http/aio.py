@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpcore
@@ -11,8 +13,12 @@ from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
 from ...receipt_status import OutboxHead
 from ...stored import Stored
+from ..pending import too_many
 from .handshake import HandshakeBackend
 from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
+
+MAX_REQUESTS = 100
+"""Requests that may wait for their answers at a time; each has a connection meanwhile."""
 
 
 class AsyncHttpBus:
@@ -53,6 +59,21 @@ class AsyncHttpBus:
         self._check_open()
         return await self._ask(self._plan.dispatch(envelopes)) if envelopes else []
 
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`.
+
+        Requests wait for nothing but their answers: up to 100 at a time, beside what is dispatched.
+        """
+        self._check_open()
+        lane = self._lane()
+        if lane.asking >= MAX_REQUESTS:
+            raise too_many(MAX_REQUESTS)
+        lane.asking += 1
+        try:
+            return await self._send(self._plan.request(request, timeout), lane.questions)
+        finally:
+            lane.asking -= 1
+
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; errors as in `dispatch`."""
         return await self._ask(self._plan.online(ids))
@@ -76,15 +97,25 @@ class AsyncHttpBus:
     async def aclose(self) -> None:
         """Close the connection; calls under way and afterwards fail. Calling it again is fine."""
         self._is_closed = True
-        await self._lane().pool.aclose()
+        lane = self._lane()
+        await lane.pool.aclose()
+        await lane.questions.aclose()
 
     async def _ask(self, exchange: Exchange[T]) -> T:
         self._check_open()
         lane = self._lane()
+        return await self._send(exchange, lane.pool, lane.turn)
+
+    async def _send(
+        self,
+        exchange: Exchange[T],
+        pool: httpcore.AsyncConnectionPool,
+        turn: AbstractAsyncContextManager[Any] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> T:
         try:
-            async with asyncio.timeout(self._plan.timeout), lane.turn:
+            async with asyncio.timeout(exchange.timeout), turn:
                 self._check_open()
-                response = await lane.pool.request(
+                response = await pool.request(
                     "POST", exchange.url, headers=exchange.headers, content=exchange.aparts()
                 )
         except FAILURES as error:
@@ -103,10 +134,19 @@ class AsyncHttpBus:
 
 
 class _Lane:
-    """The connection of one event loop, and whose turn it is."""
+    """The connection of one event loop, and whose turn it is; and those that requests wait on."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.turn = asyncio.Lock()
-        self.pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls, keepalive_expiry=KEEP_ALIVE, network_backend=HandshakeBackend()
-        )
+        self.pool = _pool(tls, 1)
+        self.questions = _pool(tls, MAX_REQUESTS)
+        self.asking = 0
+
+
+def _pool(tls: ssl.SSLContext | None, most: int) -> httpcore.AsyncConnectionPool:
+    return httpcore.AsyncConnectionPool(
+        ssl_context=tls,
+        max_connections=most,
+        keepalive_expiry=KEEP_ALIVE,
+        network_backend=HandshakeBackend(),
+    )

@@ -7,8 +7,10 @@ import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from ...inquiry import MAX_BLOCKING_REQUESTS
 from ...receipt_status import OutboxHead
 from ...stored import Stored
+from ..quota import Quota
 from .deadline import DeadlineBackend, within
 from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
 
@@ -38,6 +40,7 @@ class BlockingHttpBus:
         self._plan = Plan(url, key, namespace, timeout)
         self._tls = httpcore.default_ssl_context() if self._plan.endpoint.scheme == "https" else None
         self._pools: dict[int, httpcore.ConnectionPool] = {}
+        self._quota = Quota(MAX_BLOCKING_REQUESTS)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -51,6 +54,12 @@ class BlockingHttpBus:
         """
         self._check_open()
         return self._ask(self._plan.dispatch(envelopes)) if envelopes else []
+
+    def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`."""
+        self._check_open()
+        with self._quota.one():
+            return self._ask(self._plan.request(request, timeout))
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; errors as in `dispatch`."""
@@ -85,7 +94,7 @@ class BlockingHttpBus:
                 exchange.url,
                 headers=exchange.headers,
                 content=exchange.parts(),
-                extensions=within(self._plan.timeout),
+                extensions=within(exchange.timeout),
             )
         except FAILURES as error:
             raise exchange.failed(error) from error

@@ -25,6 +25,7 @@ from ...envelope import Envelope, Receipt
 from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
+from ...request_query import REQUEST, decode_answer, encode_request_question
 from ...settings import Seconds, Settings, check_namespace
 from ...stored import Stored
 from .endpoint import Endpoint
@@ -79,6 +80,11 @@ class Plan:
             return read if read is not None and len(read) == len(envelopes) else None
 
         return Exchange(self, PATH, encode_request(envelopes, self._namespace), receipts)
+
+    def request(self, request: Envelope, timeout: float) -> "Exchange[bytes]":
+        """The request that asks the connections of one id; its answer may take `timeout` longer."""
+        question = encode_request_question(request, timeout, self._namespace)
+        return Exchange(self, REQUEST, question, decode_answer, patience=timeout)
 
     def online(self, ids: Iterable[str]) -> "Exchange[dict[str, int]]":
         """The request that asks which of `ids` are online.
@@ -139,13 +145,24 @@ class Exchange(Generic[T]):
         path: what is asked for, behind the path of the API itself.
         body: of the request.
         read: reads the body of an answer; None if it is none.
+        patience: seconds that the server may wait before it answers.
 
     Attributes:
         is_begun: whether the body has left, even in part; before that, nothing can have been sent.
+        timeout: seconds for all of it.
     """
 
-    def __init__(self, plan: Plan, path: str, body: bytes, read: Callable[[bytes], T | None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        path: str,
+        body: bytes,
+        read: Callable[[bytes], T | None],
+        *,
+        patience: float = 0.0,
+    ) -> None:
         self.is_begun = False
+        self.timeout = plan.timeout + patience
         self._plan = plan
         self._path = path
         self._body = body
@@ -190,7 +207,7 @@ class Exchange(Generic[T]):
         """What to raise when the connection failed or was too slow."""
         url = self._plan.endpoint.url
         if isinstance(error, TimeoutError | httpcore.TimeoutException):
-            problem = f"no answer from {url} within {self._plan.timeout:g} s"
+            problem = f"no answer from {url} within {self.timeout:g} s"
         elif isinstance(error, httpcore.ConnectError):
             problem = f"cannot connect to the dispatch API at {url}: {error}"
         else:

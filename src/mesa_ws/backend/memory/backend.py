@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
+from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
@@ -13,6 +14,7 @@ from ...settings import Sync, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
 from ..outbox import Acknowledgement, Page, Read, Start
+from ..pending import Pending
 from .cluster import check_offered
 from .hub import MemoryHub
 from .seat import Seat
@@ -30,6 +32,7 @@ class MemoryBackend:
         self._cluster = (hub or MemoryHub()).cluster(check_namespace(namespace))
         self._seat: Seat | None = None
         self._node_id = ""
+        self._pending = Pending()
 
     @property
     def node_id(self) -> str:
@@ -59,6 +62,7 @@ class MemoryBackend:
 
     async def aclose(self) -> None:
         """Leave the hub; what this node held is offline from now on."""
+        self._pending.close()
         seat, self._seat = self._seat, None
         if seat is None:
             return
@@ -90,6 +94,25 @@ class MemoryBackend:
         """
         check_offered(envelopes)
         return [self._cluster.dispatch(envelope) for envelope in envelopes]
+
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id."""
+        asker = request.message_id
+
+        async def ask(question: Envelope) -> Receipt:
+            return self._cluster.dispatch(question)
+
+        self._cluster.askers[asker] = self._pending
+        try:
+            return await self._pending.ask(request, asker, timeout, ask)
+        finally:
+            del self._cluster.askers[asker]
+
+    def reply(self, asker: str, reply: Reply) -> None:
+        """Hand a reply to an asker, in the next turn of the event loop."""
+        pending = self._cluster.askers.get(asker)
+        if pending is not None:
+            asyncio.get_running_loop().call_soon(pending.take, reply)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read what follows positions."""

@@ -8,6 +8,7 @@ from ...position import Position
 from ...receipt_status import OutboxHead
 from ...stored import Stored
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
+from ..pending import Pending
 from .holders import Holders
 from .outbox import Kept, Outbox
 from .outboxes import Outboxes
@@ -22,10 +23,15 @@ class Cluster:
 
     Args:
         clock: tells the time in seconds of Unix time.
+
+    Attributes:
+        holders: which node holds whom.
+        askers: whose requests wait for replies.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.holders = Holders()
+        self.askers: dict[str, Pending] = {}
         self._clock = clock
         self._outboxes = Outboxes(self.holders.floor)
         self._broadcasts = Outbox()

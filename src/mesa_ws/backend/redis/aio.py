@@ -11,6 +11,7 @@ from ...receipt_status import OutboxHead
 from ...settings import Sync, check_namespace
 from ...stored import Stored
 from .address import Address
+from .asker import Asker
 from .greeting import Greeting
 from .keys import Keys
 from .link import Link
@@ -75,11 +76,24 @@ class AsyncRedisBus:
         self._timeout = Timing(timeout=timeout).timeout
         self._greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Links] = WeakKeyDictionary()
+        self._askers: WeakKeyDictionary[asyncio.AbstractEventLoop, Asker] = WeakKeyDictionary()
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `AsyncBus.dispatch`."""
         return await self._run(dispatching(self._keys, envelopes))
+
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`.
+
+        Replies come in over a second connection, which the first request of an event loop makes.
+        """
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
+        loop = asyncio.get_running_loop()
+        if loop not in self._askers:
+            self._askers[loop] = Asker(self._address, self._keys, self.dispatch, self._timeout)
+        return await self._askers[loop].request(request, timeout)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -104,6 +118,9 @@ class AsyncRedisBus:
     async def aclose(self) -> None:
         """Disconnect. Calls under way fail; calling it again is fine."""
         self._is_closed = True
+        asker = self._askers.pop(asyncio.get_running_loop(), None)
+        if asker is not None:
+            await asker.aclose()
         await self._of_this_loop().aclose()
 
     async def _run(self, operation: Operation[T]) -> T:

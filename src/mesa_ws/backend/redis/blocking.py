@@ -11,6 +11,7 @@ from ...receipt_status import OutboxHead
 from ...settings import Sync, check_namespace
 from ...stored import Stored
 from .address import Address
+from .asker import BlockingAsker
 from .connection import BlockingConnection, read_reply, remaining, set_limit
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call
@@ -49,11 +50,21 @@ class BlockingRedisBus:
         self._timeout = Timing(timeout=timeout).timeout
         greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
         self._pool = Pool(self._address, greeting)
+        self._asker = BlockingAsker(self._address, self._keys, self._run_before)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `BlockingBus.dispatch`."""
         return self._run(dispatching(self._keys, envelopes))
+
+    def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`.
+
+        Each request has a connection of its own, on which its thread waits for the replies.
+        """
+        if self._is_closed:
+            raise BackendUnavailable("the dispatcher is closed")
+        return self._asker.request(request, timeout)
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -81,13 +92,15 @@ class BlockingRedisBus:
         self._pool.close()
 
     def _run(self, operation: Operation[T]) -> T:
+        return self._run_before(operation, time.monotonic() + self._timeout)
+
+    def _run_before(self, operation: Operation[T], deadline: float) -> T:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return operation.read(self._execute(operation.exchange()) if operation.commands else [])
+        return operation.read(self._execute(operation.exchange(), deadline) if operation.commands else [])
 
-    def _execute(self, exchange: Exchange) -> list[Any]:
+    def _execute(self, exchange: Exchange, deadline: float) -> list[Any]:
         """Carry it out; once more as long as its time allows, if that is right and needed."""
-        deadline = time.monotonic() + self._timeout
         while True:
             try:
                 with self._pool.lend(deadline) as connection:

@@ -83,6 +83,10 @@ class Keys:
         """Channel: the hints for `node`."""
         return f"{self.channels}{node}"
 
+    def replies(self, asker: str) -> str:
+        """Channel: what nodes reply to the requests of `asker`."""
+        return f"{self.prefix}a:{asker}"
+
     @property
     def graces(self) -> str:
         """ZSET: id -> infinity while a node holds it, then end of its grace in milliseconds. `EXPIRY`."""

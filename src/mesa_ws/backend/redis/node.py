@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
+from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
@@ -15,6 +16,7 @@ from ..base import Receive, Watcher
 from ..outbox import Acknowledgement, Page, Read, Start
 from .address import Address
 from .aio import Links
+from .asker import Asker, replying
 from .greeting import Greeting
 from .keys import EXPIRY, Keys
 from .operation import (
@@ -72,6 +74,7 @@ class RedisBackend:
         self._keys = Keys(check_namespace(namespace))
         self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
         self._node: Resident | None = None
+        self._asker: Asker | None = None
         self._node_id = ""
 
     @property
@@ -112,9 +115,13 @@ class RedisBackend:
             await node.aclose()
             raise
         self._node = node
+        self._asker = Asker(self._address, self._keys, self.dispatch, timing.timeout)
 
     async def aclose(self) -> None:
         """Leave at once, so that no id seems to be here; within the time limit."""
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            await asker.aclose()
         node, self._node = self._node, None
         if node is not None:
             await node.aclose()
@@ -145,6 +152,17 @@ class RedisBackend:
         """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""
         return await self._run(dispatching(self._keys, envelopes))
 
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`."""
+        if self._asker is None:
+            raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
+        return await self._asker.request(request, timeout)
+
+    def reply(self, asker: str, reply: Reply) -> None:
+        """Hand a reply to an asker; see `Replies.reply`."""
+        if self._node is not None:
+            self._node.links.main.post([replying(self._keys, asker, reply)], _nothing)
+
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
         return await self._run(heads_of(self._keys, ids))
@@ -172,3 +190,7 @@ class RedisBackend:
         if self._node is None:
             raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
         return self._node
+
+
+def _nothing() -> None:
+    """A reply that is lost means that the asker waits until its time is over."""

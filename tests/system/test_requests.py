@@ -1,0 +1,390 @@
+"""Asking connected clients from other processes: by both dispatchers, over Redis and over HTTP."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpcore
+import msgspec
+import pytest
+
+from mesa_ws.admin.api import DispatchApi
+from mesa_ws.backend.http import AsyncHttpBus, aio
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.backend.quota import Quota
+from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.client import Client
+from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
+from mesa_ws.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidRecipients,
+    InvalidSettings,
+    NotConnected,
+    RequestError,
+    RequestFailed,
+    TimedOut,
+    TooManyRequests,
+    Unanswered,
+    Unsupported,
+)
+from mesa_ws.inquiry import prepare_request
+from mesa_ws.message import Message
+from mesa_ws.server.connection import Connection
+from mesa_ws.transports.serve import Endpoint, Server, serve
+from mesa_ws.user import User
+from tests.http_site import KEY
+from tests.redis_server import RedisServer
+from tests.system.proxy import Proxy
+from tests.system.server.peer import LIMIT, Peer
+
+PING = Message(0, {"n": 1}, "PING")
+
+Ask = Callable[..., Awaitable[Message]]
+
+
+def believing(backend: Any = None, **options: Any) -> Server:
+    """A server that believes who clients say they are."""
+    server = Server(backend, **options)
+
+    @server.authenticator
+    async def authenticate(data: Any, connection: Connection) -> User:
+        return User(data["id"])
+
+    return server
+
+
+class Cluster:
+    """Two servers, and a dispatcher that asks."""
+
+    def __init__(self, ends: tuple[Endpoint, Endpoint], ask: Ask, stack: AsyncExitStack) -> None:
+        self._ends = ends
+        self._stack = stack
+        self.ask = ask
+
+    async def client(self, at: int = 1, id: str = "0") -> Client:
+        client = await self._stack.enter_async_context(Client(self._ends[at].url))
+        await client.authenticate({"id": id})
+        return client
+
+    async def peer(self, at: int = 1, id: str = "0", wire: int = 2) -> Peer:
+        peer = await self._stack.enter_async_context(Peer.connect(self._ends[at].url))
+        await peer.log_in(id, wire=wire)
+        return peer
+
+
+@pytest.fixture(params=["redis", "http"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How the dispatcher reaches the cluster."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["aio", "blocking"])
+async def cluster(
+    request: pytest.FixtureRequest, way: str, redis_url: str, namespace: str
+) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        servers = [believing(redis_url, namespace=namespace) for _ in range(2)]
+        api = DispatchApi(servers[0], key=KEY, port=0)
+        first = await stack.enter_async_context(serve(servers[0], "127.0.0.1", 0, api))
+        second = await stack.enter_async_context(serve(servers[1]))
+        url, key = (redis_url, None) if way == "redis" else (api.url, KEY)
+        if request.param == "aio":
+            dispatcher = AsyncDispatcher(url, namespace=namespace, key=key)
+            await stack.enter_async_context(dispatcher)
+            yield Cluster((first, second), dispatcher.request, stack)
+        else:
+            blocking = stack.enter_context(Dispatcher(url, namespace=namespace, key=key))
+
+            async def ask(*args: Any, **options: Any) -> Message:
+                return await asyncio.to_thread(blocking.request, *args, **options)
+
+            yield Cluster((first, second), ask, stack)
+
+
+async def test_a_client_answers_a_dispatcher(cluster: Cluster) -> None:
+    client = await cluster.client()
+    client.on_request("PING")(lambda message: Message(99, [message.data], "PONG"))
+    for _ in range(2):
+        assert await cluster.ask("0", PING) == Message(99, [{"n": 1}], "PONG")
+
+
+async def test_many_are_asked_at_the_same_time(cluster: Cluster) -> None:
+    client = await cluster.client()
+    client.on_request(lambda message: message.data)
+    answers = await asyncio.gather(*(cluster.ask("0", Message(0, n)) for n in range(10)))
+    assert [answer.data for answer in answers] == list(range(10))
+
+
+async def test_the_first_of_the_devices_on_two_servers_answers(cluster: Cluster) -> None:
+    silent, mute = await cluster.peer(at=0), await cluster.client(at=0)
+    mute.on_request("OTHER")(lambda message: "not this")
+    able = await cluster.client(at=1)
+    able.on_request(lambda message: "able")
+    assert (await cluster.ask("0", PING)).data == "able"
+    assert "r" in (await silent.receive())["x"]
+
+
+async def test_who_is_away_is_an_error_at_once(cluster: Cluster) -> None:
+    with pytest.raises(NotConnected, match="'7'"):
+        await cluster.ask("7", PING)
+
+
+async def test_a_client_without_a_handler_is_an_error_at_once(cluster: Cluster) -> None:
+    await cluster.client()
+    with pytest.raises(Unanswered, match="no handler"):
+        await cluster.ask("0", PING)
+
+
+async def test_a_deliberate_error_is_raised(cluster: Cluster) -> None:
+    client = await cluster.client()
+
+    @client.on_request
+    def refuse(message: Message) -> None:
+        raise RequestError("no such room", "no_room")
+
+    with pytest.raises(RequestFailed) as raised:
+        await cluster.ask("0", PING)
+    assert (raised.value.code, raised.value.text) == ("no_room", "no such room")
+
+
+async def test_no_answer_in_time_is_an_error(cluster: Cluster) -> None:
+    peer = await cluster.peer()
+    began = time.monotonic()
+    with pytest.raises(TimedOut):
+        await cluster.ask("0", PING, timeout=0.3)
+    assert 0.3 <= time.monotonic() - began < LIMIT
+    assert "r" in (await peer.receive())["x"]
+
+
+async def test_a_client_that_leaves_is_an_error(cluster: Cluster) -> None:
+    peer = await cluster.peer()
+    asking = asyncio.ensure_future(cluster.ask("0", PING))
+    await peer.receive()
+    await peer.socket.close()
+    with pytest.raises(ConnectionClosed, match="before the request was answered"):
+        await asking
+
+
+async def test_a_client_of_wire_1_is_an_error(cluster: Cluster) -> None:
+    await cluster.peer(wire=1)
+    with pytest.raises(Unsupported, match="wire 2"):
+        await cluster.ask("0", PING)
+
+
+@pytest.mark.parametrize(
+    ("id", "message", "timeout", "error"),
+    [
+        ("*", PING, 1.0, InvalidRecipients),
+        (1, PING, 1.0, InvalidRecipients),
+        ("0", Message(3), 1.0, InvalidMessage),
+        ("0", PING, 0, InvalidSettings),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused(
+    cluster: Cluster, id: Any, message: Message, timeout: float, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await cluster.ask(id, message, timeout)
+
+
+async def test_a_server_asks_clients_of_another(redis_url: str, namespace: str) -> None:
+    async with AsyncExitStack() as stack:
+        asker, holder = (believing(redis_url, namespace=namespace) for _ in range(2))
+        await stack.enter_async_context(serve(asker))
+        endpoint = await stack.enter_async_context(serve(holder))
+        client = await stack.enter_async_context(Client(endpoint.url))
+        await client.authenticate({"id": "0"})
+        client.on_request(lambda message: "answer")
+        assert (await asker.request("0", PING)).data == "answer"
+        assert (await holder.request("0", PING)).data == "answer"
+
+
+# Redis.
+
+
+async def test_a_closed_dispatcher_asks_nobody(redis_url: str, namespace: str) -> None:
+    dispatcher, blocking = AsyncDispatcher(redis_url), Dispatcher(redis_url)
+    await dispatcher.aclose()
+    blocking.close()
+    with pytest.raises(BackendUnavailable):
+        await dispatcher.request("0", PING)
+    with pytest.raises(BackendUnavailable):
+        await asyncio.to_thread(blocking.request, "0", PING)
+
+
+async def test_without_redis_nothing_is_asked() -> None:
+    async with AsyncDispatcher("redis://127.0.0.1:1") as dispatcher:
+        with pytest.raises(BackendUnavailable) as raised:
+            await dispatcher.request("0", PING)
+    assert not raised.value.maybe_sent
+    with Dispatcher("redis://127.0.0.1:1") as blocking, pytest.raises(BackendUnavailable) as raised:
+        await asyncio.to_thread(blocking.request, "0", PING)
+    assert not raised.value.maybe_sent
+    with pytest.raises(BackendUnavailable, match="not open"):
+        await RedisBackend("redis://127.0.0.1:1").request(prepare_request("0", PING), 1)
+
+
+async def test_closing_a_dispatcher_ends_its_requests_and_its_subscription(
+    own_redis: RedisServer, client: Any, namespace: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = believing(own_redis.url, namespace=namespace)
+        endpoint = await stack.enter_async_context(serve(server))
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.log_in("0", wire=2)
+        dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace)
+        asking = asyncio.create_task(dispatcher.request("0", PING))
+        await peer.receive()
+        assert len(await client.pubsub_channels("*}:a:*")) == 1
+        await dispatcher.aclose()
+        with pytest.raises(BackendUnavailable) as raised:
+            await asking
+        assert raised.value.maybe_sent
+        async with asyncio.timeout(LIMIT):
+            while await client.pubsub_channels("*}:a:*"):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_dispatcher_that_is_closed_meanwhile_does_not_subscribe(
+    own_redis: RedisServer, client: Any, namespace: str
+) -> None:
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace)
+    asking = asyncio.create_task(dispatcher.request("0", PING))
+    await asyncio.sleep(0)  # it has begun to connect
+    await dispatcher.aclose()
+    with pytest.raises(BackendUnavailable):
+        await asking
+    assert await client.pubsub_channels("*}:a:*") == []
+
+
+async def test_a_thread_leaves_no_subscription(own_redis: RedisServer, client: Any, namespace: str) -> None:
+    async with AsyncExitStack() as stack:
+        server = believing(own_redis.url, namespace=namespace)
+        endpoint = await stack.enter_async_context(serve(server))
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.log_in("0", wire=2)
+        with Dispatcher(own_redis.url, namespace=namespace) as dispatcher:
+            with pytest.raises(TimedOut):
+                await asyncio.to_thread(dispatcher.request, "0", PING, 0.2)
+            async with asyncio.timeout(LIMIT):
+                while await client.pubsub_channels("*}:a:*"):
+                    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["aio", "blocking"])
+async def test_a_cut_from_redis_ends_or_outlasts_a_request(
+    proxy: Proxy, redis_url: str, namespace: str, kind: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = believing(redis_url, namespace=namespace)
+        endpoint = await stack.enter_async_context(serve(server))
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.log_in("0", wire=2)
+        blocking = stack.enter_context(Dispatcher(proxy.url, namespace=namespace))
+        dispatcher = await stack.enter_async_context(AsyncDispatcher(proxy.url, namespace=namespace))
+        if kind == "aio":
+            asking = asyncio.ensure_future(dispatcher.request("0", PING, 0.5))
+        else:
+            asking = asyncio.ensure_future(asyncio.to_thread(blocking.request, "0", PING, 0.5))
+        await peer.receive()
+        proxy.cut()
+        with pytest.raises((TimedOut, BackendUnavailable)):
+            await asking
+
+
+# HTTP.
+
+
+async def test_no_more_than_so_many_wait_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "MAX_REQUESTS", 1)
+    async with AsyncExitStack() as stack:
+        server = believing()
+        api = DispatchApi(server, key=KEY, port=0)
+        endpoint = await stack.enter_async_context(serve(server, "127.0.0.1", 0, api))
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.log_in("0", wire=2)
+        dispatcher = await stack.enter_async_context(AsyncDispatcher(api.url, key=KEY))
+        asking = asyncio.create_task(dispatcher.request("0", PING, 0.5))
+        await peer.receive()
+        with pytest.raises(TooManyRequests, match="up to 1"):
+            await dispatcher.request("0", PING)
+        receipt = await dispatcher.dispatch(Message(0), ["7"])  # is not held up meanwhile
+        assert not asking.done()
+        assert receipt.nodes == 0
+        with pytest.raises(TimedOut):
+            await asking
+
+
+async def test_what_is_no_request_is_refused_over_http() -> None:
+    server = believing()
+    api = DispatchApi(server, key=KEY, port=0)
+    async with serve(server, "127.0.0.1", 0, api), httpcore.AsyncConnectionPool() as http:
+
+        async def post(body: Any) -> tuple[int, Any]:
+            headers: list[tuple[bytes | str, bytes | str]] = [("Authorization", f"Bearer {KEY}")]
+            content = msgspec.json.encode(body)
+            response = await http.request("POST", f"{api.url}/v1/request", headers=headers, content=content)
+            return response.status, msgspec.json.decode(response.content)["error"]["code"]
+
+        message = {"d": 1}
+        assert await post({}) == (400, "invalid_request")
+        assert await post({"id": "0"}) == (400, "invalid_message")
+        assert await post({"id": 0, "message": message}) == (400, "invalid_recipients")
+        assert await post({"id": "0", "message": message, "timeout": 0}) == (400, "invalid_request")
+        assert await post({"id": "0", "message": message, "x": 1}) == (400, "invalid_request")
+        assert await post({"id": "0", "message": {"op": 5, "t": "DISCONNECT_CLIENT"}}) == (
+            400,
+            "invalid_message",
+        )
+        assert await post({"id": "0", "message": message, "namespace": "other"}) == (400, "wrong_namespace")
+        assert await post({"id": "0", "message": message}) == (409, "not_connected")
+
+
+async def test_an_answer_of_no_mesa_server_is_refused() -> None:
+    async def serve_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve_nonsense, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        bus = AsyncHttpBus(f"http://127.0.0.1:{port}", key=KEY)
+        with pytest.raises(BackendRefused):
+            await bus.request(prepare_request("0", PING), 1.0)
+        await bus.aclose()
+
+
+# Threads.
+
+
+def test_so_many_threads_may_wait() -> None:
+    quota = Quota(1)
+    with quota.one(), pytest.raises(TooManyRequests, match="up to 1"), quota.one():
+        pass
+    with quota.one():
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_a_quota_of_its_own() -> None:
+    quota = Quota(1)
+    with quota.one():
+        child = os.fork()
+        if child == 0:
+            try:
+                with quota.one():
+                    os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+async def test_memory_asks_only_where_it_is() -> None:
+    with pytest.raises(NotConnected):
+        await MemoryBackend().request(prepare_request("0", PING), 1.0)
