@@ -1,11 +1,9 @@
 """A server node: everything a server does, without sockets."""
 
-import asyncio
 import logging
 import random
-import threading
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Unpack
+from collections.abc import Iterable
+from typing import Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
 from ..backend.outbox import Page
@@ -27,6 +25,7 @@ from .connection import Connection
 from .feed import Feed
 from .handlers import Handlers
 from .hooks import Hooks
+from .loop_work import NOT_RUNNING, LoopWork
 from .news import IdNews
 from .registry import Registry
 from .reports import Reports
@@ -36,17 +35,8 @@ from .transport import Transport
 
 log = logging.getLogger("mesa_ws.server")
 
-_ANOTHER_LOOP = (
-    "server.%s: expected the event loop of the server, got another one; "
-    "make the handler `async def`, or use a Dispatcher in threads"
-)
-_NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
-
 GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
-
-CANCEL_GRACE = 1.0
-"""Seconds that they get after they were cancelled."""
 
 COMING_BACK = 1000
 """Clients that a stopping node asks back for each second."""
@@ -55,7 +45,7 @@ MIN_SPREAD = 1.0
 """Seconds within which they are asked back at least."""
 
 
-class Node(Hooks):
+class Node(Hooks, LoopWork):
     """Knows its connections, runs the application's handlers, and delivers what the bus brings.
 
     Args:
@@ -76,16 +66,14 @@ class Node(Hooks):
                 "messages find an id by what nodes declare, so without it none would arrive"
             )
         self.handlers = Handlers(self.settings.limits.handler_threads)
-        super().__init__(self.handlers)
+        Hooks.__init__(self, self.handlers)
+        LoopWork.__init__(self)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
         self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._keep = Keep.of(self.settings.sync)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
         self._is_stopping = False
         self._terms: Terms | None = None
 
@@ -119,7 +107,7 @@ class Node(Hooks):
     @property
     def is_running(self) -> bool:
         """Whether connections may come."""
-        return self._loop is not None and not self._is_stopping
+        return self.is_in_loop and not self._is_stopping
 
     @property
     def is_ready(self) -> bool:
@@ -144,7 +132,7 @@ class Node(Hooks):
             MesaError: the node is not running.
         """
         if self._terms is None:
-            raise MesaError(_NOT_RUNNING)
+            raise MesaError(NOT_RUNNING)
         return self._terms
 
     async def send(
@@ -219,16 +207,13 @@ class Node(Hooks):
             BackendRefused: it says no.
             MesaError: the server is running already.
         """
-        if self._loop is not None:
-            raise MesaError("the server is running already; make another Server to listen once more")
-        self._loop = asyncio.get_running_loop()
+        self._enter_loop()
         self._is_stopping = False
-        self._thread = threading.get_ident()
         self._terms = Terms(self.settings, has_authenticator=self.handlers.authenticator is not None)
         try:
             await self._open()
         except BaseException:
-            self._loop = None
+            self._leave_loop()
             raise
         log.info("node %s is up", self.backend.node_id)
 
@@ -245,11 +230,11 @@ class Node(Hooks):
         for connection in self.registry:
             connection.send_away(round(random.uniform(0, spread), 3))  # noqa: S311 - spreads load
         try:
-            await self._finish_tasks()
+            await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()
             self.handlers.shutdown()
-            self._loop = None
+            self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 
     # What the backend tells.
@@ -342,29 +327,6 @@ class Node(Hooks):
         if id is not None:
             self.left(id)
 
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-        return self._running().time()
-
-    def at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Call back at `when`, in the time of `now`."""
-        return self._running().call_at(when, callback)
-
-    def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call `callback` in the event loop: at once if we are in it, else as soon as possible."""
-        loop = self._loop
-        if threading.get_ident() == self._thread:
-            callback(*args)
-        elif loop is not None:  # without it every connection has ended, and there is nothing to do
-            loop.call_soon_threadsafe(callback, *args)
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` on its own; `stop` waits for it."""
-        task = self._running().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     async def _open(self) -> None:
         settings = self.settings
         await self.backend.open(
@@ -381,16 +343,6 @@ class Node(Hooks):
             await self.backend.aclose()
             raise
 
-    async def _finish_tasks(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GRACE)
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
-            if stuck:
-                log.error("%d handlers go on although they were cancelled; left behind", len(stuck))
-
     async def _redeclare(self, id: str) -> None:
         """Tell how many connections `id` has, as of when this runs; so the order does not matter."""
         sockets = self.registry.count(id)
@@ -399,12 +351,3 @@ class Node(Hooks):
                 await self.backend.attach(id, sockets)
         except BackendError as error:
             log.warning("the backend does not know that a connection of %r has left: %s", id, error)
-
-    def _check_loop(self, method: str) -> None:
-        if self._running() is not asyncio.get_running_loop():
-            raise MesaError(_ANOTHER_LOOP % method)
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            raise MesaError(_NOT_RUNNING)
-        return self._loop

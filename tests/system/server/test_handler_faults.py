@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import mesa_ws.server.loop_work
 import mesa_ws.server.node
 from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
@@ -83,7 +84,7 @@ async def test_a_handler_that_takes_no_end_is_left_behind_when_the_server_stops(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mesa_ws.server.node, "GRACE", 0.05)
-    monkeypatch.setattr(mesa_ws.server.node, "CANCEL_GRACE", 0.05)
+    monkeypatch.setattr(mesa_ws.server.loop_work, "CANCEL_GRACE", 0.05)
     server, is_over = accepting(), asyncio.Event()
 
     @server.on_connection
