@@ -9,6 +9,7 @@ through a server's API and offers the buses alone.
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
 | `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
+| `Inbox` | what clients do, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from ..envelope import Envelope, Keep, Receipt
 from ..position import Position
 from ..receipt_status import OutboxHead
 from ..stored import Stored
+from .inbox import Inbox
 from .outbox import Acknowledgement, Page, Read, Start
 
 Receive = Callable[[Envelope], None]
@@ -213,7 +215,7 @@ class Watcher(Protocol):
 
 
 @runtime_checkable
-class Backend(AsyncBus, Presence, Outbox, Protocol):
+class Backend(AsyncBus, Presence, Outbox, Inbox, Protocol):
     """A node's seat in the cluster.
 
     Attributes:
