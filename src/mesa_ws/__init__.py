@@ -31,11 +31,13 @@ from .errors import (
     Unsupported,
 )
 from .message import DispatchEvent, Message
+from .portal.event import PortalEvent
 from .position import Position
 from .receipt_status import IdStatus, Status
 from .server.connection import Connection
 from .server.request import Request
-from .settings import Authentication, Heartbeat, Keepalive, Limits, Presence, Reconnect, Rules, Sync
+from .settings import Authentication, Heartbeat, Keepalive, Limits, Portals, Presence, Reconnect, Rules, Sync
+from .transports.portal import Portal
 from .transports.serve import Endpoint, Server, serve
 from .user import User
 from .version import __version__
@@ -74,6 +76,9 @@ __all__ = [
     "MesaError",
     "Message",
     "NotAuthenticated",
+    "Portal",
+    "PortalEvent",
+    "Portals",
     "Position",
     "PositionStore",
     "Presence",

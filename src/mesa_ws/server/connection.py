@@ -53,6 +53,9 @@ class Host(Protocol):
     def terms(self) -> Terms:
         """What the node offers to its connections."""
 
+    def name_connection(self) -> str:
+        """The name of a new connection."""
+
     def now(self) -> float:
         """The event loop's time, in seconds."""
 
@@ -92,6 +95,7 @@ class Connection:
     Methods may be called from any thread. Attributes may be read from any thread.
 
     Attributes:
+        connection_id: names this connection in the whole cluster, and no other, ever.
         request: the handshake: headers, path, query and remote address.
         user: who the client is, or None before authentication.
         session: the protocol's state; for the node's own use, in the event loop only.
@@ -108,6 +112,7 @@ class Connection:
         "_timer",
         "_transport",
         "_turns",
+        "connection_id",
         "feed",
         "outlet",
         "request",
@@ -117,6 +122,7 @@ class Connection:
 
     def __init__(self, host: Host, transport: Transport, request: Request) -> None:
         self._host = host
+        self.connection_id = host.name_connection()
         self._transport = transport
         self.session = ServerSession(host.terms, host.now())
         self._timer: asyncio.TimerHandle | None = None
@@ -205,7 +211,7 @@ class Connection:
         """Greet the client."""
         self._transport.write(self._host.terms.hello.payload)
         self._schedule()
-        if self._host.handlers.connection:
+        if self._host.handlers.wants_connections:
             self._turns.add(_Opened())
 
     def heard(self) -> None:
@@ -328,13 +334,15 @@ class Connection:
         self._host.forget(self)
         if self.feed is not None:
             self.feed.close()
-        if self._host.handlers.disconnection:
+        if self._host.handlers.wants_disconnections:
             self._turns.add(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # once more: of two threads, the one that gets here last decides
             self._host.rename(self, user)
+            if self._host.handlers.forwarder is not None:
+                self._turns.add(user)
 
     def _schedule(self) -> None:
         due = self.session.deadline
@@ -374,6 +382,8 @@ class Connection:
                 await self._host.handlers.received(message, self)
             case Authenticate():
                 await self._host.admit(self, event)
+            case User():
+                await self._host.handlers.renamed(self)
             case _Opened():
                 await self._host.handlers.connected(self)
             case _Ended(code, reason):

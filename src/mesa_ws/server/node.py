@@ -5,6 +5,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from itertools import count
 from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
@@ -21,6 +22,7 @@ from ..user import User
 from . import admission
 from .connection import Connection
 from .feed import Feed
+from .forwarding import Forwarder
 from .handlers import Handlers
 from .hooks import Hooks
 from .news import IdNews
@@ -74,6 +76,9 @@ class Node(Hooks):
         super().__init__(self.handlers)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = _backend(backend, self.settings)
+        if self.settings.portals.enabled:
+            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals)
+        self._numbers = count(1)
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -215,7 +220,10 @@ class Node(Hooks):
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand what the bus brought to the connections it is for. Never waits."""
-        self._supply.deliver(envelope)
+        if envelope.kind != "connection":
+            self._supply.deliver(envelope)
+        elif self.handlers.forwarder is not None:
+            self.handlers.forwarder.reply(envelope)
 
     async def catch_up(self) -> None:
         """Read again everything that concerns this node.
@@ -287,6 +295,10 @@ class Node(Hooks):
         self.registry.discard(connection)
         if id is not None:
             self.left(id)
+
+    def name_connection(self) -> str:
+        """A name that no connection had before, anywhere."""
+        return f"{self.backend.node_id}.{next(self._numbers)}"
 
     def now(self) -> float:
         """The event loop's time, in seconds."""

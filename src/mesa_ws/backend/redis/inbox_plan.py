@@ -78,7 +78,7 @@ class Place(NamedTuple):
         """Show up, and own what is wanted; `turnout` reads the reply."""
         numbers = range(PARTITIONS)
         shared = (self.keys.portals, self.keys.tokens, self.keys.leases)
-        wishes = [int(number in wanted) for number in numbers]
+        wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
         args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
         return Call(TEND, (*shared, *map(self.keys.owner, numbers)), args)
 
