@@ -24,7 +24,7 @@ from .outlet import Outlet
 log = logging.getLogger("mesa_ws.server")
 
 FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
+LONGEST_PAUSE = 0.4
 """Seconds until a letter that was not taken is offered again: the first time, and at most."""
 
 QUIET = 60.0

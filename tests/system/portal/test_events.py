@@ -10,6 +10,7 @@ from mesa_ws import Message, Portal, PortalEvent, Unsupported
 from mesa_ws.errors import InvalidSettings, MesaError
 from mesa_ws.user import User
 from tests.system.portal.conftest import Site
+from tests.system.server.peer import Peer
 from tests.system.waiting import until
 
 
@@ -206,9 +207,9 @@ async def test_a_full_backlog_stops_the_reading_of_a_client_and_loses_nothing(si
     assert [data["n"] for data in record.data] == list(range(3000))
 
 
-async def _send(peer: object, count: int) -> None:
+async def _send(peer: Peer, count: int) -> None:
     for n in range(count):
-        await peer.send("HI", {"n": n, "padding": "x" * 1000})  # type: ignore[attr-defined]
+        await peer.send("HI", {"n": n, "padding": "x" * 1000})
 
 
 async def test_a_server_that_stops_ends_its_connections(site: Site) -> None:
