@@ -36,12 +36,14 @@ from .errors import (
     Unsupported,
 )
 from .message import DispatchEvent, Message
+from .portal.event import PortalEvent
 from .position import Position
 from .receipt_status import IdStatus, Status
 from .server.connection import Connection
 from .server.middleware import Middleware
 from .server.request import Request
-from .settings import Authentication, Heartbeat, Keepalive, Limits, Presence, Reconnect, Rules, Sync
+from .settings import Authentication, Heartbeat, Keepalive, Limits, Portals, Presence, Reconnect, Rules, Sync
+from .transports.portal import Portal
 from .transports.serve import Endpoint, Server, serve
 from .user import User
 from .version import __version__
@@ -82,6 +84,9 @@ __all__ = [
     "Middleware",
     "NotAuthenticated",
     "NotConnected",
+    "Portal",
+    "PortalEvent",
+    "Portals",
     "Position",
     "PositionStore",
     "Presence",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
+from .cause import current_cause
 from .codec import encode_message
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
 from .message import DispatchEvent, Message
@@ -12,7 +13,7 @@ from .position import Position
 from .recipients import EVERYBODY, Recipients
 from .settings import Sync
 
-Kind = Literal["message", "disconnect", "request"]
+Kind = Literal["message", "disconnect", "request", "connection"]
 
 Durability = Literal["memory", "fsync", "replicated"]
 """What a message has reached when its dispatch returns: the backend's memory, its disk, or all of
@@ -54,7 +55,8 @@ class Envelope(NamedTuple):
         body: the encoded frame, written to sockets as it is; empty for a disconnection; what
             `inquiry.Question` writes for a request.
         kind: `message` to deliver the body, `disconnect` to close the recipients' connections,
-            `request` to ask the connections of one id.
+            `request` to ask the connections of one id, `connection` to deliver the body to the
+            connection that the recipient names.
         message_id: names this dispatch in receipts and logs.
         keep: how it is stored; None for what is not.
         remember: seconds for which the backend knows it by its id, so that the same envelope once
@@ -138,7 +140,8 @@ def prepare(
         recipients: ids, or everybody.
         excluding: ids that shall not receive.
         keep: how it is stored; None if it is not.
-        idempotency_key: a name of the caller's for this message, 1 to 255 bytes of UTF-8.
+        idempotency_key: a name of the caller's for this message, 1 to 255 bytes of UTF-8. Without
+            one, what a portal's handler sends is named after the event.
         durability: what it has to reach.
 
     Raises:
@@ -146,8 +149,7 @@ def prepare(
         InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
         InvalidInput: the key or the durability cannot be used.
     """
-    message_id = new_message_id() if idempotency_key is None else _named(idempotency_key)
-    remember = 0.0 if idempotency_key is None else REMEMBERED_KEY
+    message_id, remember = name_dispatch(idempotency_key)
     if isinstance(message, DispatchEvent):
         if recipients is EVERYBODY:
             raise InvalidRecipients(
@@ -163,6 +165,24 @@ def prepare(
         _check_fits(body, keep)
         remember = remember or REMEMBERED
     return Envelope(who, body, "message", message_id, keep, remember, durability)
+
+
+def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
+    """The message id of a dispatch, and for how long it is remembered at least.
+
+    Without a key, what is sent on account of an event is named after that.
+
+    Raises:
+        InvalidInput: the key cannot be used.
+    """
+    cause = current_cause.get()
+    if idempotency_key is not None:
+        return _named(idempotency_key), REMEMBERED_KEY
+    if cause is None:
+        return new_message_id(), 0.0
+    message_id = _named(cause.next_key())
+    cause.message_ids.append(message_id)
+    return message_id, REMEMBERED_KEY
 
 
 def _named(key: object) -> str:

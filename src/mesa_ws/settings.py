@@ -228,12 +228,30 @@ class Presence(Settings, frozen=True, kw_only=True):
     grace: Window = 5.0
 
 
+class Portals(Settings, frozen=True, kw_only=True):
+    """What clients do is handed to portals, the processes that handle it.
+
+    Attributes:
+        enabled: off by default. With it, connections, authentications, messages and disconnections
+            are kept until a portal has handled them.
+        distribute_load: portals share the connections; if not, one of them gets all, and the
+            others stand by.
+        backlog_max: events that wait for portals in the whole cluster; beyond, clients who send
+            something are not read any more until portals have caught up.
+    """
+
+    enabled: Switch = False
+    distribute_load: Switch = True
+    backlog_max: Count = 100_000
+
+
 class ServerSettings(Settings, frozen=True, kw_only=True):
     """Everything a server can be told; a feature may be given in any of its forms."""
 
     namespace: Namespace | None = None
     sync: Sync = Sync()
     presence: Presence = Presence()
+    portals: Portals = Portals()
     heartbeat: Heartbeat = Heartbeat()
     reconnect: Reconnect = Reconnect()
     authentication: Authentication = Authentication()
@@ -252,6 +270,7 @@ class ServerOptions(TypedDict, total=False):
     namespace: str | None
     sync: "Sync | Mapping[str, Any] | bool"
     presence: "Presence | Mapping[str, Any]"
+    portals: "Portals | Mapping[str, Any] | bool"
     heartbeat: "Heartbeat | Mapping[str, Any] | bool"
     reconnect: "Reconnect | Mapping[str, Any] | bool"
     authentication: "Authentication | Mapping[str, Any]"
@@ -263,6 +282,7 @@ class ServerOptions(TypedDict, total=False):
 FEATURES: dict[str, type[Settings]] = {
     "sync": Sync,
     "presence": Presence,
+    "portals": Portals,
     "heartbeat": Heartbeat,
     "reconnect": Reconnect,
     "authentication": Authentication,

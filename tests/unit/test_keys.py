@@ -9,6 +9,11 @@ NAMES = {
     "leases": "mesa:{api.0}:R",
     "counters": "mesa:{api.0}:n",
     "graces": "mesa:{api.0}:g",
+    "tokens": "mesa:{api.0}:t",
+    "portals": "mesa:{api.0}:P",
+    "observers": "mesa:{api.0}:O",
+    "observed": "mesa:{api.0}:v",
+    "dead": "mesa:{api.0}:x",
     "broadcast_position": "mesa:{api.b}:m",
     "broadcasts": "mesa:{api.b}:b",
 }
@@ -21,6 +26,10 @@ NAMES_OF_SOMETHING = {
     "outbox": "mesa:{api.0}:o:x",
     "set_aside": "mesa:{api.0}:z:o:x",
     "done": "mesa:{api.0}:k:x",
+    "queue": "mesa:{api.0}:q:x",
+    "deliveries": "mesa:{api.0}:y:x",
+    "owner": "mesa:{api.0}:l:x",
+    "connections": "mesa:{api.0}:w:x",
 }
 
 

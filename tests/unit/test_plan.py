@@ -190,7 +190,7 @@ def test_an_id_comes_online_once_and_only_with_a_lease() -> None:
 
 def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
     assert SEAT.detach(["a"], 7).args == ("node", 7, 60_000, 5000, "a")
-    assert [call.args[3:] for call in (SEAT.leave(), SEAT.reap())] == [
+    assert [call.args[3:6] for call in (SEAT.leave(), SEAT.reap())] == [
         ("node", 60_000, 5000),
         ("", 60_000, 0),
     ]

@@ -42,6 +42,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "proof": "heartbeat",
         },
         "presence": {"grace": 5.0},
+        "portals": {"enabled": False, "distribute_load": True, "backlog_max": 100_000},
         "heartbeat": {"enabled": False, "interval": 10.0, "max_attempts": 3},
         "reconnect": {"enabled": False, "interval": 5.0},
         "authentication": {
@@ -105,7 +106,7 @@ def test_no_timeout_is_a_timeout() -> None:
     [
         (
             {"nope": 1},
-            "nope: expected one of namespace, sync, presence, heartbeat, reconnect, authentication, "
+            "nope: expected one of namespace, sync, presence, portals, heartbeat, reconnect, authentication, "
             "keepalive, limits, rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),

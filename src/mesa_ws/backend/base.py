@@ -10,6 +10,7 @@ through a server's API and offers the buses alone.
 | `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies the asker |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
 | `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
+| `Inbox` | what clients do, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from ..inquiry import Reply
 from ..position import Position
 from ..receipt_status import OutboxHead
 from ..stored import Stored
+from .inbox import Inbox
 from .outbox import Acknowledgement, Page, Read, Start
 
 Receive = Callable[[Envelope], None]
@@ -254,7 +256,7 @@ class Watcher(Protocol):
 
 
 @runtime_checkable
-class Backend(AsyncBus, Presence, Outbox, Replies, Protocol):
+class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
     """A node's seat in the cluster.
 
     Attributes:

@@ -1,15 +1,19 @@
-"""The application of `mesa serve APP:server`: a `Server` that a module of the user's makes."""
+"""What a module of the user's makes: the `Server` of `mesa serve`, the `Portal` of `mesa portal run`."""
 
 import sys
 from importlib import import_module
 from os import getcwd
 from types import ModuleType
+from typing import TypeVar
 
 import click
 
 from ..errors import InvalidInput
+from ..transports.portal import Portal
 from ..transports.serve import Server
 from .config.resolve import Resolved
+
+Found = TypeVar("Found", Server, Portal)
 
 _OURS = frozenset({"host", "port", "path"})
 """Settings of the command itself; also every one of the tables below."""
@@ -29,18 +33,36 @@ def application_server(name: str, resolved: Resolved) -> Server:
         InvalidInput: there is no such server, or the file contradicts the application.
     """
     _check_left_alone(name, resolved)
+    return _found(name, Server, "main:server")
+
+
+def application_portal(name: str) -> Portal:
+    """Import an application's portal, as `application_server` does a server.
+
+    Args:
+        name: `module:portal`, as in `shop.realtime:portal`.
+
+    Raises:
+        UsageError: `name` has another form.
+        InvalidInput: there is no such portal.
+    """
+    return _found(name, Portal, "main:portal")
+
+
+def _found(name: str, kind: type[Found], example: str) -> Found:
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
-        raise click.UsageError(f"APP:server: expected module:name, such as main:server, got {name!r}")
+        what = f"APP:{example.partition(':')[2]}"
+        raise click.UsageError(f"{what}: expected module:name, such as {example}, got {name!r}")
     found: object = _module(module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise InvalidInput(
-                f"{name}: expected a Server, got nothing: there is no {part!r} in {module_name}"
+                f"{name}: expected a {kind.__name__}, got nothing: there is no {part!r} in {module_name}"
             )
         found = getattr(found, part)
-    if not isinstance(found, Server):
-        raise InvalidInput(f"{name}: expected a Server, got {type(found).__name__}")
+    if not isinstance(found, kind):
+        raise InvalidInput(f"{name}: expected a {kind.__name__}, got {type(found).__name__}")
     return found
 
 

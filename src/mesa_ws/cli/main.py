@@ -11,6 +11,7 @@ from .demo.command import demo
 from .dispatch import disconnect, dispatch
 from .outbox import outbox
 from .output import escaped
+from .portal import portal
 from .presence import presence
 from .serve import serve
 from .tail import tail
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (serve, check_config, dispatch, disconnect, presence, outbox, tail, demo):
+for command in (serve, check_config, dispatch, disconnect, presence, outbox, portal, tail, demo):
     main.add_command(command)

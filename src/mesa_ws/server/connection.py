@@ -62,6 +62,7 @@ class Connection:
     Methods may be called from any thread. Attributes may be read from any thread.
 
     Attributes:
+        connection_id: names this connection in the whole cluster, and no other, ever.
         request: the handshake: headers, path, query and remote address.
         user: who the client is, or None before authentication.
         session: the protocol's state; for the node's own use, in the event loop only.
@@ -82,6 +83,7 @@ class Connection:
         "_transport",
         "_turns",
         "asked",
+        "connection_id",
         "feed",
         "is_logging_in",
         "outlet",
@@ -92,6 +94,7 @@ class Connection:
 
     def __init__(self, host: Host, transport: Transport, request: Request) -> None:
         self._host = host
+        self.connection_id = host.name_connection()
         self._transport = transport
         self.session = ServerSession(host.terms, host.now())
         self._timer: asyncio.TimerHandle | None = None
@@ -190,7 +193,7 @@ class Connection:
         """Greet the client."""
         self._transport.write(self._host.terms.hello.payload)
         self._schedule()
-        if self._host.handlers.connection:
+        if self._host.handlers.wants_connections:
             self._turns.add(_Opened())
 
     def heard(self) -> None:
@@ -307,13 +310,15 @@ class Connection:
         self.asked.close()
         if self.feed is not None:
             self.feed.close()
-        if self._host.handlers.disconnection:
+        if self._host.handlers.wants_disconnections:
             self._turns.add(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # once more: of two threads, the one that gets here last decides
             self._host.rename(self, user)
+            if self._host.handlers.forwarder is not None:
+                self._turns.add(user)
 
     def _schedule(self) -> None:
         due = self.session.deadline
@@ -359,6 +364,8 @@ class Connection:
                 await answering.answer(self._host, event, self, self.outlet)
             case Authenticate():
                 await self._host.admit(self, event)
+            case User():
+                await self._host.handlers.renamed(self)
             case _Opened():
                 await self._host.handlers.connected(self)
             case _Ended(code, reason):

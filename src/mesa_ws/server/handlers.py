@@ -16,6 +16,7 @@ from ..errors import ConnectionClosed, Refused, RequestError
 from ..message import DispatchEvent, Message
 from ..user import User
 from .calls import Calls
+from .forwarding import Forwarder, Sender
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -53,6 +54,17 @@ class Handlers:
         self.redelivered: Calls[Handler] = Calls()
         self.portal_join: Calls[Handler] = Calls()
         self.portal_leave: Calls[Handler] = Calls()
+        self.forwarder: Forwarder | None = None
+
+    @property
+    def wants_connections(self) -> bool:
+        """Whether anybody is to be told of new connections."""
+        return bool(self.connection) or self.forwarder is not None
+
+    @property
+    def wants_disconnections(self) -> bool:
+        """Whether anybody is to be told of connections that have ended."""
+        return bool(self.disconnection) or self.forwarder is not None
 
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
         """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
@@ -66,19 +78,29 @@ class Handlers:
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
 
-    async def connected(self, connection: object) -> None:
+    async def connected(self, connection: Sender) -> None:
         """Tell of a new connection."""
+        if self.forwarder is not None:
+            await self.forwarder.connected(connection)
         await self._run(self.connection, connection, connection)
 
-    async def authenticated(self, connection: object) -> None:
+    async def authenticated(self, connection: Sender) -> None:
         """Tell that a connection belongs to somebody now."""
+        await self.renamed(connection)
         await self._run(self.authentication, connection, connection)
 
-    async def received(self, message: Message, connection: object) -> None:
+    async def renamed(self, connection: Sender) -> None:
+        """Tell portals alone that a connection belongs to somebody else."""
+        if self.forwarder is not None:
+            await self.forwarder.authenticated(connection)
+
+    async def received(self, message: Message, connection: Sender) -> None:
         """Hand over a message, unless a middleware keeps it."""
         kept = await self.intercepted(message, connection) if self.before_message else message
         if kept is None:
             return
+        if self.forwarder is not None:
+            await self.forwarder.received(kept, connection)
         await self._run(self.wanting(kept), connection, kept, connection)
         if self.message_received:
             await self.handled(kept, connection)
@@ -100,8 +122,10 @@ class Handlers:
         """Tell middleware that a message was handled."""
         await self._run(self.message_received, connection, message, connection)
 
-    async def disconnected(self, connection: object, code: int, reason: str) -> None:
+    async def disconnected(self, connection: Sender, code: int, reason: str) -> None:
         """Tell that a connection has ended."""
+        if self.forwarder is not None:
+            await self.forwarder.disconnected(connection, code, reason)
         await self._run(self.disconnection, connection, connection, code, reason)
 
     async def came_online(self, id: str) -> None:

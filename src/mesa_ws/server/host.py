@@ -27,6 +27,9 @@ class Host(Protocol):
     def terms(self) -> Terms:
         """What the node offers to its connections."""
 
+    def name_connection(self) -> str:
+        """The name of a new connection."""
+
     def now(self) -> float:
         """The event loop's time, in seconds."""
 

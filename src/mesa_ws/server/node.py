@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Iterable
+from itertools import count
 from typing import Unpack
 
 from ..backend.base import AsyncBus, Backend, WhoIsOnline
@@ -23,6 +24,7 @@ from . import admission, answering, asking
 from .backends import backend_of
 from .connection import Connection
 from .feed import Feed
+from .forwarding import Forwarder
 from .handlers import Handlers
 from .hooks import Hooks
 from .loop_work import NOT_RUNNING, LoopWork
@@ -70,6 +72,9 @@ class Node(Hooks, LoopWork):
         LoopWork.__init__(self)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
+        if self.settings.portals.enabled:
+            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals)
+        self._numbers = count(1)
         self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
@@ -243,8 +248,10 @@ class Node(Hooks, LoopWork):
         """Hand what the bus brought to the connections it is for. Never waits."""
         if envelope.kind == "request":
             asking.ask(self, envelope)
-        else:
+        elif envelope.kind != "connection":
             self._supply.deliver(envelope)
+        elif self.handlers.forwarder is not None:
+            self.handlers.forwarder.reply(envelope)
 
     async def catch_up(self) -> None:
         """Read again everything that concerns this node.
@@ -326,6 +333,10 @@ class Node(Hooks, LoopWork):
         self.registry.discard(connection)
         if id is not None:
             self.left(id)
+
+    def name_connection(self) -> str:
+        """A name that no connection had before, anywhere."""
+        return f"{self.backend.node_id}.{next(self._numbers)}"
 
     async def _open(self) -> None:
         settings = self.settings

@@ -1,7 +1,6 @@
 """Running a server: in the caller's event loop, or as a process of its own."""
 
 import asyncio
-import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import MesaError
 from ..server.node import Node
 from .native import NativeListener
+from .signals import until_signal
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -79,7 +79,7 @@ class Server(Node):
             raise MesaError(_NOT_MAIN_THREAD)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = serve(self, host, port, *services, path=path, ssl=ssl)
-            runner.run(_until_signal(serving, on_start))
+            runner.run(until_signal(serving, on_start))
 
 
 class Endpoint(NamedTuple):
@@ -134,24 +134,6 @@ async def serve(
         listener.stop_accepting()
         await server.stop()
         await listener.wait_closed()
-
-
-async def _until_signal(
-    serving: AbstractAsyncContextManager[Endpoint], on_start: Callable[[Endpoint], None] | None
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(signum: int) -> None:
-        stop.set()
-        loop.remove_signal_handler(signum)
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, on_signal, signum)
-    async with serving as endpoint:
-        if on_start is not None:
-            on_start(endpoint)
-        await stop.wait()
 
 
 def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:

@@ -10,11 +10,13 @@ one form a cluster, which is how several servers in one process (and the tests) 
 | `cluster` | one namespace: a dispatch is one step here, as it is one script in Redis |
 | `holders` | which node holds whom, and who came and went |
 | `outbox`, `outboxes` | numbered messages of one id; those of all ids, until nobody needs them |
+| `inbox`, `attendance` | letters for portals; a portal's seat |
 | `remembered` | what is known by its message id |
 | `timetable` | what has to be looked at later |
 """
 
+from .attendance import MemoryAttendance
 from .backend import MemoryBackend
 from .hub import MemoryHub
 
-__all__ = ["MemoryBackend", "MemoryHub"]
+__all__ = ["MemoryAttendance", "MemoryBackend", "MemoryHub"]

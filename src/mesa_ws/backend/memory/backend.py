@@ -13,6 +13,7 @@ from ...recipients import check_id
 from ...settings import Sync, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
+from ..inbox import Answer, Letter
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from .cluster import check_offered
@@ -26,10 +27,14 @@ class MemoryBackend:
     Args:
         hub: the cluster to join; one of its own by default.
         namespace: clusters of different namespaces at one hub never meet.
+
+    Attributes:
+        hub: what it shares with others.
     """
 
     def __init__(self, hub: MemoryHub | None = None, *, namespace: str | None = None) -> None:
-        self._cluster = (hub or MemoryHub()).cluster(check_namespace(namespace))
+        self.hub = hub or MemoryHub()
+        self._cluster = self.hub.cluster(check_namespace(namespace))
         self._seat: Seat | None = None
         self._node_id = ""
         self._pending = Pending()
@@ -57,7 +62,7 @@ class MemoryBackend:
         """Join the hub, which never forgets by itself."""
         loop, ttl = asyncio.get_running_loop(), keep.ttl if keep else Sync().ttl
         self._node_id = uuid4().hex
-        self._seat = Seat(loop, receive, watcher, ttl, grace, window)
+        self._seat = Seat(loop, receive, watcher, ttl, grace, window, self._node_id)
         self._cluster.holders.seats[self._seat] = None
 
     async def aclose(self) -> None:
@@ -69,6 +74,7 @@ class MemoryBackend:
         del self._cluster.holders.seats[seat]
         for id in tuple(seat.held):
             self._cluster.detach(seat, id)
+        self._cluster.inbox.end_connections(self._node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node, and read its outbox."""
@@ -86,6 +92,11 @@ class MemoryBackend:
     async def count(self) -> int:
         """Count the ids that have connections."""
         return len(self._cluster.holders)
+
+    async def append(self, letter: Letter, most: int) -> Answer:
+        """Put a letter at the end of its queue; see `Inbox.append`."""
+        self._open_seat()
+        return self._cluster.inbox.append(letter, most)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Store `envelopes` as they ask for, and hand them to the nodes that hold a recipient.

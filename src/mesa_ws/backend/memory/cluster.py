@@ -10,6 +10,7 @@ from ...stored import Stored
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from .holders import Holders
+from .inbox import Inbox
 from .outbox import Kept, Outbox
 from .outboxes import Outboxes
 from .remembered import Known, Remembered
@@ -32,6 +33,7 @@ class Cluster:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.holders = Holders()
         self.askers: dict[str, Pending] = {}
+        self.inbox = Inbox(clock)
         self._clock = clock
         self._outboxes = Outboxes(self.holders.floor)
         self._broadcasts = Outbox()
@@ -111,6 +113,18 @@ class Cluster:
         """Drop the messages of an outbox."""
         outbox = self._outboxes.find(id, self._clock())
         return outbox.purge() if outbox else 0
+
+    def reply(self, envelope: Envelope, node: str) -> bool:
+        """Hand a message to one connection of a node, if that is here."""
+        seat = next((seat for seat in self.holders.seats if seat.node == node), None)
+        if seat is None:
+            return False
+        known = self._remembered.of(envelope.message_id, envelope.remember, self._clock())
+        [connection_id] = envelope.recipients.ids
+        if connection_id not in known:
+            known[connection_id] = None
+            seat.deliver(envelope)
+        return True
 
     def _look_after(self, now: float) -> None:
         self._outboxes.look_after(now)

@@ -31,6 +31,7 @@ class Seat:
         ttl: seconds for which positions at this node stay good.
         grace: seconds that an id may be away.
         window: seconds for which acknowledged messages are kept for other devices.
+        node: its name.
         held: its ids.
     """
 
@@ -40,6 +41,7 @@ class Seat:
     ttl: float
     grace: float
     window: float
+    node: str = ""
     held: dict[str, Holding] = field(default_factory=dict)
 
     def deliver(self, envelope: Envelope) -> None:

@@ -2,7 +2,8 @@
 
 from .address import Address, Given
 from .aio import AsyncRedisBus
+from .attendance import RedisAttendance
 from .blocking import BlockingRedisBus
 from .node import RedisBackend
 
-__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "Given", "RedisBackend"]
+__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "Given", "RedisAttendance", "RedisBackend"]

@@ -25,7 +25,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     counter: int
-    kind: Literal["message", "disconnect", "request", "marker"]
+    kind: Literal["message", "disconnect", "request", "connection", "marker"]
     message_id: str
     ids: list[str] | Literal["*"]
     excluding: list[str]

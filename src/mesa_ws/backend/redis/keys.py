@@ -19,6 +19,13 @@ POSITION_LIFE = 8 * 86_400.0
 """Seconds after the last visit of an id when nobody knows its position any more."""
 
 
+BACKLOG_LIFE = 7 * 86_400.0
+"""Seconds after the last letter of a queue when what nobody dealt with disappears."""
+
+DEAD_LIFE = 30 * 86_400.0
+"""Seconds after the last dead letter when they all disappear."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Names the keys and channels of one namespace.
@@ -127,6 +134,57 @@ class Keys:
     def broadcasts(self) -> str:
         """LIST: messages to everybody of the last five minutes."""
         return f"{self._broadcasts}b"
+
+    def queue(self, partition: int) -> str:
+        """STREAM: what happened to connections, waiting for portals. `BACKLOG_LIFE`."""
+        return f"{self.queues}{partition}"
+
+    @property
+    def queues(self) -> str:
+        """What the name of every `queue` begins with."""
+        return f"{self.prefix}q:"
+
+    def deliveries(self, partition: int) -> str:
+        """HASH: place in the `queue` -> how often it was delivered. `BACKLOG_LIFE`."""
+        return f"{self.prefix}y:{partition}"
+
+    def owner(self, partition: int) -> str:
+        """STRING: `<portal>|<token>` of the portal that owns the `queue`. One lease."""
+        return f"{self.prefix}l:{partition}"
+
+    @property
+    def tokens(self) -> str:
+        """HASH: partition -> the last token that was given out. `EXPIRY` after the last portal."""
+        return f"{self.prefix}t"
+
+    @property
+    def portals(self) -> str:
+        """ZSET: portal -> end of its lease, in milliseconds of Redis's own clock. `EXPIRY`."""
+        return f"{self.prefix}P"
+
+    @property
+    def observers(self) -> str:
+        """ZSET: portal that sees everything -> end of its lease. `EXPIRY`."""
+        return f"{self.prefix}O"
+
+    @property
+    def observed(self) -> str:
+        """STREAM: what was appended to any `queue` while there were observers. 10 000 entries, `EXPIRY`."""
+        return f"{self.prefix}v"
+
+    @property
+    def open_connections(self) -> str:
+        """What the name of every `connections` key begins with."""
+        return f"{self.prefix}w:"
+
+    def connections(self, node: str) -> str:
+        """HASH: connection of `node` -> `<last sequence> <partition> <id>`. `EXPIRY`."""
+        return f"{self.open_connections}{node}"
+
+    @property
+    def dead(self) -> str:
+        """STREAM: dead letters. 10 000 entries; 30 days after the last one."""
+        return f"{self.prefix}x"
 
     @property
     def _broadcasts(self) -> str:

@@ -72,6 +72,8 @@ class Listener:
             self._receive(envelope)
         except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
             _log.exception("message %r could not be delivered here", envelope.message_id)
+        if envelope.kind == "connection":
+            return
         strangers = self._roster.strangers(envelope.recipients.ids)
         if strangers:
             self._on_strangers(strangers)

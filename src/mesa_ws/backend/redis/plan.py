@@ -12,7 +12,7 @@ from ...envelope import Delivery, Envelope, Keep, Receipt
 from ...errors import BackendRefused
 from ...position import Position
 from ..outbox import BROADCASTS
-from .keys import EXPIRY, PARTITIONS, POSITION_LIFE, Keys
+from .keys import BACKLOG_LIFE, EXPIRY, PARTITIONS, POSITION_LIFE, Keys
 from .script import (
     ANNOUNCE,
     ATTACH,
@@ -202,7 +202,8 @@ class Seat(NamedTuple):
 
     def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
         """Renew the lease, or take one; `Pulse.of` reads the first reply."""
-        keys = (self.keys.leases, self.keys.counters, self.keys.held(self.node), self.keys.graces)
+        own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
+        keys = (self.keys.leases, self.keys.counters, *own)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
         return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
@@ -247,9 +248,7 @@ class Seat(NamedTuple):
         return self._reap("", 0)
 
     def _reap(self, node: str, grace: int) -> Call:
-        keys = (self.keys.leases, self.keys.counters, self.keys.graces)
-        args = (self.keys.holdings, self.keys.users, MAX_IDS, node, ms(self.expiry), grace)
-        return Call(REAP, keys, args)
+        return reap(self.keys, node, ms(self.expiry), grace)
 
     def depart(self) -> Call:
         """Take some ids whose grace is over, to tell that they are offline; the reply is them."""
@@ -258,6 +257,20 @@ class Seat(NamedTuple):
     def scan(self, cursor: int) -> Command:
         """Read some of the ids that Redis has for this node."""
         return ("SSCAN", self.keys.held(self.node), cursor, "COUNT", MAX_IDS)
+
+
+def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
+    """Forget some ids and connections of a node; the reply is 1 when there may be more.
+
+    Args:
+        keys: names of the namespace.
+        node: which gives up its own lease; '' for one whose lease ran out.
+        expiry: milliseconds until what was written disappears.
+        grace: milliseconds that its ids may be away.
+    """
+    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed)
+    prefixes = (keys.open_connections, keys.queues, ms(BACKLOG_LIFE))
+    return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
 
 
 class Pulse(NamedTuple):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from ..base import Receive, Watcher
 from .address import Address
 from .aio import Links
+from .appender import Appender
 from .keeper import Keeper
 from .listener import Listener
 from .membership import Membership
@@ -61,6 +62,7 @@ class Resident:
         self._sweeper = Sweeper(links.main, seat, told)
         self.keeper = Keeper(links.main, seat, self, self._tasks)
         self.members = Membership(links.main, self.keeper, seat, told, self.on_doubt, self._sweeper.seen_off)
+        self.inbox = Appender(self.keeper, seat)
         self._repair = Repair(self.keeper, seat, self.members, told)
         self.listener = Listener(receive, self.members.roster, self.members.give_up, self.on_doubt)
         # Who was away may have come back to a Redis that forgot everything.

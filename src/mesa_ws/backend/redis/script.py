@@ -43,7 +43,7 @@ BROADCAST = _script("broadcast")
 ONLINE = _script("online")
 DETACH = _script("detach")
 HEARTBEAT = _script("heartbeat")
-REAP = _script("reap")
+REAP = _script("reap", "inbox")
 DEPART = _script("depart")
 
 DISPATCH = _script("dispatch", "outbox")
@@ -56,8 +56,16 @@ PEEK = _script("peek", "outbox")
 PURGE = _script("purge", "outbox")
 IMPORT = _script("import", "outbox")
 
+APPEND = _script("append", "inbox")
+TEND = _script("tend")
+SETTLE = _script("settle")
+OVERHEAR = _script("overhear")
+REPLY = _script("reply")
+REVIVE = _script("revive", "inbox")
+
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE),
 )
 """All of them, to be loaded by every connection before it is used."""

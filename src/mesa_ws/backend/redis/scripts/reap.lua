@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
--- KEYS  1 leases, 2 counters, 3 the ids with their graces
+-- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
 --       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
---       0 for a lease that ran out, which was grace enough
+--       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
+--       8 prefix of queues, 9 life of a queue (ms)
 --
 -- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
 -- lease is never touched. The keys of the node and of its ids are named here, in the same slot.
+-- Connections that portals know of end: each gets its last letter.
 -- An id that no node holds any more is offline when its grace is over; depart.lua tells.
 -- Returns 1 when there may be more to forget, else 0.
 
@@ -29,6 +31,27 @@ for _, id in ipairs(ids) do
   redis.call('SREM', held, id)
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
+
+local open = ARGV[7] .. node
+local connections = redis.pcall('HRANDFIELD', open, ARGV[3], 'WITHVALUES')
+if connections.err then
+  redis.call('DEL', open)
+  connections = {}
+end
+local observed = observed_by(KEYS[4], KEYS[5], now)
+for at = 1, #connections, 2 do
+  local sequence, partition, id = string.match(connections[at + 1], '^(%d+) (%d+) (.*)$')
+  if sequence then
+    local letter = {
+      c = connections[at], p = partition, s = sequence .. 'r', k = 'disconnection', i = id, n = node,
+      t = now, d = '[1006,""]',
+    }
+    post_letter(ARGV[8] .. partition, ARGV[9], observed, ARGV[5], letter)
+  end
+  redis.call('HDEL', open, connections[at])
+end
+if redis.call('EXISTS', open) == 1 then return 1 end
+
 if redis.call('EXISTS', held) == 1 then return 1 end
 redis.call('ZREM', KEYS[1], node)
 redis.call('HDEL', KEYS[2], node)

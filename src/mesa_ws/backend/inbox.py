@@ -1,0 +1,229 @@
+"""What clients do, on its way from nodes to portals: values, and the ports of both ends.
+
+The inbox has `PARTITIONS` queues. All that happens to one connection goes to one of them, in its
+order, and stays there until a portal has dealt with it. A queue is dealt with by the one portal
+that owns it; whoever lost it meanwhile, for example because its process was paused, is turned away.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+from zlib import crc32
+
+from ..envelope import Envelope
+
+PARTITIONS = 16
+"""Queues of one namespace, and so the most portals that have something to do."""
+
+MAX_DEAD = 10_000
+"""Dead letters that are kept; beyond, the oldest are dropped."""
+
+LetterKind = Literal["connection", "authentication", "message", "disconnection"]
+
+Answer = Literal["taken", "full", "unknown"]
+"""What became of a letter. `full`: nothing, there are too many; try later. `unknown`: nothing, for
+the connection counts as ended: begin it anew with a letter of kind `connection`."""
+
+
+class Letter(NamedTuple):
+    """Something that happened to a connection.
+
+    Attributes:
+        connection_id: names the connection.
+        partition: the queue of that connection.
+        sequence: counts the letters of one connection; one that did not come from its node has none.
+        kind: what happened.
+        id: who the client was then, or None.
+        node: the node of the connection.
+        data: the encoded frame of a message; code and reason of a disconnection, as JSON.
+    """
+
+    connection_id: str
+    partition: int
+    sequence: str
+    kind: LetterKind
+    id: str | None
+    node: str
+    data: bytes = b""
+
+    @property
+    def key(self) -> str:
+        """Names this letter among all."""
+        return f"{self.connection_id}:{self.sequence}"
+
+
+class Waiting(NamedTuple):
+    """A letter that nobody has dealt with.
+
+    Attributes:
+        place: where it stands in its queue.
+        at: when it came, in seconds of Unix time.
+        letter: what it says.
+    """
+
+    place: str
+    at: float
+    letter: Letter
+
+
+class DeadLetter(NamedTuple):
+    """A letter that was given up.
+
+    Attributes:
+        place: names it among the dead letters.
+        died: when it was given up, in seconds of Unix time.
+        deliveries: how often it was handed to handlers.
+        reason: why.
+        at: when it came.
+        letter: what it says.
+    """
+
+    place: str
+    died: float
+    deliveries: int
+    reason: str
+    at: float
+    letter: Letter
+
+
+class Step(NamedTuple):
+    """Something a portal does about a waiting letter of a queue that it owns.
+
+    Attributes:
+        partition: the queue.
+        token: by which the portal owns it.
+        action: `begin` counts a delivery, `done` takes the letter out, `die` puts it among the dead.
+        place: which letter.
+        reason: why it dies.
+        message_ids: what was sent on account of it, which need not be remembered for long any more.
+    """
+
+    partition: int
+    token: int
+    action: Literal["begin", "done", "die"]
+    place: str
+    reason: str = ""
+    message_ids: tuple[str, ...] = ()
+
+
+class Ownership(NamedTuple):
+    """Who takes part, and what the asking portal owns.
+
+    Attributes:
+        portals: all that live.
+        tokens: partition -> the token by which the portal owns it.
+    """
+
+    portals: tuple[str, ...]
+    tokens: Mapping[int, int]
+
+
+def partition_of(connection_id: str) -> int:
+    """The queue of a connection."""
+    return crc32(connection_id.encode()) % PARTITIONS
+
+
+class Inbox(Protocol):
+    """A node's end."""
+
+    async def append(self, letter: Letter, most: int) -> Answer:
+        """Put a letter at the end of its queue, unless it holds `most`.
+
+        A letter of the same sequence, once more, changes nothing. Those that say that a connection
+        begins or ends find room for twice as many. If the node dies, its connections end: each one
+        that began gets its last letter.
+
+        Raises:
+            BackendError: the backend did not take it, or did not answer.
+        """
+        ...
+
+
+class Attendance(Protocol):
+    """A portal's end; for one event loop."""
+
+    @property
+    def portal_id(self) -> str:
+        """Random name of this portal."""
+        ...
+
+    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+        """Show that this portal lives, own what is wanted and free, and let go of all else.
+
+        Has to be repeated within the lease. Also ends the connections of nodes that died.
+
+        Raises:
+            BackendError: the backend did not answer; what is owned is lost when the lease is over.
+        """
+        ...
+
+    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
+        """Wait a moment for letters of these partitions behind these places, '' for all of them.
+
+        Anybody may read; only owners can take `Step`s.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def settle(self, steps: Sequence[Step]) -> list[int]:
+        """Carry out steps, in their order.
+
+        Returns:
+            For each: how often the letter was delivered by now for `begin`, or 0 when there is no
+            such letter any more; 0 for the others; -1 where this portal does not own the queue.
+
+        Raises:
+            BackendError: the backend did not answer. They may be carried out once more.
+        """
+        ...
+
+    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
+        """Wait a moment for whatever is appended to any queue behind a place; '' begins now.
+
+        Takes nothing away from anybody. Who does not come back within the lease, and who is ten
+        thousand letters behind, misses some.
+
+        Returns:
+            The place to go on from, and the letters.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def reply(self, envelope: Envelope, node: str) -> bool:
+        """Hand a message to one connection of one node; tell whether that node lives.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def revive(self, places: Sequence[str]) -> int:
+        """Put dead letters at the end of their queues, as if they had never been delivered; count them.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def drop(self, places: Sequence[str]) -> int:
+        """Forget dead letters; count them.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections; what is owned is let go of with `tend` before."""
+        ...

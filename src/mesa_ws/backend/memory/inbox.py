@@ -1,0 +1,184 @@
+"""Letters for portals in memory. Each method is one step, as a script is in Redis."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+
+MAX_READ = 32
+"""Letters of one queue that are read at once."""
+
+MAX_OBSERVED = 10_000
+"""Letters that are kept for portals that see everything."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A connection that has begun.
+
+    Attributes:
+        sequence: of its last letter.
+        last: that letter.
+    """
+
+    sequence: int
+    last: Letter
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One partition.
+
+    Attributes:
+        letters: place -> what nobody has dealt with.
+        deliveries: place -> how often it was delivered.
+        owner: the portal that owns it.
+        token: the last that was given out.
+    """
+
+    letters: "OrderedDict[int, Waiting]" = field(default_factory=OrderedDict)
+    deliveries: dict[int, int] = field(default_factory=dict)
+    owner: str | None = None
+    token: int = 0
+
+
+class Inbox:
+    """The queues of one namespace. Portals of this process cannot die alone, so nobody has a lease.
+
+    Args:
+        clock: tells the time in seconds of Unix time.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._queues = [_Queue() for _ in range(PARTITIONS)]
+        self._open: dict[str, dict[str, _Open]] = {}
+        self._portals: dict[str, None] = {}
+        self._place = 0
+        self._observed: deque[tuple[int, Waiting]] = deque(maxlen=MAX_OBSERVED)
+        self._observers = 0
+        self._dead: OrderedDict[int, DeadLetter] = OrderedDict()
+        self._arrival = asyncio.Event()
+
+    def append(self, letter: Letter, most: int) -> Answer:
+        """Put a letter at the end of its queue, unless it holds `most`."""
+        connections = self._open.setdefault(letter.node, {})
+        known, sequence = connections.get(letter.connection_id), int(letter.sequence)
+        is_edge = letter.kind in {"connection", "disconnection"}
+        if known is None and letter.kind != "connection":
+            return "taken" if is_edge else "unknown"
+        if known is not None and sequence <= known.sequence:
+            return "taken"
+        if len(self._queues[letter.partition].letters) >= most * (2 if is_edge else 1):
+            return "full"
+        if letter.kind == "disconnection":
+            del connections[letter.connection_id]
+        else:
+            connections[letter.connection_id] = _Open(sequence, letter)
+        self._put(Waiting("", self._clock(), letter))
+        return "taken"
+
+    def end_connections(self, node: str) -> None:
+        """A node leaves: what began there ends."""
+        for known in self._open.pop(node, {}).values():
+            last = known.last._replace(sequence=f"{known.sequence}r", kind="disconnection", data=b'[1006,""]')
+            self._put(Waiting("", self._clock(), last))
+
+    def tend(self, portal: str, wanted: Collection[int], *, stays: bool) -> Ownership:
+        """Own what is wanted and free, and let go of all else."""
+        if stays:
+            self._portals[portal] = None
+        else:
+            self._portals.pop(portal, None)
+        tokens = {}
+        for number, queue in enumerate(self._queues):
+            if number in wanted and queue.owner in {None, portal}:
+                if queue.owner is None:
+                    queue.owner, queue.token = portal, queue.token + 1
+                tokens[number] = queue.token
+            elif queue.owner == portal:
+                queue.owner = None
+        return Ownership(tuple(sorted(self._portals)), tokens)
+
+    def read(self, after: Mapping[int, str]) -> list[Waiting]:
+        """Letters of these partitions behind these places."""
+        found: list[Waiting] = []
+        for number, text in after.items():
+            place, some = int(text or 0), []
+            for at, waiting in self._queues[number].letters.items():
+                if at > place:
+                    some.append(waiting)
+                if len(some) == MAX_READ:
+                    break
+            found += some
+        return found
+
+    def settle(self, portal: str, step: Step) -> int:
+        """Carry out a step; see `Attendance.settle`."""
+        queue, place = self._queues[step.partition], int(step.place)
+        if queue.owner != portal or queue.token != step.token:
+            return -1
+        if place not in queue.letters:
+            return 0
+        if step.action == "begin":
+            queue.deliveries[place] = queue.deliveries.get(place, 0) + 1
+            return queue.deliveries[place]
+        waiting, deliveries = queue.letters.pop(place), queue.deliveries.pop(place, 0)
+        if step.action == "die":
+            self._bury(waiting, deliveries, step.reason)
+        return 0
+
+    def watch(self, starts: bool) -> None:
+        """An observer comes, or goes."""
+        self._observers += 1 if starts else -1
+
+    @property
+    def end(self) -> str:
+        """The place behind which nothing has come."""
+        return str(self._place)
+
+    def overhear(self, after: str) -> list[Waiting]:
+        """What came to any queue behind a place."""
+        return [waiting for place, waiting in self._observed if place > int(after)]
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters."""
+        return list(self._dead.values())[:limit]
+
+    def revive(self, places: Sequence[str]) -> int:
+        """Put dead letters at the end of their queues."""
+        revived = [dead for place in places if (dead := self._dead.pop(int(place), None)) is not None]
+        for dead in revived:
+            self._put(Waiting("", dead.at, dead.letter), is_news=False)
+        return len(revived)
+
+    def drop(self, places: Sequence[str]) -> int:
+        """Forget dead letters."""
+        return sum(self._dead.pop(int(place), None) is not None for place in places)
+
+    async def arrival(self, seconds: float) -> None:
+        """Wait until a letter comes, or for some time."""
+        arrival = self._arrival
+        try:
+            async with asyncio.timeout(seconds):
+                await arrival.wait()
+        except TimeoutError:
+            return
+
+    def _put(self, waiting: Waiting, *, is_news: bool = True) -> None:
+        self._place += 1
+        placed = waiting._replace(place=str(self._place))
+        self._queues[placed.letter.partition].letters[self._place] = placed
+        if is_news and self._observers:
+            self._observed.append((self._place, placed))
+        self._arrival.set()
+        self._arrival = asyncio.Event()
+
+    def _bury(self, waiting: Waiting, deliveries: int, reason: str) -> None:
+        self._place += 1
+        letter = DeadLetter(str(self._place), self._clock(), deliveries, reason, waiting.at, waiting.letter)
+        self._dead[self._place] = letter
+        if len(self._dead) > MAX_DEAD:
+            self._dead.popitem(last=False)

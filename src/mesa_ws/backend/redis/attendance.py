@@ -1,0 +1,127 @@
+"""A portal's seat at a Redis."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from uuid import uuid4
+
+from ...envelope import Envelope
+from ...settings import check_namespace
+from ..inbox import DeadLetter, Ownership, Step, Waiting
+from .address import Address
+from .greeting import Greeting
+from .inbox_plan import (
+    Place,
+    dead,
+    dead_letters,
+    drop,
+    overheard,
+    revive,
+    settled,
+    turnout,
+)
+from .keys import Keys
+from .link import Link
+from .plan import chunks
+from .timing import Timing
+
+MAX_STEPS = 500
+"""Steps of one call."""
+
+
+class RedisAttendance:
+    """`Attendance` over Redis: any number of processes share the queues.
+
+    Args:
+        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
+        namespace: that of the servers.
+        lease: seconds without a sign of life after which others take over what this portal owns.
+        timeout: seconds for one call, connecting included.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    def __init__(
+        self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
+    ) -> None:
+        timing = Timing(lease=lease, timeout=timeout)
+        self._keys = Keys(check_namespace(namespace))
+        self._place = Place(self._keys, uuid4().hex, timing.lease)
+        found, greeting = Address.of(address), Greeting(self._keys)
+        self._link = Link(found, greeting, timing.timeout)
+        self._waiting = Link(found, greeting, timing.timeout)
+        self._shown_until = 0.0
+
+    @property
+    def portal_id(self) -> str:
+        """Random name of this portal."""
+        return self._place.portal
+
+    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+        """Show that this portal lives, and own what is wanted; see `Attendance.tend`."""
+        call = self._place.tend(wanted, stays=stays)
+        (reply,) = await self._link.execute([call.command], is_repeatable=True)
+        found = turnout(reply)
+        if found.dead and stays:
+            await self._reap()
+        return found.ownership
+
+    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
+        """Wait a moment for letters; see `Attendance.read`."""
+        (reply,) = await self._waiting.execute([self._place.read(after)], is_repeatable=True)
+        return self._place.letters(reply)
+
+    async def settle(self, steps: Sequence[Step]) -> list[int]:
+        """Carry out steps; see `Attendance.settle`."""
+        results: list[int] = []
+        for some in chunks(steps, MAX_STEPS):
+            planned = list(self._place.settle(some))
+            commands = [call.command for call, _ in planned]
+            replies = await self._link.execute(commands, is_repeatable=True)
+            for (_, own), reply in zip(planned, replies, strict=True):
+                results += settled(own, reply)
+        return results
+
+    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
+        """Wait a moment for whatever is appended; see `Attendance.overhear`."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._shown_until:
+            (end,) = await self._link.execute([self._place.overhear().command], is_repeatable=True)
+            self._shown_until = now + self._place.lease / 3
+            after = after or end.decode()
+        (reply,) = await self._waiting.execute([self._place.listen(after)], is_repeatable=True)
+        letters = overheard(reply)
+        return (reply[0][1][-1][0].decode() if reply else after), letters
+
+    async def reply(self, envelope: Envelope, node: str) -> bool:
+        """Hand a message to one connection; see `Attendance.reply`."""
+        call = self._place.reply(envelope, node)
+        (reply,) = await self._link.execute([call.command], is_repeatable=envelope.remember > 0)
+        return bool(reply)
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters."""
+        (reply,) = await self._link.execute([dead_letters(self._keys, limit)], is_repeatable=True)
+        return dead(reply)
+
+    async def revive(self, places: Sequence[str]) -> int:
+        """Put dead letters back; count them."""
+        replies = await self._link.execute(
+            [revive(self._keys, some).command for some in chunks(places, MAX_STEPS)]
+        )
+        return sum(replies)
+
+    async def drop(self, places: Sequence[str]) -> int:
+        """Forget dead letters; count them."""
+        return sum(await self._link.execute([drop(self._keys, some) for some in chunks(places, MAX_STEPS)]))
+
+    async def aclose(self) -> None:
+        """Disconnect."""
+        await self._waiting.aclose()
+        await self._link.aclose()
+
+    async def _reap(self) -> None:
+        """End what the connections of dead nodes began."""
+        more = 1
+        while more == 1:
+            (more,) = await self._link.execute([self._place.reap().command], is_repeatable=True)

@@ -1,0 +1,209 @@
+"""What is asked of Redis about letters and portals, and what its replies mean, without any I/O."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from ...envelope import REMEMBERED, Envelope
+from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
+from .plan import Call, Command, Seat, ms, reap
+from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, TEND
+
+START = "0-0"
+"""The place before all others."""
+
+MAX_READ = 32
+"""Letters of one queue in one reply."""
+
+WAIT = 0.1
+"""Seconds that reading waits for letters."""
+
+MAX_OVERHEARD = 256
+"""Letters in one reply to an observer."""
+
+_ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
+
+
+def append(seat: Seat, letters: Sequence[tuple[Letter, int]]) -> Call:
+    """Put letters into their queues, each with the most that its queue may hold."""
+    keys = seat.keys
+    shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
+    queues = (keys.queue(each.partition) for each, _ in letters)
+    parts: list[str | bytes | int] = []
+    for each, most in letters:
+        parts += (
+            each.connection_id,
+            each.partition,
+            each.sequence,
+            each.kind,
+            each.id or "",
+            each.data,
+            most,
+        )
+    return Call(APPEND, (*shared, *queues), (seat.node, ms(seat.expiry), ms(BACKLOG_LIFE), *parts))
+
+
+def answers(reply: Sequence[int]) -> list[Answer]:
+    """Read the reply to `append`."""
+    return [_ANSWERS[number - 1] for number in reply]
+
+
+class Turnout(NamedTuple):
+    """What `tend` found.
+
+    Attributes:
+        dead: how many nodes' leases ran out, so that their connections have to be ended.
+        ownership: who takes part, and what is owned.
+    """
+
+    dead: int
+    ownership: Ownership
+
+
+class Place(NamedTuple):
+    """The calls by which one portal takes part.
+
+    Args:
+        keys: names of the namespace.
+        portal: this portal's id.
+        lease: seconds that showing up lasts.
+    """
+
+    keys: Keys
+    portal: str
+    lease: float
+
+    def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
+        """Show up, and own what is wanted; `turnout` reads the reply."""
+        numbers = range(PARTITIONS)
+        shared = (self.keys.portals, self.keys.tokens, self.keys.leases)
+        wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
+        args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
+        return Call(TEND, (*shared, *map(self.keys.owner, numbers)), args)
+
+    def reap(self) -> Call:
+        """End connections of a node that died; the reply is 1 when there may be more."""
+        return reap(self.keys, "", ms(EXPIRY), 0)
+
+    def read(self, after: Mapping[int, str]) -> Command:
+        """Wait for letters; `letters` reads the reply."""
+        names, places = map(self.keys.queue, after), (place or START for place in after.values())
+        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+
+    def letters(self, reply: Any) -> list[Waiting]:
+        """Read the reply to `read`; what is no letter is passed over."""
+        prefix = len(self.keys.queues)
+        return [
+            waiting
+            for name, entries in reply or ()
+            for entry in entries
+            if (waiting := _waiting(entry, name.decode()[prefix:])) is not None
+        ]
+
+    def settle(self, steps: Sequence[Step]) -> Iterator[tuple[Call, Sequence[Step]]]:
+        """Carry out steps: a call for those that belong together; `settled` reads each reply."""
+        for (partition, token), together in groupby(steps, key=lambda step: (step.partition, step.token)):
+            same = list(together)
+            yield self._settle(partition, token, same), same
+
+    def overhear(self) -> Call:
+        """Show up as an observer; the reply is where the stream ends."""
+        keys = (self.keys.observers, self.keys.observed)
+        return Call(OVERHEAR, keys, (self.portal, ms(self.lease), ms(EXPIRY)))
+
+    def listen(self, after: str) -> Command:
+        """Wait for what observers are told; `overheard` reads the reply."""
+        return ("XREAD", "COUNT", MAX_OVERHEARD, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
+
+    def reply(self, envelope: Envelope, node: str) -> Call:
+        """Hand a message to one connection; the reply is 1 when its node lives."""
+        keys = (self.keys.leases, self.keys.counters, self.keys.done(envelope.message_id))
+        about = (self.keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
+        remember = ms(envelope.remember) if envelope.remember else 0
+        return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
+
+    def _settle(self, partition: int, token: int, steps: Sequence[Step]) -> Call:
+        keys = self.keys
+        own = (keys.owner(partition), keys.queue(partition), keys.deliveries(partition), keys.dead)
+        sent = (keys.done(message_id) for step in steps for message_id in step.message_ids)
+        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, ms(REMEMBERED))
+        told = (part for step in steps for part in (step.action, step.place, step.reason))
+        return Call(SETTLE, (*own, *sent), (f"{self.portal}|{token}", *limits, partition, *told))
+
+
+def turnout(reply: Sequence[Any]) -> Turnout:
+    """Read the reply to `Place.tend`."""
+    dead, portals, *tokens = reply
+    owned = {number: token for number, token in enumerate(tokens) if token}
+    return Turnout(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
+
+
+def settled(steps: Sequence[Step], reply: Any) -> list[int]:
+    """Read the reply to one of `Place.settle`."""
+    return [-1] * len(steps) if reply == -1 else list(reply)
+
+
+def overheard(reply: Any) -> list[Waiting]:
+    """Read the reply to `Place.listen`."""
+    entries = reply[0][1] if reply else ()
+    return [found for entry in entries if (found := _waiting(entry)) is not None]
+
+
+def dead_letters(keys: Keys, limit: int) -> Command:
+    """Ask for the oldest dead letters; `dead` reads the reply."""
+    return ("XRANGE", keys.dead, "-", "+", "COUNT", limit)
+
+
+def dead(reply: Any) -> list[DeadLetter]:
+    """Read the reply to `dead_letters`."""
+    return [found for entry in reply if (found := _dead(*entry)) is not None]
+
+
+def revive(keys: Keys, places: Sequence[str]) -> Call:
+    """Put dead letters back; the reply says how many."""
+    return Call(REVIVE, (keys.dead,), (keys.queues, ms(BACKLOG_LIFE), *places))
+
+
+def drop(keys: Keys, places: Sequence[str]) -> Command:
+    """Forget dead letters; the reply says how many."""
+    return ("XDEL", keys.dead, *places)
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _waiting(entry: Any, partition: str | None = None) -> Waiting | None:
+    place, flat = entry
+    if flat is None:  # it was taken out while it was being read
+        return None
+    fields = _fields(flat)
+    try:
+        number = int(fields[b"p"] if partition is None else partition)
+        return Waiting(place.decode(), int(fields[b"t"]) / 1000, _letter(fields, number))
+    except (KeyError, ValueError):
+        return None
+
+
+def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
+    fields = _fields(flat)
+    try:
+        letter = _letter(fields, int(fields[b"p"]))
+        died = int(place.split(b"-")[0]) / 1000
+        reason = fields[b"r"].decode(errors="replace")
+        return DeadLetter(place.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, letter)
+    except (KeyError, ValueError):
+        return None
+
+
+def _letter(fields: Mapping[bytes, bytes], partition: int) -> Letter:
+    return Letter(
+        fields[b"c"].decode(),
+        partition,
+        fields[b"s"].decode(),
+        fields[b"k"].decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
+        fields[b"i"].decode() or None,
+        fields[b"n"].decode(),
+        fields[b"d"],
+    )

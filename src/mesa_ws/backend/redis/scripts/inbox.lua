@@ -1,0 +1,23 @@
+-- Put in front of the scripts that write letters, behind the prelude.
+--
+-- An entry of a queue: c connection, s sequence, k kind, i id or '', n node, t time (ms), d data.
+-- The stream of observers has p, the partition, as well; that of dead letters also r, the reason,
+-- and y, the number of deliveries.
+
+local MAX_OBSERVED = 10000
+
+-- Append a letter to its queue, and let observers see it.
+local function post_letter(queue, life, observed, expiry, letter)
+  redis.call('XADD', queue, '*', 'c', letter.c, 's', letter.s, 'k', letter.k, 'i', letter.i,
+    'n', letter.n, 't', letter.t, 'd', letter.d)
+  redis.call('PEXPIRE', queue, life)
+  if not observed then return end
+  redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', letter.c, 's', letter.s,
+    'k', letter.k, 'i', letter.i, 'n', letter.n, 't', letter.t, 'd', letter.d, 'p', letter.p)
+  redis.call('PEXPIRE', observed, expiry)
+end
+
+-- The stream of observers, or nil when there are none.
+local function observed_by(observers, observed, now)
+  return redis.call('ZCOUNT', observers, '(' .. now, '+inf') > 0 and observed or nil
+end

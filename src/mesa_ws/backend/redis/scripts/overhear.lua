@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Show that an observer lives, so that it is told what is appended.
+--
+-- KEYS  1 observers, 2 their stream
+-- ARGV  1 portal, 2 lease (ms), 3 expiry (ms)
+--
+-- Returns the place of the last letter that observers were told of.
+
+local now = now_ms()
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+return last and last[1] or '0-0'

@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- Hand a message to one connection of one node.
+--
+-- KEYS  1 leases, 2 counters, 3 what is remembered of the message id
+-- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
+--       6 for how long the message id is remembered (ms), or 0, 7 node, 8 connection
+--
+-- A message id that is remembered is not told again.
+-- Returns 1 when the node lives, else 0.
+
+if not lease_reader(KEYS[1], now_ms())(ARGV[7]) then return 0 end
+if remembered(KEYS[3], ARGV[6], {ARGV[8]})[1] then return 1 end
+remember_all(KEYS[3], ARGV[6], {ARGV[8], '0'})
+publish(KEYS[2], ARGV[2], ARGV[1], ARGV[7], {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}, {ARGV[8]}, {}, {})
+return 1

@@ -1,0 +1,43 @@
+#!lua flags=allow-oom
+-- Count deliveries of letters, take them out of their queue, or put them among the dead.
+--
+-- KEYS  1 owner of the partition, 2 its queue, 3 its deliveries, 4 dead letters,
+--       then what is remembered of messages that were sent on account of letters that are done
+-- ARGV  1 what the owner key has to hold, 2 life of deliveries (ms), 3 life of dead letters (ms),
+--       4 most dead letters, 5 for how long messages are remembered now (ms), 6 partition,
+--       then for each step: action, place, reason
+--
+-- Actions: begin, done, die. Once more, done and die change nothing.
+-- Returns -1 when somebody else owns the partition; else for each step how often the letter was
+-- delivered by now, if it is there and has begun, or 0.
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+
+local function bury(place, reason)
+  local entry = redis.call('XRANGE', KEYS[2], place, place)[1]
+  if not entry then return end
+  local deliveries = redis.call('HGET', KEYS[3], place) or '0'
+  local fields = entry[2]
+  for _, value in ipairs({'p', ARGV[6], 'r', reason, 'y', deliveries}) do
+    fields[#fields + 1] = value
+  end
+  redis.call('XADD', KEYS[4], 'MAXLEN', ARGV[4], '*', unpack(fields))
+  redis.call('PEXPIRE', KEYS[4], ARGV[3])
+end
+
+local reply = {}
+for at = 7, #ARGV, 3 do
+  local action, place = ARGV[at], ARGV[at + 1]
+  if action == 'begin' then
+    local is_there = #redis.call('XRANGE', KEYS[2], place, place) == 1
+    reply[#reply + 1] = is_there and redis.call('HINCRBY', KEYS[3], place, 1) or 0
+  else
+    if action == 'die' then bury(place, ARGV[at + 2]) end
+    redis.call('XDEL', KEYS[2], place)
+    redis.call('HDEL', KEYS[3], place)
+    reply[#reply + 1] = 0
+  end
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+for i = 5, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[5], 'LT') end
+return reply

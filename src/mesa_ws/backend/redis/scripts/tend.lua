@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- Show that a portal lives; own partitions, or let go of them.
+--
+-- KEYS  1 leases of portals, 2 tokens, 3 leases of nodes, then the owner key of each partition
+-- ARGV  1 portal, 2 lease (ms), 3 expiry (ms), 4 1 to stay, 0 to leave,
+--       then for each partition 1 when it is wanted, else 0
+--
+-- A partition that is free gets a new owner under a new token; tokens of one partition only grow.
+-- Returns {how many nodes' leases ran out, the living portals, then for each partition its token,
+-- or 0 where the portal does not own it}.
+
+local portal, now = ARGV[1], now_ms()
+if ARGV[4] == '1' then
+  redis.call('ZADD', KEYS[1], now + ARGV[2], portal)
+else
+  redis.call('ZREM', KEYS[1], portal)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local reply = {redis.call('ZCOUNT', KEYS[3], '-inf', now), redis.call('ZRANGE', KEYS[1], 0, -1)}
+for n = 1, #KEYS - 3 do
+  local key, wanted, token = KEYS[3 + n], ARGV[4 + n] == '1', 0
+  local owner, held = string.match(redis.call('GET', key) or '', '^(.*)|(%d+)$')
+  if wanted and owner == portal then
+    token = tonumber(held)
+    redis.call('PEXPIRE', key, ARGV[2])
+  elseif wanted and not owner then
+    token = redis.call('HINCRBY', KEYS[2], n, 1)
+    redis.call('SET', key, portal .. '|' .. token, 'PX', ARGV[2])
+  elseif owner == portal then
+    redis.call('DEL', key)
+  end
+  reply[2 + n] = token
+end
+for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+return reply

@@ -1,0 +1,13 @@
+"""Portals: processes that handle what clients do.
+
+| module | holds |
+|---|---|
+| `worker` | a portal without a process around it |
+| `hooks`, `calling` | the application's handlers, and how they are called |
+| `event` | what handlers are given |
+| `holdings`, `share` | which queues this portal owns, and which it should |
+| `owned` | one of them, with what was read of it |
+| `reader`, `desk`, `ledger` | reading letters, having them handled, and noting that |
+| `observer` | seeing everything, and taking nothing |
+| `seats` | which inbox an address leads to |
+"""

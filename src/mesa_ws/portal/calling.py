@@ -1,0 +1,67 @@
+"""Calling handlers: `async def` in the event loop, `def` in a bounded pool of threads."""
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+Handler = Callable[..., Any]
+
+
+class Caller:
+    """Calls handlers, with the context of whoever asks for it.
+
+    Args:
+        threads: plain functions that run at the same time.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def call(self, handler: Handler, *args: Any) -> Any:
+        """Call a handler, and wait until it has finished.
+
+        Raises:
+            Exception: whatever it raises.
+        """
+        try:
+            result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
+            return await result if isinstance(result, Awaitable) else result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError(f"{name_of(handler)} waited for something that was cancelled") from error
+
+    def shutdown(self) -> None:
+        """Let go of the threads; those still busy are not waited for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    async def _in_thread(self, handler: Handler, *args: Any) -> Any:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mesa-portal")
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run, _called, handler, *args)
+
+
+def _called(handler: Handler, *args: Any) -> Any:
+    """Call in a thread. A future cannot hold StopIteration, which coroutines do not let out either."""
+    try:
+        return handler(*args)
+    except StopIteration as error:
+        raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
+
+
+def _is_async(handler: Handler) -> bool:
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def name_of(handler: Handler) -> str:
+    """What to call a handler in logs."""
+    return getattr(handler, "__qualname__", repr(handler))

@@ -1,0 +1,97 @@
+"""Having letters handled: those of one connection one after another, those of others meanwhile."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from ..backend.inbox import Waiting
+from .ledger import Ledger
+from .owned import Owned
+
+MAX_DELIVERIES = 5
+"""Deliveries after which a letter is given up."""
+
+FIRST_PAUSE = 0.1
+"""Seconds until a letter whose handler raised is handled again; three times as long each time."""
+
+DIED = "the process of its portal ended while it was handled"
+
+log = logging.getLogger("mesa_ws.portal")
+
+Handle = Callable[[Waiting, int], Awaitable[tuple[str | None, tuple[str, ...]]]]
+"""Has a letter handled for the nth time. Returns why that failed, or None; and what was sent."""
+
+
+class Desk:
+    """Works on the letters of queues that are owned.
+
+    Args:
+        ledger: takes note.
+        handle: see `Handle`.
+        concurrency: letters that are handled at the same time.
+    """
+
+    def __init__(self, ledger: Ledger, handle: Handle, concurrency: int) -> None:
+        self._ledger = ledger
+        self._handle = handle
+        self._slots = asyncio.Semaphore(concurrency)
+
+    def take(self, owned: Owned, waiting: Waiting) -> None:
+        """Let a letter be handled after all before it of the same connection."""
+        owned.cursor = waiting.place
+        owned.waiting += 1
+        connection_id = waiting.letter.connection_id
+        line = owned.lines.get(connection_id)
+        if line is not None:
+            line.append(waiting)
+            return
+        line = owned.lines[connection_id] = deque((waiting,))
+        task = asyncio.get_running_loop().create_task(self._work(owned, connection_id, line))
+        owned.tasks.add(task)
+        task.add_done_callback(owned.tasks.discard)
+
+    async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
+        while line and await self._deal(owned, line[0]):
+            line.popleft()
+            owned.waiting -= 1
+        if not line:
+            del owned.lines[connection_id]
+
+    async def _deal(self, owned: Owned, waiting: Waiting) -> bool:
+        """Deal with a letter; returns False if that is left to whoever owns the queue next."""
+        pause = FIRST_PAUSE
+        while owned.is_open:
+            async with self._slots:
+                deliveries = await self._begin(owned, waiting)
+                if deliveries < 0:
+                    return False
+                reason = await self._deliver(owned, waiting, deliveries)
+            if reason is None:
+                return True
+            if deliveries >= MAX_DELIVERIES:
+                self._give_up(owned, waiting, reason)
+                return True
+            await owned.closes_within(pause)
+            pause *= 3
+        return False
+
+    async def _begin(self, owned: Owned, waiting: Waiting) -> int:
+        """Count a delivery, unless the queue was closed while this one waited for a slot."""
+        return await self._ledger.begin(owned, waiting.place) if owned.is_open else -1
+
+    async def _deliver(self, owned: Owned, waiting: Waiting, deliveries: int) -> str | None:
+        """Hand a letter to handlers, unless there is nothing to do; returns why that failed."""
+        if deliveries == 0:  # somebody else has dealt with it
+            return None
+        if deliveries > MAX_DELIVERIES:
+            return DIED
+        reason, message_ids = await self._handle(waiting, deliveries)
+        if reason is None:
+            self._ledger.done(owned, waiting.place, message_ids)
+        return reason
+
+    def _give_up(self, owned: Owned, waiting: Waiting, reason: str) -> None:
+        letter = waiting.letter
+        log.error("%s %s becomes a dead letter: %s", letter.kind, letter.key, reason)
+        self._ledger.die(owned, waiting.place, reason)

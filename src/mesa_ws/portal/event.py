@@ -1,0 +1,106 @@
+"""What handlers of a portal are given."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from ..backend.inbox import LetterKind, Waiting
+from ..codec import decode_frame, encode_message
+from ..envelope import Envelope, name_dispatch
+from ..errors import MesaError
+from ..message import Message
+from ..recipients import Recipients
+
+Send = Callable[[Envelope, str], Awaitable[bool]]
+"""Hands a message to one connection of the node named."""
+
+_IN_LOOP = (
+    "event.reply_blocking: expected a thread, got the event loop of the portal; use await event.reply(...)"
+)
+
+
+class PortalEvent:
+    """Something that a client did, or that happened to its connection.
+
+    The same event may be handled more than once: after a handler raised, and after its portal died.
+    What a dispatcher or `reply` sends meanwhile is named after the event and the order of the calls,
+    so that the second time it is a repetition, which nobody gets.
+
+    Attributes:
+        type: `connection`, `authentication`, `message` or `disconnection`.
+        id: who the client was then, or None before it authenticated.
+        connection_id: names the connection in the whole cluster.
+        node: the server it is connected to.
+        message: what it sent; None where `type` is another.
+        code: close code of a disconnection, 1006 where the server died; else None.
+        reason: text of the close frame; else empty.
+        time: when it happened, in seconds of Unix time.
+        deliveries: how often it was given to handlers by now, this time included.
+        key: names the event, always the same: a key for effects of your own.
+    """
+
+    __slots__ = (
+        *("_loop", "_send", "_thread", "code", "connection_id", "deliveries", "id", "key", "message"),
+        *("node", "reason", "time", "type"),
+    )
+
+    def __init__(self, waiting: Waiting, deliveries: int, send: Send) -> None:
+        letter = waiting.letter
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.type: LetterKind = letter.kind
+        self.id = letter.id
+        self.connection_id = letter.connection_id
+        self.node = letter.node
+        self.key = letter.key
+        self.time = waiting.at
+        self.deliveries = deliveries
+        self.message: Message | None = None
+        self.code: int | None = None
+        self.reason = ""
+        if letter.kind == "message":
+            self.message = decode_frame(letter.data).message()
+        elif letter.kind == "disconnection":
+            self.code, self.reason = _DECODE_END(letter.data)
+
+    async def reply(self, message: Message) -> bool:
+        """Send to the connection that this event is about; never stored.
+
+        Returns:
+            Whether its server lives. Handed to a server is not yet received.
+
+        Raises:
+            InvalidMessage: it cannot go on the wire.
+            BackendError: the backend did not take it.
+        """
+        return await self._send(self._envelope(message), self.node)
+
+    def reply_blocking(self, message: Message) -> bool:
+        """`reply` for plain functions, which are called in threads.
+
+        Raises:
+            MesaError: this is the event loop of the portal.
+        """
+        if threading.get_ident() == self._thread:
+            raise MesaError(_IN_LOOP)
+        sending = self._sent(self._envelope(message))
+        return asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+
+    def _envelope(self, message: Message) -> Envelope:
+        body = encode_message(message)
+        message_id, remember = name_dispatch(None)
+        who = Recipients(False, (self.connection_id,), frozenset())
+        return Envelope(who, body, "connection", message_id, remember=remember)
+
+    async def _sent(self, envelope: Envelope) -> bool:
+        return await self._send(envelope, self.node)
+
+    def __repr__(self) -> str:
+        return f"<PortalEvent {self.type} of {self.id!r} on {self.connection_id}>"
+
+
+_DECODE_END: Callable[[bytes], Any] = msgspec.json.Decoder(tuple[int, str]).decode

@@ -1,0 +1,108 @@
+"""Noting what was begun and done: many steps in one call, for the backend is far away."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from typing import NamedTuple
+
+from ..backend.inbox import Attendance, Step
+from ..errors import BackendError
+from .owned import Owned
+
+MAX_STEPS = 500
+"""Steps in one call."""
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+"""Seconds until a call that failed is repeated: the first time, and at most."""
+
+log = logging.getLogger("mesa_ws.portal")
+
+
+class _Order(NamedTuple):
+    step: Step
+    owned: Owned
+    answer: asyncio.Future[int] | None
+
+
+class Ledger:
+    """Carries out steps in the order in which they are given, for as long as it takes.
+
+    What begins waits for its answer, and with it for everything before. What is done is not waited
+    for: the next letter of the same connection begins behind it, in the same call.
+
+    Args:
+        attendance: the portal's seat.
+    """
+
+    def __init__(self, attendance: Attendance) -> None:
+        self._attendance = attendance
+        self._orders: deque[_Order] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def begin(self, owned: Owned, place: str) -> int:
+        """Count a delivery; -1 where the queue is lost, 0 where the letter is gone."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._add(_Order(Step(owned.number, owned.token, "begin", place), owned, answer))
+        return await answer
+
+    def done(self, owned: Owned, place: str, message_ids: tuple[str, ...]) -> None:
+        """A letter was handled; messages of these ids were sent on account of it."""
+        step = Step(owned.number, owned.token, "done", place, message_ids=message_ids)
+        self._add(_Order(step, owned, None))
+
+    def die(self, owned: Owned, place: str, reason: str) -> None:
+        """A letter is given up."""
+        self._add(_Order(Step(owned.number, owned.token, "die", place, reason), owned, None))
+
+    async def settled(self) -> None:
+        """Wait until nothing is to be carried out."""
+        await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Carry out nothing any more."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker])
+
+    def _add(self, order: _Order) -> None:
+        self._orders.append(order)
+        if self._worker is None:
+            self._idle.clear()
+            self._worker = asyncio.get_running_loop().create_task(self._work(), name="mesa-portal-ledger")
+
+    async def _work(self) -> None:
+        try:
+            while self._orders:
+                batch = [self._orders.popleft() for _ in range(min(MAX_STEPS, len(self._orders)))]
+                batch.sort(key=lambda order: (order.owned.number, order.owned.token))
+                self._answer(batch, await self._settle([order.step for order in batch]))
+        finally:
+            self._worker = None
+            self._idle.set()
+
+    async def _settle(self, steps: list[Step]) -> list[int]:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._attendance.settle(steps)
+            except BackendError as error:
+                if pause == FIRST_PAUSE:
+                    log.warning("what was handled cannot be noted, once more: %s", error)
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _answer(self, batch: list[_Order], results: list[int]) -> None:
+        for order, result in zip(batch, results, strict=True):
+            if result < 0:
+                order.owned.close()
+            if order.answer is not None and not order.answer.done():
+                order.answer.set_result(result)
+            elif result < 0 and order.answer is None:
+                log.warning(
+                    "queue %d was taken over while an event was handled; it may be handled again",
+                    order.owned.number,
+                )

@@ -1,0 +1,64 @@
+"""A queue that a portal owns, and what it has read of it."""
+
+import asyncio
+from collections import deque
+
+from ..backend.inbox import Waiting
+
+MAX_WAITING = 1000
+"""Letters of one queue that are read before they can be handled."""
+
+
+class Owned:
+    """A queue, from the moment it was taken until it is lost or let go of; in one event loop.
+
+    Letters of one connection form a line; each line is worked on by a task of its own.
+
+    Args:
+        number: which queue.
+        token: by which it is owned.
+
+    Attributes:
+        number: which queue.
+        token: by which it is owned.
+        cursor: the place up to which it was read.
+        lines: connection -> its letters; the first is the one that is being handled.
+        tasks: who works on the lines.
+        waiting: letters in all lines.
+    """
+
+    def __init__(self, number: int, token: int) -> None:
+        self.number = number
+        self.token = token
+        self.cursor = ""
+        self.lines: dict[str, deque[Waiting]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.waiting = 0
+        self._closed = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether handling of another letter may begin."""
+        return not self._closed.is_set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being handled."""
+        return not self.tasks
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be read."""
+        return self.is_open and self.waiting < MAX_WAITING
+
+    def close(self) -> None:
+        """Begin nothing any more; what is being handled goes on."""
+        self._closed.set()
+
+    async def closes_within(self, seconds: float) -> None:
+        """Wait for some time, or until it is closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,42 @@
+"""Which inbox an address leads to: that of a Redis, or that of this process."""
+
+from ..backend.inbox import Attendance
+from ..backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
+from ..backend.redis import Address, Given, RedisAttendance
+from ..errors import InvalidSettings, Unsupported
+
+DEFAULT_URL = "redis://localhost:6379"
+DEFAULT_TIMEOUT = 5.0
+DEFAULT_LEASE = 15.0
+
+Place = Given | MemoryHub | MemoryBackend
+"""Where a portal finds what clients do."""
+
+
+def seat_at(
+    place: Place,
+    *,
+    namespace: str | None,
+    lease: float = DEFAULT_LEASE,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Attendance:
+    """A portal's seat; see `Portal` for the arguments.
+
+    Raises:
+        InvalidSettings: one of them cannot be used.
+        Unsupported: portals cannot work over HTTP.
+    """
+    if isinstance(place, MemoryBackend):
+        place = place.hub
+    if isinstance(place, MemoryHub):
+        return MemoryAttendance(place, namespace=namespace)
+    if isinstance(place, str) and place.lower().startswith(("http://", "https://")):
+        raise Unsupported(
+            "url: portals work on a Redis, or on the MemoryHub of servers in the same process, "
+            "got the URL of a dispatch API; give the redis:// URL of the servers"
+        )
+    try:
+        address = Address.of(place)
+    except InvalidSettings as error:
+        raise InvalidSettings("url", f"{error.expected}; or a MemoryHub", error.got) from None
+    return RedisAttendance(address, namespace=namespace, lease=lease, timeout=timeout)

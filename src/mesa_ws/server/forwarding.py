@@ -1,0 +1,154 @@
+"""Forwarding: what clients do goes to portals, in the order of each connection.
+
+A connection waits here until its letter was taken, and with it everything it does later. So when
+portals do not keep up, or the backend is away, its queue fills and it is read no more: nothing is
+dropped, and nothing grows without bound.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, partition_of
+from ..codec import encode_frame
+from ..envelope import Envelope
+from ..errors import BackendError, InvalidMessage
+from ..message import Message
+from ..settings import Portals
+from .outlet import Outlet
+
+log = logging.getLogger("mesa_ws.server")
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.4
+"""Seconds until a letter that was not taken is offered again: the first time, and at most."""
+
+QUIET = 60.0
+"""Seconds between two warnings about the same trouble."""
+
+
+class Sender(Protocol):
+    """What forwarding needs of a connection."""
+
+    connection_id: str
+    outlet: Outlet
+
+    @property
+    def id(self) -> str | None:
+        """Who the client is."""
+
+
+class Post(Protocol):
+    """Where letters go."""
+
+    @property
+    def node_id(self) -> str:
+        """Names this node."""
+
+    async def append(self, letter: Letter, most: int) -> Answer:
+        """Put a letter at the end of its queue."""
+
+
+@dataclass(slots=True)
+class _Passage:
+    """A connection that portals know of.
+
+    Attributes:
+        sender: the connection.
+        sequence: of its last letter.
+    """
+
+    sender: Sender
+    sequence: int = 0
+
+
+class Forwarder:
+    """Tells portals of the connections of one node. For the event loop only.
+
+    Args:
+        post: the backend.
+        settings: how much may wait, and where.
+    """
+
+    def __init__(self, post: Post, settings: Portals) -> None:
+        self._post = post
+        self._spreads = settings.distribute_load
+        self._most = max(1, settings.backlog_max // (PARTITIONS if self._spreads else 1))
+        self._passages: dict[str, _Passage] = {}
+        self._quiet_until = 0.0
+
+    async def connected(self, sender: Sender) -> None:
+        """A connection begins."""
+        self._passages[sender.connection_id] = _Passage(sender)
+        await self._forward("connection", sender)
+
+    async def authenticated(self, sender: Sender) -> None:
+        """A connection belongs to somebody now."""
+        await self._forward("authentication", sender)
+
+    async def received(self, message: Message, sender: Sender) -> None:
+        """A connection sent something."""
+        try:
+            data = encode_frame(message.opcode, message.data, message.type)
+        except InvalidMessage as error:  # nested deeper than the stack of this moment allows
+            log.error("a message of %r cannot be handed to portals: %s", sender, error)
+            return
+        await self._forward("message", sender, data)
+
+    async def disconnected(self, sender: Sender, code: int, reason: str) -> None:
+        """A connection has ended."""
+        try:
+            await self._forward("disconnection", sender, msgspec.json.encode([code, reason]))
+        finally:
+            del self._passages[sender.connection_id]
+
+    def reply(self, envelope: Envelope) -> None:
+        """Write what a portal sends to one connection; one that has ended gets nothing."""
+        for connection_id in envelope.recipients.ids:
+            passage = self._passages.get(connection_id)
+            if passage is not None:
+                passage.sender.outlet.write(envelope.body)
+
+    async def _forward(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> None:
+        while await self._insist(self._letter(kind, sender, data)) == "unknown":
+            # Others took this node for dead, and told portals that its connections have ended.
+            await self._insist(self._letter("connection", sender))
+            if sender.id is not None:
+                await self._insist(self._letter("authentication", sender))
+
+    def _letter(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> Letter:
+        connection_id = sender.connection_id
+        passage = self._passages[connection_id]
+        passage.sequence += 1
+        partition = partition_of(connection_id) if self._spreads else 0
+        return Letter(
+            connection_id, partition, str(passage.sequence), kind, sender.id, self._post.node_id, data
+        )
+
+    async def _insist(self, letter: Letter) -> Answer:
+        """Offer a letter until it is taken, however long that takes."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                answer = await self._post.append(letter, self._most)
+            except asyncio.CancelledError:
+                log.warning("this node stops, and portals may not hear of a %s", letter.kind)
+                raise
+            except BackendError as error:
+                self._warn(f"the backend does not take what clients do ({error})")
+            else:
+                if answer != "full":
+                    return answer
+                self._warn("the backlog of portals is full; are enough of them running?")
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _warn(self, what: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            log.warning("%s; connections that have something to say are read no further", what)

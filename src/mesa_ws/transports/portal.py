@@ -1,0 +1,62 @@
+"""Running a portal as a process of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from ..errors import MesaError
+from ..portal.worker import Worker
+from .serve import new_event_loop
+from .signals import until_signal
+
+_NOT_MAIN_THREAD = (
+    "portal.run: expected the main thread, which signals go to, got another one; "
+    "use async with portal in an event loop of that thread"
+)
+
+
+class Portal(Worker):
+    """Handles what clients do, in a process apart from the servers.
+
+    Servers with `Server(portals=True)` keep what happens to their connections until a portal has
+    handled it. Any number of portals share that: each works on its part of the connections, and
+    takes over from those that leave or die. Events of one connection are handled one after another,
+    in order, those of different connections at the same time; each at least once, unless its
+    handlers raised five times.
+
+    Register handlers with its decorators, then `run` it, or enter it with `async with` in a loop of
+    your own.
+
+    Args:
+        url: a Redis URI, a mapping of redis-py options or a redis-py client; or the `MemoryHub` or
+            the `MemoryBackend` of servers in this process.
+        namespace: that of the servers.
+        report_all_events: see what all portals see, each event once at most, and take no work from
+            others.
+        concurrency: events that are handled at the same time.
+        handler_threads: plain `def` handlers that run at the same time.
+        lease: seconds without a sign of life after which others take over from this portal.
+        timeout: seconds for one call of the backend, connecting included.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+        Unsupported: portals cannot work over HTTP.
+    """
+
+    def run(self, on_start: Callable[[], None] | None = None) -> None:
+        """Work until SIGINT or SIGTERM, on uvloop where it exists; then hand over cleanly.
+
+        Handlers get ten seconds to finish. A second signal does not wait.
+
+        Args:
+            on_start: called when the portal takes part.
+
+        Raises:
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend says no.
+            MesaError: it runs already, or this is not the main thread, which signals go to.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise MesaError(_NOT_MAIN_THREAD)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(until_signal(self, lambda _: on_start and on_start()))

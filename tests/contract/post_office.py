@@ -1,0 +1,107 @@
+"""A node and portals at one inbox, whatever kind it is of."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from mesa_ws.backend.base import Backend
+from mesa_ws.backend.inbox import PARTITIONS, Answer, Attendance, Letter, LetterKind, Step, Waiting
+from tests.contract.cluster import LIMIT
+
+EVERY = range(PARTITIONS)
+
+
+class PostOffice:
+    """Opens nodes and portals of one namespace.
+
+    Args:
+        make_backend: makes a node's seat.
+        make_attendance: makes a portal's.
+        stack: closes them.
+    """
+
+    def __init__(
+        self,
+        make_backend: Callable[[], Backend],
+        make_attendance: Callable[[], Attendance],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._make_backend = make_backend
+        self._make_attendance = make_attendance
+        self._stack = stack
+
+    async def node(self) -> "Sender":
+        backend = self._make_backend()
+        received: list[tuple[str, bytes]] = []
+        await backend.open(lambda envelope: received.append((envelope.recipients.ids[0], envelope.body)))
+        self._stack.push_async_callback(backend.aclose)
+        return Sender(backend, received)
+
+    def portal(self) -> Attendance:
+        attendance = self._make_attendance()
+        self._stack.push_async_callback(attendance.aclose)
+        return attendance
+
+    async def owner(self) -> "Owner":
+        """A portal that owns every queue."""
+        portal = self.portal()
+        ownership = await portal.tend(EVERY)
+        assert set(ownership.tokens) == set(EVERY)
+        return Owner(portal, dict(ownership.tokens))
+
+
+class Sender:
+    """A node that appends letters."""
+
+    def __init__(self, backend: Backend, received: list[tuple[str, bytes]]) -> None:
+        self.backend = backend
+        self.received = received
+
+    async def append(
+        self, kind: LetterKind, sequence: int, data: str = "", *, connection: str = "c", most: int = 100
+    ) -> Answer:
+        node = self.backend.node_id
+        letter = Letter(f"{node}.{connection}", 3, str(sequence), kind, None, node, data.encode())
+        return await self.backend.append(letter, most)
+
+    async def open_with(self, *messages: str, connection: str = "c") -> None:
+        """A connection begins, and sends."""
+        await self.append("connection", 1, connection=connection)
+        for sequence, message in enumerate(messages, 2):
+            await self.append("message", sequence, message, connection=connection)
+
+    async def until_received(self) -> tuple[str, bytes]:
+        async with asyncio.timeout(LIMIT):
+            while not self.received:
+                await asyncio.sleep(0.01)
+        return self.received[0]
+
+
+class Owner:
+    """A portal, and what it owns."""
+
+    def __init__(self, portal: Attendance, tokens: dict[int, int]) -> None:
+        self.portal = portal
+        self.tokens = tokens
+
+    async def read(self) -> list[Waiting]:
+        return await self.portal.read(dict.fromkeys(self.tokens, ""))
+
+    async def until_read(self, count: int) -> list[Waiting]:
+        async with asyncio.timeout(LIMIT):
+            while len(found := await self.read()) < count:
+                pass
+        return found
+
+    def step(self, action: str, waiting: Waiting, reason: str = "") -> Step:
+        partition = waiting.letter.partition
+        return Step(partition, self.tokens[partition], action, waiting.place, reason)  # type: ignore[arg-type]
+
+    async def settle(self, action: str, *letters: Waiting, reason: str = "") -> list[int]:
+        return await self.portal.settle([self.step(action, waiting, reason) for waiting in letters])
+
+
+def told(letters: list[Waiting]) -> list[tuple[str, str, str]]:
+    return [
+        (waiting.letter.kind, waiting.letter.sequence, waiting.letter.data.decode()) for waiting in letters
+    ]

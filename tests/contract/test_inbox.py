@@ -1,0 +1,190 @@
+"""What clients do reaches the portal that owns the queue: in order, until it is dealt with."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from mesa_ws.backend.inbox import partition_of
+from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
+from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.envelope import Envelope
+from mesa_ws.recipients import Recipients
+from tests.contract.post_office import EVERY, PostOffice, told
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def office(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[PostOffice]:
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            hub = MemoryHub()
+            yield PostOffice(
+                lambda: MemoryBackend(hub, namespace=namespace),
+                lambda: MemoryAttendance(hub, namespace=namespace),
+                stack,
+            )
+        else:
+            url = request.getfixturevalue("redis_url")
+            yield PostOffice(
+                lambda: RedisBackend(url, namespace=namespace),
+                lambda: RedisAttendance(url, namespace=namespace),
+                stack,
+            )
+
+
+def test_a_connection_has_one_of_sixteen_queues() -> None:
+    assert {partition_of(f"node.{n}") for n in range(1000)} == set(EVERY)
+
+
+async def test_letters_are_read_in_their_order_until_they_are_done(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a", "b")
+    letters = await owner.until_read(3)
+    assert told(letters) == [("connection", "1", ""), ("message", "2", "a"), ("message", "3", "b")]
+    assert await owner.settle("done", *letters[:2]) == [0, 0]
+    assert told(await owner.read()) == [("message", "3", "b")]
+
+
+async def test_reading_goes_on_behind_a_place(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a", "b")
+    letters = await owner.until_read(3)
+    assert told(await owner.portal.read({3: letters[1].place})) == [("message", "3", "b")]
+
+
+async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a")
+    assert await node.append("message", 2, "a") == "taken"
+    await node.append("disconnection", 3)
+    assert await node.append("disconnection", 3) == "taken"
+    assert [sequence for _, sequence, _ in told(await owner.until_read(3))] == ["1", "2", "3"]
+
+
+async def test_a_connection_that_never_began_is_unknown(office: PostOffice) -> None:
+    node = await office.node()
+    assert await node.append("message", 2, "a") == "unknown"
+
+
+async def test_a_full_queue_takes_no_messages(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a")
+    assert await node.append("message", 3, "b", most=2) == "full"
+    assert await node.append("disconnection", 4, most=2) == "taken"
+    assert await node.append("connection", 1, connection="d", most=2) == "taken"
+    assert await node.append("connection", 1, connection="e", most=2) == "full"
+    letters = await owner.until_read(4)
+    await owner.settle("done", *letters)
+    assert await node.append("connection", 1, connection="e", most=2) == "taken"
+
+
+async def test_a_node_that_leaves_ends_its_connections(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a")
+    await node.open_with(connection="ended")
+    await node.append("disconnection", 2, connection="ended")
+    await node.backend.aclose()
+    letters = await owner.until_read(5)
+    assert told(letters)[-1] == ("disconnection", "2r", '[1006,""]')
+    assert len(letters) == 5
+
+
+async def test_a_queue_has_one_owner(office: PostOffice) -> None:
+    first, second = await office.owner(), office.portal()
+    assert (await second.tend(EVERY)).tokens == {}
+    assert set((await first.portal.tend([1])).portals) == {first.portal.portal_id, second.portal_id}
+    assert set((await second.tend(EVERY)).tokens) == set(EVERY) - {1}
+    assert (await second.tend([], stays=False)).portals == (first.portal.portal_id,)
+
+
+async def test_who_lost_a_queue_is_turned_away(office: PostOffice) -> None:
+    node, first = await office.node(), await office.owner()
+    await node.open_with()
+    letters = await first.until_read(1)
+    await first.portal.tend([])
+    second = await office.owner()
+    assert await first.settle("begin", *letters) == [-1]
+    assert await first.settle("done", *letters) == [-1]
+    assert told(await second.read()) == told(letters)
+
+
+async def test_a_token_of_before_does_not_count(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    letters = await owner.until_read(1)
+    await owner.portal.tend([])
+    await owner.portal.tend(EVERY)
+    assert await owner.settle("begin", *letters) == [-1]
+
+
+async def test_deliveries_are_counted_over_owners(office: PostOffice) -> None:
+    node, first = await office.node(), await office.owner()
+    await node.open_with()
+    [letter] = await first.until_read(1)
+    assert await first.settle("begin", letter) == [1]
+    await first.portal.tend([])
+    second = await office.owner()
+    assert await second.settle("begin", letter) == [2]
+    await second.settle("done", letter)
+    assert await second.settle("begin", letter) == [0]
+
+
+async def test_a_dead_letter_says_why(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a")
+    letters = await owner.until_read(2)
+    await owner.settle("begin", letters[1])
+    await owner.settle("die", letters[1], reason="ValueError: no")
+    await owner.settle("die", letters[1], reason="once more")
+    [dead] = await owner.portal.dead_letters(10)
+    assert (dead.reason, dead.deliveries, dead.letter) == ("ValueError: no", 1, letters[1].letter)
+    assert dead.at == letters[1].at
+    assert dead.died >= dead.at
+    assert told(await owner.read()) == [("connection", "1", "")]
+
+
+async def test_a_revived_letter_is_as_if_it_had_never_been_delivered(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    letters = await owner.until_read(1)
+    await owner.settle("begin", *letters)
+    await owner.settle("die", *letters, reason="no")
+    [dead] = await owner.portal.dead_letters(10)
+    assert await owner.portal.revive([dead.place]) == 1
+    assert await owner.portal.revive([dead.place]) == 0
+    again = await owner.until_read(1)
+    assert again[0].letter.key == letters[0].letter.key
+    assert await owner.settle("begin", *again) == [1]
+
+
+async def test_a_dead_letter_can_be_dropped(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    await owner.settle("die", *await owner.until_read(1), reason="no")
+    [dead] = await owner.portal.dead_letters(10)
+    assert await owner.portal.drop([dead.place]) == 1
+    assert await owner.portal.dead_letters(10) == []
+
+
+async def test_an_observer_hears_what_comes_and_takes_nothing(office: PostOffice) -> None:
+    node, owner, observer = await office.node(), await office.owner(), office.portal()
+    await node.open_with("before")
+    place, heard = await observer.overhear("")
+    assert heard == []
+    await node.append("message", 3, "after")
+    while not heard:
+        place, heard = await observer.overhear(place)
+    assert told(heard) == [("message", "3", "after")]
+    assert heard[0].letter.partition == 3
+    assert len(await owner.until_read(3)) == 3
+
+
+async def test_a_reply_reaches_the_connection_of_that_node_once(office: PostOffice) -> None:
+    node, other, portal = await office.node(), await office.node(), office.portal()
+    envelope = Envelope(Recipients(False, ("c.1",), frozenset()), b"{}", "connection", "m", None, 60.0)
+    assert await portal.reply(envelope, node.backend.node_id)
+    assert await portal.reply(envelope, node.backend.node_id)
+    assert not await portal.reply(envelope, "gone")
+    assert await node.until_received() == ("c.1", b"{}")
+    assert len(node.received) == 1
+    assert other.received == []

@@ -1,0 +1,105 @@
+"""A run: servers, portals and clients, and what happens to them meanwhile."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import redis.asyncio
+
+from mesa_ws.backend.inbox import PARTITIONS
+from mesa_ws.backend.redis.entry import RawEntry
+from mesa_ws.backend.redis.keys import Keys
+from tests.faults.chaos.journal import Journal
+from tests.faults.chaos.program import Program
+from tests.redis_server import RedisServer, free_port
+
+from .crowd import Crowd
+from .worker import SINKS
+
+NAMESPACE = "portals"
+LEASE = 1.5
+START = 20.0
+DRAIN = 40.0
+"""Seconds for everything to start, and for everything to be handled in the end."""
+
+PORTALS = 4
+SERVERS = 3
+
+Life = list[Any]
+"""What was handled of one connection: kinds of events and numbers, in the order of their effects."""
+
+
+class Run:
+    """Everything that takes part.
+
+    Attributes:
+        crowd: the clients; of the servers, the first is to be killed.
+        servers: supervised, as portals are.
+        portals: what is to be harmed.
+    """
+
+    def __init__(self, folder: Path, clients: int) -> None:
+        self.redis = RedisServer(folder)
+        ports = [free_port() for _ in range(SERVERS)]
+        self.crowd = Crowd(ports, clients)
+        self.servers = [
+            self._program(folder, "server", f"server-{n}", str(port)) for n, port in enumerate(ports)
+        ]
+        self.portals = [self._program(folder, "worker", f"portal-{n}") for n in range(PORTALS)]
+
+    @classmethod
+    @asynccontextmanager
+    async def standing(cls, folder: Path, clients: int) -> AsyncIterator[Self]:
+        async with AsyncExitStack() as stack:
+            run = cls(folder, clients)
+            stack.callback(run.redis.stop)
+            run.redis.start()
+            for program in (*run.servers, *run.portals):
+                await stack.enter_async_context(program.running())
+            for program in (*run.servers, *run.portals):
+                await run.until_up(program, 1)
+            yield run
+
+    async def until_up(self, program: Program, starts: int) -> None:
+        """Wait until a program has come up so often."""
+        async with asyncio.timeout(START):
+            while sum(record == ["up"] for record in Journal(program.log).news()) < starts:
+                await asyncio.sleep(0.02)
+
+    async def until_handled(self) -> None:
+        """Wait until no connection is open and nothing waits for portals."""
+        keys = Keys(NAMESPACE)
+        client: Any = redis.asyncio.Redis(port=self.redis.port)
+        async with client, asyncio.timeout(DRAIN):
+            while True:
+                waiting = sum([await client.xlen(keys.queue(n)) for n in range(PARTITIONS)])
+                is_open = [name async for name in client.scan_iter(f"{keys.open_connections}*")]
+                if waiting == 0 and not is_open:
+                    break
+                await asyncio.sleep(0.05)
+            assert await client.xlen(keys.dead) == 0
+
+    async def lives(self) -> dict[str, tuple[str | None, Life]]:
+        """What was handled: connection -> the id of its client, and its life."""
+        lives: dict[str, tuple[str | None, Life]] = {}
+        client: Any = redis.asyncio.Redis(port=self.redis.port)
+        for number in range(SINKS):
+            for raw in await client.lrange(Keys(NAMESPACE).outbox(f"sink {number}"), 0, -1):
+                connection_id, id, what = msgspec.json.decode(RawEntry.of(raw).body)["d"]
+                known, life = lives.get(connection_id, (None, []))
+                life.append(what)
+                lives[connection_id] = (known or id, life)
+        await client.aclose()
+        return lives
+
+    def repeated(self) -> int:
+        """How many events were handled more than once, as far as portals lived to tell."""
+        return sum(record[0] == "again" for portal in self.portals for record in Journal(portal.log).news())
+
+    def _program(self, folder: Path, module: str, name: str, *arguments: str) -> Program:
+        command = [sys.executable, "-m", f"tests.faults.portals.{module}", self.redis.url, NAMESPACE]
+        return Program(name, [*command, str(LEASE), *arguments], folder)

@@ -1,0 +1,65 @@
+"""Portals and a server are killed, paused and stopped under load: everything is handled, in order, once.
+
+What a handler does here is a stored dispatch, so the order of effects is that of Redis, and one
+that came twice would be there twice.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from .conftest import REPORTS
+from .portals.run import DRAIN, LEASE, START, Life, Run
+
+CLIENTS = 210
+"""Together they send 2 100 messages a second, if the machine is fast enough."""
+
+SECONDS = 16.0
+
+
+async def harm(run: Run) -> None:
+    """About 13 seconds of trouble."""
+    first, second, third, fourth = run.portals
+    await asyncio.sleep(2.0)
+    first.kill()
+    await asyncio.sleep(2.0)
+    second.pause()
+    await asyncio.sleep(2 * LEASE)
+    second.resume()
+    await run.until_up(first, 2)
+    first.kill()
+    third.terminate()
+    await asyncio.sleep(1.0)
+    run.servers[0].kill()
+    await fourth.finish(15.0)
+    await run.until_up(run.servers[0], 2)
+
+
+def is_whole(life: Life, count: int) -> bool:
+    return life == ["connection", "authentication", *range(count), "disconnection"]
+
+
+@pytest.mark.timeout(START * 2 + SECONDS + DRAIN * 2)
+async def test_everything_is_handled_in_order_and_has_its_effect_once(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    async with Run.standing(tmp_path, CLIENTS) as run:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run.crowd.run(SECONDS))
+            tasks.create_task(harm(run))
+        await run.until_handled()
+        lives, repeated = await run.lives(), run.repeated()
+    sent, complete = run.crowd.sent, run.crowd.complete
+    pytestconfig.stash[REPORTS].append(
+        f"portals: {sum(sent.values())} messages of {len(sent)} connections in {SECONDS:g} s, "
+        f"{repeated} events handled again; logs in {tmp_path}"
+    )
+    of_ids = {id: life for id, life in lives.values() if id is not None}
+    assert {id: life for id, life in of_ids.items() if id in sent and not is_whole(life, len(life) - 3)} == {}
+    assert {id: sent[id] for id in complete if not is_whole(of_ids[id], sent[id])} == {}
+    assert [life for id, life in lives.values() if life[0] != "connection"] == []
+    assert [life for id, life in lives.values() if life[-1] != "disconnection"] == []
+    assert len(set(sent) - complete) >= CLIENTS // 3, "the clients of the server that was killed"
+    assert len(complete) >= CLIENTS * 2 // 3
+    assert repeated > 0

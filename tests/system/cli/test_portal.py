@@ -1,0 +1,116 @@
+"""`mesa portal` beside a Redis."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from mesa_ws.backend.inbox import PARTITIONS, Letter, Step
+from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+
+from .conftest import Starter, here
+
+APPLICATION = """
+from mesa_ws import Portal
+portal = Portal({url!r}, namespace={namespace!r})
+other = 7
+"""
+
+
+@pytest.fixture
+async def letters(redis_url: str, namespace: str) -> list[str]:
+    """Three dead letters."""
+    backend, seat = (
+        RedisBackend(redis_url, namespace=namespace),
+        RedisAttendance(redis_url, namespace=namespace),
+    )
+    await backend.open(lambda _: None)
+    tokens = (await seat.tend(range(PARTITIONS))).tokens
+    for n in range(3):
+        node = backend.node_id
+        await backend.append(Letter(f"c{n}", 0, "1", "connection", None, node), 10)
+        await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), 10)
+    for waiting in await seat.read({0: ""}):
+        action = "die" if waiting.letter.kind == "message" else "done"
+        await seat.settle([Step(0, tokens[0], action, waiting.place, "ValueError: \x1b[31mno")])  # type: ignore[arg-type]
+    places = [dead.place for dead in await seat.dead_letters(10)]
+    await seat.tend([], stays=False)
+    await seat.aclose()
+    await backend.aclose()
+    return places
+
+
+async def run(redis_url: str, namespace: str, *arguments: str) -> str:
+    address = ("--url", redis_url, "--namespace", namespace)
+    result = await asyncio.to_thread(here, "portal", "dead-letters", *arguments, *address)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+async def test_dead_letters_are_listed(redis_url: str, namespace: str, letters: list[str]) -> None:
+    shown = json.loads(await run(redis_url, namespace, "list", "--json", "--limit", "2"))
+    assert [each["letter"] for each in shown] == letters[:2]
+    first = shown[0]
+    assert (first["type"], first["id"], first["data"], first["deliveries"]) == (
+        "message", "id0", {"op": 0, "d": 0}, 0,
+    )  # fmt: skip
+    assert (first["key"], first["connection_id"]) == ("c0:2", "c0")
+    assert abs(first["died"] - time.time()) < 60
+    table = await run(redis_url, namespace, "list")
+    assert letters[2] in table
+    assert "\x1b" not in table
+
+
+async def test_dead_letters_are_retried(redis_url: str, namespace: str, letters: list[str]) -> None:
+    assert await run(redis_url, namespace, "retry", letters[1]) == "retried 1 letter\n"
+    assert json.loads(await run(redis_url, namespace, "retry", "--all", "--json")) == {"retried": 2}
+    assert await run(redis_url, namespace, "list") == "there are no dead letters\n"
+    seat = RedisAttendance(redis_url, namespace=namespace)
+    waiting = await seat.read({0: ""})
+    await seat.aclose()
+    messages = [each.letter for each in waiting if each.letter.kind == "message"]
+    assert [letter.id for letter in messages] == ["id1", "id0", "id2"]
+
+
+async def test_dead_letters_are_dropped(redis_url: str, namespace: str, letters: list[str]) -> None:
+    assert await run(redis_url, namespace, "drop", letters[0], "1-1") == "dropped 1 letter\n"
+    assert json.loads(await run(redis_url, namespace, "drop", "--all", "--json")) == {"dropped": 2}
+
+
+@pytest.mark.parametrize("arguments", [["retry"], ["drop", "--all", "1-0"], ["drop", "yesterday"]])
+def test_letters_have_to_be_named(arguments: list[str]) -> None:
+    result = here("portal", "dead-letters", *arguments)
+    assert result.exit_code == 2
+    assert "expected" in result.stderr
+
+
+def test_dead_letters_are_not_to_be_had_over_http() -> None:
+    result = here("portal", "dead-letters", "list", "--url", "http://127.0.0.1:4001")
+    assert result.exit_code != 0
+    assert "redis://" in result.stderr
+
+
+def test_a_portal_runs_until_sigterm(mesa: Starter, redis_url: str, namespace: str) -> None:
+    (mesa.directory / "app.py").write_text(APPLICATION.format(url=redis_url, namespace=namespace))
+    portal = mesa("portal", "run", "app:portal", "--json")
+    assert set(json.loads(portal.line())) == {"portal"}
+    assert portal.stopped() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("app:other", "expected a Portal, got int"), ("app:nothing", "got nothing"), ("app", "main:portal")],
+)
+def test_what_is_no_portal_is_said(mesa: Starter, redis_url: str, name: str, said: str) -> None:
+    (mesa.directory / "app.py").write_text(APPLICATION.format(url=redis_url, namespace=None))
+    portal = mesa("portal", "run", name)
+    assert portal.ended() != 0
+    assert said in portal.err
+
+
+def test_a_redis_that_is_not_there_is_said(mesa: Starter) -> None:
+    (mesa.directory / "app.py").write_text(APPLICATION.format(url="redis://127.0.0.1:1", namespace=None))
+    portal = mesa("portal", "run", "app:portal")
+    assert portal.ended() == 1
+    assert "no connection" in portal.err

@@ -1,0 +1,72 @@
+"""What becomes of events while Redis is away, and of a server's connections when it dies."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from mesa_ws import Portal, RedisBackend
+from mesa_ws.transports.serve import Server, serve
+from tests.interop.npm_packages import PROJECT
+from tests.redis_server import RedisServer, free_port
+from tests.system.portal.conftest import LEASE, Record
+from tests.system.server.conftest import accepting
+from tests.system.server.peer import LIMIT, Peer
+from tests.system.waiting import until
+
+TIMEOUT = 0.5
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_events_wait_for_a_redis_that_does_not_answer(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        server: Server = accepting(backend=RedisBackend(redis.url, timeout=TIMEOUT), portals=True)
+        endpoint = await stack.enter_async_context(serve(server))
+        record = Record(Portal(redis.url, timeout=TIMEOUT))
+        await stack.enter_async_context(record.portal)
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.send("N", 0)
+        await record.until(2)
+        redis.freeze()
+        for n in range(1, 20):
+            await peer.send("N", n)
+        await until(lambda: "does not take what clients do" in caplog.text)
+        redis.thaw()
+        await record.until(21)
+        assert list(dict.fromkeys(record.data)) == list(range(20))
+
+
+async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_killed(
+    redis: RedisServer, namespace: str
+) -> None:
+    port = free_port()
+    arguments = (redis.url, namespace, str(LEASE), str(port))
+    command = [sys.executable, "-m", "tests.faults.portals.server", *arguments]
+    record = Record(Portal(redis.url, namespace=namespace, lease=LEASE))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=PROJECT)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            await process.stdout.readline()
+        async with record.portal, Peer.connect(f"ws://127.0.0.1:{port}/") as peer:
+            await peer.authenticate("alice")
+            await record.until(2)
+            process.kill()
+            events = await record.until(3)
+            assert (events[2].type, events[2].id, events[2].code) == ("disconnection", "alice", 1006)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
