@@ -165,7 +165,7 @@ class Connection:
             InvalidMessage: it cannot go on the wire.
             ConnectionClosed: the connection has ended.
         """
-        body = encode_message(message)
+        body = encode_message(message, self._host.terms.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
         self._host.in_loop(self._write, body)

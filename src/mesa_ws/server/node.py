@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Unpack
 
-from ..backend.base import AsyncBus, Backend, WhoIsOnline
+from ..backend.base import AsyncBus, Backend, ConnectionCounter, WhoIsOnline
 from ..backend.memory import MemoryBackend
+from ..backend.mesa1 import Mesa1Backend
 from ..backend.redis import RedisBackend
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
-from ..message import DispatchEvent, Message
+from ..message import DispatchEvent, Message, reserved_opcodes
 from ..position import Position
 from ..recipients import EVERYBODY
 from ..session import Authenticate, Terms
@@ -78,6 +79,7 @@ class Node(Hooks):
         self._supply = Supply(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._keep = Keep.of(self.settings.sync)
+        self._reserved = reserved_opcodes(self.settings.wire)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._is_stopping = False
@@ -166,6 +168,7 @@ class Node(Hooks):
             keep=self._keep,
             idempotency_key=idempotency_key,
             durability=durability,
+            reserved=self._reserved,
         )
         if self._running() is not asyncio.get_running_loop():
             raise MesaError(_ANOTHER_LOOP)
@@ -246,6 +249,7 @@ class Node(Hooks):
         """Take in a client whose handshake is done."""
         connection = Connection(self, transport, request)
         self.registry.add(connection)
+        self._count()
         connection.open()
         return connection
 
@@ -285,6 +289,7 @@ class Node(Hooks):
         if id is not None:
             self.leave(id)
         self.registry.discard(connection)
+        self._count()
         if id is not None:
             self.left(id)
 
@@ -310,6 +315,10 @@ class Node(Hooks):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _count(self) -> None:
+        if isinstance(self.backend, ConnectionCounter):
+            self.backend.connected(len(self.registry))
 
     async def _open(self) -> None:
         settings = self.settings
@@ -353,10 +362,15 @@ class Node(Hooks):
 
 
 def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
+    if settings.wire == "mesa1" and not isinstance(given, str | Mesa1Backend):
+        raise InvalidSettings("backend", "a Redis URI or a Mesa1Backend with wire 'mesa1'", given)
+    if settings.wire == "native" and isinstance(given, Mesa1Backend):
+        raise InvalidSettings("wire", "'mesa1' with a Mesa1Backend", settings.wire)
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
-        return RedisBackend(given, namespace=settings.namespace)
+        kind = Mesa1Backend if settings.wire == "mesa1" else RedisBackend
+        return kind(given, namespace=settings.namespace)
     if not isinstance(given, Backend):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)
     return given

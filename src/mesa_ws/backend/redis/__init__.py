@@ -3,6 +3,7 @@
 from .address import Address, Given
 from .aio import AsyncRedisBus
 from .blocking import BlockingRedisBus
+from .dialect import Native
 from .node import RedisBackend
 
-__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "Given", "RedisBackend"]
+__all__ = ["Address", "AsyncRedisBus", "BlockingRedisBus", "Given", "Native", "RedisBackend"]
