@@ -235,6 +235,7 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
 
     namespace: Namespace | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
+    import_from_1x: Switch = False
     sync: Sync = Sync()
     presence: Presence = Presence()
     heartbeat: Heartbeat = Heartbeat()
@@ -254,6 +255,7 @@ class ServerOptions(TypedDict, total=False):
 
     namespace: str | None
     wire: Wire
+    import_from_1x: bool
     sync: "Sync | Mapping[str, Any] | bool"
     presence: "Presence | Mapping[str, Any]"
     heartbeat: "Heartbeat | Mapping[str, Any] | bool"

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from ..backend.base import AsyncBus, Backend, ConnectionCounter, WhoIsOnline
 from ..backend.memory import MemoryBackend
-from ..backend.mesa1 import Mesa1Backend
+from ..backend.mesa1 import ImportingBackend, Mesa1Backend
 from ..backend.redis import RedisBackend
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
@@ -362,6 +362,8 @@ class Node(Hooks):
 
 
 def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
+    if settings.import_from_1x and (settings.wire != "native" or not isinstance(given, str)):
+        raise InvalidSettings("import_from_1x", "False without wire 'native' and a Redis URI", True)
     if settings.wire == "mesa1" and not isinstance(given, str | Mesa1Backend):
         raise InvalidSettings("backend", "a Redis URI or a Mesa1Backend with wire 'mesa1'", given)
     if settings.wire == "native" and isinstance(given, Mesa1Backend):
@@ -369,7 +371,9 @@ def _backend(given: Backend | str | None, settings: ServerSettings) -> Backend:
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, str):
-        kind = Mesa1Backend if settings.wire == "mesa1" else RedisBackend
+        if settings.wire == "mesa1":
+            return Mesa1Backend(given, namespace=settings.namespace)
+        kind = ImportingBackend if settings.import_from_1x else RedisBackend
         return kind(given, namespace=settings.namespace)
     if not isinstance(given, Backend):
         raise InvalidSettings("backend", "None, a Redis URI or a Backend", given)

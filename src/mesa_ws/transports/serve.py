@@ -36,9 +36,10 @@ class Server(Node):
     Args:
         backend: what this server shares with others: None for one process alone, a Redis URI, or a
             `Backend`.
-        options: `namespace`, and the features `heartbeat`, `reconnect`, `authentication`,
-            `keepalive`, `limits`, `rules`, `sync` and `presence`, each as its settings class, as a
-            mapping of its fields, or as True or False where it can be enabled.
+        options: `namespace`; `wire`, `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x;
+            `import_from_1x`, to move what that left behind; and the features `heartbeat`, `reconnect`,
+            `authentication`, `keepalive`, `limits`, `rules`, `sync` and `presence`, each as its
+            settings class, as a mapping of its fields, or as True or False where it can be enabled.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.

@@ -1,5 +1,6 @@
 """Nodes in a cluster of 1.x: whom they declare, what they count, and who cleans up."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -12,7 +13,7 @@ from mesa_ws.backend.mesa1.resident import Resident
 from mesa_ws.backend.outbox import Start
 from mesa_ws.envelope import prepare
 from mesa_ws.message import Message
-from tests.contract.cluster import Cluster, Node
+from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.contract.storing import KEEP
 from tests.system.waiting import until, until_ready
 
@@ -136,7 +137,10 @@ async def test_a_message_arrives_once_on_every_node(cluster: Cluster) -> None:
     nodes = [await cluster.node({"a": 1}), await cluster.node({"a": 1})]
     await nodes[0].backend.dispatch([prepare(Message(0, n), ["a"]) for n in range(3)])
     for node in nodes:
-        await until(lambda node=node: len(node.received) == 3)
+        async with asyncio.timeout(LIMIT):
+            while len(node.received) < 3:
+                node._news.clear()
+                await node._news.wait()
         assert [envelope.body for envelope in node.received] == [b'{"op":0,"d":%d}' % n for n in range(3)]
 
 

@@ -14,10 +14,12 @@ proven to be received, devices are counted, and nodes that died are cleaned up a
 | `dialect` | the operations of dispatchers |
 | `stream` | what a node has read of an id's list, and what of that is proven |
 | `lists` | reads and shrinks the lists of a node's ids |
+| `importing` | moves lists into outboxes of the native wire |
 | `resident`, `node` | a node while it is open, and the ports |
 """
 
 from .dialect import Mesa1
+from .importing import ImportingBackend
 from .node import Mesa1Backend
 
-__all__ = ["Mesa1", "Mesa1Backend"]
+__all__ = ["ImportingBackend", "Mesa1", "Mesa1Backend"]
