@@ -36,7 +36,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[BENCHMARK]...")
-@click.option("--quick", is_flag=True, help="Less of everything: less than a minute, less exact.")
+@click.option("--quick", is_flag=True, help="Less of everything: about two minutes, less exact.")
 @click.option("--rounds", type=click.IntRange(1), help="How often every peer does the work.")
 @click.option("--connections", type=click.IntRange(10), help="Clients of each peer.")
 @click.option("--messages", type=click.IntRange(1), help="Messages to everybody in each round of fanout.")

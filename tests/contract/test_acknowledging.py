@@ -127,6 +127,20 @@ async def test_of_a_node_that_has_several_connections_at_once_nothing_is_known(c
     assert (await read(back, epoch, 2)).lost == 0
 
 
+async def test_messages_leave_with_an_acknowledgement_and_not_because_a_node_left(cluster: Cluster) -> None:
+    fast, slow = await cluster.node(), await cluster.node()
+    await store(fast, 3)
+    epoch = (await attach(fast)).epoch
+    await attach(slow)
+    acknowledge(fast, epoch, 3)
+    await fast.backend.heads(["alice"])
+    slow.backend.detach("alice")
+    await slow.backend.heads(["alice"])
+    assert (await read(fast, epoch, 0)).lost == 0
+    acknowledge(fast, epoch, 3)
+    assert (await read(fast, epoch, 0)).lost == 3
+
+
 async def test_another_node_holds_what_its_connections_lack(cluster: Cluster) -> None:
     fast, slow = await cluster.node(), await cluster.node()
     sent = await store(fast, 3)

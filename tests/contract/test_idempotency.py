@@ -77,6 +77,15 @@ async def test_a_repeat_to_many_serves_only_those_who_miss_it(cluster: Cluster) 
     assert {head and head.top for head in (await node.backend.heads(ids)).values()} == {1}
 
 
+async def test_a_repeat_that_is_not_to_be_stored_has_the_positions_of_the_first(cluster: Cluster) -> None:
+    node = await cluster.node({"bob": 1})
+    [first] = await node.backend.dispatch([named("task", "alice", "bob")])
+    [again] = await node.backend.dispatch([named("task", "bob", "carol", "alice", stored=False)])
+    assert positions(again) == {**positions(first), "carol": None}
+    assert [at.stored for at in again.deliveries.values()] == [True, False, True]
+    assert again.deliveries["carol"].dropped == "offline"
+
+
 async def test_a_repeat_is_known_although_it_was_received(cluster: Cluster) -> None:
     node = await cluster.node()
     [first] = await node.backend.dispatch([named("task", "alice")])

@@ -202,3 +202,20 @@ async def test_an_acknowledgement_that_was_cut_off_is_made_good(
         return head is not None and head.acknowledged == 1
 
     await until(is_settled)
+
+
+async def test_of_acknowledgements_that_were_cut_off_the_last_is_made_good(
+    server: Server, sender: RedisBackend, proxy: Proxy
+) -> None:
+    receipts = await sender.dispatch([kept("x"), kept("y")])
+    proxy.cut()
+    for receipt in receipts:
+        position = receipt.deliveries["alice"].position
+        assert position is not None
+        server.backend.acknowledge([Acknowledgement("alice", position, position.sequence)])
+
+    async def is_settled() -> bool:
+        head = (await sender.heads(["alice"]))["alice"]
+        return head is not None and head.acknowledged == 2
+
+    await until(is_settled)

@@ -36,6 +36,7 @@ def test_a_position_of_the_last_run_is_carried_over(hand: Hand) -> None:
     hand.restart()
     page = hand.resume(before._replace(sequence=2))
     assert (page.status, page.start, page.lost, bodies(page)) == ("forked", 2, 0, [b"3"])
+    assert page.ended == 3
     assert page.epoch != before.epoch
 
 

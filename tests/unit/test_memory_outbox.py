@@ -179,6 +179,7 @@ async def test_messages_take_up_no_memory_when_nobody_who_lacks_them_is_left(mem
     memory.backend.acknowledge([Acknowledgement("alice", Position(page.epoch, 3), 3)])
     assert lengths(memory) == [3]
     slow.detach("alice")
+    await memory.pass_by(120)
     assert lengths(memory) == [0]
 
 

@@ -61,8 +61,8 @@ def test_reading_further_asks_about_few_ids_at_a_time_and_records_none() -> None
 
 
 def test_an_answer_is_a_page_and_who_came_online() -> None:
-    reply = [[1, b"forked", b"e", 9, 7, 2, 1, raw(b"m", b"8"), raw(b"n", b"9")]]
-    page = Page("forked", "e", 7, 9, 2, (Entry(8, "m", b"8"), Entry(9, "n", b"9")))
+    reply = [[1, b"forked", b"e", 9, 7, 2, 1, 7, raw(b"m", b"8"), raw(b"n", b"9")]]
+    page = Page("forked", "e", 7, 9, 2, (Entry(8, "m", b"8"), Entry(9, "n", b"9")), 7)
     assert answers(reply) == [Answer(page, True, True)]
 
 
@@ -89,7 +89,7 @@ def test_messages_to_everybody_come_with_those_who_are_left_out() -> None:
     assert (call.keys, call.args[3:]) == ((KEYS.broadcast_position, KEYS.broadcasts), (AT.epoch, 7))
     entry = raw(b"m", b"\0\0\0\x03\x91\xa1abody")
     page = Page("resumed", "e", 7, 8, 0, (Entry(8, "m", b"body", frozenset({"a"})),))
-    assert broadcast_answer([b"resumed", b"e", 8, 7, 0, 0, entry]) == Answer(page, False, False)
+    assert broadcast_answer([b"resumed", b"e", 8, 7, 0, 0, b"", entry]) == Answer(page, False, False)
 
 
 def test_heads_are_read_with_forks_and_dropped_ranges() -> None:
@@ -118,6 +118,13 @@ def test_what_left_unseen_is_dropped_too(
     found = outbox_heads(["a"], [[[b"e", 9, acknowledged, b"", ranges, length]]])["a"]
     assert found is not None
     assert found.dropped == dropped
+
+
+@pytest.mark.parametrize(
+    ("forks", "ranges"), [(b"abc", b""), (b"a:", b""), (b"", b"5"), (b"", b"1-2-3"), (b"", b"-")]
+)
+def test_a_head_that_cannot_be_read_is_none_like_one_that_is_not_there(forks: bytes, ranges: bytes) -> None:
+    assert outbox_heads(["a"], [[[b"e", 9, 2, forks, ranges, 4]]]) == {"a": None}
 
 
 def test_many_heads_take_several_calls() -> None:

@@ -106,7 +106,9 @@ def wish(given: Wish) -> dict[str, Any]:
 
 
 def standing(given: Mapping[str, Any] | None) -> Standing | None:
-    return None if given is None else Standing(given["status"], given["e"], given["s"], given["lost"])
+    if given is None:
+        return None
+    return Standing(given["status"], given["e"], given["s"], given["lost"], given.get("ended"))
 
 
 MEMBERS = ("opcode", "data", "type", "sequence")
@@ -273,6 +275,7 @@ class Page(NamedTuple):
     top: int = 0
     lost: int = 0
     last: int = 0
+    ended: int | None = None
 
 
 def logged_in() -> Replay:

@@ -60,6 +60,8 @@ class Page(NamedTuple):
         lost: messages between the position and `start` that are gone; on a fresh page those that
             nobody acknowledged.
         entries: in order, without holes.
+        ended: with `forked`, the last sequence of the position's epoch that holds; what that epoch
+            gave out beyond may have been forgotten.
     """
 
     status: PageStatus
@@ -68,6 +70,7 @@ class Page(NamedTuple):
     top: int
     lost: int
     entries: tuple[Entry, ...] = ()
+    ended: int | None = None
 
     @property
     def last(self) -> int:

@@ -40,6 +40,9 @@ class Cluster(Protocol):
     def broadcast_position(self) -> Position | None:
         """Where this node is among the messages to everybody."""
 
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position."""
+
     def feed(self, connection: Connection, id: str) -> Feed:
         """Begin to feed a connection from the outbox of `id`."""
 
@@ -55,49 +58,67 @@ async def admit(node: Cluster, connection: Connection, attempt: Authenticate) ->
     user = await _ask(node, connection, attempt.data)
     if user is None or not connection.is_open:
         return
-    spoke_wire2 = connection.session.is_wire2
     try:
         accepted = connection.session.accept(user)
     except InvalidMessage as error:
         await _failed(node, connection, error)
         return
-    stays = user.id == connection.id and attempt.wish.is_wire2 == spoke_wire2
     connection.user = user
-    if stays and connection.feed is not None and connection.feed.is_started:
-        connection.outlet.control(_told_again(accepted, connection.feed).payload)
-        await node.handlers.authenticated(connection)
+    feed = connection.feed
+    if feed is not None and feed.is_started and (feed.id, feed.is_wire2) == (user.id, attempt.wish.is_wire2):
+        connection.outlet.control(_told_again(accepted, feed).payload)
+    elif not await _log_in(node, connection, user.id, attempt.wish, accepted):
         return
+    await node.handlers.authenticated(connection)
+
+
+def rename(node: Cluster, connection: Connection, user: User) -> Coroutine[Any, Any, None] | None:
+    """Let a connection get the messages of another user's id; those of the old one end at once.
+
+    Returns:
+        What is to be done then; None if the connection logs in just now, which goes on with this id.
+    """
+    since = connection.feed.has_announced if connection.feed is not None else None
     feed = _move(node, connection, user.id)
-    pages = await _read(node, connection, feed, attempt.wish)
-    if pages is None:
-        return
+    feed.had_announced = since
+    return None if connection.is_logging_in else _begin_anew(node, connection, feed)
+
+
+async def _log_in(node: Cluster, connection: Connection, id: str, wish: Wish, accepted: SendText) -> bool:
+    """Begin with the messages of an id, or of another one that the connection gets meanwhile.
+
+    Returns:
+        False if the connection has ended meanwhile.
+    """
+    connection.is_logging_in = True
+    here = node.broadcast_position
+    feed = _move(node, connection, id)
+    while (pages := await _read(node, connection, feed, wish, here)) is None:
+        if not connection.is_open or connection.feed is None:
+            return False
+        feed = connection.feed
+    connection.is_logging_in = False
     page, announced = pages
     if feed.is_wire2:
         standing = Standing.of(announced) if announced is not None else None
         accepted = welcome(accepted, Standing.of(page), standing)
     connection.outlet.control(accepted.payload)
-    feed.begin(page, announced)
-    await node.handlers.authenticated(connection)
-
-
-def rename(node: Cluster, connection: Connection, user: User) -> Coroutine[Any, Any, None]:
-    """Let a connection get the messages of another user's id; those of the old one end at once.
-
-    Returns:
-        What is to be done then.
-    """
-    return _begin_anew(node, connection, _move(node, connection, user.id))
+    feed.begin(page, announced, node.broadcast_position)
+    return True
 
 
 async def _begin_anew(node: Cluster, connection: Connection, feed: Feed) -> None:
     """Go on with another outbox: clients of wire 2 are told of it, those of 1.x are not."""
-    pages = await _read(node, connection, feed, Wish(is_wire2=feed.is_wire2))
+    wish = Wish(is_wire2=feed.is_wire2, broadcasts=feed.had_announced)
+    pages = await _read(node, connection, feed, wish, node.broadcast_position)
     if pages is None:
         return
     page, announced = pages
     if feed.is_wire2:
         connection.outlet.control(resync(Standing.of(page)._replace(status="reset")).payload)
-    feed.begin(page, announced)
+    if announced is not None and (announced.status != "resumed" or announced.lost):
+        connection.outlet.write(resync(Standing.of(announced), is_broadcast=True).payload)
+    feed.begin(page, announced, node.broadcast_position)
 
 
 def _move(node: Cluster, connection: Connection, id: str) -> Feed:
@@ -113,13 +134,21 @@ def _move(node: Cluster, connection: Connection, id: str) -> Feed:
 
 
 async def _read(
-    node: Cluster, connection: Connection, feed: Feed, wish: Wish
+    node: Cluster, connection: Connection, feed: Feed, wish: Wish, here: Position | None
 ) -> tuple[Page, Page | None] | None:
-    """Declare whom a connection belongs to, and read what is stored; None if it is gone or elsewhere."""
+    """Declare whom a connection belongs to, and read what is stored; None if it is gone or elsewhere.
+
+    Args:
+        node: whose connection it is.
+        connection: which.
+        feed: of whom it belongs to.
+        wish: what the client wants.
+        here: where messages to everybody were when its feed began, for a client that does not say.
+    """
     id = feed.id
     try:
         page = await node.backend.attach(id, node.registry.count(id), start_of(wish))
-        announced = await _announced(node, wish) if wish.is_wire2 else None
+        announced = await _announced(node, wish, here) if wish.is_wire2 else None
         if wish.is_wire2 and not wish.should_sync:
             feed.settles = await _is_settled(node, id, page)
     except BackendError as error:
@@ -138,19 +167,17 @@ def start_of(wish: Wish) -> Start:
     return Start("resume", None if wish.position == UNKNOWN else wish.position, is_wire2=True)
 
 
-async def _announced(node: Cluster, wish: Wish) -> Page:
-    """The messages to everybody that a client missed, or where they are if it does not say."""
-    here = node.broadcast_position
-    if here is None:
-        page = await node.backend.broadcasts(None)
-        here = Position(page.epoch, page.last)
-    if wish.broadcasts is None or not wish.should_sync:
-        return Page("fresh", here.epoch, here.sequence, here.sequence, 0)
-    if wish.broadcasts == UNKNOWN:
-        return Page("reset", here.epoch, here.sequence, here.sequence, 0)
-    if wish.broadcasts == here:
-        return Page("resumed", here.epoch, here.sequence, here.sequence, 0)
-    return await node.backend.broadcasts(wish.broadcasts)
+async def _announced(node: Cluster, wish: Wish, here: Position | None) -> Page:
+    """The messages to everybody that a client missed; if it does not say, since it logs in."""
+    asked = wish.broadcasts if wish.should_sync else None
+    since = here if asked is None or asked == UNKNOWN else asked
+    if since is not None and since == node.broadcast_position:
+        page = Page("resumed", since.epoch, since.sequence, since.sequence, 0)
+    else:
+        page = await node.broadcasts(since)
+    if asked is None:
+        return page._replace(status="fresh")
+    return page._replace(status="reset") if asked == UNKNOWN else page
 
 
 async def _is_settled(node: Cluster, id: str, page: Page | None) -> bool:
@@ -161,10 +188,10 @@ async def _is_settled(node: Cluster, id: str, page: Page | None) -> bool:
 
 def _told_again(accepted: SendText, feed: Feed) -> SendText:
     """The acknowledgement for a client that stays who it is: its messages go on where they are."""
-    broadcasts = feed.broadcasts
-    if broadcasts is None:
+    announced = feed.announced
+    if announced is None:
         return accepted
-    there = Standing("resumed", broadcasts.epoch, broadcasts.sent, 0)
+    there = Standing("resumed", *announced, 0)
     return welcome(accepted, Standing("resumed", feed.replay.epoch, feed.replay.sent, 0), there)
 
 

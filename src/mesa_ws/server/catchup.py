@@ -50,7 +50,7 @@ class CatchUp:
         self,
         source: Source,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-        give_up: Callable[[Feed, BackendError], None],
+        give_up: Callable[[Feed, Exception], None],
     ) -> None:
         self._source = source
         self._spawn = spawn
@@ -104,6 +104,9 @@ class CatchUp:
                     self._failed(batch, error)
                     await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
                     pause = min(2 * pause, LONGEST_PAUSE)
+                except Exception as error:
+                    log.exception("a bug in reading outboxes; their clients may come back")
+                    self._abandon(batch, error)
         finally:
             self._worker = None
 
@@ -133,7 +136,7 @@ class CatchUp:
         for same, page in zip(wanted.values(), pages, strict=True):
             for feed in same:
                 if feed.is_open:
-                    _hand(feed.took, page)
+                    self._hand(feed, feed.took, page)
 
     async def _read_singly(self, feeds: Sequence[Feed], error: BackendError) -> None:
         """Find out for whom the backend says no: the others are served all the same."""
@@ -153,7 +156,7 @@ class CatchUp:
         page = await self._source.broadcasts(position)
         for feed in feeds:
             if feed.is_open:
-                _hand(feed.took_broadcasts, page)
+                self._hand(feed, feed.took_broadcasts, page)
 
     def _done(self, batch: list[_Order], served: Sequence[_Order]) -> None:
         for order in served:
@@ -166,6 +169,20 @@ class CatchUp:
         self._orders.extendleft(reversed(batch))
         self._report(error)
 
+    def _abandon(self, batch: list[_Order], error: Exception) -> None:
+        """Let go of whom nothing can be brought: who waited for ever would miss all that follows."""
+        for order in batch:
+            self._give_up(order.feed, error)
+        self._done(batch, tuple(batch))
+
+    def _hand(self, feed: Feed, take: Callable[[Page], None], page: Page) -> None:
+        """Hand over a page; what goes wrong in one feed is not the others' business."""
+        try:
+            take(page)
+        except Exception as error:
+            log.exception("a page could not be written")
+            self._give_up(feed, error)
+
     def _report(self, error: BackendError | None) -> None:
         waiting, self._waiting = self._waiting, []
         for until, done in waiting:
@@ -177,11 +194,3 @@ class CatchUp:
                 done.set_result(None)
             else:
                 self._waiting.append((until, done))
-
-
-def _hand(take: Callable[[Page], None], page: Page) -> None:
-    """Hand over a page; what goes wrong in one feed is not the others' business."""
-    try:
-        take(page)
-    except Exception:
-        log.exception("a page could not be written")

@@ -97,6 +97,7 @@ class Connection:
         session: the protocol's state; for the node's own use, in the event loop only.
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
+        is_logging_in: whether the client waits to be told who it is; likewise.
     """
 
     __slots__ = (
@@ -109,6 +110,7 @@ class Connection:
         "_transport",
         "_turns",
         "feed",
+        "is_logging_in",
         "outlet",
         "request",
         "session",
@@ -128,6 +130,7 @@ class Connection:
         self.request = request
         self.user: User | None = None
         self.feed: Feed | None = None
+        self.is_logging_in = False
         put = transport.write if self._history is None else self._recorded_write
         self.outlet = Outlet(transport, put, limits.max_buffered, self._too_slow)
 
@@ -369,6 +372,13 @@ class Connection:
             self._schedule()
 
     async def _handle(self, event: object) -> None:
+        try:
+            await self._attend(event)
+        except Exception:
+            log.exception("a bug in the server ended %r; the client may come back", self)
+            self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
+
+    async def _attend(self, event: object) -> None:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)

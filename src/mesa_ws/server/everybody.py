@@ -49,6 +49,7 @@ class Everybody:
         self._hand_on = hand_on
         self._reader: asyncio.Task[None] | None = None
         self._again = False
+        self._turn = asyncio.Lock()  # an older answer after a newer one would lead back
         self.position: Position | None = None
         self.lost = 0
 
@@ -88,13 +89,14 @@ class Everybody:
         Raises:
             BackendError: the backend did not answer.
         """
-        if self.position is None:
-            await self.start()
-        while self.position is not None:
-            page = await self._source.broadcasts(self.position)
-            self._take(page)
-            if not page.has_more:
-                return
+        async with self._turn:
+            if self.position is None:
+                await self.start()
+            while self.position is not None:
+                page = await self._source.broadcasts(self.position)
+                self._take(page)
+                if not page.has_more:
+                    return
 
     def _take(self, page: Page) -> None:
         here = self.position

@@ -71,12 +71,14 @@ class Feed:
         reading: where the outbox is being read, while it is.
         reading_broadcasts: likewise.
         is_watched: whether proofs are being asked for, or need not be.
+        had_announced: the messages to everybody that the client had before this feed, if that is known.
         settles: whether what it proves may be acknowledged for its id.
     """
 
     __slots__ = (
         "_announced",
         "_announced_page",
+        "_announced_until",
         "_ask",
         "_backlog",
         "_is_writing",
@@ -85,6 +87,7 @@ class Feed:
         "_timer",
         "_wanted",
         "broadcasts",
+        "had_announced",
         "id",
         "is_open",
         "is_watched",
@@ -118,6 +121,8 @@ class Feed:
         self._announced_page: deque[Entry] = deque()
         self._wanted: Position | None = None
         self._announced: Position | None = None
+        self._announced_until = 0
+        self.had_announced: Position | None = None
         self._backlog = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
@@ -131,6 +136,20 @@ class Feed:
         return bool(self.replay.epoch)
 
     @property
+    def announced(self) -> Position | None:
+        """Up to where messages to everybody are written at least; None if it has no place among them."""
+        cursor = self.broadcasts
+        if cursor is None or not cursor.epoch:
+            return None
+        return Position(cursor.epoch, cursor.sent if self.outlet.is_clear else self._announced_until)
+
+    @property
+    def has_announced(self) -> Position | None:
+        """The same, with those that wait to be written."""
+        cursor = self.broadcasts
+        return Position(cursor.epoch, cursor.sent) if cursor and cursor.epoch else self.had_announced
+
+    @property
     def is_writing_page(self) -> bool:
         """Whether what is being written was read from the backend."""
         return self._is_writing
@@ -141,14 +160,17 @@ class Feed:
         """Take a message to this id, in the form that this client gets."""
         verdict = self.replay.offer(position, len(payload))
         if verdict is _WRITE:
+            if self.outlet.is_cut():
+                return
             self.outlet.put(payload)
             if not self.is_watched:
                 self._office.watch(self)
         elif self.replay.progress is not _LIVE:
-            self.outlet.follow(position.sequence)
             if verdict is _HOLD:
+                self.outlet.follow(position.sequence)
                 self._wanted = position
             else:
+                self.outlet.follow(position.sequence if position.epoch == self.replay.epoch else UNBOUNDED)
                 self._go_on()
 
     def announce(self, position: Position, payload: bytes | None) -> None:
@@ -158,6 +180,8 @@ class Feed:
             return
         verdict = cursor.offer(position)
         if verdict is _WRITE:
+            if self.outlet.is_clear:
+                self._announced_until = cursor.sent
             if payload is not None:
                 self.outlet.write(payload)
         elif verdict is _HOLD:
@@ -167,12 +191,14 @@ class Feed:
 
     # What the backend brings.
 
-    def begin(self, page: Page, announced: Page | None) -> None:
+    def begin(self, page: Page, announced: Page | None, here: Position | None) -> None:
         """Take the first pages; what they say of where the client stands was told already.
 
         Args:
             page: of the outbox.
             announced: of the messages to everybody; on wire 2 only.
+            here: up to where those were handed on by now, whether this client was among their
+                recipients or not.
         """
         self._backlog = page.top
         self.outlet.follow(page.top, is_first=True)
@@ -180,7 +206,8 @@ class Feed:
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.took(announced)
             self._announced_page.extend(announced.entries)
-            _check(self.broadcasts, self._announced, announced)
+            self._announced_until = announced.start
+            _check(self.broadcasts, here, announced)
         if page.status == "resumed":
             self._office.proved(self)
         self._taken(page)
@@ -201,6 +228,7 @@ class Feed:
             return
         if self.broadcasts.took(page):
             self.outlet.write(resync(Standing.of(page), is_broadcast=True).payload)
+        self._announced_until = page.start
         _check(self.broadcasts, self._announced, page)
         self._announced_page.extend(page.entries)
         self._go_on()
@@ -247,9 +275,10 @@ class Feed:
 
     def probe(self) -> bool:
         """Ask it for a proof where that would tell more; say whether there is something to prove."""
-        if self.replay.needs_proof:
+        needs_proof = self.replay.needs_proof
+        if needs_proof:
             self._ask()
-        return self.replay.needs_proof or self.replay.has_outstanding
+        return needs_proof or self.replay.has_outstanding
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -262,13 +291,15 @@ class Feed:
 
     def _proved(self) -> None:
         self._office.proved(self)
-        self._go_on()
+        if self.replay.progress is not _LIVE:  # then the window may have held something up
+            self._go_on()
 
     def _taken(self, page: Page) -> None:
         if page.lost and not self.is_wire2:
             self._office.lost(self, page)
         _check(self.replay, self._wanted, page)
-        self.outlet.follow(page.top)
+        is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
+        self.outlet.follow(UNBOUNDED if is_elsewhere else page.top)
         self._page.extend(page.entries)
         self._go_on()
 
@@ -300,7 +331,6 @@ class Feed:
         reading = self.replay.begin_read()
         if reading is not None:
             self.reading, self._wanted = reading, None
-            self.outlet.block()
             self._office.read(self)
         if self.broadcasts is not None:
             reading = self.broadcasts.begin_read()
@@ -310,7 +340,7 @@ class Feed:
 
     def _write_page(self) -> None:
         page = self._page
-        while page and not self.outlet.is_congested:
+        while page and not self.outlet.is_congested and not self.outlet.is_cut():
             if self._is_paced(page[0]):
                 if self._timer is None:
                     interval = self._office.redelivery_interval or 0.0
@@ -328,7 +358,7 @@ class Feed:
 
     def _write_announced(self) -> None:
         page, cursor = self._announced_page, self.broadcasts
-        while cursor is not None and page and self.outlet.is_clear:
+        while cursor is not None and page and self.outlet.is_clear and not self.outlet.is_cut():
             entry = page.popleft()
             number = cursor.wrote()
             if self.id not in entry.excluding:

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from ..backend.base import AsyncBus, Backend, ConnectionCounter, WhoIsOnline
 from ..backend.memory import MemoryBackend
 from ..backend.mesa1 import ImportingBackend, Mesa1Backend
+from ..backend.outbox import Page
 from ..backend.redis import RedisBackend
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendError, InvalidSettings, MesaError, Unsupported
@@ -260,7 +261,9 @@ class Node(Hooks):
     def rename(self, connection: Connection, user: User) -> None:
         """Take note that a connection belongs to another user now."""
         if self.registry.id_of(connection) != user.id:
-            self.spawn(admission.rename(self, connection, user))
+            work = admission.rename(self, connection, user)
+            if work is not None:
+                self.spawn(work)
 
     def feed(self, connection: Connection, id: str) -> Feed:
         """Begin to feed a connection from the outbox of `id`."""
@@ -282,6 +285,10 @@ class Node(Hooks):
     def broadcast_position(self) -> Position | None:
         """Where this node is among the messages to everybody."""
         return self._supply.broadcast_position
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position."""
+        return await self._supply.broadcasts(position)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that has ended; what it has proven is told before that."""

@@ -41,6 +41,8 @@ class Outlet:
         mark: sequence of the last stored message that is known and not written; what is held from
             now on follows it.
         is_congested: whether the client reads too slowly.
+        is_cut: tells whether the client is gone before its connection has ended here. Of what is
+            written then some frames arrive and others do not.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Outlet:
         "_size",
         "_transport",
         "is_congested",
+        "is_cut",
         "mark",
         "put",
         "write",
@@ -73,6 +76,7 @@ class Outlet:
         self.mark = 0
         self.put = put
         self.write = put
+        self.is_cut = transport.is_cut
 
     def control(self, payload: bytes) -> None:
         """Write a frame of the protocol at once, whatever waits."""

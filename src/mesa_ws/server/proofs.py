@@ -55,7 +55,8 @@ class Proofs:
         self._office = office
         self._rounds: deque[set[Feed]] = deque((set() for _ in range(STEPS)), STEPS)
         self._prober: asyncio.TimerHandle | None = None
-        self._dirty: dict[str, str] = {}
+        self._dirty: dict[str, str] = {}  # ids of which somebody has proven more, and in which epoch
+        self._loose: dict[str, str] = {}  # ids of which somebody has left, likewise
         self._flusher: asyncio.TimerHandle | None = None
 
     def watch(self, feed: Feed) -> None:
@@ -68,13 +69,18 @@ class Proofs:
     def proved(self, feed: Feed) -> None:
         """Pass on to the backend what `feed` has proven, soon."""
         self._dirty[feed.id] = feed.replay.epoch
-        if self._flusher is None:
-            delay = 0.0 if self._office.is_prompt else FLUSH
-            self._flusher = self._office.at(self._office.now() + delay, self._tick)
+        self._flush_soon()
+
+    def left(self, feed: Feed) -> None:
+        """Somebody else of the id of `feed` has left: pass on what the others need, soon."""
+        self._loose[feed.id] = feed.replay.epoch
+        self._flush_soon()
 
     def flush(self, ids: Iterable[str] | None = None) -> None:
         """Pass on at once what was proven for `ids`, or for all."""
         told = []
+        if ids is None:
+            self._dirty, self._loose = self._loose | self._dirty, {}
         for id in tuple(self._dirty) if ids is None else ids:
             epoch = self._dirty.pop(id, None)
             if epoch is not None:
@@ -92,6 +98,11 @@ class Proofs:
             if timer is not None:
                 timer.cancel()
         self._prober = self._flusher = None
+
+    def _flush_soon(self) -> None:
+        if self._flusher is None:
+            delay = 0.0 if self._office.is_prompt else FLUSH
+            self._flusher = self._office.at(self._office.now() + delay, self._tick)
 
     def _tick(self) -> None:
         self._flusher = None
@@ -121,6 +132,11 @@ def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowl
         feeds: of all its connections. One that is elsewhere, or not known to be anywhere yet, may
             need everything.
     """
+    if len(feeds) == 1:  # nearly always
+        [only] = feeds
+        proven = only.replay.proven
+        highest, floor = proven if only.settles else 0, proven
+        return [Acknowledgement(id, Position(epoch, highest), floor)] if only.replay.epoch == epoch else []
     present = [feed for feed in feeds if feed.replay.epoch == epoch]
     if not present:
         return []

@@ -10,7 +10,6 @@ from ..backend.base import Backend
 from ..backend.outbox import Acknowledgement, Entry, Page
 from ..close import CloseCode
 from ..envelope import Envelope
-from ..errors import BackendError
 from ..position import Position
 from ..session import Close
 from ..settings import ServerSettings
@@ -22,6 +21,7 @@ from .feed import Feed
 from .handlers import Handlers
 from .proofs import Proofs
 from .registry import Registry
+from .shared import SharedReads
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -70,6 +70,7 @@ class Supply:
         self._host = host
         self.lost_count = 0
         self._delivery = Delivery(host.registry, anonymous=not host.settings.authentication.required)
+        self._shared = SharedReads(host.backend.broadcasts, host.spawn)
         self._everybody = Everybody(host.backend, host.spawn, self._announce)
         self._reading = CatchUp(host.backend, host.spawn, self._give_up)
         self._proofs = Proofs(self)
@@ -88,6 +89,16 @@ class Supply:
     def broadcast_position(self) -> Position | None:
         """Where this node is among the messages to everybody."""
         return self._everybody.position
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position.
+
+        It may be as of a moment ago: what was handed on since has to be asked for once more.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._shared.read(position)
 
     async def start(self) -> None:
         """Find out where the messages to everybody are.
@@ -140,9 +151,10 @@ class Supply:
 
     def left(self, id: str) -> None:
         """A connection has left; the others of the id decide now how far its outbox is needed."""
-        for feed in self.feeds(id):
-            if feed.is_started:
-                self._proofs.proved(feed)
+        for connection in self._host.registry.of(id):  # one stands for all: many may share an id
+            if connection.feed is not None and connection.feed.is_started:
+                self._proofs.left(connection.feed)
+                return
 
     # What feeds and proofs ask for.
 
@@ -191,7 +203,7 @@ class Supply:
     def _announce(self, position: Position, entry: Entry) -> None:
         self._delivery.announce(position, entry)
 
-    def _give_up(self, feed: Feed, error: BackendError) -> None:
+    def _give_up(self, feed: Feed, error: Exception) -> None:
         for connection in self._host.registry.of(feed.id):
             if connection.feed is feed:
                 why = f"the backend gives no messages to {feed.id!r}: {error}"

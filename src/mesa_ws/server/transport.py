@@ -14,6 +14,9 @@ class Transport(Protocol):
     def buffered(self) -> int:
         """Bytes that wait for the client, outside of the system's own buffers."""
 
+    def is_cut(self) -> bool:
+        """Whether the client has gone or said that it sends no more: what is written may not arrive."""
+
     def write(self, payload: bytes, /) -> None:
         """Send a text frame, or buffer it."""
 

@@ -34,6 +34,10 @@ class Summary(Protocol):
     def last(self) -> int:
         """The sequence up to which the page tells everything."""
 
+    @property
+    def ended(self) -> int | None:
+        """With `forked`, where the epoch of the client's position ended."""
+
 
 class Standing(NamedTuple):
     """Where a client is: messages follow from here on."""
@@ -42,15 +46,17 @@ class Standing(NamedTuple):
     epoch: str
     start: int
     lost: int
+    ended: int | None = None
 
     @classmethod
     def of(cls, page: Summary) -> "Standing":
         """What has to be told before the messages of `page`."""
-        return cls(page.status, page.epoch, page.start, page.lost)
+        return cls(page.status, page.epoch, page.start, page.lost, page.ended)
 
     def members(self) -> dict[str, Any]:
         """The members that tell it on the wire."""
-        return {"e": self.epoch, "s": self.start, "status": self.status, "lost": self.lost}
+        members = {"e": self.epoch, "s": self.start, "status": self.status, "lost": self.lost}
+        return members if self.ended is None else {**members, "ended": self.ended}
 
 
 def welcome(accepted: SendText, outbox: Standing | None, broadcasts: Standing | None = None) -> SendText:

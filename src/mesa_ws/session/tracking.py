@@ -206,14 +206,20 @@ class _Told(NamedTuple):
     position: Position
     status: object
     lost: int
+    ended: int | None
 
     @classmethod
     def read(cls, value: object) -> "_Told | None":
         position = read_position(value)
         if position is None or not isinstance(value, dict):
             return None
-        lost = value.get("lost")
-        return cls(position, value.get("status"), lost if type(lost) is int and lost > 0 else 0)
+        lost, ended = value.get("lost"), value.get("ended")
+        return cls(
+            position,
+            value.get("status"),
+            lost if type(lost) is int and lost > 0 else 0,
+            ended if type(ended) is int and ended >= 0 else None,
+        )
 
     def move(self, was: Position | None, asked: Position | None, *, is_dense: bool) -> _Move:
         """Say what it means to go there.
@@ -228,15 +234,24 @@ class _Told(NamedTuple):
             return _Move(self.position, is_reset, self.lost)
         start = self.position.sequence
         is_announced = not is_dense or start - asked.sequence <= self.lost
-        if self.position.epoch != was.epoch:
-            # What was received and not handled may come again, or may be another message now:
-            # only the end of the old epoch would tell, and it is known only if it is before.
-            is_reset = asked.sequence < was.sequence and start >= asked.sequence
+        had = self._carried(was, asked)
+        if had is None:
             missing = max(self.lost, start - asked.sequence) if is_dense else self.lost
+            is_reset = asked.sequence < was.sequence and start >= asked.sequence
             return _Move(self.position, is_reset, missing, is_announced)
-        if start <= was.sequence:
-            return _Move(was, False, 0)  # what comes again is recognized
-        return _Move(self.position, False, start - was.sequence if is_dense else self.lost, is_announced)
+        if start <= had:
+            return _Move(Position(self.position.epoch, had), False, 0)  # what comes again is recognized
+        return _Move(self.position, False, start - had if is_dense else self.lost, is_announced)
+
+    def _carried(self, was: Position, asked: Position) -> int | None:
+        """Up to where messages were received, in the numbers of the epoch that holds now.
+
+        None where that cannot be known: what was received and not handled may come again, or may be
+        another message now; only the end of the epoch in which it was received would tell.
+        """
+        if self.position.epoch == was.epoch:
+            return was.sequence
+        return min(was.sequence, self.ended) if self.ended is not None and asked.epoch == was.epoch else None
 
     def _is_reset(self, asked: Position | None) -> bool:
         """Whether numbers before and after cannot be compared, whatever the server calls it."""

@@ -61,6 +61,7 @@ class NativeTransport(WSListener):
         "_listener",
         "_peer",
         "_ws",
+        "is_cut",
         "write",
     )
 
@@ -69,6 +70,7 @@ class NativeTransport(WSListener):
         self._ws: WSTransport
         self._connection: Connection
         self.write: Callable[[bytes], None]
+        self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._is_congested = False
         self._closing: asyncio.TimerHandle | None = None
@@ -114,6 +116,7 @@ class NativeTransport(WSListener):
         self._ws = transport
         # A message to everybody spends its time here, so no call of ours stands before picows.
         self.write = partial(transport.send, WSMsgType.TEXT)
+        self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
 

@@ -72,7 +72,8 @@ def test_the_receipt_is_a_table(site: Site) -> None:
 def test_the_receipt_may_be_json(site: Site) -> None:
     [line] = site.mesa("dispatch", "HELLO", "1", "--to", "nobody", "--json").stdout.splitlines()
     document = json.loads(line)
-    assert document["deliveries"] == {"nobody": {"stored": False, "online": 0, "dropped": "offline"}}
+    nowhere = {"stored": False, "online": 0, "dropped": "offline", "position": None, "displaced": 0}
+    assert document["deliveries"] == {"nobody": nowhere}
     assert document["took_ms"] > 0
 
 

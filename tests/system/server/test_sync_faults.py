@@ -1,12 +1,14 @@
 """Message sync where hints are lost, the backend is away, and clients read slowly."""
 
 import asyncio
+import re
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.backend.outbox import Page, Read
+from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
 from mesa_ws.position import Position
@@ -229,3 +231,67 @@ async def test_what_waits_for_the_backend_is_bounded(serving: Serving, join: Joi
     for _ in range(100):
         await server.send(Message(0, BIG, sync=False), ["1"])
     assert await peer.closed() == 4000
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_client_that_says_it_sends_no_more_gets_no_holes(serving: Serving, turns: int) -> None:
+    """Of what is written while its connection ends, large frames are dropped and small ones sent."""
+    server = storing()
+    endpoint = await serving(server)
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    question = b'{"op":2,"d":{"id":"1"}}'
+    writer.write(bytes([0x81, 0x80 | len(question), 0, 0, 0, 0]) + question)
+    await reader.readuntil(b'{"op":22,"d":{"id":"1"}}')
+    writer.write_eof()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for number in range(6):
+        await server.send(Message(0, "x" * (10 if number % 2 else 30_000), str(number)), ["1"])
+    async with asyncio.timeout(LIMIT):
+        received = re.findall(rb'"t":"(\d)"', await reader.read())
+    writer.close()
+    assert received == [b"%d" % number for number in range(len(received))]
+
+
+@pytest.mark.parametrize("pages", [None, [], [None]])
+async def test_a_client_whose_outbox_cannot_be_read_does_not_wait_for_ever(
+    serving: Serving, join: Joining, pages: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(Flaky):
+        async def read(self, reads: Sequence[Read]) -> list[Page]:
+            if pages is None:
+                raise RuntimeError("wrong")
+            return cast("list[Page]", pages)
+
+    backend = Wrong()
+    server = storing(backend)
+    peer = await join(await serving(server))
+    await peer.log_in("1")
+    backend.is_deaf = True
+    await send(server, 1)
+    await asyncio.sleep(0)
+    backend.is_deaf = False
+    await send(server, 2)
+    assert await peer.closed() == 1013
+    assert "ERROR" in [record.levelname for record in caplog.records]
+
+
+async def test_a_client_whose_login_meets_a_bug_does_not_wait_for_ever(
+    serving: Serving, join: Joining, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(MemoryBackend):
+        async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+            raise RuntimeError("wrong")
+
+    peer = await join(await serving(storing(Wrong())))
+    await peer.raw('{"op":2,"d":{"id":"1"}}')
+    assert await peer.closed() == 1011
+    assert "a bug in the server ended" in caplog.text

@@ -53,8 +53,11 @@ async def test_what_was_dispatched_while_away_arrives_and_is_proven(
 async def test_a_client_resumes_on_another_node(
     serving: Serving, join: Joining, dispatcher: AsyncDispatcher, redis_url: str, namespace: str
 ) -> None:
-    here, there = [await serving(node(redis_url, namespace)) for _ in range(2)]
+    servers = [node(redis_url, namespace) for _ in range(2)]
+    here, there = [await serving(server) for server in servers]
+    before = [server.broadcast_position for server in servers]
     await dispatch(dispatcher, 0, to="*")
+    await until(lambda: all(s.broadcast_position != was for s, was in zip(servers, before, strict=True)))
     peer = await join(here)
     x = await peer.log_in("1", wire=2)
     await dispatch(dispatcher, 1, 2)

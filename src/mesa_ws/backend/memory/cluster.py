@@ -53,13 +53,13 @@ class Cluster:
             outbox.window = seat.window
         page = _started(outbox, start)
         holding.floor = page.start if is_new and sockets == 1 else min(holding.floor, page.start)
-        self._outboxes.trim(id, now)
+        self._outboxes.revisit(id)
         return page
 
     def detach(self, seat: Seat, id: str) -> None:
         """Take note that a node holds `id` no more."""
         self.holders.leave(seat, id)
-        self._outboxes.trim(id, self._clock())
+        self._outboxes.revisit(id)
 
     def read(self, seat: Seat, read: Read) -> Page:
         """Read what follows a position."""

@@ -58,12 +58,15 @@ class Outboxes:
     def trim(self, id: str, now: float) -> None:
         """Forget what all connections of `id` have."""
         outbox = self._outboxes.get(id)
-        if outbox is None:
-            return
-        floor = self._floor(id)
-        outbox.trim(floor, now)
-        if outbox.last is not None:
-            self._timetable.put_earlier(id, outbox.empties_at(floor))
+        if outbox is not None:
+            outbox.trim(self._floor(id), now)
+        self.revisit(id)
+
+    def revisit(self, id: str) -> None:
+        """Forget what all connections of `id` have, but not at once: some of them may have come or gone."""
+        outbox = self._outboxes.get(id)
+        if outbox is not None and outbox.last is not None:
+            self._timetable.put_earlier(id, outbox.empties_at(self._floor(id)))
 
     def look_after(self, now: float) -> None:
         """Do what is due, some of it at a time."""

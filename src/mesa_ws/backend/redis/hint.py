@@ -106,6 +106,8 @@ def _positions(head: Head) -> tuple[Position, ...]:
     flat = head.positions
     if not flat:
         return ()
+    if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
+        return (_position(*flat),)
     if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
         raise InvalidHint(f"expected a position for each recipient, got {len(flat)} members")
     pairs = zip(flat[::2], flat[1::2], strict=True)

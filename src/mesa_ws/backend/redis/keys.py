@@ -6,7 +6,7 @@ is the empty text. Nothing here has no end: `EXPIRY` after the last heartbeat th
 forgotten, whatever became of its nodes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PARTITIONS = 1
 """Partitions of a namespace: one on a single Redis and behind Sentinel, so that a message to a
@@ -25,14 +25,17 @@ class Keys:
 
     Args:
         namespace: 1 to 64 of `A-Z a-z 0-9 _ . -`, or None.
+
+    Attributes:
+        prefix: what every key of the partition begins with; worked out once, since every command
+            names several keys.
     """
 
     namespace: str | None = None
+    prefix: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def prefix(self) -> str:
-        """What every key of the partition begins with."""
-        return f"mesa:{{{self.namespace or ''}.0}}:"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"mesa:{{{self.namespace or ''}.0}}:")
 
     @property
     def meta(self) -> str:

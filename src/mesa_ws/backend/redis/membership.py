@@ -119,10 +119,13 @@ class Membership:
             self._link.post(commands, partial(self._owe, some))
 
     def _owe(self, versioned: Iterable[tuple[Acknowledgement, int]]) -> None:
-        """Remember them with the version of then: their floors know of no connection that came later."""
+        """Remember them with the version of then: their floors know of no connection that came later.
+
+        They fail in the order in which they were posted, so the last of an id is the newest.
+        """
         for each, version in versioned:
-            if len(self._owed) < MAX_OWED:
-                self._owed.setdefault(each.id, (each, version))
+            if each.id in self._owed or len(self._owed) < MAX_OWED:
+                self._owed[each.id] = (each, version)
 
     async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
         call = enter(self._seat, id, entry, start, is_told=id in self.roster.told)

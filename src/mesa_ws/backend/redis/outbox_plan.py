@@ -64,7 +64,7 @@ def answers(reply: Any) -> list[Answer] | None:
     """Read the reply to `enter` or `read`; None when the lease is lost."""
     if reply == 0:
         return None
-    return [Answer(_page(each[1:], each[7:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+    return [Answer(_page(each[1:8], each[8:], _entry), each[0] == 1, each[6] == 1) for each in reply]
 
 
 def acknowledge(seat: Seat, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
@@ -85,7 +85,7 @@ def broadcasts(keys: Keys, position: Position | None) -> Call:
 
 def broadcast_answer(reply: Sequence[Any]) -> Answer:
     """Read the reply to `broadcasts`."""
-    return Answer(_page(reply, reply[6:], _broadcast), False, reply[5] == 1)
+    return Answer(_page(reply[:7], reply[7:], _broadcast), False, reply[5] == 1)
 
 
 def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
@@ -95,7 +95,7 @@ def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
 
 def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
     """Read the replies to `heads`; None for what is not there, or cannot be read."""
-    found = (_head(*each) if each else None for reply in replies for each in reply)
+    found = (_readable_head(each) if each else None for reply in replies for each in reply)
     return dict(zip(ids, found, strict=True))
 
 
@@ -167,9 +167,9 @@ def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
 
 
 def _page(head: Sequence[Any], raws: Iterable[bytes], entry: Callable[[int, bytes], Entry]) -> Page:
-    status, epoch, top, start, lost = head[:5]
+    status, epoch, top, start, lost, _, ended = head
     entries = tuple(entry(sequence, raw) for sequence, raw in enumerate(raws, start + 1))
-    return Page(status.decode(), epoch.decode(), start, top, lost, entries)
+    return Page(status.decode(), epoch.decode(), start, top, lost, entries, ended if ended != b"" else None)
 
 
 def _entry(sequence: int, raw: bytes) -> Entry:
@@ -191,9 +191,16 @@ def _stored(sequence: int, raw: bytes) -> Stored:
     return Stored(sequence, read.message_id, read.at, read.expires, read.body)
 
 
+def _readable_head(members: Sequence[Any]) -> OutboxHead | None:
+    try:
+        return _head(*members)
+    except ValueError:  # the script looks only at the signs that forks and ranges are made of
+        return None
+
+
 def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes, length: int) -> OutboxHead:
     older = (fork.split(":") for fork in forks.decode().split(",") if fork)
-    dropped = [_range(*text.split("-")) for text in ranges.decode().split(",") if text]
+    dropped = [_range(text) for text in ranges.decode().split(",") if text]
     first = max(acknowledged, dropped[-1][1] if dropped else 0) + 1
     if first <= top - length:  # left the list, and no script has come across it since
         dropped.append((first, top - length))
@@ -201,5 +208,6 @@ def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes
     return OutboxHead(epoch.decode(), top, acknowledged, length, positions, tuple(dropped))
 
 
-def _range(first: str, last: str) -> Range:
+def _range(text: str) -> Range:
+    first, last = text.split("-")
     return int(first), int(last)

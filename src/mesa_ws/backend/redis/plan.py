@@ -93,15 +93,27 @@ class Dispatch(NamedTuple):
             return Receipt(envelope.message_id, {}, replies[0] if envelope.keep is None else replies[0][0])
         nodes = sum(reply[0] for reply in replies)
         if envelope.keep is None:
-            online = _by_id(envelope.recipients.ids, [reply[1:] for reply in replies])
-            receipt = Receipt.of(envelope.message_id, online, nodes)
-            corrupt = {id: _CORRUPT for id, count in online.items() if count < 0}
-            return receipt._replace(deliveries={**receipt.deliveries, **corrupt}) if corrupt else receipt
+            return self._relayed(replies, nodes)
         found = (each for reply in replies for each in _fives(reply[2:]))
         deliveries = (_delivery(*each) for each in found)
         return Receipt(
             envelope.message_id, dict(zip(envelope.recipients.ids, deliveries, strict=True)), nodes
         )
+
+    def _relayed(self, replies: Sequence[Any], nodes: int) -> Receipt:
+        """Read the replies about what is not stored, but may have been when it came before."""
+        online: dict[str, int] = {}
+        special: dict[str, Delivery] = {}
+        for ids, reply in zip(chunks(self.envelope.recipients.ids, MAX_IDS), replies, strict=True):
+            counts, before = reply[1 : 1 + len(ids)], reply[1 + len(ids) :]
+            online.update(zip(ids, counts, strict=True))
+            special |= {id: _CORRUPT for id, count in zip(ids, counts, strict=True) if count < 0}
+            for id, count, text in zip(ids, counts, before, strict=False):
+                epoch, _, sequence = text.partition(b":")
+                if sequence:
+                    special[id] = _delivery(int(sequence), epoch, count, 0, 0)
+        receipt = Receipt.of(self.envelope.message_id, online, nodes)
+        return receipt._replace(deliveries={**receipt.deliveries, **special}) if special else receipt
 
     def replicas(self, replies: Sequence[Any]) -> int:
         """How many replicas were online when it was stored, at least; 0 if it is not stored."""

@@ -209,14 +209,15 @@ local function fork_point(box, epoch)
   end
 end
 
--- After which number messages follow for somebody who has all up to a position, and how that
--- position was taken. One that this outbox never gave out is not trusted.
+-- How a position was taken, after which number messages follow for somebody who has all up to it,
+-- and where its epoch ended if that is an older one, else ''. A position that this outbox never
+-- gave out is not trusted.
 local function locate(box, epoch, sequence)
   local wanted = natural(sequence)
-  if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted end
+  if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted, '' end
   local ended = wanted and fork_point(box, epoch)
-  if ended then return 'forked', math.min(wanted, ended) end
-  return 'reset', box.a
+  if ended then return 'forked', math.min(wanted, ended), ended end
+  return 'reset', box.a, ''
 end
 
 -- The entries after a number, as many as fit; the first one always does. nil when one of them is

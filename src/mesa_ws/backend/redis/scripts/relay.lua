@@ -9,14 +9,17 @@
 --
 -- A recipient for whom this message id is remembered is not told again. Nodes whose lease ran out
 -- are passed over, never removed: only reap.lua removes.
--- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key.
+-- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if
+-- one of them was sent it before and it was stored then, then for each what is remembered of it, or
+-- ''.
 
 local is_live = lease_reader(KEYS[1], now_ms())
-local mailing, news, reply = new_mailing(), {}, {0}
+local mailing, news, reply, was_stored = new_mailing(), {}, {0}, false
 local known = ARGV[6] == '0' and {} or remembered(KEYS[3], ARGV[6], arguments_from(7))
 for i = 4, #KEYS do
   local id, is_news = ARGV[i + 3], not known[i - 3]
   local nodes, online = holders(KEYS[i], is_live)
+  was_stored = was_stored or not is_news and known[i - 3] ~= '0'
   for _, node in ipairs(nodes or {}) do address(mailing, node, is_news and id) end
   reply[#reply + 1] = nodes and online or -1
   if is_news and ARGV[6] ~= '0' then
@@ -27,4 +30,7 @@ end
 remember_all(KEYS[3], ARGV[6], news)
 post(mailing, KEYS[2], ARGV[2], ARGV[1], {kind = ARGV[3], id = ARGV[4], body = ARGV[5]})
 reply[1] = #mailing.order
+if was_stored then
+  for i = 4, #KEYS do reply[#reply + 1] = known[i - 3] or '' end
+end
 return reply

@@ -1,0 +1,208 @@
+"""What may be asked of a cluster, for hypothesis to choose from."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from mesa_ws.backend.outbox import Acknowledgement, Read, Start
+from mesa_ws.envelope import Envelope, Keep, Kind
+from mesa_ws.recipients import Recipients
+from tests.contract.cluster import Node
+from tests.contract.twins import AGES, IDS, NODES, Twin
+
+Ask = Callable[[Twin, Node], Awaitable[object]]
+
+
+class Step(NamedTuple):
+    """One question to one node, whose answer does not depend on the backend.
+
+    Attributes:
+        node: which one.
+        says: what it is, for people.
+        ask: asks it.
+    """
+
+    node: int
+    says: str
+    ask: Ask
+
+    def __repr__(self) -> str:
+        return f"node {self.node}: {self.says}"
+
+
+Place = tuple[str, int]
+"""Whose epoch, and a sequence."""
+
+ids = st.sampled_from([*[IDS[0]] * 4, *IDS[1:]])
+nodes = st.integers(0, NODES - 1)
+low = st.sampled_from([*range(7), *range(7), 9, 12])
+sequences = st.sampled_from([*range(7), *range(7), 9, -1, 300, 2**53, 10**20])
+places = st.tuples(st.sampled_from([*IDS, *IDS, "*", "nobody"]), sequences)
+keeps = st.sampled_from(
+    [
+        None,
+        *[Keep(1000, 1024 * 1024, AGES)] * 4,
+        Keep(3, 1024 * 1024, AGES),
+        Keep(1, 1024 * 1024, AGES),
+        Keep(1000, 250, AGES),
+    ]
+)
+
+
+KINDS: list[Kind] = ["message", "message", "disconnect"]
+
+WHO = [*[["alice"]] * 4, ["bob"], ["alice", "bob"], [*IDS], ["carol", "alice"], [], ["*"], ["*"]]
+
+
+@st.composite
+def envelopes(draw: st.DrawFn) -> Envelope:
+    """A message, often one whose id was there before."""
+    keep = draw(keeps)
+    recipients = draw(st.sampled_from(WHO))
+    excluding = draw(st.sampled_from([[], [], ["bob"]]))
+    number, size = draw(st.integers(0, 40)), draw(st.sampled_from([0, 10, 100, 249, 90_000]))
+    kind: Kind = draw(st.sampled_from(KINDS)) if keep is None else "message"
+    remember = 120.0 if keep else draw(st.sampled_from([0.0, 86_400.0]))
+    who = Recipients.of(recipients, excluding)
+    body = bytes([number]) * (size if kind == "message" else 0)
+    return Envelope(who, body, kind, f"message {number}", keep, remember)
+
+
+def dispatch(node: int, some: list[Envelope]) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        receipts = await node.backend.dispatch(some)
+        twin.met_in(receipts)
+        return receipts
+
+    said = [(e.message_id, e.recipients, len(e.body), e.kind, e.keep, e.remember) for e in some]
+    return Step(node, f"dispatch {said}", ask)
+
+
+def burst(node: int, id: str, how: tuple[int, int]) -> Step:
+    """Messages enough for several pages, by their number or by their size."""
+    count, size = how
+
+    async def ask(twin: Twin, node: Node) -> object:
+        who, keep = Recipients.of([id]), Keep(1000, 1024 * 1024, AGES)
+        some = [Envelope(who, b"x" * size, "message", f"{n}", keep) for n in range(count)]
+        receipts = await node.backend.dispatch(some)
+        twin.met_in(receipts)
+        return receipts
+
+    return Step(node, f"dispatch {count} messages of {size} bytes to {id}", ask)
+
+
+def attach(node: int, id: str, sockets: int, mode: str | None, place: Place | None, is_wire2: bool) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        if mode is None:
+            return await node.backend.attach(id, sockets)
+        position = twin.position(*place) if place and mode == "resume" else None
+        start = Start(mode, position, is_wire2)  # type: ignore[arg-type]
+        page = await node.backend.attach(id, sockets, start)
+        twin.met(id, page)
+        return page
+
+    return Step(node, f"attach {sockets} of {id}, {mode} {place}, wire 2: {is_wire2}", ask)
+
+
+def read(node: int, wanted: list[tuple[str, Place]]) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        pages = await node.backend.read([Read(id, twin.position(*place)) for id, place in wanted])
+        for (id, _), page in zip(wanted, pages, strict=True):
+            twin.met(id, page)
+        return pages
+
+    return Step(node, f"read {wanted}", ask)
+
+
+def acknowledge(node: int, some: list[tuple[str, Place, int]]) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        node.backend.acknowledge(
+            [Acknowledgement(id, twin.position(*place), floor) for id, place, floor in some]
+        )
+        return None
+
+    return Step(node, f"acknowledge {some}", ask)
+
+
+def detach(node: int, id: str) -> Step:
+    async def ask(_: Twin, node: Node) -> object:
+        node.backend.detach(id)
+        return None
+
+    return Step(node, f"detach {id}", ask)
+
+
+def broadcasts(node: int, place: Place | None) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        page = await node.backend.broadcasts(twin.position(*place) if place else None)
+        twin.met("*", page)
+        return page
+
+    return Step(node, f"read messages to everybody after {place}", ask)
+
+
+def look(node: int) -> Step:
+    async def ask(twin: Twin, node: Node) -> object:
+        backend = node.backend
+        found = await asyncio.gather(backend.heads(IDS), backend.online(IDS), backend.count())
+        for id, head in found[0].items():
+            twin.met(id, head)
+        return found
+
+    return Step(node, "heads, online and count", ask)
+
+
+def peek(node: int, id: str, limit: int) -> Step:
+    async def ask(_: Twin, node: Node) -> object:
+        return await node.backend.peek(id, limit)
+
+    return Step(node, f"peek at {limit} of {id}", ask)
+
+
+def purge(node: int, id: str) -> Step:
+    async def ask(_: Twin, node: Node) -> object:
+        return await node.backend.purge(id)
+
+    return Step(node, f"purge {id}", ask)
+
+
+def replace(node: int) -> Step:
+    async def ask(twin: Twin, _: Node) -> object:
+        await twin.replace(node)
+        return None
+
+    return Step(node, "is closed, and another one opened", ask)
+
+
+modes = st.sampled_from([None, "fresh", "fresh", "resume", "resume", "top", "acknowledge"])
+own = st.tuples(ids, low).map(lambda place: (place[0], place))
+foreign = st.tuples(ids, places)
+proven = st.tuples(st.sampled_from([own, own, own, foreign]).flatmap(lambda of: of), low).map(
+    lambda each: (*each[0], each[1])
+)
+
+WEIGHTS = {
+    st.builds(dispatch, nodes, st.lists(envelopes(), min_size=1, max_size=3)): 8,
+    st.builds(attach, nodes, ids, st.sampled_from([1, 1, 1, 2, 3]), modes, places, st.booleans()): 8,
+    st.builds(acknowledge, nodes, st.lists(proven, min_size=1, max_size=3, unique_by=lambda p: p[0])): 8,
+    st.builds(read, nodes, st.lists(st.one_of(own, foreign), min_size=1, max_size=3)): 4,
+    st.builds(broadcasts, nodes, st.one_of(st.none(), st.tuples(st.just("*"), sequences), places)): 2,
+    st.builds(detach, nodes, ids): 3,
+    st.builds(purge, nodes, ids): 1,
+    st.builds(peek, nodes, ids, st.integers(1, 5)): 1,
+    st.builds(replace, nodes): 1,
+    st.builds(burst, nodes, ids, st.sampled_from([(10, 1), (300, 1), (4, 90_000)])): 1,
+}
+
+steps = st.sampled_from([kind for kind, weight in WEIGHTS.items() for _ in range(weight)]).flatmap(
+    lambda kind: kind
+)
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> list[Step]:
+    """Steps in a row."""
+    return [draw(steps) for _ in range(draw(st.integers(1, 60)))]

@@ -1,0 +1,89 @@
+"""A cluster over one backend, and what it answers in words that do not depend on which one it is."""
+
+import re
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from mesa_ws.backend.outbox import Page
+from mesa_ws.envelope import Receipt
+from mesa_ws.position import Position
+from mesa_ws.receipt_status import OutboxHead
+from mesa_ws.stored import Stored
+from tests.contract.cluster import Cluster, Make, Node, heard
+
+IDS = ("alice", "bob", "carol")
+NODES = 2
+AGES = 3600.0
+"""Seconds: longer than any test."""
+
+MADE_UP = "0123456789abcdef"
+"""An epoch that no outbox has."""
+
+_EPOCH = re.compile("[0-9a-f]{16}")
+
+
+class Twin:
+    """Two nodes over one backend.
+
+    Attributes:
+        nodes: the open ones.
+    """
+
+    def __init__(self, make: Make, namespace: str, stack: AsyncExitStack, window: float) -> None:
+        self._cluster = Cluster(make, namespace, stack)
+        self._window = window
+        self._epochs: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self.nodes: list[Node] = []
+
+    async def open(self) -> None:
+        self.nodes = [await self._node() for _ in range(NODES)]
+
+    async def replace(self, at: int) -> None:
+        """Close a node, and open another one in its place."""
+        await self.nodes[at].backend.aclose()
+        self.nodes[at] = await self._node()
+
+    async def settle(self, node: int) -> None:
+        """Wait until what another node has only posted is done."""
+        for other in range(NODES):
+            if other != node:
+                await self.nodes[other].backend.heads(IDS)
+
+    async def heard(self) -> object:
+        """What each node received so far, and who it was told of."""
+        envelopes = await heard(*self.nodes)
+        return self.named([(each, node.changes) for each, node in zip(envelopes, self.nodes, strict=True)])
+
+    def position(self, whose: str, sequence: int) -> Position:
+        """A position of the epoch of an id or `*`, as far as it is known."""
+        return Position(self._epochs.get(whose, MADE_UP), sequence)
+
+    def met(self, whose: str, found: Position | Page | OutboxHead | None) -> None:
+        """Take note of an epoch."""
+        if found is not None:
+            self._epochs[whose] = found.epoch
+
+    def met_in(self, receipts: list[Receipt]) -> None:
+        """Take note of the epochs of receipts."""
+        for receipt in receipts:
+            for id, delivery in receipt.deliveries.items():
+                self.met(id, delivery.position)
+
+    def named(self, value: Any) -> Any:
+        """`value` with each epoch named for the order in which it was met, and without times."""
+        if isinstance(value, str) and _EPOCH.fullmatch(value):
+            return self._names.setdefault(value, f"epoch {len(self._names)}")
+        if isinstance(value, Stored):
+            value = value._replace(at=0.0, expires=0.0)
+        if hasattr(value, "_fields"):
+            return type(value)(*map(self.named, value))
+        if isinstance(value, tuple | list):
+            return [self.named(each) for each in value]
+        if isinstance(value, Mapping):
+            return {key: self.named(each) for key, each in value.items()}
+        return value
+
+    async def _node(self) -> Node:
+        return await self._cluster.node(window=self._window, grace=AGES)
