@@ -5,6 +5,7 @@ process, and `Client` is the other end.
 """
 
 from .backend.memory import MemoryBackend, MemoryHub
+from .backend.mesa1 import Mesa1Backend
 from .backend.redis import RedisBackend
 from .client import Client, ConnectionInfo, FilePositions, PositionStore
 from .client_settings import ClientLimits, Reconnection
@@ -79,6 +80,7 @@ __all__ = [
     "ListenFailed",
     "MemoryBackend",
     "MemoryHub",
+    "Mesa1Backend",
     "MesaError",
     "Message",
     "Middleware",

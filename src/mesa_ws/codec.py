@@ -4,7 +4,7 @@ A message is encoded once, into its *body*, whoever receives it; `numbered`, `nu
 and `extended` add to a finished body what concerns one recipient, without touching the rest.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -57,8 +57,12 @@ def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
     raise InvalidMessage(f"data: expected something JSON can hold, got {_brief(data)}: {problem}")
 
 
-def encode_message(message: Message) -> bytes:
+def encode_message(message: Message, reserved: Container[int] = PROTOCOL_OPCODES) -> bytes:
     """Encode the body of an application's message.
+
+    Args:
+        message: what to encode.
+        reserved: opcodes that belong to the protocol of the wire.
 
     Raises:
         InvalidMessage: JSON cannot hold its data, or its opcode belongs to the protocol.
@@ -67,7 +71,7 @@ def encode_message(message: Message) -> bytes:
         raise InvalidMessage(
             f"message: expected a Message, got {_brief(message)}; write Message(0, data, type)"
         )
-    if message.opcode in PROTOCOL_OPCODES:
+    if message.opcode in reserved:
         raise InvalidMessage(
             f"opcode: expected one that the protocol does not use, got {message.opcode}; "
             "use 0, or DispatchEvent('DISCONNECT_CLIENT') to disconnect clients"

@@ -1,14 +1,14 @@
 """What nodes and dispatchers exchange: a finished body, its recipients and what to do with it."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
 from .cause import current_cause
 from .codec import encode_message
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
-from .message import DispatchEvent, Message
+from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .position import Position
 from .recipients import EVERYBODY, Recipients
 from .settings import Sync
@@ -65,6 +65,7 @@ class Envelope(NamedTuple):
         positions: filled in for the node that receives it: where the outbox of each of
             `recipients.ids` holds it, or for everybody the one place among such messages; empty
             for what is not stored.
+        sync: what the message itself says of being stored, for the wire of 1.x, which carries it.
     """
 
     recipients: Recipients
@@ -75,6 +76,7 @@ class Envelope(NamedTuple):
     remember: float = 0.0
     durability: Durability = "memory"
     positions: tuple[Position, ...] = ()
+    sync: bool | None = None
 
 
 class Delivery(NamedTuple):
@@ -132,6 +134,7 @@ def prepare(
     keep: Keep | None = None,
     idempotency_key: str | None = None,
     durability: Durability = "memory",
+    reserved: Container[int] = PROTOCOL_OPCODES,
 ) -> Envelope:
     """Check a dispatch and encode its message, once for all who receive it.
 
@@ -143,6 +146,7 @@ def prepare(
         idempotency_key: a name of the caller's for this message, 1 to 255 bytes of UTF-8. Without
             one, what a portal's handler sends is named after the event.
         durability: what it has to reach.
+        reserved: opcodes that belong to the protocol of the wire.
 
     Raises:
         InvalidMessage: the message cannot go on the wire, or is larger than an outbox.
@@ -158,13 +162,13 @@ def prepare(
         _check_durability(durability, None)
         who = Recipients.of(recipients, excluding)
         return Envelope(who, b"", "disconnect", message_id, remember=remember)
-    who, body = Recipients.of(recipients, excluding), encode_message(message)
-    keep = keep if message.sync else None
+    who, body = Recipients.of(recipients, excluding), encode_message(message, reserved)
+    keep = None if message.sync is False else keep
     _check_durability(durability, keep)
     if keep is not None:
         _check_fits(body, keep)
         remember = remember or REMEMBERED
-    return Envelope(who, body, "message", message_id, keep, remember, durability)
+    return Envelope(who, body, "message", message_id, keep, remember, durability, sync=message.sync)
 
 
 def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:

@@ -25,6 +25,15 @@ class Op(IntEnum):
 PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH}
 """Opcodes no application message may be sent with."""
 
+WIRE1_OPCODES = PROTOCOL_OPCODES - {Op.ACK, Op.RECONNECT, Op.RESYNC}
+"""The same where all clients speak wire 1, which leaves the others to applications."""
+
+
+def reserved_opcodes(wire: str) -> frozenset[int]:
+    """The opcodes no application message may be sent with, where the processes of a cluster speak `wire`."""
+    return WIRE1_OPCODES if wire == "mesa1" else PROTOCOL_OPCODES
+
+
 MAX_OPCODE = 2**31 - 1
 
 DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
@@ -48,7 +57,7 @@ class Message:
         data: the payload.
         type: name by which receivers tell messages apart.
         sync: whether this message may be stored for recipients who are away, where the
-            dispatcher has sync enabled.
+            dispatcher has sync enabled; None, the default, says nothing and means that it may.
         sequence: number in the recipient's outbox; None for a message that was not stored.
 
     Raises:
@@ -58,7 +67,7 @@ class Message:
     opcode: int = 0
     data: Any = None
     type: str | None = None
-    sync: bool = field(default=True, kw_only=True, repr=False)
+    sync: bool | None = field(default=None, kw_only=True, repr=False)
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,8 +78,8 @@ class Message:
             )
         if self.type is not None and not isinstance(self.type, str):
             raise InvalidMessage(f"type: expected a string or None, got {self.type!r}")
-        if not isinstance(self.sync, bool):
-            raise InvalidMessage(f"sync: expected True or False, got {self.sync!r}")
+        if self.sync is not None and not isinstance(self.sync, bool):
+            raise InvalidMessage(f"sync: expected True, False or None, got {self.sync!r}")
 
 
 @dataclass(frozen=True, slots=True)

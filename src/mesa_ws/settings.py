@@ -245,10 +245,16 @@ class Portals(Settings, frozen=True, kw_only=True):
     backlog_max: Count = 100_000
 
 
+Wire = Literal["native", "mesa1"]
+"""How the processes of a cluster talk through Redis: in Mesa's own way, or as @cryb/mesa 1.x does."""
+
+
 class ServerSettings(Settings, frozen=True, kw_only=True):
     """Everything a server can be told; a feature may be given in any of its forms."""
 
     namespace: Namespace | None = None
+    wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
+    import_from_1x: Switch = False
     sync: Sync = Sync()
     presence: Presence = Presence()
     portals: Portals = Portals()
@@ -268,6 +274,8 @@ class ServerOptions(TypedDict, total=False):
     """The fields of `ServerSettings` as they may be written."""
 
     namespace: str | None
+    wire: Wire
+    import_from_1x: bool
     sync: "Sync | Mapping[str, Any] | bool"
     presence: "Presence | Mapping[str, Any]"
     portals: "Portals | Mapping[str, Any] | bool"
@@ -299,3 +307,12 @@ def check_namespace(namespace: object) -> str | None:
         InvalidSettings: it is neither None nor 1 to 64 of the allowed characters.
     """
     return ServerSettings(namespace=namespace).namespace  # type: ignore[arg-type]
+
+
+def check_wire(wire: object) -> Wire:
+    """Return `wire` if there is such a one.
+
+    Raises:
+        InvalidSettings: there is not.
+    """
+    return ServerSettings(wire=wire).wire  # type: ignore[arg-type]

@@ -1,13 +1,14 @@
 """The application that the interop cases talk to, as a process: what they send comes back.
 
     python tests/interop/server.py --port 4000 --path /ws [--redis redis://127.0.0.1] [--namespace n]
+                                   [--wire mesa1]
 
 Whoever authenticates with `{"id": X}` becomes X, except for `bad`. `PING` is answered with `PONG`,
 `ECHO` with the same data, and `SEND` sends to the recipients in its data.
 """
 
 import sys
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -33,9 +34,11 @@ HELLO = (
 """The first frame that a client gets."""
 
 
-def application(redis: str | None, namespace: str | None) -> Server:
+def application(redis: str | None, namespace: str | None, wire: Literal["native", "mesa1"]) -> Server:
     """A server with the handlers that interop cases rely on."""
-    server = Server(redis, namespace=namespace, heartbeat=HEARTBEAT, reconnect=RECONNECT)
+    server = Server(
+        redis, namespace=namespace, wire=wire, heartbeat=HEARTBEAT, reconnect=RECONNECT, sync=wire == "mesa1"
+    )
 
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:
@@ -74,11 +77,11 @@ def application(redis: str | None, namespace: str | None) -> Server:
 @click.option("--redis", help="Redis URI; without it the server is on its own.")
 @click.option("--namespace", help="Empty or left out for none.")
 @click.option("--wire", type=click.Choice(["native", "mesa1"]), default="native", show_default=True)
-def main(port: int, path: str, redis: str | None, namespace: str | None, wire: str) -> None:
-    if wire != "native":
-        _fail(f"--wire: expected native, got {wire}: this version speaks no other", 2)
+def main(
+    port: int, path: str, redis: str | None, namespace: str | None, wire: Literal["native", "mesa1"]
+) -> None:
     try:
-        server = application(redis or None, namespace or None)
+        server = application(redis or None, namespace or None, wire)
         server.run(port=port, path=path, on_start=_announce)
     except MesaError as error:
         _fail(str(error), 1)

@@ -12,10 +12,10 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_another_wire_is_one_clear_line_and_exit_code_2() -> None:
+def test_the_wire_of_1x_without_redis_is_one_clear_line_and_exit_code_1() -> None:
     done = run("--port", "0", "--wire", "mesa1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "--wire: expected native, got mesa1: this version speaks no other\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "backend: expected a Redis URI or a Mesa1Backend with wire 'mesa1', got None\n"
 
 
 def test_a_port_in_use_is_one_clear_line_and_exit_code_1() -> None:

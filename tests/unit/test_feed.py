@@ -37,6 +37,7 @@ class Office:
     """A node that notes what it is asked to read."""
 
     redelivery_interval: float | None = None
+    is_prompt = False
 
     def __init__(self) -> None:
         self.reads = 0

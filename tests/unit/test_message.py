@@ -59,8 +59,8 @@ def test_a_type_is_text() -> None:
         Message(0, {}, 5)  # type: ignore[arg-type]
 
 
-def test_sync_is_true_or_false() -> None:
-    with pytest.raises(InvalidMessage, match=r"^sync: expected True or False, got 1$"):
+def test_sync_is_true_false_or_not_said() -> None:
+    with pytest.raises(InvalidMessage, match=r"^sync: expected True, False or None, got 1$"):
         Message(sync=1)  # type: ignore[arg-type]
 
 

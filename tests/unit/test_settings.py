@@ -31,6 +31,8 @@ SECONDS = "a number of seconds, more than 0 and up to 86400"
 def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
     assert msgspec.to_builtins(ServerSettings()) == {
         "namespace": None,
+        "wire": "native",
+        "import_from_1x": False,
         "sync": {
             "enabled": False,
             "max_messages": 1000,
@@ -84,7 +86,7 @@ def test_settings_are_taken_as_they_are() -> None:
 
 
 def test_every_feature_of_a_server_can_be_found_by_name() -> None:
-    assert set(FEATURES) == set(ServerSettings.__struct_fields__) - {"namespace"}
+    assert set(FEATURES) == set(ServerSettings.__struct_fields__) - {"namespace", "wire", "import_from_1x"}
 
 
 @pytest.mark.parametrize("number", [3, 3.0, Decimal(3)])
@@ -106,8 +108,8 @@ def test_no_timeout_is_a_timeout() -> None:
     [
         (
             {"nope": 1},
-            "nope: expected one of namespace, sync, presence, portals, heartbeat, reconnect, authentication, "
-            "keepalive, limits, rules, got 'nope'",
+            "nope: expected one of namespace, wire, import_from_1x, sync, presence, portals, heartbeat, "
+            "reconnect, authentication, keepalive, limits, rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
         ({"heartbeat": None}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got None"),

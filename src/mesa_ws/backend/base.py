@@ -9,6 +9,7 @@ through a server's API and offers the buses alone.
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
 | `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies the asker |
 | `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
+| `ConnectionCounter` | how many connections there are, whoever they belong to; not all backends ask |
 | `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
 | `Inbox` | what clients do, kept in order for portals |
 """  # noqa: E501 - a row of a table
@@ -252,6 +253,15 @@ class Watcher(Protocol):
 
     def went_offline(self, id: str) -> None:
         """An id has had none for longer than the grace. Told to one node; must not raise."""
+        ...
+
+
+@runtime_checkable
+class ConnectionCounter(Protocol):
+    """A backend that wants to know of all connections, logged in or not; 1.x counts them."""
+
+    def connected(self, count: int) -> None:
+        """Declare that this node has `count` connections. Does not wait; never raises."""
         ...
 
 

@@ -1,18 +1,28 @@
-"""`--url`, `--key` and `--namespace`: the cluster that a command talks to."""
+"""`--url`, `--key`, `--namespace` and `--wire`: the cluster that a command talks to."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from ..backend.base import BlockingBus
 from ..dispatcher.buses import blocking_bus
+from ..settings import Wire
 
 
 def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as `url`, `key` and `namespace`."""
+    """Add the options; the command gets them as `url`, `key`, `namespace` and `wire`."""
     for option in (
+        click.option(
+            "--wire",
+            envvar="MESA_WIRE",
+            type=click.Choice(get_args(Wire)),
+            default="native",
+            callback=_wire,
+            help="How the servers talk through Redis: mesa1 is that of npm's @cryb/mesa 1.x.  "
+            "[MESA_WIRE; default: native]",
+        ),
         click.option(
             "--namespace", envvar="MESA_NAMESPACE", help="The namespace of the servers.  [MESA_NAMESPACE]"
         ),
@@ -35,13 +45,13 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def connect(url: str, key: str | None, namespace: str | None) -> BlockingBus:
+def connect(url: str, key: str | None, namespace: str | None, wire: Wire) -> BlockingBus:
     """The bus to that cluster; it connects when it is first used.
 
     Raises:
         InvalidSettings: the address cannot be used.
     """
-    return blocking_bus(url, namespace=namespace, key=key)
+    return blocking_bus(url, namespace=namespace, key=key, wire=wire)
 
 
 def _key(context: click.Context, param: click.Parameter, key: str | None) -> str | None:
@@ -51,3 +61,10 @@ def _key(context: click.Context, param: click.Parameter, key: str | None) -> str
         raise click.BadParameter("expected the key that the server was started with, got none", param=param)
     is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
     return key if is_typed or is_http else None
+
+
+def _wire(context: click.Context, param: click.Parameter, wire: str) -> str:
+    """The wire. A server's API speaks it for us, so what only stands in the environment is not meant."""
+    is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
+    is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    return wire if is_typed or not is_http else "native"

@@ -8,6 +8,7 @@ import click
 
 from ..dispatcher import Dispatch, Dispatcher
 from ..message import DISCONNECT_CLIENT, DispatchEvent, Message
+from ..settings import Wire
 from .address import address_options
 from .output import print_json
 from .payload import read_json
@@ -22,6 +23,7 @@ class _Destination(NamedTuple):
     url: str
     key: str | None
     namespace: str | None
+    wire: Wire
     to: tuple[str, ...]
     everybody: bool
     excluding: tuple[str, ...]
@@ -79,7 +81,9 @@ def disconnect(**destination: Any) -> None:
 
 
 def _dispatch(dispatch: Dispatch, where: _Destination, *, sync: bool = False) -> None:
-    with Dispatcher(where.url, namespace=where.namespace, key=where.key, sync=sync) as dispatcher:
+    with Dispatcher(
+        where.url, namespace=where.namespace, key=where.key, sync=sync, wire=where.wire
+    ) as dispatcher:
         began, at = time.perf_counter(), time.time()
         [receipt] = dispatcher.dispatch_many([dispatch])
         took_ms = (time.perf_counter() - began) * 1000

@@ -41,6 +41,12 @@ _FLAGS = (
         "Without it, one process serves alone.",
         metavar="URL",
     ),
+    _Flag(
+        "--wire",
+        "wire",
+        "How servers talk through Redis: native, or mesa1 to share it with npm's @cryb/mesa 1.x.",
+        metavar="NAME",
+    ),
     _Flag("--namespace", "namespace", "Servers of different namespaces never meet.", metavar="NAME"),
     _Flag(
         "--jwt-secret-file",

@@ -7,6 +7,8 @@ import click
 import msgspec
 from rich.table import Table
 
+from ..backend.base import BlockingBus
+from ..errors import Unsupported
 from ..receipt_status import OutboxHead
 from ..stored import Stored
 from .address import address_options, connect
@@ -29,17 +31,16 @@ def outbox() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @address_options
-def show(id: str, limit: int, as_json: bool, url: str, key: str | None, namespace: str | None) -> None:
+def show(id: str, limit: int, as_json: bool, **address: Any) -> None:
     """Show the messages that wait for ID, the oldest first, and how far its outbox is.
 
     Nothing is changed by looking.
     """
     with from_command_line():
-        bus = connect(url, key, namespace)
+        bus = connect(**address)
     try:
         with from_command_line():
-            head = bus.heads([id])[id]
-        messages = bus.peek(id, limit) if head is not None else []
+            head, messages = _look(bus, id, limit)
     finally:
         bus.close()
     if as_json:
@@ -53,13 +54,13 @@ def show(id: str, limit: int, as_json: bool, url: str, key: str | None, namespac
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document; does not ask.")
 @address_options
-def purge(id: str, yes: bool, as_json: bool, url: str, key: str | None, namespace: str | None) -> None:
+def purge(id: str, yes: bool, as_json: bool, **address: Any) -> None:
     """Drop every message that waits for ID.
 
     They are gone. Clients that know their position are told how many they lost.
     """
     with from_command_line():
-        bus = connect(url, key, namespace)
+        bus = connect(**address)
     try:
         if not yes and not as_json:
             click.confirm(f"Drop all messages that wait for {escaped(id)}?", abort=True, err=True)
@@ -73,6 +74,15 @@ def purge(id: str, yes: bool, as_json: bool, url: str, key: str | None, namespac
         click.echo(f"dropped {purged} {'message' if purged == 1 else 'messages'}")
 
 
+def _look(bus: BlockingBus, id: str, limit: int) -> tuple[OutboxHead | None, list[Stored]]:
+    """How far an outbox is, and its messages; the wire of 1.x tells only those."""
+    try:
+        head = bus.heads([id])[id]
+    except Unsupported:
+        return None, bus.peek(id, limit)
+    return head, bus.peek(id, limit) if head is not None else []
+
+
 def _document(id: str, head: OutboxHead | None, messages: list[Stored]) -> dict[str, Any]:
     shown = [each._asdict() | {"body": msgspec.Raw(each.body)} for each in messages]
     return {"id": id, "outbox": head and head._asdict(), "messages": shown}
@@ -80,7 +90,7 @@ def _document(id: str, head: OutboxHead | None, messages: list[Stored]) -> dict[
 
 def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
     output = console()
-    if head is None:
+    if head is None and not messages:
         output.print(f"{escaped(id)} has no outbox", markup=False)
         return
     if messages:
@@ -88,6 +98,8 @@ def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
         for each in messages:
             table.add_row(str(each.sequence), _time(each.at), _time(each.expires), *_told(each.body))
         output.print(table)
+    if head is None:
+        return
     output.print(
         f"{head.length} {'message' if head.length == 1 else 'messages'}, up to {head.top} "
         f"of epoch {escaped(head.epoch)}; acknowledged up to {head.acknowledged}",
@@ -106,4 +118,4 @@ def _told(body: bytes) -> tuple[Any, Any]:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return "" if not seconds else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,5 +1,7 @@
 """`mesa presence`: who is online."""
 
+from typing import Any
+
 import click
 from rich.table import Table
 
@@ -12,7 +14,7 @@ from .usage import from_command_line
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @address_options
-def presence(ids: tuple[str, ...], as_json: bool, url: str, key: str | None, namespace: str | None) -> None:
+def presence(ids: tuple[str, ...], as_json: bool, **address: Any) -> None:
     """Tell how many connections each ID has, or without any how many ids are online.
 
     \b
@@ -20,7 +22,7 @@ def presence(ids: tuple[str, ...], as_json: bool, url: str, key: str | None, nam
       mesa presence
     """
     with from_command_line():
-        bus = connect(url, key, namespace)
+        bus = connect(**address)
     try:
         if ids:
             with from_command_line():

@@ -10,10 +10,10 @@ from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message
+from ..message import DispatchEvent, Message, reserved_opcodes
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
-from ..settings import Sync
+from ..settings import Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
 from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus
 
@@ -30,6 +30,7 @@ class AsyncDispatcher:
         sync: as in `Dispatcher`.
         timeout: as in `Dispatcher`.
         key: as in `Dispatcher`.
+        wire: as in `Dispatcher`.
 
     Raises:
         InvalidSettings: one of them cannot be used.
@@ -43,10 +44,12 @@ class AsyncDispatcher:
         sync: bool | Mapping[str, object] | Sync = False,
         timeout: float = DEFAULT_TIMEOUT,
         key: str | None = None,
+        wire: Wire = "native",
     ) -> None:
         settings = Sync.of(sync)
         self._keep = Keep.of(settings)
-        self._bus = async_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings)
+        self._bus = async_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
+        self._reserved = reserved_opcodes(wire)
         self._is_closed = False
 
     @property
@@ -72,12 +75,13 @@ class AsyncDispatcher:
             keep=self._keep,
             idempotency_key=idempotency_key,
             durability=durability,
+            reserved=self._reserved,
         )
         return (await self._send([envelope]))[0]
 
     async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
         """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
-        return await self._send(prepare_all(dispatches, self._keep))
+        return await self._send(prepare_all(dispatches, self._keep, self._reserved))
 
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
         """Ask the clients of one id, and return the first answer; see `Dispatcher.request`.

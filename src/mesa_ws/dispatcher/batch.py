@@ -1,11 +1,11 @@
 """What both dispatchers do with the dispatches they are given, before and after these travel."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import InvalidInput
-from ..message import DispatchEvent, Message
+from ..message import PROTOCOL_OPCODES, DispatchEvent, Message
 from ..recipients import EVERYBODY
 
 CLOSED = "the dispatcher is closed"
@@ -40,7 +40,9 @@ def checked(receipt: object) -> Receipt:
     return receipt
 
 
-def prepare_all(dispatches: Iterable[object], keep: Keep | None) -> list[Envelope]:
+def prepare_all(
+    dispatches: Iterable[object], keep: Keep | None, reserved: Container[int] = PROTOCOL_OPCODES
+) -> list[Envelope]:
     """Check all of them and encode their messages.
 
     Raises:
@@ -56,7 +58,15 @@ def prepare_all(dispatches: Iterable[object], keep: Keep | None) -> list[Envelop
         message, recipients, excluding, key, durability = Dispatch(*dispatch)
         try:
             envelopes.append(
-                prepare(message, recipients, excluding, keep=keep, idempotency_key=key, durability=durability)
+                prepare(
+                    message,
+                    recipients,
+                    excluding,
+                    keep=keep,
+                    idempotency_key=key,
+                    durability=durability,
+                    reserved=reserved,
+                )
             )
         except InvalidInput as error:
             error.add_note(f"in dispatches[{position}]; nothing was sent")

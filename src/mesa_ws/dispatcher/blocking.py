@@ -13,10 +13,10 @@ from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message
+from ..message import DispatchEvent, Message, reserved_opcodes
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
-from ..settings import Sync
+from ..settings import Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
 from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus
 
@@ -41,6 +41,8 @@ class Dispatcher:
             who are away, and for how long.
         timeout: seconds for one dispatch, connecting included.
         key: of the dispatch API; only with an `http(s)` URL.
+        wire: how the servers talk through Redis: `"native"`, or `"mesa1"` as @cryb/mesa 1.x does.
+            Only as that of the servers reaches them.
 
     Raises:
         InvalidSettings: one of them cannot be used.
@@ -54,10 +56,12 @@ class Dispatcher:
         sync: bool | Mapping[str, object] | Sync = False,
         timeout: float = DEFAULT_TIMEOUT,
         key: str | None = None,
+        wire: Wire = "native",
     ) -> None:
         settings = Sync.of(sync)
         self._keep = Keep.of(settings)
-        self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings)
+        self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
+        self._reserved = reserved_opcodes(wire)
         self._is_closed = False
 
     @property
@@ -109,6 +113,7 @@ class Dispatcher:
             keep=self._keep,
             idempotency_key=idempotency_key,
             durability=durability,
+            reserved=self._reserved,
         )
         return self._send([envelope])[0]
 
@@ -128,7 +133,7 @@ class Dispatcher:
             BackendUnavailable: as in `dispatch`, for any of them.
             BackendRefused: as in `dispatch`.
         """
-        return self._send(prepare_all(dispatches, self._keep))
+        return self._send(prepare_all(dispatches, self._keep, self._reserved))
 
     def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
         """Ask the clients of one id, wherever they are connected, and wait for the first answer.

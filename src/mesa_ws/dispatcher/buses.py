@@ -4,9 +4,10 @@ from typing import TypeGuard
 
 from ..backend.base import AsyncBus, BlockingBus
 from ..backend.http import AsyncHttpBus, BlockingHttpBus
-from ..backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given
+from ..backend.mesa1 import Mesa1
+from ..backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native
 from ..errors import InvalidSettings
-from ..settings import Sync
+from ..settings import Sync, Wire, check_wire
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -19,15 +20,20 @@ def blocking_bus(
     key: str | None,
     timeout: float = DEFAULT_TIMEOUT,
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
+    wire: Wire = "native",
 ) -> BlockingBus:
     """The bus to `url`, for threads; see `Dispatcher` for the arguments.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
+    _check_spoken(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    return BlockingRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync)
+    dialect = Mesa1 if wire == "mesa1" else Native
+    return BlockingRedisBus(
+        _redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
+    )
 
 
 def async_bus(
@@ -37,15 +43,23 @@ def async_bus(
     key: str | None,
     timeout: float = DEFAULT_TIMEOUT,
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
+    wire: Wire = "native",
 ) -> AsyncBus:
     """The bus to `url`, for asyncio; see `Dispatcher` for the arguments.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
+    _check_spoken(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    return AsyncRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync)
+    dialect = Mesa1 if wire == "mesa1" else Native
+    return AsyncRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect)
+
+
+def _check_spoken(wire: object, url: object) -> None:
+    if check_wire(wire) == "mesa1" and _is_http(url):
+        raise InvalidSettings("wire", "'native' with the http:// URL of a server, which speaks for us", wire)
 
 
 def _is_http(url: object) -> TypeGuard[str]:

@@ -151,7 +151,7 @@ class Connection:
         going = handlers.outgoing(message, self) if handlers.before_send else message
         if going is None:
             return
-        body = encode_message(going)
+        body = encode_message(going, self._host.terms.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
         self._host.in_loop(self._write, body)

@@ -29,6 +29,10 @@ class Office(Protocol):
     def redelivery_interval(self) -> float | None:
         """Seconds between two messages to a client of 1.x that were stored before its login."""
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether proofs are asked for at once."""
+
     def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
         """Call back at `when`, in the time of `now`."""
 
@@ -212,6 +216,8 @@ class Feed:
         if not page.entries:
             self._office.redelivers(self, ())
         self._taken(page)
+        if self._office.is_prompt:
+            self.probe()
 
     def took(self, page: Page) -> None:
         """Take a page of the outbox that was asked for."""

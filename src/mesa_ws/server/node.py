@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Unpack
 
-from ..backend.base import AsyncBus, Backend, WhoIsOnline
+from ..backend.base import AsyncBus, Backend, ConnectionCounter, WhoIsOnline
 from ..backend.outbox import Page
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
 from ..errors import BackendError, MesaError, Unsupported
 from ..failure import Failure
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message
+from ..message import DispatchEvent, Message, reserved_opcodes
 from ..middleware_key import middleware_key
 from ..position import Position
 from ..recipients import EVERYBODY
@@ -79,6 +79,7 @@ class Node(Hooks, LoopWork):
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._keep = Keep.of(self.settings.sync)
+        self._reserved = reserved_opcodes(self.settings.wire)
         self._is_stopping = False
         self._terms: Terms | None = None
 
@@ -181,6 +182,7 @@ class Node(Hooks, LoopWork):
             keep=self._keep,
             idempotency_key=idempotency_key,
             durability=durability,
+            reserved=self._reserved,
         )
         self._check_loop("send")
         self.reports.own(envelope.message_id)
@@ -282,6 +284,7 @@ class Node(Hooks, LoopWork):
         """Take in a client whose handshake is done."""
         connection = Connection(self, transport, request)
         self.registry.add(connection)
+        self._count()
         connection.open()
         return connection
 
@@ -331,12 +334,17 @@ class Node(Hooks, LoopWork):
         if id is not None:
             self.leave(id)
         self.registry.discard(connection)
+        self._count()
         if id is not None:
             self.left(id)
 
     def name_connection(self) -> str:
         """A name that no connection had before, anywhere."""
         return f"{self.backend.node_id}.{next(self._numbers)}"
+
+    def _count(self) -> None:
+        if isinstance(self.backend, ConnectionCounter):
+            self.backend.connected(len(self.registry))
 
     async def _open(self) -> None:
         settings = self.settings

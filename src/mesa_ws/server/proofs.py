@@ -31,6 +31,10 @@ FLUSH = 0.25
 class Office(Protocol):
     """What proofs need of their node."""
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether proofs are asked for and passed on at once."""
+
     def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
         """Call back at `when`, in the time of `now`."""
 
@@ -101,7 +105,8 @@ class Proofs:
 
     def _flush_soon(self) -> None:
         if self._flusher is None:
-            self._flusher = self._office.at(self._office.now() + FLUSH, self._tick)
+            delay = 0.0 if self._office.is_prompt else FLUSH
+            self._flusher = self._office.at(self._office.now() + delay, self._tick)
 
     def _tick(self) -> None:
         self._flusher = None

@@ -85,6 +85,11 @@ class Supply:
         return self._host.settings.sync.redelivery_interval
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether proofs are asked for and passed on at once: what 1.x keeps shall not stay longer."""
+        return self._host.settings.wire == "mesa1"
+
+    @property
     def broadcast_position(self) -> Position | None:
         """Where this node is among the messages to everybody."""
         return self._everybody.position

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..close import CloseCode
 from ..codec import Frame, InvalidFrame, decode_frame, encode_frame
-from ..message import Op
+from ..message import Op, reserved_opcodes
 from ..settings import Heartbeat, Keepalive, ServerSettings
 from ..user import User
 from .correlation import read_correlation
@@ -23,7 +23,7 @@ from .events import (
 from .heartbeat import HeartbeatTimer, KeepaliveTimer
 from .questions import Questions
 from .states import State, Step, after
-from .wish import read_position, read_wish
+from .wish import Wish, read_position, read_wish
 
 WIRE = 2
 """What HELLO announces as `v`."""
@@ -48,6 +48,8 @@ class Terms:
         "keepalive",
         "keeps_refused",
         "pings_for_proof",
+        "reserved",
+        "speaks_wire2",
         "version",
     )
 
@@ -60,7 +62,14 @@ class Terms:
         self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None
         self.keepalive: Keepalive | None = settings.keepalive if settings.keepalive.enabled else None
         self.pings_for_proof = settings.sync.proof == "ping"
+        self.speaks_wire2 = settings.wire == "native"
+        self.reserved = reserved_opcodes(settings.wire)
         self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
+
+    def wish(self, frame: Frame) -> Wish:
+        """What a client asks of message sync by its op 2; where wire 2 is not spoken, little."""
+        wish = read_wish(frame)
+        return wish if self.speaks_wire2 else Wish(should_sync=wish.should_sync)
 
     def acknowledgement(self, user: User) -> SendText:
         """The frame that tells a client who it is.
@@ -142,7 +151,7 @@ class ServerSession:
         if frame.op == Op.HEARTBEAT_ACK:
             return self._answered()
         if frame.op == Op.AUTHENTICATE:
-            wish = read_wish(frame)
+            wish = self._terms.wish(frame)
             self._attempts += (wish.is_wire2,)
             self.state = after(self.state, Step.ATTEMPT)
             return Authenticate(frame.d, wish)
@@ -314,7 +323,8 @@ def _hello(settings: ServerSettings) -> dict[str, Any]:
         "sends_user_object": settings.authentication.send_user_object,
     }
     data["rules"] = [name for name, holds in rules.items() if holds]
-    data["v"] = WIRE
+    if settings.wire == "native":
+        data["v"] = WIRE
     return data
 
 

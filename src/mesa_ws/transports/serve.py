@@ -37,9 +37,10 @@ class Server(Node):
         backend: what this server shares with others: None for one process alone, a Redis URI, a
             mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list holds
             what belongs together: `[URI, options]` or `[port, host, options]`.
-        options: `namespace`, and the features `heartbeat`, `reconnect`, `authentication`,
-            `keepalive`, `limits`, `rules`, `sync` and `presence`, each as its settings class, as a
-            mapping of its fields, or as True or False where it can be enabled.
+        options: `namespace`; `wire`, `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x;
+            `import_from_1x`, to move what that left behind; and the features `heartbeat`, `reconnect`,
+            `authentication`, `keepalive`, `limits`, `rules`, `sync`, `presence` and `portals`, each as
+            its settings class, as a mapping of its fields, or as True or False where it can be enabled.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.

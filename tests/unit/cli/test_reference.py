@@ -31,7 +31,7 @@ def test_the_page_has_every_setting_with_its_variable_and_default(path: str) -> 
 
 
 def test_the_page_has_no_other_settings() -> None:
-    assert set(re.findall(r"^\| `([a-z_.]+)` \|", CONFIGURATION, re.MULTILINE)) == set(SETTINGS)
+    assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", CONFIGURATION, re.MULTILINE)) == set(SETTINGS)
 
 
 def test_the_example_on_the_page_is_a_configuration(tmp_path: Path) -> None:

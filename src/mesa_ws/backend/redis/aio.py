@@ -1,21 +1,21 @@
 """The bus over Redis, for asyncio."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from ...envelope import Envelope, Receipt
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, Unsupported
 from ...receipt_status import OutboxHead
-from ...settings import Sync, check_namespace
+from ...settings import Sync
 from ...stored import Stored
 from .address import Address
 from .asker import Asker
+from .dialect import NO_REQUESTS, Dialect, Native
 from .greeting import Greeting
-from .keys import Keys
 from .link import Link
-from .operation import Operation, counting, dispatching, heads_of, peeking, presence_of, purging
+from .operation import Operation
 from .timing import Timing
 
 T = TypeVar("T")
@@ -63,25 +63,32 @@ class AsyncRedisBus:
         timeout: seconds for one call, connecting included.
         sync: whether messages are going to be stored, and whether a Redis will do that forgets by
             itself.
+        dialect: makes what is said to Redis, of the namespace.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
 
     def __init__(
-        self, address: object, *, namespace: str | None = None, timeout: float = 5.0, sync: Sync = NOT_STORED
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        timeout: float = 5.0,
+        sync: Sync = NOT_STORED,
+        dialect: Callable[[str | None], Dialect] = Native,
     ) -> None:
         self._address = Address.of(address)
-        self._keys = Keys(check_namespace(namespace))
+        self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        self._greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        self._greeting = self._dialect.greeting(stores=sync.enabled, allow_eviction=sync.allow_eviction)
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Links] = WeakKeyDictionary()
         self._askers: WeakKeyDictionary[asyncio.AbstractEventLoop, Asker] = WeakKeyDictionary()
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        return await self._run(dispatching(self._keys, envelopes))
+        return await self._run(self._dialect.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
@@ -90,30 +97,33 @@ class AsyncRedisBus:
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
+        keys = self._dialect.replies
+        if keys is None:
+            raise Unsupported(NO_REQUESTS)
         loop = asyncio.get_running_loop()
         if loop not in self._askers:
-            self._askers[loop] = Asker(self._address, self._keys, self.dispatch, self._timeout)
+            self._askers[loop] = Asker(self._address, keys, self.dispatch, self._timeout)
         return await self._askers[loop].request(request, timeout)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
-        return await self._run(heads_of(self._keys, ids))
+        return await self._run(self._dialect.heads_of(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
         """Show the first `limit` messages of an outbox without changing anything."""
-        return await self._run(peeking(self._keys, id, limit))
+        return await self._run(self._dialect.peeking(id, limit))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and tell how many."""
-        return await self._run(purging(self._keys, id))
+        return await self._run(self._dialect.purging(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        return await self._run(presence_of(self._keys, ids))
+        return await self._run(self._dialect.presence_of(ids))
 
     async def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
-        return await self._run(counting(self._keys))
+        return await self._run(self._dialect.counting())
 
     async def aclose(self) -> None:
         """Disconnect. Calls under way fail; calling it again is fine."""

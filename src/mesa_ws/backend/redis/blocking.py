@@ -2,23 +2,22 @@
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ...envelope import Envelope, Receipt
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, Unsupported
 from ...receipt_status import OutboxHead
-from ...settings import Sync, check_namespace
+from ...settings import Sync
 from ...stored import Stored
 from .address import Address
 from .asker import BlockingAsker
 from .connection import BlockingConnection, read_reply, remaining, set_limit
+from .dialect import NO_REQUESTS, Dialect, Native
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call
-from .greeting import Greeting
-from .keys import Keys
 from .link import PAUSE
-from .operation import Operation, counting, dispatching, heads_of, peeking, presence_of, purging
+from .operation import Operation
 from .plan import Command
 from .pool import Pool
 from .timing import Timing
@@ -37,25 +36,33 @@ class BlockingRedisBus:
         timeout: seconds for one call: waiting for a connection, connecting, writing and reading.
         sync: whether messages are going to be stored, and whether a Redis will do that forgets by
             itself.
+        dialect: makes what is said to Redis, of the namespace.
 
     Raises:
         InvalidSettings: one of them cannot be used.
     """
 
     def __init__(
-        self, address: object, *, namespace: str | None = None, timeout: float = 5.0, sync: Sync = NOT_STORED
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        timeout: float = 5.0,
+        sync: Sync = NOT_STORED,
+        dialect: Callable[[str | None], Dialect] = Native,
     ) -> None:
         self._address = Address.of(address)
-        self._keys = Keys(check_namespace(namespace))
+        self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        greeting = Greeting(self._keys, stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        greeting = self._dialect.greeting(stores=sync.enabled, allow_eviction=sync.allow_eviction)
         self._pool = Pool(self._address, greeting)
-        self._asker = BlockingAsker(self._address, self._keys, self._run_before)
+        keys = self._dialect.replies
+        self._asker = None if keys is None else BlockingAsker(self._address, keys, self._run_before)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; see `BlockingBus.dispatch`."""
-        return self._run(dispatching(self._keys, envelopes))
+        return self._run(self._dialect.dispatching(envelopes))
 
     def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
@@ -64,27 +71,29 @@ class BlockingRedisBus:
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
+        if self._asker is None:
+            raise Unsupported(NO_REQUESTS)
         return self._asker.request(request, timeout)
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
-        return self._run(heads_of(self._keys, ids))
+        return self._run(self._dialect.heads_of(ids))
 
     def peek(self, id: str, limit: int) -> list[Stored]:
         """Show the first `limit` messages of an outbox without changing anything."""
-        return self._run(peeking(self._keys, id, limit))
+        return self._run(self._dialect.peeking(id, limit))
 
     def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and tell how many."""
-        return self._run(purging(self._keys, id))
+        return self._run(self._dialect.purging(id))
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        return self._run(presence_of(self._keys, ids))
+        return self._run(self._dialect.presence_of(ids))
 
     def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
-        return self._run(counting(self._keys))
+        return self._run(self._dialect.counting())
 
     def close(self) -> None:
         """Release connections. Calls afterwards fail; calling it again is fine."""

@@ -10,7 +10,7 @@ from .connection import raise_first
 from .keys import Keys
 from .plan import Command, check_handshake, handshake
 
-_INFO: Command = ("INFO", "server", "memory", "persistence")
+INFO: Command = ("INFO", "server", "memory", "persistence")
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -54,14 +54,14 @@ class Greeting:
 
     def __init__(self, keys: Keys, *, stores: bool = False, allow_eviction: bool = False) -> None:
         self._keys = keys
-        self._stores = stores
+        self.stores = stores
         self._allow_eviction = allow_eviction
         self._has_warned = False
 
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
-        return [_INFO, *handshake(self._keys)]
+        return [INFO, *handshake(self._keys)]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies.
@@ -73,11 +73,16 @@ class Greeting:
         raise_first(replies)
         check_handshake(self._keys, replies[1:])
         facts = Facts.of(replies[0])
-        if self._stores:
-            self._check_store(where, facts)
+        if self.stores:
+            self.check_store(where, facts)
         return facts
 
-    def _check_store(self, where: str, facts: Facts) -> None:
+    def check_store(self, where: str, facts: Facts) -> None:
+        """See that messages can be kept there.
+
+        Raises:
+            BackendRefused: this Redis may forget them by itself.
+        """
         if facts.max_memory and facts.policy != "noeviction" and not self._allow_eviction:
             raise BackendRefused(
                 f"{where}: expected maxmemory-policy noeviction, so that no stored message is forgotten "

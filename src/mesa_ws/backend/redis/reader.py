@@ -1,9 +1,9 @@
-"""Listens on a node's channel, and comes back when it was cut off."""
+"""Listens on channels, and comes back when it was cut off."""
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .address import Address
 from .connection import AsyncConnection, hang_up
@@ -22,7 +22,7 @@ class Reader:
 
     Args:
         address: where to connect.
-        channel: what to listen to.
+        channels: what to listen to.
         on_frame: called in the event loop with each message as it came; must not raise.
         on_return: called in the event loop when the subscription was lost and is there again, before
             `is_subscribed` says so; must not raise.
@@ -32,13 +32,13 @@ class Reader:
     def __init__(
         self,
         address: Address,
-        channel: str,
+        channels: Sequence[str],
         on_frame: Callable[[bytes], None],
         on_return: Callable[[], None],
         timeout: float,
     ) -> None:
         self._address = address
-        self._channel = channel
+        self._channels = tuple(channels)
         self._on_frame = on_frame
         self._on_return = on_return
         self._timeout = timeout
@@ -117,8 +117,11 @@ class Reader:
         async with asyncio.timeout(self._timeout):
             connection = await self._address.aconnect(self._timeout)
             try:
-                await connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", self._channel)]))
-                await connection.read_response()
+                await connection.send_packed_command(
+                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
+                )
+                for _ in self._channels:
+                    await connection.read_response()
             except BaseException:
                 await hang_up(connection)
                 raise

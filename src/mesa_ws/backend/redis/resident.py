@@ -67,7 +67,7 @@ class Resident:
         self.listener = Listener(receive, self.members.roster, self.members.give_up, self.on_doubt)
         # Who was away may have come back to a Redis that forgot everything.
         self._reader = Reader(
-            address, seat.keys.channel(seat.node), self.listener.on_frame, self.on_doubt, timeout
+            address, [seat.keys.channel(seat.node)], self.listener.on_frame, self.on_doubt, timeout
         )
 
     @property

@@ -19,8 +19,8 @@ class Script(NamedTuple):
     sha: str
 
 
-def _read(name: str) -> str:
-    return files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
+def _read(name: str, package: str | None = __package__) -> str:
+    return files(package or "").joinpath("scripts", f"{name}.lua").read_text("utf-8")
 
 
 def _without_comments(text: str) -> str:
@@ -30,38 +30,38 @@ def _without_comments(text: str) -> str:
     )
 
 
-def _script(name: str, *parts: str) -> Script:
+def script(name: str, *parts: str, package: str | None = __package__) -> Script:
     """The script of a file, with the prelude and other parts between its flags and its body."""
-    flags, body = _read(name).split("\n", 1)
-    texts = [*map(_read, ("prelude", *parts)), body]
+    flags, body = _read(name, package).split("\n", 1)
+    texts = [*(_read(part, package) for part in ("prelude", *parts)), body]
     source = "\n".join([flags, *map(_without_comments, texts)]).encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
-RELAY = _script("relay")
-BROADCAST = _script("broadcast")
-ONLINE = _script("online")
-DETACH = _script("detach")
-HEARTBEAT = _script("heartbeat")
-REAP = _script("reap", "inbox")
-DEPART = _script("depart")
+RELAY = script("relay")
+BROADCAST = script("broadcast")
+ONLINE = script("online")
+DETACH = script("detach")
+HEARTBEAT = script("heartbeat")
+REAP = script("reap", "inbox")
+DEPART = script("depart")
 
-DISPATCH = _script("dispatch", "outbox")
-ANNOUNCE = _script("announce", "outbox")
-ATTACH = _script("attach", "outbox")
-ACK = _script("ack", "outbox")
-BROADCASTS = _script("broadcasts", "outbox")
-HEADS = _script("heads", "outbox")
-PEEK = _script("peek", "outbox")
-PURGE = _script("purge", "outbox")
-IMPORT = _script("import", "outbox")
+DISPATCH = script("dispatch", "outbox")
+ANNOUNCE = script("announce", "outbox")
+ATTACH = script("attach", "outbox")
+ACK = script("ack", "outbox")
+BROADCASTS = script("broadcasts", "outbox")
+HEADS = script("heads", "outbox")
+PEEK = script("peek", "outbox")
+PURGE = script("purge", "outbox")
+IMPORT = script("import", "outbox")
 
-APPEND = _script("append", "inbox")
-TEND = _script("tend")
-SETTLE = _script("settle")
-OVERHEAR = _script("overhear")
-REPLY = _script("reply")
-REVIVE = _script("revive", "inbox")
+APPEND = script("append", "inbox")
+TEND = script("tend")
+SETTLE = script("settle")
+OVERHEAR = script("overhear")
+REPLY = script("reply")
+REVIVE = script("revive", "inbox")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, DETACH, HEARTBEAT, REAP, DEPART),

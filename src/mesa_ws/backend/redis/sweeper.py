@@ -8,11 +8,12 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from typing import Protocol
 
 from ...errors import BackendError
 from ..base import Watcher
 from .link import Link
-from .plan import Seat
+from .plan import Call
 
 SLACK = 0.02
 """Seconds to look later than the grace says: the clock is that of Redis."""
@@ -21,6 +22,21 @@ SLOTS = 50
 """Looks in one grace, at most; ids whose grace is over at about the same time are one."""
 
 _log = logging.getLogger("mesa_ws.backend")
+
+
+class Seat(Protocol):
+    """The node, and its call."""
+
+    @property
+    def node(self) -> str:
+        """Its name."""
+
+    @property
+    def grace(self) -> float:
+        """Seconds that an id may be away."""
+
+    def depart(self) -> Call:
+        """Take some ids whose grace is over; the reply is them."""
 
 
 class Sweeper:

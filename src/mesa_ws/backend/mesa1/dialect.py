@@ -1,0 +1,151 @@
+"""What dispatchers say on the wire of 1.x."""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...envelope import Envelope, Receipt
+from ...errors import Unsupported
+from ...receipt_status import OutboxHead
+from ...recipients import check_id
+from ...settings import check_namespace
+from ...stored import Stored
+from ..redis.connection import raise_first
+from ..redis.greeting import INFO, Facts, Greeting
+from ..redis.keys import Keys as NativeKeys
+from ..redis.operation import Operation
+from ..redis.plan import Command
+from . import plan
+from .keys import Keys
+from .script import SCRIPTS
+from .waiting import WaitingList
+
+_log = logging.getLogger("mesa_ws.backend")
+_HAS_WARNED = threading.Event()
+
+NO_STATUS = (
+    "wire 'mesa1': expected no questions about outboxes, got one; 1.x keeps lists that tell nothing of what "
+    "has become of a message, use wire 'native' for that"
+)
+
+
+class Hello(Greeting):
+    """The first words on each connection: the scripts, and no layout, for 1.x has none."""
+
+    def __init__(self, *, stores: bool = False, allow_eviction: bool = False) -> None:
+        super().__init__(NativeKeys(), stores=stores, allow_eviction=allow_eviction)
+
+    @property
+    def commands(self) -> list[Command]:
+        """What to send; `check` takes the replies."""
+        return [INFO, *(("SCRIPT", "LOAD", script.source) for script in SCRIPTS)]
+
+    def check(self, where: str, replies: Sequence[Any]) -> Facts:
+        """Read the replies; errors as in `Greeting.check`."""
+        raise_first(replies)
+        facts = Facts.of(replies[0])
+        if self.stores:
+            self.check_store(where, facts)
+        return facts
+
+
+class Mesa1:
+    """The wire of 1.x; a `Dialect`.
+
+    Args:
+        namespace: of the cluster.
+
+    Raises:
+        InvalidSettings: keys cannot be named after it.
+    """
+
+    def __init__(self, namespace: str | None) -> None:
+        self.keys = Keys(check_namespace(namespace))
+
+    @property
+    def replies(self) -> NativeKeys | None:
+        """None: clients of 1.x cannot answer requests."""
+        return None
+
+    def greeting(self, *, stores: bool, allow_eviction: bool) -> Greeting:
+        """What every connection begins with."""
+        return Hello(stores=stores, allow_eviction=allow_eviction)
+
+    def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
+        """Publish envelopes, and store those that are to be kept for ids that are away.
+
+        Raises:
+            Unsupported: more durability is asked for than this wire has.
+        """
+        envelopes = tuple(envelopes)
+        for envelope in envelopes:
+            _check_offered(envelope)
+        dispatches = [plan.Dispatch.of(self.keys, envelope) for envelope in envelopes]
+
+        def read(replies: Sequence[Any]) -> list[Receipt]:
+            rest = iter(replies)
+            dealt = [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in dispatches]
+            for dispatch, own in dealt:
+                warn_of_corruption(self.keys, dispatch.corrupt(own))
+            return [dispatch.receipt(own) for dispatch, own in dealt]
+
+        commands = [call.command for dispatch in dispatches for call in dispatch.calls]
+        return Operation(commands, read, all(each.remember > 0 for each in envelopes))
+
+    def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
+        """Not to be had.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(NO_STATUS)
+
+    def peeking(self, id: str, limit: int) -> Operation[list[Stored]]:
+        """Show the first messages that wait for an id; 1.x keeps neither their names nor times."""
+
+        def read(replies: Sequence[Any]) -> list[Stored]:
+            [[raw]] = replies
+            shown = WaitingList.of(raw).messages[: max(1, limit)]
+            return [Stored(number, "", 0.0, 0.0, each.frame) for number, each in enumerate(shown, 1)]
+
+        return Operation([plan.kept(self.keys, [check_id(id)])], read)
+
+    def purging(self, id: str) -> Operation[int]:
+        """Drop the messages that wait for an id. Once more would count none, so it is not repeated."""
+        command = plan.purge(self.keys, check_id(id)).command
+        return Operation(
+            [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
+        )
+
+    def presence_of(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
+        """Count the connections of each id; one that only servers of 1.x hold has 1."""
+        wanted = list(dict.fromkeys(check_id(id) for id in ids))
+        return Operation([call.command for call in plan.online(self.keys, wanted)], plan.flat(wanted))
+
+    def counting(self) -> Operation[int]:
+        """Count the ids that have connections, by what 1.x knows."""
+        return Operation([plan.count(self.keys)], lambda replies: int(replies[0]))
+
+
+def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+    """Say whose lists could not be read, and where they are kept for whoever wants to see."""
+    for id in ids:
+        _log.warning(
+            "what 1.x kept for %r was corrupt; it was set aside under %r, and what could be read of it stays",
+            id,
+            keys.set_aside(id),
+        )
+
+
+def _check_offered(envelope: Envelope) -> None:
+    if envelope.durability != "memory":
+        raise Unsupported(
+            f"durability: expected 'memory', got {envelope.durability!r}; wire 'mesa1' promises no more, "
+            "use wire 'native'"
+        )
+    if envelope.recipients.everybody and envelope.recipients.excluding and not _HAS_WARNED.is_set():
+        _HAS_WARNED.set()
+        _log.warning(
+            "a message to everybody excludes some: servers of 1.x do not know that, and send it to all"
+        )

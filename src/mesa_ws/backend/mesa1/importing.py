@@ -1,0 +1,83 @@
+"""Moving what 1.x left behind into outboxes, once a cluster speaks the native wire."""
+
+import logging
+
+from ...envelope import Keep, new_message_id
+from ...errors import BackendRefused
+from ...recipients import check_id
+from ...settings import Sync
+from ..base import Receive, Watcher
+from ..outbox import Page, Start
+from ..redis.node import RedisBackend
+from ..redis.outbox_plan import Legacy
+from . import plan
+from .keys import Keys
+from .waiting import WaitingList
+
+LATE = 60.0
+"""Seconds for which a late writer of 1.x may put back what was moved, without it counting twice."""
+
+ATTEMPTS = 20
+"""Times that a list is tried to be moved, while others add to it."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class ImportingBackend(RedisBackend):
+    """`RedisBackend` that moves the list of 1.x into the outbox of an id when that logs in.
+
+    The messages come before those that are stored later, each once. What cannot be read is set aside.
+
+    Args:
+        address: as in `RedisBackend`.
+        namespace: of both, the old cluster and this one.
+    """
+
+    def __init__(self, address: object, *, namespace: str | None = None) -> None:
+        super().__init__(address, namespace=namespace)
+        self._old = Keys(namespace)
+        self._limits = Keep.of(Sync(enabled=True))
+
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+        window: float = 120.0,
+        allow_eviction: bool = False,
+    ) -> None:
+        """Take the seat; see `Backend.open`. What is moved is kept as `keep` says."""
+        self._limits = keep or self._limits
+        await super().open(
+            receive, watcher, keep=keep, grace=grace, window=window, allow_eviction=allow_eviction
+        )
+
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+        """Declare connections, and read the outbox with what 1.x kept; see `Presence.attach`."""
+        if start is not None:
+            try:
+                await self._move(check_id(id))
+            except BackendRefused as error:
+                _log.warning("what 1.x kept for %r stays where it is: %s", id, error)
+        return await super().attach(id, sockets, start)
+
+    async def _move(self, id: str) -> None:
+        link = self._opened().links.main
+        for _ in range(ATTEMPTS):
+            [[raw]] = await link.execute([plan.kept(self._old, [id])], is_repeatable=True)
+            if raw is None:
+                return
+            found = WaitingList.of(raw)
+            if found.is_corrupt or not raw:
+                aside = self._old.set_aside(id)
+                await link.execute([("RPUSH", aside, raw), ("PEXPIRE", aside, round(plan.ASIDE * 1000))])
+                _log.warning("what 1.x kept for %r was corrupt; it was set aside under %r", id, aside)
+            messages = [(new_message_id(), each.frame) for each in found.messages]
+            legacy = Legacy(self._old.undelivered, id, raw, messages)
+            assert self._limits is not None  # noqa: S101 - storing was asked for above
+            call = legacy.move(self._keys, self._limits, LATE)
+            [reply] = await link.execute([call.command], is_repeatable=True)
+            if reply[0] != b"changed":
+                return

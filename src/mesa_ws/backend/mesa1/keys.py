@@ -1,0 +1,96 @@
+"""The names of what 1.x keeps in Redis, and of what is kept beside it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names the keys and channels of one namespace.
+
+    Args:
+        namespace: 1 to 64 of `A-Z a-z 0-9 _ . -`, or None.
+    """
+
+    namespace: str | None = None
+
+    # What 1.x knows.
+
+    @property
+    def messages(self) -> str:
+        """Channel: every message, for all servers."""
+        return self._named("ws")
+
+    @property
+    def connected(self) -> str:
+        """SET: ids that have connections."""
+        return self._named("connected_clients")
+
+    @property
+    def connections(self) -> str:
+        """Number: connections of all servers, of ids or not."""
+        return self._named("connected_clients_count")
+
+    @property
+    def undelivered(self) -> str:
+        """HASH: id -> JSON list of messages."""
+        return self._named("undelivered_messages")
+
+    # What is ours alone.
+
+    @property
+    def prefix(self) -> str:
+        """What every key of our own begins with."""
+        return f"mesa:{{{self.namespace or ''}.m1}}:"
+
+    @property
+    def leases(self) -> str:
+        """ZSET: node -> end of its lease, in milliseconds of Redis's own clock. A day."""
+        return f"{self.prefix}R"
+
+    @property
+    def counts(self) -> str:
+        """HASH: node -> its part of `connections`. A day."""
+        return f"{self.prefix}n"
+
+    @property
+    def graces(self) -> str:
+        """ZSET: id -> infinity while a node of ours holds it, then end of its grace. A day."""
+        return f"{self.prefix}g"
+
+    @property
+    def users(self) -> str:
+        """What the name of every `user` key begins with."""
+        return f"{self.prefix}u:"
+
+    def user(self, id: str) -> str:
+        """HASH: node -> connections of this id there. A day, renewed by nodes that hold the id."""
+        return f"{self.users}{id}"
+
+    @property
+    def holdings(self) -> str:
+        """What the name of every `held` key begins with."""
+        return f"{self.prefix}c:"
+
+    def held(self, node: str) -> str:
+        """SET: the ids that a node holds, for whoever cleans up after it. A day."""
+        return f"{self.holdings}{node}"
+
+    def channel(self, node: str) -> str:
+        """Channel: empty messages by which a node knows that it hears Redis."""
+        return f"{self.prefix}r:{node}"
+
+    def done(self, message_id: str) -> str:
+        """HASH: recipient -> whether it was stored, of a message that may be sent again."""
+        return f"{self.prefix}k:{message_id}"
+
+    @property
+    def asides(self) -> str:
+        """What the name of every `set_aside` key begins with."""
+        return f"{self.prefix}z:"
+
+    def set_aside(self, id: str) -> str:
+        """LIST: what could not be read in `undelivered`. 7 days."""
+        return f"{self.asides}{id}"
+
+    def _named(self, name: str) -> str:
+        return f"{name}_{self.namespace}" if self.namespace else name

@@ -1,0 +1,174 @@
+"""What is asked of Redis and what its replies mean, without any I/O."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...envelope import Delivery, Envelope, Keep, Receipt
+from ...position import Position
+from ..redis.plan import Call, Command, chunks, ms
+from .keys import Keys
+from .payload import message_json, to_everybody
+from .script import ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP
+
+MAX_IDS = 200
+"""Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+
+MAX_RECIPIENTS = 1000
+"""Ids in one dispatch, which 1.x publishes at once, however many they are."""
+
+ASIDE = 7 * 86_400.0
+"""Seconds for which what could not be read is kept for people."""
+
+NOWHERE = "mesa1"
+"""The epoch of positions in receipts: on this wire nobody can tell what became of a message."""
+
+
+class Dispatch(NamedTuple):
+    """The calls that send one envelope, and how to read their replies."""
+
+    envelope: Envelope
+    calls: tuple[Call, ...]
+
+    @classmethod
+    def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
+        """Plan one dispatch; no recipients need no calls."""
+        message = message_json(envelope)
+        done = keys.done(envelope.message_id)
+        remember = ms(envelope.remember) if envelope.remember else 0
+        if envelope.recipients.everybody:
+            payload = to_everybody(message, envelope.recipients.excluding)
+            return cls(envelope, (Call(BROADCAST, (done,), (keys.messages, payload, remember)),))
+        keep = envelope.keep or Keep(1, 1, 0.0)
+        stores = int(envelope.keep is not None)
+        about = (keys.messages, message, stores, keep.max_messages, keep.max_bytes, remember)
+        calls = (
+            Call(
+                DISPATCH,
+                (keys.connected, keys.undelivered, done, keys.leases, *map(keys.user, ids)),
+                (*about, keys.asides, ms(ASIDE), *(part for id in ids for part in _named(id))),
+            )
+            for ids in chunks(envelope.recipients.ids, MAX_RECIPIENTS)
+        )
+        return cls(envelope, tuple(calls))
+
+    def receipt(self, replies: Sequence[Any]) -> Receipt:
+        """Read the replies to `calls`."""
+        if self.envelope.recipients.everybody:
+            return Receipt(self.envelope.message_id, {}, replies[0])
+        nodes = max((reply[0] for reply in replies), default=0)
+        fours = [four for reply in replies for four in chunks(reply[1:], 4)]
+        deliveries = zip(self.envelope.recipients.ids, fours, strict=True)
+        return Receipt(self.envelope.message_id, {id: _delivery(*four) for id, four in deliveries}, nodes)
+
+    def corrupt(self, replies: Sequence[Any]) -> list[str]:
+        """The ids whose list could not be read and was set aside."""
+        if self.envelope.recipients.everybody:
+            return []
+        fours = [four for reply in replies for four in chunks(reply[1:], 4)]
+        return [id for id, four in zip(self.envelope.recipients.ids, fours, strict=True) if four[3]]
+
+
+class Seat(NamedTuple):
+    """The calls of one node.
+
+    Attributes:
+        keys: names of the namespace.
+        node: its name.
+        lease: seconds without a sign of life after which others take it for dead.
+        expiry: seconds after the last heartbeat until nothing of it is left.
+        grace: seconds that an id may be away.
+    """
+
+    keys: Keys
+    node: str
+    lease: float
+    expiry: float
+    grace: float
+
+    def beat(self, connections: int) -> Call:
+        """Take or renew the lease; the reply is read by `Pulse`."""
+        keys = self.keys
+        own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
+        channel = keys.channel(self.node)
+        return Call(BEAT, own, (self.node, ms(self.lease), connections, ms(self.expiry), channel))
+
+    def recount(self, connections: int) -> Call:
+        """Say how many connections there are."""
+        keys = self.keys
+        return Call(COUNT, (keys.leases, keys.counts, keys.connections), (self.node, connections))
+
+    def attach(self, held: Mapping[str, int], mode: str = "") -> Call:
+        """Record ids with their connections; `mode` and the reply are those of `attach.lua`."""
+        keys = self.keys
+        own = (keys.leases, keys.held(self.node), keys.graces, keys.connected, keys.undelivered)
+        wishes = (part for each in held.items() for part in each)
+        return Call(ATTACH, (*own, *map(keys.user, held)), (self.node, ms(self.expiry), mode, *wishes))
+
+    def detach(self, ids: Sequence[str]) -> Call:
+        """Forget ids."""
+        keys = self.keys
+        own = (keys.held(self.node), keys.graces, keys.connected)
+        times = (ms(self.expiry), round(self.grace * 1000))
+        return Call(DETACH, (*own, *map(keys.user, ids)), (self.node, *times, *ids))
+
+    def reap(self, node: str = "") -> Call:
+        """Forget some ids of a node whose lease ran out, or of `node`; 1 when there may be more."""
+        keys = self.keys
+        own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections)
+        grace = round(self.grace * 1000) if node else 0
+        return Call(REAP, own, (keys.holdings, keys.users, MAX_IDS, node, ms(self.expiry), grace))
+
+    def depart(self) -> Call:
+        """Take some ids whose grace is over."""
+        return Call(DEPART, (self.keys.graces, self.keys.connected), (self.keys.users, MAX_IDS))
+
+
+class Pulse(NamedTuple):
+    """What a heartbeat found: whether there was a lease, nodes that died, ids whose grace is over."""
+
+    had_lease: int
+    dead: int
+    gone: int
+
+
+def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
+    """Replace what is kept for an id, unless it has changed; the reply is 1 if that was done."""
+    return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside), ms(ASIDE)))
+
+
+def kept(keys: Keys, ids: Sequence[str]) -> Command:
+    """Read what is kept for ids."""
+    return ("HMGET", keys.undelivered, *ids)
+
+
+def purge(keys: Keys, id: str) -> Call:
+    """Throw away what is kept for an id; the reply is what that was."""
+    return Call(PURGE, (keys.undelivered,), (id,))
+
+
+def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Count connections of ids."""
+    own = (keys.leases, keys.connected)
+    return [Call(ONLINE, (*own, *map(keys.user, some)), tuple(some)) for some in chunks(ids, MAX_IDS)]
+
+
+def count(keys: Keys) -> Command:
+    """Count the ids that have connections."""
+    return ("SCARD", keys.connected)
+
+
+def flat(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
+    """Reads the replies to `online`."""
+    return lambda replies: dict(zip(ids, (each for reply in replies for each in reply), strict=True))
+
+
+def _named(id: str) -> tuple[str, bytes, int]:
+    return id, msgspec.json.encode(id), int(bool(id.strip()))
+
+
+def _delivery(stored: int, online: int, displaced: int, _: int) -> Delivery:
+    if not stored:
+        return Delivery(False, online, None if online else "offline")
+    return Delivery(True, online, None, Position(NOWHERE, stored), displaced)

@@ -1,0 +1,22 @@
+"""The Lua scripts, each one atomic step; their files say what they do, take and return."""
+
+from functools import partial
+
+from ..redis.script import script
+
+_script = partial(script, package=__package__)
+
+ATTACH = _script("attach")
+BEAT = _script("beat")
+BROADCAST = _script("broadcast")
+COUNT = _script("count")
+DEPART = _script("depart")
+DETACH = _script("detach")
+DISPATCH = _script("dispatch")
+ONLINE = _script("online")
+PURGE = _script("purge")
+REAP = _script("reap")
+SWAP = _script("swap")
+
+SCRIPTS = (ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP)
+"""All of them, to be loaded by every connection before it is used."""

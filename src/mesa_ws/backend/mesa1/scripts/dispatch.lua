@@ -1,0 +1,110 @@
+#!lua
+-- Publish a message to ids; with storing, only to those who are online, and append it to what 1.x keeps
+-- for the others. 1.x does that in several steps, and so loses messages.
+--
+-- KEYS  1 connected_clients, 2 undelivered_messages, 3 what is remembered of the message id, 4 leases,
+--       then the user key of each id
+-- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for those who are away, 4 most messages of one
+--       list, 5 most bytes of it, 6 for how long the message id is remembered (ms), or 0, 7 prefix of the
+--       keys for what is set aside, 8 their life (ms), then for each id: id, the same as JSON, 1 if
+--       messages may be stored for it
+--
+-- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
+-- Returns {processes that heard it, then for each id: messages that its list holds with this one, or 0 if
+-- it was not stored; its connections; messages dropped to make room; 1 if a corrupt list was set aside}.
+
+local BIG = 1024 * 1024
+local message, stores = ARGV[2], ARGV[3] == '1'
+local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
+local is_live = lease_reader(KEYS[4], now_ms())
+
+-- Where the first member of a list ends: at a comma outside of everything, or nil.
+local function first_comma(inner)
+  local depth, at = 0, 1
+  while true do
+    at = string.find(inner, '[%[%]{}",]', at)
+    if not at then return nil end
+    local sign = string.sub(inner, at, at)
+    if sign == '"' then
+      at = string.find(inner, '["\\]', at + 1)
+      while at and string.sub(inner, at, at) == '\\' do at = string.find(inner, '["\\]', at + 2) end
+      if not at then return nil end
+    elseif sign == ',' then
+      if depth == 0 then return at end
+    else
+      depth = depth + ((sign == '[' or sign == '{') and 1 or -1)
+    end
+    at = at + 1
+  end
+end
+
+-- What stands between the brackets, and how many members that are, if it is not too long to be counted;
+-- nil when it is no list.
+local function open_list(raw)
+  local from, to = string.find(raw, '%S'), #raw
+  while to > 0 and string.find(string.sub(raw, to, to), '%s') do to = to - 1 end
+  if not from or string.sub(raw, from, from) ~= '[' or string.sub(raw, to, to) ~= ']' then return nil end
+  local inner, count = string.sub(raw, from + 1, to - 1), nil
+  if #raw <= BIG then
+    local is_json, list = pcall(cjson.decode, raw)
+    if is_json then
+      count = #list
+    elseif not string.find(tostring(list), 'nested', 1, true) then
+      return nil
+    end
+  end
+  if not string.find(inner, '%S') then inner = '' end
+  return inner, count
+end
+
+local function store(id)
+  local raw, inner, count, displaced, is_aside = redis.call('HGET', KEYS[2], id), '', 0, 0, 0
+  if raw then
+    inner, count = open_list(raw)
+    if not inner then
+      local aside = ARGV[7] .. id
+      redis.call('RPUSH', aside, raw)
+      redis.call('LTRIM', aside, -100, -1)
+      redis.call('PEXPIRE', aside, ARGV[8])
+      inner, count, is_aside = '', 0, 1
+    end
+  end
+  while inner ~= '' and ((count and count >= max_messages) or #inner + #message + 3 > max_bytes) do
+    local comma = first_comma(inner)
+    inner = comma and string.sub(inner, comma + 1) or ''
+    count, displaced = count and count - 1, displaced + 1
+  end
+  local list = inner == '' and message or inner .. ',' .. message
+  redis.call('HSET', KEYS[2], id, '[' .. list .. ']')
+  return (count or 0) + 1, displaced, is_aside
+end
+
+local known = {}
+local remembered = ARGV[6] ~= '0' and redis.call('HGETALL', KEYS[3]) or {}
+for i = 1, #remembered, 2 do known[remembered[i]] = tonumber(remembered[i + 1]) end
+
+local each, names = {}, {}
+for n = 1, #KEYS - 4 do
+  local at = 6 + 3 * n
+  local one = {id = ARGV[at], name = ARGV[at + 1], is_storable = stores and ARGV[at + 2] == '1'}
+  one.online = connections(KEYS[4 + n], KEYS[1], one.id, is_live)
+  one.before = known[one.id]
+  each[n] = one
+  if not one.before and (not stores or one.online > 0) then names[#names + 1] = one.name end
+end
+local heard = 0
+if #names > 0 then
+  local payload = '{"message":' .. message .. ',"recipients":[' .. table.concat(names, ',') .. ']}'
+  heard = redis.call('PUBLISH', ARGV[1], payload)
+end
+local reply = {heard}
+for _, one in ipairs(each) do
+  local stored, displaced, is_aside = one.before or 0, 0, 0
+  if not one.before and one.is_storable and (one.online == 0 or heard == 0) then
+    stored, displaced, is_aside = store(one.id)
+  end
+  if ARGV[6] ~= '0' then redis.call('HSET', KEYS[3], one.id, stored) end
+  for _, value in ipairs({stored, one.online, displaced, is_aside}) do reply[#reply + 1] = value end
+end
+if ARGV[6] ~= '0' and #each > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[6]) end
+return reply

@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Replace what 1.x keeps for an id, unless it has changed since it was read.
+--
+-- KEYS  1 undelivered_messages, 2 where corrupt lists are set aside
+-- ARGV  1 id, 2 what was read, 3 what it becomes, or '' for nothing, 4 1 to set aside what was read, 5 its
+--       life there (ms)
+-- Returns 1 if it was replaced, else 0.
+
+if redis.pcall('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if ARGV[4] == '1' then
+  redis.call('RPUSH', KEYS[2], ARGV[2])
+  redis.call('LTRIM', KEYS[2], -100, -1)
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+end
+return 1

@@ -1,0 +1,50 @@
+"""PY_DISPATCH of the interop harness: dispatches as one JSON argument says, over the 1.x Redis wire.
+
+    python tests/interop/dispatch.py '{"redis": url, "namespace": text or null, "sync": bool,
+                                       "calls": [...]}'
+
+A call is `{"op", "data", "type", "options": {"sync"}, "recipients", "excluding"}`, of which only data
+is needed, or `{"event": "DISCONNECT_CLIENT", "recipients"}`. Ends with status 0 when all are done.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from mesa_ws import AsyncDispatcher, DispatchEvent, Message
+from mesa_ws.recipients import id_problem
+
+
+def message_of(call: dict[str, Any]) -> Message | DispatchEvent:
+    """What a call is to send."""
+    if "event" in call:
+        return DispatchEvent(call["event"])
+    sync = (call.get("options") or {}).get("sync")
+    return Message(call.get("op", 0), call.get("data"), call.get("type"), sync=sync)
+
+
+def recipients_of(given: Iterable[object] | None) -> list[str]:
+    """Whom a call is for; 1.x passes over what can be nobody, which here would be an error."""
+    return ["*"] if given is None else [str(id) for id in given if id == "*" or id_problem(id) is None]
+
+
+async def main(order: dict[str, Any]) -> None:
+    """Make the dispatcher, and start the calls in their order."""
+    async with (
+        AsyncDispatcher(
+            order["redis"], namespace=order.get("namespace"), sync=bool(order.get("sync")), wire="mesa1"
+        ) as dispatcher,
+        asyncio.TaskGroup() as calls,
+    ):
+        for call in order["calls"]:
+            calls.create_task(
+                dispatcher.dispatch(
+                    message_of(call), recipients_of(call.get("recipients")), call.get("excluding") or ()
+                )
+            )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,40 @@
+"""Servers, dispatchers and hands on the 1.x Redis wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import redis.asyncio
+
+from mesa_ws.backend.mesa1 import Mesa1Backend
+from mesa_ws.backend.mesa1.keys import Keys
+from tests.contract.cluster import Cluster
+from tests.system.server.conftest import join, serving, stack
+
+__all__ = ["join", "serving", "stack"]
+
+LEASE = 0.6
+"""Seconds; a lease that ends within a test."""
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace)
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """What a server of 1.x would do to Redis."""
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def cluster(redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
+    """Nodes with short leases."""
+
+    def make(namespace: str) -> Mesa1Backend:
+        return Mesa1Backend(redis_url, namespace=namespace, lease=LEASE, timeout=5.0)
+
+    async with AsyncExitStack() as stack:
+        yield Cluster(make, namespace, stack)

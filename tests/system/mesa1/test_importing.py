@@ -1,0 +1,63 @@
+"""What 1.x left behind, after the flip to the native wire."""
+
+import json
+import logging
+
+import pytest
+import redis.asyncio
+
+from mesa_ws import InvalidSettings, Message, Server
+from mesa_ws.backend.mesa1.keys import Keys
+from tests.system.server.conftest import Joining, Serving, accepting
+
+Redis = redis.asyncio.Redis
+
+
+@pytest.fixture
+def server(redis_url: str, namespace: str) -> Server:
+    return accepting(backend=redis_url, namespace=namespace, sync=True, import_from_1x=True)
+
+
+async def test_what_was_kept_comes_at_the_login_before_what_is_new(
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    kept = [{"op": 0, "d": n, "t": "M", "o": {"sync": True}} for n in (1, 2)]
+    await client.hset(keys.undelivered, "1", json.dumps(kept))
+    endpoint = await serving(server)
+    peer = await join(endpoint, "1")
+    await server.send(Message(0, 3, "M"), ["1"])
+    got = await peer.messages(3)
+    assert [(each["d"], each.get("s"), "o" in each) for each in got] == [
+        (1, 1, False),
+        (2, 2, False),
+        (3, None, False),
+    ]
+    assert not await client.hexists(keys.undelivered, "1")
+    await peer.answer()
+
+
+@pytest.mark.parametrize(("corrupt", "rest"), [("{bad", []), ('[5,{"op":0,"d":"ok"}]', ["ok"])])
+async def test_what_cannot_be_read_is_set_aside(
+    server: Server,
+    serving: Serving,
+    join: Joining,
+    client: Redis,
+    keys: Keys,
+    corrupt: str,
+    rest: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await client.hset(keys.undelivered, "1", corrupt)
+    with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
+        peer = await join(await serving(server), "1")
+    assert [each["d"] for each in await peer.messages(len(rest))] == rest
+    assert await client.lrange(keys.set_aside("1"), 0, -1) == [corrupt]
+    assert not await client.hexists(keys.undelivered, "1")
+    assert "'1' was corrupt" in caplog.text
+
+
+def test_there_is_nothing_to_import_into_elsewhere(redis_url: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"^import_from_1x: expected False"):
+        Server(import_from_1x=True)
+    with pytest.raises(InvalidSettings, match=r"^import_from_1x: expected False"):
+        Server(redis_url, wire="mesa1", import_from_1x=True)

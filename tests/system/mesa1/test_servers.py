@@ -1,0 +1,175 @@
+"""A server on the 1.x Redis wire, as its clients and its peers of 1.x see it."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from mesa_ws import Endpoint, InvalidSettings, Mesa1Backend, Message, Server
+from mesa_ws.backend.mesa1.keys import Keys
+from tests.system.server.conftest import Joining, Serving, accepting
+from tests.system.waiting import until
+
+Redis = redis.asyncio.Redis
+
+
+@pytest.fixture
+def server(redis_url: str, namespace: str) -> Server:
+    return accepting(backend=redis_url, namespace=namespace, wire="mesa1", sync=True)
+
+
+@pytest.fixture
+async def endpoint(server: Server, serving: Serving) -> Endpoint:
+    return await serving(server)
+
+
+def text(*data: Any) -> str:
+    """A list as 1.x writes it."""
+    return json.dumps([{"op": 0, "d": each, "t": "M"} for each in data], separators=(",", ":"))
+
+
+async def append_as_1x(client: Redis, keys: Keys, id: str, data: Any) -> None:
+    """Read the list, add to it, and write all of it."""
+    kept = json.loads(await client.hget(keys.undelivered, id) or "[]")
+    kept.append({"op": 0, "d": data, "t": "M"})
+    await client.hset(keys.undelivered, id, json.dumps(kept))
+
+
+async def until_kept(client: Redis, keys: Keys, *data: Any, id: str = "1") -> None:
+    async def is_so() -> bool:
+        kept = json.loads(await client.hget(keys.undelivered, id) or "[]")
+        return [each["d"] for each in kept] == list(data)
+
+    await until(is_so)
+
+
+async def test_hello_offers_no_second_wire(endpoint: Endpoint, join: Joining) -> None:
+    peer = await join(endpoint)
+    assert "v" not in (await peer.until(op=10))["d"]
+    assert await peer.log_in("1", wire=2) == {}
+
+
+async def test_what_is_not_proven_stays_and_comes_again(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    await client.hset(keys.undelivered, "1", text(1, 2))
+    first = await join(endpoint, "1")
+    assert [each["s"] for each in await first.messages(2)] == [1, 2]
+    await first.socket.close()
+    second = await join(endpoint, "1")
+    assert [(each["d"], each["s"]) for each in await second.messages(2)] == [(1, 1), (2, 2)]
+    assert await client.hget(keys.undelivered, "1") == text(1, 2)
+    await second.answer()
+    await until_kept(client, keys)
+    assert not await client.hexists(keys.undelivered, "1")
+
+
+async def test_a_list_shrinks_by_what_was_proven_while_others_append(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    await client.hset(keys.undelivered, "1", text({"b": 1.0, "a": "é"}, 2))
+    peer = await join(endpoint, "1")
+    await peer.messages(2)
+    await append_as_1x(client, keys, "1", 3)
+    await peer.answer()
+    await until_kept(client, keys, 3)
+
+
+async def test_what_a_peer_stores_behind_the_login_is_delivered(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    peer = await join(endpoint, "1")
+    await append_as_1x(client, keys, "1", "late")
+    [late] = await peer.messages(1)
+    assert late == {"op": 0, "d": "late", "t": "M"}
+    await peer.answer()
+    await until_kept(client, keys)
+
+
+async def test_two_devices_get_what_is_kept_and_one_proof_is_enough(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    await client.hset(keys.undelivered, "1", text(1, 2))
+    phone, laptop = await join(endpoint, "1"), await join(endpoint, "1")
+    await phone.messages(2)
+    assert [each["s"] for each in await laptop.messages(2)] == [1, 2]
+    await laptop.answer()
+    await until_kept(client, keys)
+
+
+async def test_who_wants_nothing_drops_the_list(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys, server: Server
+) -> None:
+    await client.hset(keys.undelivered, "1", text(1, 2))
+    peer = await join(endpoint)
+    await peer.log_in("1", should_sync=False)
+    await server.send(Message(0, "live"), ["1"])
+    assert (await peer.messages(1))[0]["d"] == "live"
+    await until_kept(client, keys)
+
+
+@pytest.mark.parametrize(("corrupt", "rest"), [("{bad", []), ('[5,{"op":0,"d":"ok","t":"M"}]', ["ok"])])
+async def test_an_id_with_a_corrupt_list_logs_in(
+    endpoint: Endpoint,
+    join: Joining,
+    client: Redis,
+    keys: Keys,
+    corrupt: str,
+    rest: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await client.hset(keys.undelivered, "1", corrupt)
+    with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
+        peer = await join(endpoint, "1")
+    assert [each["d"] for each in await peer.messages(len(rest))] == rest
+    assert await client.lrange(keys.set_aside("1"), 0, -1) == [corrupt]
+    await until_kept(client, keys, *rest)
+    assert "'1' was corrupt" in caplog.text
+
+
+async def test_exclusions_from_everybody_hold_on_our_servers(
+    endpoint: Endpoint, join: Joining, server: Server
+) -> None:
+    one, two = await join(endpoint, "1"), await join(endpoint, "2")
+    await server.send(Message(0, "others"), ["*"], ["1"])
+    await server.send(Message(0, "all"))
+    assert [each["d"] for each in await one.messages(1)] == ["all"]
+    assert [each["d"] for each in await two.messages(2)] == ["others", "all"]
+
+
+async def test_all_connections_count_logged_in_or_not(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    async def is_count(wanted: int) -> bool:
+        return int(await client.get(keys.connections) or 0) == wanted
+
+    one = await join(endpoint)
+    await join(endpoint, "1")
+    await until(lambda: is_count(2))
+    await one.socket.close()
+    await until(lambda: is_count(1))
+
+
+async def test_many_messages_are_kept_in_order_for_a_login(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    await client.hset(keys.undelivered, "1", text(*range(1500)))
+    peer = await join(endpoint, "1")
+    assert [each["d"] for each in await peer.messages(1500)] == list(range(1500))
+    await peer.answer()
+    await until_kept(client, keys)
+
+
+async def test_opcodes_of_wire_2_are_free(endpoint: Endpoint, join: Joining, server: Server) -> None:
+    peer = await join(endpoint, "1")
+    await server.send(Message(7, "seven"), ["1"])
+    assert (await peer.until(op=7))["d"] == "seven"
+
+
+def test_the_wire_needs_a_redis_of_its_kind(redis_url: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"^backend: expected a Redis URI or a Mesa1Backend"):
+        Server(wire="mesa1")
+    with pytest.raises(InvalidSettings, match=r"^wire: expected 'mesa1' with a Mesa1Backend"):
+        Server(Mesa1Backend(redis_url))
