@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesa_ws.cause import Cause, current_cause
 from mesa_ws.envelope import Delivery, Keep, Receipt, new_message_id, prepare
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.message import DispatchEvent, Message
@@ -140,3 +141,28 @@ def test_a_message_larger_than_an_outbox_is_refused() -> None:
         InvalidMessage, match=rf"expected at most {body - 1} bytes, .*, got {body}; raise Sync"
     ):
         prepare(Message(0, "x"), ["1"], keep=Keep(1, body - 1, 1.0))
+
+
+def test_what_a_handler_of_an_event_sends_is_named_after_the_event() -> None:
+    names = []
+    for _ in range(2):
+        cause = Cause("event-1")
+        token = current_cause.set(cause)
+        try:
+            sent = [prepare(Message(0, n), ["1"]) for n in range(2)]
+        finally:
+            current_cause.reset(token)
+        assert cause.message_ids == [each.message_id for each in sent]
+        assert [each.remember for each in sent] == [86_400.0] * 2
+        names.append(cause.message_ids)
+    assert names[0] == names[1]
+    assert len(set(names[0])) == 2
+
+
+def test_a_key_of_the_handlers_own_is_the_name() -> None:
+    token = current_cause.set(cause := Cause("event-1"))
+    try:
+        sent = prepare(Message(0, 1), ["1"], idempotency_key="mine")
+    finally:
+        current_cause.reset(token)
+    assert (sent.message_id, cause.message_ids) == (prepare(Message(), idempotency_key="mine").message_id, [])

@@ -1,5 +1,7 @@
 """A server's end of a connection: what the vectors cannot say."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +214,11 @@ class ServerModel(RuleBasedStateMachine):
 
 def test_any_order_of_legal_calls_keeps_the_state_legal() -> None:
     run_state_machine_as_test(ServerModel)
+
+
+@pytest.mark.parametrize(("wire", "version"), [("native", 2), ("mesa1", None)])
+def test_the_greeting_names_a_wire_only_where_there_is_more_than_that_of_1x(
+    wire: Any, version: int | None
+) -> None:
+    hello = Terms(ServerSettings(wire=wire), has_authenticator=True).hello
+    assert json.loads(hello.payload)["d"].get("v") == version

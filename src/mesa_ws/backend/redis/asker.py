@@ -70,7 +70,7 @@ class Asker:
         """Subscribe, if that was not done; without, no reply would arrive."""
         async with self._turn:
             if self._reader is None:
-                reader = Reader(self._address, self._channel, self._take, _nothing, self._timeout)
+                reader = Reader(self._address, [self._channel], self._take, _nothing, self._timeout)
                 await reader.open()
                 if self._is_closed:
                     await reader.aclose()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from .address import Address
 from .connection import AsyncConnection, hang_up
@@ -32,7 +32,7 @@ class Reader:
     def __init__(
         self,
         address: Address,
-        channels: Sequence[str],
+        channels: list[str] | tuple[str, ...],
         on_frame: Callable[[bytes], None],
         on_return: Callable[[], None],
         timeout: float,
