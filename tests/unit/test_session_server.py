@@ -1,6 +1,7 @@
 """A server's end of a connection: what the vectors cannot say."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
