@@ -10,6 +10,7 @@ from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.envelope import Envelope, Receipt, prepare
 from mesa_ws.errors import MesaError
+from mesa_ws.id_page import IdPage
 from mesa_ws.message import Message
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
@@ -64,6 +65,12 @@ class HeldBus:
     async def count(self) -> int:
         return await self._bus.count()
 
+    async def some_ids(self, cursor: str) -> IdPage:
+        return await self._bus.some_ids(cursor)
+
+    async def connections(self) -> int:
+        return await self._bus.connections()
+
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         return await self._bus.heads(ids)
 
@@ -93,6 +100,12 @@ class FailingBus:
         raise self._error
 
     async def count(self) -> int:
+        raise self._error
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        raise self._error
+
+    async def connections(self) -> int:
         raise self._error
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:

@@ -4,6 +4,8 @@
 |---|---|
 | `POST /v1/presence {"ids": [...]}` | `{"online": {id: connections}}` |
 | `POST /v1/presence {}` | `{"count": ids that are online}` |
+| `POST /v1/presence/ids {"cursor": ""}` | `{"ids": [...], "cursor": of the next page, or null}` |
+| `POST /v1/presence/connections {}` | `{"connections": number}` |
 | `POST /v1/outboxes {"ids": [...]}` | `{"outboxes": {id: {...} or null}}` |
 | `POST /v1/outboxes/show {"id", "limit"}` | `{"messages": [{"sequence", "message_id", "at", ...}]}` |
 | `POST /v1/outboxes/purge {"id"}` | `{"purged": messages}` |
@@ -20,12 +22,15 @@ import msgspec
 from .dispatch_answer import ReceiptForm
 from .envelope import Receipt
 from .errors import InvalidInput
+from .id_page import FIRST, MAX_CURSOR, IdPage
 from .position import Position
 from .receipt_status import OutboxHead, Range, Status
 from .recipients import check_id
 from .stored import Stored
 
 PRESENCE = "/v1/presence"
+PRESENCE_IDS = "/v1/presence/ids"
+PRESENCE_CONNECTIONS = "/v1/presence/connections"
 OUTBOXES = "/v1/outboxes"
 SHOW = "/v1/outboxes/show"
 PURGE = "/v1/outboxes/purge"
@@ -58,6 +63,19 @@ class IdsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
         return [check_id(id, "ids") for id in ids]
 
 
+class CursorQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks for some of the ids that are online; the first of them without a cursor."""
+
+    cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = FIRST
+    namespace: str | None = None
+
+
+class ConnectionsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks how many connections there are."""
+
+    namespace: str | None = None
+
+
 class OutboxQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Asks about the outbox of one id, or asks to drop what is in it."""
 
@@ -85,6 +103,34 @@ def decode_ids(body: bytes) -> IdsQuestion:
         InvalidInput: it is none.
     """
     return _decoded(body, IdsQuestion, "an object with ids, a list, and if need be namespace")
+
+
+def encode_cursor(cursor: str, namespace: str | None) -> bytes:
+    """Write a question for some of the ids that are online."""
+    return msgspec.json.encode(CursorQuestion(cursor, namespace))
+
+
+def decode_cursor(body: bytes) -> CursorQuestion:
+    """Read a question for some of the ids that are online.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    return _decoded(body, CursorQuestion, "an object, and in it if need be cursor and namespace")
+
+
+def encode_connections_question(namespace: str | None) -> bytes:
+    """Write a question about all connections."""
+    return msgspec.json.encode(ConnectionsQuestion(namespace))
+
+
+def decode_connections_question(body: bytes) -> ConnectionsQuestion:
+    """Read a question about all connections.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    return _decoded(body, ConnectionsQuestion, "an object, and in it if need be namespace")
 
 
 def encode_outbox_question(id: str, limit: int, namespace: str | None) -> bytes:
@@ -133,6 +179,28 @@ def decode_count(body: bytes) -> int | None:
     """Read how many ids are online; None if a Mesa server did not write it."""
     answer = _read(body, _Count)
     return None if answer is None else answer.count
+
+
+def encode_page(page: IdPage) -> bytes:
+    """Write some of the ids that are online."""
+    return msgspec.json.encode(_Page(page.ids, page.cursor))
+
+
+def decode_page(body: bytes) -> IdPage | None:
+    """Read some of the ids that are online; None if a Mesa server did not write it."""
+    answer = _read(body, _Page)
+    return None if answer is None else IdPage(answer.ids, answer.cursor)
+
+
+def encode_connections(connections: int) -> bytes:
+    """Write how many connections there are."""
+    return msgspec.json.encode(_Connections(connections))
+
+
+def decode_connections(body: bytes) -> int | None:
+    """Read how many connections there are; None if a Mesa server did not write it."""
+    answer = _read(body, _Connections)
+    return None if answer is None else answer.connections
 
 
 def encode_heads(heads: Mapping[str, OutboxHead | None]) -> bytes:
@@ -187,6 +255,15 @@ class _Online(msgspec.Struct):
 
 class _Count(msgspec.Struct):
     count: int
+
+
+class _Page(msgspec.Struct):
+    ids: tuple[str, ...]
+    cursor: str | None
+
+
+class _Connections(msgspec.Struct):
+    connections: int
 
 
 class _Head(msgspec.Struct):

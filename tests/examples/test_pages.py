@@ -69,7 +69,7 @@ def test_the_page_about_presence_does_what_it_says(
 ) -> None:
     names = run("presence.md")
     assert names["online"].__name__ == "online"
-    assert capsys.readouterr().out == "set()\n0 ids are online\n"
+    assert capsys.readouterr().out == "set()\n0 ids are online\n0 connections\n"
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -1,6 +1,7 @@
 """Message sync and presence through the HTTP API, by both dispatchers, on the embedded backend."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -21,12 +22,23 @@ class Asking:
         self._target = target
 
     async def __call__(self, name: str, *arguments: Any, **named: Any) -> Any:
-        target = self._target
-        for part in name.split("."):
-            target = getattr(target, part)
+        target = self._found(name)
         if asyncio.iscoroutinefunction(target):
             return await target(*arguments, **named)
         return await asyncio.to_thread(target, *arguments, **named)
+
+    async def each(self, name: str) -> list[Any]:
+        """What an iteration over all pages brings."""
+        target = self._found(name)
+        if inspect.isasyncgenfunction(target):
+            return [each async for each in target()]
+        return await asyncio.to_thread(lambda: list(target()))
+
+    def _found(self, name: str) -> Any:
+        target = self._target
+        for part in name.split("."):
+            target = getattr(target, part)
+        return target
 
 
 @pytest.fixture
@@ -84,6 +96,15 @@ async def test_what_became_of_a_message_is_told(dispatcher: Asking, site: Site) 
 async def test_who_is_online_is_told(dispatcher: Asking) -> None:
     assert await dispatcher("presence.online", ["0", "away"]) == {"0": 2, "away": 0}
     assert await dispatcher("presence.count") == 1
+
+
+async def test_everybody_who_is_online_is_named(dispatcher: Asking, site: Site) -> None:
+    ids = {f"id {n}" for n in range(1200)}
+    for id in ids:
+        await site.memory.attach(id, 1)
+    site.memory.connected(5)
+    assert set(await dispatcher.each("presence.ids")) == {"0", *ids}
+    assert await dispatcher("presence.connections") == 5
 
 
 async def test_the_same_key_is_the_same_message(dispatcher: Asking, site: Site) -> None:

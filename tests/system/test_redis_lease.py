@@ -50,6 +50,28 @@ async def test_survivors_clean_up_after_a_node_that_died(
     assert await client.hkeys(keys.user("alice")) == [survivor.backend.node_id]
 
 
+async def test_connections_of_a_killed_node_count_until_its_lease_ends(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    survivor = await nodes.node()
+    survivor.backend.connected(2)
+
+    async def counts(connections: int) -> bool:
+        return await survivor.backend.connections() == connections
+
+    await until(lambda: counts(2))
+    await client.hset(keys.tallies, mapping={"dead": "40", "wrong": "many", "gone": "9"})
+    in_a_while = int((await client.time())[0] * 1000 + LEASE * 1000 + 2000)
+    await client.zadd(keys.leases, {"dead": in_a_while, "wrong": in_a_while})
+    assert await counts(42)
+    await until(lambda: counts(2))
+
+    async def is_clean() -> bool:
+        return set(await client.hkeys(keys.tallies)) == {survivor.backend.node_id, "gone"}
+
+    await until(is_clean)
+
+
 async def test_a_killed_node_leaves_no_ghost_after_its_lease(
     nodes: Cluster, own_redis: RedisServer, client: redis.asyncio.Redis, keys: Keys
 ) -> None:

@@ -188,6 +188,9 @@ def test_more_than_a_request_holds_is_refused() -> None:
     [
         (plan().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
         (plan().count(), "/v1/presence", {"namespace": "api"}),
+        (plan().some_ids(""), "/v1/presence/ids", {"namespace": "api"}),
+        (plan().some_ids("7"), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
+        (plan().connections(), "/v1/presence/connections", {"namespace": "api"}),
         (plan(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from mesa_ws import cluster_query as query
 from mesa_ws.envelope import Delivery, Receipt
 from mesa_ws.errors import InvalidInput, InvalidRecipients
+from mesa_ws.id_page import IdPage
 from mesa_ws.position import Position
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
@@ -21,6 +22,9 @@ STORED = [Stored(1, "m", 10.5, 20.5, b'{"op":0,"d":"\xc3\xa9"}')]
     [
         (query.encode_online, query.decode_online, {"0": 2, "é": 0}),
         (query.encode_count, query.decode_count, 7),
+        (query.encode_page, query.decode_page, IdPage(("0", "é"), "7")),
+        (query.encode_page, query.decode_page, IdPage((), None)),
+        (query.encode_connections, query.decode_connections, 7),
         (query.encode_heads, query.decode_heads, {"0": HEAD, "1": None}),
         (query.encode_stored, query.decode_stored, STORED),
         (query.encode_purged, query.decode_purged, 3),

@@ -15,6 +15,7 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.dispatch_request import PATH
 from mesa_ws.envelope import Envelope, Receipt
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
+from mesa_ws.id_page import IdPage
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
 
@@ -65,6 +66,12 @@ class FailingSite:
         raise self._error
 
     async def count(self) -> int:
+        raise self._error
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        raise self._error
+
+    async def connections(self) -> int:
         raise self._error
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
@@ -388,6 +395,17 @@ async def test_how_many_are_online_is_told(api: Api) -> None:
     assert (await api.ask("/v1/presence", {"namespace": "api"})).body == {"count": 1}
 
 
+async def test_everybody_who_is_online_is_named(api: Api) -> None:
+    answer = await api.ask("/v1/presence/ids", {"namespace": "api"})
+    assert (answer.status, answer.body) == (200, {"ids": ["0"], "cursor": None})
+    answer = await api.ask("/v1/presence/ids", {"cursor": "0"})
+    assert answer.body == {"ids": [], "cursor": None}
+
+
+async def test_how_many_connections_there_are_is_told(api: Api) -> None:
+    assert (await api.ask("/v1/presence/connections", {})).body == {"connections": 0}
+
+
 async def test_how_far_outboxes_are_is_told(api: Api) -> None:
     stored = {"message": {"d": 1}, "recipients": ["away"], "sync": True}
     receipt = (await api.dispatch(json.dumps(stored).encode())).body["receipts"][0]
@@ -429,7 +447,10 @@ async def test_what_is_in_an_outbox_is_dropped_on_demand(api: Api) -> None:
     assert (await api.ask("/v1/outboxes/show", {"id": "away"})).body == {"messages": []}
 
 
-QUESTIONS = ["/v1/presence", "/v1/outboxes", "/v1/outboxes/show", "/v1/outboxes/purge", "/v1/status"]
+QUESTIONS = [
+    *("/v1/presence", "/v1/presence/ids", "/v1/presence/connections"),
+    *("/v1/outboxes", "/v1/outboxes/show", "/v1/outboxes/purge", "/v1/status"),
+]
 
 
 @pytest.mark.parametrize("path", QUESTIONS)
@@ -444,6 +465,9 @@ async def test_questions_need_the_key(api: Api, path: str) -> None:
         ("/v1/presence", {"ids": "0"}, "Expected `array | null`"),
         ("/v1/presence", {"ids": [0]}, "ids: expected an id as text, got 0"),
         ("/v1/presence", {"ids": ["0"] * 10_001}, "ids: expected at most 10000 at once, got 10001"),
+        ("/v1/presence/ids", {"cursor": 1}, "Expected `str`"),
+        ("/v1/presence/ids", {"cursor": "0" * 256}, "length <= 255"),
+        ("/v1/presence/connections", {"ids": []}, "unknown field `ids`"),
         ("/v1/outboxes", {}, "ids: expected a list of ids, got none"),
         ("/v1/outboxes/show", {}, "missing required field `id`"),
         ("/v1/outboxes/show", {"id": "*"}, "stands for everybody"),
@@ -464,6 +488,8 @@ async def test_a_question_of_another_form_is_refused(
     ("path", "question"),
     [
         ("/v1/presence", {"namespace": "web"}),
+        ("/v1/presence/ids", {"namespace": "web"}),
+        ("/v1/presence/connections", {"namespace": "web"}),
         ("/v1/outboxes", {"ids": [], "namespace": "web"}),
         ("/v1/outboxes/show", {"id": "0", "namespace": "web"}),
         ("/v1/outboxes/purge", {"id": "0", "namespace": "web"}),

@@ -8,6 +8,7 @@ NAMES = {
     "meta": "mesa:{api}:meta",
     "leases": "mesa:{api.0}:R",
     "counters": "mesa:{api.0}:n",
+    "tallies": "mesa:{api.0}:N",
     "graces": "mesa:{api.0}:g",
     "tokens": "mesa:{api.0}:t",
     "portals": "mesa:{api.0}:P",

@@ -17,15 +17,21 @@ from ..bearer import is_authorized
 from ..cluster_query import (
     OUTBOXES,
     PRESENCE,
+    PRESENCE_CONNECTIONS,
+    PRESENCE_IDS,
     PURGE,
     SHOW,
     STATUS,
+    decode_connections_question,
+    decode_cursor,
     decode_ids,
     decode_outbox_question,
     decode_receipt,
+    encode_connections,
     encode_count,
     encode_heads,
     encode_online,
+    encode_page,
     encode_purged,
     encode_status,
     encode_stored,
@@ -127,6 +133,8 @@ class _Asked:
         return {
             PATH: self.dispatch,
             PRESENCE: self.presence,
+            PRESENCE_IDS: self.ids,
+            PRESENCE_CONNECTIONS: self.connections,
             OUTBOXES: self.outboxes,
             SHOW: self.show,
             PURGE: self.purge,
@@ -145,6 +153,16 @@ class _Asked:
         if asked.ids is None:
             return encode_count(await self._server.bus.count())
         return encode_online(await self._server.bus.online(asked.checked()))
+
+    async def ids(self, body: bytes) -> bytes:
+        asked = decode_cursor(body)
+        self._check_namespace(asked.namespace)
+        return encode_page(await self._server.bus.some_ids(asked.cursor))
+
+    async def connections(self, body: bytes) -> bytes:
+        asked = decode_connections_question(body)
+        self._check_namespace(asked.namespace)
+        return encode_connections(await self._server.bus.connections())
 
     async def outboxes(self, body: bytes) -> bytes:
         asked = decode_ids(body)

@@ -8,8 +8,7 @@ through a server's API and offers the buses alone.
 |---|---|
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
 | `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies the asker |
-| `Presence` | which ids have connections, and where; forgotten one lease after a node dies |
-| `ConnectionCounter` | how many connections there are, whoever they belong to; not all backends ask |
+| `Presence` | which ids have connections, and where, and how many there are; forgotten one lease after a node dies |
 | `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
 | `Inbox` | what clients do, kept in order for portals |
 """  # noqa: E501 - a row of a table
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from ..envelope import Envelope, Keep, Receipt
+from ..id_page import IdPage
 from ..inquiry import Reply
 from ..position import Position
 from ..receipt_status import OutboxHead
@@ -48,6 +48,28 @@ class WhoIsOnline(Protocol):
         """
         ...
 
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections.
+
+        One that has them from the first page to the last is on one at least.
+
+        Args:
+            cursor: that of the page before; the empty text for the first.
+
+        Raises:
+            InvalidInput: no page had that cursor.
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def connections(self) -> int:
+        """Count the connections of all living nodes, logged in or not, as they last told.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
 
 class BlockingWhoIsOnline(Protocol):
     """`WhoIsOnline` for threads."""
@@ -58,6 +80,14 @@ class BlockingWhoIsOnline(Protocol):
 
     def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
+        ...
+
+    def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections; see `WhoIsOnline.some_ids`."""
+        ...
+
+    def connections(self) -> int:
+        """Count the connections of all living nodes, logged in or not, as they last told."""
         ...
 
 
@@ -192,6 +222,13 @@ class Presence(WhoIsOnline, Protocol):
         """Declare that this node holds `id` no more. Does not wait; never raises."""
         ...
 
+    def connected(self, count: int) -> None:
+        """Declare that this node has `count` connections, logged in or not.
+
+        Costs nothing by itself: others know within a beat. Does not wait; never raises.
+        """
+        ...
+
 
 class Outbox(Protocol):
     """Messages kept for ids, numbered per id in the order of the backend."""
@@ -253,15 +290,6 @@ class Watcher(Protocol):
 
     def went_offline(self, id: str) -> None:
         """An id has had none for longer than the grace. Told to one node; must not raise."""
-        ...
-
-
-@runtime_checkable
-class ConnectionCounter(Protocol):
-    """A backend that wants to know of all connections, logged in or not; 1.x counts them."""
-
-    def connected(self, count: int) -> None:
-        """Declare that this node has `count` connections. Does not wait; never raises."""
         ...
 
 

@@ -1,33 +1,45 @@
 """`mesa presence`: who is online."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 from rich.table import Table
 
+from ..backend.cluster_presence import BlockingClusterPresence
 from .address import address_options, connect
-from .output import console, plain, print_json
+from .output import console, escaped, plain, print_json
 from .usage import from_command_line
 
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "all_ids", is_flag=True, help="Print every id that is online, one a line.")
+@click.option("--connections", is_flag=True, help="Count connections, authenticated or not.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @address_options
-def presence(ids: tuple[str, ...], as_json: bool, **address: Any) -> None:
+def presence(ids: tuple[str, ...], all_ids: bool, connections: bool, as_json: bool, **address: Any) -> None:
     """Tell how many connections each ID has, or without any how many ids are online.
 
     \b
       mesa presence 0 1
       mesa presence
+      mesa presence --all
+      mesa presence --connections
     """
+    if bool(ids) + all_ids + connections > 1:
+        raise click.UsageError("expected IDs, --all or --connections, got more than one of them")
     with from_command_line():
         bus = connect(**address)
     try:
-        if ids:
-            with from_command_line():
-                online = bus.online(ids)
+        with from_command_line():
+            online = bus.online(ids) if ids else None
+        if online is not None:
             _show_online(online, as_json=as_json)
+        elif all_ids:
+            _show_ids(BlockingClusterPresence(bus).ids(), as_json=as_json)
+        elif connections:
+            _show_connections(bus.connections(), as_json=as_json)
         else:
             _show_count(bus.count(), as_json=as_json)
     finally:
@@ -42,6 +54,21 @@ def _show_online(online: dict[str, int], *, as_json: bool) -> None:
     for id, connections in online.items():
         table.add_row(plain(id), str(connections))
     console().print(table)
+
+
+def _show_ids(ids: Iterator[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"ids": list(ids)})
+        return
+    for id in ids:
+        click.echo(escaped(id))
+
+
+def _show_connections(connections: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"connections": connections})
+    else:
+        console().print(f"{connections} {'connection is' if connections == 1 else 'connections are'} open")
 
 
 def _show_count(count: int, *, as_json: bool) -> None:

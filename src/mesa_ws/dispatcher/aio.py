@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ..backend.base import WhoIsOnline
+from ..backend.cluster_presence import ClusterPresence
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
@@ -53,10 +53,10 @@ class AsyncDispatcher:
         self._is_closed = False
 
     @property
-    def presence(self) -> WhoIsOnline:
-        """Who is online: `online(ids)` and `count()`, over all servers of the namespace."""
+    def presence(self) -> ClusterPresence:
+        """Who is online, over all servers of the namespace."""
         self._check_open()
-        return self._bus
+        return ClusterPresence(self._bus)
 
     async def dispatch(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ..backend.base import BlockingWhoIsOnline
+from ..backend.cluster_presence import BlockingClusterPresence
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
@@ -65,10 +65,10 @@ class Dispatcher:
         self._is_closed = False
 
     @property
-    def presence(self) -> BlockingWhoIsOnline:
-        """Who is online: `online(ids)` and `count()`, over all servers of the namespace."""
+    def presence(self) -> BlockingClusterPresence:
+        """Who is online, over all servers of the namespace."""
         self._check_open()
-        return self._bus
+        return BlockingClusterPresence(self._bus)
 
     def dispatch(
         self,

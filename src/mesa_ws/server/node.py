@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Unpack
 
-from ..backend.base import AsyncBus, Backend, ConnectionCounter, WhoIsOnline
+from ..backend.base import AsyncBus, Backend
+from ..backend.cluster_presence import ClusterPresence
 from ..backend.outbox import Page
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
@@ -106,9 +107,9 @@ class Node(Hooks, LoopWork):
         return self.backend
 
     @property
-    def presence(self) -> WhoIsOnline:
+    def presence(self) -> ClusterPresence:
         """Which ids have connections, anywhere in the cluster."""
-        return self.backend
+        return ClusterPresence(self.backend)
 
     @property
     def is_running(self) -> bool:
@@ -343,8 +344,7 @@ class Node(Hooks, LoopWork):
         return f"{self.backend.node_id}.{next(self._numbers)}"
 
     def _count(self) -> None:
-        if isinstance(self.backend, ConnectionCounter):
-            self.backend.connected(len(self.registry))
+        self.backend.connected(len(self.registry))
 
     async def _open(self) -> None:
         settings = self.settings

@@ -1,5 +1,6 @@
 """`mesa outbox` and `mesa presence` with a server."""
 
+import asyncio
 import json
 from uuid import uuid4
 
@@ -33,6 +34,24 @@ async def test_presence_tells_how_many_ids_are_online(site: Site) -> None:
         await client.authenticate({"id": "1"})
         assert json.loads((await site.run("presence", "--json")).stdout) == {"count": 1}
         assert (await site.run("presence")).stdout == "1 id is online\n"
+
+
+async def test_presence_names_everybody_who_is_online(site: Site) -> None:
+    async with Client(site.url) as client, Client(site.url):
+        await client.authenticate({"id": "1"})
+        assert (await site.run("presence", "--all")).stdout == "1\n"
+        assert json.loads((await site.run("presence", "--all", "--json")).stdout) == {"ids": ["1"]}
+
+
+async def test_presence_counts_connections_with_and_without_an_id(site: Site) -> None:
+    async with Client(site.url) as client, Client(site.url):
+        await client.authenticate({"id": "1"})
+        async with asyncio.timeout(20):  # over Redis servers tell with each heartbeat
+            while (await site.run("presence", "--connections")).stdout != "2 connections are open\n":
+                pass
+        assert json.loads((await site.run("presence", "--connections", "--json")).stdout) == {
+            "connections": 2
+        }
 
 
 async def test_an_outbox_shows_what_waits(site: Site, away: str) -> None:

@@ -179,6 +179,19 @@ def test_the_blocking_dispatcher_says_the_same(redis_url: str, namespace: str) -
         assert dispatcher.dispatch(Message(7, 1), ["1"]).deliveries["1"].stored
         assert dispatcher.presence.online(["1"]) == {"1": 0}
         assert dispatcher.presence.count() == 0
+        assert list(dispatcher.presence.ids()) == []
+        assert dispatcher.presence.connections() == 0
+
+
+async def test_what_servers_of_1x_say_of_presence_is_told(
+    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+) -> None:
+    await client.sadd(keys.connected, "1", "2")
+    await client.set(keys.connections, 5)
+    assert {id async for id in dispatcher.presence.ids()} == {"1", "2"}
+    assert await dispatcher.presence.connections() == 5
+    await client.decrby(keys.connections, 9)
+    assert await dispatcher.presence.connections() == 0
 
 
 def test_a_servers_api_speaks_for_itself() -> None:

@@ -11,6 +11,7 @@ import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...stored import Stored
 from ..pending import too_many
@@ -81,6 +82,14 @@ class AsyncHttpBus:
     async def count(self) -> int:
         """Count the ids that are online; errors as in `dispatch`."""
         return await self._ask(self._plan.count())
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that are online; errors as in `dispatch`."""
+        return await self._ask(self._plan.some_ids(cursor))
+
+    async def connections(self) -> int:
+        """Count the connections, authenticated or not; errors as in `dispatch`."""
+        return await self._ask(self._plan.connections())
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are; errors as in `dispatch`."""

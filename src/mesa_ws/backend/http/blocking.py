@@ -7,6 +7,7 @@ import httpcore
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
+from ...id_page import IdPage
 from ...inquiry import MAX_BLOCKING_REQUESTS
 from ...receipt_status import OutboxHead
 from ...stored import Stored
@@ -68,6 +69,14 @@ class BlockingHttpBus:
     def count(self) -> int:
         """Count the ids that are online; errors as in `dispatch`."""
         return self._ask(self._plan.count())
+
+    def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that are online; errors as in `dispatch`."""
+        return self._ask(self._plan.some_ids(cursor))
+
+    def connections(self) -> int:
+        """Count the connections, authenticated or not; errors as in `dispatch`."""
+        return self._ask(self._plan.connections())
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are; errors as in `dispatch`."""

@@ -9,13 +9,19 @@ from ...bearer import authorization, check_key
 from ...cluster_query import (
     OUTBOXES,
     PRESENCE,
+    PRESENCE_CONNECTIONS,
+    PRESENCE_IDS,
     PURGE,
     SHOW,
+    decode_connections,
     decode_count,
     decode_heads,
     decode_online,
+    decode_page,
     decode_purged,
     decode_stored,
+    encode_connections_question,
+    encode_cursor,
     encode_outbox_question,
     encode_question,
 )
@@ -23,6 +29,7 @@ from ...dispatch_answer import decode_problem, decode_receipts, error_of
 from ...dispatch_request import PATH, encode_request
 from ...envelope import Envelope, Receipt
 from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
+from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
 from ...request_query import REQUEST, decode_answer, encode_request_question
@@ -97,6 +104,15 @@ class Plan:
     def count(self) -> "Exchange[int]":
         """The request that asks how many ids are online."""
         return Exchange(self, PRESENCE, self._question(None), decode_count)
+
+    def some_ids(self, cursor: str) -> "Exchange[IdPage]":
+        """The request that asks for some of the ids that are online."""
+        return Exchange(self, PRESENCE_IDS, encode_cursor(cursor, self._namespace), decode_page)
+
+    def connections(self) -> "Exchange[int]":
+        """The request that asks how many connections there are."""
+        question = encode_connections_question(self._namespace)
+        return Exchange(self, PRESENCE_CONNECTIONS, question, decode_connections)
 
     def heads(self, ids: Iterable[str]) -> "Exchange[dict[str, OutboxHead | None]]":
         """The request that asks how far the outboxes of `ids` are.

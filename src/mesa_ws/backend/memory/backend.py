@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
+from ...id_page import IdPage
 from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
@@ -85,6 +86,11 @@ class MemoryBackend:
         if self._seat is not None:
             self._cluster.detach(self._seat, id)
 
+    def connected(self, count: int) -> None:
+        """Declare how many connections this node has."""
+        if self._seat is not None:
+            self._seat.connections = count
+
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id."""
         return {id: self._cluster.holders.online(id) for id in ids}
@@ -92,6 +98,14 @@ class MemoryBackend:
     async def count(self) -> int:
         """Count the ids that have connections."""
         return len(self._cluster.holders)
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return self._cluster.holders.page(cursor)
+
+    async def connections(self) -> int:
+        """Count the connections of all nodes, logged in or not."""
+        return sum(seat.connections for seat in self._cluster.holders.seats)
 
     async def append(self, letter: Letter, most: int) -> Answer:
         """Put a letter at the end of its queue; see `Inbox.append`."""

@@ -3,11 +3,16 @@
 import asyncio
 import math
 from collections.abc import Mapping
+from heapq import nsmallest
 from types import MappingProxyType
 
+from ...id_page import IdPage
 from .seat import Holding, Seat
 
 _NOBODY: Mapping[Seat, Holding] = MappingProxyType({})
+
+PAGE = 500
+"""Ids on one page."""
 
 
 class Holders:
@@ -24,6 +29,11 @@ class Holders:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def page(self, after: str) -> IdPage:
+        """The first ids behind one, in the order of their characters."""
+        ids = nsmallest(PAGE, (id for id in self._by_id if id > after))
+        return IdPage(tuple(ids), ids[-1] if len(ids) == PAGE else None)
 
     def of(self, id: str) -> Mapping[Seat, Holding]:
         """The nodes that hold `id`, and what they hold of it."""

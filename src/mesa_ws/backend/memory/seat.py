@@ -33,6 +33,7 @@ class Seat:
         window: seconds for which acknowledged messages are kept for other devices.
         node: its name.
         held: its ids.
+        connections: how many it has, logged in or not.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -43,6 +44,7 @@ class Seat:
     window: float
     node: str = ""
     held: dict[str, Holding] = field(default_factory=dict)
+    connections: int = 0
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand over a message in the next turn of the event loop, behind those before."""

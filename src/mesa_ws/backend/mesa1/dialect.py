@@ -7,6 +7,7 @@ from typing import Any
 
 from ...envelope import Envelope, Receipt
 from ...errors import Unsupported
+from ...id_page import IdPage, check_cursor
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
 from ...settings import check_namespace
@@ -126,6 +127,15 @@ class Mesa1:
     def counting(self) -> Operation[int]:
         """Count the ids that have connections, by what 1.x knows."""
         return Operation([plan.count(self.keys)], lambda replies: int(replies[0]))
+
+    def naming(self, cursor: str) -> Operation[IdPage]:
+        """Name some of the ids that have connections, by what 1.x knows."""
+        command = plan.scan_online(self.keys, check_cursor(cursor))
+        return Operation([command], lambda replies: plan.online_page(replies[0]))
+
+    def tallying(self) -> Operation[int]:
+        """Count connections as 1.x does, whose servers may have let the number fall below zero."""
+        return Operation([plan.tally(self.keys)], lambda replies: max(0, int(replies[0] or 0)))
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable, Unsupported
+from ...id_page import IdPage
 from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
@@ -107,7 +108,7 @@ class Mesa1Backend:
             self._node.detach(id)
 
     def connected(self, count: int) -> None:
-        """Note how many connections this node has; see `ConnectionCounter`."""
+        """Note how many connections this node has; see `Presence.connected`."""
         if self._node is not None:
             self._node.connected(count)
 
@@ -170,6 +171,14 @@ class Mesa1Backend:
     async def count(self) -> int:
         """Count the ids that have connections."""
         return await self._run(self._dialect.counting())
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return await self._run(self._dialect.naming(cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all servers, logged in or not."""
+        return await self._run(self._dialect.tallying())
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().links.run(operation)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...envelope import Delivery, Envelope, Keep, Receipt
+from ...id_page import IdPage
 from ...position import Position
-from ..redis.plan import Call, Command, chunks, ms
+from ..redis.plan import MAX_SCANNED, Call, Command, chunks, ms
 from .keys import Keys
 from .payload import message_json, to_everybody
 from .script import ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP
@@ -157,6 +158,24 @@ def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
 def count(keys: Keys) -> Command:
     """Count the ids that have connections."""
     return ("SCARD", keys.connected)
+
+
+def scan_online(keys: Keys, cursor: str) -> Command:
+    """Ask for some of the ids; `online_page` reads the reply."""
+    return ("SSCAN", keys.connected, cursor, "COUNT", MAX_SCANNED)
+
+
+def online_page(reply: Sequence[Any]) -> IdPage:
+    """Read the reply to `scan_online`."""
+    cursor, ids = reply
+    return IdPage(
+        tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
+    )
+
+
+def tally(keys: Keys) -> Command:
+    """Ask for the number of connections, as servers of either kind have counted."""
+    return ("GET", keys.connections)
 
 
 def flat(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable, Unsupported
+from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...settings import Sync
 from ...stored import Stored
@@ -124,6 +125,14 @@ class AsyncRedisBus:
     async def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
         return await self._run(self._dialect.counting())
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return await self._run(self._dialect.naming(cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all nodes, logged in or not."""
+        return await self._run(self._dialect.tallying())
 
     async def aclose(self) -> None:
         """Disconnect. Calls under way fail; calling it again is fine."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable, Unsupported
+from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...settings import Sync
 from ...stored import Stored
@@ -94,6 +95,14 @@ class BlockingRedisBus:
     def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
         return self._run(self._dialect.counting())
+
+    def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return self._run(self._dialect.naming(cursor))
+
+    def connections(self) -> int:
+        """Count the connections of all nodes, logged in or not."""
+        return self._run(self._dialect.tallying())
 
     def close(self) -> None:
         """Release connections. Calls afterwards fail; calling it again is fine."""

@@ -4,12 +4,23 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...envelope import Envelope, Receipt
+from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...settings import check_namespace
 from ...stored import Stored
 from .greeting import Greeting
 from .keys import Keys
-from .operation import Operation, counting, dispatching, heads_of, peeking, presence_of, purging
+from .operation import (
+    Operation,
+    counting,
+    dispatching,
+    heads_of,
+    naming,
+    peeking,
+    presence_of,
+    purging,
+    tallying,
+)
 
 NO_REQUESTS = "wire 'mesa1': expected no requests, got one; clients of 1.x cannot answer, use wire 'native'"
 
@@ -41,6 +52,12 @@ class Dialect(Protocol):
 
     def counting(self) -> Operation[int]:
         """Count the ids that have connections."""
+
+    def naming(self, cursor: str) -> Operation[IdPage]:
+        """Name some of the ids that have connections."""
+
+    def tallying(self) -> Operation[int]:
+        """Count the connections of all nodes, logged in or not."""
 
 
 class Native:
@@ -88,3 +105,11 @@ class Native:
     def counting(self) -> Operation[int]:
         """Count the ids that have connections."""
         return counting(self._keys)
+
+    def naming(self, cursor: str) -> Operation[IdPage]:
+        """Name some of the ids that have connections."""
+        return naming(self._keys, cursor)
+
+    def tallying(self) -> Operation[int]:
+        """Count the connections of all living nodes, logged in or not."""
+        return tallying(self._keys)

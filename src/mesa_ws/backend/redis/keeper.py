@@ -44,9 +44,13 @@ class Keeper:
         seat: the node's calls.
         listener: who has to know.
         tasks: what the heart runs in.
+
+    Attributes:
+        connections: how many the node has, as heartbeats tell.
     """
 
     def __init__(self, link: Link, seat: Seat, listener: Listener, tasks: Tasks) -> None:
+        self.connections = 0
         self._link = link
         self._seat = seat
         self._listener = listener
@@ -118,7 +122,7 @@ class Keeper:
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; returns whether the node has it."""
         start = time.monotonic()
-        pulse = Pulse.of((await self.run(*self._seat.heartbeat(join=join)))[0])
+        pulse = Pulse.of((await self.run(*self._seat.heartbeat(join=join, connections=self.connections)))[0])
         if pulse.has_lease:
             if self._is_cut_off:
                 _log.info("node %s: has its lease again", self._seat.node)

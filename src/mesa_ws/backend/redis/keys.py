@@ -60,6 +60,11 @@ class Keys:
         return f"{self.prefix}n"
 
     @property
+    def tallies(self) -> str:
+        """HASH: node -> its connections, logged in or not, as of its last heartbeat. `EXPIRY`."""
+        return f"{self.prefix}N"
+
+    @property
     def users(self) -> str:
         """What the name of every `user` key begins with."""
         return f"{self.prefix}u:"

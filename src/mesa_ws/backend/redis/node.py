@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
+from ...id_page import IdPage
 from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
@@ -26,9 +27,11 @@ from .operation import (
     counting,
     dispatching,
     heads_of,
+    naming,
     peeking,
     presence_of,
     purging,
+    tallying,
 )
 from .plan import Seat
 from .resident import Resident
@@ -136,6 +139,11 @@ class RedisBackend:
         if self._node is not None:
             self._node.members.detach(id)
 
+    def connected(self, count: int) -> None:
+        """Note how many connections this node has; Redis hears of it with the next heartbeat."""
+        if self._node is not None:
+            self._node.keeper.connections = count
+
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read what follows positions; see `Outbox.read`."""
         return await self._opened().members.read(reads)
@@ -187,6 +195,14 @@ class RedisBackend:
     async def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
         return await self._run(counting(self._keys))
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return await self._run(naming(self._keys, cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all living nodes, as of their last heartbeats."""
+        return await self._run(tallying(self._keys))
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().links.run(operation)

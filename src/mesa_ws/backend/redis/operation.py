@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ...envelope import Envelope, Receipt
+from ...id_page import IdPage, check_cursor
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
@@ -16,7 +17,7 @@ from .durable import Proof
 from .exchange import Exchange
 from .keys import Keys
 from .outbox_plan import broadcast_answer, broadcasts, heads, outbox_heads, peek, purge, stored
-from .plan import Batch, Call, Command, count, online, online_counts
+from .plan import Batch, Call, Command, count, online, online_counts, online_page, scan_online, tally
 
 T = TypeVar("T")
 
@@ -94,6 +95,16 @@ def presence_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, int]]:
 def counting(keys: Keys) -> Operation[int]:
     """Count the ids that have connections."""
     return Operation([count(keys)], lambda replies: int(replies[0]))
+
+
+def naming(keys: Keys, cursor: str) -> Operation[IdPage]:
+    """Name some of the ids that have connections."""
+    return Operation([scan_online(keys, check_cursor(cursor))], lambda replies: online_page(replies[0]))
+
+
+def tallying(keys: Keys) -> Operation[int]:
+    """Count the connections of all living nodes, logged in or not."""
+    return Operation(_commands([tally(keys)]), lambda replies: int(replies[0]))
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ...envelope import Delivery, Envelope, Keep, Receipt
 from ...errors import BackendRefused
+from ...id_page import IdPage
 from ...position import Position
 from ..outbox import BROADCASTS
 from .keys import BACKLOG_LIFE, EXPIRY, PARTITIONS, POSITION_LIFE, Keys
@@ -25,11 +26,15 @@ from .script import (
     REAP,
     RELAY,
     SCRIPTS,
+    TALLY,
     Script,
 )
 
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+
+MAX_SCANNED = 500
+"""Ids that a look at all of them passes in one command; Redis may pass a few more."""
 
 MAX_ENTRIES = 256
 """Messages on one page of an outbox."""
@@ -180,6 +185,23 @@ def count(keys: Keys) -> Command:
     return ("ZCOUNT", keys.graces, "+inf", "+inf")
 
 
+def scan_online(keys: Keys, cursor: str) -> Command:
+    """Ask for some of the ids, and those whose grace runs; `online_page` reads the reply."""
+    return ("ZSCAN", keys.graces, cursor, "COUNT", MAX_SCANNED)
+
+
+def online_page(reply: Sequence[Any]) -> IdPage:
+    """Read the reply to `scan_online`: who is held by a node has no end of grace."""
+    cursor, flat = reply
+    ids = (id.decode(errors="replace") for id, end in chunks(flat, 2) if end == b"inf")
+    return IdPage(tuple(ids), None if cursor == b"0" else cursor.decode())
+
+
+def tally(keys: Keys) -> Call:
+    """Count the connections of all living nodes; the reply is the number."""
+    return Call(TALLY, (keys.leases, keys.tallies), ())
+
+
 class Seat(NamedTuple):
     """The calls by which one node keeps its place.
 
@@ -200,11 +222,14 @@ class Seat(NamedTuple):
     grace: float = 5.0
     window: float = 120.0
 
-    def heartbeat(self, *, join: bool) -> tuple[Call, Command]:
-        """Renew the lease, or take one; `Pulse.of` reads the first reply."""
+    def heartbeat(self, *, join: bool, connections: int = 0) -> tuple[Call, Command]:
+        """Renew the lease, or take one, and tell how many connections there are.
+
+        `Pulse.of` reads the first reply.
+        """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
-        keys = (self.keys.leases, self.keys.counters, *own)
-        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
+        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies)
+        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry), connections)
         return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:
@@ -268,7 +293,7 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
         expiry: milliseconds until what was written disappears.
         grace: milliseconds that its ids may be away.
     """
-    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed)
+    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies)
     prefixes = (keys.open_connections, keys.queues, ms(BACKLOG_LIFE))
     return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
 

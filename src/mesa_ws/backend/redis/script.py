@@ -41,6 +41,7 @@ def script(name: str, *parts: str, package: str | None = __package__) -> Script:
 RELAY = script("relay")
 BROADCAST = script("broadcast")
 ONLINE = script("online")
+TALLY = script("tally")
 DETACH = script("detach")
 HEARTBEAT = script("heartbeat")
 REAP = script("reap", "inbox")
@@ -64,7 +65,7 @@ REPLY = script("reply")
 REVIVE = script("revive", "inbox")
 
 SCRIPTS = (
-    *(RELAY, BROADCAST, ONLINE, DETACH, HEARTBEAT, REAP, DEPART),
+    *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
     *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE),
 )

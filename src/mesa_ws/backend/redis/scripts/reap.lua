@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
--- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream
+-- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream,
+--       6 tallies
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
 --       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
 --       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
@@ -54,5 +55,5 @@ if redis.call('EXISTS', open) == 1 then return 1 end
 
 if redis.call('EXISTS', held) == 1 then return 1 end
 redis.call('ZREM', KEYS[1], node)
-redis.call('HDEL', KEYS[2], node)
+for _, key in ipairs({KEYS[2], KEYS[6]}) do redis.call('HDEL', key, node) end
 return ARGV[4] == '' and 1 or 0

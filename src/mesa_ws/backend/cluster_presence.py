@@ -1,0 +1,93 @@
+"""Who is online in a cluster, as applications ask."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+from ..id_page import FIRST
+from .base import BlockingWhoIsOnline, WhoIsOnline
+
+
+class ClusterPresence:
+    """Tells which ids have connections, over all servers of a namespace.
+
+    Args:
+        bus: who knows.
+    """
+
+    def __init__(self, bus: WhoIsOnline) -> None:
+        self._bus = bus
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id.
+
+        Raises:
+            InvalidRecipients: one of them is no id.
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.online(ids)
+
+    async def count(self) -> int:
+        """Count the ids that have connections.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.count()
+
+    async def connections(self) -> int:
+        """Count the connections, whether they have authenticated or not.
+
+        Servers tell their number with each heartbeat, so over Redis it is up to a third of their
+        lease old, 5 seconds; a server that was killed counts until its lease has run out.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.connections()
+
+    async def ids(self) -> AsyncIterator[str]:
+        """Iterate over the ids that have connections, in no order; read in pages of some hundred.
+
+        An id that is online all the while comes at least once, and twice only where many others
+        come and go meanwhile; one that comes or goes meanwhile may come or not. Leaving the loop
+        early is fine.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        cursor: str | None = FIRST
+        while cursor is not None:
+            page = await self._bus.some_ids(cursor)
+            for id in page.ids:
+                yield id
+            cursor = page.cursor
+
+
+class BlockingClusterPresence:
+    """`ClusterPresence` for threads.
+
+    Args:
+        bus: who knows.
+    """
+
+    def __init__(self, bus: BlockingWhoIsOnline) -> None:
+        self._bus = bus
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id; see `ClusterPresence.online`."""
+        return self._bus.online(ids)
+
+    def count(self) -> int:
+        """Count the ids that have connections; see `ClusterPresence.count`."""
+        return self._bus.count()
+
+    def connections(self) -> int:
+        """Count the connections, authenticated or not; see `ClusterPresence.connections`."""
+        return self._bus.connections()
+
+    def ids(self) -> Iterator[str]:
+        """Iterate over the ids that have connections; see `ClusterPresence.ids`."""
+        cursor: str | None = FIRST
+        while cursor is not None:
+            page = self._bus.some_ids(cursor)
+            yield from page.ids
+            cursor = page.cursor
