@@ -292,6 +292,14 @@ class Watcher(Protocol):
         """An id has had none for longer than the grace. Told to one node; must not raise."""
         ...
 
+    def portal_joined(self, id: str) -> None:
+        """A portal takes part, or did so when the node came. Told to every node; must not raise."""
+        ...
+
+    def portal_left(self, id: str) -> None:
+        """A portal takes part no more, or its lease ran out. Told to every node; must not raise."""
+        ...
+
 
 @runtime_checkable
 class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
@@ -317,6 +325,7 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
+        portals: bool = False,
     ) -> None:
         """Take the seat; `receive` gets what is sent to this node from now on.
 
@@ -328,6 +337,7 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
             window: seconds for which what an id has acknowledged is kept for its other devices, if
                 it has clients that keep a position.
             allow_eviction: keep messages even in a store that may forget them by itself.
+            portals: tell the watcher which portals there are.
 
         Raises:
             BackendUnavailable: it cannot be reached.

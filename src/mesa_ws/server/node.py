@@ -274,6 +274,14 @@ class Node(Hooks, LoopWork):
         if self.handlers.offline and self._loop is not None:
             self._news.add(id, lambda: self.handlers.went_offline(id))
 
+    def portal_joined(self, id: str) -> None:
+        """Tell middleware that a portal takes part."""
+        self.reports.portal_joined(id)
+
+    def portal_left(self, id: str) -> None:
+        """Tell middleware that a portal takes part no more."""
+        self.reports.portal_left(id)
+
     def tell_lost(self, id: str, count: int) -> None:
         """Tell the application that a client of 1.x has lost messages."""
         if self.handlers.lost:
@@ -355,6 +363,7 @@ class Node(Hooks, LoopWork):
             grace=settings.presence.grace,
             window=settings.sync.resume_window,
             allow_eviction=settings.sync.allow_eviction,
+            portals=settings.portals.enabled,
         )
         try:
             await self._supply.start()

@@ -17,6 +17,7 @@ from ..base import Receive, Watcher
 from ..inbox import Answer, Letter
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
+from ..portal_watch import PortalWatch
 from .cluster import check_offered
 from .hub import MemoryHub
 from .seat import Seat
@@ -59,12 +60,15 @@ class MemoryBackend:
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
+        portals: bool = False,
     ) -> None:
         """Join the hub, which never forgets by itself."""
         loop, ttl = asyncio.get_running_loop(), keep.ttl if keep else Sync().ttl
         self._node_id = uuid4().hex
         self._seat = Seat(loop, receive, watcher, ttl, grace, window, self._node_id)
         self._cluster.holders.seats[self._seat] = None
+        if portals and watcher is not None:
+            self._cluster.inbox.watch_portals(self._node_id, PortalWatch(watcher))
 
     async def aclose(self) -> None:
         """Leave the hub; what this node held is offline from now on."""
@@ -75,6 +79,7 @@ class MemoryBackend:
         del self._cluster.holders.seats[seat]
         for id in tuple(seat.held):
             self._cluster.detach(seat, id)
+        self._cluster.inbox.unwatch_portals(self._node_id)
         self._cluster.inbox.end_connections(self._node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+from ..portal_watch import PortalWatch
 
 MAX_READ = 32
 """Letters of one queue that are read at once."""
@@ -56,6 +57,7 @@ class Inbox:
         self._queues = [_Queue() for _ in range(PARTITIONS)]
         self._open: dict[str, dict[str, _Open]] = {}
         self._portals: dict[str, None] = {}
+        self._watches: dict[str, PortalWatch] = {}
         self._place = 0
         self._observed: deque[tuple[int, Waiting]] = deque(maxlen=MAX_OBSERVED)
         self._observers = 0
@@ -86,12 +88,23 @@ class Inbox:
             last = known.last._replace(sequence=f"{known.sequence}r", kind="disconnection", data=b'[1006,""]')
             self._put(Waiting("", self._clock(), last))
 
+    def watch_portals(self, node: str, watch: PortalWatch) -> None:
+        """Tell a node which portals there are, and who comes and goes."""
+        self._watches[node] = watch
+        watch.look(self._portals)
+
+    def unwatch_portals(self, node: str) -> None:
+        """Tell a node no more."""
+        self._watches.pop(node, None)
+
     def tend(self, portal: str, wanted: Collection[int], *, stays: bool) -> Ownership:
         """Own what is wanted and free, and let go of all else."""
         if stays:
             self._portals[portal] = None
         else:
             self._portals.pop(portal, None)
+        for watch in self._watches.values():
+            watch.look(self._portals)
         tokens = {}
         for number, queue in enumerate(self._queues):
             if number in wanted and queue.owner in {None, portal}:

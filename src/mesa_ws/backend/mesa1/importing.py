@@ -47,11 +47,18 @@ class ImportingBackend(RedisBackend):
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
+        portals: bool = False,
     ) -> None:
         """Take the seat; see `Backend.open`. What is moved is kept as `keep` says."""
         self._limits = keep or self._limits
         await super().open(
-            receive, watcher, keep=keep, grace=grace, window=window, allow_eviction=allow_eviction
+            receive,
+            watcher,
+            keep=keep,
+            grace=grace,
+            window=window,
+            allow_eviction=allow_eviction,
+            portals=portals,
         )
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:

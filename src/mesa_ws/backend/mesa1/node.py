@@ -77,6 +77,7 @@ class Mesa1Backend:
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
+        portals: bool = False,
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`. There is no window on this wire."""
         self._node_id = uuid4().hex

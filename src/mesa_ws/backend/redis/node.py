@@ -105,13 +105,14 @@ class RedisBackend:
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
+        portals: bool = False,
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
         timing = self._timing
         greeting = Greeting(self._keys, stores=keep is not None, allow_eviction=allow_eviction)
         links = Links(self._address, greeting, timing.timeout)
-        seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry, grace, window)
+        seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals)
         node = Resident(self._address, links, seat, receive, watcher, timing.timeout)
         try:
             await node.open()

@@ -213,6 +213,7 @@ class Seat(NamedTuple):
         grace: seconds that an id may be away before it counts as offline.
         window: seconds for which acknowledged messages are kept for clients that come back with a
             position.
+        watches_portals: whether heartbeats ask which portals live.
     """
 
     keys: Keys
@@ -221,6 +222,7 @@ class Seat(NamedTuple):
     expiry: float
     grace: float = 5.0
     window: float = 120.0
+    watches_portals: bool = False
 
     def heartbeat(self, *, join: bool, connections: int = 0) -> tuple[Call, Command]:
         """Renew the lease, or take one, and tell how many connections there are.
@@ -228,9 +230,10 @@ class Seat(NamedTuple):
         `Pulse.of` reads the first reply.
         """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
-        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies)
-        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry), connections)
-        return Call(HEARTBEAT, keys, args), ("PEXPIRE", self.keys.meta, ms(self.expiry))
+        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, self.keys.portals)
+        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
+        call = Call(HEARTBEAT, keys, (*args, connections, int(self.watches_portals)))
+        return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:
         """Record the layout for programs that start later."""
@@ -305,14 +308,16 @@ class Pulse(NamedTuple):
         has_lease: False when the lease is lost and the node has to join.
         dead: how many nodes' leases ran out.
         gone: how many ids' grace is over, for `Seat.depart`.
+        portals: those that live, if they were asked for.
     """
 
     has_lease: bool
     dead: int = 0
     gone: int = 0
+    portals: Sequence[bytes] = ()
 
     @classmethod
-    def of(cls, reply: Sequence[int]) -> "Pulse":
+    def of(cls, reply: Sequence[Any]) -> "Pulse":
         """Read the first reply to `Seat.heartbeat`."""
         return cls(reply[0] == 1, *reply[1:])
 

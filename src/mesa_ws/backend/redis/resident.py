@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from ..base import Receive, Watcher
+from ..portal_watch import PortalWatch
 from .address import Address
 from .aio import Links
 from .appender import Appender
@@ -30,6 +31,12 @@ class Nobody:
         """Nobody wants to know."""
 
     def went_offline(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_joined(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_left(self, id: str) -> None:
         """Nobody wants to know."""
 
 
@@ -63,6 +70,8 @@ class Resident:
         self.keeper = Keeper(links.main, seat, self, self._tasks)
         self.members = Membership(links.main, self.keeper, seat, told, self.on_doubt, self._sweeper.seen_off)
         self.inbox = Appender(self.keeper, seat)
+        self._portals = PortalWatch(told)
+        self._watches_portals = seat.watches_portals
         self._repair = Repair(self.keeper, seat, self.members, told)
         self.listener = Listener(receive, self.members.roster, self.members.give_up, self.on_doubt)
         # Who was away may have come back to a Redis that forgot everything.
@@ -101,6 +110,8 @@ class Resident:
             self.listener.unheard = 0
             await self._reader.restart()
         self.members.confirm()
+        if self._watches_portals:
+            self._portals.look(id.decode(errors="replace") for id in pulse.portals)
         if pulse.gone:
             self._sweeper.look()
 

@@ -2,15 +2,15 @@
 -- Renew a node's lease, and prove its channel with a marker that takes the way of every hint.
 --
 -- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids with their graces,
---       5 the connections of the node, 6 tallies
+--       5 the connections of the node, 6 tallies, 7 leases of portals
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
---       5 expiry (ms), 6 how many connections the node has
+--       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
 -- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
 -- are forgotten.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
--- is over}.
+-- is over, the living portals if they are to be told}.
 
 local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
@@ -23,4 +23,5 @@ for i = 1, 6 do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
 local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
 local dead, gone = redis.call('ZCOUNT', KEYS[1], '-inf', now), redis.call('ZCOUNT', KEYS[4], '-inf', now)
-return {1, dead, gone}
+local portals = ARGV[7] == '1' and redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. now, '+inf') or {}
+return {1, dead, gone, portals}
