@@ -1,6 +1,7 @@
 """Names for what middleware keeps in Redis, beside what Mesa itself keeps there."""
 
 import re
+from collections.abc import Iterable
 
 from .errors import InvalidInput
 
@@ -20,12 +21,37 @@ def middleware_key(namespace: str | None, name: str, *parts: str) -> str:
     Raises:
         InvalidInput: a name or a part cannot be used.
     """
-    if not (_is_text(name) and _NAME.match(name)):
+    _check(name, parts)
+    return ":".join((f"mesa:{{{namespace or ''}}}:mw", name, *parts))
+
+
+def mesa1_middleware_key(namespace: str | None, name: str, *parts: str) -> str:
+    """The key `<part>[:<part>...]_mw-<name>[_<namespace>]`, as 1.x names it, whose prefix is the parts.
+
+    So what a middleware of the npm package has kept under the prefix `unread` is found with
+    the one part `unread`.
+
+    Args:
+        namespace: the server's.
+        name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+        parts: what the key is for, at least one; several are joined by colons.
+
+    Raises:
+        InvalidInput: a name or a part cannot be used, or there is none.
+    """
+    _check(name, parts)
+    if not parts:
+        raise InvalidInput("parts: expected what the key is for, as in every key of 1.x, got none")
+    key = f"{':'.join(parts)}_mw-{name}"
+    return f"{key}_{namespace}" if namespace else key
+
+
+def _check(name: object, parts: Iterable[object]) -> None:
+    if not (isinstance(name, str) and _NAME.match(name)):
         raise InvalidInput(f"name: expected 1 to 64 of A-Z a-z 0-9 _ . -, got {name!r}")
     for part in parts:
         if not _is_text(part):
             raise InvalidInput(f"parts: expected text that is not empty, got {part!r}")
-    return ":".join((f"mesa:{{{namespace or ''}}}:mw", name, *parts))
 
 
 def _is_text(value: object) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from mesa_ws import Middleware, Server
 from mesa_ws.errors import InvalidInput, InvalidSettings
 from mesa_ws.message import Message
-from mesa_ws.middleware_key import middleware_key
+from mesa_ws.middleware_key import mesa1_middleware_key, middleware_key
 from mesa_ws.server.calls import Calls
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.enlisting import hooks_of
@@ -116,6 +116,28 @@ def test_a_key_names_namespace_middleware_and_what_it_is_for(
 ) -> None:
     assert middleware_key(namespace, "metrics", *parts) == key
     assert Server(namespace=namespace).middleware_key("metrics", *parts) == key
+
+
+@pytest.mark.parametrize(
+    ("namespace", "parts", "key"),
+    [
+        (None, ("unread",), "unread_mw-metrics"),
+        ("api", ("unread",), "unread_mw-metrics_api"),
+        ("api", ("unread", "alice"), "unread:alice_mw-metrics_api"),
+    ],
+)
+def test_a_key_of_the_1x_wire_is_what_1x_names_it(
+    namespace: str | None, parts: tuple[str, ...], key: str
+) -> None:
+    assert mesa1_middleware_key(namespace, "metrics", *parts) == key
+    server = Server("redis://localhost:1", namespace=namespace, wire="mesa1")
+    assert server.middleware_key("metrics", *parts) == key
+
+
+@pytest.mark.parametrize("given", [("a",), ("a b", "c"), ("a", ""), ("a", "c", "")])
+def test_a_key_of_the_1x_wire_needs_a_name_and_a_purpose(given: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput, match="expected"):
+        mesa1_middleware_key(None, *given)
 
 
 @pytest.mark.parametrize(

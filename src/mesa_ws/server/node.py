@@ -15,7 +15,7 @@ from ..errors import BackendError, MesaError, Unsupported
 from ..failure import Failure
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message, reserved_opcodes
-from ..middleware_key import middleware_key
+from ..middleware_key import mesa1_middleware_key, middleware_key
 from ..position import Position
 from ..recipients import EVERYBODY
 from ..session import Authenticate, Terms
@@ -92,6 +92,8 @@ class Node(Hooks, LoopWork):
     def middleware_key(self, name: str, *parts: str) -> str:
         """A key for what a middleware keeps in Redis, apart from those of other namespaces and names.
 
+        With `wire="mesa1"` it has the form of 1.x: `mesa1_middleware_key` says how.
+
         Args:
             name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
             parts: what tells its keys apart.
@@ -99,7 +101,8 @@ class Node(Hooks, LoopWork):
         Raises:
             InvalidInput: a name or a part cannot be used.
         """
-        return middleware_key(self.namespace, name, *parts)
+        form = mesa1_middleware_key if self.settings.wire == "mesa1" else middleware_key
+        return form(self.namespace, name, *parts)
 
     @property
     def bus(self) -> AsyncBus:
