@@ -105,5 +105,16 @@ def check_close(code: object, reason: object) -> None:
         raise InvalidInput(f"{expected}, got {size} bytes")
 
 
+def check_own_code(code: object) -> int:
+    """Return the code with which a client's application wants to close, if a client may send it.
+
+    Raises:
+        InvalidInput: it is neither 1000 nor one for applications (RFC 6455 section 7.4.2).
+    """
+    if not isinstance(code, int) or not (code == CloseCode.NORMAL or 3000 <= code <= 4999):
+        raise InvalidInput(f"code: expected 1000, or 3000 to 4999, got {code!r}")
+    return code
+
+
 MAX_REASON_BYTES = 123
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})

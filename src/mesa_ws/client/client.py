@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from ..client_settings import ClientLimits, ClientSettings, Reconnection
+from ..close import check_own_code
 from ..codec import encode_message
 from ..errors import InvalidMessage, InvalidSettings
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout
@@ -198,15 +199,23 @@ class Client:
         self._link.check_begun()
         return await self._link.request(encode_message(message), check_timeout(timeout))
 
-    async def aclose(self) -> None:
+    async def aclose(self, code: int = 1000) -> None:
         """Say goodbye to the server, and do not come back.
 
         Messages that were received and not handled are dropped; iterations end. A callback that
         runs may finish, and `on_disconnected` is told. May be called from a callback, and more
         than once. Cancelling cuts the connection and the callback.
+
+        Args:
+            code: what the server is told: 1000, or one of your own from 3000 to 4999. The first
+                call decides.
+
+        Raises:
+            InvalidInput: the code is another one.
         """
+        own_code = check_own_code(code)
         try:
-            await self._link.aclose()
+            await self._link.aclose(own_code)
             if self._telling is not None:
                 await self._telling.finish()
             await self._link.answering.finish()

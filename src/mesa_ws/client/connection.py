@@ -188,9 +188,9 @@ class ClientConnection:
         is_refusal = code == CloseCode.REFUSED and self._pending is not None
         return Ending(code, reason, is_refusal)
 
-    async def aclose(self) -> Ended:
-        """Close it in order, and tell how it ended."""
-        self.wire.close(CloseCode.NORMAL, "")
+    async def aclose(self, code: int = CloseCode.NORMAL) -> Ended:
+        """Close it in order with a code, and tell how it ended."""
+        self.wire.close(code, "")
         return await asyncio.shield(self.wire.ended)
 
     # What the wire calls.

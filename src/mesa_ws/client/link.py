@@ -124,13 +124,13 @@ class Link:
                 f"request: expected an answer within {timeout:g} s, got none; it may be handled all the same"
             ) from None
 
-    async def aclose(self) -> None:
-        """Close the connection, and never come back. Cancelling cuts it."""
+    async def aclose(self, code: int = CloseCode.NORMAL) -> None:
+        """Close the connection with `code`, and never come back. Cancelling cuts it."""
         if self.ending is None:
-            self._end(CLOSED_BY_US)
+            self._end(CLOSED_BY_US._replace(code=code))
         async with self._closing:
             try:
-                await self._leave()
+                await self._leave(code)
             except asyncio.CancelledError:
                 if self._connection is not None:
                     self._connection.wire.abort()
@@ -254,13 +254,13 @@ class Link:
         self.inbox.end(ending)
         self._changed.set()
 
-    async def _leave(self) -> None:
+    async def _leave(self, code: int) -> None:
         if self._task is not None:
             self._task.cancel()
             await self._task.finish()
         if self._connection is not None:
             await self.progress.flush()
-            ended = await self._connection.aclose()
+            ended = await self._connection.aclose(code)
             self._connection = None
             self.inbox.happened(Disconnection(*ended, will_reconnect=False))
 

@@ -7,7 +7,8 @@ import pytest
 
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo, Reconnection
 from mesa_ws.close import CLOSE_TABLE, CloseCode
-from mesa_ws.errors import ConnectionClosed
+from mesa_ws.errors import ConnectionClosed, InvalidInput
+from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.settings import Keepalive
 from mesa_ws.transports.serve import Server, serve
@@ -85,6 +86,30 @@ async def test_it_does_not_come_back_after_closing(scripted: ScriptedServer) -> 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await scripted.visitor()
+
+
+async def test_it_may_close_with_a_code_of_its_own(scripted: ScriptedServer) -> None:
+    client = scripted.client()
+    told = told_by(client)
+    guest = await meet(scripted, client)
+    await client.aclose(4001)
+    assert (await guest.closed())[0] == 4001
+    assert [await told.get(), await told.get()] == [False, (4001, "", False)]
+    await client.aclose()
+    with pytest.raises(ConnectionClosed) as caught:
+        await client.send(Message(0))
+    assert caught.value.code == 4001
+
+
+@pytest.mark.parametrize("code", [999, 1001, 1005, 2999, 5000, True, "1000", None])
+async def test_it_closes_with_no_code_that_is_not_an_applications(
+    scripted: ScriptedServer, code: Any
+) -> None:
+    client = scripted.client()
+    await meet(scripted, client)
+    with pytest.raises(InvalidInput, match=r"code: expected 1000, or 3000 to 4999, got"):
+        await client.aclose(code)
+    await client.aclose()
 
 
 async def test_closing_while_away_ends_the_waiting(scripted: ScriptedServer) -> None:
