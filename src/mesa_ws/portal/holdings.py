@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from ..backend.inbox import Attendance
 from ..errors import BackendError
@@ -83,17 +84,14 @@ class Holdings:
                     log.warning("this portal cannot show that it lives: %s", error)
 
     async def leave(self) -> None:
-        """Let go of everything, each queue as soon as nothing of it is being handled.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
+        """Let go of everything, each queue as soon as nothing of it is being handled."""
         self._is_leaving = True
         for owned in self.owned.values():
             owned.close()
         while busy := [task for owned in self.owned.values() for task in owned.tasks]:
             await asyncio.wait(busy, timeout=HASTE)
-            await self.tend()
+            with suppress(BackendError):  # the backend is away; handlers finish all the same
+                await self.tend()
         await self._ledger.settled()
 
     async def depart(self) -> None:
