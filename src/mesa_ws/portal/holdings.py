@@ -46,8 +46,8 @@ class Holdings:
 
     @property
     def is_settled(self) -> bool:
-        """Whether this portal owns what it should."""
-        return self._share == {number for number, owned in self.owned.items() if owned.is_open}
+        """Whether this portal owns what it should, and nothing else."""
+        return self._share == self.owned.keys() and all(owned.is_open for owned in self.owned.values())
 
     async def tend(self) -> None:
         """Show up, and own what should be owned.
@@ -60,8 +60,6 @@ class Holdings:
             for number, owned in self.owned.items():
                 if number not in wanted:
                     owned.close()
-            if any(not owned.is_open and owned.is_idle for owned in self.owned.values()):
-                await self._ledger.settled()
             held = {number for number, owned in self.owned.items() if not owned.is_idle}
             ownership = await self._attendance.tend(wanted | held)
             for number in set(self.owned) | set(ownership.tokens):

@@ -75,6 +75,7 @@ class Ledger:
     def _add(self, order: _Order) -> None:
         if self._is_closed:
             return
+        order.owned.unsettled += 1
         self._orders.append(order)
         if self._worker is None:
             self._idle.clear()
@@ -103,6 +104,7 @@ class Ledger:
 
     def _answer(self, batch: list[_Order], results: list[int]) -> None:
         for order, result in zip(batch, results, strict=True):
+            order.owned.unsettled -= 1
             if result < 0:
                 order.owned.close()
             if order.answer is not None and not order.answer.done():

@@ -30,6 +30,7 @@ class Owned:
         tasks: who works on the lines.
         waiting: letters in all lines.
         size: bytes of them.
+        unsettled: steps that the backend has not answered.
     """
 
     def __init__(self, number: int, token: int) -> None:
@@ -40,6 +41,7 @@ class Owned:
         self.tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
         self.size = 0
+        self.unsettled = 0
         self._closed = asyncio.Event()
 
     @property
@@ -49,8 +51,8 @@ class Owned:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being handled."""
-        return not self.tasks
+        """Whether nothing is being handled, and all that was is noted."""
+        return not self.tasks and not self.unsettled
 
     @property
     def has_room(self) -> bool:

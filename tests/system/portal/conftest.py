@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import pytest
@@ -52,8 +52,11 @@ class Site:
         await self.start(record.portal)
         return record
 
+    def connect(self) -> AbstractAsyncContextManager[Peer]:
+        return Peer.connect(self._url)
+
     async def join(self, id: str | None = None) -> Peer:
-        peer = await self._stack.enter_async_context(Peer.connect(self._url))
+        peer = await self._stack.enter_async_context(self.connect())
         if id is not None:
             await peer.authenticate(id)
         return peer
