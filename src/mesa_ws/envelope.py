@@ -182,7 +182,7 @@ def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
     cause = current_cause.get()
     if idempotency_key is not None:
         return _named(idempotency_key), REMEMBERED_KEY
-    if cause is None:
+    if cause is None or cause.is_over:
         return new_message_id(), 0.0
     message_id = _named(cause.next_key())
     cause.message_ids.append(message_id)

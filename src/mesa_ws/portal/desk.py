@@ -41,6 +41,7 @@ class Desk:
         """Let a letter be handled after all before it of the same connection."""
         owned.cursor = waiting.place
         owned.waiting += 1
+        owned.size += len(waiting.letter.data)
         connection_id = waiting.letter.connection_id
         line = owned.lines.get(connection_id)
         if line is not None:
@@ -53,7 +54,7 @@ class Desk:
 
     async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
         while line and await self._deal(owned, line[0]):
-            line.popleft()
+            owned.size -= len(line.popleft().letter.data)
             owned.waiting -= 1
         if not line:
             del owned.lines[connection_id]

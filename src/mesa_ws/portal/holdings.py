@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from ..backend.inbox import Attendance
 from ..errors import BackendError
@@ -45,8 +46,8 @@ class Holdings:
 
     @property
     def is_settled(self) -> bool:
-        """Whether this portal owns what it should."""
-        return self._share == {number for number, owned in self.owned.items() if owned.is_open}
+        """Whether this portal owns what it should, and nothing else."""
+        return self._share == self.owned.keys() and all(owned.is_open for owned in self.owned.values())
 
     async def tend(self) -> None:
         """Show up, and own what should be owned.
@@ -59,8 +60,6 @@ class Holdings:
             for number, owned in self.owned.items():
                 if number not in wanted:
                     owned.close()
-            if any(not owned.is_open and owned.is_idle for owned in self.owned.values()):
-                await self._ledger.settled()
             held = {number for number, owned in self.owned.items() if not owned.is_idle}
             ownership = await self._attendance.tend(wanted | held)
             for number in set(self.owned) | set(ownership.tokens):
@@ -83,17 +82,14 @@ class Holdings:
                     log.warning("this portal cannot show that it lives: %s", error)
 
     async def leave(self) -> None:
-        """Let go of everything, each queue as soon as nothing of it is being handled.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
+        """Let go of everything, each queue as soon as nothing of it is being handled."""
         self._is_leaving = True
         for owned in self.owned.values():
             owned.close()
         while busy := [task for owned in self.owned.values() for task in owned.tasks]:
             await asyncio.wait(busy, timeout=HASTE)
-            await self.tend()
+            with suppress(BackendError):  # the backend is away; handlers finish all the same
+                await self.tend()
         await self._ledger.settled()
 
     async def depart(self) -> None:

@@ -58,13 +58,19 @@ class PortalHooks:
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, event)`, called each time when a handler raised."""
-        self._on_error.append(handler)
+        self._on_error.append(_checked("on_error", handler))
         return handler
 
     def _add(self, kind: LetterKind, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers[kind].append((type, handler))
+        self._handlers[kind].append((type, _checked(f"on_{kind}", handler)))
         return handler
 
     def _handlers_of(self, event: PortalEvent) -> list[Handler]:
         name = event.message.type if event.message is not None else None
         return [handler for type, handler in self._handlers[event.type] if type is None or type == name]
+
+
+def _checked(decorator: str, handler: AnyHandler) -> AnyHandler:
+    if not callable(handler):
+        raise InvalidSettings(decorator, "a function", handler)
+    return handler

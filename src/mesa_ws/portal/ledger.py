@@ -42,9 +42,12 @@ class Ledger:
         self._worker: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_closed = False
 
     async def begin(self, owned: Owned, place: str) -> int:
         """Count a delivery; -1 where the queue is lost, 0 where the letter is gone."""
+        if self._is_closed:
+            return -1
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._add(_Order(Step(owned.number, owned.token, "begin", place), owned, answer))
         return await answer
@@ -63,12 +66,16 @@ class Ledger:
         await self._idle.wait()
 
     async def aclose(self) -> None:
-        """Carry out nothing any more."""
+        """Carry out nothing any more, whatever a handler that cannot be cancelled is still about to do."""
+        self._is_closed = True
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait([self._worker])
 
     def _add(self, order: _Order) -> None:
+        if self._is_closed:
+            return
+        order.owned.unsettled += 1
         self._orders.append(order)
         if self._worker is None:
             self._idle.clear()
@@ -97,6 +104,7 @@ class Ledger:
 
     def _answer(self, batch: list[_Order], results: list[int]) -> None:
         for order, result in zip(batch, results, strict=True):
+            order.owned.unsettled -= 1
             if result < 0:
                 order.owned.close()
             if order.answer is not None and not order.answer.done():

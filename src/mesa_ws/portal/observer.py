@@ -11,6 +11,9 @@ from ..errors import BackendError
 MAX_WAITING = 10_000
 """Letters that are read before they can be handled."""
 
+MAX_BYTES = 16 * 1024 * 1024
+"""Bytes of them, from which on no more are read."""
+
 PAUSE = 0.5
 """Seconds until reading is tried again."""
 
@@ -35,6 +38,7 @@ class Observer:
         self._lines: dict[str, deque[Waiting]] = {}
         self._place = ""
         self._waiting = 0
+        self._size = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
@@ -49,7 +53,7 @@ class Observer:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            if self._waiting >= MAX_WAITING:
+            if self._waiting >= MAX_WAITING or self._size >= MAX_BYTES:
                 await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
             try:
                 self._place, letters = await self._attendance.overhear(self._place)
@@ -62,6 +66,7 @@ class Observer:
     def _take(self, letters: list[Waiting]) -> None:
         for waiting in letters:
             self._waiting += 1
+            self._size += len(waiting.letter.data)
             connection_id = waiting.letter.connection_id
             if connection_id in self._lines:
                 self._lines[connection_id].append(waiting)
@@ -75,6 +80,6 @@ class Observer:
         while line:
             async with self._slots:
                 await self._handle(line[0])
-            line.popleft()
+            self._size -= len(line.popleft().letter.data)
             self._waiting -= 1
         del self._lines[connection_id]

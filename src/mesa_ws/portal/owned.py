@@ -9,6 +9,10 @@ MAX_WAITING = 1000
 """Letters of one queue that are read before they can be handled."""
 
 
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes of them, from which on no more are read."""
+
+
 class Owned:
     """A queue, from the moment it was taken until it is lost or let go of; in one event loop.
 
@@ -25,6 +29,8 @@ class Owned:
         lines: connection -> its letters; the first is the one that is being handled.
         tasks: who works on the lines.
         waiting: letters in all lines.
+        size: bytes of them.
+        unsettled: steps that the backend has not answered.
     """
 
     def __init__(self, number: int, token: int) -> None:
@@ -34,6 +40,8 @@ class Owned:
         self.lines: dict[str, deque[Waiting]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
+        self.size = 0
+        self.unsettled = 0
         self._closed = asyncio.Event()
 
     @property
@@ -43,13 +51,13 @@ class Owned:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being handled."""
-        return not self.tasks
+        """Whether nothing is being handled, and all that was is noted."""
+        return not self.tasks and not self.unsettled
 
     @property
     def has_room(self) -> bool:
         """Whether more may be read."""
-        return self.is_open and self.waiting < MAX_WAITING
+        return self.is_open and self.waiting < MAX_WAITING and self.size < MAX_BYTES
 
     def close(self) -> None:
         """Begin nothing any more; what is being handled goes on."""

@@ -15,6 +15,9 @@ IDLE = 0.02
 PAUSE = 0.5
 """Seconds, at most, until reading is tried again."""
 
+LOOK_BACK = 5.0
+"""Seconds between two looks at the start of queues that seem empty."""
+
 log = logging.getLogger("mesa_ws.portal")
 
 
@@ -31,6 +34,7 @@ class Reader:
         self._attendance = attendance
         self._holdings = holdings
         self._desk = desk
+        self._looked_back = 0.0
 
     async def run(self) -> None:
         """Read for ever."""
@@ -42,6 +46,7 @@ class Reader:
                 await asyncio.sleep(random.uniform(PAUSE / 2, PAUSE))  # noqa: S311 - spreads load
 
     async def _read(self) -> None:
+        self._look_back(asyncio.get_running_loop().time())
         owned = {number: each for number, each in self._holdings.owned.items() if each.has_room}
         if not owned:
             await asyncio.sleep(IDLE)
@@ -50,3 +55,16 @@ class Reader:
             each = owned[waiting.letter.partition]
             if each.is_open:
                 self._desk.take(each, waiting)
+
+    def _look_back(self, now: float) -> None:
+        """Now and then, read queues of which nothing is being handled from their start.
+
+        A backend that lost what it held, and whose clock is behind that of its predecessor, gives
+        places that are lower than those before. What has been dealt with is not there any more.
+        """
+        if now - self._looked_back < LOOK_BACK:
+            return
+        self._looked_back = now
+        for owned in self._holdings.owned.values():
+            if owned.is_idle:
+                owned.cursor = ""

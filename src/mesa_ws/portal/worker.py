@@ -12,7 +12,7 @@ import msgspec
 from ..backend.inbox import Attendance, Waiting
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
-from ..settings import Count, Settings
+from ..settings import Count, Settings, Switch
 from .calling import Caller, name_of
 from .desk import Desk
 from .event import PortalEvent
@@ -22,6 +22,9 @@ from .ledger import Ledger
 from .observer import Observer
 from .reader import Reader
 from .seats import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, seat_at
+
+MAX_REASON = 1000
+"""Characters that are kept of why a handler failed."""
 
 GRACE = 10.0
 """Seconds that handlers get to finish when the portal stops."""
@@ -37,6 +40,7 @@ class _Limits(Settings, frozen=True, kw_only=True):
     concurrency: Count
     handler_threads: Count
     lease: Lease
+    report_all_events: Switch
 
     @classmethod
     def _path(cls, name: str) -> str:
@@ -74,9 +78,13 @@ class Worker(PortalHooks):
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         super().__init__()
-        self._limits = _Limits(concurrency=concurrency, handler_threads=handler_threads, lease=lease)
+        self._limits = _Limits(
+            concurrency=concurrency,
+            handler_threads=handler_threads,
+            lease=lease,
+            report_all_events=report_all_events,
+        )
         self._where = (url, namespace, timeout)
-        self._sees_all = report_all_events
         self._seat()  # what is wrong is said now
         self._tasks: list[asyncio.Task[None]] = []
         self._caller = Caller(handler_threads)
@@ -113,7 +121,7 @@ class Worker(PortalHooks):
             raise MesaError("the portal is running already; make another Portal to run two")
         self._attendance = self._seat()
         try:
-            await (self._observe() if self._sees_all else self._work())
+            await (self._observe() if self._limits.report_all_events else self._work())
         except BaseException:
             attendance, self._attendance = self._attendance, None
             await attendance.aclose()
@@ -191,22 +199,29 @@ class Worker(PortalHooks):
             await self._holdings.depart()
 
     async def _see(self, waiting: Waiting) -> None:
-        await self._handle(waiting, 1)
+        """Call the handlers of an observer: once, so that what they send needs no name."""
+        await self._tell(waiting, 1)
 
     async def _handle(self, waiting: Waiting, deliveries: int) -> tuple[str | None, tuple[str, ...]]:
         """Call the handlers of a letter; see `Handle`."""
-        assert self._attendance is not None  # noqa: S101 - nothing is handled without it
         cause = Cause(waiting.letter.key)
         token = current_cause.set(cause)
         try:
-            event = PortalEvent(waiting, deliveries, self._attendance.reply)
-            reason = await self._call(event)
-        except Exception as error:
-            log.exception("a letter cannot be read")
-            reason = f"{type(error).__name__}: {error}"
+            reason = await self._tell(waiting, deliveries)
         finally:
             current_cause.reset(token)
+        # Not if this was cancelled: a thread may go on, and another portal handles the same event.
+        cause.is_over = True
         return reason, tuple(cause.message_ids)
+
+    async def _tell(self, waiting: Waiting, deliveries: int) -> str | None:
+        assert self._attendance is not None  # noqa: S101 - nothing is handled without it
+        try:
+            event = PortalEvent(waiting, deliveries, self._attendance.reply)
+        except Exception as error:
+            log.exception("a letter cannot be read")
+            return _reason(error)
+        return await self._call(event)
 
     async def _call(self, event: PortalEvent) -> str | None:
         for handler in self._handlers_of(event):
@@ -215,7 +230,7 @@ class Worker(PortalHooks):
             except Exception as error:
                 log.exception("handler %s raised at delivery %d", name_of(handler), event.deliveries)
                 await self._report(error, event)
-                return f"{type(error).__name__}: {error}"
+                return _reason(error)
         return None
 
     async def _report(self, error: Exception, event: PortalEvent) -> None:
@@ -224,3 +239,13 @@ class Worker(PortalHooks):
                 await self._caller.call(handler, error, event)
             except Exception:
                 log.exception("on_error handler %s raised", name_of(handler))
+
+
+def _reason(error: Exception) -> str:
+    """Why a handler failed, as text that every backend can hold."""
+    name = type(error).__name__
+    try:
+        text = f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - it cannot even say what it is
+        text = name
+    return text[:MAX_REASON].encode(errors="replace").decode()

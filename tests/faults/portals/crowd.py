@@ -21,6 +21,7 @@ class Crowd:
     Attributes:
         sent: id of each connection -> how many numbers it sent from 0 on. No two have the same id.
         complete: the ids that closed in good order, so that all they sent has arrived.
+        took: seconds from the first message to the last.
     """
 
     def __init__(self, ports: list[int], size: int) -> None:
@@ -29,14 +30,18 @@ class Crowd:
         self._is_over = asyncio.Event()
         self.sent: dict[str, int] = {}
         self.complete: set[str] = set()
+        self.took = 0.0
 
     async def run(self, seconds: float) -> None:
         """Send for some time, then close."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._size):
                 tasks.create_task(self._live(number))
             await asyncio.sleep(seconds)
             self._is_over.set()
+            self.took = loop.time() - began
 
     async def _live(self, number: int) -> None:
         port = self._ports[number % len(self._ports)]

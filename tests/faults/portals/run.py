@@ -7,18 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
 import redis.asyncio
 
+from mesa_ws import AsyncDispatcher, Client, Message
 from mesa_ws.backend.inbox import PARTITIONS
-from mesa_ws.backend.redis.entry import RawEntry
 from mesa_ws.backend.redis.keys import Keys
 from tests.faults.chaos.journal import Journal
 from tests.faults.chaos.program import Program
 from tests.redis_server import RedisServer, free_port
 
 from .crowd import Crowd
-from .worker import SINKS
+from .worker import KEEP, SINKS
 
 NAMESPACE = "portals"
 LEASE = 1.5
@@ -46,6 +45,7 @@ class Run:
         self.redis = RedisServer(folder)
         ports = [free_port() for _ in range(SERVERS)]
         self.crowd = Crowd(ports, clients)
+        self._port = ports[-1]
         self.servers = [
             self._program(folder, "server", f"server-{n}", str(port)) for n, port in enumerate(ports)
         ]
@@ -84,17 +84,33 @@ class Run:
             assert await client.xlen(keys.dead) == 0
 
     async def lives(self) -> dict[str, tuple[str | None, Life]]:
-        """What was handled: connection -> the id of its client, and its life."""
+        """What clients receive of the effects: connection -> the id of its client, and its life."""
+        for portal in self.portals:  # the connections of the sinks are no part of this
+            await portal.finish(DRAIN)
         lives: dict[str, tuple[str | None, Life]] = {}
-        client: Any = redis.asyncio.Redis(port=self.redis.port)
         for number in range(SINKS):
-            for raw in await client.lrange(Keys(NAMESPACE).outbox(f"sink {number}"), 0, -1):
-                connection_id, id, what = msgspec.json.decode(RawEntry.of(raw).body)["d"]
+            async with asyncio.timeout(DRAIN):
+                effects = await self._received(f"sink {number}")
+            for connection_id, id, what in effects:
                 known, life = lives.get(connection_id, (None, []))
                 life.append(what)
                 lives[connection_id] = (known or id, life)
-        await client.aclose()
         return lives
+
+    async def _received(self, sink: str) -> list[Any]:
+        """All that a client receives, up to a last message that is sent to it now."""
+        effects = []
+        async with (
+            AsyncDispatcher(self.redis.url, namespace=NAMESPACE, sync=KEEP) as dispatcher,
+            Client(f"ws://127.0.0.1:{self._port}/") as client,
+        ):
+            await client.authenticate({"id": sink})
+            await dispatcher.dispatch(Message(0, None, "LAST"), [sink])
+            async for message in client:
+                if message.type == "LAST":
+                    break
+                effects.append(message.data)
+        return effects
 
     def repeated(self) -> int:
         """How many events were handled more than once, as far as portals lived to tell."""

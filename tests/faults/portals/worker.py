@@ -13,8 +13,8 @@ from tests.faults.chaos.journal import write
 SINKS = 16
 """Outboxes in which the effects are."""
 
-MOMENT = 0.003
-"""Seconds that handling takes, so that something is always under way."""
+MOMENT = 0.02
+"""Seconds that handling takes, so that some tens of events are under way in every portal."""
 
 KEEP = Sync(enabled=True, max_messages=10_000_000, max_bytes=2**31)
 

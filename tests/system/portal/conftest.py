@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ class Site:
         self.namespace = namespace
         self._hub = MemoryHub()
         self._stack = stack
-        self._url = ""
+        self._url, self.address = "", ("", 0)
 
     def backend(self) -> Backend:
         if self.redis_url is None:
@@ -35,7 +35,7 @@ class Site:
         options = {"portals": True, **options}
         server = accepting(backend=self.backend(), namespace=self.namespace, **options)
         endpoint = await self._stack.enter_async_context(serve(server))
-        self._url = endpoint.url
+        self._url, self.address = endpoint.url, (endpoint.host, endpoint.port)
         return server
 
     def portal(self, **options: Any) -> Portal:
@@ -52,8 +52,11 @@ class Site:
         await self.start(record.portal)
         return record
 
+    def connect(self) -> AbstractAsyncContextManager[Peer]:
+        return Peer.connect(self._url)
+
     async def join(self, id: str | None = None) -> Peer:
-        peer = await self._stack.enter_async_context(Peer.connect(self._url))
+        peer = await self._stack.enter_async_context(self.connect())
         if id is not None:
             await peer.authenticate(id)
         return peer

@@ -1,0 +1,206 @@
+"""Handlers that do what nobody expects, and what becomes of their events and of those of others."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mesa_ws import Message, PortalEvent
+from mesa_ws.errors import BackendUnavailable, InvalidSettings
+from mesa_ws.portal import desk, owned, reader
+from mesa_ws.portal.worker import MAX_REASON
+from tests.system.portal.conftest import Site
+from tests.system.waiting import until
+
+
+class Unspeakable(Exception):
+    """Says nothing about itself."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that raised are called again soon."""
+    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("half of \ud83d"), "ValueError: half of ?"),
+        (ValueError("x" * 1_000_000), "ValueError: " + "x" * (MAX_REASON - 12)),
+        (Unspeakable(), "Unspeakable"),
+    ],
+    ids=["a lone surrogate", "a long text", "no text"],
+)
+async def test_whatever_a_handler_raises_is_a_reason(
+    site: Site, at_once: None, error: Exception, reason: str
+) -> None:
+    await site.serve()
+    portal = site.portal()
+
+    @portal.on_message("BAD")
+    async def on_bad(event: PortalEvent) -> None:
+        raise error
+
+    @portal.on_message("GOOD")
+    async def on_good(event: PortalEvent) -> None:
+        await event.reply(Message(0, None, "DONE"))
+
+    await site.start(portal)
+    peer = await site.join("alice")
+    await peer.send("BAD")
+    await peer.send("GOOD")
+    await peer.until(t="DONE")
+    [dead] = await _seat(portal).dead_letters(10)
+    assert dead.reason == reason
+
+
+async def test_what_an_observer_sends_is_no_repetition_of_what_a_portal_sends(redis_site: Site) -> None:
+    await redis_site.serve()
+    dispatcher = await redis_site.dispatcher()
+    for name, sees_all in (("OBSERVER", True), ("PORTAL", False)):
+        portal = redis_site.portal(report_all_events=sees_all)
+
+        @portal.on_message
+        async def on_message(event: PortalEvent, name: str = name) -> None:
+            await dispatcher.dispatch(Message(0, None, name), ["alice"])
+            await event.reply(Message(0, None, f"{name} REPLIES"))
+
+        await redis_site.start(portal)
+    peer = await redis_site.join("alice")
+    await peer.send("HI")
+    wanted = {"OBSERVER", "PORTAL", "OBSERVER REPLIES", "PORTAL REPLIES"}
+    while wanted - {frame.get("t") for frame in peer.frames}:
+        await peer.receive()
+
+
+async def test_a_portal_that_stops_lets_its_handlers_finish_although_the_backend_is_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.serve()
+    portal, began, go, done = site.portal(), asyncio.Event(), asyncio.Event(), list[object]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        began.set()
+        await go.wait()
+        done.append(event.type)
+
+    await site.start(portal)
+    peer = await site.join()
+    await peer.send("HI")
+    await began.wait()
+    calls = 0
+
+    async def away(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        raise BackendUnavailable("away")
+
+    monkeypatch.setattr(_seat(portal), "tend", away)
+    stopping = asyncio.create_task(portal.stop())
+    await until(lambda: calls >= 3 or stopping.done())
+    go.set()
+    await stopping
+    assert done == ["message"]
+
+
+async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_site: Site) -> None:
+    """Else what it sends after an error would count as a repetition, and nobody would get it."""
+    await redis_site.serve()
+    portal, dispatcher = redis_site.portal(), await redis_site.dispatcher()
+    left: list[asyncio.Task[None]] = []
+    go = asyncio.Event()
+
+    async def later(n: int) -> None:
+        await go.wait()
+        await dispatcher.dispatch(Message(0, n, "LATER"), ["alice"])
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        left.append(asyncio.create_task(later(event.deliveries)))
+        if event.deliveries == 1:
+            raise ValueError("once more")
+
+    await redis_site.start(portal)
+    peer = await redis_site.join("alice")
+    await peer.send("HI")
+    await until(lambda: len(left) == 2)
+    await until(lambda: all(not each.lines for each in _holdings(portal).owned.values()))
+    go.set()
+    got = [(await peer.until(t="LATER"))["d"] for _ in range(2)]
+    assert sorted(got) == [1, 2]
+
+
+async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned, "MAX_BYTES", 100_000)
+    await site.serve()
+    portal, go, seen = site.portal(), asyncio.Event(), list[object]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        await go.wait()
+        assert event.message is not None
+        seen.append(event.message.data[0])
+
+    peer = await site.join()
+    for n in range(300):
+        await peer.send("HI", [n, "x" * 10_000])
+    await peer.send("PING")
+    await site.start(portal)
+    await until(lambda: any(not each.has_room for each in _holdings(portal).owned.values()))
+    most = max(each.waiting for each in _holdings(portal).owned.values())
+    assert most <= 32 + 10
+    go.set()
+    await until(lambda: len(seen) == 300)
+    assert seen == list(range(300))
+
+
+async def test_letters_with_lower_places_than_before_are_read(
+    redis_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that lost data and whose clock is behind that of its predecessor numbers anew."""
+    await redis_site.serve()
+    record, peer = await redis_site.record(), await redis_site.join("alice")
+    await record.until(2)
+    monkeypatch.setattr(reader, "LOOK_BACK", 3600.0)
+    seat, places = _seat(record.portal), list[str]()
+    read = seat.read
+
+    async def watched(after: dict[int, str]) -> Any:
+        places[:] = set(after.values())
+        return await read(after)
+
+    monkeypatch.setattr(seat, "read", watched)
+    for each in _holdings(record.portal).owned.values():
+        each.cursor = "99999999999999-0"
+    await until(lambda: places == ["99999999999999-0"])
+    monkeypatch.setattr(reader, "LOOK_BACK", 0.1)
+    await peer.send("HI", 1)
+    await record.until(3)
+    assert record.data == [1]
+
+
+def test_what_is_registered_has_to_be_callable(site: Site) -> None:
+    portal = site.portal()
+    for register in (portal.on_connection, portal.on_message("A"), portal.on_disconnection, portal.on_error):
+        with pytest.raises(InvalidSettings, match="a function"):
+            register("not a function")  # type: ignore[type-var]
+
+
+def test_whether_all_is_seen_is_true_or_false(site: Site) -> None:
+    with pytest.raises(InvalidSettings, match="report_all_events"):
+        site.portal(report_all_events="no")
+
+
+def _seat(portal: Any) -> Any:
+    return portal._attendance
+
+
+def _holdings(portal: Any) -> Any:
+    return portal._holdings
