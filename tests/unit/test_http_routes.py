@@ -15,6 +15,7 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.dispatch_request import PATH
 from mesa_ws.envelope import Envelope, Receipt
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
+from mesa_ws.message import PROTOCOL_OPCODES
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
 
@@ -25,6 +26,8 @@ JSON_BODY = b'{"message":{"d":1,"t":"T"},"recipients":["0"]}'
 
 class Site:
     """A server as the API sees it: a memory backend that holds two connections of the id 0."""
+
+    reserved = PROTOCOL_OPCODES
 
     def __init__(self, namespace: str | None = None) -> None:
         self.bus = MemoryBackend(namespace=namespace)
@@ -50,6 +53,7 @@ class FailingSite:
 
     namespace = None
     is_ready = False
+    reserved = PROTOCOL_OPCODES
 
     def __init__(self, error: Exception) -> None:
         self.bus = self
