@@ -11,7 +11,7 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.envelope import Envelope, Receipt, prepare
 from mesa_ws.errors import MesaError
 from mesa_ws.id_page import IdPage
-from mesa_ws.message import Message
+from mesa_ws.message import PROTOCOL_OPCODES, Message
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
 
@@ -27,6 +27,7 @@ class Site:
     """
 
     namespace = "api"
+    reserved = PROTOCOL_OPCODES
 
     def __init__(self, sockets: int = 2) -> None:
         self._sockets = sockets

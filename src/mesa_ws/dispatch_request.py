@@ -6,14 +6,14 @@ A request is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excludi
 widens the recipients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, Any, Self
 
 import msgspec
 
 from .envelope import REMEMBERED_KEY, Envelope, Keep, prepare
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
-from .message import DISCONNECT_CLIENT, DispatchEvent, Message, Op
+from .message import DISCONNECT_CLIENT, PROTOCOL_OPCODES, DispatchEvent, Message, Op
 from .recipients import EVERYBODY
 from .settings import Sync
 
@@ -66,8 +66,11 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             id=envelope.message_id,
         )
 
-    def envelope(self) -> Envelope:
+    def envelope(self, reserved: Container[int] = PROTOCOL_OPCODES) -> Envelope:
         """The envelope to send, after everything in it was checked.
+
+        Args:
+            reserved: opcodes that belong to the protocol of the server's wire.
 
         Raises:
             InvalidMessage: the message is absent, or is none.
@@ -81,6 +84,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             keep=_keep(self.sync),
             idempotency_key=self.idempotency_key,
             durability=self.durability,
+            reserved=reserved,
         )
         if self.id is None:
             return envelope
@@ -101,21 +105,24 @@ class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
     batch: list[Dispatch] | None = None
     namespace: str | None = None
 
-    def envelopes(self) -> list[Envelope]:
+    def envelopes(self, reserved: Container[int] = PROTOCOL_OPCODES) -> list[Envelope]:
         """The envelopes in order, all of them checked.
+
+        Args:
+            reserved: opcodes that belong to the protocol of the server's wire.
 
         Raises:
             InvalidInput: what is wrong first; in a batch it names the place.
         """
         if self.batch is None:
-            return [self.envelope()]
+            return [self.envelope(reserved)]
         if self != DispatchRequest(batch=self.batch, namespace=self.namespace):
             raise InvalidInput(
                 "batch: expected it instead of a message, got both; move the message into the batch"
             )
         if not 0 < len(self.batch) <= MAX_BATCH:
             raise InvalidInput(f"batch: expected 1 to {MAX_BATCH} dispatches, got {len(self.batch)}")
-        return [_envelope_at(index, dispatch) for index, dispatch in enumerate(self.batch)]
+        return [_envelope_at(index, dispatch, reserved) for index, dispatch in enumerate(self.batch)]
 
 
 def encode_request(envelopes: Sequence[Envelope], namespace: str | None = None) -> bytes:
@@ -197,9 +204,9 @@ def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
     return given
 
 
-def _envelope_at(index: int, dispatch: Dispatch) -> Envelope:
+def _envelope_at(index: int, dispatch: Dispatch, reserved: Container[int]) -> Envelope:
     try:
-        return dispatch.envelope()
+        return dispatch.envelope(reserved)
     except InvalidInput as error:
         raise type(error)(f"batch[{index}]: {error}") from None
 

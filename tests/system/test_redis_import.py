@@ -109,3 +109,21 @@ def test_other_messages_are_moved_from_their_first_on(hand: Hand, messages: list
 def test_a_moved_outbox_keeps_its_limits(hand: Hand) -> None:
     move(hand, legacy(hand, *map(str, range(1000))), KEEP._replace(max_messages=10))
     assert (hand.known_head().length, hand.known_head().dropped) == (10, ((1, 990),))
+
+
+def test_a_list_that_leaves_no_room_pushes_out_what_waited(hand: Hand) -> None:
+    hand.fill(3)
+    move(hand, legacy(hand, *map(str, range(30))), KEEP._replace(max_messages=10))
+    assert (hand.known_head().length, hand.known_head().dropped) == (10, ((1, 23),))
+    assert bodies(hand.page()) == [b"%d" % n for n in range(20, 30)]
+
+
+@pytest.mark.parametrize(("count", "dropped"), [(15, ((1, 5),)), (25, ((1, 15),)), (40, ((1, 30),))])
+def test_what_was_moved_before_counts_once_where_there_is_no_room(
+    hand: Hand, count: int, dropped: Any
+) -> None:
+    keep = KEEP._replace(max_messages=10)
+    move(hand, legacy(hand, *map(str, range(12))), keep)
+    move(hand, legacy(hand, *map(str, range(count))), keep)
+    assert (hand.known_head().length, hand.known_head().dropped) == (10, dropped)
+    assert bodies(hand.page()) == [b"%d" % n for n in range(count - 10, count)]

@@ -16,6 +16,7 @@ from mesa_ws.dispatch_request import PATH
 from mesa_ws.envelope import Envelope, Receipt
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.id_page import IdPage
+from mesa_ws.message import PROTOCOL_OPCODES
 from mesa_ws.receipt_status import OutboxHead
 from mesa_ws.stored import Stored
 
@@ -26,6 +27,8 @@ JSON_BODY = b'{"message":{"d":1,"t":"T"},"recipients":["0"]}'
 
 class Site:
     """A server as the API sees it: a memory backend that holds two connections of the id 0."""
+
+    reserved = PROTOCOL_OPCODES
 
     def __init__(self, namespace: str | None = None) -> None:
         self.bus = MemoryBackend(namespace=namespace)
@@ -51,6 +54,7 @@ class FailingSite:
 
     namespace = None
     is_ready = False
+    reserved = PROTOCOL_OPCODES
 
     def __init__(self, error: Exception) -> None:
         self.bus = self

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from typing import Protocol
 
@@ -76,6 +76,11 @@ class Dispatching(Protocol):
         """The namespace that it serves."""
         ...
 
+    @property
+    def reserved(self) -> Container[int]:
+        """Opcodes that no application message may be sent with on its wire."""
+        ...
+
 
 def application(server: Dispatching, key: str, max_body: int) -> Starlette:
     """The API of `server` as an ASGI application.
@@ -145,7 +150,7 @@ class _Asked:
     async def dispatch(self, body: bytes) -> bytes:
         asked = decode_request(body)
         self._check_namespace(asked.namespace)
-        return encode_receipts(await self._server.bus.dispatch(asked.envelopes()))
+        return encode_receipts(await self._server.bus.dispatch(asked.envelopes(self._server.reserved)))
 
     async def presence(self, body: bytes) -> bytes:
         asked = decode_ids(body)

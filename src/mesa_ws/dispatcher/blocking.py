@@ -13,12 +13,12 @@ from ..envelope import Durability, Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message, reserved_opcodes
+from ..message import DispatchEvent, Message
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
 from ..settings import Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
-from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus
+from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 
 
 class Dispatcher:
@@ -61,7 +61,7 @@ class Dispatcher:
         settings = Sync.of(sync)
         self._keep = Keep.of(settings)
         self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
-        self._reserved = reserved_opcodes(wire)
+        self._reserved = reserved_on(url, wire)
         self._is_closed = False
 
     @property

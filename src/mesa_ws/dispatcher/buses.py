@@ -1,5 +1,6 @@
 """Which bus an address leads to: Redis, or a server's HTTP API."""
 
+from collections.abc import Container
 from typing import TypeGuard
 
 from ..backend.base import AsyncBus, BlockingBus
@@ -7,6 +8,7 @@ from ..backend.http import AsyncHttpBus, BlockingHttpBus
 from ..backend.mesa1 import Mesa1
 from ..backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native
 from ..errors import InvalidSettings
+from ..message import WIRE1_OPCODES, reserved_opcodes
 from ..settings import Sync, Wire, check_wire
 
 DEFAULT_URL = "redis://localhost:6379"
@@ -55,6 +57,11 @@ def async_bus(
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
     dialect = Mesa1 if wire == "mesa1" else Native
     return AsyncRedisBus(_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect)
+
+
+def reserved_on(url: object, wire: str) -> Container[int]:
+    """The opcodes that a dispatcher refuses by itself; a server behind an API adds those of its wire."""
+    return WIRE1_OPCODES if _is_http(url) else reserved_opcodes(wire)
 
 
 def _check_spoken(wire: object, url: object) -> None:

@@ -80,7 +80,7 @@ class Node(Hooks, LoopWork):
         self._news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._keep = Keep.of(self.settings.sync)
-        self._reserved = reserved_opcodes(self.settings.wire)
+        self.reserved = reserved_opcodes(self.settings.wire)
         self._is_stopping = False
         self._terms: Terms | None = None
 
@@ -186,7 +186,7 @@ class Node(Hooks, LoopWork):
             keep=self._keep,
             idempotency_key=idempotency_key,
             durability=durability,
-            reserved=self._reserved,
+            reserved=self.reserved,
         )
         self._check_loop("send")
         self.reports.own(envelope.message_id)

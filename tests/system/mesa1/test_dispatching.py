@@ -130,6 +130,20 @@ async def test_a_list_is_bounded(
     assert sum(receipt.deliveries["1"].displaced for receipt in receipts) == 3
 
 
+async def test_a_long_list_is_bounded_in_no_time(
+    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+) -> None:
+    """1.x has no bounds; Redis serves nobody else meanwhile, and what takes five seconds is given up."""
+    members = [f'{{"op":0,"d":{n},"t":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}}' for n in range(18_000)]
+    await client.hset(keys.undelivered, "1", f"[{','.join(members)}]")
+    receipt = await dispatcher.dispatch(Message(0, "new"), ["1"])
+    assert receipt.deliveries["1"].displaced == 17_001
+    assert [each["d"] for each in json.loads(await kept(client, keys) or "[]")] == [
+        *range(17_001, 18_000),
+        "new",
+    ]
+
+
 @pytest.mark.parametrize("corrupt", ["{bad", "null", "[1,", "", "[{]"])
 async def test_a_corrupt_list_is_set_aside(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys, corrupt: str, caplog: pytest.LogCaptureFixture

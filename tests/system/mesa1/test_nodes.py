@@ -72,6 +72,21 @@ async def test_all_connections_are_counted(cluster: Cluster, client: Redis, keys
     await until_count(client, keys, 6)
 
 
+@pytest.mark.parametrize("wrong", ["-3", None])
+async def test_the_number_is_never_less_than_our_connections(
+    cluster: Cluster, client: Redis, keys: Keys, wrong: str | None
+) -> None:
+    one, two = await cluster.node(), await cluster.node()
+    backend(one).connected(2)
+    backend(two).connected(1)
+    await until_count(client, keys, 3)
+    await (client.delete(keys.connections) if wrong is None else client.set(keys.connections, wrong))
+    await until_count(client, keys, 3)
+    await one.backend.aclose()
+    await two.backend.aclose()
+    assert await client.get(keys.connections) == "0"
+
+
 async def test_a_node_that_crashed_is_cleaned_up_after(cluster: Cluster, client: Redis, keys: Keys) -> None:
     dead, alive = await cluster.node({"ghost": 1, "both": 1}), await cluster.node({"both": 1})
     backend(dead).connected(7)

@@ -13,6 +13,7 @@ from ...recipients import check_id
 from ...settings import check_namespace
 from ...stored import Stored
 from ..redis.connection import raise_first
+from ..redis.failure import is_forbidden
 from ..redis.greeting import INFO, Facts, Greeting
 from ..redis.keys import Keys as NativeKeys
 from ..redis.operation import Operation
@@ -36,6 +37,7 @@ class Hello(Greeting):
 
     def __init__(self, *, stores: bool = False, allow_eviction: bool = False) -> None:
         super().__init__(NativeKeys(), stores=stores, allow_eviction=allow_eviction)
+        self._knows_nothing = False
 
     @property
     def commands(self) -> list[Command]:
@@ -43,12 +45,24 @@ class Hello(Greeting):
         return [INFO, *(("SCRIPT", "LOAD", script.source) for script in SCRIPTS)]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
-        """Read the replies; errors as in `Greeting.check`."""
-        raise_first(replies)
-        facts = Facts.of(replies[0])
-        if self.stores:
+        """Read the replies; errors as in `Greeting.check`.
+
+        A user that may not ask for INFO is good enough, as it is for 1.x.
+        """
+        about, *others = replies
+        is_unknown = is_forbidden(about)
+        raise_first(others if is_unknown else replies)
+        facts = Facts.of(about)
+        if is_unknown:
+            self._warn_of_the_unknown(where)
+        elif self.stores:
             self.check_store(where, facts)
         return facts
+
+    def _warn_of_the_unknown(self, where: str) -> None:
+        if self.stores and not self._knows_nothing:
+            self._knows_nothing = True
+            _log.warning("%s: its user may not ask INFO; nobody knows whether it keeps what is stored", where)
 
 
 class Mesa1:

@@ -54,6 +54,11 @@ def is_not_now(error: BaseException) -> bool:
     return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
 
 
+def is_forbidden(reply: object) -> bool:
+    """Whether Redis replied that its user may not do that."""
+    return isinstance(reply, exceptions.NoPermissionError)
+
+
 def _is_answer(error: Exception) -> bool:
     if is_not_now(error):
         return False

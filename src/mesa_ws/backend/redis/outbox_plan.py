@@ -141,8 +141,11 @@ class Legacy(NamedTuple):
         """
         own = (self.key, *_own_keys(keys, [self.id]))
         limits = (ms(window), keep.max_messages, keep.max_bytes, ms(keep.ttl))
-        messages = (part for message in self.messages for part in message)
-        return Call(IMPORT, own, (self.id, self.value, *limits, *messages))
+        over = max(
+            0, len(self.messages) - keep.max_messages
+        )  # 1.x has no limits; a script must not take long
+        messages = (part for message in self.messages[over:] for part in message)
+        return Call(IMPORT, own, (self.id, self.value, *limits, over, *messages))
 
 
 def _wish(each: Read) -> tuple[str | int, ...]:

@@ -18,9 +18,9 @@ local message, stores = ARGV[2], ARGV[3] == '1'
 local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_live = lease_reader(KEYS[4], now_ms())
 
--- Where the first member of a list ends: at a comma outside of everything, or nil.
-local function first_comma(inner)
-  local depth, at = 0, 1
+-- Where the member of a list that begins at a place ends: at a comma outside of everything, or nil.
+local function next_comma(inner, at)
+  local depth = 0
   while true do
     at = string.find(inner, '[%[%]{}",]', at)
     if not at then return nil end
@@ -69,11 +69,13 @@ local function store(id)
       inner, count, is_aside = '', 0, 1
     end
   end
-  while inner ~= '' and ((count and count >= max_messages) or #inner + #message + 3 > max_bytes) do
-    local comma = first_comma(inner)
-    inner = comma and string.sub(inner, comma + 1) or ''
+  local from = 1 -- a list may be long: it is walked along, and cut once
+  while from <= #inner
+    and ((count and count >= max_messages) or #inner - from + 1 + #message + 3 > max_bytes) do
+    from = (next_comma(inner, from) or #inner) + 1
     count, displaced = count and count - 1, displaced + 1
   end
+  inner = string.sub(inner, from)
   local list = inner == '' and message or inner .. ',' .. message
   redis.call('HSET', KEYS[2], id, '[' .. list .. ']')
   return (count or 0) + 1, displaced, is_aside

@@ -42,9 +42,13 @@ local function leave_seat(user, node, id, graces, due, connected)
   redis.call('ZADD', graces, due, id)
 end
 
--- Let a node's part in the number that 1.x reads be so many connections.
+-- Let a node's part in the number that 1.x reads be so many connections. Our nodes' own are the least
+-- that it can be: servers of 1.x take away too much when they stop, or after somebody deleted it.
 local function recount(counts, total, node, now_has)
   local delta = now_has - (tonumber(redis.call('HGET', counts, node) or '0') or 0)
-  if delta ~= 0 then redis.pcall('INCRBY', total, delta) end
   if now_has == 0 then redis.call('HDEL', counts, node) else redis.call('HSET', counts, node, now_has) end
+  local now_is, ours = delta ~= 0 and redis.pcall('INCRBY', total, delta) or redis.pcall('GET', total), 0
+  for _, each in ipairs(redis.call('HVALS', counts)) do ours = ours + (tonumber(each) or 0) end
+  now_is = type(now_is) ~= 'table' and tonumber(now_is or '0')
+  if now_is and now_is < ours then redis.call('SET', total, ours) end
 end

@@ -4,8 +4,9 @@
 -- KEYS  1 the hash of 1.x, 2 position and 3 outbox of the id
 -- ARGV  1 the id, which is the field of the hash, 2 the value that was read from it, 3 for how long
 --       a late writer of 1.x may put the same value back (ms), 4 most messages of the outbox,
---       5 most bytes of it, 6 life of the messages (ms),
---       then for each message of the value: message id, body
+--       5 most bytes of it, 6 life of the messages (ms), 7 how many of the first messages of the value
+--       are not here, because those that are here leave no room for them,
+--       then for each of the others: message id, body
 --
 -- 1.x adds to the value by reading and writing it, so what was moved may come back with more behind
 -- it. Its beginning is known again by its length and digest, and is not moved twice.
@@ -31,9 +32,20 @@ local function known_already()
   return tonumber(moved[4])
 end
 
-local known, count = known_already(), (#ARGV - 6) / 2
-for n = known + 1, count do
-  local message = {id = ARGV[5 + 2 * n], body = ARGV[6 + 2 * n]}
+-- Number messages that are lost at once, with all that is before them.
+local function pass_over(number)
+  redis.call('DEL', box.o)
+  box.len = 0
+  change(box, 's', box.s + number)
+  note_dropped(box)
+end
+
+local known, over = known_already(), tonumber(ARGV[7])
+local count = over + (#ARGV - 7) / 2
+if known < over then pass_over(over - known) end
+for n = math.max(known, over) + 1, count do
+  local at = 6 + 2 * (n - over)
+  local message = {id = ARGV[at], body = ARGV[at + 1]}
   if box.len > 0 and not box.head then box.head = entry_at(box, 0) end
   push(box, message, ttl, tonumber(ARGV[4]), tonumber(ARGV[5]), host.now)
   note_dropped(box)
