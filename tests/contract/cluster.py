@@ -41,6 +41,14 @@ class Node:
         self.changes.append(("offline", id))
         self._news.set()
 
+    def portal_joined(self, id: str) -> None:
+        self.changes.append(("joined", id))
+        self._news.set()
+
+    def portal_left(self, id: str) -> None:
+        self.changes.append(("left", id))
+        self._news.set()
+
     async def until_told(self, change: str, id: str) -> None:
         """Wait until the node was told of a change."""
         async with asyncio.timeout(LIMIT):

@@ -46,6 +46,12 @@ class Node:
     def went_offline(self, id: str) -> None:
         """Nobody wants to know."""
 
+    def portal_joined(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_left(self, id: str) -> None:
+        """Nobody wants to know."""
+
     def _take(self, id: str, page: Page) -> None:
         self._positions[id] = Position(page.epoch, page.last)
         for entry in page.entries:

@@ -66,6 +66,12 @@ class Server:
     def went_offline(self, id: str) -> None:
         """Nothing to do."""
 
+    def portal_joined(self, id: str) -> None:
+        """Nothing to do."""
+
+    def portal_left(self, id: str) -> None:
+        """Nothing to do."""
+
 
 @pytest.fixture
 async def server(proxy: Proxy, namespace: str) -> AsyncIterator[Server]:

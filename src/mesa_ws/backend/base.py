@@ -255,6 +255,14 @@ class Watcher(Protocol):
         """An id has had none for longer than the grace. Told to one node; must not raise."""
         ...
 
+    def portal_joined(self, id: str) -> None:
+        """A portal has begun to take what clients send; must not raise."""
+        ...
+
+    def portal_left(self, id: str) -> None:
+        """A portal has ended; must not raise."""
+        ...
+
 
 @runtime_checkable
 class ConnectionCounter(Protocol):

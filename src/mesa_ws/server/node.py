@@ -273,6 +273,14 @@ class Node(Hooks, LoopWork):
         if self.handlers.offline and self._loop is not None:
             self._news.add(id, lambda: self.handlers.went_offline(id))
 
+    def portal_joined(self, id: str) -> None:
+        """Tell middleware of a portal that has begun to take what clients send."""
+        self.reports.portal_joined(id)
+
+    def portal_left(self, id: str) -> None:
+        """Tell middleware of a portal that has ended."""
+        self.reports.portal_left(id)
+
     def tell_lost(self, id: str, count: int) -> None:
         """Tell the application that a client of 1.x has lost messages."""
         if self.handlers.lost:

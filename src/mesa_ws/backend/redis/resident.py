@@ -32,6 +32,12 @@ class Nobody:
     def went_offline(self, id: str) -> None:
         """Nobody wants to know."""
 
+    def portal_joined(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_left(self, id: str) -> None:
+        """Nobody wants to know."""
+
 
 class Resident:
     """One node while it is open.
