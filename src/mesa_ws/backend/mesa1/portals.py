@@ -142,7 +142,7 @@ class Portals:
 
     async def _look(self) -> None:
         now = self._looked_at = asyncio.get_running_loop().time()
-        call = look(self._seat.keys, self._era or uuid4().hex, self._seat.expiry)
+        call = look(self._seat.keys, uuid4().hex, self._seat.expiry)
         census = self._census = Census.of(await self._ask(call.command))
         subscribers = await self._subscribers()
         await self._agree(census, now)

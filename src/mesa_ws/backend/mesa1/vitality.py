@@ -24,8 +24,8 @@ class Verdict(NamedTuple):
         unclear: how many more of 1.x are dead, nobody knows which.
     """
 
-    ours: Sequence[str] = ()
-    theirs: Sequence[str] = ()
+    ours: tuple[str, ...] = ()
+    theirs: tuple[str, ...] = ()
     unclear: int = 0
 
 
@@ -68,7 +68,9 @@ class Vitality:
         self.suspects = frozenset(gone) | silent
         dead = theirs if missing >= len(theirs) else gone if len(gone) <= missing else []
         lasting = self._lasting(dead, now)
-        return Verdict(self._ended(census, now), lasting, self._unclear(missing - len(dead), now))
+        return Verdict(
+            tuple(self._ended(census, now)), tuple(lasting), self._unclear(missing - len(dead), now)
+        )
 
     def _remember(self, theirs: Sequence[str], subscribers: Subscribers | None, now: float) -> None:
         self._portals = {id: self._portals.get(id, now) for id in theirs}
