@@ -23,6 +23,16 @@ def test_the_index_advances_before_it_is_used() -> None:
     assert [pool.choose() for _ in range(6)] == ["1", "2", "3", "0", "1", "2"]
 
 
+def test_one_alone_does_not_move_the_index() -> None:
+    pool = pool_of("0", "1", "2")
+    assert [pool.choose() for _ in range(2)] == ["1", "2"]
+    pool.leave("1")
+    pool.leave("2")
+    assert [pool.choose() for _ in range(2)] == ["0", "0"]
+    pool.join("3")
+    assert [pool.choose() for _ in range(2)] == ["0", "3"]
+
+
 def test_who_joins_twice_is_there_once() -> None:
     pool = pool_of("0")
     assert not pool.join("0")

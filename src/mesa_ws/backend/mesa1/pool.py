@@ -47,9 +47,11 @@ class Pool:
         rest = [id for id in self._ids if id not in avoid] or self._ids
         if not rest:
             return None
+        if len(self._ids) == 1:
+            return rest[0]
         if not self.spreads:
             return random.choice(rest)  # noqa: S311 - spreads load
         while True:
-            self._index = (self._index + 1) % len(self._ids)
+            self._index = self._index + 1 if self._index + 1 < len(self._ids) else 0
             if self._ids[self._index] in rest:
                 return self._ids[self._index]
