@@ -35,13 +35,10 @@ class Hearing:
         attendance: the portal's seat.
         handle: see `Handle`.
         concurrency: events that are handled at the same time.
-
-    Attributes:
-        dropped: events that were dropped because too many waited.
     """
 
     def __init__(self, attendance: Mesa1Attendance, handle: Handle, concurrency: int) -> None:
-        self.dropped = 0
+        self._dropped = 0
         self._attendance = attendance
         self._handle = handle
         self._slots = asyncio.Semaphore(concurrency)
@@ -60,6 +57,11 @@ class Hearing:
     def queues(self) -> tuple[int, ...]:
         """None: there are no queues on this wire."""
         return ()
+
+    @property
+    def dropped(self) -> int:
+        """Events that were dropped because too many waited for handlers."""
+        return self._dropped
 
     async def start(self) -> None:
         """Listen, and let servers know."""
@@ -114,7 +116,7 @@ class Hearing:
         del self._lines[name]
 
     def _drop(self) -> None:
-        self.dropped += 1
+        self._dropped += 1
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
@@ -122,5 +124,5 @@ class Hearing:
                 "%d events wait for their handlers, further ones are dropped; %d were so far; "
                 "start another portal, or let handlers do less",
                 self._waiting,
-                self.dropped,
+                self._dropped,
             )

@@ -32,6 +32,11 @@ class _Lasting:
         """Random name of this portal."""
         return self._attendance.portal_id
 
+    @property
+    def dropped(self) -> int:
+        """None: what cannot be handled yet is left in its queue."""
+        return 0
+
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection of one node; see `Attendance.reply`."""
         return await self._attendance.reply(envelope, node)

@@ -23,6 +23,11 @@ class Work(Protocol):
         """The queues it works on now, where there are any."""
         ...
 
+    @property
+    def dropped(self) -> int:
+        """Events that were dropped because too many waited for handlers."""
+        ...
+
     async def start(self) -> None:
         """Take part from now on.
 

@@ -96,6 +96,11 @@ class Worker(PortalHooks):
         """Which of the sixteen queues this portal works on now; wire `"mesa1"` has none."""
         return self._work.queues if self._work is not None else ()
 
+    @property
+    def dropped(self) -> int:
+        """Events dropped since the start because too many waited; only wire `"mesa1"` drops any."""
+        return self._work.dropped if self._work is not None else 0
+
     async def start(self) -> None:
         """Take part from now on.
 
