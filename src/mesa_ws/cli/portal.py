@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ..backend.inbox import MAX_DEAD, Attendance, DeadLetter
 from ..errors import BackendUnavailable
-from ..portal.seats import DEFAULT_URL, seat_at
+from ..portal.seats import DEFAULT_URL, NO_DEAD_LETTERS, seat_at
+from ..settings import Wire
 from .application import application_portal
 from .config.schema import Log
 from .logs import start_logging
@@ -41,7 +42,8 @@ def portal() -> None:
 def run(application: str, as_json: bool, log_level: Any) -> None:
     """Run the Portal object of your application, such as main:portal, until SIGINT or SIGTERM.
 
-    What is being handled then is finished, and the rest is left to other portals.
+    What is being handled then is finished, and the rest is left to other portals. The wire of the
+    servers is an argument of the Portal object, as everything else is.
     """
     found = application_portal(application)
     log_everything = start_logging(Log(level=log_level))
@@ -75,10 +77,25 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=DEFAULT_URL,
             help=f"The Redis of the servers.  [MESA_REDIS; default: {DEFAULT_URL}]",
         ),
+        click.option(
+            "--wire",
+            envvar="MESA_WIRE",
+            type=click.Choice(get_args(Wire)),
+            default="native",
+            expose_value=False,
+            callback=_check_wire,
+            help="How the servers talk through Redis; only native keeps dead letters.  "
+            "[MESA_WIRE; default: native]",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
     ):
         command = option(command)
     return command
+
+
+def _check_wire(context: click.Context, param: click.Parameter, wire: str) -> None:
+    if wire != "native":
+        raise click.UsageError(NO_DEAD_LETTERS)
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:

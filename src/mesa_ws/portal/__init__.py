@@ -5,6 +5,7 @@
 | `worker` | a portal without a process around it |
 | `hooks`, `calling` | the application's handlers, and how they are called |
 | `event` | what handlers are given |
+| `work` | how a portal gets what it handles: `lasting` on Mesa's own wire, `fleeting` on that of 1.x |
 | `holdings`, `share` | which queues this portal owns, and which it should |
 | `owned` | one of them, with what was read of it |
 | `reader`, `desk`, `ledger` | reading letters, having them handled, and noting that |

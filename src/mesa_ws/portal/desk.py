@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 
 from ..backend.inbox import Waiting
 from .ledger import Ledger
 from .owned import Owned
+from .work import Handle
 
 MAX_DELIVERIES = 5
 """Deliveries after which a letter is given up."""
@@ -18,9 +18,6 @@ FIRST_PAUSE = 0.1
 DIED = "the process of its portal ended while it was handled"
 
 log = logging.getLogger("mesa_ws.portal")
-
-Handle = Callable[[Waiting, int], Awaitable[tuple[str | None, tuple[str, ...]]]]
-"""Has a letter handled for the nth time. Returns why that failed, or None; and what was sent."""
 
 
 class Desk:

@@ -64,7 +64,7 @@ class PortalEvent:
         self.reason = ""
         if letter.kind == "message":
             self.message = decode_frame(letter.data).message()
-        elif letter.kind == "disconnection":
+        elif letter.data:  # servers of 1.x do not say how a connection ended
             self.code, self.reason = _DECODE_END(letter.data)
 
     async def reply(self, message: Message) -> bool:
@@ -76,6 +76,7 @@ class PortalEvent:
         Raises:
             InvalidMessage: it cannot go on the wire.
             BackendError: the backend did not take it.
+            Unsupported: a server of 1.x told of the event, and does not say which connection that is.
         """
         return await self._send(self._envelope(message), self.node)
 

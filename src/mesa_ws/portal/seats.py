@@ -2,6 +2,7 @@
 
 from ..backend.inbox import Attendance
 from ..backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
+from ..backend.mesa1 import Mesa1Attendance
 from ..backend.redis import Address, Given, RedisAttendance
 from ..errors import InvalidSettings, Unsupported
 
@@ -11,6 +12,12 @@ DEFAULT_LEASE = 15.0
 
 Place = Given | MemoryHub | MemoryBackend
 """Where a portal finds what clients do."""
+
+
+NO_DEAD_LETTERS = (
+    "wire 'mesa1': expected no questions about dead letters, got one; an event of 1.x is handled once and "
+    "kept nowhere, use wire 'native' for that"
+)
 
 
 def seat_at(
@@ -30,13 +37,30 @@ def seat_at(
         place = place.hub
     if isinstance(place, MemoryHub):
         return MemoryAttendance(place, namespace=namespace)
+    return RedisAttendance(_redis(place), namespace=namespace, lease=lease, timeout=timeout)
+
+
+def mesa1_seat_at(
+    place: Place, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
+) -> Mesa1Attendance:
+    """A portal's seat on the wire of 1.x; see `Portal` for the arguments.
+
+    Raises:
+        InvalidSettings: one of them cannot be used; also a place that is not a Redis.
+    """
+    if isinstance(place, MemoryHub | MemoryBackend):
+        raise InvalidSettings("url", "a Redis with wire 'mesa1'", place)
+    address = _redis(place)
+    return Mesa1Attendance(address, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
+
+
+def _redis(place: Given) -> Address:
     if isinstance(place, str) and place.lower().startswith(("http://", "https://")):
         raise Unsupported(
             "url: portals work on a Redis, or on the MemoryHub of servers in the same process, "
             "got the URL of a dispatch API; give the redis:// URL of the servers"
         )
     try:
-        address = Address.of(place)
+        return Address.of(place)
     except InvalidSettings as error:
         raise InvalidSettings("url", f"{error.expected}; or a MemoryHub", error.got) from None
-    return RedisAttendance(address, namespace=namespace, lease=lease, timeout=timeout)

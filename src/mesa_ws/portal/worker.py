@@ -2,26 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import msgspec
 
-from ..backend.inbox import Attendance, Waiting
+from ..backend.inbox import Waiting
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
-from ..settings import Count, Settings, Switch
+from ..settings import Count, Settings, Switch, Wire, check_wire
 from .calling import Caller, name_of
-from .desk import Desk
 from .event import PortalEvent
-from .holdings import Holdings
+from .fleeting import Hearing
 from .hooks import PortalHooks
-from .ledger import Ledger
-from .observer import Observer
-from .reader import Reader
-from .seats import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, seat_at
+from .lasting import Observing, Sharing
+from .seats import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, mesa1_seat_at, seat_at
+from .work import Work
 
 MAX_REASON = 1000
 """Characters that are kept of why a handler failed."""
@@ -48,12 +45,13 @@ class _Limits(Settings, frozen=True, kw_only=True):
 
 
 class Worker(PortalHooks):
-    """Owns its share of the queues, and has what is in them handled.
+    """Has what clients do handled, in the way of its wire.
 
     Args:
         url: a Redis URI, a mapping of redis-py options or a redis-py client; or the `MemoryHub` or
             the `MemoryBackend` of servers in this process.
         namespace: that of the servers.
+        wire: how the servers talk through Redis: `"native"`, or `"mesa1"` as @cryb/mesa 1.x does.
         report_all_events: see what all portals see, each event once at most, and take no work from
             others.
         concurrency: events that are handled at the same time.
@@ -71,6 +69,7 @@ class Worker(PortalHooks):
         url: Place = DEFAULT_URL,
         *,
         namespace: str | None = None,
+        wire: Wire = "native",
         report_all_events: bool = False,
         concurrency: int = 100,
         handler_threads: int = 32,
@@ -84,30 +83,31 @@ class Worker(PortalHooks):
             lease=lease,
             report_all_events=report_all_events,
         )
+        self._wire = check_wire(wire)
         self._where = (url, namespace, timeout)
-        self._seat()  # what is wrong is said now
-        self._tasks: list[asyncio.Task[None]] = []
+        self._new_work()  # what is wrong is said now
         self._caller = Caller(handler_threads)
-        self._attendance: Attendance | None = None
-        self._holdings: Holdings | None = None
-        self._ledger: Ledger | None = None
-        self._observer: Observer | None = None
+        self._work: Work | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether the portal takes part."""
-        return self._attendance is not None
+        return self._work is not None
 
     @property
     def portal_id(self) -> str:
         """Random name of this portal, new at every start; empty while it does not run."""
-        return self._attendance.portal_id if self._attendance is not None else ""
+        return self._work.portal_id if self._work is not None else ""
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """Which of the sixteen queues this portal works on now."""
-        owned = self._holdings.owned if self._holdings is not None else {}
-        return tuple(sorted(number for number, each in owned.items() if each.is_open))
+        """Which of the sixteen queues this portal works on now; wire `"mesa1"` has none."""
+        return self._work.queues if self._work is not None else ()
+
+    @property
+    def dropped(self) -> int:
+        """Events dropped since the start because too many waited; only wire `"mesa1"` drops any."""
+        return self._work.dropped if self._work is not None else 0
 
     async def start(self) -> None:
         """Take part from now on.
@@ -117,40 +117,35 @@ class Worker(PortalHooks):
             BackendRefused: it says no.
             MesaError: the portal is running already.
         """
-        if self._attendance is not None:
+        if self._work is not None:
             raise MesaError("the portal is running already; make another Portal to run two")
-        self._attendance = self._seat()
+        work = self._work = self._new_work()
         try:
-            await (self._observe() if self._limits.report_all_events else self._work())
+            await work.start()
         except BaseException:
-            attendance, self._attendance = self._attendance, None
-            await attendance.aclose()
+            self._work = None
+            await work.aclose()
             raise
         log.info("portal %s is up", self.portal_id)
 
     async def stop(self) -> None:
         """Begin nothing any more, let handlers finish within ten seconds, and leave the rest to others.
 
-        What handlers that do not finish were working on is handled again, by another portal.
+        What handlers that do not finish were working on is handled again, by another portal; on wire
+        `"mesa1"` it is lost.
         """
-        attendance = self._attendance
-        if attendance is None:
+        work = self._work
+        if work is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        self._tasks.clear()
         try:
             with suppress(TimeoutError, BackendError):
                 async with asyncio.timeout(GRACE):
-                    await self._finish()
-            with suppress(BackendError):
-                await self._leave()
+                    await work.finish()
         finally:
-            self._attendance = self._holdings = self._observer = None
-            await attendance.aclose()
+            await work.aclose()
+            self._work = None
             self._caller.shutdown()
-        log.info("portal %s is down", attendance.portal_id)
+        log.info("portal %s is down", work.portal_id)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -161,45 +156,20 @@ class Worker(PortalHooks):
     ) -> None:
         await self.stop()
 
-    def _seat(self) -> Attendance:
+    def _new_work(self) -> Work:
         url, namespace, timeout = self._where
-        return seat_at(url, namespace=namespace, lease=self._limits.lease, timeout=timeout)
-
-    async def _work(self) -> None:
-        assert self._attendance is not None  # noqa: S101 - start() made it
-        ledger = self._ledger = Ledger(self._attendance)
-        holdings = self._holdings = Holdings(self._attendance, ledger, self._limits.lease)
-        reader = Reader(self._attendance, holdings, Desk(ledger, self._handle, self._limits.concurrency))
-        await holdings.tend()
-        self._spawn(holdings.run(), reader.run())
-
-    async def _observe(self) -> None:
-        assert self._attendance is not None  # noqa: S101 - start() made it
-        observer = self._observer = Observer(self._attendance, self._see, self._limits.concurrency)
-        await observer.begin()
-        self._spawn(observer.run())
-
-    def _spawn(self, *works: Coroutine[Any, Any, None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work) for work in works]
-
-    async def _finish(self) -> None:
-        if self._holdings is not None:
-            await self._holdings.leave()
-        elif self._observer is not None and self._observer.tasks:
-            await asyncio.wait(self._observer.tasks)
-
-    async def _leave(self) -> None:
-        if self._observer is not None:
-            for task in self._observer.tasks:
-                task.cancel()
-        if self._ledger is not None:
-            await self._ledger.aclose()
-        if self._holdings is not None:
-            await self._holdings.depart()
+        lease, concurrency = self._limits.lease, self._limits.concurrency
+        sees_all = self._limits.report_all_events
+        if self._wire == "mesa1":
+            heard = mesa1_seat_at(url, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
+            return Hearing(heard, self._see, concurrency)
+        seat = seat_at(url, namespace=namespace, lease=lease, timeout=timeout)
+        if sees_all:
+            return Observing(seat, self._see, concurrency)
+        return Sharing(seat, self._handle, concurrency, lease)
 
     async def _see(self, waiting: Waiting) -> None:
-        """Call the handlers of an observer: once, so that what they send needs no name."""
+        """Call the handlers of a letter that comes once, so that what they send needs no name."""
         await self._tell(waiting, 1)
 
     async def _handle(self, waiting: Waiting, deliveries: int) -> tuple[str | None, tuple[str, ...]]:
@@ -215,9 +185,9 @@ class Worker(PortalHooks):
         return reason, tuple(cause.message_ids)
 
     async def _tell(self, waiting: Waiting, deliveries: int) -> str | None:
-        assert self._attendance is not None  # noqa: S101 - nothing is handled without it
+        assert self._work is not None  # noqa: S101 - nothing is handled without it
         try:
-            event = PortalEvent(waiting, deliveries, self._attendance.reply)
+            event = PortalEvent(waiting, deliveries, self._work.reply)
         except Exception as error:
             log.exception("a letter cannot be read")
             return _reason(error)

@@ -15,6 +15,13 @@ def backend_of(given: Backend | Given | None, settings: ServerSettings) -> Backe
         InvalidSettings: it is none, and says none; or it is not of the wire that was asked for.
     """
     _check_wire(given, settings)
+    backend = _found(given, settings)
+    if isinstance(backend, Mesa1Backend):
+        backend.distribute_load = settings.portals.distribute_load
+    return backend
+
+
+def _found(given: Backend | Given | None, settings: ServerSettings) -> Backend:
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, Backend):
@@ -41,5 +48,3 @@ def _check_wire(given: Backend | Given | None, settings: ServerSettings) -> None
         raise InvalidSettings("backend", "a Redis URI or a Mesa1Backend with wire 'mesa1'", given)
     if settings.wire == "native" and isinstance(given, Mesa1Backend):
         raise InvalidSettings("wire", "'mesa1' with a Mesa1Backend", settings.wire)
-    if settings.wire == "mesa1" and settings.portals.enabled:
-        raise InvalidSettings("portals.enabled", "False with wire 'mesa1'", True)

@@ -31,8 +31,10 @@ class Portal(Worker):
         url: a Redis URI, a mapping of redis-py options or a redis-py client; or the `MemoryHub` or
             the `MemoryBackend` of servers in this process.
         namespace: that of the servers.
+        wire: how the servers talk through Redis: `"native"`; or `"mesa1"` as @cryb/mesa 1.x does, with
+            servers and portals of npm in the same cluster, and each event at most once.
         report_all_events: see what all portals see, each event once at most, and take no work from
-            others.
+            others; with wire `"mesa1"` it also gets its own part, as in 1.x.
         concurrency: events that are handled at the same time.
         handler_threads: plain `def` handlers that run at the same time.
         lease: seconds without a sign of life after which others take over from this portal.

@@ -44,3 +44,11 @@ def test_a_variable_that_names_a_wire_is_not_meant_for_an_api() -> None:
     assert "no connection" in by_variable.output or "refused" in by_variable.output.lower()
     typed = CliRunner().invoke(main, [*words, "--wire", "mesa1"])
     assert "wire: expected 'native'" in typed.output
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "drop"])
+def test_there_are_no_dead_letters(run: Run, command: str) -> None:
+    words = ("portal", "dead-letters", command, *(["--all"] if command != "list" else []))
+    for said in (run(*words, "--wire", "mesa1"), run(*words, MESA_WIRE="mesa1")):
+        assert said.exit_code == 2
+        assert "wire 'mesa1': expected no questions about dead letters" in " ".join(said.output.split())

@@ -10,6 +10,7 @@ import redis.asyncio
 from mesa_ws import AsyncDispatcher, Dispatcher, Message, PortalEvent
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.portal import desk
+from mesa_ws.portal.lasting import Sharing
 from mesa_ws.portal.seats import seat_at
 from tests.system.portal.conftest import Site
 from tests.system.waiting import until
@@ -150,7 +151,8 @@ async def test_another_portal_takes_over_from_one_that_died(redis_site: Site) ->
     peer = await redis_site.join()
     await peer.send("HI", 1)
     await began.wait()
-    for task in portal._tasks:
+    assert isinstance(portal._work, Sharing)
+    for task in portal._work._tasks:
         task.cancel()
     record = await redis_site.record()
     [event] = [event for event in await record.until(1) if event.type == "message"]

@@ -16,10 +16,15 @@ proven to be received, devices are counted, and nodes that died are cleaned up a
 | `lists` | reads and shrinks the lists of a node's ids |
 | `importing` | moves lists into outboxes of the native wire |
 | `resident`, `node` | a node while it is open, and the ports |
+| `events` | what is published for portals, and by them |
+| `pool`, `census`, `vitality`, `portals` | portals, whether they live, whose turn it is |
+| `attending` | a portal's seat |
+| `quietly` | warnings that come often |
 """
 
+from .attending import Mesa1Attendance
 from .dialect import Mesa1
 from .importing import ImportingBackend
 from .node import Mesa1Backend
 
-__all__ = ["ImportingBackend", "Mesa1", "Mesa1Backend"]
+__all__ = ["ImportingBackend", "Mesa1", "Mesa1Attendance", "Mesa1Backend"]

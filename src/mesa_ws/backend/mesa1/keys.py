@@ -35,6 +35,16 @@ class Keys:
         """HASH: id -> JSON list of messages."""
         return self._named("undelivered_messages")
 
+    @property
+    def portal(self) -> str:
+        """Channel: what clients do, for all portals; each event names the one that it is for."""
+        return self._named("portal")
+
+    @property
+    def pool(self) -> str:
+        """SET: portals that take events. Channel, too: who comes and goes."""
+        return self._named("available_portals_pool")
+
     # What is ours alone.
 
     @property
@@ -78,6 +88,21 @@ class Keys:
     def channel(self, node: str) -> str:
         """Channel: empty messages by which a node knows that it hears Redis."""
         return f"{self.prefix}r:{node}"
+
+    @property
+    def portal_leases(self) -> str:
+        """ZSET: portal of ours -> end of its lease, in milliseconds of Redis's own clock. A day."""
+        return f"{self.prefix}p"
+
+    @property
+    def gone_portals(self) -> str:
+        """HASH: portal that was taken for dead -> `ours` or `theirs`. A day."""
+        return f"{self.prefix}d"
+
+    @property
+    def era(self) -> str:
+        """STRING: random; another one, or none, means that Redis has lost its data. A day."""
+        return f"{self.prefix}e"
 
     def done(self, message_id: str) -> str:
         """HASH: recipient -> whether it was stored, of a message that may be sent again."""

@@ -42,6 +42,7 @@ class Mesa1Backend:
 
     Attributes:
         wire: its name in settings.
+        distribute_load: whether portals take turns; if not, each event goes to one by chance.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -55,6 +56,7 @@ class Mesa1Backend:
         self._address = Address.of(address)
         self._dialect = Mesa1(namespace)
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
+        self.distribute_load = True
         self._node: Resident | None = None
         self._node_id = ""
 
@@ -85,7 +87,8 @@ class Mesa1Backend:
         greeting = self._dialect.greeting(stores=keep is not None, allow_eviction=allow_eviction)
         links = Links(self._address, greeting, timing.timeout)
         seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
-        node = Resident(self._address, links, seat, receive, watcher, timing.timeout)
+        spreads = self.distribute_load
+        node = Resident(self._address, links, seat, receive, watcher, timing.timeout, spreads=spreads)
         try:
             await node.open()
         except BaseException:
@@ -141,13 +144,25 @@ class Mesa1Backend:
     def reply(self, asker: str, reply: Reply) -> None:
         """Does nothing: nobody asks on this wire."""
 
+    @property
+    def portals(self) -> tuple[str, ...]:
+        """The portals that take events, as far as this node knows."""
+        return self._node.portals.ids if self._node is not None else ()
+
+    @property
+    def dropped_events(self) -> int:
+        """What clients of this node did since it is open, and no portal was there for."""
+        return self._node.portals.dropped if self._node is not None else 0
+
     async def append(self, letter: Letter, most: int) -> Answer:
-        """Not to be had on this wire.
+        """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
+
+        `most` means nothing here: nothing waits.
 
         Raises:
-            Unsupported: always.
+            BackendError: Redis cannot be reached or refuses, and nobody was told.
         """
-        raise Unsupported("portals: expected wire 'native', got 'mesa1'; portals need Mesa's own wire")
+        return await self._opened().portals.append(letter)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Not to be had on this wire.

@@ -95,11 +95,12 @@ def read_payload(payload: bytes) -> Envelope | None:
 
 def _ids(given: Iterable[Any]) -> tuple[str, ...]:
     """Each id once; 1.x also names them by numbers, and what names nobody is passed over."""
-    named = (_named(each) for each in given)
+    named = (name_of(each) for each in given)
     return tuple(dict.fromkeys(id for id in named if id is not None and id_problem(id) is None))
 
 
-def _named(given: Any) -> str | None:
+def name_of(given: Any) -> str | None:
+    """An id as text; 1.x also has numbers. None for what names nobody."""
     if isinstance(given, str):
         return given
     if isinstance(given, bool) or not isinstance(given, int | float):

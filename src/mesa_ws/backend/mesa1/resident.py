@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from ...envelope import Envelope
 from ...errors import BackendError, BackendUnavailable
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
@@ -18,9 +19,11 @@ from ..redis.reader import Reader
 from ..redis.resident import MISSED, Nobody
 from ..redis.supervised import Tasks
 from ..redis.sweeper import Sweeper
+from .events import read_answer
 from .lists import Lists
 from .payload import InvalidPayload, read_payload
 from .plan import MAX_IDS, Pulse, Seat
+from .portals import Portals
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
@@ -45,9 +48,11 @@ class Resident:
         receive: takes what comes in.
         watcher: who is told of doubt, and of who comes and goes.
         timeout: seconds for one call.
+        spreads: whether portals take turns.
 
     Attributes:
         lists: what is kept for its ids.
+        portals: who is told what clients do.
         garbage: payloads that were none.
     """
 
@@ -59,6 +64,8 @@ class Resident:
         receive: Receive,
         watcher: Watcher | None,
         timeout: float,
+        *,
+        spreads: bool = True,
     ) -> None:
         self.links = links
         self.garbage = 0
@@ -80,8 +87,10 @@ class Resident:
         self._logins = asyncio.Event()
         self._sweeper = Sweeper(self._link, seat, self._watcher)
         self.lists = Lists(self._link, seat.keys, receive, self._held.__contains__)
-        channels = (seat.keys.messages, seat.keys.channel(seat.node))
-        self._reader = Reader(address, channels, self._on_frame, self.doubt, timeout)
+        self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
+        others = {seat.keys.channel(seat.node): self._on_own, seat.keys.pool: self.portals.hear}
+        channels = [seat.keys.messages]
+        self._reader = Reader(address, channels, self._on_frame, self.doubt, timeout, others=others)
 
     @property
     def is_ready(self) -> bool:
@@ -92,10 +101,12 @@ class Resident:
         """Listen first: from the lease on, others count on this node."""
         await self._reader.open()
         await self._beat()
+        await self.portals.look()
         self._link.on_reconnect = self.doubt
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._look_late, "lists")
         self._tasks.start(self._sweeper.run, "sweeper")
+        self._tasks.start(self.portals.run, "portals")
 
     async def aclose(self) -> None:
         """Leave at once, within the time limit."""
@@ -114,6 +125,7 @@ class Resident:
         """Something may have been missed, or forgotten by Redis: make it good, at once."""
         self._is_mended = False
         self._wake.set()
+        self.portals.doubt()
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
         """Note connections of `id`, record them, and read what is kept for it."""
@@ -249,15 +261,22 @@ class Resident:
             except BackendError as error:
                 _log.debug("node %s: looking again for messages failed: %s", self._seat.node, error)
 
-    def _on_frame(self, frame: bytes) -> None:
+    def _on_own(self, frame: bytes) -> None:
+        """Take what came in for this node alone: a sign that it hears, or what a portal answers."""
         if not frame:
             self._unheard = 0
-            return
+        else:
+            self._deliver(frame, read_answer, self._seat.keys.channel(self._seat.node))
+
+    def _on_frame(self, frame: bytes) -> None:
+        self._deliver(frame, read_payload, self._seat.keys.messages)
+
+    def _deliver(self, frame: bytes, read: Callable[[bytes], Envelope | None], channel: str) -> None:
         try:
-            envelope = read_payload(frame)
+            envelope = read(frame)
         except InvalidPayload as error:
             self.garbage += 1
-            _log.warning("ignored %d bytes on %r: %s", len(frame), self._seat.keys.messages, error)
+            _log.warning("ignored %d bytes on %r: %s", len(frame), channel, error)
             return
         try:
             if envelope is not None:

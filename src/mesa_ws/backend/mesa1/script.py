@@ -6,6 +6,7 @@ from ..redis.script import script
 
 _script = partial(script, package=__package__)
 
+ADMIT = _script("admit")
 ATTACH = _script("attach")
 BEAT = _script("beat")
 BROADCAST = _script("broadcast")
@@ -14,9 +15,15 @@ DEPART = _script("depart")
 DETACH = _script("detach")
 DISPATCH = _script("dispatch")
 ONLINE = _script("online")
+POOL = _script("pool")
 PURGE = _script("purge")
+READMIT = _script("readmit")
 REAP = _script("reap")
 SWAP = _script("swap")
+WITHDRAW = _script("withdraw")
 
-SCRIPTS = (ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP)
+SCRIPTS = (
+    *(ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
+    *(ADMIT, POOL, READMIT, WITHDRAW),
+)
 """All of them, to be loaded by every connection before it is used."""

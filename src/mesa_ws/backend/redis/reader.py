@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .address import Address
-from .connection import AsyncConnection, hang_up
+from .connection import AsyncConnection, aread_reply, hang_up
 from .failure import FOREIGN, failed_connect
 from .supervised import Tasks
 
@@ -27,6 +27,8 @@ class Reader:
         on_return: called in the event loop when the subscription was lost and is there again, before
             `is_subscribed` says so; must not raise.
         timeout: seconds for connecting and subscribing.
+        others: further channels, each with what is called instead of `on_frame`.
+        name: what Redis shall call the connection, for others who look; if it may.
     """
 
     def __init__(
@@ -36,9 +38,15 @@ class Reader:
         on_frame: Callable[[bytes], None],
         on_return: Callable[[], None],
         timeout: float,
+        *,
+        others: Mapping[str, Callable[[bytes], None]] | None = None,
+        name: str = "",
     ) -> None:
         self._address = address
-        self._channels = tuple(channels)
+        others = others or {}
+        self._channels = (*channels, *others)
+        self._listeners = {channel.encode(): listener for channel, listener in others.items()}
+        self._name = name
         self._on_frame = on_frame
         self._on_return = on_return
         self._timeout = timeout
@@ -89,8 +97,8 @@ class Reader:
         try:
             while True:
                 match await connection.read_response():
-                    case [b"message", _, bytes(frame)]:
-                        self._on_frame(frame)
+                    case [b"message", channel, bytes(frame)]:
+                        self._listeners.get(channel, self._on_frame)(frame)
         except FOREIGN as error:
             _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
         finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
@@ -117,6 +125,11 @@ class Reader:
         async with asyncio.timeout(self._timeout):
             connection = await self._address.aconnect(self._timeout)
             try:
+                if self._name:
+                    await connection.send_packed_command(
+                        connection.pack_commands([("CLIENT", "SETNAME", self._name)])
+                    )
+                    await aread_reply(connection)
                 await connection.send_packed_command(
                     connection.pack_commands([("SUBSCRIBE", *self._channels)])
                 )

@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- A portal of ours shows that it lives: it has a lease, and stands in the pool that 1.x reads.
+--
+-- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone
+-- ARGV  1 portal, 2 lease (ms), 3 expiry (ms), 4 1 if it has just started, 5 channel, 6 the announcement
+--
+-- It is announced when it starts, and when others had taken it for dead and said so. If only Redis has
+-- forgotten it, servers of 1.x still know it, and would have it twice.
+-- Returns 1 if it was announced, else 0.
+
+local was_gone = redis.call('HDEL', KEYS[3], ARGV[1]) == 1
+redis.pcall('SADD', KEYS[1], ARGV[1])
+local had_lease = redis.call('ZADD', KEYS[2], now_ms() + ARGV[2], ARGV[1]) == 0
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+if (ARGV[4] ~= '1' or had_lease) and not was_gone then return 0 end
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return 1

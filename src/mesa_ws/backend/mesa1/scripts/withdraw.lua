@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- A portal leaves, or is taken for dead: take it out of the pool, and say so once.
+--
+-- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone
+-- ARGV  1 portal, 2 why: 'leaves'; 'ours' or 'theirs' that is taken for dead, 3 channel, 4 the
+--       announcement, 5 expiry (ms)
+--
+-- A server of 1.x that hears of a leave that it has heard before takes another portal out of its list;
+-- so it is said only by whoever took the portal out. One with a lease is never taken for dead.
+-- Returns 1 if it was said, else 0.
+
+local portal, why = ARGV[1], ARGV[2]
+if why == 'leaves' then
+  redis.call('HDEL', KEYS[3], portal)
+  local had_lease = redis.call('ZREM', KEYS[2], portal) == 1
+  if redis.pcall('SREM', KEYS[1], portal) ~= 1 and not had_lease then return 0 end
+  redis.call('PUBLISH', ARGV[3], ARGV[4])
+  return 1
+end
+if lease_reader(KEYS[2], now_ms())(portal) then return 0 end
+redis.call('ZREM', KEYS[2], portal)
+if redis.pcall('SREM', KEYS[1], portal) ~= 1 then return 0 end
+redis.call('HSET', KEYS[3], portal, why)
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1

@@ -1,0 +1,134 @@
+"""Which portals live, as far as Redis shows it. Without any I/O.
+
+Portals of ours have leases, and their connections carry their names. Those of 1.x have neither: one is
+bound to the connection that appeared when it joined. When that connection is gone, the portal is
+*suspected*, and others get the events as long as there are any. It counts as dead when the number of
+listeners has agreed for some time. Where it cannot be told which one is dead, none is.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .census import Census, Subscribers
+
+NEWS = 5.0
+"""Seconds for which a portal or a connection that appeared counts as new."""
+
+
+class Verdict(NamedTuple):
+    """Whom to take out of the pool.
+
+    Attributes:
+        ours: portals whose lease has ended.
+        theirs: portals of 1.x that are dead.
+        unclear: how many more of 1.x are dead, nobody knows which.
+    """
+
+    ours: tuple[str, ...] = ()
+    theirs: tuple[str, ...] = ()
+    unclear: int = 0
+
+
+class Vitality:
+    """Remembers what looks have shown.
+
+    Args:
+        patience: seconds in which a portal of 1.x may come back on another connection.
+
+    Attributes:
+        suspects: portals whose connection is gone.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.suspects: frozenset[str] = frozenset()
+        self._patience = patience
+        self._portals: dict[str, float] = {}  # of 1.x, and since when each is known
+        self._plain: dict[int, float] = {}  # connections, likewise
+        self._bound: dict[str, int] = {}
+        self._named: set[str] = set()
+        self._leased: set[str] = set()
+        self._leaseless: dict[str, float] = {}
+        self._doubted: dict[str, float] = {}  # since when a portal of 1.x seems to be dead
+        self._unclear_since: float | None = None
+
+    def observe(
+        self, census: Census, subscribers: Subscribers | None, pool: Iterable[str], now: float
+    ) -> Verdict:
+        """Take in a look; `subscribers` is None where Redis does not show them."""
+        ids = list(pool)
+        self._leased = (self._leased | set(census.leases)) & set(ids)
+        theirs = [id for id in ids if id not in self._leased]
+        self._remember(theirs, subscribers, now)
+        live = self._live(census, subscribers)
+        if subscribers is not None:
+            self._bind(subscribers, now)
+        missing = len(theirs) - max(0, census.listeners - len(live))
+        gone = self._gone(theirs, subscribers, now, is_full=missing <= 0)
+        silent = self._silent_named(subscribers) | (frozenset(ids) if not census.listeners else frozenset())
+        self.suspects = frozenset(gone) | silent
+        dead = theirs if missing >= len(theirs) else gone if len(gone) <= missing else []
+        lasting = self._lasting(dead, now)
+        return Verdict(
+            tuple(self._ended(census, now)), tuple(lasting), self._unclear(missing - len(dead), now)
+        )
+
+    def _remember(self, theirs: Sequence[str], subscribers: Subscribers | None, now: float) -> None:
+        self._portals = {id: self._portals.get(id, now) for id in theirs}
+        self._bound = {id: number for id, number in self._bound.items() if id in self._portals}
+        if subscribers is not None:
+            self._plain = {number: self._plain.get(number, now) for number in subscribers.plain}
+            self._named |= subscribers.named
+        self._named &= self._leased | (subscribers.named if subscribers else set())
+
+    def _live(self, census: Census, subscribers: Subscribers | None) -> set[str]:
+        """Portals of ours that listen."""
+        leased = {id for id in self._leased if census.leases.get(id, 0) > 0}
+        return leased if subscribers is None else leased - self._silent_named(subscribers)
+
+    def _silent_named(self, subscribers: Subscribers | None) -> frozenset[str]:
+        """Portals of ours whose connection was there, and is gone."""
+        return frozenset() if subscribers is None else frozenset(self._named - subscribers.named)
+
+    def _bind(self, subscribers: Subscribers, now: float) -> None:
+        """Bind the one portal that is new to the one connection that is."""
+        portals = [id for id, at in self._portals.items() if id not in self._bound and now - at <= NEWS]
+        taken = set(self._bound.values())
+        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEWS]
+        if len(portals) == len(fresh) == 1:
+            self._bound[portals[0]] = fresh[0]
+
+    def _gone(
+        self, theirs: Sequence[str], subscribers: Subscribers | None, now: float, *, is_full: bool
+    ) -> list[str]:
+        """Portals of 1.x whose connection is gone, unless they have come back on others."""
+        if subscribers is None:
+            return []
+        gone = [id for id in theirs if id in self._bound and self._bound[id] not in subscribers.plain]
+        taken = set(self._bound.values())
+        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEWS]
+        if not gone or not is_full or len(fresh) < len(gone):
+            return gone
+        for id in gone:
+            del self._bound[id]
+        if len(gone) == len(fresh) == 1:
+            self._bound[gone[0]] = fresh[0]
+        return []
+
+    def _ended(self, census: Census, now: float) -> list[str]:
+        """Portals of ours whose lease has ended; one that Redis has forgotten may still be renewed."""
+        self._leaseless = {id: self._leaseless.get(id, now) for id in self._leased if id not in census.leases}
+        forgotten = [id for id, at in self._leaseless.items() if now - at >= 3 * self._patience]
+        return [id for id in self._leased if census.leases.get(id, 1) <= 0] + forgotten
+
+    def _lasting(self, dead: Iterable[str], now: float) -> list[str]:
+        """Those that have seemed dead for long enough."""
+        self._doubted = {id: self._doubted.get(id, now) for id in dead}
+        return [id for id, at in self._doubted.items() if now - at >= self._patience]
+
+    def _unclear(self, count: int, now: float) -> int:
+        if count <= 0:
+            self._unclear_since = None
+            return 0
+        if self._unclear_since is None:
+            self._unclear_since = now
+        return count if now - self._unclear_since >= self._patience else 0

@@ -1,0 +1,664 @@
+"""Portals on the 1.x Redis wire: ours, and what portals of 1.x leave behind."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from mesa_ws import (
+    InvalidSettings,
+    MemoryHub,
+    Mesa1Backend,
+    Message,
+    Portal,
+    PortalEvent,
+    Server,
+    Unsupported,
+    serve,
+)
+from mesa_ws.backend.mesa1.census import withdraw
+from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.portal import fleeting
+from mesa_ws.portal.fleeting import Hearing
+from tests.redis_server import RedisServer
+from tests.system.portal.conftest import LEASE, Site
+from tests.system.waiting import until
+
+Redis = redis.asyncio.Redis
+
+HI = {"op": 0, "d": {"n": 1}, "t": "HI"}
+
+
+class Mesa1Site(Site):
+    """Servers and portals of this wire."""
+
+    def backend(self) -> Mesa1Backend:
+        assert self.redis_url is not None
+        return Mesa1Backend(self.redis_url, namespace=self.namespace, lease=LEASE)
+
+    async def serve(self, **options: Any) -> Server:
+        return await super().serve(wire="mesa1", **options)
+
+    def portal(self, **options: Any) -> Portal:
+        return super().portal(wire="mesa1", **options)
+
+
+@pytest.fixture
+def site(redis_url: str, namespace: str, stack: AsyncExitStack) -> Mesa1Site:
+    return Mesa1Site(redis_url, namespace, stack)
+
+
+class Foreign:
+    """A portal of 1.x: it announces itself, listens, and never looks back."""
+
+    def __init__(self, client: Redis, keys: Keys, id: str) -> None:
+        self.id = id
+        self.heard: list[dict[str, Any]] = []
+        self._client = client
+        self._keys = keys
+        self._pubsub = client.pubsub()
+
+    async def join(self) -> None:
+        await self._pubsub.subscribe(self._keys.portal)
+        await self._pubsub.get_message(timeout=5)
+        await self.announce(ready=True)
+        await self._client.sadd(self._keys.pool, self.id)
+
+    async def announce(self, *, ready: bool) -> None:
+        await self._client.publish(self._keys.pool, json.dumps({"id": self.id, "ready": ready}))
+
+    async def leave(self) -> None:
+        await self.announce(ready=False)
+        await self._client.srem(self._keys.pool, self.id)
+
+    async def die(self) -> None:
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def until(self, count: int) -> list[dict[str, Any]]:
+        """Wait for so many events that are for this portal."""
+        async with asyncio.timeout(10):
+            while len(self.heard) < count:
+                found = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+                if found and (event := json.loads(found["data"]))["portalId"] == self.id:
+                    self.heard.append(event)
+        return self.heard
+
+
+def backend_of(server: Server) -> Mesa1Backend:
+    assert isinstance(server.backend, Mesa1Backend)
+    return server.backend
+
+
+async def until_pool(server: Server, *ids: str) -> None:
+    await until(lambda: sorted(backend_of(server).portals) == sorted(ids))
+
+
+async def until_bound(server: Server, *ids: str) -> None:
+    """Wait until the server knows the connections of portals of 1.x."""
+    node = backend_of(server)._node
+    assert node is not None
+    await until(lambda: set(ids) <= node.portals._vitality._bound.keys())
+
+
+@pytest.fixture
+def foreign(client: Redis, keys: Keys) -> Foreign:
+    return Foreign(client, keys, "f")
+
+
+async def test_a_life_of_a_connection_is_told_in_its_order(site: Mesa1Site) -> None:
+    record = await site.record()
+    server = await site.serve()
+    await until_pool(server, record.portal.portal_id)
+    peer = await site.join()
+    await peer.send("EARLY", 1)
+    await peer.authenticate("alice")
+    await peer.send("LATER", 2)
+    await until(lambda: len(record.events) == 4)
+    await peer.socket.close(1000)
+    events = await record.until(5)
+    assert [(event.type, event.id) for event in events] == [
+        ("connection", None),
+        ("message", None),
+        ("authentication", "alice"),
+        ("message", "alice"),
+        ("disconnection", "alice"),
+    ]
+    assert events[-1].code == 1000
+    assert {event.connection_id for event in events} == {events[0].connection_id}
+    assert events[0].node == server.backend.node_id
+    assert len({event.key for event in events}) == 5
+
+
+async def test_a_portal_of_1x_is_told_what_1x_tells(site: Mesa1Site, foreign: Foreign) -> None:
+    await foreign.join()
+    await site.serve()
+    peer = await site.join("alice")
+    await peer.send("HI", {"n": 1})
+    await peer.socket.close()
+    events = await foreign.until(4)
+    assert [{k: v for k, v in event.items() if k != "x"} for event in events] == [
+        {"type": "connection", "portalId": "f"},
+        {"type": "authentication", "clientId": "alice", "portalId": "f"},
+        {"type": "message", "message": HI, "clientId": "alice", "portalId": "f"},
+        {"type": "disconnection", "clientId": "alice", "portalId": "f"},
+    ]
+
+
+async def test_events_go_round(site: Mesa1Site) -> None:
+    one, two = await site.record(), await site.record()
+    server = await site.serve()
+    await until_pool(server, one.portal.portal_id, two.portal.portal_id)
+    peer = await site.join()
+    for n in range(9):
+        await peer.send("N", n)
+    await until(lambda: len(one.events) + len(two.events) == 10)
+    assert len(one.events) == len(two.events) == 5
+    assert sorted([*one.data, *two.data]) == list(range(9))
+
+
+async def test_without_turns_every_event_goes_to_one_portal(site: Mesa1Site) -> None:
+    one, two = await site.record(), await site.record()
+    server = await site.serve(portals={"enabled": True, "distribute_load": False})
+    await until_pool(server, one.portal.portal_id, two.portal.portal_id)
+    peer = await site.join()
+    for n in range(60):
+        await peer.send("N", n)
+    await until(lambda: len(one.events) + len(two.events) == 61)
+    assert sorted([*one.data, *two.data]) == list(range(60))
+    assert one.data
+    assert two.data
+
+
+async def test_one_that_sees_everything_sees_what_others_get(site: Mesa1Site) -> None:
+    record, seeing = await site.record(), await site.record(report_all_events=True)
+    server = await site.serve()
+    await until_pool(server, record.portal.portal_id, seeing.portal.portal_id)
+    peer = await site.join()
+    for n in range(6):
+        await peer.send("N", n)
+    await seeing.until(7)
+    assert seeing.data == list(range(6))
+    assert 0 < len(record.data) < 6
+
+
+async def test_authentication_data_and_heartbeats_are_never_told(
+    site: Mesa1Site, redis_url: str, namespace: str
+) -> None:
+    record = await site.record()
+    server = Server(site.backend(), namespace=namespace, wire="mesa1", portals=True)  # without authenticator
+    async with AsyncExitStack() as stack:
+        from_here = Mesa1Site(redis_url, namespace, stack)
+        endpoint = await stack.enter_async_context(serve(server))
+        from_here._url = endpoint.url
+        await until_pool(server, record.portal.portal_id)
+        peer = await from_here.join()
+        await peer.send(data={"token": "secret"}, op=2)
+        await peer.send(data={"beat": 1}, op=11)
+        other = await from_here.join()
+        await other.send("LAST")
+        await record.until(3)
+    assert record.data == [None]
+    assert "secret" not in repr([event.message for event in record.events])
+
+
+async def test_garbage_is_survived_on_both_sides(
+    site: Mesa1Site, client: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = await site.record()
+    server = await site.serve()
+    for garbage in ("garbage", "null", "{}", "5", '{"type":"x","portalId":5}'):
+        await client.publish(keys.portal, garbage)
+        await client.publish(keys.pool, garbage)
+        await client.publish(keys.channel(server.backend.node_id), garbage)
+    await until_pool(server, record.portal.portal_id)
+    peer = await site.join()
+    await peer.send("HI", 1)
+    await record.until(2)
+    assert record.data == [1]
+    assert "garbage" not in caplog.text
+
+
+async def test_leaves_of_unknown_portals_and_double_announcements_do_no_harm(
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+) -> None:
+    await foreign.join()
+    server = await site.serve()
+    await foreign.announce(ready=True)
+    await foreign.announce(ready=True)
+    await Foreign(client, keys, "unknown").announce(ready=False)
+    peer = await site.join()
+    await peer.send("HI", 1)
+    await foreign.until(2)
+    assert backend_of(server).portals == ("f",)
+    await foreign.leave()
+    await until_pool(server)
+
+
+async def test_a_portal_whose_announcement_was_missed_is_found(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    server = await site.serve()
+    await client.sadd(keys.pool, "quiet")
+    await until(lambda: "quiet" in backend_of(server).portals)
+    await client.srem(keys.pool, "quiet")
+    await until_pool(server)
+
+
+async def test_without_any_portal_events_are_dropped_and_counted_and_clients_go_on(
+    site: Mesa1Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await site.serve()
+    seen = list[object]()
+    server.on_message(lambda message, connection: seen.append(message.data))
+    with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
+        peer = await site.join("alice")
+        for n in range(20):
+            await peer.send("N", n)
+        await until(lambda: len(seen) == 20)
+    assert backend_of(server).dropped_events == 22
+    assert caplog.text.count("no portal is there") == 1
+
+
+async def test_a_portal_of_1x_that_was_killed_is_taken_out(
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+) -> None:
+    server = await site.serve()
+    dead = Foreign(client, keys, "dead")
+    await foreign.join()
+    await until_bound(server, "f")
+    await dead.join()
+    await until_bound(server, "dead")
+    peer = await site.join()  # which the one that is about to die is told
+    await peer.send("N", 0)
+    await foreign.until(1)
+    await dead.die()
+    for n in range(1, 10):  # of which it should be told the first
+        await peer.send("N", n)
+    await until_pool(server, "f")
+    assert await client.smembers(keys.pool) == {"f"}
+    mine = [each["message"]["d"] for each in await foreign.until(10)]
+    assert mine == list(range(10)), "what the dead one did not hear is told again, once"
+
+
+async def test_a_portal_of_ours_that_was_killed_is_taken_out(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    record, dead = await site.record(), site.portal()
+    server = await site.serve()
+    await dead.start()
+    await until_pool(server, record.portal.portal_id, dead.portal_id)
+    peer = await site.join()
+    assert isinstance(dead._work, Hearing)
+    await dead._work._attendance.aclose()  # as if its process were gone
+    for n in range(10):
+        await peer.send("N", n)
+    await until_pool(server, record.portal.portal_id)
+    assert await client.smembers(keys.pool) == {record.portal.portal_id}
+    assert record.data == list(range(10))
+    await dead.stop()
+
+
+async def test_servers_that_find_the_same_portal_dead_say_so_once(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    """A server of 1.x that hears of a leave twice forgets another portal."""
+    await client.sadd(keys.pool, "f")
+    server = await site.serve()
+    node = backend_of(server)._node
+    assert node is not None
+    notices = client.pubsub()
+    await notices.subscribe(keys.pool)
+    for _ in range(3):
+        await node.links.main.execute([withdraw(keys, "f", "theirs", 60.0).command])
+    await client.publish(keys.pool, "last")
+    told = list[str]()
+    async with asyncio.timeout(10):
+        while "last" not in told:
+            found = await notices.get_message(ignore_subscribe_messages=True, timeout=1)
+            if found:
+                told.append(found["data"])
+    assert told == ['{"id":"f","ready":false}', "last"]
+    await notices.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_the_last_portal_dies_and_clients_are_not_held_up_for_long(
+    site: Mesa1Site, foreign: Foreign
+) -> None:
+    await foreign.join()
+    server = await site.serve()
+    await until_pool(server, "f")
+    await foreign.die()
+    peer = await site.join("alice")
+    await peer.send("N", 1)
+    await until_pool(server)
+    await until(lambda: backend_of(server).dropped_events == 3)
+
+
+async def test_a_portal_of_1x_that_was_taken_for_dead_comes_back(
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+) -> None:
+    await foreign.join()
+    server = await site.serve()
+    await until_pool(server, "f")
+    await foreign.die()
+    await until_pool(server)
+    again = client.pubsub()
+    await again.subscribe(keys.portal)
+    await until_pool(server, "f")
+    assert await client.smembers(keys.pool) == {"f"}
+    await again.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_a_portal_of_ours_that_was_taken_for_dead_comes_back_and_says_so(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    record = await site.record()
+    id = record.portal.portal_id
+    server = await site.serve()
+    await until_pool(server, id)
+    notices = client.pubsub()
+    await notices.subscribe(keys.pool)
+    node = backend_of(server)._node
+    assert node is not None
+    await client.zadd(keys.portal_leases, {id: 1})
+    await node.portals.look()
+    assert backend_of(server).portals == ()
+    await until_pool(server, id)
+    told = list[bool]()
+    async with asyncio.timeout(10):
+        while len(told) < 2:
+            found = await notices.get_message(ignore_subscribe_messages=True, timeout=1)
+            if found:
+                told.append(json.loads(found["data"])["ready"])
+    assert told == [False, True]
+    await notices.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_hooks_are_told_of_portals_that_come_and_go(site: Mesa1Site, foreign: Foreign) -> None:
+    told = list[tuple[str, str]]()
+
+    class Hooks:
+        async def on_portal_join(self, id: str) -> None:
+            told.append(("join", id))
+
+        async def on_portal_leave(self, id: str) -> None:
+            told.append(("leave", id))
+
+    server = await site.serve()
+    server.use(Hooks())
+    await foreign.join()
+    await until(lambda: told == [("join", "f")])
+    await foreign.leave()
+    await until(lambda: told == [("join", "f"), ("leave", "f")])
+
+
+async def test_our_portal_announces_itself_once_and_leaves_once(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    notices = client.pubsub()
+    await notices.subscribe(keys.pool)
+    portal = site.portal()
+    async with portal:
+        id = portal.portal_id
+        assert await client.smembers(keys.pool) == {id}
+        first = await client.zscore(keys.portal_leases, id) or 0
+
+        async def is_renewed() -> bool:
+            return (await client.zscore(keys.portal_leases, id) or 0) > first
+
+        await until(is_renewed)
+    assert await client.smembers(keys.pool) == set()
+    told = list[str]()
+    async with asyncio.timeout(10):
+        while len(told) < 2:
+            found = await notices.get_message(ignore_subscribe_messages=True, timeout=1)
+            if found:
+                told.append(found["data"])
+    assert told == [f'{{"id":"{id}","ready":true}}', f'{{"id":"{id}","ready":false}}']
+    await notices.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_events_of_one_connection_are_handled_in_order_and_those_of_others_meanwhile(
+    site: Mesa1Site,
+) -> None:
+    portal, seen, may_go_on = site.portal(), list[tuple[str | None, Any]](), asyncio.Event()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert event.message is not None
+        if event.message.data == "wait":
+            await may_go_on.wait()
+        seen.append((event.id, event.message.data))
+
+    await site.start(portal)
+    server = await site.serve()
+    await until_pool(server, portal.portal_id)
+    slow, quick = await site.join("slow"), await site.join("quick")
+    for data in ("wait", 1, 2):
+        await slow.send("N", data)
+    await quick.send("N", 3)
+    await until(lambda: seen == [("quick", 3)])
+    may_go_on.set()
+    await until(lambda: len(seen) == 4)
+    assert seen[1:] == [("slow", "wait"), ("slow", 1), ("slow", 2)]
+
+
+async def test_events_of_one_client_of_a_server_of_1x_are_handled_in_order(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert event.message is not None
+        if event.message.data == 0:
+            await may_go_on.wait()
+        seen.append(event.message.data)
+
+    await site.start(portal)
+    for n in range(5):
+        event = {"type": "message", "message": {"op": 0, "d": n}, "clientId": 7, "portalId": portal.portal_id}
+        await client.publish(keys.portal, json.dumps(event))
+    may_go_on.set()
+    await until(lambda: len(seen) == 5)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_a_handler_that_raises_is_reported_and_not_called_again(site: Mesa1Site) -> None:
+    portal, errors = site.portal(), list[str]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert event.message is not None
+        if event.message.data == 1:
+            raise ValueError("no")
+        errors.append("went on")
+
+    @portal.on_error
+    async def on_error(error: Exception, event: PortalEvent) -> None:
+        errors.append(str(error))
+
+    await site.start(portal)
+    server = await site.serve()
+    await until_pool(server, portal.portal_id)
+    peer = await site.join()
+    await peer.send("N", 1)
+    await peer.send("N", 2)
+    await until(lambda: len(errors) == 2)
+    assert errors == ["no", "went on"]
+
+
+async def test_a_reply_reaches_the_connection_of_a_server_of_ours(site: Mesa1Site) -> None:
+    portal = site.portal()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert await event.reply(Message(0, "pong", "PONG"))
+
+    await site.start(portal)
+    server = await site.serve()
+    await until_pool(server, portal.portal_id)
+    peer, other = await site.join(), await site.join()
+    await peer.send("PING")
+    assert (await peer.until(t="PONG"))["d"] == "pong"
+    await other.send("PING")
+    await other.until(t="PONG")
+    assert [frame for frame in other.frames if frame.get("t") == "PONG"] == [
+        {"op": 0, "d": "pong", "t": "PONG"}
+    ]
+
+
+async def test_a_reply_to_a_client_of_a_server_of_1x_is_refused(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    portal, refusals = site.portal(), list[str]()
+
+    @portal.on_connection
+    async def on_connection(event: PortalEvent) -> None:
+        with pytest.raises(Unsupported, match=r"dispatch to event\.id instead") as refusal:
+            await event.reply(Message(0))
+        refusals.append(str(refusal.value))
+
+    await site.start(portal)
+    await client.publish(keys.portal, json.dumps({"type": "connection", "portalId": portal.portal_id}))
+    await until(lambda: len(refusals) == 1)
+
+
+async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
+    site: Mesa1Site,
+    client: Redis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(fleeting, "MAX_WAITING", 3)
+    portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        await may_go_on.wait()
+        seen.append(event)
+
+    await site.start(portal)
+    event = {"type": "message", "message": {"op": 0}, "clientId": "1", "portalId": portal.portal_id}
+    for _ in range(8):
+        await client.publish(keys.portal, json.dumps(event))
+    await until(lambda: portal.dropped == 5)
+    may_go_on.set()
+    await until(lambda: len(seen) == 3)
+    assert caplog.text.count("further ones are dropped") == 1
+
+
+async def test_a_portal_that_stops_handles_what_it_was_told(site: Mesa1Site) -> None:
+    portal, began, may_go_on, seen = site.portal(), asyncio.Event(), asyncio.Event(), list[Any]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert event.message is not None
+        began.set()
+        await may_go_on.wait()
+        seen.append(event.message.data)
+
+    await portal.start()
+    server = await site.serve()
+    await until_pool(server, portal.portal_id)
+    peer = await site.join("alice")
+    for n in range(3):
+        await peer.send("N", n)
+    await began.wait()
+    stopping = asyncio.create_task(portal.stop())
+    await until_pool(server)
+    may_go_on.set()
+    await stopping
+    assert seen == [0, 1, 2]
+
+
+@pytest.fixture
+async def own_redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis that may be harmed."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def own_client(own_redis: RedisServer) -> AsyncIterator[Redis]:
+    async with redis.asyncio.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        yield client
+
+
+async def test_the_pool_is_put_back_when_redis_has_lost_its_data(
+    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Keys, stack: AsyncExitStack
+) -> None:
+    site, foreign = Mesa1Site(own_redis.url, namespace, stack), Foreign(own_client, keys, "f")
+    record = await site.record()
+    first = await site.serve()
+    await foreign.join()
+    await until_pool(first, "f", record.portal.portal_id)
+    await own_client.flushall()
+    await until_pool_is(own_client, keys, "f", record.portal.portal_id)
+    second = await site.serve()
+    await until_pool(second, "f", record.portal.portal_id)
+    peer = await site.join("alice")
+    await peer.send("N", 1)
+    await until(lambda: len(record.events) + len(foreign.heard) >= 1)
+    assert sorted(backend_of(first).portals) == sorted(["f", record.portal.portal_id])
+
+
+async def until_pool_is(client: Redis, keys: Keys, *ids: str) -> None:
+    async def is_so() -> bool:
+        return set(await client.smembers(keys.pool)) == set(ids)
+
+    await until(is_so)
+
+
+async def test_who_may_not_see_connections_still_finds_portals_of_ours_that_died(
+    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Keys, stack: AsyncExitStack
+) -> None:
+    await own_client.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "mesa", "on", "nopass", "~*", "&*", "+@all", "-client|list", "-client|setname"
+    )
+    site = Mesa1Site(own_redis.url.replace("redis://", "redis://mesa:x@"), namespace, stack)
+    record, dead = await site.record(), site.portal()
+    server = await site.serve()
+    await dead.start()
+    await until_pool(server, record.portal.portal_id, dead.portal_id)
+    assert isinstance(dead._work, Hearing)
+    await dead._work._attendance.aclose()
+    await until_pool(server, record.portal.portal_id)
+    peer = await site.join()
+    await peer.send("N", 1)
+    await record.until(2)
+    await dead.stop()
+
+
+async def test_after_an_outage_events_are_told_again(
+    own_redis: RedisServer, namespace: str, stack: AsyncExitStack
+) -> None:
+    site = Mesa1Site(own_redis.url, namespace, stack)
+    record = await site.record()
+    server = await site.serve()
+    await until_pool(server, record.portal.portal_id)
+    peer = await site.join()
+    await record.until(1)
+    own_redis.stop()
+    await peer.send("N", 1)
+    own_redis.start()
+    await until(lambda: record.data == [1])
+    await until_pool(server, record.portal.portal_id)
+
+
+def test_a_portal_of_this_wire_needs_a_redis() -> None:
+    with pytest.raises(InvalidSettings, match=r"^url: expected a Redis with wire 'mesa1'"):
+        Portal(MemoryHub(), wire="mesa1")
+    with pytest.raises(InvalidSettings, match=r"^wire: expected 'native' or 'mesa1'"):
+        Portal(wire="other")  # type: ignore[arg-type]
+    with pytest.raises(Unsupported, match=r"^url: portals work on a Redis"):
+        Portal("http://127.0.0.1:4001", wire="mesa1")
