@@ -199,8 +199,8 @@ def test_whether_all_is_seen_is_true_or_false(site: Site) -> None:
 
 
 def _seat(portal: Any) -> Any:
-    return portal._attendance
+    return portal._work._attendance
 
 
 def _holdings(portal: Any) -> Any:
-    return portal._holdings
+    return portal._work._holdings

@@ -87,8 +87,16 @@ class Mesa1Backend:
         greeting = self._dialect.greeting(stores=keep is not None, allow_eviction=allow_eviction)
         links = Links(self._address, greeting, timing.timeout)
         seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
-        spreads = self.distribute_load
-        node = Resident(self._address, links, seat, receive, watcher, timing.timeout, spreads=spreads)
+        node = Resident(
+            self._address,
+            links,
+            seat,
+            receive,
+            watcher,
+            timing.timeout,
+            has_portals=portals,
+            spreads=self.distribute_load,
+        )
         try:
             await node.open()
         except BaseException:

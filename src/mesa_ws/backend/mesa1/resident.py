@@ -48,7 +48,8 @@ class Resident:
         receive: takes what comes in.
         watcher: who is told of doubt, and of who comes and goes.
         timeout: seconds for one call.
-        spreads: whether portals take turns.
+        has_portals: whether portals are told what clients do.
+        spreads: whether they take turns.
 
     Attributes:
         lists: what is kept for its ids.
@@ -65,6 +66,7 @@ class Resident:
         watcher: Watcher | None,
         timeout: float,
         *,
+        has_portals: bool = False,
         spreads: bool = True,
     ) -> None:
         self.links = links
@@ -88,7 +90,10 @@ class Resident:
         self._sweeper = Sweeper(self._link, seat, self._watcher)
         self.lists = Lists(self._link, seat.keys, receive, self._held.__contains__)
         self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
-        others = {seat.keys.channel(seat.node): self._on_own, seat.keys.pool: self.portals.hear}
+        self._has_portals = has_portals
+        others: dict[str, Callable[[bytes], None]] = {seat.keys.channel(seat.node): self._on_own}
+        if has_portals:
+            others[seat.keys.pool] = self.portals.hear
         channels = [seat.keys.messages]
         self._reader = Reader(address, channels, self._on_frame, self.doubt, timeout, others=others)
 
@@ -101,12 +106,13 @@ class Resident:
         """Listen first: from the lease on, others count on this node."""
         await self._reader.open()
         await self._beat()
-        await self.portals.look()
+        if self._has_portals:
+            await self.portals.look()
+            self._tasks.start(self.portals.run, "portals")
         self._link.on_reconnect = self.doubt
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._look_late, "lists")
         self._tasks.start(self._sweeper.run, "sweeper")
-        self._tasks.start(self.portals.run, "portals")
 
     async def aclose(self) -> None:
         """Leave at once, within the time limit."""
