@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import fanout, latency, memory, single, storm, throughput
+from . import fanout, latency, memory, single, storm, through_portal, throughput
 from .errors import Failed, Skipped
 from .figures import Outcome
 from .limits import raise_limit
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
+    through_portal.NAME: (through_portal.run,),
     memory.NAME: (memory.run, idle.run, waiting.run),
     cost.NAME: (cost.run,),
     script_time.NAME: (script_time.run,),
@@ -46,7 +47,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
     """Measure speed and memory beside a bare picows loop and the npm package @cryb/mesa.
 
-    BENCHMARK is one of fanout, one, redis, storm and memory, and for message sync one of sync,
+    BENCHMARK is one of fanout, one, redis, storm, portal and memory, and for message sync one of sync,
     outbox, login and dispatch; without any, all are run.
     """
     if sys.platform != "linux":

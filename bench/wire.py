@@ -58,6 +58,11 @@ def authentication(id: str, *, is_wire2: bool = False) -> bytes:
     return _from_client({"op": 2, "d": {"id": id}, **({"x": {"v": 2}} if is_wire2 else {})})
 
 
+def message() -> bytes:
+    """A client's frame with a message for the application."""
+    return _from_client({"op": 0, "d": data(), "t": TYPE})
+
+
 def answer() -> bytes:
     """A client's answer to a heartbeat; it proves that what came before was handled."""
     return _from_client({"op": 11, "d": {}})

@@ -30,6 +30,11 @@ class Load:
         self._crowd.read(count)
         return {}
 
+    def send(self, messages: int) -> Answer:
+        """Send messages, each client in turn."""
+        self._crowd.send(messages)
+        return {}
+
     def forget(self) -> Answer:
         """Count from nothing again."""
         self._crowd.forget_counts()

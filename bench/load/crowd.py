@@ -4,6 +4,7 @@ import select
 import socket
 import time
 
+from .. import wire
 from ..errors import Failed
 from .entrance import let_in
 
@@ -45,6 +46,18 @@ class Crowd:
         if self._total > count:
             raise Failed(f"expected {count} bytes, got {self._total}")
 
+    def send(self, messages: int) -> None:
+        """Send so many messages, each client in turn, as fast as their server reads."""
+        frame, clients = wire.message(), list(self._clients.values())
+        for number in range(messages):
+            client = clients[number % len(clients)]
+            rest = memoryview(frame)
+            while rest:
+                try:
+                    rest = rest[client.send(rest) :]
+                except BlockingIOError:
+                    _wait_until_writable(client)
+
     def forget_counts(self) -> None:
         """Count what each client receives from nothing again."""
         self._received = dict.fromkeys(self._received, 0)
@@ -71,3 +84,10 @@ class Crowd:
             raise Failed(f"the server closed client {self._numbers[fd]}")
         self._received[fd] += count
         self._total += count
+
+
+def _wait_until_writable(client: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(client, select.POLLOUT)
+    if not poll.poll(_PATIENCE * 1000):
+        raise Failed(f"the server has read nothing for {_PATIENCE:g} s")

@@ -3,9 +3,11 @@ const http = require('http')
 const readline = require('readline')
 const { default: Mesa, Message } = require('@cryb/mesa')
 
-const [redis] = process.argv.slice(2)
+const [redis, , namespace = 'bench', portals] = process.argv.slice(2)
 const listener = http.createServer()
-const server = new Mesa({ server: listener, redis, namespace: 'bench', gracefullyExit: false })
+const server = new Mesa({
+  server: listener, redis, namespace, gracefullyExit: false, portal: { enabled: Boolean(portals) }
+})
 
 server.on('connection', client => client.authenticate((data, done) => done(null, { id: data.id, user: { id: data.id } })))
 

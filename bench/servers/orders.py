@@ -17,11 +17,11 @@ async def obey_orders(port: int, orders: Mapping[str, Obey]) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    _answer({"port": port})
+    answer({"port": port})
     async for line in reader:
         details = json.loads(line)
         await {**orders, "collect": _collect}[details.pop("order")](**details)
-        _answer({})
+        answer({})
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -38,5 +38,6 @@ async def _collect() -> None:
     gc.collect()
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
+def answer(content: dict[str, Any]) -> None:
+    """Write a line for whoever gave the order."""
+    print(json.dumps(content), flush=True)

@@ -1,6 +1,7 @@
 """Our server as an application would write it.
 
-Arguments, none of them needed: the URL of a Redis; `sync`, to have messages stored; a namespace.
+Arguments, none of them needed: the URL of a Redis; `sync`, to have messages stored; a namespace;
+where clients' messages go to portals, the wire on which they do.
 """
 
 import asyncio
@@ -11,10 +12,17 @@ from mesa_ws import Connection, Message, Server, User, serve
 
 from .orders import obey_orders, run
 
-redis, sync, namespace = (*sys.argv[1:], *(None, "", "bench")[len(sys.argv) - 1 :])
+redis, sync, namespace, portals = (*sys.argv[1:], *(None, "", "bench", "")[len(sys.argv) - 1 :])
 
 # The load generator does not answer Pings; the keepalive is on, but does not come up in a run.
-server = Server(redis, namespace=namespace, sync=sync == "sync", keepalive={"interval": 3600})
+server = Server(
+    redis,
+    namespace=namespace,
+    sync=sync == "sync",
+    portals=bool(portals),
+    wire="mesa1" if portals == "mesa1" else "native",
+    keepalive={"interval": 3600},
+)
 
 
 @server.authenticator

@@ -77,6 +77,17 @@ def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
     assert "│ blocking, one by one, sync" in done.stdout
 
 
+def test_it_counts_what_a_portal_handles(results: Path) -> None:
+    done = run_bench("--quick", "portal", *SMALL, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    rounds = json.loads((results / "portal.json").read_text())["raw"]
+    assert {peer: samples[0]["units"] for peer, samples in rounds.items()} == {
+        "mesa-ws": 50,
+        "mesa-ws, wire mesa1": 50,
+    }
+    assert set(rounds["mesa-ws"][0]["cpu"]) == {"server", "load", "portal", "redis"}
+
+
 def test_an_unknown_benchmark_is_named() -> None:
     done = run_bench("speed")
     assert done.returncode == 2
