@@ -21,7 +21,8 @@ def message_of(call: dict[str, Any]) -> Message | DispatchEvent:
     """What a call is to send."""
     if "event" in call:
         return DispatchEvent(call["event"])
-    sync = (call.get("options") or {}).get("sync")
+    options = call.get("options")
+    sync = None if options is None else options.get("sync", True)
     return Message(call.get("op", 0), call.get("data"), call.get("type"), sync=sync)
 
 
@@ -41,7 +42,9 @@ async def main(order: dict[str, Any]) -> None:
         for call in order["calls"]:
             calls.create_task(
                 dispatcher.dispatch(
-                    message_of(call), recipients_of(call.get("recipients")), call.get("excluding") or ()
+                    message_of(call),
+                    recipients_of(call.get("recipients")),
+                    [id for id in recipients_of(call.get("excluding") or ()) if id != "*"],
                 )
             )
 

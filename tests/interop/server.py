@@ -8,6 +8,7 @@ Whoever authenticates with `{"id": X}` becomes X, except for `bad`. `PING` is an
 """
 
 import sys
+from collections.abc import Iterable
 from typing import Any, Literal, NoReturn
 
 import click
@@ -24,6 +25,7 @@ from mesa_ws import (
     Server,
     User,
 )
+from mesa_ws.recipients import id_problem
 
 HEARTBEAT = Heartbeat(enabled=True, interval=0.3, max_attempts=3)
 RECONNECT = Reconnect(enabled=True, interval=0.2)
@@ -71,11 +73,16 @@ def application(redis: str | None, namespace: str | None, wire: Literal["native"
         recipients = order.get("recipients")
         await server.send(
             Message(0, order.get("data"), order.get("type")),
-            ["*"] if recipients is None else recipients,
-            order.get("excluding") or (),
+            ["*"] if recipients is None else _somebody(recipients),
+            [id for id in _somebody(order.get("excluding") or ()) if id != "*"],
         )
 
     return server
+
+
+def _somebody(ids: Iterable[object]) -> list[str]:
+    """Those of them that can be somebody; 1.x passes over the others, which here would be an error."""
+    return [str(id) for id in ids if id == "*" or id_problem(id) is None]
 
 
 @click.command(help=__doc__)
