@@ -1,0 +1,64 @@
+"""A REST API that sends to users, whichever server they are connected to."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import jwt
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+from tokens import user_of
+
+from mesa_ws import AsyncDispatcher, BackendError, Message
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AsyncDispatcher]]:
+    redis = os.environ.get("REDIS", "redis://localhost:6379")
+    async with AsyncDispatcher(redis, namespace="shop", sync=True) as dispatcher:
+        yield {"dispatcher": dispatcher}
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def dispatcher_of(request: Request) -> AsyncDispatcher:
+    dispatcher: AsyncDispatcher = request.state.dispatcher
+    return dispatcher
+
+
+def caller_of(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> str:
+    try:
+        return user_of(given.credentials)
+    except jwt.InvalidTokenError as error:
+        raise HTTPException(401, "log in again") from error
+
+
+Dispatching = Annotated[AsyncDispatcher, Depends(dispatcher_of)]
+Caller = Annotated[str, Depends(caller_of)]
+
+
+class Note(BaseModel):
+    """What one user tells others."""
+
+    to: list[str]
+    text: str
+
+
+@app.post("/notes/{number}", status_code=202)
+async def send_note(number: str, note: Note, caller: Caller, dispatcher: Dispatching) -> dict[str, bool]:
+    """Tell others; whoever repeats this after an error tells nobody twice."""
+    message = Message(0, {"from": caller, "text": note.text}, "NOTE")
+    try:
+        receipt = await dispatcher.dispatch(message, note.to, idempotency_key=f"{caller}-{number}")
+    except BackendError as error:
+        raise HTTPException(503, "try again") from error
+    return {id: delivery.online > 0 for id, delivery in receipt.deliveries.items()}
+
+
+@app.get("/online/{id}")
+async def online(id: str, _: Caller, dispatcher: Dispatching) -> int:
+    """On how many devices a user is."""
+    return (await dispatcher.presence.online([id])).get(id, 0)

@@ -1,0 +1,36 @@
+"""A REST API and a Mesa server in one process and one event loop, without Redis."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import jwt
+from fastapi import FastAPI
+from tokens import user_of
+
+from mesa_ws import Connection, Message, Refused, Server, User, serve
+
+server = Server(sync=True)
+
+
+@server.authenticator
+async def authenticate(data: dict[str, str], _: Connection) -> User:
+    try:
+        return User(user_of(data["token"]))
+    except (KeyError, TypeError, jwt.InvalidTokenError) as error:
+        raise Refused("log in again") from error
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with serve(server, "127.0.0.1", int(os.environ.get("MESA_PORT", "4000"))):
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/alerts", status_code=202)
+async def alert(text: str) -> None:
+    """Tell everybody."""
+    await server.send(Message(0, {"text": text}, "ALERT"))
