@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.close import CLOSE_TABLE, CloseCode, check_close, may_reconnect
+from mesa_ws.close import CLOSE_TABLE, CloseCode, check_close, check_own_code, may_reconnect
 from mesa_ws.errors import InvalidInput
 
 
@@ -66,3 +66,14 @@ def test_a_reason_has_to_fit_into_a_control_frame(reason: Any, got: str) -> None
     with pytest.raises(InvalidInput) as caught:
         check_close(4000, reason)
     assert str(caught.value) == f"reason: expected text of up to 123 bytes of UTF-8, got {got}"
+
+
+@pytest.mark.parametrize("code", [1000, 3000, 4999])
+def test_a_client_may_close_with_codes_for_applications(code: int) -> None:
+    assert check_own_code(code) == code
+
+
+@pytest.mark.parametrize("code", [0, 999, 1001, 1006, 2999, 5000, True, "1000", None])
+def test_a_client_may_close_with_no_other_code(code: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"code: expected 1000, or 3000 to 4999, got"):
+        check_own_code(code)
