@@ -46,6 +46,12 @@ class ServerProcess:
         with self._process:
             return self._process.wait(LIMIT)
 
+    def kill(self) -> None:
+        """End it without a word, and wait until it is gone."""
+        self._process.kill()
+        with self._process:
+            self._process.wait(LIMIT)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,6 @@ from tests.system.server.conftest import Joining, Serving, accepting, join, serv
 __all__ = ["join", "serving", "stack"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "deploy.md"
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 def rights() -> Mapping[Wire, str]:

@@ -85,9 +85,14 @@ class Keys:
         """SET: the ids that a node holds, for whoever cleans up after it. A day."""
         return f"{self.holdings}{node}"
 
+    @property
+    def channels(self) -> str:
+        """What the name of every `channel` begins with."""
+        return f"{self.prefix}r:"
+
     def channel(self, node: str) -> str:
-        """Channel: empty messages by which a node knows that it hears Redis."""
-        return f"{self.prefix}r:{node}"
+        """Channel: empty messages by which a node knows that it hears Redis, and others that it does."""
+        return f"{self.channels}{node}"
 
     @property
     def portal_leases(self) -> str:

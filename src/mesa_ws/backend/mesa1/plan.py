@@ -48,7 +48,7 @@ class Dispatch(NamedTuple):
             Call(
                 DISPATCH,
                 (keys.connected, keys.undelivered, done, keys.leases, *map(keys.user, ids)),
-                (*about, keys.asides, ms(ASIDE), *(part for id in ids for part in _named(id))),
+                (*about, keys.asides, ms(ASIDE), keys.channels, *(part for id in ids for part in _named(id))),
             )
             for ids in chunks(envelope.recipients.ids, MAX_RECIPIENTS)
         )

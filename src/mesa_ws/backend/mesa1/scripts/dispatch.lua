@@ -6,10 +6,12 @@
 --       then the user key of each id
 -- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for those who are away, 4 most messages of one
 --       list, 5 most bytes of it, 6 for how long the message id is remembered (ms), or 0, 7 prefix of the
---       keys for what is set aside, 8 their life (ms), then for each id: id, the same as JSON, 1 if
---       messages may be stored for it
+--       keys for what is set aside, 8 their life (ms), 9 prefix of the channels of nodes, then for each
+--       id: id, the same as JSON, 1 if messages may be stored for it
 --
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
+-- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
+-- cut off; somebody of 1.x may hold it as well, so there it is also published.
 -- Returns {processes that heard it, then for each id: messages that its list holds with this one, or 0 if
 -- it was not stored; its connections; messages dropped to make room; 1 if a corrupt list was set aside}.
 
@@ -17,6 +19,15 @@ local BIG = 1024 * 1024
 local message, stores = ARGV[2], ARGV[3] == '1'
 local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_live = lease_reader(KEYS[4], now_ms())
+
+-- Whether a node gets what is published now. Redis knows at once that a process was killed.
+local subscribed = {}
+local function hears(node)
+  if subscribed[node] == nil then
+    subscribed[node] = is_live(node) and redis.call('PUBSUB', 'NUMSUB', ARGV[9] .. node)[2] > 0
+  end
+  return subscribed[node]
+end
 
 -- Where the member of a list that begins at a place ends: at a comma outside of everything, or nil.
 local function next_comma(inner, at)
@@ -87,12 +98,13 @@ for i = 1, #remembered, 2 do known[remembered[i]] = tonumber(remembered[i + 1]) 
 
 local each, names = {}, {}
 for n = 1, #KEYS - 4 do
-  local at = 6 + 3 * n
+  local at = 7 + 3 * n
   local one = {id = ARGV[at], name = ARGV[at + 1], is_storable = stores and ARGV[at + 2] == '1'}
-  one.online = connections(KEYS[4 + n], KEYS[1], one.id, is_live)
+  one.online = connections(KEYS[4 + n], KEYS[1], one.id, stores and hears or is_live)
   one.before = known[one.id]
   each[n] = one
-  if not one.before and (not stores or one.online > 0) then names[#names + 1] = one.name end
+  local is_heard = not stores or one.online > 0 or redis.pcall('SISMEMBER', KEYS[1], one.id) == 1
+  if not one.before and is_heard then names[#names + 1] = one.name end
 end
 local heard = 0
 if #names > 0 then
