@@ -1,0 +1,18 @@
+"""Settings of the shop; what differs between machines is in the environment."""
+
+import os
+
+SECRET_KEY = os.environ["SECRET_KEY"]
+REDIS = os.environ.get("REDIS", "redis://localhost:6379")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+ROOT_URLCONF = "shop.urls"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "orders"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE", "shop.sqlite3"),
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+    }
+}

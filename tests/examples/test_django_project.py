@@ -1,0 +1,147 @@
+"""The Django project: views, a Celery worker, the server and a portal, in processes of their own."""
+
+import asyncio
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesa_ws import AuthenticationFailed, Client, Message
+from tests.examples.programs import LIMIT, Programs, line
+from tests.redis_server import RedisServer, free_port
+
+PROJECT = Path(__file__).parents[2] / "examples/django_project"
+MANAGE = str(PROJECT / "manage.py")
+USERS = ("anna", "bert")
+ADD_USERS = (
+    "from django.contrib.auth.models import User\n"
+    f"for name in {USERS}: User.objects.create_user(name, password=f'{{name}}-secret')"
+)
+
+
+class Site:
+    """The running project, as a browser meets it."""
+
+    def __init__(self, port: int, url: str) -> None:
+        self._http = f"http://127.0.0.1:{port}"
+        self.url = url
+
+    async def call(self, path: str, token: str = "", content: object = None) -> tuple[int, Any]:
+        """GET, or POST where there is content; once more for as long as nobody listens."""
+        body = None if content is None else json.dumps(content).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self._http}/{path}", body, headers)
+        async with asyncio.timeout(LIMIT):
+            while True:
+                try:
+                    return await asyncio.to_thread(_call, request)
+                except ConnectionError:
+                    await asyncio.sleep(0.05)
+
+    async def token(self, name: str) -> str:
+        """Sign in."""
+        credentials = {"username": name, "password": f"{name}-secret"}
+        status, content = await self.call("sign-in", content=credentials)
+        assert status == 200
+        token: str = content["token"]
+        return token
+
+
+def _call(request: urllib.request.Request) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(request, timeout=LIMIT) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read()) if "json" in error.headers["Content-Type"] else None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionError):
+            raise error.reason from error
+        raise
+
+
+@pytest.fixture
+async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    redis = RedisServer(tmp_path)
+    redis.start()
+    yield {
+        "REDIS": redis.url,
+        "DATABASE": str(tmp_path / "shop.sqlite3"),
+        "SECRET_KEY": "a-secret-of-thirty-two-characters",
+        "PYTHONPATH": ":".join([str(PROJECT), *sys.path]),
+    }
+    redis.stop()
+
+
+@pytest.fixture
+async def site(programs: Programs, environment: dict[str, str]) -> Site:
+    for arguments in (("migrate", "--verbosity", "0"), ("shell", "--no-imports", "-c", ADD_USERS)):
+        done = await programs.start(MANAGE, *arguments, **environment)
+        assert await done.wait() == 0
+    port = free_port()
+    server = await programs.start(MANAGE, "realtime", "--port", "0", **environment)
+    await programs.start(MANAGE, "runserver", "--noreload", str(port), **environment)
+    return Site(port, (await line(server)).removeprefix("clients at "))
+
+
+async def statuses(client: Client, count: int) -> list[str]:
+    async with asyncio.timeout(LIMIT):
+        return [(await anext(client)).data["status"] for _ in range(count)]
+
+
+async def test_the_owner_is_told_of_what_was_committed_and_nobody_else(site: Site) -> None:
+    anna_token, bert_token = [await site.token(name) for name in USERS]
+    async with Client(site.url) as anna, Client(site.url) as bert:
+        assert await anna.authenticate({"token": anna_token}) == {"name": "anna"}
+        await bert.authenticate({"token": bert_token})
+        status, content = await site.call("orders", anna_token, {"item": "tea", "price": 0})
+        assert (status, content) == (400, {"error": "an order costs something"})
+        for token in (anna_token, bert_token):
+            status, content = await site.call("orders", token, {"item": "tea", "price": 3})
+            assert status == 201
+        # What was rolled back is not heard of: each hears of the one order that there is.
+        async with asyncio.timeout(LIMIT):
+            first, other = (await anext(anna)).data, (await anext(bert)).data
+        assert other == {"order": content["order"], "status": "placed"}
+        assert first == {"order": content["order"] - 1, "status": "placed"}
+
+
+async def test_a_task_tells_how_far_it_is_also_who_comes_later(
+    site: Site, programs: Programs, environment: dict[str, str]
+) -> None:
+    token = await site.token("anna")
+    _, content = await site.call("orders", token, {"item": "tea", "price": 3})
+    worker = ("-m", "celery", "--app", "shop.celery", "worker", "--pool", "solo", "--loglevel", "WARNING")
+    await programs.start(*worker, **environment)
+    assert await site.call(f"orders/{content['order']}/ship", token, {}) == (202, {})
+    async with Client(site.url) as anna:
+        await anna.authenticate({"token": token})
+        assert await statuses(anna, 4) == ["placed", "packed", "handed over", "shipped"]
+
+
+async def test_a_portal_writes_what_a_user_sends(
+    site: Site, programs: Programs, environment: dict[str, str]
+) -> None:
+    token, stranger = [await site.token(name) for name in USERS]
+    _, content = await site.call("orders", token, {"item": "tea", "price": 3})
+    path = f"orders/{content['order']}"
+    async with Client(site.url) as anna, Client(site.url) as bert:
+        await bert.authenticate({"token": stranger})
+        await bert.send(Message(0, content, "CONFIRM"))  # not his
+        await anna.authenticate({"token": token})
+        await anna.send(Message(0, content, "CONFIRM"))
+        await programs.start(MANAGE, "portal", **environment)
+        assert await statuses(anna, 2) == ["placed", "confirmed"]
+    assert await site.call(path, token) == (200, {"status": "confirmed", "confirmations": 1})
+    assert (await site.call(path, stranger))[0] == 404
+
+
+async def test_strangers_are_refused_on_both_ways(site: Site) -> None:
+    assert (await site.call("orders", "forged", {"item": "tea", "price": 3}))[0] == 401
+    async with Client(site.url) as client:
+        with pytest.raises(AuthenticationFailed):
+            await client.authenticate({"token": "forged"})
