@@ -3,7 +3,7 @@
 | module | holds |
 |---|---|
 | `worker` | a portal without a process around it |
-| `hooks`, `calling` | the application's handlers, and how they are called |
+| `hooks`, `calling`, `threads` | the application's handlers, and how they are called |
 | `event` | what handlers are given |
 | `holdings`, `share` | which queues this portal owns, and which it should |
 | `owned` | one of them, with what was read of it |
