@@ -4,8 +4,10 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+
+from .threads import Threads
 
 Handler = Callable[..., Any]
 
@@ -19,7 +21,7 @@ class Caller:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
 
     async def call(self, handler: Handler, *args: Any) -> Any:
         """Call a handler, and wait until it has finished.
@@ -39,14 +41,14 @@ class Caller:
     def shutdown(self) -> None:
         """Let go of the threads; those still busy are not waited for."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown()
             self._pool = None
 
     async def _in_thread(self, handler: Handler, *args: Any) -> Any:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mesa-portal")
+            self._pool = Threads(self._threads, "mesa-portal")
         run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run, _called, handler, *args)
+        return await asyncio.wrap_future(self._pool.submit(partial(run, _called, handler, *args)))
 
 
 def _called(handler: Handler, *args: Any) -> Any:

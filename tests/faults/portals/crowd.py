@@ -1,4 +1,4 @@
-"""Clients that send numbers at a steady pace, and come back when their server is gone."""
+"""Clients that send numbers at a steady pace, and go to the next server when theirs is gone."""
 
 import asyncio
 import json
@@ -44,9 +44,9 @@ class Crowd:
             self.took = loop.time() - began
 
     async def _live(self, number: int) -> None:
-        port = self._ports[number % len(self._ports)]
         attempt = 0
         while not self._is_over.is_set():
+            port = self._ports[(number + attempt) % len(self._ports)]
             attempt += 1
             with suppress(OSError, TimeoutError, WebSocketException):
                 url = f"ws://127.0.0.1:{port}/"

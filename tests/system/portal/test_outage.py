@@ -70,3 +70,22 @@ async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_kille
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def test_a_handler_that_is_stuck_does_not_keep_a_portal_that_was_told_to_stop(
+    redis: RedisServer, namespace: str
+) -> None:
+    backend = RedisBackend(redis.url, namespace=namespace)
+    command = [sys.executable, "-m", "tests.system.portal.stuck", redis.url, namespace]
+    async with serve(accepting(backend=backend, namespace=namespace, portals=True)) as endpoint:
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=PROJECT)
+        try:
+            assert process.stdout is not None
+            async with Peer.connect(endpoint.url), asyncio.timeout(LIMIT):
+                assert await process.stdout.readline() == b"begun\n"
+                process.terminate()
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

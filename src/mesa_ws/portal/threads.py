@@ -1,0 +1,61 @@
+"""Threads for plain functions, for whose end a process that stops does not wait.
+
+Those of `concurrent.futures` are joined when the interpreter ends. So a handler that is stuck would
+keep a portal alive that has handed over long ago, until somebody kills it.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+_Work = tuple["Future[Any]", Callable[[], Any]]
+
+
+class Threads:
+    """Runs functions in threads, which are started as they are needed. To be used from one thread.
+
+    Args:
+        most: how many threads.
+        name: what their names begin with.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._works: SimpleQueue[_Work | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+
+    def submit(self, run: Callable[[], Any]) -> "Future[Any]":
+        """Call `run` as soon as there is a thread for it; cancelling works until then."""
+        future: Future[Any] = Future()
+        self._works.put((future, run))
+        if not self._idle.acquire(blocking=False) and self._count < self._most:
+            self._count += 1
+            name = f"{self._name}_{self._count}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        return future
+
+    def shutdown(self) -> None:
+        """Let threads end when they have nothing to do any more; those still busy are not waited for."""
+        for _ in range(self._count):
+            self._works.put(None)
+
+    def _work(self) -> None:
+        while (work := self._works.get()) is not None:
+            _carry_out(*work)
+            del work  # or it would live until the next one comes
+            self._idle.release()
+
+
+def _carry_out(future: "Future[Any]", run: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = run()
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        future.set_exception(error)
+    else:
+        future.set_result(result)
