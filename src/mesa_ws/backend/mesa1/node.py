@@ -52,7 +52,7 @@ class Mesa1Backend:
         self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
     ) -> None:
         self._address = Address.of(address)
-        self._dialect = Mesa1(namespace)
+        self._dialect = Mesa1(namespace, names=True)
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
         self._node: Resident | None = None
         self._node_id = ""
