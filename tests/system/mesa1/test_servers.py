@@ -1,15 +1,28 @@
 """A server on the 1.x Redis wire, as its clients and its peers of 1.x see it."""
 
+import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from mesa_ws import Endpoint, InvalidSettings, Mesa1Backend, Message, Server
+from mesa_ws import (
+    AsyncDispatcher,
+    Connection,
+    Endpoint,
+    InvalidSettings,
+    Mesa1Backend,
+    Message,
+    Middleware,
+    Server,
+    User,
+)
 from mesa_ws.backend.mesa1.keys import Keys
 from tests.system.server.conftest import Joining, Serving, accepting
+from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
 
 Redis = redis.asyncio.Redis
@@ -173,3 +186,98 @@ def test_the_wire_needs_a_redis_of_its_kind(redis_url: str) -> None:
         Server(wire="mesa1")
     with pytest.raises(InvalidSettings, match=r"^wire: expected 'mesa1' with a Mesa1Backend"):
         Server(Mesa1Backend(redis_url))
+
+
+async def test_what_is_live_follows_the_whole_backlog(
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys, server: Server
+) -> None:
+    await client.hset(keys.undelivered, "1", text(*range(1500)))
+    peer = await join(endpoint, "1")
+    await server.send(Message(0, "live", "M"), ["1"])
+    await server.send(Message(0, "for all", "M"))
+    got = [each["d"] for each in await peer.messages(1502)]
+    assert got == [*range(1500), "live", "for all"]
+
+
+async def test_pauses_between_redelivered_messages_can_be_had(
+    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    sync = {"enabled": True, "redelivery_interval": 0.05}
+    server = accepting(backend=redis_url, namespace=namespace, wire="mesa1", sync=sync)
+    await client.hset(keys.undelivered, "1", text(1, 2, 3))
+    peer = await join(await serving(server), "1")
+    began = asyncio.get_running_loop().time()
+    await server.send(Message(0, "live", "M"), ["1"])
+    got = await peer.messages(4)
+    assert [(each["d"], each.get("s")) for each in got] == [(1, 1), (2, 2), (3, 3), ("live", None)]
+    assert asyncio.get_running_loop().time() - began > 0.09
+
+
+async def test_who_becomes_another_gets_what_waits_for_that(
+    server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+) -> None:
+    @server.on_message("BECOME")
+    async def become(message: Message, connection: Connection) -> None:
+        connection.update_user(User(message.data))
+
+    await client.hset(keys.undelivered, "2", text("waits"))
+    peer = await join(endpoint, "1")
+    await peer.send("BECOME", "2")
+    assert [each["d"] for each in await peer.messages(1)] == ["waits"]
+
+    async def is_so() -> bool:
+        return set(await client.smembers(keys.connected)) == {"2"}
+
+    await until(is_so)
+    await server.send(Message(0, "to the old", "M"), ["1"])
+    await server.send(Message(0, "to the new", "M"), ["2"])
+    assert [each["d"] for each in await peer.messages(1)] == ["to the new"]
+
+
+async def test_middleware_is_told_whose_a_message_is(
+    server: Server, endpoint: Endpoint, join: Joining, redis_url: str, namespace: str
+) -> None:
+    told: list[tuple[Any, int, bool]] = []
+
+    class Sent(Middleware):
+        def on_message_sent(
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            told.append((message.data, len(connections), from_this_node))
+
+    server.use(Sent)
+    peer = await join(endpoint, "1")
+    await server.send(Message(0, "own"), ["1"])
+    await server.send(Message(0, "own, to all"))
+    async with AsyncDispatcher(redis_url, namespace=namespace, wire="mesa1") as dispatcher:
+        await dispatcher.dispatch(Message(0, "another's"), ["1"])
+    await peer.messages(3)
+    assert told == [("own", 1, True), ("own, to all", 1, True), ("another's", 1, False)]
+
+
+async def test_middleware_is_told_what_waited_and_what_was_stored(
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    told: asyncio.Queue[tuple[str, list[Any], Any]] = asyncio.Queue()
+
+    class Stored(Middleware):
+        async def on_undeliverable_message_sent(self, message: Message, ids: Sequence[str]) -> None:
+            told.put_nowait(("stored", list(ids), message.data))
+
+        async def on_redeliver_undeliverable_messages(
+            self, messages: Sequence[Message], connection: Connection
+        ) -> None:
+            told.put_nowait(("redelivered", [each.data for each in messages], connection.id))
+
+    server.use(Stored)
+    endpoint = await serving(server)
+    await join(endpoint, "1")
+    await server.send(Message(0, "m"), ["1", "2"])
+    await server.send(Message(0, "not kept", sync=False), ["2"])
+    await join(endpoint, "2")
+    async with asyncio.timeout(LIMIT):
+        assert [await told.get() for _ in range(3)] == [
+            ("redelivered", [], "1"),
+            ("stored", ["2"], "m"),
+            ("redelivered", ["m"], "2"),
+        ]

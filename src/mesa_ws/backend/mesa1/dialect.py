@@ -70,13 +70,15 @@ class Mesa1:
 
     Args:
         namespace: of the cluster.
+        names: whether messages carry their ids to servers, as those of servers do.
 
     Raises:
         InvalidSettings: keys cannot be named after it.
     """
 
-    def __init__(self, namespace: str | None) -> None:
+    def __init__(self, namespace: str | None, *, names: bool = False) -> None:
         self.keys = Keys(check_namespace(namespace))
+        self._names = names
 
     @property
     def replies(self) -> NativeKeys | None:
@@ -96,7 +98,7 @@ class Mesa1:
         envelopes = tuple(envelopes)
         for envelope in envelopes:
             _check_offered(envelope)
-        dispatches = [plan.Dispatch.of(self.keys, envelope) for envelope in envelopes]
+        dispatches = [plan.Dispatch.of(self.keys, each, is_named=self._names) for each in envelopes]
 
         def read(replies: Sequence[Any]) -> list[Receipt]:
             rest = iter(replies)

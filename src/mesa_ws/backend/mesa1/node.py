@@ -54,7 +54,7 @@ class Mesa1Backend:
         self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
     ) -> None:
         self._address = Address.of(address)
-        self._dialect = Mesa1(namespace)
+        self._dialect = Mesa1(namespace, names=True)
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
         self.distribute_load = True
         self._node: Resident | None = None

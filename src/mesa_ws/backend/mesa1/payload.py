@@ -1,7 +1,8 @@
 """What is published on `ws`: `{"message": {"op", "d", "t", "o"}, "recipients": [...]}`.
 
-`recipients` are ids, or `"*"` among them for everybody. `excluding` is ours: ids that do not get a
-message to everybody. 1.x passes over members that it does not know.
+`recipients` are ids, or `"*"` among them for everybody. Two members are ours: `excluding`, ids that do
+not get a message to everybody, and `id`, by which a server knows what it has sent itself. 1.x passes
+over members that it does not know.
 """
 
 from collections.abc import Iterable
@@ -47,6 +48,7 @@ class _Payload(msgspec.Struct, frozen=True, gc=False):
     message: Carried
     recipients: list[Any]
     excluding: list[Any] = []
+    id: Any = None
 
 
 _DECODER = msgspec.json.Decoder(_Payload)
@@ -61,11 +63,16 @@ def message_json(envelope: Envelope) -> bytes:
     return b'%s,"o":{"sync":%s}}' % (envelope.body[:-1], b"true" if envelope.sync else b"false")
 
 
-def to_everybody(message: bytes, excluding: Iterable[str] = ()) -> bytes:
-    """The payload of a message to everybody."""
+def to_everybody(message: bytes, excluding: Iterable[str] = (), more: bytes = b"") -> bytes:
+    """The payload of a message to everybody, with `more` members behind the others."""
     left_out = sorted(excluding)
-    more = b',"excluding":' + msgspec.json.encode(left_out) if left_out else b""
-    return b'{"message":%s,"recipients":["*"]%s}' % (message, more)
+    without = b',"excluding":' + msgspec.json.encode(left_out) if left_out else b""
+    return b'{"message":%s,"recipients":["*"]%s%s}' % (message, without, more)
+
+
+def naming(message_id: str) -> bytes:
+    """The member that names a message, behind others."""
+    return b',"id":' + msgspec.json.encode(message_id)
 
 
 def read_payload(payload: bytes) -> Envelope | None:
@@ -90,7 +97,8 @@ def read_payload(payload: bytes) -> Envelope | None:
         return None
     excluding = frozenset(_ids(read.excluding) if everybody else ())
     body = b"" if kind == "disconnect" else message.frame
-    return Envelope(Recipients(everybody, ids, excluding), body, kind, new_message_id())
+    message_id = read.id if isinstance(read.id, str) and read.id else new_message_id()
+    return Envelope(Recipients(everybody, ids, excluding), body, kind, message_id)
 
 
 def _ids(given: Iterable[Any]) -> tuple[str, ...]:

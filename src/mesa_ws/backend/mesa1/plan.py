@@ -10,7 +10,7 @@ from ...id_page import IdPage
 from ...position import Position
 from ..redis.plan import MAX_SCANNED, Call, Command, chunks, ms
 from .keys import Keys
-from .payload import message_json, to_everybody
+from .payload import message_json, naming, to_everybody
 from .script import ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP
 
 MAX_IDS = 200
@@ -33,13 +33,19 @@ class Dispatch(NamedTuple):
     calls: tuple[Call, ...]
 
     @classmethod
-    def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
-        """Plan one dispatch; no recipients need no calls."""
-        message = message_json(envelope)
+    def of(cls, keys: Keys, envelope: Envelope, *, is_named: bool = False) -> "Dispatch":
+        """Plan one dispatch; no recipients need no calls.
+
+        Args:
+            keys: names of the namespace.
+            envelope: what is sent.
+            is_named: whether servers are told the id of the message.
+        """
+        message, more = message_json(envelope), naming(envelope.message_id) if is_named else b""
         done = keys.done(envelope.message_id)
         remember = ms(envelope.remember) if envelope.remember else 0
         if envelope.recipients.everybody:
-            payload = to_everybody(message, envelope.recipients.excluding)
+            payload = to_everybody(message, envelope.recipients.excluding, more)
             return cls(envelope, (Call(BROADCAST, (done,), (keys.messages, payload, remember)),))
         keep = envelope.keep or Keep(1, 1, 0.0)
         stores = int(envelope.keep is not None)
@@ -48,7 +54,14 @@ class Dispatch(NamedTuple):
             Call(
                 DISPATCH,
                 (keys.connected, keys.undelivered, done, keys.leases, *map(keys.user, ids)),
-                (*about, keys.asides, ms(ASIDE), keys.channels, *(part for id in ids for part in _named(id))),
+                (
+                    *about,
+                    keys.asides,
+                    ms(ASIDE),
+                    keys.channels,
+                    more,
+                    *(part for id in ids for part in _named(id)),
+                ),
             )
             for ids in chunks(envelope.recipients.ids, MAX_RECIPIENTS)
         )

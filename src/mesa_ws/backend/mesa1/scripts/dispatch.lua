@@ -6,8 +6,9 @@
 --       then the user key of each id
 -- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for those who are away, 4 most messages of one
 --       list, 5 most bytes of it, 6 for how long the message id is remembered (ms), or 0, 7 prefix of the
---       keys for what is set aside, 8 their life (ms), 9 prefix of the channels of nodes, then for each
---       id: id, the same as JSON, 1 if messages may be stored for it
+--       keys for what is set aside, 8 their life (ms), 9 prefix of the channels of nodes, 10 more
+--       members of the payload as JSON, or '', then for each id: id, the same as JSON, 1 if messages may be
+--       stored for it
 --
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
 -- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
@@ -98,7 +99,7 @@ for i = 1, #remembered, 2 do known[remembered[i]] = tonumber(remembered[i + 1]) 
 
 local each, names = {}, {}
 for n = 1, #KEYS - 4 do
-  local at = 7 + 3 * n
+  local at = 8 + 3 * n
   local one = {id = ARGV[at], name = ARGV[at + 1], is_storable = stores and ARGV[at + 2] == '1'}
   one.online = connections(KEYS[4 + n], KEYS[1], one.id, stores and hears or is_live)
   one.before = known[one.id]
@@ -108,7 +109,7 @@ for n = 1, #KEYS - 4 do
 end
 local heard = 0
 if #names > 0 then
-  local payload = '{"message":' .. message .. ',"recipients":[' .. table.concat(names, ',') .. ']}'
+  local payload = '{"message":' .. message .. ',"recipients":[' .. table.concat(names, ',') .. ']' .. ARGV[10] .. '}'
   heard = redis.call('PUBLISH', ARGV[1], payload)
 end
 local reply = {heard}
