@@ -4,6 +4,7 @@
 |---|---|
 | `worker` | a portal without a process around it |
 | `hooks`, `calling` | the application's handlers, and how they are called |
+| `answering` | answering requests with what handlers return |
 | `event` | what handlers are given |
 | `holdings`, `share` | which queues this portal owns, and which it should |
 | `owned` | one of them, with what was read of it |

@@ -12,9 +12,11 @@ import msgspec
 from ..backend.inbox import Attendance, Waiting
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
+from ..failure import FAILED, UNANSWERED, Failure
 from ..settings import Count, Settings
+from .answering import consult, respond
 from .calling import Caller, name_of
-from .desk import Desk
+from .desk import MAX_DELIVERIES, Desk
 from .event import PortalEvent
 from .holdings import Holdings
 from .hooks import PortalHooks
@@ -200,7 +202,11 @@ class Worker(PortalHooks):
         token = current_cause.set(cause)
         try:
             event = PortalEvent(waiting, deliveries, self._attendance.reply)
-            reason = await self._call(event)
+            if self._sees_all:
+                event.request = None  # to see takes no part, so others answer
+            reason, reply = await self._call(event)
+            if reply is not None:
+                reason = await respond(event, reply, self._attendance.reply) or reason
         except Exception as error:
             log.exception("a letter cannot be read")
             reason = f"{type(error).__name__}: {error}"
@@ -208,15 +214,19 @@ class Worker(PortalHooks):
             current_cause.reset(token)
         return reason, tuple(cause.message_ids)
 
-    async def _call(self, event: PortalEvent) -> str | None:
+    async def _call(self, event: PortalEvent) -> tuple[str | None, bytes | Failure | None]:
+        """Call handlers, those of a request until one answers; why that failed, and the answer."""
         for handler in self._handlers_of(event):
             try:
-                await self._caller.call(handler, event)
+                reply = await consult(self._caller.call, handler, event)
             except Exception as error:
                 log.exception("handler %s raised at delivery %d", name_of(handler), event.deliveries)
                 await self._report(error, event)
-                return f"{type(error).__name__}: {error}"
-        return None
+                is_last = event.deliveries >= MAX_DELIVERIES
+                return f"{type(error).__name__}: {error}", FAILED if is_last else None
+            if reply is not None:
+                return None, reply
+        return None, UNANSWERED
 
     async def _report(self, error: Exception, event: PortalEvent) -> None:
         for handler in self._on_error:

@@ -24,7 +24,7 @@ class Site:
         self.namespace = namespace
         self._hub = MemoryHub()
         self._stack = stack
-        self._url = ""
+        self.url = ""
 
     def backend(self) -> Backend:
         if self.redis_url is None:
@@ -35,7 +35,7 @@ class Site:
         options = {"portals": True, **options}
         server = accepting(backend=self.backend(), namespace=self.namespace, **options)
         endpoint = await self._stack.enter_async_context(serve(server))
-        self._url = endpoint.url
+        self.url = endpoint.url
         return server
 
     def portal(self, **options: Any) -> Portal:
@@ -53,7 +53,7 @@ class Site:
         return record
 
     async def join(self, id: str | None = None) -> Peer:
-        peer = await self._stack.enter_async_context(Peer.connect(self._url))
+        peer = await self._stack.enter_async_context(Peer.connect(self.url))
         if id is not None:
             await peer.authenticate(id)
         return peer
