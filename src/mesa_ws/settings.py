@@ -156,7 +156,8 @@ class Limits(Settings, frozen=True, kw_only=True):
             4000 and may come back.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
-        max_requests: requests to one client that wait for its answers.
+        max_requests: requests to one client that wait for its answers, and of one that wait for
+            those of portals.
         handler_threads: plain `def` handlers that run at the same time in one server.
     """
 

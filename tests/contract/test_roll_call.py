@@ -15,8 +15,8 @@ from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.errors import InvalidInput
 from tests.contract.cluster import LIMIT, Cluster, Node
 
-LEASE = 0.9
-"""Seconds; short enough to wait for several heartbeats."""
+LEASE = 3.0
+"""Seconds; short enough to wait for a heartbeat, and longer than a busy machine stalls."""
 
 
 @pytest.fixture(params=["memory", "redis", "mesa1"])

@@ -19,6 +19,9 @@ MAX_DEAD = 10_000
 
 LetterKind = Literal["connection", "authentication", "message", "disconnection"]
 
+_ANSWERS = "?"
+"""Ends the name of who gets answers; no connection is called so."""
+
 Answer = Literal["taken", "full", "unknown"]
 """What became of a letter. `full`: nothing, there are too many; try later. `unknown`: nothing, for
 the connection counts as ended: begin it anew with a letter of kind `connection`."""
@@ -34,7 +37,8 @@ class Letter(NamedTuple):
         kind: what happened.
         id: who the client was then, or None.
         node: the node of the connection.
-        data: the encoded frame of a message; code and reason of a disconnection, as JSON.
+        data: the encoded frame of a message; that of a request names it, and the portal sends a `Reply`
+            of that name to `answers_of` the connection. Code and reason of a disconnection, as JSON.
     """
 
     connection_id: str
@@ -120,6 +124,16 @@ class Ownership(NamedTuple):
 def partition_of(connection_id: str) -> int:
     """The queue of a connection."""
     return crc32(connection_id.encode()) % PARTITIONS
+
+
+def answers_of(connection_id: str) -> str:
+    """The recipient of answers to requests of a connection: one that older nodes do not know, and ignore."""
+    return f"{connection_id}{_ANSWERS}"
+
+
+def asker_of(recipient: str) -> str | None:
+    """The connection whose request is answered; None if it is no answer that comes."""
+    return recipient.removesuffix(_ANSWERS) if recipient.endswith(_ANSWERS) else None
 
 
 class Inbox(Protocol):

@@ -4,6 +4,7 @@
 |---|---|
 | `worker` | a portal without a process around it |
 | `hooks`, `calling`, `threads` | the application's handlers, and how they are called |
+| `answering` | answering requests with what handlers return |
 | `event` | what handlers are given |
 | `work` | how a portal gets what it handles: `lasting` on Mesa's own wire, `fleeting` on that of 1.x |
 | `holdings`, `share` | which queues this portal owns, and which it should |

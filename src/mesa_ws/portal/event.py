@@ -13,6 +13,7 @@ from ..envelope import Envelope, name_dispatch
 from ..errors import MesaError
 from ..message import Message
 from ..recipients import Recipients
+from ..session.correlation import Asked, read_correlation
 
 Send = Callable[[Envelope, str], Awaitable[bool]]
 """Hands a message to one connection of the node named."""
@@ -39,12 +40,14 @@ class PortalEvent:
         reason: text of the close frame; else empty.
         time: when it happened, in seconds of Unix time.
         deliveries: how often it was given to handlers by now, this time included.
+        request: names the request that this portal is to answer with what a handler returns; None
+            where nobody waits for an answer.
         key: names the event, always the same: a key for effects of your own.
     """
 
     __slots__ = (
         *("_loop", "_send", "_thread", "code", "connection_id", "deliveries", "id", "key", "message"),
-        *("node", "reason", "time", "type"),
+        *("node", "reason", "request", "time", "type"),
     )
 
     def __init__(self, waiting: Waiting, deliveries: int, send: Send) -> None:
@@ -62,8 +65,11 @@ class PortalEvent:
         self.message: Message | None = None
         self.code: int | None = None
         self.reason = ""
+        self.request: str | None = None
         if letter.kind == "message":
-            self.message = decode_frame(letter.data).message()
+            frame = decode_frame(letter.data)
+            self.message, asked = frame.message(), read_correlation(frame)
+            self.request = asked.request if isinstance(asked, Asked) else None
         elif letter.data:  # servers of 1.x do not say how a connection ended
             self.code, self.reason = _DECODE_END(letter.data)
 

@@ -16,6 +16,8 @@ class PortalHooks:
 
     A handler takes a `PortalEvent`. It is `async def`, or `def` to be run in a thread. If one raises,
     the event is handled again, by all of its handlers; after five times it is a dead letter.
+
+    What a handler returns answers a request, and none after it is called; `RequestError` does so, too.
     """
 
     def __init__(self) -> None:

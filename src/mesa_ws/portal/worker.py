@@ -11,8 +11,11 @@ import msgspec
 from ..backend.inbox import Waiting
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
+from ..failure import FAILED, UNANSWERED, Failure
 from ..settings import Count, Settings, Switch, Wire, check_wire
+from .answering import consult, respond
 from .calling import Caller, name_of
+from .desk import MAX_DELIVERIES
 from .event import PortalEvent
 from .fleeting import Hearing
 from .hooks import PortalHooks
@@ -169,39 +172,52 @@ class Worker(PortalHooks):
         return Sharing(seat, self._handle, concurrency, lease)
 
     async def _see(self, waiting: Waiting) -> None:
-        """Call the handlers of a letter that comes once, so that what they send needs no name."""
-        await self._tell(waiting, 1)
+        """Call the handlers of a letter that comes once, so that what they send needs no name.
+
+        To see takes no part in a request: others answer.
+        """
+        await self._tell(waiting, 1, may_answer=False)
 
     async def _handle(self, waiting: Waiting, deliveries: int) -> tuple[str | None, tuple[str, ...]]:
         """Call the handlers of a letter; see `Handle`."""
         cause = Cause(waiting.letter.key)
         token = current_cause.set(cause)
         try:
-            reason = await self._tell(waiting, deliveries)
+            reason = await self._tell(waiting, deliveries, may_answer=True)
         finally:
             current_cause.reset(token)
         # Not if this was cancelled: a thread may go on, and another portal handles the same event.
         cause.is_over = True
         return reason, tuple(cause.message_ids)
 
-    async def _tell(self, waiting: Waiting, deliveries: int) -> str | None:
+    async def _tell(self, waiting: Waiting, deliveries: int, *, may_answer: bool) -> str | None:
         assert self._work is not None  # noqa: S101 - nothing is handled without it
+        send = self._work.reply
         try:
-            event = PortalEvent(waiting, deliveries, self._work.reply)
+            event = PortalEvent(waiting, deliveries, send)
         except Exception as error:
             log.exception("a letter cannot be read")
             return _reason(error)
-        return await self._call(event)
+        if not may_answer:
+            event.request = None
+        reason, reply = await self._call(event)
+        if reply is not None:
+            reason = await respond(event, reply, send) or reason
+        return reason
 
-    async def _call(self, event: PortalEvent) -> str | None:
+    async def _call(self, event: PortalEvent) -> tuple[str | None, bytes | Failure | None]:
+        """Call handlers, those of a request until one answers; why that failed, and the answer."""
         for handler in self._handlers_of(event):
             try:
-                await self._caller.call(handler, event)
+                reply = await consult(self._caller.call, handler, event)
             except Exception as error:
                 log.exception("handler %s raised at delivery %d", name_of(handler), event.deliveries)
                 await self._report(error, event)
-                return _reason(error)
-        return None
+                is_last = event.deliveries >= MAX_DELIVERIES
+                return _reason(error), FAILED if is_last else None
+            if reply is not None:
+                return None, reply
+        return None, UNANSWERED
 
     async def _report(self, error: Exception, event: PortalEvent) -> None:
         for handler in self._on_error:

@@ -13,13 +13,16 @@ from typing import Protocol
 
 import msgspec
 
-from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, partition_of
+from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, asker_of, partition_of
 from ..codec import encode_frame
 from ..envelope import Envelope
 from ..errors import BackendError, InvalidMessage
+from ..failure import BUSY, FAILED, UNANSWERED, Failure
 from ..message import Message
+from ..session import asking
 from ..settings import Portals
 from .outlet import Outlet
+from .portal_answers import Awaited, PortalAnswers
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -72,13 +75,19 @@ class Forwarder:
     Args:
         post: the backend.
         settings: how much may wait, and where.
+        max_requests: requests of one connection that wait for answers of portals; 0 where
+            portals cannot answer.
+
+    Attributes:
+        answers: those requests.
     """
 
-    def __init__(self, post: Post, settings: Portals) -> None:
+    def __init__(self, post: Post, settings: Portals, max_requests: int) -> None:
         self._post = post
         self._spreads = settings.distribute_load
         self._most = max(1, settings.backlog_max // (PARTITIONS if self._spreads else 1))
         self._passages: dict[str, _Passage] = {}
+        self.answers = PortalAnswers(max_requests)
         self._quiet_until = 0.0
 
     async def connected(self, sender: Sender) -> None:
@@ -99,8 +108,28 @@ class Forwarder:
             return
         await self._forward("message", sender, data)
 
+    async def asked(self, message: Message, sender: Sender) -> Awaited | Failure:
+        """A connection sent a request that nobody here answers; return when portals have it.
+
+        Returns:
+            What becomes done with their answer, or why it is not handed to them.
+        """
+        if not self.answers.most:
+            return UNANSWERED
+        try:
+            data = encode_frame(message.opcode, message.data, message.type)
+        except InvalidMessage as error:
+            log.error("a request of %r cannot be handed to portals: %s", sender, error)
+            return FAILED
+        expected = self.answers.expect(sender.connection_id)
+        if expected is None:
+            return BUSY
+        await self._forward("message", sender, asking(data, expected.token))
+        return expected.answer
+
     async def disconnected(self, sender: Sender, code: int, reason: str) -> None:
         """A connection has ended."""
+        self.answers.forget(sender.connection_id)
         try:
             await self._forward("disconnection", sender, msgspec.json.encode([code, reason]))
         finally:
@@ -109,6 +138,10 @@ class Forwarder:
     def reply(self, envelope: Envelope) -> None:
         """Write what a portal sends to one connection; one that has ended gets nothing."""
         for connection_id in envelope.recipients.ids:
+            asker = asker_of(connection_id)
+            if asker is not None:
+                self.answers.take(asker, envelope.body)
+                continue
             passage = self._passages.get(connection_id)
             if passage is not None:
                 passage.sender.outlet.write(envelope.body)

@@ -10,6 +10,7 @@ from ..session import Authenticate, Terms
 from ..settings import ServerSettings
 from ..user import User
 from .handlers import Handlers
+from .portal_answers import Awaited
 from .reports import Reports
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Host(Protocol):
     def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
         """Run `work` on its own."""
 
-    async def answer(self, message: Message, connection: "Connection", /) -> bytes | Failure:
+    async def answer(self, message: Message, connection: "Connection", /) -> bytes | Failure | Awaited:
         """Answer a request of a client."""
 
     async def admit(self, connection: "Connection", attempt: Authenticate) -> None:

@@ -30,6 +30,7 @@ from .handlers import Handlers
 from .hooks import Hooks
 from .loop_work import NOT_RUNNING, LoopWork
 from .news import IdNews
+from .portal_answers import Awaited
 from .registry import Registry
 from .reports import Reports
 from .request import Request
@@ -74,7 +75,9 @@ class Node(Hooks, LoopWork):
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
         if self.settings.portals.enabled:
-            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals)
+            # Portals of 1.x return nothing.
+            most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
+            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most)
         self._numbers = count(1)
         self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
@@ -300,7 +303,7 @@ class Node(Hooks, LoopWork):
         connection.open()
         return connection
 
-    async def answer(self, message: Message, connection: Connection) -> bytes | Failure:
+    async def answer(self, message: Message, connection: Connection) -> bytes | Failure | Awaited:
         """Answer a request of a client."""
         return await answering.answer_by(self.handlers, message, connection)
 

@@ -195,7 +195,7 @@ async def test_authentication_data_and_heartbeats_are_never_told(
     async with AsyncExitStack() as stack:
         from_here = Mesa1Site(redis_url, namespace, stack)
         endpoint = await stack.enter_async_context(serve(server))
-        from_here._url = endpoint.url
+        from_here.url = endpoint.url
         await until_pool(server, record.portal.portal_id)
         peer = await from_here.join()
         await peer.send(data={"token": "secret"}, op=2)

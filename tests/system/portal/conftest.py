@@ -22,25 +22,26 @@ class Site:
     def __init__(self, redis_url: str | None, namespace: str, stack: AsyncExitStack) -> None:
         self.redis_url = redis_url
         self.namespace = namespace
+        self.lease = LEASE
         self._hub = MemoryHub()
         self._stack = stack
-        self._url, self.address = "", ("", 0)
+        self.url, self.address = "", ("", 0)
 
     def backend(self) -> Backend:
         if self.redis_url is None:
             return MemoryBackend(self._hub, namespace=self.namespace)
-        return RedisBackend(self.redis_url, namespace=self.namespace, lease=LEASE)
+        return RedisBackend(self.redis_url, namespace=self.namespace, lease=self.lease)
 
     async def serve(self, **options: Any) -> Server:
         options = {"portals": True, **options}
         server = accepting(backend=self.backend(), namespace=self.namespace, **options)
         endpoint = await self._stack.enter_async_context(serve(server))
-        self._url, self.address = endpoint.url, (endpoint.host, endpoint.port)
+        self.url, self.address = endpoint.url, (endpoint.host, endpoint.port)
         return server
 
     def portal(self, **options: Any) -> Portal:
         """A portal that does not run so far."""
-        options = {"namespace": self.namespace, "lease": LEASE, **options}
+        options = {"namespace": self.namespace, "lease": self.lease, **options}
         return Portal(self._hub if self.redis_url is None else self.redis_url, **options)
 
     async def start(self, portal: Portal) -> Portal:
@@ -53,7 +54,7 @@ class Site:
         return record
 
     def connect(self) -> AbstractAsyncContextManager[Peer]:
-        return Peer.connect(self._url)
+        return Peer.connect(self.url)
 
     async def join(self, id: str | None = None) -> Peer:
         peer = await self._stack.enter_async_context(self.connect())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws import Portal, RedisBackend
+from mesa_ws import Client, Message, Portal, PortalEvent, RedisBackend
 from mesa_ws.transports.serve import Server, serve
 from tests.interop.npm_packages import PROJECT
 from tests.redis_server import RedisServer, free_port
@@ -46,6 +46,28 @@ async def test_events_wait_for_a_redis_that_does_not_answer(
         redis.thaw()
         await record.until(21)
         assert list(dict.fromkeys(record.data)) == list(range(20))
+
+
+async def test_a_request_whose_answer_could_not_be_sent_is_handled_again(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        server: Server = accepting(backend=RedisBackend(redis.url, timeout=TIMEOUT), portals=True)
+        endpoint = await stack.enter_async_context(serve(server))
+        client = await stack.enter_async_context(Client(endpoint.url))
+        portal = Portal(redis.url, timeout=TIMEOUT)
+
+        @portal.on_message
+        async def on_message(event: PortalEvent) -> int:
+            if event.deliveries == 1:
+                redis.freeze()
+            return event.deliveries
+
+        await stack.enter_async_context(portal)
+        asking = asyncio.create_task(client.request(Message(0, None), LIMIT))
+        await until(lambda: "cannot be sent" in caplog.text)
+        redis.thaw()
+        assert (await asking).data in {1, 2}  # what was not confirmed may have been sent
 
 
 async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_killed(

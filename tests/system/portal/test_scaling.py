@@ -56,6 +56,7 @@ class Team:
 
 
 async def test_portals_come_and_go_without_loss_disorder_or_repetition(site: Site) -> None:
+    site.lease = 3.0  # a busy machine may stall, and who lost a lease handles events again
     await site.serve()
     team, is_over = Team(site), asyncio.Event()
     await team.become(1)
