@@ -13,6 +13,7 @@ from .outbox import outbox
 from .output import escaped
 from .portal import portal
 from .presence import presence
+from .request import request
 from .serve import serve
 from .tail import tail
 
@@ -39,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (serve, check_config, dispatch, disconnect, presence, outbox, portal, tail, demo):
+for command in (serve, check_config, dispatch, disconnect, request, presence, outbox, portal, tail, demo):
     main.add_command(command)
