@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from mesa_ws.backend.mesa1 import Mesa1Backend
+from mesa_ws.backend.mesa1 import Mesa1Backend, plan
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.backend.mesa1.resident import Resident
+from mesa_ws.backend.mesa1.script import SWAP
 from mesa_ws.envelope import prepare
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Cluster, Node
@@ -143,6 +144,20 @@ async def test_garbage_is_survived_and_not_logged(
     assert node.received[0].recipients.ids == ("7",)
     assert f"ignored {len(garbage)} bytes" in caplog.text
     assert garbage not in caplog.text
+
+
+async def test_a_list_that_changed_since_it_was_read_is_not_replaced(client: Redis, keys: Keys) -> None:
+    async def swap(was: bytes, becomes: bytes) -> Any:
+        return await client.execute_command(*plan.swap(keys, "a", was, becomes).command)  # type: ignore[no-untyped-call]
+
+    await client.script_load(SWAP.source)
+    await client.hset(keys.undelivered, "a", "[1,2]")
+    assert await swap(b"[1]", b"") == 0
+    assert await client.hget(keys.undelivered, "a") == "[1,2]"
+    assert await swap(b"[1,2]", b"[2]") == 1
+    assert await client.hget(keys.undelivered, "a") == "[2]"
+    assert await swap(b"[2]", b"") == 1
+    assert not await client.hexists(keys.undelivered, "a")
 
 
 async def test_a_message_arrives_once_on_every_node(cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -555,3 +556,109 @@ async def test_a_server_that_is_stopped_twice_tells_it_once() -> None:
         pass
     await server.stop()
     assert calls == [False]
+
+
+# Hooks that take no end.
+
+
+async def test_a_login_hook_shares_the_time_of_the_authenticator(serving: Serving, join: Joining) -> None:
+    server = accepting(authentication={"timeout": 0.2})
+
+    class Hanging(Middleware):
+        async def before_authentication(self, data: Any, connection: Connection) -> Any:
+            await asyncio.Event().wait()
+
+    server.use(Hanging)
+    peer = await join(await serving(server))
+    await peer.send(data={"id": "1"}, op=2)
+    assert await peer.closed() == 1011
+
+
+HANGING = ["on_connection", "before_message", "on_message_received", "on_disconnection"]
+
+
+@pytest.mark.parametrize("hook", HANGING)
+async def test_a_hook_that_hangs_keeps_only_its_own_connection_waiting(
+    serving: Serving, join: Joining, hook: str
+) -> None:
+    server, stuck = answering(), asyncio.Event()
+
+    async def hang(*args: Any) -> Any:
+        if not stuck.is_set():
+            stuck.set()
+            await asyncio.Event().wait()
+        return args[0]
+
+    server.use(SimpleNamespace(**{hook: hang}))
+    endpoint = await serving(server)
+    first = await join(endpoint)
+    await first.send("STUCK")
+    if hook == "on_disconnection":
+        await first.socket.close()
+    async with asyncio.timeout(LIMIT):
+        await stuck.wait()
+    second = await join(endpoint, "2")
+    await second.send("PING", "alive")
+    assert (await second.until(t="PONG"))["d"] == "alive"
+    await second.socket.close()
+
+
+@pytest.mark.parametrize("hook", ["on_message_received", "on_message_sent", "on_disconnection"])
+async def test_a_server_stops_although_a_hook_hangs(monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    monkeypatch.setattr(node, "GRACE", 0.05)
+    server, stuck = answering(), asyncio.Event()
+
+    async def hang(*args: Any) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    server.use(SimpleNamespace(**{hook: hang}))
+    async with asyncio.timeout(LIMIT), serve(server) as endpoint:
+        async with Peer.connect(endpoint.url) as peer:
+            await peer.send("PING")
+            await peer.until(t="PONG")
+        await stuck.wait()
+    assert not server.is_running
+
+
+# What is kept, and what reaches nobody.
+
+
+async def test_a_request_that_a_middleware_keeps_is_not_answered(serving: Serving, join: Joining) -> None:
+    server, asked = accepting(), list[Message]()
+
+    @server.on_message("SECRET")
+    async def tell(message: Message, connection: Connection) -> str:
+        asked.append(message)
+        return "the secret"
+
+    class Silent(Middleware):
+        async def before_message(self, message: Message, connection: Connection) -> Message | None:
+            return None
+
+    server.use(Silent)
+    peer = await join(await serving(server))
+    await peer.raw('{"op":0,"d":null,"t":"SECRET","x":{"r":"1"}}')
+    answer = await peer.receive()
+    while "x" not in answer:
+        answer = await peer.receive()
+    assert answer["x"]["error"]["code"] == "unanswered"
+    assert asked == []
+
+
+async def test_what_reaches_nobody_is_not_told(serving: Serving, join: Joining) -> None:
+    server, told_of = accepting(), list[Any]()
+
+    class Sent(Middleware):
+        def on_message_sent(
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            told_of.append((message.data, len(connections)))
+
+    server.use(Sent)
+    endpoint = await serving(server)
+    await server.send(Message(0, "to nobody", "HI"))
+    peer = await join(endpoint)
+    await server.send(Message(0, "to one", "HI"))
+    await peer.messages(1)
+    assert told_of == [("to one", 1)]

@@ -1,5 +1,6 @@
 """The middleware that comes with Mesa."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -64,6 +65,33 @@ async def test_a_client_over_its_limit_is_told_when_to_try_again(serving: Servin
     await peer.send("PING", 4)
     assert await frames(peer, 2) == [("PONG", 3), refused]
     assert limit.exceeded == 2
+
+
+async def test_a_client_is_told_what_is_missing_of_its_next_message(serving: Serving, join: Joining) -> None:
+    server, clock = answering(), Clock()
+    server.use(RateLimit(2, burst=1, clock=clock))
+    peer = await join(await serving(server))
+    await peer.send("PING", 0)
+    assert await frames(peer, 1) == [("PONG", 0)]
+    clock.now += 0.4
+    await peer.send("PING", 1)
+    assert await frames(peer, 1) == [("RATE_LIMITED", {"retry_after": 0.1, "t": "PING"})]
+
+
+async def test_of_many_messages_at_once_exactly_the_burst_is_handled(serving: Serving, join: Joining) -> None:
+    server = answering()
+    limit = server.use(RateLimit(1, burst=150, clock=Clock()))
+    endpoint = await serving(server)
+    peers = [await join(endpoint) for _ in range(3)]
+
+    async def flood(peer: Peer) -> list[str]:
+        for n in range(400):
+            await peer.send("PING", n)
+        return [type for type, _ in await frames(peer, 400)]
+
+    for types in await asyncio.gather(*map(flood, peers)):
+        assert types == ["PONG"] * 150 + ["RATE_LIMITED"] * 250
+    assert limit.exceeded == 750
 
 
 async def test_a_pause_saves_no_more_than_the_burst(serving: Serving, join: Joining) -> None:
@@ -223,6 +251,7 @@ async def test_what_a_server_does_is_counted(serving: Serving, join: Joining) ->
 
     endpoint = await serving(server)
     await server.send(Message(0, None, "STORED"), ["1", "2"])
+    await server.send(Message(0, None, "STORED"), ["1"])
     one, two, nobody = await join(endpoint, "1"), await join(endpoint, "1"), await join(endpoint)
     await server.send(Message(0, None, "HI"))
     await one.send("SLOW")
@@ -244,8 +273,8 @@ async def test_what_a_server_does_is_counted(serving: Serving, join: Joining) ->
         'mesa_closed_total{code="other"}': 1,
         "mesa_messages_received_total": pings + 1,
         "mesa_messages_sent_total": pings + 3,
-        "mesa_messages_undeliverable_total": 2,
-        "mesa_messages_redelivered_total": 2,
+        "mesa_messages_undeliverable_total": 3,
+        "mesa_messages_redelivered_total": 4,
         "mesa_handler_errors_total": 1,
     }
 
