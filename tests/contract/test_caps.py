@@ -102,6 +102,17 @@ async def test_messages_whose_time_is_over_leave_before_others_do(cluster: Clust
     assert bodies(page) == sent_bodies(later)
 
 
+async def test_messages_whose_time_is_over_wait_behind_others_that_live_longer(cluster: Cluster) -> None:
+    node, short = await cluster.node(), KEEP._replace(ttl=0.05)
+    sent = [*await store(node, 1), *await store(node, 1, keep=short)]
+    await node.backend.dispatch([kept(1, ["bob"], keep=short)])
+    async with asyncio.timeout(LIMIT):
+        while not (await attach(node, "bob")).lost:
+            pass
+    page = await attach(node)
+    assert (page.lost, bodies(page)) == (0, sent_bodies(sent))
+
+
 async def test_numbers_go_on_after_all_messages_have_expired(cluster: Cluster) -> None:
     node = await cluster.node()
     epoch = (await attach(node)).epoch
