@@ -38,15 +38,14 @@ HELLO = (
 
 def application(redis: str | None, namespace: str | None, wire: Literal["native", "mesa1"]) -> Server:
     """A server with the handlers that interop cases rely on."""
-    is_mesa1 = wire == "mesa1"
     server = Server(
         redis,
         namespace=namespace,
         wire=wire,
         heartbeat=HEARTBEAT,
         reconnect=RECONNECT,
-        sync=is_mesa1,
-        portals=is_mesa1,
+        sync=True,
+        portals=True,
     )
 
     @server.authenticator
