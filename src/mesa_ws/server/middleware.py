@@ -114,10 +114,13 @@ class Middleware:
         """Stored messages to an id of a 1.x client were dropped; see `Server.on_lost`."""
 
     async def on_portal_join(self, id: str) -> None:
-        """A portal has begun to take what clients send. No portal of this version says so yet."""
+        """A portal has begun to take what clients send, or was there when this server started.
+
+        Told on every server that has portals, within a heartbeat.
+        """
 
     async def on_portal_leave(self, id: str) -> None:
-        """A portal has ended. No portal of this version says so yet."""
+        """A portal has ended, or its lease has; told like `on_portal_join`."""
 
     async def on_stop(self) -> None:
         """The server is about to stop; see `Server.on_stop`."""
