@@ -89,6 +89,7 @@ class Failure(NamedTuple):
 
 
 UNANSWERED = Failure("unanswered", "no handler answers such a request")
+KEPT = Failure("unanswered", "a middleware keeps it back")
 FAILED = Failure("failed", "the handler failed")
 BUSY = Failure("busy")
 GONE = Failure("gone")

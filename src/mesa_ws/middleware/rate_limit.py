@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from ..close import CloseCode
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, RequestError
 from ..message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
@@ -51,7 +51,8 @@ class RateLimit(Middleware):
         burst: messages at once; at least 1.
         excess: what becomes of those beyond. `refuse` answers with a message of type `RATE_LIMITED`
             and data `{"retry_after": seconds, "t": type}`; `drop` says nothing; `close` ends
-            the connection with 1013, after which the client may come back.
+            the connection with 1013, after which the client may come back. A request fails with
+            the code `rate_limited`.
         clock: tells the time in seconds.
 
     Attributes:
@@ -82,11 +83,12 @@ class RateLimit(Middleware):
         self.exceeded += 1
         if self._limit.excess == "close":
             connection.disconnect(CloseCode.TRY_AGAIN_LATER)
-        elif self._limit.excess == "refuse":
-            answer = {"retry_after": round(missing / self._limit.rate, 3), "t": message.type}
+            return None
+        pause = round(missing / self._limit.rate, 3)
+        if self._limit.excess == "refuse":
             with suppress(ConnectionClosed):
-                connection.send(Message(0, answer, "RATE_LIMITED"))
-        return None
+                connection.send(Message(0, {"retry_after": pause, "t": message.type}, "RATE_LIMITED"))
+        raise RequestError(f"too many messages; try again in {pause:g} seconds", "rate_limited")
 
     def _take(self, connection: Connection) -> float:
         """Take a token; the part of one that is missing, or nothing."""

@@ -11,20 +11,23 @@ from typing import Any, Protocol
 
 from ..answer import as_message
 from ..codec import encode_message
-from ..errors import ConnectionClosed, RequestError
-from ..failure import FAILED, UNANSWERED, Failure
+from ..errors import ConnectionClosed, Refused, RequestError
+from ..failure import FAILED, KEPT, UNANSWERED, Failure
 from ..message import Message
 from ..session import Asked, answering, failing
 from .forwarding import Sender
 from .handlers import Handlers, name_of
 from .outlet import Outlet
 from .portal_answers import Awaited
+from .reports import Reports
 
 log = logging.getLogger("mesa_ws.server")
 
 
 class Host(Protocol):
-    """Who has the answers."""
+    """Who has the answers, and is told of them."""
+
+    reports: Reports
 
     async def answer(self, message: Message, connection: Any, /) -> bytes | Failure | Awaited:
         """The encoded message that answers a request of `connection`, or why there is none.
@@ -33,37 +36,51 @@ class Host(Protocol):
         """
 
 
-async def answer(host: Host, asked: Asked, connection: object, outlet: Outlet) -> None:
+class Asker(Protocol):
+    """A connection whose client has asked."""
+
+    @property
+    def outlet(self) -> Outlet:
+        """Sends encoded frames."""
+
+
+async def answer(host: Host, asked: Asked, connection: Asker) -> None:
     """Answer a request of a client, whatever becomes of it."""
     reply: bytes | Failure | Awaited = FAILED
     try:
         reply = await host.answer(asked.message, connection)
     finally:
         if isinstance(reply, asyncio.Future):
-            reply.add_done_callback(partial(_write_later, asked.request, outlet))
+            reply.add_done_callback(partial(_write_later, host.reports, asked.request, connection))
         else:
-            _write(asked.request, outlet, reply)
+            _write(host.reports, asked.request, connection, reply, from_this_node=True)
 
 
-def _write(request: str, outlet: Outlet, reply: bytes | Failure) -> None:
-    outlet.write(failing(reply, request) if isinstance(reply, Failure) else answering(reply, request))
+def _write(
+    reports: Reports, request: str, connection: Asker, reply: bytes | Failure, *, from_this_node: bool
+) -> None:
+    if isinstance(reply, Failure):
+        connection.outlet.write(failing(reply, request))
+        return
+    connection.outlet.write(answering(reply, request))
+    reports.wrote(reply, [connection], from_this_node=from_this_node)
 
 
-def _write_later(request: str, outlet: Outlet, awaited: Awaited) -> None:
+def _write_later(reports: Reports, request: str, connection: Asker, awaited: Awaited) -> None:
     if not awaited.cancelled():
-        _write(request, outlet, awaited.result())
+        _write(reports, request, connection, awaited.result(), from_this_node=False)
 
 
 async def answer_by(handlers: Handlers, message: Message, connection: Sender) -> bytes | Failure | Awaited:
     """Let message handlers answer: the first that returns something, or raises, decides.
 
     Those after it are not called. A handler that returns None leaves the answer to the next one,
-    and the last to portals, if there may be some. What a middleware keeps from the handlers is not
-    answered.
+    and the last to portals, if there may be some. What a middleware keeps from the handlers is
+    answered with why. An answer passes `before_send` like all that this server's code sends.
     """
     kept = await handlers.intercepted(message, connection) if handlers.before_message else message
-    if kept is None:
-        return UNANSWERED
+    if isinstance(kept, Failure):
+        return kept
     reply: bytes | Failure | Awaited = await _answer_by(handlers, kept, connection)
     if reply is UNANSWERED and handlers.forwarder is not None:
         reply = await handlers.forwarder.asked(kept, connection)
@@ -77,10 +94,14 @@ async def _answer_by(handlers: Handlers, message: Message, connection: object) -
         try:
             result = await handlers.call(handler, message, connection)
             if result is not None:
-                return encode_message(as_message(result, message))
+                going = handlers.outgoing(as_message(result, message), connection)
+                return encode_message(going) if going is not None else KEPT
         except RequestError as error:
             log.info("handler %s answers with the error %r", name_of(handler), error.code)
             return Failure.of(error)
+        except Refused as refusal:
+            log.info("the answer of handler %s was refused: %s", name_of(handler), refusal.reason)
+            return Failure.of(RequestError(refusal.reason))
         except ConnectionClosed:
             log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
             return FAILED

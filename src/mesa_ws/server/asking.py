@@ -15,6 +15,7 @@ from ..message import Message
 from ..session import asking
 from .connection import Connection
 from .registry import Registry
+from .reports import Reports
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -23,6 +24,7 @@ class Host(Protocol):
     """What asking needs of its node."""
 
     registry: Registry[Connection]
+    reports: Reports
 
     @property
     def backend(self) -> Backend:
@@ -64,10 +66,14 @@ class _Inquiry:
         self._asked = connections
         self._timer = self._host.at(self._host.now() + self._question.timeout, self._withdraw)
         body = asking(self._question.body, self._id)
+        reached = []
         for connection in connections:
             failure = self._put_to(connection, body)
-            if failure is not None:
+            if failure is None:
+                reached.append(connection)
+            else:
                 self._take(failure)
+        self._host.reports.delivered(self._question.body, self._id, reached)
         if not connections:
             self._take(ABSENT)
         self._tally.expect(max(1, len(connections)))

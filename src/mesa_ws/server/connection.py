@@ -361,7 +361,7 @@ class Connection:
             case Received(message):
                 await self._host.handlers.received(message, self)
             case Asked():
-                await answering.answer(self._host, event, self, self.outlet)
+                await answering.answer(self._host, event, self)
             case Authenticate():
                 await self._host.admit(self, event)
             case User():

@@ -8,6 +8,7 @@ dropped, and nothing grows without bound.
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,8 +136,13 @@ class Forwarder:
         finally:
             del self._passages[sender.connection_id]
 
-    def reply(self, envelope: Envelope) -> None:
-        """Write what a portal sends to one connection; one that has ended gets nothing."""
+    def reply(self, envelope: Envelope) -> Sequence[Sender]:
+        """Write what a portal sends to one connection; one that has ended gets nothing.
+
+        Returns:
+            Who was written to. An answer to a request is only handed on, and written by who waits for it.
+        """
+        reached = []
         for connection_id in envelope.recipients.ids:
             asker = asker_of(connection_id)
             if asker is not None:
@@ -145,6 +151,8 @@ class Forwarder:
             passage = self._passages.get(connection_id)
             if passage is not None:
                 passage.sender.outlet.write(envelope.body)
+                reached.append(passage.sender)
+        return reached
 
     async def _forward(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> None:
         while await self._insist(self._letter(kind, sender, data)) == "unknown":

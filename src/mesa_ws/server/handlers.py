@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..errors import ConnectionClosed, Refused, RequestError
+from ..failure import FAILED, KEPT, Failure
 from ..message import DispatchEvent, Message
 from ..user import User
 from .calls import Calls
@@ -97,7 +98,7 @@ class Handlers:
     async def received(self, message: Message, connection: Sender) -> None:
         """Hand over a message, unless a middleware keeps it."""
         kept = await self.intercepted(message, connection) if self.before_message else message
-        if kept is None:
+        if isinstance(kept, Failure):
             return
         if self.forwarder is not None:
             await self.forwarder.received(kept, connection)
@@ -109,12 +110,12 @@ class Handlers:
         """The handlers that want such a message."""
         return [handler for type, handler in self.message if type is None or type == message.type]
 
-    async def intercepted(self, message: Message, connection: object) -> Message | None:
-        """What middleware makes of a message before it is handled; None if it is not to be handled."""
+    async def intercepted(self, message: Message, connection: object) -> Message | Failure:
+        """What middleware makes of a message before it is handled, or why it is not to be handled."""
         for hook in self.before_message:
             kept = await self._checked(hook, message, connection)
-            if kept is None:
-                return None
+            if isinstance(kept, Failure):
+                return kept
             message = kept
         return message
 
@@ -181,16 +182,19 @@ class Handlers:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | None:
-        """What a middleware makes of a message; None if it is not to be handled."""
+    async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
         try:
-            return _kept(hook, await self.call(hook, message, connection))
+            return _kept(hook, await self.call(hook, message, connection)) or KEPT
         except Refused as refusal:
             log.info("%s refused a message of %r: %s", name_of(hook), connection, refusal.reason)
+            return Failure.of(RequestError(refusal.reason))
+        except RequestError as error:
+            log.debug("%s keeps a message of %r: %s", name_of(hook), connection, error)
+            return Failure.of(error)
         except Exception as error:
             log.exception("hook %s raised; the message is not handled", name_of(hook))
             await self.failed(error, connection)
-        return None
+            return FAILED
 
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:

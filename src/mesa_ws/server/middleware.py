@@ -36,8 +36,8 @@ class Middleware:
     async def before_message(self, message: Message, connection: "Connection") -> Message | None:
         """See a message from a client before it is handled.
 
-        If it raises, the message is not handled. `Refused` is a decision, which is logged as such;
-        anything else is an error, which is reported.
+        If it raises, the message is not handled. `Refused` and `RequestError` are decisions, which
+        whoever waits for an answer is told; anything else is an error, which is reported.
 
         Returns:
             The message that is handled; None to drop it without a word.
@@ -45,17 +45,21 @@ class Middleware:
         return message
 
     def before_send(self, message: Message, connection: "Connection | None") -> Message | None:
-        """See a message before this server sends it with `server.send` or `connection.send`.
+        """See a message before this server sends it, whichever way its code does.
+
+        That is `server.send`, `server.request`, `connection.send`, and what a handler answers a request
+        with. What others send, dispatchers and portals, does not come by here.
 
         Called in the thread that sends, so it is `def` and must not wait. What it raises, `Refused`
-        for one, is raised to whoever sends. What others dispatch does not come by here.
+        for one, is raised to whoever sends; where that is an answer, the asker is told as if the
+        handler had raised it.
 
         Args:
             message: what is to be sent.
-            connection: whom `connection.send` sends to; None for `server.send`.
+            connection: whom `connection.send` or an answer goes to; else None.
 
         Returns:
-            The message that is sent; None to send nothing.
+            The message that is sent; None to send nothing, which a request or an answer fails of.
         """
         return message
 
@@ -75,10 +79,10 @@ class Middleware:
     ) -> None:
         """A message was handed to connections of this server; to none is not told.
 
-        Not told of frames of the protocol, nor of what clients get later from their outboxes. As
-        `def` it is called at once in the event loop, for every message, and must not wait. As
-        `async def` it is called in order later; while 10 000 calls wait, further ones are dropped
-        and counted in a warning.
+        Requests, answers and what portals reply are such messages; frames of the protocol are not,
+        nor is what clients get later from their outboxes. As `def` it is called at once in the
+        event loop, for every message, and must not wait. As `async def` it is called in order
+        later; while 10 000 calls wait, further ones are dropped and counted in a warning.
 
         Args:
             message: what was sent, without the numbers that it has for each of them.

@@ -12,7 +12,7 @@ from ..backend.outbox import Page
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
 from ..errors import BackendError, MesaError, Unsupported
-from ..failure import Failure
+from ..failure import KEPT, Failure
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message, reserved_opcodes
 from ..middleware_key import mesa1_middleware_key, middleware_key
@@ -202,15 +202,20 @@ class Node(Hooks, LoopWork):
         """Ask the clients of one id, wherever in the cluster, and wait for the first answer.
 
         See `Dispatcher.request` for what it promises and raises. A handler may wait for it, also
-        for an answer of the client whose message it handles.
+        for an answer of the client whose message it handles. What a middleware raises `before_send`
+        is raised; what it keeps back is `Unanswered`.
 
         Args:
             id: who is asked.
             message: what is asked; never stored.
             timeout: seconds to wait.
         """
-        request = prepare_request(id, message)
+        going = self.handlers.outgoing(message, None)
+        if going is None:
+            raise KEPT.error()
+        request = prepare_request(id, going)
         self._check_loop("request")
+        self.reports.own(request.message_id)
         return read_answer(await self.backend.request(request, check_timeout(timeout)))
 
     async def start(self) -> None:
@@ -260,7 +265,8 @@ class Node(Hooks, LoopWork):
         elif envelope.kind != "connection":
             self._supply.deliver(envelope)
         elif self.handlers.forwarder is not None:
-            self.handlers.forwarder.reply(envelope)
+            reached = self.handlers.forwarder.reply(envelope)
+            self.reports.wrote(envelope.body, reached, from_this_node=False)
 
     async def catch_up(self) -> None:
         """Read again everything that concerns this node.

@@ -62,9 +62,12 @@ class Reports:
 
     def delivered(self, body: bytes, message_id: str, connections: Sequence[object]) -> None:
         """The bus brought a message, which was handed to connections."""
-        if connections:
-            message = decode_frame(body).message()
-            self.sent(message, connections, from_this_node=message_id in self._own)
+        self.wrote(body, connections, from_this_node=message_id in self._own)
+
+    def wrote(self, body: bytes, connections: Sequence[object], *, from_this_node: bool) -> None:
+        """An encoded message was handed to connections."""
+        if connections and self.sent_calls:
+            self.sent(decode_frame(body).message(), connections, from_this_node=from_this_node)
 
     def sent(self, message: Message, connections: Sequence[object], *, from_this_node: bool) -> None:
         """A message was handed to connections."""

@@ -1,6 +1,7 @@
 """Requests of clients that portals answer."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,6 +11,7 @@ from mesa_ws import (
     Client,
     MesaError,
     Message,
+    Middleware,
     PortalEvent,
     RequestError,
     RequestFailed,
@@ -226,6 +228,30 @@ async def test_a_handler_of_the_server_answers_before_portals(site: Site, stack:
     assert (await client.request(PING, LIMIT)).data == "the server"
     assert (await client.request(Message(0, None, "OTHER"), LIMIT)).data == "the portal"
     assert seen == ["OTHER"]
+
+
+async def test_what_portals_send_is_told_to_middleware(site: Site, stack: AsyncExitStack) -> None:
+    told = list[tuple[Any, bool]]()
+
+    class Sent(Middleware):
+        def on_message_sent(
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            told.append((message.data, from_this_node))
+
+    server = await site.serve()
+    server.use(Sent)
+    client = await stack.enter_async_context(Client(site.url))
+    portal = site.portal()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> str:
+        await event.reply(Message(0, "a reply"))
+        return "an answer"
+
+    await site.start(portal)
+    assert (await client.request(PING, LIMIT)).data == "an answer"
+    assert told == [("a reply", False), ("an answer", False)]
 
 
 async def test_who_sees_everything_never_answers(site: Site, client: Client) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,6 +16,7 @@ from mesa_ws.errors import (
     InvalidSettings,
     MesaError,
     NotConnected,
+    Refused,
     RequestError,
     RequestFailed,
     TimedOut,
@@ -24,6 +26,7 @@ from mesa_ws.errors import (
 )
 from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
+from mesa_ws.server.middleware import Middleware
 from mesa_ws.transports.serve import Server, serve
 
 from .conftest import Joining, Serving, accepting
@@ -366,3 +369,100 @@ async def test_a_server_that_stops_lets_requests_fail(join: Joining) -> None:
         await asked(peer)
     with pytest.raises((ConnectionClosed, BackendUnavailable)):
         await waiting
+
+
+# What middleware sees of them, refuses and changes.
+
+
+class Censor(Middleware):
+    """Has its way with what clients send, and with what the server sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, str | None]] = []
+        self.told: list[tuple[Any, list[str | None], bool]] = []
+
+    async def before_message(self, message: Message, connection: Connection) -> Message | None:
+        return self._ruled(message)
+
+    def before_send(self, message: Message, connection: Connection | None) -> Message | None:
+        self.sent.append((message.data, connection.id if connection is not None else None))
+        return self._ruled(message)
+
+    def on_message_sent(
+        self, message: Message, connections: Sequence[Connection], from_this_node: bool
+    ) -> None:
+        self.told.append((message.data, [each.id for each in connections], from_this_node))
+
+    def _ruled(self, message: Message) -> Message | None:
+        match message.data:
+            case "kept":
+                return None
+            case "refused":
+                raise Refused("no such thing")
+            case "rationed":
+                raise RequestError("one a day", "rationed")
+            case "broken":
+                raise ValueError("secret")
+        return Message(message.opcode, f"{message.data}!", message.type)
+
+
+RULINGS = [
+    ("kept", {"code": "unanswered", "message": "a middleware keeps it back"}),
+    ("refused", {"code": "refused", "message": "no such thing"}),
+    ("rationed", {"code": "rationed", "message": "one a day"}),
+    ("broken", {"code": "failed", "message": "the handler failed"}),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), RULINGS)
+async def test_what_is_refused_before_it_is_handled_fails_at_once(
+    serving: Serving, join: Joining, data: str, told: Any
+) -> None:
+    server, handled, errors = accepting(), list[Message](), list[str]()
+    server.use(Censor)
+    server.on_message(lambda message, connection: handled.append(message))
+    server.on_error(lambda error, connection: errors.append(str(error)))
+    peer = await join(await serving(server))
+    assert (await ask(peer, data=data))["x"]["error"] == told
+    assert (handled, errors) == ([], ["secret"] if data == "broken" else [])
+
+
+@pytest.mark.parametrize(("data", "told"), RULINGS)
+async def test_an_answer_that_may_not_be_sent_is_an_error(
+    serving: Serving, join: Joining, data: str, told: Any
+) -> None:
+    server, errors = accepting(), list[str]()
+    server.use(Censor)
+    server.on_message(lambda message, connection: data)
+    server.on_error(lambda error, connection: errors.append(str(error)))
+    peer = await join(await serving(server))
+    assert (await ask(peer, data="anything"))["x"]["error"] == told
+    assert errors == (["secret"] if data == "broken" else [])
+
+
+async def test_an_answer_passes_what_sees_all_that_is_sent(serving: Serving, join: Joining) -> None:
+    server = accepting()
+    censor = server.use(Censor)
+    server.on_message(lambda message, connection: f"about {message.data}")
+    peer = await join(await serving(server), "1")
+    censor.told.clear()
+    assert (await ask(peer, data="tea"))["d"] == "about tea!!"
+    assert censor.sent == [("about tea!", "1")]
+    assert censor.told == [("about tea!!", ["1"], True)]
+
+
+async def test_a_request_to_a_client_passes_it_too(serving: Serving, join: Joining) -> None:
+    server = accepting()
+    censor = server.use(Censor)
+    peer = await wire2(join, await serving(server), "0")
+    waiting = asyncio.create_task(server.request("0", Message(0, "who", "WHO")))
+    frame = await asked(peer)
+    assert frame["d"] == "who!"
+    await reply(peer, frame, "me")
+    assert (await waiting).data == "me"
+    assert censor.sent == [("who", None)]
+    assert censor.told == [("who!", ["0"], True)]
+    with pytest.raises(Unanswered, match="a middleware keeps it back"):
+        await server.request("0", Message(0, "kept"))
+    with pytest.raises(Refused, match="no such thing"):
+        await server.request("0", Message(0, "refused"))

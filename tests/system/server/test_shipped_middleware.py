@@ -15,6 +15,7 @@ from mesa_ws.errors import InvalidSettings
 from mesa_ws.message import Message
 from mesa_ws.middleware import MessageLogging, RateLimit, StructuredLogging
 from mesa_ws.middleware.prometheus import PrometheusMetrics
+from mesa_ws.middleware.rate_limit import Excess
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.serve import Server
 from tests.system.waiting import until
@@ -65,6 +66,24 @@ async def test_a_client_over_its_limit_is_told_when_to_try_again(serving: Servin
     await peer.send("PING", 4)
     assert await frames(peer, 2) == [("PONG", 3), refused]
     assert limit.exceeded == 2
+
+
+@pytest.mark.parametrize("excess", ["refuse", "drop"])
+async def test_a_request_over_the_limit_fails_and_says_why(
+    serving: Serving, join: Joining, excess: Excess
+) -> None:
+    server = answering()
+    server.use(RateLimit(2, burst=1, excess=excess, clock=Clock()))
+    peer = await join(await serving(server))
+    await peer.send("PING", 0)
+    await peer.raw('{"op":0,"d":null,"t":"SUM","x":{"r":"1"}}')
+    answer = await peer.receive()
+    while "x" not in answer:
+        answer = await peer.receive()
+    assert answer["x"]["error"] == {
+        "code": "rate_limited",
+        "message": "too many messages; try again in 0.5 seconds",
+    }
 
 
 async def test_a_client_is_told_what_is_missing_of_its_next_message(serving: Serving, join: Joining) -> None:
