@@ -169,29 +169,31 @@ async def test_a_portal_of_ours_that_was_taken_for_dead_is_known_to_genuine_serv
 async def test_when_a_genuine_server_is_killed_ours_goes_on(
     cluster: Cluster, client: Redis, keys: Keys
 ) -> None:
-    """1.x leaves the id of its client in the set; logging in here, or clearing it, puts that right."""
+    """1.x leaves the id of its client in the set. With no other server of 1.x it counts as away."""
     their_server = await cluster.foreign("server.js")
     backend, our_url = await cluster.serve()
     ours = await cluster.portal()
     await until(lambda: backend.portals == (ours.portal.portal_id,))
     mine = await cluster.join(our_url, "here")
     await cluster.join(url_of(their_server), "ghost")
-    their_server.kill()
     async with AsyncDispatcher(
         cluster.url, namespace=cluster.namespace, wire="mesa1", sync=True
     ) as dispatcher:
         assert await dispatcher.presence.online(["here", "ghost"]) == {"here": 1, "ghost": 1}
+        their_server.kill()
+        await until(lambda: is_offline(dispatcher, "ghost"))
+        assert await client.smembers(keys.connected) == {"here", "ghost"}
         await dispatcher.dispatch(Message(0, 1), ["here"])
         assert [each["d"] for each in await mine.messages(1)] == [1]
         await mine.send("N", 2)
         await until(lambda: ours.messages == [2])
-        await client.srem(keys.connected, "ghost")
         await dispatcher.dispatch(Message(0, 3), ["ghost"])
         assert json.loads(await client.hget(keys.undelivered, "ghost") or "[]") == [{"op": 0, "d": 3}]
         back = await cluster.join(our_url, "ghost")
         assert [each["d"] for each in await back.messages(1)] == [3]
         await back.socket.close()
         await until(lambda: is_offline(dispatcher, "ghost"))
+        assert await client.smembers(keys.connected) == {"here"}
 
 
 async def is_offline(dispatcher: AsyncDispatcher, id: str) -> bool:

@@ -33,6 +33,12 @@ def test_of_a_list_with_other_things_the_messages_are_read() -> None:
     assert joined(found.messages) == b'[{"op":0,"d":1}]'
 
 
+def test_an_event_is_no_message_for_who_logs_in_later() -> None:
+    found = WaitingList.of(b'[{"op":0,"d":1},{"op":5,"d":{},"t":"DISCONNECT_CLIENT"},{"op":0,"d":2}]')
+    assert found.is_corrupt
+    assert joined(found.messages) == b'[{"op":0,"d":1},{"op":0,"d":2}]'
+
+
 def test_nothing_is_an_empty_list() -> None:
     assert WaitingList.of(None) == WaitingList.of(b"") == (b"", (), False)
     assert joined([]) == b""

@@ -316,8 +316,8 @@ class Connection:
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # once more: of two threads, the one that gets here last decides
-            self._host.rename(self, user)
-            if self._host.handlers.forwarder is not None:
+            is_another = self._host.rename(self, user)
+            if is_another and self._host.handlers.forwarder is not None:
                 self._turns.add(user)
 
     def _schedule(self) -> None:

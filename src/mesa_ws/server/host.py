@@ -49,8 +49,8 @@ class Host(Protocol):
     async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
         """Answer op 2."""
 
-    def rename(self, connection: "Connection", user: User) -> None:
-        """Take note that the connection belongs to another user now."""
+    def rename(self, connection: "Connection", user: User) -> bool:
+        """Take note that the connection belongs to another user now; return whether to another id."""
 
     def forget(self, connection: "Connection") -> None:
         """Let go of a connection that has ended."""

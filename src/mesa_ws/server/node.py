@@ -317,12 +317,14 @@ class Node(Hooks, LoopWork):
         """Answer op 2 of a connection."""
         await admission.admit(self, connection, attempt)
 
-    def rename(self, connection: Connection, user: User) -> None:
-        """Take note that a connection belongs to another user now."""
-        if self.registry.id_of(connection) != user.id:
-            work = admission.rename(self, connection, user)
-            if work is not None:
-                self.spawn(work)
+    def rename(self, connection: Connection, user: User) -> bool:
+        """Take note that a connection belongs to another user now; return whether to another id."""
+        if self.registry.id_of(connection) == user.id:
+            return False
+        work = admission.rename(self, connection, user)
+        if work is not None:
+            self.spawn(work)
+        return True
 
     def feed(self, connection: Connection, id: str) -> Feed:
         """Begin to feed a connection from the outbox of `id`."""

@@ -75,6 +75,16 @@ async def test_another_user_of_a_connection_is_told_as_an_authentication(site: S
     ]
 
 
+async def test_an_update_that_keeps_the_id_is_not_told(site: Site) -> None:
+    server, record = await site.serve(), await site.record()
+    peer = await site.join("alice")
+    [connection] = server.connections
+    connection.update_user(User("alice", {"name": "Alice"}))
+    await peer.send("HI", 1)
+    await record.until(3)
+    assert record.types == ["connection", "authentication", "message"]
+
+
 async def test_without_portals_nothing_is_kept_for_them(site: Site) -> None:
     await site.serve(portals=False)
     record, peer = await site.record(), await site.join("alice")

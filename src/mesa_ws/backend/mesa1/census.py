@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ..redis.plan import Call, Command, chunks, ms
 from .events import Notice, notice_payload
 from .keys import Keys
+from .plan import ASIDE
 from .script import ADMIT, POOL, READMIT, WITHDRAW
 
 NAME = "mesa-portal-"
@@ -38,7 +39,7 @@ class Census(NamedTuple):
         return cls(
             era.decode(),
             listeners,
-            frozenset(_text(each) for each in members),
+            frozenset(_text(each) for each in members if _is_text(each)),
             {_text(id): int(left) / 1000 for id, left in chunks(leases, 2)},
             frozenset(_text(id) for id, kind in chunks(gone, 2) if kind == b"theirs"),
         )
@@ -71,7 +72,8 @@ class Subscribers(NamedTuple):
 
 def look(keys: Keys, era: str, expiry: float) -> Call:
     """Ask who takes events; the reply is read by `Census`."""
-    return Call(POOL, (*_own(keys), keys.era), (era, ms(expiry), keys.portal))
+    aside = (keys.cleared(keys.pool), ms(ASIDE))
+    return Call(POOL, (*_own(keys), keys.era), (era, ms(expiry), keys.portal, *aside))
 
 
 def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
@@ -94,6 +96,14 @@ def readmit(keys: Keys, portals: Sequence[str]) -> Call:
 
 def _own(keys: Keys) -> tuple[str, str, str]:
     return keys.pool, keys.portal_leases, keys.gone_portals
+
+
+def _is_text(given: bytes) -> bool:
+    try:
+        given.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(given: bytes) -> str:

@@ -105,6 +105,8 @@ class Mesa1:
             dealt = [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in dispatches]
             for dispatch, own in dealt:
                 warn_of_corruption(self.keys, dispatch.corrupt(own))
+                if dispatch.has_cleared(own):
+                    warn_of_another_type(self.keys)
             return [dispatch.receipt(own) for dispatch, own in dealt]
 
         commands = [call.command for dispatch in dispatches for call in dispatch.calls]
@@ -151,7 +153,7 @@ class Mesa1:
 
     def tallying(self) -> Operation[int]:
         """Count connections as 1.x does, whose servers may have let the number fall below zero."""
-        return Operation([plan.tally(self.keys)], lambda replies: max(0, int(replies[0] or 0)))
+        return Operation([plan.tally(self.keys)], lambda replies: plan.tallied(self.keys, replies[0]))
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
@@ -162,6 +164,12 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
             id,
             keys.set_aside(id),
         )
+
+
+def warn_of_another_type(keys: Keys) -> None:
+    """Say that no list could be kept where 1.x keeps them, and where what stood there is now."""
+    aside = keys.cleared(keys.undelivered)
+    _log.warning("%r was not what 1.x keeps there; it was set aside as %r", keys.undelivered, aside)
 
 
 def _check_offered(envelope: Envelope) -> None:

@@ -122,5 +122,9 @@ class Keys:
         """LIST: what could not be read in `undelivered`. 7 days."""
         return f"{self.asides}{id}"
 
+    def cleared(self, key: str) -> str:
+        """Where a key of 1.x goes that is of another type than 1.x keeps there. 7 days."""
+        return f"{self.prefix}w:{key}"
+
     def _named(self, name: str) -> str:
         return f"{name}_{self.namespace}" if self.namespace else name

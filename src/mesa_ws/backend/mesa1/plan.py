@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...envelope import Delivery, Envelope, Keep, Receipt
+from ...errors import BackendRefused
 from ...id_page import IdPage
 from ...position import Position
 from ..redis.plan import MAX_SCANNED, Call, Command, chunks, ms
@@ -60,6 +61,7 @@ class Dispatch(NamedTuple):
                     ms(ASIDE),
                     keys.channels,
                     more,
+                    keys.cleared(keys.undelivered),
                     *(part for id in ids for part in _named(id)),
                 ),
             )
@@ -72,7 +74,7 @@ class Dispatch(NamedTuple):
         if self.envelope.recipients.everybody:
             return Receipt(self.envelope.message_id, {}, replies[0])
         nodes = max((reply[0] for reply in replies), default=0)
-        fours = [four for reply in replies for four in chunks(reply[1:], 4)]
+        fours = _fours(replies)
         deliveries = zip(self.envelope.recipients.ids, fours, strict=True)
         return Receipt(self.envelope.message_id, {id: _delivery(*four) for id, four in deliveries}, nodes)
 
@@ -80,8 +82,12 @@ class Dispatch(NamedTuple):
         """The ids whose list could not be read and was set aside."""
         if self.envelope.recipients.everybody:
             return []
-        fours = [four for reply in replies for four in chunks(reply[1:], 4)]
+        fours = _fours(replies)
         return [id for id, four in zip(self.envelope.recipients.ids, fours, strict=True) if four[3]]
+
+    def has_cleared(self, replies: Sequence[Any]) -> bool:
+        """Whether `undelivered_messages` was no hash and was set aside."""
+        return not self.envelope.recipients.everybody and any(reply[1] for reply in replies)
 
 
 class Seat(NamedTuple):
@@ -105,8 +111,9 @@ class Seat(NamedTuple):
         """Take or renew the lease; the reply is read by `Pulse`."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
-        channel = keys.channel(self.node)
-        return Call(BEAT, own, (self.node, ms(self.lease), connections, ms(self.expiry), channel))
+        theirs = (keys.connected, keys.undelivered)
+        about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
+        return Call(BEAT, (*own, *theirs), (*about, keys.cleared(keys.undelivered), ms(ASIDE)))
 
     def recount(self, connections: int) -> Call:
         """Say how many connections there are."""
@@ -140,11 +147,21 @@ class Seat(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """What a heartbeat found: whether there was a lease, nodes that died, ids whose grace is over."""
+    """What a heartbeat found.
+
+    Attributes:
+        had_lease: whether there was a lease.
+        dead: nodes that died.
+        gone: ids whose grace is over.
+        has_cleared: whether `undelivered_messages` was no hash and was set aside.
+        strange: keys of 1.x that are of another type, and were left alone.
+    """
 
     had_lease: int
     dead: int
     gone: int
+    has_cleared: int
+    strange: Sequence[bytes]
 
 
 def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
@@ -165,7 +182,8 @@ def purge(keys: Keys, id: str) -> Call:
 def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
     """Count connections of ids."""
     own = (keys.leases, keys.connected)
-    return [Call(ONLINE, (*own, *map(keys.user, some)), tuple(some)) for some in chunks(ids, MAX_IDS)]
+    where = (keys.messages, keys.channels)
+    return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
 
 
 def count(keys: Keys) -> Command:
@@ -191,9 +209,27 @@ def tally(keys: Keys) -> Command:
     return ("GET", keys.connections)
 
 
+def tallied(keys: Keys, reply: bytes | None) -> int:
+    """Read the reply to `tally`.
+
+    Raises:
+        BackendRefused: it is no number.
+    """
+    try:
+        return max(0, int(reply or 0))
+    except ValueError:
+        raise BackendRefused(
+            f"{keys.connections}: expected a number of connections, got something else; delete it"
+        ) from None
+
+
 def flat(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
     """Reads the replies to `online`."""
     return lambda replies: dict(zip(ids, (each for reply in replies for each in reply), strict=True))
+
+
+def _fours(replies: Sequence[Any]) -> list[Any]:
+    return [four for reply in replies for four in chunks(reply[2:], 4)]
 
 
 def _named(id: str) -> tuple[str, bytes, int]:

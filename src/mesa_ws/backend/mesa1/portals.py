@@ -155,7 +155,7 @@ class Portals:
         self._era = census.era
         self._changes = {id: at for id, at in self._changes.items() if at > now - self._patience}
         if has_forgotten and len(self._pool):
-            _log.warning("Redis has lost its data; %d portals are put back", len(self._pool))
+            _log.warning("Redis has lost who takes events; %d portals are put back", len(self._pool))
             living = [id for id in self._pool.ids if id not in self._vitality.suspects] or self._pool.ids
             await self._ask(("SADD", self._seat.keys.pool, *living))
             return

@@ -19,11 +19,13 @@ from ..redis.reader import Reader
 from ..redis.resident import MISSED, Nobody
 from ..redis.supervised import Tasks
 from ..redis.sweeper import Sweeper
+from .dialect import warn_of_another_type
 from .events import read_answer
 from .lists import Lists
 from .payload import InvalidPayload, read_payload
 from .plan import MAX_IDS, Pulse, Seat
 from .portals import Portals
+from .quietly import Quietly
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
@@ -83,6 +85,7 @@ class Resident:
         self._is_counting = False
         self._lease_ends = 0.0
         self._unheard = 0
+        self._strange = Quietly()
         self._is_mended = True
         self._wake = asyncio.Event()
         self._fresh: dict[str, None] = {}
@@ -203,11 +206,23 @@ class Resident:
         start = time.monotonic()
         pulse = Pulse(*await self._run(self._seat.beat(self._connections)))
         self._lease_ends = start + self._seat.lease
+        self._warn_of_types(pulse)
         self._unheard += 1
         if self._unheard > MISSED:
             self._unheard = 0
             await self._reader.restart()
         return pulse
+
+    def _warn_of_types(self, pulse: Pulse) -> None:
+        if pulse.has_cleared:
+            warn_of_another_type(self._seat.keys)
+        if pulse.strange:
+            self._strange.warn(
+                _log,
+                "%r is not what 1.x keeps there, so servers of 1.x cannot work: is it of another namespace? "
+                "Use another one, or delete it",
+                pulse.strange[0].decode(),
+            )
 
     async def _beat_forever(self) -> None:
         while True:

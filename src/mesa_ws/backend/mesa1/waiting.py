@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ...message import Op
 from .payload import Carried
 
 
@@ -28,13 +29,18 @@ class Waiting(NamedTuple):
 
     @classmethod
     def of(cls, raw: bytes) -> "Waiting | None":
-        """Read a member of a list; None if it is no message."""
+        """Read a member of a list; None if it is no message.
+
+        An event is none: 1.x stores `DISCONNECT_CLIENT` for those who are away, and nobody who logs in
+        later is meant by it.
+        """
         try:
             carried = _MESSAGE.decode(raw)
             sense = msgspec.json.encode(_plain(_ANY.decode(raw)), order="deterministic")
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
-        return cls(raw, carried.frame, sense) if carried.is_sayable else None
+        is_message = carried.is_sayable and carried.op != Op.EVENT
+        return cls(raw, carried.frame, sense) if is_message else None
 
 
 class WaitingList(NamedTuple):

@@ -8,6 +8,8 @@
 -- forgotten it, servers of 1.x still know it, and would have it twice.
 -- Returns 1 if it was announced, else 0.
 
+renew(KEYS[2], 'zset')
+renew(KEYS[3], 'hash')
 local was_gone = redis.call('HDEL', KEYS[3], ARGV[1]) == 1
 redis.pcall('SADD', KEYS[1], ARGV[1])
 local had_lease = redis.call('ZADD', KEYS[2], now_ms() + ARGV[2], ARGV[1]) == 0

@@ -7,19 +7,20 @@
 -- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for those who are away, 4 most messages of one
 --       list, 5 most bytes of it, 6 for how long the message id is remembered (ms), or 0, 7 prefix of the
 --       keys for what is set aside, 8 their life (ms), 9 prefix of the channels of nodes, 10 more
---       members of the payload as JSON, or '', then for each id: id, the same as JSON, 1 if messages may be
---       stored for it
+--       members of the payload as JSON, or '', 11 where undelivered_messages is set aside if it is no
+--       hash, then for each id: id, the same as JSON, 1 if messages may be stored for it
 --
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
 -- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
 -- cut off; somebody of 1.x may hold it as well, so there it is also published.
--- Returns {processes that heard it, then for each id: messages that its list holds with this one, or 0 if
+-- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages that its list holds with this one, or 0 if
 -- it was not stored; its connections; messages dropped to make room; 1 if a corrupt list was set aside}.
 
 local BIG = 1024 * 1024
 local message, stores = ARGV[2], ARGV[3] == '1'
 local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_live = lease_reader(KEYS[4], now_ms())
+local has_foreigners = foreign_reader(ARGV[1], KEYS[4], ARGV[9])
 
 -- Whether a node gets what is published now. Redis knows at once that a process was killed.
 local subscribed = {}
@@ -74,10 +75,7 @@ local function store(id)
   if raw then
     inner, count = open_list(raw)
     if not inner then
-      local aside = ARGV[7] .. id
-      redis.call('RPUSH', aside, raw)
-      redis.call('LTRIM', aside, -100, -1)
-      redis.call('PEXPIRE', aside, ARGV[8])
+      set_aside(ARGV[7] .. id, raw, ARGV[8])
       inner, count, is_aside = '', 0, 1
     end
   end
@@ -93,18 +91,19 @@ local function store(id)
   return (count or 0) + 1, displaced, is_aside
 end
 
+local is_cleared = stores and clear_way(KEYS[2], 'hash', ARGV[11], ARGV[8])
 local known = {}
 local remembered = ARGV[6] ~= '0' and redis.call('HGETALL', KEYS[3]) or {}
 for i = 1, #remembered, 2 do known[remembered[i]] = tonumber(remembered[i + 1]) end
 
 local each, names = {}, {}
 for n = 1, #KEYS - 4 do
-  local at = 8 + 3 * n
+  local at = 9 + 3 * n
   local one = {id = ARGV[at], name = ARGV[at + 1], is_storable = stores and ARGV[at + 2] == '1'}
-  one.online = connections(KEYS[4 + n], KEYS[1], one.id, stores and hears or is_live)
+  one.online = connections(KEYS[4 + n], KEYS[1], one.id, stores and hears or is_live, has_foreigners)
   one.before = known[one.id]
   each[n] = one
-  local is_heard = not stores or one.online > 0 or redis.pcall('SISMEMBER', KEYS[1], one.id) == 1
+  local is_heard = not stores or one.online > 0 or redis.pcall('SISMEMBER', KEYS[1], one.id) ~= 0
   if not one.before and is_heard then names[#names + 1] = one.name end
 end
 local heard = 0
@@ -112,7 +111,7 @@ if #names > 0 then
   local payload = '{"message":' .. message .. ',"recipients":[' .. table.concat(names, ',') .. ']' .. ARGV[10] .. '}'
   heard = redis.call('PUBLISH', ARGV[1], payload)
 end
-local reply = {heard}
+local reply = {heard, is_cleared and 1 or 0}
 for _, one in ipairs(each) do
   local stored, displaced, is_aside = one.before or 0, 0, 0
   if not one.before and one.is_storable and (one.online == 0 or heard == 0) then

@@ -8,9 +8,7 @@
 
 if redis.pcall('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[4] == '1' then
-  redis.call('RPUSH', KEYS[2], ARGV[2])
-  redis.call('LTRIM', KEYS[2], -100, -1)
-  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+  set_aside(KEYS[2], ARGV[2], ARGV[5])
 end
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
