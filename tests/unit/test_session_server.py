@@ -1,6 +1,7 @@
 """A server's end of a connection: what the vectors cannot say."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -74,6 +75,19 @@ def test_what_a_client_sent_is_not_repeated_in_why_it_was_closed() -> None:
 def test_why_a_bad_frame_is_one_is_said_for_the_logs() -> None:
     close = session().receive(b'{"op":"hush"}', 0.0)
     assert close == Close(CloseCode.INVALID_PAYLOAD, "Expected `int`, got `str` - at `$.op`")
+
+
+def test_answers_to_nothing_take_up_no_memory() -> None:
+    served = session(has_authenticator=False)
+    served.receive(b'{"op":11,"d":{}}', 0.0)
+    tracemalloc.start()
+    try:
+        for n in range(5000):
+            served.receive(b'{"op":11,"d":{}}', float(n))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5000
 
 
 def test_why_a_failure_closed_is_what_the_owner_says() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from mesa_ws import AsyncDispatcher, Message, Server
+from mesa_ws import AsyncDispatcher, BackendRefused, Message, Server
 from mesa_ws.backend.mesa1.keys import Keys
 from tests.interop.served import ServerProcess
 from tests.redis_server import RedisServer
@@ -120,3 +120,33 @@ async def test_a_redis_that_lost_everything_is_told_anew(
         await dispatcher.dispatch(Message(0, "live"), ["1"])
         assert [each["d"] for each in await peer.messages(1)] == ["live"]
         assert not await client.exists(keys.undelivered)
+
+
+async def test_a_redis_that_is_full_refuses_to_store_and_lets_clients_log_in(
+    server: Server,
+    serving: Serving,
+    join: Joining,
+    own_client: Redis,
+    dispatcher: AsyncDispatcher,
+    bystander: PubSub,
+    namespace: str,
+) -> None:
+    """What is refused was not published either."""
+    endpoint, keys = await serving(server), Keys(namespace)
+    await dispatcher.dispatch(Message(0, "before"), ["1"])
+    await own_client.config_set("maxmemory", 1)
+    with pytest.raises(BackendRefused, match="Redis is full"):
+        await dispatcher.dispatch(Message(0, "refused"), ["1", "2"])
+    peer = await join(endpoint, "1")
+    assert [each["d"] for each in await peer.messages(1)] == ["before"]
+    await peer.answer()
+    await until(lambda: is_forgotten(own_client, keys, "1"))
+    await dispatcher.dispatch(Message(0, "to all"))
+    assert [each["d"] for each in await peer.messages(1)] == ["to all"]
+    heard = await bystander.get_message(timeout=LIMIT)
+    assert heard is not None
+    assert json.loads(heard["data"])["message"]["d"] == "to all"
+
+
+async def is_forgotten(client: Redis, keys: Keys, id: str) -> bool:
+    return not await client.hexists(keys.undelivered, id)
