@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import partition_of
+from mesa_ws.backend.inbox import MAX_READ, Letter, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
@@ -50,6 +50,17 @@ async def test_reading_goes_on_behind_a_place(office: PostOffice) -> None:
     await node.open_with("a", "b")
     letters = await owner.until_read(3)
     assert told(await owner.portal.read({3: letters[1].place})) == [("message", "3", "b")]
+
+
+async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    for number in EVERY:
+        for n in range(MAX_READ // 4 + 1):
+            name = f"{node.backend.node_id}.{number}.{n}"
+            letter = Letter(name, number, "1", "connection", None, node.backend.node_id)
+            await node.backend.append(letter, 1000)
+    assert len(await owner.portal.read(dict.fromkeys(EVERY, ""))) == MAX_READ
+    assert len(await owner.portal.read({3: ""})) == MAX_READ // 4
 
 
 async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> None:

@@ -14,6 +14,9 @@ from ..envelope import Envelope
 PARTITIONS = 16
 """Queues of one namespace, and so the most portals that have something to do."""
 
+MAX_READ = 128
+"""Letters that are read at once."""
+
 MAX_DEAD = 10_000
 """Dead letters that are kept; beyond, the oldest are dropped."""
 
@@ -119,6 +122,11 @@ class Ownership(NamedTuple):
 
     portals: tuple[str, ...]
     tokens: Mapping[int, int]
+
+
+def most_of_each(queues: int) -> int:
+    """How many letters of each of so many queues are read at once."""
+    return min(MAX_READ // 4, MAX_READ // queues)
 
 
 def partition_of(connection_id: str) -> int:

@@ -5,7 +5,18 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ...envelope import REMEMBERED, Envelope
-from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+from ..inbox import (
+    MAX_DEAD,
+    MAX_READ,
+    PARTITIONS,
+    Answer,
+    DeadLetter,
+    Letter,
+    Ownership,
+    Step,
+    Waiting,
+    most_of_each,
+)
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
 from .plan import Call, Command, Seat, ms, reap
 from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, TEND
@@ -13,14 +24,8 @@ from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, TEND
 START = "0-0"
 """The place before all others."""
 
-MAX_READ = 32
-"""Letters of one queue in one reply."""
-
 WAIT = 0.1
 """Seconds that reading waits for letters."""
-
-MAX_OVERHEARD = 256
-"""Letters in one reply to an observer."""
 
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
 
@@ -89,7 +94,7 @@ class Place(NamedTuple):
     def read(self, after: Mapping[int, str]) -> Command:
         """Wait for letters; `letters` reads the reply."""
         names, places = map(self.keys.queue, after), (place or START for place in after.values())
-        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+        return ("XREAD", "COUNT", most_of_each(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
 
     def letters(self, reply: Any) -> list[Waiting]:
         """Read the reply to `read`; what is no letter is passed over."""
@@ -114,7 +119,7 @@ class Place(NamedTuple):
 
     def listen(self, after: str) -> Command:
         """Wait for what observers are told; `overheard` reads the reply."""
-        return ("XREAD", "COUNT", MAX_OVERHEARD, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
+        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
 
     def reply(self, envelope: Envelope, node: str) -> Call:
         """Hand a message to one connection; the reply is 1 when its node lives."""
