@@ -63,6 +63,24 @@ async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
     assert len(await owner.portal.read({3: ""})) == MAX_READ // 4
 
 
+async def test_what_waits_can_be_looked_at(office: PostOffice) -> None:
+    node, stranger = await office.node(), office.portal()
+    nothing = await stranger.backlog()
+    assert (nothing.portals, nothing.waiting, nothing.oldest, nothing.dead) == ((), 0, None, 0)
+    owner = await office.owner()
+    await node.open_with("a", "b")
+    letters = await owner.until_read(3)
+    await owner.settle("done", letters[0])
+    await owner.settle("die", letters[1])
+    backlog = await stranger.backlog()
+    assert (backlog.portals, backlog.waiting, backlog.dead) == ((owner.portal.portal_id,), 1, 1)
+    assert [queue.partition for queue in backlog.queues] == list(EVERY)
+    assert {queue.owner for queue in backlog.queues} == {owner.portal.portal_id}
+    assert [queue.waiting for queue in backlog.queues] == [1 if n == 3 else 0 for n in EVERY]
+    assert backlog.queues[3].oldest == backlog.oldest == letters[2].at
+    assert backlog.queues[4].oldest is None
+
+
 async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with("a")

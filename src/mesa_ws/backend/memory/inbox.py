@@ -9,9 +9,11 @@ from ..inbox import (
     MAX_DEAD,
     PARTITIONS,
     Answer,
+    Backlog,
     DeadLetter,
     Letter,
     Ownership,
+    QueueBacklog,
     Step,
     Waiting,
     most_of_each,
@@ -162,6 +164,14 @@ class Inbox:
     def overhear(self, after: str) -> list[Waiting]:
         """What came to any queue behind a place."""
         return [waiting for place, waiting in self._observed if place > int(after)]
+
+    def backlog(self) -> Backlog:
+        """What waits now."""
+        queues = []
+        for number, queue in enumerate(self._queues):
+            oldest = next((each.at for each in queue.letters.values()), None)
+            queues.append(QueueBacklog(number, queue.owner, len(queue.letters), oldest))
+        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead))
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""

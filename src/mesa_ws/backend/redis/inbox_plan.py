@@ -10,16 +10,18 @@ from ..inbox import (
     MAX_READ,
     PARTITIONS,
     Answer,
+    Backlog,
     DeadLetter,
     Letter,
     Ownership,
+    QueueBacklog,
     Step,
     Waiting,
     most_of_each,
 )
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
 from .plan import Call, Command, Seat, ms, reap
-from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, TEND
+from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
 
 START = "0-0"
 """The place before all others."""
@@ -153,6 +155,25 @@ def overheard(reply: Any) -> list[Waiting]:
     """Read the reply to `Place.listen`."""
     entries = reply[0][1] if reply else ()
     return [found for entry in entries if (found := _waiting(entry)) is not None]
+
+
+def survey(keys: Keys) -> Call:
+    """Look at what waits for portals; `surveyed` reads the reply."""
+    queues = (key for number in range(PARTITIONS) for key in (keys.owner(number), keys.queue(number)))
+    return Call(SURVEY, (keys.portals, keys.dead, *queues), ())
+
+
+def surveyed(reply: Sequence[Any]) -> Backlog:
+    """Read the reply to `survey`."""
+    portals, dead, *queues = reply
+    return Backlog(
+        tuple(portal.decode() for portal in portals),
+        tuple(
+            QueueBacklog(number, owner.decode() or None, waiting, int(oldest) / 1000 if oldest else None)
+            for number, (owner, waiting, oldest) in enumerate(queues)
+        ),
+        dead,
+    )
 
 
 def dead_letters(keys: Keys, limit: int) -> Command:
