@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import partition_of
+from mesa_ws.backend.inbox import MAX_READ, Letter, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
@@ -50,6 +50,35 @@ async def test_reading_goes_on_behind_a_place(office: PostOffice) -> None:
     await node.open_with("a", "b")
     letters = await owner.until_read(3)
     assert told(await owner.portal.read({3: letters[1].place})) == [("message", "3", "b")]
+
+
+async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    for number in EVERY:
+        for n in range(MAX_READ // 4 + 1):
+            name = f"{node.backend.node_id}.{number}.{n}"
+            letter = Letter(name, number, "1", "connection", None, node.backend.node_id)
+            await node.backend.append(letter, 1000)
+    assert len(await owner.portal.read(dict.fromkeys(EVERY, ""))) == MAX_READ
+    assert len(await owner.portal.read({3: ""})) == MAX_READ // 4
+
+
+async def test_what_waits_can_be_looked_at(office: PostOffice) -> None:
+    node, stranger = await office.node(), office.portal()
+    nothing = await stranger.backlog()
+    assert (nothing.portals, nothing.waiting, nothing.oldest, nothing.dead) == ((), 0, None, 0)
+    owner = await office.owner()
+    await node.open_with("a", "b")
+    letters = await owner.until_read(3)
+    await owner.settle("done", letters[0])
+    await owner.settle("die", letters[1])
+    backlog = await stranger.backlog()
+    assert (backlog.portals, backlog.waiting, backlog.dead) == ((owner.portal.portal_id,), 1, 1)
+    assert [queue.partition for queue in backlog.queues] == list(EVERY)
+    assert {queue.owner for queue in backlog.queues} == {owner.portal.portal_id}
+    assert [queue.waiting for queue in backlog.queues] == [1 if n == 3 else 0 for n in EVERY]
+    assert backlog.queues[3].oldest == backlog.oldest == letters[2].at
+    assert backlog.queues[4].oldest is None
 
 
 async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> None:

@@ -24,6 +24,7 @@ class Programs:
             *arguments,
             cwd=QUICKSTART,
             env=os.environ | environment,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         self._stack.push_async_callback(_end, process)

@@ -1,13 +1,14 @@
-"""The example of a chat: a server, two portals, and a REST side, in processes of their own."""
+"""The example of a chat: a server, two workers, a REST side and people, in processes of their own."""
 
 import asyncio
 import json
+from asyncio.subprocess import Process
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from mesa_ws import Client, Message
 from tests.examples.programs import LIMIT, Programs, line
 from tests.redis_server import RedisServer, free_port
 
@@ -31,12 +32,15 @@ async def until_up(url: str) -> None:
                 return
 
 
-async def until(client: Client, type: str) -> Any:
-    async with asyncio.timeout(LIMIT):
-        async for message in client:
-            if message.type == type:
-                return message.data
-    raise AssertionError(f"no {type}")
+async def say(person: Process, text: str) -> None:
+    assert person.stdin is not None
+    person.stdin.write(f"{text}\n".encode())
+    await person.stdin.drain()
+
+
+async def shown(person: Process, *expected: str) -> None:
+    """Wait until somebody's terminal has shown these lines, in whatever order."""
+    assert sorted([await line(person) for _ in expected]) == sorted(expected)
 
 
 async def test_people_talk_and_are_told(programs: Programs, tmp_path: Path) -> None:
@@ -49,23 +53,46 @@ async def test_people_talk_and_are_told(programs: Programs, tmp_path: Path) -> N
 
 
 async def talk(programs: Programs, shared: dict[str, str]) -> None:
-    api_port = free_port()
-    room = f"http://127.0.0.1:{api_port}/rooms/tea"
     server = await programs.start(str(CHAT / "server.py"), PORT="0", **shared)
-    for _ in range(2):
-        assert (await line(await programs.start(str(CHAT / "worker.py"), **shared))).startswith("portal ")
-    await programs.start(str(CHAT / "api.py"), PORT=str(api_port), **shared)
+    workers = [await programs.start(str(CHAT / "worker.py"), **shared) for _ in range(2)]
+    for worker in workers:
+        assert (await line(worker)).startswith("portal ")
     url = (await line(server)).removeprefix("clients at ")
-    async with Client(url) as alice, Client(url) as bob:
-        for client, id in ((alice, "alice"), (bob, "bob")):
-            await client.authenticate({"id": id})
-            await client.send(Message(0, {"room": "tea"}, "JOIN"))
-            assert await until(client, "HISTORY") == []
-        await bob.send(Message(0, {"room": "tea", "text": "hi"}, "SAY"))
-        said = {"room": "tea", "author": "bob", "text": "hi"}
-        assert [await until(client, "SAID") for client in (alice, bob)] == [said, said]
-        await until_up(room)
-        assert await asyncio.to_thread(ask, room) == [{"author": "bob", "text": "hi"}]
-        told = await asyncio.to_thread(ask, f"{room}/announcements", {"text": "cake"})
-        assert told == {"members": 2}
-        assert await until(alice, "ANNOUNCED") == {"room": "tea", "text": "cake"}
+
+    async def come(name: str) -> Process:
+        return await programs.start(str(CHAT / "client.py"), name, "tea", URL=url)
+
+    alice = await come("alice")
+    await shown(alice, "* alice is here")
+    bob = await come("bob")
+    for person in (alice, bob):
+        await shown(person, "* bob is here")
+    await say(bob, "hi")
+    for person in (alice, bob):
+        await shown(person, "bob: hi")
+    workers[0].terminate()
+    assert await workers[0].wait() == 0
+    for n in range(10):
+        await say(alice, f"still here {n}")
+    for person in (alice, bob):
+        for n in range(10):
+            await shown(person, f"alice: still here {n}")
+    await announce(programs, shared, (alice, bob))
+    carol = await come("carol")
+    said = ["bob: hi", *(f"alice: still here {n}" for n in range(10))]
+    await shown(carol, "* carol is here", *said)
+
+
+async def announce(programs: Programs, shared: dict[str, str], people: Iterable[Process]) -> None:
+    port = free_port()
+    room = f"http://127.0.0.1:{port}/rooms/tea"
+    await programs.start(str(CHAT / "api.py"), PORT=str(port), **shared)
+    await until_up(room)
+    assert (await asyncio.to_thread(ask, room))[:2] == [
+        {"author": "bob", "text": "hi"},
+        {"author": "alice", "text": "still here 0"},
+    ]
+    told = await asyncio.to_thread(ask, f"{room}/announcements", {"text": "cake at four"})
+    assert told == {"members": 2}
+    for person in people:
+        await shown(person, "! cake at four")

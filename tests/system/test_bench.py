@@ -91,4 +91,4 @@ def test_it_counts_what_a_portal_handles(results: Path) -> None:
 def test_an_unknown_benchmark_is_named() -> None:
     done = run_bench("speed")
     assert done.returncode == 2
-    assert "'speed' is not one of 'fanout', 'one', 'redis', 'storm', 'memory'" in done.stderr
+    assert "'speed' is not one of 'fanout', 'one', 'redis', 'storm', 'portal', 'memory'" in done.stderr

@@ -176,6 +176,14 @@ def test_a_lease_that_redis_has_forgotten_may_be_taken_again() -> None:
     assert site.look(["o"], listeners=0, after=3 * PATIENCE) == Verdict(ours=("o",))
 
 
+def test_where_only_ours_listen_those_of_1x_are_suspected_whatever_they_are_bound_to() -> None:
+    site, ours = Site(), {"o": 15.0}
+    site.look(["a", "o"], listeners=2, plain=[1, 2], named=["o"], leases=ours)
+    assert site.suspects == set()
+    site.look(["a", "o"], listeners=1, plain=[1], named=["o"], leases=ours, after=60)
+    assert site.suspects == {"a"}
+
+
 def test_portals_of_ours_do_not_hide_a_dead_one_of_1x(site: Site) -> None:
     ours = {"o": 15.0}
     site.look(["a", "b", "o"], listeners=3, plain=[1, 2], named=["o"], leases=ours, after=1)

@@ -14,6 +14,9 @@ from ..envelope import Envelope
 PARTITIONS = 16
 """Queues of one namespace, and so the most portals that have something to do."""
 
+MAX_READ = 128
+"""Letters that are read at once."""
+
 MAX_DEAD = 10_000
 """Dead letters that are kept; beyond, the oldest are dropped."""
 
@@ -89,6 +92,46 @@ class DeadLetter(NamedTuple):
     letter: Letter
 
 
+class QueueBacklog(NamedTuple):
+    """What waits in one queue.
+
+    Attributes:
+        partition: which.
+        owner: the portal that deals with it, or None.
+        waiting: letters that nobody has dealt with.
+        oldest: when the first of them came, in seconds of Unix time; None where there is none.
+    """
+
+    partition: int
+    owner: str | None
+    waiting: int
+    oldest: float | None
+
+
+class Backlog(NamedTuple):
+    """What waits for portals.
+
+    Attributes:
+        portals: those that live.
+        queues: all of them, in their order.
+        dead: how many dead letters there are.
+    """
+
+    portals: tuple[str, ...]
+    queues: tuple[QueueBacklog, ...]
+    dead: int
+
+    @property
+    def waiting(self) -> int:
+        """Letters in all queues."""
+        return sum(queue.waiting for queue in self.queues)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the first of them came, in seconds of Unix time."""
+        return min((queue.oldest for queue in self.queues if queue.oldest is not None), default=None)
+
+
 class Step(NamedTuple):
     """Something a portal does about a waiting letter of a queue that it owns.
 
@@ -119,6 +162,11 @@ class Ownership(NamedTuple):
 
     portals: tuple[str, ...]
     tokens: Mapping[int, int]
+
+
+def most_of_each(queues: int) -> int:
+    """How many letters of each of so many queues are read at once."""
+    return min(MAX_READ // 4, MAX_READ // queues)
 
 
 def partition_of(connection_id: str) -> int:
@@ -208,6 +256,14 @@ class Attendance(Protocol):
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection of one node; tell whether that node lives.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        ...
+
+    async def backlog(self) -> Backlog:
+        """What waits now, and who deals with it.
 
         Raises:
             BackendError: the backend did not answer.

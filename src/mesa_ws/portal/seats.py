@@ -14,9 +14,9 @@ Place = Given | MemoryHub | MemoryBackend
 """Where a portal finds what clients do."""
 
 
-NO_DEAD_LETTERS = (
-    "wire 'mesa1': expected no questions about dead letters, got one; an event of 1.x is handled once and "
-    "kept nowhere, use wire 'native' for that"
+NOTHING_KEPT = (
+    "wire 'mesa1': expected no questions about events that are kept, got one; an event of 1.x is handled "
+    "once and kept nowhere, use wire 'native' for that"
 )
 
 

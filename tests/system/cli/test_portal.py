@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
@@ -60,6 +61,29 @@ async def test_dead_letters_are_listed(redis_url: str, namespace: str, letters: 
     table = await run(redis_url, namespace, "list")
     assert letters[2] in table
     assert "\x1b" not in table
+
+
+async def test_what_waits_is_told(redis_url: str, namespace: str, letters: list[str]) -> None:
+    async def status(*arguments: str) -> str:
+        address = ("--url", redis_url, "--namespace", namespace)
+        result = await asyncio.to_thread(here, "portal", "status", *arguments, *address)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    ends = 3  # of the connections whose node is gone
+    assert (await status()).startswith("0 portals, 3 events waiting for up to ")
+    await run(redis_url, namespace, "retry", letters[0])
+    seat = RedisAttendance(redis_url, namespace=namespace)
+    await seat.tend([0])
+    shown = json.loads(await status("--json"))
+    assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([seat.portal_id], ends + 1, 2)
+    assert 0 <= shown["oldest_seconds"] < 60
+    queues = [(each["queue"], each["portal"], each["waiting"]) for each in shown["queues"]]
+    assert queues == [(0, seat.portal_id, ends + 1), *((n, None, 0) for n in range(1, PARTITIONS))]
+    said = (await status()).splitlines()
+    assert re.fullmatch(r"1 portal, 4 events waiting for up to [\d.]+ seconds, 2 dead letters", said[0])
+    assert any(seat.portal_id in line for line in said)
+    await seat.aclose()
 
 
 async def test_dead_letters_are_retried(redis_url: str, namespace: str, letters: list[str]) -> None:

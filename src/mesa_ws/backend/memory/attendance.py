@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import DeadLetter, Ownership, Step, Waiting
+from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
 from .hub import MemoryHub
 
 WAIT = 0.1
@@ -61,6 +61,10 @@ class MemoryAttendance:
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection; see `Attendance.reply`."""
         return self._cluster.reply(envelope, node)
+
+    async def backlog(self) -> Backlog:
+        """What waits now; see `Attendance.backlog`."""
+        return self._inbox.backlog()
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""

@@ -5,11 +5,20 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+from ..inbox import (
+    MAX_DEAD,
+    PARTITIONS,
+    Answer,
+    Backlog,
+    DeadLetter,
+    Letter,
+    Ownership,
+    QueueBacklog,
+    Step,
+    Waiting,
+    most_of_each,
+)
 from ..portal_watch import PortalWatch
-
-MAX_READ = 32
-"""Letters of one queue that are read at once."""
 
 MAX_OBSERVED = 10_000
 """Letters that are kept for portals that see everything."""
@@ -117,13 +126,13 @@ class Inbox:
 
     def read(self, after: Mapping[int, str]) -> list[Waiting]:
         """Letters of these partitions behind these places."""
-        found: list[Waiting] = []
+        found, most = list[Waiting](), most_of_each(len(after))
         for number, text in after.items():
             place, some = int(text or 0), []
             for at, waiting in self._queues[number].letters.items():
                 if at > place:
                     some.append(waiting)
-                if len(some) == MAX_READ:
+                if len(some) == most:
                     break
             found += some
         return found
@@ -155,6 +164,14 @@ class Inbox:
     def overhear(self, after: str) -> list[Waiting]:
         """What came to any queue behind a place."""
         return [waiting for place, waiting in self._observed if place > int(after)]
+
+    def backlog(self) -> Backlog:
+        """What waits now."""
+        queues = []
+        for number, queue in enumerate(self._queues):
+            oldest = next((each.at for each in queue.letters.values()), None)
+            queues.append(QueueBacklog(number, queue.owner, len(queue.letters), oldest))
+        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead))
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""

@@ -85,6 +85,7 @@ class Portals:
             return
         self._changes[notice.portal_id] = asyncio.get_running_loop().time()
         self._set(notice.portal_id, is_there=notice.is_ready)
+        self._looked_at = 0.0  # what was seen before says nothing of these portals
         self._news.set()
 
     def doubt(self) -> None:
@@ -119,13 +120,14 @@ class Portals:
             portal = self._pool.choose(self._vitality.suspects | avoid)
             if portal is None or portal in avoid:
                 return self._drop()
+            expected = len(self._pool)  # it may be taken out while it is told
             heard = await self._publish(letter, portal)
             if heard == 0:
                 if await self._stays_silent():
                     return self._drop()
                 continue
             self._silent_since = None
-            if heard is None or heard >= len(self._pool) or not await self._missed(portal, heard):
+            if heard is None or heard >= expected or not await self._missed(portal, heard):
                 return "taken"
             avoid.add(portal)
 

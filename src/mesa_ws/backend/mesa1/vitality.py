@@ -36,7 +36,7 @@ class Vitality:
         patience: seconds in which a portal of 1.x may come back on another connection.
 
     Attributes:
-        suspects: portals whose connection is gone.
+        suspects: portals whose connection is gone; all of 1.x where only ours listen.
     """
 
     def __init__(self, patience: float) -> None:
@@ -65,7 +65,8 @@ class Vitality:
         missing = len(theirs) - max(0, census.listeners - len(live))
         gone = self._gone(theirs, subscribers, now, is_full=missing <= 0)
         silent = self._silent_named(subscribers) | (frozenset(ids) if not census.listeners else frozenset())
-        self.suspects = frozenset(gone) | silent
+        only_ours = subscribers is not None and census.listeners <= len(self._leased & subscribers.named)
+        self.suspects = frozenset(theirs if only_ours else gone) | silent
         dead = theirs if missing >= len(theirs) else gone if len(gone) <= missing else []
         lasting = self._lasting(dead, now)
         return Verdict(

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import DeadLetter, Ownership, Step, Waiting
+from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
 from .address import Address
 from .greeting import Greeting
 from .inbox_plan import (
@@ -17,6 +17,8 @@ from .inbox_plan import (
     overheard,
     revive,
     settled,
+    survey,
+    surveyed,
     turnout,
 )
 from .keys import Keys
@@ -98,6 +100,11 @@ class RedisAttendance:
         call = self._place.reply(envelope, node)
         (reply,) = await self._link.execute([call.command], is_repeatable=envelope.remember > 0)
         return bool(reply)
+
+    async def backlog(self) -> Backlog:
+        """What waits now; see `Attendance.backlog`."""
+        (reply,) = await self._link.execute([survey(self._keys).command], is_repeatable=True)
+        return surveyed(reply)
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""

@@ -5,22 +5,29 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ...envelope import REMEMBERED, Envelope
-from ..inbox import MAX_DEAD, PARTITIONS, Answer, DeadLetter, Letter, Ownership, Step, Waiting
+from ..inbox import (
+    MAX_DEAD,
+    MAX_READ,
+    PARTITIONS,
+    Answer,
+    Backlog,
+    DeadLetter,
+    Letter,
+    Ownership,
+    QueueBacklog,
+    Step,
+    Waiting,
+    most_of_each,
+)
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
 from .plan import Call, Command, Seat, ms, reap
-from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, TEND
+from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
 
 START = "0-0"
 """The place before all others."""
 
-MAX_READ = 32
-"""Letters of one queue in one reply."""
-
 WAIT = 0.1
 """Seconds that reading waits for letters."""
-
-MAX_OVERHEARD = 256
-"""Letters in one reply to an observer."""
 
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
 
@@ -89,7 +96,7 @@ class Place(NamedTuple):
     def read(self, after: Mapping[int, str]) -> Command:
         """Wait for letters; `letters` reads the reply."""
         names, places = map(self.keys.queue, after), (place or START for place in after.values())
-        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+        return ("XREAD", "COUNT", most_of_each(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
 
     def letters(self, reply: Any) -> list[Waiting]:
         """Read the reply to `read`; what is no letter is passed over."""
@@ -114,7 +121,7 @@ class Place(NamedTuple):
 
     def listen(self, after: str) -> Command:
         """Wait for what observers are told; `overheard` reads the reply."""
-        return ("XREAD", "COUNT", MAX_OVERHEARD, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
+        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
 
     def reply(self, envelope: Envelope, node: str) -> Call:
         """Hand a message to one connection; the reply is 1 when its node lives."""
@@ -148,6 +155,25 @@ def overheard(reply: Any) -> list[Waiting]:
     """Read the reply to `Place.listen`."""
     entries = reply[0][1] if reply else ()
     return [found for entry in entries if (found := _waiting(entry)) is not None]
+
+
+def survey(keys: Keys) -> Call:
+    """Look at what waits for portals; `surveyed` reads the reply."""
+    queues = (key for number in range(PARTITIONS) for key in (keys.owner(number), keys.queue(number)))
+    return Call(SURVEY, (keys.portals, keys.dead, *queues), ())
+
+
+def surveyed(reply: Sequence[Any]) -> Backlog:
+    """Read the reply to `survey`."""
+    portals, dead, *queues = reply
+    return Backlog(
+        tuple(portal.decode() for portal in portals),
+        tuple(
+            QueueBacklog(number, owner.decode() or None, waiting, int(oldest) / 1000 if oldest else None)
+            for number, (owner, waiting, oldest) in enumerate(queues)
+        ),
+        dead,
+    )
 
 
 def dead_letters(keys: Keys, limit: int) -> Command:

@@ -63,10 +63,11 @@ SETTLE = script("settle")
 OVERHEAR = script("overhear")
 REPLY = script("reply")
 REVIVE = script("revive", "inbox")
+SURVEY = script("survey")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
-    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY),
 )
 """All of them, to be loaded by every connection before it is used."""

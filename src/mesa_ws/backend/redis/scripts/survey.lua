@@ -1,0 +1,29 @@
+#!lua flags=no-writes
+-- Look at what waits for portals.
+--
+-- KEYS  1 leases of portals, 2 dead letters, then the owner key and the queue of each partition
+--
+-- Returns {the living portals, how many dead letters, then for each partition {its owner or '', how
+-- many letters, when the oldest of them came (ms) or ''}}.
+
+local now = now_ms()
+local reply = {
+  redis.call('ZRANGE', KEYS[1], '(' .. now, '+inf', 'BYSCORE'),
+  redis.call('XLEN', KEYS[2]),
+}
+
+local function came(entry)
+  if not entry then return '' end
+  for n = 1, #entry[2], 2 do
+    if entry[2][n] == 't' then return entry[2][n + 1] end
+  end
+  return ''
+end
+
+for n = 3, #KEYS, 2 do
+  local owner = string.match(redis.call('GET', KEYS[n]) or '', '^(.*)|%d+$') or ''
+  local queue = KEYS[n + 1]
+  local oldest = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
+  reply[#reply + 1] = {owner, redis.call('XLEN', queue), came(oldest)}
+end
+return reply
