@@ -196,6 +196,49 @@ async def test_when_a_genuine_server_is_killed_ours_goes_on(
         assert await client.smembers(keys.connected) == {"here"}
 
 
+async def test_an_id_that_leaves_a_genuine_server_is_still_here(
+    cluster: Cluster, client: Redis, keys: Keys
+) -> None:
+    """1.x takes the id out of the set for everybody; ours put it back."""
+    their_server = await cluster.foreign("server.js")
+    _, our_url = await cluster.serve()
+    phone, laptop = await cluster.join(url_of(their_server), "7"), await cluster.join(our_url, "7")
+    async with AsyncDispatcher(
+        cluster.url, namespace=cluster.namespace, wire="mesa1", sync=True
+    ) as dispatcher:
+        await dispatcher.dispatch(Message(0, 1), ["7"])
+        for peer in (phone, laptop):
+            assert [each["d"] for each in await peer.messages(1)] == [1]
+        await phone.socket.close()
+        for n in range(2, 50):
+            await dispatcher.dispatch(Message(0, n), ["7"])
+        assert [each["d"] for each in await laptop.messages(48)] == list(range(2, 50))
+        await until(lambda: is_member(client, keys, "7"))
+        assert not await client.exists(keys.undelivered)
+
+
+async def is_member(client: Redis, keys: Keys, id: str) -> bool:
+    return bool(await client.sismember(keys.connected, id))
+
+
+async def test_what_is_for_an_id_that_left_us_and_is_still_there_waits(
+    cluster: Cluster, client: Redis, keys: Keys
+) -> None:
+    """Nobody can tell such an id from one that a killed server has left behind; nothing is lost."""
+    their_server = await cluster.foreign("server.js")
+    _, our_url = await cluster.serve()
+    phone, laptop = await cluster.join(url_of(their_server), "7"), await cluster.join(our_url, "7")
+    await laptop.socket.close()
+    async with AsyncDispatcher(
+        cluster.url, namespace=cluster.namespace, wire="mesa1", sync=True
+    ) as dispatcher:
+        await until(lambda: is_offline(dispatcher, "7"))
+        await dispatcher.dispatch(Message(0, "waits"), ["7"])
+    await phone.socket.close()
+    back = await cluster.join(url_of(their_server), "7")
+    assert [each["d"] for each in await back.messages(1)] == ["waits"]
+
+
 async def is_offline(dispatcher: AsyncDispatcher, id: str) -> bool:
     return await dispatcher.presence.online([id]) == {id: 0}
 
