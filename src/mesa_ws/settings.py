@@ -239,11 +239,13 @@ class Portals(Settings, frozen=True, kw_only=True):
             others stand by.
         backlog_max: events that wait for portals in the whole cluster; beyond, clients who send
             something are not read any more until portals have caught up.
+        backlog_bytes: memory that they may take; beyond, the same.
     """
 
     enabled: Switch = False
     distribute_load: Switch = True
     backlog_max: Count = 100_000
+    backlog_bytes: Count = 1024 * 1024 * 1024
 
 
 Wire = Literal["native", "mesa1"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.inbox import PARTITIONS, Answer, Attendance, Letter, LetterKind, Step, Waiting
+from mesa_ws.backend.inbox import PARTITIONS, Answer, Attendance, Letter, LetterKind, Room, Step, Waiting
 from tests.contract.cluster import LIMIT
 
 EVERY = range(PARTITIONS)
@@ -58,11 +58,18 @@ class Sender:
         self.received = received
 
     async def append(
-        self, kind: LetterKind, sequence: int, data: str = "", *, connection: str = "c", most: int = 100
+        self,
+        kind: LetterKind,
+        sequence: int,
+        data: str = "",
+        *,
+        connection: str = "c",
+        most: int = 100,
+        bytes: int = 1 << 30,
     ) -> Answer:
         node = self.backend.node_id
         letter = Letter(f"{node}.{connection}", 3, str(sequence), kind, None, node, data.encode())
-        return await self.backend.append(letter, most)
+        return await self.backend.append(letter, Room(most, bytes))
 
     async def open_with(self, *messages: str, connection: str = "c") -> None:
         """A connection begins, and sends."""

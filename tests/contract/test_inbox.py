@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import MAX_READ, Letter, partition_of
+from mesa_ws.backend.inbox import ALWAYS, MAX_READ, Letter, Room, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
@@ -58,7 +58,7 @@ async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
         for n in range(MAX_READ // 4 + 1):
             name = f"{node.backend.node_id}.{number}.{n}"
             letter = Letter(name, number, "1", "connection", None, node.backend.node_id)
-            await node.backend.append(letter, 1000)
+            await node.backend.append(letter, Room(1000, 1 << 30))
     assert len(await owner.portal.read(dict.fromkeys(EVERY, ""))) == MAX_READ
     assert len(await owner.portal.read({3: ""})) == MAX_READ // 4
 
@@ -105,6 +105,27 @@ async def test_a_full_queue_takes_no_messages(office: PostOffice) -> None:
     letters = await owner.until_read(4)
     await owner.settle("done", *letters)
     assert await node.append("connection", 1, connection="e", most=2) == "taken"
+
+
+async def test_a_queue_takes_so_many_bytes(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    taken = 0
+    while await node.append("message", taken + 2, "x" * 2000, most=1000, bytes=500_000) == "taken":
+        taken += 1
+    assert 150 < taken < 300  # Redis takes more memory than the messages have bytes
+    assert await node.append("disconnection", taken + 2, most=1000, bytes=500_000) == "taken"
+    while letters := await owner.read():
+        await owner.settle("done", *letters)
+    await node.append("connection", 1, connection="d")
+    assert await node.append("message", 2, "x", connection="d", most=1000, bytes=500_000) == "taken"
+
+
+async def test_a_few_letters_fit_whatever_their_size(office: PostOffice) -> None:
+    node = await office.node()
+    await node.open_with()
+    answers = [await node.append("message", n, "x" * 2000, bytes=1) for n in range(2, ALWAYS + 3)]
+    assert answers == ["taken"] * (ALWAYS - 1) + ["full"] * 2
 
 
 async def test_a_node_that_leaves_ends_its_connections(office: PostOffice) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Step, Waiting
+from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Waiting
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, attendance
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_plan
 from tests.contract.test_same_answers import BOUNDED
@@ -19,7 +19,7 @@ from tests.contract.test_same_answers import BOUNDED
 QUEUES = (0, 1)
 PORTALS = 2
 NODES = 2
-MOST = 4
+ROOM = Room(4, 1 << 30)
 """Letters of a queue that is full."""
 
 
@@ -149,7 +149,7 @@ class Office:
         partition = QUEUES[action.connection % len(QUEUES)]
         data = b'[1000,""]' if action.kind == "disconnection" else b"{}"
         letter = Letter(name, partition, str(sequence), action.kind, id, node.node_id, data)
-        return await node.append(letter, MOST)
+        return await node.append(letter, ROOM)
 
     async def _settle(self, action: Settle) -> list[int]:
         if not self._known:

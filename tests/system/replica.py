@@ -16,7 +16,10 @@ from mesa_ws.user import User
 
 
 async def main(redis_url: str, namespace: str, lease: str) -> None:
-    server = Server(RedisBackend(redis_url, namespace=namespace, lease=float(lease)))
+    # Those who stay anonymous may stay, however busy the machine is.
+    server = Server(
+        RedisBackend(redis_url, namespace=namespace, lease=float(lease)), authentication={"timeout": 60}
+    )
 
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:

@@ -14,6 +14,9 @@ from ..envelope import Envelope
 PARTITIONS = 16
 """Queues of one namespace, and so the most portals that have something to do."""
 
+ALWAYS = 64
+"""Letters that a queue has room for whatever their size."""
+
 MAX_READ = 128
 """Letters that are read at once."""
 
@@ -56,6 +59,19 @@ class Letter(NamedTuple):
     def key(self) -> str:
         """Names this letter among all."""
         return f"{self.connection_id}:{self.sequence}"
+
+
+class Room(NamedTuple):
+    """What a queue has room for.
+
+    Attributes:
+        letters: so many; twice as many where they say that a connection begins or ends.
+        bytes: so many of all letters that wait, as far as the backend can tell. The first
+            `ALWAYS` letters fit whatever their size.
+    """
+
+    letters: int
+    bytes: int
 
 
 class Waiting(NamedTuple):
@@ -187,12 +203,11 @@ def asker_of(recipient: str) -> str | None:
 class Inbox(Protocol):
     """A node's end."""
 
-    async def append(self, letter: Letter, most: int) -> Answer:
-        """Put a letter at the end of its queue, unless it holds `most`.
+    async def append(self, letter: Letter, room: Room) -> Answer:
+        """Put a letter at the end of its queue, if there is room.
 
-        A letter of the same sequence, once more, changes nothing. Those that say that a connection
-        begins or ends find room for twice as many. If the node dies, its connections end: each one
-        that began gets its last letter.
+        A letter of the same sequence, once more, changes nothing. If the node dies, its connections
+        end: each one that began gets its last letter.
 
         Raises:
             BackendError: the backend did not take it, or did not answer.

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, asker_of, partition_of
+from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, Room, asker_of, partition_of
 from ..codec import encode_frame
 from ..envelope import Envelope
 from ..errors import BackendError, InvalidMessage
@@ -53,7 +53,7 @@ class Post(Protocol):
     def node_id(self) -> str:
         """Names this node."""
 
-    async def append(self, letter: Letter, most: int) -> Answer:
+    async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue."""
 
 
@@ -86,7 +86,8 @@ class Forwarder:
     def __init__(self, post: Post, settings: Portals, max_requests: int) -> None:
         self._post = post
         self._spreads = settings.distribute_load
-        self._most = max(1, settings.backlog_max // (PARTITIONS if self._spreads else 1))
+        queues = PARTITIONS if self._spreads else 1
+        self._room = Room(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
         self._passages: dict[str, _Passage] = {}
         self.answers = PortalAnswers(max_requests)
         self._quiet_until = 0.0
@@ -175,7 +176,7 @@ class Forwarder:
         pause = FIRST_PAUSE
         while True:
             try:
-                answer = await self._post.append(letter, self._most)
+                answer = await self._post.append(letter, self._room)
             except asyncio.CancelledError:
                 log.warning("this node stops, and portals may not hear of a %s", letter.kind)
                 raise

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mesa_ws.backend.inbox import PARTITIONS, Letter, Step
+from mesa_ws.backend.inbox import PARTITIONS, Letter, Room, Step
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 
 from .conftest import Starter, here
@@ -28,10 +28,11 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
     )
     await backend.open(lambda _: None)
     tokens = (await seat.tend(range(PARTITIONS))).tokens
+    room = Room(10, 1 << 30)
     for n in range(3):
         node = backend.node_id
-        await backend.append(Letter(f"c{n}", 0, "1", "connection", None, node), 10)
-        await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), 10)
+        await backend.append(Letter(f"c{n}", 0, "1", "connection", None, node), room)
+        await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room)
     for waiting in await seat.read({0: ""}):
         action = "die" if waiting.letter.kind == "message" else "done"
         await seat.settle([Step(0, tokens[0], action, waiting.place, "ValueError: \x1b[31mno")])  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from ...recipients import check_id
 from ...settings import Sync, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
-from ..inbox import Answer, Letter
+from ..inbox import Answer, Letter, Room
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..portal_watch import PortalWatch
@@ -112,10 +112,10 @@ class MemoryBackend:
         """Count the connections of all nodes, logged in or not."""
         return sum(seat.connections for seat in self._cluster.holders.seats)
 
-    async def append(self, letter: Letter, most: int) -> Answer:
+    async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue; see `Inbox.append`."""
         self._open_seat()
-        return self._cluster.inbox.append(letter, most)
+        return self._cluster.inbox.append(letter, room)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Store `envelopes` as they ask for, and hand them to the nodes that hold a recipient.

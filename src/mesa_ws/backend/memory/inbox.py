@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..inbox import (
+    ALWAYS,
     MAX_DEAD,
     PARTITIONS,
     Answer,
@@ -14,6 +15,7 @@ from ..inbox import (
     Letter,
     Ownership,
     QueueBacklog,
+    Room,
     Step,
     Waiting,
     most_of_each,
@@ -43,15 +45,24 @@ class _Queue:
 
     Attributes:
         letters: place -> what nobody has dealt with.
+        size: bytes of them.
         deliveries: place -> how often it was delivered.
         owner: the portal that owns it.
         token: the last that was given out.
     """
 
     letters: "OrderedDict[int, Waiting]" = field(default_factory=OrderedDict)
+    size: int = 0
     deliveries: dict[int, int] = field(default_factory=dict)
     owner: str | None = None
     token: int = 0
+
+    def is_full(self, room: Room, *, is_edge: bool) -> bool:
+        """Whether it has no room for one more letter, which may say that a connection begins or ends."""
+        length = len(self.letters)
+        if is_edge:
+            return length >= 2 * room.letters
+        return length >= room.letters or (length >= ALWAYS and self.size >= room.bytes)
 
 
 class Inbox:
@@ -73,8 +84,8 @@ class Inbox:
         self._dead: OrderedDict[int, DeadLetter] = OrderedDict()
         self._arrival = asyncio.Event()
 
-    def append(self, letter: Letter, most: int) -> Answer:
-        """Put a letter at the end of its queue, unless it holds `most`."""
+    def append(self, letter: Letter, room: Room) -> Answer:
+        """Put a letter at the end of its queue, if there is room."""
         connections = self._open.setdefault(letter.node, {})
         known, sequence = connections.get(letter.connection_id), int(letter.sequence)
         is_edge = letter.kind in {"connection", "disconnection"}
@@ -82,7 +93,7 @@ class Inbox:
             return "taken" if is_edge else "unknown"
         if known is not None and sequence <= known.sequence:
             return "taken"
-        if len(self._queues[letter.partition].letters) >= most * (2 if is_edge else 1):
+        if self._queues[letter.partition].is_full(room, is_edge=is_edge):
             return "full"
         if letter.kind == "disconnection":
             del connections[letter.connection_id]
@@ -148,6 +159,7 @@ class Inbox:
             queue.deliveries[place] = queue.deliveries.get(place, 0) + 1
             return queue.deliveries[place]
         waiting, deliveries = queue.letters.pop(place), queue.deliveries.pop(place, 0)
+        queue.size -= len(waiting.letter.data)
         if step.action == "die":
             self._bury(waiting, deliveries, step.reason)
         return 0
@@ -200,7 +212,9 @@ class Inbox:
     def _put(self, waiting: Waiting, *, is_news: bool = True) -> None:
         self._place += 1
         placed = waiting._replace(place=str(self._place))
-        self._queues[placed.letter.partition].letters[self._place] = placed
+        queue = self._queues[placed.letter.partition]
+        queue.letters[self._place] = placed
+        queue.size += len(placed.letter.data)
         if is_news and self._observers:
             self._observed.append((self._place, placed))
         self._arrival.set()

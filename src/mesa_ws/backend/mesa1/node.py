@@ -13,7 +13,7 @@ from ...receipt_status import OutboxHead
 from ...recipients import check_id
 from ...stored import Stored
 from ..base import Receive, Watcher
-from ..inbox import Answer, Letter
+from ..inbox import Answer, Letter, Room
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis.address import Address
 from ..redis.aio import Links
@@ -162,10 +162,10 @@ class Mesa1Backend:
         """What clients of this node did since it is open, and no portal was there for."""
         return self._node.portals.dropped if self._node is not None else 0
 
-    async def append(self, letter: Letter, most: int) -> Answer:
+    async def append(self, letter: Letter, room: Room) -> Answer:
         """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
 
-        `most` means nothing here: nothing waits.
+        `room` means nothing here: nothing waits.
 
         Raises:
             BackendError: Redis cannot be reached or refuses, and nobody was told.

@@ -5,7 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ...errors import BackendError
-from ..inbox import Answer, Letter
+from ..inbox import Answer, Letter, Room
 from .inbox_plan import answers, append
 from .keeper import Keeper
 from .plan import Seat
@@ -19,7 +19,7 @@ MAX_BYTES = 1024 * 1024
 
 class _Order(NamedTuple):
     letter: Letter
-    most: int
+    room: Room
     answer: asyncio.Future[Answer]
 
 
@@ -37,10 +37,10 @@ class Appender:
         self._orders: deque[_Order] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    async def append(self, letter: Letter, most: int) -> Answer:
+    async def append(self, letter: Letter, room: Room) -> Answer:
         """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
         loop = asyncio.get_running_loop()
-        order = _Order(letter, most, loop.create_future())
+        order = _Order(letter, room, loop.create_future())
         self._orders.append(order)
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name="mesa-redis-appender")
@@ -64,7 +64,7 @@ class Appender:
         return batch
 
     async def _carry_out(self, batch: list[_Order]) -> None:
-        call = append(self._seat, [(order.letter, order.most) for order in batch])
+        call = append(self._seat, [(order.letter, order.room) for order in batch])
         try:
             (reply,) = await self._keeper.execute([call])
         except BackendError as error:

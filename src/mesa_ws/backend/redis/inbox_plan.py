@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ...envelope import REMEMBERED, Envelope
 from ..inbox import (
+    ALWAYS,
     MAX_DEAD,
     MAX_READ,
     PARTITIONS,
@@ -15,6 +16,7 @@ from ..inbox import (
     Letter,
     Ownership,
     QueueBacklog,
+    Room,
     Step,
     Waiting,
     most_of_each,
@@ -32,13 +34,13 @@ WAIT = 0.1
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
 
 
-def append(seat: Seat, letters: Sequence[tuple[Letter, int]]) -> Call:
-    """Put letters into their queues, each with the most that its queue may hold."""
+def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:
+    """Put letters into their queues, each with the room that its queue has."""
     keys = seat.keys
     shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
     queues = (keys.queue(each.partition) for each, _ in letters)
     parts: list[str | bytes | int] = []
-    for each, most in letters:
+    for each, room in letters:
         parts += (
             each.connection_id,
             each.partition,
@@ -46,9 +48,10 @@ def append(seat: Seat, letters: Sequence[tuple[Letter, int]]) -> Call:
             each.kind,
             each.id or "",
             each.data,
-            most,
+            room.letters,
+            room.bytes,
         )
-    return Call(APPEND, (*shared, *queues), (seat.node, ms(seat.expiry), ms(BACKLOG_LIFE), *parts))
+    return Call(APPEND, (*shared, *queues), (seat.node, ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, *parts))
 
 
 def answers(reply: Sequence[int]) -> list[Answer]:

@@ -14,7 +14,7 @@ from ...recipients import check_id
 from ...settings import check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
-from ..inbox import Answer, Letter
+from ..inbox import Answer, Letter, Room
 from ..outbox import Acknowledgement, Page, Read, Start
 from .address import Address
 from .aio import Links
@@ -158,9 +158,9 @@ class RedisBackend:
         """Read the messages to everybody after a position; see `Outbox.broadcasts`."""
         return await self._run(broadcasts_after(self._keys, position))
 
-    async def append(self, letter: Letter, most: int) -> Answer:
+    async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue; see `Inbox.append`."""
-        return await self._opened().inbox.append(letter, most)
+        return await self._opened().inbox.append(letter, room)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""

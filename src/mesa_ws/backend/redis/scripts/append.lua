@@ -3,8 +3,9 @@
 --
 -- KEYS  1 leases, 2 the connections of the node, 3 observers, 4 their stream, then the queue of
 --       each letter
--- ARGV  1 node, 2 expiry (ms), 3 life of a queue (ms), then for each letter:
---       connection, partition, sequence, kind, id or '', data, most letters of the queue
+-- ARGV  1 node, 2 expiry (ms), 3 life of a queue (ms), 4 letters that fit whatever their size, then
+--       for each letter: connection, partition, sequence, kind, id or '', data, most letters of the
+--       queue, most bytes of it
 --
 -- Of each open connection the last sequence is kept: a letter that came before changes nothing.
 -- One of kind connection opens; disconnection closes; others need an open connection, for one that
@@ -13,18 +14,31 @@
 -- Returns 0 when the node has no lease: nobody would close its connections. Else for each letter
 -- 1 when it was taken, 2 when the queue is full, 3 when the connection is not open.
 
-local ARGS, now = 7, now_ms()
+local ARGS, now = 8, now_ms()
 if not lease_reader(KEYS[1], now)(ARGV[1]) then return 0 end
 local observed = observed_by(KEYS[3], KEYS[4], now)
 
-local function take(queue, letter, most)
+-- How much memory a queue takes, by a sample; asked once for all letters of this call.
+local sizes = {}
+local function size_of(queue)
+  if not sizes[queue] then sizes[queue] = redis.call('MEMORY', 'USAGE', queue) end
+  return sizes[queue]
+end
+
+local function is_full(queue, is_edge, letters, bytes)
+  local length = redis.call('XLEN', queue)
+  if is_edge then return length >= 2 * letters end
+  return length >= letters or (length >= tonumber(ARGV[4]) and size_of(queue) >= bytes)
+end
+
+local function take(queue, letter, letters, bytes)
   local known = redis.call('HGET', KEYS[2], letter.c)
   local last = known and tonumber(string.match(known, '^(%d+) ')) or 0
   local is_edge = letter.k == 'connection' or letter.k == 'disconnection'
   if not known and letter.k == 'disconnection' then return 1 end
   if not known and letter.k ~= 'connection' then return 3 end
   if known and tonumber(letter.s) <= last then return 1 end
-  if redis.call('XLEN', queue) >= most * (is_edge and 2 or 1) then return 2 end
+  if is_full(queue, is_edge, letters, bytes) then return 2 end
   post_letter(queue, ARGV[3], observed, ARGV[2], letter)
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
@@ -36,12 +50,12 @@ end
 
 local reply = {}
 for n = 1, #KEYS - 4 do
-  local at = 4 + ARGS * (n - 1)
+  local at = 5 + ARGS * (n - 1)
   local letter = {
     c = ARGV[at], p = ARGV[at + 1], s = ARGV[at + 2], k = ARGV[at + 3], i = ARGV[at + 4],
     d = ARGV[at + 5], n = ARGV[1], t = now,
   }
-  reply[n] = take(KEYS[4 + n], letter, tonumber(ARGV[at + 6]))
+  reply[n] = take(KEYS[4 + n], letter, tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]))
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return reply
