@@ -13,8 +13,9 @@
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
 -- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
 -- cut off; somebody of 1.x may hold it as well, so there it is also published.
--- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages that its list holds with this one, or 0 if
--- it was not stored; its connections; messages dropped to make room; 1 if a corrupt list was set aside}.
+-- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages
+-- that its list holds with this one, or 0 if it was not stored; its connections; messages dropped to make
+-- room; 1 if a corrupt list was set aside}.
 
 local BIG = 1024 * 1024
 local message, stores = ARGV[2], ARGV[3] == '1'
