@@ -1,6 +1,7 @@
 """The duel with 1.x: what the npm package loses, doubles or mixes up, and what becomes of it with ours.
 
-Three columns: their servers and clients, our servers with their clients, our servers and clients.
+Four columns: their servers and clients, our servers with their clients, our servers and clients, and these
+on the Redis wire of 1.x.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +24,13 @@ from .duel.stage import Stage
 ATTEMPTS = 6
 """Races of 1.x that have not been lost after so many attempts are no defect any more."""
 
-COLUMNS = ("npm", "ours, npm clients", "ours")
+COLUMNS = {
+    "npm": "npm",
+    "ours, npm clients": "native",
+    "ours": "native",
+    "ours, 1.x Redis wire": "mesa1",
+}
+"""And whose servers and dispatchers each has."""
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +68,12 @@ def stage(
     request: pytest.FixtureRequest, column: str, redis_server: RedisServer, loop: Loop
 ) -> Iterator[Stage]:
     make: Callable[[str], Person]
-    if column == "ours":
+    if column.startswith("ours") and "npm" not in column:
         make = partial(OurPerson, loop=loop)
     else:
         make = partial(NpmPerson, driver=request.getfixturevalue("driver"))
     with ExitStack() as stack:
-        yield Stage(
-            "npm" if column == "npm" else "ours", make, redis_server, f"duel-{uuid4().hex}", loop, stack
-        )
+        yield Stage(COLUMNS[column], make, redis_server, f"duel-{uuid4().hex}", loop, stack)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.number}-{scenario.name}")
@@ -84,14 +89,14 @@ def test_what_1x_gets_wrong_is_right(
         assert not verdict.is_clean, "1.x does it right; does the scenario still show the defect?"
     elif column == "ours":
         assert verdict.is_clean, verdict
-    else:  # a client of 1.x cannot prove all it has got before it leaves
+    else:  # on the wire of 1.x a client cannot prove all it has got before it leaves
         assert verdict._replace(doubled=()).is_clean, verdict
 
 
 def _shown(table: dict[Scenario, dict[str, Verdict]]) -> str:
-    lines = [f"{'':32}" + "".join(f"{name:>20}" for name in COLUMNS)]
+    lines = [f"{'':32}" + "".join(f"{name:>22}" for name in COLUMNS)]
     for scenario, row in table.items():
-        figures = "".join(f"{_figures(row.get(name)):>20}" for name in COLUMNS)
+        figures = "".join(f"{_figures(row.get(name)):>22}" for name in COLUMNS)
         lines.append(f"{scenario.number} {scenario.name:29}{figures}")
     return "\n".join(lines)
 

@@ -1,21 +1,24 @@
-"""A dispatcher of ours: python -m tests.faults.duel.dispatcher REDIS_URL NAMESPACE; see programs.py."""
+"""A dispatcher of ours: python -m tests.faults.duel.dispatcher WIRE REDIS_URL NAMESPACE; see programs.py."""
 
 import asyncio
 import json
 import sys
+from typing import cast
 
 from mesa_ws import AsyncDispatcher, Message, Receipt
 
+from .server import Wire
 
-async def main(redis_url: str, namespace: str) -> None:
-    async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
+
+async def main(wire: Wire, redis_url: str, namespace: str) -> None:
+    async with AsyncDispatcher(redis_url, namespace=namespace, sync=True, wire=wire) as dispatcher:
         await dispatcher.dispatch(Message(0, None, "NOTHING"), ["nobody"])
         print("up", flush=True)
         receipts: list[Receipt] = []
         while line := await asyncio.to_thread(sys.stdin.readline):
             calls = [dispatcher.dispatch(Message(0, number, "NUMBER"), to) for number, to in json.loads(line)]
             receipts += await asyncio.gather(*calls)
-            if not calls:
+            if not calls and wire == "native":
                 await settled(dispatcher, receipts)
             print("done", flush=True)
 
@@ -30,4 +33,4 @@ async def settled(dispatcher: AsyncDispatcher, receipts: list[Receipt]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main(cast("Wire", sys.argv[1]), *sys.argv[2:]))

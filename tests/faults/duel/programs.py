@@ -5,7 +5,7 @@ A server prints `up`, `accepted ID` for who has authenticated, and `sent`. Whoev
 null]` makes it send those numbers, one right after the other, null meaning everybody.
 
 A dispatcher prints `up`, takes such a list a line, and prints `done`. For an empty list ours waits
-until all it has dispatched is settled; 1.x knows no such thing.
+until all it has dispatched is settled; 1.x and its wire know no such thing.
 """
 
 import json
@@ -26,11 +26,11 @@ HERE = Path(__file__).parent
 
 
 def command(side: str, program: str) -> list[str]:
-    """What starts `server` or `dispatcher` of `npm` or `ours`."""
+    """What starts `server` or `dispatcher` of `npm` or ours, which speak the wire `native` or `mesa1`."""
     if side == "npm":
         packages = modules(NPM / "package.json")
         return ["env", f"NODE_PATH={packages}", node(), str(HERE / "npm" / f"{program}.js")]
-    return [sys.executable, "-m", f"tests.faults.duel.{program}"]
+    return [sys.executable, "-m", f"tests.faults.duel.{program}", side]
 
 
 class Process:

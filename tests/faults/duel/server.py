@@ -1,19 +1,24 @@
-"""A server of ours: python -m tests.faults.duel.server PORT REDIS_URL NAMESPACE SECONDS; see programs.py."""
+"""A server of ours: python -m tests.faults.duel.server WIRE PORT REDIS_URL NAMESPACE SECONDS.
+
+programs.py says what it does.
+"""
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, Literal, cast
 
 from mesa_ws import Connection, Endpoint, Message, Server, Sync, User
+
+Wire = Literal["native", "mesa1"]
 
 
 def say(text: str) -> None:
     print(text, flush=True)
 
 
-def server(redis_url: str, namespace: str, redelivery: float) -> Server:
+def server(wire: Wire, redis_url: str, namespace: str, redelivery: float) -> Server:
     sync = Sync(enabled=True, redelivery_interval=redelivery or None)
-    server = Server(redis_url, namespace=namespace, sync=sync)
+    server = Server(redis_url, namespace=namespace, sync=sync, wire=wire)
 
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:
@@ -30,12 +35,12 @@ def server(redis_url: str, namespace: str, redelivery: float) -> Server:
     return server
 
 
-def main(port: str, redis_url: str, namespace: str, redelivery: str) -> None:
+def main(wire: Wire, port: str, redis_url: str, namespace: str, redelivery: str) -> None:
     def up(endpoint: Endpoint) -> None:
         say("up")
 
-    server(redis_url, namespace, float(redelivery)).run(port=int(port), on_start=up)
+    server(wire, redis_url, namespace, float(redelivery)).run(port=int(port), on_start=up)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(cast("Wire", sys.argv[1]), *sys.argv[2:])

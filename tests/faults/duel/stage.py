@@ -23,7 +23,7 @@ class Stage:
     """One side, in a namespace of its own.
 
     Args:
-        side: `npm` or `ours`: whose servers and dispatchers.
+        side: whose servers and dispatchers: `npm`, or ours on the wire `native` or `mesa1`.
         make_person: makes people from ids.
         loop: where ways to Redis are.
         stack: what is to be ended at the end.
@@ -45,6 +45,7 @@ class Stage:
         self._loop = loop
         self._stack = stack
         self._people = 0
+        self._served = ""
         self.a, self.b = self.server(), self.server()
         self._dispatcher = self.dispatcher()
 
@@ -68,16 +69,17 @@ class Stage:
 
     def dispatch(self, numbers: Sequence[int], to: Person) -> None:
         """Dispatch numbers in a row, without waiting in between."""
+        self._served = to.id
         self._dispatcher.dispatch([(number, [to.id]) for number in numbers])
 
     def store(self, numbers: Sequence[int], to: Person) -> None:
         """Have numbers waiting for who is away; for 1.x written as its server would, had it no races."""
-        if self.side == "ours":
+        if self.side != "npm":
             self.dispatch(numbers, to)
             return
         stored = ",".join(f'{{"op":0,"d":{number},"t":"NUMBER"}}' for number in numbers)
         with redis.Redis.from_url(self._redis.url) as client:
-            client.hset(f"undelivered_messages_{self._namespace}", to.id, f"[{stored}]")
+            client.hset(self._lists, to.id, f"[{stored}]")
 
     def send(self, server: ServerProcess, sendings: Sequence[Sending]) -> None:
         """Have a server send numbers, one right after the other."""
@@ -88,16 +90,28 @@ class Stage:
         sender.leave()
 
     def settle(self) -> None:
-        """Wait until what was dispatched is known to be received; 1.x never knows."""
+        """Wait until what was dispatched is known to be received; 1.x never knows.
+
+        On its wire it is so when nothing is kept for who was dispatched to last.
+        """
         self._dispatcher.dispatch([])
+        end = time.monotonic() + LIMIT
+        with redis.Redis.from_url(self._redis.url) as client:
+            while self.side == "mesa1" and client.hexists(self._lists, self._served):
+                assert time.monotonic() < end
+                time.sleep(0.01)
 
     def judge(self, person: Person, numbers: Sequence[int]) -> Verdict:
         """Wait for what a device should have got by now, and compare."""
         expected = Expected({("number", number): None for number in numbers}, set())
-        end = time.monotonic() + (LIMIT if self.side == "ours" else PATIENCE)
+        end = time.monotonic() + (PATIENCE if self.side == "npm" else LIMIT)
         while not set(numbers) <= set(chain.from_iterable(person.logins)) and time.monotonic() < end:
             time.sleep(0.01)
         return check(person.id, expected, [[("number", n) for n in login] for login in person.logins])
+
+    @property
+    def _lists(self) -> str:
+        return f"undelivered_messages_{self._namespace}"
 
     def _way(self, delay: float) -> str:
         if not delay:
