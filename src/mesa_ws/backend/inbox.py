@@ -247,8 +247,8 @@ class Attendance(Protocol):
         """Carry out steps, in their order.
 
         Returns:
-            For each: how often the letter was delivered by now for `begin`, or 0 when there is no
-            such letter any more; 0 for the others; -1 where this portal does not own the queue.
+            For each: how often the letter was delivered by now for `begin`; 0 for the others; -1
+            where this portal does not own the queue.
 
         Raises:
             BackendError: the backend did not answer. They may be carried out once more.

@@ -79,9 +79,7 @@ class Desk:
         return await self._ledger.begin(owned, waiting.place) if owned.is_open else -1
 
     async def _deliver(self, owned: Owned, waiting: Waiting, deliveries: int) -> str | None:
-        """Hand a letter to handlers, unless there is nothing to do; returns why that failed."""
-        if deliveries == 0:  # somebody else has dealt with it
-            return None
+        """Hand a letter to handlers, unless it was begun too often; returns why that failed."""
         if deliveries > MAX_DELIVERIES:
             return DIED
         reason, message_ids = await self._handle(waiting, deliveries)

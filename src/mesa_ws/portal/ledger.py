@@ -45,7 +45,7 @@ class Ledger:
         self._is_closed = False
 
     async def begin(self, owned: Owned, place: str) -> int:
-        """Count a delivery; -1 where the queue is lost, 0 where the letter is gone."""
+        """Count a delivery; -1 where the queue is lost."""
         if self._is_closed:
             return -1
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -153,15 +153,14 @@ class Inbox:
         queue, place = self._queues[step.partition], int(step.place)
         if queue.owner != portal or queue.token != step.token:
             return -1
-        if place not in queue.letters:
-            return 0
         if step.action == "begin":
             queue.deliveries[place] = queue.deliveries.get(place, 0) + 1
             return queue.deliveries[place]
-        waiting, deliveries = queue.letters.pop(place), queue.deliveries.pop(place, 0)
-        queue.size -= len(waiting.letter.data)
-        if step.action == "die":
-            self._bury(waiting, deliveries, step.reason)
+        waiting, deliveries = queue.letters.pop(place, None), queue.deliveries.pop(place, 0)
+        if waiting is not None:
+            queue.size -= len(waiting.letter.data)
+            if step.action == "die":
+                self._bury(waiting, deliveries, step.reason)
         return 0
 
     def watch(self, starts: bool) -> None:

@@ -31,6 +31,12 @@ START = "0-0"
 WAIT = 0.1
 """Seconds that reading waits for letters."""
 
+_FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
+"""Names of the fields of a letter, in the order in which inbox.lua writes them."""
+
+_TIME, _PARTITION = 11, 15
+"""Where in such an entry the time stands, and that for observers the partition."""
+
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
 
 
@@ -199,26 +205,21 @@ def drop(keys: Keys, places: Sequence[str]) -> Command:
     return ("XDEL", keys.dead, *places)
 
 
-def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _waiting(entry: Any, partition: str | None = None) -> Waiting | None:
     place, flat = entry
     if flat is None:  # it was taken out while it was being read
         return None
-    fields = _fields(flat)
     try:
-        number = int(fields[b"p"] if partition is None else partition)
-        return Waiting(place.decode(), int(fields[b"t"]) / 1000, _letter(fields, number))
-    except (KeyError, ValueError):
+        number = int(flat[_PARTITION] if partition is None else partition)
+        return Waiting(place.decode(), int(flat[_TIME]) / 1000, _letter(flat, number))
+    except (IndexError, ValueError):
         return None
 
 
 def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
-    fields = _fields(flat)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     try:
-        letter = _letter(fields, int(fields[b"p"]))
+        letter = _letter(flat, int(fields[b"p"]))
         died = int(place.split(b"-")[0]) / 1000
         reason = fields[b"r"].decode(errors="replace")
         return DeadLetter(place.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, letter)
@@ -226,13 +227,16 @@ def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
         return None
 
 
-def _letter(fields: Mapping[bytes, bytes], partition: int) -> Letter:
+def _letter(flat: Sequence[bytes], partition: int) -> Letter:
+    if flat[:14:2] != _FIELDS:
+        raise ValueError("no letter")
+    connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
     return Letter(
-        fields[b"c"].decode(),
+        connection_id.decode(),
         partition,
-        fields[b"s"].decode(),
-        fields[b"k"].decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
-        fields[b"i"].decode() or None,
-        fields[b"n"].decode(),
-        fields[b"d"],
+        sequence.decode(),
+        kind.decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
+        id.decode() or None,
+        node.decode(),
+        data,
     )

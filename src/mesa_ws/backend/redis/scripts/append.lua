@@ -39,7 +39,7 @@ local function take(queue, letter, letters, bytes)
   if not known and letter.k ~= 'connection' then return 3 end
   if known and tonumber(letter.s) <= last then return 1 end
   if is_full(queue, is_edge, letters, bytes) then return 2 end
-  post_letter(queue, ARGV[3], observed, ARGV[2], letter)
+  post_letter(queue, observed, ARGV[2], letter)
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
   else
@@ -58,4 +58,5 @@ for n = 1, #KEYS - 4 do
   reply[n] = take(KEYS[4 + n], letter, tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]))
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
+prolong(ARGV[3])
 return reply

@@ -6,15 +6,21 @@
 
 local MAX_OBSERVED = 10000
 
--- Append a letter to its queue, and let observers see it.
-local function post_letter(queue, life, observed, expiry, letter)
+-- Append a letter to its queue, which prolong() then has to be called for, and let observers see it.
+local posted = {}
+local function post_letter(queue, observed, expiry, letter)
   redis.call('XADD', queue, '*', 'c', letter.c, 's', letter.s, 'k', letter.k, 'i', letter.i,
     'n', letter.n, 't', letter.t, 'd', letter.d)
-  redis.call('PEXPIRE', queue, life)
+  posted[queue] = true
   if not observed then return end
   redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', letter.c, 's', letter.s,
     'k', letter.k, 'i', letter.i, 'n', letter.n, 't', letter.t, 'd', letter.d, 'p', letter.p)
   redis.call('PEXPIRE', observed, expiry)
+end
+
+-- Let the queues of letters that were posted live on.
+local function prolong(life)
+  for queue in pairs(posted) do redis.call('PEXPIRE', queue, life) end
 end
 
 -- The stream of observers, or nil when there are none.

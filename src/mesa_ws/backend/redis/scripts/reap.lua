@@ -47,10 +47,11 @@ for at = 1, #connections, 2 do
       c = connections[at], p = partition, s = sequence .. 'r', k = 'disconnection', i = id, n = node,
       t = now, d = '[1006,""]',
     }
-    post_letter(ARGV[8] .. partition, ARGV[9], observed, ARGV[5], letter)
+    post_letter(ARGV[8] .. partition, observed, ARGV[5], letter)
   end
   redis.call('HDEL', open, connections[at])
 end
+prolong(ARGV[9])
 if redis.call('EXISTS', open) == 1 then return 1 end
 
 if redis.call('EXISTS', held) == 1 then return 1 end

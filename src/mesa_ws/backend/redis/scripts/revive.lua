@@ -13,9 +13,10 @@ for i = 3, #ARGV do
   if entry then
     local letter = {}
     for at = 1, #entry[2], 2 do letter[entry[2][at]] = entry[2][at + 1] end
-    post_letter(ARGV[1] .. letter.p, ARGV[2], nil, 0, letter)
+    post_letter(ARGV[1] .. letter.p, nil, 0, letter)
     redis.call('XDEL', KEYS[1], ARGV[i])
     count = count + 1
   end
 end
+prolong(ARGV[2])
 return count
