@@ -72,6 +72,30 @@ async def test_a_new_connection_may_lead_to_a_redis_that_forgot_something(
     await until_online(node, "alice", 1)
 
 
+@pytest.mark.parametrize(
+    "name", ["leases", "counters", "graces", "tallies", "portals", "held", "connections"]
+)
+async def test_a_key_of_nodes_that_is_of_another_type_is_begun_anew(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, name: str
+) -> None:
+    first, second = await nodes.node({"alice": 2}), await nodes.node({"bob": 1})
+    key = getattr(keys, name)
+    key = key(first.backend.node_id) if callable(key) else key
+    await client.delete(key)
+    await client.rpush(key, "somebody's")
+
+    async def is_right() -> bool:
+        return await client.type(key) not in (b"list", "list")
+
+    await until(is_right)
+    await until_ready(first, second)
+    await until_online(second, "alice", 2)
+    await until_online(second, "bob", 1)
+    await first.backend.attach("carol", 1)
+    await deliver(second, first)
+    await deliver(second, first, "carol")
+
+
 async def test_a_healthy_subscription_is_left_alone(
     nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
 ) -> None:

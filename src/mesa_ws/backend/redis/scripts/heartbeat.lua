@@ -8,13 +8,22 @@
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
 -- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
--- are forgotten.
+-- are forgotten. A key that is of another type than nodes write is begun anew, and the lease with it: so
+-- the node declares everything once more.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
 -- is over, the living portals if they are to be told}.
 
 local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
-if ARGV[3] == '0' and not lease_reader(KEYS[1], now)(node) then return {0} end
+local is_whole = true
+for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset'}) do
+  local is = redis.call('TYPE', KEYS[i]).ok
+  if is ~= kind and is ~= 'none' then
+    redis.call('DEL', KEYS[i])
+    is_whole = false
+  end
+end
+if ARGV[3] == '0' and not (is_whole and lease_reader(KEYS[1], now)(node)) then return {0} end
 redis.call('ZADD', KEYS[1], now + ARGV[2], node)
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - UNTOLD)
