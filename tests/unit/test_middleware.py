@@ -82,7 +82,7 @@ def test_what_has_no_hook_is_refused(given: object) -> None:
 
 
 def test_a_hook_that_cannot_be_called_is_refused() -> None:
-    with pytest.raises(InvalidSettings, match=r"middleware\.on_connection: expected a method"):
+    with pytest.raises(InvalidSettings, match=r"middleware\.on_connection: expected a function"):
         Server().use(SimpleNamespace(on_connection=5))
 
 

@@ -23,14 +23,16 @@ def status(as_json: bool, url: str, namespace: str | None) -> None:
         f"{_number(len(found.portals), 'portal')}, {_number(found.waiting, 'event')} waiting"
         f"{_since(found.oldest, now)}, {_number(found.dead, 'dead letter')}"
     )
-    busy = [queue for queue in found.queues if queue.owner or queue.waiting]
-    if not busy:
-        return
-    table = Table("queue", "portal", "waiting", "oldest")
-    for queue in busy:
-        age = "" if queue.oldest is None else f"{_age(queue.oldest, now):.1f} s"
-        table.add_row(str(queue.partition), plain(queue.owner or "nobody"), str(queue.waiting), age)
-    console().print(table)
+    table = Table("portal", "queues", "waiting", "oldest")
+    owners = filter(None, (queue.owner for queue in found.queues))
+    for owner in dict.fromkeys((*found.portals, *owners, None)):
+        share = found._replace(queues=tuple(queue for queue in found.queues if queue.owner == owner))
+        if owner is not None or share.waiting:
+            numbers = " ".join(str(queue.partition) for queue in share.queues)
+            age = "" if share.oldest is None else f"{_age(share.oldest, now):.1f} s"
+            table.add_row(plain(owner or "nobody"), numbers, str(share.waiting), age)
+    if table.rows:
+        console().print(table)
 
 
 def _document(found: Backlog, now: float) -> dict[str, Any]:

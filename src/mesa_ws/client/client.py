@@ -10,6 +10,7 @@ from ..client_settings import ClientLimits, ClientSettings, Reconnection
 from ..close import check_own_code
 from ..codec import encode_message
 from ..errors import InvalidMessage, InvalidSettings
+from ..handler import checked
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout
 from ..message import Message
 from ..session import Hello
@@ -256,7 +257,7 @@ class Client:
 
     def on_connected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(info)`, told of every new connection with a `ConnectionInfo`."""
-        self._callbacks.connected.append(callback)
+        self._callbacks.connected.append(checked("on_connected", callback, "info"))
         return callback
 
     @overload
@@ -307,7 +308,9 @@ class Client:
 
     def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(code, reason, will_reconnect)`, told of the end of every connection."""
-        self._callbacks.disconnected.append(callback)
+        self._callbacks.disconnected.append(
+            checked("on_disconnected", callback, "code", "reason", "will_reconnect")
+        )
         return callback
 
     def on_lost(self, callback: AnyCallback) -> AnyCallback:
@@ -317,7 +320,7 @@ class Client:
         the order of messages: what comes next is what follows them. Without such a callback it is
         logged.
         """
-        self._callbacks.lost.append(callback)
+        self._callbacks.lost.append(checked("on_lost", callback, "number"))
         return callback
 
     def on_reset(self, callback: AnyCallback) -> AnyCallback:
@@ -328,12 +331,12 @@ class Client:
         some that were handled may come again; read anew what they are about. It is told in the order
         of messages. Without such a callback it is logged.
         """
-        self._callbacks.reset.append(callback)
+        self._callbacks.reset.append(checked("on_reset", callback))
         return callback
 
     def on_error(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(error)`, told what other callbacks, or the store of positions, raised."""
-        self._callbacks.error.append(callback)
+        self._callbacks.error.append(checked("on_error", callback, "error"))
         return callback
 
     async def _tell_all(self) -> None:
@@ -341,10 +344,11 @@ class Client:
         await self._link.progress.flush()
 
     def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
-        self._link.answering.add(type, handler)
+        self._link.answering.add(type, checked("on_request", handler, "message"))
         return handler
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
+        checked("on_message", callback, "message")
         self._link.inbox.feed_callbacks()
         self._callbacks.message.append((type, callback))
         return callback

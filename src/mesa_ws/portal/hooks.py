@@ -1,14 +1,13 @@
 """The decorators by which an application registers the handlers of a portal."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from ..backend.inbox import LetterKind
 from ..errors import InvalidSettings
+from ..handler import AnyHandler, checked
 from .calling import Handler
 from .event import PortalEvent
-
-AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
 class PortalHooks:
@@ -16,6 +15,8 @@ class PortalHooks:
 
     A handler takes a `PortalEvent`. It is `async def`, or `def` to be run in a thread. If one raises,
     the event is handled again, by all of its handlers; after five times it is a dead letter.
+
+    One that does not take what it is called with is refused at once, with `InvalidSettings`.
 
     What a handler returns answers a request, and none after it is called; `RequestError` does so, too.
     """
@@ -60,19 +61,13 @@ class PortalHooks:
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, event)`, called each time when a handler raised."""
-        self._on_error.append(_checked("on_error", handler))
+        self._on_error.append(checked("on_error", handler, "error", "event"))
         return handler
 
     def _add(self, kind: LetterKind, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers[kind].append((type, _checked(f"on_{kind}", handler)))
+        self._handlers[kind].append((type, checked(f"on_{kind}", handler, "event")))
         return handler
 
     def _handlers_of(self, event: PortalEvent) -> list[Handler]:
         name = event.message.type if event.message is not None else None
         return [handler for type, handler in self._handlers[event.type] if type is None or type == name]
-
-
-def _checked(decorator: str, handler: AnyHandler) -> AnyHandler:
-    if not callable(handler):
-        raise InvalidSettings(decorator, "a function", handler)
-    return handler

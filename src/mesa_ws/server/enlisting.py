@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidSettings
+from ..handler import checked
 from .calls import Calls
 from .handlers import Handler, Handlers, is_async, name_of
 from .middleware import Middleware
@@ -65,8 +66,7 @@ def hooks_of(middleware: object) -> dict[str, Handler]:
     found = {name: getattr(middleware, name, None) for name in _KINDS}
     hooks = {name: hook for name, hook in found.items() if hook is not None and not _does_nothing(name, hook)}
     for name, hook in hooks.items():
-        if not callable(hook):
-            raise InvalidSettings(f"middleware.{name}", "a method or a function", hook)
+        checked(f"middleware.{name}", hook, *_arguments_of(name))
     if "before_send" in hooks and is_async(hooks["before_send"]):
         raise InvalidSettings("middleware.before_send", "a `def`, as senders do not wait", "an `async def`")
     return hooks
@@ -85,6 +85,12 @@ def enlist(handlers: Handlers, middleware: object) -> None:
     for name, hook in hooks.items():
         calls: Calls[Any] = getattr(handlers, _KINDS[name])
         calls.append_last((hook, is_async(hook)) if name == "on_message_sent" else hook)
+
+
+def _arguments_of(name: str) -> list[str]:
+    """What a hook is called with, as `Middleware` has it."""
+    _, *arguments = inspect.signature(getattr(Middleware, name)).parameters
+    return arguments
 
 
 def _does_nothing(name: str, hook: object) -> bool:

@@ -1,20 +1,20 @@
 """The decorators by which an application registers its handlers."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from ..errors import InvalidSettings
+from ..handler import AnyHandler, checked
 from .enlisting import enlist, made
-from .handlers import Handler, Handlers, name_of
-
-AnyHandler = TypeVar("AnyHandler", bound=Handler)
+from .handlers import Handlers, name_of
 
 
 class Hooks:
     """Registers handlers; each decorator returns the function as it is.
 
     A handler is `async def`, or `def` to be run in a thread. One that raises is logged, reported
-    to `on_error`, and harms no other connection.
+    to `on_error`, and harms no other connection. One that does not take what it is called with is
+    refused at once, with `InvalidSettings`.
     """
 
     def __init__(self, handlers: Handlers) -> None:
@@ -33,17 +33,17 @@ class Hooks:
         """
         if self._handlers.authenticator is not None:
             raise InvalidSettings("authenticator", "one function", f"a second one, {name_of(handler)}")
-        self._handlers.authenticator = handler
+        self._handlers.authenticator = checked("authenticator", handler, "data", "connection")
         return handler
 
     def on_connection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection)`, called before anything else of that connection."""
-        self._handlers.connection.append(handler)
+        self._handlers.connection.append(checked("on_connection", handler, "connection"))
         return handler
 
     def on_authentication(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection)`, called after the client was told who it is."""
-        self._handlers.authentication.append(handler)
+        self._handlers.authentication.append(checked("on_authentication", handler, "connection"))
         return handler
 
     @overload
@@ -69,7 +69,9 @@ class Hooks:
 
     def on_disconnection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection, code, reason)`, the last call for a connection."""
-        self._handlers.disconnection.append(handler)
+        self._handlers.disconnection.append(
+            checked("on_disconnection", handler, "connection", "code", "reason")
+        )
         return handler
 
     def on_online(self, handler: AnyHandler) -> AnyHandler:
@@ -78,7 +80,7 @@ class Hooks:
         One node of the cluster is told, once for each change. Calls about one id come one after
         another. A client that comes back within `Presence.grace` was not away.
         """
-        self._handlers.online.append(handler)
+        self._handlers.online.append(checked("on_online", handler, "id"))
         return handler
 
     def on_offline(self, handler: AnyHandler) -> AnyHandler:
@@ -86,7 +88,7 @@ class Hooks:
 
         Told like `on_online`; also when the node that held the id died.
         """
-        self._handlers.offline.append(handler)
+        self._handlers.offline.append(checked("on_offline", handler, "id"))
         return handler
 
     def on_lost(self, handler: AnyHandler) -> AnyHandler:
@@ -94,7 +96,7 @@ class Hooks:
 
         Only for clients of 1.x, which cannot be told themselves; once for each loss.
         """
-        self._handlers.lost.append(handler)
+        self._handlers.lost.append(checked("on_lost", handler, "id", "n"))
         return handler
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
@@ -102,7 +104,7 @@ class Hooks:
 
         The connection is None where the handler was about an id.
         """
-        self._handlers.error.append(handler)
+        self._handlers.error.append(checked("on_error", handler, "error", "connection"))
         return handler
 
     def on_stop(self, handler: AnyHandler) -> AnyHandler:
@@ -112,7 +114,7 @@ class Hooks:
         for those of this server. Such handlers get five seconds together; then the server stops
         without them.
         """
-        self._handlers.stop.append(handler)
+        self._handlers.stop.append(checked("on_stop", handler))
         return handler
 
     def use(self, middleware: object) -> Any:
@@ -132,5 +134,5 @@ class Hooks:
         return used
 
     def _add(self, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers.message.append((type, handler))
+        self._handlers.message.append((type, checked("on_message", handler, "message", "connection")))
         return handler
