@@ -13,6 +13,9 @@ from .work import See
 MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
 
+MAX_BYTES = 64 * 1024 * 1024
+"""Bytes of them, from which on the same."""
+
 LULL = 0.2
 """Seconds without an event after which nothing is on its way to a portal that leaves any more."""
 
@@ -45,6 +48,7 @@ class Hearing:
         self._lines: dict[str, deque[Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
+        self._size = 0
         self._heard = 0
         self._quiet_until = 0.0
 
@@ -92,11 +96,12 @@ class Hearing:
 
     def _take(self, letter: Letter) -> None:
         self._heard += 1
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING or self._size >= MAX_BYTES:
             self._drop()
             return
         waiting = Waiting("", time.time(), letter)
         self._waiting += 1
+        self._size += len(letter.data)
         name = letter.connection_id or (f"client {letter.id}" if letter.id is not None else letter.key)
         line = self._lines.get(name)
         if line is not None:
@@ -111,7 +116,7 @@ class Hearing:
         while line:
             async with self._slots:
                 await self._see(line[0])
-            line.popleft()
+            self._size -= len(line.popleft().letter.data)
             self._waiting -= 1
         del self._lines[name]
 

@@ -530,14 +530,17 @@ async def test_a_reply_to_a_client_of_a_server_of_1x_is_refused(
     await until(lambda: len(refusals) == 1)
 
 
+@pytest.mark.parametrize(("bound", "value"), [("MAX_WAITING", 3), ("MAX_BYTES", 2_500)])
 async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
     site: Mesa1Site,
     client: Redis,
     keys: Keys,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    bound: str,
+    value: int,
 ) -> None:
-    monkeypatch.setattr(fleeting, "MAX_WAITING", 3)
+    monkeypatch.setattr(fleeting, bound, value)
     portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
 
     @portal.on_message
@@ -546,7 +549,8 @@ async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
         seen.append(event)
 
     await site.start(portal)
-    event = {"type": "message", "message": {"op": 0}, "clientId": "1", "portalId": portal.portal_id}
+    message = {"op": 0, "d": "x" * 1000}
+    event = {"type": "message", "message": message, "clientId": "1", "portalId": portal.portal_id}
     for _ in range(8):
         await client.publish(keys.portal, json.dumps(event))
     await until(lambda: portal.dropped == 5)
