@@ -1,11 +1,16 @@
 """What the interop cases share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
+import redis.asyncio
+
+from mesa_ws.backend.mesa1.keys import Keys
 
 from . import harness
 from .genuine import FLAVOURS, Driver, GenuineClient
+from .mixed import Cluster
 from .npm_packages import Unavailable
 from .served import ServerProcess
 
@@ -65,3 +70,20 @@ def flavour(request: pytest.FixtureRequest) -> str:
     """Each of the genuine clients."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+async def cluster(redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        yield Cluster(redis_url, namespace, stack)
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace)

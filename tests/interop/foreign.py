@@ -20,13 +20,14 @@ class ForeignProcess:
     """A node process, and the lines that it printed; the first one says that it is ready.
 
     Args:
-        program: `server.js` or `portal.js`.
+        program: `server.js`, `portal.js` or `dispatch.js`.
         redis: its Redis.
         namespace: its cluster.
+        more: what else the program needs to know.
     """
 
-    def __init__(self, program: str, redis: str, namespace: str) -> None:
-        order = json.dumps({"redis": redis, "namespace": namespace})
+    def __init__(self, program: str, redis: str, namespace: str, **more: Any) -> None:
+        order = json.dumps({"redis": redis, "namespace": namespace, **more})
         self._process = subprocess.Popen(
             [node(), str(NPM / program), order],
             stdout=subprocess.PIPE,

@@ -3,96 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from typing import Any
 
-import pytest
 import redis.asyncio
 
-from mesa_ws import AsyncDispatcher, Mesa1Backend, Message, Portal, PortalEvent, Server, serve
+from mesa_ws import AsyncDispatcher, Mesa1Backend, Message
 from mesa_ws.backend.mesa1.keys import Keys
-from tests.system.server.conftest import accepting
-from tests.system.server.peer import Peer
 from tests.system.waiting import until
 
-from .foreign import ForeignProcess
 from .harness import PY_PORTAL
-from .npm_packages import Unavailable
+from .mixed import Cluster, url_of
 
 Redis = redis.asyncio.Redis
-
-
-class Cluster:
-    """Processes of both kinds."""
-
-    def __init__(self, url: str, namespace: str, stack: AsyncExitStack) -> None:
-        self.url = url
-        self.namespace = namespace
-        self._stack = stack
-
-    async def foreign(self, program: str) -> ForeignProcess:
-        try:
-            process = self._stack.enter_context(ForeignProcess(program, self.url, self.namespace))
-        except Unavailable as why:
-            pytest.skip(f"the npm packages are not here: {why}")
-        await asyncio.to_thread(lambda: process.ready)
-        return process
-
-    async def serve(self) -> tuple[Mesa1Backend, str]:
-        backend = Mesa1Backend(self.url, namespace=self.namespace, lease=1.5)
-        server: Server = accepting(
-            backend=backend, namespace=self.namespace, wire="mesa1", sync=True, portals=True
-        )
-        endpoint = await self._stack.enter_async_context(serve(server))
-        return backend, endpoint.url
-
-    async def portal(self) -> "Told":
-        told = Told(Portal(self.url, namespace=self.namespace, wire="mesa1", lease=1.5))
-        await self._stack.enter_async_context(told.portal)
-        return told
-
-    async def join(self, url: str, id: str) -> Peer:
-        peer = await self._stack.enter_async_context(Peer.connect(url))
-        await peer.authenticate(id)
-        return peer
-
-
-class Told:
-    """What a portal of ours was told."""
-
-    def __init__(self, portal: Portal) -> None:
-        self.portal = portal
-        self.events: list[PortalEvent] = []
-        portal.on_connection(self.events.append)
-        portal.on_authentication(self.events.append)
-        portal.on_message(self.events.append)
-        portal.on_disconnection(self.events.append)
-
-    @property
-    def messages(self) -> list[Any]:
-        return [event.message.data for event in self.events if event.message is not None]
-
-
-@pytest.fixture
-async def cluster(redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
-    async with AsyncExitStack() as stack:
-        yield Cluster(redis_url, namespace, stack)
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace)
-
-
-def url_of(server: ForeignProcess) -> str:
-    return f"ws://127.0.0.1:{server.ready['port']}/"
 
 
 async def test_servers_and_portals_of_both_kinds_share_the_work(cluster: Cluster) -> None:

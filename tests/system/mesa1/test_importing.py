@@ -18,6 +18,39 @@ def server(redis_url: str, namespace: str) -> Server:
     return accepting(backend=redis_url, namespace=namespace, sync=True, import_from_1x=True)
 
 
+async def test_all_lists_are_moved_before_anybody_comes(
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    for n in range(300):
+        await client.hset(keys.undelivered, str(n), json.dumps([{"op": 0, "d": n, "t": "M"}]))
+    await client.hset(keys.undelivered, "x" * 300, "[]")  # 1.x takes any id
+    endpoint = await serving(server)
+    assert await client.hkeys(keys.undelivered) == ["x" * 300]
+    await server.send(Message(0, "new", "M"), ["7"])
+    peer = await join(endpoint, "7")
+    assert [each["d"] for each in await peer.messages(2)] == [7, "new"]
+
+
+async def test_what_a_late_writer_keeps_is_moved_at_the_login(
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    endpoint = await serving(server)
+    await client.hset(keys.undelivered, "1", json.dumps([{"op": 0, "d": "late", "t": "M"}]))
+    peer = await join(endpoint, "1")
+    assert [each["d"] for each in await peer.messages(1)] == ["late"]
+    assert not await client.exists(keys.undelivered)
+
+
+async def test_a_key_of_another_type_is_left_alone(
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+) -> None:
+    await client.set(keys.undelivered, "no hash")
+    peer = await join(await serving(server), "1")
+    await server.send(Message(0, "new", "M"), ["1"])
+    assert [each["d"] for each in await peer.messages(1)] == ["new"]
+    assert await client.get(keys.undelivered) == "no hash"
+
+
 async def test_what_was_kept_comes_at_the_login_before_what_is_new(
     server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
 ) -> None:

@@ -1,9 +1,10 @@
 """Moving what 1.x left behind into outboxes, once a cluster speaks the native wire."""
 
+import asyncio
 import logging
 
 from ...envelope import Keep, new_message_id
-from ...errors import BackendRefused
+from ...errors import BackendRefused, InvalidRecipients
 from ...recipients import check_id
 from ...settings import Sync
 from ..base import Receive, Watcher
@@ -17,6 +18,9 @@ from .waiting import WaitingList
 LATE = 60.0
 """Seconds for which a late writer of 1.x may put back what was moved, without it counting twice."""
 
+PAGE = 10
+"""Lists, about, that are looked for at once, and moved at the same time."""
+
 ATTEMPTS = 20
 """Times that a list is tried to be moved, while others add to it."""
 
@@ -24,7 +28,7 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class ImportingBackend(RedisBackend):
-    """`RedisBackend` that moves the list of 1.x into the outbox of an id when that logs in.
+    """`RedisBackend` that moves the lists of 1.x into outboxes: all when it opens, late ones at logins.
 
     The messages come before those that are stored later, each once. What cannot be read is set aside.
 
@@ -49,7 +53,7 @@ class ImportingBackend(RedisBackend):
         allow_eviction: bool = False,
         portals: bool = False,
     ) -> None:
-        """Take the seat; see `Backend.open`. What is moved is kept as `keep` says."""
+        """Take the seat, and move all lists; see `Backend.open`. What is moved is kept as `keep` says."""
         self._limits = keep or self._limits
         await super().open(
             receive,
@@ -60,15 +64,40 @@ class ImportingBackend(RedisBackend):
             allow_eviction=allow_eviction,
             portals=portals,
         )
+        try:
+            await self._move_all()
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections, and read the outbox with what 1.x kept; see `Presence.attach`."""
         if start is not None:
-            try:
-                await self._move(check_id(id))
-            except BackendRefused as error:
-                _log.warning("what 1.x kept for %r stays where it is: %s", id, error)
+            await self._try_to_move(id)
         return await super().attach(id, sockets, start)
+
+    async def _move_all(self) -> None:
+        link, cursor, count = self._opened().links.main, b"0", 0
+        while True:
+            look = ("HSCAN", self._old.undelivered, cursor, "COUNT", PAGE)
+            try:
+                [[cursor, found]] = await link.execute([look], is_repeatable=True)
+            except BackendRefused as error:
+                _log.warning("what 1.x kept stays where it is: %s", error)
+                return
+            ids = {field.decode(errors="replace") for field in found[::2]}
+            await asyncio.gather(*map(self._try_to_move, ids))
+            count += len(ids)
+            if cursor == b"0":
+                break
+        if count:
+            _log.info("what 1.x kept for %d ids was moved", count)
+
+    async def _try_to_move(self, id: str) -> None:
+        try:
+            await self._move(check_id(id))
+        except (BackendRefused, InvalidRecipients) as error:
+            _log.warning("what 1.x kept for %r stays where it is: %s", id, error)
 
     async def _move(self, id: str) -> None:
         link = self._opened().links.main

@@ -149,7 +149,8 @@ class Portals:
         subscribers = await self._subscribers()
         await self._agree(census, now)
         verdict = self._vitality.observe(census, subscribers, self._pool.ids, now)
-        await self._act(census, verdict)
+        others = census.listeners - (len(subscribers.named) if subscribers is not None else 0)
+        await self._act(census, verdict, is_heard=others > 0)
 
     async def _agree(self, census: Census, now: float) -> None:
         """Let the pool be what stands in Redis, unless that has lost its data."""
@@ -166,7 +167,8 @@ class Portals:
         for id in set(self._pool.ids) - census.members - set(self._changes):
             self._set(id, is_there=False)
 
-    async def _act(self, census: Census, verdict: Verdict) -> None:
+    async def _act(self, census: Census, verdict: Verdict, *, is_heard: bool) -> None:
+        """Do what the verdict says; where a portal of 1.x may listen, put those back that seemed dead."""
         expiry = self._seat.expiry
         for why, ids in (("ours", verdict.ours), ("theirs", verdict.theirs)):
             for id in ids:
@@ -181,7 +183,7 @@ class Portals:
                 verdict.unclear,
                 self._seat.keys.pool,
             )
-        if census.gone and census.listeners and not len(self._pool):
+        if census.gone and is_heard and not len(self._pool):
             _log.warning("somebody listens for events; %d portals of 1.x are put back", len(census.gone))
             await self._run(readmit(self._seat.keys, sorted(census.gone)))
 
