@@ -8,7 +8,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 PACE = 0.1
-"""Seconds between two messages of one client."""
+"""Seconds between two messages of one client; clients take turns, so that something is always on its way."""
 
 
 class Crowd:
@@ -51,23 +51,23 @@ class Crowd:
             with suppress(OSError, TimeoutError, WebSocketException):
                 url = f"ws://127.0.0.1:{port}/"
                 async with connect(url, proxy=None, ping_interval=None, compression=None) as socket:
-                    await self._talk(socket, f"{number}.{attempt}")
+                    await self._talk(socket, f"{number}.{attempt}", number / self._size * PACE)
             with suppress(TimeoutError):
                 async with asyncio.timeout(PACE):
                     await self._is_over.wait()
 
-    async def _talk(self, socket: ClientConnection, id: str) -> None:
+    async def _talk(self, socket: ClientConnection, id: str, phase: float) -> None:
         await socket.send(json.dumps({"op": 2, "d": {"id": id}}))
         while json.loads(await socket.recv())["op"] != 22:
             pass
         self.sent[id] = 0
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = (loop.time() // PACE + 1) * PACE + phase
         while not self._is_over.is_set():
+            await asyncio.sleep(max(0.0, due - loop.time()))
             await socket.send(json.dumps({"op": 0, "d": self.sent[id]}))
             self.sent[id] += 1
             due += PACE
-            await asyncio.sleep(max(0.0, due - loop.time()))
         await socket.close()
         if socket.close_code == 1000:
             self.complete.add(id)
