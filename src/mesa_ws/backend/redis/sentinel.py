@@ -1,5 +1,6 @@
 """Asking Sentinels who is master, anew for every connection."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -41,9 +42,8 @@ class Sentinels(NamedTuple):
         sentinel: Any = AsyncSentinel(self.hosts, sentinel_kwargs=self._limited(timeout))  # type: ignore[no-untyped-call]
         try:
             host, port = await sentinel.discover_master(self.service)
-        finally:
-            for client in sentinel.sentinels:
-                await client.aclose()
+        finally:  # also when whoever asks has no more time for it
+            await asyncio.shield(asyncio.gather(*(client.aclose() for client in sentinel.sentinels)))
         return {"host": host, "port": port}
 
     def _limited(self, timeout: float) -> dict[str, Any]:
