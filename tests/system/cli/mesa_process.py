@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds within which a process has to do what is waited for."""
 
 
