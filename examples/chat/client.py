@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from mesa_ws import Client, Message
 
@@ -21,10 +23,19 @@ async def listen(client: Client) -> None:
                 print("!", text, flush=True)
 
 
+async def typed() -> AsyncIterator[str]:
+    """Each line as it is typed; read by the event loop, for a thread would keep Ctrl-C waiting."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    async for line in reader:
+        yield line.decode().strip()
+
+
 async def talk(client: Client, room: str) -> None:
     await client.send(Message(0, {"room": room}, "JOIN"))
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        await client.send(Message(0, {"room": room, "text": line.strip()}, "SAY"))
+    async for line in typed():
+        await client.send(Message(0, {"room": room, "text": line}, "SAY"))
 
 
 async def main(name: str, room: str) -> None:
@@ -36,4 +47,5 @@ async def main(name: str, room: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how one leaves
+        asyncio.run(main(*sys.argv[1:]))

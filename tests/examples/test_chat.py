@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from asyncio.subprocess import Process
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,6 +82,14 @@ async def talk(programs: Programs, shared: dict[str, str]) -> None:
     carol = await come("carol")
     said = ["bob: hi", *(f"alice: still here {n}" for n in range(10))]
     await shown(carol, "* carol is here", *said)
+    await leave(bob)
+
+
+async def leave(person: Process) -> None:
+    """Press Ctrl-C in the middle of a line."""
+    person.send_signal(signal.SIGINT)
+    async with asyncio.timeout(LIMIT):
+        assert await person.wait() == 0
 
 
 async def announce(programs: Programs, shared: dict[str, str], people: Iterable[Process]) -> None:
