@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import jwt
+from callers import Caller
 from fastapi import FastAPI
 from tokens import user_of
 
@@ -31,6 +32,6 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.post("/alerts", status_code=202)
-async def alert(text: str) -> None:
+async def alert(text: str, caller: Caller) -> None:
     """Tell everybody."""
-    await server.send(Message(0, {"text": text}, "ALERT"))
+    await server.send(Message(0, {"from": caller, "text": text}, "ALERT"))

@@ -61,6 +61,7 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("howto/django.md", "django_project/orders/management/commands/realtime.py"),
         ("howto/django.md", "django_project/orders/management/commands/portal.py"),
         ("howto/fastapi.md", "fastapi_app/tokens.py"),
+        ("howto/fastapi.md", "fastapi_app/callers.py"),
         ("howto/fastapi.md", "fastapi_app/api.py"),
         ("howto/fastapi.md", "fastapi_app/realtime.py"),
         ("howto/fastapi.md", "fastapi_app/together.py"),

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import jwt
 import pytest
@@ -91,8 +92,8 @@ async def test_who_is_written_to_receives_and_nobody_else(shop: tuple[Api, str])
     async with Client(url) as anna, Client(url) as bert:
         await anna.authenticate({"token": token("anna")})
         await bert.authenticate({"token": token("bert")})
-        for number, to in enumerate((["anna"], ["anna", "bert"])):
-            answer = await api.call("POST", f"/notes/{number}", token("carl"), {"to": to, "text": f"{to}"})
+        for to in (["anna"], ["anna", "bert"]):
+            answer = await api.call("POST", f"/notes/{uuid4()}", token("carl"), {"to": to, "text": f"{to}"})
             assert answer == (202, dict.fromkeys(to, True))
         assert (await received(anna)).data == {"from": "carl", "text": "['anna']"}
         assert (await received(anna)).data == {"from": "carl", "text": "['anna', 'bert']"}
@@ -103,10 +104,22 @@ async def test_a_repeated_call_sends_once_and_who_is_away_receives_later(shop: t
     api, url = shop
     for text in ("first", "first", "second"):
         content = {"to": ["anna"], "text": text}
-        assert (await api.call("POST", f"/notes/{text}", token("carl"), content)).status == 202
+        path = f"/notes/{uuid5(NAMESPACE_OID, text)}"
+        assert (await api.call("POST", path, token("carl"), content)).status == 202
     async with Client(url) as anna:
         await anna.authenticate({"token": token("anna")})
         assert [(await received(anna)).data["text"] for _ in range(2)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("to", ["*", "", "an\nna"])
+async def test_what_no_user_is_called_reaches_nobody_at_all(shop: tuple[Api, str], to: str) -> None:
+    api, url = shop
+    async with Client(url) as anna:
+        await anna.authenticate({"token": token("anna")})
+        for who, expected in ((to, 422), ("anna", 202)):
+            content = {"to": [who], "text": f"to {who}"}
+            assert (await api.call("POST", f"/notes/{uuid4()}", token("carl"), content)).status == expected
+        assert (await received(anna)).data["text"] == "to anna"
 
 
 async def test_presence_can_be_asked_for(shop: tuple[Api, str]) -> None:
@@ -137,11 +150,11 @@ async def test_server_and_api_share_one_event_loop_without_redis(programs: Progr
     port, mesa_port = free_port(), free_port()
     process = await programs.start(*uvicorn("together:app", port), SECRET=SECRET, MESA_PORT=str(mesa_port))
     api = Api(port)
-    assert (await api.call("POST", "/alerts?text=nobody")).status == 202  # it is up
+    assert (await api.call("POST", "/alerts?text=nobody")).status in (401, 403)  # it is up
     async with Client(f"ws://127.0.0.1:{mesa_port}/") as client:
         await client.authenticate({"token": token("anna")})
-        assert (await api.call("POST", "/alerts?text=fire")).status == 202
-        assert await received(client) == Message(0, {"text": "fire"}, "ALERT")
+        assert (await api.call("POST", "/alerts?text=fire", token("carl"))).status == 202
+        assert await received(client) == Message(0, {"from": "carl", "text": "fire"}, "ALERT")
         codes: asyncio.Queue[int] = asyncio.Queue()
         client.on_disconnected(lambda code, *_: codes.put_nowait(code))
         process.terminate()
