@@ -5,7 +5,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,21 @@ def _call(request: urllib.request.Request) -> tuple[int, Any]:
 
 
 @pytest.fixture
-async def environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     redis = RedisServer(tmp_path)
     redis.start()
-    yield {
-        "REDIS": redis.url,
+    yield redis
+    redis.stop()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, own_redis: RedisServer) -> dict[str, str]:
+    return {
+        "REDIS": own_redis.url,
         "DATABASE": str(tmp_path / "shop.sqlite3"),
         "SECRET_KEY": "a-secret-of-thirty-two-characters",
         "PYTHONPATH": ":".join([str(PROJECT), *sys.path]),
     }
-    redis.stop()
 
 
 @pytest.fixture
@@ -140,8 +145,21 @@ async def test_a_portal_writes_what_a_user_sends(
     assert (await site.call(path, stranger))[0] == 404
 
 
+async def test_what_is_saved_is_not_refused_because_redis_is_away(site: Site, own_redis: RedisServer) -> None:
+    token = await site.token("anna")
+    own_redis.stop()
+    try:
+        status, content = await site.call("orders", token, {"item": "tea", "price": 3})
+        assert status == 201
+        assert (await site.call(f"orders/{content['order']}", token))[0] == 200
+    finally:
+        own_redis.start()
+
+
 async def test_strangers_are_refused_on_both_ways(site: Site) -> None:
     assert (await site.call("orders", "forged", {"item": "tea", "price": 3}))[0] == 401
-    async with Client(site.url) as client:
-        with pytest.raises(AuthenticationFailed):
-            await client.authenticate({"token": "forged"})
+    given: tuple[dict[str, Any], ...] = ({"token": "forged"}, {"token": 5}, {})
+    for credentials in given:
+        async with Client(site.url) as client:
+            with pytest.raises(AuthenticationFailed):
+                await client.authenticate(credentials)

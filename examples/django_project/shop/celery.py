@@ -6,6 +6,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
-app = Celery("shop", broker=os.environ.get("REDIS", "redis://localhost:6379"))
-app.autodiscover_tasks(["orders"])
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
 app.set_default()

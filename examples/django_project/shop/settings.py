@@ -4,6 +4,7 @@ import os
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 REDIS = os.environ.get("REDIS", "redis://localhost:6379")
+CELERY_BROKER_URL = REDIS
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 ROOT_URLCONF = "shop.urls"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "orders"]

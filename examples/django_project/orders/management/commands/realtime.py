@@ -19,7 +19,7 @@ def authenticate(data: dict[str, str], _: Connection) -> User:  # `def`: the ORM
     close_old_connections()
     try:
         user = models.User.objects.get(pk=user_id_of(data["token"]), is_active=True)
-    except (KeyError, BadSignature, models.User.DoesNotExist) as error:
+    except (KeyError, TypeError, BadSignature, models.User.DoesNotExist) as error:
         raise Refused("sign in again") from error
     finally:
         close_old_connections()
