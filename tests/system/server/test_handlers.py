@@ -274,20 +274,21 @@ async def test_messages_are_stored_where_the_rules_say_so(serving: Serving, join
     assert connection.messages.received == []
 
 
-async def test_received_messages_are_stored_up_to_a_bound(serving: Serving, join: Joining) -> None:
+async def test_messages_of_both_directions_are_stored_up_to_a_bound(serving: Serving, join: Joining) -> None:
     server = accepting(rules={"store_messages": True})
 
-    @server.on_message("PING")
-    async def pong(message: Message, connection: Connection) -> None:
-        connection.send(Message(0, {}, "PONG"))
+    @server.on_message
+    async def echo(message: Message, connection: Connection) -> None:
+        connection.send(Message(0, message.data, "PONG" if message.type == "PING" else "N"))
 
     peer = await join(await serving(server), "1")
     for n in range(150):
         await peer.send("N", n)
-    await peer.received("X")
+    assert await peer.received("N") == [*range(150)]
     [connection] = server.connections
     assert connection.messages is not None
-    assert [message.data for message in connection.messages.received][:2] == [51, 52]
+    for kept in (connection.messages.received, connection.messages.sent):
+        assert [message.data for message in kept][:-1] == [*range(51, 150)]
 
 
 async def test_nothing_is_stored_otherwise(serving: Serving, join: Joining) -> None:

@@ -382,11 +382,15 @@ async def test_what_waited_for_a_client_is_told_at_its_login(serving: Serving, j
     await server.send(HI, ["1"])
     await join(endpoint, "1")
     await join(endpoint, "2")
-    assert await told(queue, 3) == [
+    await server.send(HI, ["2"])
+    assert await told(queue, 4) == [
         ("undeliverable", HI, ["1"]),
         ("redelivered", [HI], "1"),
         ("redelivered", [], "2"),
+        (HI, ["2"], True),
     ]
+    await server.send(HI, ["2", "away"])
+    assert await told(queue, 2) == [(HI, ["2"], True), ("undeliverable", HI, ["away"])]
 
 
 async def test_what_only_passed_by_is_no_backlog(serving: Serving, join: Joining) -> None:
