@@ -15,6 +15,10 @@ from .errors import InvalidSettings
 Seconds = Annotated[
     float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")
 ]
+Interval = Annotated[
+    float, msgspec.Meta(gt=0, le=600, description="a number of seconds, more than 0 and up to 600")
+]
+"""Of what 1.x has in milliseconds: its numbers are refused rather than taken for hours."""
 Switch = Annotated[bool, msgspec.Meta(description="True or False")]
 Text = Annotated[str, msgspec.Meta(description="text")]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer from 1 to 2147483648")]
@@ -97,7 +101,7 @@ class Heartbeat(Settings, frozen=True, kw_only=True):
     """
 
     enabled: Switch = False
-    interval: Seconds = 10.0
+    interval: Interval = 10.0
     max_attempts: Count = 3
 
 
@@ -110,7 +114,7 @@ class Reconnect(Settings, frozen=True, kw_only=True):
     """
 
     enabled: Switch = False
-    interval: Seconds = 5.0
+    interval: Interval = 5.0
 
 
 class Authentication(Settings, frozen=True, kw_only=True):
@@ -126,7 +130,7 @@ class Authentication(Settings, frozen=True, kw_only=True):
             lets a message find them from another process.
     """
 
-    timeout: Seconds | None = 10.0
+    timeout: Interval | None = 10.0
     required: Switch = False
     send_user_object: Switch = True
     disconnect_on_fail: Switch = True

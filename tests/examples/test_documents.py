@@ -20,6 +20,7 @@ PAGES = [
 ]
 
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+SWITCHED = re.compile(r"\b(?:(?:Portals|Heartbeat|Reconnect)\([a-z]|(?:portals|heartbeat)=\{)[^)}]*")
 LINK = re.compile(r"\[[^\]]+\]\(([^)#:]+?)(?:#[^)]*)?\)")
 
 
@@ -84,6 +85,13 @@ def test_there_is_python_in_the_documentation() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_has_to_be_turned_on_is_turned_on_where_it_is_shown(page: Path) -> None:
+    """A setting of one of these means nothing unless `enabled` is beside it."""
+    shown = SWITCHED.findall(page.read_text())
+    assert [text for text in shown if "enabled" not in text] == []
 
 
 def test_the_close_code_page_is_the_table() -> None:

@@ -26,6 +26,7 @@ from mesa_ws.settings import (
 )
 
 SECONDS = "a number of seconds, more than 0 and up to 86400"
+INTERVAL = "a number of seconds, more than 0 and up to 600"
 
 
 def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
@@ -125,11 +126,11 @@ def test_no_timeout_is_a_timeout() -> None:
         ),
         ({"heartbeat": {5: 5}}, "heartbeat.5: expected one of enabled, interval, max_attempts, got 5"),
         ({"heartbeat": {"enabled": 1}}, "heartbeat.enabled: expected True or False, got 1"),
-        ({"heartbeat": {"interval": "1"}}, f"heartbeat.interval: expected {SECONDS}, got '1'"),
-        ({"heartbeat": {"interval": 0}}, f"heartbeat.interval: expected {SECONDS}, got 0"),
-        ({"heartbeat": {"interval": True}}, f"heartbeat.interval: expected {SECONDS}, got True"),
-        ({"heartbeat": {"interval": float("nan")}}, f"heartbeat.interval: expected {SECONDS}, got nan"),
-        ({"heartbeat": {"interval": float("inf")}}, f"heartbeat.interval: expected {SECONDS}, got inf"),
+        ({"heartbeat": {"interval": "1"}}, f"heartbeat.interval: expected {INTERVAL}, got '1'"),
+        ({"heartbeat": {"interval": 0}}, f"heartbeat.interval: expected {INTERVAL}, got 0"),
+        ({"heartbeat": {"interval": True}}, f"heartbeat.interval: expected {INTERVAL}, got True"),
+        ({"heartbeat": {"interval": float("nan")}}, f"heartbeat.interval: expected {INTERVAL}, got nan"),
+        ({"heartbeat": {"interval": float("inf")}}, f"heartbeat.interval: expected {INTERVAL}, got inf"),
         (
             {"heartbeat": {"max_attempts": 2.0}},
             "heartbeat.max_attempts: expected an integer from 1 to 2147483648, got 2.0",
@@ -138,7 +139,10 @@ def test_no_timeout_is_a_timeout() -> None:
             {"limits": {"max_message": 2**40}},
             "limits.max_message: expected an integer from 1 to 2147483648, got 1099511627776",
         ),
-        ({"authentication": {"timeout": 0}}, f"authentication.timeout: expected {SECONDS}, got 0"),
+        ({"heartbeat": {"interval": 10_000}}, f"heartbeat.interval: expected {INTERVAL}, got 10000"),
+        ({"reconnect": {"interval": 5_000}}, f"reconnect.interval: expected {INTERVAL}, got 5000"),
+        ({"authentication": {"timeout": 1_000}}, f"authentication.timeout: expected {INTERVAL}, got 1000"),
+        ({"authentication": {"timeout": 0}}, f"authentication.timeout: expected {INTERVAL}, got 0"),
         ({"rules": {"version": 1}}, "rules.version: expected text, got 1"),
         ({"namespace": "a b"}, "namespace: expected 1 to 64 of A-Z a-z 0-9 _ . - or None, got 'a b'"),
     ],

@@ -34,7 +34,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(mesa: Command) -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "Error: mesa.toml: heartbeat.interval: "
-        "expected a number of seconds, more than 0 and up to 86400, got 'x'\n"
+        "expected a number of seconds, more than 0 and up to 600, got 'x'\n"
     )
 
 

@@ -38,7 +38,7 @@ def test_the_file_gives_a_setting(text: str, path: str, value: object) -> None:
     [
         (
             "[heartbeat]\ninterval = 0",
-            "mesa.toml: heartbeat.interval: expected a number of seconds, more than 0 and up to 86400, got 0",
+            "mesa.toml: heartbeat.interval: expected a number of seconds, more than 0 and up to 600, got 0",
         ),
         ("port = 70000", "mesa.toml: port: expected an integer from 0 to 65535, got 70000"),
         ("port = true", "mesa.toml: port: expected an integer from 0 to 65535, got True"),
