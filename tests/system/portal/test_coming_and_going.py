@@ -1,6 +1,9 @@
 """Servers are told which portals come and go."""
 
 import asyncio
+import logging
+
+import pytest
 
 from mesa_ws.backend.redis.attendance import RedisAttendance
 from mesa_ws.transports.serve import Server, serve
@@ -38,6 +41,15 @@ def watch(server: Server) -> Portals:
     portals = Portals()
     server.use(portals)
     return portals
+
+
+async def test_a_portal_logs_that_it_comes_and_goes(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    await site.serve()
+    with caplog.at_level(logging.INFO, "mesa_ws.portal"):
+        async with site.portal() as portal:
+            id = portal.portal_id
+            assert f"portal {id} is up" in caplog.text
+    assert f"portal {id} is down" in caplog.text
 
 
 async def test_middleware_is_told_of_portals_that_come_and_go(site: Site) -> None:
