@@ -265,6 +265,19 @@ async def test_a_connection_says_who_and_where_in_its_repr(serving: Serving, joi
     assert repr(connection) == "<Connection id='1' from 127.0.0.1>"
 
 
+async def test_a_connection_says_who_it_is_as_soon_as_it_is_somebody(serving: Serving, join: Joining) -> None:
+    server = Server()
+
+    @server.authenticator
+    async def authenticate(data: dict[str, str], connection: Connection) -> User:
+        assert (connection.id, connection.user, connection.is_authenticated) == (None, None, False)
+        return User(data["id"], {"name": "Anna"})
+
+    connection = await connected(server, serving, join)
+    assert (connection.id, connection.is_authenticated) == ("1", True)
+    assert connection.user == User("1", {"name": "Anna"})
+
+
 async def test_messages_are_stored_where_the_rules_say_so(serving: Serving, join: Joining) -> None:
     server = accepting(rules={"store_messages": True})
     connection = await connected(server, serving, join)
