@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpcore
@@ -15,7 +15,7 @@ from mesa_ws.admin.api import DispatchApi
 from mesa_ws.backend.http import AsyncHttpBus, aio
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.quota import Quota
-from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis import RedisBackend, asker
 from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
 from mesa_ws.errors import (
@@ -42,6 +42,7 @@ from tests.http_site import KEY
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
 from tests.system.server.peer import LIMIT, Peer
+from tests.system.waiting import until
 
 PING = Message(0, {"n": 1}, "PING")
 
@@ -388,3 +389,53 @@ def test_a_forked_process_has_a_quota_of_its_own() -> None:
 async def test_memory_asks_only_where_it_is() -> None:
     with pytest.raises(NotConnected):
         await MemoryBackend().request(prepare_request("0", PING), 1.0)
+
+
+@pytest.fixture
+async def behind_proxy(
+    proxy: Proxy, redis_url: str, namespace: str
+) -> AsyncIterator[tuple[AsyncDispatcher, list[Message]]]:
+    """A dispatcher, and what the client with the id 0 was asked."""
+    asked: list[Message] = []
+    async with (
+        serve(believing(redis_url, namespace=namespace)) as endpoint,
+        Client(endpoint.url) as client,
+        AsyncDispatcher(proxy.url, namespace=namespace, timeout=0.5) as dispatcher,
+    ):
+
+        @client.on_request
+        def count(message: Message) -> int:
+            asked.append(message)
+            return len(asked)
+
+        await client.authenticate({"id": "0"})
+        yield dispatcher, asked
+
+
+async def test_a_dispatcher_that_was_cut_off_in_silence_is_answered_again(
+    behind_proxy: tuple[AsyncDispatcher, list[Message]], proxy: Proxy
+) -> None:
+    dispatcher, _ = behind_proxy
+    await dispatcher.request("0", PING)
+    proxy.mute_subscribers()
+    with pytest.raises(TimedOut):
+        await dispatcher.request("0", PING, 0.2)
+
+    async def is_answered() -> bool:
+        with suppress(TimedOut, BackendUnavailable):
+            return bool(await dispatcher.request("0", PING, 0.2))
+        return False
+
+    await until(is_answered)
+
+
+async def test_after_a_long_silence_a_request_is_not_sent_where_no_answer_would_arrive(
+    behind_proxy: tuple[AsyncDispatcher, list[Message]], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker, "QUIET", 0.0)  # any silence is a long one
+    dispatcher, asked = behind_proxy
+    assert [(await dispatcher.request("0", PING)).data for _ in range(2)] == [1, 2]
+    proxy.mute_subscribers()
+    with pytest.raises(BackendUnavailable, match="cut off") as raised:
+        await dispatcher.request("0", PING)
+    assert (raised.value.maybe_sent, len(asked)) == (False, 2)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from ...envelope import Envelope, Receipt
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, TimedOut
 from ...inquiry import MAX_BLOCKING_REQUESTS, Reply, Tally, addressed, asked_nodes
 from ..pending import Pending, late
 from ..quota import Quota
@@ -21,9 +21,15 @@ from .reader import Reader
 
 T = TypeVar("T")
 
+QUIET = 60.0
+"""Seconds without a reply after which the subscription is checked before the next request."""
+
 
 class Asker:
     """Asks from one event loop. Subscribes when the first request is made, and stays so until closed.
+
+    Of a subscription that was cut off in silence nothing is heard, and every request would run out
+    of time. So one that has been silent for long, or as long as a request waited, is checked.
 
     Args:
         address: where to connect.
@@ -47,11 +53,18 @@ class Asker:
         self._pending = Pending()
         self._reader: Reader | None = None
         self._turn = asyncio.Lock()
+        self._trusted_until = 0.0
         self._is_closed = False
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask, and wait for an answer; see `AsyncBus.request`."""
-        return await self._pending.ask(request, self._name, timeout, self._ask)
+        began = time.monotonic()
+        try:
+            return await self._pending.ask(request, self._name, timeout, self._ask)
+        except TimedOut:
+            if self._trusted_until < began + QUIET:  # nothing was heard meanwhile
+                self._trusted_until = 0.0
+            raise
 
     async def aclose(self) -> None:
         """Let calls fail, and listen no more."""
@@ -69,17 +82,29 @@ class Asker:
     async def _listen(self) -> None:
         """Subscribe, if that was not done; without, no reply would arrive."""
         async with self._turn:
-            if self._reader is None:
-                reader = Reader(self._address, [self._channel], self._take, _nothing, self._timeout)
-                await reader.open()
-                if self._is_closed:
-                    await reader.aclose()
-                    raise BackendUnavailable(f"{self._address.label}: the dispatcher is closed")
-                self._reader = reader
-        if not self._reader.is_subscribed:
+            reader = self._reader
+            if reader is None:
+                reader = self._reader = await self._subscribed()
+                self._trust()
+            elif time.monotonic() >= self._trusted_until:
+                await reader.check()
+                self._trust()
+        if not reader.is_subscribed:
             raise BackendUnavailable(f"{self._address.label}: cut off from the replies to requests")
 
+    async def _subscribed(self) -> Reader:
+        reader = Reader(self._address, [self._channel], self._take, _nothing, self._timeout)
+        await reader.open()
+        if self._is_closed:
+            await reader.aclose()
+            raise BackendUnavailable(f"{self._address.label}: the dispatcher is closed")
+        return reader
+
+    def _trust(self) -> None:
+        self._trusted_until = time.monotonic() + QUIET
+
     def _take(self, frame: bytes) -> None:
+        self._trust()
         reply = Reply.read(frame)
         if reply is not None:
             self._pending.take(reply)

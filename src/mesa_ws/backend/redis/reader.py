@@ -53,6 +53,7 @@ class Reader:
         self._connection: AsyncConnection | None = None
         self._tasks = Tasks()
         self._pause = FIRST_PAUSE
+        self._echo = asyncio.Event()
         self._is_closed = False
 
     @property
@@ -79,6 +80,29 @@ class Reader:
         if connection is not None:
             await hang_up(connection)
 
+    async def check(self) -> None:
+        """Ask Redis for a sign of life, and subscribe on a new connection if it gives none.
+
+        A network may drop a connection without a word, and who only listens would never know.
+        Cancelling counts as no sign.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        self._echo.clear()
+        try:
+            async with asyncio.timeout(self._timeout):
+                # To subscribe once more changes nothing, and whoever listens may do it.
+                await connection.send_packed_command(
+                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
+                )
+                await self._echo.wait()
+        except FOREIGN as error:
+            _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
+        finally:
+            if not self._echo.is_set() and self._connection is connection:
+                await self.restart()
+
     async def aclose(self) -> None:
         """Stop listening."""
         self._is_closed = True  # connecting to Sentinel may swallow a cancellation
@@ -99,6 +123,8 @@ class Reader:
                 match await connection.read_response():
                     case [b"message", channel, bytes(frame)]:
                         self._listeners.get(channel, self._on_frame)(frame)
+                    case _:
+                        self._echo.set()
         except FOREIGN as error:
             _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
         finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
