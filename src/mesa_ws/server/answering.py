@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from ..answer import as_message
 from ..codec import encode_message
-from ..errors import ConnectionClosed, Refused, RequestError
+from ..errors import Refused, RequestError
 from ..failure import FAILED, KEPT, UNANSWERED, Failure
 from ..message import Message
 from ..session import Asked, answering, failing
 from .forwarding import Sender
-from .handlers import Handlers, name_of
+from .handlers import Handlers, is_of_the_end, name_of
 from .outlet import Outlet
 from .portal_answers import Awaited
 from .reports import Reports
@@ -102,10 +102,10 @@ async def _answer_by(handlers: Handlers, message: Message, connection: object) -
         except Refused as refusal:
             log.info("the answer of handler %s was refused: %s", name_of(handler), refusal.reason)
             return Failure.of(RequestError(refusal.reason))
-        except ConnectionClosed:
-            log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
-            return FAILED
         except Exception as error:
+            if is_of_the_end(error, connection):
+                log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+                return FAILED
             log.exception("handler %s raised, or returned what cannot be sent", name_of(handler))
             await handlers.failed(error, connection)
             return FAILED

@@ -200,11 +200,12 @@ class Handlers:
         for handler in handlers:
             try:
                 await self.call(handler, *args)
-            except ConnectionClosed:
-                log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
             except RequestError as error:
                 log.info("handler %s: nobody waits to be told %r", name_of(handler), error.code)
             except Exception as error:
+                if is_of_the_end(error, connection):
+                    log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+                    continue
                 log.exception("handler %s raised", name_of(handler))
                 await self.failed(error, connection)
 
@@ -244,6 +245,15 @@ def _kept(hook: Handler, answer: object) -> Message | None:
     if answer is None or isinstance(answer, Message):
         return answer
     raise TypeError(f"{name_of(hook)}: expected a Message or None, got {type(answer).__name__}")
+
+
+def is_of_the_end(error: Exception, connection: object) -> bool:
+    """Whether a handler failed because the connection that it was called for has ended meanwhile.
+
+    That is nobody's fault. Another connection may have ended as well, such as one that was asked
+    or sent something, and that is an error like any other.
+    """
+    return isinstance(error, ConnectionClosed) and not getattr(connection, "is_open", True)
 
 
 def is_async(handler: Handler) -> bool:

@@ -11,6 +11,7 @@ from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.serve import Server, serve
 from mesa_ws.user import User
+from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer
@@ -78,6 +79,45 @@ async def test_a_plain_function_may_let_out_stop_iteration(serving: Serving, joi
     await peer.send("BOOM")
     assert await peer.received("X") == []
     assert [text.split(".")[-1] for text in reported] == ["boom raised StopIteration"]
+
+
+@pytest.mark.parametrize("is_request", [False, True])
+async def test_that_another_connection_has_ended_is_an_error_like_any_other(
+    is_request: bool, serving: Serving, join: Joining
+) -> None:
+    server, reported = answering()
+
+    @server.on_message("BOOM")
+    async def boom(message: Message, connection: Connection) -> None:
+        [other] = (each for each in server.connections if each.id == "2")
+        other.disconnect()
+        other.send(Message(0, "too late"))
+
+    endpoint = await serving(server)
+    peer, _ = await join(endpoint, "1"), await join(endpoint, "2")
+    await peer.raw('{"op":0,"t":"BOOM","x":%s}' % ('{"r":"1"}' if is_request else "null"))
+    await peer.received("X")
+    assert [frame["x"]["error"]["code"] for frame in peer.frames if "x" in frame] == ["failed"] * is_request
+    assert [text.split(":")[0] for text in reported] == ["ConnectionClosed"]
+
+
+@pytest.mark.parametrize("is_request", [False, True])
+async def test_that_its_own_connection_has_ended_is_no_handlers_fault(
+    is_request: bool, serving: Serving, join: Joining, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, reported = answering()
+
+    @server.on_message("BOOM")
+    async def boom(message: Message, connection: Connection) -> None:
+        connection.disconnect(4100)
+        connection.send(Message(0, "too late"))
+
+    peer = await join(await serving(server), "1")
+    with caplog.at_level("DEBUG", "mesa_ws.server"):
+        await peer.raw('{"op":0,"t":"BOOM","x":%s}' % ('{"r":"1"}' if is_request else "null"))
+        assert await peer.closed() == 4100
+        await until(lambda: "has ended meanwhile" in caplog.text)
+    assert reported == []
 
 
 async def test_a_handler_that_takes_no_end_is_left_behind_when_the_server_stops(
