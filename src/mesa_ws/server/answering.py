@@ -43,6 +43,10 @@ class Asker(Protocol):
     def outlet(self) -> Outlet:
         """Sends encoded frames."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still be sent."""
+
 
 async def answer(host: Host, asked: Asked, connection: Asker) -> None:
     """Answer a request of a client, whatever becomes of it."""
@@ -59,6 +63,8 @@ async def answer(host: Host, asked: Asked, connection: Asker) -> None:
 def _write(
     reports: Reports, request: str, connection: Asker, reply: bytes | Failure, *, from_this_node: bool
 ) -> None:
+    if not connection.is_open:
+        return
     if isinstance(reply, Failure):
         connection.outlet.write(failing(reply, request))
         return

@@ -269,7 +269,8 @@ class Connection:
         self.outlet.write(payload)
 
     def _report(self, message: Message) -> None:
-        self._host.reports.sent(message, [self], from_this_node=True)
+        if self._ended is None:  # of a thread's message it is not known before
+            self._host.reports.sent(message, [self], from_this_node=True)
 
     def _react(self, event: ServerEvent | None) -> None:
         match event:

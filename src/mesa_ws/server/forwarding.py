@@ -45,6 +45,10 @@ class Sender(Protocol):
     def id(self) -> str | None:
         """Who the client is."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still be sent to it."""
+
 
 class Post(Protocol):
     """Where letters go."""
@@ -150,7 +154,7 @@ class Forwarder:
                 self.answers.take(asker, envelope.body)
                 continue
             passage = self._passages.get(connection_id)
-            if passage is not None:
+            if passage is not None and passage.sender.is_open:
                 passage.sender.outlet.write(envelope.body)
                 reached.append(passage.sender)
         return reached

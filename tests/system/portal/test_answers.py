@@ -254,6 +254,42 @@ async def test_what_portals_send_is_told_to_middleware(site: Site, stack: AsyncE
     assert told == [("a reply", False), ("an answer", False)]
 
 
+async def test_what_a_portal_sends_too_late_is_not_told(site: Site, stack: AsyncExitStack) -> None:
+    told, replied, may_end = list[Any](), list[str | None](), asyncio.Event()
+
+    class Sent(Middleware):
+        def on_message_sent(
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            told.append(message.data)
+
+    server = await site.serve()
+    server.use(Sent)
+    stack.callback(may_end.set)
+
+    @server.on_message("LEAVE")
+    async def leave(message: Message, connection: Connection) -> None:
+        connection.disconnect()
+        await may_end.wait()  # so that portals do not hear of its end before
+
+    portal = site.portal()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        await until(lambda: len(server.connections) == 1)
+        assert event.message is not None
+        await event.reply(Message(0, event.message.type))
+        replied.append(event.message.type)
+
+    await site.start(portal)
+    staying, leaving = await site.join(), await site.join()
+    await leaving.send("LEAVE")
+    await until(lambda: replied == ["LEAVE"])
+    await staying.send("STAY")
+    await staying.messages(1)
+    assert told == ["STAY"]
+
+
 async def test_who_sees_everything_never_answers(site: Site, client: Client) -> None:
     observer, seen = site.portal(report_all_events=True), list[str | None]()
 

@@ -666,3 +666,33 @@ async def test_what_reaches_nobody_is_not_told(serving: Serving, join: Joining) 
     await server.send(Message(0, "to one", "HI"))
     await peer.messages(1)
     assert told_of == [("to one", 1)]
+
+
+async def test_what_is_too_late_for_its_connection_is_not_told(serving: Serving, join: Joining) -> None:
+    server, told_of, has_ended = accepting(), list[Any](), asyncio.Event()
+
+    class Sent(Middleware):
+        def on_message_sent(
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            told_of.append(message.data)
+
+    server.use(Sent)
+
+    @server.on_message("LEAVE ME")
+    async def leave(message: Message, connection: Connection) -> str:
+        thread = threading.Thread(target=connection.send, args=(Message(0, "of a thread"),))
+        thread.start()
+        thread.join()  # this thread of the event loop hears of the message later
+        connection.disconnect()
+        return "the answer"
+
+    @server.on_disconnection
+    async def ended(connection: Connection, code: int, reason: str) -> None:
+        has_ended.set()
+
+    peer = await join(await serving(server))
+    await peer.raw('{"op":0,"t":"LEAVE ME","x":{"r":"1"}}')
+    async with asyncio.timeout(LIMIT):
+        await has_ended.wait()
+    assert told_of == []
