@@ -121,6 +121,6 @@ class Reports:
                 await self._handlers.tell(hook, connection, *args)
             if self.dropped:
                 log.warning("%d calls of middleware were dropped, others took too long", self.dropped)
-                self.dropped = 0
-        finally:
-            self._worker = None
+        finally:  # a server that stops does not wait for calls, and has none to make when it starts again
+            self._waiting.clear()
+            self._worker, self.dropped = None, 0

@@ -625,6 +625,34 @@ async def test_a_server_stops_although_a_hook_hangs(monkeypatch: pytest.MonkeyPa
     assert not server.is_running
 
 
+async def test_a_server_that_starts_again_begins_with_no_calls_that_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node, "GRACE", 0.05)
+    monkeypatch.setattr("mesa_ws.server.reports.MOST", 3)
+    server, queue, stuck = answering(), Told(), asyncio.Event()
+
+    class Sent(Middleware):
+        async def on_message_sent(  # type: ignore[override]
+            self, message: Message, connections: Sequence[Connection], from_this_node: bool
+        ) -> None:
+            if message.type == "PONG" and not stuck.is_set():
+                stuck.set()
+                await asyncio.Event().wait()
+            queue.put_nowait((message.data,))
+
+    server.use(Sent)
+    async with asyncio.timeout(LIMIT), serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.send("PING", "stuck")
+        await stuck.wait()
+        for _ in range(3):  # as many as may wait
+            await peer.send("PING", "waits")
+        await peer.received("PONG")
+    async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.send("PING", "anew")
+        assert await told(queue, 1) == [("anew",)]
+
+
 # What is kept, and what reaches nobody.
 
 
