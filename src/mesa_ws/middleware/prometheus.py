@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from ..close import CloseCode
+from ..errors import InvalidSettings
 from ..message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
@@ -34,6 +35,9 @@ class PrometheusMetrics(Middleware):
         server: whose numbers.
         registry: where they are registered; one server to a registry.
         clock: tells the time in seconds.
+
+    Raises:
+        InvalidSettings: the registry has such metrics already.
     """
 
     def __init__(
@@ -49,7 +53,14 @@ class PrometheusMetrics(Middleware):
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(f"mesa_{name}", help, labels, registry=registry)
 
-        connections = Gauge("mesa_connections", "Open connections.", registry=registry)
+        try:
+            connections = Gauge("mesa_connections", "Open connections.", registry=registry)
+        except ValueError as error:
+            raise InvalidSettings(
+                "prometheus.registry",
+                "one for each server, such as PrometheusMetrics(server, CollectorRegistry())",
+                "one that has these metrics already",
+            ) from error
         connections.set_function(lambda: len(server.registry))
         ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
         ids.set_function(lambda: len(server.registry.ids))

@@ -304,6 +304,14 @@ def test_without_the_library_the_error_says_what_to_install() -> None:
     assert result.stderr.splitlines()[-1].endswith("pip install 'mesa-ws[prometheus]'")
 
 
+def test_each_server_needs_a_registry_of_its_own() -> None:
+    registry = CollectorRegistry()
+    PrometheusMetrics(Server(), registry)
+    with pytest.raises(InvalidSettings, match="one for each server"):
+        PrometheusMetrics(Server(), registry)
+    PrometheusMetrics(Server(), CollectorRegistry())
+
+
 async def test_losses_are_counted() -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(Server(), registry)
