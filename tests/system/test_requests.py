@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from mesa_ws.admin.api import DispatchApi
+from mesa_ws.backend import pending
 from mesa_ws.backend.http import AsyncHttpBus, aio
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.quota import Quota
@@ -320,6 +322,40 @@ async def test_no_more_than_so_many_wait_over_http(monkeypatch: pytest.MonkeyPat
         assert receipt.nodes == 0
         with pytest.raises(TimedOut):
             await asking
+
+
+@pytest.mark.parametrize("kind", ["aio", "blocking"])
+async def test_a_request_over_http_is_given_up_with_its_asker(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "MAX_REQUESTS", 1)
+    server = believing()
+    api = DispatchApi(server, key=KEY, port=0)
+    async with serve(server, "127.0.0.1", 0, api) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.log_in("0", wire=2)
+        if kind == "aio":
+            async with AsyncDispatcher(api.url, key=KEY) as dispatcher:
+                asking = asyncio.create_task(dispatcher.request("0", PING, 3600))
+                await peer.receive()
+                asking.cancel()
+        else:
+            asks = f"Dispatcher({api.url!r}, key={KEY!r}).request('0', Message(0), 3600)"
+            script = f"from mesa_ws import Dispatcher, Message; {asks}"
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+            await peer.receive()
+            process.kill()
+            await process.wait()
+
+        async def may_ask() -> bool:
+            try:
+                await server.request("0", PING, 0.01)
+            except TimedOut:
+                return True
+            except TooManyRequests:
+                return False
+            return False
+
+        await until(may_ask)
 
 
 async def test_what_is_no_request_is_refused_over_http() -> None:

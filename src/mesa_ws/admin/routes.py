@@ -96,6 +96,7 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
     app = Starlette(
         routes=[
             *(Route(path, partial(gate.answer, work), methods=["POST"]) for path, work in works.items()),
+            Route(REQUEST, partial(gate.answer_while_heard, asked.request), methods=["POST"]),
             Route(LIVE, health.live),
             Route(READY, health.ready),
         ],
@@ -134,7 +135,7 @@ class _Asked:
 
     @property
     def works(self) -> dict[str, Work]:
-        """What is done, by path."""
+        """What is done at once, by path."""
         return {
             PATH: self.dispatch,
             PRESENCE: self.presence,
@@ -144,7 +145,6 @@ class _Asked:
             SHOW: self.show,
             PURGE: self.purge,
             STATUS: self.status,
-            REQUEST: self.request,
         }
 
     async def dispatch(self, body: bytes) -> bytes:
@@ -227,6 +227,20 @@ class _Gate:
             return _failed(error)
         return Response(answer, media_type="application/json")
 
+    async def answer_while_heard(self, work: Work, request: Request) -> Response:
+        """Answer what may take long, but give it up when nobody is there any more to hear the answer."""
+
+        async def heard(body: bytes) -> bytes:
+            working = asyncio.ensure_future(work(body))
+            leaving = asyncio.ensure_future(_left(request))
+            leaving.add_done_callback(lambda _: working.cancel())
+            try:
+                return await working
+            finally:
+                leaving.cancel()
+
+        return await self.answer(heard, request)
+
     def _check_key(self, request: Request) -> None:
         shown = request.headers.get("authorization")
         if shown is None or not is_authorized(shown, self._key):
@@ -263,6 +277,12 @@ def _check_content_type(request: Request) -> None:
             "unsupported_media_type",
             f"expected the header 'Content-Type: application/json', got {given!r}; curl sets it with -H",
         )
+
+
+async def _left(request: Request) -> None:
+    """Wait until who asks has closed the connection; the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
