@@ -9,10 +9,10 @@ from typing import Annotated
 
 import msgspec
 
-from .codec import decode_frame, encode_message
+from .codec import InvalidFrame, decode_frame, encode_message
 from .envelope import Envelope, Receipt, new_message_id
-from .errors import InvalidSettings, NotConnected
-from .failure import MISSES, Failure
+from .errors import InvalidSettings, NotConnected, RequestFailed
+from .failure import FAILED, MISSES, Failure
 from .message import Message
 from .recipients import Recipients, check_id
 from .settings import Seconds
@@ -164,8 +164,15 @@ def asked_nodes(request: Envelope, receipt: Receipt) -> int:
 
 
 def read_answer(body: bytes) -> Message:
-    """The message that an answer holds."""
-    return decode_frame(body).message()
+    """The message that an answer holds.
+
+    Raises:
+        RequestFailed: it cannot be read here, such as one that is nested too deep for this stack.
+    """
+    try:
+        return decode_frame(body).message()
+    except InvalidFrame as error:
+        raise RequestFailed(FAILED.code, f"the answer cannot be read: {error}") from None
 
 
 def check_timeout(timeout: object) -> float:

@@ -81,6 +81,13 @@ def test_an_answer_is_a_message() -> None:
     assert read_answer(b'{"op":99,"d":1,"t":"T","x":{"a":"1"}}') == Message(99, 1, "T")
 
 
+@pytest.mark.parametrize("body", [b"5", b"", b'{"d":%s}' % (b"[" * 100_000 + b"]" * 100_000)])
+def test_an_answer_that_cannot_be_read_is_an_error_of_ours(body: bytes) -> None:
+    with pytest.raises(RequestFailed, match="cannot be read") as raised:
+        read_answer(body)
+    assert raised.value.code == "failed"
+
+
 def test_an_answer_settles_a_request_at_once() -> None:
     tally = Tally()
     tally.take(miss(GONE))

@@ -112,5 +112,5 @@ def _written(request: str, reply: Message | Failure) -> Reply:
         return Reply.failed(request, reply)
     try:
         return Reply(request, encode_frame(reply.opcode, reply.data, reply.type))
-    except InvalidMessage:  # JSON that we can read and not write, such as a number of 1000 digits
+    except InvalidMessage:  # read where the stack was flatter, and nested deeper than it allows here
         return Reply.failed(request, FAILED)

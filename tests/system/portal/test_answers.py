@@ -411,6 +411,14 @@ async def test_nothing_is_left_of_a_connection_that_ended(site: Site, client: Cl
     await until(ended.is_set)
 
 
+async def test_who_has_left_waits_for_no_answer() -> None:
+    answers = portal_answers.PortalAnswers(most=1)
+    expected = answers.expect("a connection")
+    assert expected is not None
+    answers.forget("a connection")
+    assert expected.answer.cancelled()
+
+
 async def test_a_handler_may_ask_the_client_whose_request_it_answers(
     redis_site: Site, stack: AsyncExitStack
 ) -> None:

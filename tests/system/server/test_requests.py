@@ -242,6 +242,30 @@ async def test_an_error_is_raised_where_it_is_waited_for(
     assert raised.value.code == code
 
 
+async def test_an_answer_that_cannot_be_passed_on_is_a_failure(serving: Serving, join: Joining) -> None:
+    server = accepting()
+    peer = await wire2(join, await serving(server), "0")
+    waiting = asyncio.create_task(server.request("0", PING))
+    frame, deep = await asked(peer), list[Any]()
+    for _ in range(100_000):
+        deep = [deep]
+    [connection] = server.connections
+    connection.asked.replied(frame["x"]["r"], Message(0, deep))
+    with pytest.raises(RequestFailed) as raised:
+        await waiting
+    assert raised.value.code == "failed"
+
+
+async def test_an_id_that_leaves_while_it_is_asked_is_an_error_at_once(
+    serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = accepting()
+    await wire2(join, await serving(server), "0")
+    monkeypatch.setattr(server.registry, "of", lambda asked: ())  # the cluster has not heard of it
+    with pytest.raises(NotConnected, match="just left"):
+        await server.request("0", PING)
+
+
 async def test_the_first_answer_of_several_connections_counts(serving: Serving, join: Joining) -> None:
     server = accepting()
     endpoint = await serving(server)
@@ -325,7 +349,7 @@ async def test_a_client_has_only_so_many_requests_to_answer(serving: Serving, jo
 async def test_a_call_that_is_given_up_leaves_nothing(serving: Serving, join: Joining) -> None:
     server = accepting()
     peer = await wire2(join, await serving(server), "0")
-    waiting = asyncio.create_task(server.request("0", PING, timeout=0.2))
+    waiting = asyncio.create_task(server.request("0", PING, timeout=1))
     frame = await asked(peer)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -449,6 +473,21 @@ async def test_an_answer_passes_what_sees_all_that_is_sent(serving: Serving, joi
     assert (await ask(peer, data="tea"))["d"] == "about tea!!"
     assert censor.sent == [("about tea!", "1")]
     assert censor.told == [("about tea!!", ["1"], True)]
+
+
+async def test_a_request_is_told_as_received_when_it_was_handled(serving: Serving, join: Joining) -> None:
+    server, told = accepting(), list[str]()
+
+    class Received(Middleware):
+        async def on_message_received(self, message: Message, connection: Connection) -> None:
+            told.append(f"received {message.data}")
+
+    server.use(Received)
+    server.on_message(lambda message, connection: told.append("handled"))
+    peer = await join(await serving(server))
+    for n in (1, 2):
+        await ask(peer, data=n)
+    assert told[:3] == ["handled", "received 1", "handled"]
 
 
 async def test_a_request_to_a_client_passes_it_too(serving: Serving, join: Joining) -> None:
