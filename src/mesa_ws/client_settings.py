@@ -33,7 +33,8 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
     Attributes:
         max_message: bytes of one message from the server.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
-        max_queued: messages waiting to be handled; beyond, reading pauses.
+        max_queued: messages waiting to be handled; beyond, reading pauses, while an answer is waited
+            for beyond eight times as many.
         max_requests: requests that wait for answers, in each direction.
         connect_timeout: seconds from the first packet to the server's greeting.
         close_timeout: seconds the server has to answer a close frame.

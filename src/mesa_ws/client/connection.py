@@ -32,6 +32,7 @@ from ..transports.wire import Ended, Wire
 from .asking import Asking
 from .credentials import Credentials
 from .ending import Ending
+from .inbox import Crowd
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -77,7 +78,7 @@ class ClientConnection:
         self._answer: asyncio.Future[Any] | None = None
         self._pending: Credentials | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._is_flooded = False
+        self._crowd = Crowd.SMALL
         self._asking = Asking(settings.limits.max_requests, self._regulate)
         self._is_paused = False
         self.hello: Hello
@@ -177,9 +178,9 @@ class ClientConnection:
             lambda request: self.wire.write(self._session.request(body, request).payload)
         )
 
-    def throttle(self, is_flooded: bool) -> None:
+    def throttle(self, crowd: Crowd) -> None:
         """Stop reading while the application is behind, or read again."""
-        self._is_flooded = is_flooded
+        self._crowd = crowd
         self._regulate()
 
     def ending(self) -> Ending:
@@ -270,8 +271,10 @@ class ClientConnection:
         await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _regulate(self) -> None:
-        # The answer to a question can only be read by reading on, whatever comes before it.
-        is_paused = self._is_flooded and self._answer is None and not len(self._asking)
+        # The answer to a question can only be read by reading on, whatever comes before it. Of messages
+        # there may be no end, so one that is behind too many of them has to run out of time.
+        has_patience = self._answer is not None or (len(self._asking) and self._crowd < Crowd.OVERFULL)
+        is_paused = self._crowd > Crowd.SMALL and not has_patience
         if is_paused == self._is_paused:
             return
         self._is_paused = is_paused

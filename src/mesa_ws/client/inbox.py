@@ -9,6 +9,7 @@ A message is *handled* when its callbacks have returned, or when the iteration a
 
 import asyncio
 from collections.abc import Callable
+from enum import IntEnum
 
 from ..errors import Unsupported
 from ..message import Message
@@ -17,18 +18,31 @@ from .ending import Ending
 from .events import Event
 from .waiting import Exhausted, Waiting
 
+PATIENCE = 8
+"""Times as much as may wait else, while an answer is waited for that is behind it."""
+
+
+class Crowd(IntEnum):
+    """How much waits."""
+
+    SMALL = 0
+    FULL = 1
+    """As much as may wait, or half of it after that."""
+    OVERFULL = 2
+    """Even `PATIENCE` times as much."""
+
 
 class Inbox:
     """Holds what was received and not handled yet.
 
     Args:
         limit: messages that may wait; beyond, reading pauses until half of them are handled.
-        throttle: called with True when reading shall pause, with False when it may go on.
+        throttle: called when it has become another crowd.
         progress: called with the positions of what was handled.
     """
 
     def __init__(
-        self, limit: int, throttle: Callable[[bool], None], progress: Callable[[Positions], None]
+        self, limit: int, throttle: Callable[[Crowd], None], progress: Callable[[Positions], None]
     ) -> None:
         self._limit = limit
         self._throttle = throttle
@@ -42,7 +56,7 @@ class Inbox:
         self._feeds_callbacks = False
         self._feeds_iteration = False
         self._ending: Ending | None = None
-        self.is_full = False
+        self.crowd = Crowd.SMALL
 
     def receive(self, arrived: Arrived) -> None:
         """Take in the next thing that arrived; it is dropped if we are leaving."""
@@ -51,8 +65,10 @@ class Inbox:
         self._put(arrived)
         if isinstance(arrived.what, Message):
             self._unhandled += 1
-            if self._unhandled >= self._limit:
-                self._set_full(True)
+            if self._unhandled >= PATIENCE * self._limit:
+                self._become(Crowd.OVERFULL)
+            elif self._unhandled >= self._limit:
+                self._become(max(self.crowd, Crowd.FULL))
 
     def happened(self, event: Event) -> None:
         """Take in anything that did not arrive."""
@@ -170,9 +186,9 @@ class Inbox:
     def _one_less(self) -> None:
         self._unhandled -= 1
         if self._unhandled <= self._limit // 2:
-            self._set_full(False)
+            self._become(Crowd.SMALL)
 
-    def _set_full(self, is_full: bool) -> None:
-        if is_full != self.is_full:
-            self.is_full = is_full
-            self._throttle(is_full)
+    def _become(self, crowd: Crowd) -> None:
+        if crowd is not self.crowd:
+            self.crowd = crowd
+            self._throttle(crowd)

@@ -24,7 +24,7 @@ from .connection import ClientConnection
 from .credentials import Credentials
 from .ending import CLOSED_BY_US, Ending
 from .events import ConnectionInfo, Disconnection
-from .inbox import Inbox
+from .inbox import Crowd, Inbox
 from .login import Login
 from .outgoing import Outgoing
 from .own_task import OwnTask
@@ -217,7 +217,7 @@ class Link:
         self._connection = connection
         self.inbox.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
         connection.start()
-        connection.throttle(self.inbox.is_full)
+        connection.throttle(self.inbox.crowd)
         if not self._login.is_missing(connection):
             self.outgoing.attach(connection)
         self._changed.set()
@@ -289,6 +289,6 @@ class Link:
         if self._connection is not None:
             self._connection.acknowledge(position)
 
-    def _throttle(self, is_flooded: bool) -> None:
+    def _throttle(self, crowd: Crowd) -> None:
         if self._connection is not None:
-            self._connection.throttle(is_flooded)
+            self._connection.throttle(crowd)

@@ -23,6 +23,7 @@ from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.serve import Endpoint, Server, serve
 from mesa_ws.user import User
+from tests.system.waiting import until
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, Visitor
@@ -97,6 +98,33 @@ async def test_a_callback_may_wait_for_an_answer(quiet: Server, stack: AsyncExit
         await quiet.send(Message(0, None, "EVENT"), ["0"])
     async with asyncio.timeout(LIMIT):
         assert [await answers.get() for _ in range(3)] == ["answer"] * 3
+
+
+async def test_an_answer_behind_messages_without_end_is_not_read(scripted: ScriptedServer) -> None:
+    client, may_go_on, handled = scripted.client(ClientLimits(max_queued=2)), asyncio.Event(), list[Any]()
+
+    @client.on_message
+    async def handle(message: Message) -> None:
+        await may_go_on.wait()
+        handled.append(message.data["n"])
+
+    visitor = await meet(scripted, client, v=2)
+    waiting, request = await ask(client, visitor, timeout=1)
+
+    async def talk() -> None:
+        for n in range(200):
+            await visitor.dispatch("NOISE", {"n": n, "of": "x" * 200_000})
+        await visitor.send(op=0, d="too far behind", x={"a": request})
+
+    talking = asyncio.create_task(talk())
+    try:
+        with pytest.raises(TimedOut):
+            await waiting
+    finally:
+        may_go_on.set()
+    await until(lambda: len(handled) == 200)
+    assert handled == list(range(200))
+    await talking
 
 
 async def test_a_server_of_wire_1_is_not_asked(scripted: ScriptedServer) -> None:
