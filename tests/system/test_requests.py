@@ -322,6 +322,8 @@ async def test_no_more_than_so_many_wait_over_http(monkeypatch: pytest.MonkeyPat
         assert receipt.nodes == 0
         with pytest.raises(TimedOut):
             await asking
+        with pytest.raises(NotConnected):  # one may wait again
+            await dispatcher.request("7", PING)
 
 
 @pytest.mark.parametrize("kind", ["aio", "blocking"])
@@ -425,6 +427,18 @@ def test_a_forked_process_has_a_quota_of_its_own() -> None:
 async def test_memory_asks_only_where_it_is() -> None:
     with pytest.raises(NotConnected):
         await MemoryBackend().request(prepare_request("0", PING), 1.0)
+
+
+async def test_nothing_is_left_in_memory_of_a_request_that_is_over() -> None:
+    server = believing()
+    async with serve(server) as endpoint, Client(endpoint.url) as client:
+        client.on_request(lambda message: "here")
+        await client.authenticate({"id": "0"})
+        await server.request("0", PING)
+        with pytest.raises(NotConnected):
+            await server.request("7", PING)
+    assert isinstance(server.backend, MemoryBackend)
+    assert server.backend._cluster.askers == {}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Which hooks a middleware has, in which order they are called, and how its keys are named."""
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,11 @@ from mesa_ws import Middleware, Server
 from mesa_ws.errors import InvalidInput, InvalidSettings
 from mesa_ws.message import Message
 from mesa_ws.middleware_key import mesa1_middleware_key, middleware_key
+from mesa_ws.server import reports
 from mesa_ws.server.calls import Calls
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.enlisting import hooks_of
+from mesa_ws.server.handlers import Handlers
 
 
 class Counting(Middleware):
@@ -37,6 +40,18 @@ class Knowing(Counting):
 
 def every_hook() -> set[str]:
     return {name for name in vars(Middleware) if name.startswith(("on_", "before_"))}
+
+
+def test_so_many_messages_of_its_own_are_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "OWN", 2)
+    told, handlers = list[bool](), Handlers(threads=1)
+    handlers.sent.append((lambda message, connections, from_this_node: told.append(from_this_node), False))
+    some = reports.Reports(handlers, asyncio.ensure_future)
+    for message_id in ("a", "b", "c"):
+        some.own(message_id)
+    for message_id in ("a", "b", "c", "of another"):
+        some.delivered(b'{"op":0}', message_id, ["a connection"])
+    assert told == [False, True, True, False]
 
 
 def test_the_applications_handlers_come_before_those_of_middleware() -> None:
