@@ -204,7 +204,7 @@ async def _ask(node: Cluster, connection: Connection, data: object) -> User | No
     try:
         user = await handlers.authenticate(data, connection, node.settings.authentication.timeout)
     except Refused as refusal:
-        log.info("the authenticator refused %r: %s", connection, refusal.reason)
+        log.info("the authenticator refused %r: %r", connection, refusal.reason)
         user = None
     except Exception as error:  # noqa: BLE001 - an application's code may raise anything
         await _failed(node, connection, error)

@@ -106,7 +106,7 @@ async def _answer_by(handlers: Handlers, message: Message, connection: object) -
             log.info("handler %s answers with the error %r", name_of(handler), error.code)
             return Failure.of(error)
         except Refused as refusal:
-            log.info("the answer of handler %s was refused: %s", name_of(handler), refusal.reason)
+            log.info("the answer of handler %s was refused: %r", name_of(handler), refusal.reason)
             return Failure.of(RequestError(refusal.reason))
         except Exception as error:
             if is_of_the_end(error, connection):

@@ -186,10 +186,10 @@ class Handlers:
         try:
             return _kept(hook, await self.call(hook, message, connection)) or KEPT
         except Refused as refusal:
-            log.info("%s refused a message of %r: %s", name_of(hook), connection, refusal.reason)
+            log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
             return Failure.of(RequestError(refusal.reason))
         except RequestError as error:
-            log.debug("%s keeps a message of %r: %s", name_of(hook), connection, error)
+            log.debug("%s keeps a message of %r: %r", name_of(hook), connection, error.code)
             return Failure.of(error)
         except Exception as error:
             log.exception("hook %s raised; the message is not handled", name_of(hook))
