@@ -137,6 +137,14 @@ class Handlers:
         """Tell that an id has none any more."""
         await self._run(self.offline, None, id)
 
+    async def portal_joined(self, id: str) -> None:
+        """Tell that a portal takes part."""
+        await self._run(self.portal_join, None, id)
+
+    async def portal_left(self, id: str) -> None:
+        """Tell that a portal takes part no more."""
+        await self._run(self.portal_leave, None, id)
+
     async def lost_messages(self, id: str, count: int) -> None:
         """Tell that messages were lost on the way to a client of 1.x."""
         await self._run(self.lost, None, id, count)

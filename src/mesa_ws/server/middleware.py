@@ -82,7 +82,8 @@ class Middleware:
         Requests, answers and what portals reply are such messages; frames of the protocol are not,
         nor is what clients get later from their outboxes. As `def` it is called at once in the
         event loop, for every message, and must not wait. As `async def` it is called in order
-        later; while 10 000 calls wait, further ones are dropped and counted in a warning.
+        later, and holds up no other hook; while 10 000 calls wait, further ones are dropped and
+        counted in a warning.
 
         Args:
             message: what was sent, without the numbers that it has for each of them.

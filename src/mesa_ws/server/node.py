@@ -81,6 +81,7 @@ class Node(Hooks, LoopWork):
         self._numbers = count(1)
         self.reports = Reports(self.handlers, self.spawn)
         self._news = IdNews(self.spawn)
+        self._portal_news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._keep = Keep.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
@@ -288,11 +289,13 @@ class Node(Hooks, LoopWork):
 
     def portal_joined(self, id: str) -> None:
         """Tell middleware that a portal takes part."""
-        self.reports.portal_joined(id)
+        if self.handlers.portal_join and self._loop is not None:
+            self._portal_news.add(id, lambda: self.handlers.portal_joined(id))
 
     def portal_left(self, id: str) -> None:
         """Tell middleware that a portal takes part no more."""
-        self.reports.portal_left(id)
+        if self.handlers.portal_leave and self._loop is not None:
+            self._portal_news.add(id, lambda: self.handlers.portal_left(id))
 
     def tell_lost(self, id: str, count: int) -> None:
         """Tell the application that a client of 1.x has lost messages."""

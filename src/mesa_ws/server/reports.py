@@ -1,20 +1,16 @@
 """What middleware is told of messages on their way out, where nothing may wait for it."""
 
-import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..codec import decode_frame
 from ..envelope import Delivery
 from ..message import Message
 from .handlers import Handler, Handlers, name_of
+from .late_calls import LateCalls, Spawn
 
 log = logging.getLogger("mesa_ws.server")
-
-MOST = 10_000
-"""Calls that wait; further ones are dropped."""
 
 OWN = 10_000
 """Messages of its own that a node knows again when the bus brings them."""
@@ -38,19 +34,14 @@ class Reports:
     Attributes:
         sent_calls: who is told of every message; nothing needs to be gathered while it is empty.
         redelivered_calls: who is told of backlogs; likewise.
-        dropped: calls that were dropped because others took too long.
     """
 
-    def __init__(
-        self, handlers: Handlers, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    ) -> None:
+    def __init__(self, handlers: Handlers, spawn: Spawn) -> None:
         self.sent_calls = handlers.sent
         self.redelivered_calls = handlers.redelivered
-        self.dropped = 0
         self._handlers = handlers
         self._spawn = spawn
-        self._waiting: deque[tuple[Handler, object, tuple[Any, ...]]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._late: dict[int, LateCalls] = {}
         self._own: dict[str, None] = {}
 
     def own(self, message_id: str) -> None:
@@ -94,33 +85,8 @@ class Reports:
         for hook in self.redelivered_calls:
             self._later(hook, connection, messages, connection)
 
-    def portal_joined(self, id: str) -> None:
-        """A portal has begun to take what clients send."""
-        for hook in self._handlers.portal_join:
-            self._later(hook, None, id)
-
-    def portal_left(self, id: str) -> None:
-        """A portal has ended."""
-        for hook in self._handlers.portal_leave:
-            self._later(hook, None, id)
-
     def _later(self, hook: Handler, connection: object, *args: Any) -> None:
-        if len(self._waiting) >= MOST:
-            if not self.dropped:
-                log.warning("%s is too slow: %d calls wait, further ones are dropped", name_of(hook), MOST)
-            self.dropped += 1
-            return
-        self._waiting.append((hook, connection, args))
-        if self._worker is None:
-            self._worker = self._spawn(self._work())
-
-    async def _work(self) -> None:
-        try:
-            while self._waiting:
-                hook, connection, args = self._waiting.popleft()
-                await self._handlers.tell(hook, connection, *args)
-            if self.dropped:
-                log.warning("%d calls of middleware were dropped, others took too long", self.dropped)
-        finally:  # a server that stops does not wait for calls, and has none to make when it starts again
-            self._waiting.clear()
-            self._worker, self.dropped = None, 0
+        calls = self._late.get(id(hook))  # which lives as long as the server, hashable or not
+        if calls is None:
+            calls = self._late[id(hook)] = LateCalls(self._handlers, hook, self._spawn)
+        calls.add(connection, *args)

@@ -428,7 +428,7 @@ async def test_an_async_hook_of_sent_messages_keeps_their_order(serving: Serving
 async def test_a_hook_of_sent_messages_that_is_too_slow_is_told_less(
     serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mesa_ws.server.reports.MOST", 3)
+    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
     server, queue = answering(), Told()
     busy, gate = asyncio.Event(), asyncio.Event()
 
@@ -449,9 +449,31 @@ async def test_a_hook_of_sent_messages_that_is_too_slow_is_told_less(
     assert await peer.received("N") == list(range(10)), "the client gets them all"
     gate.set()
     assert await told(queue, 4) == [(0,), (1,), (2,), (3,)]
-    await until(lambda: "7 calls of middleware were dropped" in caplog.text)
+    await until(lambda: "Slow.on_message_sent were dropped" in caplog.text)
+    assert "7 calls of " in caplog.text
     assert "further ones are dropped" in caplog.text
     assert queue.empty()
+
+
+async def test_a_hook_that_hangs_holds_up_those_of_no_other_middleware(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "GRACE", 0.05)
+    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
+    server, queue = accepting(sync=True), Told()
+
+    async def hang(message: Message, ids: Sequence[str]) -> None:
+        await asyncio.Event().wait()
+
+    async def tell(message: Message, ids: Sequence[str]) -> None:
+        queue.put_nowait((message.data, ids))
+
+    server.use(SimpleNamespace(on_undeliverable_message_sent=hang))
+    server.use(SimpleNamespace(on_undeliverable_message_sent=tell))
+    await serving(server)
+    for n in range(5):
+        await server.send(Message(0, n), ["away"])
+        assert await told(queue, 1) == [(n, ["away"])]
 
 
 async def test_a_hook_of_sent_messages_that_raises_is_reported(serving: Serving, join: Joining) -> None:
@@ -485,8 +507,8 @@ async def test_portals_that_come_and_go_are_told(serving: Serving) -> None:
 
     server.use(Portals)
     await serving(server)
-    server.reports.portal_joined("p")
-    server.reports.portal_left("p")
+    server.portal_joined("p")
+    server.portal_left("p")
     assert await told(queue, 2) == [("join", "p"), ("leave", "p")]
 
 
@@ -629,7 +651,7 @@ async def test_a_server_that_starts_again_begins_with_no_calls_that_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(node, "GRACE", 0.05)
-    monkeypatch.setattr("mesa_ws.server.reports.MOST", 3)
+    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
     server, queue, stuck = answering(), Told(), asyncio.Event()
 
     class Sent(Middleware):
