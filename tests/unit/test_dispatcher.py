@@ -190,6 +190,17 @@ async def test_blocking_an_event_loop_warns_once_where_it_happens() -> None:
         dispatcher.dispatch(HELLO, [])
 
 
+async def test_a_request_that_blocks_an_event_loop_warns_too() -> None:
+    blocking._HAS_WARNED.clear()
+    dispatcher = Dispatcher("redis://127.0.0.1:1")
+    with (
+        pytest.warns(RuntimeWarning, match="use AsyncDispatcher in asyncio") as caught,
+        pytest.raises(BackendUnavailable),
+    ):
+        dispatcher.request("0", HELLO)
+    assert caught[0].filename == __file__
+
+
 def test_without_an_event_loop_there_is_no_warning() -> None:
     blocking._HAS_WARNED.clear()
     Dispatcher().dispatch(HELLO, [])
