@@ -450,7 +450,7 @@ async def behind_proxy(
     async with (
         serve(believing(redis_url, namespace=namespace)) as endpoint,
         Client(endpoint.url) as client,
-        AsyncDispatcher(proxy.url, namespace=namespace, timeout=0.5) as dispatcher,
+        AsyncDispatcher(proxy.url, namespace=namespace, timeout=1.5) as dispatcher,
     ):
 
         @client.on_request
