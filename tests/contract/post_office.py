@@ -3,9 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import count
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.inbox import PARTITIONS, Answer, Attendance, Letter, LetterKind, Room, Step, Waiting
+from mesa_ws.backend.inbox import (
+    PARTITIONS,
+    Answer,
+    Attendance,
+    Letter,
+    LetterKind,
+    Room,
+    Step,
+    Waiting,
+    weight_of,
+)
 from tests.contract.cluster import LIMIT
 
 EVERY = range(PARTITIONS)
@@ -90,6 +101,7 @@ class Owner:
     def __init__(self, portal: Attendance, tokens: dict[int, int]) -> None:
         self.portal = portal
         self.tokens = tokens
+        self._attempts = count(1)
 
     async def read(self) -> list[Waiting]:
         return await self.portal.read(dict.fromkeys(self.tokens, ""))
@@ -101,8 +113,9 @@ class Owner:
         return found
 
     def step(self, action: str, waiting: Waiting, reason: str = "") -> Step:
-        partition = waiting.letter.partition
-        return Step(partition, self.tokens[partition], action, waiting.place, reason)  # type: ignore[arg-type]
+        partition, whose = waiting.letter.partition, waiting.letter.connection_id
+        what = (waiting.place, whose, weight_of(waiting.letter.data), next(self._attempts), reason)
+        return Step(partition, self.tokens[partition], action, *what)  # type: ignore[arg-type]
 
     async def settle(self, action: str, *letters: Waiting, reason: str = "") -> list[int]:
         return await self.portal.settle([self.step(action, waiting, reason) for waiting in letters])

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import ALWAYS, MAX_READ, Letter, Room, partition_of
+from mesa_ws.backend.inbox import ALWAYS, MAX_READ, MOST_OF_ONE, WEIGHED, Letter, Room, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
@@ -128,6 +128,31 @@ async def test_a_few_letters_fit_whatever_their_size(office: PostOffice) -> None
     assert answers == ["taken"] * (ALWAYS - 1) + ["full"] * 2
 
 
+async def test_one_connection_does_not_fill_a_queue_alone(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a", connection="other")
+    await node.open_with()
+    answers = [await node.append("message", n, "x", most=1000) for n in range(2, MOST_OF_ONE + 2)]
+    assert answers == ["taken"] * (MOST_OF_ONE - 1) + ["full"]
+    assert await node.append("message", 3, "b", connection="other", most=1000) == "taken"
+    letters = await owner.until_read(4)
+    await owner.settle("die", next(each for each in letters if each.letter.data == b"x"))
+    assert await node.append("message", 500, "x", most=1000) == "taken"
+    assert await node.append("message", 501, "x", most=1000) == "full"
+    assert await node.append("disconnection", 502, most=1000) == "taken"
+
+
+async def test_large_letters_count_for_more_among_those_of_one_connection(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    assert await node.append("message", 2, "x" * (WEIGHED * MOST_OF_ONE)) == "taken"
+    assert await node.append("message", 3, "x") == "full"
+    letters = await owner.until_read(2)
+    for _ in range(2):  # the reply to the first may have been lost
+        await owner.settle("done", *letters)
+    assert await node.append("message", 3, "x") == "taken"
+
+
 async def test_a_node_that_leaves_ends_its_connections(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with("a")
@@ -177,6 +202,18 @@ async def test_deliveries_are_counted_over_owners(office: PostOffice) -> None:
     assert await second.settle("begin", letter) == [2]
     assert await second.settle("done", letter) == [0]
     assert await second.read() == []
+
+
+async def test_a_delivery_that_is_noted_once_more_is_counted_once(office: PostOffice) -> None:
+    """Else an event whose handlers were never called would become a dead letter as replies are lost."""
+    node, owner = await office.node(), await office.owner()
+    await node.open_with()
+    [letter] = await owner.until_read(1)
+    steps = [owner.step("begin", letter), owner.step("begin", letter)]
+    assert [await owner.portal.settle(steps[:1]) for _ in range(3)] == [[1]] * 3
+    assert await owner.portal.settle(steps[1:]) == [2]
+    await owner.settle("die", letter, reason="no")
+    assert [dead.deliveries for dead in await owner.portal.dead_letters(10)] == [2]
 
 
 async def test_a_dead_letter_says_why(office: PostOffice) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Waiting
+from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Waiting, weight_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, attendance
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_plan
 from tests.contract.test_same_answers import BOUNDED
@@ -39,10 +39,13 @@ class Tend(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Steps about letters, the nth of all that were ever read, under tokens of now or of once."""
+    """Steps about letters, the nth of all that were ever read, under tokens of now or of once.
+
+    With each step its attempt, which may be one that was made before.
+    """
 
     portal: int
-    steps: tuple[tuple[str, int], ...]
+    steps: tuple[tuple[str, int, int], ...]
     is_late: bool
 
 
@@ -70,7 +73,7 @@ tends = st.builds(
     st.sampled_from((frozenset(QUEUES), frozenset(QUEUES), frozenset({0}), frozenset({1}), frozenset())),
     st.sampled_from((True, True, True, False)),
 )
-steps = st.tuples(st.sampled_from(("begin", "done", "die")), small)
+steps = st.tuples(st.sampled_from(("begin", "done", "die")), small, small)
 settles = st.builds(
     Settle,
     st.sampled_from((0, 0, 0, 1)),
@@ -156,10 +159,11 @@ class Office:
             return []
         tokens = (self._late if action.is_late else self._tokens)[action.portal]
         planned = []
-        for what, which in action.steps:
+        for what, which, attempt in action.steps:
             waiting = self._known[-1 - which % len(self._known)]
             partition = waiting.letter.partition
-            step = Step(partition, tokens.get(partition, 99), what, waiting.place, "why")  # type: ignore[arg-type]
+            letter = (waiting.place, waiting.letter.connection_id, weight_of(waiting.letter.data))
+            step = Step(partition, tokens.get(partition, 99), what, *letter, attempt, "why")  # type: ignore[arg-type]
             planned.append(step)
         return await self._portals[action.portal].settle(planned)
 

@@ -29,6 +29,7 @@ NAMES_OF_SOMETHING = {
     "done": "mesa:{api.0}:k:x",
     "queue": "mesa:{api.0}:q:x",
     "deliveries": "mesa:{api.0}:y:x",
+    "weights": "mesa:{api.0}:h:x",
     "owner": "mesa:{api.0}:l:x",
     "connections": "mesa:{api.0}:w:x",
 }

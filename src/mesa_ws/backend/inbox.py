@@ -17,6 +17,13 @@ PARTITIONS = 16
 ALWAYS = 64
 """Letters that a queue has room for whatever their size."""
 
+MOST_OF_ONE = 200
+"""What may wait of one connection, as `weight_of` counts: so nobody fills a queue alone, and a portal
+that reads ahead finds others behind it."""
+
+WEIGHED = 8 * 1024
+"""Bytes that count as one letter more."""
+
 MAX_READ = 128
 """Letters that are read at once."""
 
@@ -65,7 +72,8 @@ class Room(NamedTuple):
     """What a queue has room for.
 
     Attributes:
-        letters: so many; twice as many where they say that a connection begins or ends.
+        letters: so many; twice as many where they say that a connection begins or ends. `MOST_OF_ONE`
+            of one connection, which begins and ends all the same.
         bytes: so many of all letters that wait, as far as the backend can tell. The first
             `ALWAYS` letters fit whatever their size.
     """
@@ -156,6 +164,9 @@ class Step(NamedTuple):
         token: by which the portal owns it.
         action: `begin` counts a delivery, `done` takes the letter out, `die` puts it among the dead.
         place: which letter.
+        connection_id: whose it is.
+        weight: what it weighs.
+        attempt: names a delivery among those that this portal begins.
         reason: why it dies.
         message_ids: what was sent on account of it, which need not be remembered for long any more.
     """
@@ -164,6 +175,9 @@ class Step(NamedTuple):
     token: int
     action: Literal["begin", "done", "die"]
     place: str
+    connection_id: str
+    weight: int
+    attempt: int = 0
     reason: str = ""
     message_ids: tuple[str, ...] = ()
 
@@ -188,6 +202,11 @@ def most_of_each(queues: int) -> int:
 def partition_of(connection_id: str) -> int:
     """The queue of a connection."""
     return crc32(connection_id.encode()) % PARTITIONS
+
+
+def weight_of(data: bytes) -> int:
+    """What a letter counts for among those of its connection."""
+    return 1 + len(data) // WEIGHED
 
 
 def answers_of(connection_id: str) -> str:
@@ -251,7 +270,8 @@ class Attendance(Protocol):
             where this portal does not own the queue.
 
         Raises:
-            BackendError: the backend did not answer. They may be carried out once more.
+            BackendError: the backend did not answer. They may be carried out once more, which changes
+                nothing.
         """
         ...
 

@@ -76,7 +76,7 @@ class Desk:
 
     async def _begin(self, owned: Owned, waiting: Waiting) -> int:
         """Count a delivery, unless the queue was closed while this one waited for a slot."""
-        return await self._ledger.begin(owned, waiting.place) if owned.is_open else -1
+        return await self._ledger.begin(owned, waiting) if owned.is_open else -1
 
     async def _deliver(self, owned: Owned, waiting: Waiting, deliveries: int) -> str | None:
         """Hand a letter to handlers, unless it was begun too often; returns why that failed."""
@@ -84,10 +84,10 @@ class Desk:
             return DIED
         reason, message_ids = await self._handle(waiting, deliveries)
         if reason is None:
-            self._ledger.done(owned, waiting.place, message_ids)
+            self._ledger.done(owned, waiting, message_ids)
         return reason
 
     def _give_up(self, owned: Owned, waiting: Waiting, reason: str) -> None:
         letter = waiting.letter
         log.error("%s %s becomes a dead letter: %s", letter.kind, letter.key, reason)
-        self._ledger.die(owned, waiting.place, reason)
+        self._ledger.die(owned, waiting, reason)

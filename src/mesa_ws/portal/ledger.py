@@ -4,9 +4,10 @@ import asyncio
 import logging
 import random
 from collections import deque
-from typing import NamedTuple
+from itertools import count
+from typing import Any, Literal, NamedTuple
 
-from ..backend.inbox import Attendance, Step
+from ..backend.inbox import Attendance, Step, Waiting, weight_of
 from ..errors import BackendError
 from .owned import Owned
 
@@ -43,23 +44,24 @@ class Ledger:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
+        self._attempts = count(1)
 
-    async def begin(self, owned: Owned, place: str) -> int:
+    async def begin(self, owned: Owned, waiting: Waiting) -> int:
         """Count a delivery; -1 where the queue is lost."""
         if self._is_closed:
             return -1
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._add(_Order(Step(owned.number, owned.token, "begin", place), owned, answer))
+        step = _step("begin", owned, waiting, attempt=next(self._attempts))
+        self._add(_Order(step, owned, answer))
         return await answer
 
-    def done(self, owned: Owned, place: str, message_ids: tuple[str, ...]) -> None:
+    def done(self, owned: Owned, waiting: Waiting, message_ids: tuple[str, ...]) -> None:
         """A letter was handled; messages of these ids were sent on account of it."""
-        step = Step(owned.number, owned.token, "done", place, message_ids=message_ids)
-        self._add(_Order(step, owned, None))
+        self._add(_Order(_step("done", owned, waiting, message_ids=message_ids), owned, None))
 
-    def die(self, owned: Owned, place: str, reason: str) -> None:
+    def die(self, owned: Owned, waiting: Waiting, reason: str) -> None:
         """A letter is given up."""
-        self._add(_Order(Step(owned.number, owned.token, "die", place, reason), owned, None))
+        self._add(_Order(_step("die", owned, waiting, reason=reason), owned, None))
 
     async def settled(self) -> None:
         """Wait until nothing is to be carried out."""
@@ -114,3 +116,9 @@ class Ledger:
                     "queue %d was taken over while an event was handled; it may be handled again",
                     order.owned.number,
                 )
+
+
+def _step(action: Literal["begin", "done", "die"], owned: Owned, waiting: Waiting, **details: Any) -> Step:
+    letter = waiting.letter
+    whose = (letter.connection_id, weight_of(letter.data))
+    return Step(owned.number, owned.token, action, waiting.place, *whose, **details)

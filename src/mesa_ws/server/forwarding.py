@@ -189,7 +189,9 @@ class Forwarder:
             else:
                 if answer != "full":
                     return answer
-                self._warn("the backlog of portals is full; are enough of them running?")
+                self._warn(
+                    "the backlog of portals is full, for all or for one client; are enough of them running?"
+                )
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
             pause = min(2 * pause, LONGEST_PAUSE)
 

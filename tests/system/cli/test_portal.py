@@ -35,7 +35,8 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
         await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room)
     for waiting in await seat.read({0: ""}):
         action = "die" if waiting.letter.kind == "message" else "done"
-        await seat.settle([Step(0, tokens[0], action, waiting.place, "ValueError: \x1b[31mno")])  # type: ignore[arg-type]
+        letter = (waiting.place, waiting.letter.connection_id, 1)
+        await seat.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
     places = [dead.place for dead in await seat.dead_letters(10)]
     await seat.tend([], stays=False)
     await seat.aclose()

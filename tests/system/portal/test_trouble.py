@@ -161,6 +161,37 @@ async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
     assert seen == list(range(300))
 
 
+async def test_a_client_that_floods_holds_up_nobody_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(owned, "MAX_WAITING", 300)
+    await site.serve(portals={"enabled": True, "distribute_load": False})
+    portal, go, seen = site.portal(), asyncio.Event(), list[object]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        if event.id == "flood":
+            await go.wait()
+        assert event.message is not None
+        seen.append(event.message.data)
+
+    await site.start(portal)
+    flood, other = await site.join("flood"), await site.join("other")
+    for n in range(600):
+        await flood.send("HI", n)
+    await until(
+        lambda: (
+            "backlog of portals is full" in caplog.text
+            or any(not each.has_room for each in _holdings(portal).owned.values())
+        )
+    )
+    await other.send("HI", "other")
+    await until(lambda: seen == ["other"])
+    go.set()
+    await until(lambda: len(seen) == 601)
+    assert seen[1:] == list(range(600))
+
+
 async def test_letters_with_lower_places_than_before_are_read(
     redis_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,14 @@
 """Letters for portals in memory. Each method is one step, as a script is in Redis."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..inbox import (
     ALWAYS,
     MAX_DEAD,
+    MOST_OF_ONE,
     PARTITIONS,
     Answer,
     Backlog,
@@ -19,6 +20,7 @@ from ..inbox import (
     Step,
     Waiting,
     most_of_each,
+    weight_of,
 )
 from ..portal_watch import PortalWatch
 
@@ -46,23 +48,53 @@ class _Queue:
     Attributes:
         letters: place -> what nobody has dealt with.
         size: bytes of them.
-        deliveries: place -> how often it was delivered.
+        weights: connection -> what its letters weigh together.
+        deliveries: place -> how often it was delivered, and the last attempt.
         owner: the portal that owns it.
         token: the last that was given out.
     """
 
     letters: "OrderedDict[int, Waiting]" = field(default_factory=OrderedDict)
     size: int = 0
-    deliveries: dict[int, int] = field(default_factory=dict)
+    weights: Counter[str] = field(default_factory=Counter)
+    deliveries: dict[int, tuple[int, tuple[str, int, int]]] = field(default_factory=dict)
     owner: str | None = None
     token: int = 0
 
-    def is_full(self, room: Room, *, is_edge: bool) -> bool:
+    def is_full(self, room: Room, connection_id: str, *, is_edge: bool) -> bool:
         """Whether it has no room for one more letter, which may say that a connection begins or ends."""
         length = len(self.letters)
         if is_edge:
             return length >= 2 * room.letters
+        if self.weights[connection_id] >= MOST_OF_ONE:
+            return True
         return length >= room.letters or (length >= ALWAYS and self.size >= room.bytes)
+
+    def put(self, place: int, waiting: Waiting) -> None:
+        """Let a letter wait."""
+        self.letters[place] = waiting
+        self._weigh(waiting.letter, 1)
+
+    def begin(self, place: int, attempt: tuple[str, int, int]) -> int:
+        """Count a delivery, the same attempt once."""
+        count, last = self.deliveries.get(place, (0, None))
+        if last != attempt:
+            count += 1
+            self.deliveries[place] = (count, attempt)
+        return count
+
+    def take_out(self, place: int) -> tuple[Waiting | None, int]:
+        """Forget a letter; returns it, if it was there, and how often it was delivered."""
+        waiting, (deliveries, _) = self.letters.pop(place, None), self.deliveries.pop(place, (0, None))
+        if waiting is not None:
+            self._weigh(waiting.letter, -1)
+        return waiting, deliveries
+
+    def _weigh(self, letter: Letter, times: int) -> None:
+        self.size += times * len(letter.data)
+        self.weights[letter.connection_id] += times * weight_of(letter.data)
+        if not self.weights[letter.connection_id]:
+            del self.weights[letter.connection_id]
 
 
 class Inbox:
@@ -93,7 +125,7 @@ class Inbox:
             return "taken" if is_edge else "unknown"
         if known is not None and sequence <= known.sequence:
             return "taken"
-        if self._queues[letter.partition].is_full(room, is_edge=is_edge):
+        if self._queues[letter.partition].is_full(room, letter.connection_id, is_edge=is_edge):
             return "full"
         if letter.kind == "disconnection":
             del connections[letter.connection_id]
@@ -154,13 +186,10 @@ class Inbox:
         if queue.owner != portal or queue.token != step.token:
             return -1
         if step.action == "begin":
-            queue.deliveries[place] = queue.deliveries.get(place, 0) + 1
-            return queue.deliveries[place]
-        waiting, deliveries = queue.letters.pop(place, None), queue.deliveries.pop(place, 0)
-        if waiting is not None:
-            queue.size -= len(waiting.letter.data)
-            if step.action == "die":
-                self._bury(waiting, deliveries, step.reason)
+            return queue.begin(place, (portal, step.token, step.attempt))
+        waiting, deliveries = queue.take_out(place)
+        if waiting is not None and step.action == "die":
+            self._bury(waiting, deliveries, step.reason)
         return 0
 
     def watch(self, starts: bool) -> None:
@@ -211,9 +240,7 @@ class Inbox:
     def _put(self, waiting: Waiting, *, is_news: bool = True) -> None:
         self._place += 1
         placed = waiting._replace(place=str(self._place))
-        queue = self._queues[placed.letter.partition]
-        queue.letters[self._place] = placed
-        queue.size += len(placed.letter.data)
+        self._queues[placed.letter.partition].put(self._place, placed)
         if is_news and self._observers:
             self._observed.append((self._place, placed))
         self._arrival.set()

@@ -9,6 +9,7 @@ from ..inbox import (
     ALWAYS,
     MAX_DEAD,
     MAX_READ,
+    MOST_OF_ONE,
     PARTITIONS,
     Answer,
     Backlog,
@@ -20,6 +21,7 @@ from ..inbox import (
     Step,
     Waiting,
     most_of_each,
+    weight_of,
 )
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
 from .plan import Call, Command, Seat, ms, reap
@@ -44,7 +46,9 @@ def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:
     """Put letters into their queues, each with the room that its queue has."""
     keys = seat.keys
     shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
-    queues = (keys.queue(each.partition) for each, _ in letters)
+    places = (
+        key for each, _ in letters for key in (keys.queue(each.partition), keys.weights(each.partition))
+    )
     parts: list[str | bytes | int] = []
     for each, room in letters:
         parts += (
@@ -54,10 +58,12 @@ def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:
             each.kind,
             each.id or "",
             each.data,
+            weight_of(each.data),
             room.letters,
             room.bytes,
         )
-    return Call(APPEND, (*shared, *queues), (seat.node, ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, *parts))
+    limits = (ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, MOST_OF_ONE)
+    return Call(APPEND, (*shared, *places), (seat.node, *limits, *parts))
 
 
 def answers(reply: Sequence[int]) -> list[Answer]:
@@ -142,10 +148,16 @@ class Place(NamedTuple):
     def _settle(self, partition: int, token: int, steps: Sequence[Step]) -> Call:
         keys = self.keys
         own = (keys.owner(partition), keys.queue(partition), keys.deliveries(partition), keys.dead)
+        weights = keys.weights(partition)
         sent = (keys.done(message_id) for step in steps for message_id in step.message_ids)
         limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, ms(REMEMBERED))
-        told = (part for step in steps for part in (step.action, step.place, step.reason))
-        return Call(SETTLE, (*own, *sent), (f"{self.portal}|{token}", *limits, partition, *told))
+        told = (part for step in steps for part in _told(step))
+        return Call(SETTLE, (*own, weights, *sent), (f"{self.portal}|{token}", *limits, partition, *told))
+
+
+def _told(step: Step) -> tuple[str | int, ...]:
+    detail = step.attempt if step.action == "begin" else step.reason
+    return (step.action, step.place, step.connection_id, step.weight, detail)
 
 
 def turnout(reply: Sequence[Any]) -> Turnout:

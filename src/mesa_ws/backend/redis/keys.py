@@ -150,8 +150,12 @@ class Keys:
         return f"{self.prefix}q:"
 
     def deliveries(self, partition: int) -> str:
-        """HASH: place in the `queue` -> how often it was delivered. `BACKLOG_LIFE`."""
+        """HASH: place in the `queue` -> `<deliveries> <last attempt> <its owner>`. `BACKLOG_LIFE`."""
         return f"{self.prefix}y:{partition}"
+
+    def weights(self, partition: int) -> str:
+        """HASH: connection -> what its letters in the `queue` weigh together. `BACKLOG_LIFE`."""
+        return f"{self.prefix}h:{partition}"
 
     def owner(self, partition: int) -> str:
         """STRING: `<portal>|<token>` of the portal that owns the `queue`. One lease."""

@@ -1,20 +1,22 @@
 #!lua
 -- Put what happened to connections of a node into queues for portals.
 --
--- KEYS  1 leases, 2 the connections of the node, 3 observers, 4 their stream, then the queue of
---       each letter
--- ARGV  1 node, 2 expiry (ms), 3 life of a queue (ms), 4 letters that fit whatever their size, then
---       for each letter: connection, partition, sequence, kind, id or '', data, most letters of the
---       queue, most bytes of it
+-- KEYS  1 leases, 2 the connections of the node, 3 observers, 4 their stream, then for each letter
+--       its queue and the weights of the connections there
+-- ARGV  1 node, 2 expiry (ms), 3 life of a queue (ms), 4 letters that fit whatever their size,
+--       5 what may wait of one connection, then for each letter: connection, partition, sequence,
+--       kind, id or '', data, weight, most letters of the queue, most bytes of it
 --
 -- Of each open connection the last sequence is kept: a letter that came before changes nothing.
 -- One of kind connection opens; disconnection closes; others need an open connection, for one that
 -- was closed by reap.lua has had its last letter. Opening and closing find room for twice as many.
+-- Of one connection no more may wait than its part: then the queue is full for it alone. Letters that
+-- other scripts write are not weighed; what is wrong on that account is put right when a queue is empty.
 -- Has no allow-oom: a full Redis refuses it before anything is done, and clients have to wait.
 -- Returns 0 when the node has no lease: nobody would close its connections. Else for each letter
 -- 1 when it was taken, 2 when the queue is full, 3 when the connection is not open.
 
-local ARGS, now = 8, now_ms()
+local ARGS, now = 9, now_ms()
 if not lease_reader(KEYS[1], now)(ARGV[1]) then return 0 end
 local observed = observed_by(KEYS[3], KEYS[4], now)
 
@@ -25,21 +27,25 @@ local function size_of(queue)
   return sizes[queue]
 end
 
-local function is_full(queue, is_edge, letters, bytes)
+local function is_full(queue, weights, letter, letters, bytes)
   local length = redis.call('XLEN', queue)
-  if is_edge then return length >= 2 * letters end
+  if length == 0 then redis.call('DEL', weights) end
+  if letter.is_edge then return length >= 2 * letters end
+  if tonumber(redis.call('HGET', weights, letter.c) or '0') >= tonumber(ARGV[5]) then return true end
   return length >= letters or (length >= tonumber(ARGV[4]) and size_of(queue) >= bytes)
 end
 
-local function take(queue, letter, letters, bytes)
+local function take(queue, weights, letter, letters, bytes)
   local known = redis.call('HGET', KEYS[2], letter.c)
   local last = known and tonumber(string.match(known, '^(%d+) ')) or 0
-  local is_edge = letter.k == 'connection' or letter.k == 'disconnection'
+  letter.is_edge = letter.k == 'connection' or letter.k == 'disconnection'
   if not known and letter.k == 'disconnection' then return 1 end
   if not known and letter.k ~= 'connection' then return 3 end
   if known and tonumber(letter.s) <= last then return 1 end
-  if is_full(queue, is_edge, letters, bytes) then return 2 end
+  if is_full(queue, weights, letter, letters, bytes) then return 2 end
   post_letter(queue, observed, ARGV[2], letter)
+  redis.call('HINCRBY', weights, letter.c, letter.w)
+  redis.call('PEXPIRE', weights, ARGV[3])
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
   else
@@ -49,13 +55,14 @@ local function take(queue, letter, letters, bytes)
 end
 
 local reply = {}
-for n = 1, #KEYS - 4 do
-  local at = 5 + ARGS * (n - 1)
+for n = 1, (#KEYS - 4) / 2 do
+  local at = 6 + ARGS * (n - 1)
+  local queue, weights = KEYS[3 + 2 * n], KEYS[4 + 2 * n]
   local letter = {
     c = ARGV[at], p = ARGV[at + 1], s = ARGV[at + 2], k = ARGV[at + 3], i = ARGV[at + 4],
-    d = ARGV[at + 5], n = ARGV[1], t = now,
+    d = ARGV[at + 5], w = ARGV[at + 6], n = ARGV[1], t = now,
   }
-  reply[n] = take(KEYS[4 + n], letter, tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]))
+  reply[n] = take(queue, weights, letter, tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]))
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 prolong(ARGV[3])
