@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import ALWAYS, MAX_READ, MOST_OF_ONE, WEIGHED, Letter, Room, partition_of
+from mesa_ws.backend.inbox import ALWAYS, MAX_READ, MOST_OF_ONE, WEIGHED, Letter, Room, Waiting, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
@@ -251,6 +251,22 @@ async def test_a_dead_letter_can_be_dropped(office: PostOffice) -> None:
     [dead] = await owner.portal.dead_letters(10)
     assert await owner.portal.drop([dead.place]) == 1
     assert await owner.portal.dead_letters(10) == []
+
+
+async def test_what_is_kept_of_large_letters_is_bounded(office: PostOffice) -> None:
+    node, owner, observer = await office.node(), await office.owner(), office.portal()
+    place, _ = await observer.overhear("")
+    for n in range(80):
+        await node.append("connection", 1, connection=f"c{n}")
+        await node.append("message", 2, f"{n}".ljust(1 << 20), connection=f"c{n}")
+        for waiting in await owner.until_read(2):
+            await owner.settle("done" if waiting.letter.kind == "connection" else "die", waiting)
+    dead, heard = await owner.portal.dead_letters(100), list[Waiting]()
+    while more := (await observer.overhear(place))[1]:
+        place, heard = more[-1].place, [*heard, *more]
+    assert 50 <= sum(len(each.letter.data) for each in heard) >> 20 <= 64
+    assert 50 <= len(dead) <= 64
+    assert dead[-1].letter.data.rstrip() == heard[-1].letter.data.rstrip() == b"79"
 
 
 async def test_an_observer_hears_what_comes_and_takes_nothing(office: PostOffice) -> None:

@@ -30,6 +30,9 @@ MAX_READ = 128
 MAX_DEAD = 10_000
 """Dead letters that are kept; beyond, the oldest are dropped."""
 
+MAX_KEPT = 64 * 1024 * 1024
+"""Bytes of dead letters, and of what is kept for observers; beyond, the same."""
+
 LetterKind = Literal["connection", "authentication", "message", "disconnection"]
 
 _ANSWERS = "?"
@@ -279,7 +282,7 @@ class Attendance(Protocol):
         """Wait a moment for whatever is appended to any queue behind a place; '' begins now.
 
         Takes nothing away from anybody. Who does not come back within the lease, and who is ten
-        thousand letters behind, misses some.
+        thousand letters or `MAX_KEPT` bytes behind, misses some.
 
         Returns:
             The place to go on from, and the letters.

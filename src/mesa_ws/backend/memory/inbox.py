@@ -1,7 +1,7 @@
 """Letters for portals in memory. Each method is one step, as a script is in Redis."""
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from ..inbox import (
     weight_of,
 )
 from ..portal_watch import PortalWatch
+from .shelf import Shelf
 
 MAX_OBSERVED = 10_000
 """Letters that are kept for portals that see everything."""
@@ -111,9 +112,9 @@ class Inbox:
         self._portals: dict[str, None] = {}
         self._watches: dict[str, PortalWatch] = {}
         self._place = 0
-        self._observed: deque[tuple[int, Waiting]] = deque(maxlen=MAX_OBSERVED)
+        self._observed: Shelf[Waiting] = Shelf(MAX_OBSERVED)
         self._observers = 0
-        self._dead: OrderedDict[int, DeadLetter] = OrderedDict()
+        self._dead: Shelf[DeadLetter] = Shelf(MAX_DEAD)
         self._arrival = asyncio.Event()
 
     def append(self, letter: Letter, room: Room) -> Answer:
@@ -203,7 +204,7 @@ class Inbox:
 
     def overhear(self, after: str) -> list[Waiting]:
         """What came to any queue behind a place."""
-        return [waiting for place, waiting in self._observed if place > int(after)]
+        return [waiting for place, waiting in self._observed.items() if place > int(after)]
 
     def backlog(self) -> Backlog:
         """What waits now."""
@@ -215,18 +216,18 @@ class Inbox:
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""
-        return list(self._dead.values())[:limit]
+        return [dead for _, dead in self._dead.items()][:limit]
 
     def revive(self, places: Sequence[str]) -> int:
         """Put dead letters at the end of their queues."""
-        revived = [dead for place in places if (dead := self._dead.pop(int(place), None)) is not None]
+        revived = [dead for place in places if (dead := self._dead.take(int(place))) is not None]
         for dead in revived:
             self._put(Waiting("", dead.at, dead.letter), is_news=False)
         return len(revived)
 
     def drop(self, places: Sequence[str]) -> int:
         """Forget dead letters."""
-        return sum(self._dead.pop(int(place), None) is not None for place in places)
+        return sum(self._dead.take(int(place)) is not None for place in places)
 
     async def arrival(self, seconds: float) -> None:
         """Wait until a letter comes, or for some time."""
@@ -242,13 +243,11 @@ class Inbox:
         placed = waiting._replace(place=str(self._place))
         self._queues[placed.letter.partition].put(self._place, placed)
         if is_news and self._observers:
-            self._observed.append((self._place, placed))
+            self._observed.put(self._place, placed)
         self._arrival.set()
         self._arrival = asyncio.Event()
 
     def _bury(self, waiting: Waiting, deliveries: int, reason: str) -> None:
         self._place += 1
-        letter = DeadLetter(str(self._place), self._clock(), deliveries, reason, waiting.at, waiting.letter)
-        self._dead[self._place] = letter
-        if len(self._dead) > MAX_DEAD:
-            self._dead.popitem(last=False)
+        dead = DeadLetter(str(self._place), self._clock(), deliveries, reason, waiting.at, waiting.letter)
+        self._dead.put(self._place, dead)

@@ -8,6 +8,7 @@ from ...envelope import REMEMBERED, Envelope
 from ..inbox import (
     ALWAYS,
     MAX_DEAD,
+    MAX_KEPT,
     MAX_READ,
     MOST_OF_ONE,
     PARTITIONS,
@@ -150,7 +151,7 @@ class Place(NamedTuple):
         own = (keys.owner(partition), keys.queue(partition), keys.deliveries(partition), keys.dead)
         weights = keys.weights(partition)
         sent = (keys.done(message_id) for step in steps for message_id in step.message_ids)
-        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, ms(REMEMBERED))
+        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, ms(REMEMBERED), MAX_KEPT)
         told = (part for step in steps for part in _told(step))
         return Call(SETTLE, (*own, weights, *sent), (f"{self.portal}|{token}", *limits, partition, *told))
 

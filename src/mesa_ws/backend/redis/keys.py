@@ -178,7 +178,7 @@ class Keys:
 
     @property
     def observed(self) -> str:
-        """STREAM: what was appended to any `queue` while there were observers. 10 000 entries, `EXPIRY`."""
+        """STREAM: what was appended to any `queue` for `observers`. 10 000 entries, 64 MiB, `EXPIRY`."""
         return f"{self.prefix}v"
 
     @property
@@ -192,7 +192,7 @@ class Keys:
 
     @property
     def dead(self) -> str:
-        """STREAM: dead letters. 10 000 entries; 30 days after the last one."""
+        """STREAM: dead letters. 10 000 entries, 64 MiB; 30 days after the last one."""
         return f"{self.prefix}x"
 
     @property

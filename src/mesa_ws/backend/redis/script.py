@@ -59,7 +59,7 @@ IMPORT = script("import", "outbox")
 
 APPEND = script("append", "inbox")
 TEND = script("tend")
-SETTLE = script("settle")
+SETTLE = script("settle", "inbox")
 OVERHEAR = script("overhear")
 REPLY = script("reply")
 REVIVE = script("revive", "inbox")

@@ -5,6 +5,15 @@
 -- and y, the number of deliveries.
 
 local MAX_OBSERVED = 10000
+local MAX_OBSERVED_BYTES = 64 * 1024 * 1024
+
+-- Drop the oldest entries of a stream that takes more memory than it may, by a sample of it.
+local function keep_within(stream, bytes)
+  local size = redis.call('MEMORY', 'USAGE', stream)
+  if size <= tonumber(bytes) then return end
+  local most = math.floor(redis.call('XLEN', stream) * bytes / size)
+  redis.call('XTRIM', stream, 'MAXLEN', math.max(1, most))
+end
 
 -- Append a letter to its queue, which prolong() then has to be called for, and let observers see it.
 local posted = {}
@@ -15,6 +24,7 @@ local function post_letter(queue, observed, expiry, letter)
   if not observed then return end
   redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', letter.c, 's', letter.s,
     'k', letter.k, 'i', letter.i, 'n', letter.n, 't', letter.t, 'd', letter.d, 'p', letter.p)
+  keep_within(observed, MAX_OBSERVED_BYTES)
   redis.call('PEXPIRE', observed, expiry)
 end
 

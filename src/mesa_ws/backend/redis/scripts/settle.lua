@@ -4,8 +4,8 @@
 -- KEYS  1 owner of the partition, 2 its queue, 3 its deliveries, 4 dead letters, 5 weights of its
 --       connections, then what is remembered of messages that were sent on account of letters that are done
 -- ARGV  1 what the owner key has to hold, 2 life of deliveries (ms), 3 life of dead letters (ms),
---       4 most dead letters, 5 for how long messages are remembered now (ms), 6 partition,
---       then for each step: action, place, connection, weight, and the attempt or the reason
+--       4 most dead letters, 5 for how long messages are remembered now (ms), 6 most bytes
+--       of dead letters, 7 partition, then for each step: action, place, connection, weight, and the attempt or the reason
 --
 -- Actions: begin, done, die. Once more, they change nothing: replies may be lost. Whether a letter that begins is
 -- there is not looked at, which would cost a copy of it: only the owner takes letters out.
@@ -19,10 +19,11 @@ local function bury(place, reason)
   if not entry then return end
   local deliveries = string.match(redis.call('HGET', KEYS[3], place) or '0', '^%d+')
   local fields = entry[2]
-  for _, value in ipairs({'p', ARGV[6], 'r', reason, 'y', deliveries}) do
+  for _, value in ipairs({'p', ARGV[7], 'r', reason, 'y', deliveries}) do
     fields[#fields + 1] = value
   end
   redis.call('XADD', KEYS[4], 'MAXLEN', ARGV[4], '*', unpack(fields))
+  keep_within(KEYS[4], ARGV[6])
   redis.call('PEXPIRE', KEYS[4], ARGV[3])
 end
 
@@ -42,7 +43,7 @@ local function take_out(place, connection, weight)
 end
 
 local reply = {}
-for at = 7, #ARGV, 5 do
+for at = 8, #ARGV, 5 do
   local action, place = ARGV[at], ARGV[at + 1]
   if action == 'begin' then
     reply[#reply + 1] = begin(place, ARGV[at + 4])
