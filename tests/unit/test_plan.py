@@ -169,7 +169,7 @@ def test_a_corrupt_key_counts_as_nobody() -> None:
 
 def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
     heartbeat, _ = SEAT._replace(lease=0.0001).heartbeat(join=True, connections=3)
-    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0)
+    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, 604_800_000)
 
 
 def test_a_lost_lease_is_a_pulse_without_one() -> None:

@@ -2,13 +2,18 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from mesa_ws import Client, Message, Portal, PortalEvent, RedisBackend
+from mesa_ws.backend.inbox import PARTITIONS
+from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.transports.serve import Server, serve
 from tests.interop.npm_packages import PROJECT
 from tests.redis_server import RedisServer, free_port
@@ -18,6 +23,7 @@ from tests.system.server.peer import LIMIT, Peer
 from tests.system.waiting import until
 
 TIMEOUT = 0.5
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
@@ -70,28 +76,68 @@ async def test_a_request_whose_answer_could_not_be_sent_is_handled_again(
         assert (await asking).data in {1, 2}  # what was not confirmed may have been sent
 
 
-async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_killed(
-    redis: RedisServer, namespace: str
-) -> None:
+@asynccontextmanager
+async def server_process(redis: RedisServer, namespace: str) -> AsyncIterator[tuple[Process, str]]:
+    """A server that can be killed, and the URL for its clients."""
     port = free_port()
     arguments = (redis.url, namespace, str(LEASE), str(port))
     command = [sys.executable, "-m", "tests.faults.portals.server", *arguments]
-    record = Record(Portal(redis.url, namespace=namespace, lease=LEASE))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=PROJECT)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(LIMIT):
             await process.stdout.readline()
-        async with record.portal, Peer.connect(f"ws://127.0.0.1:{port}/") as peer:
-            await peer.authenticate("alice")
-            await record.until(2)
-            process.kill()
-            events = await record.until(3)
-            assert (events[2].type, events[2].id, events[2].code) == ("disconnection", "alice", 1006)
+        yield process, f"ws://127.0.0.1:{port}/"
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_killed(
+    redis: RedisServer, namespace: str
+) -> None:
+    record = Record(Portal(redis.url, namespace=namespace, lease=LEASE))
+    async with (
+        server_process(redis, namespace) as (process, url),
+        record.portal,
+        Peer.connect(url) as peer,
+    ):
+        await peer.authenticate("alice")
+        await record.until(2)
+        process.kill()
+        events = await record.until(3)
+        assert (events[2].type, events[2].id, events[2].code) == ("disconnection", "alice", 1006)
+
+
+async def until_beat(hand: "Redis", namespace: str) -> None:
+    """Wait until a server renews its lease."""
+
+    def leases() -> Any:
+        return hand.zrange(Keys(namespace).leases, 0, -1, withscores=True)
+
+    before = leases()
+    await until(lambda: leases() != before)
+
+
+@pytest.mark.parametrize("beats", [0, 2], ids=["at once", "after some heartbeats"])
+async def test_connections_of_a_killed_server_end_although_nobody_came_for_days(
+    redis: RedisServer, namespace: str, beats: int
+) -> None:
+    record = Record(Portal(redis.url, namespace=namespace, lease=LEASE))
+    with Redis(port=redis.port) as hand:
+        async with server_process(redis, namespace) as (process, url), Peer.connect(url) as peer:
+            await peer.authenticate("alice")
+            await until(lambda: sum(map(hand.xlen, map(Keys(namespace).queue, range(PARTITIONS)))) == 2)
+            for _ in range(beats):
+                await until_beat(hand, namespace)
+            process.kill()
+            await process.wait()
+        for key in hand.scan_iter(f"mesa:{{{namespace}*"):
+            hand.pexpire(key, hand.pttl(key) - 6 * DAY_MS)
+        async with record.portal:
+            events = await record.until(3)
+    assert [event.type for event in events] == ["connection", "authentication", "disconnection"]
 
 
 async def test_a_handler_that_is_stuck_does_not_keep_a_portal_that_was_told_to_stop(

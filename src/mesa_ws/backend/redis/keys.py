@@ -3,7 +3,7 @@
 Every name of a partition begins with `mesa:{<namespace>.<partition>}:`; the braces keep the keys
 of one partition in one slot of a Redis Cluster, which lets a script use all of them. No namespace
 is the empty text. Nothing here has no end: `EXPIRY` after the last heartbeat the cluster is
-forgotten, whatever became of its nodes.
+forgotten, whatever became of its nodes, but for what is stored and what waits for portals.
 """
 
 from dataclasses import dataclass, field
@@ -51,7 +51,10 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """ZSET: node -> end of its lease, in milliseconds of Redis's own clock. `EXPIRY`."""
+        """ZSET: node -> end of its lease, in milliseconds of Redis's own clock.
+
+        `EXPIRY`; `BACKLOG_LIFE` where a node has `connections`.
+        """
         return f"{self.prefix}R"
 
     @property
@@ -187,7 +190,7 @@ class Keys:
         return f"{self.prefix}w:"
 
     def connections(self, node: str) -> str:
-        """HASH: connection of `node` -> `<last sequence> <partition> <id>`. `EXPIRY`."""
+        """HASH: connection of `node` -> `<last sequence> <partition> <id>`. `BACKLOG_LIFE`."""
         return f"{self.open_connections}{node}"
 
     @property

@@ -59,7 +59,8 @@ class RedisBackend:
         namespace: clusters of different namespaces at one Redis never meet.
         lease: seconds without a sign of life after which others take this node for dead.
         timeout: seconds for one call, connecting included.
-        expiry: seconds after the last heartbeat until nothing of a cluster is left in Redis.
+        expiry: seconds after the last heartbeat until nothing of a cluster is left in Redis, but what
+            is stored for clients and waits for portals.
 
     Raises:
         InvalidSettings: an argument is wrong.

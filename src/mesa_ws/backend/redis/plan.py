@@ -232,7 +232,7 @@ class Seat(NamedTuple):
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
         keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, self.keys.portals)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
-        call = Call(HEARTBEAT, keys, (*args, connections, int(self.watches_portals)))
+        call = Call(HEARTBEAT, keys, (*args, connections, int(self.watches_portals), ms(BACKLOG_LIFE)))
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:

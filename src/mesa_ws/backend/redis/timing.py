@@ -11,7 +11,7 @@ class Timing(Settings, frozen=True, kw_only=True):
     Args:
         timeout: for one call, connecting included.
         lease: without a sign of life, after which others take a node for dead.
-        expiry: after the last heartbeat, until nothing of a cluster is left in Redis.
+        expiry: after the last heartbeat, until nothing of a cluster is left in Redis but what is stored.
     """
 
     timeout: Seconds = 5.0

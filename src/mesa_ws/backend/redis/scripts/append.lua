@@ -64,6 +64,6 @@ for n = 1, (#KEYS - 4) / 2 do
   }
   reply[n] = take(queue, weights, letter, tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]))
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+for i = 1, 2 do outlive(KEYS[i], ARGV[3]) end
 prolong(ARGV[3])
 return reply

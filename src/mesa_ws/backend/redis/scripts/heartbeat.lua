@@ -4,12 +4,14 @@
 -- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids with their graces,
 --       5 the connections of the node, 6 tallies, 7 leases of portals
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
---       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live
+--       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live,
+--       8 life of a queue (ms)
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
 -- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
 -- are forgotten. A key that is of another type than nodes write is begun anew, and the lease with it: so
--- the node declares everything once more.
+-- the node declares everything once more. What portals know of lives as long as what waits for them:
+-- so connections of a node that died are ended, however late somebody comes.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
 -- is over, the living portals if they are to be told}.
 
@@ -28,7 +30,8 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], node)
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - UNTOLD)
 redis.call('HSET', KEYS[6], node, ARGV[6])
-for i = 1, 6 do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
+for _, i in ipairs({2, 3, 4, 6}) do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
+outlive(KEYS[1], redis.call('PEXPIRE', KEYS[5], ARGV[8]) == 1 and ARGV[8] or ARGV[5])
 local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
 local dead, gone = redis.call('ZCOUNT', KEYS[1], '-inf', now), redis.call('ZCOUNT', KEYS[4], '-inf', now)

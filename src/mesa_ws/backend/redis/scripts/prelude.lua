@@ -23,6 +23,11 @@ local function arguments_from(first)
   return rest
 end
 
+-- Let a key live so long (ms) at least.
+local function outlive(key, life)
+  if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
+end
+
 -- A sequence as a number, or nil for what cannot be one.
 local function natural(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
