@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -112,9 +113,10 @@ class Run:
                 effects.append(message.data)
         return effects
 
-    def repeated(self) -> int:
-        """How many events were handled more than once, as far as portals lived to tell."""
-        return sum(record[0] == "again" for portal in self.portals for record in Journal(portal.log).news())
+    def handlings(self) -> Counter[tuple[str, int]]:
+        """How often handling began: of each event, for each number of deliveries."""
+        records = (record for portal in self.portals for record in Journal(portal.log).news())
+        return Counter((record[1], record[2]) for record in records if record[0] == "begins")
 
     def _program(self, folder: Path, module: str, name: str, *arguments: str) -> Program:
         command = [sys.executable, "-m", f"tests.faults.portals.{module}", self.redis.url, NAMESPACE]

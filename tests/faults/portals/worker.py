@@ -1,9 +1,10 @@
 """A portal whose effects are stored: python -m tests.faults.portals.worker REDIS_URL NAMESPACE LEASE.
 
-Writes `["up"]`, and `["again", key]` for what is handled once more.
+Writes `["up"]`, and `["begins", key, deliveries]` whenever it begins to handle an event.
 """
 
 import asyncio
+import random
 import sys
 from zlib import crc32
 
@@ -14,7 +15,10 @@ SINKS = 16
 """Outboxes in which the effects are."""
 
 MOMENT = 0.02
-"""Seconds that handling takes, so that some tens of events are under way in every portal."""
+"""Seconds that handling takes on average, so that some tens of events are under way in every portal.
+
+Some take longer: whoever does not keep the order of a connection is found out.
+"""
 
 KEEP = Sync(enabled=True, max_messages=10_000_000, max_bytes=2**31)
 
@@ -28,9 +32,8 @@ def main(redis_url: str, namespace: str, lease: str) -> None:
     @portal.on_message
     @portal.on_disconnection
     async def on_event(event: PortalEvent) -> None:
-        if event.deliveries > 1:
-            write(["again", event.key])
-        await asyncio.sleep(MOMENT)
+        write(["begins", event.key, event.deliveries])
+        await asyncio.sleep(random.uniform(0, 2 * MOMENT))
         what = event.type if event.message is None else event.message.data
         sink = f"sink {crc32(event.connection_id.encode()) % SINKS}"
         await dispatcher.dispatch(Message(0, [event.connection_id, event.id, what]), [sink])
