@@ -86,7 +86,7 @@ async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> 
     await node.open_with("a")
     assert await node.append("message", 2, "a") == "taken"
     await node.append("disconnection", 3)
-    assert await node.append("disconnection", 3) == "taken"
+    assert await node.append("disconnection", 3) == "gone"
     assert [sequence for _, sequence, _ in told(await owner.until_read(3))] == ["1", "2", "3"]
 
 

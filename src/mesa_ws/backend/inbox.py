@@ -38,9 +38,10 @@ LetterKind = Literal["connection", "authentication", "message", "disconnection"]
 _ANSWERS = "?"
 """Ends the name of who gets answers; no connection is called so."""
 
-Answer = Literal["taken", "full", "unknown"]
+Answer = Literal["taken", "full", "unknown", "gone"]
 """What became of a letter. `full`: nothing, there are too many; try later. `unknown`: nothing, for
-the connection counts as ended: begin it anew with a letter of kind `connection`."""
+the connection counts as ended: begin it anew with a letter of kind `connection`. `gone`: the same of
+its last letter, which may be what ended it, if it came before."""
 
 
 class Letter(NamedTuple):
@@ -224,6 +225,11 @@ def asker_of(recipient: str) -> str | None:
 
 class Inbox(Protocol):
     """A node's end."""
+
+    @property
+    def joins(self) -> int:
+        """How often this node had to begin: what it appended before may be forgotten, or was ended."""
+        ...
 
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue, if there is room.

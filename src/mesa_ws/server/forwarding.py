@@ -57,6 +57,10 @@ class Post(Protocol):
     def node_id(self) -> str:
         """Names this node."""
 
+    @property
+    def joins(self) -> int:
+        """How often it had to begin."""
+
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue."""
 
@@ -68,10 +72,12 @@ class _Passage:
     Attributes:
         sender: the connection.
         sequence: of its last letter.
+        joins: those of the node when it was last known to be open.
     """
 
     sender: Sender
     sequence: int = 0
+    joins: int = 0
 
 
 class Forwarder:
@@ -160,11 +166,21 @@ class Forwarder:
         return reached
 
     async def _forward(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> None:
-        while await self._insist(self._letter(kind, sender, data)) == "unknown":
-            # Others took this node for dead, and told portals that its connections have ended.
+        passage = self._passages[sender.connection_id]
+        while await self._finds_closed(passage, self._letter(kind, sender, data)):
+            # Others took this node for dead, and told portals that its connections have ended; or
+            # the backend has lost what it held.
             await self._insist(self._letter("connection", sender))
             if sender.id is not None:
                 await self._insist(self._letter("authentication", sender))
+
+    async def _finds_closed(self, passage: _Passage, letter: Letter) -> bool:
+        """Offer a letter until it is taken, or the connection turns out to be closed."""
+        known, before = passage.joins, self._post.joins
+        answer = await self._insist(letter)
+        passage.joins = before if answer == "taken" else self._post.joins
+        # What is gone was ended by this very letter, unless the node had to begin anew meanwhile.
+        return answer == "unknown" or (answer == "gone" and known != self._post.joins)
 
     def _letter(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> Letter:
         connection_id = sender.connection_id

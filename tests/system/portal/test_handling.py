@@ -8,7 +8,9 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, Message, PortalEvent
+from mesa_ws.backend.inbox import Letter, Room
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.errors import BackendUnavailable
 from mesa_ws.portal import desk
 from mesa_ws.portal.lasting import Sharing
 from mesa_ws.portal.seats import seat_at
@@ -219,7 +221,10 @@ async def test_outside_of_a_handler_nothing_is_named_after_events(redis_site: Si
     assert (await dispatcher.dispatch(Message(0, 1), ["a"])).message_id != first.message_id
 
 
-async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(redis_site: Site) -> None:
+@pytest.mark.parametrize("then", ["message", "disconnection"])
+async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(
+    redis_site: Site, then: str
+) -> None:
     server = await redis_site.serve()
     record = await redis_site.record()
     peer = await redis_site.join("alice")
@@ -233,11 +238,33 @@ async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(redis_
             await client.zadd(keys.leases, {node: 1})
             await attendance.tend(())
     await attendance.aclose()
-    await peer.send("HI", 2)
+    await (peer.send("HI", 2) if then == "message" else peer.socket.close())
     await record.until(7)
-    assert record.types[3:] == ["disconnection", "connection", "authentication", "message"]
+    assert record.types[3:] == ["disconnection", "connection", "authentication", then]
     assert record.events[3].code == 1006
-    assert record.data == [1, 2]
+
+
+async def test_an_end_whose_reply_was_lost_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await site.serve()
+    record, append = await site.record(), server.backend.append
+    repeated = list[str]()
+
+    async def lossy(letter: Letter, room: Room) -> Any:
+        answer = await append(letter, room)
+        if letter.kind == "disconnection" and not repeated:
+            repeated.append(letter.key)
+            raise BackendUnavailable("lost")
+        return answer
+
+    monkeypatch.setattr(server.backend, "append", lossy)
+    peer = await site.join("alice")
+    await peer.socket.close()
+    await until(lambda: server.handlers.forwarder is not None and not server.handlers.forwarder._passages)
+    await site.join("bob")
+    await until(lambda: any(event.id == "bob" for event in record.events))
+    assert repeated
+    ends = [event.key for event in record.events if event.type == "disconnection"]
+    assert ends == repeated
 
 
 async def test_everything_in_redis_ends(redis_site: Site, at_once: None) -> None:

@@ -110,6 +110,24 @@ async def test_a_portal_ends_the_connections_of_the_only_server_when_it_is_kille
         assert (events[2].type, events[2].id, events[2].code) == ("disconnection", "alice", 1006)
 
 
+async def test_connections_end_although_redis_has_lost_them(redis: RedisServer) -> None:
+    async with AsyncExitStack() as stack:
+        backend = RedisBackend(redis.url, timeout=TIMEOUT, lease=LEASE)
+        server: Server = accepting(backend=backend, portals=True)
+        endpoint = await stack.enter_async_context(serve(server))
+        record = Record(Portal(redis.url, timeout=TIMEOUT, lease=LEASE))
+        await stack.enter_async_context(record.portal)
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.authenticate("alice")
+        await record.until(2)
+        redis.stop()
+        redis.start()
+        await until(lambda: backend.joins > 1)
+        await peer.socket.close()
+        await record.until(5)
+        assert record.types[2:] == ["connection", "authentication", "disconnection"]
+
+
 async def until_beat(hand: "Redis", namespace: str) -> None:
     """Wait until a server renews its lease."""
 

@@ -112,6 +112,11 @@ class MemoryBackend:
         """Count the connections of all nodes, logged in or not."""
         return sum(seat.connections for seat in self._cluster.holders.seats)
 
+    @property
+    def joins(self) -> int:
+        """Always 0: nothing is forgotten."""
+        return 0
+
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue; see `Inbox.append`."""
         self._open_seat()

@@ -123,7 +123,7 @@ class Inbox:
         known, sequence = connections.get(letter.connection_id), int(letter.sequence)
         is_edge = letter.kind in {"connection", "disconnection"}
         if known is None and letter.kind != "connection":
-            return "taken" if is_edge else "unknown"
+            return "gone" if is_edge else "unknown"
         if known is not None and sequence <= known.sequence:
             return "taken"
         if self._queues[letter.partition].is_full(room, letter.connection_id, is_edge=is_edge):

@@ -162,6 +162,11 @@ class Mesa1Backend:
         """What clients of this node did since it is open, and no portal was there for."""
         return self._node.portals.dropped if self._node is not None else 0
 
+    @property
+    def joins(self) -> int:
+        """Always 0: nobody keeps what was told."""
+        return 0
+
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
 

@@ -40,7 +40,7 @@ _FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
 _TIME, _PARTITION = 11, 15
 """Where in such an entry the time stands, and that for observers the partition."""
 
-_ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown")
+_ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown", "gone")
 
 
 def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:

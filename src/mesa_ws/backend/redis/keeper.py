@@ -47,17 +47,18 @@ class Keeper:
 
     Attributes:
         connections: how many the node has, as heartbeats tell.
+        joins: how often it took a lease.
     """
 
     def __init__(self, link: Link, seat: Seat, listener: Listener, tasks: Tasks) -> None:
         self.connections = 0
+        self.joins = 0
         self._link = link
         self._seat = seat
         self._listener = listener
         self._tasks = tasks
         self._lease_ends = 0.0
         self._is_cut_off = False
-        self._joins = 0
         self._joining = asyncio.Lock()
         self._dead = asyncio.Event()
 
@@ -87,7 +88,7 @@ class Keeper:
         Raises:
             BackendError: it was not done.
         """
-        joins = self._joins
+        joins = self.joins
         commands = [call.command for call in calls]
         replies = await self._link.execute(commands, is_repeatable=True)
         if 0 in replies:
@@ -110,7 +111,7 @@ class Keeper:
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(self._seat.lease / BEATS)
-            joins = self._joins
+            joins = self.joins
             try:
                 if not await self._beat(join=False):
                     await self._rejoin(joins)
@@ -134,14 +135,14 @@ class Keeper:
 
     async def _join(self) -> None:
         await self._beat(join=True)
-        self._joins += 1
+        self.joins += 1
         with suppress(BackendRefused):  # a full Redis refuses, and the layout is no matter of life
             await self.run(*self._seat.claim())
 
     async def _rejoin(self, joins: int) -> None:
         """Take a lease anew, unless that has been done since `joins` was read."""
         async with self._joining:
-            if self._joins != joins:
+            if self.joins != joins:
                 return
             _log.warning("node %s: lost its lease; messages may have passed it over", self._seat.node)
             self._listener.on_lost_lease()

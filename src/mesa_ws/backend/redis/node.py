@@ -159,6 +159,11 @@ class RedisBackend:
         """Read the messages to everybody after a position; see `Outbox.broadcasts`."""
         return await self._run(broadcasts_after(self._keys, position))
 
+    @property
+    def joins(self) -> int:
+        """How often this node took a lease."""
+        return self._node.keeper.joins if self._node is not None else 0
+
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Put a letter at the end of its queue; see `Inbox.append`."""
         return await self._opened().inbox.append(letter, room)

@@ -14,7 +14,8 @@
 -- other scripts write are not weighed; what is wrong on that account is put right when a queue is empty.
 -- Has no allow-oom: a full Redis refuses it before anything is done, and clients have to wait.
 -- Returns 0 when the node has no lease: nobody would close its connections. Else for each letter
--- 1 when it was taken, 2 when the queue is full, 3 when the connection is not open.
+-- 1 when it was taken, 2 when the queue is full, 3 when the connection is not open, 4 when it is not
+-- to be closed any more.
 
 local ARGS, now = 9, now_ms()
 if not lease_reader(KEYS[1], now)(ARGV[1]) then return 0 end
@@ -39,7 +40,7 @@ local function take(queue, weights, letter, letters, bytes)
   local known = redis.call('HGET', KEYS[2], letter.c)
   local last = known and tonumber(string.match(known, '^(%d+) ')) or 0
   letter.is_edge = letter.k == 'connection' or letter.k == 'disconnection'
-  if not known and letter.k == 'disconnection' then return 1 end
+  if not known and letter.k == 'disconnection' then return 4 end
   if not known and letter.k ~= 'connection' then return 3 end
   if known and tonumber(letter.s) <= last then return 1 end
   if is_full(queue, weights, letter, letters, bytes) then return 2 end
