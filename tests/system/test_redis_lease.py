@@ -14,7 +14,7 @@ from mesa_ws.backend.redis.keeper import Keeper
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.link import Link
 from mesa_ws.backend.redis.plan import Pulse, Seat
-from mesa_ws.backend.redis.supervised import Tasks
+from mesa_ws.backend.supervised import Tasks
 from mesa_ws.envelope import Envelope, Keep, prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message

@@ -8,7 +8,7 @@ import pytest
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.address import Address
 from mesa_ws.backend.redis.connection import AsyncConnection
-from mesa_ws.backend.redis.supervised import Tasks
+from mesa_ws.backend.supervised import Tasks
 from tests.contract.cluster import LIMIT, Node
 from tests.system.conftest import LEASE
 from tests.system.proxy import Proxy

@@ -1,11 +1,10 @@
 """Work on Mesa's own wire: letters wait in queues until they were handled."""
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 from ..backend.inbox import Attendance
+from ..backend.supervised import Tasks
 from ..envelope import Envelope
 from ..errors import BackendError
 from .desk import Desk
@@ -14,6 +13,9 @@ from .ledger import Ledger
 from .observer import Observer
 from .reader import Reader
 from .work import Handle, See
+
+PATIENCE = 1.0
+"""Seconds that tasks which were cancelled get to end."""
 
 
 class _Lasting:
@@ -25,7 +27,7 @@ class _Lasting:
 
     def __init__(self, attendance: Attendance) -> None:
         self._attendance = attendance
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks("portal")
 
     @property
     def portal_id(self) -> str:
@@ -41,16 +43,8 @@ class _Lasting:
         """Hand a message to one connection of one node; see `Attendance.reply`."""
         return await self._attendance.reply(envelope, node)
 
-    def _spawn(self, *works: Coroutine[Any, Any, None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work) for work in works]
-
     async def _stop_reading(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._tasks.aclose(PATIENCE)
 
 
 class Sharing(_Lasting):
@@ -79,7 +73,8 @@ class Sharing(_Lasting):
         """Own what should be owned, and read it."""
         await self._holdings.tend()
         self._takes_part = True
-        self._spawn(self._holdings.run(), self._reader.run())
+        self._tasks.start(self._holdings.run, "heart")
+        self._tasks.start(self._reader.run, "reader")
 
     async def finish(self) -> None:
         """Begin nothing more, and hand over each queue when nothing of it is being handled."""
@@ -117,7 +112,7 @@ class Observing(_Lasting):
     async def start(self) -> None:
         """See what comes from now on."""
         await self._observer.begin()
-        self._spawn(self._observer.run())
+        self._tasks.start(self._observer.run, "observer")
 
     async def finish(self) -> None:
         """Look no more, and wait for what is being handled."""

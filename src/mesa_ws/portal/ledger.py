@@ -101,6 +101,8 @@ class Ledger:
             except BackendError as error:
                 if pause == FIRST_PAUSE:
                     log.warning("what was handled cannot be noted, once more: %s", error)
+            except Exception:
+                log.exception("what was handled cannot be noted, once more")
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
             pause = min(2 * pause, LONGEST_PAUSE)
 

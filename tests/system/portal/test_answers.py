@@ -179,8 +179,7 @@ async def test_another_portal_answers_for_one_that_died(redis_site: Site, stack:
     asking = asyncio.create_task(client.request(PING, LIMIT))
     await began.wait()
     assert isinstance(portal._work, Sharing)
-    for task in portal._work._tasks:
-        task.cancel()
+    await portal._work._tasks.aclose(LIMIT)
     other = redis_site.portal()
     other.on_message(lambda event: f"at delivery {event.deliveries}")
     await redis_site.start(other)

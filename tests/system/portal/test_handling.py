@@ -15,6 +15,7 @@ from mesa_ws.portal import desk
 from mesa_ws.portal.lasting import Sharing
 from mesa_ws.portal.seats import seat_at
 from tests.system.portal.conftest import Site
+from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
 
 
@@ -154,8 +155,7 @@ async def test_another_portal_takes_over_from_one_that_died(redis_site: Site) ->
     await peer.send("HI", 1)
     await began.wait()
     assert isinstance(portal._work, Sharing)
-    for task in portal._work._tasks:
-        task.cancel()
+    await portal._work._tasks.aclose(LIMIT)
     record = await redis_site.record()
     [event] = [event for event in await record.until(1) if event.type == "message"]
     assert event.deliveries == 2

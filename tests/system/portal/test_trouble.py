@@ -161,6 +161,28 @@ async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
     assert seen == list(range(300))
 
 
+@pytest.mark.parametrize("call", ["tend", "read", "settle"])
+async def test_a_fault_does_not_leave_a_portal_deaf(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    await site.serve()
+    record, calls = await site.record(), list[str]()
+    right = getattr(_seat(record.portal), call)
+
+    async def faulty(*arguments: Any, **options: Any) -> Any:
+        calls.append(call)
+        if len(calls) == 1:
+            raise ValueError("a fault of ours")
+        return await right(*arguments, **options)
+
+    monkeypatch.setattr(_seat(record.portal), call, faulty)
+    peer = await site.join("alice")
+    await peer.send("HI", 1)
+    await record.until(3)
+    await until(lambda: len(calls) > 1)
+    assert "a fault of ours" in caplog.text
+
+
 async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,8 +15,8 @@ from ..redis.keys import EXPIRY
 from ..redis.link import Link
 from ..redis.plan import Call
 from ..redis.reader import Reader
-from ..redis.supervised import Tasks
 from ..redis.timing import Timing
+from ..supervised import Tasks
 from .census import NAME, admit, withdraw
 from .dialect import Hello
 from .events import answer_payload, read_event

@@ -17,8 +17,8 @@ from ..redis.aio import Links
 from ..redis.plan import Call
 from ..redis.reader import Reader
 from ..redis.resident import MISSED, Nobody
-from ..redis.supervised import Tasks
 from ..redis.sweeper import Sweeper
+from ..supervised import Tasks
 from .dialect import warn_of_another_type
 from .events import read_answer
 from .lists import Lists

@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable
+from ..supervised import Tasks
 from .link import Link
 from .plan import Call, Command, Pulse, Seat
-from .supervised import Tasks
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""

@@ -5,10 +5,10 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
+from ..supervised import Tasks
 from .address import Address
 from .connection import AsyncConnection, aread_reply, hang_up
 from .failure import FOREIGN, failed_connect
-from .supervised import Tasks
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0

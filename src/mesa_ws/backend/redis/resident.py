@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from ..base import Receive, Watcher
 from ..portal_watch import PortalWatch
+from ..supervised import Tasks
 from .address import Address
 from .aio import Links
 from .appender import Appender
@@ -14,7 +15,6 @@ from .membership import Membership
 from .plan import Pulse, Seat
 from .reader import Reader
 from .repair import Repair
-from .supervised import Tasks
 from .sweeper import Sweeper
 
 MISSED = 2

@@ -1,4 +1,4 @@
-"""Tasks that go on whatever happens to them: without one of them a node would be deaf or dead."""
+"""Tasks that go on whatever happens to them: without one of them its owner would be deaf or dead."""
 
 import asyncio
 import logging
@@ -11,15 +11,20 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class Tasks:
-    """Runs jobs that are not meant to end, and begins those anew that do; in one event loop."""
+    """Runs jobs that are not meant to end, and begins those anew that do; in one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        whose: who has them, for names and logs.
+    """
+
+    def __init__(self, whose: str = "node") -> None:
+        self._whose = whose
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
         """Run `job` until `aclose`."""
-        task = asyncio.create_task(self._go_on(job, name), name=f"mesa-redis-{name}")
+        task = asyncio.create_task(self._go_on(job, name), name=f"mesa-{self._whose}-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -36,13 +41,15 @@ class Tasks:
         while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
             try:
                 await job()
-                _log.error("the %s of this node ended; it begins anew", name)
+                _log.error("the %s of this %s ended; it begins anew", name, self._whose)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                _log.error("the %s of this node was cancelled by what it called; it begins anew", name)
+                _log.error(
+                    "the %s of this %s was cancelled by what it called; it begins anew", name, self._whose
+                )
             except Exception:  # noqa: BLE001
-                _log.exception("the %s of this node failed; it begins anew", name)
+                _log.exception("the %s of this %s failed; it begins anew", name, self._whose)
             if not self._is_closed:
                 await asyncio.sleep(PAUSE)
