@@ -27,7 +27,7 @@ class Caller:
         """Call a handler, and wait until it has finished.
 
         Raises:
-            Exception: whatever it raises.
+            Exception: whatever it raises; what is none of the kind is the cause of one.
         """
         try:
             result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
@@ -37,6 +37,10 @@ class Caller:
             if task is None or task.cancelling():
                 raise
             raise RuntimeError(f"{name_of(handler)} waited for something that was cancelled") from error
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # what others derive from it, such as a timeout of gevent
+            raise RuntimeError(f"{name_of(handler)} raised {type(error).__name__}") from error
 
     def shutdown(self) -> None:
         """Let go of the threads; those still busy are not waited for."""

@@ -13,6 +13,10 @@ from tests.system.portal.conftest import Site
 from tests.system.waiting import until
 
 
+class Odd(BaseException):
+    """Not meant to be caught, as some libraries have it of their timeouts."""
+
+
 class Unspeakable(Exception):
     """Says nothing about itself."""
 
@@ -32,11 +36,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (ValueError("half of \ud83d"), "ValueError: half of ?"),
         (ValueError("x" * 1_000_000), "ValueError: " + "x" * (MAX_REASON - 12)),
         (Unspeakable(), "Unspeakable"),
+        (Odd(), "RuntimeError: test_whatever_a_handler_raises_is_a_reason.<locals>.on_bad raised Odd"),
     ],
-    ids=["a lone surrogate", "a long text", "no text"],
+    ids=["a lone surrogate", "a long text", "no text", "no exception"],
 )
 async def test_whatever_a_handler_raises_is_a_reason(
-    site: Site, at_once: None, error: Exception, reason: str
+    site: Site, at_once: None, error: BaseException, reason: str
 ) -> None:
     await site.serve()
     portal = site.portal()
