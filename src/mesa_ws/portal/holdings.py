@@ -23,7 +23,8 @@ class Holdings:
     """Looks after what one portal owns.
 
     A queue that another portal should own is let go of when nothing of it is being handled any
-    more, and everything that was is noted: so whoever owns it next begins with the next letter.
+    more, and everything that was is noted: so whoever owns it next begins with the next letter. After
+    some time it is let go of all the same, or one handler that hangs would hold up the whole queue.
 
     Args:
         attendance: the portal's seat.
@@ -60,8 +61,9 @@ class Holdings:
             for number, owned in self.owned.items():
                 if number not in wanted:
                     owned.close()
-            held = {number for number, owned in self.owned.items() if not owned.is_idle}
-            ownership = await self._attendance.tend(wanted | held)
+            busy = {number: owned for number, owned in self.owned.items() if not owned.is_idle}
+            overdue = {number for number, owned in busy.items() if owned.is_overdue}
+            ownership = await self._attendance.tend((wanted | busy.keys()) - overdue)
             for number in set(self.owned) | set(ownership.tokens):
                 self._accept(number, ownership.tokens.get(number))
             if ownership.portals == self.portals:

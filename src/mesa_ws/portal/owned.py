@@ -9,6 +9,9 @@ MAX_WAITING = 1000
 """Letters of one queue that are read before they can be handled."""
 
 
+HAND_OVER = 30.0
+"""Seconds that handlers get to finish when their queue is to be handed over."""
+
 MAX_BYTES = 4 * 1024 * 1024
 """Bytes of them, from which on no more are read."""
 
@@ -43,6 +46,7 @@ class Owned:
         self.size = 0
         self.unsettled = 0
         self._closed = asyncio.Event()
+        self._due = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -55,12 +59,19 @@ class Owned:
         return not self.tasks and not self.unsettled
 
     @property
+    def is_overdue(self) -> bool:
+        """Whether it was closed so long ago that others shall not wait for its handlers any more."""
+        return not self.is_open and asyncio.get_running_loop().time() >= self._due
+
+    @property
     def has_room(self) -> bool:
         """Whether more may be read."""
         return self.is_open and self.waiting < MAX_WAITING and self.size < MAX_BYTES
 
     def close(self) -> None:
         """Begin nothing any more; what is being handled goes on."""
+        if self.is_open:
+            self._due = asyncio.get_running_loop().time() + HAND_OVER
         self._closed.set()
 
     async def closes_within(self, seconds: float) -> None:

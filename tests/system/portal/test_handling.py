@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, Message, PortalEvent
-from mesa_ws.backend.inbox import Letter, Room
+from mesa_ws.backend.inbox import PARTITIONS, Letter, Room
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.portal import desk
@@ -290,4 +290,14 @@ async def test_everything_in_redis_ends(redis_site: Site, at_once: None) -> None
         await observer.until(3)
         names = [name async for name in client.scan_iter(f"mesa:{{{redis_site.namespace}*")]
         assert {keys.dead, keys.portals, keys.observers, keys.observed, keys.tokens} <= set(names)
+        assert [name for name in names if await client.pttl(name) < 0] == []
+        await portal.stop()
+        await peer.send("HI")
+        weights = [keys.weights(number) for number in range(PARTITIONS)]
+
+        async def waits() -> bool:
+            return bool(await client.exists(*weights))
+
+        await until(waits)
+        names = [name async for name in client.scan_iter(f"mesa:{{{redis_site.namespace}*")]
         assert [name for name in names if await client.pttl(name) < 0] == []

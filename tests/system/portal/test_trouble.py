@@ -8,8 +8,9 @@ import pytest
 from mesa_ws import Message, PortalEvent
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import desk, owned, reader
+from mesa_ws.portal.share import share
 from mesa_ws.portal.worker import MAX_REASON
-from tests.system.portal.conftest import Site
+from tests.system.portal.conftest import Record, Site
 from tests.system.waiting import until
 
 
@@ -186,6 +187,38 @@ async def test_a_fault_does_not_leave_a_portal_deaf(
     await record.until(3)
     await until(lambda: len(calls) > 1)
     assert "a fault of ours" in caplog.text
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["to another portal", "and comes back"])
+async def test_a_handler_that_hangs_does_not_keep_a_queue_from_being_handed_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    monkeypatch.setattr(owned, "HAND_OVER", 0.1)
+    await site.serve(portals={"enabled": True, "distribute_load": False})
+    first, began = site.portal(), asyncio.Event()
+
+    @first.on_message("HANG")
+    async def hang(event: PortalEvent) -> None:
+        if event.deliveries == 1:
+            began.set()
+            await asyncio.Event().wait()
+
+    await site.start(first)
+    peer = await site.join("alice")
+    await peer.send("HANG")
+    await began.wait()
+    records, portals = list[Any](), list[str]()
+    while 0 in share([first.portal_id, *portals], first.portal_id):
+        records.append(await site.record())
+        portals.append(records[-1].portal.portal_id)
+    await until(lambda: 0 not in first.queues)
+    if returns:
+        records += [Record(first)]
+        for record in records[:-1]:
+            await record.portal.stop()
+    await (await site.join("bob")).send("HI", "bob")
+    await until(lambda: "bob" in [data for record in records for data in record.data])
+    await until(lambda: 2 in [event.deliveries for record in records for event in record.events])
 
 
 async def test_a_client_that_floods_holds_up_nobody_else(
