@@ -16,7 +16,6 @@ from .inbox_plan import (
     drop,
     overheard,
     revive,
-    settled,
     survey,
     surveyed,
     turnout,
@@ -75,14 +74,9 @@ class RedisAttendance:
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `Attendance.settle`."""
-        results: list[int] = []
-        for some in chunks(steps, MAX_STEPS):
-            planned = list(self._place.settle(some))
-            commands = [call.command for call, _ in planned]
-            replies = await self._link.execute(commands, is_repeatable=True)
-            for (_, own), reply in zip(planned, replies, strict=True):
-                results += settled(own, reply)
-        return results
+        commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
+        replies = await self._link.execute(commands, is_repeatable=True)
+        return [result for reply in replies for result in reply]
 
     async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
         """Wait a moment for whatever is appended; see `Attendance.overhear`."""

@@ -1,6 +1,6 @@
 """What is asked of Redis about letters and portals, and what its replies mean, without any I/O."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -39,6 +39,9 @@ _FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
 
 _TIME, _PARTITION = 11, 15
 """Where in such an entry the time stands, and that for observers the partition."""
+
+_SETTLING = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
+"""What settle.lua is told of limits."""
 
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown", "gone")
 
@@ -124,11 +127,18 @@ class Place(NamedTuple):
             if (waiting := _waiting(entry, name.decode()[prefix:])) is not None
         ]
 
-    def settle(self, steps: Sequence[Step]) -> Iterator[tuple[Call, Sequence[Step]]]:
-        """Carry out steps: a call for those that belong together; `settled` reads each reply."""
-        for (partition, token), together in groupby(steps, key=lambda step: (step.partition, step.token)):
-            same = list(together)
-            yield self._settle(partition, token, same), same
+    def settle(self, steps: Sequence[Step]) -> Call:
+        """Carry out steps, those of one queue after another; the reply says what came of each."""
+        keys: list[str] = [self.keys.dead]
+        parts: list[str | int] = [self.portal, *_SETTLING]
+        for (partition, token), same in groupby(steps, key=lambda step: (step.partition, step.token)):
+            together = list(same)
+            sent = [self.keys.done(message_id) for step in together for message_id in step.message_ids]
+            keys += (self.keys.owner(partition), self.keys.queue(partition))
+            keys += (self.keys.deliveries(partition), self.keys.weights(partition), *sent)
+            parts += (partition, token, len(sent), len(together))
+            parts += (part for step in together for part in _told(step))
+        return Call(SETTLE, tuple(keys), tuple(parts))
 
     def overhear(self) -> Call:
         """Show up as an observer; the reply is where the stream ends."""
@@ -146,15 +156,6 @@ class Place(NamedTuple):
         remember = ms(envelope.remember) if envelope.remember else 0
         return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
 
-    def _settle(self, partition: int, token: int, steps: Sequence[Step]) -> Call:
-        keys = self.keys
-        own = (keys.owner(partition), keys.queue(partition), keys.deliveries(partition), keys.dead)
-        weights = keys.weights(partition)
-        sent = (keys.done(message_id) for step in steps for message_id in step.message_ids)
-        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, ms(REMEMBERED), MAX_KEPT)
-        told = (part for step in steps for part in _told(step))
-        return Call(SETTLE, (*own, weights, *sent), (f"{self.portal}|{token}", *limits, partition, *told))
-
 
 def _told(step: Step) -> tuple[str | int, ...]:
     detail = step.attempt if step.action == "begin" else step.reason
@@ -166,11 +167,6 @@ def turnout(reply: Sequence[Any]) -> Turnout:
     dead, portals, *tokens = reply
     owned = {number: token for number, token in enumerate(tokens) if token}
     return Turnout(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
-
-
-def settled(steps: Sequence[Step], reply: Any) -> list[int]:
-    """Read the reply to one of `Place.settle`."""
-    return [-1] * len(steps) if reply == -1 else list(reply)
 
 
 def overheard(reply: Any) -> list[Waiting]:

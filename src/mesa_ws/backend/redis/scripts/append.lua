@@ -46,7 +46,7 @@ local function take(queue, weights, letter, letters, bytes)
   if is_full(queue, weights, letter, letters, bytes) then return 2 end
   post_letter(queue, observed, ARGV[2], letter)
   redis.call('HINCRBY', weights, letter.c, letter.w)
-  redis.call('PEXPIRE', weights, ARGV[3])
+  posted[weights] = true
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
   else

@@ -15,8 +15,10 @@ local function keep_within(stream, bytes)
   redis.call('XTRIM', stream, 'MAXLEN', math.max(1, most))
 end
 
--- Append a letter to its queue, which prolong() then has to be called for, and let observers see it.
+-- Keys that prolong() is for.
 local posted = {}
+
+-- Append a letter to its queue, and let observers see it.
 local function post_letter(queue, observed, expiry, letter)
   redis.call('XADD', queue, '*', 'c', letter.c, 's', letter.s, 'k', letter.k, 'i', letter.i,
     'n', letter.n, 't', letter.t, 'd', letter.d)
@@ -28,9 +30,9 @@ local function post_letter(queue, observed, expiry, letter)
   redis.call('PEXPIRE', observed, expiry)
 end
 
--- Let the queues of letters that were posted live on.
+-- Let the queues of letters that were posted live on, and what belongs to them.
 local function prolong(life)
-  for queue in pairs(posted) do redis.call('PEXPIRE', queue, life) end
+  for key in pairs(posted) do redis.call('PEXPIRE', key, life) end
 end
 
 -- The stream of observers, or nil when there are none.
