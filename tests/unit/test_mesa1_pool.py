@@ -143,6 +143,28 @@ def test_where_it_cannot_be_told_who_is_dead_nobody_is_taken_for_it() -> None:
     assert site.suspects == set()
 
 
+def test_who_has_no_connection_is_dead_where_the_others_are_all_that_listen(site: Site) -> None:
+    site.look(["a", "b", "ghost"], listeners=2, plain=[1, 2], after=60)
+    assert (site.suspects, set(site.vitality.unheard)) == (set(), {"ghost"})
+    verdict = site.look(["a", "b", "ghost"], listeners=2, plain=[1, 2], after=PATIENCE)
+    assert verdict == Verdict(theirs=("ghost",))
+
+
+def test_who_listens_a_moment_after_it_has_joined_lives_and_keeps_its_turn(site: Site) -> None:
+    site.look(["a", "b", "late"], listeners=2, plain=[1, 2], after=60)
+    assert site.suspects == set()
+    assert site.look(["a", "b", "late"], listeners=3, plain=[1, 2, 3], after=0.1) == Verdict()
+    assert site.vitality.unheard == frozenset()
+    assert site.look(["a", "b", "late"], listeners=3, plain=[1, 2, 3], after=60) == Verdict()
+
+
+def test_two_without_a_connection_of_which_one_may_listen_are_left_alone(site: Site) -> None:
+    for _ in range(2):
+        verdict = site.look(["a", "b", "c", "d"], listeners=3, plain=[1, 2], after=60)
+        assert site.vitality.unheard == frozenset()
+    assert verdict == Verdict(unclear=1)
+
+
 def test_without_permission_to_see_connections_nobody_is_taken_for_dead() -> None:
     site = Site()
     site.look(["a"], listeners=1, plain=None)

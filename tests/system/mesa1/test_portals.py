@@ -286,6 +286,25 @@ async def test_a_portal_of_1x_that_was_killed_is_taken_out(
     assert mine == list(range(10)), "what the dead one did not hear is told again, once"
 
 
+async def test_who_is_announced_and_never_listens_gets_no_events_and_is_taken_out(
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+) -> None:
+    server = await site.serve()
+    await foreign.join()
+    await until_bound(server, "f")
+    ghost = Foreign(client, keys, "ghost")
+    await client.sadd(keys.pool, ghost.id)
+    await ghost.announce(ready=True)
+    await until_pool(server, "f", "ghost")
+    peer = await site.join()
+    for n in range(6):
+        await peer.send("N", n)
+    told = [each["message"]["d"] for each in await foreign.until(7) if each["type"] == "message"]
+    assert told == list(range(6))
+    await until_pool(server, "f")
+    assert await client.smembers(keys.pool) == {"f"}
+
+
 async def test_a_portal_of_ours_that_was_killed_is_taken_out(
     site: Mesa1Site, client: Redis, keys: Keys
 ) -> None:

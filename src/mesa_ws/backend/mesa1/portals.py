@@ -206,7 +206,7 @@ class Portals:
                 await self.look()
         if portal not in self._pool:
             return True
-        return self._has_looked(heard) and portal in self._vitality.suspects
+        return self._has_looked(heard) and portal in self._vitality.suspects | self._vitality.unheard
 
     def _has_looked(self, heard: int) -> bool:
         """Whether a look of this moment has found so many listeners."""

@@ -3,7 +3,8 @@
 Portals of ours have leases, and their connections carry their names. Those of 1.x have neither: one is
 bound to the connection that appeared when it joined. When that connection is gone, the portal is
 *suspected*, and others get the events as long as there are any. It counts as dead when the number of
-listeners has agreed for some time. Where it cannot be told which one is dead, none is.
+listeners has agreed for some time; so does one that has no connection, where those that have one are
+all that listen. Where it cannot be told which one is dead, none is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,10 +38,13 @@ class Vitality:
 
     Attributes:
         suspects: portals whose connection is gone; all of 1.x where only ours listen.
+        unheard: portals of 1.x that do not listen at this moment. They may be about to, so they keep
+            their turn.
     """
 
     def __init__(self, patience: float) -> None:
         self.suspects: frozenset[str] = frozenset()
+        self.unheard: frozenset[str] = frozenset()
         self._patience = patience
         self._portals: dict[str, float] = {}  # of 1.x, and since when each is known
         self._plain: dict[int, float] = {}  # connections, likewise
@@ -67,7 +71,9 @@ class Vitality:
         silent = self._silent_named(subscribers) | (frozenset(ids) if not census.listeners else frozenset())
         only_ours = subscribers is not None and census.listeners <= len(self._leased & subscribers.named)
         self.suspects = frozenset(theirs if only_ours else gone) | silent
-        dead = theirs if missing >= len(theirs) else gone if len(gone) <= missing else []
+        self.unheard = self._unheard(theirs, subscribers, missing)
+        certain = [id for id in theirs if id in self.unheard] or gone
+        dead = theirs if missing >= len(theirs) else certain if len(certain) <= missing else []
         lasting = self._lasting(dead, now)
         return Verdict(
             tuple(self._ended(census, now)), tuple(lasting), self._unclear(missing - len(dead), now)
@@ -114,6 +120,15 @@ class Vitality:
         if len(gone) == len(fresh) == 1:
             self._bound[gone[0]] = fresh[0]
         return []
+
+    def _unheard(
+        self, theirs: Sequence[str], subscribers: Subscribers | None, missing: int
+    ) -> frozenset[str]:
+        """Portals of 1.x of which none can be there, because the others are all that listen."""
+        if subscribers is None:
+            return frozenset()
+        rest = [id for id in theirs if self._bound.get(id) not in subscribers.plain]
+        return frozenset(rest if len(rest) == missing else ())
 
     def _ended(self, census: Census, now: float) -> list[str]:
         """Portals of ours whose lease has ended; one that Redis has forgotten may still be renewed."""
