@@ -28,7 +28,7 @@ def portal() -> None:
     help="The least that is logged.  [default: info]",
 )
 def run(application: str, as_json: bool, log_level: Any) -> None:
-    """Run the Portal object of your application, such as main:portal, until SIGINT or SIGTERM.
+    """Run the Portal object of your application, such as main:portal, until SIGINT, SIGTERM or SIGQUIT.
 
     What is being handled then is finished, and the rest is left to other portals. The wire of the
     servers is an argument of the Portal object, as everything else is.

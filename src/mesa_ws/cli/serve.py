@@ -35,7 +35,7 @@ from .output import escaped, print_json
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON.")
 @click.pass_context
 def serve(context: click.Context, application: str | None, file: Path | None, as_json: bool) -> None:
-    """Run a server until SIGINT or SIGTERM.
+    """Run a server until SIGINT, SIGTERM or SIGQUIT.
 
     APP:server is the Server object of your application, such as main:server; its own settings
     stand. Without it, clients authenticate by a token that you sign with a shared secret

@@ -46,7 +46,7 @@ class Portal(Worker):
     """
 
     def run(self, on_start: Callable[[], None] | None = None) -> None:
-        """Work until SIGINT or SIGTERM, on uvloop where it exists; then hand over cleanly.
+        """Work until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then hand over cleanly.
 
         Handlers get ten seconds to finish. A second signal does not wait.
 

@@ -56,7 +56,7 @@ class Server(Node):
         ssl: SSLContext | None = None,
         on_start: "Callable[[Endpoint], None] | None" = None,
     ) -> None:
-        """Serve until SIGINT or SIGTERM, on uvloop where it exists; then stop cleanly.
+        """Serve until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then stop cleanly.
 
         Clients are closed with 1001, those on wire 2 asked to come back at different times, and
         handlers get five seconds to finish. A second signal does not wait.

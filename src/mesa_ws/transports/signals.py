@@ -1,4 +1,4 @@
-"""Work that SIGINT and SIGTERM end."""
+"""Work that SIGINT, SIGTERM and SIGQUIT end, as they do in 1.x."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ async def until_signal(
         stop.set()
         loop.remove_signal_handler(signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         loop.add_signal_handler(signum, on_signal, signum)
     async with running as entered:
         if on_start is not None:

@@ -235,7 +235,7 @@ async def test_an_endpoint_says_wss_where_tls_is_on() -> None:
         assert endpoint.url == f"wss://127.0.0.1:{endpoint.port}/ws"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
     program = textwrap.dedent("""
         import socket
