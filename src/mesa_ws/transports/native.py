@@ -187,7 +187,7 @@ class NativeTransport(WSListener):
             self._violated(Violation(CloseCode.PROTOCOL_ERROR, f"close code {code}"))
         self._peer = code, payload[2:].decode()
         if self._closing is None:
-            self.close(code, "")
+            self.close(*self._peer)
         self._ws.disconnect()
 
 

@@ -331,12 +331,12 @@ async def test_a_fragmented_message_is_joined(serving: Serving, join: Joining) -
         assert await peer.next_frame() == (0x1, b'{"op":0,"d":{},"t":"PONG"}')
 
 
-async def test_a_close_frame_is_answered_with_its_code(serving: Serving) -> None:
+async def test_a_close_frame_is_answered_with_the_same(serving: Serving) -> None:
     endpoint = await serving(echoing())
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
         await peer.upgrade()
         await peer.frame(0x8, (4321).to_bytes(2) + b"bye")
-        assert await peer.close_frame() == (4321).to_bytes(2)
+        assert await peer.close_frame() == (4321).to_bytes(2) + b"bye"
         assert await peer.reader.read() == b""
 
 
