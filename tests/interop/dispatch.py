@@ -4,7 +4,8 @@
                                        "calls": [...]}'
 
 A call is `{"op", "data", "type", "options": {"sync"}, "recipients", "excluding"}`, of which only data
-is needed, or `{"event": "DISCONNECT_CLIENT", "recipients"}`. Ends with status 0 when all are done.
+is needed, or `{"event": "DISCONNECT_CLIENT", "recipients"}`. Ends with status 0 when all are done, and
+else with 1 and one line on stderr for each that failed.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesa_ws import AsyncDispatcher, DispatchEvent, Message
+from mesa_ws.backend.mesa1.payload import name_of
 from mesa_ws.recipients import id_problem
 
 
@@ -28,26 +30,29 @@ def message_of(call: dict[str, Any]) -> Message | DispatchEvent:
 
 def recipients_of(given: Iterable[object] | None) -> list[str]:
     """Whom a call is for; 1.x passes over what can be nobody, which here would be an error."""
-    return ["*"] if given is None else [str(id) for id in given if id == "*" or id_problem(id) is None]
+    named = map(name_of, ["*"] if given is None else given)
+    return [id for id in named if id is not None and (id == "*" or id_problem(id) is None)]
 
 
-async def main(order: dict[str, Any]) -> None:
-    """Make the dispatcher, and start the calls in their order."""
-    async with (
-        AsyncDispatcher(
-            order["redis"], namespace=order.get("namespace"), sync=bool(order.get("sync")), wire="mesa1"
-        ) as dispatcher,
-        asyncio.TaskGroup() as calls,
-    ):
-        for call in order["calls"]:
-            calls.create_task(
-                dispatcher.dispatch(
-                    message_of(call),
-                    recipients_of(call.get("recipients")),
-                    [id for id in recipients_of(call.get("excluding") or ()) if id != "*"],
-                )
+async def main(order: dict[str, Any]) -> list[BaseException]:
+    """Make the dispatcher, and start the calls in their order; return what went wrong."""
+    async with AsyncDispatcher(
+        order["redis"], namespace=order.get("namespace") or None, sync=bool(order.get("sync")), wire="mesa1"
+    ) as dispatcher:
+
+        async def dispatch(call: dict[str, Any]) -> None:
+            await dispatcher.dispatch(
+                message_of(call),
+                recipients_of(call.get("recipients")),
+                [id for id in recipients_of(call.get("excluding") or ()) if id != "*"],
             )
+
+        outcomes = await asyncio.gather(*map(dispatch, order["calls"]), return_exceptions=True)
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+    errors = asyncio.run(main(json.loads(sys.argv[1])))
+    for error in errors:
+        print(error, file=sys.stderr)
+    sys.exit(bool(errors))

@@ -17,7 +17,7 @@ def portal_of(order: dict[str, Any]) -> Portal:
     """A portal with the handlers that print."""
     portal = Portal(
         order["redis"],
-        namespace=order.get("namespace"),
+        namespace=order.get("namespace") or None,
         wire="mesa1",
         report_all_events=bool(order.get("reportAllEvents")),
     )

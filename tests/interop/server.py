@@ -3,8 +3,9 @@
     python tests/interop/server.py --port 4000 --path /ws [--redis redis://127.0.0.1] [--namespace n]
                                    [--wire mesa1]
 
-Whoever authenticates with `{"id": X}` becomes X, except for `bad`. `PING` is answered with `PONG`,
-`ECHO` with the same data, and `SEND` sends to the recipients in its data.
+Whoever authenticates with `{"id": X}` becomes X, except for `bad`; a number is taken
+as text, and stays what it is in the user object. `PING` is answered with `PONG`, `ECHO` with the same
+data, and `SEND` sends to the recipients in its data.
 """
 
 import sys
@@ -25,6 +26,7 @@ from mesa_ws import (
     Server,
     User,
 )
+from mesa_ws.backend.mesa1.payload import name_of
 from mesa_ws.recipients import id_problem
 
 HEARTBEAT = Heartbeat(enabled=True, interval=0.3, max_attempts=3)
@@ -51,10 +53,10 @@ def application(redis: str | None, namespace: str | None, wire: Literal["native"
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:
         id = data.get("id") if isinstance(data, dict) else None
-        if id == "bad":
+        if not id or id == "bad":
             raise Refused
         try:
-            return User(id)  # type: ignore[arg-type]
+            return User(name_of(id), {"id": id})  # type: ignore[arg-type]
         except InvalidInput as error:
             raise Refused(str(error)) from None
 
@@ -81,7 +83,8 @@ def application(redis: str | None, namespace: str | None, wire: Literal["native"
 
 def _somebody(ids: Iterable[object]) -> list[str]:
     """Those of them that can be somebody; 1.x passes over the others, which here would be an error."""
-    return [str(id) for id in ids if id == "*" or id_problem(id) is None]
+    named = map(name_of, ids)
+    return [id for id in named if id is not None and (id == "*" or id_problem(id) is None)]
 
 
 @click.command(help=__doc__)

@@ -1,10 +1,13 @@
-"""`server.py` itself: what it says when it cannot do what was asked."""
+"""`server.py` itself: whom it lets in, and what it says when it cannot do what was asked."""
 
 import socket
 import subprocess
 import sys
 
-from .served import APPLICATION
+import pytest
+
+from .served import APPLICATION, ServerProcess
+from .wire import Closing, opened
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -25,3 +28,21 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
     assert f"127.0.0.1:{port}" in line
+
+
+def test_an_id_that_is_a_number_is_taken_as_text(server: ServerProcess) -> None:
+    with opened(server.url) as wire:
+        wire.frame()
+        wire.send('{"op":2,"d":{"id":7}}')
+        assert wire.frame() == '{"op":22,"d":{"id":7}}'
+        wire.send('{"op":0,"d":{"recipients":[7],"data":1},"t":"SEND"}')
+        wire.send('{"op":0,"d":{"recipients":["7"],"data":2},"t":"SEND"}')
+        assert wire.frames(2) == ['{"op":0,"d":1}', '{"op":0,"d":2}']
+
+
+@pytest.mark.parametrize("data", ["{}", "null", "5", '{"id":null}', '{"id":""}', '{"id":0}', '{"id":true}'])
+def test_who_says_no_usable_id_is_refused(server: ServerProcess, data: str) -> None:
+    with opened(server.url) as wire:
+        wire.frame()
+        wire.send(f'{{"op":2,"d":{data}}}')
+        assert wire.rest() == ([], Closing(1008, ""))
