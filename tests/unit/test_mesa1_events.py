@@ -44,6 +44,20 @@ def test_an_event_is_written_as_1x_does_and_one_member_more(letter: Letter, text
     assert json.loads(payload)["x"]["c"] == "n.1"
 
 
+@pytest.mark.parametrize(
+    ("frame", "written"),
+    [
+        ('{"op":0,"d":null}', '{"op":0}'),
+        ('{"op":99,"d":null,"t":"X"}', '{"op":99,"t":"X"}'),
+        ('{"op":0,"d":{"d":null},"t":"X"}', '{"op":0,"d":{"d":null},"t":"X"}'),
+        ('{"op":0,"d":"null"}', '{"op":0,"d":"null"}'),
+    ],
+)
+def test_a_message_without_data_has_no_such_member(frame: str, written: str) -> None:
+    payload = json.loads(event_payload(MESSAGE._replace(data=frame.encode()), P))
+    assert payload["message"] == json.loads(written)
+
+
 @pytest.mark.parametrize("letter", [CONNECTION, MESSAGE, DISCONNECTION])
 def test_our_portals_read_what_our_servers_write(letter: Letter) -> None:
     assert read_event(event_payload(letter, P)) == (P, letter._replace(partition=0))

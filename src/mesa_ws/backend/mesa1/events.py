@@ -1,14 +1,16 @@
 """What is published for portals, and by them.
 
 On `portal`, for the portal that is named: `{"type", "message": {"op", "d", "t"}, "clientId",
-"portalId"}`; there is a message for messages, and a client id once a client has authenticated. `x` is
-ours, for our portals; 1.x passes over members that it does not know.
+"portalId"}`; there is a message for messages, and a client id once a client has authenticated. A
+message without data has no `d`, so that handlers of 1.x see undefined. `x` is ours, for our portals;
+1.x passes over members that it does not know.
 
 On `available_portals_pool`: `{"id", "ready"}`.
 
 On the channel of a node of ours: `{"to", "frame"}`, what a portal answers to one connection.
 """
 
+import re
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -66,6 +68,7 @@ _ORIGIN = msgspec.json.Decoder(_Origin)
 _NOTICE = msgspec.json.Decoder(_Notice)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NO_DATA = re.compile(rb'^({"op":\d+),"d":null(?=[,}])')
 _NOT_KNOWN = _Origin("", "", "")
 
 
@@ -73,7 +76,7 @@ def event_payload(letter: Letter, portal_id: str) -> bytes:
     """What tells a portal of a letter."""
     parts = [b'{"type":"%s"' % letter.kind.encode()]
     if letter.kind == "message":
-        parts.append(b',"message":' + letter.data)
+        parts.append(b',"message":' + _NO_DATA.sub(rb"\1", letter.data))
     if letter.id is not None:
         parts.append(b',"clientId":' + msgspec.json.encode(letter.id))
     parts.append(b',"portalId":' + msgspec.json.encode(portal_id))
