@@ -27,7 +27,7 @@ from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.portal import fleeting
 from mesa_ws.portal.fleeting import Hearing
 from tests.redis_server import RedisServer
-from tests.system.portal.conftest import LEASE, Site
+from tests.system.portal.conftest import Site
 from tests.system.waiting import until
 
 Redis = redis.asyncio.Redis
@@ -40,7 +40,7 @@ class Mesa1Site(Site):
 
     def backend(self) -> Mesa1Backend:
         assert self.redis_url is not None
-        return Mesa1Backend(self.redis_url, namespace=self.namespace, lease=LEASE)
+        return Mesa1Backend(self.redis_url, namespace=self.namespace, lease=self.lease)
 
     async def serve(self, **options: Any) -> Server:
         return await super().serve(wire="mesa1", **options)
@@ -323,6 +323,26 @@ async def test_a_portal_of_ours_that_was_killed_is_taken_out(
     await dead.stop()
 
 
+async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens_in(
+    site: Mesa1Site, client: Redis, keys: Keys
+) -> None:
+    record, dead = await site.record(), site.portal()
+    server = await site.serve()
+    await dead.start()
+    await until_pool(server, record.portal.portal_id, dead.portal_id)
+    async with client.pubsub() as curious:
+        await curious.subscribe(keys.portal)
+        peer = await site.join()
+        while not await curious.get_message(ignore_subscribe_messages=True, timeout=5):
+            pass  # all three hear that it has connected
+        assert isinstance(dead._work, Hearing)
+        await dead._work._attendance.aclose()
+        for n in range(10):
+            await peer.send("N", n)
+        await until(lambda: record.data == list(range(10)))
+    await dead.stop()
+
+
 async def test_servers_that_find_the_same_portal_dead_say_so_once(
     site: Mesa1Site, client: Redis, keys: Keys
 ) -> None:
@@ -357,6 +377,18 @@ async def test_the_last_portal_dies_and_clients_are_not_held_up_for_long(
     await peer.send("N", 1)
     await until_pool(server)
     await until(lambda: backend_of(server).dropped_events == 3)
+
+
+async def test_clients_are_held_up_for_less_time_than_a_dead_portal_may_take_to_come_back(
+    site: Mesa1Site, foreign: Foreign
+) -> None:
+    site.lease = 30.0
+    await foreign.join()
+    server = await site.serve()
+    await until_pool(server, "f")
+    await foreign.die()
+    await site.join("alice")
+    assert backend_of(server).portals == ("f",)
 
 
 async def test_a_portal_of_1x_that_was_taken_for_dead_comes_back(

@@ -1,8 +1,9 @@
 """What a server does about portals: knows them, hands them what clients do, and finds the dead.
 
 An event is published once, for the portal whose turn it is, and whoever is not there misses it. So the
-number of connections that heard it is looked at: if there are fewer than there are portals, somebody
-is dead. An event is published again only if it is certain that its portal did not hear it.
+number of connections that heard it is looked at: if there are fewer than there are portals, or than
+heard the one before, somebody may be dead. An event is published again only if it is certain that its
+portal did not hear it.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ from .vitality import Verdict, Vitality
 
 PATIENCE = 5.0
 """Seconds, unless a third of the lease is less, in which a portal may come back that was cut off."""
+
+SILENCE = 1.0
+"""Seconds for which an event that nobody hears waits, and its client with it; at most `PATIENCE`."""
 
 PAUSE = 0.05
 """Seconds between attempts to reach anybody, and before a second look at one that joined."""
@@ -67,6 +71,7 @@ class Portals:
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._silent_since: float | None = None
+        self._audience = 0
         self._news = asyncio.Event()
         self._nobody, self._lost, self._unclear = Quietly(), Quietly(), Quietly()
 
@@ -120,13 +125,15 @@ class Portals:
             portal = self._pool.choose(self._vitality.suspects | avoid)
             if portal is None or portal in avoid:
                 return self._drop()
-            expected = len(self._pool)  # it may be taken out while it is told
+            expected = max(len(self._pool), self._audience)  # both may change while it is told
             heard = await self._publish(letter, portal)
             if heard == 0:
                 if await self._stays_silent():
                     return self._drop()
                 continue
             self._silent_since = None
+            if heard is not None and heard > self._audience:
+                self._audience, self._looked_at = heard, 0.0  # somebody has come since
             if heard is None or heard >= expected or not await self._missed(portal, heard):
                 return "taken"
             avoid.add(portal)
@@ -146,6 +153,7 @@ class Portals:
         now = self._looked_at = asyncio.get_running_loop().time()
         call = look(self._seat.keys, uuid4().hex, self._seat.expiry)
         census = self._census = Census.of(await self._ask(call.command))
+        self._audience = census.listeners
         subscribers = await self._subscribers()
         await self._agree(census, now)
         verdict = self._vitality.observe(census, subscribers, self._pool.ids, now)
@@ -220,7 +228,7 @@ class Portals:
             self._silent_since = now
         with suppress(BackendError):
             await self.look()
-        if now - self._silent_since >= self._patience:
+        if now - self._silent_since >= min(SILENCE, self._patience):
             return True
         if len(self._pool):
             await asyncio.sleep(PAUSE)
