@@ -15,6 +15,9 @@ MAX_DELIVERIES = 5
 FIRST_PAUSE = 0.1
 """Seconds until a letter whose handler raised is handled again; three times as long each time."""
 
+PATIENCE = 1.0
+"""Seconds that handlers get to end when they are cancelled."""
+
 DIED = "the process of its portal ended while it was handled"
 
 log = logging.getLogger("mesa_ws.portal")
@@ -33,6 +36,7 @@ class Desk:
         self._ledger = ledger
         self._handle = handle
         self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()  # also of queues that were lost meanwhile
 
     def take(self, owned: Owned, waiting: Waiting) -> None:
         """Let a letter be handled after all before it of the same connection."""
@@ -46,8 +50,16 @@ class Desk:
             return
         line = owned.lines[connection_id] = deque((waiting,))
         task = asyncio.get_running_loop().create_task(self._work(owned, connection_id, line))
-        owned.tasks.add(task)
-        task.add_done_callback(owned.tasks.discard)
+        for tasks in (self._tasks, owned.tasks):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def aclose(self) -> None:
+        """Let nothing be handled any more; what cannot be cancelled goes on."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=PATIENCE)
 
     async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
         while line and await self._deal(owned, line[0]):

@@ -100,11 +100,6 @@ class Holdings:
         Raises:
             BackendError: the backend did not answer; others take over when the lease is over.
         """
-        tasks = [task for owned in self.owned.values() for task in owned.tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
         self.owned.clear()
         await self._attendance.tend((), stays=False)
 

@@ -62,7 +62,8 @@ class Sharing(_Lasting):
         self._takes_part = False
         self._ledger = Ledger(attendance)
         self._holdings = Holdings(attendance, self._ledger, lease)
-        self._reader = Reader(attendance, self._holdings, Desk(self._ledger, handle, concurrency))
+        self._desk = Desk(self._ledger, handle, concurrency)
+        self._reader = Reader(attendance, self._holdings, self._desk)
 
     @property
     def queues(self) -> tuple[int, ...]:
@@ -85,6 +86,7 @@ class Sharing(_Lasting):
         """Let go of everything; what was not finished is handled again, by another portal."""
         await self._stop_reading()
         await self._ledger.aclose()
+        await self._desk.aclose()
         if self._takes_part:
             with suppress(BackendError):
                 await self._holdings.depart()
