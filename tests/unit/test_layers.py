@@ -3,8 +3,8 @@
 Layers stand in a row; a file imports only its own part of the package, or parts of layers to the
 left:
 
-    values <- session | backend <- server | dispatcher, portal <- middleware | transports <- client
-           <- public <- tools
+    values <- session | backend | calling <- server | dispatcher, portal <- middleware | transports
+           <- client <- public <- tools
 
 `public` is the package itself, whose names users import; it may import everything.
 """
@@ -25,6 +25,7 @@ LAYERS: Mapping[str, int] = {
     "values": 0,
     "session": 1,
     "backend": 1,
+    "calling": 1,
     "server": 2,
     "dispatcher": 2,
     "portal": 2,

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
+from ..calling import Handler
 from ..errors import InvalidRecipients, Refused
 from ..server.connection import Connection
-from ..server.handlers import Handler
 from ..user import User
 from .config.schema import Configuration
 from .tokens import TokenAuthenticator

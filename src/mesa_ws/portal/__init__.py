@@ -3,7 +3,7 @@
 | module | holds |
 |---|---|
 | `worker` | a portal without a process around it |
-| `hooks`, `calling`, `threads` | the application's handlers, and how they are called |
+| `hooks` | the application's handlers |
 | `answering` | answering requests with what handlers return |
 | `event` | what handlers are given |
 | `work` | how a portal gets what it handles: `lasting` on Mesa's own wire, `fleeting` on that of 1.x |

@@ -6,13 +6,13 @@ from typing import Any
 
 from ..answer import as_message
 from ..backend.inbox import answers_of
+from ..calling import Handler, name_of
 from ..codec import encode_message
 from ..envelope import REMEMBERED, Envelope, new_message_id
 from ..errors import BackendError, RequestError
 from ..failure import Failure
 from ..inquiry import Reply
 from ..recipients import Recipients
-from .calling import Handler, name_of
 from .event import PortalEvent, Send
 
 log = logging.getLogger("mesa_ws.portal")

@@ -9,12 +9,12 @@ from typing import Annotated, Self
 import msgspec
 
 from ..backend.inbox import Waiting
+from ..calling import Caller, name_of
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
 from ..failure import FAILED, UNANSWERED, Failure
 from ..settings import Count, Settings, Switch, Wire, check_wire
 from .answering import consult, respond
-from .calling import Caller, name_of
 from .desk import MAX_DELIVERIES
 from .event import PortalEvent
 from .fleeting import Hearing
@@ -89,7 +89,7 @@ class Worker(PortalHooks):
         self._wire = check_wire(wire)
         self._where = (url, namespace, timeout)
         self._new_work()  # what is wrong is said now
-        self._caller = Caller(handler_threads)
+        self._caller = Caller(handler_threads, "mesa-portal")
         self._work: Work | None = None
 
     @property

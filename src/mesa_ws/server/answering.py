@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..answer import as_message
+from ..calling import name_of
 from ..codec import encode_message
 from ..errors import Refused, RequestError
 from ..failure import FAILED, KEPT, UNANSWERED, Failure
 from ..message import Message
 from ..session import Asked, answering, failing
 from .forwarding import Sender
-from .handlers import Handlers, is_of_the_end, name_of
+from .handlers import Handlers, is_of_the_end
 from .outlet import Outlet
 from .portal_answers import Awaited
 from .reports import Reports
@@ -98,7 +99,7 @@ async def answer_by(handlers: Handlers, message: Message, connection: Sender) ->
 async def _answer_by(handlers: Handlers, message: Message, connection: object) -> bytes | Failure:
     for handler in handlers.wanting(message):
         try:
-            result = await handlers.call(handler, message, connection)
+            result = await handlers.caller.call(handler, message, connection)
             if result is not None:
                 going = handlers.outgoing(as_message(result, message), connection)
                 return encode_message(going) if going is not None else KEPT

@@ -5,10 +5,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..calling import Handler, is_async, name_of
 from ..errors import InvalidSettings
 from ..handler import checked
 from .calls import Calls
-from .handlers import Handler, Handlers, is_async, name_of
+from .handlers import Handlers
 from .middleware import Middleware
 
 log = logging.getLogger("mesa_ws.server")

@@ -5,13 +5,10 @@ threads. Those of one connection run one after another.
 """
 
 import asyncio
-import contextvars
-import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ..calling import Caller, Handler, name_of
 from ..errors import ConnectionClosed, Refused, RequestError
 from ..failure import FAILED, KEPT, Failure
 from ..message import DispatchEvent, Message
@@ -21,8 +18,6 @@ from .forwarding import Forwarder, Sender
 
 log = logging.getLogger("mesa_ws.server")
 
-Handler = Callable[..., Any]
-
 Sent = TypeVar("Sent", bound=Message | DispatchEvent)
 
 
@@ -31,11 +26,13 @@ class Handlers:
 
     Args:
         threads: plain `def` handlers that run at the same time.
+
+    Attributes:
+        caller: calls handlers.
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
+        self.caller = Caller(threads, "mesa-handler")
         self.authenticator: Handler | None = None
         self.before_authentication: Calls[Handler] = Calls()
         self.before_message: Calls[Handler] = Calls()
@@ -72,9 +69,9 @@ class Handlers:
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
         async with asyncio.timeout(timeout):
             for hook in self.before_authentication:
-                changed = await self.call(hook, data, connection)
+                changed = await self.caller.call(hook, data, connection)
                 data = data if changed is None else changed
-            user = await self.call(self.authenticator, data, connection)
+            user = await self.caller.call(self.authenticator, data, connection)
         if user is None or isinstance(user, User):
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
@@ -180,19 +177,17 @@ class Handlers:
         """
         for handler in self.error:
             try:
-                await self.call(handler, error, connection)
+                await self.caller.call(handler, error, connection)
             except Exception:
                 log.exception("on_error handler %s raised", name_of(handler))
 
     def shutdown(self) -> None:
         """Let go of the threads; those still busy are not waited for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        self.caller.shutdown()
 
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
         try:
-            return _kept(hook, await self.call(hook, message, connection)) or KEPT
+            return _kept(hook, await self.caller.call(hook, message, connection)) or KEPT
         except Refused as refusal:
             log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
             return Failure.of(RequestError(refusal.reason))
@@ -207,7 +202,7 @@ class Handlers:
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
-                await self.call(handler, *args)
+                await self.caller.call(handler, *args)
             except RequestError as error:
                 log.info("handler %s: nobody waits to be told %r", name_of(handler), error.code)
             except Exception as error:
@@ -216,37 +211,6 @@ class Handlers:
                     continue
                 log.exception("handler %s raised", name_of(handler))
                 await self.failed(error, connection)
-
-    async def call(self, handler: Handler, *args: Any) -> Any:
-        """Call a handler, in a thread if it is a plain function; raises what it raises."""
-        try:
-            result = handler(*args) if is_async(handler) else await self._in_thread(handler, *args)
-            return await result if isinstance(result, Awaitable) else result
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            # What the handler waited for was cancelled, not the handler: it failed like any other.
-            raise RuntimeError(f"{name_of(handler)} waited for something that was cancelled") from error
-
-    async def _in_thread(self, handler: Handler, *args: Any) -> Any:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mesa-handler")
-        run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run, _called, handler, *args)
-
-
-def _called(handler: Handler, *args: Any) -> Any:
-    """Call in a thread. A future cannot hold StopIteration, which coroutines do not let out either."""
-    try:
-        return handler(*args)
-    except StopIteration as error:
-        raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
-
-
-def _is_cancelled() -> bool:
-    """Whether the task that runs a handler is itself meant to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _kept(hook: Handler, answer: object) -> Message | None:
@@ -262,14 +226,3 @@ def is_of_the_end(error: Exception, connection: object) -> bool:
     or sent something, and that is an error like any other.
     """
     return isinstance(error, ConnectionClosed) and not getattr(connection, "is_open", True)
-
-
-def is_async(handler: Handler) -> bool:
-    """Whether a handler runs in the event loop, as `async def` does."""
-    call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
-
-
-def name_of(handler: Handler) -> str:
-    """What to call a handler in logs."""
-    return getattr(handler, "__qualname__", repr(handler))

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any, overload
 
+from ..calling import name_of
 from ..errors import InvalidSettings
 from ..handler import AnyHandler, checked
 from .enlisting import enlist, made
-from .handlers import Handlers, name_of
+from .handlers import Handlers
 
 
 class Hooks:

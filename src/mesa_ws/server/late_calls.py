@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .handlers import Handler, Handlers, name_of
+from ..calling import Handler, name_of
+from .handlers import Handlers
 
 log = logging.getLogger("mesa_ws.server")
 

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from ..calling import Handler, name_of
 from ..codec import decode_frame
 from ..envelope import Delivery
 from ..message import Message
-from .handlers import Handler, Handlers, name_of
+from .handlers import Handlers
 from .late_calls import LateCalls, Spawn
 
 log = logging.getLogger("mesa_ws.server")

@@ -81,6 +81,30 @@ async def test_a_plain_function_may_let_out_stop_iteration(serving: Serving, joi
     assert [text.split(".")[-1] for text in reported] == ["boom raised StopIteration"]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_is_raised_and_no_exception_holds_up_nothing(
+    is_async: bool, serving: Serving, join: Joining
+) -> None:
+    server, reported = answering()
+
+    class Foreign(BaseException):
+        """What other libraries derive, such as a timeout of gevent."""
+
+    @server.on_message("BOOM")
+    def boom(message: Message, connection: Connection) -> None:
+        raise Foreign
+
+    @server.on_message("LATER")
+    async def later(message: Message, connection: Connection) -> None:
+        boom(message, connection)
+
+    peer = await join(await serving(server), "1")
+    await peer.send("LATER" if is_async else "BOOM")
+    assert await peer.received("X") == []
+    [text] = reported
+    assert text.endswith("raised Foreign")
+
+
 @pytest.mark.parametrize("is_request", [False, True])
 async def test_that_another_connection_has_ended_is_an_error_like_any_other(
     is_request: bool, serving: Serving, join: Joining

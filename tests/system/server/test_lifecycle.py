@@ -275,6 +275,35 @@ async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
             process.kill()
 
 
+async def test_a_plain_handler_that_never_returns_does_not_keep_a_server_that_was_told_to_stop() -> None:
+    program = textwrap.dedent("""
+        import threading
+        from mesa_ws import Server
+        from mesa_ws.server import node
+        node.GRACE = 0.2
+        server = Server()
+        @server.on_connection
+        def connected(connection):
+            print("begun", flush=True)
+            threading.Event().wait()
+        server.run("127.0.0.1", 0, on_start=lambda endpoint: print(endpoint.url, flush=True))
+    """)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(LIMIT):
+            url = (await process.stdout.readline()).decode().strip()
+            async with Peer.connect(url):
+                assert await process.stdout.readline() == b"begun\n"
+                process.terminate()
+                assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
 def accepting_on(backend: object) -> Server:
     server = Server(backend)  # type: ignore[arg-type]
     server.authenticator(lambda data, connection: User(data["id"]))

@@ -1,13 +1,14 @@
 """Threads for plain functions, for whose end a process that stops does not wait.
 
 Those of `concurrent.futures` are joined when the interpreter ends. So a handler that is stuck would
-keep a portal alive that has handed over long ago, until somebody kills it.
+keep a server or a portal alive that has stopped long ago, until somebody kills it.
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 _Work = tuple["Future[Any]", Callable[[], Any]]
@@ -39,7 +40,10 @@ class Threads:
         return future
 
     def shutdown(self) -> None:
-        """Let threads end when they have nothing to do any more; those still busy are not waited for."""
+        """Call nothing any more, and let threads end; those still busy are not waited for."""
+        with suppress(Empty):
+            while work := self._works.get_nowait():
+                work[0].cancel()
         for _ in range(self._count):
             self._works.put(None)
 

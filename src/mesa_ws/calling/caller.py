@@ -17,10 +17,12 @@ class Caller:
 
     Args:
         threads: plain functions that run at the same time.
+        name: what the names of their threads begin with.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
+        self._name = name
         self._pool: Threads | None = None
 
     async def call(self, handler: Handler, *args: Any) -> Any:
@@ -30,7 +32,7 @@ class Caller:
             Exception: whatever it raises; what is none of the kind is the cause of one.
         """
         try:
-            result = handler(*args) if _is_async(handler) else await self._in_thread(handler, *args)
+            result = handler(*args) if is_async(handler) else await self._in_thread(handler, *args)
             return await result if isinstance(result, Awaitable) else result
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -50,7 +52,7 @@ class Caller:
 
     async def _in_thread(self, handler: Handler, *args: Any) -> Any:
         if self._pool is None:
-            self._pool = Threads(self._threads, "mesa-portal")
+            self._pool = Threads(self._threads, self._name)
         run = contextvars.copy_context().run
         return await asyncio.wrap_future(self._pool.submit(partial(run, _called, handler, *args)))
 
@@ -63,7 +65,8 @@ def _called(handler: Handler, *args: Any) -> Any:
         raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
 
 
-def _is_async(handler: Handler) -> bool:
+def is_async(handler: Handler) -> bool:
+    """Whether a handler runs in the event loop, as `async def` does."""
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
 

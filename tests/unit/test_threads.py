@@ -1,11 +1,11 @@
-"""Threads of portals."""
+"""Threads for plain functions."""
 
 import threading
 from concurrent.futures import wait
 
 import pytest
 
-from mesa_ws.portal.threads import Threads
+from mesa_ws.calling.threads import Threads
 
 LIMIT = 10.0
 
@@ -56,3 +56,18 @@ def test_threads_end_when_they_are_shut_down() -> None:
     threads.shutdown()
     found[0].join(LIMIT)
     assert not found[0].is_alive()
+
+
+def test_what_has_not_begun_when_they_are_shut_down_is_cancelled() -> None:
+    threads, go, begun = Threads(1, "test"), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go.wait(LIMIT)
+
+    first, second = threads.submit(work), threads.submit(lambda: 2)
+    assert begun.wait(LIMIT)
+    threads.shutdown()
+    go.set()
+    assert first.result(LIMIT)
+    assert second.cancelled()

@@ -1,0 +1,11 @@
+"""Calling the functions of applications: `async def` in the event loop, `def` in threads.
+
+| module | holds |
+|---|---|
+| `caller` | calls a function, wherever it has to run |
+| `threads` | threads for plain functions |
+"""
+
+from .caller import Caller, Handler, is_async, name_of
+
+__all__ = ["Caller", "Handler", "is_async", "name_of"]
