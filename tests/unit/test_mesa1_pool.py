@@ -212,3 +212,44 @@ def test_portals_of_ours_do_not_hide_a_dead_one_of_1x(site: Site) -> None:
     site.look(["a", "b", "o"], listeners=2, plain=[2], named=["o"], leases=ours, after=60)
     verdict = site.look(["a", "b", "o"], listeners=2, plain=[2], named=["o"], leases=ours, after=PATIENCE)
     assert verdict == Verdict(theirs=("a",))
+
+
+def test_a_portal_of_ours_that_died_before_it_was_seen_is_not_taken_for_one_of_1x() -> None:
+    """Its lease runs on, so it is one listener less than there are portals."""
+    site, ours = Site(), {"o": 15.0}
+    for _ in range(3):
+        verdict = site.look(["a", "o"], listeners=1, plain=[1], leases=ours, after=PATIENCE)
+        assert verdict == Verdict()
+
+
+def test_a_portal_of_ours_that_died_unseen_is_not_taken_for_one_of_1x() -> None:
+    site, ours = Site(), {"o": 15.0}
+    site.look(["a", "o"], listeners=2, plain=None, leases=ours)
+    for _ in range(3):
+        verdict = site.look(["a", "o"], listeners=1, plain=None, leases=ours, after=PATIENCE)
+        assert verdict == Verdict()
+
+
+def test_a_portal_that_has_yet_to_subscribe_is_not_bound_to_a_connection_of_somebody_else() -> None:
+    site = Site()
+    site.look(["b"], listeners=1, plain=[2])
+    site.look(["b", "a"], listeners=1, plain=[2, 9], after=60)
+    site.look(["b", "a"], listeners=2, plain=[2, 9, 1], after=0.05)
+    site.look(["b", "a"], listeners=2, plain=[2, 1], after=60)
+    assert site.suspects == set()
+
+
+def test_one_that_is_started_in_place_of_a_dead_one_is_bound_to_its_own_connection(site: Site) -> None:
+    site.look(["a", "b", "new"], listeners=2, plain=[2, 9], after=60)
+    assert site.suspects == {"a"}
+    verdict = site.look(["a", "b", "new"], listeners=1, plain=[2], after=PATIENCE)
+    assert verdict.theirs == ("a",)
+    assert site.suspects == {"a", "new"}
+
+
+def test_portals_of_other_namespaces_do_not_count_among_the_listeners() -> None:
+    site = Site()
+    site.look(["o"], listeners=2, plain=[1], named=["o", "elsewhere"], leases={"o": 15})
+    assert site.vitality.others == 1
+    site.look([], listeners=2, plain=[1], named=["o", "elsewhere"], after=1)
+    assert site.vitality.others == 1, "one that leaves still listens for a moment"

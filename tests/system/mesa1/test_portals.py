@@ -343,6 +343,30 @@ async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens
     await dead.stop()
 
 
+async def test_a_living_portal_of_1x_stays_while_a_dead_one_of_ours_has_its_lease(
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+) -> None:
+    """It died before the server came, which so never saw its connection."""
+    await foreign.join()
+    seconds, _ = await client.time()
+    await client.zadd(keys.portal_leases, {"dead": 1000 * (seconds + 2)})
+    await client.sadd(keys.pool, "dead")
+    notices = client.pubsub()
+    await notices.subscribe(keys.pool)
+    server = await site.serve()
+    peer = await site.join()
+    await until_pool(server, "f")
+    told: list[str] = []
+    async with asyncio.timeout(10):
+        while not told:
+            found = await notices.get_message(ignore_subscribe_messages=True, timeout=1)
+            told += [found["data"]] if found else []
+    assert told == ['{"id":"dead","ready":false}']
+    await peer.send("N", 1)
+    assert await client.smembers(keys.pool) == {"f"}
+    await notices.aclose()  # type: ignore[no-untyped-call]
+
+
 async def test_servers_that_find_the_same_portal_dead_say_so_once(
     site: Mesa1Site, client: Redis, keys: Keys
 ) -> None:

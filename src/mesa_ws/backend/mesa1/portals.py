@@ -157,8 +157,7 @@ class Portals:
         subscribers = await self._subscribers()
         await self._agree(census, now)
         verdict = self._vitality.observe(census, subscribers, self._pool.ids, now)
-        others = census.listeners - (len(subscribers.named) if subscribers is not None else 0)
-        await self._act(census, verdict, is_heard=others > 0)
+        await self._act(census, verdict, is_heard=self._vitality.others > 0)
 
     async def _agree(self, census: Census, now: float) -> None:
         """Let the pool be what stands in Redis, unless that has lost its data."""

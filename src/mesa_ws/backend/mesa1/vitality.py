@@ -5,6 +5,10 @@ bound to the connection that appeared when it joined. When that connection is go
 *suspected*, and others get the events as long as there are any. It counts as dead when the number of
 listeners has agreed for some time; so does one that has no connection, where those that have one are
 all that listen. Where it cannot be told which one is dead, none is.
+
+Redis does not say what a connection listens to. So one that appears may be of another namespace, or of
+another application, while the portal that announced itself has yet to subscribe. A portal is bound only
+while no more listeners are missing than before it joined, those apart whose connections are gone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +34,13 @@ class Verdict(NamedTuple):
     unclear: int = 0
 
 
+class _Joined(NamedTuple):
+    """When a portal of 1.x was seen first, and how many listeners were missing before, nobody knows whose."""
+
+    at: float
+    unexplained: int
+
+
 class Vitality:
     """Remembers what looks have shown.
 
@@ -40,16 +51,20 @@ class Vitality:
         suspects: portals whose connection is gone; all of 1.x where only ours listen.
         unheard: portals of 1.x that do not listen at this moment. They may be about to, so they keep
             their turn.
+        others: listeners that may be portals of 1.x: all that are not known to be ours.
     """
 
     def __init__(self, patience: float) -> None:
         self.suspects: frozenset[str] = frozenset()
         self.unheard: frozenset[str] = frozenset()
+        self.others = 0
         self._patience = patience
-        self._portals: dict[str, float] = {}  # of 1.x, and since when each is known
+        self._portals: dict[str, _Joined] = {}  # of 1.x
         self._plain: dict[int, float] = {}  # connections, likewise
         self._bound: dict[str, int] = {}
         self._named: set[str] = set()
+        self._ours: set[str] = set()  # had a lease, and may still listen without one
+        self._unexplained = 0  # listeners that are missing, and nobody is known to be gone
         self._leased: set[str] = set()
         self._leaseless: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when a portal of 1.x seems to be dead
@@ -63,10 +78,11 @@ class Vitality:
         self._leased = (self._leased | set(census.leases)) & set(ids)
         theirs = [id for id in ids if id not in self._leased]
         self._remember(theirs, subscribers, now)
-        live = self._live(census, subscribers)
+        self.others = self._strangers(census, subscribers)
+        missing = len(theirs) - self.others
+        self._unexplained = missing - sum(number not in self._plain for number in self._bound.values())
         if subscribers is not None:
-            self._bind(subscribers, now)
-        missing = len(theirs) - max(0, census.listeners - len(live))
+            self._bind(now)
         gone = self._gone(theirs, subscribers, now, is_full=missing <= 0)
         silent = self._silent_named(subscribers) | (frozenset(ids) if not census.listeners else frozenset())
         only_ours = subscribers is not None and census.listeners <= len(self._leased & subscribers.named)
@@ -80,29 +96,32 @@ class Vitality:
         )
 
     def _remember(self, theirs: Sequence[str], subscribers: Subscribers | None, now: float) -> None:
-        self._portals = {id: self._portals.get(id, now) for id in theirs}
+        new = _Joined(now, max(0, self._unexplained))
+        self._portals = {id: self._portals.get(id, new) for id in theirs}
         self._bound = {id: number for id, number in self._bound.items() if id in self._portals}
         if subscribers is not None:
             self._plain = {number: self._plain.get(number, now) for number in subscribers.plain}
             self._named |= subscribers.named
         self._named &= self._leased | (subscribers.named if subscribers else set())
 
-    def _live(self, census: Census, subscribers: Subscribers | None) -> set[str]:
-        """Portals of ours that listen."""
-        leased = {id for id in self._leased if census.leases.get(id, 0) > 0}
-        return leased if subscribers is None else leased - self._silent_named(subscribers)
+    def _strangers(self, census: Census, subscribers: Subscribers | None) -> int:
+        """Listeners that are not seen to be portals of ours. A lease does not say that one does."""
+        if subscribers is None:
+            return census.listeners
+        self._ours = (self._ours & subscribers.named) | set(census.leases)
+        return max(0, census.listeners - len(self._ours & subscribers.named))
 
     def _silent_named(self, subscribers: Subscribers | None) -> frozenset[str]:
         """Portals of ours whose connection was there, and is gone."""
         return frozenset() if subscribers is None else frozenset(self._named - subscribers.named)
 
-    def _bind(self, subscribers: Subscribers, now: float) -> None:
-        """Bind the one portal that is new to the one connection that is."""
-        portals = [id for id, at in self._portals.items() if id not in self._bound and now - at <= NEWS]
+    def _bind(self, now: float) -> None:
+        """Bind the one portal that is new to the one connection that is, if it certainly listens."""
+        new = [id for id, (at, _) in self._portals.items() if id not in self._bound and now - at <= NEWS]
         taken = set(self._bound.values())
         fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEWS]
-        if len(portals) == len(fresh) == 1:
-            self._bound[portals[0]] = fresh[0]
+        if len(new) == len(fresh) == 1 and self._unexplained <= self._portals[new[0]].unexplained:
+            self._bound[new[0]] = fresh[0]
 
     def _gone(
         self, theirs: Sequence[str], subscribers: Subscribers | None, now: float, *, is_full: bool
