@@ -95,6 +95,7 @@ def test_events_of_1x_are_told_apart() -> None:
         '{"type":"message","message":5,"portalId":"p"}',
         '{"type":"message","message":{"op":-1},"portalId":"p"}',
         '{"type":"authentication","clientId":"","portalId":"p"}',
+        '{"type":"message","message":{"op":0,"d":"\ud800"},"portalId":"p"}',
         "[" * 100_000,
     ],
 )

@@ -76,6 +76,7 @@ def test_a_message_to_nobody_is_nothing() -> None:
         "null", "{}", '"x"', "garbage", "\udcff", '{"message":null,"recipients":["*"]}',
         '{"message":{},"recipients":null}', '{"message":{"op":-1},"recipients":["*"]}',
         '{"message":{"op":"0"},"recipients":["*"]}', "[" * 5000,
+        '{"message":{"op":0,"d":"\udcff"},"recipients":["*"]}',
     ],
 )  # fmt: skip
 def test_what_kills_1x_is_an_error_that_shows_nothing_of_it(payload: str) -> None:

@@ -96,7 +96,7 @@ def read_event(payload: bytes) -> Heard:
         InvalidPayload: it is no event.
     """
     try:
-        event = _EVENT.decode(payload)
+        event = _EVENT.decode(payload.decode())
     except _BROKEN:
         raise InvalidPayload("not an event as JSON") from None
     data = b""
@@ -145,7 +145,7 @@ def read_answer(payload: bytes) -> Envelope:
         InvalidPayload: it is no message to a connection.
     """
     try:
-        answer = _ANSWER.decode(payload)
+        answer = _ANSWER.decode(payload.decode())
     except _BROKEN:
         raise InvalidPayload("not a connection and its message as JSON") from None
     who = Recipients(False, (answer.to,), frozenset())

@@ -82,7 +82,7 @@ def read_payload(payload: bytes) -> Envelope | None:
         InvalidPayload: it is no message.
     """
     try:
-        read = _DECODER.decode(payload)
+        read = _DECODER.decode(payload.decode())  # a client closes on text that is no UTF-8
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidPayload("not a message and its recipients as JSON") from None
     message = read.message
