@@ -1,9 +1,14 @@
 """The lists of `undelivered_messages`, and what a node makes of them."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from mesa_ws.backend.mesa1.stream import Stream
 from mesa_ws.backend.mesa1.waiting import Waiting, WaitingList, joined, passed
+from mesa_ws.envelope import prepare
+from mesa_ws.message import Message
 
 
 def listed(*numbers: float) -> list[Waiting]:
@@ -31,6 +36,22 @@ def test_of_a_list_with_other_things_the_messages_are_read() -> None:
     found = WaitingList.of(b'[1,{"op":0,"d":1},null,{"op":"x"}]')
     assert found.is_corrupt
     assert joined(found.messages) == b'[{"op":0,"d":1}]'
+
+
+def test_half_of_a_surrogate_pair_spoils_only_its_own_message() -> None:
+    found = WaitingList.of('[{"op":0,"d":"é"},{"op":0,"d":"\\ud83d"},{"op":0,"d":"\\ud83d\\ude00"}]'.encode())
+    assert found.is_corrupt
+    frames = [msgspec.json.decode(each.frame) for each in found.messages]
+    assert frames == [{"op": 0, "d": "é"}, {"op": 0, "d": "\U0001f600"}]
+
+
+def test_what_can_be_dispatched_can_be_read_however_deeply_it_is_nested() -> None:
+    data: list[Any] = []
+    for _ in range(700):
+        data = [data]
+    found = WaitingList.of(b"[%s]" % prepare(Message(0, data), ["1"]).body)
+    assert not found.is_corrupt
+    assert passed(found.messages, found.messages) == 0
 
 
 def test_an_event_is_no_message_for_who_logs_in_later() -> None:

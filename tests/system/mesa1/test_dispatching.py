@@ -144,7 +144,7 @@ async def test_a_long_list_is_bounded_in_no_time(
     ]
 
 
-@pytest.mark.parametrize("corrupt", ["{bad", "null", "[1,", "", "[{]"])
+@pytest.mark.parametrize("corrupt", ["{bad", "null", "[1,", "", "[{]", r'["\ud83z"]'])
 async def test_a_corrupt_list_is_set_aside(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys, corrupt: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,6 +154,19 @@ async def test_a_corrupt_list_is_set_aside(
     assert await kept(client, keys) == '[{"op":0,"d":1}]'
     assert await client.lrange(keys.set_aside("1"), 0, -1) == [corrupt]
     assert "'1' was corrupt" in caplog.text
+
+
+async def test_half_of_a_surrogate_pair_in_a_list_is_no_reason_to_set_it_aside(
+    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+) -> None:
+    """JavaScript cuts texts within a character, and npm's dispatcher stores what comes of it."""
+    cut = '{"op":0,"d":"\\ud83d"}'
+    await client.hset(keys.undelivered, "1", f"[{cut}]")
+    receipt = await dispatcher.dispatch(Message(0, 1), ["1"])
+    assert await kept(client, keys) == f'[{cut},{{"op":0,"d":1}}]'
+    position = receipt.deliveries["1"].position
+    assert position is not None
+    assert position.sequence == 2
 
 
 async def test_a_name_makes_a_message_one(

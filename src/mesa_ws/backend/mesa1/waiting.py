@@ -5,6 +5,7 @@ other bytes: without spaces, with members sorted by number, with `1` for `1.0`. 
 by what they say.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,12 +36,11 @@ class Waiting(NamedTuple):
         later is meant by it.
         """
         try:
-            carried = _MESSAGE.decode(raw)
-            sense = msgspec.json.encode(_plain(_ANY.decode(raw)), order="deterministic")
+            carried, value = _MESSAGE.decode(raw), _ANY.decode(raw)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
         is_message = carried.is_sayable and carried.op != Op.EVENT
-        return cls(raw, carried.frame, sense) if is_message else None
+        return cls(raw, carried.frame, _sense(raw, value)) if is_message else None
 
 
 class WaitingList(NamedTuple):
@@ -61,11 +61,10 @@ class WaitingList(NamedTuple):
         """Read a list."""
         if not raw:
             return cls(b"", (), False)
-        try:
-            members = _MEMBERS.decode(raw)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        members = _members(raw)
+        if members is None:
             return cls(raw, (), True)
-        found = [Waiting.of(bytes(member)) for member in members]
+        found = [Waiting.of(member) for member in members]
         messages = [each for each in found if each is not None]
         return cls(raw, messages, len(messages) < len(found))
 
@@ -89,6 +88,33 @@ def passed(known: Sequence[Waiting], there: Sequence[Waiting]) -> int:
         if len(rest) <= len(there) and all(a.sense == b.sense for a, b in zip(rest, there, strict=False)):
             return gone
     return len(known)
+
+
+def _members(raw: bytes) -> list[bytes] | None:
+    """The members of a list, each as JSON; None if it is no list.
+
+    JavaScript writes half of a surrogate pair where a text was cut within one character. It spoils the
+    member that it is in, and not the others.
+    """
+    try:
+        return [bytes(member) for member in _MEMBERS.decode(raw)]
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
+    try:
+        found = json.loads(raw)
+        if not isinstance(found, list):
+            return None
+        return [json.dumps(each, separators=(",", ":")).encode() for each in found]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _sense(raw: bytes, value: Any) -> bytes:
+    """What a message says; of one that is nested too deeply, its bytes."""
+    try:
+        return msgspec.json.encode(_plain(value), order="deterministic")
+    except RecursionError:
+        return raw
 
 
 def _plain(value: Any) -> Any:

@@ -61,6 +61,9 @@ local function open_list(raw)
   local inner, count = string.sub(raw, from + 1, to - 1), nil
   if #raw <= BIG then
     local is_json, list = pcall(cjson.decode, raw)
+    if not is_json then -- cjson refuses half of a surrogate pair, which JavaScript writes
+      is_json, list = pcall(cjson.decode, (string.gsub(raw, '\\u[dD][89a-fA-F]%x%x', '\\u0020')))
+    end
     if is_json then
       count = #list
     elseif not string.find(tostring(list), 'nested', 1, true) then
