@@ -160,10 +160,10 @@ class Lists:
         for _ in range(ATTEMPTS):
             owed, until = stream.owed, stream.proven
             [[raw]] = await self._link.execute([plan.kept(self._keys, [id])])
-            there = WaitingList.of(raw)
+            there = await self._readable(id, raw)
             gone = passed(owed, there.messages)
             left = len(owed) - gone
-            if there.is_corrupt or not left:
+            if not left:
                 stream.settle(until)
                 return
             call = plan.swap(self._keys, id, there.raw, there.without(left))

@@ -141,15 +141,16 @@ class Resident:
         self._held[id] = sockets
         self._owed.pop(id, None)
         if start is None:
-            await self._record({id: sockets})
+            [(_, is_new, _)] = await self._record({id: sockets})
+            if is_new:  # a server of 1.x had taken it out, and others may have stored for it
+                self._look_soon(id)
             return None
         drops = start.mode == "acknowledge"
         [(_, _, raw)] = await self._record({id: sockets}, "drop" if drops else "read")
         if drops:
             return self.lists.dropped(id)
         page = await self.lists.took(id, raw)
-        self._fresh[id] = None
-        self._logins.set()
+        self._look_soon(id)
         return page
 
     def detach(self, id: str) -> None:
@@ -165,6 +166,10 @@ class Resident:
         if not self._is_counting:
             self._is_counting = True
             asyncio.get_running_loop().call_soon(self._post_count)
+
+    def _look_soon(self, id: str) -> None:
+        self._fresh[id] = None
+        self._logins.set()
 
     def _post_count(self) -> None:
         self._is_counting = False
@@ -184,6 +189,7 @@ class Resident:
         replies = await self._run(call)
         if replies == 0:
             await self._beat()
+            self.doubt()  # no later heartbeat would find out
             replies = await self._run(call)
         if replies == 0:
             raise BackendUnavailable("redis: the lease of this node was lost again at once")

@@ -12,7 +12,7 @@
 --
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
 -- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
--- cut off; somebody of 1.x may hold it as well, so there it is also published.
+-- cut off; somebody of 1.x may hold it as well, so as long as any listens it is also published.
 -- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages
 -- that its list holds with this one, or 0 if it was not stored; its connections; messages dropped to make
 -- room; 1 if a corrupt list was set aside}.
@@ -107,7 +107,8 @@ for n = 1, #KEYS - 4 do
   one.online = connections(KEYS[4 + n], KEYS[1], one.id, stores and hears or is_live, has_foreigners)
   one.before = known[one.id]
   each[n] = one
-  local is_heard = not stores or one.online > 0 or redis.pcall('SISMEMBER', KEYS[1], one.id) ~= 0
+  local is_heard = not stores or one.online > 0
+    or (redis.pcall('SISMEMBER', KEYS[1], one.id) ~= 0 and has_foreigners())
   if not one.before and is_heard then names[#names + 1] = one.name end
 end
 local heard = 0
