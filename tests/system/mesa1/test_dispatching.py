@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, DispatchEvent, InvalidSettings, Message, Sync, Unsupported
-from mesa_ws.backend.mesa1 import dialect
+from mesa_ws.backend.mesa1 import dialect, plan
 from mesa_ws.backend.mesa1.keys import Keys
 from tests.contract.cluster import LIMIT
 
@@ -142,6 +142,31 @@ async def test_a_long_list_is_bounded_in_no_time(
         *range(17_001, 18_000),
         "new",
     ]
+
+
+async def test_a_list_of_long_messages_is_bounded_in_number_too(
+    redis_url: str, namespace: str, client: Redis, keys: Keys
+) -> None:
+    sync = Sync(enabled=True, max_messages=3)
+    async with AsyncDispatcher(redis_url, namespace=namespace, sync=sync, wire="mesa1") as dispatcher:
+        for n in range(5):
+            await dispatcher.dispatch(Message(0, [n, "x" * 500_000]), ["1"])
+    assert [each["d"][0] for each in json.loads(await kept(client, keys) or "[]")] == [2, 3, 4]
+
+
+async def test_many_are_stored_for_in_several_steps_under_one_name(
+    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+) -> None:
+    """Redis serves others between them; a list takes milliseconds to be added to."""
+    ids = [str(n) for n in range(2 * plan.MAX_STORED + 1)]
+    await client.sadd(keys.connected, ids[0], ids[-1])
+    for _ in range(2):
+        receipt = await dispatcher.dispatch(Message(0, 1), ids, idempotency_key="k")
+    assert [id for id, each in receipt.deliveries.items() if not each.stored] == [ids[0], ids[-1]]
+    assert set(await client.hvals(keys.undelivered)) == {'[{"op":0,"d":1}]'}
+    await dispatcher.dispatch(Message(0, "last"))
+    heard = [json.loads(await tap.heard()) for _ in range(3)]
+    assert [each["recipients"] for each in heard] == [[ids[0]], [ids[-1]], ["*"]]
 
 
 @pytest.mark.parametrize("corrupt", ["{bad", "null", "[1,", "", "[{]", r'["\ud83z"]'])

@@ -20,6 +20,9 @@ MAX_IDS = 200
 MAX_RECIPIENTS = 1000
 """Ids in one dispatch, which 1.x publishes at once, however many they are."""
 
+MAX_STORED = 50
+"""The same where it may be stored: each list is read and written whole, which takes milliseconds."""
+
 ASIDE = 7 * 86_400.0
 """Seconds for which what could not be read is kept for people."""
 
@@ -65,7 +68,7 @@ class Dispatch(NamedTuple):
                     *(part for id in ids for part in _named(id)),
                 ),
             )
-            for ids in chunks(envelope.recipients.ids, MAX_RECIPIENTS)
+            for ids in chunks(envelope.recipients.ids, MAX_STORED if stores else MAX_RECIPIENTS)
         )
         return cls(envelope, tuple(calls))
 

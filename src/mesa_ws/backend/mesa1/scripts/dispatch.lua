@@ -17,7 +17,7 @@
 -- that its list holds with this one, or 0 if it was not stored; its connections; messages dropped to make
 -- room; 1 if a corrupt list was set aside}.
 
-local BIG = 1024 * 1024
+local BIG = 8 * 1024 * 1024
 local message, stores = ARGV[2], ARGV[3] == '1'
 local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_live = lease_reader(KEYS[4], now_ms())
@@ -33,15 +33,15 @@ local function hears(node)
 end
 
 -- Where the member of a list that begins at a place ends: at a comma outside of everything, or nil.
-local function next_comma(inner, at)
+local function next_comma(raw, at, last)
   local depth = 0
   while true do
-    at = string.find(inner, '[%[%]{}",]', at)
-    if not at then return nil end
-    local sign = string.sub(inner, at, at)
+    at = string.find(raw, '[%[%]{}",]', at)
+    if not at or at > last then return nil end
+    local sign = string.sub(raw, at, at)
     if sign == '"' then
-      at = string.find(inner, '["\\]', at + 1)
-      while at and string.sub(inner, at, at) == '\\' do at = string.find(inner, '["\\]', at + 2) end
+      at = string.find(raw, '["\\]', at + 1)
+      while at and string.sub(raw, at, at) == '\\' do at = string.find(raw, '["\\]', at + 2) end
       if not at then return nil end
     elseif sign == ',' then
       if depth == 0 then return at end
@@ -52,13 +52,12 @@ local function next_comma(inner, at)
   end
 end
 
--- What stands between the brackets, and how many members that are, if it is not too long to be counted;
--- nil when it is no list.
-local function open_list(raw)
-  local from, to = string.find(raw, '%S'), #raw
+-- Where the first member of a list begins and the last one ends, and how many there are, if it is not
+-- too long to be counted; nil when it is no list. A list may be long, so it is not copied here.
+local function bounds(raw)
+  local from, to, count = string.find(raw, '%S'), #raw, nil
   while to > 0 and string.find(string.sub(raw, to, to), '%s') do to = to - 1 end
   if not from or string.sub(raw, from, from) ~= '[' or string.sub(raw, to, to) ~= ']' then return nil end
-  local inner, count = string.sub(raw, from + 1, to - 1), nil
   if #raw <= BIG then
     local is_json, list = pcall(cjson.decode, raw)
     if not is_json then -- cjson refuses half of a surrogate pair, which JavaScript writes
@@ -70,28 +69,26 @@ local function open_list(raw)
       return nil
     end
   end
-  if not string.find(inner, '%S') then inner = '' end
-  return inner, count
+  local first, last = string.find(raw, '%S', from + 1), to - 1
+  if first > last then return 1, 0, 0 end
+  return first, last, count
 end
 
 local function store(id)
-  local raw, inner, count, displaced, is_aside = redis.call('HGET', KEYS[2], id), '', 0, 0, 0
-  if raw then
-    inner, count = open_list(raw)
-    if not inner then
-      set_aside(ARGV[7] .. id, raw, ARGV[8])
-      inner, count, is_aside = '', 0, 1
-    end
+  local raw, displaced, is_aside = redis.call('HGET', KEYS[2], id) or '[]', 0, 0
+  local from, last, count = bounds(raw)
+  if not from then
+    set_aside(ARGV[7] .. id, raw, ARGV[8])
+    from, last, count, is_aside = 1, 0, 0, 1
   end
-  local from = 1 -- a list may be long: it is walked along, and cut once
-  while from <= #inner
-    and ((count and count >= max_messages) or #inner - from + 1 + #message + 3 > max_bytes) do
-    from = (next_comma(inner, from) or #inner) + 1
+  while from <= last
+    and ((count and count >= max_messages) or last - from + 1 + #message + 3 > max_bytes) do
+    from = (next_comma(raw, from, last) or last) + 1
     count, displaced = count and count - 1, displaced + 1
   end
-  inner = string.sub(inner, from)
-  local list = inner == '' and message or inner .. ',' .. message
-  redis.call('HSET', KEYS[2], id, '[' .. list .. ']')
+  local list = '[' .. message .. ']'
+  if from <= last then list = '[' .. string.sub(raw, from, last) .. ',' .. message .. ']' end
+  redis.call('HSET', KEYS[2], id, list)
   return (count or 0) + 1, displaced, is_aside
 end
 
