@@ -7,6 +7,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import InvalidSettings, Message, Server
+from mesa_ws.backend.mesa1 import ImportingBackend, importing
 from mesa_ws.backend.mesa1.keys import Keys
 from tests.system.server.conftest import Joining, Serving, accepting
 
@@ -29,6 +30,32 @@ async def test_all_lists_are_moved_before_anybody_comes(
     await server.send(Message(0, "new", "M"), ["7"])
     peer = await join(endpoint, "7")
     assert [each["d"] for each in await peer.messages(2)] == [7, "new"]
+
+
+class Counting(ImportingBackend):
+    """Counts how many lists it moves at the same time."""
+
+    now, most = 0, 0
+
+    async def _move(self, id: str) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await super()._move(id)
+        self.now -= 1
+
+
+@pytest.mark.parametrize(("length", "most"), [(importing.BIG, 1), (1, 8)])
+async def test_long_lists_are_moved_one_after_another(
+    redis_url: str, namespace: str, client: Redis, keys: Keys, length: int, most: int
+) -> None:
+    """Reading them takes so long that what waits for others meanwhile would be given up."""
+    for n in range(8):
+        await client.hset(keys.undelivered, str(n), json.dumps([{"op": 0, "d": "x" * length}]))
+    backend = Counting(redis_url, namespace=namespace)
+    await backend.open(lambda envelope: None)
+    await backend.aclose()
+    assert backend.most == most
+    assert not await client.exists(keys.undelivered)
 
 
 async def test_what_a_late_writer_keeps_is_moved_at_the_login(

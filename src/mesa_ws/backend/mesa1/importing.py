@@ -11,6 +11,7 @@ from ..base import Receive, Watcher
 from ..outbox import Page, Start
 from ..redis.node import RedisBackend
 from ..redis.outbox_plan import Legacy
+from ..redis.plan import chunks
 from . import plan
 from .keys import Keys
 from .waiting import WaitingList
@@ -20,6 +21,9 @@ LATE = 60.0
 
 PAGE = 10
 """Lists, about, that are looked for at once, and moved at the same time."""
+
+BIG = 64 * 1024
+"""Bytes of a list that is moved alone: reading it takes so long that calls for others would be given up."""
 
 ATTEMPTS = 20
 """Times that a list is tried to be moved, while others add to it."""
@@ -85,9 +89,12 @@ class ImportingBackend(RedisBackend):
             except BackendRefused as error:
                 _log.warning("what 1.x kept stays where it is: %s", error)
                 return
-            ids = {field.decode(errors="replace") for field in found[::2]}
-            await asyncio.gather(*map(self._try_to_move, ids))
-            count += len(ids)
+            sizes = {field.decode(errors="replace"): len(value) for field, value in chunks(found, 2)}
+            del found  # each is read again when it is moved
+            await asyncio.gather(*(self._try_to_move(id) for id, size in sizes.items() if size <= BIG))
+            for id in [id for id, size in sizes.items() if size > BIG]:
+                await self._try_to_move(id)
+            count += len(sizes)
             if cursor == b"0":
                 break
         if count:

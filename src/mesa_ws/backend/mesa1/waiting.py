@@ -21,12 +21,10 @@ class Waiting(NamedTuple):
     Attributes:
         raw: as it stands there.
         frame: what clients get.
-        sense: what it says, whatever its bytes; for comparing.
     """
 
     raw: bytes
     frame: bytes
-    sense: bytes
 
     @classmethod
     def of(cls, raw: bytes) -> "Waiting | None":
@@ -36,11 +34,15 @@ class Waiting(NamedTuple):
         later is meant by it.
         """
         try:
-            carried, value = _MESSAGE.decode(raw), _ANY.decode(raw)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            carried = _MESSAGE.decode(raw)
+        except (msgspec.MsgspecError, RecursionError):
             return None
         is_message = carried.is_sayable and carried.op != Op.EVENT
-        return cls(raw, carried.frame, _sense(raw, value)) if is_message else None
+        return cls(raw, carried.frame) if is_message else None
+
+    def says_what(self, other: "Waiting") -> bool:
+        """Whether another one says the same, whatever its bytes."""
+        return self.raw == other.raw or _sense(self.raw) == _sense(other.raw)
 
 
 class WaitingList(NamedTuple):
@@ -85,7 +87,7 @@ def passed(known: Sequence[Waiting], there: Sequence[Waiting]) -> int:
     """
     for gone in range(len(known)):
         rest = known[gone:]
-        if len(rest) <= len(there) and all(a.sense == b.sense for a, b in zip(rest, there, strict=False)):
+        if len(rest) <= len(there) and all(a.says_what(b) for a, b in zip(rest, there, strict=False)):
             return gone
     return len(known)
 
@@ -94,14 +96,14 @@ def _members(raw: bytes) -> list[bytes] | None:
     """The members of a list, each as JSON; None if it is no list.
 
     JavaScript writes half of a surrogate pair where a text was cut within one character. It spoils the
-    member that it is in, and not the others.
+    member that it is in, and not the others; so does what is no UTF-8.
     """
     try:
-        return [bytes(member) for member in _MEMBERS.decode(raw)]
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return [bytes(member) for member in _MEMBERS.decode(raw.decode())]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        found = json.loads(raw)
+        found = json.loads(raw.decode(errors="surrogateescape"))
         if not isinstance(found, list):
             return None
         return [json.dumps(each, separators=(",", ":")).encode() for each in found]
@@ -109,11 +111,11 @@ def _members(raw: bytes) -> list[bytes] | None:
         return None
 
 
-def _sense(raw: bytes, value: Any) -> bytes:
-    """What a message says; of one that is nested too deeply, its bytes."""
+def _sense(raw: bytes) -> bytes:
+    """What a message says; of one that is nested too deeply, or has numbers too great, its bytes."""
     try:
-        return msgspec.json.encode(_plain(value), order="deterministic")
-    except RecursionError:
+        return msgspec.json.encode(_plain(_ANY.decode(raw)), order="deterministic")
+    except (msgspec.MsgspecError, RecursionError):
         return raw
 
 
