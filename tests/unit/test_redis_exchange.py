@@ -4,6 +4,7 @@ import pytest
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     MovedError,
     NoPermissionError,
     NoScriptError,
@@ -84,6 +85,7 @@ def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: 
         (NoPermissionError("NOPERM this user"), "the user needs all of Mesa's keys, channels and scripts"),
         (OutOfMemoryError("OOM command not allowed"), "Redis is full"),
         (MovedError("1 127.0.0.1:7000"), "Redis Cluster is not supported by this version"),
+        (ClusterCrossSlotError("Keys in request"), "Redis Cluster is not supported by this version"),
         (ResponseError("Error compiling script (new function)"), "Redis 7 or later is needed"),
     ],
 )

@@ -25,6 +25,7 @@ _HINTS = {
     exceptions.OutOfMemoryError: "Redis is full",
     exceptions.InvalidResponse: "is this a Redis?",
     exceptions.MovedError: "Redis Cluster is not supported by this version",
+    exceptions.ClusterCrossSlotError: "Redis Cluster is not supported by this version",
 }
 
 
