@@ -27,7 +27,8 @@ from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.portal import fleeting
 from mesa_ws.portal.fleeting import Hearing
 from tests.redis_server import RedisServer
-from tests.system.portal.conftest import Site
+from tests.system.portal.conftest import LEASE, Site
+from tests.system.proxy import Proxy
 from tests.system.waiting import until
 
 Redis = redis.asyncio.Redis
@@ -732,6 +733,25 @@ async def test_after_an_outage_events_are_told_again(
     own_redis.start()
     await until(lambda: record.data == [1])
     await until_pool(server, record.portal.portal_id)
+
+
+async def test_a_portal_whose_subscription_died_without_a_word_listens_again(
+    own_redis: RedisServer, namespace: str, stack: AsyncExitStack
+) -> None:
+    """A firewall forgets a connection on which nothing was said for long; Redis takes it for alive."""
+    site = Mesa1Site(own_redis.url, namespace, stack)
+    await site.serve()
+    peer = await site.join()
+    proxy = await stack.enter_async_context(Proxy.to(own_redis.port))
+    site.redis_url = proxy.url
+    record = await site.record()
+    proxy.mute_subscribers()
+
+    async def is_told() -> bool:
+        await peer.send("N", 1)
+        return bool(record.events)
+
+    await until(is_told)
 
 
 def test_a_portal_of_this_wire_needs_a_redis() -> None:

@@ -15,6 +15,7 @@ from ..redis.keys import EXPIRY
 from ..redis.link import Link
 from ..redis.plan import Call
 from ..redis.reader import Reader
+from ..redis.resident import MISSED
 from ..redis.timing import Timing
 from ..supervised import Tasks
 from .census import NAME, admit, withdraw
@@ -75,6 +76,8 @@ class Mesa1Attendance:
         self._reader: Reader | None = None
         self._tasks = Tasks()
         self._wake = asyncio.Event()
+        self._own = self._keys.channel(self.portal_id)
+        self._unheard = 0
         self._take: Take = _nothing
         self._broken = Quietly()
 
@@ -92,6 +95,7 @@ class Mesa1Attendance:
             self._hear,
             self._wake.set,
             self._timing.timeout,
+            others={self._own: self._on_own},
             name=f"{NAME}{self.portal_id}",
         )
         await reader.open()
@@ -137,12 +141,24 @@ class Mesa1Attendance:
             try:
                 if self._reader is not None and self._reader.is_subscribed:
                     await self._show(is_new=False)
+                    await self._listen_again_if_deaf(self._reader)
             except BackendError as error:
                 _log.warning("portal %s cannot show that it lives: %s", self.portal_id, error)
 
     async def _show(self, *, is_new: bool) -> None:
         timing = self._timing
         await self._run(admit(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new))
+
+    async def _listen_again_if_deaf(self, reader: Reader) -> None:
+        """Say something to itself; if it never hears that, the subscription is dead, and nobody said so."""
+        self._unheard += 1
+        if self._unheard > MISSED:
+            self._unheard = 0
+            await reader.restart()
+        await self._link.execute([("PUBLISH", self._own, b"")], is_repeatable=True)
+
+    def _on_own(self, payload: bytes) -> None:
+        self._unheard = 0
 
     async def _run(self, call: Call) -> None:
         await self._link.execute([call.command], is_repeatable=True)
