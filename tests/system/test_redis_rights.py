@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.asyncio import Redis as AsyncRedis
 
 from mesa_ws import AsyncDispatcher, Message, Sync
 from mesa_ws.settings import Wire
@@ -45,3 +46,26 @@ async def test_the_rights_that_are_documented_are_enough(
             await dispatcher.dispatch(Message(0, "all"))
             assert [each["d"] for each in await peer.messages(3)] == ["stored", "live", "all"]
     assert ("may not ask INFO" in caplog.text) == (wire == "mesa1")
+
+
+async def test_portals_of_1x_that_died_can_be_found_with_the_rights_that_are_documented(
+    own_redis: RedisServer,
+) -> None:
+    async with AsyncRedis.from_url(user(own_redis, rights()["mesa1"])) as client:
+        assert await client.client_list(_type="pubsub") == []
+
+
+async def test_what_1x_left_behind_is_moved_with_the_rights_that_are_documented(
+    own_redis: RedisServer, serving: Serving, join: Joining
+) -> None:
+    [more] = re.findall(
+        r"^With `import_from_1x` the first user needs `(.*?)`", PAGE.read_text(), re.MULTILINE
+    )
+    url = user(own_redis, f"{rights()['native']} {more}")
+    async with AsyncRedis.from_url(f"{own_redis.url}/2") as client:
+        for id, kept in (("1", '[{"op":0,"d":"kept"}]'), ("2", "{bad")):
+            await client.hset("undelivered_messages_api", id, kept)
+        server = accepting(backend=url, namespace="api", sync=True, import_from_1x=True)
+        peer = await join(await serving(server), "1")
+        assert [each["d"] for each in await peer.messages(1)] == ["kept"]
+        assert not await client.exists("undelivered_messages_api")
