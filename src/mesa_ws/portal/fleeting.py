@@ -8,6 +8,7 @@ from collections import deque
 from ..backend.inbox import Letter, Waiting
 from ..backend.mesa1 import Mesa1Attendance
 from ..envelope import Envelope
+from ..errors import BackendError
 from .work import See
 
 MAX_WAITING = 10_000
@@ -72,13 +73,12 @@ class Hearing:
         await self._attendance.open(self._take)
 
     async def finish(self) -> None:
-        """Let servers know that this portal leaves, and handle what was on its way."""
-        await self._attendance.leave()
-        for _ in range(round(LAST / LULL)):
-            before = self._heard
-            await asyncio.sleep(LULL)
-            if self._heard == before:
-                break
+        """Let servers know that this portal leaves, if that can be, and handle what was on its way."""
+        try:
+            await self._attendance.leave()
+            await self._lull()
+        except BackendError as error:
+            log.warning("portal %s cannot say that it leaves: %s", self.portal_id, error)
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -93,6 +93,14 @@ class Hearing:
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection of one node; see `Mesa1Attendance.reply`."""
         return await self._attendance.reply(envelope, node)
+
+    async def _lull(self) -> None:
+        """Wait until nothing is on its way any more."""
+        for _ in range(round(LAST / LULL)):
+            before = self._heard
+            await asyncio.sleep(LULL)
+            if self._heard == before:
+                break
 
     def _take(self, letter: Letter) -> None:
         self._heard += 1

@@ -735,6 +735,35 @@ async def test_after_an_outage_events_are_told_again(
     await until_pool(server, record.portal.portal_id)
 
 
+async def test_a_portal_that_stops_without_redis_handles_what_it_was_told(
+    own_redis: RedisServer, namespace: str, stack: AsyncExitStack
+) -> None:
+    site = Mesa1Site(own_redis.url, namespace, stack)
+    portal, may_go_on, seen = site.portal(), asyncio.Event(), list[Any]()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        assert event.message is not None
+        await may_go_on.wait()
+        seen.append(event.message.data)
+
+    await portal.start()
+    server = await site.serve()
+    await until_pool(server, portal.portal_id)
+    peer = await site.join()
+    for n in range(3):
+        await peer.send("N", n)
+    work = portal._work
+    assert isinstance(work, Hearing)
+    await until(lambda: work._waiting == 3)
+    own_redis.stop()
+    stopping = asyncio.create_task(portal.stop())
+    await until(lambda: not work._attendance._tasks._tasks)
+    may_go_on.set()
+    await stopping
+    assert seen == [0, 1, 2]
+
+
 async def test_a_portal_whose_subscription_died_without_a_word_listens_again(
     own_redis: RedisServer, namespace: str, stack: AsyncExitStack
 ) -> None:
