@@ -107,6 +107,13 @@ async def until_bound(server: Server, *ids: str) -> None:
     await until(lambda: set(ids) <= node.portals._vitality._bound.keys())
 
 
+async def until_seen(server: Server, *ids: str) -> None:
+    """Wait until the server has seen the connections of portals of ours."""
+    node = backend_of(server)._node
+    assert node is not None
+    await until(lambda: set(ids) <= node.portals._vitality._named)
+
+
 @pytest.fixture
 def foreign(client: Redis, keys: Keys) -> Foreign:
     return Foreign(client, keys, "f")
@@ -312,7 +319,7 @@ async def test_a_portal_of_ours_that_was_killed_is_taken_out(
     record, dead = await site.record(), site.portal()
     server = await site.serve()
     await dead.start()
-    await until_pool(server, record.portal.portal_id, dead.portal_id)
+    await until_seen(server, record.portal.portal_id, dead.portal_id)
     peer = await site.join()
     assert isinstance(dead._work, Hearing)
     await dead._work._attendance.aclose()  # as if its process were gone
