@@ -72,7 +72,7 @@ class Mesa1Attendance:
         self._keys = Keys(check_namespace(namespace))
         self._address = Address.of(address)
         self._sees_all = sees_all
-        self._link = Link(self._address, Hello(), timeout)
+        self._link = Link(self._address, Hello(namespace), timeout)
         self._reader: Reader | None = None
         self._tasks = Tasks()
         self._wake = asyncio.Event()

@@ -14,7 +14,7 @@ from ...settings import check_namespace
 from ...stored import Stored
 from ..redis.connection import raise_first
 from ..redis.failure import is_forbidden
-from ..redis.greeting import INFO, Facts, Greeting
+from ..redis.greeting import INFO, Facts, Greeting, living
 from ..redis.keys import Keys as NativeKeys
 from ..redis.operation import Operation
 from ..redis.plan import Command
@@ -35,23 +35,25 @@ NO_STATUS = (
 class Hello(Greeting):
     """The first words on each connection: the scripts, and no layout, for 1.x has none."""
 
-    def __init__(self, *, stores: bool = False, allow_eviction: bool = False) -> None:
-        super().__init__(NativeKeys(), stores=stores, allow_eviction=allow_eviction)
+    def __init__(self, namespace: str | None, *, stores: bool = False, allow_eviction: bool = False) -> None:
+        super().__init__(NativeKeys(namespace), stores=stores, allow_eviction=allow_eviction)
         self._knows_nothing = False
 
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
-        return [INFO, *(("SCRIPT", "LOAD", script.source) for script in SCRIPTS)]
+        loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
+        return [INFO, living(self._keys.leases), *loads]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies; errors as in `Greeting.check`.
 
         A user that may not ask for INFO is good enough, as it is for 1.x.
         """
-        about, *others = replies
+        about, others, *loaded = replies
         is_unknown = is_forbidden(about)
-        raise_first(others if is_unknown else replies)
+        raise_first(loaded if is_unknown else [about, *loaded])
+        self.warn_of_wire(where, others, ours="mesa1", theirs="native")
         facts = Facts.of(about)
         if is_unknown:
             self._warn_of_the_unknown(where)
@@ -87,7 +89,7 @@ class Mesa1:
 
     def greeting(self, *, stores: bool, allow_eviction: bool) -> Greeting:
         """What every connection begins with."""
-        return Hello(stores=stores, allow_eviction=allow_eviction)
+        return Hello(self.keys.namespace, stores=stores, allow_eviction=allow_eviction)
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
         """Publish envelopes, and store those that are to be kept for ids that are away.

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -57,11 +58,12 @@ class Greeting:
         self.stores = stores
         self._allow_eviction = allow_eviction
         self._has_warned = False
+        self._has_warned_of_wire = False
 
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
-        return [INFO, *handshake(self._keys)]
+        return [INFO, living(self._keys.leases_of_1x), *handshake(self._keys)]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies.
@@ -70,9 +72,11 @@ class Greeting:
             BackendRefused: this Redis must not be used.
             RedisError: what it replied with.
         """
-        raise_first(replies)
-        check_handshake(self._keys, replies[1:])
-        facts = Facts.of(replies[0])
+        about, others, *hands = replies
+        raise_first([about, *hands])
+        check_handshake(self._keys, hands)
+        self.warn_of_wire(where, others, ours="native", theirs="mesa1")
+        facts = Facts.of(about)
         if self.stores:
             self.check_store(where, facts)
         return facts
@@ -95,3 +99,21 @@ class Greeting:
                 "%s: appendonly is off; when it restarts, stored messages since its last snapshot are lost",
                 where,
             )
+
+    def warn_of_wire(self, where: str, others: object, *, ours: str, theirs: str) -> None:
+        """Say once that servers speak the other wire, by the reply to `living`; an error tells nothing."""
+        if isinstance(others, int) and others > 0 and not self._has_warned_of_wire:
+            self._has_warned_of_wire = True
+            _log.warning(
+                "%s: %d servers of this namespace speak wire %r, and this process wire %r; the two do not "
+                "meet, so give all of them the same `wire`",
+                where,
+                others,
+                theirs,
+                ours,
+            )
+
+
+def living(leases: str) -> Command:
+    """Count nodes by their leases. It is only told of, so the clock of this process is good enough."""
+    return ("ZCOUNT", leases, round(time.time() * 1000), "+inf")

@@ -58,6 +58,11 @@ class Keys:
         return f"{self.prefix}R"
 
     @property
+    def leases_of_1x(self) -> str:
+        """ZSET: the same for nodes that speak the wire of 1.x, which never meet those of this one."""
+        return f"mesa:{{{self.namespace or ''}.m1}}:R"
+
+    @property
     def counters(self) -> str:
         """HASH: node -> hints published to it so far; a jump means a lost hint. `EXPIRY`."""
         return f"{self.prefix}n"
