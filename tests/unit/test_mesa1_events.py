@@ -137,4 +137,5 @@ def test_subscribers_are_read() -> None:
         "id=6 addr=127.0.0.1:4 name=other sub=1 psub=0 cmd=subscribe\n"
         f"id=7 addr=127.0.0.1:5 name=mesa-portal-{P} sub=1 psub=0 cmd=subscribe\n"
     )
-    assert Subscribers.of(lines.encode()) == Subscribers(frozenset({3}), frozenset({P}))
+    expected = Subscribers(frozenset({3}), frozenset({P}), frozenset(range(3, 8)))
+    assert Subscribers.of(lines.encode()) == expected

@@ -22,12 +22,13 @@ from mesa_ws import (
     Unsupported,
     serve,
 )
+from mesa_ws.backend.inbox import Letter
 from mesa_ws.backend.mesa1.census import withdraw
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.portal import fleeting
 from mesa_ws.portal.fleeting import Hearing
 from tests.redis_server import RedisServer
-from tests.system.portal.conftest import LEASE, Site
+from tests.system.portal.conftest import Site
 from tests.system.proxy import Proxy
 from tests.system.waiting import until
 
@@ -311,6 +312,57 @@ async def test_who_is_announced_and_never_listens_gets_no_events_and_is_taken_ou
     assert told == list(range(6))
     await until_pool(server, "f")
     assert await client.smembers(keys.pool) == {"f"}
+
+
+async def is_heard_by(client: Redis, keys: Keys, count: int) -> bool:
+    [(_, listeners)] = await client.pubsub_numsub(keys.portal)
+    return bool(listeners == count)
+
+
+@pytest.mark.parametrize("how", ["leaves", "ends"])
+async def test_what_a_portal_heard_before_it_went_is_not_told_again(
+    site: Mesa1Site, client: Redis, keys: Keys, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer hear it than there are portals, for one is dead; and somebody comes in the place of who goes."""
+    server = await site.serve()
+    first, second = [Foreign(client, keys, id) for id in ("f", "g")]
+    for each in (first, second):
+        await each.join()
+        await until_bound(server, each.id)
+    await client.sadd(keys.pool, "dead")
+    await until_pool(server, "dead", "f", "g")
+    node = backend_of(server)._node
+    assert node is not None
+    portals = node.portals
+    publish, told, newcomer = portals._publish, list[tuple[Any, str]](), client.pubsub()
+
+    async def go() -> None:
+        if how == "leaves":
+            await first.leave()
+            await until(lambda: "f" not in portals.ids)
+            return
+        await first.die()
+        await until(lambda: is_heard_by(client, keys, 1))
+        await newcomer.subscribe(keys.portal)
+        await newcomer.get_message(timeout=5)
+        portals._looked_at = 0.0  # the last look is too old to tell
+
+    async def publish_and_go(letter: Letter, portal: str) -> int | None:
+        heard = await publish(letter, portal)
+        if letter.kind == "message":
+            told.append((json.loads(letter.data)["d"], portal))
+            if len(told) == 1:
+                await go()
+        return heard
+
+    peer = await site.join()
+    monkeypatch.setattr(portals, "_publish", publish_and_go)
+    monkeypatch.setattr(portals._pool, "choose", lambda avoid: next(id for id in "fg" if id not in avoid))
+    for n in range(2):
+        await peer.send("N", n)
+    await until(lambda: bool(told) and told[-1][0] == 1)
+    assert [portal for n, portal in told if n == 0] == ["f"]
+    await newcomer.aclose()  # type: ignore[no-untyped-call]
 
 
 async def test_a_portal_of_ours_that_was_killed_is_taken_out(

@@ -51,23 +51,26 @@ class Subscribers(NamedTuple):
     Attributes:
         plain: numbers of those that listen to one channel and have no name; portals of 1.x do.
         named: portals of ours.
+        numbers: those of all of them.
     """
 
     plain: frozenset[int]
     named: frozenset[str]
+    numbers: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, reply: bytes) -> "Subscribers":
         """Read the reply to `SUBSCRIBERS`."""
-        plain, named = set[int](), set[str]()
+        plain, named, numbers = set[int](), set[str](), set[int]()
         for line in reply.decode(errors="replace").splitlines():
             facts = dict(part.partition("=")[::2] for part in line.split(" "))
-            name = facts.get("name", "")
+            name, number = facts.get("name", ""), int(facts.get("id", "0"))
+            numbers.add(number)
             if name.startswith(NAME):
                 named.add(name.removeprefix(NAME))
             elif not name and (facts.get("sub"), facts.get("psub")) == ("1", "0"):
-                plain.add(int(facts.get("id", "0")))
-        return cls(frozenset(plain), frozenset(named))
+                plain.add(number)
+        return cls(frozenset(plain), frozenset(named), frozenset(numbers))
 
 
 def look(keys: Keys, era: str, expiry: float) -> Call:

@@ -3,7 +3,8 @@
 An event is published once, for the portal whose turn it is, and whoever is not there misses it. So the
 number of connections that heard it is looked at: if there are fewer than there are portals, or than
 heard the one before, somebody may be dead. An event is published again only if it is certain that its
-portal did not hear it.
+portal did not hear it: its connection is gone, as many others are there as have heard it, and none of
+them has come since.
 """
 
 import asyncio
@@ -69,6 +70,8 @@ class Portals:
         self._era = ""
         self._census: Census | None = None
         self._looked_at = 0.0
+        self._connections: frozenset[int] = frozenset()
+        self._appeared_at = 0.0
         self._looking = asyncio.Lock()
         self._silent_since: float | None = None
         self._audience = 0
@@ -126,6 +129,7 @@ class Portals:
             if portal is None or portal in avoid:
                 return self._drop()
             expected = max(len(self._pool), self._audience)  # both may change while it is told
+            told_at = asyncio.get_running_loop().time()
             heard = await self._publish(letter, portal)
             if heard == 0:
                 if await self._stays_silent():
@@ -134,7 +138,7 @@ class Portals:
             self._silent_since = None
             if heard is not None and heard > self._audience:
                 self._audience, self._looked_at = heard, 0.0  # somebody has come since
-            if heard is None or heard >= expected or not await self._missed(portal, heard):
+            if heard is None or heard >= expected or not await self._missed(portal, heard, told_at):
                 return "taken"
             avoid.add(portal)
 
@@ -206,14 +210,16 @@ class Portals:
             self._lost.warn(_log, "an event may not have reached portals, and is not sent twice (%s)", error)
             return None
 
-    async def _missed(self, portal: str, heard: int) -> bool:
-        """Whether a portal certainly did not hear what so many have heard."""
+    async def _missed(self, portal: str, heard: int, told_at: float) -> bool:
+        """Whether a portal certainly did not hear what so many have heard.
+
+        One that has left may have heard it, and so may one whose connection has ended since.
+        """
         if not self._has_looked(heard):
             with suppress(BackendError):
                 await self.look()
-        if portal not in self._pool:
-            return True
-        return self._has_looked(heard) and portal in self._vitality.suspects | self._vitality.unheard
+        is_as_then = self._has_looked(heard) and self._appeared_at < told_at
+        return is_as_then and portal in self._vitality.suspects | self._vitality.unheard
 
     def _has_looked(self, heard: int) -> bool:
         """Whether a look of this moment has found so many listeners."""
@@ -252,9 +258,13 @@ class Portals:
 
     async def _subscribers(self) -> Subscribers | None:
         try:
-            return Subscribers.of(await self._ask(SUBSCRIBERS))
+            found = Subscribers.of(await self._ask(SUBSCRIBERS))
         except BackendRefused:
             return None
+        if not found.numbers <= self._connections:
+            self._appeared_at = asyncio.get_running_loop().time()
+        self._connections = found.numbers
+        return found
 
     async def _run(self, call: Call) -> None:
         await self._ask(call.command)
