@@ -111,14 +111,14 @@ async def test_a_queue_takes_so_many_bytes(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with()
     taken = 0
-    while await node.append("message", taken + 2, "x" * 2000, most=1000, bytes=500_000) == "taken":
+    while await node.append("message", taken + 2, "x" * 2000, most=9000, bytes=500_000) == "taken":
         taken += 1
     assert 150 < taken < 300  # Redis takes more memory than the messages have bytes
-    assert await node.append("disconnection", taken + 2, most=1000, bytes=500_000) == "taken"
+    assert await node.append("disconnection", taken + 2, most=9000, bytes=500_000) == "taken"
     while letters := await owner.read():
         await owner.settle("done", *letters)
     await node.append("connection", 1, connection="d")
-    assert await node.append("message", 2, "x", connection="d", most=1000, bytes=500_000) == "taken"
+    assert await node.append("message", 2, "x", connection="d", most=9000, bytes=500_000) == "taken"
 
 
 async def test_a_few_letters_fit_whatever_their_size(office: PostOffice) -> None:
@@ -132,14 +132,14 @@ async def test_one_connection_does_not_fill_a_queue_alone(office: PostOffice) ->
     node, owner = await office.node(), await office.owner()
     await node.open_with("a", connection="other")
     await node.open_with()
-    answers = [await node.append("message", n, "x", most=1000) for n in range(2, MOST_OF_ONE + 2)]
+    answers = [await node.append("message", n, "x", most=9000) for n in range(2, MOST_OF_ONE + 2)]
     assert answers == ["taken"] * (MOST_OF_ONE - 1) + ["full"]
-    assert await node.append("message", 3, "b", connection="other", most=1000) == "taken"
+    assert await node.append("message", 3, "b", connection="other", most=9000) == "taken"
     letters = await owner.until_read(4)
     await owner.settle("die", next(each for each in letters if each.letter.data == b"x"))
-    assert await node.append("message", 500, "x", most=1000) == "taken"
-    assert await node.append("message", 501, "x", most=1000) == "full"
-    assert await node.append("disconnection", 502, most=1000) == "taken"
+    assert await node.append("message", 5000, "x", most=9000) == "taken"
+    assert await node.append("message", 5001, "x", most=9000) == "full"
+    assert await node.append("disconnection", 5002, most=9000) == "taken"
 
 
 async def test_large_letters_count_for_more_among_those_of_one_connection(office: PostOffice) -> None:

@@ -11,6 +11,7 @@ from mesa_ws import (
     Dispatcher,
     Keepalive,
     Limits,
+    Portals,
     Presence,
     Reconnection,
     Sync,
@@ -19,18 +20,29 @@ from mesa_ws.admin.api import GRACE as API_GRACE
 from mesa_ws.admin.api import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.backend.http.aio import MAX_REQUESTS as MAX_HTTP_REQUESTS
 from mesa_ws.backend.http.plan import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
+from mesa_ws.backend.inbox import ALWAYS, MAX_DEAD, MAX_KEPT, MAX_READ, MOST_OF_ONE, PARTITIONS, WEIGHED
+from mesa_ws.backend.memory.inbox import MAX_OBSERVED
+from mesa_ws.backend.mesa1.portals import PATIENCE as POOL_PATIENCE
+from mesa_ws.backend.mesa1.portals import SILENCE
 from mesa_ws.backend.outbox import BROADCASTS
 from mesa_ws.backend.redis.keeper import BEATS
-from mesa_ws.backend.redis.keys import POSITION_LIFE
+from mesa_ws.backend.redis.keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
 from mesa_ws.backend.redis.plan import MAX_IDS
 from mesa_ws.backend.redis.timing import Timing
 from mesa_ws.bearer import SHORTEST_KEY
 from mesa_ws.cli.config.schema import Api
+from mesa_ws.client.inbox import PATIENCE as MORE_OF_CLIENT
 from mesa_ws.dispatch_request import MAX_BATCH
 from mesa_ws.envelope import REMEMBERED, REMEMBERED_KEY
 from mesa_ws.failure import MAX_TEXT
 from mesa_ws.inquiry import DEFAULT_TIMEOUT as PATIENCE
 from mesa_ws.inquiry import MAX_BLOCKING_REQUESTS, MAX_REQUESTS
+from mesa_ws.portal.desk import FIRST_PAUSE, MAX_DELIVERIES
+from mesa_ws.portal.fleeting import MAX_BYTES as HEARD_BYTES
+from mesa_ws.portal.fleeting import MAX_WAITING as HEARD
+from mesa_ws.portal.owned import HAND_OVER, MAX_BYTES, MAX_WAITING
+from mesa_ws.portal.seats import DEFAULT_LEASE
+from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.server.flow import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.outlet import MAX_HELD_BYTES, MAX_HELD_FRAMES
@@ -39,7 +51,8 @@ from mesa_ws.session.replay import WINDOW_MESSAGES
 from mesa_ws.transports.native import HIGH_WATER
 
 DOCS = Path(__file__).parents[2] / "docs"
-WORDS = {5: "five", 8: "eight"}
+WORDS = {1: "a", 5: "five", 7: "seven", 8: "eight", 10: "ten", 16: "sixteen"}
+KIB = {1024: "KiB"}
 
 KEEPALIVE, LIMITS, CLIENT_LIMITS, SYNC = Keepalive(), Limits(), ClientLimits(), Sync()
 DAY, HOUR, MIB = 86_400, 3600, 1024 * 1024
@@ -99,7 +112,33 @@ PROMISES = [
     ("howto/request.md", f"requests it answers at a time | {CLIENT_LIMITS.max_requests} |"),
     ("howto/request.md", f"| {MAX_REQUESTS}; over HTTP {MAX_HTTP_REQUESTS} |"),
     ("howto/request.md", f"of one `Dispatcher` that wait | {MAX_BLOCKING_REQUESTS} threads |"),
-    ("howto/request.md", f"up to {WORDS[MORE]} times `Limits.max_queued`"),
+    ("howto/request.md", f"up to {WORDS[MORE]} times `max_queued` of `Limits`"),
+    ("howto/request.md", f"up to {WORDS[MORE_OF_CLIENT]} times `max_queued`"),
+    ("howto/portals.md", f"its lease is over, {DEFAULT_LEASE:g} seconds"),
+    ("howto/portals.md", f"Of one connection {MOST_OF_ONE} events wait"),
+    ("howto/portals.md", f"{WORDS[PARTITIONS].capitalize()} queues hold the events"),
+    ("howto/portals.md", f"after {HAND_OVER:g} seconds all the same"),
+    ("howto/portals.md", f"what it has begun within {WORDS[int(PORTAL_GRACE)]} seconds"),
+    ("howto/portals.md", f"kept for {WORDS[int(BACKLOG_LIFE / DAY)]} days after the last event"),
+    ("howto/portals.md", f"after {FIRST_PAUSE:g} seconds, and then three times as long"),
+    ("howto/portals.md", f"After {WORDS[MAX_DELIVERIES]} deliveries it is a *dead letter*"),
+    ("howto/portals.md", f"The {MAX_DEAD // 1000} 000 newest dead letters are kept"),
+    ("howto/portals.md", f"{MAX_KEPT // MIB} MiB of them at most, for {DEAD_LIFE / DAY:g} days"),
+    ("howto/portals.md", f"more than {MAX_OBSERVED // 1000} 000 events or {MAX_KEPT // MIB} MiB behind"),
+    ("explanation/delivery.md", f"`backlog_max` ({Portals().backlog_max // 1000} 000)"),
+    ("explanation/delivery.md", f"`backlog_bytes` ({Portals().backlog_bytes // (1024 * MIB)} GiB)"),
+    ("explanation/delivery.md", f"but always {ALWAYS} in each of {PARTITIONS} queues"),
+    (
+        "explanation/delivery.md",
+        f"| {MOST_OF_ONE}, where each {KIB[WEIGHED]} of a message counts as one more |",
+    ),
+    (
+        "explanation/delivery.md",
+        f"{MAX_WAITING} events; from {MAX_BYTES // MIB} MiB on no more are read, {MAX_READ} at once",
+    ),
+    ("howto/migrate-from-npm.md", f"{HEARD // 1000} 000 events or {HEARD_BYTES // MIB} MiB waiting"),
+    ("howto/migrate-from-npm.md", f"one that nobody hears waits {WORDS[int(SILENCE)]} second for somebody"),
+    ("howto/migrate-from-npm.md", f"taken out of the pool after {WORDS[int(POOL_PATIENCE)]} seconds"),
     ("reference/http-api.md", f"how many seconds to wait, {PATIENCE:g} if absent"),
     ("../spec/protocol.md", f"need not take more than {MAX_TEXT} characters"),
     ("reference/cli.md", f"handlers get {WORDS[int(GRACE)]} seconds to finish"),

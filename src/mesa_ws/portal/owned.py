@@ -5,15 +5,14 @@ from collections import deque
 
 from ..backend.inbox import Waiting
 
-MAX_WAITING = 1000
+MAX_WAITING = 4000
 """Letters of one queue that are read before they can be handled."""
-
-
-HAND_OVER = 30.0
-"""Seconds that handlers get to finish when their queue is to be handed over."""
 
 MAX_BYTES = 4 * 1024 * 1024
 """Bytes of them, from which on no more are read."""
+
+HAND_OVER = 30.0
+"""Seconds that handlers get to finish when their queue is to be handed over."""
 
 
 class Owned:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from mesa_ws import Message, Portal, PortalEvent
+from mesa_ws.backend.memory import inbox as memory_inbox
+from mesa_ws.backend.redis import inbox_plan
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import desk, owned, reader
 from mesa_ws.portal.share import share
@@ -236,6 +238,8 @@ async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(owned, "MAX_WAITING", 300)
+    for end in (memory_inbox, inbox_plan):
+        monkeypatch.setattr(end, "MOST_OF_ONE", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
 
