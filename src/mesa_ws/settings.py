@@ -215,7 +215,7 @@ class Sync(Settings, frozen=True, kw_only=True):
     max_bytes: Count = 8 * 1024 * 1024
     ttl: Lifetime = 7 * 86_400.0
     allow_eviction: Switch = False
-    redelivery_interval: Seconds | None = None
+    redelivery_interval: Interval | None = None
     resume_window: Window = 120.0
     proof: Annotated[Literal["heartbeat", "ping"], msgspec.Meta(description="'heartbeat' or 'ping'")] = (
         "heartbeat"

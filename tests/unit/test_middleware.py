@@ -109,13 +109,13 @@ def test_a_before_send_that_has_to_be_waited_for_is_refused() -> None:
         Server().use(SimpleNamespace(before_send=before_send))
 
 
-def test_a_misspelled_hook_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    class Misspelled(Counting):
-        def on_conection(self) -> None: ...
-
+@pytest.mark.parametrize("name", ["on_conection", "onConnection", "before_sending"])
+def test_a_misspelled_hook_is_warned_of(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    misspelled = type("Misspelled", (Counting,), {name: lambda self: None})
     with caplog.at_level(logging.WARNING, "mesa_ws.server"):
-        Server().use(Misspelled)
-    assert "there is no hook on_conection" in caplog.text
+        Server().use(misspelled)
+    assert f"there is no hook {name}" in caplog.text
+    assert "on_connection, " in caplog.text
 
 
 @pytest.mark.parametrize(

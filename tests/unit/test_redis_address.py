@@ -119,6 +119,12 @@ def test_a_mapping_of_options_is_understood(given: Mapping[str, Any], expected: 
     assert (options(address), address.kind) == (expected, kind)
 
 
+def test_sentinels_in_a_mapping_as_1x_took_them_lead_to_a_uri() -> None:
+    given = {"sentinels": [{"host": "h", "port": 26379}], "name": "m"}
+    with pytest.raises(InvalidSettings, match=r"a URI such as redis\+sentinel://host:26379/mymaster"):
+        Address.of(given)
+
+
 @pytest.mark.parametrize("module", [redis, redis.asyncio])
 def test_the_settings_of_a_client_are_used(module: Any) -> None:
     client = module.Redis(host="h", port=7000, db=3, password=SECRET, decode_responses=True)

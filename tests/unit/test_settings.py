@@ -182,7 +182,8 @@ def test_sync_may_be_turned_on(given: Any) -> None:
         ("resume_window", -1, "0 or more and up to 86400, got -1"),
         ("max_messages", 0, "an integer from 1 to 2147483648, got 0"),
         ("proof", "pong", "'heartbeat' or 'ping', got 'pong'"),
-        ("redelivery_interval", 0, f"{SECONDS}, got 0"),
+        ("redelivery_interval", 0, f"{INTERVAL}, got 0"),
+        ("redelivery_interval", 1000, f"{INTERVAL}, got 1000"),
     ],
 )
 def test_limits_of_sync_are_checked(field: str, value: object, text: str) -> None:

@@ -45,6 +45,6 @@ def _check_wire(given: Backend | Given | None, settings: ServerSettings) -> None
     if settings.import_from_1x and (settings.wire != "native" or not is_address):
         raise InvalidSettings("import_from_1x", "False without wire 'native' and a Redis", True)
     if settings.wire == "mesa1" and not (is_address or isinstance(given, Mesa1Backend)):
-        raise InvalidSettings("backend", "a Redis URI or a Mesa1Backend with wire 'mesa1'", given)
+        raise InvalidSettings("backend", "a Redis URI (--redis), or a Mesa1Backend, with wire 'mesa1'", given)
     if settings.wire == "native" and isinstance(given, Mesa1Backend):
         raise InvalidSettings("wire", "'mesa1' with a Mesa1Backend", settings.wire)

@@ -101,10 +101,18 @@ def _does_nothing(name: str, hook: object) -> bool:
 
 def _warn_of_unknown(middleware: object) -> None:
     for name in dir(middleware):
-        if name.startswith(_PREFIXES) and name not in _KINDS:
+        if _is_meant(name) and name not in _KINDS:
             log.warning(
-                "middleware %s: there is no hook %s, it will not be called", name_of(type(middleware)), name
+                "middleware %s: there is no hook %s, it will not be called; there are %s",
+                name_of(type(middleware)),
+                name,
+                ", ".join(_KINDS),
             )
+
+
+def _is_meant(name: str) -> bool:
+    """Whether a name looks like that of a hook, here or in 1.x."""
+    return name.startswith(_PREFIXES) or (name.startswith("on") and name[2:3].isupper())
 
 
 _EXPECTED = f"a class, a function or an object with at least one of {', '.join(_KINDS)}"

@@ -156,7 +156,7 @@ async def test_pauses_between_redelivered_messages_can_be_had(serving: Serving, 
 
 
 async def test_wire_2_gets_what_is_stored_without_pauses(serving: Serving, join: Joining) -> None:
-    server = storing(sync={"enabled": True, "redelivery_interval": 3600})
+    server = storing(sync={"enabled": True, "redelivery_interval": 600})
     endpoint = await serving(server)
     await send(server, 1, 2, 3)
     peer = await join(endpoint)

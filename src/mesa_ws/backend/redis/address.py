@@ -138,6 +138,9 @@ def _checked(address: Address) -> Address:
 
 
 def _of_mapping(given: Mapping[str, Any]) -> Address:
+    if "sentinels" in given:
+        expected = "redis-py options; for Sentinel give a URI such as redis+sentinel://host:26379/mymaster"
+        raise InvalidSettings(_SETTING, expected, sorted(map(str, given)))
     try:
         client = redis.Redis(**{"protocol": 2, **given})
     except (TypeError, ValueError, redis.RedisError) as error:
