@@ -182,7 +182,9 @@ async def test_opcodes_of_wire_2_are_free(endpoint: Endpoint, join: Joining, ser
 
 
 def test_the_wire_needs_a_redis_of_its_kind(redis_url: str) -> None:
-    with pytest.raises(InvalidSettings, match=r"^backend: expected a Redis URI or a Mesa1Backend"):
+    with pytest.raises(
+        InvalidSettings, match=r"^backend: expected a Redis URI \(--redis\), or a Mesa1Backend"
+    ):
         Server(wire="mesa1")
     with pytest.raises(InvalidSettings, match=r"^wire: expected 'mesa1' with a Mesa1Backend"):
         Server(Mesa1Backend(redis_url))
