@@ -5,7 +5,8 @@ order, and stays there until a portal has dealt with it. A queue is dealt with b
 that owns it; whoever lost it meanwhile, for example because its process was paused, is turned away.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
 
@@ -34,6 +35,8 @@ MAX_KEPT = 64 * 1024 * 1024
 """Bytes of dead letters, and of what is kept for observers; beyond, the same."""
 
 LetterKind = Literal["connection", "authentication", "message", "disconnection"]
+
+Action = Literal["begin", "done", "die"]
 
 _ANSWERS = "?"
 """Ends the name of who gets answers; no connection is called so."""
@@ -170,20 +173,44 @@ class Step(NamedTuple):
         place: which letter.
         connection_id: whose it is.
         weight: what it weighs.
-        attempt: names a delivery among those that this portal begins.
+        attempt: numbers the deliveries that this portal begins, from 1 on; 0 for other actions.
         reason: why it dies.
         message_ids: what was sent on account of it, which need not be remembered for long any more.
     """
 
     partition: int
     token: int
-    action: Literal["begin", "done", "die"]
+    action: Action
     place: str
     connection_id: str
     weight: int
     attempt: int = 0
     reason: str = ""
     message_ids: tuple[str, ...] = ()
+
+
+class Steps(NamedTuple):
+    """Steps of one queue that are carried out together.
+
+    Attributes:
+        partition: the queue.
+        token: by which the portal owns it.
+        attempt: the last one that begins here. The same again means that the portal has not heard
+            what came of these very steps.
+        steps: all of them, in their order.
+    """
+
+    partition: int
+    token: int
+    attempt: int
+    steps: Sequence[Step]
+
+
+def steps_of_queues(steps: Sequence[Step]) -> Iterator[Steps]:
+    """Steps of one queue that follow each other, together."""
+    for (partition, token), same in groupby(steps, key=lambda step: (step.partition, step.token)):
+        together = list(same)
+        yield Steps(partition, token, max(step.attempt for step in together), together)
 
 
 class Ownership(NamedTuple):
@@ -280,7 +307,7 @@ class Attendance(Protocol):
 
         Raises:
             BackendError: the backend did not answer. They may be carried out once more, which changes
-                nothing.
+                nothing as long as no others were meanwhile.
         """
         ...
 

@@ -5,9 +5,9 @@ import logging
 import random
 from collections import deque
 from itertools import count
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from ..backend.inbox import Attendance, Step, Waiting, weight_of
+from ..backend.inbox import Action, Attendance, Step, Waiting, weight_of
 from ..errors import BackendError
 from .owned import Owned
 
@@ -51,17 +51,16 @@ class Ledger:
         if self._is_closed:
             return -1
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        step = _step("begin", owned, waiting, attempt=next(self._attempts))
-        self._add(_Order(step, owned, answer))
+        self._add(_Order(_step("begin", owned, waiting, next(self._attempts)), owned, answer))
         return await answer
 
     def done(self, owned: Owned, waiting: Waiting, message_ids: tuple[str, ...]) -> None:
         """A letter was handled; messages of these ids were sent on account of it."""
-        self._add(_Order(_step("done", owned, waiting, message_ids=message_ids), owned, None))
+        self._add(_Order(_step("done", owned, waiting, 0, "", message_ids), owned, None))
 
     def die(self, owned: Owned, waiting: Waiting, reason: str) -> None:
         """A letter is given up."""
-        self._add(_Order(_step("die", owned, waiting, reason=reason), owned, None))
+        self._add(_Order(_step("die", owned, waiting, 0, reason), owned, None))
 
     async def settled(self) -> None:
         """Wait until nothing is to be carried out."""
@@ -120,7 +119,7 @@ class Ledger:
                 )
 
 
-def _step(action: Literal["begin", "done", "die"], owned: Owned, waiting: Waiting, **details: Any) -> Step:
+def _step(action: Action, owned: Owned, waiting: Waiting, *details: Any) -> Step:
     letter = waiting.letter
-    whose = (letter.connection_id, weight_of(letter.data))
-    return Step(owned.number, owned.token, action, waiting.place, *whose, **details)
+    what = (action, waiting.place, letter.connection_id, weight_of(letter.data))
+    return Step(owned.number, owned.token, *what, *details)

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from ...envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
+from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting, steps_of_queues
 from .hub import MemoryHub
 
 WAIT = 0.1
@@ -45,7 +45,9 @@ class MemoryAttendance:
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `Attendance.settle`."""
-        return [self._inbox.settle(self._portal, step) for step in steps]
+        return [
+            result for some in steps_of_queues(steps) for result in self._inbox.settle(self._portal, some)
+        ]
 
     async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
         """Wait a moment for whatever is appended; see `Attendance.overhear`."""

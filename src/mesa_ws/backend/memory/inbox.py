@@ -18,6 +18,7 @@ from ..inbox import (
     QueueBacklog,
     Room,
     Step,
+    Steps,
     Waiting,
     most_of_each,
     weight_of,
@@ -50,7 +51,8 @@ class _Queue:
         letters: place -> what nobody has dealt with.
         size: bytes of them.
         weights: connection -> what its letters weigh together.
-        deliveries: place -> how often it was delivered, and the last attempt.
+        deliveries: place -> how often it was delivered.
+        last: the portal that began a delivery last, and its attempt.
         owner: the portal that owns it.
         token: the last that was given out.
     """
@@ -58,7 +60,8 @@ class _Queue:
     letters: "OrderedDict[int, Waiting]" = field(default_factory=OrderedDict)
     size: int = 0
     weights: Counter[str] = field(default_factory=Counter)
-    deliveries: dict[int, tuple[int, tuple[str, int, int]]] = field(default_factory=dict)
+    deliveries: dict[int, int] = field(default_factory=dict)
+    last: tuple[str, int] = ("", 0)
     owner: str | None = None
     token: int = 0
 
@@ -76,17 +79,22 @@ class _Queue:
         self.letters[place] = waiting
         self._weigh(waiting.letter, 1)
 
-    def begin(self, place: int, attempt: tuple[str, int, int]) -> int:
-        """Count a delivery, the same attempt once."""
-        count, last = self.deliveries.get(place, (0, None))
-        if last != attempt:
-            count += 1
-            self.deliveries[place] = (count, attempt)
-        return count
+    def is_repeated(self, portal: str, attempt: int) -> bool:
+        """Whether steps are carried out once more."""
+        if not attempt:
+            return False
+        before, self.last = self.last, (portal, attempt)
+        return before == self.last
+
+    def begin(self, place: int, *, is_repeated: bool) -> int:
+        """Count a delivery, unless that was done."""
+        if not is_repeated or place not in self.deliveries:
+            self.deliveries[place] = self.deliveries.get(place, 0) + 1
+        return self.deliveries[place]
 
     def take_out(self, place: int) -> tuple[Waiting | None, int]:
         """Forget a letter; returns it, if it was there, and how often it was delivered."""
-        waiting, (deliveries, _) = self.letters.pop(place, None), self.deliveries.pop(place, (0, None))
+        waiting, deliveries = self.letters.pop(place, None), self.deliveries.pop(place, 0)
         if waiting is not None:
             self._weigh(waiting.letter, -1)
         return waiting, deliveries
@@ -181,13 +189,18 @@ class Inbox:
             found += some
         return found
 
-    def settle(self, portal: str, step: Step) -> int:
-        """Carry out a step; see `Attendance.settle`."""
-        queue, place = self._queues[step.partition], int(step.place)
-        if queue.owner != portal or queue.token != step.token:
-            return -1
+    def settle(self, portal: str, some: Steps) -> list[int]:
+        """Carry out steps of one queue; see `Attendance.settle`."""
+        queue = self._queues[some.partition]
+        if queue.owner != portal or queue.token != some.token:
+            return [-1] * len(some.steps)
+        is_repeated = queue.is_repeated(portal, some.attempt)
+        return [self._carry_out(queue, step, is_repeated=is_repeated) for step in some.steps]
+
+    def _carry_out(self, queue: _Queue, step: Step, *, is_repeated: bool) -> int:
+        place = int(step.place)
         if step.action == "begin":
-            return queue.begin(place, (portal, step.token, step.attempt))
+            return queue.begin(place, is_repeated=is_repeated)
         waiting, deliveries = queue.take_out(place)
         if waiting is not None and step.action == "die":
             self._bury(waiting, deliveries, step.reason)

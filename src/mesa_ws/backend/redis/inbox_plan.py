@@ -1,7 +1,6 @@
 """What is asked of Redis about letters and portals, and what its replies mean, without any I/O."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from ...envelope import REMEMBERED, Envelope
@@ -22,6 +21,7 @@ from ..inbox import (
     Step,
     Waiting,
     most_of_each,
+    steps_of_queues,
     weight_of,
 )
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
@@ -131,13 +131,13 @@ class Place(NamedTuple):
         """Carry out steps, those of one queue after another; the reply says what came of each."""
         keys: list[str] = [self.keys.dead]
         parts: list[str | int] = [self.portal, *_SETTLING]
-        for (partition, token), same in groupby(steps, key=lambda step: (step.partition, step.token)):
-            together = list(same)
+        for partition, token, attempt, together in steps_of_queues(steps):
             sent = [self.keys.done(message_id) for step in together for message_id in step.message_ids]
             keys += (self.keys.owner(partition), self.keys.queue(partition))
             keys += (self.keys.deliveries(partition), self.keys.weights(partition), *sent)
-            parts += (partition, token, len(sent), len(together))
-            parts += (part for step in together for part in _told(step))
+            parts += (partition, token, attempt, len(sent), len(together))
+            for step in together:
+                parts += _told(step)
         return Call(SETTLE, tuple(keys), tuple(parts))
 
     def overhear(self) -> Call:
@@ -158,8 +158,10 @@ class Place(NamedTuple):
 
 
 def _told(step: Step) -> tuple[str | int, ...]:
-    detail = step.attempt if step.action == "begin" else step.reason
-    return (step.action, step.place, step.connection_id, step.weight, detail)
+    if step.action == "begin":
+        return (step.action, step.place)
+    taken = (step.action, step.place, step.connection_id, step.weight)
+    return taken if step.action == "done" else (*taken, step.reason)
 
 
 def turnout(reply: Sequence[Any]) -> Turnout:

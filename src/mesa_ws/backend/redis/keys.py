@@ -158,7 +158,10 @@ class Keys:
         return f"{self.prefix}q:"
 
     def deliveries(self, partition: int) -> str:
-        """HASH: place in the `queue` -> `<deliveries> <last attempt> <its owner>`. `BACKLOG_LIFE`."""
+        """HASH: place in the `queue` -> how often it was delivered. `BACKLOG_LIFE`.
+
+        The empty place holds `<portal> <attempt>`, by which a call that comes twice is known.
+        """
         return f"{self.prefix}y:{partition}"
 
     def weights(self, partition: int) -> str:

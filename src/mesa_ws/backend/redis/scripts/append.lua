@@ -28,12 +28,19 @@ local function size_of(queue)
   return sizes[queue]
 end
 
-local function is_full(queue, weights, letter, letters, bytes)
+local function is_full(queue, is_edge, letters, bytes)
   local length = redis.call('XLEN', queue)
-  if length == 0 then redis.call('DEL', weights) end
-  if letter.is_edge then return length >= 2 * letters end
-  if tonumber(redis.call('HGET', weights, letter.c) or '0') >= tonumber(ARGV[5]) then return true end
+  if is_edge then return length >= 2 * letters end
   return length >= letters or (length >= tonumber(ARGV[4]) and size_of(queue) >= bytes)
+end
+
+-- Weigh a letter, unless those of its connection weigh as much as they may already.
+local function is_weighed(queue, weights, letter)
+  local before = redis.call('HINCRBY', weights, letter.c, letter.w) - letter.w
+  if letter.is_edge or before < tonumber(ARGV[5]) then return true end
+  redis.call('HINCRBY', weights, letter.c, -letter.w)
+  if redis.call('XLEN', queue) == 0 then redis.call('DEL', weights) end
+  return false
 end
 
 local function take(queue, weights, letter, letters, bytes)
@@ -43,9 +50,9 @@ local function take(queue, weights, letter, letters, bytes)
   if not known and letter.k == 'disconnection' then return 4 end
   if not known and letter.k ~= 'connection' then return 3 end
   if known and tonumber(letter.s) <= last then return 1 end
-  if is_full(queue, weights, letter, letters, bytes) then return 2 end
+  if is_full(queue, letter.is_edge, letters, bytes) then return 2 end
+  if not is_weighed(queue, weights, letter) then return 2 end
   post_letter(queue, observed, ARGV[2], letter)
-  redis.call('HINCRBY', weights, letter.c, letter.w)
   posted[weights] = true
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
