@@ -15,9 +15,6 @@ MAX_DELIVERIES = 5
 FIRST_PAUSE = 0.1
 """Seconds until a letter whose handler raised is handled again; three times as long each time."""
 
-PATIENCE = 1.0
-"""Seconds that handlers get to end when they are cancelled."""
-
 DIED = "the process of its portal ended while it was handled"
 
 log = logging.getLogger("mesa_ws.portal")
@@ -54,12 +51,12 @@ class Desk:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    async def aclose(self) -> None:
-        """Let nothing be handled any more; what cannot be cancelled goes on."""
+    async def aclose(self, timeout: float) -> None:
+        """Let nothing be handled any more; what does not end in so many seconds goes on."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE)
+            await asyncio.wait(self._tasks, timeout=timeout)
 
     async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
         while line and await self._deal(owned, line[0]):

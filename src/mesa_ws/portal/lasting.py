@@ -86,7 +86,7 @@ class Sharing(_Lasting):
         """Let go of everything; what was not finished is handled again, by another portal."""
         await self._stop_reading()
         await self._ledger.aclose()
-        await self._desk.aclose()
+        await self._desk.aclose(PATIENCE)
         if self._takes_part:
             with suppress(BackendError):
                 await self._holdings.depart()

@@ -92,8 +92,9 @@ class ImportingBackend(RedisBackend):
             sizes = {field.decode(errors="replace"): len(value) for field, value in chunks(found, 2)}
             del found  # each is read again when it is moved
             await asyncio.gather(*(self._try_to_move(id) for id, size in sizes.items() if size <= BIG))
-            for id in [id for id, size in sizes.items() if size > BIG]:
-                await self._try_to_move(id)
+            for id, size in sizes.items():
+                if size > BIG:
+                    await self._try_to_move(id)
             count += len(sizes)
             if cursor == b"0":
                 break

@@ -15,10 +15,10 @@ local function keep_within(stream, bytes)
   redis.call('XTRIM', stream, 'MAXLEN', math.max(1, most))
 end
 
--- Keys that prolong() is for.
-local posted = {}
+-- What prolong() is for: keys, and the stream of observers with its expiry where they were told anything.
+local posted, told = {}, nil
 
--- Append a letter to its queue, and let observers see it.
+-- Append a letter to its queue, and let observers see it; prolong() has to be called afterwards.
 local function post_letter(queue, observed, expiry, letter)
   redis.call('XADD', queue, '*', 'c', letter.c, 's', letter.s, 'k', letter.k, 'i', letter.i,
     'n', letter.n, 't', letter.t, 'd', letter.d)
@@ -26,13 +26,15 @@ local function post_letter(queue, observed, expiry, letter)
   if not observed then return end
   redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', letter.c, 's', letter.s,
     'k', letter.k, 'i', letter.i, 'n', letter.n, 't', letter.t, 'd', letter.d, 'p', letter.p)
-  keep_within(observed, MAX_OBSERVED_BYTES)
-  redis.call('PEXPIRE', observed, expiry)
+  told = {stream = observed, expiry = expiry}
 end
 
 -- Let the queues of letters that were posted live on, and what belongs to them.
 local function prolong(life)
   for key in pairs(posted) do redis.call('PEXPIRE', key, life) end
+  if not told then return end
+  keep_within(told.stream, MAX_OBSERVED_BYTES)
+  redis.call('PEXPIRE', told.stream, told.expiry)
 end
 
 -- The stream of observers, or nil when there are none.
