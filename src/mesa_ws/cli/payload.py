@@ -35,8 +35,8 @@ def read_json(argument: str, name: str) -> Any:
 def _mistake(content: bytes, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it nested too deep"
-    if isinstance(error, UnicodeDecodeError):
-        return f"bytes that are not UTF-8, such as 0x{error.object[error.start]:02x}"
+    if "utf-8" in str(error).lower():  # msgspec says which byte before 0.23, and not since
+        return f"bytes that are not UTF-8, such as 0x{_first_foreign(content):02x}"
     found = _BYTE.search(str(error))
     if found is None:
         return f"the beginning of it: {_end(content)!r} ends too early" if content.strip() else "nothing"
@@ -44,6 +44,12 @@ def _mistake(content: bytes, error: Exception) -> str:
     problem = _BYTE.sub("", str(error).removeprefix("JSON is malformed: ")).strip()
     line, column = content.count(b"\n", 0, at) + 1, at - content.rfind(b"\n", 0, at)
     return f"{problem} at line {line}, column {column}, after {_end(content[:at])!r}"
+
+
+def _first_foreign(content: bytes) -> int:
+    """The first byte that is no part of UTF-8; as surrogates such bytes stand for themselves (PEP 383)."""
+    text = content.decode("utf-8", "surrogateescape")
+    return next(ord(sign) - 0xDC00 for sign in text if "\udc80" <= sign <= "\udcff")
 
 
 def _end(content: bytes) -> str:
