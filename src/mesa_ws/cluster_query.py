@@ -21,11 +21,11 @@ import msgspec
 
 from .dispatch_answer import ReceiptForm
 from .envelope import Receipt
-from .errors import InvalidInput
+from .errors import InvalidInput, InvalidRecipients
 from .id_page import FIRST, MAX_CURSOR, IdPage
 from .position import Position
 from .receipt_status import OutboxHead, Range, Status
-from .recipients import check_id
+from .recipients import check_id, check_ids
 from .stored import Stored
 
 PRESENCE = "/v1/presence"
@@ -46,10 +46,15 @@ _Form = TypeVar("_Form")
 
 
 class IdsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Asks about ids; about all of them together where there are none."""
+    """Asks about ids; about all of them together where `ids` is absent."""
 
-    ids: list[Any] | None = None
+    ids: Any = msgspec.UNSET
     namespace: str | None = None
+
+    @property
+    def is_about_all(self) -> bool:
+        """Whether it names no ids."""
+        return self.ids is msgspec.UNSET
 
     def checked(self) -> list[str]:
         """The ids, each of which can be one.
@@ -57,10 +62,13 @@ class IdsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
         Raises:
             InvalidInput: there are too many, or one is none.
         """
-        ids = self.ids or []
-        if len(ids) > MAX_IDS:
+        ids = self.ids
+        if self.is_about_all or ids is None or isinstance(ids, dict):
+            got = "none" if self.is_about_all else "null" if ids is None else "an object"
+            raise InvalidRecipients(f"ids: expected a list of ids, got {got}")
+        if isinstance(ids, list) and len(ids) > MAX_IDS:
             raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
-        return [check_id(id, "ids") for id in ids]
+        return check_ids(ids)
 
 
 class CursorQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -79,7 +87,7 @@ class ConnectionsQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defau
 class OutboxQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Asks about the outbox of one id, or asks to drop what is in it."""
 
-    id: str
+    id: Any
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHOWN)] = 20
     namespace: str | None = None
 
@@ -93,7 +101,7 @@ class StatusQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 def encode_question(ids: Sequence[str] | None, namespace: str | None) -> bytes:
     """Write a question about ids."""
-    return msgspec.json.encode(IdsQuestion(None if ids is None else list(ids), namespace))
+    return msgspec.json.encode(IdsQuestion(msgspec.UNSET if ids is None else list(ids), namespace))
 
 
 def decode_ids(body: bytes) -> IdsQuestion:

@@ -64,6 +64,17 @@ def check_id(id: object, where: str = "id") -> str:
     return id  # type: ignore[return-value]
 
 
+def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
+    """Return the ids of a question in their order, each once.
+
+    Raises:
+        InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
+    """
+    if isinstance(ids, str) and ids == "*":
+        raise InvalidRecipients(f"{where}: expected a list of ids, got '*', which stands for everybody")
+    return list(dict.fromkeys(check_id(id, where) for id in _listed(where, ids)))
+
+
 def id_problem(id: object) -> str | None:
     """Say what keeps `id` from naming a client, or None if nothing does."""
     if not isinstance(id, str):

@@ -1,5 +1,7 @@
 """Who is online is what living nodes say."""
 
+from typing import Any
+
 import pytest
 
 from mesa_ws.envelope import prepare
@@ -84,6 +86,34 @@ async def test_a_wrong_id_cannot_be_attached(cluster: Cluster) -> None:
     node = await cluster.node()
     with pytest.raises(InvalidRecipients, match="stands for everybody"):
         await node.backend.attach("*", 1)
+
+
+@pytest.mark.parametrize("question", ["online", "heads"])
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ("anna", r"^ids: expected a list of ids, got the bare text 'anna'; write \['anna'\]$"),
+        (None, r"^ids: expected a list of ids, got None"),
+        (7, r"^ids: expected a list of ids, got 7 \(int\); write \['7'\]$"),
+        ([7], r"^ids: expected an id as text, got 7 \(int\); write '7'$"),
+        (["*"], r"^ids: .*stands for everybody"),
+    ],
+)
+async def test_a_question_about_what_are_no_ids_is_refused(
+    cluster: Cluster, question: str, ids: Any, text: str
+) -> None:
+    node = await cluster.node()
+    with pytest.raises(InvalidRecipients, match=text):
+        await getattr(node.backend, question)(ids)
+
+
+@pytest.mark.parametrize("id", [7, None, "", "*", ["anna"]])
+async def test_the_outbox_of_what_is_no_id_cannot_be_seen_or_dropped(cluster: Cluster, id: Any) -> None:
+    node = await cluster.node()
+    with pytest.raises(InvalidRecipients, match=r"^id: expected an id"):
+        await node.backend.peek(id, 1)
+    with pytest.raises(InvalidRecipients, match=r"^id: expected an id"):
+        await node.backend.purge(id)
 
 
 async def test_a_node_is_ready_while_it_is_open(cluster: Cluster) -> None:

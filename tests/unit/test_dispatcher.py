@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.dispatcher import AsyncDispatcher, Dispatch, Dispatcher, blocking
-from mesa_ws.envelope import Receipt
+from mesa_ws.backend import blocking_call
+from mesa_ws.backend.cluster_presence import ClusterPresence
+from mesa_ws.dispatcher import AsyncDispatcher, Dispatch, Dispatcher
+from mesa_ws.envelope import Delivery, Receipt
 from mesa_ws.errors import (
     BackendUnavailable,
     InvalidInput,
@@ -17,6 +19,7 @@ from mesa_ws.errors import (
     InvalidSettings,
 )
 from mesa_ws.message import DispatchEvent, Message
+from mesa_ws.position import Position
 from mesa_ws.settings import Sync
 from tests.redis_server import free_port
 
@@ -40,6 +43,13 @@ class Nowhere:
     async def dispatch_many(self, *arguments: Any) -> list[Receipt]:
         receipts: list[Receipt] = await self._call("dispatch_many", *arguments)
         return receipts
+
+    async def online(self, ids: Any) -> None:
+        presence = self._dispatcher.presence
+        if isinstance(presence, ClusterPresence):
+            await presence.online(ids)
+        else:
+            await asyncio.to_thread(presence.online, ids)
 
     async def close(self) -> None:
         if isinstance(self._dispatcher, AsyncDispatcher):
@@ -97,6 +107,28 @@ async def test_what_cannot_be_sent_is_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         await Nowhere(kind).dispatch(*arguments)
+
+
+@both
+@pytest.mark.parametrize(
+    "way",
+    [{}, {"wire": "mesa1"}, {"scheme": "http", "key": "0123456789abcdef"}],
+    ids=["redis", "mesa1", "http"],
+)
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ("anna", r"^ids: expected a list of ids, got the bare text 'anna'; write \['anna'\]$"),
+        (None, r"^ids: expected a list of ids, got None"),
+        (7, r"^ids: expected a list of ids, got 7 \(int\); write \['7'\]$"),
+        (["0", 7], r"^ids: expected an id as text, got 7 \(int\); write '7'$"),
+    ],
+)
+async def test_presence_follows_the_rules_of_recipients(
+    kind: Kind, way: dict[str, Any], ids: Any, text: str
+) -> None:
+    with pytest.raises(InvalidRecipients, match=text):
+        await Nowhere(kind, **way).online(ids)
 
 
 @both
@@ -180,7 +212,7 @@ async def test_a_context_closes_the_asyncio_dispatcher() -> None:
 
 
 async def test_blocking_an_event_loop_warns_once_where_it_happens() -> None:
-    blocking._HAS_WARNED.clear()
+    blocking_call._HAS_WARNED.clear()
     dispatcher = Dispatcher()
     with pytest.warns(RuntimeWarning, match="use AsyncDispatcher in asyncio") as caught:
         dispatcher.dispatch(HELLO, [])
@@ -190,18 +222,44 @@ async def test_blocking_an_event_loop_warns_once_where_it_happens() -> None:
         dispatcher.dispatch(HELLO, [])
 
 
-async def test_a_request_that_blocks_an_event_loop_warns_too() -> None:
-    blocking._HAS_WARNED.clear()
-    dispatcher = Dispatcher("redis://127.0.0.1:1")
+STORED = Receipt("m", {"0": Delivery(True, 0, None, Position("e", 1))}, 0)
+
+BLOCKING: dict[str, Callable[[Dispatcher], object]] = {
+    "dispatch": lambda dispatcher: dispatcher.dispatch(HELLO, ["0"]),
+    "dispatch_many": lambda dispatcher: dispatcher.dispatch_many([(HELLO, ["0"])]),
+    "request": lambda dispatcher: dispatcher.request("0", HELLO),
+    "status": lambda dispatcher: dispatcher.status(STORED),
+    "presence.online": lambda dispatcher: dispatcher.presence.online(["0"]),
+    "presence.count": lambda dispatcher: dispatcher.presence.count(),
+    "presence.connections": lambda dispatcher: dispatcher.presence.connections(),
+    "presence.ids": lambda dispatcher: next(dispatcher.presence.ids()),
+}
+
+
+@pytest.mark.parametrize("call", BLOCKING.values(), ids=BLOCKING)
+@pytest.mark.parametrize("way", [{}, {"key": "0123456789abcdef"}], ids=["redis", "http"])
+async def test_every_call_that_blocks_an_event_loop_warns(
+    call: Callable[[Dispatcher], object], way: dict[str, Any]
+) -> None:
+    blocking_call._HAS_WARNED.clear()
+    dispatcher = Dispatcher(f"{'http' if way else 'redis'}://127.0.0.1:1", **way)
     with (
         pytest.warns(RuntimeWarning, match="use AsyncDispatcher in asyncio") as caught,
         pytest.raises(BackendUnavailable),
     ):
-        dispatcher.request("0", HELLO)
+        call(dispatcher)
     assert caught[0].filename == __file__
 
 
+async def test_looking_for_presence_in_an_event_loop_is_no_call() -> None:
+    blocking_call._HAS_WARNED.clear()
+    presence = Dispatcher("redis://127.0.0.1:1").presence
+    with pytest.raises(BackendUnavailable):
+        await asyncio.to_thread(presence.online, ["0"])
+    assert not blocking_call._HAS_WARNED.is_set()
+
+
 def test_without_an_event_loop_there_is_no_warning() -> None:
-    blocking._HAS_WARNED.clear()
+    blocking_call._HAS_WARNED.clear()
     Dispatcher().dispatch(HELLO, [])
-    assert not blocking._HAS_WARNED.is_set()
+    assert not blocking_call._HAS_WARNED.is_set()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.errors import InvalidRecipients
-from mesa_ws.recipients import MAX_ID_BYTES, Recipients, check_id
+from mesa_ws.recipients import MAX_ID_BYTES, Recipients, check_id, check_ids
 
 IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(
     lambda text: text != "*"
@@ -109,6 +109,27 @@ def test_exclusions_follow_the_same_rules(excluding: Any, text: str) -> None:
     with pytest.raises(InvalidRecipients) as caught:
         Recipients.of("*", excluding)
     assert str(caught.value) == f"excluding: {text}"
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ("anna", "expected a list of ids, got the bare text 'anna'; write ['anna']"),
+        ("*", "expected a list of ids, got '*', which stands for everybody"),
+        (None, "expected a list of ids, got None (NoneType)"),
+        (7, "expected a list of ids, got 7 (int); write ['7']"),
+        ([7], "expected an id as text, got 7 (int); write '7'"),
+        (["*"], "expected an id, got '*', which stands for everybody"),
+    ],
+)
+def test_ids_that_are_asked_about_follow_the_same_rules(ids: Any, text: str) -> None:
+    with pytest.raises(InvalidRecipients) as caught:
+        check_ids(ids)
+    assert str(caught.value) == f"ids: {text}"
+
+
+def test_ids_that_are_asked_about_keep_their_order_and_count_once() -> None:
+    assert check_ids(iter(["b", "a", "b"])) == ["b", "a"]
 
 
 def test_an_id_of_the_full_length_is_valid() -> None:

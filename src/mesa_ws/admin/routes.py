@@ -45,7 +45,7 @@ from ..dispatch_answer import (
     shortened,
 )
 from ..dispatch_request import PATH, decode_request
-from ..errors import BackendUnavailable, InvalidInput, MesaError
+from ..errors import BackendUnavailable, MesaError
 from ..receipt_status import judge, stored_positions
 from ..request_query import REQUEST, decode_request_question, encode_answer
 
@@ -155,7 +155,7 @@ class _Asked:
     async def presence(self, body: bytes) -> bytes:
         asked = decode_ids(body)
         self._check_namespace(asked.namespace)
-        if asked.ids is None:
+        if asked.is_about_all:
             return encode_count(await self._server.bus.count())
         return encode_online(await self._server.bus.online(asked.checked()))
 
@@ -172,8 +172,6 @@ class _Asked:
     async def outboxes(self, body: bytes) -> bytes:
         asked = decode_ids(body)
         self._check_namespace(asked.namespace)
-        if asked.ids is None:
-            raise InvalidInput("ids: expected a list of ids, got none")
         return encode_heads(await self._server.bus.heads(asked.checked()))
 
     async def show(self, body: bytes) -> bytes:

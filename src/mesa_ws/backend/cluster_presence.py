@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 
 from ..id_page import FIRST
 from .base import BlockingWhoIsOnline, WhoIsOnline
+from .blocking_call import warn_in_event_loop
 
 
 class ClusterPresence:
@@ -19,8 +20,12 @@ class ClusterPresence:
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id.
 
+        Args:
+            ids: a list, or any other iterable; `"*"` is no id.
+
         Raises:
-            InvalidRecipients: one of them is no id.
+            InvalidRecipients: a bare string, None or a number in place of a list, or one of them
+                is no id.
             BackendError: the backend did not answer.
         """
         return await self._bus.online(ids)
@@ -74,20 +79,24 @@ class BlockingClusterPresence:
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; see `ClusterPresence.online`."""
+        warn_in_event_loop()
         return self._bus.online(ids)
 
     def count(self) -> int:
         """Count the ids that have connections; see `ClusterPresence.count`."""
+        warn_in_event_loop()
         return self._bus.count()
 
     def connections(self) -> int:
         """Count the connections, authenticated or not; see `ClusterPresence.connections`."""
+        warn_in_event_loop()
         return self._bus.connections()
 
     def ids(self) -> Iterator[str]:
         """Iterate over the ids that have connections; see `ClusterPresence.ids`."""
         cursor: str | None = FIRST
         while cursor is not None:
+            warn_in_event_loop()
             page = self._bus.some_ids(cursor)
             yield from page.ids
             cursor = page.cursor

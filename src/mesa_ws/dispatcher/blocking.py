@@ -1,12 +1,10 @@
 """The dispatcher for threads, scripts and workers."""
 
-import asyncio
-import threading
-import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ..backend.blocking_call import warn_in_event_loop
 from ..backend.cluster_presence import BlockingClusterPresence
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
@@ -182,6 +180,7 @@ class Dispatcher:
             InvalidInput: it is no receipt.
         """
         self._check_open()
+        warn_in_event_loop()
         ids = list(stored_positions(checked(receipt)))
         return judge(receipt, self._bus.heads(ids) if ids else {})
 
@@ -200,33 +199,15 @@ class Dispatcher:
 
     def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
         self._check_open()
-        _warn_in_event_loop()
+        warn_in_event_loop()
         meant = [envelope for envelope in envelopes if is_meant(envelope)]
         return with_unmeant(envelopes, self._bus.dispatch(meant) if meant else [])
 
     def _ask(self, request: Envelope, timeout: float) -> bytes:
         self._check_open()
-        _warn_in_event_loop()
+        warn_in_event_loop()
         return self._bus.request(request, timeout)
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise BackendUnavailable(CLOSED)
-
-
-_HAS_WARNED = threading.Event()
-
-
-def _warn_in_event_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    if not _HAS_WARNED.is_set():
-        _HAS_WARNED.set()
-        warnings.warn(
-            "Dispatcher blocks this event loop until Redis or the server has answered; "
-            "use AsyncDispatcher in asyncio, or call it in a thread",
-            RuntimeWarning,
-            stacklevel=4,
-        )

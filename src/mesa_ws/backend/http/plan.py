@@ -31,7 +31,7 @@ from ...envelope import Envelope, Receipt
 from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
 from ...id_page import IdPage
 from ...receipt_status import OutboxHead
-from ...recipients import check_id
+from ...recipients import check_id, check_ids
 from ...request_query import REQUEST, decode_answer, encode_request_question
 from ...settings import Seconds, Settings, check_namespace
 from ...stored import Stored
@@ -99,7 +99,7 @@ class Plan:
         Raises:
             InvalidRecipients: one of them is no id.
         """
-        return Exchange(self, PRESENCE, self._question([check_id(id) for id in ids]), decode_online)
+        return Exchange(self, PRESENCE, self._question(check_ids(ids)), decode_online)
 
     def count(self) -> "Exchange[int]":
         """The request that asks how many ids are online."""
@@ -120,7 +120,7 @@ class Plan:
         Raises:
             InvalidRecipients: one of them is no id.
         """
-        return Exchange(self, OUTBOXES, self._question([check_id(id) for id in ids]), decode_heads)
+        return Exchange(self, OUTBOXES, self._question(check_ids(ids)), decode_heads)
 
     def peek(self, id: str, limit: int) -> "Exchange[list[Stored]]":
         """The request that asks for the first messages of an outbox.

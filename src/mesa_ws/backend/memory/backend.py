@@ -10,7 +10,7 @@ from ...id_page import IdPage
 from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
-from ...recipients import check_id
+from ...recipients import check_id, check_ids
 from ...settings import Sync, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
@@ -98,7 +98,7 @@ class MemoryBackend:
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id."""
-        return {id: self._cluster.holders.online(id) for id in ids}
+        return {id: self._cluster.holders.online(id) for id in check_ids(ids)}
 
     async def count(self) -> int:
         """Count the ids that have connections."""
@@ -166,15 +166,15 @@ class MemoryBackend:
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
-        return self._cluster.heads(ids)
+        return self._cluster.heads(check_ids(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
         """Show the first `limit` messages of an outbox."""
-        return self._cluster.peek(id, limit)
+        return self._cluster.peek(check_id(id), limit)
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox."""
-        return self._cluster.purge(id)
+        return self._cluster.purge(check_id(id))
 
     def _open_seat(self) -> Seat:
         if self._seat is None:

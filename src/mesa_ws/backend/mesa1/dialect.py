@@ -9,7 +9,7 @@ from ...envelope import Envelope, Receipt
 from ...errors import Unsupported
 from ...id_page import IdPage, check_cursor
 from ...receipt_status import OutboxHead
-from ...recipients import check_id
+from ...recipients import check_id, check_ids
 from ...settings import check_namespace
 from ...stored import Stored
 from ..redis.connection import raise_first
@@ -141,7 +141,7 @@ class Mesa1:
 
     def presence_of(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
         """Count the connections of each id; one that only servers of 1.x hold has 1."""
-        wanted = list(dict.fromkeys(check_id(id) for id in ids))
+        wanted = check_ids(ids)
         return Operation([call.command for call in plan.online(self.keys, wanted)], plan.flat(wanted))
 
     def counting(self) -> Operation[int]:

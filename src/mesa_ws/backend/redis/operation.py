@@ -10,7 +10,7 @@ from ...envelope import Envelope, Receipt
 from ...id_page import IdPage, check_cursor
 from ...position import Position
 from ...receipt_status import OutboxHead
-from ...recipients import check_id
+from ...recipients import check_id, check_ids
 from ...stored import Stored
 from ..outbox import Page
 from .durable import Proof
@@ -60,7 +60,7 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
 
 def heads_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
     """Tell how far outboxes are."""
-    wanted = _checked(ids)
+    wanted = check_ids(ids)
     return Operation(_commands(heads(keys, wanted)), partial(outbox_heads, wanted))
 
 
@@ -88,7 +88,7 @@ def broadcasts_after(keys: Keys, position: Position | None) -> Operation[Page]:
 
 def presence_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, int]]:
     """Count the connections of each id."""
-    wanted = _checked(ids)
+    wanted = check_ids(ids)
     return Operation(_commands(online(keys, wanted)), partial(online_counts, wanted))
 
 
@@ -120,10 +120,6 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
 def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
     warn_of_corruption(keys, batch.corrupt(replies))
     return batch.receipts(replies)
-
-
-def _checked(ids: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(check_id(id) for id in ids))
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:
