@@ -4,6 +4,7 @@ import hmac
 import re
 
 from .errors import InvalidSettings
+from .text import plain
 
 SHORTEST_KEY = 16
 """Characters that a server's key has at least, so that it cannot be guessed."""
@@ -21,6 +22,7 @@ def check_key(key: object, *, shortest: int = 1) -> str:
     Raises:
         InvalidSettings: it is not text, too short, or holds spaces or characters outside ASCII.
     """
+    key = plain(key)
     if not isinstance(key, str):
         raise InvalidSettings("key", f"text of {shortest} or more characters", type(key).__name__)
     if len(key) < shortest:

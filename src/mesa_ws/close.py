@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from .errors import InvalidInput
+from .text import plain
 
 
 class CloseCode(IntEnum):
@@ -98,7 +99,7 @@ def check_close(code: object, reason: object) -> None:
     if not isinstance(reason, str):
         raise InvalidInput(f"{expected}, got {type(reason).__name__}")
     try:
-        size = len(reason.encode())
+        size = len(plain(reason).encode())
     except UnicodeEncodeError:
         raise InvalidInput(f"{expected}, got a lone surrogate") from None
     if size > MAX_REASON_BYTES:

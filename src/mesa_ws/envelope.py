@@ -12,6 +12,7 @@ from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .position import Position
 from .recipients import EVERYBODY, Recipients
 from .settings import Sync
+from .text import plain
 
 Kind = Literal["message", "disconnect", "request", "connection"]
 
@@ -199,7 +200,7 @@ def _named(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidInput(f"{expected}, got {type(key).__name__}")
     try:
-        name = key.encode()
+        name = plain(key).encode()
     except UnicodeEncodeError:
         raise InvalidInput(f"{expected}, got a lone surrogate") from None
     if not 0 < len(name) <= MAX_KEY_BYTES:

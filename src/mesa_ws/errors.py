@@ -28,6 +28,8 @@ Texts say what was expected, then what came, then what to do.
 
 from typing import TypeGuard
 
+from .text import plain
+
 
 class MesaError(Exception):
     """Base of every error that Mesa raises on purpose."""
@@ -168,6 +170,7 @@ class RequestError(MesaError):
     """
 
     def __init__(self, text: str, code: str = "refused") -> None:
+        text, code = plain(text), plain(code)
         if not is_error_code(code) or code in PROTOCOL_ERROR_CODES:
             raise InvalidInput(
                 f"code: expected 1 to 64 visible ASCII characters, and none of "

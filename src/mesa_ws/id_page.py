@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from .errors import InvalidInput
+from .text import plain
 
 FIRST = ""
 """The cursor of the first page."""
@@ -29,7 +30,7 @@ def check_cursor(cursor: str) -> str:
     Raises:
         InvalidInput: it cannot.
     """
-    number = cursor or "0"
+    number = plain(cursor) or "0"
     if not (number.isascii() and number.isdigit() and len(number) <= len(str(2**64)) and int(number) < 2**64):
         raise InvalidInput(f"cursor: expected that of the page before, or none, got {cursor[:40]!r}")
     return number

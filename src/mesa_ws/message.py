@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any
 
 from .errors import InvalidMessage
+from .text import plain
 
 
 class Op(IntEnum):
@@ -78,6 +79,8 @@ class Message:
             )
         if self.type is not None and not isinstance(self.type, str):
             raise InvalidMessage(f"type: expected a string or None, got {self.type!r}")
+        if type(self.type) is not str:
+            object.__setattr__(self, "type", plain(self.type))
         if self.sync is not None and not isinstance(self.sync, bool):
             raise InvalidMessage(f"sync: expected True, False or None, got {self.sync!r}")
 
@@ -96,5 +99,6 @@ class DispatchEvent:
     type: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "type", plain(self.type))
         if self.type != DISCONNECT_CLIENT:
             raise InvalidMessage(f"event: expected {DISCONNECT_CLIENT!r}, got {self.type!r}")

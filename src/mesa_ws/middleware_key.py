@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from .errors import InvalidInput
+from .text import plain
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
@@ -21,8 +23,8 @@ def middleware_key(namespace: str | None, name: str, *parts: str) -> str:
     Raises:
         InvalidInput: a name or a part cannot be used.
     """
-    _check(name, parts)
-    return ":".join((f"mesa:{{{namespace or ''}}}:mw", name, *parts))
+    name, parts = _checked(name, parts)
+    return ":".join((f"mesa:{{{plain(namespace) or ''}}}:mw", name, *parts))
 
 
 def mesa1_middleware_key(namespace: str | None, name: str, *parts: str) -> str:
@@ -39,19 +41,21 @@ def mesa1_middleware_key(namespace: str | None, name: str, *parts: str) -> str:
     Raises:
         InvalidInput: a name or a part cannot be used, or there is none.
     """
-    _check(name, parts)
+    name, parts = _checked(name, parts)
     if not parts:
         raise InvalidInput("parts: expected what the key is for, as in every key of 1.x, got none")
     key = f"{':'.join(parts)}_mw-{name}"
-    return f"{key}_{namespace}" if namespace else key
+    return f"{key}_{plain(namespace)}" if namespace else key
 
 
-def _check(name: object, parts: Iterable[object]) -> None:
+def _checked(name: object, parts: Iterable[Any]) -> tuple[str, tuple[str, ...]]:
+    name, parts = plain(name), tuple(plain(part) for part in parts)
     if not (isinstance(name, str) and _NAME.match(name)):
         raise InvalidInput(f"name: expected 1 to 64 of A-Z a-z 0-9 _ . -, got {name!r}")
     for part in parts:
         if not _is_text(part):
             raise InvalidInput(f"parts: expected text that is not empty, got {part!r}")
+    return name, parts
 
 
 def _is_text(value: object) -> bool:

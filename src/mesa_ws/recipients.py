@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .errors import InvalidRecipients
+from .text import plain
 
 EVERYBODY = ("*",)
 """Recipients that mean every connection."""
@@ -42,8 +43,8 @@ class Recipients(NamedTuple):
         Raises:
             InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
         """
-        is_everybody = isinstance(recipients, str) and recipients == "*"
-        named = EVERYBODY if is_everybody else _listed("recipients", recipients)
+        is_everybody = isinstance(recipients, str) and plain(recipients) == "*"
+        named = EVERYBODY if is_everybody else [plain(id) for id in _listed("recipients", recipients)]
         without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
         others = [id for id in named if not isinstance(id, str) or id != "*"]
         ids = dict.fromkeys(check_id(id, "recipients") for id in others)
@@ -53,15 +54,16 @@ class Recipients(NamedTuple):
 
 
 def check_id(id: object, where: str = "id") -> str:
-    """Return `id` if it can name a client.
+    """Return `id` as plain text if it can name a client.
 
     Raises:
         InvalidRecipients: it is not text, is empty, too long, `*`, or holds control characters.
     """
-    problem = id_problem(id)
+    text = plain(id)
+    problem = id_problem(text)
     if problem is not None:
         raise InvalidRecipients(f"{where}: {problem}")
-    return id  # type: ignore[return-value]
+    return text  # type: ignore[return-value]
 
 
 def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
@@ -70,7 +72,7 @@ def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
     Raises:
         InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
     """
-    if isinstance(ids, str) and ids == "*":
+    if isinstance(ids, str) and plain(ids) == "*":
         raise InvalidRecipients(f"{where}: expected a list of ids, got '*', which stands for everybody")
     return list(dict.fromkeys(check_id(id, where) for id in _listed(where, ids)))
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 import msgspec
 
 from .errors import InvalidSettings
+from .text import plain
 
 Seconds = Annotated[
     float, msgspec.Meta(gt=0, le=86_400, description="a number of seconds, more than 0 and up to 86400")
@@ -83,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f"{cls.__name__.lower()}.{name}"
 
     def _check(self, name: str, kind: Any) -> None:
-        value = getattr(self, name)
+        value = plain(getattr(self, name))
         try:
             checked = kind.of(value, self._path(name)) if _is_feature(kind) else msgspec.convert(value, kind)
         except msgspec.ValidationError as error:

@@ -23,6 +23,6 @@ class User:
     data: Any = field(default=None)
 
     def __post_init__(self) -> None:
-        check_id(self.id)
+        object.__setattr__(self, "id", check_id(self.id))
         if self.data is None:
             object.__setattr__(self, "data", {"id": self.id})

@@ -15,6 +15,7 @@ from ..inquiry import DEFAULT_TIMEOUT, check_timeout
 from ..message import Message
 from ..session import Hello
 from ..settings import Keepalive
+from ..text import plain
 from ..transports.connect import Address
 from .callbacks import Callback, Callbacks
 from .credentials import AuthenticationData, Credentials
@@ -344,13 +345,13 @@ class Client:
         await self._link.progress.flush()
 
     def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
-        self._link.answering.add(type, checked("on_request", handler, "message"))
+        self._link.answering.add(plain(type), checked("on_request", handler, "message"))
         return handler
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
         checked("on_message", callback, "message")
         self._link.inbox.feed_callbacks()
-        self._callbacks.message.append((type, callback))
+        self._callbacks.message.append((plain(type), callback))
         return callback
 
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Protocol
 
+from ..text import plain
+
 
 class PositionStore(Protocol):
     """Keeps the positions of one client: which messages its application has handled.
@@ -39,7 +41,7 @@ class FilePositions:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(plain(path))
 
     async def load(self) -> bytes | None:
         """Read the file; None if there is none."""

@@ -10,6 +10,7 @@ from ..backend.redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Nat
 from ..errors import InvalidSettings
 from ..message import WIRE1_OPCODES, reserved_opcodes
 from ..settings import Sync, Wire, check_wire
+from ..text import plain
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -29,7 +30,7 @@ def blocking_bus(
     Raises:
         InvalidSettings: one of them cannot be used.
     """
-    _check_spoken(wire, url)
+    wire = _spoken(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
     dialect = Mesa1 if wire == "mesa1" else Native
@@ -52,7 +53,7 @@ def async_bus(
     Raises:
         InvalidSettings: one of them cannot be used.
     """
-    _check_spoken(wire, url)
+    wire = _spoken(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
     dialect = Mesa1 if wire == "mesa1" else Native
@@ -61,16 +62,18 @@ def async_bus(
 
 def reserved_on(url: object, wire: str) -> Container[int]:
     """The opcodes that a dispatcher refuses by itself; a server behind an API adds those of its wire."""
-    return WIRE1_OPCODES if _is_http(url) else reserved_opcodes(wire)
+    return WIRE1_OPCODES if _is_http(url) else reserved_opcodes(plain(wire))
 
 
-def _check_spoken(wire: object, url: object) -> None:
-    if check_wire(wire) == "mesa1" and _is_http(url):
+def _spoken(wire: object, url: object) -> Wire:
+    spoken = check_wire(wire)
+    if spoken == "mesa1" and _is_http(url):
         raise InvalidSettings("wire", "'native' with the http:// URL of a server, which speaks for us", wire)
+    return spoken
 
 
 def _is_http(url: object) -> TypeGuard[str]:
-    return isinstance(url, str) and url.lower().startswith(("http://", "https://"))
+    return isinstance(url, str) and plain(url).lower().startswith(("http://", "https://"))
 
 
 def _redis(url: object, key: str | None) -> Address:

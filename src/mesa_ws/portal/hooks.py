@@ -7,6 +7,7 @@ from ..backend.inbox import LetterKind
 from ..calling import Handler
 from ..errors import InvalidSettings
 from ..handler import AnyHandler, checked
+from ..text import plain
 from .event import PortalEvent
 
 
@@ -65,7 +66,7 @@ class PortalHooks:
         return handler
 
     def _add(self, kind: LetterKind, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers[kind].append((type, checked(f"on_{kind}", handler, "event")))
+        self._handlers[kind].append((plain(type), checked(f"on_{kind}", handler, "event")))
         return handler
 
     def _handlers_of(self, event: PortalEvent) -> list[Handler]:

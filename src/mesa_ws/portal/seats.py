@@ -5,6 +5,7 @@ from ..backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from ..backend.mesa1 import Mesa1Attendance
 from ..backend.redis import Address, Given, RedisAttendance
 from ..errors import InvalidSettings, Unsupported
+from ..text import plain
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -55,7 +56,7 @@ def mesa1_seat_at(
 
 
 def _redis(place: Given) -> Address:
-    if isinstance(place, str) and place.lower().startswith(("http://", "https://")):
+    if isinstance(place, str) and plain(place).lower().startswith(("http://", "https://")):
         raise Unsupported(
             "url: portals work on a Redis, or on the MemoryHub of servers in the same process, "
             "got the URL of a dispatch API; give the redis:// URL of the servers"

@@ -30,6 +30,7 @@ from ..session import (
     Strayed,
     reconnect,
 )
+from ..text import plain
 from ..user import User
 from . import answering, asked
 from .feed import Feed
@@ -169,7 +170,7 @@ class Connection:
             InvalidInput: RFC 6455 section 7.4 does not allow the code or the reason.
         """
         check_close(code, reason)
-        self._host.in_loop(self._end, code, reason)
+        self._host.in_loop(self._end, code, plain(reason))
 
     def update_user(self, user: User) -> None:
         """Replace the user, and with it the id that messages find this connection by.

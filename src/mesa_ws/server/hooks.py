@@ -6,6 +6,7 @@ from typing import Any, overload
 from ..calling import name_of
 from ..errors import InvalidSettings
 from ..handler import AnyHandler, checked
+from ..text import plain
 from .enlisting import enlist, made
 from .handlers import Handlers
 
@@ -135,5 +136,5 @@ class Hooks:
         return used
 
     def _add(self, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers.message.append((type, checked("on_message", handler, "message", "connection")))
+        self._handlers.message.append((plain(type), checked("on_message", handler, "message", "connection")))
         return handler

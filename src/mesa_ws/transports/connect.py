@@ -14,6 +14,7 @@ from picows import WSHandshakeError, ws_connect
 
 from ..client_settings import ClientLimits
 from ..errors import ConnectFailed, InvalidSettings
+from ..text import plain
 from .quiet import quiet
 from .wire import Peer, Wire
 
@@ -45,6 +46,7 @@ class Address(NamedTuple):
         Raises:
             InvalidSettings: one of them cannot be used.
         """
+        url = plain(url)
         scheme = _check_url(url)
         if context is not None and not isinstance(context, ssl.SSLContext):
             raise InvalidSettings("ssl", "an ssl.SSLContext or None", context)
@@ -203,4 +205,4 @@ def _checked_headers(headers: object) -> Mapping[str, str]:
             raise InvalidSettings("headers", expected, name)
         if not (isinstance(value, str) and _VALUE.fullmatch(value)):
             raise InvalidSettings(f"headers.{name}", expected, "a value that is not one")
-    return dict(headers)
+    return {plain(name): plain(value) for name, value in headers.items()}

@@ -32,6 +32,7 @@ from ..server.request import Request
 from ..session import Close, Fragments, Violation
 from ..session.fragments import DataFrame
 from ..settings import Host, Port, Settings
+from ..text import plain
 from .quiet import quiet
 
 log = logging.getLogger("mesa_ws.server")
@@ -212,7 +213,7 @@ class NativeListener:
         if path is not None and not path.startswith("/"):
             raise InvalidSettings("path", "a path that starts with /, such as /ws", path)
         self._node = node
-        self._path = path
+        self._path = plain(path)
         self._limits = node.settings.limits
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
@@ -226,7 +227,7 @@ class NativeListener:
             InvalidSettings: the host or the port is none.
             ListenFailed: the port is in use, or the host is not one of ours.
         """
-        _Place(host=host, port=port)
+        host = _Place(host=host, port=port).host
         try:
             self._server = await ws_create_server(
                 self._upgrade,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import MesaError
 from ..server.node import Node
+from ..text import plain
 from .native import NativeListener
 from .signals import until_signal
 
@@ -139,4 +140,4 @@ async def serve(
 
 def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
     shown = f"[{host}]" if ":" in host else host
-    return f"{'wss' if ssl else 'ws'}://{shown}:{port}{path or '/'}"
+    return f"{'wss' if ssl else 'ws'}://{shown}:{port}{plain(path) or '/'}"

@@ -4,6 +4,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from ...errors import InvalidSettings
+from ...text import plain
 
 
 class Endpoint(NamedTuple):
@@ -35,13 +36,14 @@ class Endpoint(NamedTuple):
         Raises:
             InvalidSettings: it is not the URL of a dispatch API.
         """
+        url = str(plain(url))
         try:
-            return cls._of(urlsplit(str(url)))
+            return cls._of(urlsplit(url))
         except ValueError:
             raise InvalidSettings(
                 "url",
                 "the http:// or https:// URL of a server's dispatch API, without user, query and fragment",
-                _without_user(str(url)),
+                _without_user(url),
             ) from None
 
     @classmethod

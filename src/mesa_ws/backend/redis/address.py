@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidSettings, Unsupported
+from ...text import plain
 from .connection import AsyncConnection, BlockingConnection, hang_up, remaining
 from .sentinel import DEFAULT_PORT, Sentinels
 
@@ -74,11 +75,11 @@ class Address:
         if isinstance(given, cls):
             return given
         if isinstance(given, str):
-            return _checked(_of_url(given))
+            return _checked(_of_url(plain(given)))
         if isinstance(given, Mapping):
-            return _checked(_of_mapping(given))
+            return _checked(_of_mapping(_plain(given)))
         if isinstance(given, list | tuple):
-            return _checked(_of_list(given))
+            return _checked(_of_list([_plain(each) for each in given]))
         if isinstance(given, redis.RedisCluster | redis.asyncio.RedisCluster):
             raise Unsupported("redis: Redis Cluster is not supported by this version; use a single Redis")
         if isinstance(given, redis.Redis | redis.asyncio.Redis):
@@ -135,6 +136,13 @@ def _checked(address: Address) -> Address:
     except (TypeError, ValueError, redis.RedisError) as error:
         raise InvalidSettings(_SETTING, f"{EXPECTED}; {error}", address.label) from None
     return address
+
+
+def _plain(given: Any) -> Any:
+    """An argument of 1.x, or the options of a mapping, with their texts as plain `str`."""
+    if isinstance(given, Mapping):
+        return {plain(name): plain(value) for name, value in given.items()}
+    return plain(given)
 
 
 def _of_mapping(given: Mapping[str, Any]) -> Address:
