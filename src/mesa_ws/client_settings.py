@@ -6,20 +6,23 @@ from .settings import Count, Keepalive, Seconds, Settings
 class Reconnection(Settings, frozen=True, kw_only=True):
     """How the client comes back after a connection was lost.
 
-    Before the n-th attempt in a row it waits for `interval` and a random time that grows with n:
-    up to `interval`, then twice that, and so on, up to `max_jitter`. The random part keeps the
-    clients of a restarted server from returning all at once.
+    Before the n-th attempt in a row the client waits for an interval and a random time that grows
+    with n: up to one interval, then two, four and so on. The random part keeps the clients of a
+    restarted server from returning all at once. A connection that lasted longer than `max_pause`,
+    and than the pause before it, starts the count over.
 
     Attributes:
         enabled: on by default.
-        interval: seconds to wait at least; None for what the server announced, or 1 second.
-        max_jitter: seconds that the random part may grow to.
+        interval: seconds to wait at least, unless the server asks for more; None for what the
+            server asks for, or 1 second.
+        max_pause: seconds that interval and random part together may grow to. An interval of more
+            than four fifths of that is waited for all the same, and up to a quarter longer.
         authenticate: whether the client then authenticates by itself, as it did before.
     """
 
     enabled: bool = True
     interval: Seconds | None = None
-    max_jitter: Seconds = 30.0
+    max_pause: Seconds = 5.0
     authenticate: bool = True
 
     @classmethod

@@ -136,7 +136,16 @@ class ConnectionClosed(MesaError):
 
 
 class ConnectFailed(MesaError):
-    """The client could not reach a Mesa server."""
+    """The client could not reach a Mesa server.
+
+    Attributes:
+        retry_after: seconds to wait that the server, or a proxy before it, asked for by
+            `Retry-After`; None if it did not.
+    """
+
+    def __init__(self, problem: str, retry_after: float | None = None) -> None:
+        super().__init__(problem)
+        self.retry_after = retry_after
 
 
 class ListenFailed(MesaError):

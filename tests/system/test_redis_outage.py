@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
 from tests.system.waiting import until
 
-SOON = {"interval": 0.01, "max_jitter": 0.01}
+SOON = {"interval": 0.01, "max_pause": 0.02}
 
 
 @pytest.fixture

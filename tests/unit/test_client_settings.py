@@ -88,7 +88,7 @@ def test_a_context_that_is_none_is_refused() -> None:
         ({"queue_size": 0}, "queue_size"),
         ({"queue_size": "many"}, "queue_size"),
         ({"reconnect": {"interval": 0}}, "reconnect.interval"),
-        ({"reconnect": {"max_jitter": -1}}, "reconnect.max_jitter"),
+        ({"reconnect": {"max_pause": -1}}, "reconnect.max_pause"),
         ({"reconnect": {"tries": 3}}, "reconnect.tries"),
         ({"reconnect": 5}, "reconnect"),
         ({"keepalive": {"interval": None}}, "keepalive.interval"),

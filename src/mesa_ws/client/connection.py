@@ -61,7 +61,7 @@ class ClientConnection:
     Attributes:
         wire: the WebSocket.
         hello: what the server announced.
-        opened_at: when, in the event loop's time.
+        usable_since: when the server greeted, or first accepted this client, in the event loop's time.
         user: the object the server sent when it accepted this client.
         accepted: what the server accepted; None before.
         leave: done when the server is about to go, with the seconds to stay away.
@@ -82,7 +82,7 @@ class ClientConnection:
         self._asking = Asking(settings.limits.max_requests, self._regulate)
         self._is_paused = False
         self.hello: Hello
-        self.opened_at = self._loop.time()
+        self.usable_since = self._loop.time()
         self.user: Any = None
         self.accepted: Credentials | None = None
         self.leave: asyncio.Future[float] = self._loop.create_future()
@@ -226,6 +226,7 @@ class ClientConnection:
             case Authenticated(user):
                 self._accept(user)
             case Hello():
+                self.usable_since = self._loop.time()
                 _settle(self._greeted, event)
             case Leave(after):
                 _settle(self.leave, after)
@@ -249,6 +250,8 @@ class ClientConnection:
         self.user = user
         if self._pending is not None:
             self.accepted, self._pending = self._pending, None
+        if not self._authenticated.done():
+            self.usable_since = self._loop.time()
         _settle(self._authenticated, None)
         if self._answer is not None:
             _settle(self._answer, user)

@@ -228,9 +228,8 @@ class Link:
         self._positions = connection.positions
         self.outgoing.detach()
         self._login.remember(connection)
-        age = asyncio.get_running_loop().time() - connection.opened_at
-        if connection.accepted or age > self._settings.reconnect.max_jitter:
-            self._backoff.reset()
+        if not self._login.is_missing(connection):
+            self._backoff.lasted(asyncio.get_running_loop().time() - connection.usable_since)
         self.inbox.happened(Disconnection(ending.code, ending.reason, will_reconnect))
 
     def _first_pause(self, connection: ClientConnection) -> float:
@@ -246,7 +245,7 @@ class Link:
                 return await self._open()
             except ConnectFailed as error:
                 log.info("%s", error)
-                pause = self._backoff.next(hello.reconnect_interval)
+                pause = self._backoff.next(hello.reconnect_interval, error.retry_after)
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending

@@ -5,8 +5,10 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -22,6 +24,9 @@ READ_BUFFER = 16 * 1024
 
 HANDOVER = 3
 """Rounds of the event loop after which a transport certainly owns the socket it was given."""
+
+MAX_RETRY_AFTER = 86_400.0
+"""Seconds of a day: a longer `Retry-After` counts as this."""
 
 _HUNG_UP = "the server hung up during the handshake"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -94,7 +99,8 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
         raise _failure(address, f"no answer within {limits.connect_timeout:g} s")
     problem = _problem(opening)
     if problem is not None:
-        raise _failure(address, problem) from opening.exception()
+        error = opening.exception()
+        raise _failure(address, problem, _retry_after(error)) from error
     return wire
 
 
@@ -144,10 +150,36 @@ class _Dial:
                 await asyncio.wait({wire.ended})
 
 
-def _failure(address: Address, problem: str) -> ConnectFailed:
+def _failure(address: Address, problem: str, retry_after: float | None = None) -> ConnectFailed:
     return ConnectFailed(
-        f"cannot connect to {address}: {problem}; check the address, and that the server is running"
+        f"cannot connect to {address}: {problem}; check the address, and that the server is running",
+        retry_after,
     )
+
+
+def _retry_after(error: BaseException | None) -> float | None:
+    if not isinstance(error, WSHandshakeError) or error.response is None:
+        return None
+    return read_retry_after(error.response.headers.get("Retry-After"), time.time())
+
+
+def read_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3); None if it is none.
+
+    Args:
+        value: of the header.
+        now: seconds of Unix time.
+    """
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        seconds = float(value[:20])  # longer is longer than a day
+    else:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)
 
 
 def _problem(opening: "asyncio.Future[Any]") -> str | None:

@@ -19,7 +19,7 @@ async def listen(url: str, id: str, pause: float) -> None:
     """Log in as `id`, stay, and write down what comes."""
     client = Client(
         url,
-        reconnect=Reconnection(interval=0.3, max_jitter=1.0),
+        reconnect=Reconnection(interval=0.3, max_pause=1.3),
         keepalive=Keepalive(interval=2.0, timeout=2.0),
     )
 

@@ -14,7 +14,7 @@ from mesa_ws.message import Message
 LIMIT = 10.0
 """Seconds after which a test that waits has failed."""
 
-SOON = Reconnection(interval=0.001, max_jitter=0.001)
+SOON = Reconnection(interval=0.001, max_pause=0.002)
 """Comes back as soon as it can."""
 
 HELLO: dict[str, Any] = {"rules": ["sends_user_object"]}

@@ -23,7 +23,7 @@ from mesa_ws.user import User
 from .conftest import meet, meet_user
 from .scripted import LIMIT, SOON, ScriptedServer, message
 
-BY_HAND = Reconnection(interval=0.001, max_jitter=0.001, authenticate=False)
+BY_HAND = Reconnection(interval=0.001, max_pause=0.002, authenticate=False)
 
 
 async def test_it_returns_the_user_that_the_server_sent(endpoint: Endpoint) -> None:

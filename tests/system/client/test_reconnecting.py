@@ -4,6 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as websockets_serve
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo, Reconnection
 from mesa_ws.close import CLOSE_TABLE, CloseCode
@@ -15,7 +19,7 @@ from mesa_ws.transports.serve import Server, serve
 from mesa_ws.user import User
 
 from .conftest import meet, meet_user
-from .scripted import LIMIT, SOON, ScriptedServer, message
+from .scripted import LIMIT, SOON, ScriptedServer, Visitor, message
 
 SENDABLE = [code for code in CLOSE_TABLE if code not in {CloseCode.NO_STATUS, CloseCode.ABNORMAL}]
 FAST = Keepalive(interval=0.05, timeout=0.05)
@@ -202,7 +206,7 @@ async def test_pauses_grow_while_connections_come_to_nothing(
     assert jitters == [0.001, 0.002, 0.004]
 
 
-async def test_pauses_start_over_after_an_authentication(
+async def test_pauses_go_on_growing_where_each_login_is_thrown_out(
     scripted: ScriptedServer, jitters: list[float]
 ) -> None:
     client = scripted.client(reconnect=Reconnection(interval=0.001))
@@ -214,13 +218,32 @@ async def test_pauses_start_over_after_an_authentication(
     await guest.types(1)
     guest.cut()
     await scripted.guest()
-    assert jitters == [0.001, 0.002, 0.001]
+    assert jitters == [0.001, 0.002, 0.004]
+
+
+async def test_a_retry_after_is_heeded(jitters: list[float]) -> None:
+    answers = iter([None, Response(503, "Busy", Headers({"Retry-After": "60"}))])
+    guests: asyncio.Queue[Visitor] = asyncio.Queue()
+
+    async def visit(connection: ServerConnection) -> None:
+        guests.put_nowait(await Visitor(connection).greet(c_reconnect_interval=1))
+        await connection.wait_closed()
+
+    async with websockets_serve(visit, "127.0.0.1", 0, process_request=lambda *_: next(answers)) as listener:
+        client = Client(f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}", reconnect=SOON)
+        await client.connect()
+        (await guests.get()).cut()
+        async with asyncio.timeout(LIMIT):
+            while len(jitters) < 2:
+                await asyncio.sleep(0)
+        await client.aclose()
+    assert jitters == [0.001, 15.0]
 
 
 async def test_pauses_start_over_after_a_connection_that_lasted(
     scripted: ScriptedServer, jitters: list[float]
 ) -> None:
-    client = scripted.client(reconnect=Reconnection(interval=0.001, max_jitter=0.05))
+    client = scripted.client(reconnect=Reconnection(interval=0.001, max_pause=0.05))
     guest = await meet(scripted, client)
     for _ in range(2):
         with pytest.raises(TimeoutError):
