@@ -5,11 +5,13 @@ and `extended` add to a finished body what concerns one recipient, without touch
 """
 
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
 
 from .errors import InvalidMessage
+from .json_keys import check_keys
 from .message import MAX_OPCODE, PROTOCOL_OPCODES, Message, Op
 
 MAX_SEQUENCE = 2**53 - 1
@@ -47,12 +49,19 @@ def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
         InvalidMessage: JSON cannot hold `data`.
     """
     try:
-        return _ENCODER.encode(Frame(op, data, type if type is not None else msgspec.UNSET))
+        body = _ENCODER.encode(Frame(op, data, type if type is not None else msgspec.UNSET))
+        if data is not None:
+            check_keys(data, _KEYS.encode)
+        return body
+    except InvalidMessage:
+        raise
     except RecursionError:
         problem = "it contains itself, or is nested too deep; flatten it"
     except UnicodeEncodeError:
         problem = "its text, or the type, holds a lone surrogate; replace that before sending"
     except (TypeError, ValueError, OverflowError) as error:
+        with suppress(RecursionError):  # it contains itself, but that was not found first
+            check_keys(data, _KEYS.encode)
         problem = str(error)
     raise InvalidMessage(f"data: expected something JSON can hold, got {_brief(data)}: {problem}")
 
@@ -131,4 +140,7 @@ _PLAIN: dict[type, Callable[[Any], object]] = {
 """What turns an instance of a subclass into one of the type itself."""
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string")
+_KEYS = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string", order="sorted")
+"""Refuses every dict with a key that is not text; what it writes is not used."""
+
 _DECODER = msgspec.json.Decoder(Frame)

@@ -10,7 +10,7 @@ from .codec import encode_message
 from .errors import InvalidInput, InvalidMessage, InvalidRecipients
 from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .position import Position
-from .recipients import EVERYBODY, Recipients
+from .recipients import EVERYBODY, Recipients, as_text
 from .settings import Sync
 from .text import plain
 
@@ -198,7 +198,8 @@ def _named(key: object) -> str:
     """
     expected = f"idempotency_key: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
     if not isinstance(key, str):
-        raise InvalidInput(f"{expected}, got {type(key).__name__}")
+        mend = as_text(key)
+        raise InvalidInput(f"{expected}, got {type(key).__name__}" + (f"; write {mend}" if mend else ""))
     try:
         name = plain(key).encode()
     except UnicodeEncodeError:

@@ -51,7 +51,9 @@ class Message:
 
     Immutable and comparable. `data` is whatever JSON can hold, and also msgspec Structs,
     dataclasses, datetimes (RFC 3339), UUIDs, Decimals (as text), enums (their value), sets and
-    bytes (base64). NaN and infinities become null, as in JavaScript.
+    bytes (base64). NaN and infinities become null, as in JavaScript. Keys are text; integers as
+    keys become text. It is checked when the message is encoded, by what sends it: other keys are an
+    error that has their path, and so are two keys of one dict that become the same text.
 
     Args:
         opcode: kind of the message; 0 for ordinary ones.

@@ -7,6 +7,7 @@ stands for everybody.
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from .errors import InvalidRecipients
 from .text import plain
@@ -80,8 +81,8 @@ def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
 def id_problem(id: object) -> str | None:
     """Say what keeps `id` from naming a client, or None if nothing does."""
     if not isinstance(id, str):
-        mend = f"; write {str(id)!r}" if _is_number(id) else ""
-        return f"expected an id as text, got {_shown(id)}{mend}"
+        mend = as_text(id)
+        return f"expected an id as text, got {_shown(id)}" + (f"; write {mend}" if mend else "")
     if id == "*":
         return "expected an id, got '*', which stands for everybody"
     if _CONTROL.search(id):
@@ -95,6 +96,13 @@ def id_problem(id: object) -> str | None:
     return None
 
 
+def as_text(value: object) -> str:
+    """What to write instead of a value that names something but is no text; empty if it names nothing."""
+    if isinstance(value, UUID):
+        return "str(...)"
+    return repr(str(value)) if _is_number(value) else ""
+
+
 def _listed(where: str, ids: Any) -> tuple[Any, ...]:
     if isinstance(ids, str | bytes):
         raise InvalidRecipients(
@@ -103,8 +111,9 @@ def _listed(where: str, ids: Any) -> tuple[Any, ...]:
     try:
         each = iter(ids)
     except TypeError:
-        mend = f"; write [{str(ids)!r}]" if _is_number(ids) else ""
-        raise InvalidRecipients(f"{where}: expected a list of ids, got {_shown(ids)}{mend}") from None
+        mend = as_text(ids)
+        problem = f"expected a list of ids, got {_shown(ids)}" + (f"; write [{mend}]" if mend else "")
+        raise InvalidRecipients(f"{where}: {problem}") from None
     return tuple(each)
 
 

@@ -1,5 +1,7 @@
 """What nodes and dispatchers exchange."""
 
+from uuid import UUID
+
 import pytest
 
 from mesa_ws.cause import Cause, current_cause
@@ -108,7 +110,14 @@ def test_a_named_message_cannot_be_taken_for_a_random_one() -> None:
 
 @pytest.mark.parametrize(
     ("key", "got"),
-    [("", "0 bytes"), ("x" * 256, "256 bytes"), ("\ud800", "a lone surrogate"), (5, "int"), (b"x", "bytes")],
+    [
+        ("", "0 bytes"),
+        ("x" * 256, "256 bytes"),
+        ("\ud800", "a lone surrogate"),
+        (5, "int; write '5'"),
+        (UUID(int=0), r"UUID; write str\(\.\.\.\)"),
+        (b"x", "bytes"),
+    ],
 )
 def test_a_key_that_is_no_name_is_refused(key: object, got: str) -> None:
     with pytest.raises(InvalidInput, match=f"^idempotency_key: expected text of 1 to 255 .*, got {got}$"):

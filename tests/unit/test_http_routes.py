@@ -390,6 +390,36 @@ async def test_a_damaged_byte_is_served_or_refused_with_a_reason(place: int, byt
     assert answer.status == 200 or (answer.status == 400 and answer.text)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        (PATH, b'{"message":{},"recipients":["0"],"recipients":["1"]}', "recipients"),
+        (PATH, b'{"message":{"d":{"rooms":[{"7":1,"8":"a:b","7":2}]}}}', "7"),
+        (PATH, b'{"message":{"d":{"a\\u003a":1,"a:":2,"b":"\\u003A"}}}', "a:"),
+        (PATH, b'{"message":{"d":{"\\u003a":0,":":1}}}', ":"),
+        (PATH, b'{"message":{"d":{"a":1,"a":"\\u003a\\u003a"}}}', "a"),
+        ("/v1/request", b'{"id":"0","message":{"d":{"a":1,"b":2,"\\u0061":3}}}', "a"),
+        ("/v1/presence", b'{"ids":["0"],"ids":["1"]}', "ids"),
+        ("/v1/outboxes/purge", b'{"id":"0","id":"1"}', "id"),
+    ],
+)
+async def test_a_name_that_stands_twice_in_an_object_is_refused(
+    api: Api, site: Site, path: str, body: bytes, name: str
+) -> None:
+    answer = await api.call("POST", path, body, headers={"Authorization": f"Bearer {KEY}"})
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert answer.text == (f"body: expected each name once in an object, got {name!r} twice; leave one out")
+    assert await site.delivered() == []
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"a":{"x":1},"b":[{"x":2}],"c":"{\\"x\\":1,\\"x\\":2}"}', b'"\\u003a\\u003a"']
+)
+async def test_the_same_name_in_other_objects_and_in_text_is_no_other(api: Api, data: bytes) -> None:
+    answer = await api.dispatch(b'{"message": {"d" : %s}}' % data)
+    assert answer.status == 200
+
+
 async def test_who_is_online_is_told(api: Api) -> None:
     answer = await api.ask("/v1/presence", {"ids": ["0", "1"]})
     assert (answer.status, answer.body) == (200, {"online": {"0": 2, "1": 0}})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,8 @@ def test_any_iterable_will_do() -> None:
         ([{"password": "x"}], "expected an id as text, got a value of type dict"),
         ([2**65], "expected an id as text, got a value of type int"),
         (2**65, "expected a list of ids, got a value of type int"),
+        ([UUID(int=0)], "expected an id as text, got a value of type UUID; write str(...)"),
+        (UUID(int=0), "expected a list of ids, got a value of type UUID; write [str(...)]"),
         ([""], "expected an id of 1 to 255 bytes of UTF-8, got 0 bytes"),
         (["é" * 128], "expected an id of 1 to 255 bytes of UTF-8, got 256 bytes"),
         (["a\nb"], "expected an id without control characters, got 'a\\nb'"),
@@ -102,6 +105,7 @@ def test_what_names_nobody_is_refused_with_the_mend(recipients: Any, text: str) 
         ("1", "expected a list of ids, got the bare text '1'; write ['1']"),
         (["*"], "expected an id, got '*', which stands for everybody"),
         ([1], "expected an id as text, got 1 (int); write '1'"),
+        ([UUID(int=0)], "expected an id as text, got a value of type UUID; write str(...)"),
         (None, "expected a list of ids, got None (NoneType)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_a_user_cannot_be_changed() -> None:
     ("id", "text"),
     [
         (1, "id: expected an id as text, got 1 (int); write '1'"),
+        (UUID(int=0), "id: expected an id as text, got a value of type UUID; write str(...)"),
         (None, "id: expected an id as text, got None (NoneType)"),
         ("", "id: expected an id of 1 to 255 bytes of UTF-8, got 0 bytes"),
         ("*", "id: expected an id, got '*', which stands for everybody"),

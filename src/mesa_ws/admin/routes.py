@@ -45,7 +45,8 @@ from ..dispatch_answer import (
     shortened,
 )
 from ..dispatch_request import PATH, decode_request
-from ..errors import BackendUnavailable, MesaError
+from ..errors import BackendUnavailable, InvalidInput, MesaError
+from ..json_keys import check_members
 from ..receipt_status import judge, stored_positions
 from ..request_query import REQUEST, decode_request_question, encode_answer
 
@@ -216,7 +217,9 @@ class _Gate:
         try:
             self._check_key(request)
             _check_content_type(request)
-            answer = await work(await self._body(request))
+            body = await self._body(request)
+            _check_names(body)
+            answer = await work(body)
         except _Rejected as rejected:
             return rejected.answer
         except asyncio.CancelledError:
@@ -275,6 +278,13 @@ def _check_content_type(request: Request) -> None:
             "unsupported_media_type",
             f"expected the header 'Content-Type: application/json', got {given!r}; curl sets it with -H",
         )
+
+
+def _check_names(body: bytes) -> None:
+    try:
+        check_members(body)
+    except InvalidInput as error:
+        raise InvalidInput(f"body: {error}") from None
 
 
 async def _left(request: Request) -> None:

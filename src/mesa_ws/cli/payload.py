@@ -7,6 +7,9 @@ from typing import Any
 import click
 import msgspec
 
+from ..errors import InvalidInput
+from ..json_keys import check_members
+
 _AROUND = 16
 """Characters that are shown on either side of a mistake."""
 
@@ -21,11 +24,14 @@ def read_json(argument: str, name: str) -> Any:
         name: what the argument is called in errors.
 
     Raises:
-        BadParameter: it is not JSON.
+        BadParameter: it is not JSON, or a name stands twice in one of its objects.
     """
     content = sys.stdin.buffer.read() if argument == "-" else argument.encode("utf-8", "surrogateescape")
     try:
+        check_members(content)
         return msgspec.json.decode(content)
+    except InvalidInput as error:
+        raise click.BadParameter(str(error), param_hint=name) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         mend = "; text needs double quotes of its own" if content.strip().isalpha() else ""
         problem = f"expected JSON, got {_mistake(content, error)}{mend}"

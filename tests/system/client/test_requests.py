@@ -312,9 +312,12 @@ async def test_a_deliberate_error_reaches_the_asker(quiet: Server, stack: AsyncE
     assert len(raised.value.text) == 1000
 
 
-async def test_an_answer_that_json_cannot_hold_is_a_failure(quiet: Server, stack: AsyncExitStack) -> None:
+@pytest.mark.parametrize("answer", [object(), {(1, 2): 3}, {1: "a", "1": "b"}])
+async def test_an_answer_that_json_cannot_hold_is_a_failure(
+    quiet: Server, stack: AsyncExitStack, answer: object
+) -> None:
     client = await join(stack, await stack.enter_async_context(serve(quiet)))
-    client.on_request(lambda message: object())
+    client.on_request(lambda message: answer)
     with pytest.raises(RequestFailed):
         await quiet.request("0", PING)
 

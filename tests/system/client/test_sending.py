@@ -53,7 +53,18 @@ async def test_what_is_sent_right_before_closing_arrives(scripted: ScriptedServe
     await closing
 
 
-@pytest.mark.parametrize("wrong", [{"op": 0}, "text", None, Message(2, {"id": "1"}), Message(0, object())])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"op": 0},
+        "text",
+        None,
+        Message(2, {"id": "1"}),
+        Message(0, object()),
+        Message(0, {(1, 2): 3}),
+        Message(0, [{1: "a", "1": "b"}]),
+    ],
+)
 async def test_what_is_no_message_is_refused(endpoint: Endpoint, wrong: Any) -> None:
     async with Client(endpoint.url) as client:
         with pytest.raises(InvalidMessage):

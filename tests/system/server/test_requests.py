@@ -129,9 +129,12 @@ async def test_a_deliberate_error_is_told(serving: Serving, join: Joining) -> No
     assert (await ask(peer))["x"]["error"] == {"code": "no_room", "message": "no such room"}
 
 
-async def test_an_answer_that_json_cannot_hold_is_a_failure(serving: Serving, join: Joining) -> None:
+@pytest.mark.parametrize("answer", [object(), {(1, 2): 3}, {1: "a", "1": "b"}])
+async def test_an_answer_that_json_cannot_hold_is_a_failure(
+    serving: Serving, join: Joining, answer: object
+) -> None:
     server = Server()
-    server.on_message(lambda message, connection: object())
+    server.on_message(lambda message, connection: answer)
     peer = await join(await serving(server))
     assert (await ask(peer))["x"]["error"]["code"] == "failed"
 

@@ -140,9 +140,12 @@ async def test_an_authenticator_that_returns_no_user_closes_1011(
     assert await peer.closed() == 1011
 
 
-async def test_a_user_object_that_is_no_json_closes_1011(serving: Serving, join: Joining) -> None:
+@pytest.mark.parametrize("wrong", [object(), {None: 1}, {1: "a", "1": "b"}])
+async def test_a_user_object_that_is_no_json_closes_1011(
+    serving: Serving, join: Joining, wrong: object
+) -> None:
     server = Server()
-    server.authenticator(lambda data, connection: User("1", data=object()))
+    server.authenticator(lambda data, connection: User("1", data=wrong))
     peer = await join(await serving(server))
     await peer.send(data={}, op=2)
     assert await peer.closed() == 1011

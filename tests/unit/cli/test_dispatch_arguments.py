@@ -28,6 +28,12 @@ def test_json_that_is_none_is_shown_where_it_is_wrong(mesa: Command, text: str, 
     assert f"Invalid value for JSON: expected JSON, got {problem}" in result.stderr
 
 
+def test_json_with_a_name_that_stands_twice_is_refused(mesa: Command) -> None:
+    result = mesa("dispatch", "TYPE", '{"a": {"7": 1, "7": 2}}', *TO_NOBODY)
+    assert result.exit_code == 2
+    assert "Invalid value for JSON: expected each name once in an object, got '7' twice" in result.stderr
+
+
 def test_json_stands_on_the_command_line(mesa: Command) -> None:
     result = mesa("dispatch", "TYPE", "{", *TO_NOBODY)
     assert "Invalid value for JSON" in result.stderr
