@@ -1,7 +1,6 @@
 """Dispatch what a Django transaction has committed, and nothing else."""
 
 import os
-from functools import partial
 
 from django.db import models, transaction
 
@@ -22,7 +21,7 @@ def place_order(customer: str, total: int) -> Order:
     """Save an order, and tell its customer once that is certain."""
     with transaction.atomic():
         order = Order.objects.create(customer=customer, total=total)
-        transaction.on_commit(partial(tell, order))
+        transaction.on_commit(lambda: tell(order), robust=True)
         if total <= 0:
             raise ValueError("an order costs something")
     return order

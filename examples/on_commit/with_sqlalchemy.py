@@ -1,13 +1,15 @@
-"""Dispatch what a SQLAlchemy session has committed, and nothing else."""
+"""Dispatch what a SQLAlchemy session has committed, and nothing else; with Redis away, not at all."""
 
+import logging
 import os
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from mesa_ws import Dispatch, Dispatcher, Message
+from mesa_ws import Dispatch, Dispatcher, MesaError, Message
 
+log = logging.getLogger("shop")
 dispatcher = Dispatcher(os.environ.get("MESA_URL", "redis://localhost:6379"), sync=True)
 
 
@@ -32,7 +34,10 @@ def dispatch_on_commit(session: Session, *dispatch: Any) -> None:
 def send(session: Session) -> None:
     dispatches = session.info.pop("dispatches", [])
     if dispatches:
-        dispatcher.dispatch_many(dispatches)
+        try:
+            dispatcher.dispatch_many(dispatches)
+        except MesaError:  # the rows are saved: commit() must not fail any more
+            log.exception("%d messages were not dispatched", len(dispatches))
 
 
 @event.listens_for(Session, "after_rollback")

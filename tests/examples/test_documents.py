@@ -69,7 +69,9 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("howto/dispatch-on-commit.md", "on_commit/with_django.py"),
         ("howto/dispatch-on-commit.md", "on_commit/with_sqlalchemy.py"),
         ("howto/dispatch-on-commit.md", "on_commit/with_celery.py"),
-        ("howto/dispatch-on-commit.md", "on_commit/with_outbox_table.py"),
+        ("howto/dispatch-on-commit.md", "outbox_table/tables.py"),
+        ("howto/dispatch-on-commit.md", "outbox_table/worker.py"),
+        ("howto/dispatch-on-commit.md", "outbox_table/async_worker.py"),
     ],
 )
 def test_a_page_shows_the_program_that_is_tested(page: str, program: str) -> None:

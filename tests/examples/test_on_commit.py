@@ -22,6 +22,8 @@ from tests.redis_server import RedisServer
 
 RECIPES = Path(__file__).parents[2] / "examples" / "on_commit"
 
+NOWHERE = "redis://127.0.0.1:1"
+
 Recipe = Callable[[str], ModuleType]
 
 
@@ -96,6 +98,16 @@ def test_django_dispatches_what_was_committed(shop: ModuleType, waiting: Waiting
     assert (before, waiting(customer)) == ([], [{"order": order.pk, "total": 5}])
 
 
+def test_django_saves_an_order_while_redis_is_away(
+    shop: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, customer: str
+) -> None:
+    with Dispatcher(NOWHERE, sync=True) as nowhere:
+        monkeypatch.setattr(shop, "dispatcher", nowhere)
+        order = shop.place_order(customer, 5)
+    assert [saved.pk for saved in shop.Order.objects.filter(customer=customer)] == [order.pk]
+    assert "Error calling" in caplog.text
+
+
 def test_django_dispatches_nothing_of_what_was_rolled_back(
     shop: ModuleType, waiting: Waiting, customer: str
 ) -> None:
@@ -136,6 +148,23 @@ def test_sqlalchemy_dispatches_nothing_of_what_was_rolled_back(
     assert waiting(customer) == []
 
 
+def test_sqlalchemy_commits_while_redis_is_away_and_logs_that_nothing_was_sent(
+    recipe: Recipe,
+    database: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    customer: str,
+) -> None:
+    monkeypatch.setenv("MESA_URL", NOWHERE)
+    orders = recipe("with_sqlalchemy")
+    orders.Base.metadata.create_all(database)
+    with Session(database) as session:
+        orders.place_order(session, customer, 5)
+        session.commit()
+        assert session.query(orders.Order).filter_by(customer=customer).count() == 1
+    assert "1 messages were not dispatched" in caplog.text
+
+
 def test_a_task_that_runs_again_tells_once(recipe: Recipe, waiting: Waiting, customer: str) -> None:
     task, name = recipe("with_celery").tell, uuid4().hex
     for _ in range(2):
@@ -162,25 +191,3 @@ def test_a_task_is_tried_again_while_nobody_answers(recipe: Recipe, waiting: Wai
     vars(module)["dispatcher"] = Flaky()
     module.tell.apply(args=(customer, 7)).get()
     assert (failures, waiting(customer)) == ([], [{"order": 7}])
-
-
-def test_a_table_tells_what_was_committed_though_the_process_died(
-    recipe: Recipe, database: Any, waiting: Waiting, customer: str
-) -> None:
-    """A worker that dies after it dispatched and before it deleted leaves the row to the next one."""
-    table = recipe("with_outbox_table")
-    table.Base.metadata.create_all(database)
-    with Session(database) as session:
-        for number in range(3):
-            table.dispatch_later(session, "ORDER_PLACED", number, [customer])
-        session.commit()
-        table.dispatch_later(session, "ORDER_PLACED", "never", [customer])
-        session.rollback()
-    with Session(database) as dying:
-        row = dying.get_one(table.Pending, 1)
-        message = table.Message(0, 0, "ORDER_PLACED")
-        table.dispatcher.dispatch(message, [customer], idempotency_key=f"pending-{row.id}")
-    with Session(database) as session:
-        assert table.dispatch_pending(session) == 3
-        assert table.dispatch_pending(session) == 0
-    assert waiting(customer) == [0, 1, 2]
