@@ -206,6 +206,17 @@ async def test_a_pool_that_is_no_set_is_put_back(
     assert await client.smembers(keys.pool) == set()
 
 
+@pytest.mark.parametrize("write", [text, numbers])
+async def test_a_portal_leaves_a_pool_at_once_whatever_our_own_keys_hold(
+    redis_url: str, namespace: str, client: Redis, keys: Keys, write: Write
+) -> None:
+    async with Portal(redis_url, namespace=namespace, wire="mesa1", lease=60.0) as portal:
+        await until(lambda: is_pool(client, keys, portal.portal_id))
+        for key in (keys.portal_leases, keys.gone_portals):
+            await write(client, key)
+    assert await client.smembers(keys.pool) == set()
+
+
 async def is_pool(client: Redis, keys: Keys, *ids: str) -> bool:
     try:
         return await client.smembers(keys.pool) == set(ids)

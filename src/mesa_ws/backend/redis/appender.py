@@ -66,7 +66,7 @@ class Appender:
     async def _carry_out(self, batch: list[_Order]) -> None:
         call = append(self._seat, [(order.letter, order.room) for order in batch])
         try:
-            (reply,) = await self._keeper.execute([call])
+            (reply,) = await self._keeper.queues.run(lambda: self._keeper.execute([call]))
         except BackendError as error:
             for order in batch:
                 if not order.answer.done():

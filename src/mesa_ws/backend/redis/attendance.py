@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import uuid4
 
 from ...envelope import Envelope
@@ -22,7 +23,8 @@ from .inbox_plan import (
 )
 from .keys import Keys
 from .link import Link
-from .plan import chunks
+from .plan import Command, chunks
+from .queue_types import QueueTypes
 from .timing import Timing
 
 MAX_STEPS = 500
@@ -51,6 +53,7 @@ class RedisAttendance:
         found, greeting = Address.of(address), Greeting(self._keys)
         self._link = Link(found, greeting, timing.timeout)
         self._waiting = Link(found, greeting, timing.timeout)
+        self._queues = QueueTypes(self._keys, lambda command: self._link.execute([command]))
         self._shown_until = 0.0
 
     @property
@@ -61,7 +64,7 @@ class RedisAttendance:
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Show that this portal lives, and own what is wanted; see `Attendance.tend`."""
         call = self._place.tend(wanted, stays=stays)
-        (reply,) = await self._link.execute([call.command], is_repeatable=True)
+        (reply,) = await self._execute([call.command], is_repeatable=True)
         found = turnout(reply)
         if found.dead and stays:
             await self._reap()
@@ -69,52 +72,51 @@ class RedisAttendance:
 
     async def read(self, after: Mapping[int, str]) -> list[Waiting]:
         """Wait a moment for letters; see `Attendance.read`."""
-        (reply,) = await self._waiting.execute([self._place.read(after)], is_repeatable=True)
+        (reply,) = await self._execute([self._place.read(after)], is_repeatable=True, link=self._waiting)
         return self._place.letters(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `Attendance.settle`."""
         commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
-        replies = await self._link.execute(commands, is_repeatable=True)
+        replies = await self._execute(commands, is_repeatable=True)
         return [result for reply in replies for result in reply]
 
     async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
         """Wait a moment for whatever is appended; see `Attendance.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
-            (end,) = await self._link.execute([self._place.overhear().command], is_repeatable=True)
+            (end,) = await self._execute([self._place.overhear().command], is_repeatable=True)
             self._shown_until = now + self._place.lease / 3
             after = after or end.decode()
-        (reply,) = await self._waiting.execute([self._place.listen(after)], is_repeatable=True)
+        (reply,) = await self._execute([self._place.listen(after)], is_repeatable=True, link=self._waiting)
         letters = overheard(reply)
         return (reply[0][1][-1][0].decode() if reply else after), letters
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection; see `Attendance.reply`."""
         call = self._place.reply(envelope, node)
-        (reply,) = await self._link.execute([call.command], is_repeatable=envelope.remember > 0)
+        (reply,) = await self._execute([call.command], is_repeatable=envelope.remember > 0)
         return bool(reply)
 
     async def backlog(self) -> Backlog:
         """What waits now; see `Attendance.backlog`."""
-        (reply,) = await self._link.execute([survey(self._keys).command], is_repeatable=True)
+        (reply,) = await self._execute([survey(self._keys).command], is_repeatable=True)
         return surveyed(reply)
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""
-        (reply,) = await self._link.execute([dead_letters(self._keys, limit)], is_repeatable=True)
+        (reply,) = await self._execute([dead_letters(self._keys, limit)], is_repeatable=True)
         return dead(reply)
 
     async def revive(self, places: Sequence[str]) -> int:
         """Put dead letters back; count them."""
-        replies = await self._link.execute(
-            [revive(self._keys, some).command for some in chunks(places, MAX_STEPS)]
-        )
-        return sum(replies)
+        calls = [revive(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        return sum([(await self._execute([call.command]))[0] for call in calls])
 
     async def drop(self, places: Sequence[str]) -> int:
         """Forget dead letters; count them."""
-        return sum(await self._link.execute([drop(self._keys, some) for some in chunks(places, MAX_STEPS)]))
+        commands = [drop(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        return sum([(await self._execute([command]))[0] for command in commands])
 
     async def aclose(self) -> None:
         """Disconnect."""
@@ -125,4 +127,11 @@ class RedisAttendance:
         """End what the connections of dead nodes began."""
         more = 1
         while more == 1:
-            (more,) = await self._link.execute([self._place.reap().command], is_repeatable=True)
+            (more,) = await self._execute([self._place.reap().command], is_repeatable=True)
+
+    async def _execute(
+        self, commands: Sequence[Command], *, is_repeatable: bool = False, link: Link | None = None
+    ) -> list[Any]:
+        """Carry out commands; where a key is of another type than Mesa writes, once more without it."""
+        chosen = link or self._link
+        return await self._queues.run(lambda: chosen.execute(commands, is_repeatable=is_repeatable))

@@ -16,6 +16,7 @@ from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..supervised import Tasks
 from .link import Link
 from .plan import Call, Command, Pulse, Seat
+from .queue_types import QueueTypes
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
@@ -48,11 +49,13 @@ class Keeper:
     Attributes:
         connections: how many the node has, as heartbeats tell.
         joins: how often it took a lease.
+        queues: repeats calls about queues of portals where one is of another type.
     """
 
     def __init__(self, link: Link, seat: Seat, listener: Listener, tasks: Tasks) -> None:
         self.connections = 0
         self.joins = 0
+        self.queues = QueueTypes(seat.keys, self.run, seat.node)
         self._link = link
         self._seat = seat
         self._listener = listener
@@ -172,4 +175,4 @@ class Keeper:
         """Run `call` until there is nothing more for it to do."""
         more = 1
         while more == 1:
-            (more,) = await self.run(call)
+            (more,) = await self.queues.run(lambda: self.run(call))

@@ -129,7 +129,11 @@ class Keys:
         Args:
             id: whose, or `*`.
         """
-        return f"{self._broadcasts}z:b" if id == "*" else f"{self.prefix}z:o:{id}"
+        return f"{self._broadcasts}z:b" if id == "*" else self.aside(self.outbox(id))
+
+    def aside(self, key: str) -> str:
+        """Where `key` of this partition goes when it is not what Mesa keeps there. 7 days."""
+        return f"{self.prefix}z:{key.removeprefix(self.prefix)}"
 
     def done(self, message_id: str) -> str:
         """HASH: recipient -> `<epoch>:<sequence>`, so that a repeated dispatch stores nothing twice.

@@ -64,10 +64,11 @@ OVERHEAR = script("overhear")
 REPLY = script("reply")
 REVIVE = script("revive", "inbox")
 SURVEY = script("survey")
+SET_ASIDE = script("set_aside")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
-    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE),
 )
 """All of them, to be loaded by every connection before it is used."""

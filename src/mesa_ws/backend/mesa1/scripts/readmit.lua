@@ -5,6 +5,7 @@
 -- ARGV  1 channel, then for each portal: its name, its announcement
 -- Returns how many were put back.
 
+renew(KEYS[2], 'hash')
 local count = 0
 for n = 2, #ARGV, 2 do
   if redis.call('HDEL', KEYS[2], ARGV[n]) == 1 then

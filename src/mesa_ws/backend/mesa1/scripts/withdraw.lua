@@ -10,6 +10,8 @@
 -- Returns 1 if it was said, else 0.
 
 local portal, why = ARGV[1], ARGV[2]
+renew(KEYS[2], 'zset')
+renew(KEYS[3], 'hash')
 if why == 'leaves' then
   redis.call('HDEL', KEYS[3], portal)
   local had_lease = redis.call('ZREM', KEYS[2], portal) == 1

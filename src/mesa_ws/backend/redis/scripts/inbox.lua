@@ -37,7 +37,10 @@ local function prolong(life)
   redis.call('PEXPIRE', told.stream, told.expiry)
 end
 
--- The stream of observers, or nil when there are none.
+-- The stream of observers, or nil when there are none. One of another type is an error now, before a
+-- letter stands in its queue, so that the script can be run again when the key was set aside.
 local function observed_by(observers, observed, now)
-  return redis.call('ZCOUNT', observers, '(' .. now, '+inf') > 0 and observed or nil
+  if redis.call('ZCOUNT', observers, '(' .. now, '+inf') == 0 then return nil end
+  redis.call('XLEN', observed)
+  return observed
 end

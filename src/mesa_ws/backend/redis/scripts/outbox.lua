@@ -26,7 +26,7 @@
 -- Data that Mesa did not write is set aside for people under z:, and the id begins anew.
 
 local ENTRY, ENTRY_SIZE = '>dddB', 25
-local DAY, WEEK = 86400000, 604800000
+local DAY = 86400000
 local MAX_FORKS, MAX_RANGES = 160, 8
 
 -- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
@@ -113,13 +113,7 @@ end
 
 -- Keep what Mesa cannot read where people can look at it, and begin anew.
 local function set_aside(box, host)
-  for _, key in ipairs({box.m, box.o}) do
-    if redis.call('EXISTS', key) == 1 then
-      local aside = string.gsub(key, '^(mesa:%b{}:)', '%1z:')
-      redis.call('RENAME', key, aside)
-      redis.call('PEXPIRE', aside, WEEK)
-    end
-  end
+  for _, key in ipairs({box.m, box.o}) do put_aside(key) end
   box.is_aside, box.changes, box.head = 1, {}, nil
   begin(box, host)
 end

@@ -28,6 +28,14 @@ local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
 end
 
+-- Keep a key that Mesa cannot read where people can look at it, for a week.
+local function put_aside(key)
+  if redis.call('EXISTS', key) == 0 then return end
+  local aside = string.gsub(key, '^(mesa:%b{}:)', '%1z:')
+  redis.call('RENAME', key, aside)
+  redis.call('PEXPIRE', aside, 604800000)
+end
+
 -- A sequence as a number, or nil for what cannot be one.
 local function natural(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil

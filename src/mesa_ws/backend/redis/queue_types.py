@@ -1,0 +1,90 @@
+"""Keys of portals that hold another type than Mesa writes: set aside, so that the work goes on."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from ...errors import BackendRefused
+from ..inbox import PARTITIONS
+from .keys import Keys
+from .plan import Call, Command
+from .script import SET_ASIDE
+
+T = TypeVar("T")
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class QueueTypes:
+    """Repeats calls about queues that Redis refused for the type of a key, which it sets aside.
+
+    Nothing is looked at before Redis refuses something, so it costs nothing. The scripts check
+    types before they write what must not be written twice.
+
+    Args:
+        keys: names of the namespace.
+        execute: carries out one command.
+        node: of a server, whose connections portals know of; empty in a portal.
+    """
+
+    def __init__(
+        self, keys: Keys, execute: Callable[[Command], Awaitable[list[Any]]], node: str = ""
+    ) -> None:
+        self._keys = keys
+        self._execute = execute
+        self._node = node
+
+    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Carry out `call`, and again if keys had to be set aside.
+
+        Raises:
+            BackendError: it was not done.
+        """
+        try:
+            return await call()
+        except BackendRefused as error:
+            if not _is_of_wrong_type(error.__cause__):
+                raise
+        await self._set_aside()
+        return await call()
+
+    async def _set_aside(self) -> None:
+        types = expected_types(self._keys)
+        if self._node:
+            types[self._keys.connections(self._node)] = "hash"
+        names = list(types)
+        (found,) = await self._execute(Call(SET_ASIDE, tuple(names), tuple(types.values())).command)
+        for number in found:
+            name = names[number - 1]
+            _log.warning(
+                "%r was not what Mesa keeps there; it was set aside as %r for 7 days",
+                name,
+                self._keys.aside(name),
+            )
+
+
+def expected_types(keys: Keys) -> dict[str, str]:
+    """Return the keys that scripts for portals use whoever calls them, each with its type in Redis."""
+    shared = {
+        keys.leases: "zset",
+        keys.counters: "hash",
+        keys.graces: "zset",
+        keys.tallies: "hash",
+        keys.portals: "zset",
+        keys.tokens: "hash",
+        keys.observers: "zset",
+        keys.observed: "stream",
+        keys.dead: "stream",
+    }
+    for number in range(PARTITIONS):
+        shared[keys.queue(number)] = "stream"
+        shared[keys.deliveries(number)] = "hash"
+        shared[keys.weights(number)] = "hash"
+        shared[keys.owner(number)] = "string"
+    return shared
+
+
+def _is_of_wrong_type(error: BaseException | None) -> bool:
+    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")

@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Set keys aside that are of another type than Mesa writes.
+--
+-- KEYS  any number of keys
+-- ARGV  the type of each
+--
+-- Returns the numbers of the keys that were set aside; the first is 1.
+
+local found = {}
+for i, key in ipairs(KEYS) do
+  local is = redis.call('TYPE', key).ok
+  if is ~= 'none' and is ~= ARGV[i] then
+    put_aside(key)
+    found[#found + 1] = i
+  end
+end
+return found
