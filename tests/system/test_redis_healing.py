@@ -127,24 +127,28 @@ async def test_a_node_is_not_ready_while_it_is_cut_off(nodes: Cluster, client: r
 async def test_messages_lost_while_cut_off_are_counted(
     nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mesa_ws.backend")
     node = await nodes.node({"alice": 1})
     assert isinstance(node.backend, RedisBackend)
     await deliver(node, node)
     await client.hincrby(keys.counters, node.backend.node_id, 3)
     await until(lambda: node.backend.lost == 3)  # type: ignore[attr-defined]
-    assert "lost 3 messages" in caplog.text
+    [told] = [record for record in caplog.records if "a gap of 3 on this node's channel" in record.message]
+    assert (told.levelname, "is read from Redis now" in told.message) == ("INFO", True)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_subscription_that_died_silently_is_replaced(
     proxy: Proxy, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mesa_ws.backend")
     node = Node(RedisBackend(proxy.url, namespace=namespace, lease=LEASE))
     await node.backend.open(node.receive)
     await node.backend.attach("alice", 1)
     await deliver(node, node)
     proxy.mute_subscribers()
     await node.backend.dispatch([prepare(HELLO, ["alice"])])
-    await until(lambda: "lost 1 messages" in caplog.text)
+    await until(lambda: "a gap of 1 on this node's channel" in caplog.text)
     await deliver(node, node)
     await node.backend.aclose()
 
@@ -197,7 +201,7 @@ async def test_an_id_that_is_attached_while_the_lease_is_lost_is_reached(
     await client.zrem(keys.leases, node.backend.node_id)
     await asyncio.gather(*(node.backend.attach(str(n), 1) for n in range(20)))
     assert await node.backend.online([str(n) for n in range(20)]) == {str(n): 1 for n in range(20)}
-    assert caplog.text.count("lost its lease") == 1
+    assert caplog.text.count("its lease ran out") == 1
 
 
 async def test_a_node_is_not_ready_when_its_lease_may_have_run_out(

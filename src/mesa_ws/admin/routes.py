@@ -47,6 +47,7 @@ from ..dispatch_answer import (
 from ..dispatch_request import PATH, decode_request
 from ..errors import BackendUnavailable, InvalidInput, MesaError
 from ..json_keys import check_members
+from ..message_log import log_dispatches
 from ..receipt_status import judge, stored_positions
 from ..request_query import REQUEST, decode_request_question, encode_answer
 
@@ -151,7 +152,10 @@ class _Asked:
     async def dispatch(self, body: bytes) -> bytes:
         asked = decode_request(body)
         self._check_namespace(asked.namespace)
-        return encode_receipts(await self._server.bus.dispatch(asked.envelopes(self._server.reserved)))
+        envelopes = asked.envelopes(self._server.reserved)
+        receipts = await self._server.bus.dispatch(envelopes)
+        log_dispatches(log, envelopes, receipts)
+        return encode_receipts(receipts)
 
     async def presence(self, body: bytes) -> bytes:
         asked = decode_ids(body)

@@ -119,6 +119,12 @@ _FLAGS = (
         metavar="LEVEL",
     ),
     _Flag("--log-json", "log.json", "Log one JSON object a line.", True),
+    _Flag(
+        "--log-messages",
+        "log.messages",
+        "Log who comes and goes, and each message by its type; never what it holds.",
+        True,
+    ),
 )
 
 

@@ -29,6 +29,8 @@ def start_logging(settings: Log) -> Callable[[], None]:
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     for chatty in ("uvicorn", "asyncio"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    if settings.messages:
+        logging.getLogger("mesa_ws.events").setLevel(logging.DEBUG)
     root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
     return lambda: root.setLevel(level)
 

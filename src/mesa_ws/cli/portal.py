@@ -25,16 +25,20 @@ def portal() -> None:
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    help="The least that is logged.  [default: info]",
+    envvar="MESA_LOG_LEVEL",
+    help="The least that is logged.  [MESA_LOG_LEVEL; default: info]",
 )
-def run(application: str, as_json: bool, log_level: Any) -> None:
+@click.option(
+    "--log-json", is_flag=True, envvar="MESA_LOG_JSON", help="Log one JSON object a line.  [MESA_LOG_JSON]"
+)
+def run(application: str, as_json: bool, log_level: Any, log_json: bool) -> None:
     """Run the Portal object of your application, such as main:portal, until SIGINT, SIGTERM or SIGQUIT.
 
     What is being handled then is finished, and the rest is left to other portals. The wire of the
     servers is an argument of the Portal object, as everything else is.
     """
     found = application_portal(application)
-    log_everything = start_logging(Log(level=log_level))
+    log_everything = start_logging(Log(level=log_level, json=log_json))
 
     def announce() -> None:
         if as_json:

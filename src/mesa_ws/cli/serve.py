@@ -10,6 +10,7 @@ import click
 from ..admin.api import DispatchApi
 from ..backend.redis import Address
 from ..errors import BackendUnavailable
+from ..middleware.logs import MessageLogging
 from ..transports.serve import Endpoint, Server
 from ..version import __version__
 from .application import application_server
@@ -54,6 +55,8 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     found = application_server(application, resolved) if application is not None else None
     log_everything = start_logging(configuration.log)
     server = found or _own_server(configuration)
+    if configuration.log.messages:
+        server.use(MessageLogging)
     key = configuration.api.key or secrets.token_urlsafe(24)
     api = _api(server, key, configuration.api)
 

@@ -1,5 +1,6 @@
 """The dispatcher for asyncio."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -11,11 +12,14 @@ from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message
+from ..message_log import log_dispatches
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
 from ..settings import Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
 from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
+
+log = logging.getLogger("mesa_ws.dispatcher")
 
 
 class AsyncDispatcher:
@@ -114,7 +118,9 @@ class AsyncDispatcher:
     async def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
         self._check_open()
         meant = [envelope for envelope in envelopes if is_meant(envelope)]
-        return with_unmeant(envelopes, await self._bus.dispatch(meant) if meant else [])
+        receipts = await self._bus.dispatch(meant) if meant else []
+        log_dispatches(log, meant, receipts)
+        return with_unmeant(envelopes, receipts)
 
     def _check_open(self) -> None:
         if self._is_closed:

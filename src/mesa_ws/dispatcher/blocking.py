@@ -1,5 +1,6 @@
 """The dispatcher for threads, scripts and workers."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +13,14 @@ from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message
+from ..message_log import log_dispatches
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
 from ..settings import Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
 from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
+
+log = logging.getLogger("mesa_ws.dispatcher")
 
 
 class Dispatcher:
@@ -201,7 +205,9 @@ class Dispatcher:
         self._check_open()
         warn_in_event_loop()
         meant = [envelope for envelope in envelopes if is_meant(envelope)]
-        return with_unmeant(envelopes, self._bus.dispatch(meant) if meant else [])
+        receipts = self._bus.dispatch(meant) if meant else []
+        log_dispatches(log, meant, receipts)
+        return with_unmeant(envelopes, receipts)
 
     def _ask(self, request: Envelope, timeout: float) -> bytes:
         self._check_open()

@@ -107,7 +107,8 @@ class PortalEvent:
         return await self._send(envelope, self.node)
 
     def __repr__(self) -> str:
-        return f"<PortalEvent {self.type} of {self.id!r} on {self.connection_id}>"
+        kind = f" {self.message.type!r:.100}" if self.message is not None else ""
+        return f"<PortalEvent {self.type}{kind} of {self.id!r} on {self.connection_id}>"
 
 
 _DECODE_END: Callable[[bytes], Any] = msgspec.json.Decoder(tuple[int, str]).decode

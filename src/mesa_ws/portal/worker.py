@@ -200,6 +200,7 @@ class Worker(PortalHooks):
             return _reason(error)
         if not may_answer:
             event.request = None
+        log.debug("delivery %d of %r", deliveries, event)
         reason, reply = await self._call(event)
         if reply is not None:
             reason = await respond(event, reply, send) or reason

@@ -13,6 +13,7 @@ from ..backend.base import Backend
 from ..backend.outbox import Page, Start
 from ..close import CloseCode
 from ..errors import BackendError, InvalidMessage, Refused
+from ..message_log import log_page
 from ..position import Position
 from ..session import UNKNOWN, Authenticate, Close, SendText, Standing, Wish, resync, welcome
 from ..settings import ServerSettings
@@ -69,6 +70,7 @@ async def admit(node: Cluster, connection: Connection, attempt: Authenticate) ->
         connection.outlet.control(_told_again(accepted, feed).payload)
     elif not await _log_in(node, connection, user.id, attempt.wish, accepted):
         return
+    log.debug("login of %r on wire %d", connection, 2 if attempt.wish.is_wire2 else 1)
     await node.handlers.authenticated(connection)
 
 
@@ -103,7 +105,7 @@ async def _log_in(node: Cluster, connection: Connection, id: str, wish: Wish, ac
         standing = Standing.of(announced) if announced is not None else None
         accepted = welcome(accepted, Standing.of(page), standing)
     connection.outlet.control(accepted.payload)
-    feed.begin(page, announced, node.broadcast_position)
+    _begin(node, feed, page, announced)
     return True
 
 
@@ -118,6 +120,11 @@ async def _begin_anew(node: Cluster, connection: Connection, feed: Feed) -> None
         connection.outlet.control(resync(Standing.of(page)._replace(status="reset")).payload)
     if announced is not None and (announced.status != "resumed" or announced.lost):
         connection.outlet.write(resync(Standing.of(announced), is_broadcast=True).payload)
+    _begin(node, feed, page, announced)
+
+
+def _begin(node: Cluster, feed: Feed, page: Page, announced: Page | None) -> None:
+    log_page(log, feed.id, (*page.entries, *(announced.entries if announced is not None else ())))
     feed.begin(page, announced, node.broadcast_position)
 
 

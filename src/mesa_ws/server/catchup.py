@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..backend.outbox import Page, Read
 from ..errors import BackendError, BackendUnavailable
+from ..message_log import log_page
 from ..position import Position
 from .feed import Feed
 
@@ -177,6 +178,7 @@ class CatchUp:
 
     def _hand(self, feed: Feed, take: Callable[[Page], None], page: Page) -> None:
         """Hand over a page; what goes wrong in one feed is not the others' business."""
+        log_page(log, feed.id, page.entries)
         try:
             take(page)
         except Exception as error:

@@ -1,16 +1,20 @@
 """Handing what the bus brings to the connections it is for."""
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from ..backend.outbox import Entry
 from ..close import CloseCode
 from ..codec import numbered, numbered_broadcast
 from ..envelope import Envelope
+from ..message_log import log_announcement, log_delivery
 from ..position import Position
 from ..recipients import Recipients
 from .connection import Connection
 from .registry import Registry
 from .reports import Reports
+
+log = logging.getLogger("mesa_ws.server")
 
 
 class Delivery:
@@ -29,6 +33,8 @@ class Delivery:
 
     def deliver(self, envelope: Envelope) -> None:
         """Hand on what is not for everybody, or not stored."""
+        if log.isEnabledFor(logging.DEBUG):
+            log_delivery(log, envelope, len(self._found(envelope.recipients)))
         if envelope.kind == "disconnect":
             for connection in self._found(envelope.recipients):
                 connection.disconnect(CloseCode.NORMAL)
@@ -62,6 +68,8 @@ class Delivery:
                 feed.announce(position, numbered_body)
             else:
                 connection.outlet.write(body)
+        if log.isEnabledFor(logging.DEBUG):
+            log_announcement(log, entry.message_id, body, len(found))
         for id in entry.excluding:
             for connection in self._registry.of(id):
                 if connection.feed is not None:

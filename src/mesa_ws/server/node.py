@@ -15,6 +15,7 @@ from ..errors import BackendError, MesaError, Unsupported
 from ..failure import KEPT, Failure
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..message import DispatchEvent, Message, reserved_opcodes
+from ..message_log import log_dispatches
 from ..middleware_key import mesa1_middleware_key, middleware_key
 from ..position import Position
 from ..recipients import EVERYBODY
@@ -194,7 +195,8 @@ class Node(Hooks, LoopWork):
         )
         self._check_loop("send")
         self.reports.own(envelope.message_id)
-        [receipt] = await self.backend.dispatch([envelope])
+        [receipt] = receipts = await self.backend.dispatch([envelope])
+        log_dispatches(log, [envelope], receipts)
         if isinstance(going, Message):
             self.reports.stored(going, receipt.deliveries)
         return receipt

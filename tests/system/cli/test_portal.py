@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mesa_ws import Client, Message, Server, serve
 from mesa_ws.backend.inbox import PARTITIONS, Letter, Room, Step
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 
@@ -122,6 +123,23 @@ def test_a_portal_runs_until_sigterm(mesa: Starter, redis_url: str, namespace: s
     portal = mesa("portal", "run", "app:portal", "--json")
     assert set(json.loads(portal.line())) == {"portal"}
     assert portal.stopped() == 0
+
+
+async def test_a_portal_logs_events_as_json_lines(mesa: Starter, redis_url: str, namespace: str) -> None:
+    (mesa.directory / "app.py").write_text(APPLICATION.format(url=redis_url, namespace=namespace))
+    portal = mesa("portal", "run", "app:portal", "--log-json", environment={"MESA_LOG_LEVEL": "debug"})
+    portal.line()
+    async with (
+        serve(Server(redis_url, namespace=namespace, portals=True)) as endpoint,
+        Client(endpoint.url) as client,
+    ):
+        await client.send(Message(0, "geheim", "HELLO"))
+        await asyncio.to_thread(portal.wait_for, lambda: "HELLO" in portal.err, "an event")
+    assert portal.stopped() == 0
+    documents = [json.loads(line) for line in portal.err.splitlines()]
+    [told] = [each["message"] for each in documents if "HELLO" in each["message"]]
+    assert told.startswith("delivery 1 of <PortalEvent message 'HELLO' of None on ")
+    assert "geheim" not in portal.err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -45,6 +46,11 @@ async def never_ends(connection, code, reason):
     print("stopping", flush=True)
     await asyncio.Event().wait()
 """
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -196,6 +202,32 @@ def test_logs_tell_everything_from_the_beginning_at_the_level_debug(mesa: Starte
     server.line()
     assert server.stopped() == 0
     assert "is up" in server.err
+
+
+async def test_each_message_is_logged_if_asked_for(mesa: Starter) -> None:
+    server = mesa.serve("--log-messages", "--log-json", "--api-key", KEY)
+    started = server.document()
+    async with Client(started["url"]) as client, AsyncDispatcher(started["api_url"], key=KEY) as dispatcher:
+        await client.authenticate({"id": "7"})
+        await dispatcher.dispatch(Message(0, "geheim", "HELLO"), ["7"])
+        assert (await anext(aiter(client))).type == "HELLO"
+    assert server.stopped() == 0
+    fields = [line["fields"] for line in map(json.loads, server.err.splitlines()) if "fields" in line]
+    assert {"connection", "authenticated", "disconnection"} < {each["event"] for each in fields}
+    [sent] = [each for each in fields if each["event"] == "message_sent"]
+    assert (sent["type"], sent["connections"]) == ("HELLO", 1)
+    assert "geheim" not in server.err
+
+
+def test_the_setting_logs_messages_of_an_application_too(mesa: Starter) -> None:
+    (mesa.directory / "shop.py").write_text(APPLICATION, encoding="utf-8")
+    arguments = ("serve", "shop:server", "--port", "0", "--no-api", "--log-level", "error")
+    server = mesa(*arguments, environment={"MESA_LOG_MESSAGES": "true"})
+    port = urlsplit(server.line().split()[-4].rstrip(",")).port
+    with socket.create_connection(("127.0.0.1", port or 0)) as peer:
+        peer.sendall(HANDSHAKE)
+        server.wait_for(lambda: "mesa_ws.events: connection" in server.err, "a record")
+    assert server.stopped() == 0
 
 
 def told(ended: Result) -> str:

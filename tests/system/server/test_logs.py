@@ -69,3 +69,41 @@ async def test_what_an_application_says_of_a_client_stays_on_one_line(
     told = [record.getMessage() for record in caplog.records]
     assert sum("forged" in text for text in told) == 3
     assert not any("\n" in text for text in told)
+
+
+async def test_at_debug_logins_dispatches_and_deliveries_are_told_by_type_and_id(
+    serving: Serving, join: Joining, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mesa_ws")
+    server = accepting(sync=True)
+    endpoint = await serving(server)
+    missed = await server.send(Message(0, "SECRET", "MISSED"), ["anna"])
+    peer = await join(endpoint, "anna")
+    await peer.until(t="MISSED")
+    sent = await server.send(Message(0, "SECRET", "NE\nWS"), ["anna", "bob"])
+    await peer.until(t="NE\nWS")
+    announced = await server.send(Message(0, "SECRET", "ALERT"))
+    await peer.until(t="ALERT")
+    told = [record.getMessage() for record in caplog.records]
+    for text in (
+        "login of <Connection id='anna' from 127.0.0.1> on wire 1",
+        f"dispatch {missed.message_id}: 'MISSED' to 'anna'; 0 connections on 0 servers, stored for 1 ids",
+        "delivery from the backend to 'anna': 1 of 'MISSED'",
+        f"dispatch {sent.message_id}: 'NE\\nWS' to 'anna', 'bob'; "
+        "1 connections on 1 servers, stored for 2 ids",
+        f"delivery {sent.message_id}: 'NE\\nWS' to 'anna'; 1 connections here",
+        f"delivery {announced.message_id}: 'ALERT' to everybody; 1 connections here",
+    ):
+        assert told.count(text) == 1, (text, told)
+    assert "SECRET" not in caplog.text
+
+
+async def test_at_info_no_message_is_told(
+    serving: Serving, join: Joining, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mesa_ws")
+    server = accepting(sync=True)
+    peer = await join(await serving(server), "anna")
+    await server.send(Message(0, 1, "NEWS"), ["anna"])
+    await peer.until(t="NEWS")
+    assert "NEWS" not in caplog.text

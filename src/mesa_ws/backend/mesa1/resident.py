@@ -250,7 +250,10 @@ class Resident:
         is_doubtful = not self._is_mended
         pulse = await self._beat()
         if not pulse.had_lease:
-            _log.warning("node %s: lost its lease; others took it for dead", self._seat.node)
+            _log.warning(
+                "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
+                self._seat.node,
+            )
             is_doubtful = True
         forgotten = await self._record_all()
         if self._owed:

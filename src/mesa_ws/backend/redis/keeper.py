@@ -147,7 +147,10 @@ class Keeper:
         async with self._joining:
             if self.joins != joins:
                 return
-            _log.warning("node %s: lost its lease; messages may have passed it over", self._seat.node)
+            _log.warning(
+                "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
+                self._seat.node,
+            )
             self._listener.on_lost_lease()
             self._listener.on_doubt()
             await self._join()

@@ -57,7 +57,11 @@ class Listener:
             return
         missing = self._continuity.passed(hint.head)
         if missing:
-            _log.warning("lost %d messages for this node while it was cut off", missing)
+            _log.info(
+                "a gap of %d on this node's channel: what is stored is read from Redis now, "
+                "what was sent without sync did not arrive here",
+                missing,
+            )
         if missing or hint.head.counter < self._counter:
             self._on_gap()
         self._counter = hint.head.counter

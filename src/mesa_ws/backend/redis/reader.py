@@ -126,7 +126,11 @@ class Reader:
                     case _:
                         self._echo.set()
         except FOREIGN as error:
-            _log.warning("%s: cut off from messages of other processes (%s)", self._address.label, error)
+            _log.warning(
+                "%s: cut off from messages of other processes; what is stored meanwhile is read later (%s)",
+                self._address.label,
+                error,
+            )
         finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
             if self._connection is connection:
                 self._connection = None

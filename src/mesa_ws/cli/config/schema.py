@@ -92,10 +92,12 @@ class Log(Settings, frozen=True, kw_only=True):
     Args:
         level: the least important level that is written.
         json: one JSON object a line instead of text.
+        messages: also each message, by type and id, whatever the level.
     """
 
     level: Level = "info"
     json: bool = False
+    messages: bool = False
 
 
 class Configuration(ServerSettings, frozen=True, kw_only=True):
