@@ -31,7 +31,11 @@ Window = Annotated[
     float, msgspec.Meta(ge=0, le=86_400, description="a number of seconds, 0 or more and up to 86400")
 ]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535, description="an integer from 0 to 65535")]
-Host = Annotated[str, msgspec.Meta(min_length=1, description="an address or a name of this machine")]
+Hosts = Annotated[
+    str | Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(min_length=1)],
+    msgspec.Meta(description="an address or a name of this machine, a list of them, or '' for every address"),
+]
+"""Where to listen."""
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]

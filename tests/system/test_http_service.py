@@ -12,9 +12,9 @@ import pytest
 
 import mesa_ws.admin.api
 from mesa_ws.admin.api import DispatchApi
-from mesa_ws.admin.listener import listen
 from mesa_ws.backend.http import AsyncHttpBus
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed
+from mesa_ws.transports.listening import listen
 from tests.http_site import KEY, Dispatching, HeldBus, Site, message
 
 
@@ -135,7 +135,7 @@ async def test_a_host_of_another_machine_is_said_in_one_line(site: Site, host: s
         ({"key": "short"}, "key: expected 16 or more characters"),
         ({"port": -1}, "api.port: expected an integer from 0 to 65535, got -1"),
         ({"port": "4001"}, "api.port: expected an integer from 0 to 65535, got '4001'"),
-        ({"host": ""}, "api.host: expected an address or a name of this machine, got ''"),
+        ({"host": []}, "api.host: expected an address or a name of this machine, a list of them"),
         ({"max_body": 0}, "api.max_body: expected an integer from 1 to 2147483648, got 0"),
     ],
 )
@@ -187,7 +187,8 @@ async def test_answers_leave_at_once() -> None:
         accepted.put_nowait(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
-    async with await asyncio.start_server(on_connection, sock=listen("127.0.0.1", 0)) as server:
+    (listener,) = await listen("127.0.0.1", 0, backlog=8)
+    async with await asyncio.start_server(on_connection, sock=listener) as server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         assert await accepted.get() != 0
         writer.close()

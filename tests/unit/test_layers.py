@@ -40,6 +40,8 @@ LAYERS: Mapping[str, int] = {
 TOOLS = {"metrics", "admin", "cli", "demo", "testing", "__main__"}
 
 PLACES: Mapping[str, tuple[str, ...]] = {
+    "aiofastnet": ("transports",),
+    "aiohappyeyeballs": ("transports",),
     "click": ("cli", "demo"),
     "hiredis": ("backend.redis",),
     "httpcore": ("backend.http",),

@@ -13,14 +13,17 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..bearer import SHORTEST_KEY, check_key
-from ..settings import Count, Host, Port, Settings
-from .listener import listen
+from ..settings import Count, Hosts, Port, Settings
+from ..transports.accepting import Acceptor
+from ..transports.listening import HostOrHosts, authority, listen
 from .routes import Dispatching, application
 
 log = logging.getLogger("mesa_ws.server")
 
 GRACE = 5
 """Seconds that requests under way get to finish when the API stops."""
+
+BACKLOG = 1024
 
 KEEP_ALIVE = 75
 """Seconds for which a silent connection is kept, longer than our dispatchers keep theirs."""
@@ -29,7 +32,7 @@ KEEP_ALIVE = 75
 class ApiSettings(Settings, frozen=True):
     """Where the dispatch API listens and how much it takes; see `DispatchApi`."""
 
-    host: Host
+    host: Hosts
     port: Port
     max_body: Count
 
@@ -47,8 +50,9 @@ class DispatchApi:
     Args:
         server: where dispatches go, and whose health is told.
         key: what dispatchers have to show; 16 or more visible ASCII characters.
-        host: an address or a name of this machine; by default only this machine can connect.
-        port: 0 for any that is free; see `url`.
+        host: an address or a name of this machine, a list of them, or "" for every address; by
+            default only this machine can connect.
+        port: the same on every address; 0 for one that is free, see `url`.
         max_body: bytes of the largest request.
 
     Raises:
@@ -60,11 +64,11 @@ class DispatchApi:
         server: Dispatching,
         *,
         key: str,
-        host: str = "127.0.0.1",
+        host: HostOrHosts = "127.0.0.1",
         port: int = 4001,
         max_body: int = 8 * 1024 * 1024,
     ) -> None:
-        self._settings = ApiSettings(host=host, port=port, max_body=max_body)
+        self._settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body})
         self._app = application(server, check_key(key, shortest=SHORTEST_KEY), max_body)
         self._url = ""
         self._service: _Service | None = None
@@ -81,10 +85,11 @@ class DispatchApi:
         Raises:
             ListenFailed: the port is in use, or the host is not of this machine.
         """
-        listener = listen(self._settings.host, self._settings.port)
-        self._url = f"http://{_authority(self._settings.host, listener)}"
-        self._service = _Service(self._app)
-        self._task = asyncio.create_task(self._serve(self._service, listener), name="mesa dispatch API")
+        host, port = self._settings.host, self._settings.port
+        listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
+        self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
+        self._service = _Service(self._app, listeners)
+        self._task = asyncio.create_task(self._service.serve(), name="mesa dispatch API")
         log.info("dispatch API on %s", self._url)
         return self
 
@@ -96,15 +101,14 @@ class DispatchApi:
             self._service.should_exit = True
             await self._task
 
-    async def _serve(self, service: "_Service", listener: socket.socket) -> None:
-        with listener:
-            await service.serve([listener])
-
 
 class _Service(uvicorn.Server):
-    """uvicorn as a guest: signals and the logging of the process stay as its host set them."""
+    """uvicorn as a guest: signals and the logging of the process stay as its host set them.
 
-    def __init__(self, app: Starlette) -> None:
+    It serves the connections that our own `Acceptor` accepts.
+    """
+
+    def __init__(self, app: Starlette, listeners: list[socket.socket]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -118,6 +122,22 @@ class _Service(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE,
             )
         )
+        self._acceptor = Acceptor(listeners, self._arrive, who="dispatchers")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        self._acceptor.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._acceptor.close()
+        await self._acceptor.wait_closed()
+        await super().shutdown()
+
+    async def _arrive(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> "_Connection":
+        return _Connection(config=self.config, server_state=self.server_state, app_state={})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,8 +153,3 @@ class _Connection(H11Protocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         log.warning("the dispatch API was asked for a WebSocket; clients connect to the server's own port")
-
-
-def _authority(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -8,6 +8,7 @@ import click
 from ..calling import Handler
 from ..errors import InvalidRecipients, Refused
 from ..server.connection import Connection
+from ..transports.listening import HostOrHosts, listed
 from ..user import User
 from .config.schema import Configuration
 from .tokens import TokenAuthenticator
@@ -34,9 +35,10 @@ def authenticator_of(configuration: Configuration) -> Handler:
     if not configuration.insecure_demo_auth:
         raise click.UsageError(_CHOICES)
     if not is_loopback(configuration.host):
+        got = ", ".join(listed(configuration.host)) or "every address"
         raise click.UsageError(
             f"--insecure-demo-auth: expected a host that only this machine can reach, such as 127.0.0.1, "
-            f"got {configuration.host}; to let anybody be anybody, --insecure-demo-auth-anywhere"
+            f"got {got}; to let anybody be anybody, --insecure-demo-auth-anywhere"
         )
     return trust
 
@@ -53,8 +55,12 @@ async def trust(data: Any, connection: Connection) -> User:
         raise Refused(f'expected the authentication data {{"id": "..."}}: {error}') from error
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+def is_loopback(hosts: HostOrHosts) -> bool:
+    """Whether only this machine can reach `hosts`."""
+    return all(_is_loopback(host) for host in listed(hosts))
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -31,7 +31,12 @@ class _Flag(NamedTuple):
 
 
 _FLAGS = (
-    _Flag("--host", "host", "Address to listen on for clients.", metavar="ADDRESS"),
+    _Flag(
+        "--host",
+        "host",
+        "Address or name to listen on for clients; several are separated by commas, and '' is every one.",
+        metavar="ADDRESS",
+    ),
     _Flag("--port", "port", "Port to listen on for clients; 0 for a free one.", metavar="PORT"),
     _Flag("--path", "path", "The only path that clients may ask for, such as /ws.", metavar="PATH"),
     _Flag(
@@ -102,7 +107,7 @@ _FLAGS = (
         "Tell clients to come back after this many seconds.",
         metavar="SECONDS",
     ),
-    _Flag("--api-host", "api.host", "Address to listen on for dispatchers.", metavar="ADDRESS"),
+    _Flag("--api-host", "api.host", "The same for dispatchers.", metavar="ADDRESS"),
     _Flag("--api-port", "api.port", "Port to listen on for dispatchers; 0 for a free one.", metavar="PORT"),
     _Flag(
         "--api-key",

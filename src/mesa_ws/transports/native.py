@@ -6,14 +6,16 @@ What picows leaves to its user is decided here: which requests are upgraded (RFC
 
 import asyncio
 import logging
-import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any
 
+import aiofastnet
 from picows import (
+    WSAutoPingStrategy,
     WSFrame,
     WSListener,
     WSMsgType,
@@ -21,18 +23,20 @@ from picows import (
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
 )
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 from ..close import CloseCode, is_sendable
-from ..errors import InvalidSettings, ListenFailed
+from ..errors import InvalidSettings
 from ..server.connection import Connection
 from ..server.node import Node
 from ..server.request import Request
 from ..session import Close, Fragments, Violation
 from ..session.fragments import DataFrame
-from ..settings import Host, Port, Settings
+from ..settings import Hosts, Port, Settings
 from ..text import plain
+from .accepting import Acceptor
+from .listening import HostOrHosts, listen, told_host
 from .quiet import quiet
 
 log = logging.getLogger("mesa_ws.server")
@@ -44,6 +48,12 @@ BACKLOG = 4096
 _ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
 """Header fields that stand in answers, which picows cannot write if they are not ASCII."""
 READ_BUFFER = 2048
+
+TLS_TIMEOUT = 10.0
+"""Seconds a client gets for the TLS handshake."""
+
+UPGRADE_TIMEOUT = 5.0
+"""Seconds a client gets for its HTTP request after that."""
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client from which on it counts as slow, unless `max_buffered` is less."""
@@ -193,7 +203,7 @@ class NativeTransport(WSListener):
 
 
 class _Place(Settings, frozen=True, kw_only=True):
-    host: Host
+    host: Hosts
     port: Port
 
     @classmethod
@@ -215,43 +225,36 @@ class NativeListener:
         self._node = node
         self._path = plain(path)
         self._limits = node.settings.limits
+        self._logger = quiet("server")
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._ssl: SSLContext | None = None
         self._all_gone = asyncio.Event()
 
-    async def start(self, host: str, port: int, ssl: SSLContext | None) -> tuple[str, int]:
-        """Listen; return the address, with the port that was chosen if `port` is 0.
+    async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
+        """Listen; return the host to tell, and the port, which was chosen if `port` is 0.
 
         Raises:
             InvalidSettings: the host or the port is none.
             ListenFailed: the port is in use, or the host is not one of ours.
         """
-        host = _Place(host=host, port=port).host
-        try:
-            self._server = await ws_create_server(
-                self._upgrade,
-                host,
-                port,
-                ssl=ssl,
-                backlog=BACKLOG,
-                enable_auto_pong=False,
-                logger_name=quiet("server"),
-                max_frame_size=self._limits.max_message,
-                read_buffer_init_size=READ_BUFFER,
-            )
-        except (OSError, UnicodeError) as error:
-            raise ListenFailed(f"cannot listen on {host}:{port}: {_reason(error)}") from error
-        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
-        return bound
+        place = _Place.of({"host": host, "port": port})
+        self._ssl = ssl
+        listeners = await listen(place.host, port, backlog=BACKLOG)
+        self._acceptor = Acceptor(listeners, self._arrive, who="clients")
+        self._acceptor.start()
+        return told_host(place.host), listeners[0].getsockname()[1]
 
     def stop_accepting(self) -> None:
-        """Let nobody in any more."""
-        if self._server is not None:
-            self._server.close()
+        """Stop listening, and drop connections that are not upgraded yet."""
+        if self._acceptor is not None:
+            self._acceptor.close()
 
     async def wait_closed(self) -> None:
         """Wait until every socket is gone; each one is cut `CLOSE_TIMEOUT` after its close frame."""
+        if self._acceptor is not None:
+            await self._acceptor.wait_closed()
         if self._open:
             self._all_gone.clear()
             await self._all_gone.wait()
@@ -274,6 +277,47 @@ class NativeListener:
         if not self._open:
             self._all_gone.set()
 
+    async def _arrive(self, connection: socket.socket) -> None:
+        """Take a connection through its handshakes, of TLS and of WebSockets."""
+        loop = asyncio.get_running_loop()
+        protocol = self._protocol()  # with TLS, uvloop returns another one
+        if self._ssl is None:
+            transport, _ = await aiofastnet.connect_accepted_socket(loop, lambda: protocol, connection)
+        else:
+            # With TLS, aiofastnet reports every client that hangs up as if that were a bug.
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._ssl, ssl_handshake_timeout=TLS_TIMEOUT
+            )
+        if transport.is_closing():
+            return
+        try:
+            await protocol.wait_until_handshake_complete()
+        except TimeoutError:
+            transport.abort()
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+
+    def _protocol(self) -> WSProtocol:
+        # What picows' own `ws_create_server` does for a connection that it accepts itself.
+        return WSProtocol(
+            host_port=None,
+            ws_path=None,
+            is_client_side=False,
+            ws_listener_factory=self._upgrade,
+            logger=self._logger,
+            disconnect_on_exception=True,
+            websocket_handshake_timeout=UPGRADE_TIMEOUT,
+            enable_auto_ping=False,
+            auto_ping_idle_timeout=0,
+            auto_ping_reply_timeout=0,
+            auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=False,
+            max_frame_size=self._limits.max_message,
+            extra_headers=None,
+            read_buffer_init_size=READ_BUFFER,
+        )
+
     def _upgrade(self, request: WSUpgradeRequest) -> Answer:
         if self._path is not None and request.path.partition(b"?")[0].decode("latin-1") != self._path:
             return _refuse(HTTPStatus.BAD_REQUEST)
@@ -287,13 +331,6 @@ class NativeListener:
         offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
         extra = {"Sec-WebSocket-Protocol": offered} if offered else None
         return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
-
-
-def _reason(error: OSError | UnicodeError) -> str:
-    """What went wrong in the system's words; asyncio puts the address in front of them once more."""
-    if isinstance(error, UnicodeError):
-        return "that is no name of a host"
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _accept_connection_list(request: WSUpgradeRequest) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import MesaError
 from ..server.node import Node
 from ..text import plain
+from .listening import HostOrHosts, authority
 from .native import NativeListener
 from .signals import until_signal
 
@@ -50,7 +51,7 @@ class Server(Node):
 
     def run(
         self,
-        host: str = "127.0.0.1",
+        host: HostOrHosts = "127.0.0.1",
         port: int = 4000,
         *services: Service,
         path: str | None = None,
@@ -63,8 +64,8 @@ class Server(Node):
         handlers get five seconds to finish. A second signal does not wait.
 
         Args:
-            host: address to listen on.
-            port: port to listen on.
+            host: address or name to listen on, a list of them, or "" for every address of the machine.
+            port: port to listen on, the same on every address; 0 for one that is free.
             services: what runs beside the server.
             path: the only path that is upgraded; None for all.
             ssl: context for TLS.
@@ -85,7 +86,13 @@ class Server(Node):
 
 
 class Endpoint(NamedTuple):
-    """Where a server listens; `port` is the real one where 0 was asked for."""
+    """Where a server listens, as clients on this machine reach it.
+
+    Attributes:
+        url: what clients connect to.
+        host: the first of its hosts; `localhost` for every address.
+        port: the real one where 0 was asked for.
+    """
 
     url: str
     host: str
@@ -95,7 +102,7 @@ class Endpoint(NamedTuple):
 @asynccontextmanager
 async def serve(
     server: Server,
-    host: str = "127.0.0.1",
+    host: HostOrHosts = "127.0.0.1",
     port: int = 0,
     *services: Service,
     path: str | None = None,
@@ -105,8 +112,8 @@ async def serve(
 
     Args:
         server: what to serve.
-        host: address to listen on.
-        port: port to listen on; 0 for a free one.
+        host: address or name to listen on, a list of them, or "" for every address of the machine.
+        port: port to listen on, the same on every address; 0 for one that is free.
         services: what runs beside the server.
         path: the only path that is upgraded; None for all.
         ssl: context for TLS.
@@ -139,5 +146,4 @@ async def serve(
 
 
 def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'wss' if ssl else 'ws'}://{shown}:{port}{plain(path) or '/'}"
+    return f"{'wss' if ssl else 'ws'}://{authority(host, port)}{plain(path) or '/'}"

@@ -1,9 +1,7 @@
 """A client of a server that speaks TLS."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,19 +12,6 @@ from mesa_ws.errors import ConnectFailed
 from mesa_ws.transports.serve import Endpoint, Server, serve
 
 from .scripted import message
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for this machine, and its key, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    name = "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -days 1"
-    command = f"openssl req -x509 {key} {name} -keyout {path} -out {path}"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return path
 
 
 @pytest.fixture

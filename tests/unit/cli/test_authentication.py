@@ -10,6 +10,7 @@ from mesa_ws.cli.config.schema import Configuration, Jwt
 from mesa_ws.cli.tokens import TokenAuthenticator
 from mesa_ws.errors import Refused
 from mesa_ws.server.connection import Connection
+from mesa_ws.transports.listening import HostOrHosts
 
 NOBODY = cast("Connection", None)
 
@@ -51,11 +52,11 @@ async def test_trust_refuses_what_is_no_id(data: Any) -> None:
         await trust(data, NOBODY)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_loopback_addresses_are_known(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", ("localhost", "::1")])
+def test_loopback_addresses_are_known(host: HostOrHosts) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])
-def test_other_addresses_are_not_loopback(host: str) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "", ("::1", "::")])
+def test_other_addresses_are_not_loopback(host: HostOrHosts) -> None:
     assert not is_loopback(host)

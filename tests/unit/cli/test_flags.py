@@ -30,6 +30,10 @@ def given(*arguments: str) -> Layer:
     ("arguments", "path", "value"),
     [
         (["--port", "0"], "port", 0),
+        (["--host", "localhost"], "host", "localhost"),
+        (["--host", "127.0.0.1, ::1"], "host", ("127.0.0.1", "::1")),
+        (["--host", ""], "host", ""),
+        (["--api-host", "127.0.0.1,::1"], "api.host", ("127.0.0.1", "::1")),
         (["--redis", "redis://localhost"], "redis", "redis://localhost"),
         (["--auth-required"], "authentication.required", True),
         (["--auth-timeout", "2.5"], "authentication.timeout", 2.5),

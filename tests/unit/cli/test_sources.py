@@ -19,6 +19,8 @@ def written(text: str) -> Path:
     ("text", "path", "value"),
     [
         ("port = 5000", "port", 5000),
+        ('host = ""', "host", ""),
+        ('host = ["127.0.0.1", "::1"]', "host", ["127.0.0.1", "::1"]),
         ('redis = "redis://localhost"', "redis", "redis://localhost"),
         ("[heartbeat]\ninterval = 2.5", "heartbeat.interval", 2.5),
         ("[heartbeat]\ninterval = 3", "heartbeat.interval", 3),
@@ -104,6 +106,7 @@ def test_a_file_that_is_not_toml_is_told(content: bytes) -> None:
     ("variable", "text", "path", "value"),
     [
         ("MESA_PORT", "5000", "port", 5000),
+        ("MESA_HOST", "localhost,::1", "host", ("localhost", "::1")),
         ("MESA_HEARTBEAT_INTERVAL", "2.5", "heartbeat.interval", 2.5),
         ("MESA_KEEPALIVE_ENABLED", "false", "keepalive.enabled", False),
         ("MESA_LOG_JSON", "1", "log.json", True),

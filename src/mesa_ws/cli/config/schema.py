@@ -8,7 +8,7 @@ import msgspec
 from ...backend.redis import Address
 from ...bearer import SHORTEST_KEY, check_key
 from ...errors import InvalidInput, InvalidSettings
-from ...settings import FEATURES, Count, Host, Port, ServerSettings, Settings
+from ...settings import FEATURES, Count, Hosts, Port, ServerSettings, Settings
 
 Path = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
 Text = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
@@ -67,14 +67,14 @@ class Api(Settings, frozen=True, kw_only=True):
 
     Args:
         enabled: on by default.
-        host: address to listen on.
+        host: address or name to listen on, several of them, or "" for every address.
         port: port to listen on; 0 for a free one.
         key: what dispatchers have to show; None for a random one, made and shown at every start.
         max_body: bytes of the largest request.
     """
 
     enabled: bool = True
-    host: Host = "127.0.0.1"
+    host: Hosts = "127.0.0.1"
     port: Port = 4001
     key: str | None = None
     max_body: Count = 8 * 1024 * 1024
@@ -104,7 +104,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
     """Everything `mesa serve` can be told.
 
     Args:
-        host: address to listen on for clients.
+        host: address or name to listen on for clients, several of them, or "" for every address.
         port: port to listen on for clients; 0 for a free one.
         path: the only path that clients may ask for; None for all.
         redis: URI of the Redis that replicas share; None for one process alone.
@@ -112,7 +112,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         insecure_demo_auth_anywhere: the same, also where other machines can connect.
     """
 
-    host: Host = "127.0.0.1"
+    host: Hosts = "127.0.0.1"
     port: Port = 4000
     path: Path | None = None
     redis: str | None = None

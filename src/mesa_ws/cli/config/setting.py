@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from ...settings import Settings
+from ...settings import Hosts, Settings
 from .schema import TABLES, Configuration
 
 
@@ -43,10 +43,12 @@ class Setting(NamedTuple):
         """Make a value of what stands on a command line or in the environment.
 
         `none` is no value, where a setting that is not text may have none. Text that makes no
-        value is returned as it is, for `check` to refuse.
+        value is returned as it is, for `check` to refuse. Hosts are separated by commas.
         """
         if self.clears_with(text):
             return None
+        if self.type == Hosts and "," in text:
+            return tuple(host.strip() for host in text.split(","))
         try:
             return msgspec.convert(text, self.type, strict=False)
         except msgspec.ValidationError:
