@@ -73,10 +73,10 @@ class Subscribers(NamedTuple):
         return cls(frozenset(plain), frozenset(named), frozenset(numbers))
 
 
-def look(keys: Keys, era: str, expiry: float) -> Call:
+def look(keys: Keys, era: str, expiry: float, lease: float) -> Call:
     """Ask who takes events; the reply is read by `Census`."""
     aside = (keys.cleared(keys.pool), ms(ASIDE))
-    return Call(POOL, (*_own(keys), keys.era), (era, ms(expiry), keys.portal, *aside))
+    return Call(POOL, (*_own(keys), keys.era), (era, ms(expiry), keys.portal, *aside, ms(lease)))
 
 
 def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:

@@ -155,7 +155,7 @@ class Portals:
 
     async def _look(self) -> None:
         now = self._looked_at = asyncio.get_running_loop().time()
-        call = look(self._seat.keys, uuid4().hex, self._seat.expiry)
+        call = look(self._seat.keys, uuid4().hex, self._seat.expiry, self._seat.lease)
         census = self._census = Census.of(await self._ask(call.command))
         self._audience = census.listeners
         subscribers = await self._subscribers()

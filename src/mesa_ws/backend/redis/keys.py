@@ -51,7 +51,7 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """ZSET: node -> end of its lease, in milliseconds of Redis's own clock.
+        """ZSET: node -> end of its lease, in milliseconds of Redis's own clock, as in `leases.lua`.
 
         `EXPIRY`; `BACKLOG_LIFE` where a node has `connections`.
         """

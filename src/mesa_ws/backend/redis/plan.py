@@ -230,7 +230,8 @@ class Seat(NamedTuple):
         `Pulse.of` reads the first reply.
         """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
-        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, self.keys.portals)
+        portals = (self.keys.portals, self.keys.observers)
+        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, *portals)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
         call = Call(HEARTBEAT, keys, (*args, connections, int(self.watches_portals), ms(BACKLOG_LIFE)))
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))

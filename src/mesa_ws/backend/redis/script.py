@@ -31,9 +31,9 @@ def _without_comments(text: str) -> str:
 
 
 def script(name: str, *parts: str, package: str | None = __package__) -> Script:
-    """The script of a file, with the prelude and other parts between its flags and its body."""
+    """The script of a file, with leases, prelude and other parts between its flags and its body."""
     flags, body = _read(name, package).split("\n", 1)
-    texts = [*(_read(part, package) for part in ("prelude", *parts)), body]
+    texts = [_read("leases"), *(_read(part, package) for part in ("prelude", *parts)), body]
     source = "\n".join([flags, *map(_without_comments, texts)]).encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 

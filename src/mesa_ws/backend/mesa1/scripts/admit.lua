@@ -12,7 +12,9 @@ renew(KEYS[2], 'zset')
 renew(KEYS[3], 'hash')
 local was_gone = redis.call('HDEL', KEYS[3], ARGV[1]) == 1
 redis.pcall('SADD', KEYS[1], ARGV[1])
-local had_lease = redis.call('ZADD', KEYS[2], now_ms() + ARGV[2], ARGV[1]) == 0
+local now = now_ms()
+local had_lease = redis.call('ZADD', KEYS[2], end_of(now, ARGV[2]), ARGV[1]) == 0
+shorten(KEYS[2], now, ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if (ARGV[4] ~= '1' or had_lease) and not was_gone then return 0 end
 redis.call('PUBLISH', ARGV[5], ARGV[6])

@@ -15,7 +15,8 @@ local is_cleared, strange = clear_way(KEYS[7], 'hash', ARGV[6], ARGV[7]), {}
 if not is_of(KEYS[3], 'string') then strange[#strange + 1] = KEYS[3] end
 if not is_of(KEYS[6], 'set') then strange[#strange + 1] = KEYS[6] end
 local had = lease_reader(KEYS[1], now)(node)
-redis.call('ZADD', KEYS[1], now + ARGV[2], node)
+redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
+for _, i in ipairs({1, 5}) do shorten(KEYS[i], now, ARGV[2]) end
 recount(KEYS[2], KEYS[3], node, tonumber(ARGV[3]))
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4], KEYS[5]}) do redis.call('PEXPIRE', key, ARGV[4]) end
 redis.call('PUBLISH', ARGV[5], '')

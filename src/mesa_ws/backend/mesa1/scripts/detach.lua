@@ -5,7 +5,7 @@
 -- ARGV  1 node, 2 expiry (ms), 3 grace (ms), then the ids
 -- Returns 1.
 
-local due = now_ms() + ARGV[3]
+local due = end_of(now_ms(), ARGV[3])
 for n = 1, #KEYS - 3 do
   local id = ARGV[3 + n]
   leave_seat(KEYS[3 + n], ARGV[1], id, KEYS[2], due, KEYS[3])

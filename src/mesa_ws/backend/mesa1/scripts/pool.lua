@@ -3,7 +3,7 @@
 --
 -- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone, 4 era
 -- ARGV  1 an era, if there is none, 2 expiry (ms), 3 the channel of events, 4 where the pool is set aside
---       if it is no set, 5 its life there (ms)
+--       if it is no set, 5 its life there (ms), 6 the lease of a portal that does not say its own (ms)
 -- Returns {era, how many listen, the pool, leases as {portal, milliseconds left, ...}, portals that are
 -- gone as {portal, 'ours' or 'theirs', ...}}.
 
@@ -13,7 +13,9 @@ renew(KEYS[4], 'string')
 if clear_way(KEYS[1], 'set', ARGV[4], ARGV[5]) then redis.call('DEL', KEYS[4]) end -- it has to be put back
 redis.call('SET', KEYS[4], ARGV[1], 'NX')
 redis.call('PEXPIRE', KEYS[4], ARGV[2])
-local now, left = now_ms(), redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+local now = now_ms()
+shorten(KEYS[2], now, ARGV[6])
+local left = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for i = 2, #left, 2 do left[i] = math.floor(tonumber(left[i]) - now) end
 local listeners = redis.call('PUBSUB', 'NUMSUB', ARGV[3])[2]
 return {redis.call('GET', KEYS[4]), tonumber(listeners), redis.call('SMEMBERS', KEYS[1]), left, redis.call('HGETALL', KEYS[3])}

@@ -5,23 +5,6 @@
 -- else is ours alone: the user key of an id, a hash of node to connections; the held key of a node, a
 -- set of ids; leases, graces (both by Redis's own clock) and counts of nodes.
 
--- Milliseconds of Redis's own clock: the one clock that all nodes share.
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- A function that says whether a node has a lease; it asks Redis once for each node.
-local function lease_reader(leases, now)
-  local known = {}
-  return function(node)
-    if known[node] == nil then
-      known[node] = tonumber(redis.call('ZSCORE', leases, node) or '0') > now
-    end
-    return known[node]
-  end
-end
-
 -- Whether a key can be used as one of this type.
 local function is_of(key, kind)
   local is = redis.call('TYPE', key).ok

@@ -2,7 +2,7 @@
 -- Renew a node's lease, and prove its channel with a marker that takes the way of every hint.
 --
 -- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids with their graces,
---       5 the connections of the node, 6 tallies, 7 leases of portals
+--       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
 --       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live,
 --       8 life of a queue (ms)
@@ -18,7 +18,7 @@
 local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
 local is_whole = true
-for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset'}) do
+for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset', 'zset'}) do
   local is = redis.call('TYPE', KEYS[i]).ok
   if is ~= kind and is ~= 'none' then
     redis.call('DEL', KEYS[i])
@@ -26,7 +26,8 @@ for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset'}) d
   end
 end
 if ARGV[3] == '0' and not (is_whole and lease_reader(KEYS[1], now)(node)) then return {0} end
-redis.call('ZADD', KEYS[1], now + ARGV[2], node)
+redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
+for _, i in ipairs({1, 4, 7, 8}) do shorten(KEYS[i], now, ARGV[2]) end
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - UNTOLD)
 redis.call('HSET', KEYS[6], node, ARGV[6])

@@ -5,7 +5,7 @@
 --
 -- Returns for each id its connections, or -1 for a corrupt key.
 
-local is_live, reply = lease_reader(KEYS[1], now_ms()), {}
+local is_live, reply = lease_reader(KEYS[1], now_ms(), true), {}
 for i = 2, #KEYS do
   local nodes, online = holders(KEYS[i], is_live)
   reply[#reply + 1] = nodes and online or -1

@@ -10,12 +10,6 @@
 -- lowest sequence that all connections of the id there have proven, in that epoch. First is 1
 -- while the id came online by this node and the node has not told anybody.
 
--- Milliseconds of Redis's own clock: the one clock that all nodes share.
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- The arguments from one on; unpack() cannot take any number.
 local function arguments_from(first)
   local rest = {}
@@ -39,17 +33,6 @@ end
 -- A sequence as a number, or nil for what cannot be one.
 local function natural(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
-end
-
--- A function that says whether a node has a lease; it asks Redis once for each node.
-local function lease_reader(leases, now)
-  local known = {}
-  return function(node)
-    if known[node] == nil then
-      known[node] = tonumber(redis.call('ZSCORE', leases, node) or '0') > now
-    end
-    return known[node]
-  end
 end
 
 -- The members of a node's field in a user key, or nil when it has none that Mesa wrote.

@@ -7,8 +7,10 @@
 -- many letters, when the oldest of them came (ms) or ''}}.
 
 local now = now_ms()
+local portals, lives = redis.call('ZRANGE', KEYS[1], '(' .. now, '+inf', 'BYSCORE'), {}
+for _, each in ipairs(portals) do lives[each] = true end
 local reply = {
-  redis.call('ZRANGE', KEYS[1], '(' .. now, '+inf', 'BYSCORE'),
+  portals,
   redis.call('XLEN', KEYS[2]),
 }
 
@@ -22,6 +24,7 @@ end
 
 for n = 3, #KEYS, 2 do
   local owner = string.match(redis.call('GET', KEYS[n]) or '', '^(.*)|%d+$') or ''
+  if not lives[owner] then owner = '' end
   local queue = KEYS[n + 1]
   local oldest = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
   reply[#reply + 1] = {owner, redis.call('XLEN', queue), came(oldest)}

@@ -5,21 +5,27 @@
 -- ARGV  1 portal, 2 lease (ms), 3 expiry (ms), 4 1 to stay, 0 to leave,
 --       then for each partition 1 when it is wanted, else 0
 --
--- A partition that is free gets a new owner under a new token; tokens of one partition only grow.
+-- A partition that is free gets a new owner under a new token; tokens of one partition only grow. The
+-- owner's lease counts and not how long the key of the partition lives, for that grows when Redis's clock
+-- steps back.
 -- Returns {how many nodes' leases ran out, the living portals, then for each partition its token,
 -- or 0 where the portal does not own it}.
 
 local portal, now = ARGV[1], now_ms()
 if ARGV[4] == '1' then
-  redis.call('ZADD', KEYS[1], now + ARGV[2], portal)
+  redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), portal)
 else
   redis.call('ZREM', KEYS[1], portal)
 end
+for _, i in ipairs({1, 3}) do shorten(KEYS[i], now, ARGV[2]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local reply = {redis.call('ZCOUNT', KEYS[3], '-inf', now), redis.call('ZRANGE', KEYS[1], 0, -1)}
+local portals, lives = redis.call('ZRANGE', KEYS[1], 0, -1), {}
+for _, each in ipairs(portals) do lives[each] = true end
+local reply = {redis.call('ZCOUNT', KEYS[3], '-inf', now), portals}
 for n = 1, #KEYS - 3 do
   local key, wanted, token = KEYS[3 + n], ARGV[4 + n] == '1', 0
   local owner, held = string.match(redis.call('GET', key) or '', '^(.*)|(%d+)$')
+  if owner ~= portal and not lives[owner] then owner = nil end
   if wanted and owner == portal then
     token = tonumber(held)
     redis.call('PEXPIRE', key, ARGV[2])
