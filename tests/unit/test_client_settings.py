@@ -40,6 +40,7 @@ def test_a_url_of_a_websocket_is_accepted(url: str) -> None:
         "ws://localhost:0",
         "ws://localhost/#part",
         "ws://localhost/a b",
+        "ws://localhost/\udcfc",
         "ws://localhost/\r\nX: y",
         " ws://localhost",
         "ws://[::1",
@@ -64,7 +65,8 @@ def test_an_address_is_shown_without_its_query() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [[("A", "b")], "A: b", {"A b": "c"}, {1: "a"}, {"A": 1}, {"A": "b\r\nC: d"}, {"": "a"}]
+    "headers",
+    [[("A", "b")], "A: b", {"A b": "c"}, {1: "a"}, {"A": 1}, {"A": "b\r\nC: d"}, {"": "a"}, {"A": "\udcfc"}],
 )
 def test_headers_that_cannot_be_sent_are_refused(headers: Any) -> None:
     assert complaint(headers=headers).startswith("headers")

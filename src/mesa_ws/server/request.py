@@ -8,8 +8,10 @@ class Request:
     """What an application may want to know of the handshake.
 
     Attributes:
-        headers: header fields; names are compared without case. Values come from the client.
-        target: path and query as they were sent.
+        headers: header fields; names are compared without case. Values come from the client; each
+            byte of one is one character (Latin-1), so `value.encode("latin-1").decode()` reads what
+            was sent as UTF-8.
+        target: path and query as they were sent, likewise.
         remote_address: host and port of the peer, or None where there is none (a Unix socket).
     """
 
@@ -29,7 +31,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's fields; of a repeated one, the last."""
+        """The query's fields; of a repeated one, the last. What is percent-encoded is read as UTF-8."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     def __repr__(self) -> str:

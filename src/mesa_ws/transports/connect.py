@@ -34,8 +34,9 @@ MAX_RETRY_AFTER = 86_400.0
 
 _HUNG_UP = "the server hung up during the handshake"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
-_URL = re.compile(r"[^\x00-\x20\x7f]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*")
+_URL = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]+")
+"""Without lone surrogates, which no encoding has."""
 
 
 class Address(NamedTuple):
@@ -220,7 +221,7 @@ def _check_url(url: object) -> str:
 
 
 def _checked_headers(headers: object) -> Mapping[str, str]:
-    expected = "a mapping of header names to values without control characters"
+    expected = "a mapping of header names to values without control characters and lone surrogates"
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):

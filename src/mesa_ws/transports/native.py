@@ -268,7 +268,7 @@ class NativeListener:
         self._open.add(transport)
         peer = ws.underlying_transport.get_extra_info("peername")
         remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        request = Request(ws.request.path.decode("latin-1"), ws.request.headers, remote)
+        request = Request(ws.request.path.decode("latin-1"), _decoded(ws.request.headers), remote)
         return self._node.connect(transport, request)
 
     def disconnected(self, transport: NativeTransport) -> None:
@@ -331,6 +331,18 @@ class NativeListener:
         offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
         extra = {"Sec-WebSocket-Protocol": offered} if offered else None
         return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
+
+
+def _decoded(headers: Any) -> Any:
+    """Header fields with values decoded as Latin-1, as the path is: each byte is one character.
+
+    picows makes lone surrogates of bytes above 127, which neither JSON nor a log can hold.
+    """
+    if all(value.isascii() for value in headers.values()):
+        return headers
+    return type(headers)(
+        (name, value.encode("ascii", "surrogateescape").decode("latin-1")) for name, value in headers.items()
+    )
 
 
 def _accept_connection_list(request: WSUpgradeRequest) -> None:

@@ -112,8 +112,11 @@ class RawPeer:
                 await writer.wait_closed()
 
     async def request(self, head: str) -> str:
-        """Send an HTTP request; return the status line and the header fields of the answer."""
-        self.writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+        """Send an HTTP request; return the status line and the header fields of the answer.
+
+        Bytes that are not UTF-8 are written as Python writes them in names of files: `\\udcff` is 255.
+        """
+        self.writer.write(head.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n\r\n")
         async with asyncio.timeout(LIMIT):
             return (await self.reader.readuntil(b"\r\n\r\n")).decode()
 

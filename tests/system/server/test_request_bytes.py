@@ -1,0 +1,83 @@
+"""Handshakes with bytes above 127: each is one character, in header fields as in the path."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from mesa_ws.server.connection import Connection
+from mesa_ws.server.request import Request
+from mesa_ws.transports.serve import Server
+from mesa_ws.user import User
+
+from .conftest import Serving
+from .peer import LIMIT, RawPeer
+
+LATIN, UTF8 = "J\udcfcrgen", "J\u00fcrgen"
+"""As one client and another send the same name; the first is not UTF-8."""
+
+
+def describing() -> tuple[Server, asyncio.Queue[Request]]:
+    """A server whose users are described by what their handshake said."""
+    server = Server()
+    requests: asyncio.Queue[Request] = asyncio.Queue()
+
+    @server.authenticator
+    async def authenticate(data: Any, connection: Connection) -> User:
+        request = connection.request
+        logging.getLogger("application").warning("login of %s", request.headers)
+        requests.put_nowait(request)
+        return User(data["id"], {"headers": dict(request.headers), "query": request.query})
+
+    return server, requests
+
+
+@pytest.mark.parametrize("name", ["X-Name", "Cookie", "User-Agent", "Origin", "Authorization"])
+async def test_a_header_value_above_127_does_not_cost_the_login(
+    serving: Serving, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server, _ = describing()
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        assert " 101 " in await peer.upgrade(extra=f"\n{name}: {LATIN}")
+        await peer.frame(1, b'{"op":2,"d":{"id":"1"}}')
+        while True:
+            _, payload = await peer.next_frame()
+            if (acknowledged := json.loads(payload))["op"] == 22:
+                break
+    assert acknowledged["d"]["headers"][name] == "J\u00fcrgen"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+async def test_each_byte_of_the_handshake_is_one_character(serving: Serving) -> None:
+    server, requests = describing()
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        path = f"/{LATIN}/{UTF8}?plain={LATIN}&percent=J%C3%BCrgen&neither=%FC"
+        assert " 101 " in await peer.upgrade(path, f"\nX-Latin: {LATIN}\nX-Utf: {UTF8}\nx-latin: second")
+        await peer.frame(1, b'{"op":2,"d":{"id":"1"}}')
+        async with asyncio.timeout(LIMIT):
+            request = await requests.get()
+    assert request.path == "/J\u00fcrgen/J\u00c3\u00bcrgen"
+    assert request.headers["x-latin"] == "J\u00fcrgen"
+    assert request.headers["X-Utf"].encode("latin-1").decode() == "J\u00fcrgen"
+    assert request.query == {"plain": "J\u00fcrgen", "percent": "J\u00fcrgen", "neither": "\ufffd"}
+    assert [value for name, value in request.headers.items() if name.lower() == "x-latin"] == [
+        "J\u00fcrgen",
+        "second",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "extra"),
+    [("/", "\nX-\udcfc: 1"), ("/", f"\nSec-WebSocket-Protocol: {LATIN}"), ("/", "\nContent-Length: \udcfc")],
+)
+async def test_where_ascii_is_asked_for_such_bytes_are_a_bad_request(
+    serving: Serving, caplog: pytest.LogCaptureFixture, path: str, extra: str
+) -> None:
+    endpoint = await serving(describing()[0])
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        assert (await peer.upgrade(path, extra)).startswith("HTTP/1.1 400 ")
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
