@@ -1,10 +1,12 @@
 """Fixtures for every test: a real Redis, and a namespace that no other test uses."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.redis_server import RedisServer
 
 
@@ -27,3 +29,9 @@ def redis_url(redis_server: RedisServer) -> str:
 def namespace() -> str:
     """A namespace that is new."""
     return f"test-{uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine, and its key, in one file; only what names it trusts it."""
+    return make_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem")

@@ -40,6 +40,11 @@ class Peer:
         """Receipts for the last request."""
         return encode_receipts([Receipt(id, {}, 1) for id in self.requests[-1][1]])
 
+    @property
+    def talking(self) -> int:
+        """How many connections have not ended."""
+        return sum(talk.is_alive() for talk in self._talks)
+
     def read(self, connection: socket.socket, number: int) -> bool:
         """Read one request; False when the connection ended before its end."""
         head = body = b""

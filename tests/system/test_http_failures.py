@@ -3,10 +3,8 @@
 import asyncio
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
+from tests.certificates import server_side
 from tests.http_peer import (
     Peer,
     Script,
@@ -213,35 +212,9 @@ async def test_a_name_without_an_address_means_nothing_was_sent(
 _TEST_HOSTS = ("mesa.test", b"mesa.test")
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
-    if which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    subject = ["-subj", "/CN=mesa", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        *subject,
-    ]
-    subprocess.run(
-        [*command, "-keyout", f"{path}.key", "-out", f"{path}.crt"], check=True, capture_output=True
-    )
-    path.write_text(Path(f"{path}.key").read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
 @pytest.fixture
 def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return server_side(certificate)
 
 
 async def test_https_is_spoken_with_a_server_that_is_trusted(

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from .event_loops import abandon_task
+
 PAUSE = 0.5
 """Seconds before a task that ended begins anew."""
 
@@ -37,6 +39,12 @@ class Tasks:
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
 
+    def abandon(self) -> None:
+        """End all of them after the event loop was closed. Never waits."""
+        self._is_closed = True
+        for task in self._tasks:
+            abandon_task(task)
+
     async def _go_on(self, job: Callable[[], Awaitable[None]], name: str) -> None:
         while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
             try:
@@ -49,7 +57,9 @@ class Tasks:
                 _log.error(
                     "the %s of this %s was cancelled by what it called; it begins anew", name, self._whose
                 )
-            except Exception:  # noqa: BLE001
+            except Exception:
+                if self._is_closed:
+                    raise
                 _log.exception("the %s of this %s failed; it begins anew", name, self._whose)
             if not self._is_closed:
                 await asyncio.sleep(PAUSE)

@@ -10,6 +10,7 @@ import pytest
 from mesa_ws.client import Client
 from mesa_ws.errors import ConnectFailed
 from mesa_ws.transports.serve import Endpoint, Server, serve
+from tests.certificates import server_side
 
 from .scripted import message
 
@@ -17,9 +18,7 @@ from .scripted import message
 @pytest.fixture
 async def secure(server: Server, certificate: Path) -> AsyncIterator[Endpoint]:
     """Where the server listens with TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    async with serve(server, ssl=context) as endpoint:
+    async with serve(server, ssl=server_side(certificate)) as endpoint:
         yield endpoint
 
 

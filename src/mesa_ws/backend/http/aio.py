@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import httpcore
 
@@ -14,6 +13,7 @@ from ...errors import BackendUnavailable
 from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...stored import Stored
+from ..event_loops import PerLoop
 from ..pending import too_many
 from .handshake import HandshakeBackend
 from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
@@ -27,7 +27,8 @@ class AsyncHttpBus:
 
     A call that is cancelled takes its connection with it, so its answer reaches nobody else. A
     request is never sent twice: when its answer is lost, the caller hears that it may have been
-    sent. Each event loop that calls has a connection and an order of its own.
+    sent. Each event loop that calls has a connection and an order of its own. The next call closes
+    what belongs to loops that have ended.
 
     Args:
         url: `http(s)://host:port` of the API; a path in front of it is kept.
@@ -44,8 +45,8 @@ class AsyncHttpBus:
         self, url: str, *, key: str | None = None, namespace: str | None = None, timeout: float = 5.0
     ) -> None:
         self._plan = Plan(url, key, namespace, timeout)
-        self._tls = httpcore.default_ssl_context() if self._plan.endpoint.scheme == "https" else None
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+        tls = httpcore.default_ssl_context() if self._plan.endpoint.scheme == "https" else None
+        self._lanes = PerLoop(lambda: _Lane(tls), _Lane.aclose, _Lane.abandon)
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -66,7 +67,7 @@ class AsyncHttpBus:
         Requests wait for nothing but their answers: up to 100 at a time, beside what is dispatched.
         """
         self._check_open()
-        lane = self._lane()
+        lane = self._lanes.get()
         if lane.asking >= MAX_REQUESTS:
             raise too_many(MAX_REQUESTS)
         lane.asking += 1
@@ -106,13 +107,11 @@ class AsyncHttpBus:
     async def aclose(self) -> None:
         """Close the connection; calls under way and afterwards fail. Calling it again is fine."""
         self._is_closed = True
-        lane = self._lane()
-        await lane.pool.aclose()
-        await lane.questions.aclose()
+        await self._lanes.aclose()
 
     async def _ask(self, exchange: Exchange[T]) -> T:
         self._check_open()
-        lane = self._lane()
+        lane = self._lanes.get()
         return await self._send(exchange, lane.pool, lane.turn)
 
     async def _send(
@@ -135,27 +134,30 @@ class AsyncHttpBus:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
 
-    def _lane(self) -> "_Lane":
-        loop = asyncio.get_running_loop()
-        if loop not in self._lanes:
-            self._lanes[loop] = _Lane(self._tls)
-        return self._lanes[loop]
-
 
 class _Lane:
     """The connection of one event loop, and whose turn it is; and those that requests wait on."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._network = HandshakeBackend()
         self.turn = asyncio.Lock()
-        self.pool = _pool(tls, 1)
-        self.questions = _pool(tls, MAX_REQUESTS)
+        self.pool = self._pool(tls, 1)
+        self.questions = self._pool(tls, MAX_REQUESTS)
         self.asking = 0
 
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.pool.aclose()
+        await self.questions.aclose()
 
-def _pool(tls: ssl.SSLContext | None, most: int) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(
-        ssl_context=tls,
-        max_connections=most,
-        keepalive_expiry=KEEP_ALIVE,
-        network_backend=HandshakeBackend(),
-    )
+    def abandon(self) -> None:
+        """Close all connections after the event loop was closed. Never waits."""
+        self._network.abandon()
+
+    def _pool(self, tls: ssl.SSLContext | None, most: int) -> httpcore.AsyncConnectionPool:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=most,
+            keepalive_expiry=KEEP_ALIVE,
+            network_backend=self._network,
+        )

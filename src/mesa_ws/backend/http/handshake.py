@@ -1,18 +1,25 @@
-"""TLS for asyncio whose handshake leaves nothing behind when it is cut short.
+"""Connections for asyncio that leave nothing behind.
 
 httpcore closes a connection whose handshake failed, but not one whose handshake was cancelled, by
-the caller or by a time limit; its socket would stay open for as long as the peer likes.
+the caller or by a time limit; its socket would stay open for as long as the peer likes. Nor does it
+close what belongs to an event loop that has ended.
 """
 
 import ssl
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakSet
 
 import httpcore
 
+from ..event_loops import abandon_transport
+
 
 class HandshakeBackend(httpcore.AnyIOBackend):
-    """Connects as httpcore does, and closes what a cancelled handshake leaves."""
+    """Connects as httpcore does, and closes what a cancelled handshake or an ended loop leaves."""
+
+    def __init__(self) -> None:
+        self._sockets: WeakSet[Any] = WeakSet()
 
     async def connect_tcp(
         self,
@@ -23,7 +30,14 @@ class HandshakeBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first address of `host` that answers."""
-        return _Stream(await super().connect_tcp(host, port, timeout, local_address, socket_options))
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        self._sockets.add(getattr(stream, "_stream", stream))  # what remains beneath TLS
+        return _Stream(stream)
+
+    def abandon(self) -> None:
+        """Close all connections after the event loop was closed. Never waits."""
+        for sock in list(self._sockets):
+            abandon_transport(getattr(sock, "_transport", None))
 
 
 class _Stream(httpcore.AsyncNetworkStream):

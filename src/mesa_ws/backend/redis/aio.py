@@ -1,9 +1,7 @@
 """The bus over Redis, for asyncio."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
-from weakref import WeakKeyDictionary
+from typing import NamedTuple, TypeVar
 
 from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable, Unsupported
@@ -11,6 +9,7 @@ from ...id_page import IdPage
 from ...receipt_status import OutboxHead
 from ...settings import Sync
 from ...stored import Stored
+from ..event_loops import PerLoop
 from .address import Address
 from .asker import Asker
 from .dialect import NO_REQUESTS, Dialect, Native
@@ -50,11 +49,39 @@ class Links:
         await self.main.aclose()
         await self._durable.aclose()
 
+    def abandon(self) -> None:
+        """Close both after the event loop was closed. Never waits."""
+        self.main.abandon()
+        self._durable.abandon()
+
+
+class _Own(NamedTuple):
+    """What one event loop uses.
+
+    Attributes:
+        links: its connections.
+        asker: waits for the replies to requests; None where the wire has none.
+    """
+
+    links: Links
+    asker: Asker | None
+
+    async def aclose(self) -> None:
+        if self.asker is not None:
+            await self.asker.aclose()
+        await self.links.aclose()
+
+    def abandon(self) -> None:
+        if self.asker is not None:
+            self.asker.abandon()
+        self.links.abandon()
+
 
 class AsyncRedisBus:
     """`AsyncBus` over one ordered connection, which is made when it is needed.
 
-    Each event loop that calls has a connection and an order of its own. Dispatches of a durability
+    Each event loop that calls has a connection and an order of its own. The next call closes what
+    belongs to loops that have ended. Dispatches of a durability
     other than `memory` have another connection: they are in order among themselves, and behind
     whatever was awaited before they were called.
 
@@ -83,8 +110,7 @@ class AsyncRedisBus:
         self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
         self._greeting = self._dialect.greeting(stores=sync.enabled, allow_eviction=sync.allow_eviction)
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Links] = WeakKeyDictionary()
-        self._askers: WeakKeyDictionary[asyncio.AbstractEventLoop, Asker] = WeakKeyDictionary()
+        self._own = PerLoop(self._make_own, _Own.aclose, _Own.abandon)
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -98,13 +124,10 @@ class AsyncRedisBus:
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        keys = self._dialect.replies
-        if keys is None:
+        asker = self._own.get().asker
+        if asker is None:
             raise Unsupported(NO_REQUESTS)
-        loop = asyncio.get_running_loop()
-        if loop not in self._askers:
-            self._askers[loop] = Asker(self._address, keys, self.dispatch, self._timeout)
-        return await self._askers[loop].request(request, timeout)
+        return await asker.request(request, timeout)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -137,18 +160,19 @@ class AsyncRedisBus:
     async def aclose(self) -> None:
         """Disconnect. Calls under way fail; calling it again is fine."""
         self._is_closed = True
-        asker = self._askers.pop(asyncio.get_running_loop(), None)
-        if asker is not None:
-            await asker.aclose()
-        await self._of_this_loop().aclose()
+        await self._own.aclose()
 
     async def _run(self, operation: Operation[T]) -> T:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return await self._of_this_loop().run(operation)
+        return await self._own.get().links.run(operation)
 
-    def _of_this_loop(self) -> Links:
-        loop = asyncio.get_running_loop()
-        if loop not in self._links:
-            self._links[loop] = Links(self._address, self._greeting, self._timeout)
-        return self._links[loop]
+    def _make_own(self) -> _Own:
+        links, dialect = Links(self._address, self._greeting, self._timeout), self._dialect
+        if dialect.replies is None:
+            return _Own(links, None)
+
+        async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
+            return await links.run(dialect.dispatching(envelopes))
+
+        return _Own(links, Asker(self._address, dialect.replies, dispatch, self._timeout))

@@ -74,6 +74,13 @@ class Asker:
         if reader is not None:
             await reader.aclose()
 
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed. Never waits."""
+        self._is_closed = True
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.abandon()
+
     async def _ask(self, question: Envelope) -> Receipt:
         await self._listen()
         [receipt] = await self._dispatch([question])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
+from ..event_loops import abandon_transport
 from .failure import FOREIGN
 from .plan import Command
 
@@ -64,9 +65,25 @@ async def aread_reply(connection: AsyncConnection) -> Any:
 
 
 async def hang_up(connection: AsyncConnection) -> None:
-    """Disconnect without waiting for anything."""
+    """Disconnect without waiting for anything.
+
+    A TLS transport that is only closed would wait for the other side to agree, for longer than its
+    event loop may last.
+    """
     with suppress(*FOREIGN):
+        writer = getattr(connection, "_writer", None)
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            writer.transport.abort()
         await connection.disconnect(nowait=True)
+
+
+def abandon(connection: AsyncConnection) -> None:
+    """Close the socket of a connection whose event loop is closed; redis-py would ask that loop."""
+    private: Any = connection
+    writer = getattr(private, "_writer", None)
+    if writer is not None:
+        private._reader = private._writer = None
+        abandon_transport(writer.transport)
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:

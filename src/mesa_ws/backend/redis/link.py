@@ -19,8 +19,9 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...errors import BackendError, BackendUnavailable, MesaError
+from ..event_loops import abandon_task
 from .address import Address
-from .connection import AsyncConnection, aread_reply, hang_up, is_ended_async, packed
+from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed
 from .durable import Demand
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call, failed_connect
@@ -114,6 +115,15 @@ class Link:
             await asyncio.wait([self._owner], timeout=self._timeout)
         self._fail(self._queue, RedisConnectionError("it was closed"))
         await self._drop()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed. Never waits."""
+        self._is_closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abandon(connection)
+        if self._owner is not None and not self._owner.done():
+            abandon_task(self._owner)
 
     def _append(self, exchange: Exchange) -> "_Request":
         if self._is_closed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ..supervised import Tasks
 from .address import Address
-from .connection import AsyncConnection, aread_reply, hang_up
+from .connection import AsyncConnection, abandon, aread_reply, hang_up
 from .failure import FOREIGN, failed_connect
 
 FIRST_PAUSE = 0.05
@@ -108,6 +108,14 @@ class Reader:
         self._is_closed = True  # connecting to Sentinel may swallow a cancellation
         await self._tasks.aclose(self._timeout)
         await self.restart()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed. Never waits."""
+        self._is_closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abandon(connection)
+        self._tasks.abandon()
 
     async def _stay(self) -> None:
         while not self._is_closed:

@@ -1,0 +1,174 @@
+"""One asyncio dispatcher in many event loops: each has connections of its own, and leaves none behind."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import uvloop
+
+from mesa_ws.dispatcher import AsyncDispatcher
+from mesa_ws.errors import BackendRefused, NotConnected
+from mesa_ws.message import Message
+from tests.certificates import server_side
+from tests.contract.cluster import LIMIT
+from tests.http_peer import peer_that, served
+from tests.redis_server import RedisServer
+
+LOOPS = 100
+
+Run = Callable[[Coroutine[Any, Any, object]], object]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs something in an event loop of its own, as `asyncio.run` does."""
+
+    def run(work: Coroutine[Any, Any, object]) -> object:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(work)
+
+    return run
+
+
+def run_and_close(work: Coroutine[Any, Any, object]) -> None:
+    """Close the loop right behind the call, whatever is left in it."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until the other side has noticed what was closed."""
+    end = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def open_at(server: RedisServer) -> int:
+    """Count the connections that Redis has, but for the one that asks."""
+    with redis.Redis.from_url(server.url) as client:
+        return len(client.client_list()) - 1
+
+
+async def use(dispatcher: AsyncDispatcher) -> None:
+    """Open all three connections that a dispatcher may have, in any event loop."""
+    await dispatcher.dispatch(Message(0, "hello"), ["nobody"])
+    with pytest.raises(BackendRefused):  # there is no replica
+        await dispatcher.dispatch(Message(0, "hello"), ["nobody"], durability="replicated")
+    with pytest.raises(NotConnected):
+        await dispatcher.request("nobody", Message(0, "hello"))
+
+
+def test_loops_that_ended_leave_no_connections_to_redis(
+    own_redis: RedisServer, namespace: str, run: Run
+) -> None:
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    for n in range(LOOPS):
+        run(dispatcher.dispatch(Message(0, n), ["nobody"]))
+    until(lambda: open_at(own_redis) == 0)
+
+
+@pytest.mark.parametrize("ending", [asyncio.run, run_and_close])
+def test_the_next_call_closes_all_that_a_loop_left(
+    own_redis: RedisServer, namespace: str, ending: Run
+) -> None:
+    async def dispatch() -> None:
+        for _ in range(2):  # in a loop that stays
+            await dispatcher.dispatch(Message(0, "hello"), ["nobody"])
+        await asyncio.to_thread(until, lambda: open_at(own_redis) == 1)
+
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    for _ in range(5):
+        ending(use(dispatcher))
+    asyncio.run(dispatch())
+
+
+@pytest.mark.parametrize("ending", [asyncio.run, run_and_close])
+def test_a_dispatcher_that_is_collected_closes_what_loops_left(
+    own_redis: RedisServer, namespace: str, ending: Run
+) -> None:
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    ending(use(dispatcher))
+    del dispatcher
+    gc.collect()
+    until(lambda: open_at(own_redis) == 0)
+
+
+def test_a_call_that_was_given_up_and_left_in_a_closed_loop_is_no_trouble(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    async def give_up() -> None:
+        await dispatcher.dispatch(Message(0, "connected"), ["nobody"])
+        own_redis.freeze()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(dispatcher.dispatch(Message(0, "late"), ["nobody"]), 0.05)
+
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    run_and_close(give_up())
+    own_redis.thaw()
+    asyncio.run(dispatcher.aclose())
+    until(lambda: open_at(own_redis) == 0)
+
+
+def test_closing_in_one_loop_closes_what_others_left(own_redis: RedisServer, namespace: str) -> None:
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    asyncio.run(use(dispatcher))
+    asyncio.run(dispatcher.aclose())
+    until(lambda: open_at(own_redis) == 0)
+
+
+def test_loops_of_several_threads_keep_their_connections(own_redis: RedisServer, namespace: str) -> None:
+    count, rounds = 4, 20
+    dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+    together = threading.Barrier(count)
+
+    async def dispatch() -> None:
+        for n in range(rounds):
+            await asyncio.to_thread(together.wait, LIMIT)
+            await dispatcher.dispatch(Message(0, n), ["nobody"])
+        await asyncio.to_thread(together.wait, LIMIT)
+
+    with ThreadPoolExecutor(count) as threads:
+        for done in [threads.submit(asyncio.run, dispatch()) for _ in range(count)]:
+            done.result(LIMIT)
+    with redis.Redis.from_url(own_redis.url) as client:
+        received = client.info("stats")["total_connections_received"]
+    assert received == count + 2  # this one, and that of the server's start
+    asyncio.run(dispatcher.aclose())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_loops_that_ended_leave_no_connections_to_a_server(
+    scheme: str, run: Run, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with peer_that(served, server_side(certificate) if scheme == "https" else None) as peer:
+        dispatcher = AsyncDispatcher(peer.url, key="k")
+        for n in range(10):
+            run(dispatcher.dispatch(Message(0, n), ["nobody"]))
+        until(lambda: peer.talking == 0)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_next_call_closes_what_a_closed_loop_left_at_a_server(
+    scheme: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with peer_that(served, server_side(certificate) if scheme == "https" else None) as peer:
+        dispatcher = AsyncDispatcher(peer.url, key="k")
+        for n in range(3):
+            run_and_close(dispatcher.dispatch(Message(0, n), ["nobody"]))
+        until(lambda: peer.talking == 1)
+        del dispatcher
+        gc.collect()
+        until(lambda: peer.talking == 0)
