@@ -9,6 +9,7 @@ from click.core import ParameterSource
 from ..backend.base import BlockingBus
 from ..dispatcher.buses import blocking_bus
 from ..settings import Wire
+from .usage import note_address
 
 
 def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,11 +35,13 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--url",
-            envvar="MESA_URL",
+            envvar=["MESA_URL", "MESA_REDIS"],
             is_eager=True,
             default="http://127.0.0.1:4001",
+            callback=note_address,
             help="A server's dispatch API (http://, https://), or the Redis of the servers (redis://, "
-            "rediss://, unix://, redis+sentinel://).  [MESA_URL; default: http://127.0.0.1:4001]",
+            "rediss://, unix://, redis+sentinel://).  [MESA_URL, or else MESA_REDIS; "
+            "default: http://127.0.0.1:4001]",
         ),
     ):
         command = option(command)
@@ -58,7 +61,10 @@ def _key(context: click.Context, param: click.Parameter, key: str | None) -> str
     """The key. Redis takes none, so one that only stands in the environment is not meant for it."""
     is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
     if is_http and key is None:
-        raise click.BadParameter("expected the key that the server was started with, got none", param=param)
+        raise click.BadParameter(
+            "expected the key that the server was started with, got none; --key or MESA_API_KEY gives it",
+            param=param,
+        )
     is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
     return key if is_typed or is_http else None
 

@@ -1,5 +1,6 @@
 """`mesa` and its subcommands; how a foreseeable problem becomes one line and an exit code."""
 
+import os
 from typing import Any
 
 import click
@@ -10,12 +11,13 @@ from .check_config import check_config
 from .demo.command import demo
 from .dispatch import disconnect, dispatch
 from .outbox import outbox
-from .output import escaped
 from .portal import portal
 from .presence import presence
 from .request import request
 from .serve import serve
 from .tail import tail
+from .usage import said
+from .variables import warn_of_unknown
 
 
 class _Commands(click.Group):
@@ -28,7 +30,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except MesaError as error:
-            raise click.ClickException(escaped(str(error))) from error
+            raise click.ClickException(said(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +40,7 @@ def main() -> None:
 
     `mesa demo` shows what it does. `mesa serve --help` says how to run a server.
     """
+    warn_of_unknown(os.environ, main)
 
 
 for command in (serve, check_config, dispatch, disconnect, request, presence, outbox, portal, tail, demo):

@@ -34,7 +34,8 @@ def outbox() -> None:
 def show(id: str, limit: int, as_json: bool, **address: Any) -> None:
     """Show the messages that wait for ID, the oldest first, and how far its outbox is.
 
-    Nothing is changed by looking.
+    What is marked as acknowledged was received by a client; it stays for a while for other devices
+    of ID. Nothing is changed by looking.
     """
     with from_command_line():
         bus = connect(**address)
@@ -84,7 +85,10 @@ def _look(bus: BlockingBus, id: str, limit: int) -> tuple[OutboxHead | None, lis
 
 
 def _document(id: str, head: OutboxHead | None, messages: list[Stored]) -> dict[str, Any]:
-    shown = [each._asdict() | {"body": msgspec.Raw(each.body)} for each in messages]
+    shown = [
+        each._asdict() | {"body": msgspec.Raw(each.body), "acknowledged": _is_acknowledged(head, each)}
+        for each in messages
+    ]
     return {"id": id, "outbox": head and head._asdict(), "messages": shown}
 
 
@@ -94,9 +98,10 @@ def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
         output.print(f"{escaped(id)} has no outbox", markup=False)
         return
     if messages:
-        table = Table("sequence", "stored", "expires", "type", "data")
+        table = Table("sequence", "acknowledged", "stored", "expires", "type", "data")
         for each in messages:
-            table.add_row(str(each.sequence), _time(each.at), _time(each.expires), *_told(each.body))
+            mark = "yes" if _is_acknowledged(head, each) else ""
+            table.add_row(str(each.sequence), mark, _time(each.at), _time(each.expires), *_told(each.body))
         output.print(table)
     if head is None:
         return
@@ -105,6 +110,11 @@ def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
         f"of epoch {escaped(head.epoch)}; acknowledged up to {head.acknowledged}",
         markup=False,
     )
+
+
+def _is_acknowledged(head: OutboxHead | None, message: Stored) -> bool:
+    """Whether a client has it; it stays for the other devices of the id."""
+    return head is not None and message.sequence <= head.acknowledged
 
 
 def _told(body: bytes) -> tuple[Any, Any]:

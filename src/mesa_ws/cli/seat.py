@@ -9,7 +9,7 @@ import click
 from ..backend.inbox import Attendance
 from ..portal.seats import DEFAULT_URL, NOTHING_KEPT, seat_at
 from ..settings import Wire
-from .usage import from_command_line
+from .usage import from_command_line, note_address
 
 Result = TypeVar("Result")
 
@@ -24,6 +24,8 @@ def seat_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--url",
             envvar="MESA_REDIS",
             default=DEFAULT_URL,
+            is_eager=True,
+            callback=note_address,
             help=f"The Redis of the servers.  [MESA_REDIS; default: {DEFAULT_URL}]",
         ),
         click.option(

@@ -9,7 +9,7 @@ import click
 
 from ..admin.api import DispatchApi
 from ..backend.redis import Address
-from ..errors import BackendUnavailable
+from ..errors import BackendRefused, BackendUnavailable
 from ..middleware.logs import MessageLogging
 from ..transports.serve import Endpoint, Server
 from ..version import __version__
@@ -54,11 +54,8 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     # An application is imported first: the logging that it sets up is left alone.
     found = application_server(application, resolved) if application is not None else None
     log_everything = start_logging(configuration.log)
-    server = found or _own_server(configuration)
-    if configuration.log.messages:
-        server.use(MessageLogging)
     key = configuration.api.key or secrets.token_urlsafe(24)
-    api = _api(server, key, configuration.api)
+    server, api = build(configuration, found, key)
 
     def announce(endpoint: Endpoint) -> None:
         if api and configuration.api.key is None:
@@ -67,7 +64,27 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
         _announce(endpoint, api, redis, as_json)
         log_everything()
 
-    _run(server, configuration, api, announce)
+    redis_from = resolved.given["redis"].where if "redis" in resolved.given and not application else None
+    _run(server, configuration, api, announce, redis_from)
+
+
+def build(configuration: Configuration, found: Server | None, key: str) -> tuple[Server, DispatchApi | None]:
+    """Make what `mesa serve` runs, without starting it.
+
+    Args:
+        configuration: what was asked for.
+        found: the server of an application; None to make one.
+        key: of the dispatch API.
+
+    Raises:
+        UsageError: clients have no way to say who they are, or one that would let anybody be anybody.
+        InvalidInput: a setting, or two together, cannot be used.
+        Unsupported: this version does not have what is asked for.
+    """
+    server = found or _own_server(configuration)
+    if configuration.log.messages:
+        server.use(MessageLogging)
+    return server, _api(server, key, configuration.api)
 
 
 def _own_server(configuration: Configuration) -> Server:
@@ -84,14 +101,22 @@ def _api(server: Server, key: str, settings: Api) -> DispatchApi | None:
 
 
 def _run(
-    server: Server, settings: Configuration, api: DispatchApi | None, announce: Callable[[Endpoint], None]
+    server: Server,
+    settings: Configuration,
+    api: DispatchApi | None,
+    announce: Callable[[Endpoint], None],
+    redis_from: str | None,
 ) -> None:
     services = [api] if api else []
     try:
         server.run(settings.host, settings.port, *services, path=settings.path, on_start=announce)
     except BackendUnavailable as error:
         # Whether a message was sent is no question when a server starts.
-        raise click.ClickException(escaped(error.problem)) from error
+        where = f" (address: {redis_from})" if redis_from else ""
+        raise click.ClickException(escaped(error.problem) + where) from error
+    except BackendRefused as error:
+        where = f" (address: {redis_from})" if redis_from else ""
+        raise click.ClickException(escaped(str(error)) + where) from error
 
 
 def _announce(endpoint: Endpoint, api: DispatchApi | None, redis: str | None, as_json: bool) -> None:

@@ -1,13 +1,17 @@
 """Running a portal as a process of its own."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 
 from ..errors import MesaError
 from ..portal.worker import Worker
+from .announce import announce
 from .serve import new_event_loop
 from .signals import until_signal
+
+log = logging.getLogger("mesa_ws.portal")
 
 _NOT_MAIN_THREAD = (
     "portal.run: expected the main thread, which signals go to, got another one; "
@@ -51,7 +55,8 @@ class Portal(Worker):
         Handlers get ten seconds to finish. A second signal does not wait.
 
         Args:
-            on_start: called when the portal takes part.
+            on_start: called when the portal takes part. Without it, the log says so at INFO, or stderr where
+                no logging is set up.
 
         Raises:
             BackendUnavailable: the backend cannot be reached.
@@ -61,4 +66,7 @@ class Portal(Worker):
         if threading.current_thread() is not threading.main_thread():
             raise MesaError(_NOT_MAIN_THREAD)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(until_signal(self, lambda _: on_start and on_start()))
+            runner.run(until_signal(self, lambda _: on_start() if on_start else self._announce()))
+
+    def _announce(self) -> None:
+        announce(log, f"portal {self.portal_id} takes part")

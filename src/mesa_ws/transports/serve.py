@@ -1,6 +1,7 @@
 """Running a server: in the caller's event loop, or as a process of its own."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -10,9 +11,12 @@ from typing import Any, NamedTuple
 from ..errors import MesaError
 from ..server.node import Node
 from ..text import plain
+from .announce import announce
 from .listening import HostOrHosts, authority
 from .native import NativeListener
 from .signals import until_signal
+
+log = logging.getLogger("mesa_ws.server")
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -69,7 +73,8 @@ class Server(Node):
             services: what runs beside the server.
             path: the only path that is upgraded; None for all.
             ssl: context for TLS.
-            on_start: called with the address once clients and services are served.
+            on_start: called with the address once clients and services are served. Without it, the
+                log says at INFO where clients connect, or stderr where no logging is set up.
 
         Raises:
             InvalidSettings: an argument is wrong.
@@ -82,7 +87,7 @@ class Server(Node):
             raise MesaError(_NOT_MAIN_THREAD)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             serving = serve(self, host, port, *services, path=path, ssl=ssl)
-            runner.run(until_signal(serving, on_start))
+            runner.run(until_signal(serving, on_start or _announce))
 
 
 class Endpoint(NamedTuple):
@@ -143,6 +148,10 @@ async def serve(
         listener.stop_accepting()
         await server.stop()
         await listener.wait_closed()
+
+
+def _announce(endpoint: Endpoint) -> None:
+    announce(log, f"clients at {endpoint.url}")
 
 
 def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,6 +21,10 @@ def away() -> str:
 async def keep(site: Site, id: str, *numbers: int) -> None:
     for number in numbers:
         await site.run("dispatch", "KEPT", str(number), "--to", id, "--sync")
+
+
+async def document_of(site: Site, id: str) -> Any:
+    return json.loads((await site.run("outbox", "show", id, "--json")).stdout)
 
 
 async def test_presence_tells_how_many_connections_an_id_has(site: Site, away: str) -> None:
@@ -62,6 +67,23 @@ async def test_an_outbox_shows_what_waits(site: Site, away: str) -> None:
         {"op": 0, "d": 2, "t": "KEPT"},
     ]
     assert (shown["outbox"]["top"], shown["outbox"]["length"]) == (3, 3)
+    assert [each["acknowledged"] for each in shown["messages"]] == [False, False]
+
+
+async def test_what_a_client_has_and_others_may_still_want_is_marked(site: Site, away: str) -> None:
+    await keep(site, away, 1)
+    async with Client(site.url) as client:
+        client.on_message(lambda message: None)
+        await client.authenticate({"id": away})
+        async with asyncio.timeout(20):
+            while (await document_of(site, away))["outbox"]["acknowledged"] < 1:
+                await asyncio.sleep(0.05)
+    await keep(site, away, 2)
+    messages = (await document_of(site, away))["messages"]
+    assert [(each["sequence"], each["acknowledged"]) for each in messages] == [(1, True), (2, False)]
+    table = (await site.run("outbox", "show", away)).stdout
+    rows = [row.split("│") for row in table.splitlines() if "KEPT" in row]
+    assert [(row[1].strip(), row[2].strip()) for row in rows] == [("1", "yes"), ("2", "")]
 
 
 async def test_an_outbox_is_shown_to_people(site: Site, away: str) -> None:

@@ -142,6 +142,14 @@ async def test_a_portal_logs_events_as_json_lines(mesa: Starter, redis_url: str,
     assert "geheim" not in portal.err
 
 
+def test_a_program_that_runs_a_portal_says_so(mesa: Starter, redis_url: str, namespace: str) -> None:
+    application = APPLICATION.format(url=redis_url, namespace=namespace)
+    portal = mesa(program=("-c", f"{application}\nportal.run()"))
+    portal.wait_for(lambda: portal.err.endswith("\n"), "a line")
+    assert re.fullmatch(r"mesa [\d.]+: portal \S+ takes part\n", portal.err)
+    assert portal.stopped() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("app:other", "expected a Portal, got int"), ("app:nothing", "got nothing"), ("app", "main:portal")],

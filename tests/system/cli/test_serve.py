@@ -265,14 +265,14 @@ def test_an_api_that_cannot_start_leaves_the_port_of_the_server_free(taken_port:
 
 def test_a_redis_that_is_away_is_one_line() -> None:
     line = told(serve("--port", "0", "--redis", "redis://127.0.0.1:1"))
-    assert line == "Error: redis at 127.0.0.1:1: no connection (Connection refused)"
+    assert line == "Error: redis at 127.0.0.1:1: no connection (Connection refused) (address: --redis)"
 
 
 def test_a_wrong_password_is_one_line_without_it(locked_redis: RedisServer) -> None:
     url = f"redis://:falsch@127.0.0.1:{locked_redis.port}"
     line = told(serve("--port", "0", MESA_REDIS=url))
     assert line.startswith(f"Error: redis at 127.0.0.1:{locked_redis.port}: refused")
-    assert line.endswith("check the user name and the password")
+    assert line.endswith("check the user name and the password (address: MESA_REDIS)")
     assert "falsch" not in line
 
 

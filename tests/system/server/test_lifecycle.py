@@ -1,6 +1,7 @@
 """Starting, the handshake, and stopping."""
 
 import asyncio
+import re
 import signal
 import ssl
 import sys
@@ -233,6 +234,38 @@ async def test_an_endpoint_says_wss_where_tls_is_on() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     async with serve(accepting(), path="/ws", ssl=context) as endpoint:
         assert endpoint.url == f"wss://127.0.0.1:{endpoint.port}/ws"
+
+
+@pytest.mark.parametrize(
+    ("setup", "heard"),
+    [
+        ("", r"mesa [\d.]+: clients at ws://127\.0\.0\.1:\d+/ws"),
+        ("logging.basicConfig(level='INFO', format='LOG %(message)s')", r"LOG clients at ws://\S+/ws"),
+        ("logging.basicConfig(level='WARNING')", ""),
+    ],
+    ids=["no logging", "at INFO", "at WARNING"],
+)
+async def test_run_says_where_it_listens(setup: str, heard: str) -> None:
+    program = textwrap.dedent(f"""
+        import asyncio, logging, os, signal
+        from contextlib import asynccontextmanager
+        from mesa_ws import Server
+        {setup}
+        server = Server()
+        @asynccontextmanager
+        async def end_at_once():
+            asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+            yield
+        server.run("127.0.0.1", 0, end_at_once(), path="/ws")
+    """)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(LIMIT):
+        _, said = await process.communicate()
+    told = [line for line in said.decode().splitlines() if "clients at" in line]
+    assert process.returncode == 0
+    assert [bool(re.fullmatch(heard, line)) for line in told] == ([True] if heard else [])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])

@@ -23,11 +23,13 @@ class Resolved(NamedTuple):
 
     Attributes:
         configuration: what is to be done.
+        given: everything that was said, by path.
         file: what its file says, by path.
         flags: what its flags say, by path.
     """
 
     configuration: Configuration
+    given: Layer
     file: Layer
     flags: Layer
 
@@ -52,7 +54,7 @@ def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = No
         _overlay(merged, layer)
     _check_authentication(merged)
     values = {path: given.value for path, given in merged.items()}
-    return Resolved(Configuration.of(_nested(values)), in_file, flags)
+    return Resolved(Configuration.of(_nested(values)), merged, in_file, flags)
 
 
 def _overlay(merged: Layer, layer: Layer) -> None:

@@ -126,6 +126,8 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if self.redis is not None:
             Address.of(self.redis)
+        if self.api.enabled and self.port and (self.host, self.port) == (self.api.host, self.api.port):
+            raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
 
     @classmethod
     def of(cls, given: object, where: str | None = None) -> Self:

@@ -5,7 +5,7 @@ import click
 from ...backend.redis import Address
 from ..interruptible import Interrupted, run
 from ..output import print_json
-from ..usage import from_command_line
+from ..usage import from_command_line, note_address
 from .processes import DemoFailed
 from .report import Report
 from .stage import REPLICAS, play
@@ -15,7 +15,10 @@ from .stage import REPLICAS, play
 @click.option(
     "--redis",
     metavar="URL",
-    help=f"Play it with {REPLICAS} replicas on this Redis instead of one server on the embedded backend.",
+    envvar="MESA_REDIS",
+    callback=note_address,
+    help=f"Play it with {REPLICAS} replicas on this Redis instead of one server on the embedded backend.  "
+    "[MESA_REDIS]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context

@@ -111,7 +111,8 @@ async def _started(process: asyncio.subprocess.Process, errors: IO[bytes]) -> St
     if not line:
         # Terminating a process that has just ended would take its exit code from the event loop.
         await process.wait()
-        raise DemoFailed(f"the server did not start: {_said(errors)}")
+        why = _said(errors).removesuffix(" (address: MESA_REDIS)")  # that variable is the demo's doing
+        raise DemoFailed(f"the server did not start: {why}")
     return msgspec.json.decode(line, type=Started)
 
 
