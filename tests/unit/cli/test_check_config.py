@@ -45,6 +45,7 @@ server = Server()
         (DEMO + "import_from_1x = true", [], "import_from_1x"),
         (DEMO + "[authentication]\nstore_connected_users = false", [], "store_connected_users"),
         (DEMO + "port = 4001", [], "api.port: expected another one than port, got 4001 for both"),
+        (DEMO + 'port = 4001\n[api]\nhost = ""', [], "api.port: expected another one than port"),
         ("", ["app:server", "--namespace", "x"], "app:server has settings of its own"),
         ('namespace = "x"', ["app:server"], "app:server has settings of its own"),
         ("", ["app:nothing"], "got nothing: there is no 'nothing' in app"),

@@ -9,6 +9,7 @@ from ...backend.redis import Address
 from ...bearer import SHORTEST_KEY, check_key
 from ...errors import InvalidInput, InvalidSettings
 from ...settings import FEATURES, Count, Hosts, Port, ServerSettings, Settings
+from ...transports.listening import listed
 
 Path = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
 Text = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
@@ -18,6 +19,11 @@ Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     msgspec.Meta(description="debug, info, warning or error"),
 ]
+
+
+def _overlap(some: Hosts, others: Hosts) -> bool:
+    """Whether two listeners on one port would meet; `""` is every address."""
+    return "" in listed(some) + listed(others) or not set(listed(some)).isdisjoint(listed(others))
 
 
 def _hide(path: str, value: object) -> None:
@@ -126,7 +132,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if self.redis is not None:
             Address.of(self.redis)
-        if self.api.enabled and self.port and (self.host, self.port) == (self.api.host, self.api.port):
+        if self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
             raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
 
     @classmethod
