@@ -9,6 +9,7 @@ from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.position import Position
 from mesa_ws.server.feed import Feed
 from mesa_ws.server.outlet import Outlet
+from mesa_ws.server.transport import PeerState
 
 
 class Transport:
@@ -31,6 +32,11 @@ class Transport:
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+    def peer_state(self) -> PeerState:
+        return PeerState.PRESENT
+
+    def cut(self) -> None: ...
 
 
 class Office:

@@ -103,7 +103,7 @@ class Connection:
         self._ended: _Ended | None = None
         limits = host.settings.limits
         self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._regulate)
-        self._flow = Flow(transport, self.session, host.now, self._resumed)
+        self._flow = Flow(transport, self.session, host.settings.keepalive, host.now, self._reading_changed)
         self.asked = asked.Asked(limits.max_requests, self._regulate)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
@@ -323,12 +323,13 @@ class Connection:
                 self._turns.add(user)
 
     def _schedule(self) -> None:
-        due = self.session.deadline
+        due = self._flow.deadline
         self._timer = None if due is None else self._host.at(due, self._tick)
 
     def _tick(self) -> None:
         for output in self.session.poll(self._host.now()):
             self._put(output)
+        self._flow.look()
         if self._ended is None:
             self._schedule()
 
@@ -347,7 +348,7 @@ class Connection:
     def _regulate(self) -> None:
         self._flow.regulate(self._turns, owes_answer=len(self.asked) > 0)
 
-    def _resumed(self) -> None:
+    def _reading_changed(self) -> None:
         if self._ended is None and self._timer is None:
             self._schedule()
 

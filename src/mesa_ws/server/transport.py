@@ -1,6 +1,17 @@
 """What a connection needs of a WebSocket."""
 
+from enum import Enum, auto
 from typing import Protocol
+
+
+class PeerState(Enum):
+    """What is known of a client whose socket is not read."""
+
+    PRESENT = auto()
+    FINISHED = auto()
+    """It has closed its end; what it sent before may still have to be read."""
+    GONE = auto()
+    """The connection was reset, or TCP has given it up."""
 
 
 class Transport(Protocol):
@@ -31,3 +42,9 @@ class Transport(Protocol):
 
     def resume_reading(self) -> None:
         """Receive again."""
+
+    def peer_state(self) -> PeerState:
+        """Say whether the client is there, without reading."""
+
+    def cut(self) -> None:
+        """End the connection at once; the connection is told as of any other end."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
@@ -21,8 +22,6 @@ from picows import (
     WSMsgType,
     WSTransport,
     WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
@@ -31,13 +30,17 @@ from ..errors import InvalidSettings
 from ..server.connection import Connection
 from ..server.node import Node
 from ..server.request import Request
+from ..server.transport import PeerState
 from ..session import Close, Fragments, Violation
 from ..session.fragments import DataFrame
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .accepting import Acceptor
+from .handshake import Answer, accept, decoded, refusal, refuse
 from .listening import HostOrHosts, listen, told_host
+from .liveness import limit_silence, peer_state, probe_silent_peers
 from .quiet import quiet
+from .tls import QuietLoop, resume_reading
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -45,8 +48,6 @@ CLOSE_TIMEOUT = 2.0
 """Seconds a client gets to answer a close frame before its connection is cut."""
 
 BACKLOG = 4096
-_ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
-"""Header fields that stand in answers, which picows cannot write if they are not ASCII."""
 READ_BUFFER = 2048
 
 TLS_TIMEOUT = 10.0
@@ -58,8 +59,6 @@ UPGRADE_TIMEOUT = 5.0
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client from which on it counts as slow, unless `max_buffered` is less."""
 
-Answer = WSUpgradeResponseWithListener
-
 
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
@@ -69,6 +68,7 @@ class NativeTransport(WSListener):
         "_connection",
         "_fragments",
         "_is_congested",
+        "_is_read",
         "_listener",
         "_peer",
         "_ws",
@@ -84,6 +84,7 @@ class NativeTransport(WSListener):
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._is_congested = False
+        self._is_read = True
         self._closing: asyncio.TimerHandle | None = None
         self._peer: tuple[int, str] | None = None
 
@@ -111,14 +112,32 @@ class NativeTransport(WSListener):
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
 
     def pause_reading(self) -> None:
-        """Stop reading the socket."""
+        """Stop reading the socket, and let TCP find out whether the client is still there."""
+        self._is_read = False
         if not self._ws.is_disconnected:
             self._ws.underlying_transport.pause_reading()
+            self._limit_silence(self._listener.silence_limit)
 
     def resume_reading(self) -> None:
         """Read the socket again."""
-        if not self._ws.is_disconnected:
+        self._is_read = True
+        if self._ws.is_disconnected:
+            return
+        self._limit_silence(0)
+        if self._listener.has_tls:
+            asyncio.get_running_loop().call_soon(self._resume_tls)
+        else:
             self._ws.underlying_transport.resume_reading()
+
+    def peer_state(self) -> PeerState:
+        """Say whether the client is there, without reading."""
+        if self._ws.is_disconnected:
+            return PeerState.GONE
+        return peer_state(self._socket.fileno())
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._ws.disconnect(False)
 
     # What picows tells.
 
@@ -171,6 +190,19 @@ class NativeTransport(WSListener):
         self._is_congested = False
         if self._closing is None:
             self._connection.relieved()
+
+    def _resume_tls(self) -> None:
+        if self._is_read and not self._ws.is_disconnected:
+            resume_reading(self._ws.underlying_transport)
+
+    @property
+    def _socket(self) -> Any:
+        return self._ws.underlying_transport.get_extra_info("socket")
+
+    def _limit_silence(self, seconds: float) -> None:
+        if self._listener.silence_limit:
+            with suppress(OSError):  # the connection has just ended; reading will tell
+                limit_silence(self._socket, seconds)
 
     def _join(self, is_continuation: bool, frame: WSFrame) -> None:
         if self._fragments is None:
@@ -228,6 +260,9 @@ class NativeListener:
         self._logger = quiet("server")
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
+        keepalive = node.settings.keepalive
+        self._keepalive = keepalive if keepalive.enabled else None
+        self.silence_limit = keepalive.interval + keepalive.timeout if keepalive.enabled else 0.0
         self._acceptor: Acceptor | None = None
         self._ssl: SSLContext | None = None
         self._all_gone = asyncio.Event()
@@ -242,6 +277,9 @@ class NativeListener:
         place = _Place.of({"host": host, "port": port})
         self._ssl = ssl
         listeners = await listen(place.host, port, backlog=BACKLOG)
+        if self._keepalive is not None:
+            for listener in listeners:
+                probe_silent_peers(listener, self._keepalive)
         self._acceptor = Acceptor(listeners, self._arrive, who="clients")
         self._acceptor.start()
         return told_host(place.host), listeners[0].getsockname()[1]
@@ -259,6 +297,11 @@ class NativeListener:
             self._all_gone.clear()
             await self._all_gone.wait()
 
+    @property
+    def has_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self._ssl is not None
+
     def fragments(self) -> Fragments:
         """What joins the frames of one split message."""
         return Fragments(self._limits.max_message, self._limits.max_fragments)
@@ -268,7 +311,7 @@ class NativeListener:
         self._open.add(transport)
         peer = ws.underlying_transport.get_extra_info("peername")
         remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        request = Request(ws.request.path.decode("latin-1"), _decoded(ws.request.headers), remote)
+        request = Request(ws.request.path.decode("latin-1"), decoded(ws.request.headers), remote)
         return self._node.connect(transport, request)
 
     def disconnected(self, transport: NativeTransport) -> None:
@@ -280,14 +323,13 @@ class NativeListener:
     async def _arrive(self, connection: socket.socket) -> None:
         """Take a connection through its handshakes, of TLS and of WebSockets."""
         loop = asyncio.get_running_loop()
-        protocol = self._protocol()  # with TLS, uvloop returns another one
-        if self._ssl is None:
-            transport, _ = await aiofastnet.connect_accepted_socket(loop, lambda: protocol, connection)
-        else:
-            # With TLS, aiofastnet reports every client that hangs up as if that were a bug.
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=self._ssl, ssl_handshake_timeout=TLS_TIMEOUT
-            )
+        tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
+        transport, protocol = await aiofastnet.connect_accepted_socket(
+            QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
+            self._protocol,
+            connection,
+            **tls,
+        )
         if transport.is_closing():
             return
         try:
@@ -319,42 +361,9 @@ class NativeListener:
         )
 
     def _upgrade(self, request: WSUpgradeRequest) -> Answer:
-        if self._path is not None and request.path.partition(b"?")[0].decode("latin-1") != self._path:
-            return _refuse(HTTPStatus.BAD_REQUEST)
-        if "upgrade" not in request.headers:
-            return _refuse(HTTPStatus.UPGRADE_REQUIRED, {"Upgrade": "websocket"})
-        if not all(request.headers.get(name, "").isascii() for name in _ECHOED):
-            return _refuse(HTTPStatus.BAD_REQUEST)
         if not self._node.is_running:
-            return _refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        _accept_connection_list(request)
-        offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
-        extra = {"Sec-WebSocket-Protocol": offered} if offered else None
-        return Answer(WSUpgradeResponse.create_101_response(extra), NativeTransport(self))
-
-
-def _decoded(headers: Any) -> Any:
-    """Header fields with values decoded as Latin-1, as the path is: each byte is one character.
-
-    picows makes lone surrogates of bytes above 127, which neither JSON nor a log can hold.
-    """
-    if all(value.isascii() for value in headers.values()):
-        return headers
-    return type(headers)(
-        (name, value.encode("ascii", "surrogateescape").decode("latin-1")) for name, value in headers.items()
-    )
-
-
-def _accept_connection_list(request: WSUpgradeRequest) -> None:
-    """Let through `Connection: keep-alive, Upgrade`, as Firefox says (RFC 6455 section 4.2.1)."""
-    options: list[str] = request.headers.get("connection", "").lower().split(",")
-    if "upgrade" in (option.strip() for option in options):
-        request.headers["Connection"] = "upgrade"
-
-
-def _refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
-    response: Any = WSUpgradeResponse.create_error_response(status, status.phrase.encode(), headers)
-    return Answer(response, None)
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        return refusal(request, self._path) or accept(request, NativeTransport(self))
 
 
 def _verdict(transport: WSTransport) -> tuple[int, str]:
