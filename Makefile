@@ -2,16 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
-CORE := --cov=mesa_ws --cov-config=tests/core.coveragerc
+GATES := --cov=mesa_ws --cov-fail-under=95 --cov-core=tests/core.coveragerc
 
 .PHONY: demo test chaos check bench docs clean
 
 demo: .venv/.product            ## one server, three clients, a dispatch from another process
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
 
-test: .venv/.dev redis          ## everything; ends in pytest's closing line
-	$(BIN)/pytest -q tests/unit $(CORE)
-	$(BIN)/pytest --cov=mesa_ws --cov-fail-under=95 $(ARGS)
+test: .venv/.dev redis          ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
 chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 SEED=any-text
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) \

@@ -1,18 +1,22 @@
 """Fixtures for every test: a real Redis, and a namespace that no other test uses."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.certificates import make_certificate
+from tests.closing_report import NAME, ClosingReport
+from tests.lanes import Lanes, rank, worker_count
+from tests.measuring import UNMEASURED, UNTRACED, CoreGate, start_unmeasured
 from tests.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for the whole run; tests that harm it have to start their own."""
+    """One Redis for each process of the run; tests that harm it have to start their own."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -21,7 +25,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The address of the Redis of this run."""
+    """The address of the Redis of this process."""
     return redis_server.url
 
 
@@ -35,3 +39,59 @@ def namespace() -> str:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for this machine, and its key, in one file; only what names it trusts it."""
     return make_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def measured_or_not(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whether coverage follows the programs that a file starts."""
+    if request.node.nodeid.startswith(UNMEASURED):
+        yield from start_unmeasured()
+    else:
+        yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cov-core", metavar="FILE", help="what unit tests alone have to cover, as coverage settings"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ClosingReport(config), NAME)
+    if settings := config.getoption("--cov-core"):
+        config.pluginmanager.register(CoreGate(config, settings))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(UNTRACED):
+            item.add_marker("no_cover")
+    if hasattr(config, "workerinput"):
+        items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return worker_count()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Let reports with lone surrogates, as strange input leaves them in logs, travel between processes."""
+    return _encodable((yield))  # type: ignore[no-any-return]
+
+
+def _encodable(value: Any) -> Any:
+    """Return `value` with every text as UTF-8 can express it."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_encodable, value))
+    return value

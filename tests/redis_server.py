@@ -9,7 +9,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-LIMIT = 10.0
+from tests.ports import free_port
+
+LIMIT = 30.0
 """Seconds within which a server has to start or to stop."""
 
 NEEDED = "the tests need redis-server 7 or later on the PATH; install it, e.g. `apt install redis-server`"
@@ -84,11 +86,3 @@ def find_redis_server() -> str:
     if found is None or int(found[1]) < 7:
         raise RuntimeError(f"{NEEDED}; {path} is {version.strip()}")
     return path
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -10,7 +10,7 @@ from mesa_ws.backend.base import Backend
 from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.message import Message
 
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds that a test waits for what has to happen."""
 
 Make = Callable[[str], Backend]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.examples.programs import KEY, LIMIT, Programs, line
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "missed_messages"
 

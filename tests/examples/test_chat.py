@@ -11,7 +11,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from tests.examples.programs import LIMIT, Programs, line
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 CHAT = Path(__file__).parents[2] / "examples/chat"
 

@@ -13,7 +13,8 @@ import pytest
 
 from mesa_ws import AuthenticationFailed, Client, Message
 from tests.examples.programs import LIMIT, Programs, line
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 PROJECT = Path(__file__).parents[2] / "examples/django_project"
 MANAGE = str(PROJECT / "manage.py")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mesa_ws import AsyncDispatcher, Client, Message
 from tests.examples.programs import KEY, LIMIT, Programs, line
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 PROGRAM = Path(__file__).parents[2] / "examples/own_loop/server.py"
 

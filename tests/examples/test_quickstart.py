@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.examples.programs import KEY, LIMIT, Programs, line
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 
 async def listening(port: int) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.closing_report import ClosingReport
+
 from .chaos.run import DRAIN, START, run
-from .conftest import REPORTS
 
 SECONDS = float(os.environ.get("MESA_CHAOS_SECONDS") or 30)
 SEED = os.environ.get("MESA_CHAOS_SEED") or secrets.token_hex(4)
@@ -22,5 +23,5 @@ async def test_what_was_confirmed_is_received_once_and_in_order(
 ) -> None:
     print(f"chaos: seed {SEED}, {SECONDS:g} s; logs in {tmp_path}", flush=True)
     report = await run(tmp_path, SEED, SECONDS)
-    pytestconfig.stash[REPORTS].append(str(report))
+    ClosingReport.of(pytestconfig).add("faults", str(report))
     assert report.is_clean, str(report)

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 
+from tests.closing_report import ClosingReport
 from tests.interop.genuine import Driver
 from tests.interop.npm_packages import Unavailable
 from tests.redis_server import RedisServer
 
 from .chaos.checker import Verdict
-from .conftest import REPORTS
 from .duel.person import Loop, NpmPerson, OurPerson, Person
 from .duel.scenarios import SCENARIOS, Scenario
 from .duel.stage import Stage
@@ -54,7 +54,9 @@ def table(pytestconfig: pytest.Config) -> Iterator[dict[Scenario, dict[str, Verd
     """What came out, for the closing report."""
     table: dict[Scenario, dict[str, Verdict]] = {scenario: {} for scenario in SCENARIOS}
     yield table
-    pytestconfig.stash[REPORTS].append("duel with @cryb/mesa 1.5.8: lost/doubled/reordered\n" + _shown(table))
+    ClosingReport.of(pytestconfig).add(
+        "faults", "duel with @cryb/mesa 1.5.8: lost/doubled/reordered\n" + _shown(table)
+    )
 
 
 @pytest.fixture(scope="module", params=COLUMNS)

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import REPORTS
+from tests.closing_report import ClosingReport
+
 from .portals.run import DRAIN, LEASE, START, Life, Run
 
 CLIENTS = 255
 """Together they send 2 550 messages a second, if the machine is fast enough."""
 
-LEAST = 2000
-"""Messages a second, without which this shows nothing."""
+LEAST = 32_000
+"""Messages, without which this shows nothing."""
 
-SECONDS = 16.0
+LIMIT = 60.0
+"""Seconds that the trouble and so many messages may take; at full pace it is 13."""
 
 
 async def harm(run: Run) -> None:
@@ -43,22 +45,21 @@ def is_whole(life: Life, count: int) -> bool:
     return life == ["connection", "authentication", *range(count), "disconnection"]
 
 
-@pytest.mark.timeout(START * 2 + SECONDS + DRAIN * 2)
+@pytest.mark.timeout(START * 2 + LIMIT + DRAIN * 2)
 async def test_everything_is_handled_in_order_and_has_its_effect_once(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     async with Run.standing(tmp_path, CLIENTS) as run:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run.crowd.run(SECONDS))
-            tasks.create_task(harm(run))
+        await run.crowd.run(harm(run), LEAST)
         await run.until_handled()
         lives, handlings = await run.lives(), run.handlings()
     sent, complete = run.crowd.sent, run.crowd.complete
     repeated = sum(deliveries > 1 for _, deliveries in handlings)
     rate = sum(sent.values()) / run.crowd.took
-    pytestconfig.stash[REPORTS].append(
+    ClosingReport.of(pytestconfig).add(
+        "faults",
         f"portals: {sum(sent.values())} messages of {len(sent)} connections in {run.crowd.took:.1f} s "
-        f"({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}"
+        f"({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}",
     )
     of_ids = {id: life for id, life in lives.values() if id is not None}
     assert {id: life for id, life in of_ids.items() if id in sent and not is_whole(life, len(life) - 3)} == {}
@@ -69,4 +70,3 @@ async def test_everything_is_handled_in_order_and_has_its_effect_once(
     assert len(complete) >= CLIENTS * 2 // 3
     assert repeated > 0
     assert {each: n for each, n in handlings.items() if n > 1} == {}, "begun by who did not own the queue"
-    assert rate >= LEAST, f"the clients could not send more than {rate:.0f} messages a second"

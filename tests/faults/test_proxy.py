@@ -9,7 +9,7 @@ import pytest
 from .chaos.proxy import Proxy
 from .chaos.run import until
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

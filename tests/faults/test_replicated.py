@@ -28,11 +28,11 @@ from mesa_ws import (
     User,
     serve,
 )
+from tests.closing_report import ClosingReport
 from tests.redis_server import RedisServer
 
 from .chaos.checker import Expected, Label, check
 from .chaos.proxy import Proxy
-from .conftest import REPORTS
 
 LIMIT = 30.0
 """Seconds that a failover may take."""
@@ -173,8 +173,9 @@ async def test_a_split_brain_loses_no_message_that_was_confirmed_as_replicated(
         received = await read_all(site, namespace)
     lost = check("alice", Expected(confirmed, set()), [received]).lost
     guard = "with min-replicas-to-write" if options else "without min-replicas-to-write"
-    pytestconfig.stash[REPORTS].append(
-        f"split brain, durability {durability} {guard}: {len(confirmed)} confirmed, {len(lost)} lost"
+    ClosingReport.of(pytestconfig).add(
+        "faults",
+        f"split brain, durability {durability} {guard}: {len(confirmed)} confirmed, {len(lost)} lost",
     )
     assert bool(lost) == (durability == "memory"), lost
 

@@ -8,27 +8,12 @@ import redis.asyncio
 
 from mesa_ws.backend.mesa1.keys import Keys
 
-from . import harness
 from .genuine import FLAVOURS, Driver, GenuineClient
 from .mixed import Cluster
 from .npm_packages import Unavailable
 from .served import ServerProcess
 
 Opening = Callable[..., GenuineClient]
-
-RAN: pytest.StashKey[dict[str, list[str]]] = pytest.StashKey()
-"""The harness' cases that passed, by backend."""
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """List the harness' cases, and where they passed."""
-    ran = config.stash.get(RAN, None)
-    if ran is None:
-        return
-    terminalreporter.section(f"interop harness: {len(harness.ALL)} cases ran")
-    for name in harness.ALL:
-        passed = [backend for backend, cases in ran.items() if name in cases]
-        terminalreporter.line(f"{name}: {'passed on ' + ' and '.join(passed) if passed else 'failed'}")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any, Self
 from .npm_packages import NPM, modules, node
 
 FLAVOURS = ("@cryb/mesa", "mesa-js-client")
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds after which a test that waits has failed."""
 
 Event = Mapping[str, Any]

@@ -1,9 +1,13 @@
 """The genuine npm packages, installed once into the project's cache."""
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
@@ -40,23 +44,40 @@ def modules(package: Path) -> Path:
     node()
     folder = CACHE / hashlib.sha256(package.read_bytes()).hexdigest()[:16]
     if not folder.exists():
-        _install(package, folder)
+        with _alone(folder):
+            _install(package, folder)
     return folder / "node_modules"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process of a run install: the others wait, and do not try again what failed."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    with folder.with_suffix(".lock").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        failed, _, why = note.read().partition("\n")
+        if run and failed == run:
+            raise Unavailable(why)
+        try:
+            yield
+        except Unavailable as failure:
+            note.truncate(0)
+            note.write(f"{run}\n{failure}")
+            raise
 
 
 def _install(package: Path, folder: Path) -> None:
     """Install beside `folder` and move there, so that half an installation is never seen."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        return
     with tempfile.TemporaryDirectory(dir=CACHE) as workshop:
         made = Path(workshop) / "made"
         made.mkdir()
         shutil.copy(package, made)
         _npm(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another run was faster
-                raise
+        made.rename(folder)
 
 
 def _npm(folder: Path) -> None:

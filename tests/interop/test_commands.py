@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from mesa_ws.backend.mesa1.keys import Keys
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 from .harness import PY_DISPATCH, PY_PORTAL
 

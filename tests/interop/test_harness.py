@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.closing_report import ClosingReport
 from tests.redis_server import RedisServer
 
 from . import harness
-from .conftest import RAN
 from .harness import ALL, CHOSEN, LEFT_OUT, Run
 from .npm_packages import Unavailable
 from .served import ServerProcess
@@ -48,8 +48,14 @@ def runs(request: pytest.FixtureRequest, redis_server: RedisServer) -> Mapping[s
             mesa1: pool.submit(run, mesa1, *redis, f"{NAMESPACE}-1x", "--wire", "mesa1"),
         }
         runs = {backend: each.result() for backend, each in running.items()}
-    request.config.stash[RAN] = {backend: run.cases("ok") for backend, run in runs.items()}
+    lines = [f"{name}: {_where(name, runs)}" for name in ALL]
+    ClosingReport.of(request.config).add(f"interop harness: {len(ALL)} cases ran", *lines)
     return runs
+
+
+def _where(case: str, runs: Mapping[str, Run]) -> str:
+    passed = [backend for backend, run in runs.items() if case in run.cases("ok")]
+    return f"passed on {' and '.join(passed)}" if passed else "failed"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Client, Message, Portal, serve
 from mesa_ws.backend.mesa1.keys import Keys
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import Peer
 from tests.system.waiting import until

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds after which a frame that does not come has failed the test."""
 
 

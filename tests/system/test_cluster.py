@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mesa_ws.dispatcher import AsyncDispatcher
 from tests.system.server.peer import LIMIT, Peer
 
 LEASE = 1.5
@@ -74,9 +75,12 @@ class Cluster:
 
     async def online(self, id: str, count: int) -> None:
         """Wait until the cluster counts `count` connections of `id`."""
-        async with asyncio.timeout(LIMIT):
-            while await self.dispatch([id], data="probe") != {id: count}:
-                pass
+        async with (
+            asyncio.timeout(LIMIT),
+            AsyncDispatcher(self.redis_url, namespace=self.namespace) as asking,
+        ):
+            while await asking.presence.online([id]) != {id: count}:
+                await asyncio.sleep(0.01)
 
     async def _process(self, *arguments: str) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -100,8 +104,8 @@ async def cluster(redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
 
 
 async def received(*peers: Peer) -> list[list[Any]]:
-    """What each peer got of type HI, but for probes."""
-    return [[data for data in await peer.received("HI") if data != "probe"] for peer in peers]
+    """What each peer got of type HI."""
+    return [await peer.received("HI") for peer in peers]
 
 
 async def test_messages_reach_the_right_clients_on_every_replica(cluster: Cluster) -> None:

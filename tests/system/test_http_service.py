@@ -16,6 +16,7 @@ from mesa_ws.backend.http import AsyncHttpBus
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed
 from mesa_ws.transports.listening import listen
 from tests.http_site import KEY, Dispatching, HeldBus, Site, message
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -197,9 +198,7 @@ async def test_answers_leave_at_once() -> None:
 
 @pytest.fixture
 def stopped_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    return free_port()
 
 
 def _request(body: bytes) -> bytes:

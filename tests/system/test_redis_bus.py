@@ -15,7 +15,8 @@ from mesa_ws.envelope import Delivery, Envelope, Receipt, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable, InvalidSettings, MesaError
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Node, heard
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
 
 HELLO = Message(0, "hello", "HELLO")

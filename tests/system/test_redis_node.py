@@ -11,7 +11,8 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from tests.contract.cluster import LIMIT, Cluster, Node
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
 from tests.system.waiting import HELLO, deliver, until, until_ready
 

@@ -16,7 +16,8 @@ from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
 from tests.contract.cluster import LIMIT, Node
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
 from tests.system.waiting import deliver, until, until_ready
 

@@ -21,7 +21,7 @@ from mesa_ws.errors import (
 from mesa_ws.message import DispatchEvent, Message
 from mesa_ws.position import Position
 from mesa_ws.settings import Sync
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 HELLO = Message(0, "hello", "HELLO")
 

@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws.calling.threads import Threads
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def test_functions_run_at_the_same_time_up_to_the_most() -> None:

@@ -9,7 +9,8 @@ from random import Random
 from typing import NamedTuple, Self
 
 from tests.interop.npm_packages import NPM, Unavailable, modules, node
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 from .program import Program
 from .proxy import Proxy

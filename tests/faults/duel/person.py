@@ -9,7 +9,7 @@ from mesa_ws import Client, Message
 from tests.interop.genuine import Driver, GenuineClient
 
 FLAVOUR = "@cryb/mesa"
-LIMIT = 10.0
+LIMIT = 30.0
 
 T = TypeVar("T")
 

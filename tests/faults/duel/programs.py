@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.interop.npm_packages import NPM, PROJECT, modules, node
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 Sending = tuple[int, Sequence[str] | None]
 """A number, and the ids it is for; None for everybody."""

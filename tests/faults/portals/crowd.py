@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -32,14 +33,16 @@ class Crowd:
         self.complete: set[str] = set()
         self.took = 0.0
 
-    async def run(self, seconds: float) -> None:
-        """Send for some time, then close."""
+    async def run(self, until: Awaitable[None], count: int) -> None:
+        """Send until something is done and so many have been sent; then close."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._size):
                 tasks.create_task(self._live(number))
-            await asyncio.sleep(seconds)
+            await until
+            while sum(self.sent.values()) < count:
+                await asyncio.sleep(PACE)
             self._is_over.set()
             self.took = loop.time() - began
 

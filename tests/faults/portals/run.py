@@ -15,7 +15,8 @@ from mesa_ws.backend.inbox import PARTITIONS
 from mesa_ws.backend.redis.keys import Keys
 from tests.faults.chaos.journal import Journal
 from tests.faults.chaos.program import Program
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 from .crowd import Crowd
 from .worker import KEEP, SINKS

@@ -18,7 +18,8 @@ from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import AuthenticationFailed
 from mesa_ws.message import Message
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 from .conftest import KEY, Starter, here
 

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from mesa_ws.client import Client, ClientLimits, Reconnection
 from mesa_ws.message import Message
 
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds after which a test that waits has failed."""
 
 SOON = Reconnection(interval=0.001, max_pause=0.002)

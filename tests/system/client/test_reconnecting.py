@@ -17,6 +17,7 @@ from mesa_ws.server.connection import Connection
 from mesa_ws.settings import Keepalive
 from mesa_ws.transports.serve import Server, serve
 from mesa_ws.user import User
+from tests.ports import free_port
 
 from .conftest import meet, meet_user
 from .scripted import LIMIT, SOON, ScriptedServer, Visitor, message
@@ -255,13 +256,12 @@ async def test_pauses_start_over_after_a_connection_that_lasted(
 
 
 async def test_a_restarted_server_gets_its_users_back() -> None:
-    port = 0
+    port = free_port()
     users: asyncio.Queue[str] = asyncio.Queue()
     client: Client | None = None
     for _ in range(2):
         server = _naming(users)
         async with serve(server, port=port) as endpoint:
-            port = endpoint.port
             if client is None:
                 client = Client(endpoint.url, reconnect=SOON)
                 await client.connect()

@@ -20,7 +20,7 @@ from mesa_ws import (
     serve,
 )
 from mesa_ws.server.connection import Connection
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 from .scripted import LIMIT, SOON
 

@@ -102,7 +102,8 @@ class Record:
 
 
 @pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test, while patches still hold."""
     async with AsyncExitStack() as stack:
         yield stack
 

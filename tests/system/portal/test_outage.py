@@ -16,7 +16,8 @@ from mesa_ws.backend.inbox import PARTITIONS
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.transports.serve import Server, serve
 from tests.interop.npm_packages import PROJECT
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.system.portal.conftest import LEASE, Record
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import LIMIT, Peer

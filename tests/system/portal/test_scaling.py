@@ -13,7 +13,7 @@ from tests.system.waiting import until
 
 CLIENTS = 32
 
-PACE = 0.01
+PACE = 0.05
 """Seconds between two messages of one client."""
 
 

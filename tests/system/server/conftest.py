@@ -25,7 +25,8 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test, while patches still hold."""
     async with AsyncExitStack() as stack:
         yield stack
 

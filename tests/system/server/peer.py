@@ -9,7 +9,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds after which a test that waits has failed."""
 
 

@@ -21,6 +21,7 @@ from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.serve import Server, serve
 from mesa_ws.user import User
+from tests.ports import free_port
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer, RawPeer
@@ -271,7 +272,7 @@ async def test_run_says_where_it_listens(setup: str, heard: str) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
     program = textwrap.dedent("""
-        import socket
+        import sys
         from contextlib import asynccontextmanager
         from mesa_ws.transports.serve import Server
         server = Server()
@@ -282,20 +283,16 @@ async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
         async def announce():
             print("ready", flush=True)
             yield
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        print(port, flush=True)
-        server.run("127.0.0.1", port, announce())
+        server.run("127.0.0.1", int(sys.argv[1]), announce())
         print("stopped", flush=True)
     """)
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, str(port), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(LIMIT):
-            port = int(await process.stdout.readline())
             assert await process.stdout.readline() == b"ready\n"
             async with Peer.connect(f"ws://127.0.0.1:{port}") as peer:
                 await peer.receive()

@@ -206,7 +206,7 @@ async def test_a_login_hook_that_fails_lets_the_client_come_back(serving: Servin
 async def test_a_login_hook_that_takes_too_long_is_the_authenticators_time(
     serving: Serving, join: Joining
 ) -> None:
-    server = accepting(authentication={"timeout": 0.05})
+    server = accepting(authentication={"timeout": 0.5})
 
     class Slow(Middleware):
         async def before_authentication(self, data: Any, connection: Connection) -> Any:
