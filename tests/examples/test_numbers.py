@@ -48,11 +48,16 @@ from mesa_ws.server.node import GRACE
 from mesa_ws.server.outlet import MAX_HELD_BYTES, MAX_HELD_FRAMES
 from mesa_ws.session.pace import MAX_MESSAGES
 from mesa_ws.session.replay import WINDOW_MESSAGES
+from mesa_ws.transports import portal as portals
+from mesa_ws.transports import serve as servers
+from mesa_ws.transports.event_loop import CANCEL_GRACE, THREAD_GRACE
 from mesa_ws.transports.native import HIGH_WATER
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {1: "a", 5: "five", 7: "seven", 8: "eight", 10: "ten", 16: "sixteen"}
 KIB = {1024: "KiB"}
+END = 30
+"""Seconds within which a process ends: its limit, and what a loop is given to be closed."""
 
 KEEPALIVE, LIMITS, CLIENT_LIMITS, SYNC = Keepalive(), Limits(), ClientLimits(), Sync()
 DAY, HOUR, MIB = 86_400, 3600, 1024 * 1024
@@ -106,6 +111,8 @@ PROMISES = [
     ("howto/client.md", f"{Reconnection().max_pause:g} seconds at most"),
     ("howto/client.md", f"`Keepalive(interval={KEEPALIVE.interval:g}, timeout={KEEPALIVE.timeout:g})`"),
     ("howto/deploy.md", f"after {KEEPALIVE.interval:g} seconds of silence"),
+    ("howto/deploy.md", f"A server ends within {END:g} seconds"),
+    ("howto/deploy.md", f"and it ends within {END:g} seconds"),
     ("howto/deploy.md", f"gives handlers {WORDS[int(GRACE)]} seconds"),
     ("howto/dispatch.md", f"no answer within `timeout` ({default(Dispatcher, 'timeout'):g} seconds)"),
     ("howto/request.md", f"within `timeout` seconds ({PATIENCE:g} by default)"),
@@ -160,3 +167,8 @@ PROMISES = [
 @pytest.mark.parametrize(("page", "text"), PROMISES)
 def test_a_number_on_a_page_is_that_of_the_code(page: str, text: str) -> None:
     assert text in " ".join((DOCS / page).read_text().split())
+
+
+@pytest.mark.parametrize("limit", [servers.LIMIT, portals.LIMIT])
+def test_a_process_ends_within_the_time_that_pages_promise(limit: float) -> None:
+    assert END - 5 <= limit + 3 * CANCEL_GRACE + THREAD_GRACE <= END

@@ -5,6 +5,7 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from .threads import Threads
@@ -43,6 +44,11 @@ class Caller:
             raise
         except BaseException as error:  # what others derive from it, such as a timeout of gevent
             raise RuntimeError(f"{name_of(handler)} raised {type(error).__name__}") from error
+
+    @property
+    def busy(self) -> list[Thread]:
+        """The threads that run a handler."""
+        return self._pool.busy if self._pool is not None else []
 
     def shutdown(self) -> None:
         """Let go of the threads; those still busy are not waited for."""

@@ -28,6 +28,12 @@ class Threads:
         self._works: SimpleQueue[_Work | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._count = 0
+        self._at_work: dict[threading.Thread, Future[Any]] = {}
+
+    @property
+    def busy(self) -> list[threading.Thread]:
+        """The threads that are at work."""
+        return [thread for thread, future in self._at_work.copy().items() if not future.done()]
 
     def submit(self, run: Callable[[], Any]) -> "Future[Any]":
         """Call `run` as soon as there is a thread for it; cancelling works until then."""
@@ -49,8 +55,9 @@ class Threads:
 
     def _work(self) -> None:
         while (work := self._works.get()) is not None:
+            self._at_work[threading.current_thread()] = work[0]
             _carry_out(*work)
-            del work  # or it would live until the next one comes
+            del work, self._at_work[threading.current_thread()]  # or it would live until the next one comes
             self._idle.release()
 
 

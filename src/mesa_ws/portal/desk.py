@@ -5,6 +5,7 @@ import logging
 from collections import deque
 
 from ..backend.inbox import Waiting
+from ..calling.left_behind import report_tasks
 from .ledger import Ledger
 from .owned import Owned
 from .work import Handle
@@ -56,7 +57,8 @@ class Desk:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+            _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
+            report_tasks(log, stuck)
 
     async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
         while line and await self._deal(owned, line[0]):

@@ -10,6 +10,7 @@ import msgspec
 
 from ..backend.inbox import Waiting
 from ..calling import Caller, name_of
+from ..calling.left_behind import report_threads
 from ..cause import Cause, current_cause
 from ..errors import BackendError, MesaError
 from ..failure import FAILED, UNANSWERED, Failure
@@ -147,6 +148,7 @@ class Worker(PortalHooks):
         finally:
             await work.aclose()
             self._work = None
+            report_threads(log, self._caller.busy)
             self._caller.shutdown()
         log.info("portal %s is down", work.portal_id)
 

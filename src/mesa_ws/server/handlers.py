@@ -9,12 +9,14 @@ import logging
 from typing import Any, TypeVar
 
 from ..calling import Caller, Handler, name_of
+from ..calling.left_behind import report_tasks, report_threads
 from ..errors import ConnectionClosed, Refused, RequestError
 from ..failure import FAILED, KEPT, Failure
 from ..message import DispatchEvent, Message
 from ..user import User
 from .calls import Calls
 from .forwarding import Forwarder, Sender
+from .loop_work import CANCEL_GRACE
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -148,11 +150,17 @@ class Handlers:
 
     async def stopping(self, timeout: float) -> None:
         """Tell that the server is about to stop, and wait so many seconds at most."""
+        telling = asyncio.ensure_future(self._run(self.stop, None))
         try:
-            async with asyncio.timeout(timeout):
-                await self._run(self.stop, None)
-        except TimeoutError:
+            await asyncio.wait({telling}, timeout=timeout)
+        except asyncio.CancelledError:
+            telling.cancel()
+            raise
+        if not telling.done():
             log.error("on_stop did not finish within %g seconds; the server stops all the same", timeout)
+            telling.cancel()
+            await asyncio.wait({telling}, timeout=CANCEL_GRACE)
+            report_tasks(log, [telling])
 
     async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
         """Call one handler, with what it raises treated like any other's."""
@@ -182,7 +190,8 @@ class Handlers:
                 log.exception("on_error handler %s raised", name_of(handler))
 
     def shutdown(self) -> None:
-        """Let go of the threads; those still busy are not waited for."""
+        """Let threads end; those still busy are named in the log, and not waited for."""
+        report_threads(log, self.caller.busy)
         self.caller.shutdown()
 
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from ..calling.left_behind import report_tasks
 from ..errors import MesaError
 
 log = logging.getLogger("mesa_ws.server")
@@ -75,8 +76,7 @@ class LoopWork:
             task.cancel()
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
-            if stuck:
-                log.error("%d handlers go on although they were cancelled; left behind", len(stuck))
+            report_tasks(log, stuck)
 
     def _check_loop(self, method: str) -> None:
         if self._running() is not asyncio.get_running_loop():

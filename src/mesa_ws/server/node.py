@@ -1,7 +1,6 @@
 """A server node: everything a server does, without sockets."""
 
 import logging
-import random
 from collections.abc import Iterable
 from itertools import count
 from typing import Unpack
@@ -42,12 +41,6 @@ log = logging.getLogger("mesa_ws.server")
 
 GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
-
-COMING_BACK = 1000
-"""Clients that a stopping node asks back for each second."""
-
-MIN_SPREAD = 1.0
-"""Seconds within which they are asked back at least."""
 
 
 class Node(Hooks, LoopWork):
@@ -245,13 +238,12 @@ class Node(Hooks, LoopWork):
         Handlers that do not finish are cancelled; those that go on all the same are left behind.
         """
         was_running, self._is_stopping = self.is_running, True
-        if was_running:
-            await self.handlers.stopping(GRACE)
-        self._supply.close()
-        spread = max(MIN_SPREAD, len(self.registry) / COMING_BACK)
-        for connection in self.registry:
-            connection.send_away(round(random.uniform(0, spread), 3))  # noqa: S311 - spreads load
         try:
+            if was_running:
+                await self.handlers.stopping(GRACE)
+            self._supply.close()
+            for connection, pause in self.registry.come_back():
+                connection.send_away(pause)
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()

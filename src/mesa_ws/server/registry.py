@@ -1,7 +1,14 @@
 """Who is connected to this node: all connections, and those of each id."""
 
+import random
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
+
+COMING_BACK = 1000
+"""Clients that a stopping node asks back for each second."""
+
+MIN_SPREAD = 1.0
+"""Seconds within which they are asked back at least."""
 
 C = TypeVar("C", bound=Hashable)
 
@@ -26,6 +33,12 @@ class Registry(Generic[C]):
     def ids(self) -> Sequence[str]:
         """Every id that is connected here."""
         return tuple(self._by_id)
+
+    def come_back(self) -> Iterator[tuple[C, float]]:
+        """Return every connection, with the seconds after which its client is to come back."""
+        spread = max(MIN_SPREAD, len(self) / COMING_BACK)
+        for connection in self:
+            yield connection, round(random.uniform(0, spread), 3)  # noqa: S311 - spreads load
 
     def add(self, connection: C) -> None:
         """Take in a connection that nobody is known for yet."""

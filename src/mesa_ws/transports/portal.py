@@ -1,6 +1,5 @@
 """Running a portal as a process of its own."""
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -8,8 +7,10 @@ from collections.abc import Callable
 from ..errors import MesaError
 from ..portal.worker import Worker
 from .announce import announce
-from .serve import new_event_loop
-from .signals import until_signal
+from .signals import run_until_signal
+
+LIMIT = 20.0
+"""Seconds that `run` gives a portal to stop, handlers included, before it is left behind."""
 
 log = logging.getLogger("mesa_ws.portal")
 
@@ -52,7 +53,9 @@ class Portal(Worker):
     def run(self, on_start: Callable[[], None] | None = None) -> None:
         """Work until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then hand over cleanly.
 
-        Handlers get ten seconds to finish. A second signal does not wait.
+        Handlers get ten seconds to finish. What does not end although it is cancelled is named in
+        the log and left behind, so that this returns within 30 seconds. A signal that comes while
+        the portal starts ends the start at once, and a second signal does not wait.
 
         Args:
             on_start: called when the portal takes part. Without it, the log says so at INFO, or stderr where
@@ -65,8 +68,7 @@ class Portal(Worker):
         """
         if threading.current_thread() is not threading.main_thread():
             raise MesaError(_NOT_MAIN_THREAD)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(until_signal(self, lambda _: on_start() if on_start else self._announce()))
+        run_until_signal(self, lambda _: on_start() if on_start else self._announce(), LIMIT)
 
     def _announce(self) -> None:
         announce(log, f"portal {self.portal_id} takes part")

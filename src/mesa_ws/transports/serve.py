@@ -1,6 +1,5 @@
 """Running a server: in the caller's event loop, or as a process of its own."""
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,15 +13,12 @@ from ..text import plain
 from .announce import announce
 from .listening import HostOrHosts, authority
 from .native import NativeListener
-from .signals import until_signal
+from .signals import run_until_signal
 
 log = logging.getLogger("mesa_ws.server")
 
-new_event_loop: Callable[[], asyncio.AbstractEventLoop]
-try:
-    from uvloop import new_event_loop
-except ImportError:  # pragma: no cover - uvloop does not exist for every platform
-    from asyncio import new_event_loop
+LIMIT = 20.0
+"""Seconds that `run` gives a server to stop, handlers and services included, before it is left behind."""
 
 _NOT_MAIN_THREAD = (
     "server.run: expected the main thread, which signals go to, got another one; "
@@ -65,7 +61,10 @@ class Server(Node):
         """Serve until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then stop cleanly.
 
         Clients are closed with 1001, those on wire 2 asked to come back at different times, and
-        handlers get five seconds to finish. A second signal does not wait.
+        handlers get five seconds to finish. What does not end although it is cancelled (tasks,
+        threads of the executor) is named in the log and left behind, so that this returns within
+        30 seconds. A signal that comes before clients are served ends the start at once, and a
+        second signal does not wait.
 
         Args:
             host: address or name to listen on, a list of them, or "" for every address of the machine.
@@ -85,9 +84,8 @@ class Server(Node):
         """
         if threading.current_thread() is not threading.main_thread():
             raise MesaError(_NOT_MAIN_THREAD)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            serving = serve(self, host, port, *services, path=path, ssl=ssl)
-            runner.run(until_signal(serving, on_start or _announce))
+        serving = serve(self, host, port, *services, path=path, ssl=ssl)
+        run_until_signal(serving, on_start or _announce, LIMIT)
 
 
 class Endpoint(NamedTuple):

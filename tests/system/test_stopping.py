@@ -1,0 +1,275 @@
+"""Processes that are told to stop: they end, whatever their handlers do."""
+
+import asyncio
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+import pytest
+
+from mesa_ws.settings import Wire
+from mesa_ws.transports.serve import Server, serve
+from tests.system.server.peer import LIMIT, Peer
+
+SERVER = """
+    import asyncio, logging, socket, threading
+    from mesa_ws import Server
+    from mesa_ws.server import handlers, loop_work, node
+    from mesa_ws.transports import event_loop, serve, signals
+
+    logging.basicConfig()
+    node.GRACE = serve.LIMIT = 0.3
+    for module in (handlers, loop_work, event_loop, signals):
+        module.CANCEL_GRACE = event_loop.THREAD_GRACE = 0.1
+
+    async def never_ends(*_):
+        print("begun", flush=True)
+        while True:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                pass
+
+    def hangs(*_):
+        print("begun", flush=True)
+        threading.Event().wait()
+"""
+
+PORTAL = """
+    import sys
+    from mesa_ws import Portal
+    from mesa_ws.portal import lasting, worker
+    from mesa_ws.transports import portal as running
+
+    worker.GRACE = lasting.PATIENCE = 0.2
+    running.LIMIT = 2.0
+    url, namespace, wire, sees_all = sys.argv[1:]
+    portal = Portal(url, namespace=namespace, wire=wire, report_all_events=sees_all == "all")
+"""
+
+RUN_PORTAL = """
+    portal.run(lambda: print("up", flush=True))
+    print("stopped", flush=True)
+"""
+
+STUBBORN_PORTALS = {
+    "async def": "portal.on_connection(never_ends)",
+    "def": "portal.on_connection(hangs)",
+    "executor": "portal.on_connection(lambda event: asyncio.to_thread(hangs))",
+}
+
+RUN = """
+    server.run("127.0.0.1", 0, on_start=lambda endpoint: print(endpoint.url, flush=True))
+    print("stopped", flush=True)
+"""
+
+STUBBORN = {
+    "async def": """
+        server = Server()
+        server.on_connection(never_ends)
+    """,
+    "def": """
+        server = Server()
+        server.on_connection(hangs)
+    """,
+    "on_stop": """
+        server = Server()
+        server.on_connection(lambda connection: print("begun", flush=True))
+        server.on_stop(never_ends)
+    """,
+    "executor": """
+        server = Server()
+        @server.on_connection
+        async def connected(connection):
+            await asyncio.to_thread(hangs)
+    """,
+    "task of its own": """
+        server, tasks = Server(), []
+        @server.on_connection
+        async def connected(connection):
+            tasks.append(asyncio.create_task(never_ends()))
+    """,
+    "asynchronous generator": """
+        server, kept = Server(), []
+        async def forever():
+            try:
+                yield
+            finally:
+                await never_ends()
+        @server.on_connection
+        async def connected(connection):
+            kept.append(forever())
+            await anext(kept[0])
+            print("begun", flush=True)
+    """,
+}
+
+
+class Process:
+    """A Python program that prints what it has come to."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, *parts: str, arguments: Sequence[str] = ()) -> AsyncIterator[Self]:
+        program = "\n".join(map(textwrap.dedent, parts))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program, *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield cls(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def line(self) -> str:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            return (await self._process.stdout.readline()).decode().strip()
+
+    async def stop(self, signum: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal; return the exit code, and the rest of stdout and stderr."""
+        self._process.send_signal(signum)
+        async with asyncio.timeout(LIMIT):
+            out, err = await self._process.communicate()
+            return await self._process.wait(), out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("kind", STUBBORN)
+async def test_a_server_ends_whatever_goes_on_in_it_and_says_what(kind: str) -> None:
+    async with Process.of(SERVER, STUBBORN[kind], RUN) as process, Peer.connect(await process.line()):
+        assert await process.line() == "begun"
+        code, out, err = await process.stop()
+    assert (code, out.splitlines()[-1]) == (0, "stopped")
+    assert "left behind: " in err
+    place = {"def": "hangs", "executor": "hangs", "asynchronous generator": "forever"}.get(kind, "never_ends")
+    assert f"{place} (<string>:" in err
+    assert "Task was destroyed" not in err
+
+
+async def test_a_service_that_does_not_end_keeps_no_server() -> None:
+    service = """
+        server = Server()
+        class Service:
+            async def __aenter__(self):
+                pass
+            async def __aexit__(self, *raised):
+                await never_ends()
+        server.run("127.0.0.1", 0, Service(), on_start=lambda endpoint: print(endpoint.url, flush=True))
+    """
+    async with Process.of(SERVER, service) as process:
+        assert (await process.line()).startswith("ws://")
+        code, out, err = await process.stop()
+    assert (code, out) == (0, "begun\n")
+    assert "left behind: Service.__aexit__ (<string>:" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "wire", "sees"),
+    [
+        ("async def", "native", "own"),
+        ("async def", "native", "all"),
+        ("async def", "mesa1", "own"),
+        ("def", "native", "own"),
+        ("executor", "native", "own"),
+    ],
+)
+async def test_a_portal_ends_whatever_goes_on_in_it_and_says_what(
+    redis_url: str, namespace: str, kind: str, wire: Wire, sees: str
+) -> None:
+    arguments = (redis_url, namespace, wire, sees)
+    server = Server(redis_url, namespace=namespace, wire=wire, portals=True)
+    async with (
+        Process.of(SERVER, PORTAL, STUBBORN_PORTALS[kind], RUN_PORTAL, arguments=arguments) as process,
+        serve(server) as endpoint,
+    ):
+        assert await process.line() == "up"
+        async with Peer.connect(endpoint.url):
+            assert await process.line() == "begun"
+            code, out, err = await process.stop()
+    assert (code, out) == (0, "stopped\n")
+    assert "left behind: " in err
+    assert f"{'never_ends' if kind == 'async def' else 'hangs'} (<string>:" in err
+
+
+STARTING = {
+    "server": """
+        from mesa_ws.backend.redis import RedisBackend
+        Server(RedisBackend(f"redis://{sys.argv[1]}", timeout=600)).run("127.0.0.1", 0)
+    """,
+    "server on the wire of 1.x": """
+        from mesa_ws.backend.mesa1 import Mesa1Backend
+        Server(Mesa1Backend(f"redis://{sys.argv[1]}", timeout=600), wire="mesa1").run("127.0.0.1", 0)
+    """,
+    "portal": """
+        from mesa_ws import Portal
+        Portal(f"redis://{sys.argv[1]}", timeout=600).run()
+    """,
+    "portal on the wire of 1.x": """
+        from mesa_ws import Portal
+        Portal(f"redis://{sys.argv[1]}", timeout=600, wire="mesa1").run()
+    """,
+    "tail": """
+        from mesa_ws.cli import main
+        main(["tail", "--url", f"ws://{sys.argv[1]}"], standalone_mode=False)
+    """,
+}
+
+LOOKUP = """
+    import sys
+
+    def looks_up(host, *_, **__):
+        print("looking up", host, flush=True)
+        threading.Event().wait()
+
+    if not sys.argv[1][0].isdigit():
+        socket.getaddrinfo = looks_up
+"""
+
+
+@pytest.mark.parametrize("kind", STARTING)
+async def test_a_signal_is_heeded_while_the_first_connection_hangs(kind: str) -> None:
+    came, gone = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await gone.wait()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+        host, port = listener.sockets[0].getsockname()
+        async with Process.of(SERVER, LOOKUP, STARTING[kind], arguments=[f"{host}:{port}"]) as process:
+            async with asyncio.timeout(LIMIT):
+                await came.wait()
+            code, _, err = await process.stop()
+        gone.set()
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["server", "portal", "tail"])
+async def test_a_signal_is_heeded_while_a_name_is_looked_up(kind: str) -> None:
+    async with Process.of(SERVER, LOOKUP, STARTING[kind], arguments=["somewhere.invalid:1"]) as process:
+        assert await process.line() == "looking up somewhere.invalid"
+        code, _, err = await process.stop()
+    assert code == 0
+    assert "Traceback" not in err
+    assert "looks_up (<string>:" in err
+
+
+async def test_a_signal_is_heeded_while_the_host_to_listen_on_is_looked_up() -> None:
+    listening = """
+        Server().run(sys.argv[1], 0)
+    """
+    async with Process.of(SERVER, LOOKUP, listening, arguments=["somewhere.invalid"]) as process:
+        assert await process.line() == "looking up somewhere.invalid"
+        code, _, err = await process.stop()
+    assert code == 0
+    assert "looks_up (<string>:" in err
