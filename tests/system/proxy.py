@@ -10,6 +10,7 @@ class Proxy:
 
     Attributes:
         port: where it listens.
+        accepted: how many connections there were.
         loses_replies: whether what comes back is thrown away.
     """
 
@@ -18,8 +19,10 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._subscribers: set[asyncio.StreamWriter] = set()
         self._mute: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.accepted = 0
         self.loses_replies = False
 
     @classmethod
@@ -50,7 +53,12 @@ class Proxy:
         """Let connections that have subscribed so far hear nothing any more."""
         self._mute |= self._subscribers
 
+    def forget(self) -> None:
+        """Lose everything on the connections that there are, as a firewall does that has forgotten them."""
+        self._forgotten |= self._writers
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, back}
         for job in (self._send(reader, back, writer), self._reply(there, writer)):
@@ -65,14 +73,15 @@ class Proxy:
             while data := await reader.read(65536):
                 if b"SUBSCRIBE" in data:
                     self._subscribers.add(back)
-                target.write(data)
-                await target.drain()
+                if target not in self._forgotten:
+                    target.write(data)
+                    await target.drain()
         target.close()
 
     async def _reply(self, reader: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                if not self.loses_replies and target not in self._mute:
+                if not self.loses_replies and target not in self._mute | self._forgotten:
                     target.write(data)
                     await target.drain()
         target.close()

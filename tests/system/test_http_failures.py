@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus, aio, blocking
 from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
@@ -114,6 +114,18 @@ async def test_a_connection_that_ended_while_idle_is_replaced(make_bus: Dispatch
         for _ in range(3):
             await dispatch([message()])
             peer.finish()
+    assert [number for number, _ in peer.requests] == [0, 1, 2]
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_replaced(
+    make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (aio, blocking):
+        monkeypatch.setattr(module, "KEEP_ALIVE", 1e-6)
+    with peer_that(served) as peer:
+        dispatch = make_bus(peer.url)
+        for _ in range(3):
+            await dispatch([message()])
     assert [number for number, _ in peer.requests] == [0, 1, 2]
 
 

@@ -79,29 +79,30 @@ def test_a_connection_is_used_again(pool: Pool) -> None:
     with pool.lend(soon()) as first:
         pass
     with pool.lend(soon()) as second:
-        assert second is first
+        assert second.connection is first.connection
 
 
 def test_two_at_a_time_get_two_connections(pool: Pool) -> None:
     with pool.lend(soon()) as first, pool.lend(soon()) as second:
-        assert first is not second
+        assert first.connection is not second.connection
 
 
 def test_a_connection_that_failed_is_not_used_again(pool: Pool) -> None:
     with pytest.raises(ValueError, match="broken"), pool.lend(soon()) as first:
         raise ValueError("broken")
     with pool.lend(soon()) as second:
-        assert second is not first
+        assert second.connection is not first.connection
 
 
 def test_a_connection_that_redis_closed_is_not_used_again(pool: Pool, redis_url: str) -> None:
-    with pool.lend(soon()) as first:
+    with pool.lend(soon()) as lent:
+        first = lent.connection
         first.send_packed_command(first.pack_commands([("CLIENT", "ID")]))
         id = first.read_response()
     with redis.Redis.from_url(redis_url) as client:
         client.client_kill_filter(_id=id)
     with pool.lend(soon()) as second:
-        assert second is not first
+        assert second.connection is not first
 
 
 def test_more_calls_than_connections_wait_and_then_fail(pool: Pool) -> None:

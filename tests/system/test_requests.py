@@ -17,7 +17,7 @@ from mesa_ws.backend import pending
 from mesa_ws.backend.http import AsyncHttpBus, aio
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.quota import Quota
-from mesa_ws.backend.redis import RedisBackend, asker
+from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
 from mesa_ws.errors import (
@@ -47,6 +47,9 @@ from tests.system.server.peer import LIMIT, Peer
 from tests.system.waiting import until
 
 PING = Message(0, {"n": 1}, "PING")
+
+ANY_SILENCE = 1e-6
+"""Seconds; every silence is longer."""
 
 Ask = Callable[..., Awaitable[Message]]
 
@@ -479,13 +482,11 @@ async def test_a_dispatcher_that_was_cut_off_in_silence_is_answered_again(
     await until(is_answered)
 
 
-async def test_after_a_long_silence_a_request_is_not_sent_where_no_answer_would_arrive(
-    behind_proxy: tuple[AsyncDispatcher, list[Message]], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+async def test_after_a_long_silence_a_request_is_answered_on_a_new_connection(
+    behind_proxy: tuple[AsyncDispatcher, list[Message]], proxy: Proxy, namespace: str
 ) -> None:
-    monkeypatch.setattr(asker, "QUIET", 0.0)  # any silence is a long one
-    dispatcher, asked = behind_proxy
-    assert [(await dispatcher.request("0", PING)).data for _ in range(2)] == [1, 2]
-    proxy.mute_subscribers()
-    with pytest.raises(BackendUnavailable, match="cut off") as raised:
-        await dispatcher.request("0", PING)
-    assert (raised.value.maybe_sent, len(asked)) == (False, 2)
+    place = {"host": "127.0.0.1", "port": proxy.port, "health_check_interval": ANY_SILENCE}
+    async with AsyncDispatcher(place, namespace=namespace) as dispatcher:
+        assert [(await dispatcher.request("0", PING)).data for _ in range(2)] == [1, 2]
+        proxy.forget()
+        assert (await dispatcher.request("0", PING)).data == 3

@@ -74,6 +74,41 @@ def test_limits_of_a_client_are_passed_over() -> None:
     assert "socket_timeout" not in address.options
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("redis://h", 30),
+        ("redis://h?health_check_interval=10", 10),
+        ("redis://h?health_check_interval=0", 30),
+        ("unix:///run/redis.sock?health_check_interval=10", 10),
+        ("redis+sentinel://a/m?health_check_interval=10", 10),
+        ({"host": "h", "health_check_interval": 0.5}, 0.5),
+        ({"host": "h"}, 30),
+        (["redis://h", {"health_check_interval": 10}], 10),
+        (["redis://h?health_check_interval=20", {"health_check_interval": 10}], 20),
+        (redis.Redis(host="h", health_check_interval=10), 10),
+        (redis.asyncio.Redis(host="h"), 30),
+    ],
+)
+def test_how_long_a_connection_may_be_idle_is_heeded(given: object, seconds: float) -> None:
+    address = Address.of(given)
+    assert (address.max_idle, "health_check_interval" in address.options) == (seconds, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "redis://h?health_check_interval=soon",
+        "redis://h?health_check_interval=-1",
+        {"host": "h", "health_check_interval": "10"},
+        {"host": "h", "health_check_interval": 1e9},
+    ],
+)
+def test_an_interval_that_is_none_is_refused_by_its_name(given: object) -> None:
+    with pytest.raises(InvalidSettings, match="health_check_interval"):
+        Address.of(given)
+
+
 def test_an_address_is_itself() -> None:
     address = Address.of("redis://h")
     assert Address.of(address) is address

@@ -32,8 +32,9 @@ class Dispatcher:
     Without sync, delivery is at most once, to those who are connected. With sync, a message to ids
     is stored until each of them has proven to have it, within the limits of `Sync`; once `dispatch`
     has returned, it survives whatever becomes of servers and clients. Over Redis, a stored message
-    whose fate is not known, because a connection broke, is sent again by itself as long as there
-    is time, and arrives once all the same. Nothing else is ever sent again by itself.
+    whose fate is not known, because a connection broke or gave no answer in half of the time, is
+    sent again by itself as long as there is time, and arrives once all the same. Nothing else is
+    ever sent again by itself.
 
     Args:
         url: a Redis URI, a mapping of redis-py options or a redis-py client, whose settings are

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+import msgspec
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -13,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidSettings, Unsupported
+from ...settings import Seconds
 from ...text import plain
 from .connection import AsyncConnection, BlockingConnection, hang_up, remaining
 from .sentinel import DEFAULT_PORT, Sentinels
@@ -29,6 +31,11 @@ Given = str | Mapping[str, Any] | Sequence[Any] | redis.Redis | redis.asyncio.Re
 """What `Address.of` understands."""
 
 _SETTING = "redis"
+
+MAX_IDLE = 30.0
+"""Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
+
+_CHECK = "health_check_interval"
 
 _OPTIONS = frozenset(
     {
@@ -49,12 +56,14 @@ class Address:
         options: redis-py options of a connection.
         kind: `tcp`, `tls` or `unix`.
         sentinels: who knows where the master is, or None.
+        max_idle: seconds after which an idle connection is not trusted any more.
     """
 
     label: str
     options: Mapping[str, Any]
     kind: str = "tcp"
     sentinels: Sentinels | None = None
+    max_idle: float = MAX_IDLE
 
     def __repr__(self) -> str:
         return f"<Address {self.label}>"
@@ -165,7 +174,8 @@ def _of_list(given: Sequence[Any]) -> Address:
             base, more = _of_url(url), _of_mapping(options)
             named = {name: value for name, value in more.options.items() if name in options}
             kind = "tls" if more.kind == "tls" else base.kind
-            return replace(base, options={**named, **base.options}, kind=kind)
+            max_idle = base.max_idle if base.max_idle != MAX_IDLE else more.max_idle
+            return replace(base, options={**named, **base.options}, kind=kind, max_idle=max_idle)
         case [Mapping() as options]:
             return _of_mapping(options)
         case [int(port)] if port is not True:
@@ -194,7 +204,7 @@ def _of_plain_url(url: str) -> Address:
     if parts.scheme != "unix":
         _check_port(parts)
         _check_database(parts.path)
-    for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER):
+    for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER - {_CHECK}):
         if not name.startswith("ssl_"):
             raise ValueError(f"there is no option {name!r}")
     return _of_pool(redis.ConnectionPool.from_url(url))
@@ -252,14 +262,27 @@ def _of_pool(pool: Any) -> Address:
     """Read the settings of a redis-py pool; TLS and Unix sockets are known by their classes."""
     kind, options = _kind(pool.connection_class), pool.connection_kwargs
     kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
+    max_idle = _max_idle(options.get(_CHECK))
     if kind == "unix":
-        return Address(f"redis at {kept.get('path')}", kept, kind)
-    address = Address(f"redis at {kept.get('host', 'localhost')}:{kept.get('port', 6379)}", kept, kind)
+        return Address(f"redis at {kept.get('path')}", kept, kind, max_idle=max_idle)
+    label = f"redis at {kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+    address = Address(label, kept, kind, max_idle=max_idle)
     if isinstance(
         pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool
     ):
         return _behind(address, _sentinels_of(pool))
     return address
+
+
+def _max_idle(given: object) -> float:
+    """Read `health_check_interval`; 0 is the default, since a redis-py client that says nothing has it."""
+    if not given:
+        return MAX_IDLE
+    try:
+        return msgspec.convert(given, Seconds)
+    except msgspec.ValidationError:
+        expected = f"a {_CHECK} of more than 0 and up to 86400 seconds"
+        raise InvalidSettings(_SETTING, expected, given) from None
 
 
 def _sentinels_of(pool: Any) -> Sentinels:
@@ -309,6 +332,6 @@ def _masked(url: str) -> str:
 
 _PASSED_OVER = frozenset(
     {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
-     "health_check_interval", "decode_responses", "encoding", "encoding_errors", "protocol"}
+     "decode_responses", "encoding", "encoding_errors", "protocol"}
 )  # fmt: skip
 """Options of a URL that mean something to a client, and nothing here."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -21,15 +22,16 @@ from .reader import Reader
 
 T = TypeVar("T")
 
-QUIET = 60.0
-"""Seconds without a reply after which the subscription is checked before the next request."""
+CHECK = 1.0
+"""Seconds in which a subscription has to show that it is alive, at most half of a request's time."""
 
 
 class Asker:
     """Asks from one event loop. Subscribes when the first request is made, and stays so until closed.
 
     Of a subscription that was cut off in silence nothing is heard, and every request would run out
-    of time. So one that has been silent for long, or as long as a request waited, is checked.
+    of time. So one that has been silent for long, or as long as a request waited, is checked before
+    the next request, and replaced if it gives no sign of life.
 
     Args:
         address: where to connect.
@@ -60,9 +62,9 @@ class Asker:
         """Ask, and wait for an answer; see `AsyncBus.request`."""
         began = time.monotonic()
         try:
-            return await self._pending.ask(request, self._name, timeout, self._ask)
+            return await self._pending.ask(request, self._name, timeout, partial(self._ask, timeout))
         except TimedOut:
-            if self._trusted_until < began + QUIET:  # nothing was heard meanwhile
+            if self._trusted_until < began + self._address.max_idle:  # nothing was heard meanwhile
                 self._trusted_until = 0.0
             raise
 
@@ -81,23 +83,38 @@ class Asker:
         if reader is not None:
             reader.abandon()
 
-    async def _ask(self, question: Envelope) -> Receipt:
-        await self._listen()
+    async def _ask(self, timeout: float, question: Envelope) -> Receipt:
+        await self._listen(min(CHECK, timeout / 2))
         [receipt] = await self._dispatch([question])
         return receipt
 
-    async def _listen(self) -> None:
-        """Subscribe, if that was not done; without, no reply would arrive."""
+    async def _listen(self, patience: float) -> None:
+        """Subscribe, if that was not done; without, no reply would arrive.
+
+        Args:
+            patience: seconds for a sign of life of a subscription that was silent for long.
+        """
         async with self._turn:
+            if self._reader is not None and time.monotonic() >= self._trusted_until:
+                await self._check(self._reader, patience)
             reader = self._reader
             if reader is None:
                 reader = self._reader = await self._subscribed()
                 self._trust()
-            elif time.monotonic() >= self._trusted_until:
-                await reader.check()
-                self._trust()
         if not reader.is_subscribed:
             raise BackendUnavailable(f"{self._address.label}: cut off from the replies to requests")
+
+    async def _check(self, reader: Reader, timeout: float) -> None:
+        """Part with a subscription that gives no sign of life in time; cancelling counts as none."""
+        is_alive = False
+        try:
+            is_alive = await reader.is_alive(timeout)
+        finally:
+            if is_alive:
+                self._trust()
+            else:
+                self._reader = None
+                await reader.aclose()
 
     async def _subscribed(self) -> Reader:
         reader = Reader(self._address, [self._channel], self._take, _nothing, self._timeout)
@@ -108,7 +125,7 @@ class Asker:
         return reader
 
     def _trust(self) -> None:
-        self._trusted_until = time.monotonic() + QUIET
+        self._trusted_until = time.monotonic() + self._address.max_idle
 
     def _take(self, frame: bytes) -> None:
         self._trust()

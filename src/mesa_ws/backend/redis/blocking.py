@@ -20,7 +20,7 @@ from .failure import FOREIGN, failed_call
 from .link import PAUSE
 from .operation import Operation
 from .plan import Command
-from .pool import Pool
+from .pool import Lent, Pool
 from .timing import Timing
 
 T = TypeVar("T")
@@ -121,8 +121,8 @@ class BlockingRedisBus:
         """Carry it out; once more as long as its time allows, if that is right and needed."""
         while True:
             try:
-                with self._pool.lend(deadline) as connection:
-                    self._carry_out(exchange, connection, deadline)
+                with self._pool.lend(deadline, is_new=exchange.is_doubtful) as lent:
+                    self._carry_out(exchange, lent, deadline)
                 return exchange.replies
             except BackendUnavailable as error:
                 if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat():
@@ -132,11 +132,11 @@ class BlockingRedisBus:
                 if _is_late(deadline) or not exchange.repeat():
                     raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
 
-    def _carry_out(self, exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-        where = self._address.label
+    def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> None:
+        where, connection = self._address.label, lent.connection
         if exchange.proof is not None:
             exchange.proof.check(where, self._pool.facts)
-        _round(exchange, connection, deadline)
+        _round(exchange, connection, deadline if lent.is_new else _first_limit(exchange, deadline))
         if exchange.missing:
             self._pool.shake_hands(connection, deadline)
             _round(exchange, connection, deadline)
@@ -147,6 +147,12 @@ class BlockingRedisBus:
             failure = demand.shortfall(where, demand, _talk(connection, commands, deadline))
         if failure is not None:
             raise failure
+
+
+def _first_limit(exchange: Exchange, deadline: float) -> float:
+    """Until when to wait on a connection that may be dead: what is repeatable keeps time for another one."""
+    now = time.monotonic()
+    return now + (deadline - now) * exchange.patience
 
 
 def _round(exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:

@@ -54,6 +54,11 @@ class Exchange:
         return self._is_doubtful
 
     @property
+    def patience(self) -> float:
+        """The part of its time for which a reply is waited for on a connection that may be dead."""
+        return 0.5 if self.is_repeatable else 1.0
+
+    @property
     def unsent(self) -> list[Command]:
         """What is to be written."""
         return [self.commands[at] for at in self.missing]

@@ -5,6 +5,9 @@ reads the replies in turn. So a request that is given up never leaves a reply be
 one to take, requests are carried out in the order in which the calls started, and it is known of
 each whether it was written.
 
+A connection that was idle for long is replaced: a firewall may have forgotten it, and would drop what
+is sent on it without a word.
+
 When a connection breaks, requests that may be repeated go back to the front of the queue and are
 written first on the next connection, so that none overtakes them. The others fail.
 """
@@ -55,6 +58,7 @@ class Link:
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
         self._facts = Facts()
+        self._used_at: float | None = None
         self._queue: deque[_Request] = deque()
         self._owner: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -172,6 +176,7 @@ class Link:
             async with asyncio.timeout_at(batch[-1].deadline):
                 connection = await self._connected()
                 await self._exchange(connection, [r for r in batch if not r.future.done()])
+            self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # there was no connection
             rest = self._repeat(batch, [r for r in batch if r.exchange.is_doubtful])
             self._fail(rest, error)
@@ -199,7 +204,7 @@ class Link:
         return [request for request in batch if request not in again]
 
     async def _connected(self) -> AsyncConnection:
-        if self._connection is not None and is_ended_async(self._connection):
+        if self._connection is not None and (is_ended_async(self._connection) or self._was_idle()):
             await self._drop()
         if self._connection is None:
             try:
@@ -216,6 +221,10 @@ class Link:
                 self.on_reconnect()
         return self._connection
 
+    def _was_idle(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._used_at is not None and now - self._used_at >= self._address.max_idle
+
     async def _shake_hands(self, connection: AsyncConnection) -> None:
         commands = self._greeting.commands
         await connection.send_packed_command(packed(commands))
@@ -224,7 +233,8 @@ class Link:
 
     async def _exchange(self, connection: AsyncConnection, batch: list["_Request"]) -> None:
         batch = [request for request in batch if request.is_possible(self._address.label, self._facts)]
-        await self._round(connection, batch)
+        async with asyncio.timeout_at(self._first_limit(batch)):
+            await self._round(connection, batch)
         again = [request for request in batch if request.exchange.missing]
         if again:
             await self._shake_hands(connection)
@@ -235,6 +245,18 @@ class Link:
         await self._prove(connection, [request for request in batch if not request.future.done()])
         if any(request.exchange.is_read_only for request in batch):
             await self._drop()
+
+    def _first_limit(self, batch: list["_Request"]) -> float | None:
+        """Until when to wait on a connection that may be dead, so that time is left for another one.
+
+        Not where a new connection means that a whole node is repaired, nor where that would cost a
+        request its time that cannot be repeated.
+        """
+        if self._used_at is None or self.on_reconnect is not _nothing or not batch:
+            return None
+        patience = max(request.exchange.patience for request in batch)
+        now = asyncio.get_running_loop().time()
+        return now + patience * (min(request.deadline for request in batch) - now) if patience < 1 else None
 
     async def _round(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
         """Write what is unsent, and settle whoever has all replies."""
@@ -278,7 +300,7 @@ class Link:
                 request.fail(failed_call(where, error, maybe_sent=request.exchange.is_written), error)
 
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
             await hang_up(connection)
 

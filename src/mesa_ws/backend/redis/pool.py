@@ -2,13 +2,17 @@
 
 redis-py's own pool waits, connects and reads with a limit for each; this one keeps one deadline
 over all of it, so that a call ends within its limit whatever is slow. Connections made before a
-fork are never used after it.
+fork are never used after it, nor are those that were idle for long: a firewall that has forgotten a
+connection drops what is sent on it, and says nothing.
 """
 
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ...errors import BackendUnavailable
 from .address import Address
@@ -18,6 +22,18 @@ from .greeting import Facts, Greeting
 
 MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
+
+
+class Lent(NamedTuple):
+    """A connection in use.
+
+    Attributes:
+        connection: to Redis.
+        is_new: whether it was made for this call.
+    """
+
+    connection: BlockingConnection
+    is_new: bool
 
 
 class Pool:
@@ -38,8 +54,12 @@ class Pool:
         self._process = _Process()
 
     @contextmanager
-    def lend(self, deadline: float) -> Iterator[BlockingConnection]:
-        """A connection that is ready for use; given back in good order, else it is closed.
+    def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[Lent]:
+        """Lend a connection that is ready for use; given back in good order, else it is closed.
+
+        Args:
+            deadline: of the monotonic clock.
+            is_new: lend none that was used before.
 
         Raises:
             BackendUnavailable: there was none before `deadline` (of the monotonic clock).
@@ -49,9 +69,10 @@ class Pool:
         if not process.turns.acquire(timeout=remaining(deadline)):
             raise BackendUnavailable(f"{self._address.label}: all {MAX_CONNECTIONS} connections are in use")
         try:
-            connection = process.take() or self._connect(deadline)
+            idle = None if is_new else process.take(self._address.max_idle)
+            connection = idle or self._connect(deadline)
             try:
-                yield connection
+                yield Lent(connection, idle is None)
             except BaseException:
                 connection.disconnect()
                 raise
@@ -100,26 +121,26 @@ class _Process:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.turns = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._idle: list[BlockingConnection] = []
+        self._idle: list[tuple[BlockingConnection, float]] = []
         self._is_closed = False
 
-    def take(self) -> BlockingConnection | None:
-        """The connection used last, passing over those that Redis has closed."""
+    def take(self, max_idle: float) -> BlockingConnection | None:
+        """The connection used last, passing over those that Redis has closed or that were idle too long."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection, used = self._idle.pop()
             except IndexError:
                 return None
-            if not is_ended(connection):
+            if time.monotonic() - used < max_idle and not is_ended(connection):
                 return connection
             connection.disconnect()
 
     def give_back(self, connection: BlockingConnection) -> None:
-        self._idle.append(connection)
+        self._idle.append((connection, time.monotonic()))
         if self._is_closed:
             self.close()
 
     def close(self) -> None:
         self._is_closed = True
-        while (connection := self.take()) is not None:
+        while (connection := self.take(math.inf)) is not None:
             connection.disconnect()

@@ -80,18 +80,17 @@ class Reader:
         if connection is not None:
             await hang_up(connection)
 
-    async def check(self) -> None:
-        """Ask Redis for a sign of life, and subscribe on a new connection if it gives none.
+    async def is_alive(self, timeout: float) -> bool:
+        """Ask Redis for a sign of life, for at most `timeout` seconds.
 
         A network may drop a connection without a word, and who only listens would never know.
-        Cancelling counts as no sign.
         """
         connection = self._connection
         if connection is None:
-            return
+            return False
         self._echo.clear()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 # To subscribe once more changes nothing, and whoever listens may do it.
                 await connection.send_packed_command(
                     connection.pack_commands([("SUBSCRIBE", *self._channels)])
@@ -99,9 +98,7 @@ class Reader:
                 await self._echo.wait()
         except FOREIGN as error:
             _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
-        finally:
-            if not self._echo.is_set() and self._connection is connection:
-                await self.restart()
+        return self._connection is connection and self._echo.is_set()
 
     async def aclose(self) -> None:
         """Stop listening."""
