@@ -9,7 +9,7 @@ GATES := --cov=mesa_ws --cov-fail-under=95 --cov-core=tests/core.coveragerc
 demo: .venv/.product            ## one server, three clients, a dispatch from another process
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
 
-test: .venv/.dev redis          ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+test: .venv/.dev redis nginx    ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
 	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
 chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 SEED=any-text
@@ -30,9 +30,12 @@ bench: .venv/.dev redis         ## speed and memory beside peers: make bench ARG
 docs: .venv/.dev                ## the documentation, at http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
-.PHONY: redis
+.PHONY: redis nginx
 redis:
 	@sh scripts/need-redis
+
+nginx:
+	@sh scripts/need-nginx
 
 .venv/.product: pyproject.toml
 	@sh scripts/need-python $(PYTHON)

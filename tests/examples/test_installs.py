@@ -1,0 +1,188 @@
+"""Every `pip install` of every page, in an environment that has nothing else, and what is imported after it.
+
+A line serves the Python below its own heading; one before the first heading, or the plain
+`pip install mesa-ws`, serves what has none.
+"""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from textwrap import dedent
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = {path.read_text(): path for path in sorted((ROOT / "examples").rglob("*.py"))}
+OURS = {
+    part for path in PROGRAMS.values() for part in path.relative_to(ROOT / "examples").with_suffix("").parts
+}
+"""Modules of the examples themselves."""
+
+DJANGO = ROOT / "examples" / "django_project"
+"""Imported as a whole, not page by page."""
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+HEADING = re.compile(r"^## .*$", re.MULTILINE)
+INSTALL = re.compile(r"(?:^ *\$ |^ *|`)(pip install [^`\n#]*)", re.MULTILINE)
+PLAIN = "pip install mesa-ws"
+LIMIT = 120.0
+"""Seconds for one environment, which may have to be downloaded."""
+
+UNREACHABLE = re.compile(r"Failed to fetch|error sending request|dns error|Could not connect", re.IGNORECASE)
+
+
+class Use(NamedTuple):
+    """What has to work in an environment: a program that is imported, or imports of a fragment."""
+
+    page: str
+    line: str
+    code: str
+    folder: Path
+
+
+def _sections(text: str) -> Iterator[str]:
+    """The page cut at its headings; what stands in a block is no heading."""
+    masked = FENCE.sub(lambda found: re.sub(r"[^\n]", "x", found[0]), text)
+    cuts = [0, *(found.start() for found in HEADING.finditer(masked)), len(text)]
+    return (text[start:end] for start, end in pairwise(cuts))
+
+
+def _lines(section: str) -> list[str]:
+    return [" ".join(found.split()) for found in INSTALL.findall(section)]
+
+
+def _imports(code: str) -> list[str]:
+    """The imports of a fragment, but for those of the examples themselves."""
+    tree = compile(code, "page", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [ast.unparse(node) for alias in node.names if alias.name.split(".")[0] not in OURS]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found += [ast.unparse(node)] if (node.module or "").split(".")[0] not in OURS else []
+    return found
+
+
+def _uses() -> Iterator[Use]:
+    for page in PAGES:
+        name = page.relative_to(ROOT).as_posix()
+        first, *others = _sections(page.read_text())
+        default = (_lines(first) or [PLAIN])[0]
+        for section in (first, *others):
+            line = (_lines(section) or [default])[0]
+            for _, language, code in FENCE.findall(section):
+                program = PROGRAMS.get(code)
+                if program is not None and DJANGO not in program.parents and "__main__" in code:
+                    yield Use(name, line, f"import runpy; runpy.run_path({str(program)!r})", program.parent)
+                elif language == "python" and DJANGO not in getattr(program, "parents", ()):
+                    yield Use(name, line, "\n".join(_imports(dedent(code))), ROOT)
+
+
+PROJECT = Use(
+    "docs/howto/django.md",
+    next(iter(_lines((ROOT / "docs/howto/django.md").read_text())), PLAIN),
+    "import django; from shop.celery import app; django.setup(); app.loader.import_default_modules(); "
+    "import orders.views, orders.management.commands.realtime, orders.management.commands.portal; "
+    "app.connection_for_write().transport",
+    DJANGO,
+)
+"""The whole project, and what Celery needs to reach Redis, which it imports when it first does."""
+
+USES = [use for use in (*_uses(), PROJECT) if use.code]
+LINES = sorted({line for page in PAGES for line in _lines(page.read_text())} | {use.line for use in USES})
+
+EVERYTHING = "import mesa_ws; [getattr(mesa_ws, name) for name in mesa_ws.__all__]"
+
+IMPORTER = """
+import json, sys
+
+for page, code, folder in json.loads(sys.argv[1]):
+    before, sys.path[0] = set(sys.modules), folder
+    try:
+        exec(code, {"__name__": "page"})
+    except Exception as error:
+        print(f"{page}: {code!r}: {error!r}")
+    for name in set(sys.modules) - before:  # programs of other folders have modules of the same names
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
+            del sys.modules[name]
+"""
+
+Python = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    _uv("build", "--wheel", "--out-dir", str(directory), str(ROOT))
+    [wheel] = directory.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
+    """The Python of a clean environment after a line; each line is carried out once."""
+    made: dict[str, Path] = {}
+
+    def install(line: str) -> Path:
+        if line not in made:
+            directory = tmp_path_factory.mktemp("environment")
+            _uv("venv", "--python", sys.executable, str(directory))
+            made[line] = directory / "bin" / "python"
+            _uv("pip", "install", "--python", str(made[line]), *_wanted(line, wheel))
+        return made[line]
+
+    return install
+
+
+def _wanted(line: str, wheel: Path) -> list[str]:
+    """What a line names, with our own wheel in the place of our name."""
+    _, _, *names = shlex.split(line)
+    ours = re.compile(r"mesa-ws(\[[\w,]+\])?")
+    assert any(ours.fullmatch(name) for name in names), f"{line}: expected mesa-ws in it"
+    return [
+        f"mesa-ws{found[1] or ''} @ {wheel.as_uri()}" if (found := ours.fullmatch(name)) else name
+        for name in names
+    ]
+
+
+def _uv(*arguments: str) -> None:
+    command = [sys.executable, "-m", "uv", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode and UNREACHABLE.search(done.stderr):
+        pytest.skip(f"no package index can be reached: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(LIMIT)
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_installs_what_its_page_then_imports(installed: Python, line: str, tmp_path: Path) -> None:
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment |= {"SECRET": "s", "SECRET_KEY": "s", "MESA_API_KEY": "k" * 16}
+    uses = [["mesa_ws", EVERYTHING, str(ROOT)]]
+    uses += [[use.page, use.code, str(use.folder)] for use in USES if use.line == line]
+    done = subprocess.run(
+        [installed(line), "-B", "-c", IMPORTER, json.dumps(uses)],
+        check=False,
+        cwd=tmp_path,
+        env=environment | {"DJANGO_SETTINGS_MODULE": "shop.settings"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_lines_and_what_follows_them_are_found() -> None:
+    assert PLAIN in LINES
+    assert {"docs/howto/django.md", "docs/howto/fastapi.md", "docs/tutorial/chat.md"} <= {
+        use.page for use in USES
+    }
