@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from mesa_ws import Server, serve
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs/howto/deploy.md"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
