@@ -9,13 +9,17 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from email import message_from_string
+from email.message import Message
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import pytest
 
@@ -186,3 +190,37 @@ def test_lines_and_what_follows_them_are_found() -> None:
     assert {"docs/howto/django.md", "docs/howto/fastapi.md", "docs/tutorial/chat.md"} <= {
         use.page for use in USES
     }
+
+
+def _metadata(wheel: Path) -> Message:
+    with ZipFile(wheel) as archive:
+        [name] = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        return message_from_string(archive.read(name).decode())
+
+
+RELATIVE = re.compile(r"\]\((?!https://)[^)]*\)")
+
+
+def test_the_readme_of_the_wheel_has_no_link_that_only_a_repository_can_follow(wheel: Path) -> None:
+    description = str(_metadata(wheel).get_payload())
+    assert "What exactly is promised" in description
+    assert RELATIVE.findall(description) == []
+
+
+def test_with_an_address_of_the_project_its_links_lead_there(tmp_path: Path) -> None:
+    for name in ("src", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    project = re.sub(r"(?m)^\[project\.urls\]\n[^\[]*", "", (ROOT / "pyproject.toml").read_text())
+    addressed = '[project.urls]\nSource = "https://code.example/mesa-ws"\n\n[project.scripts]'
+    (tmp_path / "pyproject.toml").write_text(project.replace("[project.scripts]", addressed))
+    _uv("build", "--wheel", "--out-dir", str(tmp_path / "dist"), str(tmp_path))
+    [wheel] = (tmp_path / "dist").glob("*.whl")
+    metadata = _metadata(wheel)
+    assert metadata.get_all("Project-URL") == ["Source, https://code.example/mesa-ws"]
+    description = str(metadata.get_payload())
+    assert RELATIVE.findall(description) == []
+    links = re.findall(r"\]\(https://code\.example/mesa-ws/blob/main/([^)]+)\)", description)
+    assert "docs/explanation/delivery.md" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
