@@ -12,6 +12,7 @@ import msgspec
 
 from .envelope import Delivery, Receipt
 from .errors import (
+    BackendError,
     BackendRefused,
     BackendUnavailable,
     ConnectionClosed,
@@ -94,7 +95,7 @@ def shortened(text: str) -> str:
 
 def error_of(problem: Problem) -> MesaError:
     """The error that `problem` tells; a refusal where there is none of its own."""
-    if problem.code in (INTERNAL_ERROR, "backend_unavailable"):
+    if problem.code == INTERNAL_ERROR:
         return BackendUnavailable(problem.message, maybe_sent=problem.maybe_sent)
     match problem.code:
         case "unanswered":
@@ -104,7 +105,10 @@ def error_of(problem: Problem) -> MesaError:
         case "connection_closed":
             return ConnectionClosed(1006, "", problem.message)
     types = {form.code: form.error for form in ERROR_FORMS if form.error is not InvalidInput}
-    return types.get(problem.code, BackendRefused)(problem.message)
+    kind = types.get(problem.code, BackendRefused)
+    if issubclass(kind, BackendError):
+        return kind(problem.message, maybe_sent=problem.maybe_sent)
+    return kind(problem.message)
 
 
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
@@ -172,7 +176,7 @@ def _decode(body: bytes, form: type[_Form]) -> _Form | None:
 
 
 def _told(error: MesaError) -> tuple[str, bool]:
-    if isinstance(error, BackendUnavailable):
+    if isinstance(error, BackendError):
         return error.problem, error.maybe_sent
     if isinstance(error, RequestFailed):
         return error.text, True

@@ -8,7 +8,8 @@
     ├── Unsupported                      this backend or this version does not offer it
     ├── BackendError
     │   ├── BackendUnavailable           no answer; `maybe_sent` says whether the write may have happened
-    │   └── BackendRefused               an answer that says no: a wrong password, a missing permission
+    │   └── BackendRefused               an answer that says no: a wrong password, a missing permission;
+    │                                    `maybe_sent` says whether a part was done before
     ├── Refused                          raised by an authenticator to turn a client away
     ├── AuthenticationFailed             the client's view of a refusal
     ├── ConnectionClosed                 the connection ended; `code` and `reason` say how
@@ -71,15 +72,12 @@ class Unsupported(MesaError):
 
 
 class BackendError(MesaError):
-    """The backend did not do what was asked."""
-
-
-class BackendUnavailable(BackendError):
-    """The backend gave no answer in time.
+    """The backend did not do what was asked, or not all of it.
 
     Attributes:
-        maybe_sent: False when the write certainly did not happen; True when it may
-            have happened although its reply was lost.
+        problem: what is wrong, without what became of the message.
+        maybe_sent: False when certainly nothing was sent; True when a message, or a part of the
+            messages of a call, may have been sent.
     """
 
     def __init__(self, problem: str, *, maybe_sent: bool = False) -> None:
@@ -87,13 +85,27 @@ class BackendUnavailable(BackendError):
         self.problem = problem
         self.maybe_sent = maybe_sent
 
+
+class BackendUnavailable(BackendError):
+    """The backend gave no answer in time, or cannot do it now.
+
+    `maybe_sent` is also True when the write may have happened and its reply was lost.
+    """
+
     def __str__(self) -> str:
         outcome = "the message may have been sent" if self.maybe_sent else "nothing was sent"
         return f"{self.problem}; {outcome}"
 
 
 class BackendRefused(BackendError):
-    """The backend answered, and the answer is no."""
+    """The backend answered, and the answer is no.
+
+    `maybe_sent` is True when only a part was refused: other messages of the call, or some of its
+    recipients, were served.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.problem}; a part may have been sent" if self.maybe_sent else self.problem
 
 
 class Refused(MesaError):

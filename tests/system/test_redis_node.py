@@ -123,10 +123,12 @@ async def test_a_user_with_mesas_keys_and_channels_is_enough(
             "+@hash",
             "+@set",
             "+@sortedset",
+            "+@list",
+            "+@stream",
             "+@keyspace",
             "+@connection",
         ],
-        commands=["+time", "-@dangerous", "+info"],
+        commands=["+time", "+memory|usage", "-@dangerous", "+info"],
         keys=["mesa:*"],
         channels=["mesa:*"],
     )

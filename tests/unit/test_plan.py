@@ -95,7 +95,7 @@ def test_many_recipients_take_several_calls_of_one_message(
 def test_what_was_stored_says_where_and_what_it_displaced() -> None:
     dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], keep=KEEP))
     each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
-    replies = [[2, 1, *(value for values in each for value in values)]]
+    replies = [[2, 1, b"", *(value for values in each for value in values)]]
     receipt = dispatch.receipt(replies)
     assert receipt.nodes == 2
     assert receipt.deliveries == {
@@ -109,7 +109,7 @@ def test_what_was_stored_says_where_and_what_it_displaced() -> None:
 
 def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
     dispatch = Dispatch.of(KEYS, prepare(HELLO, keep=KEEP))
-    replies = [[3, 0, 12, b"e", 1]]
+    replies = [[3, 0, 12, b"e", 1, b""]]
     assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
     assert dispatch.corrupt(replies) == ["*"]
 
@@ -120,10 +120,10 @@ def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
         prepare(HELLO, ["a"], keep=KEEP),
         prepare(HELLO, ["a"]),
     ]
-    stored = [[0, 2, 1, b"e", 0, 0, 0], [0, 5, 2, b"e", 0, 0, 1], [0, 0]]
+    stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]
     batch = Batch.of(KEYS, envelopes)
     assert batch.replicas(stored) == 2
-    assert batch.corrupt(stored) == ["a"]
+    assert [each.corrupt(own) for each, own in batch.dealt(stored)] == [[], ["a"], []]
 
 
 def test_replies_to_several_calls_become_one_receipt() -> None:

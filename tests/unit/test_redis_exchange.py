@@ -1,9 +1,11 @@
 """What is known of a request to Redis at each of its stages."""
 
+from pathlib import Path
+
 import pytest
+from redis._parsers.base import BaseParser
 from redis.exceptions import (
     AuthenticationError,
-    BusyLoadingError,
     ClusterCrossSlotError,
     MovedError,
     NoPermissionError,
@@ -17,9 +19,25 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mesa_ws.backend.redis.exchange import Exchange
-from mesa_ws.backend.redis.failure import failed_call, failed_connect, failed_reply
+from mesa_ws.backend.redis.failure import (
+    CLUSTER,
+    RIGHTS_PAGE,
+    failed_call,
+    failed_connect,
+    failed_reply,
+)
 from mesa_ws.backend.redis.plan import Command
 from mesa_ws.errors import BackendRefused, BackendUnavailable
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def parsed(text: str) -> RedisError:
+    """What redis-py makes of an answer."""
+    error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
+    assert isinstance(error, RedisError)
+    return error
+
 
 COMMANDS: list[Command] = [("A",), ("B",), ("C",)]
 UNKNOWN = NoScriptError("NOSCRIPT No matching script")
@@ -64,9 +82,29 @@ def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
     exchange, error = Exchange(COMMANDS), ResponseError("WRONGTYPE Operation against a key")
     exchange.took([1, error, ResponseError("another")])
     failure = exchange.failure("redis at h:1")
-    assert str(failure) == "redis at h:1: refused (WRONGTYPE Operation against a key)"
+    assert str(failure) == (
+        "redis at h:1: refused (WRONGTYPE Operation against a key); a part may have been sent"
+    )
     assert failure is not None
     assert failure.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("replies", "maybe_sent"),
+    [
+        ([ResponseError("no"), ResponseError("no")], False),
+        ([1, ResponseError("no")], True),
+        ([ResponseError("no"), ResponseError("PARTLY no")], True),
+        ([ResponseError("no"), ResponseError("user_script:7: attempt to index a nil value")], True),
+    ],
+)
+def test_a_refusal_says_whether_a_part_was_done(replies: list[object], maybe_sent: bool) -> None:
+    exchange = Exchange(COMMANDS[:2])
+    exchange.took(replies)
+    failure = exchange.failure("redis")
+    assert isinstance(failure, BackendRefused)
+    assert (failure.maybe_sent, "part may have been sent" in str(failure)) == (maybe_sent, maybe_sent)
+    assert "PARTLY" not in str(failure)
 
 
 @pytest.mark.parametrize(("others", "maybe_sent"), [([1], True), ([ReadOnlyError("READONLY")], False)])
@@ -82,10 +120,18 @@ def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: 
     ("error", "text"),
     [
         (AuthenticationError("WRONGPASS invalid"), "check the user name and the password"),
-        (NoPermissionError("NOPERM this user"), "the user needs all of Mesa's keys, channels and scripts"),
+        (NoPermissionError("NOPERM this user"), f"grant the user all rights that Mesa needs, {RIGHTS_PAGE}"),
+        (
+            ResponseError("ACL failure in script: User u has no permissions to run the 'hset' command"),
+            f"grant the user all rights that Mesa needs, {RIGHTS_PAGE}",
+        ),
+        (
+            ResponseError("The user executing the script can't run this command or subcommand"),
+            f"grant the user all rights that Mesa needs, {RIGHTS_PAGE}",
+        ),
         (OutOfMemoryError("OOM command not allowed"), "Redis is full"),
-        (MovedError("1 127.0.0.1:7000"), "Redis Cluster is not supported by this version"),
-        (ClusterCrossSlotError("Keys in request"), "Redis Cluster is not supported by this version"),
+        (MovedError("1 127.0.0.1:7000"), CLUSTER),
+        (ClusterCrossSlotError("Keys in request"), CLUSTER),
         (ResponseError("Error compiling script (new function)"), "Redis 7 or later is needed"),
     ],
 )
@@ -96,16 +142,38 @@ def test_a_refusal_says_what_to_do(error: ResponseError, text: str) -> None:
         assert str(refused).endswith(f"; {text}")
 
 
-@pytest.mark.parametrize("error", [BusyLoadingError("Redis is loading"), ReadOnlyError("READONLY")])
-def test_not_now_is_no_refusal(error: RedisError) -> None:
+NOT_NOW = [
+    "LOADING Redis is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MISCONF Errors writing to the AOF file: No space left on device",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN The cluster is down",
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+    "ERR max number of clients reached",
+]
+
+
+@pytest.mark.parametrize("text", NOT_NOW)
+def test_not_now_is_no_refusal(text: str) -> None:
+    error = parsed(text)
     for unavailable in (failed_connect("redis", error), failed_reply("redis", error)):
         assert isinstance(unavailable, BackendUnavailable)
         assert not unavailable.maybe_sent
 
 
-def test_a_busy_script_is_no_refusal() -> None:
-    error = ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL")
-    assert isinstance(failed_reply("redis", error), BackendUnavailable)
+@pytest.mark.parametrize("text", NOT_NOW)
+def test_each_not_now_is_in_the_table_of_the_reference(text: str) -> None:
+    code = text.removeprefix("ERR ").split(" ")[0]
+    assert f"| `{code}" in (DOCS / "reference" / "redis.md").read_text()
+
+
+def test_what_redis_will_never_do_is_a_refusal() -> None:
+    for text in ("OOM command not allowed", "NOREPLICAS no replica is online", "WRONGTYPE", "NOPERM no"):
+        assert isinstance(failed_reply("redis", parsed(text)), BackendRefused)
 
 
 def test_the_system_says_why_a_connection_failed() -> None:

@@ -5,6 +5,7 @@ from redis.exceptions import ResponseError
 
 from mesa_ws.backend.redis.greeting import Facts, Greeting
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.script import ONLINE, RELAY
 from mesa_ws.errors import BackendRefused
 
 INFO = (
@@ -13,8 +14,9 @@ INFO = (
 )
 
 
-def replies(greeting: Greeting, info: object) -> list[object]:
-    return [info, *[b"sha"] * (len(greeting.commands) - 2), None]
+def replies(greeting: Greeting, info: object, *, layout: bytes | None = None) -> list[object]:
+    """All is well, and no right is lacking."""
+    return [info, *[b"sha"] * (len(greeting.commands) - 3), layout, []]
 
 
 def test_facts_are_read_from_info() -> None:
@@ -35,7 +37,7 @@ def test_an_error_of_redis_is_raised() -> None:
 def test_the_layout_is_checked() -> None:
     greeting = Greeting(Keys())
     with pytest.raises(BackendRefused, match="got 64"):
-        greeting.check("redis", [*replies(greeting, INFO)[:-1], b"64"])
+        greeting.check("redis", replies(greeting, INFO, layout=b"64"))
 
 
 @pytest.mark.parametrize(("stores", "allow_eviction"), [(False, False), (True, True)])
@@ -48,3 +50,38 @@ def test_a_redis_that_evicts_is_refused() -> None:
     greeting = Greeting(Keys(), stores=True)
     with pytest.raises(BackendRefused, match=r"^redis: expected maxmemory-policy noeviction"):
         greeting.check("redis", replies(greeting, INFO))
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"), [("cluster", "Redis Cluster"), ("sentinel", r"redis\+sentinel://")]
+)
+def test_what_is_no_single_redis_is_refused(mode: str, text: str) -> None:
+    greeting = Greeting(Keys())
+    with pytest.raises(BackendRefused, match=text):
+        greeting.check("redis", replies(greeting, INFO + b"redis_mode:%s\r\n" % mode.encode()))
+
+
+@pytest.mark.parametrize(
+    "reply", [[b"server", b"redis", b"mode", b"cluster"], [b"mode"], None, ResponseError("no")]
+)
+def test_the_mode_is_read_from_hello(reply: object) -> None:
+    is_cluster = isinstance(reply, list) and len(reply) == 4
+    assert Facts.of_hello(reply).mode == ("cluster" if is_cluster else "standalone")
+
+
+def test_rights_are_looked_at_until_none_is_lacking() -> None:
+    greeting = Greeting(Keys())
+    asks = len(greeting.commands)
+    error = b"ERR The user executing the script can't run this command or subcommand"
+    greeting.check("redis", [*replies(greeting, INFO)[:-1], [1, error]])
+    assert len(greeting.commands) == asks
+    greeting.check("redis", replies(greeting, INFO))
+    assert len(greeting.commands) == asks - 1
+
+
+def test_who_lacks_rights_may_look() -> None:
+    greeting = Greeting(Keys())
+    greeting.check("redis", [*replies(greeting, INFO)[:-1], [1, b"NOPERM no"]])
+    greeting.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("ZSCAN", "k", 0)])
+    with pytest.raises(BackendRefused, match=r"^redis: refused \(its user lacks \+exists\)"):
+        greeting.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("EVALSHA", RELAY.sha, 0)])

@@ -216,7 +216,7 @@ class Exchange(Generic[T]):
             self._refuse(status, body)
         answer = self._read(body)
         if answer is None:
-            raise BackendRefused(self._foreign(status))
+            raise BackendRefused(self._foreign(status), maybe_sent=True)
         return answer
 
     def failed(self, error: Exception) -> BackendUnavailable:

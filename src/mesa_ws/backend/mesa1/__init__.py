@@ -19,7 +19,7 @@ proven to be received, devices are counted, and nodes that died are cleaned up a
 | `events` | what is published for portals, and by them |
 | `pool`, `census`, `vitality`, `portals` | portals, whether they live, whose turn it is |
 | `attending` | a portal's seat |
-| `quietly` | warnings that come often |
+| `rights` | what its user of Redis has to be granted |
 """
 
 from .attending import Mesa1Attendance

@@ -10,6 +10,7 @@ from ...envelope import Envelope
 from ...errors import BackendError, Unsupported
 from ...settings import check_namespace
 from ..inbox import Letter
+from ..quietly import Quietly
 from ..redis.address import Address
 from ..redis.keys import EXPIRY
 from ..redis.link import Link
@@ -19,11 +20,11 @@ from ..redis.resident import MISSED
 from ..redis.timing import Timing
 from ..supervised import Tasks
 from .census import NAME, admit, withdraw
-from .dialect import Hello
+from .dialect import Hello, ignore
 from .events import answer_payload, read_event
 from .keys import Keys
 from .payload import InvalidPayload
-from .quietly import Quietly
+from .rights import of_portal
 
 BEATS = 3
 """Signs of life in one lease: two may fail."""
@@ -72,7 +73,8 @@ class Mesa1Attendance:
         self._keys = Keys(check_namespace(namespace))
         self._address = Address.of(address)
         self._sees_all = sees_all
-        self._link = Link(self._address, Hello(namespace), timeout)
+        hello = Hello(self._keys, of_portal(self._keys), database=self._address.database)
+        self._link = Link(self._address, hello, timeout)
         self._reader: Reader | None = None
         self._tasks = Tasks()
         self._wake = asyncio.Event()
@@ -95,7 +97,7 @@ class Mesa1Attendance:
             self._hear,
             self._wake.set,
             self._timing.timeout,
-            others={self._own: self._on_own},
+            others={self._own: self._on_own, self._keys.database(self._address.database): ignore},
             name=f"{NAME}{self.portal_id}",
         )
         await reader.open()

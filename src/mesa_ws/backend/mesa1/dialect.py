@@ -14,17 +14,22 @@ from ...settings import check_namespace
 from ...stored import Stored
 from ..redis.connection import raise_first
 from ..redis.failure import is_forbidden
-from ..redis.greeting import INFO, Facts, Greeting, living
+from ..redis.greeting import HELLO, INFO, Facts, Greeting, living
 from ..redis.keys import Keys as NativeKeys
 from ..redis.operation import Operation
-from ..redis.plan import Command
+from ..redis.plan import Command, chunks
+from ..redis.rights import Rights
 from . import plan
+from . import rights as rights_of
 from .keys import Keys
 from .script import SCRIPTS
 from .waiting import WaitingList
 
 _log = logging.getLogger("mesa_ws.backend")
 _HAS_WARNED = threading.Event()
+
+DATABASES = 16
+"""Databases that are looked at for others of the namespace: as many as Redis has by default."""
 
 NO_STATUS = (
     "wire 'mesa1': expected no questions about outboxes, got one; 1.x keeps lists that tell nothing of what "
@@ -33,33 +38,80 @@ NO_STATUS = (
 
 
 class Hello(Greeting):
-    """The first words on each connection: the scripts, and no layout, for 1.x has none."""
+    """The first words on each connection: the scripts, and no layout, for 1.x has none.
 
-    def __init__(self, namespace: str | None, *, stores: bool = False, allow_eviction: bool = False) -> None:
-        super().__init__(NativeKeys(namespace), stores=stores, allow_eviction=allow_eviction)
+    Channels of Redis know no databases, keys do. So processes on two databases of one Redis hear each
+    other's messages, and neither finds who the other one holds: that is looked for, and warned of.
+
+    Args:
+        keys: names of the namespace.
+        rights: what the process needs.
+        stores: whether messages are going to be kept there.
+        allow_eviction: keep them even in a Redis that may forget them by itself.
+        database: number of the database that the process uses.
+    """
+
+    scripts = SCRIPTS
+
+    def __init__(
+        self,
+        keys: Keys,
+        rights: Rights,
+        *,
+        stores: bool = False,
+        allow_eviction: bool = False,
+        database: int = 0,
+    ) -> None:
+        super().__init__(NativeKeys(keys.namespace), rights, stores=stores, allow_eviction=allow_eviction)
+        self._database = database
+        self._others = {keys.database(number): number for number in range(DATABASES) if number != database}
         self._knows_nothing = False
+        self._has_warned_of_database = False
 
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
         loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
-        return [INFO, living(self._keys.leases), *loads]
+        looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
+        return [INFO, living(self._keys.leases), *looks, *loads, *self._asking()]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies; errors as in `Greeting.check`.
 
         A user that may not ask for INFO is good enough, as it is for 1.x.
         """
-        about, others, *loaded = replies
+        about, others, hello, elsewhere, *loaded = replies
         is_unknown = is_forbidden(about)
-        raise_first(loaded if is_unknown else [about, *loaded])
+        raise_first([] if is_unknown else [about])
+        facts = Facts.of_hello(hello) if is_unknown else Facts.of(about)
+        facts.check_mode(where)
+        raise_first(loaded)
+        self._note_rights(loaded[len(SCRIPTS) :])
         self.warn_of_wire(where, others, ours="mesa1", theirs="native")
-        facts = Facts.of(about)
+        self._warn_of_databases(where, elsewhere)
         if is_unknown:
             self._warn_of_the_unknown(where)
         elif self.stores:
             self.check_store(where, facts)
         return facts
+
+    def _warn_of_databases(self, where: str, elsewhere: object) -> None:
+        """Warn once of processes on other databases, by who listens there; an error tells nothing."""
+        if self._has_warned_of_database or not isinstance(elsewhere, list):
+            return
+        for channel, listeners in chunks(elsewhere, 2):
+            if listeners:
+                self._has_warned_of_database = True
+                _log.warning(
+                    "%s: %d processes of this namespace use database %d, and this one database %d; on wire "
+                    "'mesa1' they get each other's messages, because channels of Redis know no databases; "
+                    "give each application a namespace of its own",
+                    where,
+                    listeners,
+                    self._others[channel.decode()],
+                    self._database,
+                )
+                return
 
     def _warn_of_the_unknown(self, where: str) -> None:
         if self.stores and not self._knows_nothing:
@@ -87,9 +139,10 @@ class Mesa1:
         """None: clients of 1.x cannot answer requests."""
         return None
 
-    def greeting(self, *, stores: bool, allow_eviction: bool) -> Greeting:
-        """What every connection begins with."""
-        return Hello(self.keys.namespace, stores=stores, allow_eviction=allow_eviction)
+    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> Greeting:
+        """What every connection of a dispatcher begins with."""
+        rights = rights_of.of_dispatcher(self.keys, stores=stores)
+        return Hello(self.keys, rights, stores=stores, allow_eviction=allow_eviction, database=database)
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
         """Publish envelopes, and store those that are to be kept for ids that are away.
@@ -156,6 +209,10 @@ class Mesa1:
     def tallying(self) -> Operation[int]:
         """Count connections as 1.x does, whose servers may have let the number fall below zero."""
         return Operation([plan.tally(self.keys)], lambda replies: plan.tallied(self.keys, replies[0]))
+
+
+def ignore(payload: bytes) -> None:
+    """Pass over what comes on the channel of a database: listening there says enough."""
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

@@ -94,6 +94,10 @@ class Keys:
         """Channel: empty messages by which a node knows that it hears Redis, and others that it does."""
         return f"{self.channels}{node}"
 
+    def database(self, number: int) -> str:
+        """Channel: nothing is said there; servers and portals on a database listen, so that they are seen."""
+        return f"{self.prefix}d:{number}"
+
     @property
     def portal_leases(self) -> str:
         """ZSET: portal of ours -> end of its lease, in milliseconds of Redis's own clock. A day."""

@@ -21,9 +21,10 @@ from ..redis.dialect import NO_REQUESTS
 from ..redis.keys import EXPIRY
 from ..redis.operation import Operation
 from ..redis.timing import Timing
-from .dialect import Mesa1
+from .dialect import Hello, Mesa1
 from .plan import NOWHERE, Seat
 from .resident import Resident
+from .rights import of_server
 
 T = TypeVar("T")
 
@@ -84,7 +85,13 @@ class Mesa1Backend:
         """Subscribe and take the lease; see `Backend.open`. There is no window on this wire."""
         self._node_id = uuid4().hex
         timing = self._timing
-        greeting = self._dialect.greeting(stores=keep is not None, allow_eviction=allow_eviction)
+        greeting = Hello(
+            self._dialect.keys,
+            of_server(self._dialect.keys),
+            stores=keep is not None,
+            allow_eviction=allow_eviction,
+            database=self._address.database,
+        )
         links = Links(self._address, greeting, timing.timeout)
         seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
         node = Resident(

@@ -16,6 +16,7 @@ from uuid import uuid4
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..inbox import Answer, Letter
+from ..quietly import Quietly
 from ..redis.link import Link
 from ..redis.plan import Call, Command
 from .census import SUBSCRIBERS, Census, Subscribers, look, readmit, withdraw
@@ -23,7 +24,6 @@ from .events import event_payload, read_notice
 from .payload import InvalidPayload
 from .plan import Seat
 from .pool import Pool
-from .quietly import Quietly
 from .vitality import Verdict, Vitality
 
 PATIENCE = 5.0

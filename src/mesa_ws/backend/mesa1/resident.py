@@ -12,6 +12,7 @@ from ...envelope import Envelope
 from ...errors import BackendError, BackendUnavailable
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
+from ..quietly import Quietly
 from ..redis.address import Address
 from ..redis.aio import Links
 from ..redis.plan import Call
@@ -19,13 +20,12 @@ from ..redis.reader import Reader
 from ..redis.resident import MISSED, Nobody
 from ..redis.sweeper import Sweeper
 from ..supervised import Tasks
-from .dialect import warn_of_another_type
+from .dialect import ignore, warn_of_another_type
 from .events import read_answer
 from .lists import Lists
 from .payload import InvalidPayload, read_payload
 from .plan import MAX_IDS, Pulse, Seat
 from .portals import Portals
-from .quietly import Quietly
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
@@ -95,6 +95,7 @@ class Resident:
         self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
         self._has_portals = has_portals
         others: dict[str, Callable[[bytes], None]] = {seat.keys.channel(seat.node): self._on_own}
+        others[seat.keys.database(address.database)] = ignore
         if has_portals:
             others[seat.keys.pool] = self.portals.hear
         channels = [seat.keys.messages]

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ..redis.script import script
+from ..redis.script import RIGHTS, script
 
 _script = partial(script, package=__package__)
 
@@ -24,6 +24,6 @@ WITHDRAW = _script("withdraw")
 
 SCRIPTS = (
     *(ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
-    *(ADMIT, POOL, READMIT, WITHDRAW),
+    *(ADMIT, POOL, READMIT, WITHDRAW, RIGHTS),
 )
 """All of them, to be loaded by every connection before it is used."""

@@ -68,6 +68,11 @@ class Address:
     def __repr__(self) -> str:
         return f"<Address {self.label}>"
 
+    @property
+    def database(self) -> int:
+        """Number of the database."""
+        return int(self.options.get("db") or 0)
+
     @classmethod
     def of(cls, given: object) -> "Address":
         """Understand what a user gave.

@@ -109,7 +109,11 @@ class AsyncRedisBus:
         self._address = Address.of(address)
         self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        self._greeting = self._dialect.greeting(stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        self._greeting = self._dialect.greeting(
+            stores=sync.enabled,
+            allow_eviction=sync.allow_eviction,
+            database=self._address.database,
+        )
         self._own = PerLoop(self._make_own, _Own.aclose, _Own.abandon)
         self._is_closed = False
 

@@ -25,6 +25,7 @@ from .keys import Keys
 from .link import Link
 from .plan import Command, chunks
 from .queue_types import QueueTypes
+from .rights import of_portal
 from .timing import Timing
 
 MAX_STEPS = 500
@@ -50,7 +51,7 @@ class RedisAttendance:
         timing = Timing(lease=lease, timeout=timeout)
         self._keys = Keys(check_namespace(namespace))
         self._place = Place(self._keys, uuid4().hex, timing.lease)
-        found, greeting = Address.of(address), Greeting(self._keys)
+        found, greeting = Address.of(address), Greeting(self._keys, of_portal(self._keys))
         self._link = Link(found, greeting, timing.timeout)
         self._waiting = Link(found, greeting, timing.timeout)
         self._queues = QueueTypes(self._keys, lambda command: self._link.execute([command]))

@@ -55,7 +55,11 @@ class BlockingRedisBus:
         self._address = Address.of(address)
         self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        greeting = self._dialect.greeting(stores=sync.enabled, allow_eviction=sync.allow_eviction)
+        greeting = self._dialect.greeting(
+            stores=sync.enabled,
+            allow_eviction=sync.allow_eviction,
+            database=self._address.database,
+        )
         self._pool = Pool(self._address, greeting)
         keys = self._dialect.replies
         self._asker = None if keys is None else BlockingAsker(self._address, keys, self._run_before)
@@ -134,6 +138,7 @@ class BlockingRedisBus:
 
     def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> None:
         where, connection = self._address.label, lent.connection
+        self._pool.permit(exchange.commands)
         if exchange.proof is not None:
             exchange.proof.check(where, self._pool.facts)
         _round(exchange, connection, deadline if lent.is_new else _first_limit(exchange, deadline))

@@ -21,6 +21,7 @@ from .operation import (
     purging,
     tallying,
 )
+from .rights import of_dispatcher
 
 NO_REQUESTS = "wire 'mesa1': expected no requests, got one; clients of 1.x cannot answer, use wire 'native'"
 
@@ -32,8 +33,8 @@ class Dialect(Protocol):
     def replies(self) -> Keys | None:
         """Names the channels on which replies to requests come; None where there are no requests."""
 
-    def greeting(self, *, stores: bool, allow_eviction: bool) -> Greeting:
-        """What every connection begins with; see `Greeting`."""
+    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> Greeting:
+        """What every connection of a dispatcher begins with; see `Greeting`."""
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
         """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
@@ -78,9 +79,10 @@ class Native:
         """Names the channels on which replies to requests come."""
         return self._keys
 
-    def greeting(self, *, stores: bool, allow_eviction: bool) -> Greeting:
-        """What every connection begins with; see `Greeting`."""
-        return Greeting(self._keys, stores=stores, allow_eviction=allow_eviction)
+    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> Greeting:
+        """What every connection of a dispatcher begins with; see `Greeting`."""
+        rights = of_dispatcher(self._keys, stores=stores)
+        return Greeting(self._keys, rights, stores=stores, allow_eviction=allow_eviction)
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
         """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""

@@ -8,7 +8,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendUnavailable
 from .durable import Proof
-from .failure import failed_reply
+from .failure import failed_reply, is_partial
 from .plan import Command
 
 
@@ -30,7 +30,16 @@ class Exchange:
         missing: positions of commands that Redis has not carried out so far.
     """
 
-    __slots__ = ("_is_doubtful", "_is_written", "commands", "is_repeatable", "missing", "proof", "replies")
+    __slots__ = (
+        "_has_errors",
+        "_is_doubtful",
+        "_is_written",
+        "commands",
+        "is_repeatable",
+        "missing",
+        "proof",
+        "replies",
+    )
 
     def __init__(
         self, commands: Sequence[Command], *, is_repeatable: bool = False, proof: Proof | None = None
@@ -42,6 +51,7 @@ class Exchange:
         self.missing = list(range(len(commands)))
         self._is_written = False
         self._is_doubtful = False
+        self._has_errors = False
 
     @property
     def is_written(self) -> bool:
@@ -66,7 +76,7 @@ class Exchange:
     @property
     def is_read_only(self) -> bool:
         """Whether this Redis is a replica, so that another one has to be asked."""
-        return any(isinstance(reply, ReadOnlyError) for reply in self.replies)
+        return self._has_errors and any(isinstance(reply, ReadOnlyError) for reply in self.replies)
 
     def writing(self) -> None:
         """From now on Redis may carry it out."""
@@ -86,8 +96,10 @@ class Exchange:
         asked, self.missing = self.missing, []
         for at, reply in zip(asked, replies, strict=True):
             self.replies[at] = reply
-            if isinstance(reply, NoScriptError):
-                self.missing.append(at)
+            if isinstance(reply, RedisError):
+                self._has_errors = True
+                if isinstance(reply, NoScriptError):
+                    self.missing.append(at)
         self._is_written = len(self.missing) < len(self.commands)
 
     def doubting(self, error: BackendError) -> BackendError:
@@ -95,17 +107,18 @@ class Exchange:
         if self._is_doubtful and not isinstance(error, BackendUnavailable):
             return BackendUnavailable(str(error), maybe_sent=True)
         mine = copy(error)
-        if isinstance(mine, BackendUnavailable):
-            mine.maybe_sent |= self._is_doubtful
+        mine.maybe_sent |= self._is_doubtful
         return mine
 
     def failure(self, where: str) -> BackendError | None:
         """The first error among the replies as ours, its cause set; None if all is well."""
+        if not self._has_errors:
+            return None
         failed = [reply for reply in self.replies if isinstance(reply, RedisError)]
         if not failed:
             return None
         error = failed_reply(where, failed[0])
-        if isinstance(error, BackendUnavailable):
-            error.maybe_sent = self._is_doubtful or len(failed) < len(self.replies)
+        is_part_done = len(failed) < len(self.replies) or any(map(is_partial, failed))
+        error.maybe_sent = self._is_doubtful or is_part_done
         error.__cause__ = failed[0]
         return error

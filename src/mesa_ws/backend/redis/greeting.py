@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 
 from ...errors import BackendRefused
 from .connection import raise_first
+from .failure import CLUSTER, is_forbidden, lacking_rights
 from .keys import Keys
 from .plan import Command, check_handshake, handshake
+from .rights import READING, Rights, of_server
+from .script import SCRIPTS, Script
 
 INFO: Command = ("INFO", "server", "memory", "persistence")
+
+HELLO: Command = ("HELLO",)
+"""Asks for what users without INFO may know."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -24,12 +30,14 @@ class Facts(NamedTuple):
         max_memory: bytes that it may use; 0 for any number.
         policy: what it does when it is full.
         has_log: whether it writes changes to a file (AOF).
+        mode: `standalone`, `cluster` or `sentinel`.
     """
 
     version: tuple[int, ...] = ()
     max_memory: int = 0
     policy: str = "noeviction"
     has_log: bool = False
+    mode: str = "standalone"
 
     @classmethod
     def of(cls, reply: object) -> "Facts":
@@ -41,20 +49,60 @@ class Facts(NamedTuple):
             int(lines.get("maxmemory", 0)),
             lines.get("maxmemory_policy", "noeviction"),
             lines.get("aof_enabled") == "1",
+            lines.get("redis_mode", "standalone"),
         )
+
+    @classmethod
+    def of_hello(cls, reply: object) -> "Facts":
+        """Read the reply to HELLO, which tells little."""
+        flat = reply if isinstance(reply, list) else []
+        about = dict(zip(flat[::2], flat[1::2], strict=False))
+        mode = about.get(b"mode", b"standalone")
+        return cls(mode=mode.decode(errors="replace") if isinstance(mode, bytes) else "standalone")
+
+    def check_mode(self, where: str) -> None:
+        """See that this is one Redis, or the master of some.
+
+        Raises:
+            BackendRefused: it is of another kind.
+        """
+        if self.mode == "cluster":
+            raise BackendRefused(f"{where}: {CLUSTER}")
+        if self.mode == "sentinel":
+            raise BackendRefused(
+                f"{where}: expected a Redis, got a Sentinel; name it and the service, as in "
+                "redis+sentinel://host:26379/mymaster"
+            )
 
 
 class Greeting:
     """The first words on each connection of one user of Redis.
 
+    Rights are looked at on the first connection, and again while some are lacking: what only reads is
+    carried out without them, and nothing else is begun. A right that is taken away later costs what needs
+    it, and nothing else.
+
     Args:
         keys: names of the namespace.
+        rights: what the process needs; None for what a server does.
         stores: whether messages are going to be kept there.
         allow_eviction: keep them even in a Redis that may forget them by itself.
     """
 
-    def __init__(self, keys: Keys, *, stores: bool = False, allow_eviction: bool = False) -> None:
+    scripts: Sequence[Script] = SCRIPTS
+    """What every connection loads."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        rights: Rights | None = None,
+        *,
+        stores: bool = False,
+        allow_eviction: bool = False,
+    ) -> None:
         self._keys = keys
+        self._rights = rights or of_server(keys)
+        self._lacking: list[str] | None = None
         self.stores = stores
         self._allow_eviction = allow_eviction
         self._has_warned = False
@@ -63,7 +111,7 @@ class Greeting:
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
-        return [INFO, living(self._keys.leases_of_1x), *handshake(self._keys)]
+        return [INFO, living(self._keys.leases_of_1x), *handshake(self._keys), *self._asking()]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies.
@@ -73,13 +121,42 @@ class Greeting:
             RedisError: what it replied with.
         """
         about, others, *hands = replies
-        raise_first([about, *hands])
-        check_handshake(self._keys, hands)
-        self.warn_of_wire(where, others, ours="native", theirs="mesa1")
+        raise_first([about])
         facts = Facts.of(about)
+        facts.check_mode(where)
+        layout = len(self.scripts)
+        raise_first(hands[:layout])
+        if is_forbidden(hands[layout]):
+            raise lacking_rights(where, ["+hget", f"%R~{self._keys.meta}"])
+        raise_first(hands[layout:])
+        check_handshake(self._keys, hands[: layout + 1])
+        self._note_rights(hands[layout + 1 :])
+        self.warn_of_wire(where, others, ours="native", theirs="mesa1")
         if self.stores:
             self.check_store(where, facts)
         return facts
+
+    def permit(self, where: str, commands: Sequence[Command]) -> None:
+        """See that the user has the rights for commands; one that lacks some may still look.
+
+        Raises:
+            BackendRefused: it lacks some; a new connection looks again.
+        """
+        if self._lacking and not all(map(self._is_reading, commands)):
+            raise lacking_rights(where, self._lacking)
+
+    def _asking(self) -> list[Command]:
+        return [] if self._lacking == [] else [self._rights.command]
+
+    def _note_rights(self, replies: Sequence[Any]) -> None:
+        """Read the reply to `_asking`, if that was asked."""
+        for reply in replies:
+            self._lacking = self._rights.lacking(reply)
+
+    def _is_reading(self, command: Command) -> bool:
+        if command[0] == "EVALSHA":
+            return any(each.is_reading and each.sha == command[1] for each in self.scripts)
+        return command[0] in READING
 
     def check_store(self, where: str, facts: Facts) -> None:
         """See that messages can be kept there.

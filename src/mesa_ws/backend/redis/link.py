@@ -232,7 +232,8 @@ class Link:
         self._facts = self._greeting.check(self._address.label, replies)
 
     async def _exchange(self, connection: AsyncConnection, batch: list["_Request"]) -> None:
-        batch = [request for request in batch if request.is_possible(self._address.label, self._facts)]
+        asked = len(batch)
+        batch = [request for request in batch if self._is_possible(request)]
         async with asyncio.timeout_at(self._first_limit(batch)):
             await self._round(connection, batch)
         again = [request for request in batch if request.exchange.missing]
@@ -243,8 +244,20 @@ class Link:
                 request.exchange.missing.clear()
                 self._settle(request)
         await self._prove(connection, [request for request in batch if not request.future.done()])
-        if any(request.exchange.is_read_only for request in batch):
+        if len(batch) < asked or any(request.exchange.is_read_only for request in batch):
             await self._drop()
+
+    def _is_possible(self, request: "_Request") -> bool:
+        """Whether this Redis does it for this user; if not, it fails before anything is sent."""
+        where, exchange = self._address.label, request.exchange
+        try:
+            self._greeting.permit(where, exchange.commands)
+            if exchange.proof is not None:
+                exchange.proof.check(where, self._facts)
+        except MesaError as error:
+            request.fail(error, None)
+            return False
+        return True
 
     def _first_limit(self, batch: list["_Request"]) -> float | None:
         """Until when to wait on a connection that may be dead, so that time is left for another one.
@@ -318,16 +331,6 @@ class _Request:
         self.exchange = exchange
         self.future = future
         self.deadline = deadline
-
-    def is_possible(self, where: str, facts: Facts) -> bool:
-        """Whether this Redis can give the proof; if not, it fails before anything is sent."""
-        try:
-            if self.exchange.proof is not None:
-                self.exchange.proof.check(where, facts)
-        except MesaError as error:
-            self.fail(error, None)
-            return False
-        return True
 
     def succeed(self) -> None:
         if not self.future.done():

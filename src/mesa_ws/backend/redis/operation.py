@@ -13,6 +13,7 @@ from ...receipt_status import OutboxHead
 from ...recipients import check_id, check_ids
 from ...stored import Stored
 from ..outbox import Page
+from ..quietly import Quietly
 from .durable import Proof
 from .exchange import Exchange
 from .keys import Keys
@@ -20,6 +21,9 @@ from .outbox_plan import broadcast_answer, broadcasts, heads, outbox_heads, peek
 from .plan import Batch, Call, Command, count, online, online_counts, online_page, scan_online, tally
 
 T = TypeVar("T")
+
+_UNHEARD: dict[Keys, Quietly] = {}
+"""Warnings of each namespace; a process has few."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -117,9 +121,26 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
         )
 
 
+def warn_of_the_unheard(keys: Keys, why: str) -> None:
+    """Say, once a minute, that nodes could not be told of messages that are stored."""
+    if why:
+        _UNHEARD.setdefault(keys, Quietly()).warn(
+            _log,
+            "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
+            "when servers find the gap; grant the user that channel with ACL SETUSER",
+            keys.namespace,
+            f"{keys.channels}*",
+            why,
+        )
+
+
 def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
-    warn_of_corruption(keys, batch.corrupt(replies))
-    return batch.receipts(replies)
+    dealt = batch.dealt(replies)
+    for dispatch, own in dealt:
+        if dispatch.envelope.keep is not None:
+            warn_of_corruption(keys, dispatch.corrupt(own))
+            warn_of_the_unheard(keys, dispatch.unheard(own))
+    return [dispatch.receipt(own) for dispatch, own in dealt]
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:

@@ -99,7 +99,7 @@ class Dispatch(NamedTuple):
         nodes = sum(reply[0] for reply in replies)
         if envelope.keep is None:
             return self._relayed(replies, nodes)
-        found = (each for reply in replies for each in _fives(reply[2:]))
+        found = (each for reply in replies for each in chunks(reply[3:], 5))
         deliveries = (_delivery(*each) for each in found)
         return Receipt(
             envelope.message_id, dict(zip(envelope.recipients.ids, deliveries, strict=True)), nodes
@@ -130,8 +130,15 @@ class Dispatch(NamedTuple):
             return []
         if self.envelope.recipients.everybody:
             return ["*"] if replies[0][4] else []
-        flags = (each[4] for reply in replies for each in _fives(reply[2:]))
+        flags = (each[4] for reply in replies for each in chunks(reply[3:], 5))
         return [id for id, flag in zip(self.envelope.recipients.ids, flags, strict=True) if flag]
+
+    def unheard(self, replies: Sequence[Any]) -> str:
+        """Why nodes could not be told of what was stored; empty if they were."""
+        if self.envelope.keep is None:
+            return ""
+        at = 5 if self.envelope.recipients.everybody else 2
+        return next((reply[at].decode(errors="replace") for reply in replies if reply[at]), "")
 
 
 class Batch(NamedTuple):
@@ -151,18 +158,15 @@ class Batch(NamedTuple):
 
     def receipts(self, replies: Sequence[Any]) -> list[Receipt]:
         """Read the replies to `commands`."""
-        return [dispatch.receipt(own) for dispatch, own in self._dealt(replies)]
+        return [dispatch.receipt(own) for dispatch, own in self.dealt(replies)]
 
     def replicas(self, replies: Sequence[Any]) -> int:
         """How many replicas have to have all of it, for what asked for that."""
-        asked = (each for each in self._dealt(replies) if each[0].envelope.durability == "replicated")
+        asked = (each for each in self.dealt(replies) if each[0].envelope.durability == "replicated")
         return max((dispatch.replicas(own) for dispatch, own in asked), default=0)
 
-    def corrupt(self, replies: Sequence[Any]) -> list[str]:
-        """The ids whose outbox could not be read and was set aside."""
-        return [id for dispatch, own in self._dealt(replies) for id in dispatch.corrupt(own)]
-
-    def _dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
+    def dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
+        """Each dispatch with the replies to its own calls."""
         rest = iter(replies)
         return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
 
@@ -379,10 +383,6 @@ def _remember(envelope: Envelope) -> int:
 
 def _limits(keep: Keep) -> tuple[int, int, int]:
     return keep.max_messages, keep.max_bytes, ms(keep.ttl)
-
-
-def _fives(flat: Sequence[Any]) -> list[Sequence[Any]]:
-    return chunks(flat, 5)
 
 
 def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) -> Delivery:

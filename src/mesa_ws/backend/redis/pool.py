@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from .address import Address
 from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
 from .failure import FOREIGN, failed_connect
 from .greeting import Facts, Greeting
+from .plan import Command
 
 MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
@@ -91,6 +92,10 @@ class Pool:
         connection.send_packed_command(connection.pack_commands(commands))
         replies = [read_reply(connection, deadline) for _ in commands]
         self.facts = self._greeting.check(self._address.label, replies)
+
+    def permit(self, commands: Sequence[Command]) -> None:
+        """See that the user of Redis has the rights for commands; see `Greeting.permit`."""
+        self._greeting.permit(self._address.label, commands)
 
     def _of_this_process(self) -> "_Process":
         """What belongs to this process; after a fork that is nothing yet."""

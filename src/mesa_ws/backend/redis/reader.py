@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ..supervised import Tasks
 from .address import Address
 from .connection import AsyncConnection, abandon, aread_reply, hang_up
-from .failure import FOREIGN, failed_connect
+from .failure import FOREIGN, failed_connect, failed_subscribe
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -71,7 +71,7 @@ class Reader:
         try:
             self._connection = await self._subscribe()
         except FOREIGN as error:
-            raise failed_connect(self._address.label, error) from error
+            raise failed_subscribe(self._address.label, self._channels, error) from error
         self._tasks.start(self._stay, "reader")
 
     async def restart(self) -> None:

@@ -18,6 +18,11 @@ class Script(NamedTuple):
     source: bytes
     sha: str
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it only looks."""
+        return b"no-writes" in self.source.partition(b"\n")[0]
+
 
 def _read(name: str, package: str | None = __package__) -> str:
     return files(package or "").joinpath("scripts", f"{name}.lua").read_text("utf-8")
@@ -33,7 +38,7 @@ def _without_comments(text: str) -> str:
 def script(name: str, *parts: str, package: str | None = __package__) -> Script:
     """The script of a file, with leases, prelude and other parts between its flags and its body."""
     flags, body = _read(name, package).split("\n", 1)
-    texts = [_read("leases"), *(_read(part, package) for part in ("prelude", *parts)), body]
+    texts = [_read("access"), _read("leases"), *(_read(part, package) for part in ("prelude", *parts)), body]
     source = "\n".join([flags, *map(_without_comments, texts)]).encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
@@ -66,9 +71,11 @@ REVIVE = script("revive", "inbox")
 SURVEY = script("survey")
 SET_ASIDE = script("set_aside")
 
+RIGHTS = script("rights")
+
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
-    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, RIGHTS),
 )
 """All of them, to be loaded by every connection before it is used."""

@@ -11,7 +11,7 @@
 renew(KEYS[2], 'zset')
 renew(KEYS[3], 'hash')
 local was_gone = redis.call('HDEL', KEYS[3], ARGV[1]) == 1
-redis.pcall('SADD', KEYS[1], ARGV[1])
+try('SADD', KEYS[1], ARGV[1])
 local now = now_ms()
 local had_lease = redis.call('ZADD', KEYS[2], end_of(now, ARGV[2]), ARGV[1]) == 0
 shorten(KEYS[2], now, ARGV[2])

@@ -15,12 +15,12 @@ if not lease_reader(KEYS[1], now_ms())(node) then return 0 end
 local replies = {}
 for n = 1, #KEYS - 5 do
   local id, sockets, user = ARGV[2 + 2 * n], ARGV[3 + 2 * n], KEYS[5 + n]
-  local others = redis.pcall('HLEN', user)
+  local others = try('HLEN', user)
   if type(others) == 'table' then
     redis.call('DEL', user)
     others = 0
   end
-  local is_new = redis.pcall('SADD', KEYS[4], id) == 1
+  local is_new = try('SADD', KEYS[4], id) == 1
   local was_away = not redis.call('ZSCORE', KEYS[3], id)
   redis.call('HSET', user, node, sockets)
   redis.call('PEXPIRE', user, ARGV[2])
@@ -28,10 +28,10 @@ for n = 1, #KEYS - 5 do
   redis.call('ZADD', KEYS[3], '+inf', id)
   local kept = ''
   if mode == 'read' then
-    kept = redis.pcall('HGET', KEYS[5], id)
+    kept = try('HGET', KEYS[5], id)
     if type(kept) ~= 'string' then kept = '' end
   elseif mode == 'drop' then
-    redis.pcall('HDEL', KEYS[5], id)
+    try('HDEL', KEYS[5], id)
   end
   local came = others == 0 and was_away and is_new
   replies[n] = {came and 1 or 0, is_new and 1 or 0, kept}

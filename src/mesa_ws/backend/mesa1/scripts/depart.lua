@@ -8,7 +8,7 @@
 local gone = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'LIMIT', 0, ARGV[2])) do
   redis.call('ZREM', KEYS[1], id)
-  local is_held = redis.call('EXISTS', ARGV[1] .. id) == 1 or redis.pcall('SISMEMBER', KEYS[2], id) == 1
+  local is_held = redis.call('EXISTS', ARGV[1] .. id) == 1 or try('SISMEMBER', KEYS[2], id) == 1
   if not is_held then gone[#gone + 1] = id end
 end
 return gone

@@ -13,9 +13,11 @@
 -- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
 -- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
 -- cut off; somebody of 1.x may hold it as well, so as long as any listens it is also published.
+-- Where Redis refuses to publish, nothing is done, and the error is the reply. What is refused behind that
+-- keeps nothing back: what was published or stored is remembered.
 -- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages
 -- that its list holds with this one, or 0 if it was not stored; its connections; messages dropped to make
--- room; 1 if a corrupt list was set aside}.
+-- room; 1 if a corrupt list was set aside}. Or an error, which begins with PARTLY if some were served.
 
 local BIG = 8 * 1024 * 1024
 local message, stores = ARGV[2], ARGV[3] == '1'
@@ -105,22 +107,37 @@ for n = 1, #KEYS - 4 do
   one.before = known[one.id]
   each[n] = one
   local is_heard = not stores or one.online > 0
-    or (redis.pcall('SISMEMBER', KEYS[1], one.id) ~= 0 and has_foreigners())
+    or (try('SISMEMBER', KEYS[1], one.id) ~= 0 and has_foreigners())
   if not one.before and is_heard then names[#names + 1] = one.name end
 end
 local heard = 0
 if #names > 0 then
   local payload = '{"message":' .. message .. ',"recipients":[' .. table.concat(names, ',') .. ']' .. ARGV[10] .. '}'
-  heard = redis.call('PUBLISH', ARGV[1], payload)
+  heard = redis.pcall('PUBLISH', ARGV[1], payload)
+  if type(heard) == 'table' then return heard end
 end
-local reply = {heard, is_cleared and 1 or 0}
-for _, one in ipairs(each) do
+
+local reply, served = {heard, is_cleared and 1 or 0}, #names > 0
+
+-- Store the message for an id that does not hear it, if it may be, and remember what became of it.
+local function serve(one)
   local stored, displaced, is_aside = one.before or 0, 0, 0
   if not one.before and one.is_storable and (one.online == 0 or heard == 0) then
     stored, displaced, is_aside = store(one.id)
+    served = true
   end
   if ARGV[6] ~= '0' then redis.call('HSET', KEYS[3], one.id, stored) end
   for _, value in ipairs({stored, one.online, displaced, is_aside}) do reply[#reply + 1] = value end
 end
-if ARGV[6] ~= '0' and #each > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[6]) end
+
+local failure
+for _, one in ipairs(each) do
+  local is_done, problem = pcall(serve, one)
+  if not is_done then failure = problem end
+end
+if ARGV[6] ~= '0' and #each > 0 then
+  local is_done, problem = pcall(redis.call, 'PEXPIRE', KEYS[3], ARGV[6])
+  if not is_done then failure = problem end
+end
+if failure then return redis.error_reply((served and 'PARTLY ' or '') .. problem_of(failure)) end
 return reply

@@ -19,8 +19,8 @@ end
 -- What 1.x keeps has one type. Another one is in everybody's way, and set aside for people.
 local function clear_way(key, kind, aside, life)
   if is_of(key, kind) then return false end
+  redis.call('PEXPIRE', key, life) -- which it keeps when it is renamed
   redis.call('RENAME', key, aside)
-  redis.call('PEXPIRE', aside, life)
   return true
 end
 
@@ -38,7 +38,7 @@ local function foreign_reader(channel, leases, channels)
   local answer
   return function()
     if answer == nil then
-      local heard = redis.pcall('PUBSUB', 'NUMSUB', channel)
+      local heard = redis.pcall('PUBSUB', 'NUMSUB', channel) -- a user may lack the right to ask
       local others = heard.err and 1 or heard[2]
       for _, node in ipairs(others > 0 and not heard.err and redis.call('ZRANGE', leases, 0, -1) or {}) do
         others = others - redis.call('PUBSUB', 'NUMSUB', channels .. node)[2]
@@ -52,9 +52,9 @@ end
 -- Connections of an id: those at living nodes of ours, or 1 if only 1.x says that it is there. Servers
 -- of 1.x that were killed leave that behind, so it counts while there is any.
 local function connections(user, connected, id, is_live, has_foreigners)
-  local seats, sum = redis.pcall('HGETALL', user), 0
+  local seats, sum = try('HGETALL', user), 0
   if seats.err or #seats == 0 then
-    local is_there = redis.pcall('SISMEMBER', connected, id)
+    local is_there = try('SISMEMBER', connected, id)
     return is_there == 1 and has_foreigners() and 1 or 0
   end
   for i = 1, #seats, 2 do
@@ -65,10 +65,10 @@ end
 
 -- A node holds an id no more. If that was the last of ours, the id leaves the set that 1.x reads.
 local function leave_seat(user, node, id, graces, due, connected)
-  local had = redis.pcall('HDEL', user, node)
+  local had = try('HDEL', user, node)
   if type(had) == 'table' then had = redis.call('DEL', user) end
   if had ~= 1 or redis.call('EXISTS', user) == 1 then return end
-  redis.pcall('SREM', connected, id)
+  try('SREM', connected, id)
   redis.call('ZADD', graces, due, id)
 end
 
@@ -80,7 +80,7 @@ local function recount(counts, total, node, now_has)
   if now_has == 0 then redis.call('HDEL', counts, node) else redis.call('HSET', counts, node, now_has) end
   if not is_of(total, 'string') then return end
   local now_is, ours = tonumber(redis.call('GET', total) or '0'), 0
-  if delta ~= 0 then now_is = tonumber(redis.pcall('INCRBY', total, delta)) end
+  if delta ~= 0 then now_is = tonumber(try('INCRBY', total, delta)) end
   for _, each in ipairs(redis.call('HVALS', counts)) do ours = ours + (tonumber(each) or 0) end
   if not now_is or now_is < ours then redis.call('SET', total, ours) end
 end

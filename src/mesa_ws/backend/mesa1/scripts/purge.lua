@@ -5,6 +5,6 @@
 -- ARGV  1 id
 -- Returns what that was, or nil.
 
-local raw = redis.pcall('HGET', KEYS[1], ARGV[1])
-redis.pcall('HDEL', KEYS[1], ARGV[1])
+local raw = try('HGET', KEYS[1], ARGV[1])
+try('HDEL', KEYS[1], ARGV[1])
 return type(raw) == 'string' and raw or nil

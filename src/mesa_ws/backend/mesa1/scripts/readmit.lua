@@ -9,7 +9,7 @@ renew(KEYS[2], 'hash')
 local count = 0
 for n = 2, #ARGV, 2 do
   if redis.call('HDEL', KEYS[2], ARGV[n]) == 1 then
-    redis.pcall('SADD', KEYS[1], ARGV[n])
+    try('SADD', KEYS[1], ARGV[n])
     redis.call('PUBLISH', ARGV[1], ARGV[n + 1])
     count = count + 1
   end

@@ -17,7 +17,7 @@ else
   redis.call('ZADD', KEYS[1], 'XX', 0, node)
 end
 local held = ARGV[1] .. node
-local ids = redis.pcall('SRANDMEMBER', held, ARGV[3])
+local ids = try('SRANDMEMBER', held, ARGV[3])
 if ids.err then
   redis.call('DEL', held)
   ids = {}

@@ -6,7 +6,7 @@
 --       life there (ms)
 -- Returns 1 if it was replaced, else 0.
 
-if redis.pcall('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if try('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[4] == '1' then
   set_aside(KEYS[2], ARGV[2], ARGV[5])
 end

@@ -15,13 +15,13 @@ renew(KEYS[3], 'hash')
 if why == 'leaves' then
   redis.call('HDEL', KEYS[3], portal)
   local had_lease = redis.call('ZREM', KEYS[2], portal) == 1
-  if redis.pcall('SREM', KEYS[1], portal) ~= 1 and not had_lease then return 0 end
+  if try('SREM', KEYS[1], portal) ~= 1 and not had_lease then return 0 end
   redis.call('PUBLISH', ARGV[3], ARGV[4])
   return 1
 end
 if lease_reader(KEYS[2], now_ms())(portal) then return 0 end
 redis.call('ZREM', KEYS[2], portal)
-if redis.pcall('SREM', KEYS[1], portal) ~= 1 then return 0 end
+if try('SREM', KEYS[1], portal) ~= 1 then return 0 end
 redis.call('HSET', KEYS[3], portal, why)
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 redis.call('PUBLISH', ARGV[3], ARGV[4])

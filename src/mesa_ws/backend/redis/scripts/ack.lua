@@ -70,11 +70,11 @@ end
 local function acknowledge(keys, epoch, sequence, floor, version)
   local box = {m = keys[1], o = keys[2], changes = {}}
   if not load_hash(box) or not box.e then return -1 end
-  box.len = redis.pcall('LLEN', box.o)
+  box.len = try('LLEN', box.o)
   if type(box.len) ~= 'number' or box.len > box.s then return -1 end
   local high, low = translate(box, epoch, sequence, floor)
   if not high then return -1 end
-  local recorded = redis.pcall('HGET', keys[3], node)
+  local recorded = try('HGET', keys[3], node)
   if type(recorded) == 'table' then return -1 end
   local seat = read_seat(recorded)
   if seat and tonumber(version) >= seat.version then

@@ -12,10 +12,10 @@
 -- left out; that list as MessagePack; the body. Nobody acknowledges here, so nothing that ends its
 -- life is counted as dropped.
 -- A message id that is remembered is not stored or told again. Has no allow-oom: a full Redis
--- refuses it before anything is done.
--- Returns {nodes, replicas online, sequence, epoch, 1 if corrupt data was set aside, else 0}; a
--- message that came before without being stored has sequence 0 and epoch ''. Or the error
--- NOREPLICAS.
+-- refuses it before anything is done. Where Redis refuses to publish, the nodes find the gap, and read.
+-- Returns {nodes, replicas online, sequence, epoch, 1 if corrupt data was set aside, else 0, why it could not
+-- be published or ''}; a message that came before without being stored has sequence 0 and epoch ''. Or the
+-- error NOREPLICAS; or another one, which begins with PARTLY if the message is stored.
 
 local host = read_host()
 if host.replicas < tonumber(ARGV[10]) then
@@ -25,16 +25,24 @@ local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. host.now, '+inf')
 local before = remembered(KEYS[3], ARGV[9], {'*'})[1]
 if before then
   local epoch, sequence = string.match(before, '^(%x+):(%d+)$')
-  return {#nodes, host.replicas, tonumber(sequence or '0'), epoch or '', 0}
+  return {#nodes, host.replicas, tonumber(sequence or '0'), epoch or '', 0, ''}
 end
 local message, excluding = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}, arguments_from(11)
 local left_out, ttl = cmsgpack.pack(excluding), tonumber(ARGV[8])
 local stored = {id = message.id, body = struct.pack('>I4', #left_out) .. left_out .. message.body}
+local counters = {}
+for _, node in ipairs(nodes) do counters[node] = next_counter(KEYS[2], ARGV[2], node) end
 local box = open_box(KEYS[4], KEYS[5], '*', host)
-push(box, stored, ttl, tonumber(ARGV[6]), tonumber(ARGV[7]), host.now)
-save(box, ttl + DAY)
-remember_all(KEYS[3], ARGV[9], {'*', box.e .. ':' .. box.s})
+append(box, stored, ttl, host.now)
+
+local is_done, failure = pcall(function()
+  make_room(box, ttl, tonumber(ARGV[6]), tonumber(ARGV[7]))
+  remember_all(KEYS[3], ARGV[9], {'*', box.e .. ':' .. box.s})
+end)
+local problem
 for _, node in ipairs(nodes) do
-  publish(KEYS[2], ARGV[2], ARGV[1], node, message, '*', excluding, {box.e, box.s})
+  local positions = {box.e, box.s}
+  problem = publish(ARGV[1], node, counters[node], message, '*', excluding, positions) or problem
 end
-return {#nodes, host.replicas, box.s, box.e, box.is_aside}
+if not is_done then return redis.error_reply('PARTLY ' .. problem_of(failure)) end
+return {#nodes, host.replicas, box.s, box.e, box.is_aside, problem or ''}

@@ -40,7 +40,7 @@ local host, budget = nil, PAGES * max_bytes
 -- was taken just now.
 local function take_seat(user, wish)
   if wish.sockets == '' then return nil, false end
-  local recorded = redis.pcall('HGET', user, node)
+  local recorded = try('HGET', user, node)
   if type(recorded) == 'table' then
     redis.call('DEL', user)
     recorded = false

@@ -10,7 +10,7 @@
 
 local forgotten = 0
 for i = 3, #KEYS do
-  local id, recorded = ARGV[i + 2], redis.pcall('HGET', KEYS[i], ARGV[1])
+  local id, recorded = ARGV[i + 2], try('HGET', KEYS[i], ARGV[1])
   local is_field = type(recorded) == 'string'
   local seat = is_field and read_seat(recorded)
   if not seat or tonumber(ARGV[2]) >= seat.version then

@@ -12,10 +12,14 @@
 -- A recipient for whom this message id is remembered has it already: it gets the position of then,
 -- and nothing is stored or told again. Nodes whose lease ran out are passed over.
 -- Has no allow-oom: a full Redis refuses it before anything is done.
--- Returns {nodes, replicas online, then for each recipient: sequence, epoch, its connections or
--- -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if corrupt data was
--- set aside, else 0}. A recipient that got the message before without it being stored has sequence
--- 0 and epoch ''. Or the error NOREPLICAS.
+-- What may be refused comes before what is stored: reading who holds the recipients, and counting for their
+-- nodes. What is refused behind that keeps nothing back: recipients that have the message are told of it, and
+-- it is remembered. Where Redis refuses to publish, the node finds the gap, and reads.
+-- Returns {nodes, replicas online, why it could not be published or '', then for each recipient: sequence,
+-- epoch, its connections or -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if
+-- corrupt data was set aside, else 0}. A recipient that got the message before without it being stored has
+-- sequence 0 and epoch ''. Or the error NOREPLICAS; or another one, which begins with PARTLY if the message is
+-- stored for some recipients.
 
 local host = read_host()
 if host.replicas < tonumber(ARGV[10]) then
@@ -24,37 +28,61 @@ end
 local message = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}
 local max_messages, max_bytes, ttl = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local is_live = lease_reader(KEYS[1], host.now)
-local mailing, news, reply = new_mailing(), {}, {0, host.replicas}
+local mailing, news, reply, failure = new_mailing(), {}, {0, host.replicas, ''}, nil
 local known = remembered(KEYS[3], ARGV[9], arguments_from(11))
 
-local function store(m, o, id)
-  local box = open_box(m, o, id, host)
-  local displaced = push(box, message, ttl, max_messages, max_bytes, host.now)
-  note_dropped(box)
-  save(box, ttl + DAY)
-  news[#news + 1] = id
-  news[#news + 1] = box.e .. ':' .. box.s
-  return box.e, box.s, displaced, box.is_aside
+local each, counters = {}, {}
+for n = 1, (#KEYS - 3) / 3 do
+  local one = {at = 3 * n + 1, id = ARGV[10 + n], before = known[n]}
+  one.nodes, one.online = holders(KEYS[one.at + 2], is_live)
+  for _, node in ipairs(not one.before and one.nodes or {}) do
+    counters[node] = counters[node] or next_counter(KEYS[2], ARGV[2], node)
+  end
+  each[n] = one
 end
 
-for n = 1, (#KEYS - 3) / 3 do
-  local at, id, before = 3 * n + 1, ARGV[10 + n], known[n]
-  local epoch, sequence, displaced, is_aside = '', 0, 0, 0
-  if before then
-    epoch, sequence = string.match(before, '^(%x+):(%d+)$')
-    epoch, sequence = epoch or '', tonumber(sequence or '0')
+local function store(one)
+  local box = open_box(KEYS[one.at], KEYS[one.at + 1], one.id, host)
+  append(box, message, ttl, host.now)
+  one.box, one.epoch, one.sequence, one.is_aside = box, box.e, box.s, box.is_aside
+  news[#news + 1] = one.id
+  news[#news + 1] = box.e .. ':' .. box.s
+end
+
+local function tidy(box)
+  local displaced = make_room(box, ttl, max_messages, max_bytes)
+  note_dropped(box)
+  if next(box.changes) then save(box, ttl + DAY) end
+  return displaced
+end
+
+-- Do something unless anything failed before; what fails ends nothing else.
+local function attempt(step, ...)
+  if failure then return nil end
+  local is_done, result = pcall(step, ...)
+  if is_done then return result end
+  failure = problem_of(result)
+end
+
+for _, one in ipairs(each) do
+  local displaced
+  if one.before then
+    one.epoch, one.sequence = string.match(one.before, '^(%x+):(%d+)$')
   else
-    epoch, sequence, displaced, is_aside = store(KEYS[at], KEYS[at + 1], id)
+    attempt(store, one)
+    displaced = one.box and attempt(tidy, one.box)
   end
-  local nodes, online = holders(KEYS[at + 2], is_live)
-  for _, node in ipairs(nodes or {}) do
-    if before then address(mailing, node) else address(mailing, node, id, epoch, sequence) end
+  for _, node in ipairs(one.nodes or {}) do
+    if one.box then address(mailing, node, one.id, one.epoch, one.sequence) else address(mailing, node) end
   end
-  for _, value in ipairs({sequence, epoch, nodes and online or -1, displaced, is_aside}) do
+  local online = one.nodes and one.online or -1
+  local sequence = tonumber(one.sequence or '0')
+  for _, value in ipairs({sequence, one.epoch or '', online, displaced or 0, one.is_aside or 0}) do
     reply[#reply + 1] = value
   end
 end
-remember_all(KEYS[3], ARGV[9], news)
-post(mailing, KEYS[2], ARGV[2], ARGV[1], message)
+attempt(remember_all, KEYS[3], ARGV[9], news)
+reply[3] = post(mailing, counters, ARGV[1], message) or ''
+if failure then return redis.error_reply((#news > 0 and 'PARTLY ' or '') .. failure) end
 reply[1] = #mailing.order
 return reply

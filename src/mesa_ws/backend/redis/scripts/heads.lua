@@ -11,7 +11,7 @@
 local reply = {}
 for i = 1, #KEYS, 2 do
   local box = {m = KEYS[i]}
-  local len = redis.pcall('LLEN', KEYS[i + 1])
+  local len = try('LLEN', KEYS[i + 1])
   local is_sound = load_hash(box) and box.e and type(len) == 'number' and len <= box.s
   reply[#reply + 1] = is_sound and {box.e, box.s, box.a, box.f, box.x, len} or {}
 end

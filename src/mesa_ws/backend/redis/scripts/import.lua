@@ -15,9 +15,10 @@
 -- {'moved', messages moved, messages known already, sequence, epoch, 1 if corrupt data was set
 -- aside, else 0}.
 
-local raw = redis.pcall('HGET', KEYS[1], ARGV[1])
+local raw = try('HGET', KEYS[1], ARGV[1])
 if type(raw) ~= 'string' then return {'none'} end
 if raw ~= ARGV[2] then return {'changed'} end
+redis.call('HDEL', KEYS[1], '\0') -- no id: a user who may not take the value away fails before it is copied
 local host, ttl = read_host(), tonumber(ARGV[6])
 local box = open_box(KEYS[2], KEYS[3], ARGV[1], host)
 
@@ -47,7 +48,8 @@ for n = math.max(known, over) + 1, count do
   local at = 6 + 2 * (n - over)
   local message = {id = ARGV[at], body = ARGV[at + 1]}
   if box.len > 0 and not box.head then box.head = entry_at(box, 0) end
-  push(box, message, ttl, tonumber(ARGV[4]), tonumber(ARGV[5]), host.now)
+  append(box, message, ttl, host.now)
+  make_room(box, ttl, tonumber(ARGV[4]), tonumber(ARGV[5]))
   note_dropped(box)
   box.head = nil
 end

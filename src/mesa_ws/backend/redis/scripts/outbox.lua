@@ -81,7 +81,7 @@ end
 
 -- Whether the hash is what Mesa writes. Without one there is no epoch.
 local function load_hash(box)
-  local found = redis.pcall('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w')
+  local found = try('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w')
   if found.err then return false end
   if not found[1] then return not (found[2] or found[4]) end
   box.e, box.s, box.a, box.r = found[1], natural(found[2]), natural(found[3] or '0'), found[4]
@@ -95,7 +95,7 @@ end
 -- is over leave it.
 local function load_list(box, now)
   box.len = 0
-  local raw = redis.pcall('LINDEX', box.o, 0)
+  local raw = try('LINDEX', box.o, 0)
   if type(raw) == 'table' then return false end
   if not raw or not box.e then return true end
   local len, over = redis.call('LLEN', box.o), 0
@@ -151,15 +151,18 @@ local function note_dropped(box)
   change(box, 'x', ranges)
 end
 
--- Write what changed. What is kept of an id outlives its messages, but not forever.
+-- Write what changed. What is kept of an id outlives its messages, but not forever. The expiry comes first:
+-- if it is refused, nothing has been written.
 local function save(box, ttl)
   local changes = {}
   for field, value in pairs(box.changes) do
     changes[#changes + 1] = field
     changes[#changes + 1] = value
   end
-  if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
   if box.is_new then redis.call('PEXPIRE', box.m, ttl) else redis.call('PEXPIRE', box.m, ttl, 'GT') end
+  if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
+  if box.is_new then redis.call('PEXPIRE', box.m, ttl) end
+  box.changes, box.is_new = {}, false
 end
 
 -- How many entries have to leave the head so that the newest one has room; itself it stays.
@@ -177,13 +180,25 @@ local function surplus(box, max_messages, max_bytes)
   return high
 end
 
--- Append a message, and drop the oldest ones if there are too many. Returns how many of those had
--- not been acknowledged.
-local function push(box, message, ttl, max_messages, max_bytes, now)
-  change(box, 't', box.t + #message.body)
-  change(box, 's', box.s + 1)
+-- Append a message under the next number: both are written, or neither is, and then the script ends. The
+-- number comes first, since it can be taken back by the command that has just been allowed.
+local function append(box, message, ttl, now)
+  local top, total = box.s, box.t
+  change(box, 't', total + #message.body)
+  change(box, 's', top + 1)
+  save(box, ttl + DAY)
   local header = struct.pack(ENTRY, now, now + ttl, box.t, #message.id)
-  box.len = redis.call('RPUSH', box.o, header .. message.id .. message.body)
+  local length = redis.pcall('RPUSH', box.o, header .. message.id .. message.body)
+  if type(length) == 'table' then
+    redis.call('HSET', box.m, 's', top, 't', total)
+    error(length)
+  end
+  box.len = length
+end
+
+-- Behind append(): drop the oldest messages if there are too many, and note it. Returns how many of those
+-- had not been acknowledged.
+local function make_room(box, ttl, max_messages, max_bytes)
   if box.len == 1 then
     redis.call('PEXPIRE', box.o, ttl)
     return 0

@@ -8,6 +8,6 @@
 -- that can be read.
 
 local box = {m = KEYS[1]}
-local len = redis.pcall('LLEN', KEYS[2])
+local len = try('LLEN', KEYS[2])
 if not load_hash(box) or not box.e or type(len) ~= 'number' or len > box.s then return {} end
 return {box.s - len, unpack(redis.call('LRANGE', KEYS[2], 0, ARGV[1] - 1))}

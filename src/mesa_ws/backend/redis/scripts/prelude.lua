@@ -24,10 +24,8 @@ end
 
 -- Keep a key that Mesa cannot read where people can look at it, for a week.
 local function put_aside(key)
-  if redis.call('EXISTS', key) == 0 then return end
-  local aside = string.gsub(key, '^(mesa:%b{}:)', '%1z:')
-  redis.call('RENAME', key, aside)
-  redis.call('PEXPIRE', aside, 604800000)
+  if redis.call('PEXPIRE', key, 604800000) == 0 then return end -- which it keeps when it is renamed
+  redis.call('RENAME', key, (string.gsub(key, '^(mesa:%b{}:)', '%1z:')))
 end
 
 -- A sequence as a number, or nil for what cannot be one.
@@ -50,7 +48,7 @@ end
 
 -- A node holds an id no more. If nobody does, its grace begins; one that began goes on.
 local function leave_seat(user, node, id, graces, due)
-  local is_last = redis.pcall('HDEL', user, node) == 1
+  local is_last = try('HDEL', user, node) == 1
   if redis.call('EXISTS', user) == 1 then return end
   if is_last then
     redis.call('ZADD', graces, due, id)
@@ -62,7 +60,7 @@ end
 -- The living nodes that hold an id, and its connections over all of them. No list but an error
 -- when the key is not what Mesa writes: that id alone is set aside.
 local function holders(user, is_live)
-  local fields = redis.pcall('HGETALL', user)
+  local fields = try('HGETALL', user)
   if fields.err then return nil, 0 end
   local nodes, total = {}, 0
   for i = 1, #fields, 2 do
@@ -80,7 +78,7 @@ end
 -- was not stored; false when it did not come. A key of another type cannot be Mesa's.
 local function remembered(done, remember, ids)
   if remember == '0' then return {} end
-  local known = redis.pcall('HMGET', done, unpack(ids))
+  local known = try('HMGET', done, unpack(ids))
   if not known.err then return known end
   redis.call('DEL', done)
   return {}
@@ -93,13 +91,38 @@ local function remember_all(done, remember, news)
   redis.call('PEXPIRE', done, remember)
 end
 
--- Publish one frame on a node's channel. The counter goes first: a script that may not write
--- fails here, before anybody has heard of the message.
-local function publish(counters, expiry, channels, node, message, ids, excluding, positions)
+-- The number of the next frame for a node. It is taken before anything is stored: a script that may not
+-- write, or finds counters of another type, fails here, and a frame that never comes leaves a gap.
+local function next_counter(counters, expiry, node)
   local counter = redis.call('HINCRBY', counters, node, 1)
   if counter == 1 then redis.call('PEXPIRE', counters, expiry) end
+  return counter
+end
+
+-- Publish one frame on a node's channel. Returns the error where Redis refuses that, else nil.
+local function publish(channels, node, counter, message, ids, excluding, positions)
   local head = cmsgpack.pack({counter, message.kind, message.id, ids, excluding, positions})
-  redis.call('PUBLISH', channels .. node, struct.pack('>I4', #head) .. head .. message.body)
+  local frame = struct.pack('>I4', #head) .. head .. message.body
+  local reply = redis.pcall('PUBLISH', channels .. node, frame)
+  return type(reply) == 'table' and reply.err or nil
+end
+
+-- Hand what is not stored to one node. Where Redis refuses that, nothing is changed.
+local function hand(counters, expiry, channels, node, message, ids, excluding)
+  local counter = next_counter(counters, expiry, node)
+  local problem = publish(channels, node, counter, message, ids, excluding, {})
+  if problem then redis.call('HINCRBY', counters, node, -1) end
+  return problem
+end
+
+-- The reply of a script that could not publish what is not stored. If nobody heard of it, it did not
+-- come: it may come again under its id.
+local function unheard(problem, heard, done, remember, news)
+  if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
+  if remember ~= '0' then
+    for i = 1, #news, 2 do redis.call('HDEL', done, news[i]) end
+  end
+  return redis.error_reply(problem)
 end
 
 -- Collects who is told what, so that a node that holds several recipients hears once.
@@ -120,10 +143,15 @@ local function address(mailing, node, id, epoch, sequence)
   end
 end
 
-local function post(mailing, counters, expiry, channels, message)
+-- Publish what is stored, with counters that were taken before. Where Redis refuses that, the node finds
+-- the gap, and reads. Returns the last such error, or nil.
+local function post(mailing, counters, channels, message)
+  local problem
   for _, node in ipairs(mailing.order) do
-    if #mailing.ids[node] > 0 then
-      publish(counters, expiry, channels, node, message, mailing.ids[node], {}, mailing.positions[node])
+    local ids, positions = mailing.ids[node], mailing.positions[node]
+    if #ids > 0 then
+      problem = publish(channels, node, counters[node], message, ids, {}, positions) or problem
     end
   end
+  return problem
 end

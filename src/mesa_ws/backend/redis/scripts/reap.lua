@@ -22,7 +22,7 @@ else
   redis.call('ZADD', KEYS[1], 'XX', 0, node)
 end
 local held = ARGV[1] .. node
-local ids = redis.pcall('SRANDMEMBER', held, ARGV[3])
+local ids = try('SRANDMEMBER', held, ARGV[3])
 if ids.err then
   redis.call('DEL', held)
   ids = {}
@@ -34,7 +34,7 @@ end
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 
 local open = ARGV[7] .. node
-local connections = redis.pcall('HRANDFIELD', open, ARGV[3], 'WITHVALUES')
+local connections = try('HRANDFIELD', open, ARGV[3], 'WITHVALUES')
 if connections.err then
   redis.call('DEL', open)
   connections = {}

@@ -8,7 +8,8 @@
 --       7.. the id of each recipient, in the order of KEYS
 --
 -- A recipient for whom this message id is remembered is not told again. Nodes whose lease ran out
--- are passed over, never removed: only reap.lua removes.
+-- are passed over, never removed: only reap.lua removes. Where Redis refuses to publish, nothing is done,
+-- and the error is the reply; it begins with PARTLY if some nodes were told.
 -- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if
 -- one of them was sent it before and it was stored then, then for each what is remembered of it, or
 -- ''.
@@ -28,7 +29,13 @@ for i = 4, #KEYS do
   end
 end
 remember_all(KEYS[3], ARGV[6], news)
-post(mailing, KEYS[2], ARGV[2], ARGV[1], {kind = ARGV[3], id = ARGV[4], body = ARGV[5]})
+local message, problem, heard = {kind = ARGV[3], id = ARGV[4], body = ARGV[5]}, nil, 0
+for _, node in ipairs(mailing.order) do
+  local ids = mailing.ids[node]
+  local refused = #ids > 0 and hand(KEYS[2], ARGV[2], ARGV[1], node, message, ids, {})
+  if refused then problem = refused elseif #ids > 0 then heard = heard + 1 end
+end
+if problem then return unheard(problem, heard, KEYS[3], ARGV[6], news) end
 reply[1] = #mailing.order
 if was_stored then
   for i = 4, #KEYS do reply[#reply + 1] = known[i - 3] or '' end

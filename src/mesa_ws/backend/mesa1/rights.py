@@ -1,0 +1,44 @@
+"""Which rights of their user of Redis processes need on the wire of 1.x."""
+
+from ..redis.rights import Place, Rights
+from .keys import Keys
+from .script import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
+
+
+def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
+    """What a dispatcher needs."""
+    places = [_own(keys), _key(keys.connected, is_written=False)]
+    if stores:
+        places.append(_key(keys.undelivered))
+    return Rights((BROADCAST, DISPATCH), places, [_channel(keys.messages)])
+
+
+def of_server(keys: Keys) -> Rights:
+    """What a server needs."""
+    shared = (keys.connected, keys.connections, keys.undelivered, keys.pool)
+    channels = [_channel(each) for each in (keys.messages, keys.portal, keys.pool)]
+    return Rights(
+        SCRIPTS, [_own(keys), *map(_key, shared)], [*channels, _own_channels(keys)], ("HMGET", "SISMEMBER")
+    )
+
+
+def of_portal(keys: Keys) -> Rights:
+    """What a portal needs."""
+    channels = [_channel(keys.pool), _own_channels(keys)]
+    return Rights((ADMIT, WITHDRAW), [_own(keys), _key(keys.pool)], channels)
+
+
+def _own(keys: Keys) -> Place:
+    return Place(f"~{keys.prefix}*", keys.done("rights"))
+
+
+def _own_channels(keys: Keys) -> Place:
+    return Place(f"&{keys.prefix}*", keys.channel("rights"))
+
+
+def _key(name: str, *, is_written: bool = True) -> Place:
+    return Place(f"~{name}" if is_written else f"%R~{name}", name, is_written)
+
+
+def _channel(name: str) -> Place:
+    return Place(f"&{name}", name)

@@ -1,0 +1,162 @@
+"""Which rights of its user of Redis a process lacks: asked once, before anything is written.
+
+`ACL DRYRUN` would tell it, to administrators alone. So a script that does not write tries each command:
+Redis looks at rights first, and then refuses to write.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .keys import Keys
+from .plan import Command
+from .script import (
+    ANNOUNCE,
+    BROADCAST,
+    DISPATCH,
+    OVERHEAR,
+    REAP,
+    RELAY,
+    REPLY,
+    REVIVE,
+    RIGHTS,
+    SCRIPTS,
+    SET_ASIDE,
+    SETTLE,
+    SURVEY,
+    TEND,
+    Script,
+)
+
+READING = frozenset(
+    {"GET", "HGET", "HMGET", "SCARD", "SISMEMBER", "XRANGE", "XREAD", "ZCOUNT", "ZSCAN"}
+)  # fmt: skip
+"""Commands by which dispatchers and portals only look; a user without other rights may."""
+
+_FORMS = {
+    form.split()[0]: tuple(form.split())
+    for form in (
+        *("DEL k", "EXISTS k", "PEXPIRE k 1", "PTTL k", "RENAME k k", "TYPE k", "MEMORY USAGE k"),
+        *("GET k", "INCRBY k 1", "SET k v"),
+        *("HDEL k f", "HGET k f", "HGETALL k", "HINCRBY k f 1", "HLEN k", "HMGET k f", "HRANDFIELD k 1"),
+        *("HSET k f v", "HSETNX k f v", "HVALS k"),
+        *("LINDEX k 0", "LLEN k", "LRANGE k 0 0", "LTRIM k 0 0", "RPUSH k v"),
+        *("SADD k m", "SISMEMBER k m", "SMEMBERS k", "SRANDMEMBER k 1", "SREM k m", "SSCAN k 0"),
+        *("XADD k * f v", "XDEL k 0-0", "XLEN k", "XRANGE k - +", "XREVRANGE k + -", "XTRIM k MAXLEN 0"),
+        "XREAD STREAMS k 0-0",
+        *("ZADD k 0 m", "ZCOUNT k 0 0", "ZRANGE k 0 0", "ZRANGEBYSCORE k 0 0", "ZREM k m"),
+        *("ZREMRANGEBYSCORE k 0 0", "ZREVRANGEBYSCORE k 0 0", "ZSCORE k m"),
+        *("PUBLISH c m", "PUBSUB NUMSUB c", "INFO replication", "TIME"),
+    )
+}
+"""Each command that scripts run, as it can be tried: `k` is a key, `c` a channel."""
+
+_OF_PORTALS = (TEND, SETTLE, OVERHEAR, REPLY)
+_OF_OPERATORS = (REVIVE, SURVEY)
+
+_CALLED = re.compile(rb"\b(?:call|pcall|try)\('([A-Z]+)'")
+
+
+class Place(NamedTuple):
+    """A key or a channel.
+
+    Attributes:
+        pattern: by which a user is given it, as ACL SETUSER takes it.
+        name: one that the pattern is for.
+        is_written: whether it is written, for a key.
+    """
+
+    pattern: str
+    name: str
+    is_written: bool = True
+
+
+class Rights:
+    """What a process needs.
+
+    Args:
+        scripts: what it runs to write.
+        keys: what it reads and writes; the first is one of Mesa's own keys.
+        channels: what it publishes to.
+        more: names of commands that it sends itself.
+    """
+
+    def __init__(
+        self,
+        scripts: Iterable[Script],
+        keys: Sequence[Place],
+        channels: Sequence[Place],
+        more: Iterable[str] = (),
+    ) -> None:
+        names = sorted({name for each in scripts for name in commands_of(each)} | set(more))
+        self._tried: list[tuple[tuple[str, ...], Place]] = [
+            *((("EXISTS", place.name), place) for place in keys),
+            *((("PEXPIRE", place.name, "1"), place) for place in keys if place.is_written),
+            *((("PUBLISH", place.name, ""), place) for place in channels),
+            *(_trial(_FORMS[name], keys[0], channels[0]) for name in names),
+        ]
+        self.command: Command = (
+            "EVALSHA", RIGHTS.sha, 0, msgspec.msgpack.encode([form for form, _ in self._tried])
+        )  # fmt: skip
+        """What asks; `lacking` reads the reply."""
+
+    def lacking(self, reply: Sequence[Any]) -> list[str]:
+        """The rights that are missing, as ACL SETUSER takes them."""
+        return list(
+            dict.fromkeys(
+                _lacking(*self._tried[number - 1], problem=problem.decode(errors="replace"))
+                for number, problem in zip(reply[::2], reply[1::2], strict=True)
+            )
+        )
+
+
+def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
+    """What a dispatcher needs."""
+    scripts = (RELAY, BROADCAST, DISPATCH, ANNOUNCE) if stores else (RELAY, BROADCAST)
+    places = (_own(keys), _everybody(keys)) if stores else (_own(keys),)
+    return Rights(scripts, places, [_channel(keys)])
+
+
+def of_server(keys: Keys) -> Rights:
+    """What a server needs."""
+    meta = Place(f"~{keys.meta}", keys.meta)
+    scripts = (script for script in SCRIPTS if script not in (*_OF_PORTALS, *_OF_OPERATORS))
+    return Rights(scripts, (_own(keys), _everybody(keys), meta), [_channel(keys)], ("HSETNX", "SSCAN"))
+
+
+def of_portal(keys: Keys) -> Rights:
+    """What a portal needs."""
+    return Rights((*_OF_PORTALS, REAP, SET_ASIDE), (_own(keys),), [_channel(keys)], ("XREAD",))
+
+
+def commands_of(script: Script) -> list[str]:
+    """The commands that a script may run."""
+    return sorted({name.decode() for name in _CALLED.findall(script.source)})
+
+
+def _own(keys: Keys) -> Place:
+    return Place(f"~{keys.prefix}*", keys.done("rights"))
+
+
+def _everybody(keys: Keys) -> Place:
+    return Place(f"~{keys.broadcasts.removesuffix('b')}*", keys.broadcasts)
+
+
+def _channel(keys: Keys) -> Place:
+    return Place(f"&{keys.prefix}*", keys.channel("rights"))
+
+
+def _trial(form: tuple[str, ...], key: Place, channel: Place) -> tuple[tuple[str, ...], Place]:
+    """A command that is tried, and where."""
+    command = tuple({"k": key.name, "c": channel.name}.get(part, part) for part in form)
+    return command, channel if "c" in form else key
+
+
+def _lacking(command: tuple[str, ...], place: Place, *, problem: str) -> str:
+    """The right that a command lacks, by what Redis 7.0 and later ones say."""
+    if re.search("(a|the) (key|channel)s? ", f"{problem} "):
+        return place.pattern
+    has_parts = command[0] in ("MEMORY", "PUBSUB")
+    return f"+{'|'.join(command[:2] if has_parts else command[:1])}".lower()

@@ -1,0 +1,25 @@
+-- Put in front of every script of both wires: what a reply that is an error means.
+
+-- Whether a reply is the error for a user who may not do that; Redis 7.0 says so without NOPERM.
+local function is_forbidden(reply)
+  if type(reply) ~= 'table' or not reply.err then return false end
+  return string.find(reply.err, 'NOPERM', 1, true) == 1
+    or string.find(reply.err, 'ACL failure in script', 1, true) ~= nil
+    or string.find(reply.err, "The user executing the script can't", 1, true) ~= nil
+end
+
+-- Run a command on a key that may not be what Mesa writes: an error about its type or its value is the reply.
+-- Any other error, such as a missing right, says nothing of the data, and ends the script.
+local function try(...)
+  local reply = redis.pcall(...)
+  local problem = type(reply) == 'table' and reply.err
+  if problem and (is_forbidden(reply) or not (string.find(problem, '^WRONGTYPE') or string.find(problem, '^ERR '))) then
+    error(reply)
+  end
+  return reply
+end
+
+-- The text of what pcall() caught.
+local function problem_of(caught)
+  return type(caught) == 'table' and caught.err or tostring(caught)
+end

@@ -1,0 +1,18 @@
+#!lua flags=no-writes
+-- Tell which of some commands the user may not run, without doing anything: in a script that does not write,
+-- Redis looks at the rights of the user before it refuses to write or to publish.
+--
+-- ARGV  1 the commands as MessagePack
+--
+-- The keys are named here, so that Redis does not refuse the whole script for one of them.
+-- Returns {number of the command from 1 on, the error, ...} of those that are forbidden.
+
+local forbidden = {}
+for number, command in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local reply = redis.pcall(unpack(command))
+  if is_forbidden(reply) then
+    forbidden[#forbidden + 1] = number
+    forbidden[#forbidden + 1] = reply.err
+  end
+end
+return forbidden
