@@ -12,7 +12,8 @@ from mesa_ws import AsyncDispatcher, BackendRefused, BackendUnavailable, Dispatc
 from mesa_ws.cli import main
 from mesa_ws.settings import Wire
 from mesa_ws.transports.serve import serve
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.system.server.conftest import accepting
 from tests.system.waiting import until
 

@@ -1,7 +1,10 @@
 """What is asked of Redis, and what its replies mean."""
 
+import re
+
 import pytest
 
+from mesa_ws.backend.mesa1.script import SCRIPTS as SCRIPTS_OF_1X
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.plan import (
     Batch,
@@ -215,3 +218,17 @@ def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_declares_its_flags_first(script: Script) -> None:
     assert script.source.startswith((b"#!lua\n", b"#!lua flags="))
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *SCRIPTS_OF_1X], ids=lambda script: script.name)
+def test_a_script_is_short_enough_to_be_sent_before_the_login(script: Script) -> None:
+    """Redis takes no more than 16 KiB in one piece from a client that has not logged in."""
+    assert len(script.source) < 16 * 1024
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *SCRIPTS_OF_1X], ids=lambda script: script.name)
+def test_a_script_brings_no_function_that_it_does_not_use(script: Script) -> None:
+    text = script.source.decode()
+    functions = re.findall(r"^local function (\w+)", text, re.MULTILINE)
+    assert [name for name in functions if len(re.findall(rf"\b{name}\b", text)) == 1] == []
+    assert text.count("#!lua") == 1

@@ -1,5 +1,8 @@
 """The Lua scripts, each one atomic step; their files say what they do, take and return."""
 
+import re
+from collections.abc import Sequence
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
@@ -28,18 +31,52 @@ def _read(name: str, package: str | None = __package__) -> str:
     return files(package or "").joinpath("scripts", f"{name}.lua").read_text("utf-8")
 
 
+class _Part(NamedTuple):
+    """A piece of Lua: a function of that name, or what stands between functions."""
+
+    name: str
+    text: str
+    words: frozenset[str]
+
+
+_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+
+
 def _without_comments(text: str) -> str:
-    """Every connection brings all scripts; half of them is written for people."""
-    return "\n".join(
-        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("--")
-    )
+    lines = (line.rstrip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.lstrip().startswith(("--", "#!")))
+
+
+@cache
+def _parts(name: str, package: str | None) -> list[_Part]:
+    """The functions of a file that no other function holds, and all between them, in order."""
+    text, at, parts = _without_comments(_read(name, package)), 0, list[tuple[str, str]]()
+    for function in _FUNCTION.finditer(text):
+        parts += [("", text[at : function.start()]), (function[1], function[0])]
+        at = function.end()
+    return [_Part(*part, frozenset(re.findall(r"\w+", part[1]))) for part in (*parts, ("", text[at:]))]
+
+
+def _in_use(parts: Sequence[_Part]) -> str:
+    """The text without functions that nothing behind them calls.
+
+    Every connection brings all scripts. Redis also ends one that sends more than 16 KiB in one piece before
+    it has logged in, and then nothing would tell that the password is wrong.
+    """
+    kept, words = list[str](), set[str]()
+    for part in reversed(parts):
+        if not part.name or part.name in words:
+            kept.append(part.text)
+            words |= part.words
+    return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
 
 
 def script(name: str, *parts: str, package: str | None = __package__) -> Script:
-    """The script of a file, with leases, prelude and other parts between its flags and its body."""
-    flags, body = _read(name, package).split("\n", 1)
-    texts = [_read("access"), _read("leases"), *(_read(part, package) for part in ("prelude", *parts)), body]
-    source = "\n".join([flags, *map(_without_comments, texts)]).encode()
+    """The script of a file: its flags, what it uses of access, leases, prelude and other parts, its body."""
+    shared = [*_parts("access", __package__), *_parts("leases", __package__)]
+    own = [part for each in ("prelude", *parts, name) for part in _parts(each, package)]
+    flags = _read(name, package).partition("\n")[0]
+    source = f"{flags}\n{_in_use([*shared, *own])}".encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
