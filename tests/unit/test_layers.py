@@ -3,8 +3,8 @@
 Layers stand in a row; a file imports only its own part of the package, or parts of layers to the
 left:
 
-    values <- session | backend | calling <- server | dispatcher, portal <- middleware | transports
-           <- client <- public <- tools
+    values <- concurrency <- session | backend | calling <- server | dispatcher, portal
+           <- middleware | transports <- client <- public <- tools
 
 `public` is the package itself, whose names users import; it may import everything.
 """
@@ -23,17 +23,18 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
 LAYERS: Mapping[str, int] = {
     "values": 0,
-    "session": 1,
-    "backend": 1,
-    "calling": 1,
-    "server": 2,
-    "dispatcher": 2,
-    "portal": 2,
-    "middleware": 3,
-    "transports": 3,
-    "client": 4,
-    "public": 5,
-    "tools": 6,
+    "concurrency": 1,
+    "session": 2,
+    "backend": 2,
+    "calling": 2,
+    "server": 3,
+    "dispatcher": 3,
+    "portal": 3,
+    "middleware": 4,
+    "transports": 4,
+    "client": 5,
+    "public": 6,
+    "tools": 7,
 }
 """The parts of the package, each with the place of its layer in the row."""
 
@@ -63,6 +64,9 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
     "session": frozenset({"asyncio", "socket", "redis", "time", "picows"}),
 }
 """What the parts without I/O and clock stay away from."""
+
+TASKS = "concurrency.tasks"
+"""Where tasks are created, and nowhere else: any other could end before its creator has noted it."""
 
 MAX_MODULE = 400
 MAX_FUNCTION = 50
@@ -239,8 +243,18 @@ def too_long(modules: Mapping[str, Module]) -> Iterator[str]:
                     yield f"{module.name}.{node.name} has {lines} lines, more than {MAX_FUNCTION}"
 
 
+def creates_tasks(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Tasks that a task factory of the application may begin at once."""
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Attribute) or module.place == TASKS:
+                continue
+            if node.attr in {"create_task", "ensure_future"}:
+                yield f"{module.name}:{node.lineno} calls {node.attr} instead of {TASKS}.start"
+
+
 Rule = Callable[[Mapping[str, Module]], Iterator[str]]
-RULES: tuple[Rule, ...] = (from_the_right, forbidden, out_of_place, hidden, circular, too_long)
+RULES: tuple[Rule, ...] = (from_the_right, forbidden, out_of_place, hidden, circular, too_long, creates_tasks)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -331,6 +345,11 @@ LONG = "def long():\n" + "    x = 1\n" * 50
             "mesa_ws.server.node <- mesa_ws.server <- mesa_ws.server.node",
         ),
         (too_long, {"codec.py": "x = 1\n" * 401}, "mesa_ws.codec has 401 lines, more than 400"),
+        (
+            creates_tasks,
+            {"server/node.py": "asyncio.get_running_loop().create_task(work)"},
+            "mesa_ws.server.node:1 calls create_task instead of concurrency.tasks.start",
+        ),
         (too_long, {"codec.py": LONG}, "mesa_ws.codec.long has 51 lines, more than 50"),
     ],
 )
@@ -362,6 +381,7 @@ def test_a_broken_rule_is_noticed(
         },
         {"admin/api.py": "import starlette", "cli/serve.py": "from ..admin.api import Api"},
         {"__init__.py": "", "cli/main.py": "from .. import __version__"},
+        {"concurrency/tasks.py": "task = loop.create_task(work)"},
     ],
 )
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

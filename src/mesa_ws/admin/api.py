@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..bearer import SHORTEST_KEY, check_key
+from ..concurrency.tasks import start
 from ..settings import Count, Hosts, Port, Settings
 from ..transports.accepting import Acceptor
 from ..transports.listening import HostOrHosts, authority, listen
@@ -89,7 +90,7 @@ class DispatchApi:
         listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
         self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
         self._service = _Service(self._app, listeners)
-        self._task = asyncio.create_task(self._service.serve(), name="mesa dispatch API")
+        self._task = start(self._service.serve(), name="mesa dispatch API")
         log.info("dispatch API on %s", self._url)
         return self
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Callable, Container, Coroutine
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,6 +36,7 @@ from ..cluster_query import (
     encode_status,
     encode_stored,
 )
+from ..concurrency.tasks import start
 from ..dispatch_answer import (
     INTERNAL_ERROR,
     Problem,
@@ -56,7 +57,7 @@ log = logging.getLogger("mesa_ws.server")
 LIVE = "/health/live"
 READY = "/health/ready"
 
-Work = Callable[[bytes], Awaitable[bytes]]
+Work = Callable[[bytes], Coroutine[Any, Any, bytes]]
 """Turns the body of a request into that of its answer."""
 
 
@@ -236,8 +237,8 @@ class _Gate:
         """Answer what may take long, but give it up when nobody is there any more to hear the answer."""
 
         async def heard(body: bytes) -> bytes:
-            working = asyncio.ensure_future(work(body))
-            leaving = asyncio.ensure_future(_left(request))
+            working = start(work(body))
+            leaving = start(_left(request))
             leaving.add_done_callback(lambda _: working.cancel())
             try:
                 return await working

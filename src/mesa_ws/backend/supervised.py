@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from ..concurrency.tasks import end, start, survive
 from .event_loops import abandon_task
 
 PAUSE = 0.5
@@ -26,7 +27,7 @@ class Tasks:
 
     def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
         """Run `job` until `aclose`."""
-        task = asyncio.create_task(self._go_on(job, name), name=f"mesa-{self._whose}-{name}")
+        task = start(self._go_on(job, name), name=f"mesa-{self._whose}-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -35,7 +36,7 @@ class Tasks:
         self._is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            end(task)
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
 
@@ -51,9 +52,7 @@ class Tasks:
                 await job()
                 _log.error("the %s of this %s ended; it begins anew", name, self._whose)
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
+                await survive()
                 _log.error(
                     "the %s of this %s was cancelled by what it called; it begins anew", name, self._whose
                 )

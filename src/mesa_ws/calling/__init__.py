@@ -6,6 +6,24 @@
 | `threads` | threads for plain functions |
 """
 
-from .caller import Caller, Handler, is_async, name_of
+from .caller import (
+    Caller,
+    Handler,
+    HandlerCancelled,
+    call,
+    call_at_once,
+    call_for_application,
+    is_async,
+    name_of,
+)
 
-__all__ = ["Caller", "Handler", "is_async", "name_of"]
+__all__ = [
+    "Caller",
+    "Handler",
+    "HandlerCancelled",
+    "call",
+    "call_at_once",
+    "call_for_application",
+    "is_async",
+    "name_of",
+]

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Callable
 
+from ..calling import Handler, call
 from ..codec import encode_message
 from ..errors import ConnectionClosed, RequestError
 from ..failure import BUSY, FAILED, UNANSWERED, Failure
 from ..message import Message
 from ..session import Asked, answering, failing
-from .callbacks import Callback
-from .calling import call
 from .own_task import OwnTask
 
 log = logging.getLogger("mesa_ws.client")
@@ -29,10 +28,10 @@ class Answering:
     def __init__(self, most: int, report: Callable[[Exception], None]) -> None:
         self._most = most
         self._report = report
-        self._handlers: list[tuple[str | None, Callback]] = []
+        self._handlers: list[tuple[str | None, Handler]] = []
         self._tasks: set[OwnTask] = set()
 
-    def add(self, type: str | None, handler: Callback) -> None:
+    def add(self, type: str | None, handler: Handler) -> None:
         """Let `handler` answer requests of one type, or all."""
         self._handlers.append((type, handler))
 
@@ -90,5 +89,5 @@ class Answering:
                 return FAILED
         return UNANSWERED
 
-    def _wanting(self, message: Message) -> list[Callback]:
+    def _wanting(self, message: Message) -> list[Handler]:
         return [handler for type, handler in self._handlers if type is None or type == message.type]

@@ -2,32 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
+from ..calling import Handler, call, name_of
+from ..concurrency.tasks import survive
 from ..errors import ConnectionClosed
 from ..message import Message
 from ..session import Arrived, Lost, Moved, Reset
-from .calling import call
 from .events import ConnectionInfo, Disconnection, Event
 from .inbox import Inbox
 from .waiting import Exhausted
 
 log = logging.getLogger("mesa_ws.client")
 
-Callback = Callable[..., Any]
-
 
 class Callbacks:
     """What the application wants to be called for: `async def`, or `def` in the event loop."""
 
     def __init__(self) -> None:
-        self.connected: list[Callback] = []
-        self.message: list[tuple[str | None, Callback]] = []
-        self.lost: list[Callback] = []
-        self.reset: list[Callback] = []
-        self.disconnected: list[Callback] = []
-        self.error: list[Callback] = []
+        self.connected: list[Handler] = []
+        self.message: list[tuple[str | None, Handler]] = []
+        self.lost: list[Handler] = []
+        self.reset: list[Handler] = []
+        self.disconnected: list[Handler] = []
+        self.error: list[Handler] = []
 
     async def tell_all(self, inbox: Inbox) -> None:
         """Tell everything that happens, until nothing can happen any more."""
@@ -36,6 +34,9 @@ class Callbacks:
                 event = await inbox.next_event()
             except Exhausted:
                 return
+            except asyncio.CancelledError:  # by a callback that has kept this task
+                await survive()
+                continue
             await self._tell(event)
             if isinstance(event, Arrived):
                 inbox.handled(event)
@@ -72,14 +73,14 @@ class Callbacks:
                     )
                 await self._call(self.reset)
 
-    async def _call(self, callbacks: list[Callback], *args: Any) -> None:
+    async def _call(self, callbacks: list[Handler], *args: Any) -> None:
         for callback in callbacks:
             try:
                 await call(callback, *args)
             except ConnectionClosed:
-                log.debug("callback %s: the connection has ended meanwhile", _name_of(callback))
+                log.debug("callback %s: the connection has ended meanwhile", name_of(callback))
             except Exception as error:
-                log.exception("callback %s raised", _name_of(callback))
+                log.exception("callback %s raised", name_of(callback))
                 await self._report(error)
 
     async def _report(self, error: Exception) -> None:
@@ -87,8 +88,4 @@ class Callbacks:
             try:
                 await call(callback, error)
             except Exception:
-                log.exception("on_error callback %s raised", _name_of(callback))
-
-
-def _name_of(callback: Callback) -> str:
-    return getattr(callback, "__qualname__", repr(callback))
+                log.exception("on_error callback %s raised", name_of(callback))

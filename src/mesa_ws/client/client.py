@@ -6,9 +6,11 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from ..calling import Handler
 from ..client_settings import ClientLimits, ClientSettings, Reconnection
 from ..close import check_own_code
 from ..codec import encode_message
+from ..concurrency.tasks import unwatch, watch
 from ..errors import InvalidMessage, InvalidSettings
 from ..handler import checked
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout
@@ -17,13 +19,13 @@ from ..session import Hello
 from ..settings import Keepalive
 from ..text import plain
 from ..transports.connect import Address
-from .callbacks import Callback, Callbacks
+from .callbacks import Callbacks
 from .credentials import AuthenticationData, Credentials
 from .link import Link
 from .own_task import OwnTask
 from .positions import PositionStore
 
-AnyCallback = TypeVar("AnyCallback", bound=Callback)
+AnyCallback = TypeVar("AnyCallback", bound=Handler)
 
 
 class Client:
@@ -341,8 +343,12 @@ class Client:
         return callback
 
     async def _tell_all(self) -> None:
-        await self._callbacks.tell_all(self._link.inbox)
-        await self._link.progress.flush()
+        watch()
+        try:
+            await self._callbacks.tell_all(self._link.inbox)
+            await self._link.progress.flush()
+        finally:
+            await unwatch()
 
     def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
         self._link.answering.add(plain(type), checked("on_request", handler, "message"))

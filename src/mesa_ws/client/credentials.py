@@ -1,14 +1,17 @@
 """What a client authenticates with, now and whenever it comes back."""
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..calling import Handler
 from ..errors import InvalidMessage
 
 AuthenticationData = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 """The data itself, or a function that makes it anew each time: `def` or `async def`."""
+
+Call = Callable[[Handler], Awaitable[Any]]
+"""Calls a function of the application, and waits for its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Credentials:
                 f"authentication data: expected a mapping or a function, got {type(self.data).__name__}"
             )
 
-    async def resolve(self) -> Mapping[str, Any]:
-        """The data to send, as of now; errors of the application's function are its caller's."""
+    async def resolve(self, call: Call) -> Mapping[str, Any]:
+        """Return the data to send, as of now; errors of the application's function are its caller's.
+
+        Args:
+            call: calls that function.
+        """
         if isinstance(self.data, Mapping):
             return self.data
-        data = self.data()
-        return await data if inspect.isawaitable(data) else data
+        data: Mapping[str, Any] = await call(self.data)
+        return data

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..client_settings import ClientSettings
 from ..close import CloseCode, may_reconnect
+from ..concurrency.tasks import persist, start
 from ..errors import ConnectFailed, MesaError, TimedOut
 from ..message import Message
 from ..position import Position
@@ -165,7 +166,7 @@ class Link:
 
     async def _keep(self, connection: ClientConnection) -> None:
         while True:
-            await self._attend(connection)
+            await persist(partial(self._attend, connection))
             if self.ending is not None:
                 return
             ending = connection.ending()
@@ -175,7 +176,8 @@ class Link:
                 self._finish()
                 return
             self._lose(connection, ending, will_reconnect=True)
-            connection = await self._come_back(self._first_pause(connection), connection.hello)
+            back = partial(self._come_back, self._first_pause(connection), connection.hello)
+            connection = await persist(back)
             self._begin(connection, is_first=False)
 
     async def _attend(self, connection: ClientConnection) -> None:
@@ -196,7 +198,7 @@ class Link:
 
     async def _move_out(self, connection: ClientConnection) -> None:
         """Leave a server that is about to go, once all that came is handled and acknowledged."""
-        handled = asyncio.ensure_future(self.inbox.mark().wait())
+        handled = start(self.inbox.mark().wait())
         waited: set[asyncio.Future[Any]] = {connection.wire.ended, handled}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from ..calling import call, call_for_application
 from ..errors import TimedOut
 from .connection import ClientConnection
-from .credentials import Credentials
+from .credentials import Call, Credentials
 from .progress import Progress
 
 
@@ -55,7 +57,7 @@ class Login:
                 # is the application's right.
                 self._renewed = None
                 return connection.user
-            return await self._authenticate(connection, credentials)
+            return await self._authenticate(connection, credentials, call_for_application)
 
     async def renew(self, connection: ClientConnection) -> None:
         """Repeat on a new connection what was accepted last, if anything was.
@@ -68,21 +70,21 @@ class Login:
             credentials = self._accepted
             if credentials is None or connection.is_authenticated or not self._is_automatic:
                 return
-            async with _in_time(credentials):
-                await self._authenticate(connection, credentials)
+            async with _in_time(credentials) as limit:
+                await self._authenticate(connection, credentials, partial(call, limit=limit))
             self._renewed = connection
 
-    async def _authenticate(self, connection: ClientConnection, credentials: Credentials) -> Any:
-        data = await credentials.resolve()
+    async def _authenticate(self, connection: ClientConnection, credentials: Credentials, call: Call) -> Any:
+        data = await credentials.resolve(call)
         return await connection.authenticate(credentials, data, self._progress.resumable)
 
 
 @asynccontextmanager
-async def _in_time(credentials: Credentials) -> AsyncIterator[None]:
+async def _in_time(credentials: Credentials) -> AsyncIterator[asyncio.Timeout]:
     limit = asyncio.timeout(credentials.timeout)
     try:
         async with limit:
-            yield
+            yield limit
     except TimeoutError:
         if not limit.expired():
             raise

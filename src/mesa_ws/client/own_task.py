@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+from ..concurrency.tasks import end, start
+
 _AROUND: ContextVar["OwnTask | None"] = ContextVar("mesa_ws_client_task", default=None)
 
 
@@ -15,7 +17,7 @@ class OwnTask:
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(work))
+        self._task = start(self._run(work))
 
     async def finish(self) -> None:
         """Wait until it has done its work, or is cancelled."""
@@ -25,7 +27,7 @@ class OwnTask:
     def cancel(self) -> None:
         """Cancel it."""
         if _AROUND.get() is not self:
-            self._task.cancel()
+            end(self._task)
 
     async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _AROUND.set(self)

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from ..calling import call, call_for_application
 from ..position import Position
 from ..session import NOWHERE, Pace, Positions
-from .calling import call
 from .own_task import OwnTask
 from .positions import PositionStore
 
@@ -46,7 +46,7 @@ class Progress:
         if self._store is None:
             return self._handled
         try:
-            data = await call(self._store.load)
+            data = await call_for_application(self._store.load)
         except Exception as error:  # noqa: BLE001 - it is the application's
             self._failed("load", error)
             return self._handled

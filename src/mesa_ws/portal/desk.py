@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 
 from ..backend.inbox import Waiting
 from ..calling.left_behind import report_tasks
+from ..concurrency.tasks import end, persist, start
 from .ledger import Ledger
 from .owned import Owned
 from .work import Handle
@@ -47,7 +49,7 @@ class Desk:
             line.append(waiting)
             return
         line = owned.lines[connection_id] = deque((waiting,))
-        task = asyncio.get_running_loop().create_task(self._work(owned, connection_id, line))
+        task = start(persist(partial(self._work, owned, connection_id, line)))
         for tasks in (self._tasks, owned.tasks):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -55,7 +57,7 @@ class Desk:
     async def aclose(self, timeout: float) -> None:
         """Let nothing be handled any more; what does not end in so many seconds goes on."""
         for task in self._tasks:
-            task.cancel()
+            end(task)
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
             report_tasks(log, stuck)

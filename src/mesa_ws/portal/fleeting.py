@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections import deque
+from functools import partial
 
 from ..backend.inbox import Letter, Waiting
 from ..backend.mesa1 import Mesa1Attendance
+from ..concurrency.tasks import end, persist, start
 from ..envelope import Envelope
 from ..errors import BackendError
 from .work import See
@@ -85,7 +87,7 @@ class Hearing:
     async def aclose(self) -> None:
         """Hear nothing more; what is still being handled is lost."""
         for task in self._tasks:
-            task.cancel()
+            end(task)
         if self._waiting:
             log.warning("portal %s stops, and %d events are lost", self.portal_id, self._waiting)
         await self._attendance.aclose()
@@ -116,7 +118,7 @@ class Hearing:
             line.append(waiting)
             return
         line = self._lines[name] = deque((waiting,))
-        task = asyncio.get_running_loop().create_task(self._work(name, line))
+        task = start(persist(partial(self._work, name, line)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from ..backend.inbox import Attendance
 from ..backend.supervised import Tasks
+from ..concurrency.tasks import end
 from ..envelope import Envelope
 from ..errors import BackendError
 from .desk import Desk
@@ -126,5 +127,5 @@ class Observing(_Lasting):
         """Give up what is still being handled."""
         await self._stop_reading()
         for task in self._observer.tasks:
-            task.cancel()
+            end(task)
         await self._attendance.aclose()

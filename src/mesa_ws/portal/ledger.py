@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from ..backend.inbox import Action, Attendance, Step, Waiting, weight_of
+from ..concurrency.tasks import end, start
 from ..errors import BackendError
 from .owned import Owned
 
@@ -70,7 +71,7 @@ class Ledger:
         """Carry out nothing any more, whatever a handler that cannot be cancelled is still about to do."""
         self._is_closed = True
         if self._worker is not None:
-            self._worker.cancel()
+            end(self._worker)
             await asyncio.wait([self._worker])
 
     def _add(self, order: _Order) -> None:
@@ -80,7 +81,7 @@ class Ledger:
         self._orders.append(order)
         if self._worker is None:
             self._idle.clear()
-            self._worker = asyncio.get_running_loop().create_task(self._work(), name="mesa-portal-ledger")
+            self._worker = start(self._work(), name="mesa-portal-ledger")
 
     async def _work(self) -> None:
         try:

@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ..backend.inbox import Attendance, Waiting
+from ..concurrency.tasks import persist, start
 from ..errors import BackendError
 
 MAX_WAITING = 10_000
@@ -72,7 +74,7 @@ class Observer:
                 self._lines[connection_id].append(waiting)
                 continue
             line = self._lines[connection_id] = deque((waiting,))
-            task = asyncio.get_running_loop().create_task(self._work(connection_id, line))
+            task = start(persist(partial(self._work, connection_id, line)))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 

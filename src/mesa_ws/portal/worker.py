@@ -12,6 +12,7 @@ from ..backend.inbox import Waiting
 from ..calling import Caller, name_of
 from ..calling.left_behind import report_threads
 from ..cause import Cause, current_cause
+from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError
 from ..failure import FAILED, UNANSWERED, Failure
 from ..settings import Count, Settings, Switch, Wire, check_wire
@@ -124,11 +125,13 @@ class Worker(PortalHooks):
         if self._work is not None:
             raise MesaError("the portal is running already; make another Portal to run two")
         work = self._work = self._new_work()
+        watch()
         try:
             await work.start()
         except BaseException:
             self._work = None
             await work.aclose()
+            await unwatch()
             raise
         log.info("portal %s is up", self.portal_id)
 
@@ -150,6 +153,7 @@ class Worker(PortalHooks):
             self._work = None
             report_threads(log, self._caller.busy)
             self._caller.shutdown()
+            await unwatch()
         log.info("portal %s is down", work.portal_id)
 
     async def __aenter__(self) -> Self:

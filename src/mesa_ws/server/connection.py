@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..close import CloseCode, check_close
 from ..codec import encode_message
+from ..concurrency.tasks import survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..message import Message
 from ..session import (
@@ -355,6 +356,10 @@ class Connection:
     async def _handle(self, event: object) -> None:
         try:
             await self._attend(event)
+        except asyncio.CancelledError:  # by a handler of before, which has kept this task
+            await survive()
+            log.error("the work for %r was cancelled by other code than the server's", self)
+            self.obey(Close(CloseCode.INTERNAL_ERROR, "the work for it was cancelled"))
         except Exception:
             log.exception("a bug in the server ended %r; the client may come back", self)
             self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))

@@ -16,6 +16,7 @@ import msgspec
 
 from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, Room, asker_of, partition_of
 from ..codec import encode_frame
+from ..concurrency.tasks import survive
 from ..envelope import Envelope
 from ..errors import BackendError, InvalidMessage
 from ..failure import BUSY, FAILED, UNANSWERED, Failure
@@ -198,8 +199,7 @@ class Forwarder:
             try:
                 answer = await self._post.append(letter, self._room)
             except asyncio.CancelledError:
-                log.warning("this node stops, and portals may not hear of a %s", letter.kind)
-                raise
+                await self._go_on(letter)
             except BackendError as error:
                 self._warn(f"the backend does not take what clients do ({error})")
             else:
@@ -210,6 +210,14 @@ class Forwarder:
                 )
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _go_on(self, letter: Letter) -> None:
+        """Go on after a cancellation by other code than the server's."""
+        try:
+            await survive()
+        except asyncio.CancelledError:
+            log.warning("this node stops, and portals may not hear of a %s", letter.kind)
+            raise
 
     def _warn(self, what: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -8,8 +8,9 @@ import asyncio
 import logging
 from typing import Any, TypeVar
 
-from ..calling import Caller, Handler, name_of
+from ..calling import Caller, Handler, call_at_once, name_of
 from ..calling.left_behind import report_tasks, report_threads
+from ..concurrency.tasks import end, start
 from ..errors import ConnectionClosed, Refused, RequestError
 from ..failure import FAILED, KEPT, Failure
 from ..message import DispatchEvent, Message
@@ -69,11 +70,11 @@ class Handlers:
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
         """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
         assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as limit:
             for hook in self.before_authentication:
-                changed = await self.caller.call(hook, data, connection)
+                changed = await self.caller.call(hook, data, connection, limit=limit)
                 data = data if changed is None else changed
-            user = await self.caller.call(self.authenticator, data, connection)
+            user = await self.caller.call(self.authenticator, data, connection, limit=limit)
         if user is None or isinstance(user, User):
             return user
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
@@ -150,15 +151,15 @@ class Handlers:
 
     async def stopping(self, timeout: float) -> None:
         """Tell that the server is about to stop, and wait so many seconds at most."""
-        telling = asyncio.ensure_future(self._run(self.stop, None))
+        telling = start(self._run(self.stop, None))
         try:
             await asyncio.wait({telling}, timeout=timeout)
         except asyncio.CancelledError:
-            telling.cancel()
+            end(telling)
             raise
         if not telling.done():
             log.error("on_stop did not finish within %g seconds; the server stops all the same", timeout)
-            telling.cancel()
+            end(telling)
             await asyncio.wait({telling}, timeout=CANCEL_GRACE)
             report_tasks(log, [telling])
 
@@ -170,7 +171,7 @@ class Handlers:
         """What is sent instead of `message`; None for nothing. Errors are the sender's."""
         going: Sent | Message = message
         for hook in self.before_send if isinstance(message, Message) else ():
-            kept = _kept(hook, hook(going, connection))
+            kept = _kept(hook, call_at_once(hook, going, connection))
             if kept is None:
                 return None
             going = kept

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..calling.left_behind import report_tasks
+from ..concurrency.tasks import end, start, unwatch, watch
 from ..errors import MesaError
 
 log = logging.getLogger("mesa_ws.server")
@@ -55,7 +56,7 @@ class LoopWork:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` on its own; `stop` waits for it."""
-        task = self._running().create_task(work)
+        task = start(work, loop=self._running())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -65,15 +66,18 @@ class LoopWork:
             raise MesaError("the server is running already; make another Server to listen once more")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        watch()
 
-    def _leave_loop(self) -> None:
-        self._loop = None
+    async def _leave_loop(self) -> None:
+        if self._loop is not None:
+            self._loop = None
+            await unwatch()
 
     async def _finish_tasks(self, grace: float) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in tuple(self._tasks):
-            task.cancel()
+            end(task)
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
             report_tasks(log, stuck)

@@ -228,7 +228,7 @@ class Node(Hooks, LoopWork):
         try:
             await self._open()
         except BaseException:
-            self._leave_loop()
+            await self._leave_loop()
             raise
         log.info("node %s is up", self.backend.node_id)
 
@@ -248,7 +248,7 @@ class Node(Hooks, LoopWork):
         finally:
             await self.backend.aclose()
             self.handlers.shutdown()
-            self._leave_loop()
+            await self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 
     # What the backend tells.

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..calling import Handler, name_of
+from ..calling import Handler, call_at_once, name_of
 from ..codec import decode_frame
 from ..envelope import Delivery
 from ..message import Message
@@ -68,7 +68,7 @@ class Reports:
                 self._later(hook, None, message, connections, from_this_node)
                 continue
             try:
-                hook(message, connections, from_this_node)
+                call_at_once(hook, message, connections, from_this_node)
             except Exception as error:
                 log.exception("hook %s raised", name_of(hook))
                 self._spawn(self._handlers.failed(error, None))

@@ -15,6 +15,8 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from ..concurrency.tasks import start
+
 log = logging.getLogger("mesa_ws.server")
 
 RETRY = 1.0
@@ -94,7 +96,7 @@ class Acceptor:
                 log.debug("a connection failed before it was accepted: %s", error)
                 continue
             connection.setblocking(False)
-            arrival = self._loop.create_task(self._arrive(connection))
+            arrival = start(self._arrive(connection))
             self._arriving[arrival] = connection
             arrival.add_done_callback(self._arrived)
 

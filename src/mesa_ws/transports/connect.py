@@ -16,6 +16,7 @@ from aiohappyeyeballs import start_connection
 from picows import WSHandshakeError, ws_connect
 
 from ..client_settings import ClientLimits
+from ..concurrency.tasks import start
 from ..errors import ConnectFailed, InvalidSettings
 from ..text import plain
 from .quiet import quiet
@@ -77,7 +78,7 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
     """
     wire = Wire(peer, limits)
     dial = _Dial()
-    opening = asyncio.ensure_future(
+    opening = start(
         ws_connect(
             lambda *_: wire,
             address.url,

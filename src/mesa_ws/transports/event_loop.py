@@ -17,6 +17,7 @@ from typing import Any
 
 from ..calling.left_behind import report_tasks, report_threads
 from ..calling.threads import Threads
+from ..concurrency.tasks import start
 
 CANCEL_GRACE = 1.0
 """Seconds that tasks get that were cancelled, and then asynchronous generators, when a loop is closed."""
@@ -128,7 +129,7 @@ def own_event_loop(make: Callable[[], PlainLoop] = new_event_loop) -> Iterator[a
 async def _wind_up(loop: PlainLoop, has_time: bool) -> None:
     grace, grace_of_threads = (CANCEL_GRACE, THREAD_GRACE) if has_time else (0.0, 0.0)
     if await _end_all(grace):  # generators that a task goes on with cannot be closed
-        await asyncio.wait({asyncio.ensure_future(loop.shutdown_asyncgens())}, timeout=grace)
+        await asyncio.wait({start(loop.shutdown_asyncgens())}, timeout=grace)
         await _end_all(grace)
     works = [asyncio.wrap_future(each) for each in tuple(loop.executor.running)]
     if works:

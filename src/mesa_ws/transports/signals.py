@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
 from ..calling.left_behind import report_tasks
+from ..concurrency.tasks import start
 from ..errors import MesaError
 from .event_loop import CANCEL_GRACE, PlainLoop, new_event_loop, own_event_loop
 
@@ -93,7 +94,7 @@ def run(
 
 
 async def _supervise(work: Coroutine[Any, Any, Result], came: "asyncio.Future[int]", heed: Heed) -> Result:
-    task = asyncio.ensure_future(work)
+    task = start(work)
     first: set[asyncio.Future[Any]] = {task, came}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():

@@ -12,6 +12,7 @@ from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..client_settings import ClientLimits
 from ..close import CloseCode, check_close
+from ..concurrency.tasks import start
 from ..errors import InvalidInput
 from ..session import Fragments, Violation
 from ..session.fragments import DataFrame
@@ -127,7 +128,7 @@ class Wire(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._transport = transport
-        self.ended = asyncio.get_running_loop().create_task(self._watch())
+        self.ended = start(self._watch())
         self._peer.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from ...concurrency.tasks import start
 from ...envelope import Envelope
 from ...errors import BackendError
 from ...position import Position
@@ -88,7 +89,7 @@ class Lists:
     def go_on(self) -> None:
         """Shrink lists that hold what is proven."""
         if self._due and self._shrinker is None:
-            self._shrinker = asyncio.get_running_loop().create_task(self._shrink_all(), name="mesa1-lists")
+            self._shrinker = start(self._shrink_all(), name="mesa1-lists")
 
     def forget(self, id: str) -> None:
         """The node holds an id no more; what is owed to its list stays known until it is done."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
+from ...concurrency.tasks import start
 from ...errors import BackendError
 from ..inbox import Answer, Letter, Room
 from .inbox_plan import answers, append
@@ -39,11 +40,10 @@ class Appender:
 
     async def append(self, letter: Letter, room: Room) -> Answer:
         """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
-        loop = asyncio.get_running_loop()
-        order = _Order(letter, room, loop.create_future())
+        order = _Order(letter, room, asyncio.get_running_loop().create_future())
         self._orders.append(order)
         if self._worker is None:
-            self._worker = loop.create_task(self._work(), name="mesa-redis-appender")
+            self._worker = start(self._work(), name="mesa-redis-appender")
         return await order.answer
 
     async def _work(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from ..event_loops import abandon_task
 from .address import Address
@@ -140,8 +141,7 @@ class Link:
 
     def _ensure_owner(self) -> None:
         if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
-            loop = asyncio.get_running_loop()
-            self._owner = loop.create_task(self._serve(), name="mesa-redis-link")
+            self._owner = start(self._serve(), name="mesa-redis-link")
             self._owner.add_done_callback(self._on_owner_done)
 
     def _on_owner_done(self, owner: asyncio.Task[None]) -> None:

@@ -1,0 +1,6 @@
+"""What every part needs that runs in an event loop.
+
+| module | holds |
+|---|---|
+| `tasks` | tasks that their owner alone ends |
+"""

@@ -1,0 +1,153 @@
+"""Tasks that their owner alone ends, although the application's code runs in them.
+
+A handler runs in a task of Mesa. It may cancel that task, by itself or through a library, before it
+waits or right before it returns; and it may keep the task and cancel it later. None of that may end
+the loop that calls handlers. Cancellations look alike, so those who may end a task say so:
+
+| who cancels | known by | what follows |
+|---|---|---|
+| the owner of the task | `end` | the task ends |
+| the end of the event loop, as in `asyncio.run` | its watch was cancelled too | the task ends |
+| a time limit around a handler | `Timeout.expired` | `TimeoutError` |
+| anything else | | one call has failed, and the task goes on |
+
+If several do so at once, the first of this table counts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger("mesa_ws")
+
+_ended: set[asyncio.Task[Any]] = set()
+
+
+class _Watch:
+    """A task that does nothing, and is cancelled only if all tasks of its event loop are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.users = 0
+        self.task = start(_wait_for_ever(loop), name="mesa-watch")
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.task.done() or self.task.cancelling() > 0
+
+
+_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+
+
+def start(
+    work: Coroutine[Any, Any, T], *, name: str | None = None, loop: asyncio.AbstractEventLoop | None = None
+) -> asyncio.Task[T]:
+    """Run `work` in a task of its own, which begins after the caller has returned to the event loop.
+
+    A task factory of the application, such as `asyncio.eager_task_factory`, may begin it at once. The
+    task would then end before its creator has noted it, and handlers would run inside of their callers.
+    """
+    loop = loop or asyncio.get_running_loop()
+    if loop.get_task_factory() is not None:
+        work = _later(work)
+    return loop.create_task(work, name=name)
+
+
+def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task as its owner: it ends, whatever handlers do with the cancellation."""
+    if not task.done():
+        _ended.add(task)
+        task.add_done_callback(_ended.discard)
+        task.cancel()
+
+
+def must_check() -> bool:
+    """Whether the current task was cancelled, or is ended, and `survive` is to be called."""
+    task = asyncio.current_task()
+    return task is not None and (task.cancelling() > 0 or task in _ended)
+
+
+async def survive(limit: asyncio.Timeout | None = None) -> bool:
+    """Take back the cancellations of the current task, unless they are meant to end it.
+
+    Args:
+        limit: a time limit around what was cancelled.
+
+    Returns:
+        Whether one of them had not been raised so far.
+
+    Raises:
+        CancelledError: the task is meant to end, or the time is over.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only tasks can be cancelled
+    is_pending = False
+    if task.cancelling():
+        try:
+            await asyncio.sleep(0)  # before Python 3.13, `uncancel` leaves one that is still to be raised
+        except asyncio.CancelledError:
+            is_pending = True
+    if task in _ended or (task.cancelling() and _is_loop_ending(task.get_loop())):
+        raise asyncio.CancelledError
+    is_over = limit is not None and limit.expired()
+    while task.cancelling() > is_over:  # the limit takes back its own
+        task.uncancel()
+    if is_over:
+        raise asyncio.CancelledError
+    return is_pending
+
+
+async def persist(work: Callable[[], Awaitable[T]]) -> T:
+    """Carry out `work`, and begin it again if it is cancelled and the task is not meant to end."""
+    while True:
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            await survive()
+        log.warning("a task of Mesa was cancelled by other code than its own; it goes on")
+
+
+def watch() -> None:
+    """Notice from now on if all tasks of the running event loop are cancelled.
+
+    Tasks of an event loop that is not watched end with every cancellation. Balanced by `unwatch`.
+    """
+    loop = asyncio.get_running_loop()
+    for each in [each for each in _watches if each.is_closed()]:
+        del _watches[each]
+    if loop not in _watches or _watches[loop].is_cancelled:
+        _watches[loop] = _Watch(loop)
+    _watches[loop].users += 1
+
+
+async def unwatch() -> None:
+    """Take back one `watch`; nothing is left after the last one."""
+    loop = asyncio.get_running_loop()
+    watch = _watches.get(loop)
+    if watch is None:
+        return
+    watch.users -= 1
+    if not watch.users:
+        del _watches[loop]
+        watch.task.cancel()
+        await asyncio.wait({watch.task})
+
+
+def _is_loop_ending(loop: asyncio.AbstractEventLoop) -> bool:
+    watch = _watches.get(loop)
+    return watch is None or watch.is_cancelled
+
+
+async def _wait_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    await loop.create_future()
+
+
+async def _later(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        await asyncio.sleep(0)
+    except BaseException:
+        work.close()
+        raise
+    return await work
