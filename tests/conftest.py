@@ -9,6 +9,7 @@ import pytest
 
 from tests.certificates import make_certificate
 from tests.closing_report import NAME, ClosingReport
+from tests.eager_tasks import OPTION, EagerTasks
 from tests.lanes import Lanes, rank, worker_count
 from tests.measuring import UNMEASURED, UNTRACED, CoreGate, start_unmeasured
 from tests.redis_server import RedisServer
@@ -54,12 +55,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cov-core", metavar="FILE", help="what unit tests alone have to cover, as coverage settings"
     )
+    parser.addoption(OPTION, action="store_true", help="run with asyncio.eager_task_factory")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ClosingReport(config), NAME)
     if settings := config.getoption("--cov-core"):
         config.pluginmanager.register(CoreGate(config, settings))
+    if config.getoption(OPTION):
+        config.pluginmanager.register(EagerTasks())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
