@@ -245,8 +245,18 @@ async def test_nothing_is_sent_to_a_server_that_is_not_trusted(
 ) -> None:
     with peer_that(served, tls) as peer:
         error = await unavailable(make_bus(peer.url)([message()]))
-    assert "certificate" in error.problem
+    assert "its certificate cannot be trusted: self-signed certificate; " in error.problem
+    assert "SSL_CERT_FILE" in error.problem
     assert (error.maybe_sent, peer.requests) == (False, [])
+
+
+async def test_a_missing_file_of_trusted_certificates_is_named(
+    make_bus: Dispatch, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
+    with peer_that(served, tls) as peer:
+        error = await unavailable(make_bus(peer.url)([message()]))
+    assert "SSL_CERT_FILE is '/no/such.pem', which is no file" in error.problem
 
 
 async def test_a_handshake_that_does_not_end_means_nothing_was_sent(make_bus: Dispatch) -> None:

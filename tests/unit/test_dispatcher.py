@@ -263,3 +263,10 @@ def test_without_an_event_loop_there_is_no_warning() -> None:
     blocking_call._HAS_WARNED.clear()
     Dispatcher().dispatch(HELLO, [])
     assert not blocking_call._HAS_WARNED.is_set()
+
+
+def test_a_wrong_option_of_a_redis_is_named_alone() -> None:
+    with pytest.raises(
+        InvalidSettings, match=r"^redis\.ssl_cert_reqs: expected none, optional or required, got"
+    ):
+        Dispatcher("rediss://h?ssl_cert_reqs=never")

@@ -1,6 +1,8 @@
 """Every way to say where Redis is."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,57 @@ def test_options_of_tls_are_kept() -> None:
 def test_limits_of_a_client_are_passed_over() -> None:
     address = Address.of("redis://h?socket_timeout=1&decode_responses=true")
     assert "socket_timeout" not in address.options
+
+
+@pytest.mark.parametrize("name", ["none", "NONE", "CERT_NONE", ssl.CERT_NONE])
+def test_a_check_of_certificates_has_several_names(name: object) -> None:
+    for given in (
+        f"rediss://h?ssl_cert_reqs={getattr(name, 'name', name)}",
+        {"ssl": True, "ssl_cert_reqs": name},
+    ):
+        assert Address.of(given).options["ssl_cert_reqs"] == "none"
+
+
+@pytest.mark.parametrize("given", ["rediss://h?ssl_cert_reqs=never", {"ssl": True, "ssl_cert_reqs": 7}])
+def test_a_wrong_check_of_certificates_names_the_right_ones(given: object) -> None:
+    with pytest.raises(
+        InvalidSettings, match=r"^redis\.ssl_cert_reqs: expected none, optional or required, got"
+    ):
+        Address.of(given)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_of_tls_that_is_missing_is_named(option: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    for scheme in ("rediss", "rediss+sentinel"):
+        with pytest.raises(
+            InvalidSettings, match=rf"^redis\.{option}: .*No such file or directory"
+        ) as raised:
+            Address.of(f"{scheme}://h/0?{option}={missing}")
+        assert missing in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("ssl_ca_certs={garbage}", "ssl_ca_certs"),
+        ("ssl_certfile={garbage}&ssl_keyfile={garbage}", "ssl_certfile"),
+        ("ssl_keyfile={certificate}", "ssl_certfile"),
+    ],
+)
+def test_a_file_of_tls_that_holds_something_else_is_named(
+    query: str, problem: str, certificate: Path, tmp_path: Path
+) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("garbage")
+    with pytest.raises(InvalidSettings, match=rf"^redis\.{problem}: expected"):
+        Address.of(f"rediss://h?{query.format(garbage=garbage, certificate=certificate)}")
+
+
+@pytest.mark.parametrize("url", ["redis://h?ssl_cert_reqs=none", "unix:///s?ssl_cert_reqs=none"])
+def test_options_of_tls_without_tls_lead_to_it(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="rediss://"):
+        Address.of(url)
 
 
 @pytest.mark.parametrize(

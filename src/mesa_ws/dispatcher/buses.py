@@ -80,6 +80,8 @@ def _redis(url: object, key: str | None) -> Address:
     try:
         address = Address.of(url)
     except InvalidSettings as error:
+        if error.field != "redis":  # one of its options is wrong
+            raise
         expected = f"{error.expected}; or the http:// URL of a server's dispatch API"
         raise InvalidSettings("url", expected, error.got) from None
     if key is not None:

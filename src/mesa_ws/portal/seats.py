@@ -64,4 +64,6 @@ def _redis(place: Given) -> Address:
     try:
         return Address.of(place)
     except InvalidSettings as error:
+        if error.field != "redis":  # one of its options is wrong
+            raise
         raise InvalidSettings("url", f"{error.expected}; or a MemoryHub", error.got) from None

@@ -19,6 +19,7 @@ from ..client_settings import ClientLimits
 from ..concurrency.tasks import start
 from ..errors import ConnectFailed, InvalidSettings
 from ..text import plain
+from ..tls import MAY_DEMAND, tls_problem
 from .quiet import quiet
 from .wire import Peer, Wire
 
@@ -146,6 +147,8 @@ class _Dial:
 
 
 def _failure(address: Address, problem: str, retry_after: float | None = None) -> ConnectFailed:
+    if problem == _HUNG_UP and address.url.startswith("wss:"):
+        problem = f"{problem}; {MAY_DEMAND}, which ssl= would show"
     return ConnectFailed(
         f"cannot connect to {address}: {problem}; check the address, and that the server is running",
         retry_after,
@@ -192,12 +195,10 @@ def _told(error: BaseException) -> str:
         case WSHandshakeError(response=response):
             answer = f"{response.status.value} {response.status.phrase}" if response else "something else"
             problem = f"expected a WebSocket, got {answer}"
-        case ssl.SSLCertVerificationError(verify_message=message):
-            problem = f"its certificate cannot be trusted: {message}"
-        case ssl.SSLError(reason=reason):
-            problem = f"TLS failed: {reason}"
-        case ConnectionResetError() | ConnectionAbortedError():
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError() | ConnectionAbortedError():
             problem = _HUNG_UP
+        case ssl.SSLError():
+            problem = tls_problem(error) or problem
         case socket.gaierror(strerror=text):
             problem = f"its name cannot be resolved: {text}"
         case OSError(errno=number) if number is not None:

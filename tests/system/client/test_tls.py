@@ -40,6 +40,16 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Endpoint
         await Client(secure.url).connect()
 
 
+async def test_a_client_certificate_that_is_demanded_is_said(
+    server: Server, certificate: Path, trust: ssl.SSLContext
+) -> None:
+    context = server_side(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with serve(server, ssl=context) as endpoint:
+        with pytest.raises(ConnectFailed, match=r"it (demands|may demand) a client certificate"):
+            await Client(endpoint.url, ssl=trust).connect()
+
+
 async def test_a_server_without_tls_is_refused(trust: ssl.SSLContext) -> None:
     async def speak_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

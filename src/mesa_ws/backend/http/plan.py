@@ -1,5 +1,7 @@
 """What a dispatcher sends over HTTP, and what its end means. Pure: two runners do the sending."""
 
+import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Generic, NoReturn, TypeVar
 
@@ -35,6 +37,7 @@ from ...recipients import check_id, check_ids
 from ...request_query import REQUEST, decode_answer, encode_request_question
 from ...settings import Seconds, Settings, check_namespace
 from ...stored import Stored
+from ...tls import tls_error, tls_problem
 from .endpoint import Endpoint
 
 KEEP_ALIVE = 30.0
@@ -225,9 +228,9 @@ class Exchange(Generic[T]):
         if isinstance(error, TimeoutError | httpcore.TimeoutException):
             problem = f"no answer from {url} within {self.timeout:g} s"
         elif isinstance(error, httpcore.ConnectError):
-            problem = f"cannot connect to the dispatch API at {url}: {error}"
+            problem = f"cannot connect to the dispatch API at {url}: {_told(error)}"
         else:
-            problem = f"the connection to {url} broke: {str(error) or type(error).__name__}"
+            problem = f"the connection to {url} broke: {_told(error)}"
         return BackendUnavailable(problem, maybe_sent=self.is_begun)
 
     def _refuse(self, status: int, body: bytes) -> NoReturn:
@@ -247,6 +250,19 @@ class Exchange(Generic[T]):
             f"expected the answer of a Mesa server from {self._plan.endpoint.url}, got another one "
             f"with status {status}; check the URL, which is not the one that clients connect to"
         )
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, and what to do where a certificate is not trusted."""
+    problem = tls_problem(error)
+    if problem is None:
+        return str(error) or type(error).__name__
+    if not isinstance(tls_error(error), ssl.SSLCertVerificationError):
+        return problem
+    file = os.environ.get("SSL_CERT_FILE")
+    if file and not os.path.isfile(file):
+        return f"{problem}; SSL_CERT_FILE is {file!r}, which is no file"
+    return f"{problem}; name a file with the certificates to trust in SSL_CERT_FILE"
 
 
 class _Times(Settings, frozen=True):

@@ -13,11 +13,13 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ...errors import InvalidSettings, Unsupported
+from ...errors import BackendError, InvalidSettings, Unsupported
 from ...settings import Seconds
 from ...text import plain
 from .connection import AsyncConnection, BlockingConnection, hang_up, remaining
+from .failure import failed_connect
 from .sentinel import DEFAULT_PORT, Sentinels
+from .tls import checked_tls
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 """What the address of a Redis may begin with."""
@@ -129,6 +131,10 @@ class Address:
             raise
         return connection
 
+    def failed(self, error: Exception) -> BackendError:
+        """The error for a connection that did not come about; nothing was sent."""
+        return failed_connect(self.label, error, is_secure=self.kind == "tls")
+
     def _blocking(self, timeout: float, found: Mapping[str, Any]) -> BlockingConnection:
         cls = getattr(redis, _CLASSES[self.kind])
         options = {**self.options, **found, "retry": Retry(NoBackoff(), 0)}
@@ -200,6 +206,8 @@ def _of_url(url: str) -> Address:
         if parts.scheme.endswith("+sentinel"):
             return _of_sentinel_url(parts)
         return _of_plain_url(url)
+    except InvalidSettings:
+        raise
     except (TypeError, ValueError) as error:
         raise InvalidSettings(_SETTING, f"a Redis URI: {error}", _masked(url)) from None
 
@@ -209,6 +217,8 @@ def _of_plain_url(url: str) -> Address:
     if parts.scheme != "unix":
         _check_port(parts)
         _check_database(parts.path)
+    if parts.scheme != "rediss" and any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+        raise ValueError("options that begin with ssl_ need TLS, as in rediss://host:port")
     for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER - {_CHECK}):
         if not name.startswith("ssl_"):
             raise ValueError(f"there is no option {name!r}")
@@ -267,6 +277,8 @@ def _of_pool(pool: Any) -> Address:
     """Read the settings of a redis-py pool; TLS and Unix sockets are known by their classes."""
     kind, options = _kind(pool.connection_class), pool.connection_kwargs
     kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
+    if kind == "tls":
+        kept = checked_tls(kept)
     max_idle = _max_idle(options.get(_CHECK))
     if kind == "unix":
         return Address(f"redis at {kept.get('path')}", kept, kind, max_idle=max_idle)
@@ -286,8 +298,8 @@ def _max_idle(given: object) -> float:
     try:
         return msgspec.convert(given, Seconds)
     except msgspec.ValidationError:
-        expected = f"a {_CHECK} of more than 0 and up to 86400 seconds"
-        raise InvalidSettings(_SETTING, expected, given) from None
+        expected = "more than 0 and up to 86400 seconds"
+        raise InvalidSettings(f"{_SETTING}.{_CHECK}", expected, given) from None
 
 
 def _sentinels_of(pool: Any) -> Sentinels:

@@ -14,7 +14,7 @@ from ..pending import Pending, late
 from ..quota import Quota
 from .address import Address
 from .connection import BlockingConnection, raise_first, read_reply, remaining, set_limit
-from .failure import FOREIGN, failed_call, failed_connect
+from .failure import FOREIGN, failed_call
 from .keys import Keys
 from .operation import Operation, dispatching
 from .plan import Command
@@ -180,7 +180,7 @@ class BlockingAsker:
                 connection.disconnect()
                 raise
         except FOREIGN as error:
-            raise failed_connect(self._address.label, error) from error
+            raise self._address.failed(error) from error
         return connection
 
 

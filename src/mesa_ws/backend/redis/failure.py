@@ -2,11 +2,13 @@
 
 import os
 import re
+import ssl
 from collections.abc import Iterable
 
 from redis import exceptions
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable
+from ...tls import CERTIFICATE_REQUIRED, MAY_DEMAND, tls_error, tls_problem
 
 FOREIGN = (exceptions.RedisError, OSError, TimeoutError)
 """What redis-py and the network under it raise."""
@@ -60,17 +62,22 @@ _HINTS = {
 }
 
 
-def failed_connect(where: str, error: Exception) -> BackendError:
-    """The error for a connection that did not come about; nothing was sent."""
+def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> BackendError:
+    """The error for a connection that did not come about; nothing was sent.
+
+    Args:
+        where: names the Redis.
+        error: of redis-py, or of the network.
+        is_secure: whether it was to be a connection with TLS.
+    """
     if _is_answer(error):
         return _refused(where, error)
-    return BackendUnavailable(f"{where}: no connection ({_text(error)})")
+    advice = _advice(error) if is_secure else ""
+    return BackendUnavailable(f"{where}: no connection ({_text(error)}{advice})")
 
 
-def failed_subscribe(where: str, channels: Iterable[str], error: Exception) -> BackendError:
-    """The error for a subscription that did not come about."""
-    if not is_forbidden(error):
-        return failed_connect(where, error)
+def forbidden_subscribe(where: str, channels: Iterable[str], error: Exception) -> BackendError:
+    """The error for a subscription that the user may not have."""
     if "channel" not in str(error):
         return lacking_rights(where, ["+subscribe"])
     return lacking_rights(where, [f"&{_NAME_OF_ONE.sub(':*', channel)}" for channel in channels])
@@ -144,8 +151,23 @@ def _refused(where: str, error: Exception) -> BackendRefused:
     return BackendRefused(f"{where}: refused ({_text(error)})" + (f"; {hint}" if hint else ""))
 
 
+def _advice(error: BaseException) -> str:
+    """What to do about a connection with TLS that did not come about."""
+    cause = tls_error(error) or error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "; name a file with the certificates to trust with ssl_ca_certs"
+    if isinstance(cause, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+        return f"; {MAY_DEMAND}, which ssl_certfile and ssl_keyfile would show"
+    if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) == CERTIFICATE_REQUIRED:
+        return "; show it with ssl_certfile and ssl_keyfile"
+    return ""
+
+
 def _text(error: BaseException) -> str:
     """One short line, without control characters."""
+    problem = tls_problem(error)
+    if problem is not None:
+        return problem
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)

@@ -28,7 +28,7 @@ from .address import Address
 from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed
 from .durable import Demand
 from .exchange import Exchange
-from .failure import FOREIGN, failed_call, failed_connect
+from .failure import FOREIGN, failed_call
 from .greeting import Facts, Greeting
 from .plan import Command
 
@@ -212,7 +212,7 @@ class Link:
                 await self._shake_hands(self._connection)
             except FOREIGN as error:
                 await self._drop()
-                raise failed_connect(self._address.label, error) from error
+                raise self._address.failed(error) from error
             except BaseException:
                 await self._drop()
                 raise

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ...errors import BackendUnavailable
 from .address import Address
 from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
-from .failure import FOREIGN, failed_connect
+from .failure import FOREIGN
 from .greeting import Facts, Greeting
 from .plan import Command
 
@@ -108,12 +108,12 @@ class Pool:
         try:
             connection = self._address.connect(remaining(deadline))
         except FOREIGN as error:
-            raise failed_connect(self._address.label, error) from error
+            raise self._address.failed(error) from error
         try:
             self.shake_hands(connection, deadline)
         except FOREIGN as error:
             connection.disconnect()
-            raise failed_connect(self._address.label, error) from error
+            raise self._address.failed(error) from error
         except BaseException:
             connection.disconnect()
             raise

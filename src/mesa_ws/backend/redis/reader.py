@@ -5,10 +5,11 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
+from ...errors import BackendError
 from ..supervised import Tasks
 from .address import Address
 from .connection import AsyncConnection, abandon, aread_reply, hang_up
-from .failure import FOREIGN, failed_connect, failed_subscribe
+from .failure import FOREIGN, forbidden_subscribe, is_forbidden
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -71,7 +72,7 @@ class Reader:
         try:
             self._connection = await self._subscribe()
         except FOREIGN as error:
-            raise failed_subscribe(self._address.label, self._channels, error) from error
+            raise self._failed(error) from error
         self._tasks.start(self._stay, "reader")
 
     async def restart(self) -> None:
@@ -114,6 +115,11 @@ class Reader:
             abandon(connection)
         self._tasks.abandon()
 
+    def _failed(self, error: Exception) -> BackendError:
+        if is_forbidden(error):
+            return forbidden_subscribe(self._address.label, self._channels, error)
+        return self._address.failed(error)
+
     async def _stay(self) -> None:
         while not self._is_closed:
             if self._connection is None:
@@ -146,7 +152,7 @@ class Reader:
         try:
             connection = await self._subscribe()
         except FOREIGN as error:
-            _log.debug("%s", failed_connect(self._address.label, error))
+            _log.debug("%s", self._address.failed(error))
             await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         else:
