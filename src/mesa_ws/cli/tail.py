@@ -13,7 +13,7 @@ from ..message import Message
 from .interruptible import Interrupted, run
 from .output import compact, escaped, print_json
 from .payload import read_json
-from .usage import from_command_line
+from .usage import from_command_line, note_address
 
 
 @click.command()
@@ -21,6 +21,7 @@ from .usage import from_command_line
     "--url",
     envvar="MESA_WS_URL",
     default="ws://127.0.0.1:4000",
+    callback=note_address,
     help="Where the server is, ws:// or wss://.  [MESA_WS_URL; default: ws://127.0.0.1:4000]",
 )
 @click.option("--id", help="""Authenticate by {"id": ID}, for servers with demo authentication.""")

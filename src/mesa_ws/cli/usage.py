@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..errors import BackendError, InvalidInput, MesaError
+from ..errors import BackendError, ConnectFailed, InvalidInput, MesaError
 from .output import escaped
 
 _ADDRESS = "mesa_ws.address"
@@ -36,7 +36,7 @@ def said(error: MesaError) -> str:
     text = str(error)
     if where is not None and text.startswith("url: "):
         text = f"{where}: {text.removeprefix('url: ')}"
-    elif where is not None and isinstance(error, BackendError):
+    elif where is not None and isinstance(error, BackendError | ConnectFailed):
         text = f"{text} (address: {where})"
     return escaped(text)
 

@@ -116,6 +116,14 @@ def test_a_portal_is_told_that_its_variable_names_no_redis(
     assert "MESA_REDIS: portals work on a Redis" in mesa("portal", "status").stderr
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://127.0.0.1:1"])
+def test_an_address_for_clients_is_told_by_its_variable(
+    mesa: Command, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("MESA_WS_URL", url)
+    assert "MESA_WS_URL" in mesa("tail", "--id", "0").stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "environment", "where"),
     [
