@@ -26,6 +26,9 @@ GRACE = 5
 
 BACKLOG = 1024
 
+RESERVE = 8
+"""Descriptors that dispatchers leave to the rest of the process; fewer than clients do."""
+
 KEEP_ALIVE = 75
 """Seconds for which a silent connection is kept, longer than our dispatchers keep theirs."""
 
@@ -123,7 +126,7 @@ class _Service(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE,
             )
         )
-        self._acceptor = Acceptor(listeners, self._arrive, who="dispatchers")
+        self._acceptor = Acceptor(listeners, self._arrive, who="dispatchers", reserve=RESERVE)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])

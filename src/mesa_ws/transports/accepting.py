@@ -5,12 +5,16 @@ descriptors: asyncio reports the same error once for every place in the backlog,
 aiofastnet fails to pause at all and fills CPU and log; libuv closes every connection that waits.
 Here the listening socket is left alone for a while. Connections wait in its backlog, clients that
 are connected are served, and the log has one line.
+
+Some descriptors are left for other things: a server whose connections to Redis broke has to open new
+ones, and would never get them if waiting clients took every descriptor that becomes free.
 """
 
 import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -28,6 +32,9 @@ EPISODE = 60.0
 BURST = 128
 """Connections that are accepted before the event loop does other work."""
 
+SMALL = 256
+"""Descriptors of a process; one that has fewer keeps a smaller reserve, in proportion."""
+
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -43,12 +50,14 @@ class Acceptor:
         arrive: run as a task for each connection. An `OSError` is the peer's fault; the socket is
             closed then.
         who: who connects here, as the log names them.
+        reserve: descriptors of the process that are left free.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], arrive: Arrive, *, who: str) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], arrive: Arrive, *, who: str, reserve: int) -> None:
         self._listeners = tuple(listeners)
         self._arrive = arrive
         self._who = who
+        self._reserve = reserve
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -83,22 +92,33 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(BURST):
-            try:
-                connection, _ = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._pause(listener, error)
+        try:
+            ceiling = self._ceiling()
+            if _lowest_free(listener) >= ceiling:
+                raise OSError(errno.EMFILE, "the rest is reserved")
+            for _ in range(BURST):
+                connection = _accepted(listener)
+                if connection is None:
+                    continue
+                self._take(connection)
+                if connection.fileno() >= ceiling:
                     return
-                # Linux reports here what already befell the new connection; see accept(2).
-                log.debug("a connection failed before it was accepted: %s", error)
-                continue
-            connection.setblocking(False)
-            arrival = start(self._arrive(connection))
-            self._arriving[arrival] = connection
-            arrival.add_done_callback(self._arrived)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._pause(listener, error)
+
+    def _take(self, connection: socket.socket) -> None:
+        arrival = start(self._arrive(connection))
+        self._arriving[arrival] = connection
+        arrival.add_done_callback(self._arrived)
+
+    def _ceiling(self) -> float:
+        """The first descriptor that is left to others."""
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most == resource.RLIM_INFINITY:
+            return float("inf")
+        return most - min(self._reserve, self._reserve * most // SMALL)
 
     def _arrived(self, arrival: asyncio.Task[None]) -> None:
         connection = self._arriving.pop(arrival)
@@ -125,3 +145,34 @@ class Acceptor:
             self._who,
             problem,
         )
+
+
+def _accepted(listener: socket.socket) -> socket.socket | None:
+    """Accept a connection; None if it failed before that, which Linux reports here: see accept(2).
+
+    Raises:
+        BlockingIOError: none waits.
+        OSError: the system has no room for it.
+    """
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        log.debug("a connection failed before it was accepted: %s", error)
+        return None
+    connection.setblocking(False)
+    return connection
+
+
+def _lowest_free(listener: socket.socket) -> int:
+    """The number that the next descriptor gets, which POSIX says is the lowest one that is free.
+
+    Raises:
+        OSError: there is none.
+    """
+    descriptor = os.dup(listener.fileno())
+    os.close(descriptor)
+    return descriptor

@@ -48,6 +48,10 @@ CLOSE_TIMEOUT = 2.0
 """Seconds a client gets to answer a close frame before its connection is cut."""
 
 BACKLOG = 4096
+
+RESERVE = 32
+"""Descriptors that clients leave to the backend, the dispatch API and whatever else the process does."""
+
 READ_BUFFER = 2048
 
 TLS_TIMEOUT = 10.0
@@ -280,7 +284,7 @@ class NativeListener:
         if self._keepalive is not None:
             for listener in listeners:
                 probe_silent_peers(listener, self._keepalive)
-        self._acceptor = Acceptor(listeners, self._arrive, who="clients")
+        self._acceptor = Acceptor(listeners, self._arrive, who="clients", reserve=RESERVE)
         self._acceptor.start()
         return told_host(place.host), listeners[0].getsockname()[1]
 

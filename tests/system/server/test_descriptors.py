@@ -109,3 +109,13 @@ async def test_the_dispatch_api_waits_for_descriptors_as_well(tmp_path: Path) ->
         async with AsyncDispatcher(where["api"], key=KEY) as late:
             await late.dispatch(Message(0, 3, "A"), ["1"])
     check_log(log, "dispatchers")
+
+
+async def test_a_server_without_room_for_clients_can_still_be_asked(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with serving(log) as where:
+        with crowd(where["url"]):
+            await until_paused(log, "clients")
+            async with AsyncDispatcher(where["api"], key=KEY) as dispatcher:
+                await dispatcher.dispatch(Message(0, 1, "A"), ["1"])
+    check_log(log, "clients")
