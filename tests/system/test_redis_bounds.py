@@ -58,6 +58,7 @@ def test_every_key_ends_also_those_of_ids_that_never_existed(hand: Hand) -> None
 
 
 def test_a_position_lives_on_while_its_id_stays_connected(hand: Hand) -> None:
+    hand.fill(1)
     hand.page()
     hand.client.pexpire(hand.keys.position("alice"), 1000)
     hand.attach()

@@ -15,6 +15,7 @@ from mesa_ws.position import Position
 
 KEEP = Keep(max_messages=1000, max_bytes=1_000_000, ttl=3600.0)
 FRESH = Start()
+WIRE2 = Start(is_wire2=True)
 DAY = 86_400.0
 MANY = 3000
 
@@ -51,6 +52,15 @@ class Memory:
 
     async def dispatch(self, *ids: str, keep: Keep = KEEP, times: int = 1) -> None:
         await self.backend.dispatch([kept(*ids, keep=keep) for _ in range(times)])
+
+    async def enter(self, start: Start = WIRE2) -> Page:
+        """A connection of alice comes."""
+        page = await self.backend.attach("alice", 1, start)
+        assert page is not None
+        return page
+
+    async def resume(self, position: Position) -> Page:
+        return await self.enter(Start("resume", position, is_wire2=True))
 
     async def pass_by(self, seconds: float) -> None:
         """Let time pass, with some traffic that gives occasion to clear up."""
@@ -131,6 +141,7 @@ async def test_outboxes_of_ids_that_only_log_in_are_forgotten(memory: Memory) ->
 
 
 async def test_an_outbox_with_somebody_attached_is_not_forgotten(memory: Memory) -> None:
+    await memory.dispatch("alice")
     await memory.backend.attach("alice", 1, Start())
     await memory.pass_by(100 * DAY)
     assert memory.outboxes == 1
@@ -328,3 +339,49 @@ async def attach(memory: Memory, start: Start = FRESH) -> Page:
 def lengths(memory: Memory) -> list[int]:
     """Messages in each outbox, as they take up memory."""
     return [outbox.head.length for outbox in memory.cluster._outboxes._outboxes.values()]
+
+
+async def test_guests_leave_nothing(memory: Memory) -> None:
+    for n in range(100):
+        await memory.backend.attach(f"guest {n}", 1, WIRE2)
+        memory.backend.detach(f"guest {n}")
+    assert memory.outboxes == 0
+    assert len(memory.cluster._outboxes._timetable) == 0
+
+
+@pytest.mark.parametrize("stored", [0, 3])
+async def test_the_position_of_a_guest_holds_for_eight_days(memory: Memory, stored: int) -> None:
+    position = Position((await memory.enter()).epoch, 0)
+    memory.backend.detach("alice")
+    await memory.pass_by(7.9 * DAY)
+    await memory.dispatch("alice", times=stored)
+    page = await memory.resume(position)
+    assert (page.status, page.start, page.lost, page.ended) == ("forked", 0, 0, 0)
+    assert len(page.entries) == stored
+    await memory.pass_by(2 * DAY)
+    assert (await memory.resume(position)).status == "reset"
+
+
+async def test_an_epoch_is_never_begun_again(memory: Memory) -> None:
+    """Not while any position in it may be found by its day."""
+    guest = Position((await memory.enter()).epoch, 0)
+    memory.backend.detach("alice")
+    await memory.dispatch("alice", times=50)
+    for _ in range(12):
+        await memory.pass_by(0.9 * DAY)
+        page = await memory.resume(guest)
+        memory.backend.detach("alice")
+        assert page.status == "reset" or page.lost == 50 or page.entries
+        await memory.backend.attach("bob", 1, WIRE2)  # there are always guests
+    await memory.pass_by(12 * DAY)
+    assert memory.outboxes == 0
+    await memory.dispatch("alice", times=60)
+    for position in (guest, guest._replace(sequence=50)):
+        assert (await memory.resume(position)).status == "reset"
+
+
+async def test_an_outbox_begins_in_the_epoch_of_who_is_connected(memory: Memory) -> None:
+    epoch = (await memory.enter()).epoch
+    await memory.pass_by(3 * DAY)
+    await memory.dispatch("alice")
+    assert (await memory.resume(Position(epoch, 0))).status == "resumed"

@@ -291,13 +291,13 @@ class Faults(RuleBasedStateMachine):
     def acknowledge_nonsense(self, node: int, id: str, is_beyond: bool) -> None:
         self.world.acknowledge_nonsense(self.node(node), id, is_beyond=is_beyond)
 
-    @rule(id=st.sampled_from(IDS), how=st.sampled_from(("", "", "", "purge", "a day passes")))
+    @rule(id=st.sampled_from(IDS), how=st.sampled_from(("", "", "", "purge", "a day passes", "days pass")))
     @sound
     def forget(self, id: str, how: str) -> None:
         if how == "purge":
             self.world.purge(id)
         elif how:
-            self.world.pass_time(30 * 3600, ())
+            self.world.pass_time((11 * 24 if how == "days pass" else 30) * 3600, ())
 
 
 def explore(machine: type[Faults], examples: int, random_seed: int) -> int:

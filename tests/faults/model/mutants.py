@@ -75,6 +75,12 @@ MUTANTS = (
     ),
     Mutant("who missed messages is not told", "start - wanted, box.is_aside", "0, box.is_aside", ("attach",)),
     Mutant(
+        "an outbox is forgotten while its first epoch may be given out again",
+        "math.max(tonumber(ttl), BORN)",
+        "ttl",
+        ("dispatch",),
+    ),
+    Mutant(
         "an acknowledgement from nowhere is believed",
         "if not top then return nil end",
         "top = high",

@@ -22,6 +22,9 @@ SLACK_MS = 900
 """What a test may take in real time: keys expire by that. All durations of the model end in this,
 and time passes in whole seconds, so that it makes no difference."""
 
+MAX_RUNS_BEFORE = 4
+"""Runs of Redis before this one, whose positions of empty outboxes are known."""
+
 _ENTRY = struct.Struct(">dddB")
 
 
@@ -93,6 +96,13 @@ def read_entry(entry: bytes) -> Stored:
     return Stored(Message(entry[_ENTRY.size : start].decode(), entry[start:]), int(at), int(expires))
 
 
+class Given(NamedTuple):
+    """When a position was given out for an outbox that nothing was stored in."""
+
+    at: int
+    run: int
+
+
 class Step(NamedTuple):
     """What was done since the outbox was looked at last.
 
@@ -138,6 +148,8 @@ class Truth:
         places: where a message is.
         seen: what Redis held when it was looked at last.
         gone: sequences that were counted as dropped.
+        given: epochs that were given out with number 0 since messages were lost last.
+        rolled_back: those of a past that Redis does not know any more; they may hold or not.
     """
 
     id: str
@@ -148,6 +160,27 @@ class Truth:
     counted: int = 0
     lasts_until: int = 0
     uses_wire2: bool = False
+    given: dict[str, Given] = field(default_factory=dict)
+    rolled_back: set[str] = field(default_factory=set)
+    wire2_until: int = 0
+
+    def give(self, epoch: str, now: int, run: int, *, is_wire2: bool) -> None:
+        """Somebody got to know the epoch of an empty outbox."""
+        if is_wire2:
+            self.wire2_until = now + 8 * DAY_MS
+        self.given[epoch] = Given(now, run)
+        self.rolled_back.discard(epoch)
+
+    def statuses(self, position: Position, epoch: str, now: int, run: int) -> set[str]:
+        """How a position may be taken that the outbox, which is in `epoch`, does not know itself."""
+        given = self.given.get(position.epoch)
+        if position.sequence != 0 or (given is None and position.epoch not in self.rolled_back):
+            return {"reset"}
+        if given is None or now - given.at > 9 * DAY_MS:
+            return {"forked", "reset"} if given is None else {"reset"}
+        carried = "resumed" if position.epoch == epoch else "forked"
+        is_old = now - given.at > 8 * DAY_MS or run - given.run > MAX_RUNS_BEFORE
+        return {carried, "reset"} if is_old else {carried}
 
     def observe(self, seen: Seen | None, step: Step, around: Around) -> None:
         """Compare what Redis holds with what it has to hold, and go on from there."""
@@ -172,6 +205,8 @@ class Truth:
     def _forget(self, around: Around) -> None:
         if self.seen is not None:
             assert around.now >= self.lasts_until, f"{self.id}: its outbox is gone before its time"
+            if self.log:  # who was given a position before that cannot know what is lost
+                self.given, self.rolled_back = {}, set()
         self.log, self.places, self.seen, self.gone, self.counted = {}, {}, None, set(), 0
         self.uses_wire2 = False
 

@@ -40,6 +40,8 @@ class Watch:
         self._truths = {id: Truth(id) for id in BOXES}
         self._meanings: dict[tuple[str, Position], str] = {}
         self._whole = self._calls.inspect(BOXES)
+        self._runs = 0
+        self._ever_given: dict[str, set[str]] = {id: set() for id in BOXES}
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
     def seen(self, id: str) -> Seen | None:
@@ -61,7 +63,14 @@ class Watch:
     def go_back(self, truths: Mapping[str, Truth]) -> None:
         """Redis holds what it held when `truths` were remembered."""
         self._truths = deepcopy(dict(truths))
+        self.begin_run()
+        for id, truth in self._truths.items():
+            truth.rolled_back |= self._ever_given[id] - truth.given.keys()
         self.look()
+
+    def begin_run(self) -> None:
+        """Redis begins another run of numbers."""
+        self._runs += 1
 
     def announce(self, message: Message, keep: Keep, remember_ms: int) -> bool:
         """Store a message for everybody unless it is known; False when Redis is full."""
@@ -120,6 +129,8 @@ class Watch:
         )
         self.look(**{id: step})
         truth = self._truths[id]
+        if before is None and self._store.now_ms < truth.wire2_until:
+            truth.uses_wire2 = True
         assert result.position == truth.places[message.message_id], f"{id}: {result} for {message}"
         if known or before is None or truth.seen is None:
             assert result.displaced == 0
@@ -148,8 +159,12 @@ class Watch:
         return page
 
     def _check_page(self, wish: Wish, page: Page, acknowledged: int) -> None:
-        seen = self.seen(wish.id)
-        assert seen is not None
+        seen, truth, now = self.seen(wish.id), self._truths[wish.id], self._store.now_ms
+        if seen is None:  # nothing is kept
+            self._check_empty(wish, page, truth.statuses(wish.position, page.epoch, now, self._runs))
+            truth.give(page.epoch, now, self._runs, is_wire2=bool(wish.wire2))
+            self._ever_given[wish.id].add(page.epoch)
+            return
         if seen.acknowledged < acknowledged:
             acknowledged = 0  # a new outbox
         status, wanted = "fresh", acknowledged
@@ -158,8 +173,22 @@ class Watch:
         elif wish.mode != "fresh":
             carried = seen.translate(wish.position)
             status = "resumed" if wish.position.epoch == seen.epoch else "forked"
-            status, wanted = ("reset", acknowledged) if carried is None else (status, carried)
+            if carried is None:
+                carried, status = self._carried_from_before(wish, page, seen)
+            wanted = acknowledged if carried is None else carried
         self._check_read(page, (status, wanted), wish.id)
+
+    def _carried_from_before(self, wish: Wish, page: Page, seen: Seen) -> tuple[int | None, str]:
+        """What becomes of a position that was given out before the outbox was there."""
+        allowed = self._truths[wish.id].statuses(wish.position, seen.epoch, self._store.now_ms, self._runs)
+        status = page.status if page.status in allowed else min(allowed)
+        return (None if status == "reset" else 0), status
+
+    def _check_empty(self, wish: Wish, page: Page, allowed: set[str]) -> None:
+        if wish.mode not in {"resume", "read"}:
+            allowed = {"fresh"}
+        assert page.status in allowed, f"{wish}: {page} is none of {allowed}"
+        assert page[3:] == (0, 0, 0, ()), f"{wish}: {page}, though nothing was ever stored"
 
     def _check_read(self, page: Page, wanting: tuple[str, int], id: str) -> None:
         (status, wanted), seen = wanting, self.seen(id)

@@ -220,6 +220,7 @@ class World(Cluster):
     def promote(self) -> None:
         """Redis is made a replica and a master again, and keeps all it has."""
         self._store.promote()
+        self._watch.begin_run()
 
     def _cut(self, node: Node, *, loses_hints: bool) -> None:
         node.outgoing.clear()

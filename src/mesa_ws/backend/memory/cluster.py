@@ -56,10 +56,13 @@ class Cluster:
             return None
         now = self._clock()
         self._look_after(now)
+        is_unborn = self._outboxes.find(id, now) is None
         outbox = self._outboxes.use(id, now, seat.ttl)
         if start.is_wire2:
-            outbox.window = seat.window
-        page = _started(outbox, start)
+            self._outboxes.meet_wire2(id, seat.window, now)
+        page = self._started(id, outbox, start, now)
+        if is_unborn:
+            holding.epoch = page.epoch
         holding.floor = page.start if is_new and sockets == 1 else min(holding.floor, page.start)
         self._outboxes.revisit(id)
         return page
@@ -71,8 +74,8 @@ class Cluster:
 
     def read(self, seat: Seat, read: Read) -> Page:
         """Read what follows a position."""
-        outbox = self._outboxes.use(read.id, self._clock(), seat.ttl)
-        return _continued(outbox, read.position)
+        now = self._clock()
+        return self._continued(read.id, self._outboxes.use(read.id, now, seat.ttl), read.position, now)
 
     def acknowledge(self, seat: Seat, acknowledgement: Acknowledgement) -> None:
         """Forget what was received; what cannot be true is ignored."""
@@ -130,6 +133,22 @@ class Cluster:
         self._outboxes.look_after(now)
         self._broadcasts.expire(now)
 
+    def _started(self, id: str, outbox: Outbox, start: Start, now: float) -> Page:
+        if start.mode == "resume":
+            return self._continued(id, outbox, start.position, now)
+        if start.mode == "fresh":
+            return outbox.page("fresh", outbox.acknowledged)
+        if start.mode == "acknowledge":
+            outbox.acknowledge(outbox.top)
+        return outbox.tip()
+
+    def _continued(self, id: str, outbox: Outbox, position: Position | None, now: float) -> Page:
+        if position is not None and outbox.holds(position):
+            return outbox.page("resumed", position.sequence)
+        if position is not None and self._outboxes.is_before(id, position, now):
+            return outbox.page("forked", 0)._replace(ended=0)
+        return outbox.page("reset", outbox.acknowledged)
+
     def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
         if EVERYBODY in known:
             return Receipt(envelope.message_id, {}, len(self.holders.seats))
@@ -153,7 +172,7 @@ class Cluster:
             if is_news:
                 known[id] = None
                 if keep and kept:
-                    known[id], displaced = self._outboxes.push(id, kept, keep)
+                    known[id], displaced = self._outboxes.push(id, kept, keep, self.holders.of(id))
             for seat in self.holders.of(id):
                 hints.setdefault(seat, []).extend([id] if is_news else ())
             deliveries[id] = _delivery(self.holders.online(id), known[id], displaced)
@@ -176,22 +195,6 @@ def check_offered(envelopes: Sequence[Envelope]) -> None:
                 f"durability: expected 'memory', got {envelope.durability!r}; what is stored in this process "
                 "is gone with it, use Redis for more"
             )
-
-
-def _started(outbox: Outbox, start: Start) -> Page:
-    if start.mode == "resume":
-        return _continued(outbox, start.position)
-    if start.mode == "fresh":
-        return outbox.page("fresh", outbox.acknowledged)
-    if start.mode == "acknowledge":
-        outbox.acknowledge(outbox.top)
-    return outbox.tip()
-
-
-def _continued(outbox: Outbox, position: Position | None) -> Page:
-    if position is not None and outbox.holds(position):
-        return outbox.page("resumed", position.sequence)
-    return outbox.page("reset", outbox.acknowledged)
 
 
 def _kept(envelope: Envelope, now: float, ttl: float) -> Kept:

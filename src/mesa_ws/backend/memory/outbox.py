@@ -41,7 +41,7 @@ class Outbox:
     """Messages in the order of their sequences, without holes: the oldest goes first.
 
     Attributes:
-        epoch: random, so that no position of another outbox fits.
+        epoch: not to be guessed, so that no position of another outbox fits.
         top: sequence of the last message.
         acknowledged: highest sequence that somebody has proven to have.
         window: seconds for which acknowledged messages are kept for other devices.
@@ -50,8 +50,8 @@ class Outbox:
 
     __slots__ = ("_dropped", "_kept", "_size", "acknowledged", "epoch", "needed_until", "top", "window")
 
-    def __init__(self) -> None:
-        self.epoch = os.urandom(8).hex()
+    def __init__(self, epoch: str | None = None) -> None:
+        self.epoch = epoch or os.urandom(8).hex()
         self.top = 0
         self.acknowledged = 0
         self.window = 0.0

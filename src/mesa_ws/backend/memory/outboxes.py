@@ -1,13 +1,13 @@
 """The outboxes of all ids, each for as long as somebody may need it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...envelope import Keep
 from ...position import Position
+from .origins import BORN, DAY, Origins
 from .outbox import Kept, Outbox
+from .seat import Holding, Seat
 from .timetable import Timetable
-
-DAY = 86_400.0
 
 AT_ONCE = 16
 """Outboxes that are looked at again in one step, at most."""
@@ -26,6 +26,7 @@ class Outboxes:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
+        self._origins = Origins()
         self._outboxes: dict[str, Outbox] = {}
         self._timetable: Timetable[str] = Timetable()
 
@@ -40,20 +41,57 @@ class Outboxes:
         return outbox
 
     def use(self, id: str, now: float, ttl: float) -> Outbox:
-        """The outbox of `id`, new if need be, which stays for `ttl` and a day from now on."""
+        """The outbox of `id`, which stays for `ttl` and a day from now on; an empty one that is not kept if
+        nothing was stored so far.
+        """
         outbox = self.find(id, now)
         if outbox is None:
-            outbox = self._outboxes[id] = Outbox()
-        outbox.needed_until = max(outbox.needed_until, now + ttl + DAY)
-        self._timetable.put_earlier(id, outbox.needed_until)
+            return Outbox(self._origins.give(id, now))
+        self._keep_until(id, outbox, now + ttl + DAY)
         return outbox
 
-    def push(self, id: str, kept: Kept, keep: Keep) -> tuple[Position, int]:
-        """Store a message; also tell how many were dropped to make room although nobody had them."""
-        outbox = self.use(id, kept.at, keep.ttl)
+    def meet_wire2(self, id: str, window: float, now: float) -> None:
+        """Keep what is acknowledged for `window` from now on; also where nothing is stored so far."""
+        outbox = self.find(id, now)
+        if outbox is None:
+            self._origins.give_wire2(window, now)
+        else:
+            outbox.window = window
+
+    def is_before(self, id: str, position: Position, now: float) -> bool:
+        """Whether `position` was given out for `id` before anything was stored."""
+        return position.sequence == 0 and self._origins.knows(id, position.epoch, now)
+
+    def push(self, id: str, kept: Kept, keep: Keep, holders: Mapping[Seat, Holding]) -> tuple[Position, int]:
+        """Store a message; also tell how many were dropped to make room although nobody had them.
+
+        Args:
+            id: whose.
+            kept: the message.
+            keep: how it is kept.
+            holders: the nodes that hold the id.
+        """
+        outbox = self.find(id, kept.at) or self._begin(id, kept.at, holders)
+        self._keep_until(id, outbox, kept.at + keep.ttl + DAY)
         pushed = outbox.push(kept, keep)
         self._timetable.put_earlier(id, kept.expires)
         return pushed
+
+    def _begin(self, id: str, now: float, holders: Mapping[Seat, Holding]) -> Outbox:
+        """Make an outbox: in the epoch that a connection was given, or that one may have been given today."""
+        if not self._origins.are_given(now):
+            self._outboxes[id] = Outbox()
+            return self._outboxes[id]
+        given = (holding.epoch for holding in holders.values() if holding.epoch)
+        known = (epoch for epoch in given if self._origins.knows(id, epoch, now))
+        outbox = self._outboxes[id] = Outbox(next(known, None) or self._origins.epoch(id, now))
+        outbox.window = self._origins.window(now)
+        self._keep_until(id, outbox, now + BORN)
+        return outbox
+
+    def _keep_until(self, id: str, outbox: Outbox, until: float) -> None:
+        outbox.needed_until = max(outbox.needed_until, until)
+        self._timetable.put_earlier(id, outbox.needed_until)
 
     def trim(self, id: str, now: float) -> None:
         """Forget what all connections of `id` have."""

@@ -14,10 +14,12 @@ class Holding:
     Attributes:
         sockets: connections.
         floor: the lowest sequence that all of them have, as far as the node has told.
+        epoch: that was given out before anything was stored; empty for none.
     """
 
     sockets: int = 0
     floor: int = 0
+    epoch: str = ""
 
 
 @dataclass(slots=True, eq=False)

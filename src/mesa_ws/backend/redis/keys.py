@@ -112,10 +112,19 @@ class Keys:
         """ZSET: id -> infinity while a node holds it, then end of its grace in milliseconds. `EXPIRY`."""
         return f"{self.prefix}g"
 
+    @property
+    def secret(self) -> str:
+        """HASH: what positions of empty outboxes are made of; `scripts/outbox.lua` says how.
+
+        Ten days after the last login of an id that nothing is stored for.
+        """
+        return f"{self.prefix}s"
+
     def position(self, id: str) -> str:
         """HASH: epoch, top sequence and what was acknowledged; `scripts/outbox.lua` lists it all.
 
-        `EXPIRY` longer than the last message; `POSITION_LIFE` after the id was attached.
+        There is none before something was stored. `EXPIRY` longer than the last message, ten days after the
+        first; `POSITION_LIFE` after the id was attached.
         """
         return f"{self.prefix}m:{id}"
 

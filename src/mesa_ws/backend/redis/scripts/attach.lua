@@ -66,7 +66,7 @@ local function read(box, wish)
   if wish.mode == 'top' or wish.mode == 'acknowledge' then
     wanted = box.s
   elseif wish.mode ~= 'fresh' then
-    status, wanted, ended = locate(box, wish.epoch, wish.sequence)
+    status, wanted, ended = locate(box, wish.epoch, wish.sequence, host)
   end
   local start = math.max(wanted, box.s - box.len)
   if budget > 0 then
@@ -81,7 +81,7 @@ end
 -- Read what the wish is for, and note what that means for the outbox and for the seat.
 local function serve(position, outbox, wish, seat, is_new)
   host = host or read_host()
-  local box = open_box(position, outbox, wish.id, host)
+  local box = open_box(position, outbox, wish.id, host, true, nil, wish.wire2 == '1')
   local found = read(box, wish)
   if not found then
     set_aside(box, host)

@@ -42,7 +42,7 @@ for n = 1, (#KEYS - 3) / 3 do
 end
 
 local function store(one)
-  local box = open_box(KEYS[one.at], KEYS[one.at + 1], one.id, host)
+  local box = open_box(KEYS[one.at], KEYS[one.at + 1], one.id, host, false, KEYS[one.at + 2])
   append(box, message, ttl, host.now)
   one.box, one.epoch, one.sequence, one.is_aside = box, box.e, box.s, box.is_aside
   news[#news + 1] = one.id

@@ -24,9 +24,21 @@
 -- the last range. So it is also known after the whole list ended its life.
 --
 -- Data that Mesa did not write is set aside for people under z:, and the id begins anew.
+--
+-- Nothing is kept of an id until something is stored for it. The position that it is given before can be
+-- found again: number 0 of an epoch that is made of a secret of the namespace, the run, the day and
+-- the id. An outbox begins in that epoch, and is known for longer (BORN) than such a position (DAYS and
+-- today): so where there is no hash, nothing was stored since the position was given out, and an epoch is
+-- never begun twice. A Redis that evicts keys would break that: there a hash is kept from the first visit on.
+--
+-- HASH  g  1 for an outbox that began so: positions of such epochs, which are before its first message, hold.
+--       Without it, it began behind something that was lost.
+-- SECRET, HASH  k  random; r  the last runs, newest first; w  the last day on which a wire-2 client was given
+--       such a position: outboxes that begin later keep what it may come back for
 
 local ENTRY, ENTRY_SIZE = '>dddB', 25
 local DAY = 86400000
+local DAYS, BORN, MAX_RUNS = 8, 10 * DAY, 5
 local MAX_FORKS, MAX_RANGES = 160, 8
 
 -- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
@@ -62,13 +74,95 @@ local function change(box, field, value)
   box[field], box.changes[field] = value, value
 end
 
--- Begin with nothing, under an epoch that nobody had.
-local function begin(box, host)
+-- Whether this Redis forgets keys by itself when it is full.
+local function evicts()
+  local info = redis.call('INFO', 'memory')
+  return not string.find(info, 'maxmemory_policy:noeviction', 1, true)
+    and not string.find(info, 'maxmemory:0\r', 1, true)
+end
+
+-- What the epochs of empty outboxes are made of, or nil where there are none. A visit begins it.
+local function read_origin(box, host, visits, is_wire2)
+  local key = string.match(box.m, '^mesa:%b{}:') .. 's'
+  if evicts() then
+    redis.call('DEL', key)
+    return nil
+  end
+  local found, today = try('HMGET', key, 'k', 'r', 'w'), math.floor(host.now / DAY)
+  if found.err then
+    put_aside(key)
+    found = {false, false, false}
+  end
+  local secret, runs = found[1], found[2] or ''
+  if not secret and not visits then return nil end
+  if not secret or string.sub(runs, 1, #host.run) ~= host.run then
+    secret = secret or redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. key)
+    runs = string.sub(host.run .. ',' .. runs, 1, MAX_RUNS * (#host.run + 1))
+    redis.call('HSET', key, 'k', secret, 'r', runs)
+  end
+  if is_wire2 and tonumber(found[3]) ~= today then redis.call('HSET', key, 'w', today) end
+  if visits then redis.call('PEXPIRE', key, BORN) end
+  local has_wire2 = found[3] and today - tonumber(found[3]) <= DAYS + 1
+  return {secret = secret, runs = runs, today = today, has_wire2 = has_wire2}
+end
+
+-- The epoch of an id on a day and in a run.
+local function derived(origin, run, day, id)
+  return string.sub(redis.sha1hex(origin.secret .. ':' .. run .. ':' .. day .. ':' .. id), 1, 16)
+end
+
+-- Whether an epoch was given out for an empty outbox of this id, in this run or also in others. The
+-- clock may have stepped back over midnight.
+local function is_derived(origin, epoch, id, runs)
+  for run in string.gmatch(runs, '%x+') do
+    for day = origin.today + 1, origin.today - DAYS, -1 do
+      if derived(origin, run, day, id) == epoch then return true end
+    end
+  end
+  return false
+end
+
+-- Begin with nothing, under an epoch that nobody had if none is given.
+local function begin(box, host, epoch)
   redis.call('DEL', box.o)
   box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
-  change(box, 'e', string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
+  change(box, 'e', epoch or string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
   change(box, 'r', host.run)
   change(box, 's', 0)
+end
+
+-- The epochs that those who are connected were given, before there was an outbox or in it.
+local function epochs_of(user)
+  local fields, epochs = user and try('HGETALL', user) or {}, {}
+  for i = 2, fields.err and 0 or #fields, 2 do
+    local seat = read_seat(fields[i])
+    epochs[#epochs + 1] = seat and seat.epoch
+  end
+  return epochs
+end
+
+-- An outbox that is not there. A visit leaves nothing behind, unless what is there says that messages
+-- were lost. The first message makes it, in the epoch of who is connected if that is of this run.
+local function found(box, host, visits, user, is_wire2)
+  local is_lost = box.id == '*' or redis.call('EXISTS', box.o) == 1
+  local origin = not is_lost and read_origin(box, host, visits, is_wire2) or nil
+  if not origin then return begin(box, host) end
+  local epoch = derived(origin, host.run, origin.today, box.id)
+  if visits then
+    box.e, box.r, box.s, box.a, box.t, box.f, box.x, box.len = epoch, host.run, 0, 0, 0, '', '', 0
+    box.is_unborn, box.g = true, '1'
+    return
+  end
+  for _, known in ipairs(epochs_of(user)) do
+    if known == epoch then break end
+    if is_derived(origin, known, box.id, host.run) then
+      epoch = known
+      break
+    end
+  end
+  begin(box, host, epoch)
+  change(box, 'g', '1')
+  if origin.has_wire2 then change(box, 'w', host.now) end
 end
 
 local function fork(box, host)
@@ -81,11 +175,12 @@ end
 
 -- Whether the hash is what Mesa writes. Without one there is no epoch.
 local function load_hash(box)
-  local found = try('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w')
+  local found = try('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w', 'g')
   if found.err then return false end
   if not found[1] then return not (found[2] or found[4]) end
   box.e, box.s, box.a, box.r = found[1], natural(found[2]), natural(found[3] or '0'), found[4]
   box.f, box.t, box.x, box.w = found[5] or '', natural(found[6] or '0'), found[7] or '', found[8]
+  box.g = found[9]
   return #box.e == 16 and not string.find(box.e, '%X')
     and box.s and box.a and box.a <= box.s and box.r and box.t and true
     and not string.find(box.f, '[^%x:,]') and not string.find(box.x, '[^%d,-]')
@@ -114,17 +209,18 @@ end
 -- Keep what Mesa cannot read where people can look at it, and begin anew.
 local function set_aside(box, host)
   for _, key in ipairs({box.m, box.o}) do put_aside(key) end
-  box.is_aside, box.changes, box.head = 1, {}, nil
+  box.is_aside, box.changes, box.head, box.g = 1, {}, nil, nil
   begin(box, host)
 end
 
--- The outbox of an id, as it is now; save() has to follow.
-local function open_box(m, o, id, host)
+-- The outbox of an id, as it is now; save() has to follow. A visit does not make one; what makes one may
+-- name the user key, which tells who is connected.
+local function open_box(m, o, id, host, visits, user, is_wire2)
   local box = {m = m, o = o, id = id, is_aside = 0, changes = {}}
   if not load_hash(box) or not load_list(box, host.now) then
     set_aside(box, host)
   elseif not box.e then
-    begin(box, host)
+    found(box, host, visits, user, is_wire2)
   elseif box.r ~= host.run then
     fork(box, host)
   end
@@ -154,11 +250,13 @@ end
 -- Write what changed. What is kept of an id outlives its messages, but not forever. The expiry comes first:
 -- if it is refused, nothing has been written.
 local function save(box, ttl)
+  if box.is_unborn then return end
   local changes = {}
   for field, value in pairs(box.changes) do
     changes[#changes + 1] = field
     changes[#changes + 1] = value
   end
+  if box.is_new and box.g then ttl = math.max(tonumber(ttl), BORN) end
   if box.is_new then redis.call('PEXPIRE', box.m, ttl) else redis.call('PEXPIRE', box.m, ttl, 'GT') end
   if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
   if box.is_new then redis.call('PEXPIRE', box.m, ttl) end
@@ -221,11 +319,13 @@ end
 -- How a position was taken, after which number messages follow for somebody who has all up to it,
 -- and where its epoch ended if that is an older one, else ''. A position that this outbox never
 -- gave out is not trusted.
-local function locate(box, epoch, sequence)
+local function locate(box, epoch, sequence, host)
   local wanted = natural(sequence)
   if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted, '' end
   local ended = wanted and fork_point(box, epoch)
   if ended then return 'forked', math.min(wanted, ended), ended end
+  local origin = wanted == 0 and box.g and host and read_origin(box, host)
+  if origin and is_derived(origin, epoch, box.id, origin.runs) then return 'forked', 0, 0 end
   return 'reset', box.a, ''
 end
 
