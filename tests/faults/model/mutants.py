@@ -66,7 +66,7 @@ MUTANTS = (
         "change(box, 'f', forks) change(box, 's', 0)",
         OUTBOX,
     ),
-    Mutant("what outlives its time is not counted", "  note_dropped(box)\n", "\n", ("dispatch", "attach")),
+    Mutant("what outlives its time is not counted", "\nnote_dropped(box)\n", "\n", ("dispatch", "attach")),
     Mutant(
         "what is sent to everybody is not remembered",
         "if remember == '0' or #news == 0",
