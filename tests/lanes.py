@@ -17,7 +17,7 @@ HEAVY = {
 }
 """Files that keep a whole machine busy: never two of them run at once."""
 
-SPREAD: set[str] = set()
+SPREAD = {"tests/system/test_stopping.py"}
 """Files whose tests are long and share nothing, so that each test may run anywhere."""
 
 ORDER = (

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 from ..id_page import FIRST
+from .awaited import awaited
 from .base import BlockingWhoIsOnline, WhoIsOnline
 from .blocking_call import warn_in_event_loop
+
+INSTEAD = "server.presence_blocking, or the presence of a Dispatcher"
 
 
 class ClusterPresence:
@@ -17,6 +20,7 @@ class ClusterPresence:
     def __init__(self, bus: WhoIsOnline) -> None:
         self._bus = bus
 
+    @awaited("presence.online", INSTEAD)
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id.
 
@@ -30,6 +34,7 @@ class ClusterPresence:
         """
         return await self._bus.online(ids)
 
+    @awaited("presence.count", INSTEAD)
     async def count(self) -> int:
         """Count the ids that have connections.
 
@@ -38,6 +43,7 @@ class ClusterPresence:
         """
         return await self._bus.count()
 
+    @awaited("presence.connections", INSTEAD)
     async def connections(self) -> int:
         """Count the connections, whether they have authenticated or not.
 

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 from ..concurrency.tasks import must_check, survive
+from ..plain_handler import run_plain
 from .threads import Threads
 
 Handler = Callable[..., Any]
@@ -158,7 +159,7 @@ def _called(handler: Handler, *args: Any) -> Any:
     the event loop, or the task that waits.
     """
     try:
-        return handler(*args)
+        return run_plain(handler, *args)
     except StopIteration as error:
         raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
     except Exception:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ..backend.awaited import awaited
 from ..backend.cluster_presence import ClusterPresence
 from ..backend.redis import Given
 from ..envelope import Durability, Envelope, Keep, Receipt, prepare
@@ -62,6 +63,7 @@ class AsyncDispatcher:
         self._check_open()
         return ClusterPresence(self._bus)
 
+    @awaited("AsyncDispatcher.dispatch", "a Dispatcher")
     async def dispatch(
         self,
         message: Message | DispatchEvent,
@@ -83,10 +85,12 @@ class AsyncDispatcher:
         )
         return (await self._send([envelope]))[0]
 
+    @awaited("AsyncDispatcher.dispatch_many", "a Dispatcher")
     async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
         """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
         return await self._send(prepare_all(dispatches, self._keep, self._reserved))
 
+    @awaited("AsyncDispatcher.request", "a Dispatcher")
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
         """Ask the clients of one id, and return the first answer; see `Dispatcher.request`.
 
@@ -96,6 +100,7 @@ class AsyncDispatcher:
         request = prepare_request(id, message)
         return read_answer(await self._bus.request(request, check_timeout(timeout)))
 
+    @awaited("AsyncDispatcher.status", "a Dispatcher")
     async def status(self, receipt: Receipt) -> Status:
         """Tell what has become of a dispatched message since; see `Dispatcher.status`."""
         self._check_open()

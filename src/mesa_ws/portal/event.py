@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ..backend.awaited import awaited
 from ..backend.inbox import LetterKind, Waiting
 from ..codec import decode_frame, encode_message
 from ..envelope import Envelope, name_dispatch
@@ -73,6 +74,7 @@ class PortalEvent:
         elif letter.data:  # servers of 1.x do not say how a connection ended
             self.code, self.reason = _DECODE_END(letter.data)
 
+    @awaited("event.reply", "event.reply_blocking(...)")
     async def reply(self, message: Message) -> bool:
         """Send to the connection that this event is about; never stored.
 

@@ -4,12 +4,16 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ..calling.left_behind import report_tasks
 from ..concurrency.tasks import end, start, unwatch, watch
-from ..errors import MesaError
+from ..errors import BackendUnavailable, MesaError
+
+T = TypeVar("T")
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -20,7 +24,12 @@ CANCEL_GRACE = 1.0
 
 _ANOTHER_LOOP = (
     "server.%s: expected the event loop of the server, got another one; "
-    "make the handler `async def`, or use a Dispatcher in threads"
+    "in a `def` handler or another thread use server.%s_blocking, in another loop an AsyncDispatcher"
+)
+
+_IN_LOOP = (
+    "server.%s_blocking: expected a thread, got the event loop of the server, which it would stop; "
+    "use server.%s and await it"
 )
 
 
@@ -31,6 +40,7 @@ class LoopWork:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
+        self._waited: set[Future[Any]] = set()
 
     @property
     def is_in_loop(self) -> bool:
@@ -61,6 +71,50 @@ class LoopWork:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def wait_in_thread(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `work` in the event loop, with the context of the caller, whose thread waits for it.
+
+        Args:
+            method: of the server, for errors.
+            work: what to do.
+
+        Raises:
+            MesaError: the server is not running, or this is its event loop.
+            BackendUnavailable: the server stops before the work is done.
+            Exception: what the work raises.
+        """
+        self._running()
+        self.check_thread(method)
+        outcome: Future[T] = Future()
+        self._waited.add(outcome)
+        outcome.add_done_callback(self._waited.discard)
+        self.in_loop(self._begin, outcome, work)
+        if self._loop is None:  # what was to begin may never do so
+            outcome.cancel()
+        try:
+            return outcome.result()
+        except CancelledError:
+            raise BackendUnavailable("the server is stopping", maybe_sent=True) from None
+
+    def check_thread(self, method: str) -> None:
+        """Refuse a blocking form in the event loop.
+
+        Raises:
+            MesaError: this is the thread of the event loop.
+        """
+        if self._loop is not None and threading.get_ident() == self._thread:
+            raise MesaError(_IN_LOOP % (method, method))
+
+    def _begin(self, outcome: Future[T], work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        if outcome.done():
+            return
+        try:
+            task = self.spawn(work())
+        except MesaError as error:
+            outcome.set_exception(error)
+        else:
+            task.add_done_callback(partial(_settle, outcome))
+
     def _enter_loop(self) -> None:
         if self._loop is not None:
             raise MesaError("the server is running already; make another Server to listen once more")
@@ -69,9 +123,12 @@ class LoopWork:
         watch()
 
     async def _leave_loop(self) -> None:
-        if self._loop is not None:
-            self._loop = None
-            await unwatch()
+        if self._loop is None:
+            return
+        self._loop = None
+        for outcome in tuple(self._waited):
+            outcome.cancel()
+        await unwatch()
 
     async def _finish_tasks(self, grace: float) -> None:
         if self._tasks:
@@ -84,9 +141,19 @@ class LoopWork:
 
     def _check_loop(self, method: str) -> None:
         if self._running() is not asyncio.get_running_loop():
-            raise MesaError(_ANOTHER_LOOP % method)
+            raise MesaError(_ANOTHER_LOOP % (method, method))
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise MesaError(NOT_RUNNING)
         return self._loop
+
+
+def _settle(outcome: Future[T], task: "asyncio.Task[T]") -> None:
+    with suppress(InvalidStateError):  # it was cancelled just now, because the server has stopped
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())

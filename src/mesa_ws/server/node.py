@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Unpack
 
+from ..backend.awaited import awaited
 from ..backend.base import AsyncBus, Backend
 from ..backend.cluster_presence import ClusterPresence
 from ..backend.outbox import Page
@@ -23,6 +24,7 @@ from ..settings import ServerOptions, ServerSettings
 from ..user import User
 from . import admission, answering, asking
 from .backends import backend_of
+from .blocking import BlockingForms
 from .connection import Connection
 from .feed import Feed
 from .forwarding import Forwarder
@@ -43,7 +45,7 @@ GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
 
 
-class Node(Hooks, LoopWork):
+class Node(Hooks, LoopWork, BlockingForms):
     """Knows its connections, runs the application's handlers, and delivers what the bus brings.
 
     Args:
@@ -143,6 +145,7 @@ class Node(Hooks, LoopWork):
             raise MesaError(NOT_RUNNING)
         return self._terms
 
+    @awaited("server.send", "server.send_blocking(...)")
     async def send(
         self,
         message: Message | DispatchEvent,
@@ -194,6 +197,7 @@ class Node(Hooks, LoopWork):
             self.reports.stored(going, receipt.deliveries)
         return receipt
 
+    @awaited("server.request", "server.request_blocking(...)")
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
         """Ask the clients of one id, wherever in the cluster, and wait for the first answer.
 

@@ -143,6 +143,26 @@ async def test_plain_functions_run_in_threads_and_can_reply(site: Site) -> None:
     assert threads != [threading.get_ident()]
 
 
+async def test_a_plain_function_cannot_await_a_reply(site: Site) -> None:
+    await site.serve()
+    portal, errors = site.portal(), list[Exception]()
+
+    @portal.on_message
+    def on_message(event: PortalEvent) -> None:
+        event.reply(Message(0, event.id, "ANSWER"))  # type: ignore[unused-coroutine]
+
+    @portal.on_error
+    async def on_error(error: Exception, event: PortalEvent) -> None:
+        errors.append(error)
+
+    await site.start(portal)
+    peer = await site.join("alice")
+    await peer.send("HI")
+    await until(lambda: bool(errors))
+    assert str(errors[0]).startswith("event.reply: expected an `async def` handler")
+    assert "use event.reply_blocking" in str(errors[0])
+
+
 async def test_a_reply_reaches_the_connection_alone(site: Site) -> None:
     await site.serve()
     portal = site.portal()
