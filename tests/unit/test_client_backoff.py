@@ -24,7 +24,7 @@ def luck(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> flo
 
 @pytest.fixture
 def chance(monkeypatch: pytest.MonkeyPatch) -> random.Random:
-    """The chance of this test alone; it is seeded anew for every run of a simulation."""
+    """The chance of this test alone; it is seeded for every run of a simulation."""
     own = random.Random()
     monkeypatch.setattr("random.uniform", own.uniform)
     return own

@@ -93,7 +93,7 @@ async def test_it_knows_who_is_online(use: Use, expected: object, serving: Servi
     ("use", "error"),
     [
         (lambda server: server.send_blocking(PING, "1"), InvalidRecipients),
-        (lambda server: server.request_blocking("nobody", PING), NotConnected),
+        (lambda server: server.request_blocking("away", PING), NotConnected),
         (lambda server: server.presence_blocking.online(7), InvalidRecipients),
     ],
     ids=["send", "request", "presence"],
