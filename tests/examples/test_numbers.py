@@ -87,10 +87,7 @@ PROMISES = [
         "explanation/delivery.md",
         f"{REMEMBERED:g} seconds; {REMEMBERED_KEY / HOUR:g} hours for an `idempotency_key`",
     ),
-    (
-        "explanation/delivery.md",
-        f"a day longer than its last message, or {POSITION_LIFE / DAY:g} days after its last",
-    ),
+    ("explanation/delivery.md", f"or {POSITION_LIFE / DAY:g} days after its last visit"),
     ("explanation/delivery.md", f"up to a second, or {MAX_MESSAGES} messages"),
     ("explanation/delivery.md", f"acknowledged on wire 2 | {WINDOW_MESSAGES} messages"),
     ("explanation/delivery.md", f"about {HIGH_WATER // MIB} MiB of stored messages"),
