@@ -185,13 +185,13 @@ def test_without_the_secret_positions_are_unknown(own_hand: Hand, forget: str) -
 
 
 def test_a_secret_of_another_type_is_set_aside(hand: Hand) -> None:
-    hand.client.set(hand.keys.secret, "somebody's")
+    hand.client.set(hand.keys.secret, "foreign")
     assert hand.page("alice", WIRE2).epoch == epoch_of(hand)
-    assert hand.client.get(hand.keys.aside(hand.keys.secret)) == b"somebody's"
+    assert hand.client.get(hand.keys.aside(hand.keys.secret)) == b"foreign"
 
 
 def test_a_redis_that_evicts_keeps_positions(own_hand: Hand) -> None:
-    """There a hash that is missing may have been evicted, with messages that nobody knows to be lost."""
+    """There a hash that is missing may have been evicted, with messages whose loss is not known."""
     epoch = own_hand.page("alice", WIRE2).epoch
     own_hand.client.config_set("maxmemory", "100mb")
     own_hand.client.config_set("maxmemory-policy", "allkeys-lru")

@@ -50,7 +50,7 @@ async def spoil(client: Redis, *names: str) -> None:
     """Put lists, which portals keep nowhere, in the place of keys."""
     for name in names:
         await client.delete(name)
-        await client.rpush(name, "somebody's")
+        await client.rpush(name, "foreign")
 
 
 def named(keys: Keys, kind: str, node: str = "") -> list[str]:
@@ -97,7 +97,7 @@ async def test_what_was_there_is_set_aside_and_told_of(
             return await client.exists(keys.aside(name)) == 1
 
         await until(is_aside)
-    assert await client.lrange(keys.aside(name), 0, -1) == ["somebody's"]
+    assert await client.lrange(keys.aside(name), 0, -1) == ["foreign"]
     assert 0 < await client.ttl(keys.aside(name)) <= 7 * 86_400
     assert f"{name!r} was not what Mesa keeps there; it was set aside as {keys.aside(name)!r}" in caplog.text
 

@@ -23,7 +23,7 @@ class Origins:
         self._window = 0.0
 
     def give(self, id: str, now: float) -> str:
-        """Return the epoch that an empty outbox of `id` has today, which somebody gets to know."""
+        """Return the epoch of an empty outbox of `id` today, which a client will be told."""
         self._given_until = max(self._given_until, now + BORN)
         return self.epoch(id, now)
 
@@ -32,7 +32,7 @@ class Origins:
         return self._epoch(id, int(now // DAY))
 
     def give_wire2(self, window: float, now: float) -> None:
-        """Somebody who speaks wire 2 gets to know such an epoch, and may come back within `window`."""
+        """Note that a client of wire 2 was given such an epoch, and may come back within `window`."""
         self._wire2_until, self._window = now + BORN, window
 
     def window(self, now: float) -> float:

@@ -133,6 +133,6 @@ class RedisAttendance:
     async def _execute(
         self, commands: Sequence[Command], *, is_repeatable: bool = False, link: Link | None = None
     ) -> list[Any]:
-        """Carry out commands; where a key is of another type than Mesa writes, once more without it."""
+        """Carry out commands; set keys of another type aside and repeat them."""
         chosen = link or self._link
         return await self._queues.run(lambda: chosen.execute(commands, is_repeatable=is_repeatable))

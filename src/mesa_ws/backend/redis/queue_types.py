@@ -66,7 +66,7 @@ class QueueTypes:
 
 
 def expected_types(keys: Keys) -> dict[str, str]:
-    """Return the keys that scripts for portals use whoever calls them, each with its type in Redis."""
+    """Return the keys that scripts for portals use, each with its type in Redis."""
     shared = {
         keys.leases: "zset",
         keys.counters: "hash",

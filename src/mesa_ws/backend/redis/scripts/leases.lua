@@ -4,7 +4,7 @@
 -- The fraction of the score says how long it is: n/4096 stands for 2^(n/128) ms, at most one percent
 -- more than it is. That clock may step back, also because a replica takes over whose clock is
 -- behind. What was written before would then last as much longer. So whatever would end later than
--- its own length from now is shortened to that length: by heartbeats, and by whoever meets it and may write.
+-- its own length from now is shortened to that length: by heartbeats, and by scripts that read it and may write.
 
 -- Milliseconds of Redis's own clock: the one clock that all nodes share.
 local function now_ms()

@@ -122,7 +122,7 @@ local function is_derived(origin, epoch, id, runs)
   return false
 end
 
--- Begin with nothing, under an epoch that nobody had if none is given.
+-- Begin with nothing, under the epoch that is given, or a new one.
 local function begin(box, host, epoch)
   redis.call('DEL', box.o)
   box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
