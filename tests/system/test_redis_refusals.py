@@ -3,9 +3,12 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import redis
+from redis.exceptions import ResponseError
 
 from mesa_ws import (
     AsyncDispatcher,
@@ -16,8 +19,10 @@ from mesa_ws import (
     Sync,
 )
 from mesa_ws.admin.api import DispatchApi
+from mesa_ws.backend.inbox import Letter, LetterKind, Room, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Keys as Keys1x
+from mesa_ws.backend.redis.inbox_plan import Place, append, revive
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.settings import Wire
 from mesa_ws.transports.serve import serve
@@ -177,7 +182,15 @@ async def test_a_right_that_is_taken_away_doubles_nothing_on_the_wire_of_1x(
 def restrict_to_a(admin: redis.Redis, namespace: str) -> None:
     """Let the user reach no id but those that begin with a."""
     own, of_1x = Keys(namespace), Keys1x(namespace)
-    shared = (own.leases, own.counters, own.done("*"), of_1x.leases, of_1x.connected, of_1x.undelivered)
+    shared = (
+        own.leases,
+        own.counters,
+        own.secret,
+        own.done("*"),
+        of_1x.leases,
+        of_1x.connected,
+        of_1x.undelivered,
+    )
     keys = (*shared, own.position("a*"), own.outbox("a*"), own.user("a*"), of_1x.done("*"), of_1x.user("a*"))
     allow(admin, "resetkeys", *(f"~{key}" for key in keys))
 
@@ -241,3 +254,66 @@ async def test_a_key_of_another_type_is_found_before_anything_is_stored(
             error = await failure(dispatcher.dispatch(Message(0, "x"), recipients))
             assert not error.maybe_sent
     assert not admin.exists(keys.outbox("1"), keys.broadcasts)
+
+
+def entries(admin: redis.Redis, stream: str) -> list[tuple[str, bytes]]:
+    """The places and kinds of the letters of a stream."""
+    found: Any = admin.xrange(stream)
+    return [(place.decode(), fields[b"k"]) for place, fields in found]
+
+
+@pytest.mark.parametrize("lost", ["-xadd", "-hset", "-hdel", "-pexpire"])
+def test_events_are_not_doubled_by_a_right_that_is_taken_away(
+    admin: redis.Redis, url: str, namespace: str, lost: str
+) -> None:
+    keys, hand = Keys(namespace), Hand(admin, namespace)
+    hand.join()
+    kinds: tuple[LetterKind, ...] = ("connection", "message", "disconnection")
+    letters = [Letter("c", 3, str(n), kind, None, "node", b"x") for n, kind in enumerate(kinds, 1)]
+    with redis.Redis.from_url(url) as client:
+        weak = Hand(client, namespace)
+        for letter in letters:
+            call = append(hand.seat(), [(letter, Room(100, 1 << 20))])
+            allow(admin, lost)
+            for _ in range(2):
+                with suppress(ResponseError):
+                    weak.run(call)
+            allow(admin, f"+{lost[1:]}")
+            weak.run(call)
+    assert [kind for _, kind in entries(admin, keys.queue(3))] == [each.encode() for each in kinds]
+    assert not admin.exists(keys.connections("node"))
+
+
+@pytest.mark.parametrize("lost", ["-xadd", "-xdel", "-hdel", "-hset", "-pexpire", "-memory"])
+def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
+    admin: redis.Redis, url: str, namespace: str, lost: str
+) -> None:
+    keys, hand = Keys(namespace), Hand(admin, namespace)
+    place = Place(keys, "portal", 60.0)
+    hand.join("node", "dead")
+    letter = Letter("c", 3, "1", "connection", None, "dead")
+    hand.run(append(hand.seat("dead"), [(letter, Room(100, 1 << 20))]))
+    [token] = [found for found in hand.run(place.tend([3], stays=True))[2:] if found]
+    [(entry, _)] = entries(admin, keys.queue(3))
+    hand.kill("dead")
+    die = place.settle([Step(3, token, "die", entry, "c", 1, reason="reason")])
+    with redis.Redis.from_url(url) as client:
+        weak = Hand(client, namespace)
+        for call in (die, place.reap()):
+            allow(admin, lost)
+            for _ in range(2):
+                with suppress(ResponseError):
+                    weak.run(call)
+            allow(admin, f"+{lost[1:]}")
+            weak.run(call)
+        assert admin.xlen(keys.dead) == 1
+        assert [kind for _, kind in entries(admin, keys.queue(3))] == [b"disconnection"]
+        [(buried, _)] = entries(admin, keys.dead)
+        call = revive(keys, [buried])
+        allow(admin, lost)
+        for _ in range(2):
+            with suppress(ResponseError):
+                weak.run(call)
+        allow(admin, f"+{lost[1:]}")
+        weak.run(call)
+    assert (admin.xlen(keys.dead), admin.xlen(keys.queue(3))) == (0, 2)

@@ -52,13 +52,17 @@ local function take(queue, weights, letter, letters, bytes)
   if known and tonumber(letter.s) <= last then return 1 end
   if is_full(queue, letter.is_edge, letters, bytes) then return 2 end
   if not is_weighed(queue, weights, letter) then return 2 end
-  post_letter(queue, observed, ARGV[2], letter)
-  posted[weights] = true
   if letter.k == 'disconnection' then
     redis.call('HDEL', KEYS[2], letter.c)
   else
     redis.call('HSET', KEYS[2], letter.c, letter.s .. ' ' .. letter.p .. ' ' .. letter.i)
   end
+  local is_posted, problem = pcall(post_letter, queue, observed, ARGV[2], letter)
+  if not is_posted then
+    restore(KEYS[2], letter.c, known)
+    error(problem)
+  end
+  posted[weights] = true
   return 1
 end
 

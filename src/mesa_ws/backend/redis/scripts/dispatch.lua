@@ -52,7 +52,7 @@ end
 local function tidy(box)
   local displaced = make_room(box, ttl, max_messages, max_bytes)
   note_dropped(box)
-  if next(box.changes) then save(box, ttl + DAY) end
+  write(box)
   return displaced
 end
 

@@ -29,6 +29,16 @@ local function post_letter(queue, observed, expiry, letter)
   told = {stream = observed, expiry = expiry}
 end
 
+-- What is known of a connection is written before its letter, which comes again otherwise; this puts it back
+-- where the letter could not be posted.
+local function restore(connections, connection, known)
+  if known then
+    redis.call('HSET', connections, connection, known)
+  else
+    redis.call('HDEL', connections, connection)
+  end
+end
+
 -- Let the queues of letters that were posted live on, and what belongs to them.
 local function prolong(life)
   for key in pairs(posted) do redis.call('PEXPIRE', key, life) end

@@ -247,20 +247,30 @@ local function note_dropped(box)
   change(box, 'x', ranges)
 end
 
--- Write what changed. What is kept of an id outlives its messages, but not forever. The expiry comes first:
--- if it is refused, nothing has been written.
-local function save(box, ttl)
-  if box.is_unborn then return end
+-- Write what changed.
+local function write(box)
   local changes = {}
   for field, value in pairs(box.changes) do
     changes[#changes + 1] = field
     changes[#changes + 1] = value
   end
-  if box.is_new and box.g then ttl = math.max(tonumber(ttl), BORN) end
-  if box.is_new then redis.call('PEXPIRE', box.m, ttl) else redis.call('PEXPIRE', box.m, ttl, 'GT') end
   if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
-  if box.is_new then redis.call('PEXPIRE', box.m, ttl) end
-  box.changes, box.is_new = {}, false
+  box.changes = {}
+end
+
+-- Write what changed. What is kept of an id outlives its messages, but not forever. The expiry comes first:
+-- if it is refused, nothing has been written.
+local function save(box, ttl)
+  if box.is_unborn then return end
+  if not box.is_new then
+    redis.call('PEXPIRE', box.m, ttl, 'GT')
+    return write(box)
+  end
+  if box.g then ttl = math.max(tonumber(ttl), BORN) end
+  redis.call('PEXPIRE', box.m, ttl)
+  write(box)
+  redis.call('PEXPIRE', box.m, ttl)
+  box.is_new = false
 end
 
 -- How many entries have to leave the head so that the newest one has room; itself it stays.

@@ -42,14 +42,18 @@ end
 local observed = observed_by(KEYS[4], KEYS[5], now)
 for at = 1, #connections, 2 do
   local sequence, partition, id = string.match(connections[at + 1], '^(%d+) (%d+) (.*)$')
+  redis.call('HDEL', open, connections[at])
   if sequence then
     local letter = {
       c = connections[at], p = partition, s = sequence .. 'r', k = 'disconnection', i = id, n = node,
       t = now, d = '[1006,""]',
     }
-    post_letter(ARGV[8] .. partition, observed, ARGV[5], letter)
+    local is_posted, problem = pcall(post_letter, ARGV[8] .. partition, observed, ARGV[5], letter)
+    if not is_posted then
+      restore(open, connections[at], connections[at + 1])
+      error(problem)
+    end
   end
-  redis.call('HDEL', open, connections[at])
 end
 prolong(ARGV[9])
 if redis.call('EXISTS', open) == 1 then return 1 end

@@ -7,6 +7,7 @@
 -- The queues are named here, in the same slot. Each letter is revived once, whoever asks.
 -- Returns how many were revived.
 
+redis.call('XDEL', KEYS[1], '0-1') -- no place: a user who may not take letters away revives none
 local count = 0
 for i = 3, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]

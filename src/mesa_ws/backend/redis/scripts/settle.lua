@@ -21,7 +21,18 @@ local LAST = ''
 local reply, key, at = {}, 2, 7
 local queue, deliveries, weights, partition
 
-local function bury(place, reason)
+local function take_out(place, connection, weight)
+  local is_there = redis.call('XDEL', queue, place) > 0
+  redis.call('HDEL', deliveries, place)
+  if is_there and redis.call('HINCRBY', weights, connection, -weight) <= 0 then
+    redis.call('HDEL', weights, connection)
+  end
+end
+
+-- What may be refused comes before the dead letter is written, or behind the letter was taken out: so none is
+-- buried twice.
+local function bury(place, reason, connection, weight)
+  redis.call('XDEL', queue, '0-1') -- no place
   local entry = redis.call('XRANGE', queue, place, place)[1]
   if not entry then return end
   local fields = entry[2]
@@ -29,16 +40,9 @@ local function bury(place, reason)
     fields[#fields + 1] = value
   end
   redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[4], '*', unpack(fields))
+  take_out(place, connection, weight)
   keep_within(KEYS[1], ARGV[5])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-end
-
-local function take_out(place, connection, weight)
-  redis.call('HDEL', deliveries, place)
-  if redis.call('XDEL', queue, place) == 0 then return end
-  if redis.call('HINCRBY', weights, connection, -weight) <= 0 then
-    redis.call('HDEL', weights, connection)
-  end
 end
 
 -- Whether the steps of this queue were carried out before, and only the reply was lost.
@@ -62,11 +66,10 @@ local function step(is_owned, repeated)
   if action == 'begin' then return is_owned and begin(place, repeated) or -1 end
   local connection, weight = ARGV[at], ARGV[at + 1]
   at = at + 2
-  if action == 'die' then
-    if is_owned then bury(place, ARGV[at]) end
-    at = at + 1
-  end
+  local reason = ARGV[at]
+  if action == 'die' then at = at + 1 end
   if not is_owned then return -1 end
+  if action == 'die' then bury(place, reason, connection, weight) end
   take_out(place, connection, weight)
   return 0
 end
