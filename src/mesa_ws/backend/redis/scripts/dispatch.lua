@@ -81,7 +81,8 @@ for _, one in ipairs(each) do
     reply[#reply + 1] = value
   end
 end
-attempt(remember_all, KEYS[3], ARGV[9], news)
+local is_remembered, problem = pcall(remember_all, KEYS[3], ARGV[9], news)
+if not is_remembered then failure = failure or problem_of(problem) end
 reply[3] = post(mailing, counters, ARGV[1], message) or ''
 if failure then return redis.error_reply((#news > 0 and 'PARTLY ' or '') .. failure) end
 reply[1] = #mailing.order
