@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from mesa_ws.backend.outbox import Start
+from mesa_ws.backend.redis import outbox_plan
 from mesa_ws.position import Position
 from tests.redis_server import RedisServer
 from tests.system.redis_hand import KEEP, Hand, bodies
@@ -164,6 +165,33 @@ def test_messages_without_a_position_are_no_empty_outbox(hand: Hand) -> None:
     hand.fill(3)
     hand.client.delete(hand.keys.position("alice"))
     assert hand.resume(Position(epoch, 0)).status == "reset"
+
+
+@pytest.mark.parametrize("then", ["a message", "a login", "a purge"])
+@pytest.mark.parametrize("damage", ["a position of another form", "no position", "another type", "no entry"])
+def test_what_begins_behind_a_loss_outlives_the_positions_of_before(
+    hand: Hand, damage: str, then: str
+) -> None:
+    """Or they would be found again by their day, and nobody would tell that messages are lost."""
+    hand.page("alice", WIRE2)
+    short = KEEP._replace(ttl=1.0)
+    hand.fill(3, keep=short)
+    position, outbox = hand.keys.position("alice"), hand.keys.outbox("alice")
+    if damage == "a position of another form":
+        hand.client.hset(position, "s", "what?")
+    elif damage == "no position":
+        hand.client.delete(position)
+    elif damage == "another type":
+        hand.client.set(outbox, "foreign")
+    else:
+        hand.client.lset(outbox, 0, "foreign")
+    if then == "a message":
+        hand.fill(1, keep=short)
+    elif then == "a login":
+        hand.page()
+    else:
+        hand.run(outbox_plan.purge(hand.keys, ["alice"])[0])
+    assert hand.client.pttl(position) > (8 + 1) * DAY_MS
 
 
 def test_a_fork_carries_positions_from_before_the_first_message(hand: Hand) -> None:

@@ -32,7 +32,8 @@
 -- never begun twice. A Redis that evicts keys would break that: there a hash is kept from the first visit on.
 --
 -- HASH  g  1 for an outbox that began so: positions of such epochs, which are before its first message, hold.
---       Without it, it began behind something that was lost.
+--       Without it, it began behind something that was lost, and is known for as long: who was given such a
+--       position before is told.
 -- SECRET, HASH  k  random; r  the last runs, newest first; w  the last day on which a wire-2 client was given
 --       such a position: outboxes that begin later keep what it may come back for
 
@@ -144,8 +145,9 @@ end
 -- An outbox that is not there. A visit leaves nothing behind, unless what is there says that messages
 -- were lost. The first message makes it, in the epoch of who is connected if that is of this run.
 local function found(box, host, visits, user, is_wire2)
-  local is_lost = box.id == '*' or redis.call('EXISTS', box.o) == 1
-  local origin = not is_lost and read_origin(box, host, visits, is_wire2) or nil
+  local is_ours = box.id ~= '*'
+  box.is_behind_loss = is_ours and redis.call('EXISTS', box.o) == 1
+  local origin = is_ours and not box.is_behind_loss and read_origin(box, host, visits, is_wire2) or nil
   if not origin then return begin(box, host) end
   local epoch = derived(origin, host.run, origin.today, box.id)
   if visits then
@@ -209,7 +211,7 @@ end
 -- Keep what Mesa cannot read where people can look at it, and begin anew.
 local function set_aside(box, host)
   for _, key in ipairs({box.m, box.o}) do put_aside(key) end
-  box.is_aside, box.changes, box.head, box.g = 1, {}, nil, nil
+  box.is_aside, box.changes, box.head, box.g, box.is_behind_loss = 1, {}, nil, nil, true
   begin(box, host)
 end
 
@@ -266,7 +268,7 @@ local function save(box, ttl)
     redis.call('PEXPIRE', box.m, ttl, 'GT')
     return write(box)
   end
-  if box.g then ttl = math.max(tonumber(ttl), BORN) end
+  if box.g or box.is_behind_loss then ttl = math.max(tonumber(ttl), BORN) end
   redis.call('PEXPIRE', box.m, ttl)
   write(box)
   redis.call('PEXPIRE', box.m, ttl)
