@@ -168,8 +168,9 @@ class Inbox:
             watch.look(self._portals)
         tokens = {}
         for number, queue in enumerate(self._queues):
-            if number in wanted and queue.owner in {None, portal}:
-                if queue.owner is None:
+            is_free = queue.owner != portal and queue.owner not in self._portals
+            if number in wanted and (is_free or queue.owner == portal):
+                if is_free:
                     queue.owner, queue.token = portal, queue.token + 1
                 tokens[number] = queue.token
             elif queue.owner == portal:
