@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
-GATES := --cov=mesa_ws --cov-fail-under=95 --cov-core=tests/core.coveragerc
+GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.coveragerc
 
 .PHONY: demo test chaos check bench docs clean
 
@@ -10,6 +10,7 @@ demo: .venv/.product            ## one server, three clients, a dispatch from an
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
 
 test: .venv/.dev redis nginx    ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
 chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 SEED=any-text

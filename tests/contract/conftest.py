@@ -1,4 +1,8 @@
-"""Every test of this folder runs over each kind of backend, on asyncio's own event loop and on uvloop."""
+"""Every test of this folder runs over each kind of backend, on asyncio's own event loop and on uvloop.
+
+A kind whose name ends in `-8` is over Redis 8, and runs on asyncio's event loop alone: Redis does not
+know which one it is.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,7 +23,20 @@ def pytest_asyncio_loop_factories(
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture(params=["memory", "redis"])
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    spare = [item for item in items if "-8]" in item.name and "[uvloop" in item.name]
+    if spare:
+        config.hook.pytest_deselected(items=spare)
+        items[:] = [item for item in items if item not in spare]
+
+
+def url_for(request: pytest.FixtureRequest, kind: str) -> str:
+    """The address of the Redis that a kind of backend is over."""
+    url: str = request.getfixturevalue("redis_8_url" if kind.endswith("-8") else "redis_url")
+    return url
+
+
+@pytest.fixture(params=["memory", "redis", "redis-8"])
 async def cluster(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Cluster]:
     hub = MemoryHub()
 
@@ -27,7 +44,7 @@ async def cluster(request: pytest.FixtureRequest, namespace: str) -> AsyncIterat
         return MemoryBackend(hub, namespace=namespace)
 
     def redis(namespace: str) -> Backend:
-        return RedisBackend(request.getfixturevalue("redis_url"), namespace=namespace)
+        return RedisBackend(url_for(request, request.param), namespace=namespace)
 
     async with AsyncExitStack() as stack:
         yield Cluster(memory if request.param == "memory" else redis, namespace, stack)

@@ -10,10 +10,11 @@ from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
 from mesa_ws.recipients import Recipients
+from tests.contract.conftest import url_for
 from tests.contract.post_office import EVERY, PostOffice, told
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "redis-8"])
 async def office(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[PostOffice]:
     async with AsyncExitStack() as stack:
         if request.param == "memory":
@@ -24,7 +25,7 @@ async def office(request: pytest.FixtureRequest, namespace: str) -> AsyncIterato
                 stack,
             )
         else:
-            url = request.getfixturevalue("redis_url")
+            url = url_for(request, request.param)
             yield PostOffice(
                 lambda: RedisBackend(url, namespace=namespace),
                 lambda: RedisAttendance(url, namespace=namespace),

@@ -14,20 +14,21 @@ from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.errors import InvalidInput
 from tests.contract.cluster import LIMIT, Cluster, Node
+from tests.contract.conftest import url_for
 
 LEASE = 3.0
 """Seconds; short enough to wait for a heartbeat, and longer than a busy machine stalls."""
 
 
-@pytest.fixture(params=["memory", "redis", "mesa1"])
+@pytest.fixture(params=["memory", "redis", "mesa1", "redis-8", "mesa1-8"])
 async def cluster(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[Cluster]:
     hub = MemoryHub()
 
     def make(namespace: str) -> Backend:
         if request.param == "memory":
             return MemoryBackend(hub, namespace=namespace)
-        kind = RedisBackend if request.param == "redis" else Mesa1Backend
-        return kind(request.getfixturevalue("redis_url"), namespace=namespace, lease=LEASE)
+        kind = RedisBackend if request.param.startswith("redis") else Mesa1Backend
+        return kind(url_for(request, request.param), namespace=namespace, lease=LEASE)
 
     async with AsyncExitStack() as stack:
         yield Cluster(make, namespace, stack)

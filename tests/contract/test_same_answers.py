@@ -12,6 +12,7 @@ from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisBackend
 from tests.contract.steps import Step, look, scripts
 from tests.contract.twins import AGES, Twin
+from tests.redis_server import RedisServer
 
 BOUNDED = settings(
     derandomize=True,
@@ -47,10 +48,10 @@ async def answer(twin: Twin, step: Step) -> object:
 
 @pytest.mark.timeout(300)  # to find the shortest script that fails takes longer than to find one
 @pytest.mark.parametrize("window", [0.0, AGES], ids=["without-window", "with-window"])
-def test_both_backends_answer_alike(redis_url: str, window: float) -> None:
+def test_both_backends_answer_alike(either_redis: RedisServer, window: float) -> None:
     @BOUNDED
     @given(scripts())
     def alike(script: list[Step]) -> None:
-        asyncio.run(answer_alike(redis_url, window, script))
+        asyncio.run(answer_alike(either_redis.url, window, script))
 
     alike()

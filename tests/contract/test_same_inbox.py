@@ -15,6 +15,7 @@ from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Wa
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, attendance
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_plan
 from tests.contract.test_same_answers import BOUNDED
+from tests.redis_server import RedisServer
 
 QUEUES = (0, 1)
 PORTALS = 2
@@ -206,13 +207,13 @@ async def answer_alike(redis_url: str, script: list[Action]) -> None:
 
 
 @pytest.mark.timeout(300)  # to find the shortest script that fails takes longer than to find one
-def test_both_inboxes_answer_alike(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_inboxes_answer_alike(either_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (attendance, inbox_plan):
         monkeypatch.setattr(module, "WAIT", 0.001)
 
     @BOUNDED
     @given(st.lists(actions, min_size=8, max_size=40))
     def alike(script: list[Action]) -> None:
-        asyncio.run(answer_alike(redis_url, script))
+        asyncio.run(answer_alike(either_redis.url, script))
 
     alike()

@@ -34,9 +34,9 @@ SEEDS = range(2)
 
 
 @pytest.fixture
-async def way(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+async def way(either_redis: RedisServer) -> AsyncIterator[Proxy]:
     """A way to Redis that breaks."""
-    async with Proxy(random.Random(0), redis_server.port).listening() as way:
+    async with Proxy(random.Random(0), either_redis.port).listening() as way:
         yield way
 
 
@@ -133,10 +133,10 @@ async def test_no_reply_reaches_another_caller(way: Proxy, namespace: str, seed:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("sync", [False, True])
 async def test_no_receipt_reaches_another_caller(
-    way: Proxy, redis_url: str, namespace: str, seed: int, sync: bool
+    way: Proxy, either_redis: RedisServer, namespace: str, seed: int, sync: bool
 ) -> None:
     """The id `n` has n connections, so a receipt tells which ids it is about."""
-    backend = RedisBackend(redis_url, namespace=namespace, lease=60.0)
+    backend = RedisBackend(either_redis.url, namespace=namespace, lease=60.0)
     await backend.open(lambda envelope: None)
     for n in range(1, 100):
         await backend.attach(str(n), n)

@@ -50,24 +50,26 @@ def driver() -> Iterator[Driver]:
 
 
 @pytest.fixture(scope="module")
-def table(pytestconfig: pytest.Config) -> Iterator[dict[Scenario, dict[str, Verdict]]]:
+def table(pytestconfig: pytest.Config, release: str) -> Iterator[dict[Scenario, dict[str, Verdict]]]:
     """What came out, for the closing report."""
     table: dict[Scenario, dict[str, Verdict]] = {scenario: {} for scenario in SCENARIOS}
     yield table
     ClosingReport.of(pytestconfig).add(
-        "faults", "duel with @cryb/mesa 1.5.8: lost/doubled/reordered\n" + _shown(table)
+        "faults", f"duel with @cryb/mesa 1.5.8 on {release}: lost/doubled/reordered\n{_shown(table)}"
     )
 
 
 @pytest.fixture(scope="module", params=COLUMNS)
-def column(request: pytest.FixtureRequest) -> str:
+def column(request: pytest.FixtureRequest, release: str) -> str:
     name: str = request.param
+    if name == "npm" and release != "redis":
+        pytest.skip("what 1.x gets wrong it gets wrong on one release of Redis as on another")
     return name
 
 
 @pytest.fixture(scope="module")
 def stage(
-    request: pytest.FixtureRequest, column: str, redis_server: RedisServer, loop: Loop
+    request: pytest.FixtureRequest, column: str, either_redis: RedisServer, loop: Loop
 ) -> Iterator[Stage]:
     make: Callable[[str], Person]
     if column.startswith("ours") and "npm" not in column:
@@ -75,7 +77,7 @@ def stage(
     else:
         make = partial(NpmPerson, driver=request.getfixturevalue("driver"))
     with ExitStack() as stack:
-        yield Stage(COLUMNS[column], make, redis_server, f"duel-{uuid4().hex}", loop, stack)
+        yield Stage(COLUMNS[column], make, either_redis, f"duel-{uuid4().hex}", loop, stack)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.number}-{scenario.name}")

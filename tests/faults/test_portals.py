@@ -47,9 +47,9 @@ def is_whole(life: Life, count: int) -> bool:
 
 @pytest.mark.timeout(START * 2 + LIMIT + DRAIN * 2)
 async def test_everything_is_handled_in_order_and_has_its_effect_once(
-    tmp_path: Path, pytestconfig: pytest.Config
+    release: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    async with Run.standing(tmp_path, CLIENTS) as run:
+    async with Run.standing(tmp_path, release, CLIENTS) as run:
         await run.crowd.run(harm(run), LEAST)
         await run.until_handled()
         lives, handlings = await run.lives(), run.handlings()
@@ -58,8 +58,8 @@ async def test_everything_is_handled_in_order_and_has_its_effect_once(
     rate = sum(sent.values()) / run.crowd.took
     ClosingReport.of(pytestconfig).add(
         "faults",
-        f"portals: {sum(sent.values())} messages of {len(sent)} connections in {run.crowd.took:.1f} s "
-        f"({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}",
+        f"portals on {release}: {sum(sent.values())} messages of {len(sent)} connections "
+        f"in {run.crowd.took:.1f} s ({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}",
     )
     of_ids = {id: life for id, life in lives.values() if id is not None}
     assert {id: life for id, life in of_ids.items() if id in sent and not is_whole(life, len(life) - 3)} == {}

@@ -53,8 +53,9 @@ sentinel failover-timeout mymaster 5000
 class Site:
     """A master, two replicas and three Sentinels, and the way from the others to the master."""
 
-    def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, release: str, options: tuple[str, ...]) -> None:
         self._directory = directory
+        self._release = release
         self.master, *self.replicas = [self._server(f"redis-{n}", *options) for n in range(3)]
         self.sentinels = [self._server(f"sentinel-{n}") for n in range(3)]
         self.way = Proxy(Random(0), self.master.port)
@@ -119,7 +120,9 @@ class Site:
 
     def _server(self, name: str, *options: str) -> RedisServer:
         (self._directory / name).mkdir()
-        return RedisServer(self._directory / name, "--repl-diskless-sync-delay", "0", *options)
+        return RedisServer(
+            self._directory / name, "--repl-diskless-sync-delay", "0", *options, release=self._release
+        )
 
 
 def _knows_all(sentinel: RedisServer) -> bool:
@@ -163,11 +166,12 @@ class Side:
 async def test_a_split_brain_loses_no_message_that_was_confirmed_as_replicated(
     durability: Literal["memory", "replicated"],
     options: tuple[str, ...],
+    release: str,
     tmp_path: Path,
     namespace: str,
     pytestconfig: pytest.Config,
 ) -> None:
-    async with Site(tmp_path, options).running() as site:
+    async with Site(tmp_path, release, options).running() as site:
         await until(site.is_complete)
         confirmed = await split(site, namespace, durability)
         received = await read_all(site, namespace)
@@ -175,7 +179,8 @@ async def test_a_split_brain_loses_no_message_that_was_confirmed_as_replicated(
     guard = "with min-replicas-to-write" if options else "without min-replicas-to-write"
     ClosingReport.of(pytestconfig).add(
         "faults",
-        f"split brain, durability {durability} {guard}: {len(confirmed)} confirmed, {len(lost)} lost",
+        f"split brain on {release}, durability {durability} {guard}: "
+        f"{len(confirmed)} confirmed, {len(lost)} lost",
     )
     assert bool(lost) == (durability == "memory"), lost
 

@@ -29,12 +29,21 @@ def kept(durability: Durability, key: str | None = None) -> Envelope:
 
 
 @pytest.fixture
-def replica(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+def own_redis(tmp_path: Path, release: str) -> Iterator[RedisServer]:
+    """A Redis of this test alone, of either release: 7.0 has no WAITAOF."""
+    server = RedisServer(tmp_path, release=release)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def replica(own_redis: RedisServer, tmp_path: Path, release: str) -> Iterator[RedisServer]:
     """A replica of `own_redis`."""
     (tmp_path / "replica").mkdir()
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("repl-diskless-sync-delay", 0)
-    server = RedisServer(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}")
+    server = RedisServer(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}", release=release)
     server.start()
     yield server
     server.stop()
@@ -142,7 +151,7 @@ async def test_a_redis_without_fsync_is_known_before_anything_is_sent(
 
 async def test_a_redis_with_fsync_confirms(dispatch: Dispatch, client: redis.asyncio.Redis) -> None:
     if not await has_fsync(client):
-        pytest.skip("needs Redis 7.2 or later")
+        pytest.skip("this Redis has no WAITAOF, which came with 7.2")
     await client.config_set("appendonly", "yes")
     receipt = await dispatch(kept("fsync"))
     assert receipt.deliveries["alice"].stored

@@ -84,9 +84,9 @@ class Report(NamedTuple):
         return found
 
 
-async def run(folder: Path, seed: str, seconds: float) -> Report:
+async def run(folder: Path, release: str, seed: str, seconds: float) -> Report:
     """Let the nemesis rage for so many seconds, and judge. The logs are in `folder`."""
-    async with Site.standing(folder, seed) as site, AsyncExitStack() as stack:
+    async with Site.standing(folder, release, seed) as site, AsyncExitStack() as stack:
         received = await _gather_clients(site, stack)
         for program in site.dispatchers:
             await stack.enter_async_context(program.running())
@@ -104,14 +104,14 @@ async def run(folder: Path, seed: str, seconds: float) -> Report:
         await _drain(received, sent)
         verdicts = {_kind(each): each.verdict(sent.expected(each.audience)) for each in received}
         complaints = [complaint for each in received for complaint in each.complaints]
-        heading = _heading(site, seed, seconds)
+        heading = _heading(site, release, seed, seconds)
         return Report(heading, nemesis.injected, verdicts, complaints, sent.unknown, late, drained, folder)
 
 
-def _heading(site: Site, seed: str, seconds: float) -> str:
+def _heading(site: Site, release: str, seed: str, seconds: float) -> str:
     absent = f" (no npm clients: {site.without_npm})" if site.without_npm else ""
     return (
-        f"chaos: seed {seed}, {seconds:g} s, {NODES} nodes, {len(DISPATCHERS)} dispatchers, "
+        f"chaos on {release}: seed {seed}, {seconds:g} s, {NODES} nodes, {len(DISPATCHERS)} dispatchers, "
         f"{len(site.ids)} clients{absent}"
     )
 

@@ -49,11 +49,11 @@ class Site:
         client_way: from clients to any of the nodes.
     """
 
-    def __init__(self, folder: Path, seed: str) -> None:
+    def __init__(self, folder: Path, release: str, seed: str) -> None:
         dice = Random(seed)
         self._folder = folder
         self._seed = seed
-        self.redis = RedisServer(folder, *AOF)
+        self.redis = RedisServer(folder, *AOF, release=release)
         self.redis_lock = asyncio.Lock()
         """Held by who has stopped Redis, until it is there again."""
         self._ports = [free_port() for _ in range(NODES)]
@@ -67,10 +67,10 @@ class Site:
 
     @classmethod
     @asynccontextmanager
-    async def standing(cls, folder: Path, seed: str) -> AsyncIterator[Self]:
+    async def standing(cls, folder: Path, release: str, seed: str) -> AsyncIterator[Self]:
         """A site whose Redis, ways and nodes are there until the end of the context; others start later."""
         async with AsyncExitStack() as stack:
-            site = cls(folder, seed)
+            site = cls(folder, release, seed)
             stack.callback(site.redis.stop)
             site.redis.start()
             for way in (*site.redis_ways, site.client_way):

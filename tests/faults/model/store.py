@@ -76,10 +76,11 @@ class SnapshotServer(RedisServer):
 
     Args:
         directory: where it writes.
+        release: which redis-server.
     """
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, release: str) -> None:
+        super().__init__(directory, release=release)
         self._snapshots = directory / "snapshots"
         self._dump = directory / "dump.rdb"
         self._snapshots.mkdir()

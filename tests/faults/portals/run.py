@@ -43,8 +43,8 @@ class Run:
         portals: what is to be harmed.
     """
 
-    def __init__(self, folder: Path, clients: int) -> None:
-        self.redis = RedisServer(folder)
+    def __init__(self, folder: Path, release: str, clients: int) -> None:
+        self.redis = RedisServer(folder, release=release)
         ports = [free_port() for _ in range(SERVERS)]
         self.crowd = Crowd(ports, clients)
         self._port = ports[-1]
@@ -55,9 +55,9 @@ class Run:
 
     @classmethod
     @asynccontextmanager
-    async def standing(cls, folder: Path, clients: int) -> AsyncIterator[Self]:
+    async def standing(cls, folder: Path, release: str, clients: int) -> AsyncIterator[Self]:
         async with AsyncExitStack() as stack:
-            run = cls(folder, clients)
+            run = cls(folder, release, clients)
             stack.callback(run.redis.stop)
             run.redis.start()
             for program in (*run.servers, *run.portals):
