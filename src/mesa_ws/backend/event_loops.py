@@ -82,8 +82,10 @@ async def _close_at_the_end(
 def _abandon_closed(
     entries: dict[asyncio.AbstractEventLoop, _Entry[T]], abandon: Callable[[T], None]
 ) -> None:
-    for loop in [loop for loop in entries if loop.is_closed()]:
-        abandon(entries.pop(loop).thing)
+    for loop in list(entries):  # a copy: a loop of another thread may end meanwhile
+        entry = entries.pop(loop, None) if loop.is_closed() else None
+        if entry is not None:
+            abandon(entry.thing)
 
 
 def abandon_transport(transport: Any) -> None:
