@@ -29,8 +29,8 @@ _ended: set[asyncio.Task[Any]] = set()
 class _Watch:
     """A task that does nothing, and is cancelled only if all tasks of its event loop are."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.users = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop, users: int) -> None:
+        self.users = users
         self.task = start(_wait_for_ever(loop), name="mesa-watch")
 
     @property
@@ -50,9 +50,11 @@ def start(
     task would then end before its creator has noted it, and handlers would run inside of their callers.
     """
     loop = loop or asyncio.get_running_loop()
-    if loop.get_task_factory() is not None:
-        work = _later(work)
-    return loop.create_task(work, name=name)
+    if loop.get_task_factory() is None:
+        return loop.create_task(work, name=name)
+    task = loop.create_task(_later(work), name=name)
+    task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+    return task
 
 
 def end(task: asyncio.Task[Any]) -> None:
@@ -114,12 +116,12 @@ def watch() -> None:
 
     Tasks of an event loop that is not watched end with every cancellation. Balanced by `unwatch`.
     """
+    _forget_closed_loops()
     loop = asyncio.get_running_loop()
-    for each in [each for each in _watches if each.is_closed()]:
-        del _watches[each]
-    if loop not in _watches or _watches[loop].is_cancelled:
-        _watches[loop] = _Watch(loop)
-    _watches[loop].users += 1
+    watch = _watches.get(loop)
+    if watch is None or watch.is_cancelled:
+        watch = _watches[loop] = _Watch(loop, watch.users if watch is not None else 0)
+    watch.users += 1
 
 
 async def unwatch() -> None:
@@ -135,6 +137,16 @@ async def unwatch() -> None:
         await asyncio.wait({watch.task})
 
 
+def _forget_closed_loops() -> None:
+    """Forget what event loops left that were closed; other threads may do so at the same time."""
+    for loop in tuple(_watches):
+        if loop.is_closed():
+            _watches.pop(loop, None)
+    for task in tuple(_ended):
+        if task.get_loop().is_closed():
+            _ended.discard(task)
+
+
 def _is_loop_ending(loop: asyncio.AbstractEventLoop) -> bool:
     watch = _watches.get(loop)
     return watch is None or watch.is_cancelled
@@ -145,9 +157,5 @@ async def _wait_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _later(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        await asyncio.sleep(0)
-    except BaseException:
-        work.close()
-        raise
+    await asyncio.sleep(0)
     return await work

@@ -1,12 +1,16 @@
 """Who ends a task: its owner, the event loop or a time limit; nothing else does."""
 
 import asyncio
+import gc
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 
+from mesa_ws.backend.event_loops import abandon_task
 from mesa_ws.concurrency import tasks
 from mesa_ws.concurrency.tasks import end, persist, start, survive, unwatch, watch
 
@@ -129,6 +133,40 @@ async def test_a_watch_that_was_cancelled_is_replaced(watched: None) -> None:
     watch()
 
 
+async def test_a_watch_that_is_replaced_is_there_for_those_who_had_it() -> None:
+    watch()
+    tasks._watches[asyncio.get_running_loop()].task.cancel()
+    watch()
+    await unwatch()
+    assert not tasks._is_loop_ending(asyncio.get_running_loop())
+    await unwatch()
+    assert asyncio.get_running_loop() not in tasks._watches
+
+
+async def test_threads_may_begin_to_watch_at_the_same_time(watched: None) -> None:
+    class ClosedInAnotherThread(asyncio.SelectorEventLoop):
+        """Another thread looks for closed loops, too, and begins to watch one, while this is looked at."""
+
+        def is_closed(self) -> bool:
+            if not super().is_closed():
+                return False
+            watches.pop(self, None)
+            watches[another] = watches[asyncio.get_running_loop()]
+            return True
+
+    watches = tasks._watches
+    closed, another = ClosedInAnotherThread(), asyncio.new_event_loop()
+    closed.close()
+    watches[closed] = watches[asyncio.get_running_loop()]
+    try:
+        watch()
+        await unwatch()
+        assert closed not in watches
+    finally:
+        watches.pop(another, None)
+        another.close()
+
+
 def test_a_loop_that_was_closed_is_forgotten() -> None:
     async def begin() -> None:
         watch()
@@ -136,6 +174,30 @@ def test_a_loop_that_was_closed_is_forgotten() -> None:
     asyncio.run(begin())
     asyncio.run(begin())
     assert sum(loop.is_closed() for loop in tasks._watches) <= 1
+
+
+def test_a_task_that_was_ended_in_a_loop_that_was_closed_is_forgotten() -> None:
+    async def stubborn() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await wait_for_ever()
+
+    async def begin() -> "asyncio.Task[None]":
+        task = start(stubborn())
+        await asyncio.sleep(0)
+        end(task)
+        return task
+
+    async def begin_another() -> None:
+        watch()
+        await unwatch()
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(begin())
+    loop.close()
+    abandon_task(task)
+    asyncio.run(begin_another())
+    assert task not in tasks._ended
 
 
 async def test_a_time_limit_stays_one_beside_other_cancellations(watched: None) -> None:
@@ -174,13 +236,19 @@ async def test_a_task_begins_after_its_creator_has_gone_on() -> None:
     assert seen == ["creator", "work"]
 
 
-async def test_a_task_that_ends_before_it_has_begun_leaves_nothing() -> None:
+@pytest.mark.parametrize("rounds", [0, 1])
+async def test_a_task_that_ends_before_it_has_begun_leaves_nothing(rounds: int) -> None:
     asyncio.get_running_loop().set_task_factory(lambda loop, work, **options: asyncio.Task(work, loop=loop))
-    task = start(wait_for_ever())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        task = start(wait_for_ever())
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        gc.collect()
     assert task.cancelled()
+    assert [each for each in warned if "never awaited" in str(each.message)] == []
 
 
 def test_an_event_loop_that_is_given_up_leaves_nothing_behind() -> None:
