@@ -10,7 +10,9 @@ from typing import Self
 
 import pytest
 
+from mesa_ws.portal.event import PortalEvent
 from mesa_ws.settings import Wire
+from mesa_ws.transports.portal import Portal
 from mesa_ws.transports.serve import Server, serve
 from tests.system.server.peer import LIMIT, Peer
 
@@ -138,6 +140,10 @@ class Process:
     async def stop(self, signum: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal; return the exit code, and the rest of stdout and stderr."""
         self._process.send_signal(signum)
+        return await self.ended()
+
+    async def ended(self) -> tuple[int, str, str]:
+        """Wait until it has ended by itself; return the same."""
         async with asyncio.timeout(LIMIT):
             out, err = await self._process.communicate()
             return await self._process.wait(), out.decode(), err.decode()
@@ -273,3 +279,67 @@ async def test_a_signal_is_heeded_while_the_host_to_listen_on_is_looked_up() -> 
         code, _, err = await process.stop()
     assert code == 0
     assert "looks_up (<string>:" in err
+
+
+LEAVING = """
+    @server.on_stop
+    async def stop():
+        await asyncio.sleep(0.01)
+        print("on_stop", flush=True)
+
+    @server.on_disconnection
+    async def disconnected(connection, code, reason):
+        await asyncio.sleep(0.01)
+        print("disconnected", code, flush=True)
+"""
+
+
+async def test_a_handler_that_exits_stops_its_server_in_order() -> None:
+    exits = """
+        import sys
+        server = Server()
+        node.GRACE = serve.LIMIT = 10.0
+
+        @server.on_message("EXIT")
+        async def leave(message, connection):
+            sys.exit(3)
+    """
+    async with Process.of(SERVER, exits, LEAVING, RUN) as process:
+        url = await process.line()
+        async with Peer.connect(url) as peer, Peer.connect(url) as other:
+            await peer.send("EXIT")
+            assert await other.closed() == 1001
+            code, out, err = await process.ended()
+    assert (code, out) == (3, "on_stop\n" + 2 * "disconnected 1001\n")
+    assert "left behind" not in err
+
+
+async def test_a_handler_that_exits_hands_over_what_its_portal_works_on(
+    redis_url: str, namespace: str
+) -> None:
+    exits = """
+        @portal.on_message("EXIT")
+        async def leave(event):
+            sys.exit(3)
+    """
+    arguments = (redis_url, namespace, "native", "own")
+    server = Server(redis_url, namespace=namespace, portals=True)
+    handled = asyncio.Queue[int]()
+    next_portal = Portal(redis_url, namespace=namespace)
+
+    @next_portal.on_message("EXIT")
+    async def handle(event: PortalEvent) -> None:
+        handled.put_nowait(event.deliveries)
+
+    async with (
+        Process.of(SERVER, PORTAL, exits, RUN_PORTAL, arguments=arguments) as process,
+        serve(server) as endpoint,
+        Peer.connect(endpoint.url) as peer,
+    ):
+        assert await process.line() == "up"
+        await peer.send("EXIT")
+        code, _, err = await process.ended()
+        async with asyncio.timeout(LIMIT), next_portal:
+            assert await handled.get() == 2
+    assert code == 3
+    assert "left behind" not in err

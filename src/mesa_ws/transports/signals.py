@@ -10,7 +10,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..calling.left_behind import report_tasks
@@ -86,11 +86,22 @@ def run(
 ) -> Result:
     """Run `work` in an event loop of its own, which a signal may end.
 
+    A handler that exits ends it like a signal, a second one at once.
+
     Raises:
         Interrupted: a signal came, and the work was cancelled or did not end.
+        SystemExit: a handler has called `sys.exit()`.
     """
     with own_event_loop(make) as loop, _signals(loop) as came:
-        return loop.run_until_complete(_supervise(work, came, heed))
+        supervising = start(_supervise(work, came, heed), loop=loop)
+        try:
+            return loop.run_until_complete(supervising)
+        except SystemExit:
+            if not came.done():
+                came.set_result(signal.SIGTERM)
+            with suppress(Interrupted):
+                loop.run_until_complete(supervising)
+            raise
 
 
 async def _supervise(work: Coroutine[Any, Any, Result], came: "asyncio.Future[int]", heed: Heed) -> Result:
