@@ -128,16 +128,30 @@ class LoopWork:
         self._loop = None
         for outcome in tuple(self._waited):
             outcome.cancel()
-        await unwatch()
+        try:
+            await self._end_tasks()  # what threads have begun after the others were ended, for example
+        finally:
+            await unwatch()
 
     async def _finish_tasks(self, grace: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        for task in tuple(self._tasks):
+        """Let tasks finish for a time, and end those that do not."""
+        tasks = self._others()
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        tasks = self._others()
+        for task in tasks:
             end(task)
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+            self._tasks -= stuck
             report_tasks(log, stuck)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        """The tasks but for the one that asks, such as of a handler that stops its server."""
+        return {task for task in self._tasks if task is not asyncio.current_task()}
 
     def _check_loop(self, method: str) -> None:
         if self._running() is not asyncio.get_running_loop():

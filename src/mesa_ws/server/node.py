@@ -243,11 +243,13 @@ class Node(Hooks, LoopWork, BlockingForms):
         """
         was_running, self._is_stopping = self.is_running, True
         try:
-            if was_running:
-                await self.handlers.stopping(GRACE)
-            self._supply.close()
-            for connection, pause in self.registry.come_back():
-                connection.send_away(pause)
+            try:
+                if was_running:
+                    await self.handlers.stopping(GRACE)
+            finally:  # also where this is cancelled
+                self._supply.close()
+                for connection, pause in self.registry.come_back():
+                    connection.send_away(pause)
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()

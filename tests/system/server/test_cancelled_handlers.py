@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -316,6 +317,58 @@ async def test_who_cancels_a_stop_while_handlers_are_told_of_it_is_heard(
         stopping.cancel()
         await asyncio.wait({stopping})
     assert stopping.cancelled()
+
+
+async def test_a_handler_may_stop_its_server(serving: Serving, site: Site) -> None:
+    stopped = asyncio.Event()
+
+    @site.server.on_message("STOP")
+    async def stop(message: Message, connection: Connection) -> None:
+        await site.server.stop()
+        stopped.set()
+
+    endpoint = await serving(site.server)
+    async with asyncio.timeout(LIMIT), Peer.connect(endpoint.url) as peer:
+        await peer.send("STOP")
+        assert await peer.closed() == 1001
+        await stopped.wait()
+    await until(lambda: "ended" in site.told)
+
+
+@pytest.mark.parametrize("waits_for", ["on_stop", "handlers"])
+async def test_a_stop_that_is_cancelled_leaves_no_handler_and_no_client(waits_for: str, site: Site) -> None:
+    began, stops = asyncio.Event(), asyncio.Event()
+    ended = list[str]()
+
+    @site.server.on_message("LONG")
+    async def takes_long(message: Message, connection: Connection) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("handler")
+
+    @site.server.on_stop
+    async def stop() -> None:
+        stops.set()
+        if waits_for == "on_stop":
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(LIMIT), AsyncExitStack() as stack:
+        serving = serve(site.server)
+        endpoint = await serving.__aenter__()
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.authenticate("1")
+        await peer.send("LONG")
+        await began.wait()
+        stopping = asyncio.create_task(serving.__aexit__(None, None, None))
+        await stops.wait()
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        assert stopping.cancelled()
+        assert ended == ["handler"]
+        assert await peer.closed() == 1001
 
 
 def uncancels() -> None:

@@ -240,3 +240,31 @@ async def test_a_server_that_stops_lets_no_thread_wait(monkeypatch: pytest.Monke
         assert await asyncio.to_thread(begun.wait, LIMIT)
     assert await asyncio.to_thread(has_ended.wait, LIMIT)
     assert [str(error) for error in raised] == ["the server is stopping; the message may have been sent"]
+
+
+async def test_what_a_thread_begins_while_the_server_leaves_its_cluster_ends_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, begun, ended = accepting(), asyncio.Event(), list[str]()
+    waiting = list[asyncio.Task[None]]()
+    leave = server.backend.aclose
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+
+    async def aclose() -> None:
+        waiting.append(asyncio.create_task(asyncio.to_thread(server.wait_in_thread, "send", work)))
+        await begun.wait()
+        await leave()
+
+    monkeypatch.setattr(server.backend, "aclose", aclose)
+    async with asyncio.timeout(LIMIT):
+        async with serve(server):
+            pass
+        assert ended == ["work"]
+        with pytest.raises(BackendUnavailable, match="the server is stopping"):
+            await waiting[0]
