@@ -172,3 +172,26 @@ def test_the_next_call_closes_what_a_closed_loop_left_at_a_server(
         del dispatcher
         gc.collect()
         until(lambda: peer.talking == 0)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_call_that_is_cancelled_at_any_moment_leaves_no_connection_to_a_server(
+    scheme: str, run: Run, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    async def cancel_after(rounds: int) -> bool:
+        async with AsyncDispatcher(peer.url, key="k") as dispatcher:
+            calling = asyncio.create_task(dispatcher.dispatch(Message(0, "hello"), ["nobody"]))
+            for _ in range(rounds):
+                await asyncio.sleep(0.0005)
+            calling.cancel()
+            await asyncio.wait({calling})
+            return calling.cancelled()
+
+    with peer_that(served, server_side(certificate) if scheme == "https" else None) as peer:
+        rounds = 0
+        while run(cancel_after(rounds)):
+            rounds += 1
+        until(lambda: peer.talking == 0)
+    assert rounds > 1

@@ -3,17 +3,19 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus, aio, blocking
+from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus, aio, blocking, streams
 from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 from mesa_ws.message import Message
 from tests.certificates import server_side
+from tests.contract.cluster import LIMIT
 from tests.http_peer import (
     Peer,
     Script,
@@ -103,6 +105,22 @@ async def test_a_request_is_not_sent_again_when_its_answer_is_lost(make_bus: Dis
     assert peer.requests[1:] == [(0, [second.message_id])]
 
 
+async def test_an_answer_that_comes_faster_than_it_is_read_arrives_whole(
+    make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_UNREAD", 1)
+
+    def padding(peer: Peer, connection: socket.socket, number: int) -> None:
+        while peer.read(connection, number):
+            connection.sendall(answered(peer.body + b" " * 2_000_000))
+
+    with peer_that(padding) as peer:
+        dispatch = make_bus(peer.url)
+        for _ in range(2):
+            assert len(await dispatch([message()])) == 1
+    assert [number for number, _ in peer.requests] == [0, 0]
+
+
 async def test_half_an_answer_may_have_sent_it(make_bus: Dispatch) -> None:
     with peer_that(cutting_the_answer) as peer:
         assert (await unavailable(make_bus(peer.url)([message()]))).maybe_sent
@@ -115,6 +133,28 @@ async def test_a_connection_that_ended_while_idle_is_replaced(make_bus: Dispatch
             await dispatch([message()])
             peer.finish()
     assert [number for number, _ in peer.requests] == [0, 1, 2]
+
+
+async def test_what_a_gateway_says_to_an_idle_connection_is_no_answer_to_the_next_request(
+    make_bus: Dispatch,
+) -> None:
+    is_idle, is_said = threading.Event(), threading.Event()
+
+    def saying_it_timed_out(peer: Peer, connection: socket.socket, number: int) -> None:
+        peer.read(connection, number)
+        connection.sendall(answered(peer.body))
+        is_idle.wait(LIMIT)
+        connection.sendall(answered(b"", "408 Request Timeout"))
+        is_said.set()
+        until_hung_up(peer, connection, number)
+
+    with peer_that(saying_it_timed_out) as peer:
+        dispatch = make_bus(peer.url)
+        for _ in range(2):
+            await dispatch([message()])
+            is_idle.set()
+            await asyncio.to_thread(is_said.wait, LIMIT)
+    assert [number for number, _ in peer.requests] == [0, 1]
 
 
 async def test_a_connection_that_was_idle_for_too_long_is_replaced(

@@ -42,11 +42,10 @@ TOOLS = {"metrics", "admin", "cli", "demo", "testing", "__main__"}
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "aiofastnet": ("transports",),
-    "aiohappyeyeballs": ("transports",),
+    "aiohappyeyeballs": ("concurrency",),
     "click": ("cli", "demo"),
     "hiredis": ("backend.redis",),
     "httpcore": ("backend.http",),
-    "anyio": ("backend.http",),
     "jwt": ("cli",),
     "msgspec": ("",),
     "prometheus_client": ("middleware.prometheus",),

@@ -12,10 +12,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from aiohappyeyeballs import start_connection
 from picows import WSHandshakeError, ws_connect
 
 from ..client_settings import ClientLimits
+from ..concurrency.happy_eyeballs import connect_socket
 from ..concurrency.tasks import start
 from ..errors import ConnectFailed, InvalidSettings
 from ..text import plain
@@ -24,9 +24,6 @@ from .quiet import quiet
 from .wire import Peer, Wire
 
 READ_BUFFER = 16 * 1024
-
-ATTEMPT_DELAY = 0.25
-"""Seconds an address gets before the next one is tried beside it (RFC 8305 section 5)."""
 
 HANDOVER = 3
 """Rounds of the event loop after which a transport certainly owns the socket it was given."""
@@ -112,19 +109,13 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
 
 
 class _Dial:
-    """Opens the TCP connection, so that it can be given up before picows hands it over.
-
-    Addresses are tried as RFC 8305 has it, families in turn, so that one that does not answer costs
-    a fraction of a second. Of the event loops only asyncio's own can do that.
-    """
+    """Opens the TCP connection, so that it can be given up before picows hands it over."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
 
     async def __call__(self, url: Any) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        addresses = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        self._socket = await start_connection(addresses, happy_eyeballs_delay=ATTEMPT_DELAY)
+        self._socket = await connect_socket(url.host, url.port)
         return self._socket
 
     async def hang_up(self, opening: "asyncio.Future[Any]") -> None:

@@ -15,8 +15,8 @@ from ...receipt_status import OutboxHead
 from ...stored import Stored
 from ..event_loops import PerLoop
 from ..pending import too_many
-from .handshake import HandshakeBackend
 from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
+from .streams import AsyncioBackend
 
 MAX_REQUESTS = 100
 """Requests that may wait for their answers at a time; each has a connection meanwhile."""
@@ -139,7 +139,7 @@ class _Lane:
     """The connection of one event loop, and whose turn it is; and those that requests wait on."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self._network = HandshakeBackend()
+        self._network = AsyncioBackend()
         self.turn = asyncio.Lock()
         self.pool = self._pool(tls, 1)
         self.questions = self._pool(tls, MAX_REQUESTS)
