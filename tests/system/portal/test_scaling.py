@@ -5,7 +5,7 @@ from collections import defaultdict
 from contextlib import AsyncExitStack
 from typing import Any
 
-from mesa_ws import Portal, PortalEvent
+from mesa_ws import Authentication, Portal, PortalEvent
 from mesa_ws.backend.inbox import PARTITIONS
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import Peer
@@ -57,7 +57,7 @@ class Team:
 
 async def test_portals_come_and_go_without_loss_disorder_or_repetition(site: Site) -> None:
     site.lease = 3.0  # a busy machine may stall, and who lost a lease handles events again
-    await site.serve()
+    await site.serve(authentication=Authentication(timeout=None))  # the clients stay without
     team, is_over = Team(site), asyncio.Event()
     await team.become(1)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:

@@ -605,8 +605,9 @@ HANGING = ["on_connection", "before_message", "on_message_received", "on_disconn
 
 @pytest.mark.parametrize("hook", HANGING)
 async def test_a_hook_that_hangs_keeps_only_its_own_connection_waiting(
-    serving: Serving, join: Joining, hook: str
+    serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch, hook: str
 ) -> None:
+    monkeypatch.setattr(node, "GRACE", 0.05)
     server, stuck = answering(), asyncio.Event()
 
     async def hang(*args: Any) -> Any:
