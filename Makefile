@@ -10,6 +10,7 @@ demo: .venv/.product            ## one server, three clients, a dispatch from an
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
 
 test: .venv/.dev redis nginx    ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+	$(if $(ARGS),,sh scripts/test-eager-tasks -n auto)
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
