@@ -37,6 +37,16 @@ SMALL = 256
 
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_OF_ONE_CONNECTION = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ECONNABORTED", "ECONNRESET", "ETIMEDOUT", "EPROTO", "ENOPROTOOPT", "EOPNOTSUPP"),
+        *("ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENONET"),
+    )
+    if hasattr(errno, name)
+)
+"""Errors of a connection that failed before it was accepted, which Linux reports here: see accept(2)."""
+
 
 Arrive = Callable[[socket.socket], Coroutine[Any, Any, None]]
 """Takes an accepted connection, whose socket does not block, through its handshakes."""
@@ -105,7 +115,7 @@ class Acceptor:
                     return
         except BlockingIOError:
             return
-        except OSError as error:
+        except OSError as error:  # it would be reported again at once, while the connection waits
             self._pause(listener, error)
 
     def _take(self, connection: socket.socket) -> None:
@@ -136,30 +146,30 @@ class Acceptor:
         now, last = self._loop.time(), self._had_no_room_at
         self._had_no_room_at = now
         problem = os.strerror(error.errno or 0).lower()
+        what, advice = f"cannot accept new {self._who}", "they wait, and it is tried again every second"
+        if error.errno in _NO_ROOM:
+            what = f"no room for new {self._who}"
+            advice = (
+                "they wait until others leave; raise the limit of open files, such as with ulimit -n "
+                "or LimitNOFILE"
+            )
         if now - last < EPISODE:
-            log.debug("still no room for new %s: %s", self._who, problem)
-            return
-        log.warning(
-            "no room for new %s (%s): they wait until others leave; raise the limit of open files, "
-            "such as with ulimit -n or LimitNOFILE",
-            self._who,
-            problem,
-        )
+            log.debug("still %s: %s", what, problem)
+        else:
+            log.warning("%s (%s): %s", what, problem, advice)
 
 
 def _accepted(listener: socket.socket) -> socket.socket | None:
-    """Accept a connection; None if it failed before that, which Linux reports here: see accept(2).
+    """Accept a connection; None if it failed before that.
 
     Raises:
         BlockingIOError: none waits.
-        OSError: the system has no room for it.
+        OSError: the system has no room for it, or allows none.
     """
     try:
         connection, _ = listener.accept()
-    except BlockingIOError:
-        raise
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno not in _OF_ONE_CONNECTION:
             raise
         log.debug("a connection failed before it was accepted: %s", error)
         return None
