@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
+import redis.asyncio
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
+from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
@@ -106,6 +108,25 @@ async def test_a_message_is_sent_again_until_its_time_is_over(
         await sending
     assert caught.value.maybe_sent
     await bus.aclose()
+    assert len(await node.backend.peek("alice", 10)) == 2
+
+
+async def test_a_message_that_redis_may_have_forgotten_is_not_sent_again(
+    dispatch: Dispatch, node: Node, proxy: Proxy, redis_url: str, namespace: str
+) -> None:
+    await dispatch([kept("first")])
+    proxy.loses_replies = True
+    sent = kept("second")._replace(remember=2.0)
+    sending = dispatch([sent])
+    await node.until(sent.message_id)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        while await client.exists(Keys(namespace).done(sent.message_id)):
+            await asyncio.sleep(0.01)
+    proxy.loses_replies = False
+    proxy.cut()
+    with pytest.raises(BackendUnavailable) as caught:
+        await sending
+    assert caught.value.maybe_sent
     assert len(await node.backend.peek("alice", 10)) == 2
 
 

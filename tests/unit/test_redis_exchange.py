@@ -50,7 +50,7 @@ def test_all_commands_are_unsent_at_first() -> None:
 
 def test_an_answered_exchange_has_its_replies() -> None:
     exchange = Exchange(COMMANDS)
-    exchange.writing()
+    exchange.writing(0.0)
     exchange.took([1, None, b"x"])
     assert (exchange.replies, exchange.missing, exchange.is_written) == ([1, None, b"x"], [], True)
     assert exchange.failure("redis") is None
@@ -66,7 +66,7 @@ def test_only_unknown_scripts_are_sent_again() -> None:
 
 def test_a_request_of_unknown_scripts_alone_was_not_carried_out() -> None:
     exchange = Exchange(COMMANDS[:1])
-    exchange.writing()
+    exchange.writing(0.0)
     exchange.took([UNKNOWN])
     assert not exchange.is_written
 
@@ -202,27 +202,42 @@ def test_an_error_without_text_has_its_name() -> None:
 
 def test_what_is_repeatable_starts_anew_and_stays_doubtful() -> None:
     exchange = Exchange(COMMANDS, is_repeatable=True)
-    exchange.writing()
+    exchange.writing(0.0)
     exchange.took([1, UNKNOWN, UNKNOWN])
-    assert exchange.repeat()
+    assert exchange.repeat(1.0)
     assert (exchange.unsent, exchange.replies) == (COMMANDS, [None] * 3)
     assert (exchange.is_written, exchange.is_doubtful) == (True, True)
 
 
 def test_what_was_never_written_is_not_repeated() -> None:
-    assert not Exchange(COMMANDS, is_repeatable=True).repeat()
+    assert not Exchange(COMMANDS, is_repeatable=True).repeat(1.0)
+
+
+@pytest.mark.parametrize(("since", "is_repeated"), [(60.0, True), (60.1, False)])
+def test_what_redis_may_have_forgotten_is_not_repeated(since: float, is_repeated: bool) -> None:
+    exchange = Exchange(COMMANDS, is_repeatable=True, known_for=120.0)
+    exchange.writing(100.0)
+    assert exchange.repeat(110.0)
+    exchange.writing(115.0)
+    assert exchange.repeat(100.0 + since) == is_repeated
+
+
+def test_a_reply_is_waited_for_as_long_as_a_repetition_has_time() -> None:
+    stored, unstored = Exchange(COMMANDS, is_repeatable=True, known_for=120.0), Exchange(COMMANDS)
+    assert [stored.first_limit(100.0, 100.0 + timeout) for timeout in (5.0, 600.0)] == [102.5, 130.0]
+    assert unstored.first_limit(100.0, 700.0) == 700.0
 
 
 def test_what_is_not_repeatable_is_not_repeated() -> None:
     exchange = Exchange(COMMANDS)
-    exchange.writing()
-    assert not exchange.repeat()
+    exchange.writing(0.0)
+    assert not exchange.repeat(1.0)
 
 
 def test_errors_of_a_repetition_say_that_it_may_have_been_sent() -> None:
     exchange = Exchange(COMMANDS[:1], is_repeatable=True)
-    exchange.writing()
-    exchange.repeat()
+    exchange.writing(0.0)
+    exchange.repeat(1.0)
     exchange.took([ReadOnlyError("READONLY")])
     errors = [
         exchange.failure("redis"),

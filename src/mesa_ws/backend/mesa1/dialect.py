@@ -16,7 +16,7 @@ from ..redis.connection import raise_first
 from ..redis.failure import is_forbidden
 from ..redis.greeting import HELLO, INFO, Facts, Greeting, living
 from ..redis.keys import Keys as NativeKeys
-from ..redis.operation import Operation
+from ..redis.operation import Operation, remembered_for
 from ..redis.plan import Command, chunks
 from ..redis.rights import Rights
 from . import plan
@@ -165,7 +165,8 @@ class Mesa1:
             return [dispatch.receipt(own) for dispatch, own in dealt]
 
         commands = [call.command for dispatch in dispatches for call in dispatch.calls]
-        return Operation(commands, read, all(each.remember > 0 for each in envelopes))
+        known_for = remembered_for(envelopes)
+        return Operation(commands, read, known_for > 0, known_for=known_for)
 
     def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
         """Not to be had.

@@ -1,6 +1,7 @@
 """A portal's seat at a Redis."""
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -96,7 +97,9 @@ class RedisAttendance:
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection; see `Attendance.reply`."""
         call = self._place.reply(envelope, node)
-        (reply,) = await self._execute([call.command], is_repeatable=envelope.remember > 0)
+        (reply,) = await self._execute(
+            [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
+        )
         return bool(reply)
 
     async def backlog(self) -> Backlog:
@@ -131,8 +134,15 @@ class RedisAttendance:
             (more,) = await self._execute([self._place.reap().command], is_repeatable=True)
 
     async def _execute(
-        self, commands: Sequence[Command], *, is_repeatable: bool = False, link: Link | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        link: Link | None = None,
     ) -> list[Any]:
         """Carry out commands; set keys of another type aside and repeat them."""
         chosen = link or self._link
-        return await self._queues.run(lambda: chosen.execute(commands, is_repeatable=is_repeatable))
+        return await self._queues.run(
+            lambda: chosen.execute(commands, is_repeatable=is_repeatable, known_for=known_for)
+        )

@@ -129,11 +129,11 @@ class BlockingRedisBus:
                     self._carry_out(exchange, lent, deadline)
                 return exchange.replies
             except BackendUnavailable as error:
-                if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat():
+                if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat(time.monotonic()):
                     raise exchange.doubting(error) from error.__cause__
                 time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
             except FOREIGN as error:
-                if _is_late(deadline) or not exchange.repeat():
+                if _is_late(deadline) or not exchange.repeat(time.monotonic()):
                     raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
 
     def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> None:
@@ -156,12 +156,11 @@ class BlockingRedisBus:
 
 def _first_limit(exchange: Exchange, deadline: float) -> float:
     """Until when to wait on a connection that may be dead: what is repeatable keeps time for another one."""
-    now = time.monotonic()
-    return now + (deadline - now) * exchange.patience
+    return exchange.first_limit(time.monotonic(), deadline)
 
 
 def _round(exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-    exchange.writing()
+    exchange.writing(time.monotonic())
     exchange.took(_talk(connection, exchange.unsent, deadline))
 
 

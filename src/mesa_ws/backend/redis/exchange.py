@@ -1,5 +1,6 @@
 """The state of one request to Redis: what was asked, what was written, what was answered."""
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -22,6 +23,8 @@ class Exchange:
     Args:
         commands: what is asked, in order.
         is_repeatable: whether carrying it out once more changes nothing.
+        known_for: seconds for which that is so. It is repeated in the first half of them alone, for what is
+            written may take its time to arrive.
         proof: what has to be asked for afterwards, on the same connection.
 
     Attributes:
@@ -34,6 +37,8 @@ class Exchange:
         "_has_errors",
         "_is_doubtful",
         "_is_written",
+        "_known_for",
+        "_written_at",
         "commands",
         "is_repeatable",
         "missing",
@@ -42,10 +47,17 @@ class Exchange:
     )
 
     def __init__(
-        self, commands: Sequence[Command], *, is_repeatable: bool = False, proof: Proof | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        proof: Proof | None = None,
     ) -> None:
         self.commands = commands
         self.is_repeatable = is_repeatable
+        self._known_for = known_for
+        self._written_at: float | None = None
         self.proof = proof
         self.replies: list[Any] = [None] * len(commands)
         self.missing = list(range(len(commands)))
@@ -63,10 +75,9 @@ class Exchange:
         """Whether it is being repeated, because nobody knows what became of it."""
         return self._is_doubtful
 
-    @property
-    def patience(self) -> float:
-        """The part of its time for which a reply is waited for on a connection that may be dead."""
-        return 0.5 if self.is_repeatable else 1.0
+    def first_limit(self, now: float, deadline: float) -> float:
+        """Until when to wait for a reply on a connection that may be dead; another one needs time, too."""
+        return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
 
     @property
     def unsent(self) -> list[Command]:
@@ -78,13 +89,17 @@ class Exchange:
         """Whether this Redis is a replica, so that another one has to be asked."""
         return self._has_errors and any(isinstance(reply, ReadOnlyError) for reply in self.replies)
 
-    def writing(self) -> None:
+    def writing(self, now: float) -> None:
         """From now on Redis may carry it out."""
         self._is_written = True
+        if self._written_at is None:
+            self._written_at = now
 
-    def repeat(self) -> bool:
+    def repeat(self, now: float) -> bool:
         """Start anew on another connection; returns whether that is right to do."""
-        if not (self.is_repeatable and self.is_written):
+        if not (self.is_repeatable and self.is_written) or self._written_at is None:
+            return False
+        if now - self._written_at > self._known_for / 2:
             return False
         self._is_doubtful, self._is_written = True, False
         self.replies = [None] * len(self.commands)

@@ -14,6 +14,7 @@ written first on the next connection, so that none overtakes them. The others fa
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -68,9 +69,11 @@ class Link:
         self.on_reconnect: Callable[[], None] = _nothing
         """Called with each connection but the first: it may lead to a Redis that forgot things."""
 
-    async def execute(self, commands: Sequence[Command], *, is_repeatable: bool = False) -> list[Any]:
-        """Carry out `commands`; see `carry_out`."""
-        return await self.carry_out(Exchange(commands, is_repeatable=is_repeatable))
+    async def execute(
+        self, commands: Sequence[Command], *, is_repeatable: bool = False, known_for: float = math.inf
+    ) -> list[Any]:
+        """Carry out `commands`; see `carry_out`, and `Exchange` for the others."""
+        return await self.carry_out(Exchange(commands, is_repeatable=is_repeatable, known_for=known_for))
 
     async def carry_out(self, exchange: Exchange) -> list[Any]:
         """Carry out the commands of `exchange` in order, with no others between them.
@@ -198,7 +201,7 @@ class Link:
         again = {
             request: None
             for request in wanted
-            if not request.future.done() and now < request.deadline and request.exchange.repeat()
+            if not request.future.done() and now < request.deadline and request.exchange.repeat(now)
         }
         self._queue.extendleft(reversed(again))
         return [request for request in batch if request not in again]
@@ -267,15 +270,17 @@ class Link:
         """
         if self._used_at is None or self.on_reconnect is not _nothing or not batch:
             return None
-        patience = max(request.exchange.patience for request in batch)
+        if not all(request.exchange.is_repeatable for request in batch):
+            return None
         now = asyncio.get_running_loop().time()
-        return now + patience * (min(request.deadline for request in batch) - now) if patience < 1 else None
+        return min(request.exchange.first_limit(now, request.deadline) for request in batch)
 
     async def _round(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
         """Write what is unsent, and settle whoever has all replies."""
         wire = packed([command for request in requests for command in request.exchange.unsent])
+        now = asyncio.get_running_loop().time()
         for request in requests:
-            request.exchange.writing()
+            request.exchange.writing(now)
         await connection.send_packed_command(wire)
         for request in requests:
             request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])

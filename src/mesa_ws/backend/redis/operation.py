@@ -1,6 +1,7 @@
 """What the buses do, as values that the asyncio and the blocking runner carry out alike."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,16 +38,20 @@ class Operation(Generic[T]):
         read: makes the result of the replies.
         is_repeatable: whether carrying it out once more changes nothing.
         proof: what is to be waited for afterwards.
+        known_for: seconds for which it is repeatable.
     """
 
     commands: Sequence[Command]
     read: Callable[[Sequence[Any]], T]
     is_repeatable: bool = True
     proof: Proof | None = None
+    known_for: float = math.inf
 
     def exchange(self) -> Exchange:
         """What a runner carries out."""
-        return Exchange(self.commands, is_repeatable=self.is_repeatable, proof=self.proof)
+        return Exchange(
+            self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
+        )
 
 
 def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
@@ -54,12 +59,19 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     envelopes = tuple(envelopes)
     batch = Batch.of(keys, envelopes)
     levels = {each.durability for each in envelopes} - {"memory"}
+    known_for = remembered_for(envelopes)
     return Operation(
         batch.commands,
         partial(_receipts, keys, batch),
-        all(each.remember > 0 for each in envelopes),
+        known_for > 0,
         Proof(levels, batch.replicas) if levels else None,
+        known_for,
     )
+
+
+def remembered_for(envelopes: Iterable[Envelope]) -> float:
+    """Seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
+    return min((each.remember for each in envelopes), default=math.inf)
 
 
 def heads_of(keys: Keys, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
