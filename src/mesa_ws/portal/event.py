@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from ..backend.awaited import awaited
 from ..backend.inbox import LetterKind, Waiting
 from ..codec import decode_frame, encode_message
 from ..envelope import Envelope, name_dispatch
-from ..errors import MesaError
+from ..errors import BackendUnavailable, MesaError
 from ..message import Message
 from ..recipients import Recipients
 from ..session.correlation import Asked, read_correlation
@@ -22,6 +23,8 @@ Send = Callable[[Envelope, str], Awaitable[bool]]
 _IN_LOOP = (
     "event.reply_blocking: expected a thread, got the event loop of the portal; use await event.reply(...)"
 )
+
+_STOPPED = "event.reply_blocking: the portal has stopped"
 
 
 class PortalEvent:
@@ -93,11 +96,20 @@ class PortalEvent:
 
         Raises:
             MesaError: this is the event loop of the portal.
+            BackendUnavailable: the event loop of the portal has ended, or ends before it is done.
         """
         if threading.get_ident() == self._thread:
             raise MesaError(_IN_LOOP)
         sending = self._sent(self._envelope(message))
-        return asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+        except CancelledError:
+            raise BackendUnavailable(_STOPPED, maybe_sent=True) from None
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            sending.close()
+            raise BackendUnavailable(_STOPPED) from None
 
     def _envelope(self, message: Message) -> Envelope:
         body = encode_message(message)
