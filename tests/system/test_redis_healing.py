@@ -81,8 +81,10 @@ async def test_a_key_of_nodes_that_is_of_another_type_is_begun_anew(
     first, second = await nodes.node({"alice": 2}), await nodes.node({"bob": 1})
     key = getattr(keys, name)
     key = key(first.backend.node_id) if callable(key) else key
-    await client.delete(key)
-    await client.rpush(key, "somebody's")
+    async with client.pipeline(transaction=True) as pipeline:  # or a node might write in between
+        pipeline.delete(key)
+        pipeline.rpush(key, "foreign")
+        await pipeline.execute()
 
     async def is_right() -> bool:
         return await client.type(key) not in (b"list", "list")

@@ -25,8 +25,10 @@ async def text(client: Redis, key: str) -> None:
 
 
 async def numbers(client: Redis, key: str) -> None:
-    await client.delete(key)
-    await client.rpush(key, "1", "2")
+    async with client.pipeline(transaction=True) as pipeline:  # or a server might write in between
+        pipeline.delete(key)
+        pipeline.rpush(key, "1", "2")
+        await pipeline.execute()
 
 
 @pytest.fixture

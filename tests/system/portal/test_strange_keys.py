@@ -48,9 +48,11 @@ def office(redis_url: str, namespace: str, stack: object) -> PostOffice:
 
 async def spoil(client: Redis, *names: str) -> None:
     """Put lists, which portals keep nowhere, in the place of keys."""
-    for name in names:
-        await client.delete(name)
-        await client.rpush(name, "foreign")
+    async with client.pipeline(transaction=True) as pipeline:  # or a portal might write in between
+        for name in names:
+            pipeline.delete(name)
+            pipeline.rpush(name, "foreign")
+        await pipeline.execute()
 
 
 def named(keys: Keys, kind: str, node: str = "") -> list[str]:
