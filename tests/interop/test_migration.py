@@ -45,7 +45,7 @@ async def ours(
     cluster: Cluster, port: int, wire: Literal["native", "mesa1"], **options: Any
 ) -> AsyncIterator[Ours]:
     address: dict[str, Any] = {"namespace": cluster.namespace, "wire": wire}
-    heartbeat = {"enabled": True, "interval": 0.2, "max_attempts": 100}
+    heartbeat = {"enabled": True, "interval": 0.2, "max_attempts": 1000}
     reconnect = {"enabled": True, "interval": 0.1}
     server = accepting(
         backend=cluster.url,

@@ -13,7 +13,8 @@ from mesa_ws.transports.serve import Server, serve
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import LIMIT, Peer
 
-LEASE = 0.6
+LEASE = 2.0
+"""Seconds; a test may wait for it, and a busy machine may stall for a second."""
 
 
 class Site:
