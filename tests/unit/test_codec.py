@@ -38,6 +38,9 @@ class Level(IntEnum):
     HIGH = 3
 
 
+Mistake = Enum("Mistake", {"KEYS": {None: 1}})
+
+
 class Kind(StrEnum):
     NEWS = "NEWS"
 
@@ -198,6 +201,10 @@ class Sheet(msgspec.Struct):
         (
             Sheet([0, Once(), {date(2024, 2, 29): 1}]),
             "data.cells[2]: expected keys that are text or integers, got one of type date; write str(key)",
+        ),
+        (
+            [Mistake.KEYS],
+            "data[0]: expected keys that are text or integers, got None; write str(key)",
         ),
         (
             {1: "a", "1": "b"},

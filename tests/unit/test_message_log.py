@@ -8,7 +8,7 @@ from mesa_ws.backend.outbox import Entry
 from mesa_ws.codec import encode_frame
 from mesa_ws.envelope import Delivery, Envelope, Receipt, prepare
 from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.message_log import log_delivery, log_dispatches, log_page, named
+from mesa_ws.message_log import log_announcement, log_delivery, log_dispatches, log_page, named
 
 log = logging.getLogger("mesa_ws.test")
 
@@ -65,3 +65,15 @@ def test_what_was_read_from_the_backend_is_counted_by_type(caplog: pytest.LogCap
     entries = [Entry(n, "m", encode_frame(0, n, type)) for n, type in enumerate(["A", "B", "A"])]
     log_page(log, "anna", entries)
     assert caplog.messages == ["delivery from the backend to 'anna': 2 of 'A', 1 of 'B'"]
+
+
+def test_an_empty_page_is_no_delivery(caplog: pytest.LogCaptureFixture) -> None:
+    log_page(log, "anna", [])
+    assert caplog.messages == []
+
+
+def test_what_is_stored_for_everybody_is_logged_where_it_is_handed_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log_announcement(log, "m1", encode_frame(0, 1, "NEWS"), 3)
+    assert caplog.messages == ["delivery m1: 'NEWS' to everybody; 3 connections here"]
