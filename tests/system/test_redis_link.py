@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,18 @@ async def test_what_is_posted_is_carried_out_in_its_turn(link: Link, namespace: 
 async def test_posting_to_a_closed_link_changes_nothing(link: Link) -> None:
     await link.aclose()
     link.post([("ECHO", "late")], lambda: None)
+
+
+async def test_a_connection_that_is_given_up_keeps_no_socket_for_what_is_not_sent(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    link: Any = Link(Address.of(own_redis.url), Greeting(Keys(namespace)), 0.5)
+    await echo(link, "hello")
+    transport = link._connection._writer.transport
+    own_redis.freeze()
+    with pytest.raises(BackendUnavailable):
+        await echo(link, "x" * 32 * 1024 * 1024)  # more than the kernel takes
+    await link.aclose()
+    own_redis.thaw()
+    await asyncio.sleep(0)  # the event loop closes sockets when it comes round
+    assert transport.get_extra_info("socket").fileno() == -1

@@ -16,7 +16,7 @@ from redis.retry import Retry
 from ...errors import BackendError, InvalidSettings, Unsupported
 from ...settings import Seconds
 from ...text import plain
-from .connection import AsyncConnection, BlockingConnection, hang_up, remaining
+from .connection import AsyncConnection, BlockingConnection, hang_up, open_connection, remaining
 from .failure import failed_connect
 from .sentinel import DEFAULT_PORT, Sentinels
 from .tls import checked_tls
@@ -125,7 +125,7 @@ class Address:
         options = {**self.options, **found, "retry": AsyncRetry(NoBackoff(), 0)}
         connection: AsyncConnection = cls(**options, **_limits(None))
         try:
-            await connection.connect()
+            await open_connection(connection)
         except BaseException:
             await hang_up(connection)
             raise

@@ -64,26 +64,39 @@ async def aread_reply(connection: AsyncConnection) -> Any:
         return error
 
 
+async def open_connection(connection: AsyncConnection) -> None:
+    """Connect, and note the transport: redis-py forgets it when it is cancelled while it writes."""
+    await connection.connect()
+    private: Any = connection
+    private.mesa_transport = private._writer.transport
+
+
 async def hang_up(connection: AsyncConnection) -> None:
     """Disconnect without waiting for anything.
 
-    A TLS transport that is only closed would wait for the other side to agree, for longer than its
-    event loop may last.
+    A transport that is only closed would wait until all is sent and, with TLS, until the other side
+    agrees: for longer than its event loop may last, and with all that is not sent in memory.
     """
     with suppress(*FOREIGN):
-        writer = getattr(connection, "_writer", None)
-        if writer is not None and writer.get_extra_info("ssl_object") is not None:
-            writer.transport.abort()
+        transport = _transport(connection)
+        if transport is not None:
+            transport.abort()
         await connection.disconnect(nowait=True)
 
 
 def abandon(connection: AsyncConnection) -> None:
     """Close the socket of a connection whose event loop is closed; redis-py would ask that loop."""
     private: Any = connection
-    writer = getattr(private, "_writer", None)
-    if writer is not None:
-        private._reader = private._writer = None
-        abandon_transport(writer.transport)
+    transport = _transport(connection)
+    private._reader = private._writer = None
+    if transport is not None:
+        abandon_transport(transport)
+
+
+def _transport(connection: AsyncConnection) -> Any:
+    """Return the transport of a connection; None before there is one."""
+    writer = getattr(connection, "_writer", None)
+    return getattr(connection, "mesa_transport", None) if writer is None else writer.transport
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:
