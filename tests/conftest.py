@@ -11,7 +11,7 @@ from tests.certificates import make_certificate
 from tests.closing_report import NAME, ClosingReport
 from tests.eager_tasks import OPTION, EagerTasks
 from tests.lanes import Lanes, rank, worker_count
-from tests.measuring import UNMEASURED, UNTRACED, CoreGate, start_unmeasured
+from tests.measuring import UNMEASURED, CoreGate, is_measured, start_unmeasured
 from tests.redis_server import RELEASES, RedisServer
 
 
@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.nodeid.startswith(UNTRACED):
+        if not is_measured(item.nodeid):
             item.add_marker("no_cover")
     if hasattr(config, "workerinput"):
         items.sort(key=rank)

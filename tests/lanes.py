@@ -29,7 +29,7 @@ ORDER = (
 )
 """Folders by the length of their files, longest first; the short ones fill the gaps at the end."""
 
-WORKERS_PER_CORE = 2.5
+WORKERS_PER_CORE = 2
 """Tests wait more than they compute."""
 
 MOST_WORKERS = 10
