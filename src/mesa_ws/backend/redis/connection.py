@@ -88,9 +88,9 @@ def abandon(connection: AsyncConnection) -> None:
     """Close the socket of a connection whose event loop is closed; redis-py would ask that loop."""
     private: Any = connection
     transport = _transport(connection)
-    private._reader = private._writer = None
     if transport is not None:
         abandon_transport(transport)
+    private._reader = private._writer = None  # a writer that goes before its transport would complain
 
 
 def _transport(connection: AsyncConnection) -> Any:
