@@ -16,7 +16,7 @@ TARGET = sys.argv[2]
 
 
 async def main() -> None:
-    async with AsyncDispatcher(sys.argv[1], namespace=NAMESPACE) as dispatcher:
+    async with AsyncDispatcher(sys.argv[1], namespace=NAMESPACE, timeout=30) as dispatcher:
         under_way: set[asyncio.Task[Any]] = set()
 
         def send(at: str) -> None:

@@ -17,7 +17,7 @@ url, namespace, sync = sys.argv[1:]
 
 
 async def main() -> None:
-    async with AsyncDispatcher(url, namespace=namespace, sync=sync == "sync") as dispatcher:
+    async with AsyncDispatcher(url, namespace=namespace, sync=sync == "sync", timeout=30) as dispatcher:
 
         async def send(numbers: Iterable[int], data: Any, type: str, **whom: int) -> None:
             calls = (dispatcher.dispatch(Message(0, data, type), recipients(n, **whom)) for n in numbers)

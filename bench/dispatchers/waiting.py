@@ -12,7 +12,7 @@ url, namespace, sync = sys.argv[1:]
 
 
 def main() -> None:
-    with Dispatcher(url, namespace=namespace, sync=sync == "sync") as dispatcher:
+    with Dispatcher(url, namespace=namespace, sync=sync == "sync", timeout=30) as dispatcher:
 
         def dispatch(messages: int, data: Any, type: str, **whom: int) -> None:
             for number in range(messages):

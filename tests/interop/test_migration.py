@@ -66,7 +66,7 @@ async def ours(
 
 
 async def theirs_dispatches(cluster: Cluster, numbers: Iterable[int], ids: Sequence[str] = EVERYBODY) -> None:
-    await cluster.foreign("dispatch.js", ids=list(ids), numbers=list(numbers))
+    await cluster.foreign("dispatch.js", ids=list(ids), numbers=list(numbers), away="away")
 
 
 async def numbers(client: Peer | Client, count: int) -> list[Any]:

@@ -1,12 +1,25 @@
 // A genuine dispatcher with sync: sends numbers, one message after the other, prints that, and ends.
 'use strict'
 const { Dispatcher, Message } = require('@cryb/mesa')
-const { redis, namespace, ids, numbers } = JSON.parse(process.argv[2])
+const Redis = require('ioredis')
+const { redis, namespace, ids, numbers, away } = JSON.parse(process.argv[2])
 
 const dispatcher = new Dispatcher(redis, { namespace, sync: { enabled: true } })
-const next = () => {
-  if (numbers.length === 0) return process.stdout.write(JSON.stringify({ done: true }) + '\n', () => process.exit(0))
-  dispatcher.dispatch(new Message(0, numbers.shift(), 'M'), ids)
-  setTimeout(next, 50) // what it does cannot be awaited
+const client = new Redis(redis)
+const pause = milliseconds => new Promise(done => setTimeout(done, milliseconds))
+
+// What it does cannot be awaited, and of two that are stored at the same time it loses one.
+const isStored = async number => {
+  const list = JSON.parse(await client.hget(`undelivered_messages_${namespace}`, away) || '[]')
+  return list.some(message => message.d === number)
 }
-next()
+
+const main = async () => {
+  for (const number of numbers) {
+    dispatcher.dispatch(new Message(0, number, 'M'), ids)
+    while (away && !await isStored(number)) await pause(10)
+    await pause(50) // for those who are online
+  }
+  process.stdout.write(JSON.stringify({ done: true }) + '\n', () => process.exit(0))
+}
+main()
