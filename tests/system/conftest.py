@@ -1,7 +1,5 @@
-"""Fixtures for tests that harm a Redis or its connections, and a certificate."""
+"""Fixtures for tests that harm a Redis or its connections."""
 
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -56,16 +54,3 @@ async def client(own_redis: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
 @pytest.fixture
 def keys(namespace: str) -> Keys:
     return Keys(namespace)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for this machine, and its key, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with openssl, which is not there")
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    name = "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -days 1"
-    command = f"openssl req -x509 {key} {name} -keyout {path} -out {path}"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return path
