@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
+unexport PYTHONDONTWRITEBYTECODE # tests start some hundred programs, and each would compile all it imports
 GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.coveragerc
 
 .PHONY: demo test chaos check bench docs clean

@@ -29,10 +29,10 @@ ORDER = (
 )
 """Folders by the length of their files, longest first; the short ones fill the gaps at the end."""
 
-WORKERS_PER_CORE = 2
+WORKERS_PER_CORE = 3
 """Tests wait more than they compute."""
 
-MOST_WORKERS = 10
+MOST_WORKERS = 12
 
 
 def worker_count() -> int:
