@@ -13,6 +13,10 @@ async def main(id: str, url: str = "ws://localhost:4000", file: str = "positions
     def lost(number: int) -> None:
         print(number, "messages were dropped while this client was away", flush=True)
 
+    @client.on_forked
+    def forked() -> None:
+        print("messages may be missing: Redis failed", flush=True)
+
     @client.on_reset
     def reset() -> None:
         print("messages may be missing, or come again", flush=True)

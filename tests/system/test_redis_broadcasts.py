@@ -72,6 +72,7 @@ def test_a_new_run_forks(hand: Hand) -> None:
     hand.client.hset(hand.keys.broadcast_position, "r", "0" * 16)
     page = hand.broadcasts(Position(before.epoch, 1)).page
     assert (page.status, page.start, bodies(page)) == ("forked", 1, [b"2"])
+    assert page.rollback
 
 
 def test_nothing_of_it_is_counted_as_dropped(hand: Hand) -> None:

@@ -40,6 +40,17 @@ def test_a_position_of_the_last_run_is_carried_over(hand: Hand) -> None:
     assert page.epoch != before.epoch
 
 
+def test_a_fork_names_the_rollback_alike_for_every_outbox(hand: Hand) -> None:
+    last = {id: hand.fill(1, id) for id in ("alice", "bob")}
+    page = hand.resume(last["alice"])
+    assert (page.status, page.rollback) == ("resumed", "")
+    for id in last:
+        hand.restart(id)
+    names = {hand.resume(position, id).rollback for id, position in last.items()}
+    assert len(names) == 1
+    assert len(names.pop()) == 16
+
+
 def test_a_position_behind_the_fork_holds_up_to_it(hand: Hand) -> None:
     hand.fill(3)
     epoch = hand.known_head().epoch

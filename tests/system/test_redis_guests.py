@@ -76,6 +76,7 @@ def test_a_position_of_an_earlier_day_holds(hand: Hand, days: int, stored: int) 
         hand.fill(stored)
     page = hand.resume(Position(epoch_of(hand, days), 0))
     assert (page.status, page.start, page.lost, page.ended) == ("forked", 0, 0, 0)
+    assert page.rollback == ""  # a day has passed, and that is all
     assert bodies(page) == [b"%d" % n for n in range(1, stored + 1)]
 
 
@@ -122,9 +123,11 @@ def test_a_position_of_another_run_is_carried_over(hand: Hand) -> None:
     hand.client.hset(hand.keys.secret, "r", f"{run.decode()}{other}")
     page = hand.resume(Position(epoch_of(hand, 2, run=other), 0))
     assert (page.status, page.epoch, page.lost) == ("forked", epoch_of(hand), 0)
+    assert page.rollback
     hand.fill(2)
     page = hand.resume(Position(epoch_of(hand, 2, run=other), 0))
     assert (page.status, bodies(page)) == ("forked", [b"1", b"2"])
+    assert page.rollback
     assert hand.resume(Position(epoch_of(hand, 2, run="f" * 16), 0)).status == "reset"
 
 

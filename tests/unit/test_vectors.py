@@ -26,6 +26,7 @@ from mesa_ws.session import (
     ClientSession,
     Close,
     DataFrame,
+    Forked,
     Fragments,
     Hello,
     Ignored,
@@ -114,7 +115,8 @@ def wish(given: Wish) -> dict[str, Any]:
 def standing(given: Mapping[str, Any] | None) -> Standing | None:
     if given is None:
         return None
-    return Standing(given["status"], given["e"], given["s"], given["lost"], given.get("ended"))
+    names = {"e": "epoch", "s": "start"}
+    return Standing(**{names.get(name, name): value for name, value in given.items()})
 
 
 MEMBERS = ("opcode", "data", "type", "sequence")
@@ -151,6 +153,7 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
 TOLD_OF_ARRIVALS: Mapping[type, Callable[[Any], list[Any]]] = {
     Message: lambda message: TOLD[Received](Received(message)),
     Lost: lambda lost: ["lost", lost.number],
+    Forked: lambda forked: ["forked", forked.rollback],
     Reset: lambda reset: ["reset"],
     Moved: lambda moved: ["moved"],
 }
@@ -306,6 +309,7 @@ class Page(NamedTuple):
     lost: int = 0
     last: int = 0
     ended: int | None = None
+    rollback: str = ""
 
 
 def logged_in() -> Replay:

@@ -62,6 +62,8 @@ class Page(NamedTuple):
         entries: in order, without holes.
         ended: with `forked`, the last sequence of the position's epoch that holds; what that epoch
             gave out beyond may have been forgotten.
+        rollback: with `forked`, names the occasion on which messages may have been forgotten; empty
+            where nothing can have been.
     """
 
     status: PageStatus
@@ -71,6 +73,7 @@ class Page(NamedTuple):
     lost: int
     entries: tuple[Entry, ...] = ()
     ended: int | None = None
+    rollback: str = ""
 
     @property
     def last(self) -> int:

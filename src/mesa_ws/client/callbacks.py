@@ -8,7 +8,7 @@ from ..calling import Handler, call, name_of
 from ..concurrency.tasks import survive
 from ..errors import ConnectionClosed
 from ..message import Message
-from ..session import Arrived, Lost, Moved, Reset
+from ..session import Arrived, Forked, Lost, Moved, Reset
 from .events import ConnectionInfo, Disconnection, Event
 from .inbox import Inbox
 from .waiting import Exhausted
@@ -23,6 +23,7 @@ class Callbacks:
         self.connected: list[Handler] = []
         self.message: list[tuple[str | None, Handler]] = []
         self.lost: list[Handler] = []
+        self.forked: list[Handler] = []
         self.reset: list[Handler] = []
         self.disconnected: list[Handler] = []
         self.error: list[Handler] = []
@@ -54,7 +55,7 @@ class Callbacks:
             case _:
                 await self._report(event)
 
-    async def _tell_arrival(self, what: Message | Lost | Reset | Moved) -> None:
+    async def _tell_arrival(self, what: Message | Lost | Forked | Reset | Moved) -> None:
         match what:
             case Message(type=type):
                 wanted = [callback for filter, callback in self.message if filter in {None, type}]
@@ -65,6 +66,13 @@ class Callbacks:
                 if not self.lost:
                     log.warning("%d messages are lost; register on_lost to be told", number)
                 await self._call(self.lost, number)
+            case Forked():
+                if not self.forked:
+                    log.warning(
+                        "messages may be missing: the server's Redis came back, perhaps without the newest "
+                        "of what it had confirmed; register on_forked to be told"
+                    )
+                await self._call(self.forked)
             case Reset():
                 if not self.reset:
                     log.warning(

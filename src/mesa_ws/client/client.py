@@ -326,6 +326,17 @@ class Client:
         self._callbacks.lost.append(checked("on_lost", callback, "number"))
         return callback
 
+    def on_forked(self, callback: AnyCallback) -> AnyCallback:
+        """Register `callback()`, told when messages may be missing because the server's Redis failed.
+
+        Redis restarted, or a replica took over, perhaps without the newest messages that it had
+        confirmed: some may be missing that this client never had, and it is not known which. Read
+        again what they are about. It is told once each time, in the order of messages, also to a
+        client that was away then. Without such a callback it is logged.
+        """
+        self._callbacks.forked.append(checked("on_forked", callback))
+        return callback
+
     def on_reset(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback()`, told when it is not known what this client missed.
 

@@ -8,18 +8,22 @@ A message is *handled* when its callbacks have returned, or when the iteration a
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
 from ..errors import Unsupported
 from ..message import Message
-from ..session import Arrived, Moved, Positions
+from ..session import Arrived, Forked, Moved, Positions
 from .ending import Ending
 from .events import Event
 from .waiting import Exhausted, Waiting
 
 PATIENCE = 8
 """Times as much as may wait else, while an answer is waited for that is behind it."""
+
+MAX_ROLLBACKS = 16
+"""Rollbacks of the server's store that are remembered, so that each is told once."""
 
 
 class Crowd(IntEnum):
@@ -56,13 +60,14 @@ class Inbox:
         self._feeds_callbacks = False
         self._feeds_iteration = False
         self._ending: Ending | None = None
+        self._rollbacks: deque[str] = deque(maxlen=MAX_ROLLBACKS)
         self.crowd = Crowd.SMALL
 
     def receive(self, arrived: Arrived) -> None:
         """Take in the next thing that arrived; it is dropped if we are leaving."""
         if self._ending is not None:
             return
-        self._put(arrived)
+        self._put(self._without_repetition(arrived))
         if isinstance(arrived.what, Message):
             self._unhandled += 1
             if self._unhandled >= PATIENCE * self._limit:
@@ -171,6 +176,15 @@ class Inbox:
             if self._ending.is_wanted:
                 raise StopAsyncIteration from None
             raise self._ending.error() from None
+
+    def _without_repetition(self, arrived: Arrived) -> Arrived:
+        """Of a rollback that was told before, only the positions are new."""
+        if not isinstance(arrived.what, Forked):
+            return arrived
+        if arrived.what.rollback in self._rollbacks:
+            return arrived._replace(what=Moved())
+        self._rollbacks.append(arrived.what.rollback)
+        return arrived
 
     def _put(self, arrived: Arrived | asyncio.Event) -> None:
         if self._feeds_callbacks:

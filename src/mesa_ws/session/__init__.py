@@ -26,7 +26,7 @@ from .replay import Replay
 from .server import ServerSession, Terms
 from .standing import Standing, Summary, reconnect, resync, welcome
 from .states import TRANSITIONS, State, Step, WrongState, after
-from .tracking import NOWHERE, Arrived, Lost, Moved, Positions, Reset, Tracking
+from .tracking import NOWHERE, Arrived, Forked, Lost, Moved, Positions, Reset, Tracking
 from .wish import UNKNOWN, Wish, read_position
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Close",
     "Cursor",
     "DataFrame",
+    "Forked",
     "Fragments",
     "Hello",
     "Ignored",

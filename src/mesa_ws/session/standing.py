@@ -38,6 +38,10 @@ class Summary(Protocol):
     def ended(self) -> int | None:
         """With `forked`, where the epoch of the client's position ended."""
 
+    @property
+    def rollback(self) -> str:
+        """With `forked`, names the occasion on which messages may have been forgotten; else empty."""
+
 
 class Standing(NamedTuple):
     """Where a client is: messages follow from here on."""
@@ -47,16 +51,21 @@ class Standing(NamedTuple):
     start: int
     lost: int
     ended: int | None = None
+    rollback: str = ""
 
     @classmethod
     def of(cls, page: Summary) -> "Standing":
         """What has to be told before the messages of `page`."""
-        return cls(page.status, page.epoch, page.start, page.lost, page.ended)
+        return cls(page.status, page.epoch, page.start, page.lost, page.ended, page.rollback)
 
     def members(self) -> dict[str, Any]:
         """The members that tell it on the wire."""
         members = {"e": self.epoch, "s": self.start, "status": self.status, "lost": self.lost}
-        return members if self.ended is None else {**members, "ended": self.ended}
+        if self.ended is not None:
+            members["ended"] = self.ended
+        if self.rollback:
+            members["rollback"] = self.rollback
+        return members
 
 
 def welcome(accepted: SendText, outbox: Standing | None, broadcasts: Standing | None = None) -> SendText:

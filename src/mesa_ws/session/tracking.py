@@ -64,6 +64,16 @@ class Lost(NamedTuple):
     is_announced: bool = True
 
 
+class Forked(NamedTuple):
+    """The server's store came back, perhaps without messages that were confirmed.
+
+    Attributes:
+        rollback: names that occasion; one that was told before is no news.
+    """
+
+    rollback: str
+
+
 class Reset(NamedTuple):
     """The server does not know the client's position: messages may be missing, or come again."""
 
@@ -81,7 +91,7 @@ class Arrived(NamedTuple):
             did not change.
     """
 
-    what: Message | Lost | Reset | Moved
+    what: Message | Lost | Forked | Reset | Moved
     positions: Positions
 
 
@@ -182,9 +192,11 @@ class Tracking:
             was.outbox if outbox is None else moves[0].to,
             was.broadcasts if broadcasts is None else moves[-1].to,
         )
-        told: list[Message | Lost | Reset | Moved] = []
+        told: list[Message | Lost | Forked | Reset | Moved] = []
         if any(move.is_reset for move in moves):
             told.append(Reset())
+        rollbacks = (move.rollback for move in moves if move.rollback and not move.is_reset)
+        told += [Forked(rollback) for rollback in dict.fromkeys(rollbacks)]
         told += [Lost(move.lost, move.is_announced) for move in moves if move.lost]
         if moves and not told:
             told.append(Moved())
@@ -198,6 +210,7 @@ class _Move(NamedTuple):
     is_reset: bool
     lost: int
     is_announced: bool = True
+    rollback: str = ""
 
 
 class _Told(NamedTuple):
@@ -207,22 +220,29 @@ class _Told(NamedTuple):
     status: object
     lost: int
     ended: int | None
+    rollback: str = ""
 
     @classmethod
     def read(cls, value: object) -> "_Told | None":
         position = read_position(value)
         if position is None or not isinstance(value, dict):
             return None
-        lost, ended = value.get("lost"), value.get("ended")
+        status, lost, ended = value.get("status"), value.get("lost"), value.get("ended")
+        rollback = value.get("rollback") if status == "forked" else None
         return cls(
             position,
-            value.get("status"),
+            status,
             lost if type(lost) is int and lost > 0 else 0,
             ended if type(ended) is int and ended >= 0 else None,
+            rollback if isinstance(rollback, str) else "",
         )
 
     def move(self, was: Position | None, asked: Position | None, *, is_dense: bool) -> _Move:
-        """Say what it means to go there.
+        """Say what it means to go there; see `_go`."""
+        return self._go(was, asked, is_dense=is_dense)._replace(rollback=self.rollback)
+
+    def _go(self, was: Position | None, asked: Position | None, *, is_dense: bool) -> _Move:
+        """Say what is passed over on the way there.
 
         Args:
             was: up to where messages were received; what the application has not handled included.

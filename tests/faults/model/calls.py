@@ -53,7 +53,7 @@ class Page(NamedTuple):
     @classmethod
     def of(cls, reply: list[Any]) -> "Page":
         """Read the reply."""
-        first, status, epoch, top, start, lost, is_aside, _, *entries = reply
+        first, status, epoch, top, start, lost, is_aside, _, _, *entries = reply
         assert not is_aside, "data that the scripts wrote was taken for corrupt"
         return cls(
             bool(first), status.decode(), epoch.decode(), top, start, lost, tuple(map(read_entry, entries))

@@ -264,6 +264,8 @@ async def test_closing_acknowledges_what_was_handled_first(scripted: ScriptedSer
     ("place", "said"),
     [
         (at(9, lost=3), [("lost", 3)]),
+        (at(6, "cc", "forked", rollback="r"), ["forked"]),
+        (at(9, "cc", "forked", 3, rollback="r"), ["forked", ("lost", 3)]),
         (at(2, "cc", "reset"), ["reset"]),
         (at(2, "cc", "reset", 4), ["reset", ("lost", 4)]),
     ],
@@ -274,6 +276,7 @@ async def test_what_is_missing_is_told_between_the_messages(
 ) -> None:
     client = scripted.client()
     client.on_lost(lambda number: told.put_nowait(("lost", number)))
+    client.on_forked(lambda: told.put_nowait("forked"))
     client.on_reset(lambda: told.put_nowait("reset"))
     guest = await meet_resumer(scripted, client)
     taking = _take(client, told, iterates=iterates)
@@ -285,6 +288,41 @@ async def test_what_is_missing_is_told_between_the_messages(
     await store(second, place["s"] + 1)
     assert await heard(told, len(said) + 1) == [*said, place["s"] + 1]
     taking.cancel()
+
+
+async def test_a_rollback_is_told_once_however_often_the_server_says_so(
+    scripted: ScriptedServer, told: Told
+) -> None:
+    client = scripted.client()
+    client.on_forked(lambda: told.put_nowait("forked"))
+    _take(client, told, iterates=False)
+    guest = await meet_resumer(scripted, client, at(5, status="fresh", b=at(3, "bb", "fresh")))
+    await guest.send(op=9, d=at(5, "cc", "forked", ended=5, rollback="r"))
+    await guest.send(op=9, d=at(3, "dd", "forked", ended=3, b=True, rollback="r"))
+    await store(guest, 6)
+    assert await heard(told, 2) == ["forked", 6]
+    guest.cut()
+    second = await scripted.guest(v=2)
+    await accept(second, at(6, "ee", "forked", ended=6, rollback="r"))
+    await store(second, 7)
+    assert await heard(told, 1) == [7]
+    assert await ask(second) == [ack(7, "ee")]
+    await second.send(op=9, d=at(7, "ff", "forked", ended=7, rollback="another"))
+    await store(second, 8)
+    assert await heard(told, 2) == ["forked", 8]
+
+
+async def test_a_rollback_that_no_callback_is_told_is_logged(
+    scripted: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = scripted.client()
+    guest = await meet_resumer(scripted, client)
+    with caplog.at_level(logging.WARNING, "mesa_ws.client"):
+        await guest.send(op=9, d=at(5, "cc", "forked", ended=5, rollback="r"))
+        await store(guest, 6)
+        assert await numbers(client, 1) == [6]
+    assert "messages may be missing" in caplog.text
+    assert "on_forked" in caplog.text
 
 
 async def _iterate(client: Client, told: Told) -> None:

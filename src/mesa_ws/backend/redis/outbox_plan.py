@@ -64,7 +64,7 @@ def answers(reply: Any) -> list[Answer] | None:
     """Read the reply to `enter` or `read`; None when the lease is lost."""
     if reply == 0:
         return None
-    return [Answer(_page(each[1:8], each[8:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+    return [Answer(_page(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]
 
 
 def acknowledge(seat: Seat, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
@@ -85,7 +85,7 @@ def broadcasts(keys: Keys, position: Position | None) -> Call:
 
 def broadcast_answer(reply: Sequence[Any]) -> Answer:
     """Read the reply to `broadcasts`."""
-    return Answer(_page(reply[:7], reply[7:], _broadcast), False, reply[5] == 1)
+    return Answer(_page(reply[:8], reply[8:], _broadcast), False, reply[5] == 1)
 
 
 def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
@@ -170,9 +170,10 @@ def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
 
 
 def _page(head: Sequence[Any], raws: Iterable[bytes], entry: Callable[[int, bytes], Entry]) -> Page:
-    status, epoch, top, start, lost, _, ended = head
+    status, epoch, top, start, lost, _, ended, rollback = head
     entries = tuple(entry(sequence, raw) for sequence, raw in enumerate(raws, start + 1))
-    return Page(status.decode(), epoch.decode(), start, top, lost, entries, ended if ended != b"" else None)
+    until = ended if ended != b"" else None
+    return Page(status.decode(), epoch.decode(), start, top, lost, entries, until, rollback.decode())
 
 
 def _entry(sequence: int, raw: bytes) -> Entry:

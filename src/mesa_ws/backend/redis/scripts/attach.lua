@@ -27,8 +27,8 @@
 -- Returns 0 when the node has no lease: it has to join first, or nobody would clean up. Else for
 -- each id {1 if it came online by this, else 0} or, unless mode is '', {the same, status, epoch,
 -- top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch of the position ended
--- if status is forked, else '', entries...}; the entries are numbered from start+1 on, and lost is
--- how many messages are missing before them.
+-- if status is forked, else '', the rollback that ended it or '', entries...}; the entries are numbered
+-- from start+1 on, and lost is how many messages are missing before them.
 
 local PAGES, ARGS = 8, 8
 local node, expiry, max_entries, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -62,11 +62,11 @@ end
 
 -- A page of an opened outbox, or nil when it turns out to be corrupt.
 local function read(box, wish)
-  local status, wanted, ended, entries = 'fresh', box.a, '', {}
+  local status, wanted, ended, rollback, entries = 'fresh', box.a, '', '', {}
   if wish.mode == 'top' or wish.mode == 'acknowledge' then
     wanted = box.s
   elseif wish.mode ~= 'fresh' then
-    status, wanted, ended = locate(box, wish.epoch, wish.sequence, host)
+    status, wanted, ended, rollback = locate(box, wish.epoch, wish.sequence, host)
   end
   local start = math.max(wanted, box.s - box.len)
   if budget > 0 then
@@ -74,7 +74,7 @@ local function read(box, wish)
     if not entries then return nil end
   end
   for _, raw in ipairs(entries) do budget = budget - #raw end
-  local reply = {status, box.e, box.s, start, start - wanted, box.is_aside, ended, unpack(entries)}
+  local reply = {status, box.e, box.s, start, start - wanted, box.is_aside, ended, rollback, unpack(entries)}
   return {start = start, reply = reply}
 end
 

@@ -7,8 +7,8 @@
 --
 -- A position that was never given out is answered with the top: nobody can say what was missed.
 -- Returns {status, epoch, top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch
--- of the position ended if status is forked, else '', entries...}; the entries are numbered from
--- start+1 on.
+-- of the position ended if status is forked, else '', the rollback that ended it or '', entries...}; the
+-- entries are numbered from start+1 on.
 
 local host = read_host()
 local box = open_box(KEYS[1], KEYS[2], '*', host)
@@ -23,15 +23,16 @@ local function is_announced(raw)
 end
 
 local function read()
-  local status, wanted, ended = 'fresh', box.s, ''
-  if ARGV[4] ~= '' then status, wanted, ended = locate(box, ARGV[4], ARGV[5]) end
+  local status, wanted, ended, rollback = 'fresh', box.s, '', ''
+  if ARGV[4] ~= '' then status, wanted, ended, rollback = locate(box, ARGV[4], ARGV[5]) end
   if status == 'reset' then wanted = box.s end
   local start = math.max(wanted, box.s - box.len)
   local entries = page(box, start, tonumber(ARGV[1]), tonumber(ARGV[2]))
   for _, raw in ipairs(entries or {}) do
     if not is_announced(raw) then return nil end
   end
-  return entries and {status, box.e, box.s, start, start - wanted, box.is_aside, ended, unpack(entries)}
+  if not entries then return nil end
+  return {status, box.e, box.s, start, start - wanted, box.is_aside, ended, rollback, unpack(entries)}
 end
 
 local reply = read()

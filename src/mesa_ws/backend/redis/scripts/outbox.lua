@@ -328,17 +328,24 @@ local function fork_point(box, epoch)
   end
 end
 
--- How a position was taken, after which number messages follow for somebody who has all up to it,
--- and where its epoch ended if that is an older one, else ''. A position that this outbox never
--- gave out is not trusted.
+-- What a rollback is called outside: whatever forks because of one has the same name. The run itself stays
+-- secret, since epochs are made of it.
+local function rollback_name(run)
+  return string.sub(redis.sha1hex('rollback:' .. run), 1, 16)
+end
+
+-- How a position was taken, after which number messages follow for a client that has all up to it; where
+-- its epoch ended if that is an older one, else ''; and which rollback ended it, or '' if none did. A
+-- position that this outbox never gave out is not trusted.
 local function locate(box, epoch, sequence, host)
   local wanted = natural(sequence)
-  if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted, '' end
+  if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted, '', '' end
   local ended = wanted and fork_point(box, epoch)
-  if ended then return 'forked', math.min(wanted, ended), ended end
+  if ended then return 'forked', math.min(wanted, ended), ended, rollback_name(box.r) end
   local origin = wanted == 0 and box.g and host and read_origin(box, host)
-  if origin and is_derived(origin, epoch, box.id, origin.runs) then return 'forked', 0, 0 end
-  return 'reset', box.a, ''
+  if not origin or not is_derived(origin, epoch, box.id, origin.runs) then return 'reset', box.a, '', '' end
+  local is_of_this_run = is_derived(origin, epoch, box.id, host.run)
+  return 'forked', 0, 0, is_of_this_run and '' or rollback_name(box.r)
 end
 
 -- The entries after a number, as many as fit; the first one always does. nil when one of them is
