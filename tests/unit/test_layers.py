@@ -13,6 +13,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def part_of(name: str) -> str:
     return top if top in LAYERS else "values"
 
 
+@cache
 def read(source: Path) -> dict[str, Module]:
     """Every module of the package, by name."""
     modules = {}
