@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from .redises import INSIDE, Member, Redises, until
 
-PAUSE = 1.0
+AWAY = 1.0
 """Seconds that an old master stays away after another one was named."""
 
 
@@ -49,5 +49,5 @@ KINDS: dict[str, Kind] = {"kill -9": killed, "SIGSTOP": stopped, "planned": plan
 async def _switched(redises: Redises, old: Member) -> float:
     await until(lambda: redises.successor(old) is not None)
     at = time.time()
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(AWAY)
     return at

@@ -93,8 +93,9 @@ def _missing_of_nodes(
         expected = {"connection": life.begun, "authentication": life.begun}
         if life.ended is not None:
             expected["disconnection"] = life.ended
-        for type in expected.keys() - types:
-            yield Finding("events lost", expected[type], f"{connection} of {life.id}: {type}")
+        for type, time in expected.items():
+            if type not in types:
+                yield Finding("events lost", time, f"{connection} of {life.id}: {type}")
 
 
 def _missing_of_clients(

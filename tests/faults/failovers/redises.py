@@ -21,6 +21,9 @@ from tests.redis_server import RedisServer
 LIMIT = 40.0
 """Seconds that Sentinel may take for anything."""
 
+PAUSE = 0.1
+"""Seconds before a condition is looked at again."""
+
 INSIDE = "127.0.0.2"
 """The address from which replicas and Sentinels connect."""
 
@@ -163,7 +166,7 @@ async def until(holds: Callable[[], bool], limit: float = LIMIT) -> None:
     end = time.monotonic() + limit
     while not await asyncio.to_thread(holds):
         assert time.monotonic() < end, f"waited {limit:g} s for {holds}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(PAUSE)
 
 
 def _client(server: RedisServer) -> Any:

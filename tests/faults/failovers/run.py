@@ -47,21 +47,23 @@ async def run(
     async with Site.standing(folder, release, durability) as site:
         failovers = []
         for kind in kinds:
-            await asyncio.sleep(CALM)
             failovers.append(await _fail_over(site, kind, waits=waits))
-        await asyncio.sleep(LEASE)
+            await asyncio.sleep(CALM)
         await _end(site)
         return judge(site, folder, release, durability, Failovers(failovers))
 
 
 async def _fail_over(site: Site, kind: str, *, waits: bool) -> Failover:
     old = site.redises.master
+    site.leave()
+    await asyncio.sleep(CALM)
     began = time.time()
     switched = await KINDS[kind](site.redises, old)
     if not waits:
         await asyncio.sleep(CALM)
         await asyncio.to_thread(old.follow, site.redises.master.way.port)
     await until(site.redises.is_whole)
+    await site.come_back()
     return Failover(kind, began, switched)
 
 
@@ -70,15 +72,17 @@ async def _end(site: Site) -> None:
     for program in (site.visitors, *site.dispatchers):
         await program.finish(DRAIN)
     async with AsyncDispatcher(site.redises.url, namespace=NAMESPACE, sync=True, timeout=TIMEOUT) as last:
-        await aconfirm(Order(LAST, 0, tuple(site.ids), 0), last.dispatch)
+        await aconfirm(Order(LAST, 0, (*site.ids, *site.travellers), 0), last.dispatch)
+    audiences = (site.clients, site.away)
+    journals = [Journal(each.log) for each in audiences]
+    missing = {*site.ids, *site.travellers}
 
     def all_have_the_last() -> bool:
-        records = [record for record in Journal(site.audience.log).news() if LAST in record]
-        return len(records) >= len(site.ids)
+        missing.difference_update(record[1] for each in journals for record in each.news() if LAST in record)
+        return not missing
 
     await holds_in_time(all_have_the_last, DRAIN)
-    await site.audience.finish(DRAIN)
-    for program in site.nodes:
+    for program in (*audiences, *site.nodes):
         await program.finish(DRAIN)
     await _quiet(site)
     for program in site.portals:
@@ -101,14 +105,15 @@ async def _quiet(site: Site) -> None:
 def judge(site: Site, folder: Path, release: str, durability: Durability, failovers: Failovers) -> Report:
     """Compare the journals."""
     dispatches = site.records(*site.dispatchers)
-    audience = site.records(site.audience)
+    audience = site.records(site.clients)
     nodes = site.records(*site.nodes)
     findings = [
         *judge_presence(site.ids, audience, nodes),
         *judge_events(audience, nodes, site.records(*site.portals)),
     ]
-    heard = heard_by(site.ids, audience)
-    for id, sent in sent_to(site.ids, dispatches).items():
+    everybody = [*site.ids, *site.travellers]
+    heard = heard_by(everybody, site.records(site.clients, site.away))
+    for id, sent in sent_to(everybody, dispatches).items():
         got = [(time, label) for time, label in heard[id].got if label[0] != LAST]
         findings += judge_messages(id, sent, heard[id]._replace(got=got), failovers)
     return Report.of(
