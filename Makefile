@@ -15,9 +15,9 @@ test: .venv/.dev redis nginx    ## everything; ends in pytest's closing line. A 
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
-chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 SEED=any-text
-	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) \
-	  $(BIN)/pytest -s tests/faults/test_chaos.py tests/faults/model $(ARGS)
+chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
+	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
+	  $(BIN)/pytest -s tests/faults/test_chaos.py tests/faults/model tests/faults/test_failovers.py $(ARGS)
 
 check: .venv/.dev               ## format, lint, types, layers, docs, and the wheel in a clean environment
 	$(BIN)/ruff format --check .

@@ -104,6 +104,24 @@ async def test_who_is_down_lets_nobody_through(proxy: Proxy, heard: list[bytes])
     assert heard == []
 
 
+async def test_who_is_barred_is_kept_out_and_others_are_not(proxy: Proxy, stream: Stream) -> None:
+    streams = [
+        await asyncio.open_connection("127.0.0.1", proxy.port, local_addr=("127.0.0.2", 0)) for _ in "ab"
+    ]
+    assert [await said(*each, b"hello") for each in streams] == [b"hello"] * 2
+    proxy.bar("127.0.0.2")
+    assert [await reader.read() for reader, _ in streams] == [b""] * 2
+    streams.append(await asyncio.open_connection("127.0.0.1", proxy.port, local_addr=("127.0.0.2", 0)))
+    with pytest.raises(OSError, match="reset"):
+        await said(*streams[-1], b"hello")
+    assert await said(*stream, b"still here") == b"still here"
+    proxy.heal()
+    streams.append(await asyncio.open_connection("127.0.0.1", proxy.port, local_addr=("127.0.0.2", 0)))
+    assert await said(*streams[-1], b"hello") == b"hello"
+    for _, writer in streams:
+        writer.transport.abort()
+
+
 async def test_of_several_targets_one_that_accepts_is_taken(proxy: Proxy) -> None:
     async with Proxy(Random(0), 1, proxy.port, 2).listening() as chooser:
         reader, writer = await asyncio.open_connection("127.0.0.1", chooser.port)

@@ -15,8 +15,8 @@ SLOW = 0.2
 """Seconds that a slow reader thinks about each message; every tenth is one."""
 
 
-async def listen(url: str, id: str, pause: float) -> None:
-    """Log in as `id`, stay, and write down what comes."""
+def client(url: str, id: str, pause: float) -> Client:
+    """A client that comes back soon, and writes down what comes."""
     client = Client(
         url,
         reconnect=Reconnection(interval=0.3, max_pause=1.3),
@@ -41,6 +41,11 @@ async def listen(url: str, id: str, pause: float) -> None:
     def reset() -> None:
         write(["reset", id])
 
+    return client
+
+
+async def stay(client: Client, id: str) -> None:
+    """Log in as `id`, and stay."""
     try:
         await client.connect()
         await client.authenticate({"id": id}, timeout=30)
@@ -51,10 +56,15 @@ async def listen(url: str, id: str, pause: float) -> None:
         raise
 
 
+def pause_of(place: int) -> float:
+    """Seconds that the client of that number thinks about each message."""
+    return SLOW if place % 10 == 0 else 0
+
+
 async def main(url: str, *ids: str) -> None:
     async with asyncio.TaskGroup() as tasks:
         for place, id in enumerate(ids):
-            tasks.create_task(listen(url, id, SLOW if place % 10 == 0 else 0))
+            tasks.create_task(stay(client(url, id, pause_of(place)), id))
 
 
 if __name__ == "__main__":

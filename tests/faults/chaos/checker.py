@@ -75,10 +75,12 @@ def check(
         logins: what it got, login by login.
         may_repeat: whether a new login may bring again what came before.
     """
-    firsts, again = _firsts(chain.from_iterable(logins))
-    doubled = list(chain.from_iterable(_firsts(login)[1] for login in logins)) if may_repeat else again
+    firsts, again = firsts_and_again(chain.from_iterable(logins))
+    doubled = (
+        list(chain.from_iterable(firsts_and_again(login)[1] for login in logins)) if may_repeat else again
+    )
     repeated = list((Counter(again) - Counter(doubled)).elements())
-    late = set(chain.from_iterable(_late(part, expected.confirmed) for part in (firsts, *logins)))
+    late = set(chain.from_iterable(late_ones(part, expected.confirmed) for part in (firsts, *logins)))
     known = expected.confirmed.keys() | expected.unknown
 
     def tell(labels: Iterable[Label]) -> tuple[str, ...]:
@@ -94,7 +96,7 @@ def check(
     )
 
 
-def _firsts(labels: Iterable[Label]) -> tuple[list[Label], list[Label]]:
+def firsts_and_again(labels: Iterable[Label]) -> tuple[list[Label], list[Label]]:
     """Labels when they came for the first time, and those that came again."""
     seen: set[Label] = set()
     firsts: list[Label] = []
@@ -105,7 +107,7 @@ def _firsts(labels: Iterable[Label]) -> tuple[list[Label], list[Label]]:
     return firsts, again
 
 
-def _late(labels: Iterable[Label], sequences: Mapping[Label, int | None]) -> list[Label]:
+def late_ones(labels: Iterable[Label], sequences: Mapping[Label, int | None]) -> list[Label]:
     """What came after a later message of its source, or after one that stands behind it in the outbox."""
     late = []
     highest: dict[str, int] = {}

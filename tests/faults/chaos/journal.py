@@ -27,6 +27,10 @@ class Journal:
 
     def news(self) -> Iterator[Record]:
         """The records that were written since the last call, without their times."""
+        return (record[1:] for record in self.timed_news())
+
+    def timed_news(self) -> Iterator[Record]:
+        """The records that were written since the last call; each begins with its time."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -35,4 +39,4 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                yield json.loads(line)[1:]
+                yield json.loads(line)

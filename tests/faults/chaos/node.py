@@ -4,6 +4,7 @@ Writes `["up"]` when clients may come.
 """
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from mesa_ws import Connection, Endpoint, Keepalive, Presence, Reconnect, RedisBackend, Server, User
@@ -14,7 +15,9 @@ RECONNECT = 0.3
 """Seconds that clients wait before they come back."""
 
 
-def server(redis_url: str, namespace: str, lease: float) -> Server:
+def server(
+    redis_url: str, namespace: str, lease: float, *, portals: Mapping[str, Any] | bool = False
+) -> Server:
     """A server that believes who clients say they are, and soon finds out who is gone."""
     server = Server(
         RedisBackend(redis_url, namespace=namespace, lease=lease, timeout=2.0),
@@ -22,6 +25,7 @@ def server(redis_url: str, namespace: str, lease: float) -> Server:
         reconnect=Reconnect(enabled=True, interval=RECONNECT),
         keepalive=Keepalive(interval=2.0, timeout=2.0),
         presence=Presence(grace=1.0),
+        portals=portals,
     )
 
     @server.authenticator

@@ -67,11 +67,13 @@ class Passage:
     """One connection through the proxy.
 
     Attributes:
+        peer: the address of who connected.
         there: from who connected to the target.
         back: from the target to who connected.
     """
 
-    def __init__(self, there: Way, back: Way, *writers: asyncio.StreamWriter) -> None:
+    def __init__(self, peer: str, there: Way, back: Way, *writers: asyncio.StreamWriter) -> None:
+        self.peer = peer
         self.there = there
         self.back = back
         self._writers = writers
@@ -103,7 +105,8 @@ class Proxy:
     Attributes:
         port: where it listens.
         delay: seconds for which each piece is held back, in both directions.
-        is_down: whether nobody gets through any more.
+        is_down: whether no connection gets through.
+        barred: address from which none gets through, or empty.
         passages: the connections that there are.
     """
 
@@ -114,6 +117,7 @@ class Proxy:
         self.port = 0
         self.delay = 0.0
         self.is_down = False
+        self.barred = ""
         self.passages: set[Passage] = set()
 
     @asynccontextmanager
@@ -140,9 +144,17 @@ class Proxy:
         for passage in list(self.passages):
             passage.cut()
 
+    def bar(self, address: str) -> None:
+        """Keep out what comes from an address of this machine, and end its connections at once."""
+        self.barred = address
+        for passage in list(self.passages):
+            if passage.peer == address:
+                passage.cut()
+
     def heal(self) -> None:
-        """Be up and quick again, and let go of connections that were harmed."""
+        """Be up and quick again, and end connections that were harmed."""
         self.is_down = False
+        self.barred = ""
         self.delay = 0.0
         for passage in list(self.passages):
             passage.back.flows.set()
@@ -161,14 +173,16 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for target in () if self.is_down else self._dice.sample(self._targets, len(self._targets)):
+        peer = writer.get_extra_info("peername")[0]
+        is_refused = self.is_down or peer == self.barred
+        for target in () if is_refused else self._dice.sample(self._targets, len(self._targets)):
             with suppress(OSError):
                 source, sink = await asyncio.open_connection("127.0.0.1", target)
                 break
         else:
             writer.transport.abort()
             return
-        passage = Passage(Way(reader, sink), Way(source, writer), writer, sink)
+        passage = Passage(peer, Way(reader, sink), Way(source, writer), writer, sink)
         self.passages.add(passage)
         try:
             await passage.run(lambda: self.delay)

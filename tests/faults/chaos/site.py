@@ -103,7 +103,7 @@ class Site:
             self.nodes.append(self._python("node", f"node-{number}", url, NAMESPACE, str(LEASE), str(port)))
         for kind, url in zip(DISPATCHERS, urls[NODES:], strict=True):
             log = str(self.log(kind))
-            arguments = (kind, kind, url, NAMESPACE, self._seed, log, *self.ids)
+            arguments = (kind, kind, "memory", url, NAMESPACE, self._seed, log, *self.ids)
             self.dispatchers.append(self._python("dispatcher", kind, *arguments))
 
     def _make_audiences(self, url: str) -> list[Audience]:

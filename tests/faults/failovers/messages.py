@@ -1,0 +1,109 @@
+"""What became of each message of one client: lost, told, out of order, doubled."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tests.faults.chaos.checker import Label, firsts_and_again, late_ones
+from tests.faults.chaos.journal import Record
+
+from .failover import Failovers
+from .finding import Finding
+
+
+class Sent(NamedTuple):
+    """A message that the client may get.
+
+    Attributes:
+        meant: when it was dispatched first.
+        is_confirmed: whether it has to be there.
+        position: epoch and sequence of the outbox, where that is known.
+    """
+
+    meant: float
+    is_confirmed: bool = True
+    position: tuple[str, int] | None = None
+
+
+class Heard(NamedTuple):
+    """What one client was given.
+
+    Attributes:
+        got: messages, each with its time.
+        told: when the client was told that something may be missing: lost, reset or forked.
+    """
+
+    got: Sequence[tuple[float, Label]]
+    told: Sequence[float] = ()
+
+    def was_told(self, after: float, before: float) -> bool:
+        """Whether it was told so in this time."""
+        return any(after <= time < before for time in self.told)
+
+
+def sent_to(ids: Sequence[str], records: Iterable[Record]) -> dict[str, dict[Label, Sent]]:
+    """What each client may get, from the `meant` and `confirmed` records of dispatchers."""
+    found: dict[str, dict[Label, Sent]] = {id: {} for id in ids}
+    for time, kind, source, number, what in records:
+        if kind == "meant":
+            for id in what or ids:
+                found[id][source, number] = Sent(time, False)
+        elif kind == "confirmed":
+            for id in what or ids:
+                position = what.get(id)
+                meant = found[id][source, number].meant
+                found[id][source, number] = Sent(meant, True, position and tuple(position))
+    return found
+
+
+def heard_by(ids: Sequence[str], records: Iterable[Record]) -> dict[str, Heard]:
+    """What each client was given, from the records of an audience."""
+    got: dict[str, list[tuple[float, Label]]] = {id: [] for id in ids}
+    told: dict[str, list[float]] = {id: [] for id in ids}
+    for time, kind, id, *details in records:
+        if kind == "got":
+            got[id].append((time, (details[0], details[1])))
+        elif kind in {"lost", "reset", "forked"}:
+            told[id].append(time)
+    return {id: Heard(got[id], told[id]) for id in ids}
+
+
+def judge_messages(
+    id: str, sent: Mapping[Label, Sent], heard: Heard, failovers: Failovers
+) -> Iterator[Finding]:
+    """Judge what one client got of what it was sent.
+
+    What is lost has to be told after it was dispatched, and before the next failover.
+    """
+    labels = [label for _, label in heard.got]
+    times: dict[Label, float] = {}
+    for time, label in heard.got:
+        if label not in times:
+            times[label] = time
+        else:
+            yield Finding("doubled", time, _name(id, label))
+            if not heard.was_told(times[label], time + 1e-9):
+                yield Finding("doubled untold", time, _name(id, label))
+        if label not in sent:
+            yield Finding("strange", time, _name(id, label))
+    for label in sorted(sent.keys() - times.keys()):
+        if sent[label].is_confirmed:
+            meant = sent[label].meant
+            yield Finding("lost", meant, _name(id, label))
+            if not heard.was_told(meant, failovers.end_of(failovers.at(meant))):
+                yield Finding("untold", meant, _name(id, label))
+    for label in sorted(_out_of_order(firsts_and_again(labels)[0], sent)):
+        yield Finding("out of order", times[label], _name(id, label))
+
+
+def _out_of_order(labels: Sequence[Label], sent: Mapping[Label, Sent]) -> set[Label]:
+    """What came after a later message of its source, or of the same epoch of the outbox."""
+    epochs: dict[str, dict[Label, Any]] = {"": {}}
+    for label in labels:
+        position = sent[label].position if label in sent else None
+        if position is not None:
+            epochs.setdefault(position[0], {})[label] = position[1]
+    return {label for sequences in epochs.values() for label in late_ones(labels, sequences)}
+
+
+def _name(id: str, label: Label) -> str:
+    return f"{id}: {label[0]} #{label[1]}"

@@ -1,0 +1,32 @@
+"""Failovers behind Sentinel: nothing is lost in silence, nothing out of order, nobody falsely gone.
+
+`make chaos` loses thirty masters of each Redis, with each durability: MESA_FAILOVERS says how many.
+"""
+
+import os
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from tests.closing_report import ClosingReport
+
+from .failovers.kinds import KINDS
+from .failovers.run import run
+from .failovers.site import Durability
+
+COUNT = int(os.environ.get("MESA_FAILOVERS") or 0)
+
+EACH = 60.0
+"""Seconds that one failover may take."""
+
+
+@pytest.mark.skipif(COUNT == 0, reason="takes half an hour: make chaos")
+@pytest.mark.timeout(240 + COUNT * EACH)
+@pytest.mark.parametrize("durability", ["memory", "replicated"])
+async def test_many_failovers_keep_every_promise(
+    durability: Durability, release: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    report = await run(tmp_path, release, durability, list(islice(cycle(KINDS), COUNT)))
+    ClosingReport.of(pytestconfig).add("failovers", str(report))
+    assert not report.broken, str(report)
