@@ -203,8 +203,12 @@ async def test_a_store_of_positions_that_fails_like_that_is_asked_again(
     await until(lambda: len(reported) == 1)
     for sequence in range(65, 129):
         await guest.send(op=0, t="M", s=sequence)
-    frame = await guest.receive()
-    assert (frame["op"], frame["d"]["s"]) == (3, 128)
+    acknowledged = 0
+    while acknowledged < 128:  # on a slow machine also in between, after a second
+        frame = await guest.receive()
+        assert frame["op"] == 3
+        assert acknowledged < frame["d"]["s"] <= 128
+        acknowledged = frame["d"]["s"]
 
 
 async def test_a_callback_that_deals_with_its_cancellation_has_not_failed(scripted: ScriptedServer) -> None:
