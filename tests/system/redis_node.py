@@ -19,6 +19,7 @@ class Node:
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
         self._positions: dict[str, Position] = {}
+        self._announced: dict[str, Position] = {}
 
     async def hold(self, id: str) -> None:
         page = await self._backend.attach(id, 1, Start())
@@ -30,15 +31,26 @@ class Node:
             self._print(envelope.body)
         for id, position in zip(envelope.recipients.ids, envelope.positions, strict=False):
             before = self._positions[id]
+            self._announced[id] = position
             if position == Position(before.epoch, before.sequence + 1):
                 self._positions[id] = position
                 self._print(envelope.body)
 
     async def catch_up(self) -> None:
-        reads = [Read(id, position) for id, position in self._positions.items()]
-        for read, page in zip(reads, await self._backend.read(reads), strict=True):
-            if read.position == self._positions[read.id]:
-                self._take(read.id, page)
+        """Read all ids, and again those of which a message was announced behind what was read."""
+        ids = list(self._positions)
+        while ids:
+            reads = [Read(id, self._positions[id]) for id in ids]
+            for read, page in zip(reads, await self._backend.read(reads), strict=True):
+                if read.position == self._positions[read.id]:
+                    self._take(read.id, page)
+            ids = [id for id in ids if self._is_behind(id)]
+
+    def _is_behind(self, id: str) -> bool:
+        position, announced = self._positions[id], self._announced.get(id)
+        if announced is None or announced.epoch != position.epoch:
+            return False
+        return announced.sequence > position.sequence
 
     def came_online(self, id: str) -> None:
         """Nobody wants to know."""
