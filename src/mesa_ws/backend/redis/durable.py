@@ -46,6 +46,12 @@ class Proof(NamedTuple):
                 "set 'appendonly yes' in redis.conf"
             )
 
+    def lost_master(self, where: str) -> BackendUnavailable:
+        """The error for what was stored by a Redis that is not the master any more."""
+        return BackendUnavailable(
+            f"{where}: stored, but another master was named since; {SAFE}", maybe_sent=True
+        )
+
     def demand(self, replies: Sequence[Any]) -> "Demand":
         """What has to be waited for, now that the scripts were run."""
         replicas = self.replicas(replies) if "replicated" in self.levels else 0
