@@ -15,7 +15,6 @@ class FakeSentinel:
         port: where it listens.
         master: host and port that it names; None where it knows no master.
         epoch: of its configuration.
-        flags: those of the master.
         promoted: host and port that it names during a failover, when it still keeps the old master.
         asked: how often it was asked.
         answers: whether it answers questions; without, they wait.
@@ -25,7 +24,6 @@ class FakeSentinel:
         self.master: tuple[str, int] | None = ("127.0.0.1", port)
         self.promoted: tuple[str, int] | None = None
         self.epoch = epoch
-        self.flags = "master"
         self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
@@ -76,7 +74,6 @@ class FakeSentinel:
             "name": "mymaster",
             "ip": host,
             "port": port,
-            "flags": self.flags,
             "config-epoch": self.epoch,
         }
         return [part for name, value in state.items() for part in (name.encode(), str(value).encode())]

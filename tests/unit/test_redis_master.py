@@ -54,18 +54,8 @@ def test_of_equal_epochs_the_present_master_counts_then_the_majority() -> None:
     assert choice.take([NEW, same, NEW], 1.0) is None
 
 
-def test_a_master_is_down_where_all_that_name_it_say_so() -> None:
-    choice = MasterChoice()
-    down = NEW._replace(is_down=True)
-    choice.take([down, NEW], 0.0)
-    assert not choice.is_down
-    choice.take([down, down, OLD], 1.0)
-    assert choice.is_down
-
-
 def test_without_an_answer_the_last_master_counts() -> None:
     choice = MasterChoice()
-    choice.take([NEW._replace(is_down=True)], 0.0)
+    choice.take([NEW], 0.0)
     assert choice.take([], 1.0) is None
     assert chosen(choice) == ("b", 2, 5)
-    assert not choice.is_down

@@ -24,13 +24,11 @@ class Report(NamedTuple):
         host: of the master.
         port: of the master.
         epoch: of the configuration that names it.
-        is_down: whether this Sentinel cannot reach that master.
     """
 
     host: str
     port: int
     epoch: int
-    is_down: bool = False
 
 
 class Master:
@@ -66,12 +64,10 @@ class MasterChoice:
 
     Attributes:
         master: None before the first report.
-        is_down: whether the Sentinels that name it cannot reach it.
     """
 
     def __init__(self) -> None:
         self.master: Master | None = None
-        self.is_down = False
         self._contradicted_since: float | None = None
 
     def take(self, reports: Collection[Report], now: float) -> Master | None:
@@ -85,14 +81,12 @@ class MasterChoice:
             The master that does not count any more, if there was one and this is news.
         """
         if not reports:
-            self.is_down = False
             return None
         epoch = max(report.epoch for report in reports)
         if self._is_older(epoch, now):
             return None
         newest = [report for report in reports if report.epoch == epoch]
         host, port = self._named(newest)
-        self.is_down = all(report.is_down for report in newest if (report.host, report.port) == (host, port))
         left = self.master
         if left is not None and (left.host, left.port, left.epoch) == (host, port, epoch):
             return None

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import BackendUnavailable
 from .address import Address
@@ -27,6 +27,12 @@ from .resolver import APART
 
 MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
+
+
+FIRST_ATTEMPT = 1.0
+"""Seconds, at least, that a master behind Sentinel gets for a connection, if the call has that long."""
+
+TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
 class Lent(NamedTuple):
@@ -135,18 +141,24 @@ class Pool:
                 return
             masters.refresh(deadline)
             if connection.mesa_master.is_left:
-                raise RedisConnectionError("another master was named")
+                raise RedisTimeoutError("another master was named")
 
     def _connect(self, deadline: float) -> BlockingConnection:
-        try:
-            connection = self._address.connect(remaining(deadline))
-        except FOREIGN as error:
-            raise self._address.failed(error) from error
+        """Connect; where Sentinels may name another master, not all of the time is spent on one."""
+        while True:
+            limit = deadline
+            if self._address.sentinels is not None:
+                limit = min(deadline, time.monotonic() + max(FIRST_ATTEMPT, remaining(deadline) / 2))
+            try:
+                return self._open(limit)
+            except FOREIGN as error:
+                if limit == deadline or not isinstance(error, TIMEOUTS):
+                    raise self._address.failed(error) from error
+
+    def _open(self, deadline: float) -> BlockingConnection:
+        connection = self._address.connect(remaining(deadline))
         try:
             self.shake_hands(connection, deadline)
-        except FOREIGN as error:
-            connection.disconnect()
-            raise self._address.failed(error) from error
         except BaseException:
             connection.disconnect()
             raise

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -180,8 +180,7 @@ class Reader:
         """Connect and wait until Redis has confirmed the subscription."""
         if self._following is None:
             self._following = self._address.follow(self._on_left)
-        self._attempt = asyncio.timeout(self._timeout)
-        async with self._attempt:
+        async with self._limited():
             connection = await self._address.aconnect(self._timeout)
             try:
                 if self._name:
@@ -201,11 +200,20 @@ class Reader:
                 raise
         return connection
 
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """An attempt that ends after some time, or when another master is named."""
+        try:
+            async with asyncio.timeout(self._timeout) as self._attempt:
+                yield
+        finally:
+            self._attempt = None
+
     def _on_left(self) -> None:
         """Subscribe at the new master."""
         self._left.set()
         now = asyncio.get_running_loop().time()
-        if self._attempt is not None and not self._attempt.expired():
+        if self._attempt is not None:
             self._attempt.reschedule(now)
         connection = self._connection
         if connection is not None and connection.mesa_master.is_left:

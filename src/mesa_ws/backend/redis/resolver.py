@@ -104,7 +104,7 @@ class MasterResolver:
             deadline: of the monotonic clock.
 
         Raises:
-            MasterNotFoundError: no Sentinel names one, or they cannot reach it.
+            MasterNotFoundError: no Sentinel names one.
         """
         if self._was_just_asked:
             self._doubted_at = time.monotonic()
@@ -192,7 +192,8 @@ class MasterResolver:
 
     @property
     def _was_just_asked(self) -> bool:
-        return time.monotonic() - self._asked_at < APART
+        """Whether they were, and have answered."""
+        return self._asked_at <= self._answered_at and time.monotonic() - self._asked_at < APART
 
     @property
     def _is_certain(self) -> bool:
@@ -205,10 +206,6 @@ class MasterResolver:
         master = self._choice.master
         if master is None:
             raise MasterNotFoundError(f"no Sentinel names a master {self._service!r}: {self._problem}")
-        if self._choice.is_down:
-            raise MasterNotFoundError(
-                f"the Sentinels cannot reach the master, {master.host}:{master.port}, and name no other yet"
-            )
         return master
 
     def _ask_in_time(self) -> None:

@@ -166,9 +166,6 @@ def _report(state: Any, address: Any) -> Report:
     host, port = address
     try:
         epoch = int(about[b"config-epoch"])
-        is_same = (about[b"ip"], about[b"port"]) == (host, port)
-        flags = about[b"flags"].split(b",")
-        is_down = is_same and (b"s_down" in flags or b"o_down" in flags)
-        return Report(host.decode(), int(port), epoch, is_down)
+        return Report(host.decode(), int(port), epoch)
     except (KeyError, ValueError) as error:
         raise RedisConnectionError(f"expected what a Sentinel says of a master, got {error!r}") from None
