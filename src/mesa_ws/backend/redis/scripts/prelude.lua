@@ -22,6 +22,13 @@ local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
 end
 
+-- Write without changing anything. WAIT and WAITAOF speak of what their own connection wrote, and from Redis 7.2
+-- on they hold at once where it wrote nothing: so a repeat has to write, or it would be confirmed without any proof.
+local function touch(key)
+  local life = redis.call('PTTL', key)
+  if life > 0 then redis.call('PEXPIRE', key, life) end
+end
+
 -- Keep a key that Mesa cannot read where people can look at it, for a week.
 local function put_aside(key)
   if redis.call('PEXPIRE', key, 604800000) == 0 then return end -- which it keeps when it is renamed
