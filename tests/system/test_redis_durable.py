@@ -10,10 +10,11 @@ import redis
 import redis.asyncio
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
-from mesa_ws.envelope import Durability, Envelope, Keep, Receipt, prepare
+from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.message import Message
 from mesa_ws.position import Position
+from mesa_ws.settings import Durability
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 from tests.system.waiting import until

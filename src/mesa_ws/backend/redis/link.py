@@ -30,12 +30,13 @@ from ...errors import BackendError, BackendUnavailable, MesaError
 from ..event_loops import abandon_task
 from .address import Address
 from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed
-from .durable import Demand
+from .durable import Proof
 from .exchange import Exchange, Request
 from .failure import FOREIGN, failed_call
 from .greeting import Facts, Greeting
 from .master import Master
 from .plan import Command
+from .proving import prove
 from .resolver import Following
 
 MAX_BATCH = 128
@@ -103,6 +104,14 @@ class Link:
         except TimeoutError:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
             raise BackendUnavailable(problem, maybe_sent=exchange.is_written) from None
+
+    def check(self, proof: Proof) -> None:
+        """See that the Redis of the present connection can give a proof.
+
+        Raises:
+            Unsupported: it cannot.
+        """
+        proof.check(self._address.label, self._facts)
 
     def post(
         self,
@@ -296,7 +305,9 @@ class Link:
                 request.exchange.missing.clear()
                 self._settle(request, connection.mesa_master)
         if not connection.mesa_master.is_left:
-            await self._prove(connection, [request for request in batch if not request.future.done()])
+            await prove(
+                self._address, connection, [request for request in batch if not request.future.done()]
+            )
         if connection.mesa_master.is_left:
             self._begin_again(batch)
         elif any(request.exchange.is_misled for request in batch):
@@ -365,22 +376,6 @@ class Link:
             request.fail(failure, failure.__cause__)
         elif request.exchange.proof is None:
             request.succeed()
-
-    async def _prove(self, connection: AsyncConnection, requests: list[Request]) -> None:
-        """Wait until what was stored is as durable as it has to be, for all at once."""
-        demands = [(r, r.exchange.proof.demand(r.exchange.replies)) for r in requests if r.exchange.proof]
-        if not demands:
-            return
-        asked = Demand.of([demand for _, demand in demands])
-        limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
-        commands = asked.commands(limit)
-        await connection.send_packed_command(packed(commands))
-        replies = [await aread_reply(connection) for _ in commands]
-        if connection.mesa_master.is_left:
-            return
-        for request, demand in demands:
-            failure = demand.shortfall(self._address.label, asked, replies)
-            request.fail(failure, None) if failure else request.succeed()
 
     def _fail(self, requests: Iterable[Request], error: Exception) -> None:
         where = self._address.label

@@ -22,11 +22,10 @@ local function read_host()
   local info, time = redis.call('INFO', 'replication'), redis.call('TIME')
   local _, before = string.find(info, 'master_replid:', 1, true)
   assert(before, 'INFO replication of this Redis has no master_replid')
-  local has_replicas = not string.find(info, 'connected_slaves:0', 1, true)
   return {
     info = info,
     id = string.sub(info, before + 1, before + 16),
-    replicas = has_replicas and select(2, string.gsub(info, 'state=online', '')) or 0,
+    replicas = count_replicas(info),
     seed = time[1] .. ':' .. time[2],
     now = time[1] * 1000 + math.floor(time[2] / 1000),
   }
