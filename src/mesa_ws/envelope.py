@@ -11,14 +11,10 @@ from .errors import InvalidInput, InvalidMessage, InvalidRecipients
 from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .position import Position
 from .recipients import EVERYBODY, Recipients, as_text
-from .settings import Sync
+from .settings import Durability, Sync
 from .text import plain
 
 Kind = Literal["message", "disconnect", "request", "connection"]
-
-Durability = Literal["memory", "fsync", "replicated"]
-"""What a message has reached when its dispatch returns: the backend's memory, its disk, or all of
-its replicas."""
 
 REMEMBERED = 120.0
 """Seconds for which a stored message is known by its id, so that the same again is no other one."""

@@ -238,6 +238,14 @@ class Presence(Settings, frozen=True, kw_only=True):
     grace: Window = 5.0
 
 
+Durability = Literal["memory", "fsync", "replicated"]
+"""What a message has reached when its dispatch returns: the backend's memory, its disk, or all of its
+replicas."""
+
+DurabilityLevel = Annotated[Durability, msgspec.Meta(description="'memory', 'fsync' or 'replicated'")]
+"""The same as a setting."""
+
+
 class Portals(Settings, frozen=True, kw_only=True):
     """What clients do is handed to portals, the processes that handle it.
 
@@ -249,12 +257,15 @@ class Portals(Settings, frozen=True, kw_only=True):
         backlog_max: events that wait for portals in the whole cluster; beyond, clients who send
             something are not read any more until portals have caught up.
         backlog_bytes: memory that they may take; beyond, the same.
+        durability: what an event has to reach before it counts as kept: `memory`, `fsync` or
+            `replicated`, as for messages. Until then its connection is not read any further.
     """
 
     enabled: Switch = False
     distribute_load: Switch = True
     backlog_max: Count = 100_000
     backlog_bytes: Count = 1024 * 1024 * 1024
+    durability: DurabilityLevel = "memory"
 
 
 Wire = Literal["native", "mesa1"]

@@ -44,6 +44,11 @@ class Proxy:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    def lead_to(self, target: int) -> None:
+        """Lead to another port from now on."""
+        self._target = target
+        self.cut()
+
     def cut(self) -> None:
         """End every connection at once."""
         for writer in self._writers:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,11 @@ import redis
 import redis.asyncio
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
-from mesa_ws.envelope import Durability, Envelope, Keep, Receipt, prepare
+from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.message import Message
 from mesa_ws.position import Position
+from mesa_ws.settings import Durability
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 from tests.system.waiting import until
@@ -24,8 +25,8 @@ TIMEOUT = 2.0
 Dispatch = Callable[[Envelope], Awaitable[Receipt]]
 
 
-def kept(durability: Durability, key: str | None = None) -> Envelope:
-    return prepare(Message(0, "x"), ["alice"], keep=KEEP, durability=durability, idempotency_key=key)
+def kept(durability: Durability, key: str | None = None, to: str = "alice") -> Envelope:
+    return prepare(Message(0, "x"), [to], keep=KEEP, durability=durability, idempotency_key=key)
 
 
 @pytest.fixture
@@ -49,25 +50,41 @@ def replica(own_redis: RedisServer, tmp_path: Path, release: str) -> Iterator[Re
     server.stop()
 
 
+@asynccontextmanager
+async def over(kind: str, url: str, namespace: str, timeout: float = TIMEOUT) -> AsyncIterator[Dispatch]:
+    """Dispatches one envelope over connections of its own, by either bus."""
+    if kind == "asyncio":
+        bus = AsyncRedisBus(url, namespace=namespace, timeout=timeout)
+
+        async def one(envelope: Envelope) -> Receipt:
+            return (await bus.dispatch([envelope]))[0]
+
+        try:
+            yield one
+        finally:
+            await bus.aclose()
+    else:
+        blocking = BlockingRedisBus(url, namespace=namespace, timeout=timeout)
+
+        async def one_in_a_thread(envelope: Envelope) -> Receipt:
+            return (await asyncio.to_thread(blocking.dispatch, [envelope]))[0]
+
+        try:
+            yield one_in_a_thread
+        finally:
+            blocking.close()
+
+
 @pytest.fixture(params=["asyncio", "threads"])
-async def dispatch(
-    request: pytest.FixtureRequest, own_redis: RedisServer, namespace: str
-) -> AsyncIterator[Dispatch]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which bus."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def dispatch(kind: str, own_redis: RedisServer, namespace: str) -> AsyncIterator[Dispatch]:
     """Dispatches one envelope, by either bus."""
-    async with AsyncExitStack() as stack:
-        if request.param == "asyncio":
-            bus = AsyncRedisBus(own_redis.url, namespace=namespace, timeout=TIMEOUT)
-            stack.push_async_callback(bus.aclose)
-
-            async def one(envelope: Envelope) -> Receipt:
-                return (await bus.dispatch([envelope]))[0]
-        else:
-            blocking = BlockingRedisBus(own_redis.url, namespace=namespace, timeout=TIMEOUT)
-            stack.callback(blocking.close)
-
-            async def one(envelope: Envelope) -> Receipt:
-                return (await asyncio.to_thread(blocking.dispatch, [envelope]))[0]
-
+    async with over(kind, own_redis.url, namespace) as one:
         yield one
 
 
@@ -121,6 +138,22 @@ async def test_a_replica_that_does_not_confirm_is_said_and_asking_again_is_safe(
     await until(is_confirmed)
     assert [position and position.sequence for position in positions] == [1]
     assert await stored(client) == 1
+
+
+async def test_a_repeat_over_another_connection_is_confirmed_no_sooner(
+    kind: str, own_redis: RedisServer, namespace: str, client: redis.asyncio.Redis, replica: RedisServer
+) -> None:
+    """WAIT of Redis 7.2 and later knows only what its own connection wrote, and a repeat stores nothing."""
+    await until_replicas(client, 1)
+    replica.freeze()
+    async with over(kind, own_redis.url, namespace) as dispatch:
+        for to in ("alice", "*"):
+            await dispatch(kept("memory", to, to))
+    for to in ("alice", "*"):
+        async with over(kind, own_redis.url, namespace, timeout=1.0) as dispatch:
+            with pytest.raises(BackendUnavailable) as caught:
+                await asyncio.wait_for(dispatch(kept("replicated", to, to)), LIMIT)
+            assert caught.value.maybe_sent
 
 
 async def test_without_a_replica_nothing_is_stored(dispatch: Dispatch, client: redis.asyncio.Redis) -> None:

@@ -1,7 +1,6 @@
 """Behind Sentinel, connections go to whoever is master."""
 
 import asyncio
-import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import redis
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
-from mesa_ws.backend.redis.sentinel import Sentinels
 from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
@@ -127,28 +125,3 @@ async def test_a_sentinel_that_hangs_leaves_time_for_the_next(kind: Any, site: S
         bus = kind(f"redis+sentinel://{hosts}/mymaster", namespace=namespace, timeout=1.5)
         assert await dispatch(bus, "away") == 0
     await bus.aclose() if isinstance(bus, AsyncRedisBus) else bus.close()
-
-
-@pytest.mark.parametrize("steps", range(1, 5))
-async def test_who_has_no_more_time_to_ask_leaves_no_connection_open(site: Site, steps: int) -> None:
-    """The first Sentinel answers that it knows no such master, and the second says nothing."""
-    asked = asyncio.Event()
-
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"LIB-VER")
-        asked.set()
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
-        hosts = (("127.0.0.1", site.sentinel.port), silent.sockets[0].getsockname())
-        asking = asyncio.create_task(Sentinels(hosts, "nobody", {}).afind(60.0))
-        await asked.wait()
-        asking.cancel()
-        for _ in range(steps):  # until connections are being closed
-            await asyncio.sleep(0)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-    del asking
-    gc.collect()  # what is still open warns now

@@ -8,10 +8,11 @@ from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.memory.cluster import Cluster
 from mesa_ws.backend.memory.timetable import Timetable
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
-from mesa_ws.envelope import Durability, Envelope, Keep, prepare
+from mesa_ws.envelope import Envelope, Keep, prepare
 from mesa_ws.errors import Unsupported
 from mesa_ws.message import Message
 from mesa_ws.position import Position
+from mesa_ws.settings import Durability
 
 KEEP = Keep(max_messages=1000, max_bytes=1_000_000, ttl=3600.0)
 FRESH = Start()

@@ -50,6 +50,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "distribute_load": True,
             "backlog_max": 100_000,
             "backlog_bytes": 1 << 30,
+            "durability": "memory",
         },
         "heartbeat": {"enabled": False, "interval": 10.0, "max_attempts": 3},
         "reconnect": {"enabled": False, "interval": 5.0},

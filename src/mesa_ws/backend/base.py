@@ -21,6 +21,7 @@ from ..id_page import IdPage
 from ..inquiry import Reply
 from ..position import Position
 from ..receipt_status import OutboxHead
+from ..settings import Durability
 from ..stored import Stored
 from .inbox import Inbox
 from .outbox import Acknowledgement, Page, Read, Start
@@ -326,6 +327,7 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
+        durability: Durability = "memory",
     ) -> None:
         """Take the seat; `receive` gets what is sent to this node from now on.
 
@@ -338,10 +340,12 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
                 it has clients that keep a position.
             allow_eviction: keep messages even in a store that may forget them by itself.
             portals: tell the watcher which portals there are.
+            durability: what a letter has to reach before `append` says that it was taken.
 
         Raises:
             BackendUnavailable: it cannot be reached.
             BackendRefused: it can, and says no; also when messages are to be kept in a store that
                 forgets by itself.
+            Unsupported: it does not offer the durability that was asked for.
         """
         ...

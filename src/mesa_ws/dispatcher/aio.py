@@ -8,7 +8,7 @@ from typing import Any, Self
 from ..backend.awaited import awaited
 from ..backend.cluster_presence import ClusterPresence
 from ..backend.redis import Given
-from ..envelope import Durability, Envelope, Keep, Receipt, prepare
+from ..envelope import Envelope, Keep, Receipt, prepare
 from ..errors import BackendUnavailable
 from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
 from ..inquiry import check_timeout, prepare_request, read_answer
@@ -16,7 +16,7 @@ from ..message import DispatchEvent, Message
 from ..message_log import log_dispatches
 from ..receipt_status import Status, judge, stored_positions
 from ..recipients import EVERYBODY
-from ..settings import Sync, Wire
+from ..settings import Durability, Sync, Wire
 from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
 from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 

@@ -3,10 +3,11 @@
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
-from ..envelope import Durability, Envelope, Keep, Receipt, prepare
+from ..envelope import Envelope, Keep, Receipt, prepare
 from ..errors import InvalidInput
 from ..message import PROTOCOL_OPCODES, DispatchEvent, Message
 from ..recipients import EVERYBODY
+from ..settings import Durability
 
 CLOSED = "the dispatcher is closed"
 

@@ -1,10 +1,11 @@
 """Which inbox an address leads to: that of a Redis, or that of this process."""
 
 from ..backend.inbox import Attendance
-from ..backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
+from ..backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, check_durability
 from ..backend.mesa1 import Mesa1Attendance
 from ..backend.redis import Address, Given, RedisAttendance
 from ..errors import InvalidSettings, Unsupported
+from ..settings import Durability
 from ..text import plain
 
 DEFAULT_URL = "redis://localhost:6379"
@@ -27,18 +28,22 @@ def seat_at(
     namespace: str | None,
     lease: float = DEFAULT_LEASE,
     timeout: float = DEFAULT_TIMEOUT,
+    durability: Durability = "memory",
 ) -> Attendance:
     """A portal's seat; see `Portal` for the arguments.
 
     Raises:
         InvalidSettings: one of them cannot be used.
-        Unsupported: portals cannot work over HTTP.
+        Unsupported: portals cannot work over HTTP, and memory has no other durability.
     """
     if isinstance(place, MemoryBackend):
         place = place.hub
     if isinstance(place, MemoryHub):
+        check_durability("durability", durability)
         return MemoryAttendance(place, namespace=namespace)
-    return RedisAttendance(_redis(place), namespace=namespace, lease=lease, timeout=timeout)
+    return RedisAttendance(
+        _redis(place), namespace=namespace, lease=lease, timeout=timeout, durability=durability
+    )
 
 
 def mesa1_seat_at(

@@ -13,9 +13,9 @@ from ..calling import Caller, name_of
 from ..calling.left_behind import report_threads
 from ..cause import Cause, current_cause
 from ..concurrency.tasks import unwatch, watch
-from ..errors import BackendError, MesaError
+from ..errors import BackendError, MesaError, Unsupported
 from ..failure import FAILED, UNANSWERED, Failure
-from ..settings import Count, Settings, Switch, Wire, check_wire
+from ..settings import Count, Durability, DurabilityLevel, Settings, Switch, Wire, check_wire
 from .answering import consult, respond
 from .desk import MAX_DELIVERIES
 from .event import PortalEvent
@@ -43,6 +43,7 @@ class _Limits(Settings, frozen=True, kw_only=True):
     handler_threads: Count
     lease: Lease
     report_all_events: Switch
+    durability: DurabilityLevel
 
     @classmethod
     def _path(cls, name: str) -> str:
@@ -63,10 +64,12 @@ class Worker(PortalHooks):
         handler_threads: plain `def` handlers that run at the same time.
         lease: seconds without a sign of life after which others take over from this portal.
         timeout: seconds for one call of the backend, connecting included.
+        durability: what it has to reach that an event begins, before handlers are called:
+            `"memory"`, `"fsync"` or `"replicated"`, as for messages.
 
     Raises:
         InvalidSettings: an argument is wrong.
-        Unsupported: portals cannot work over HTTP.
+        Unsupported: portals cannot work over HTTP, and this wire or this backend has no such durability.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Worker(PortalHooks):
         handler_threads: int = 32,
         lease: float = DEFAULT_LEASE,
         timeout: float = DEFAULT_TIMEOUT,
+        durability: Durability = "memory",
     ) -> None:
         super().__init__()
         self._limits = _Limits(
@@ -87,6 +91,7 @@ class Worker(PortalHooks):
             handler_threads=handler_threads,
             lease=lease,
             report_all_events=report_all_events,
+            durability=durability,
         )
         self._wire = check_wire(wire)
         self._where = (url, namespace, timeout)
@@ -168,11 +173,16 @@ class Worker(PortalHooks):
     def _new_work(self) -> Work:
         url, namespace, timeout = self._where
         lease, concurrency = self._limits.lease, self._limits.concurrency
-        sees_all = self._limits.report_all_events
+        sees_all, durability = self._limits.report_all_events, self._limits.durability
+        if durability != "memory" and (sees_all or self._wire == "mesa1"):
+            raise Unsupported(
+                f"durability: expected 'memory' with report_all_events or wire 'mesa1', got {durability!r}; "
+                "events come once at most there, and nothing is noted about them"
+            )
         if self._wire == "mesa1":
             heard = mesa1_seat_at(url, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
             return Hearing(heard, self._see, concurrency)
-        seat = seat_at(url, namespace=namespace, lease=lease, timeout=timeout)
+        seat = seat_at(url, namespace=namespace, lease=lease, timeout=timeout, durability=durability)
         if sees_all:
             return Observing(seat, self._see, concurrency)
         return Sharing(seat, self._handle, concurrency, lease)

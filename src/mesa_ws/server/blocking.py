@@ -5,11 +5,12 @@ from typing import Any, Protocol, TypeVar
 
 from ..backend.base import AsyncBus
 from ..backend.cluster_presence import BlockingClusterPresence
-from ..envelope import Durability, Receipt
+from ..envelope import Receipt
 from ..id_page import IdPage
 from ..inquiry import DEFAULT_TIMEOUT
 from ..message import DispatchEvent, Message
 from ..recipients import EVERYBODY
+from ..settings import Durability
 
 T = TypeVar("T")
 

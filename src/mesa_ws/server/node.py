@@ -10,7 +10,7 @@ from ..backend.base import AsyncBus, Backend
 from ..backend.cluster_presence import ClusterPresence
 from ..backend.outbox import Page
 from ..backend.redis import Given
-from ..envelope import Durability, Envelope, Keep, Receipt, new_message_id, prepare
+from ..envelope import Envelope, Keep, Receipt, new_message_id, prepare
 from ..errors import BackendError, MesaError, Unsupported
 from ..failure import KEPT, Failure
 from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
@@ -20,7 +20,7 @@ from ..middleware_key import mesa1_middleware_key, middleware_key
 from ..position import Position
 from ..recipients import EVERYBODY
 from ..session import Authenticate, Terms
-from ..settings import ServerOptions, ServerSettings
+from ..settings import Durability, ServerOptions, ServerSettings
 from ..user import User
 from . import admission, answering, asking
 from .backends import backend_of
@@ -381,6 +381,7 @@ class Node(Hooks, LoopWork, BlockingForms):
             window=settings.sync.resume_window,
             allow_eviction=settings.sync.allow_eviction,
             portals=settings.portals.enabled,
+            durability=settings.portals.durability if settings.portals.enabled else "memory",
         )
         try:
             await self._supply.start()

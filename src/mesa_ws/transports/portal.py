@@ -44,10 +44,12 @@ class Portal(Worker):
         handler_threads: plain `def` handlers that run at the same time.
         lease: seconds without a sign of life after which others take over from this portal.
         timeout: seconds for one call of the backend, connecting included.
+        durability: what it has to reach that an event begins, before handlers are called:
+            `"memory"`, `"fsync"` or `"replicated"`, as for messages.
 
     Raises:
         InvalidSettings: an argument is wrong.
-        Unsupported: portals cannot work over HTTP.
+        Unsupported: portals cannot work over HTTP, and this wire or this backend has no such durability.
     """
 
     def run(self, on_start: Callable[[], None] | None = None) -> None:

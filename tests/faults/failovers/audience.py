@@ -22,11 +22,9 @@ def watched(url: str, id: str) -> Client:
     def cut(code: int, reason: str, will_reconnect: bool) -> None:
         write(["cut", id, code])
 
-    if hasattr(each, "on_forked"):
-
-        @each.on_forked
-        def forked() -> None:
-            write(["forked", id])
+    @each.on_forked
+    def forked() -> None:
+        write(["forked", id])
 
     return each
 

@@ -49,15 +49,16 @@ class Page(NamedTuple):
     start: int
     lost: int
     entries: tuple[Stored, ...]
+    rollback: str
 
     @classmethod
     def of(cls, reply: list[Any]) -> "Page":
         """Read the reply."""
-        first, status, epoch, top, start, lost, is_aside, _, _, *entries = reply
+        first, status, epoch, top, start, lost, is_aside, _, rollback, *entries = reply
         assert not is_aside, "data that the scripts wrote was taken for corrupt"
-        return cls(
-            bool(first), status.decode(), epoch.decode(), top, start, lost, tuple(map(read_entry, entries))
-        )
+        stored = tuple(map(read_entry, entries))
+        head = (bool(first), status.decode(), epoch.decode(), top, start, lost)
+        return cls(*head, stored, rollback.decode())
 
 
 class Whole(NamedTuple):

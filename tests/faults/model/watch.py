@@ -41,6 +41,7 @@ class Watch:
         self._meanings: dict[tuple[str, Position], str] = {}
         self._whole = self._calls.inspect(BOXES)
         self._runs = 0
+        self._runs_of: dict[str, int] = {}  # in which an epoch was seen first
         self._ever_given: dict[str, set[str]] = {id: set() for id in BOXES}
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
@@ -90,6 +91,7 @@ class Watch:
         self.look(**{"*": Step()})
         seen = self.seen("*")
         assert seen is not None
+        self._check_rollback("*", position or Position("", 0), page)
         carried = seen.translate(position) if position else None
         status = "fresh" if position is None else "reset" if carried is None else "forked"
         status = "resumed" if position and position.epoch == seen.epoch and carried is not None else status
@@ -103,6 +105,8 @@ class Watch:
         now = self._store.now_ms
         for id, truth in self._truths.items():
             seen, step = self._whole.boxes[id], steps.get(id)
+            if seen is not None:
+                self._runs_of.setdefault(seen.epoch, self._runs)
             window = self._window if truth.uses_wire2 else 0
             around = Around(now, self.handled[id], self._proven_now(id), window)
             truth.observe(seen, step or Step(), around)
@@ -155,6 +159,7 @@ class Watch:
         if wish.mode == "":
             return None
         page = Page.of(reply)
+        self._check_rollback(wish.id, wish.position, page)
         self._check_page(wish, page, before.acknowledged if before else 0)
         return page
 
@@ -188,7 +193,7 @@ class Watch:
         if wish.mode not in {"resume", "read"}:
             allowed = {"fresh"}
         assert page.status in allowed, f"{wish}: {page} is none of {allowed}"
-        assert page[3:] == (0, 0, 0, ()), f"{wish}: {page}, though nothing was ever stored"
+        assert page[3:7] == (0, 0, 0, ()), f"{wish}: {page}, though nothing was ever stored"
 
     def _check_read(self, page: Page, wanting: tuple[str, int], id: str) -> None:
         (status, wanted), seen = wanting, self.seen(id)
@@ -201,6 +206,13 @@ class Watch:
             f"{id}: {page}, not {status} from {wanted} in {seen}"
         )
         assert got == expected, f"{id}: {got}, not {expected}"
+
+    def _check_rollback(self, id: str, position: Position, page: Page) -> None:
+        """No epoch outlives its run; what forks because of that says so, and nothing else does."""
+        began = self._runs_of.setdefault(page.epoch, self._runs)
+        assert began == self._runs, f"{id}: {page} is in an epoch of run {began}, not {self._runs}"
+        is_fork = page.status == "forked" and self._runs_of.get(position.epoch) != self._runs
+        assert bool(page.rollback) == is_fork, f"{id}: {page} for {position}"
 
     def acknowledge(self, node: str, id: str, position: Position, floor: int, version: int) -> None:
         """Acknowledge; what Redis never gave out changes nothing."""

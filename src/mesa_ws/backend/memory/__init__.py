@@ -17,6 +17,7 @@ one form a cluster, which is how several servers in one process (and the tests) 
 
 from .attendance import MemoryAttendance
 from .backend import MemoryBackend
+from .cluster import check_durability
 from .hub import MemoryHub
 
-__all__ = ["MemoryAttendance", "MemoryBackend", "MemoryHub"]
+__all__ = ["MemoryAttendance", "MemoryBackend", "MemoryHub", "check_durability"]

@@ -11,14 +11,14 @@ from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id, check_ids
-from ...settings import Sync, check_namespace
+from ...settings import Durability, Sync, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
 from ..inbox import Answer, Letter, Room
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..portal_watch import PortalWatch
-from .cluster import check_offered
+from .cluster import check_durability, check_offered
 from .hub import MemoryHub
 from .seat import Seat
 
@@ -61,8 +61,14 @@ class MemoryBackend:
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
+        durability: Durability = "memory",
     ) -> None:
-        """Join the hub, which never forgets by itself."""
+        """Join the hub, which never forgets by itself.
+
+        Raises:
+            Unsupported: events are to be more durable than this process.
+        """
+        check_durability("portals.durability", durability)
         loop, ttl = asyncio.get_running_loop(), keep.ttl if keep else Sync().ttl
         self._node_id = uuid4().hex
         self._seat = Seat(loop, receive, watcher, ttl, grace, window, self._node_id)

@@ -6,6 +6,7 @@ from ...envelope import Delivery, Envelope, Receipt
 from ...errors import Unsupported
 from ...position import Position
 from ...receipt_status import OutboxHead
+from ...settings import Durability
 from ...stored import Stored
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
@@ -190,11 +191,20 @@ def check_offered(envelopes: Sequence[Envelope]) -> None:
         Unsupported: more durability than that of this process is asked for.
     """
     for envelope in envelopes:
-        if envelope.durability != "memory":
-            raise Unsupported(
-                f"durability: expected 'memory', got {envelope.durability!r}; what is stored in this process "
-                "is gone with it, use Redis for more"
-            )
+        check_durability("durability", envelope.durability)
+
+
+def check_durability(name: str, durability: Durability) -> None:
+    """Refuse what memory cannot promise; `name` is that of the argument.
+
+    Raises:
+        Unsupported: more durability than that of this process is asked for.
+    """
+    if durability != "memory":
+        raise Unsupported(
+            f"{name}: expected 'memory', got {durability!r}; what is stored in this process "
+            "is gone with it, use Redis for more"
+        )
 
 
 def _kept(envelope: Envelope, now: float, ttl: float) -> Kept:

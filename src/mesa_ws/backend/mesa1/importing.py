@@ -6,7 +6,7 @@ import logging
 from ...envelope import Keep, new_message_id
 from ...errors import BackendRefused, InvalidRecipients
 from ...recipients import check_id
-from ...settings import Sync
+from ...settings import Durability, Sync
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
 from ..redis.node import RedisBackend
@@ -56,6 +56,7 @@ class ImportingBackend(RedisBackend):
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
+        durability: Durability = "memory",
     ) -> None:
         """Take the seat, and move all lists; see `Backend.open`. What is moved is kept as `keep` says."""
         self._limits = keep or self._limits
@@ -67,6 +68,7 @@ class ImportingBackend(RedisBackend):
             window=window,
             allow_eviction=allow_eviction,
             portals=portals,
+            durability=durability,
         )
         try:
             await self._move_all()

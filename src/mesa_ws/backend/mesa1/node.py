@@ -11,6 +11,7 @@ from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
+from ...settings import Durability
 from ...stored import Stored
 from ..base import Receive, Watcher
 from ..inbox import Answer, Letter, Room
@@ -81,8 +82,18 @@ class Mesa1Backend:
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
+        durability: Durability = "memory",
     ) -> None:
-        """Subscribe and take the lease; see `Backend.open`. There is no window on this wire."""
+        """Subscribe and take the lease; see `Backend.open`. There is no window on this wire.
+
+        Raises:
+            Unsupported: events are to be more durable than this wire, which does not keep them.
+        """
+        if durability != "memory":
+            raise Unsupported(
+                f"portals.durability: expected 'memory', got {durability!r}; wire 'mesa1' keeps no events, "
+                "use wire 'native'"
+            )
         self._node_id = uuid4().hex
         timing = self._timing
         greeting = Hello(

@@ -1,7 +1,7 @@
 """Where Redis is, in whichever way the user says it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -18,6 +18,8 @@ from ...settings import Seconds
 from ...text import plain
 from .connection import AsyncConnection, BlockingConnection, hang_up, open_connection, remaining
 from .failure import failed_connect
+from .master import FIXED, Master
+from .resolver import Following, MasterResolver
 from .sentinel import DEFAULT_PORT, Sentinels
 from .tls import checked_tls
 
@@ -71,6 +73,11 @@ class Address:
         return f"<Address {self.label}>"
 
     @property
+    def masters(self) -> MasterResolver | None:
+        """Knows who is master, for all of this process; None where there are no Sentinels."""
+        return MasterResolver.of(self.sentinels) if self.sentinels is not None else None
+
+    @property
     def database(self) -> int:
         """Number of the database."""
         return int(self.options.get("db") or 0)
@@ -109,8 +116,9 @@ class Address:
             redis.RedisError, OSError: it did not come about within about `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        found = self.sentinels.find(timeout) if self.sentinels else {}
-        connection = self._blocking(remaining(deadline), found)
+        master = FIXED if self.masters is None else self.masters.find(deadline)
+        connection = self._blocking(remaining(deadline), master)
+        connection.mesa_master = master
         try:
             connection.connect()
         except BaseException:
@@ -119,11 +127,12 @@ class Address:
         return connection
 
     async def aconnect(self, timeout: float) -> AsyncConnection:
-        """`connect` for asyncio; the caller sets the limit, `timeout` is shared out to Sentinels."""
-        found = await self.sentinels.afind(timeout) if self.sentinels else {}
+        """`connect` for asyncio; the caller sets the limit, and Sentinels get `timeout` to answer."""
+        master = FIXED if self.masters is None else await self.masters.afind(time.monotonic() + timeout)
         cls = getattr(redis.asyncio, _CLASSES[self.kind])
-        options = {**self.options, **found, "retry": AsyncRetry(NoBackoff(), 0)}
+        options = {**self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
         connection: AsyncConnection = cls(**options, **_limits(None))
+        connection.mesa_master = master
         try:
             await open_connection(connection)
         except BaseException:
@@ -131,18 +140,30 @@ class Address:
             raise
         return connection
 
+    def follow(self, on_left: Callable[[], None]) -> Following | None:
+        """Call a method in this event loop whenever Sentinels have named another master.
+
+        Returns:
+            What is to be closed, and held until then; None where there are no Sentinels.
+        """
+        return self.masters.follow(on_left) if self.masters is not None else None
+
     def failed(self, error: Exception) -> BackendError:
         """The error for a connection that did not come about; nothing was sent."""
         return failed_connect(self.label, error, is_secure=self.kind == "tls")
 
-    def _blocking(self, timeout: float, found: Mapping[str, Any]) -> BlockingConnection:
+    def _blocking(self, timeout: float, master: Master) -> BlockingConnection:
         cls = getattr(redis, _CLASSES[self.kind])
-        options = {**self.options, **found, "retry": Retry(NoBackoff(), 0)}
+        options = {**self.options, **_leading_to(master), "retry": Retry(NoBackoff(), 0)}
         connection: BlockingConnection = cls(**options, **_limits(timeout))
         return connection
 
 
 _CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
+
+
+def _leading_to(master: Master) -> dict[str, Any]:
+    return {} if master is FIXED else {"host": master.host, "port": master.port}
 
 
 def _limits(timeout: float | None) -> dict[str, Any]:
@@ -152,7 +173,7 @@ def _limits(timeout: float | None) -> dict[str, Any]:
 def _checked(address: Address) -> Address:
     """Make a connection without connecting it, so that a wrong option is found now."""
     try:
-        address._blocking(1.0, {})
+        address._blocking(1.0, FIXED)
     except (TypeError, ValueError, redis.RedisError) as error:
         raise InvalidSettings(_SETTING, f"{EXPECTED}; {error}", address.label) from None
     return address

@@ -37,22 +37,22 @@ class Links:
 
     def __init__(self, address: Address, greeting: Greeting, timeout: float) -> None:
         self.main = Link(address, greeting, timeout)
-        self._durable = Link(address, greeting, timeout)
+        self.durable = Link(address, greeting, timeout)
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry out `operation`; see `Link.execute`. Without commands it needs no connection."""
-        link = self._durable if operation.proof else self.main
+        link = self.durable if operation.proof else self.main
         return operation.read(await link.carry_out(operation.exchange()) if operation.commands else [])
 
     async def aclose(self) -> None:
         """Disconnect both."""
         await self.main.aclose()
-        await self._durable.aclose()
+        await self.durable.aclose()
 
     def abandon(self) -> None:
         """Close both after the event loop was closed. Never waits."""
         self.main.abandon()
-        self._durable.abandon()
+        self.durable.abandon()
 
 
 class _Own(NamedTuple):

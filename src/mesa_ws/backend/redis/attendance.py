@@ -7,9 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 from ...envelope import Envelope
-from ...settings import check_namespace
+from ...settings import Durability, check_namespace
 from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
 from .address import Address
+from .durable import Proof
+from .exchange import Exchange
 from .greeting import Greeting
 from .inbox_plan import (
     Place,
@@ -17,7 +19,9 @@ from .inbox_plan import (
     dead_letters,
     drop,
     overheard,
+    proof,
     revive,
+    settled,
     survey,
     surveyed,
     turnout,
@@ -41,22 +45,33 @@ class RedisAttendance:
         namespace: that of the servers.
         lease: seconds without a sign of life after which others take over what this portal owns.
         timeout: seconds for one call, connecting included.
+        durability: what steps have to reach.
 
     Raises:
         InvalidSettings: an argument is wrong.
     """
 
     def __init__(
-        self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        lease: float = 15.0,
+        timeout: float = 5.0,
+        durability: Durability = "memory",
     ) -> None:
         timing = Timing(lease=lease, timeout=timeout)
         self._keys = Keys(check_namespace(namespace))
-        self._place = Place(self._keys, uuid4().hex, timing.lease)
+        self._place = Place(self._keys, uuid4().hex, timing.lease, durability)
         found, greeting = Address.of(address), Greeting(self._keys, of_portal(self._keys))
         self._link = Link(found, greeting, timing.timeout)
         self._waiting = Link(found, greeting, timing.timeout)
+        # What is waited for there would hold up the signs of life.
+        self._settling = Link(found, greeting, timing.timeout)
+        self._proof = proof(durability)
         self._queues = QueueTypes(self._keys, lambda command: self._link.execute([command]))
         self._shown_until = 0.0
+        self._is_checked = self._proof is None
 
     @property
     def portal_id(self) -> str:
@@ -64,7 +79,13 @@ class RedisAttendance:
         return self._place.portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Show that this portal lives, and own what is wanted; see `Attendance.tend`."""
+        """Show that this portal lives, and own what is wanted; see `Attendance.tend`.
+
+        Raises:
+            Unsupported: this Redis does not make steps as durable as they have to be; nothing is owned.
+        """
+        if not self._is_checked:
+            await self._check()
         call = self._place.tend(wanted, stays=stays)
         (reply,) = await self._execute([call.command], is_repeatable=True)
         found = turnout(reply)
@@ -80,8 +101,9 @@ class RedisAttendance:
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `Attendance.settle`."""
         commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
-        replies = await self._execute(commands, is_repeatable=True)
-        return [result for reply in replies for result in reply]
+        link = self._link if self._proof is None else self._settling
+        replies = await self._execute(commands, is_repeatable=True, link=link, proof=self._proof)
+        return [result for reply in replies for result in settled(reply)]
 
     async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
         """Wait a moment for whatever is appended; see `Attendance.overhear`."""
@@ -125,7 +147,15 @@ class RedisAttendance:
     async def aclose(self) -> None:
         """Disconnect."""
         await self._waiting.aclose()
+        await self._settling.aclose()
         await self._link.aclose()
+
+    async def _check(self) -> None:
+        """See, before anything is owned, that this Redis can do what is asked of it."""
+        assert self._proof is not None  # noqa: S101 - else there is nothing to check
+        await self._execute([("ZCOUNT", self._keys.portals, 0, 0)], is_repeatable=True)
+        self._link.check(self._proof)
+        self._is_checked = True
 
     async def _reap(self) -> None:
         """End what the connections of dead nodes began."""
@@ -140,9 +170,12 @@ class RedisAttendance:
         is_repeatable: bool = False,
         known_for: float = math.inf,
         link: Link | None = None,
+        proof: Proof | None = None,
     ) -> list[Any]:
         """Carry out commands; set keys of another type aside and repeat them."""
         chosen = link or self._link
         return await self._queues.run(
-            lambda: chosen.execute(commands, is_repeatable=is_repeatable, known_for=known_for)
+            lambda: chosen.carry_out(
+                Exchange(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+            )
         )

@@ -13,13 +13,12 @@ from ...settings import Sync
 from ...stored import Stored
 from .address import Address
 from .asker import BlockingAsker
-from .connection import BlockingConnection, read_reply, remaining, set_limit
+from .connection import BlockingConnection, remaining
 from .dialect import NO_REQUESTS, Dialect, Native
 from .exchange import Exchange
 from .failure import FOREIGN, failed_call
 from .link import PAUSE
 from .operation import Operation
-from .plan import Command
 from .pool import Lent, Pool
 from .timing import Timing
 
@@ -126,8 +125,9 @@ class BlockingRedisBus:
         while True:
             try:
                 with self._pool.lend(deadline, is_new=exchange.is_doubtful) as lent:
-                    self._carry_out(exchange, lent, deadline)
-                return exchange.replies
+                    is_done = self._carry_out(exchange, lent, deadline)
+                if is_done:
+                    return exchange.replies
             except BackendUnavailable as error:
                 if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat(time.monotonic()):
                     raise exchange.doubting(error) from error.__cause__
@@ -136,39 +136,40 @@ class BlockingRedisBus:
                 if _is_late(deadline) or not exchange.repeat(time.monotonic()):
                     raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
 
-    def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> None:
+    def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> bool:
+        """Carry it out once; returns whether its replies count."""
         where, connection = self._address.label, lent.connection
         self._pool.permit(exchange.commands)
         if exchange.proof is not None:
             exchange.proof.check(where, self._pool.facts)
-        _round(exchange, connection, deadline if lent.is_new else _first_limit(exchange, deadline))
+        self._round(exchange, connection, deadline if lent.is_new else _first_limit(exchange, deadline))
         if exchange.missing:
             self._pool.shake_hands(connection, deadline)
-            _round(exchange, connection, deadline)
+            self._round(exchange, connection, deadline)
+        if exchange.is_misled:
+            self._pool.doubt()
         failure = exchange.failure(where)
         if failure is None and exchange.proof is not None:
             demand = exchange.proof.demand(exchange.replies)
             commands = demand.commands(remaining(deadline))
-            failure = demand.shortfall(where, demand, _talk(connection, commands, deadline))
+            failure = demand.shortfall(where, demand, self._pool.talk(connection, commands, deadline))
+        if connection.mesa_master.is_left:
+            if not _is_late(deadline) and exchange.repeat(time.monotonic()):
+                return False
+            if failure is None and exchange.proof is not None:
+                failure = exchange.proof.lost_master(where)
         if failure is not None:
             raise failure
+        return True
+
+    def _round(self, exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
+        exchange.writing(time.monotonic())
+        exchange.took(self._pool.talk(connection, exchange.unsent, deadline))
 
 
 def _first_limit(exchange: Exchange, deadline: float) -> float:
     """Until when to wait on a connection that may be dead: what is repeatable keeps time for another one."""
     return exchange.first_limit(time.monotonic(), deadline)
-
-
-def _round(exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-    exchange.writing(time.monotonic())
-    exchange.took(_talk(connection, exchange.unsent, deadline))
-
-
-def _talk(connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
-    packed = connection.pack_commands(commands)
-    set_limit(connection, deadline)
-    connection.send_packed_command(packed)
-    return [read_reply(connection, deadline) for _ in commands]
 
 
 def _is_late(deadline: float) -> bool:

@@ -10,15 +10,19 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..event_loops import abandon_transport
 from .failure import FOREIGN
+from .master import Master
 from .plan import Command
 
 
 class BlockingConnection(Protocol):
     """`redis.Connection` and its kin."""
 
+    mesa_master: Master
+    """Where it leads."""
+
     def connect(self) -> None: ...  # noqa: D102
     def disconnect(self) -> None: ...  # noqa: D102
-    def can_read(self) -> bool: ...  # noqa: D102
+    def can_read(self, timeout: float = 0) -> bool: ...  # noqa: D102
     def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
     def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
     def read_response(self) -> Any: ...  # noqa: D102
@@ -26,6 +30,9 @@ class BlockingConnection(Protocol):
 
 class AsyncConnection(Protocol):
     """`redis.asyncio.Connection` and its kin."""
+
+    mesa_master: Master
+    """Where it leads."""
 
     async def connect(self) -> None: ...  # noqa: D102
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: D102
@@ -82,6 +89,13 @@ async def hang_up(connection: AsyncConnection) -> None:
         if transport is not None:
             transport.abort()
         await connection.disconnect(nowait=True)
+
+
+def abort(connection: AsyncConnection) -> None:
+    """Let whoever reads a connection find that it is lost."""
+    transport = _transport(connection)
+    if transport is not None:
+        transport.abort()
 
 
 def abandon(connection: AsyncConnection) -> None:

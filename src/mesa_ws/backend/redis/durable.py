@@ -7,8 +7,8 @@ a whole batch. They hold up whatever follows them on that connection.
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from ...envelope import Durability
 from ...errors import BackendUnavailable, Unsupported
+from ...settings import Durability
 from .greeting import Facts
 from .plan import Command
 
@@ -21,10 +21,12 @@ class Proof(NamedTuple):
     Attributes:
         levels: `fsync`, `replicated`, or both.
         replicas: reads from the replies of the scripts how many replicas there are.
+        advice: what to do when it is not reached in time.
     """
 
     levels: Collection[Durability]
     replicas: Callable[[Sequence[Any]], int]
+    advice: str = SAFE
 
     def check(self, where: str, facts: Facts) -> None:
         """See that this Redis can give the proof, before anything is sent.
@@ -46,10 +48,16 @@ class Proof(NamedTuple):
                 "set 'appendonly yes' in redis.conf"
             )
 
+    def lost_master(self, where: str) -> BackendUnavailable:
+        """The error for what was stored by a Redis that is not the master any more."""
+        return BackendUnavailable(
+            f"{where}: stored, but another master was named since; {SAFE}", maybe_sent=True
+        )
+
     def demand(self, replies: Sequence[Any]) -> "Demand":
         """What has to be waited for, now that the scripts were run."""
         replicas = self.replicas(replies) if "replicated" in self.levels else 0
-        return Demand(replicas, int("fsync" in self.levels))
+        return Demand(replicas, int("fsync" in self.levels), self.advice)
 
 
 class Demand(NamedTuple):
@@ -58,10 +66,12 @@ class Demand(NamedTuple):
     Attributes:
         replicas: replicas that have the message in memory.
         logs: 1 if Redis itself has to have it on its disk.
+        advice: what to do when there are fewer.
     """
 
     replicas: int = 0
     logs: int = 0
+    advice: str = SAFE
 
     @classmethod
     def of(cls, demands: Collection["Demand"]) -> "Demand":
@@ -82,7 +92,7 @@ class Demand(NamedTuple):
                 got = f"only {count} of {wanted} {name} confirmed in time"
                 if not isinstance(count, int):
                     got = f"no confirmation came ({reply})"
-                return BackendUnavailable(f"{where}: stored, but {got}; {SAFE}", maybe_sent=True)
+                return BackendUnavailable(f"{where}: stored, but {got}; {self.advice}", maybe_sent=True)
         return None
 
     def _named(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The state of one request to Redis: what was asked, what was written, what was answered."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from copy import copy
@@ -9,7 +10,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendUnavailable
 from .durable import Proof
-from .failure import failed_reply, is_partial
+from .failure import failed_reply, is_of_no_master, is_partial
 from .plan import Command
 
 
@@ -89,6 +90,11 @@ class Exchange:
         """Whether this Redis is a replica, so that another one has to be asked."""
         return self._has_errors and any(isinstance(reply, ReadOnlyError) for reply in self.replies)
 
+    @property
+    def is_misled(self) -> bool:
+        """Whether this Redis does not answer as the master does, so that another one may be that."""
+        return self._has_errors and any(map(is_of_no_master, self.replies))
+
     def writing(self, now: float) -> None:
         """From now on Redis may carry it out."""
         self._is_written = True
@@ -137,3 +143,31 @@ class Exchange:
         error.maybe_sent = self._is_doubtful or is_part_done
         error.__cause__ = failed[0]
         return error
+
+
+class Request:
+    """An exchange in one event loop, and the future of its replies.
+
+    Args:
+        exchange: what is asked.
+        future: gets the replies, or an error of ours.
+        deadline: by the clock of the event loop.
+    """
+
+    __slots__ = ("deadline", "exchange", "future")
+
+    def __init__(self, exchange: Exchange, future: asyncio.Future[list[Any]], deadline: float) -> None:
+        self.exchange = exchange
+        self.future = future
+        self.deadline = deadline
+
+    def succeed(self) -> None:
+        """Hand out the replies."""
+        if not self.future.done():
+            self.future.set_result(self.exchange.replies)
+
+    def fail(self, error: Exception, cause: BaseException | None) -> None:
+        """Hand out an error."""
+        if not self.future.done():
+            error.__cause__ = cause
+            self.future.set_exception(error)

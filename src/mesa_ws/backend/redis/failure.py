@@ -28,6 +28,8 @@ _NOT_NOW_TEXTS = (
     "max number of clients",
 )
 
+_ALONE = ("NOREPLICAS Not enough good replicas", "UNBLOCKED ")
+
 CLUSTER = (
     "Redis Cluster is not supported; use one Redis, with replicas and Sentinel where it has to survive a "
     "machine, and a redis:// or redis+sentinel:// address"
@@ -115,6 +117,13 @@ def failed_reply(where: str, error: exceptions.RedisError) -> BackendError:
 def is_not_now(error: BaseException) -> bool:
     """Whether Redis would do it later, or another Redis would do it now."""
     return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
+
+
+def is_of_no_master(reply: object) -> bool:
+    """Whether a reply shows that this Redis is not the master, or lost its replicas and may soon not be."""
+    return isinstance(reply, exceptions.ReadOnlyError | exceptions.ClusterDownError) or (
+        isinstance(reply, exceptions.ResponseError) and str(reply).startswith(_ALONE)
+    )
 
 
 def is_forbidden(reply: object) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...envelope import REMEMBERED, Envelope
+from ...settings import Durability
 from ..inbox import (
     ALWAYS,
     MAX_DEAD,
@@ -24,6 +25,7 @@ from ..inbox import (
     steps_of_queues,
     weight_of,
 )
+from .durable import Proof
 from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
 from .plan import Call, Command, Seat, ms, reap
 from .script import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
@@ -45,8 +47,25 @@ _SETTLING = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED)
 
 _ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown", "gone")
 
+_ADVICE = "it is asked for again"
+"""What becomes of a letter, or of steps, of which it is not known whether they are durable enough."""
 
-def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:
+
+def proof(durability: Durability) -> Proof | None:
+    """What has to be waited for behind `append` and `settle`; nothing for what is in memory alone."""
+    return Proof((durability,), _replicas, _ADVICE) if durability != "memory" else None
+
+
+def _replicas(replies: Sequence[Any]) -> int:
+    return max((reply[0] for reply in replies if reply), default=0)
+
+
+def _wanted(durability: Durability) -> int:
+    """How many replicas have to be online."""
+    return int(durability == "replicated")
+
+
+def append(seat: Seat, letters: Sequence[tuple[Letter, Room]], durability: Durability = "memory") -> Call:
     """Put letters into their queues, each with the room that its queue has."""
     keys = seat.keys
     shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
@@ -66,13 +85,13 @@ def append(seat: Seat, letters: Sequence[tuple[Letter, Room]]) -> Call:
             room.letters,
             room.bytes,
         )
-    limits = (ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, MOST_OF_ONE)
+    limits = (ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, MOST_OF_ONE, _wanted(durability))
     return Call(APPEND, (*shared, *places), (seat.node, *limits, *parts))
 
 
 def answers(reply: Sequence[int]) -> list[Answer]:
     """Read the reply to `append`."""
-    return [_ANSWERS[number - 1] for number in reply]
+    return [_ANSWERS[number - 1] for number in reply[1:]]
 
 
 class Turnout(NamedTuple):
@@ -94,11 +113,13 @@ class Place(NamedTuple):
         keys: names of the namespace.
         portal: this portal's id.
         lease: seconds that showing up lasts.
+        durability: what steps have to reach.
     """
 
     keys: Keys
     portal: str
     lease: float
+    durability: Durability = "memory"
 
     def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
         """Show up, and own what is wanted; `turnout` reads the reply."""
@@ -128,9 +149,9 @@ class Place(NamedTuple):
         ]
 
     def settle(self, steps: Sequence[Step]) -> Call:
-        """Carry out steps, those of one queue after another; the reply says what came of each."""
+        """Carry out steps, those of one queue after another; `settled` reads the reply."""
         keys: list[str] = [self.keys.dead]
-        parts: list[str | int] = [self.portal, *_SETTLING]
+        parts: list[str | int] = [self.portal, *_SETTLING, _wanted(self.durability)]
         for partition, token, attempt, together in steps_of_queues(steps):
             sent = [self.keys.done(message_id) for step in together for message_id in step.message_ids]
             keys += (self.keys.owner(partition), self.keys.queue(partition))
@@ -162,6 +183,11 @@ def _told(step: Step) -> tuple[str | int, ...]:
         return (step.action, step.place)
     taken = (step.action, step.place, step.connection_id, step.weight)
     return taken if step.action == "done" else (*taken, step.reason)
+
+
+def settled(reply: Sequence[int]) -> Sequence[int]:
+    """Read the reply to `Place.settle`: what came of each step."""
+    return reply[1:]
 
 
 def turnout(reply: Sequence[Any]) -> Turnout:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..supervised import Tasks
+from .durable import Proof
+from .exchange import Exchange
 from .link import Link
 from .plan import Call, Command, Pulse, Seat
 from .queue_types import QueueTypes
@@ -82,21 +84,32 @@ class Keeper:
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._reap_forever, "reaper")
 
-    async def execute(self, calls: Sequence[Call]) -> list[Any]:
+    async def execute(
+        self, calls: Sequence[Call], link: Link | None = None, proof: Proof | None = None
+    ) -> list[Any]:
         """Carry out calls that need the lease; takes a new one first if it was lost meanwhile.
 
         They have to be such that once more changes nothing: they are sent again when their
         connection broke.
+
+        Args:
+            calls: what is asked.
+            link: the connection; that of the lease by default.
+            proof: what has to be waited for afterwards.
 
         Raises:
             BackendError: it was not done.
         """
         joins = self.joins
         commands = [call.command for call in calls]
-        replies = await self._link.execute(commands, is_repeatable=True)
+
+        async def carry_out() -> list[Any]:
+            return await (link or self._link).carry_out(Exchange(commands, is_repeatable=True, proof=proof))
+
+        replies = await carry_out()
         if 0 in replies:
             await self._rejoin(joins)
-            replies = await self._link.execute(commands, is_repeatable=True)
+            replies = await carry_out()
             if 0 in replies:
                 raise BackendUnavailable("redis: the lease of this node was lost again at once")
         return replies

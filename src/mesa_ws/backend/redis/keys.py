@@ -120,6 +120,14 @@ class Keys:
         """
         return f"{self.prefix}s"
 
+    @property
+    def run(self) -> str:
+        """HASH: which run of Redis this is; `scripts/runs.lua` says how. 30 days.
+
+        The partition of messages to everybody has one, too.
+        """
+        return f"{self.prefix}i"
+
     def position(self, id: str) -> str:
         """HASH: epoch, top sequence and what was acknowledged; `scripts/outbox.lua` lists it all.
 

@@ -5,6 +5,9 @@ reads the replies in turn. So a request that is given up never leaves a reply be
 one to take, requests are carried out in the order in which the calls started, and it is known of
 each whether it was written.
 
+Where Sentinels name another master, the connection to the old one is given up as soon as its replies are
+read. What may be repeated is not answered by a master that counts no more: it is carried out on the new one.
+
 A connection that was idle for long is replaced: a firewall may have forgotten it, and would drop what
 is sent on it without a word.
 
@@ -27,14 +30,20 @@ from ...errors import BackendError, BackendUnavailable, MesaError
 from ..event_loops import abandon_task
 from .address import Address
 from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed
-from .durable import Demand
-from .exchange import Exchange
+from .durable import Proof
+from .exchange import Exchange, Request
 from .failure import FOREIGN, failed_call
 from .greeting import Facts, Greeting
+from .master import Master
 from .plan import Command
+from .proving import prove
+from .resolver import Following
 
 MAX_BATCH = 128
 """Commands that are written at once, unless one request alone has more."""
+
+LAST_REPLIES = 0.5
+"""Seconds for which replies of a master are read that counts no more."""
 
 PAUSE = 0.05
 """Seconds between attempts to reach Redis once more for what is repeated; of it a random part more."""
@@ -61,8 +70,11 @@ class Link:
         self._connection: AsyncConnection | None = None
         self._facts = Facts()
         self._used_at: float | None = None
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[Request] = deque()
         self._owner: asyncio.Task[None] | None = None
+        self._following: Following | None = None
+        self._attempt: asyncio.Timeout | None = None
+        self._batch_limit: asyncio.Timeout | None = None
         self._is_closed = False
         self.generation = 0
         """How many connections there were."""
@@ -93,6 +105,14 @@ class Link:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
             raise BackendUnavailable(problem, maybe_sent=exchange.is_written) from None
 
+    def check(self, proof: Proof) -> None:
+        """See that the Redis of the present connection can give a proof.
+
+        Raises:
+            Unsupported: it cannot.
+        """
+        proof.check(self._address.label, self._facts)
+
     def post(
         self,
         commands: Sequence[Command],
@@ -118,6 +138,7 @@ class Link:
     async def aclose(self) -> None:
         """Disconnect. Requests under way fail."""
         self._is_closed = True
+        self._unfollow()
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.wait([self._owner], timeout=self._timeout)
@@ -127,17 +148,18 @@ class Link:
     def abandon(self) -> None:
         """Close the connection after the event loop was closed. Never waits."""
         self._is_closed = True
+        self._unfollow()
         connection, self._connection = self._connection, None
         if connection is not None:
             abandon(connection)
         if self._owner is not None and not self._owner.done():
             abandon_task(self._owner)
 
-    def _append(self, exchange: Exchange) -> "_Request":
+    def _append(self, exchange: Exchange) -> Request:
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
-        request = _Request(exchange, loop.create_future(), loop.time() + self._timeout)
+        request = Request(exchange, loop.create_future(), loop.time() + self._timeout)
         self._queue.append(request)
         self._ensure_owner()
         return request
@@ -160,10 +182,10 @@ class Link:
         while batch := self._next_batch():
             await self._talk(batch)
 
-    def _next_batch(self) -> list["_Request"]:
+    def _next_batch(self) -> list[Request]:
         """Take requests from the queue; those that were given up are never sent."""
         now = asyncio.get_running_loop().time()
-        batch: list[_Request] = []
+        batch: list[Request] = []
         size = 0
         while self._queue and size < MAX_BATCH:
             request = self._queue.popleft()
@@ -174,9 +196,9 @@ class Link:
                 size += len(request.exchange.commands)
         return batch
 
-    async def _talk(self, batch: list["_Request"]) -> None:
+    async def _talk(self, batch: list[Request]) -> None:
         try:
-            async with asyncio.timeout_at(batch[-1].deadline):
+            async with asyncio.timeout_at(batch[-1].deadline) as self._batch_limit:
                 connection = await self._connected()
                 await self._exchange(connection, [r for r in batch if not r.future.done()])
             self._used_at = asyncio.get_running_loop().time()
@@ -194,8 +216,10 @@ class Link:
             if not isinstance(error, Exception):
                 raise
             _log.exception("%s: a fault while talking to Redis", self._address.label)
+        finally:
+            self._batch_limit = None
 
-    def _repeat(self, batch: list["_Request"], wanted: Iterable["_Request"]) -> list["_Request"]:
+    def _repeat(self, batch: list[Request], wanted: Iterable[Request]) -> list[Request]:
         """Put what may be repeated of `wanted` back to the front; returns the rest of the batch."""
         now = asyncio.get_running_loop().time()
         again = {
@@ -207,22 +231,56 @@ class Link:
         return [request for request in batch if request not in again]
 
     async def _connected(self) -> AsyncConnection:
-        if self._connection is not None and (is_ended_async(self._connection) or self._was_idle()):
+        connection = self._connection
+        if connection is not None and self._is_unfit(connection):
             await self._drop()
-        if self._connection is None:
-            try:
-                self._connection = await self._address.aconnect(self._timeout)
-                await self._shake_hands(self._connection)
-            except FOREIGN as error:
-                await self._drop()
-                raise self._address.failed(error) from error
-            except BaseException:
-                await self._drop()
-                raise
-            self.generation += 1
-            if self.generation > 1:
-                self.on_reconnect()
-        return self._connection
+            connection = None
+        while connection is None:
+            connection = await self._connect()
+        return connection
+
+    async def _connect(self) -> AsyncConnection | None:
+        """Connect; returns None where another master was named while that was tried."""
+        if self._following is None:
+            self._following = self._address.follow(self._on_left)
+        attempt = self._attempt = asyncio.timeout(None)
+        try:
+            async with attempt:
+                self._connection = connection = await self._address.aconnect(self._timeout)
+                await self._shake_hands(connection)
+        except FOREIGN as error:
+            await self._drop()
+            if attempt.expired():
+                return None
+            raise self._address.failed(error) from error
+        except BaseException:
+            await self._drop()
+            raise
+        finally:
+            self._attempt = None
+        if connection.mesa_master.is_left:
+            await self._drop()
+            return None
+        self.generation += 1
+        if self.generation > 1:
+            self.on_reconnect()
+        return connection
+
+    def _is_unfit(self, connection: AsyncConnection) -> bool:
+        return connection.mesa_master.is_left or is_ended_async(connection) or self._was_idle()
+
+    def _on_left(self) -> None:
+        """Give up an attempt to connect; wait only for a moment for replies."""
+        now = asyncio.get_running_loop().time()
+        if self._attempt is not None:
+            self._attempt.reschedule(now)
+        elif self._batch_limit is not None and self._connection and self._connection.mesa_master.is_left:
+            self._batch_limit.reschedule(min(self._batch_limit.when() or now, now + LAST_REPLIES))
+
+    def _unfollow(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.close()
 
     def _was_idle(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -234,7 +292,7 @@ class Link:
         replies = [await aread_reply(connection) for _ in commands]
         self._facts = self._greeting.check(self._address.label, replies)
 
-    async def _exchange(self, connection: AsyncConnection, batch: list["_Request"]) -> None:
+    async def _exchange(self, connection: AsyncConnection, batch: list[Request]) -> None:
         asked = len(batch)
         batch = [request for request in batch if self._is_possible(request)]
         async with asyncio.timeout_at(self._first_limit(batch)):
@@ -245,12 +303,31 @@ class Link:
             await self._round(connection, again)
             for request in again:
                 request.exchange.missing.clear()
-                self._settle(request)
-        await self._prove(connection, [request for request in batch if not request.future.done()])
+                self._settle(request, connection.mesa_master)
+        if not connection.mesa_master.is_left:
+            await prove(
+                self._address, connection, [request for request in batch if not request.future.done()]
+            )
+        if connection.mesa_master.is_left:
+            self._begin_again(batch)
+        elif any(request.exchange.is_misled for request in batch):
+            self._doubt_master()
         if len(batch) < asked or any(request.exchange.is_read_only for request in batch):
             await self._drop()
 
-    def _is_possible(self, request: "_Request") -> bool:
+    def _doubt_master(self) -> None:
+        if self._address.masters is not None:
+            self._address.masters.doubt()
+
+    def _begin_again(self, batch: list[Request]) -> None:
+        """Repeat what a master answered that counts no more; what cannot be repeated has its answer."""
+        for request in self._repeat(batch, batch):
+            if request.exchange.proof is not None:
+                request.fail(request.exchange.proof.lost_master(self._address.label), None)
+            else:
+                self._hand_out(request)
+
+    def _is_possible(self, request: Request) -> bool:
         """Whether this Redis does it for this user; if not, it fails before anything is sent."""
         where, exchange = self._address.label, request.exchange
         try:
@@ -262,7 +339,7 @@ class Link:
             return False
         return True
 
-    def _first_limit(self, batch: list["_Request"]) -> float | None:
+    def _first_limit(self, batch: list[Request]) -> float | None:
         """Until when to wait on a connection that may be dead, so that time is left for another one.
 
         Not where a new connection means that a whole node is repaired, nor where that would cost a
@@ -275,7 +352,7 @@ class Link:
         now = asyncio.get_running_loop().time()
         return min(request.exchange.first_limit(now, request.deadline) for request in batch)
 
-    async def _round(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
+    async def _round(self, connection: AsyncConnection, requests: list[Request]) -> None:
         """Write what is unsent, and settle whoever has all replies."""
         wire = packed([command for request in requests for command in request.exchange.unsent])
         now = asyncio.get_running_loop().time()
@@ -285,31 +362,22 @@ class Link:
         for request in requests:
             request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])
             if not request.exchange.missing:
-                self._settle(request)
+                self._settle(request, connection.mesa_master)
 
-    def _settle(self, request: "_Request") -> None:
-        """Hand out the replies, unless they are to be proven."""
+    def _settle(self, request: Request, master: Master) -> None:
+        """Hand out the replies, unless they are to be proven, or to be had from another master."""
+        if master.is_left and request.exchange.is_repeatable:
+            return
+        self._hand_out(request)
+
+    def _hand_out(self, request: Request) -> None:
         failure = request.exchange.failure(self._address.label)
         if failure is not None:
             request.fail(failure, failure.__cause__)
         elif request.exchange.proof is None:
             request.succeed()
 
-    async def _prove(self, connection: AsyncConnection, requests: list["_Request"]) -> None:
-        """Wait until what was stored is as durable as it has to be, for all at once."""
-        demands = [(r, r.exchange.proof.demand(r.exchange.replies)) for r in requests if r.exchange.proof]
-        if not demands:
-            return
-        asked = Demand.of([demand for _, demand in demands])
-        limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
-        commands = asked.commands(limit)
-        await connection.send_packed_command(packed(commands))
-        replies = [await aread_reply(connection) for _ in commands]
-        for request, demand in demands:
-            failure = demand.shortfall(self._address.label, asked, replies)
-            request.fail(failure, None) if failure else request.succeed()
-
-    def _fail(self, requests: Iterable["_Request"], error: Exception) -> None:
+    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
         where = self._address.label
         for request in requests:
             if isinstance(error, BackendError):
@@ -325,23 +393,3 @@ class Link:
 
 def _nothing() -> None:
     """Whoever keeps nothing at Redis does not mind."""
-
-
-class _Request:
-    """An exchange, and the future of its replies."""
-
-    __slots__ = ("deadline", "exchange", "future")
-
-    def __init__(self, exchange: Exchange, future: asyncio.Future[list[Any]], deadline: float) -> None:
-        self.exchange = exchange
-        self.future = future
-        self.deadline = deadline
-
-    def succeed(self) -> None:
-        if not self.future.done():
-            self.future.set_result(self.exchange.replies)
-
-    def fail(self, error: Exception, cause: BaseException | None) -> None:
-        if not self.future.done():
-            error.__cause__ = cause
-            self.future.set_exception(error)

@@ -11,7 +11,7 @@ from ...inquiry import Reply
 from ...position import Position
 from ...receipt_status import OutboxHead
 from ...recipients import check_id
-from ...settings import check_namespace
+from ...settings import Durability, check_namespace
 from ...stored import Stored
 from ..base import Receive, Watcher
 from ..inbox import Answer, Letter, Room
@@ -107,6 +107,7 @@ class RedisBackend:
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
+        durability: Durability = "memory",
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
@@ -114,7 +115,7 @@ class RedisBackend:
         greeting = Greeting(self._keys, stores=keep is not None, allow_eviction=allow_eviction)
         links = Links(self._address, greeting, timing.timeout)
         seat = Seat(self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals)
-        node = Resident(self._address, links, seat, receive, watcher, timing.timeout)
+        node = Resident(self._address, links, seat, receive, watcher, timing.timeout, durability)
         try:
             await node.open()
         except BaseException:

@@ -12,17 +12,27 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import BackendUnavailable
 from .address import Address
 from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
 from .failure import FOREIGN
 from .greeting import Facts, Greeting
+from .master import FIXED
 from .plan import Command
+from .resolver import APART
 
 MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
+
+
+FIRST_ATTEMPT = 1.0
+"""Seconds, at least, that a master behind Sentinel gets for a connection, if the call has that long."""
+
+TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
 class Lent(NamedTuple):
@@ -52,7 +62,7 @@ class Pool:
         self._address = address
         self._greeting = greeting
         self.facts = Facts()
-        self._process = _Process()
+        self._process = _Process(address)
 
     @contextmanager
     def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[Lent]:
@@ -70,6 +80,8 @@ class Pool:
         if not process.turns.acquire(timeout=remaining(deadline)):
             raise BackendUnavailable(f"{self._address.label}: all {MAX_CONNECTIONS} connections are in use")
         try:
+            if process.masters is not None:
+                process.masters.refresh(deadline)
             idle = None if is_new else process.take(self._address.max_idle)
             connection = idle or self._connect(deadline)
             try:
@@ -87,11 +99,28 @@ class Pool:
 
     def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
         """Say what every connection begins with; errors that Redis replies with are redis-py's."""
-        commands = self._greeting.commands
-        set_limit(connection, deadline)
-        connection.send_packed_command(connection.pack_commands(commands))
-        replies = [read_reply(connection, deadline) for _ in commands]
+        replies = self.talk(connection, self._greeting.commands, deadline)
         self.facts = self._greeting.check(self._address.label, replies)
+
+    def talk(self, connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Write commands and read their replies, errors of Redis among them.
+
+        Raises:
+            redis.RedisError, OSError: the connection was lost, or there was no reply before `deadline`, or
+                none before another master was named.
+        """
+        packed = connection.pack_commands(commands)
+        set_limit(connection, deadline)
+        connection.send_packed_command(packed)
+        if connection.mesa_master is not FIXED:
+            self._wait(connection, deadline)
+        return [read_reply(connection, deadline) for _ in commands]
+
+    def doubt(self) -> None:
+        """Ask for the master soon, because Redis did not answer as one; see `MasterResolver.doubt`."""
+        masters = self._of_this_process().masters
+        if masters is not None:
+            masters.doubt()
 
     def permit(self, commands: Sequence[Command]) -> None:
         """See that the user of Redis has the rights for commands; see `Greeting.permit`."""
@@ -101,19 +130,35 @@ class Pool:
         """What belongs to this process; after a fork that is nothing yet."""
         process = self._process
         if process.pid != os.getpid():
-            process = self._process = _Process()
+            process = self._process = _Process(self._address)
         return process
 
+    def _wait(self, connection: BlockingConnection, deadline: float) -> None:
+        """Wait for a reply for as long as it is the master that owes it."""
+        masters = self._of_this_process().masters
+        while masters is not None and not connection.can_read(min(APART, remaining(deadline))):
+            if time.monotonic() >= deadline:
+                return
+            masters.refresh(deadline)
+            if connection.mesa_master.is_left:
+                raise RedisTimeoutError("another master was named")
+
     def _connect(self, deadline: float) -> BlockingConnection:
-        try:
-            connection = self._address.connect(remaining(deadline))
-        except FOREIGN as error:
-            raise self._address.failed(error) from error
+        """Connect; where Sentinels may name another master, not all of the time is spent on one."""
+        while True:
+            limit = deadline
+            if self._address.sentinels is not None:
+                limit = min(deadline, time.monotonic() + max(FIRST_ATTEMPT, remaining(deadline) / 2))
+            try:
+                return self._open(limit)
+            except FOREIGN as error:
+                if limit == deadline or not isinstance(error, TIMEOUTS):
+                    raise self._address.failed(error) from error
+
+    def _open(self, deadline: float) -> BlockingConnection:
+        connection = self._address.connect(remaining(deadline))
         try:
             self.shake_hands(connection, deadline)
-        except FOREIGN as error:
-            connection.disconnect()
-            raise self._address.failed(error) from error
         except BaseException:
             connection.disconnect()
             raise
@@ -123,8 +168,11 @@ class Pool:
 class _Process:
     """Connections of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Address) -> None:
         self.pid = os.getpid()
+        self.masters = address.masters
+        if self.masters is not None:
+            self.masters.hold(self)
         self.turns = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._idle: list[tuple[BlockingConnection, float]] = []
         self._is_closed = False
@@ -136,7 +184,8 @@ class _Process:
                 connection, used = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - used < max_idle and not is_ended(connection):
+            is_fit = time.monotonic() - used < max_idle and not connection.mesa_master.is_left
+            if is_fit and not is_ended(connection):
                 return connection
             connection.disconnect()
 
@@ -147,5 +196,7 @@ class _Process:
 
     def close(self) -> None:
         self._is_closed = True
+        if self.masters is not None:
+            self.masters.release(self)
         while (connection := self.take(math.inf)) is not None:
             connection.disconnect()

@@ -3,13 +3,17 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...errors import BackendError
 from ..supervised import Tasks
 from .address import Address
-from .connection import AsyncConnection, abandon, aread_reply, hang_up
+from .connection import AsyncConnection, abandon, abort, aread_reply, hang_up
 from .failure import FOREIGN, forbidden_subscribe, is_forbidden
+from .resolver import Following
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -56,6 +60,9 @@ class Reader:
         self._pause = FIRST_PAUSE
         self._echo = asyncio.Event()
         self._is_closed = False
+        self._following: Following | None = None
+        self._attempt: asyncio.Timeout | None = None
+        self._left = asyncio.Event()
 
     @property
     def is_subscribed(self) -> bool:
@@ -69,10 +76,13 @@ class Reader:
             BackendUnavailable: Redis cannot be reached.
             BackendRefused: it can, and says no.
         """
-        try:
-            self._connection = await self._subscribe()
-        except FOREIGN as error:
-            raise self._failed(error) from error
+        while self._connection is None:
+            self._left.clear()
+            try:
+                self._connection = await self._subscribe()
+            except FOREIGN as error:
+                if not self._left.is_set():
+                    raise self._failed(error) from error
         self._tasks.start(self._stay, "reader")
 
     async def restart(self) -> None:
@@ -103,13 +113,15 @@ class Reader:
 
     async def aclose(self) -> None:
         """Stop listening."""
-        self._is_closed = True  # connecting to Sentinel may swallow a cancellation
+        self._is_closed = True
+        self._unfollow()
         await self._tasks.aclose(self._timeout)
         await self.restart()
 
     def abandon(self) -> None:
         """Close the connection after the event loop was closed. Never waits."""
         self._is_closed = True
+        self._unfollow()
         connection, self._connection = self._connection, None
         if connection is not None:
             abandon(connection)
@@ -153,8 +165,11 @@ class Reader:
             connection = await self._subscribe()
         except FOREIGN as error:
             _log.debug("%s", self._address.failed(error))
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
-            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause * random.uniform(0.5, 1)):  # noqa: S311
+                    await self._left.wait()
+            self._pause = FIRST_PAUSE if self._left.is_set() else min(LONGEST_PAUSE, 2 * self._pause)
+            self._left.clear()
         else:
             self._pause = FIRST_PAUSE
             self._on_return()
@@ -163,7 +178,9 @@ class Reader:
 
     async def _subscribe(self) -> AsyncConnection:
         """Connect and wait until Redis has confirmed the subscription."""
-        async with asyncio.timeout(self._timeout):
+        if self._following is None:
+            self._following = self._address.follow(self._on_left)
+        async with self._limited():
             connection = await self._address.aconnect(self._timeout)
             try:
                 if self._name:
@@ -176,7 +193,34 @@ class Reader:
                 )
                 for _ in self._channels:
                     await connection.read_response()
+                if connection.mesa_master.is_left:
+                    raise RedisConnectionError("another master was named")
             except BaseException:
                 await hang_up(connection)
                 raise
         return connection
+
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """An attempt that ends after some time, or when another master is named."""
+        try:
+            async with asyncio.timeout(self._timeout) as self._attempt:
+                yield
+        finally:
+            self._attempt = None
+
+    def _on_left(self) -> None:
+        """Subscribe at the new master."""
+        self._left.set()
+        now = asyncio.get_running_loop().time()
+        if self._attempt is not None:
+            self._attempt.reschedule(now)
+        connection = self._connection
+        if connection is not None and connection.mesa_master.is_left:
+            self._connection = None
+            abort(connection)
+
+    def _unfollow(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.close()

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+from ...settings import Durability
 from ..base import Receive, Watcher
 from ..portal_watch import PortalWatch
 from ..supervised import Tasks
@@ -50,6 +51,7 @@ class Resident:
         receive: gets the envelopes.
         watcher: who is told what happens; None for nobody.
         timeout: seconds for one call.
+        durability: what letters have to reach before they count as taken.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Resident:
         receive: Receive,
         watcher: Watcher | None,
         timeout: float,
+        durability: Durability,
     ) -> None:
         told = watcher or Nobody()
         self._is_watched = watcher is not None
@@ -69,7 +72,7 @@ class Resident:
         self._sweeper = Sweeper(links.main, seat, told)
         self.keeper = Keeper(links.main, seat, self, self._tasks)
         self.members = Membership(links.main, self.keeper, seat, told, self.on_doubt, self._sweeper.seen_off)
-        self.inbox = Appender(self.keeper, seat)
+        self.inbox = Appender(self.keeper, seat, links, durability)
         self._portals = PortalWatch(told)
         self._watches_portals = seat.watches_portals
         self._repair = Repair(self.keeper, seat, self.members, told)
@@ -88,6 +91,7 @@ class Resident:
         """Listen first: from the lease on, others send."""
         await self._reader.open()
         await self.keeper.open()
+        self.inbox.check()
         self._tasks.start(self._repair.run, "repair")
         if self._is_watched:
             self._tasks.start(self._sweeper.run, "sweeper")

@@ -24,6 +24,7 @@ end
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. host.now, '+inf')
 local before = remembered(KEYS[3], ARGV[9], {'*'})[1]
 if before then
+  touch(KEYS[3])
   local epoch, sequence = string.match(before, '^(%x+):(%d+)$')
   return {#nodes, host.replicas, tonumber(sequence or '0'), epoch or '', 0, ''}
 end

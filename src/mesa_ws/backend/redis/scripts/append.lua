@@ -4,7 +4,8 @@
 -- KEYS  1 leases, 2 the connections of the node, 3 observers, 4 their stream, then for each letter
 --       its queue and the weights of the connections there
 -- ARGV  1 node, 2 expiry (ms), 3 life of a queue (ms), 4 letters that fit whatever their size,
---       5 what may wait of one connection, then for each letter: connection, partition, sequence,
+--       5 what may wait of one connection, 6 how many replicas have to be online: 0 or 1,
+--       then for each letter: connection, partition, sequence,
 --       kind, id or '', data, weight, most letters of the queue, most bytes of it
 --
 -- Of each open connection the last sequence is kept: a letter that came before changes nothing.
@@ -13,12 +14,13 @@
 -- Of one connection no more may wait than its part: then the queue is full for it alone. Letters that
 -- other scripts write are not weighed; what is wrong on that account is put right when a queue is empty.
 -- Has no allow-oom: a full Redis refuses it before anything is done, and clients have to wait.
--- Returns 0 when the node has no lease: nobody would close its connections. Else for each letter
--- 1 when it was taken, 2 when the queue is full, 3 when the connection is not open, 4 when it is not
--- to be closed any more.
+-- Returns 0 when the node has no lease: nobody would close its connections. Else a list: the replicas online,
+-- 0 where none has to be; then for each letter 1 when it was taken, 2 when the queue is full, 3 when the
+-- connection is not open, 4 when it is not to be closed any more. Or the error NOREPLICAS.
 
 local ARGS, now = 9, now_ms()
 if not lease_reader(KEYS[1], now)(ARGV[1]) then return 0 end
+local replicas = wanted_replicas(ARGV[6])
 local observed = observed_by(KEYS[3], KEYS[4], now)
 
 -- How much memory a queue takes, by a sample; asked once for all letters of this call.
@@ -66,16 +68,17 @@ local function take(queue, weights, letter, letters, bytes)
   return 1
 end
 
-local reply = {}
+local reply = {replicas}
 for n = 1, (#KEYS - 4) / 2 do
-  local at = 6 + ARGS * (n - 1)
+  local at = 7 + ARGS * (n - 1)
   local queue, weights = KEYS[3 + 2 * n], KEYS[4 + 2 * n]
   local letter = {
     c = ARGV[at], p = ARGV[at + 1], s = ARGV[at + 2], k = ARGV[at + 3], i = ARGV[at + 4],
     d = ARGV[at + 5], w = ARGV[at + 6], n = ARGV[1], t = now,
   }
-  reply[n] = take(queue, weights, letter, tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]))
+  reply[n + 1] = take(queue, weights, letter, tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]))
 end
 for i = 1, 2 do outlive(KEYS[i], ARGV[3]) end
 prolong(ARGV[3])
+if not next(posted) then touch(KEYS[1]) end
 return reply

@@ -81,6 +81,7 @@ for _, one in ipairs(each) do
     reply[#reply + 1] = value
   end
 end
+if #news == 0 then touch(KEYS[3]) end
 local is_remembered, problem = pcall(remember_all, KEYS[3], ARGV[9], news)
 if not is_remembered then failure = failure or problem_of(problem) end
 reply[3] = post(mailing, counters, ARGV[1], message) or ''

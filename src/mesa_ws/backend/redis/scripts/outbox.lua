@@ -6,7 +6,7 @@
 -- HASH  e  epoch: 16 hex digits, not to be guessed, and different for every id
 --       s  top: the newest number; it never falls while the epoch lasts
 --       a  acknowledged: what some connection of the id has proven to have received
---       r  run: the replication id of the Redis that numbered last (16 digits of it)
+--       r  the run of Redis that numbered last; runs.lua says what that is
 --       f  forks 'epoch:top,epoch:top', newest first: older epochs, and where each one ended
 --       t  bytes of all bodies that were ever put in
 --       d  messages that were dropped and not acknowledged, ever
@@ -15,10 +15,9 @@
 -- ENTRY '>dddB' time (ms), end of life (ms), t up to and with this entry, length of the message
 --       id; the message id; the body
 --
--- The replication id changes whenever Redis starts and whenever a replica is promoted: exactly when
--- numbers may have been rolled back. What was numbered before may then be numbered otherwise, so
--- the epoch forks: numbers go on from where this Redis stands, under a new epoch, and the fork
--- tells up to where a position of an older epoch still holds.
+-- When a run ends, numbers may have been rolled back. What was numbered before may then be numbered
+-- otherwise, so the epoch forks: numbers go on from where this Redis stands, under a new epoch, and the
+-- fork tells up to where a position of an older epoch still holds.
 --
 -- What is dropped is found, not noted: all up to top-length that is above acknowledged and above
 -- the last range. So it is also known after the whole list ended its life.
@@ -41,21 +40,6 @@ local ENTRY, ENTRY_SIZE = '>dddB', 25
 local DAY = 86400000
 local DAYS, BORN, MAX_RUNS = 8, 10 * DAY, 5
 local MAX_FORKS, MAX_RANGES = 160, 8
-
--- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
--- cost more than all the rest.
-local function read_host()
-  local info, time = redis.call('INFO', 'replication'), redis.call('TIME')
-  local _, before = string.find(info, 'master_replid:', 1, true)
-  assert(before, 'INFO replication of this Redis has no master_replid')
-  local has_replicas = not string.find(info, 'connected_slaves:0', 1, true)
-  return {
-    run = string.sub(info, before + 1, before + 16),
-    replicas = has_replicas and select(2, string.gsub(info, 'state=online', '')) or 0,
-    seed = time[1] .. ':' .. time[2],
-    now = time[1] * 1000 + math.floor(time[2] / 1000),
-  }
-end
 
 -- What stands in front of an entry, with the bytes before it; nil when it is none.
 local function read_entry(raw)
@@ -84,7 +68,7 @@ end
 
 -- What the epochs of empty outboxes are made of, or nil where there are none. A visit begins it.
 local function read_origin(box, host, visits, is_wire2)
-  local key = string.match(box.m, '^mesa:%b{}:') .. 's'
+  local key, run = string.match(box.m, '^mesa:%b{}:') .. 's', read_run(host, box.m)
   if evicts() then
     redis.call('DEL', key)
     return nil
@@ -96,15 +80,15 @@ local function read_origin(box, host, visits, is_wire2)
   end
   local secret, runs = found[1], found[2] or ''
   if not secret and not visits then return nil end
-  if not secret or string.sub(runs, 1, #host.run) ~= host.run then
-    secret = secret or redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. key)
-    runs = string.sub(host.run .. ',' .. runs, 1, MAX_RUNS * (#host.run + 1))
+  if not secret or string.sub(runs, 1, #run) ~= run then
+    secret = secret or redis.sha1hex(host.id .. ':' .. host.seed .. ':' .. key)
+    runs = string.sub(run .. ',' .. runs, 1, MAX_RUNS * (#run + 1))
     redis.call('HSET', key, 'k', secret, 'r', runs)
   end
   if is_wire2 and tonumber(found[3]) ~= today then redis.call('HSET', key, 'w', today) end
   if visits then redis.call('PEXPIRE', key, BORN) end
   local has_wire2 = found[3] and today - tonumber(found[3]) <= DAYS + 1
-  return {secret = secret, runs = runs, today = today, has_wire2 = has_wire2}
+  return {secret = secret, run = run, runs = runs, today = today, has_wire2 = has_wire2}
 end
 
 -- The epoch of an id on a day and in a run.
@@ -123,12 +107,16 @@ local function is_derived(origin, epoch, id, runs)
   return false
 end
 
+local function new_epoch(box, host)
+  return string.sub(redis.sha1hex(host.id .. ':' .. host.seed .. ':' .. box.id), 1, 16)
+end
+
 -- Begin with nothing, under the epoch that is given, or a new one.
 local function begin(box, host, epoch)
   redis.call('DEL', box.o)
   box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
-  change(box, 'e', epoch or string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
-  change(box, 'r', host.run)
+  change(box, 'e', epoch or new_epoch(box, host))
+  change(box, 'r', read_run(host, box.m))
   change(box, 's', 0)
 end
 
@@ -149,15 +137,15 @@ local function found(box, host, visits, user, is_wire2)
   box.is_behind_loss = is_ours and redis.call('EXISTS', box.o) == 1
   local origin = is_ours and not box.is_behind_loss and read_origin(box, host, visits, is_wire2) or nil
   if not origin then return begin(box, host) end
-  local epoch = derived(origin, host.run, origin.today, box.id)
+  local epoch = derived(origin, origin.run, origin.today, box.id)
   if visits then
-    box.e, box.r, box.s, box.a, box.t, box.f, box.x, box.len = epoch, host.run, 0, 0, 0, '', '', 0
+    box.e, box.r, box.s, box.a, box.t, box.f, box.x, box.len = epoch, origin.run, 0, 0, 0, '', '', 0
     box.is_unborn, box.g = true, '1'
     return
   end
   for _, known in ipairs(epochs_of(user)) do
     if known == epoch then break end
-    if is_derived(origin, known, box.id, host.run) then
+    if is_derived(origin, known, box.id, origin.run) then
       epoch = known
       break
     end
@@ -171,8 +159,8 @@ local function fork(box, host)
   local forks = box.e .. ':' .. box.s .. (box.f ~= '' and ',' .. box.f or '')
   if #forks > MAX_FORKS then forks = string.match(string.sub(forks, 1, MAX_FORKS + 1), '^(.*),') end
   change(box, 'f', forks)
-  change(box, 'e', string.sub(redis.sha1hex(host.run .. ':' .. host.seed .. ':' .. box.id), 1, 16))
-  change(box, 'r', host.run)
+  change(box, 'e', new_epoch(box, host))
+  change(box, 'r', read_run(host, box.m))
 end
 
 -- Whether the hash is what Mesa writes. Without one there is no epoch.
@@ -223,7 +211,7 @@ local function open_box(m, o, id, host, visits, user, is_wire2)
     set_aside(box, host)
   elseif not box.e then
     found(box, host, visits, user, is_wire2)
-  elseif box.r ~= host.run then
+  elseif box.r ~= host.id and box.r ~= read_run(host, box.m) then -- mostly the run still has its first id
     fork(box, host)
   end
   return box
@@ -344,7 +332,7 @@ local function locate(box, epoch, sequence, host)
   if ended then return 'forked', math.min(wanted, ended), ended, rollback_name(box.r) end
   local origin = wanted == 0 and box.g and host and read_origin(box, host)
   if not origin or not is_derived(origin, epoch, box.id, origin.runs) then return 'reset', box.a, '', '' end
-  local is_of_this_run = is_derived(origin, epoch, box.id, host.run)
+  local is_of_this_run = is_derived(origin, epoch, box.id, origin.run)
   return 'forked', 0, 0, is_of_this_run and '' or rollback_name(box.r)
 end
 

@@ -22,6 +22,28 @@ local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
 end
 
+-- Write without changing anything. WAIT and WAITAOF speak of what their own connection wrote, and from Redis 7.2
+-- on they hold at once where it wrote nothing: so a repeat has to write, or it would be confirmed without any proof.
+local function touch(key)
+  local life = redis.call('PTTL', key)
+  if life > 0 then redis.call('PEXPIRE', key, life) end
+end
+
+-- How many replicas are online, by INFO replication. A plain search first: patterns cost more than all the rest.
+local function count_replicas(info)
+  if string.find(info, 'connected_slaves:0', 1, true) then return 0 end
+  local _, count = string.gsub(info, 'state=online', '')
+  return count
+end
+
+-- How many replicas are online, where so many are wanted at least: 0 or 1. Without them it is an error.
+local function wanted_replicas(wanted)
+  if wanted == '0' then return 0 end
+  local count = count_replicas(redis.call('INFO', 'replication'))
+  if count == 0 then error(redis.error_reply('NOREPLICAS no replica is online')) end
+  return count
+end
+
 -- Keep a key that Mesa cannot read where people can look at it, for a week.
 local function put_aside(key)
   if redis.call('PEXPIRE', key, 604800000) == 0 then return end -- which it keeps when it is renamed
