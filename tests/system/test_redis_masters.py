@@ -23,6 +23,8 @@ from mesa_ws import (
     PortalEvent,
     RedisBackend,
 )
+from mesa_ws.backend.mesa1 import Mesa1Backend
+from mesa_ws.backend.mesa1.keys import Keys as Mesa1Keys
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.transports.serve import serve
 from tests.contract.cluster import LIMIT, Node
@@ -212,14 +214,17 @@ async def test_all_of_a_process_moves_when_one_part_of_it_learns_of_another_mast
             assert (site.stored(site.first), site.stored(site.second)) == (before, 4)
 
 
-async def test_a_change_is_followed_at_once_by_what_only_listens(site: Site) -> None:
-    node = Node(RedisBackend(site.url, namespace=site.namespace, lease=LEASE))
+@pytest.mark.parametrize(
+    ("backend", "keys"), [(RedisBackend, Keys), (Mesa1Backend, Mesa1Keys)], ids=["native", "mesa1"]
+)
+async def test_a_change_is_followed_at_once_by_what_only_listens(site: Site, backend: Any, keys: Any) -> None:
+    node = Node(backend(site.url, namespace=site.namespace, lease=LEASE))
     await node.backend.open(node.receive)
     await node.backend.attach("alice", 1)
     await until(lambda: all(each.subscribers for each in site.sentinels))
     site.switch(site.second, 2)
     with redis.Redis.from_url(site.second.url) as client:
-        channel = Keys(site.namespace).channel(node.backend.node_id)
+        channel = keys(site.namespace).channel(node.backend.node_id)
         await until(lambda: client.pubsub_numsub(channel) == [(channel.encode(), 1)])
     await until_ready(node)
     await deliver(node, node)
@@ -273,6 +278,24 @@ async def test_sentinels_are_asked_about_once_a_second_however_many_calls_fail(
     for _ in range(30):
         assert not await sender.tries()
     assert site.asked <= time.monotonic() - began + 5  # each follower asks when it begins
+
+
+async def test_what_an_old_master_answers_after_it_was_left_is_carried_out_on_the_new_one(
+    site: Site, sender: Sender, own_redis: RedisServer
+) -> None:
+    site.switch(own_redis, 2)
+    await sender.store()
+    async with AsyncDispatcher(site.url, namespace=site.namespace, sync=True) as other:  # it follows changes
+        await Sender(other).store()
+        await until(lambda: all(each.subscribers for each in site.sentinels))
+        own_redis.freeze()
+        waiting = asyncio.create_task(sender.store())
+        await until(lambda: is_written_to(own_redis))
+        site.switch(site.second, 3)
+        await Sender(other).store()
+        own_redis.thaw()
+        await waiting
+    assert site.stored(site.second) == 2
 
 
 async def test_a_frozen_master_holds_up_no_new_connection_when_it_is_left(
@@ -371,6 +394,15 @@ def replica_of(master: RedisServer, directory: Path) -> Iterator[RedisServer]:
         yield replica
     finally:
         replica.stop()
+
+
+def is_written_to(server: RedisServer) -> bool:
+    """Whether a connection to a frozen server has sent what the server has not read."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(
+        row[1].endswith(f":{server.port:04X}") and int(row[4].split(":")[1], 16) > 0 and row[3] == "01"
+        for row in rows
+    )
 
 
 async def in_a_loop_of_its_own(work: Callable[[], Any]) -> None:
