@@ -29,8 +29,8 @@ MAX_CONNECTIONS = 50
 """Calls at a time; more wait for their turn."""
 
 
-FIRST_ATTEMPT = 1.0
-"""Seconds, at least, that a master behind Sentinel gets for a connection, if the call has that long."""
+ATTEMPT = (1.0, 3.0)
+"""Seconds, at least and at most, that a master behind Sentinel gets for a connection: half of its time."""
 
 TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
@@ -148,7 +148,9 @@ class Pool:
         while True:
             limit = deadline
             if self._address.sentinels is not None:
-                limit = min(deadline, time.monotonic() + max(FIRST_ATTEMPT, remaining(deadline) / 2))
+                least, most = ATTEMPT
+                half = max(least, min(most, remaining(deadline) / 2))
+                limit = min(deadline, time.monotonic() + half)
             try:
                 return self._open(limit)
             except FOREIGN as error:
