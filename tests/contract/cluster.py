@@ -49,6 +49,10 @@ class Node:
         self.changes.append(("portal left", id))
         self._news.set()
 
+    def forked(self, since: float) -> None:
+        self.changes.append(("forked", str(since)))
+        self._news.set()
+
     async def until_told(self, change: str, id: str) -> None:
         """Wait until the node was told of a change."""
         async with asyncio.timeout(LIMIT):

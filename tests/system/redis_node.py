@@ -64,6 +64,9 @@ class Node:
     def portal_left(self, id: str) -> None:
         """Nobody wants to know."""
 
+    def forked(self, since: float) -> None:
+        """Nobody wants to know."""
+
     def _take(self, id: str, page: Page) -> None:
         self._positions[id] = Position(page.epoch, page.last)
         for entry in page.entries:

@@ -72,6 +72,9 @@ class Server:
     def portal_left(self, id: str) -> None:
         """Nothing to do."""
 
+    def forked(self, since: float) -> None:
+        """Nothing to do."""
+
 
 @pytest.fixture
 async def server(proxy: Proxy, namespace: str) -> AsyncIterator[Server]:

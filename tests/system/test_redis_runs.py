@@ -8,6 +8,8 @@ import pytest
 import redis
 
 from mesa_ws.backend.outbox import Start
+from mesa_ws.backend.redis.plan import Pulse
+from mesa_ws.backend.redis.runs import Runs
 from mesa_ws.position import Position
 from tests.redis_server import RELEASES, RedisServer
 from tests.system.redis_hand import Hand, bodies
@@ -207,3 +209,102 @@ def test_numbers_go_on_in_the_epoch_of_before(start: Starting, namespace: str) -
     assert told.hand.known_head().forks == ()
     assert told.hand.acknowledge(told.last) == 3
     assert bodies(told.hand.resume(told.last)) == [b"1"]
+
+
+# What servers are told
+
+
+class Node:
+    """Beats for one node, and keeps what it was told."""
+
+    def __init__(self, client: "redis.Redis", namespace: str, name: str) -> None:
+        self.hand, self.runs, self._name = Hand(client, namespace), Runs(), name
+        self.told: list[float] = []
+
+    def beat(self, client: "redis.Redis | None" = None, *, hears: bool = True) -> list[float]:
+        """Beat once; return all that the node was told."""
+        self.hand.client = client or self.hand.client
+        call = self.hand.seat(self._name).heartbeat(join=True, runs=self.runs.args)[0]
+        found = Pulse.of(self.hand.run(call)).run
+        since = self.runs.ended(found) if hears else None
+        self.told += [] if since is None else [since]
+        return self.told
+
+
+def now(client: "redis.Redis") -> float:
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1_000_000)
+
+
+def promoted(start: Starting, node: Node) -> "redis.Redis":
+    """A replica that took over from the Redis of a node."""
+    replica = start()
+    follow(replica, node.hand.client)
+    replica.replicaof("NO", "ONE")
+    return replica
+
+
+def test_one_node_is_told_once_that_a_run_has_ended(start: Starting, namespace: str) -> None:
+    first = start()
+    nodes = [Node(first, namespace, name) for name in "ab"]
+    before = now(first)
+    assert [node.beat() for node in nodes] == [[], []]
+    after = now(first)
+    second = promoted(start, nodes[0])
+    nodes[0].hand.dispatch()  # to the master that was left
+    Hand(second, namespace).dispatch()
+    for _ in range(3):
+        for node in nodes:
+            node.beat(second)
+    assert (len(nodes[0].told), nodes[1].told) == (1, [])
+    assert before - 0.001 <= nodes[0].told[0] <= after
+    third = promoted(start, nodes[0])
+    assert [len(node.beat(third)) for node in (*nodes, *nodes)] == [2, 0, 2, 0]
+
+
+def test_a_first_replica_is_no_end_that_servers_are_told_of(start: Starting, namespace: str) -> None:
+    node = Node(start(), namespace, "a")
+    node.beat()
+    follow(start(), node.hand.client)
+    assert node.beat() == node.beat() == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_who_did_not_hear_it_is_told_again_and_another_node_if_it_died(
+    start: Starting, namespace: str, dies: bool
+) -> None:
+    first = start()
+    nodes = [Node(first, namespace, name) for name in "ab"]
+    for node in nodes:
+        node.beat()
+    second = promoted(start, nodes[0])
+    nodes[0].beat(second, hears=False)
+    if dies:
+        nodes[0].hand.kill("a")
+    else:
+        assert nodes[1].beat(second) == []
+        assert len(nodes[0].beat()) == 1
+    assert len(nodes[1].beat(second)) == int(dies)
+
+
+def test_who_comes_later_is_told_what_was_not(start: Starting, namespace: str) -> None:
+    first = Node(start(), namespace, "a")
+    first.beat()
+    second = promoted(start, first)
+    Hand(second, namespace).dispatch()
+    late = Node(second, namespace, "late")
+    assert len(late.beat()) == 1
+    assert len(late.beat()) == 1
+    assert Node(second, namespace, "later").beat() == []
+
+
+def test_a_redis_that_lost_all_is_told_once_with_no_time(start: Starting, namespace: str) -> None:
+    first, empty = start(), start()
+    nodes = [Node(first, namespace, name) for name in "ab"]
+    for node in nodes:
+        node.beat()
+    Hand(empty, namespace).dispatch()
+    for _ in range(3):
+        for node in nodes:
+            node.beat(empty)
+    assert [node.told for node in nodes] == [[0.0], []]

@@ -289,6 +289,9 @@ async def test_an_id_that_came_back_has_no_grace_running() -> None:
         def portal_left(self, id: str) -> None:
             """Of no interest."""
 
+        def forked(self, since: float) -> None:
+            """Of no interest."""
+
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
     await backend.open(lambda envelope: None, Leaving(), grace=0.0)

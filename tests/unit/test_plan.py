@@ -5,6 +5,7 @@ import re
 import pytest
 
 from mesa_ws.backend.mesa1.script import SCRIPTS as SCRIPTS_OF_1X
+from mesa_ws.backend.redis.greeting import check_handshake, handshake
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.plan import (
     Batch,
@@ -12,9 +13,7 @@ from mesa_ws.backend.redis.plan import (
     Pulse,
     Seat,
     came_online,
-    check_handshake,
     count,
-    handshake,
     online,
     online_counts,
     outbox_keys,
@@ -171,8 +170,8 @@ def test_a_corrupt_key_counts_as_nobody() -> None:
 
 
 def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
-    heartbeat, _ = SEAT._replace(lease=0.0001).heartbeat(join=True, connections=3)
-    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, 604_800_000)
+    heartbeat, _ = SEAT._replace(lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
+    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, 604_800_000, "a", "b")
 
 
 def test_a_lost_lease_is_a_pulse_without_one() -> None:

@@ -301,6 +301,13 @@ class Watcher(Protocol):
         """A portal takes part no more, or its lease ran out. Told to every node; must not raise."""
         ...
 
+    def forked(self, since: float) -> None:
+        """The store came back, perhaps without what it had confirmed after `since`, in seconds of its clock.
+
+        0 if nothing is left. Told to one node; must not raise.
+        """
+        ...
+
 
 @runtime_checkable
 class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):

@@ -46,6 +46,10 @@ class StructuredLogging(Middleware):
         """Log at WARNING: `lost`, with `id` and `count`."""
         self._event(logging.WARNING, "lost", None, {"id": id, "count": count})
 
+    async def on_forked(self, since: float) -> None:
+        """Log at WARNING: `forked`, with `since`."""
+        self._event(logging.WARNING, "forked", None, {"since": since})
+
     async def on_error(self, error: Exception, connection: Connection | None) -> None:
         """Log at ERROR: `error`, with its `kind`; the server logs the trace beside it."""
         self._event(logging.ERROR, "error", connection, {"kind": type(error).__name__})

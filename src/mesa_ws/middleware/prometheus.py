@@ -72,6 +72,7 @@ class PrometheusMetrics(Middleware):
         self._stored = counter("messages_undeliverable", "Messages stored for ids that were away.")
         self._redelivered = counter("messages_redelivered", "Stored messages that clients got at login.")
         self._lost = counter("messages_lost", "Stored messages that 1.x clients lost to limits.")
+        self._forks = counter("forks", "Times that Redis may have forgotten what it had confirmed.")
         self._errors = counter("handler_errors", "Handlers and hooks that raised.")
         self._seconds = Histogram(
             "mesa_handler_seconds",
@@ -123,6 +124,10 @@ class PrometheusMetrics(Middleware):
     async def on_lost(self, id: str, count: int) -> None:
         """Count into `mesa_messages_lost_total`."""
         self._lost.inc(count)
+
+    async def on_forked(self, since: float) -> None:
+        """Count into `mesa_forks_total`, on the one server that is told."""
+        self._forks.inc()
 
     async def on_error(self, error: Exception, connection: Connection | None) -> None:
         """Count into `mesa_handler_errors_total`."""

@@ -26,6 +26,7 @@ _KINDS: Mapping[str, str] = {
     "on_connection": "connection",
     "on_disconnection": "disconnection",
     "on_error": "error",
+    "on_forked": "forked",
     "on_lost": "lost",
     "on_message_received": "message_received",
     "on_message_sent": "sent",

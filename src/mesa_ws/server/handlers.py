@@ -48,6 +48,7 @@ class Handlers:
         self.online: Calls[Handler] = Calls()
         self.offline: Calls[Handler] = Calls()
         self.lost: Calls[Handler] = Calls()
+        self.forked: Calls[Handler] = Calls()
         self.error: Calls[Handler] = Calls()
         self.stop: Calls[Handler] = Calls()
         self.sent: Calls[tuple[Handler, bool]] = Calls()  # with whether it runs later, as `async def`
@@ -148,6 +149,10 @@ class Handlers:
     async def lost_messages(self, id: str, count: int) -> None:
         """Tell that messages were lost on the way to a client of 1.x."""
         await self._run(self.lost, None, id, count)
+
+    async def forked_store(self, since: float) -> None:
+        """Tell that Redis may have forgotten what it confirmed after `since`."""
+        await self._run(self.forked, None, since)
 
     async def stopping(self, timeout: float) -> None:
         """Tell that the server is about to stop, and wait so many seconds at most."""

@@ -101,6 +101,22 @@ class Hooks:
         self._handlers.lost.append(checked("on_lost", handler, "id", "n"))
         return handler
 
+    def on_forked(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(since)`, called when Redis may have forgotten what it had confirmed.
+
+        Redis restarted, or a replica took over. What it confirmed before `since` is kept, as far as it
+        ever was; of what came later, the newest may be lost: stored messages to any id, and who is
+        online. `since` is Unix time of Redis's clock, a few seconds before the failure, or 0 if nothing
+        is left. An application that knows what it dispatched since then can do so again, under the same
+        `idempotency_key`. Clients on wire 2 are told themselves.
+
+        One node of the cluster is told, once each time; another one too if the first dies while it
+        tells it. A restart or a failover without any loss is told, too: Redis does not say which it
+        was.
+        """
+        self._handlers.forked.append(checked("on_forked", handler, "since"))
+        return handler
+
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, connection)`, called when a handler raised.
 

@@ -118,6 +118,9 @@ class Middleware:
     async def on_lost(self, id: str, count: int) -> None:
         """Stored messages to an id of a 1.x client were dropped; see `Server.on_lost`."""
 
+    async def on_forked(self, since: float) -> None:
+        """Redis may have forgotten what it confirmed after `since`; see `Server.on_forked`."""
+
     async def on_portal_join(self, id: str) -> None:
         """A portal has begun to take what clients send, or was there when this server started.
 

@@ -30,13 +30,13 @@ from .feed import Feed
 from .forwarding import Forwarder
 from .handlers import Handlers
 from .hooks import Hooks
-from .loop_work import NOT_RUNNING, LoopWork
-from .news import IdNews
+from .loop_work import NOT_RUNNING
 from .portal_answers import Awaited
 from .registry import Registry
 from .reports import Reports
 from .request import Request
 from .supply import Supply
+from .telling import Telling
 from .transport import Transport
 
 log = logging.getLogger("mesa_ws.server")
@@ -45,7 +45,7 @@ GRACE = 5.0
 """Seconds that handlers get to finish when the node stops."""
 
 
-class Node(Hooks, LoopWork, BlockingForms):
+class Node(Hooks, Telling, BlockingForms):
     """Knows its connections, runs the application's handlers, and delivers what the bus brings.
 
     Args:
@@ -65,9 +65,8 @@ class Node(Hooks, LoopWork, BlockingForms):
                 "authentication.store_connected_users: expected True, got False; "
                 "messages find an id by what nodes declare, so without it none would arrive"
             )
-        self.handlers = Handlers(self.settings.limits.handler_threads)
+        Telling.__init__(self, Handlers(self.settings.limits.handler_threads))
         Hooks.__init__(self, self.handlers)
-        LoopWork.__init__(self)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
         if self.settings.portals.enabled:
@@ -76,8 +75,6 @@ class Node(Hooks, LoopWork, BlockingForms):
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most)
         self._numbers = count(1)
         self.reports = Reports(self.handlers, self.spawn)
-        self._news = IdNews(self.spawn)
-        self._portal_news = IdNews(self.spawn)
         self._supply = Supply(self)
         self._keep = Keep.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
@@ -276,31 +273,6 @@ class Node(Hooks, LoopWork, BlockingForms):
             BackendError: the backend did not answer.
         """
         await self._supply.catch_up()
-
-    def came_online(self, id: str) -> None:
-        """Tell the application that an id has its first connection in the cluster."""
-        if self.handlers.online and self._loop is not None:
-            self._news.add(id, lambda: self.handlers.came_online(id))
-
-    def went_offline(self, id: str) -> None:
-        """Tell the application that an id has had none for longer than the grace."""
-        if self.handlers.offline and self._loop is not None:
-            self._news.add(id, lambda: self.handlers.went_offline(id))
-
-    def portal_joined(self, id: str) -> None:
-        """Tell middleware that a portal takes part."""
-        if self.handlers.portal_join and self._loop is not None:
-            self._portal_news.add(id, lambda: self.handlers.portal_joined(id))
-
-    def portal_left(self, id: str) -> None:
-        """Tell middleware that a portal takes part no more."""
-        if self.handlers.portal_leave and self._loop is not None:
-            self._portal_news.add(id, lambda: self.handlers.portal_left(id))
-
-    def tell_lost(self, id: str, count: int) -> None:
-        """Tell the application that a client of 1.x has lost messages."""
-        if self.handlers.lost:
-            self._news.add(id, lambda: self.handlers.lost_messages(id, count))
 
     # What connections and transports call.
 

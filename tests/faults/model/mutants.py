@@ -34,8 +34,8 @@ OUTBOX = ("dispatch", "attach", "purge", "announce", "broadcasts")
 
 MUTANTS = (
     Mutant("numbers of another run are continued", "box.r ~= host.id and", "false and", OUTBOX),
-    Mutant("a run outlives a promotion", "and never_replica ~= nil", "", OUTBOX),
-    Mutant("a run outlives its process", "and recorded == process", "", OUTBOX),
+    Mutant("a run outlives a promotion", " or was_replica then", " then", OUTBOX),
+    Mutant("a run outlives its process", "process ~= known[3] or ", "", OUTBOX),
     Mutant("a rollback is not told", "ended, rollback_name(box.r)", "ended, ''", ("attach", "broadcasts")),
     Mutant(
         "an attach reads before it registers",

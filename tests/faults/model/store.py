@@ -1,7 +1,7 @@
 """A real redis-server whose time, memory and past the model decides, and the shipped scripts on it.
 
 Time: the shipped sources are taken as they are, except that the one expression by which they ask for
-the time, `redis.call('TIME')`, reads a key that the model writes. Keys expire by Redis's own clock, so
+the time, `call('TIME')`, reads a key that the model writes. Keys expire by Redis's own clock, so
 `Store.pass_time` shortens the life of every key by the same amount.
 """
 
@@ -19,7 +19,7 @@ from tests.redis_server import LIMIT, RedisServer
 CLOCK = "model:clock"
 """Microseconds of the model's time. Not a key of Mesa's."""
 
-ASK_TIME = "redis.call('TIME')"
+ASK_TIME = "call('TIME')"
 
 MODEL_TIME = f"""
 local function model_time()

@@ -243,6 +243,13 @@ async def test_a_loss_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+async def test_a_fork_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    await StructuredLogging().on_forked(1.5)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "forked since=1.5")
+    ]
+
+
 async def test_the_fields_are_part_of_json_logs(caplog: pytest.LogCaptureFixture) -> None:
     await StructuredLogging().on_lost("alice", 3)
     line = json.loads(JsonFormatter().format(caplog.records[0]))
@@ -317,6 +324,12 @@ async def test_losses_are_counted() -> None:
     metrics = PrometheusMetrics(Server(), registry)
     await metrics.on_lost("1", 3)
     assert numbers(registry) == {"mesa_messages_lost_total": 3}
+
+
+async def test_forks_are_counted() -> None:
+    registry = CollectorRegistry()
+    await PrometheusMetrics(Server(), registry).on_forked(1.5)
+    assert numbers(registry) == {"mesa_forks_total": 1}
 
 
 async def test_a_close_code_of_mesas_is_a_label(serving: Serving, join: Joining) -> None:

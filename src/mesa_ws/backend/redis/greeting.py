@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from ...errors import BackendRefused
 from .connection import raise_first
 from .failure import CLUSTER, is_forbidden, lacking_rights
-from .keys import Keys
-from .plan import Command, check_handshake, handshake
+from .keys import PARTITIONS, Keys
+from .plan import Command
 from .rights import READING, Rights, of_server
 from .script import SCRIPTS, Script
 
@@ -194,3 +194,23 @@ class Greeting:
 def living(leases: str) -> Command:
     """Count nodes by their leases. It is only told of, so the clock of this process is good enough."""
     return ("ZCOUNT", leases, round(time.time() * 1000), "+inf")
+
+
+def handshake(keys: Keys) -> list[Command]:
+    """What every connection says before it is used: the scripts, then the layout."""
+    loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS]
+    return [*loads, ("HGET", keys.meta, "partitions")]
+
+
+def check_handshake(keys: Keys, replies: Sequence[Any]) -> None:
+    """Read the replies to `handshake`.
+
+    Raises:
+        BackendRefused: the cluster has another layout, so messages would not be found.
+    """
+    found = replies[-1]
+    if found is not None and found != b"%d" % PARTITIONS:
+        raise BackendRefused(
+            f"{keys.meta}: expected a cluster of {PARTITIONS} partition, as this program makes it, got "
+            f"{found.decode(errors='replace')[:20]}; run one version everywhere, or use another namespace"
+        )

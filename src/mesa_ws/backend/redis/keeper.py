@@ -19,6 +19,7 @@ from .exchange import Exchange
 from .link import Link
 from .plan import Call, Command, Pulse, Seat
 from .queue_types import QueueTypes
+from .runs import Runs
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
@@ -51,12 +52,14 @@ class Keeper:
     Attributes:
         connections: how many the node has, as heartbeats tell.
         joins: how often it took a lease.
+        runs: of Redis, as far as this node saw them.
         queues: repeats calls about queues of portals where one is of another type.
     """
 
     def __init__(self, link: Link, seat: Seat, listener: Listener, tasks: Tasks) -> None:
         self.connections = 0
         self.joins = 0
+        self.runs = Runs()
         self.queues = QueueTypes(seat.keys, self.run, seat.node)
         self._link = link
         self._seat = seat
@@ -139,7 +142,8 @@ class Keeper:
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; returns whether the node has it."""
         start = time.monotonic()
-        pulse = Pulse.of((await self.run(*self._seat.heartbeat(join=join, connections=self.connections)))[0])
+        beat = self._seat.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
+        pulse = Pulse.of((await self.run(*beat))[0])
         if pulse.has_lease:
             if self._is_cut_off:
                 _log.info("node %s: has its lease again", self._seat.node)

@@ -9,7 +9,6 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...envelope import Delivery, Envelope, Keep, Receipt
-from ...errors import BackendRefused
 from ...id_page import IdPage
 from ...position import Position
 from ..outbox import BROADCASTS
@@ -25,7 +24,6 @@ from .script import (
     ONLINE,
     REAP,
     RELAY,
-    SCRIPTS,
     TALLY,
     Script,
 )
@@ -228,16 +226,19 @@ class Seat(NamedTuple):
     window: float = 120.0
     watches_portals: bool = False
 
-    def heartbeat(self, *, join: bool, connections: int = 0) -> tuple[Call, Command]:
+    def heartbeat(
+        self, *, join: bool, connections: int = 0, runs: tuple[str, str] = ("", "")
+    ) -> tuple[Call, Command]:
         """Renew the lease, or take one, and tell how many connections there are.
 
-        `Pulse.of` reads the first reply.
+        `Pulse.of` reads the first reply; `runs` is `Runs.args`.
         """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
         portals = (self.keys.portals, self.keys.observers)
         keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, *portals)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
-        call = Call(HEARTBEAT, keys, (*args, connections, int(self.watches_portals), ms(BACKLOG_LIFE)))
+        more = (connections, int(self.watches_portals), ms(BACKLOG_LIFE), *runs)
+        call = Call(HEARTBEAT, keys, (*args, *more))
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:
@@ -314,12 +315,14 @@ class Pulse(NamedTuple):
         dead: how many nodes' leases ran out.
         gone: how many ids' grace is over, for `Seat.depart`.
         portals: those that live, if they were asked for.
+        run: what `Runs.ended` reads.
     """
 
     has_lease: bool
     dead: int = 0
     gone: int = 0
     portals: Sequence[bytes] = ()
+    run: Sequence[bytes] = (b"",)
 
     @classmethod
     def of(cls, reply: Sequence[Any]) -> "Pulse":
@@ -332,26 +335,6 @@ def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
     if reply == 0:
         return None
     return [id for id, (first,) in zip(ids, reply, strict=True) if first]
-
-
-def handshake(keys: Keys) -> list[Command]:
-    """What every connection says before it is used: the scripts, then the layout."""
-    loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS]
-    return [*loads, ("HGET", keys.meta, "partitions")]
-
-
-def check_handshake(keys: Keys, replies: Sequence[Any]) -> None:
-    """Read the replies to `handshake`.
-
-    Raises:
-        BackendRefused: the cluster has another layout, so messages would not be found.
-    """
-    found = replies[-1]
-    if found is not None and found != b"%d" % PARTITIONS:
-        raise BackendRefused(
-            f"{keys.meta}: expected a cluster of {PARTITIONS} partition, as this program makes it, got "
-            f"{found.decode(errors='replace')[:20]}; run one version everywhere, or use another namespace"
-        )
 
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:

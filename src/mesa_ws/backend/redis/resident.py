@@ -40,6 +40,9 @@ class Nobody:
     def portal_left(self, id: str) -> None:
         """Nobody wants to know."""
 
+    def forked(self, since: float) -> None:
+        """Nobody wants to know."""
+
 
 class Resident:
     """One node while it is open.
@@ -64,7 +67,7 @@ class Resident:
         timeout: float,
         durability: Durability,
     ) -> None:
-        told = watcher or Nobody()
+        told = self._told = watcher or Nobody()
         self._is_watched = watcher is not None
         self.links = links
         self._timeout = timeout
@@ -114,6 +117,9 @@ class Resident:
             self.listener.unheard = 0
             await self._reader.restart()
         self.members.confirm()
+        since = self.keeper.runs.ended(pulse.run)
+        if since is not None:
+            self._told.forked(since)
         if self._watches_portals:
             self._portals.look(id.decode(errors="replace") for id in pulse.portals)
         if pulse.gone:

@@ -5,7 +5,7 @@
 --       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
 --       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live,
---       8 life of a queue (ms)
+--       8 life of a queue (ms), 9 the run that the node saw last, 10 the one in which it told of an end
 --
 -- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
 -- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
@@ -13,7 +13,7 @@
 -- the node declares everything once more. What portals know of lives as long as what waits for them:
 -- so connections of a node that died are ended, however late somebody comes.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
--- is over, the living portals if they are to be told}.
+-- is over, the living portals if they are to be told, what look_at_runs() of runs.lua says}.
 
 local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
@@ -37,4 +37,5 @@ local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
 local dead, gone = redis.call('ZCOUNT', KEYS[1], '-inf', now), redis.call('ZCOUNT', KEYS[4], '-inf', now)
 local portals = ARGV[7] == '1' and redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. now, '+inf') or {}
-return {1, dead, gone, portals}
+local runs = look_at_runs(read_host(), KEYS[1], node, ARGV[9], ARGV[10], lease_reader(KEYS[1], now))
+return {1, dead, gone, portals, runs}

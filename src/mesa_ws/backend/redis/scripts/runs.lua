@@ -8,13 +8,16 @@
 --
 -- HASH  n  name of the run
 --       i  the replication id by now
---       p  the process: 16 digits of its run_id, or none where the user may not ask for it
+--       p  the process: its run_id, or '' where the user may not ask for it
+--       h  the run at the last heartbeat
+--       t  when that was (ms): what was confirmed before is there, wherever this is
+--       o  runs before it whose end servers were told, or are being told, newest first
+--       u  what t was when a run ended, until a server has told it; 0 if all was lost
+--       c  the node that tells it
 --
 -- It is replicated and rolled back with all other data. So a process that was a replica in between finds what
 -- its master wrote there; without that, a promotion that another change of the id has covered before any script
 -- ran would not be seen, which takes repl-backlog-ttl at least.
-
-local RUN_LIFE = 30 * 86400000
 
 -- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
 -- cost more than all the rest.
@@ -31,19 +34,8 @@ local function read_host()
   }
 end
 
--- Nothing is known where the user may not ask: then a run ends with every change of the id.
-local function read_process()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x)') or ''
-end
-
--- Whether the replication id that is recorded has become that of this host, and nothing was forgotten.
-local function is_same_run(host, recorded, process)
-  local never_replica = string.find(host.info, 'master_replid2:' .. string.rep('0', 40), 1, true)
-  return recorded ~= '' and recorded == process and never_replica ~= nil
-end
-
--- The name of the run, for the partition that a key is of.
+-- The name of the run, for the partition that a key is of. Where the user may not ask for the process, a run
+-- ends with every change of the id.
 local function read_run(host, key)
   if host.run then return host.run end
   local record = string.match(key, '^mesa:%b{}:') .. 'i'
@@ -52,12 +44,40 @@ local function read_run(host, key)
     redis.call('DEL', record)
     known = {}
   end
-  host.run = known[1] or host.id
-  if not known[1] or known[2] ~= host.id then
-    local process = read_process()
-    if not known[1] or not is_same_run(host, known[3], process) then host.run = host.id end
+  host.run, host.record = known[1] or host.id, record
+  if known[2] ~= host.id then
+    local info = redis.pcall('INFO', 'server') -- a table if that is forbidden
+    local process = string.match(tostring(info), 'run_id:(%x+)') or ''
+    local was_replica = not string.find(host.info, 'master_replid2:' .. string.rep('0', 40), 1, true)
+    if process == '' or process ~= known[3] or was_replica then host.run = host.id end
     redis.call('HSET', record, 'n', host.run, 'i', host.id, 'p', process)
   end
-  redis.call('PEXPIRE', record, RUN_LIFE)
+  redis.call('PEXPIRE', record, 2592000000) -- 30 days
   return host.run
+end
+
+-- What a heartbeat tells of runs: {the run}, and behind it, for the node that is to tell that one has ended, what
+-- u says. A node says which run it saw last, '' for none, and in which it has told of an end. If that is neither
+-- the last run nor one before, all of the data was lost.
+local function look_at_runs(host, key, node, last, told, is_live)
+  local run, record = read_run(host, key), host.record
+  local known, at, before, since, teller = unpack(redis.call('HMGET', record, 'h', 't', 'o', 'u', 'c'))
+  before = before or ''
+  local ended = known and known ~= run and known
+  if not ended and last ~= '' and last ~= run and not string.find(before, last, 1, true) then
+    ended, at = last, '0'
+  end
+  redis.call('HSET', record, 'h', run, 't', host.now)
+  if ended then
+    since, teller = string.format('%.0f', math.min(tonumber(since or at), tonumber(at))), false
+    redis.call('HSET', record, 'o', string.sub(ended .. ',' .. before, 1, 8 * (#run + 1)), 'u', since) -- eight
+  end
+  if not since then return {run} end
+  if told == run then
+    redis.call('HDEL', record, 'u', 'c')
+    return {run}
+  end
+  if teller and teller ~= node and is_live(teller) then return {run} end
+  redis.call('HSET', record, 'c', node)
+  return {run, since}
 end

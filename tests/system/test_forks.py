@@ -1,0 +1,87 @@
+"""What applications are told when a Redis comes back that may have forgotten what it confirmed."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesa_ws import AsyncDispatcher, Client, Message, Reconnection, RedisBackend, Server, User, serve
+from mesa_ws.server.connection import Connection
+from tests.redis_server import RELEASES, RedisServer
+
+LIMIT = 30.0
+
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+class Site:
+    """Servers of one cluster, and what they and their clients were told."""
+
+    def __init__(self, redis: RedisServer, namespace: str, stack: AsyncExitStack) -> None:
+        self._redis, self._namespace, self._stack = redis, namespace, stack
+        self.told: list[float] = []
+        self.news: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def server(self) -> str:
+        server = Server(RedisBackend(self._redis.url, namespace=self._namespace, lease=0.9))
+        server.on_forked(self.told.append)
+
+        @server.authenticator
+        async def authenticate(data: Any, connection: Connection) -> User:
+            return User(data["id"])
+
+        return (await self._stack.enter_async_context(serve(server))).url
+
+    async def client(self, url: str, id: str) -> Client:
+        client = Client(url, reconnect=Reconnection(interval=0.01, max_pause=0.02))
+        client.on_message(lambda message: self.news.put_nowait((id, message.data)))
+        client.on_forked(lambda: self.news.put_nowait((id, "forked")))
+        client.on_reset(lambda: self.news.put_nowait((id, "reset")))
+        await self._stack.enter_async_context(client)
+        await client.authenticate({"id": id})
+        return client
+
+    async def heard(self, count: int) -> list[Any]:
+        async with asyncio.timeout(LIMIT):
+            return sorted([await self.news.get() for _ in range(count)], key=str)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
+    tmp_path: Path, namespace: str, release: str
+) -> None:
+    redis = RedisServer(tmp_path, *AOF, release=release)
+    redis.start()
+    try:
+        async with AsyncExitStack() as stack:
+            site = Site(redis, namespace, stack)
+            urls = [await site.server(), await site.server()]
+            for id in ("has", "empty"):
+                await site.client(urls[0], id)
+            dispatcher = AsyncDispatcher(redis.url, namespace=namespace, sync=True)
+            await stack.enter_async_context(dispatcher)
+            await dispatcher.dispatch(Message(0, 1), ["has"])
+            await dispatcher.dispatch(Message(0, "all"))
+            assert await site.heard(3) == [("empty", "all"), ("has", "all"), ("has", 1)]
+            redis.stop()
+            before = time.time()
+            redis.start()
+            assert await site.heard(2) == [("empty", "forked"), ("has", "forked")]
+            async with asyncio.timeout(LIMIT):
+                while not site.told:
+                    await asyncio.sleep(0.01)
+            await dispatcher.dispatch(Message(0, 2), ["has", "empty"])
+            await dispatcher.dispatch(Message(0, "all"))
+            assert await site.heard(4) == [("empty", "all"), ("empty", 2), ("has", "all"), ("has", 2)]
+            late = await site.server()  # and a server that comes later is told nothing
+            await site.client(late, "late")
+            await dispatcher.dispatch(Message(0, 3), ["late"])
+            assert await site.heard(1) == [("late", 3)]
+            assert len(site.told) == 1
+            assert before - LIMIT < site.told[0] <= before
+            assert site.news.empty()
+    finally:
+        redis.stop()
