@@ -15,6 +15,7 @@ class FakeSentinel:
         port: where it listens.
         master: host and port that it names; None where it knows no master.
         epoch: of its configuration.
+        replicas: how many the master has, as it says.
         promoted: host and port that it names during a failover, when it still keeps the old master.
         asked: how often it was asked.
         answers: whether it answers questions; without, they wait.
@@ -24,6 +25,7 @@ class FakeSentinel:
         self.master: tuple[str, int] | None = ("127.0.0.1", port)
         self.promoted: tuple[str, int] | None = None
         self.epoch = epoch
+        self.replicas = 0
         self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
@@ -75,6 +77,7 @@ class FakeSentinel:
             "ip": host,
             "port": port,
             "config-epoch": self.epoch,
+            "num-slaves": self.replicas,
         }
         return [part for name, value in state.items() for part in (name.encode(), str(value).encode())]
 

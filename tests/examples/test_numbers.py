@@ -25,6 +25,7 @@ from mesa_ws.backend.memory.inbox import MAX_OBSERVED
 from mesa_ws.backend.mesa1.portals import PATIENCE as POOL_PATIENCE
 from mesa_ws.backend.mesa1.portals import SILENCE
 from mesa_ws.backend.outbox import BROADCASTS
+from mesa_ws.backend.redis.copies import HOLD
 from mesa_ws.backend.redis.keeper import BEATS
 from mesa_ws.backend.redis.keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
 from mesa_ws.backend.redis.plan import MAX_IDS
@@ -128,6 +129,8 @@ PROMISES = [
     ("howto/portals.md", f"after {FIRST_PAUSE:g} seconds, and then three times as long"),
     ("howto/portals.md", f"After {WORDS[MAX_DELIVERIES]} deliveries it is a *dead letter*"),
     ("howto/portals.md", f"The {MAX_DEAD // 1000} 000 newest dead letters are kept"),
+    ("howto/deploy.md", f"Mesa waits {HOLD:g} seconds and asks the Sentinels"),
+    ("explanation/delivery.md", f"asked {HOLD:g} seconds later"),
     ("howto/portals.md", f"{MAX_KEPT // MIB} MiB of them at most, for {DEAD_LIFE / DAY:g} days"),
     ("howto/portals.md", f"more than {MAX_OBSERVED // 1000} 000 events or {MAX_KEPT // MIB} MiB behind"),
     ("explanation/delivery.md", f"`backlog_max` ({Portals().backlog_max // 1000} 000)"),

@@ -1,6 +1,7 @@
 """Which master counts, by what Sentinels report."""
 
-from mesa_ws.backend.redis.master import FORGET, MasterChoice, Report
+from mesa_ws.backend.redis.copies import HOLD
+from mesa_ws.backend.redis.master import FIXED, FORGET, MasterChoice, Report
 
 OLD = Report("a", 1, 4)
 NEW = Report("b", 2, 5)
@@ -59,3 +60,23 @@ def test_without_an_answer_the_last_master_counts() -> None:
     choice.take([NEW], 0.0)
     assert choice.take([], 1.0) is None
     assert chosen(choice) == ("b", 2, 5)
+
+
+def test_fewer_replicas_than_sentinels_know_of_are_not_enough_at_once() -> None:
+    choice = MasterChoice()
+    choice.take([OLD._replace(replicas=1), OLD._replace(replicas=2)], 0.0)
+    assert choice.master is not None
+    assert choice.master.due(1, 10.0) == 10.0 + HOLD
+    assert choice.master.due(2, 11.0) is None
+
+
+def test_after_a_failover_the_old_master_is_not_expected_among_the_replicas() -> None:
+    choice = MasterChoice()
+    choice.take([OLD._replace(replicas=2)], 0.0)
+    choice.take([NEW._replace(replicas=2)], 1.0)
+    assert choice.master is not None
+    assert choice.master.due(1, 10.0) is None
+
+
+def test_a_master_that_no_sentinel_names_needs_no_more_replicas_than_there_are() -> None:
+    assert [FIXED.due(replicas, 0.0) for replicas in (2, 1, 0)] == [None] * 3

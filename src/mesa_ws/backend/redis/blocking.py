@@ -151,8 +151,11 @@ class BlockingRedisBus:
         failure = exchange.failure(where)
         if failure is None and exchange.proof is not None:
             demand = exchange.proof.demand(exchange.replies)
+            due = connection.mesa_master.due(demand.replicas, time.monotonic())
             commands = demand.commands(remaining(deadline))
             failure = demand.shortfall(where, demand, self._pool.talk(connection, commands, deadline))
+            if failure is None and due is not None and not self._pool.hold(connection, due, deadline):
+                failure = demand.unsure(where)
         if connection.mesa_master.is_left:
             if not _is_late(deadline) and exchange.repeat(time.monotonic()):
                 return False

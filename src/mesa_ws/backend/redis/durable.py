@@ -95,6 +95,14 @@ class Demand(NamedTuple):
                 return BackendUnavailable(f"{where}: stored, but {got}; {self.advice}", maybe_sent=True)
         return None
 
+    def unsure(self, where: str) -> BackendUnavailable:
+        """The error for a confirmation of fewer replicas than before, of which one may be a master now."""
+        return BackendUnavailable(
+            f"{where}: stored, but a replica is missing, and it is not certain that none became the master; "
+            f"{self.advice}",
+            maybe_sent=True,
+        )
+
     def _named(self) -> list[str]:
         return ["replicas"] * bool(self.replicas) + ["logs"] * bool(self.logs)
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+from .copies import Copies
+
 FORGET = 10.0
 """Seconds for which Sentinels must report only older epochs until one of those counts.
 
@@ -24,11 +26,13 @@ class Report(NamedTuple):
         host: of the master.
         port: of the master.
         epoch: of the configuration that names it.
+        replicas: how many that master has, those that cannot be reached among them.
     """
 
     host: str
     port: int
     epoch: int
+    replicas: int = 0
 
 
 class Master:
@@ -38,18 +42,24 @@ class Master:
         host: where it listens.
         port: where it listens.
         epoch: of the configuration that names it.
+        copies: tells when fewer replicas are enough; None where no Sentinel could be asked about that.
 
     Attributes:
         is_left: whether another master counts now, so that connections to this one are given up.
     """
 
-    __slots__ = ("epoch", "host", "is_left", "port")
+    __slots__ = ("_copies", "epoch", "host", "is_left", "port")
 
-    def __init__(self, host: str, port: int, epoch: int) -> None:
+    def __init__(self, host: str, port: int, epoch: int, copies: Copies | None = None) -> None:
+        self._copies = copies
         self.host = host
         self.port = port
         self.epoch = epoch
         self.is_left = False
+
+    def due(self, replicas: int, now: float) -> float | None:
+        """From when on the confirmation of so many replicas is enough; see `Copies.due`."""
+        return self._copies.due(replicas, now) if self._copies is not None and replicas else None
 
     def __repr__(self) -> str:
         return f"<Master {self.host}:{self.port} of epoch {self.epoch}>"
@@ -90,7 +100,9 @@ class MasterChoice:
         left = self.master
         if left is not None and (left.host, left.port, left.epoch) == (host, port, epoch):
             return None
-        self.master = Master(host, port, epoch)
+        # How many replicas a master has after a failover is counted anew: the old master may stay away.
+        expected = max(report.replicas for report in newest) if left is None else 0
+        self.master = Master(host, port, epoch, Copies(expected))
         return left
 
     def _is_older(self, epoch: int, now: float) -> bool:

@@ -116,6 +116,21 @@ class Pool:
             self._wait(connection, deadline)
         return [read_reply(connection, deadline) for _ in commands]
 
+    def hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
+        """Hold back the confirmation of fewer replicas than before; returns whether it counts.
+
+        See `Copies`.
+        """
+        masters = self._of_this_process().masters
+        if masters is None:
+            return False
+        while not connection.mesa_master.is_left and (left := due - time.monotonic()) > 0:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(min(left, remaining(deadline), APART / 4))
+            masters.refresh(deadline)
+        return masters.confirm(max(due, time.monotonic() - APART), deadline)
+
     def doubt(self) -> None:
         """Ask for the master soon, because Redis did not answer as one; see `MasterResolver.doubt`."""
         masters = self._of_this_process().masters

@@ -80,7 +80,7 @@ class MasterResolver:
         self._busy: set[Sentinel] = set()
         self._turn = threading.Lock()
         self._lock = threading.Lock()
-        self._asked_at = self._answered_at = self._doubted_at = float("-inf")
+        self._asked_at = self._answered_at = self._doubted_at = self._heard_at = float("-inf")
         self._is_asked_soon = False
         self._problem = "they do not answer"
         self._followings: WeakSet[Following] = WeakSet()
@@ -117,17 +117,23 @@ class MasterResolver:
         if self._was_just_asked:
             self.doubt()  # a connection that was lost may be the first sign of a failover
         else:
-            loop = asyncio.get_running_loop()
-            done = loop.create_future()
-
-            def ask() -> None:
-                self._ask_if(lambda: self._was_just_asked, deadline)
-                with suppress(RuntimeError):  # the event loop has been closed
-                    loop.call_soon_threadsafe(_finish, done)
-
-            _start(ask)
-            await done
+            await self._in_thread(lambda: self._ask_if(lambda: self._was_just_asked, deadline))
         return self._known()
+
+    def confirm(self, since: float, deadline: float) -> bool:
+        """Whether most Sentinels were heard, to a question of after `since`; asks if they were not.
+
+        Where they name another master, the old one is left when this returns.
+        """
+        for _ in range(2):  # the answers that come first may be to an older question
+            self._ask_if(lambda: self._heard_at >= since, deadline)
+        return self._heard_at >= since
+
+    async def aconfirm(self, since: float, deadline: float) -> bool:
+        """`confirm` for asyncio. Cancelling is safe."""
+        if self._heard_at < since:
+            await self._in_thread(lambda: self.confirm(since, deadline))
+        return self._heard_at >= since
 
     def refresh(self, deadline: float) -> None:
         """Ask again, unless it is certain enough who is master; for use from threads.
@@ -225,6 +231,19 @@ class MasterResolver:
         finally:
             self._turn.release()
 
+    async def _in_thread(self, ask: Callable[[], object]) -> None:
+        """Ask in a thread. Cancelling is safe."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def run() -> None:
+            ask()
+            with suppress(RuntimeError):  # the event loop has been closed
+                loop.call_soon_threadsafe(_finish, done)
+
+        _start(run)
+        await done
+
     def _ask(self, limit: float) -> None:
         """Ask all Sentinels at once, except those that still owe an answer."""
         self._asked_at = now = time.monotonic()
@@ -242,6 +261,8 @@ class MasterResolver:
                     reports.append(report)
                     end = min(end, time.monotonic() + PATIENCE)
         self._take(reports)
+        if 2 * len(reports) > len(self._sentinels):
+            self._heard_at = now
         self._answered_at = time.monotonic()
 
     def _ask_one(self, sentinel: Sentinel, answers: "SimpleQueue[Report | None]") -> None:

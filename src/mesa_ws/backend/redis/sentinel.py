@@ -166,6 +166,8 @@ def _report(state: Any, address: Any) -> Report:
     host, port = address
     try:
         epoch = int(about[b"config-epoch"])
-        return Report(host.decode(), int(port), epoch)
+        # During a failover, what it says of replicas is about the old master.
+        is_same = (about[b"ip"], about[b"port"]) == (host, port)
+        return Report(host.decode(), int(port), epoch, int(about[b"num-slaves"]) if is_same else 0)
     except (KeyError, ValueError) as error:
         raise RedisConnectionError(f"expected what a Sentinel says of a master, got {error!r}") from None
