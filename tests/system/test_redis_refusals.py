@@ -187,6 +187,7 @@ def restrict_to_a(admin: redis.Redis, namespace: str) -> None:
         own.leases,
         own.counters,
         own.secret,
+        own.run,
         own.done("*"),
         of_1x.leases,
         of_1x.connected,
