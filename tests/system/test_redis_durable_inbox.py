@@ -185,6 +185,30 @@ async def test_a_redis_without_fsync_is_known_at_the_start(tmp_path: Path, relea
         server.stop()
 
 
+async def test_an_event_that_was_taken_is_on_the_disk_or_refused(
+    tmp_path: Path, release: str, namespace: str
+) -> None:
+    if release == "redis":
+        pytest.skip("this Redis has no WAITAOF, which came with 7.2")
+    server = RedisServer(tmp_path, release=release)
+    server.start()
+    backend = RedisBackend(server.url, namespace=namespace)
+    try:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.config_set("appendonly", "yes")
+            await backend.open(lambda envelope: None, durability="fsync")
+            node = Sender(backend, [])
+            assert await node.append("connection", 1) == "taken"
+            await client.config_set("appendonly", "no")
+            await client.client_kill_filter(_type="normal", skipme=True)
+            with pytest.raises(BackendRefused, match="set 'appendonly yes'"):
+                await node.append("message", 2)
+        assert await waiting(server, namespace) == 1
+    finally:
+        await backend.aclose()
+        server.stop()
+
+
 @pytest.mark.parametrize("durability", ["memory", "replicated"])
 async def test_a_failover_loses_no_event_that_had_to_be_replicated(
     durability: Durability, tmp_path: Path, release: str, namespace: str
