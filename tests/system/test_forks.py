@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from mesa_ws import AsyncDispatcher, Client, Message, Reconnection, RedisBackend, Server, User, serve
+from mesa_ws import (
+    AsyncDispatcher,
+    Client,
+    Mesa1Backend,
+    Message,
+    Reconnection,
+    RedisBackend,
+    Server,
+    User,
+    serve,
+)
 from mesa_ws.server.connection import Connection
 from tests.redis_server import RELEASES, RedisServer
 
@@ -83,5 +93,31 @@ async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
             assert len(site.told) == 1
             assert before - LIMIT < site.told[0] <= before
             assert site.news.empty()
+    finally:
+        redis.stop()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_servers_of_the_wire_of_1x_are_told_once(tmp_path: Path, namespace: str, release: str) -> None:
+    redis, told = RedisServer(tmp_path, *AOF, release=release), list[float]()
+    redis.start()
+    try:
+        async with AsyncExitStack() as stack:
+            backends = [Mesa1Backend(redis.url, namespace=namespace, lease=0.9) for _ in range(2)]
+            for backend in backends:
+                server = Server(backend, wire="mesa1")
+                server.on_forked(told.append)
+                await stack.enter_async_context(serve(server))
+            redis.stop()
+            before = time.time()
+            redis.start()
+            async with asyncio.timeout(LIMIT):
+                while not told or not all(backend.is_ready for backend in backends):
+                    await asyncio.sleep(0.01)
+            late = Server(Mesa1Backend(redis.url, namespace=namespace, lease=0.9), wire="mesa1")
+            late.on_forked(told.append)
+            await stack.enter_async_context(serve(late))
+        assert len(told) == 1
+        assert before - LIMIT < told[0] <= before
     finally:
         redis.stop()

@@ -113,6 +113,11 @@ class Keys:
         """STRING: random; another one, or none, means that Redis has lost its data. A day."""
         return f"{self.prefix}e"
 
+    @property
+    def run(self) -> str:
+        """HASH: which run of Redis this is, as `redis/scripts/runs.lua` says. 30 days."""
+        return f"{self.prefix}i"
+
     def done(self, message_id: str) -> str:
         """HASH: recipient -> whether it was stored, of a message that may be sent again."""
         return f"{self.prefix}k:{message_id}"

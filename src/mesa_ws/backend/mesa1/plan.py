@@ -110,13 +110,13 @@ class Seat(NamedTuple):
     expiry: float
     grace: float
 
-    def beat(self, connections: int) -> Call:
-        """Take or renew the lease; the reply is read by `Pulse`."""
+    def beat(self, connections: int, runs: tuple[str, str] = ("", "")) -> Call:
+        """Take or renew the lease; the reply is read by `Pulse`. `runs` is `Runs.args`."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
         about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
-        return Call(BEAT, (*own, *theirs), (*about, keys.cleared(keys.undelivered), ms(ASIDE)))
+        return Call(BEAT, (*own, *theirs), (*about, keys.cleared(keys.undelivered), ms(ASIDE), *runs))
 
     def recount(self, connections: int) -> Call:
         """Say how many connections there are."""
@@ -158,6 +158,7 @@ class Pulse(NamedTuple):
         gone: ids whose grace is over.
         has_cleared: whether `undelivered_messages` was no hash and was set aside.
         strange: keys of 1.x that are of another type, and were left alone.
+        run: what `Runs.ended` reads.
     """
 
     had_lease: int
@@ -165,6 +166,7 @@ class Pulse(NamedTuple):
     gone: int
     has_cleared: int
     strange: Sequence[bytes]
+    run: Sequence[bytes]
 
 
 def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:

@@ -18,6 +18,7 @@ from ..redis.aio import Links
 from ..redis.plan import Call
 from ..redis.reader import Reader
 from ..redis.resident import MISSED, Nobody
+from ..redis.runs import Runs
 from ..redis.sweeper import Sweeper
 from ..supervised import Tasks
 from .dialect import ignore, warn_of_another_type
@@ -85,6 +86,7 @@ class Resident:
         self._is_counting = False
         self._lease_ends = 0.0
         self._unheard = 0
+        self._runs = Runs()
         self._strange = Quietly()
         self._is_mended = True
         self._wake = asyncio.Event()
@@ -211,8 +213,11 @@ class Resident:
 
     async def _beat(self) -> Pulse:
         start = time.monotonic()
-        pulse = Pulse(*await self._run(self._seat.beat(self._connections)))
+        pulse = Pulse(*await self._run(self._seat.beat(self._connections, self._runs.args)))
         self._lease_ends = start + self._seat.lease
+        since = self._runs.ended(pulse.run)
+        if since is not None:
+            self._watcher.forked(since)
         self._warn_of_types(pulse)
         self._unheard += 1
         if self._unheard > MISSED:

@@ -17,9 +17,8 @@ def of_server(keys: Keys) -> Rights:
     """What a server needs."""
     shared = (keys.connected, keys.connections, keys.undelivered, keys.pool)
     channels = [_channel(each) for each in (keys.messages, keys.portal, keys.pool)]
-    return Rights(
-        SCRIPTS, [_own(keys), *map(_key, shared)], [*channels, _own_channels(keys)], ("HMGET", "SISMEMBER")
-    )
+    places, channels = [_own(keys), *map(_key, shared)], [*channels, _own_channels(keys)]
+    return Rights(SCRIPTS, places, channels, ("HMGET", "SISMEMBER"), without=("INFO",))
 
 
 def of_portal(keys: Keys) -> Rights:

@@ -81,6 +81,7 @@ class Rights:
         keys: what it reads and writes; the first is one of Mesa's own keys.
         channels: what it publishes to.
         more: names of commands that it sends itself.
+        without: commands of the scripts that it can do without.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class Rights:
         keys: Sequence[Place],
         channels: Sequence[Place],
         more: Iterable[str] = (),
+        without: Iterable[str] = (),
     ) -> None:
-        names = sorted({name for each in scripts for name in commands_of(each)} | set(more))
+        named = {name for each in scripts for name in commands_of(each)}
+        names = sorted((named | set(more)) - set(without))
         self._tried: list[tuple[tuple[str, ...], Place]] = [
             *((("EXISTS", place.name), place) for place in keys),
             *((("PEXPIRE", place.name, "1"), place) for place in keys if place.is_written),

@@ -72,8 +72,8 @@ def _in_use(parts: Sequence[_Part]) -> str:
 
 
 def script(name: str, *parts: str, package: str | None = __package__) -> Script:
-    """The script of a file: its flags, what it uses of access, leases, prelude and other parts, its body."""
-    shared = [*_parts("access", __package__), *_parts("leases", __package__)]
+    """The script of a file: its flags, what it uses of shared files, prelude and other parts, its body."""
+    shared = [part for each in ("access", "leases", "runs") for part in _parts(each, __package__)]
     own = [part for each in ("prelude", *parts, name) for part in _parts(each, package)]
     flags = _read(name, package).partition("\n")[0]
     body = _in_use([*shared, *own]).replace("redis.call(", "call(")  # shorter, and no look-up for each
@@ -86,19 +86,19 @@ BROADCAST = script("broadcast")
 ONLINE = script("online")
 TALLY = script("tally")
 DETACH = script("detach")
-HEARTBEAT = script("heartbeat", "runs")
+HEARTBEAT = script("heartbeat")
 REAP = script("reap", "inbox")
 DEPART = script("depart")
 
-DISPATCH = script("dispatch", "runs", "outbox")
-ANNOUNCE = script("announce", "runs", "outbox")
-ATTACH = script("attach", "runs", "outbox")
-ACK = script("ack", "runs", "outbox")
-BROADCASTS = script("broadcasts", "runs", "outbox")
-HEADS = script("heads", "runs", "outbox")
-PEEK = script("peek", "runs", "outbox")
-PURGE = script("purge", "runs", "outbox")
-IMPORT = script("import", "runs", "outbox")
+DISPATCH = script("dispatch", "outbox")
+ANNOUNCE = script("announce", "outbox")
+ATTACH = script("attach", "outbox")
+ACK = script("ack", "outbox")
+BROADCASTS = script("broadcasts", "outbox")
+HEADS = script("heads", "outbox")
+PEEK = script("peek", "outbox")
+PURGE = script("purge", "outbox")
+IMPORT = script("import", "outbox")
 
 APPEND = script("append", "inbox")
 TEND = script("tend")

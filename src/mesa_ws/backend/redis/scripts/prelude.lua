@@ -29,13 +29,6 @@ local function touch(key)
   if life > 0 then redis.call('PEXPIRE', key, life) end
 end
 
--- How many replicas are online, by INFO replication. A plain search first: patterns cost more than all the rest.
-local function count_replicas(info)
-  if string.find(info, 'connected_slaves:0', 1, true) then return 0 end
-  local _, count = string.gsub(info, 'state=online', '')
-  return count
-end
-
 -- How many replicas are online, where so many are wanted at least: 0 or 1. Without them it is an error.
 local function wanted_replicas(wanted)
   if wanted == '0' then return 0 end

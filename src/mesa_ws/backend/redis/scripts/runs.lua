@@ -1,4 +1,4 @@
--- Put in front of every script that numbers messages: in which run of Redis that is.
+-- Put in front of every script of both wires, before its prelude: in which run of Redis it is.
 --
 -- A *run* lasts until Redis may have forgotten what it said: until it starts again, or a replica takes over. Its
 -- name is the replication id (16 digits of it) with which it began. The replication id changes then, but it
@@ -18,6 +18,13 @@
 -- It is replicated and rolled back with all other data. So a process that was a replica in between finds what
 -- its master wrote there; without that, a promotion that another change of the id has covered before any script
 -- ran would not be seen, which takes repl-backlog-ttl at least.
+
+-- How many replicas are online, by INFO replication. A plain search first: patterns cost more than all the rest.
+local function count_replicas(info)
+  if string.find(info, 'connected_slaves:0', 1, true) then return 0 end
+  local _, count = string.gsub(info, 'state=online', '')
+  return count
+end
 
 -- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
 -- cost more than all the rest.
