@@ -22,7 +22,7 @@ from .redises import until
 from .report import PERMITTED, PERMITTED_REPLICATED, Report
 from .site import LEASE, NAMESPACE, Durability, Site
 
-CALM = 2.0
+CALM = 1.0
 """Seconds before the first failover, and after each of them."""
 
 DRAIN = 30.0
@@ -45,10 +45,8 @@ async def run(
         waits: whether an old master waits until Sentinel makes it a replica, 8 to 11 seconds.
     """
     async with Site.standing(folder, release, durability) as site:
-        failovers = []
-        for kind in kinds:
-            failovers.append(await _fail_over(site, kind, waits=waits))
-            await asyncio.sleep(CALM)
+        failovers = [await _fail_over(site, kind, waits=waits) for kind in kinds]
+        await asyncio.sleep(CALM)
         await _end(site)
         return judge(site, folder, release, durability, Failovers(failovers))
 
@@ -60,7 +58,7 @@ async def _fail_over(site: Site, kind: str, *, waits: bool) -> Failover:
     began = time.time()
     switched = await KINDS[kind](site.redises, old)
     if not waits:
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(LEASE / 2)
         await asyncio.to_thread(old.follow, site.redises.master.way.port)
     await until(site.redises.is_whole)
     await site.come_back()
@@ -99,7 +97,7 @@ async def _quiet(site: Site) -> None:
     async with asyncio.timeout(DRAIN):
         while before != sizes():
             before = sizes()
-            await asyncio.sleep(LEASE / 2)
+            await asyncio.sleep(CALM)
 
 
 def judge(site: Site, folder: Path, release: str, durability: Durability, failovers: Failovers) -> Report:

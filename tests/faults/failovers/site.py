@@ -30,7 +30,7 @@ SERVERS = 2
 PORTALS = 2
 CLIENTS = 40
 TRAVELLERS = 8
-PACE = 0.5
+PACE = 1.0
 """Seconds between two messages of one client to portals."""
 
 DISPATCHERS = ("blocking", "async")
@@ -74,15 +74,14 @@ class Site:
             await stack.enter_async_context(site.redises.running())
             await stack.enter_async_context(site.tunnel.listening())
             site._cast()
-            for programs, word, count in (
-                ([*site.nodes, *site.portals], "up", 1),
-                ([site.clients], "ready", CLIENTS),
-                ([site.away], "ready", TRAVELLERS),
-                ([*site.dispatchers, site.visitors], "confirmed", 1),
+            for stage in (
+                {**dict.fromkeys(site.nodes, ("up", 1)), **dict.fromkeys(site.portals, ("up", 1))},
+                {site.clients: ("ready", CLIENTS), site.away: ("ready", TRAVELLERS)},
+                dict.fromkeys((*site.dispatchers, site.visitors), ("confirmed", 1)),
             ):
-                for program in programs:
+                for program in stage:
                     await stack.enter_async_context(program.running())
-                for program in programs:
+                for program, (word, count) in stage.items():
                     await said(program, word, count)
             yield site
 
