@@ -84,8 +84,11 @@ def test_messages_to_everybody_are_expected_too() -> None:
 def test_a_message_that_came_twice_is_found() -> None:
     twice = judged_messages(DISPATCHED, [*ALL, got(13.3, 2)])
     assert faults(twice) == [("doubled", 13.3), ("doubled untold", 13.3)]
-    told = judged_messages(DISPATCHED, [*ALL, [13.25, "forked", ALICE], got(13.3, 2)])
-    assert faults(told) == [("doubled", 13.3)]
+    for time in (13.25, 13.3):
+        told = judged_messages(DISPATCHED, [*ALL, [time, "forked", ALICE], got(13.3, 2)])
+        assert faults(told) == [("doubled", 13.3)]
+    too_late = judged_messages(DISPATCHED, [*ALL, got(13.3, 2), [13.4, "forked", ALICE]])
+    assert faults(too_late) == [("doubled", 13.3), ("doubled untold", 13.3)]
 
 
 def test_messages_of_one_source_out_of_order_are_found() -> None:

@@ -194,6 +194,45 @@ async def test_a_master_that_still_works_is_left_for_one_of_a_higher_epoch(
     assert site.stored(site.first) == before
 
 
+async def test_an_old_master_stores_nothing_more_once_a_process_has_left_it(site: Site) -> None:
+    async with (
+        AsyncDispatcher(site.url, namespace=site.namespace, sync=True) as quick,
+        AsyncDispatcher(site.first.url, namespace=site.namespace, sync=True) as slow,
+    ):
+        await slow.dispatch(STORED, ["alice"])
+        await quick.dispatch(STORED, ["alice"])
+        site.switch(site.second, 2)
+
+        async def has_moved() -> bool:
+            await quick.dispatch(STORED, ["alice"])
+            return site.stored(site.second) > 0
+
+        await until(has_moved)
+        before = site.stored(site.first)
+        for recipients in (["alice"], ["bob", "alice"], "*"):
+            with pytest.raises(BackendUnavailable, match="another master counts") as refused:
+                await slow.dispatch(STORED, recipients)
+            assert not refused.value.maybe_sent
+    with redis.Redis.from_url(site.first.url) as client:
+        assert 0 < client.pttl(Keys(site.namespace).left) <= 15_000
+    assert site.stored(site.first) == before
+
+
+async def test_a_mark_of_leaving_counts_for_no_other_master(site: Site) -> None:
+    left = Keys(site.namespace).left
+    async with AsyncDispatcher(site.first.url, namespace=site.namespace, sync=True) as dispatcher:
+        with redis.Redis.from_url(site.first.url, decode_responses=True) as client:
+            client.set(left, client.info("replication")["master_replid"][:16])
+            with pytest.raises(BackendUnavailable):
+                await dispatcher.dispatch(STORED, ["alice"])
+            client.set(left, "0" * 16)
+            await dispatcher.dispatch(STORED, ["alice"])
+            client.delete(left)
+            client.hset(left, "of", "another type")
+            await dispatcher.dispatch(STORED, ["alice"])
+    assert site.stored(site.first) == 2
+
+
 async def test_an_older_epoch_is_not_gone_back_to(site: Site, sender: Sender) -> None:
     site.switch(site.second, 2)
     await sender.store()

@@ -185,6 +185,7 @@ def restrict_to_a(admin: redis.Redis, namespace: str) -> None:
     own, of_1x = Keys(namespace), Keys1x(namespace)
     shared = (
         own.leases,
+        own.left,
         own.counters,
         own.secret,
         own.run,

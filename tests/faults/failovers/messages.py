@@ -37,7 +37,7 @@ class Heard(NamedTuple):
 
     def was_told(self, after: float, before: float) -> bool:
         """Whether it was told so in this time."""
-        return any(after <= time < before for time in self.told)
+        return any(after <= time <= before for time in self.told)
 
 
 def sent_to(ids: Sequence[str], records: Iterable[Record]) -> dict[str, dict[Label, Sent]]:
@@ -81,7 +81,7 @@ def judge_messages(
             times[label] = time
         else:
             yield Finding("doubled", time, _name(id, label))
-            if not heard.was_told(times[label], time + 1e-9):
+            if not heard.was_told(times[label], time):
                 yield Finding("doubled untold", time, _name(id, label))
         if label not in sent:
             yield Finding("strange", time, _name(id, label))

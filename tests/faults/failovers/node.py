@@ -12,7 +12,7 @@ from tests.faults.chaos.node import server
 
 
 def main(redis_url: str, namespace: str, lease: str, durability: str, port: str) -> None:
-    node = server(redis_url, namespace, float(lease), portals=True)
+    node = server(redis_url, namespace, float(lease), portals={"enabled": True, "durability": durability})
 
     @node.on_online
     def online(id: str) -> None:

@@ -91,7 +91,7 @@ class Site:
         self.tunnel.cut()
 
     async def come_back(self) -> None:
-        """Wait until the travellers are connected again."""
+        """Wait until the travellers are connected again, and get what they missed."""
         before = Journal(self.away.log)
         for _ in before.news():
             pass
@@ -99,7 +99,7 @@ class Site:
         back: set[str] = set()
 
         def all_back() -> bool:
-            back.update(record[1] for record in before.news() if record[0] == "login")
+            back.update(record[1] for record in before.news() if record[0] == "got")
             return len(back) == TRAVELLERS
 
         assert await until(all_back, START), f"back are only {back}"
@@ -112,7 +112,9 @@ class Site:
             self._program("node", f"node-{n}", *where, lease, self._durability, str(port))
             for n, port in enumerate(self._ports)
         ]
-        self.portals = [self._program("worker", f"portal-{n}", *where, lease) for n in range(PORTALS)]
+        self.portals = [
+            self._program("worker", f"portal-{n}", *where, lease, self._durability) for n in range(PORTALS)
+        ]
         self.clients = self._program("audience", "clients", ",".join(urls), str(PACE), *self.ids)
         self.away = self._program("audience", "travellers", tunnel, "0", *self.travellers)
         self.visitors = self._program("visitor", "visitors", *urls)

@@ -1,16 +1,17 @@
-"""A portal: python -m tests.faults.failovers.worker REDIS_URL NAMESPACE LEASE.
+"""A portal: python -m tests.faults.failovers.worker REDIS_URL NAMESPACE LEASE DURABILITY.
 
 Writes `["up"]`, and `["handled", connection, type, number, code]` of each event.
 """
 
 import sys
+from typing import Any
 
 from mesa_ws import Portal, PortalEvent
 from tests.faults.chaos.journal import write
 
 
-def main(redis_url: str, namespace: str, lease: str) -> None:
-    portal = Portal(redis_url, namespace=namespace, lease=float(lease))
+def main(redis_url: str, namespace: str, lease: str, durability: Any) -> None:
+    portal = Portal(redis_url, namespace=namespace, lease=float(lease), durability=durability)
 
     @portal.on_connection
     @portal.on_authentication

@@ -75,6 +75,11 @@ class Hello(Greeting):
         looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
         return [INFO, living(self._keys.leases), *looks, *loads, *self._asking()]
 
+    @property
+    def farewell(self) -> list[Command]:
+        """Nothing: this wire has no positions that an old master could go on with."""
+        return []
+
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies; errors as in `Greeting.check`.
 

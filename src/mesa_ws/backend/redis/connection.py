@@ -1,7 +1,8 @@
 """What is used of redis-py's connections, which have hardly any types, and what they keep private."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -69,6 +70,21 @@ async def aread_reply(connection: AsyncConnection) -> Any:
         return await connection.read_response()
     except ResponseError as error:
         return error
+
+
+async def say_farewell(connection: AsyncConnection, commands: Sequence[Command], limit: float) -> None:
+    """Send commands to a Redis that is left, if it still takes them; their replies do not matter.
+
+    Args:
+        connection: on which no reply is awaited.
+        commands: what to send.
+        limit: seconds for all of it.
+    """
+    with suppress(*FOREIGN):
+        async with asyncio.timeout(limit):
+            await connection.send_packed_command(packed(commands))
+            for _ in commands:
+                await aread_reply(connection)
 
 
 async def open_connection(connection: AsyncConnection) -> None:

@@ -10,9 +10,12 @@ from ...errors import BackendRefused
 from .connection import raise_first
 from .failure import CLUSTER, is_forbidden, lacking_rights
 from .keys import PARTITIONS, Keys
-from .plan import Command
+from .plan import Call, Command
 from .rights import READING, Rights, of_server
-from .script import SCRIPTS, Script
+from .script import LEAVE, SCRIPTS, Script
+
+LEFT = 15.0
+"""Seconds for which nothing is stored in a master that was left; Sentinels make it a replica by then."""
 
 INFO: Command = ("INFO", "server", "memory", "persistence")
 
@@ -112,6 +115,12 @@ class Greeting:
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
         return [INFO, living(self._keys.leases_of_1x), *handshake(self._keys), *self._asking()]
+
+    @property
+    def farewell(self) -> list[Command]:
+        """What to send to a master that is left for another one; the replies do not matter."""
+        marks = (self._keys.left, self._keys.broadcasts_left)
+        return [Call(LEAVE, (mark,), (round(LEFT * 1000),)).command for mark in marks]
 
     def check(self, where: str, replies: Sequence[Any]) -> Facts:
         """Read the replies.

@@ -128,6 +128,16 @@ class Keys:
         """
         return f"{self.prefix}i"
 
+    @property
+    def left(self) -> str:
+        """STRING: replication id of a master that processes have left for another one. 15 seconds."""
+        return f"{self.prefix}L"
+
+    @property
+    def broadcasts_left(self) -> str:
+        """STRING: the same for messages to everybody."""
+        return f"{self._broadcasts}L"
+
     def position(self, id: str) -> str:
         """HASH: epoch, top sequence and what was acknowledged; `scripts/outbox.lua` lists it all.
 

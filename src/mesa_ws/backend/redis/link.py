@@ -29,7 +29,7 @@ from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from ..event_loops import abandon_task
 from .address import Address
-from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed
+from .connection import AsyncConnection, abandon, aread_reply, hang_up, is_ended_async, packed, say_farewell
 from .durable import Proof
 from .exchange import Exchange, Request
 from .failure import FOREIGN, failed_call
@@ -233,6 +233,8 @@ class Link:
     async def _connected(self) -> AsyncConnection:
         connection = self._connection
         if connection is not None and self._is_unfit(connection):
+            if connection.mesa_master.is_left:  # nothing may be stored there once the new one is read
+                await say_farewell(connection, self._greeting.farewell, LAST_REPLIES)
             await self._drop()
             connection = None
         while connection is None:

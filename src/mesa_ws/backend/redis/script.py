@@ -42,8 +42,12 @@ class _Part(NamedTuple):
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 
 
+_REMARK = re.compile(r" -- [^'\"]*$")
+"""A comment behind code."""
+
+
 def _without_comments(text: str) -> str:
-    lines = (line.rstrip() for line in text.splitlines())
+    lines = (_REMARK.sub("", line).rstrip() for line in text.splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.lstrip().startswith(("--", "#!")))
 
 
@@ -109,11 +113,13 @@ REVIVE = script("revive", "inbox")
 SURVEY = script("survey")
 SET_ASIDE = script("set_aside")
 
+LEAVE = script("leave", "runs")
+
 RIGHTS = script("rights")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
-    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, RIGHTS),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
 )
 """All of them, to be loaded by every connection before it is used."""

@@ -15,9 +15,12 @@
 -- refuses it before anything is done. Where Redis refuses to publish, the nodes find the gap, and read.
 -- Returns {nodes, replicas online, sequence, epoch, 1 if corrupt data was set aside, else 0, why it could not
 -- be published or ''}; a message that came before without being stored has sequence 0 and epoch ''. Or the
--- error NOREPLICAS; or another one, which begins with PARTLY if the message is stored.
+-- error NOREPLICAS or READONLY; or another one, which begins with PARTLY if the message is stored.
 
 local host = read_host()
+if try('GET', string.match(KEYS[4], '^mesa:%b{}:') .. 'L') == host.id then -- leave.lua says why
+  return redis.error_reply('READONLY another master counts')
+end
 if host.replicas < tonumber(ARGV[10]) then
   return redis.error_reply('NOREPLICAS no replica is online')
 end

@@ -18,10 +18,13 @@
 -- Returns {nodes, replicas online, why it could not be published or '', then for each recipient: sequence,
 -- epoch, its connections or -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if
 -- corrupt data was set aside, else 0}. A recipient that got the message before without it being stored has
--- sequence 0 and epoch ''. Or the error NOREPLICAS; or another one, which begins with PARTLY if the message is
--- stored for some recipients.
+-- sequence 0 and epoch ''. Or the error NOREPLICAS, or READONLY in a master that was left; or another one, which
+-- begins with PARTLY if the message is stored for some recipients.
 
 local host = read_host()
+if try('GET', string.match(KEYS[4], '^mesa:%b{}:') .. 'L') == host.id then -- leave.lua says why
+  return redis.error_reply('READONLY another master counts')
+end
 if host.replicas < tonumber(ARGV[10]) then
   return redis.error_reply('NOREPLICAS no replica is online')
 end
