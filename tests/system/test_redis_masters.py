@@ -177,6 +177,16 @@ def test_a_connection_to_a_master_that_was_left_is_not_lent_again(site: Site) ->
     pool.close()
 
 
+async def test_what_is_no_sentinel_is_an_error_that_says_so(redis_url: str, namespace: str) -> None:
+    where = redis_url.removeprefix("redis://").partition("/")[0]
+    async with AsyncDispatcher(f"redis+sentinel://{where}/mymaster", namespace=namespace) as dispatcher:
+        with pytest.raises(
+            BackendUnavailable, match=r"no Sentinel names a master .*unknown command"
+        ) as caught:
+            await dispatcher.dispatch(STORED, ["alice"])
+    assert not caught.value.maybe_sent
+
+
 async def test_a_master_that_still_works_is_left_for_one_of_a_higher_epoch(
     site: Site, sender: Sender
 ) -> None:

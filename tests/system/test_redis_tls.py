@@ -7,12 +7,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.message import Message
 from tests.ports import free_port
 from tests.redis_server import RedisServer
+from tests.system.waiting import until
 
 Dispatch = Callable[[str], Awaitable[object]]
 
@@ -100,3 +102,23 @@ async def test_a_client_certificate_that_is_demanded_is_said(
     text = await problem(dispatch(f"{strict_redis.secure_url}?ssl_ca_certs={certificate}"))
     assert "client certificate" in text
     assert "ssl_certfile" in text
+
+
+async def test_sentinels_are_asked_and_followed_with_tls(
+    redis: SecureRedis, dispatch: Dispatch, tmp_path: Path, certificate: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "sentinel").mkdir()
+    options = ("--tls-auth-clients", "no", "--tls-replication", "yes")
+    sentinel = SecureRedis(tmp_path / "sentinel", certificate, *options)
+    configuration = tmp_path / "sentinel.conf"
+    master = redis.secure_url.rpartition(":")[2]
+    configuration.write_text(f"sentinel monitor mymaster 127.0.0.1 {master} 1\n")
+    sentinel.start(str(configuration), "--sentinel")
+    try:
+        where = sentinel.secure_url.removeprefix("rediss://")
+        await dispatch(f"rediss+sentinel://{where}/mymaster?ssl_ca_certs={certificate}")
+        listeners = int(request.node.callspec.params["dispatch"] is AsyncDispatcher)
+        with Redis.from_url(sentinel.url) as client:
+            await until(lambda: len(client.client_list(_type="pubsub")) == listeners)
+    finally:
+        sentinel.stop()

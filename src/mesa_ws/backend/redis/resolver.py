@@ -315,6 +315,8 @@ class _Follower(threading.Thread):
                 self._listen()
             except FOREIGN as error:
                 _log.debug("a Sentinel is not there: %s", error)
+            except Exception:  # noqa: BLE001  # without this thread a failover is noticed late
+                _log.exception("listening to a Sentinel failed; it is tried again")
             finally:
                 self.is_subscribed = False
             self._stopped.wait(APART)

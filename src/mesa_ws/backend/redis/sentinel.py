@@ -162,12 +162,12 @@ def _talk(
 def _report(state: Any, address: Any) -> Report:
     if address is None:
         raise MasterNotFoundError("it knows no such master")
-    about = dict(zip(state[::2], state[1::2], strict=False))
-    host, port = address
     try:
+        about = dict(zip(state[::2], state[1::2], strict=False))
+        host, port = address
         epoch = int(about[b"config-epoch"])
         # During a failover, what it says of replicas is about the old master.
         is_same = (about[b"ip"], about[b"port"]) == (host, port)
         return Report(host.decode(), int(port), epoch, int(about[b"num-slaves"]) if is_same else 0)
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RedisConnectionError(f"expected what a Sentinel says of a master, got {error!r}") from None
