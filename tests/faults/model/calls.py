@@ -83,6 +83,11 @@ class Calls:
         self._store = store
         self._window_ms = window_ms
 
+    @property
+    def runs(self) -> tuple[str, str]:
+        """The keys that say which run of Redis it is."""
+        return self.keys.run, self.keys.run.replace(".0}", ".b}")
+
     def heartbeat(self, node: str, *, join: bool) -> bool:
         """Renew or take a lease; False when it is lost."""
         return bool(self._ok(self._seat(node).heartbeat(join=join)[0])[0] == 1)

@@ -271,14 +271,16 @@ class Faults(RuleBasedStateMachine):
         self.world.go_back(0, loses_hints=True)
         self.world.dispatch(ids, AMPLE, 0, "answered")
 
-    @rule(is_restarted=st.sampled_from((True, False, False)))
+    @rule(how=st.sampled_from(("restart", "promotion", "promotion", "first replica", "first replica")))
     @sound
-    def begin_another_run(self, is_restarted: bool) -> None:
-        if is_restarted:
+    def change_replication_id(self, how: str) -> None:
+        if how == "restart":
             self.world.snapshot()
             self.world.go_back(0, loses_hints=True)
-        else:
+        elif how == "promotion":
             self.world.promote()
+        else:
+            self.world.change_replication_id()
 
     @rule(number=DEVICES)
     @sound

@@ -36,6 +36,7 @@ MUTANTS = (
     Mutant("numbers of another run are continued", "box.r ~= host.id and", "false and", OUTBOX),
     Mutant("a run outlives a promotion", " or was_replica then", " then", OUTBOX),
     Mutant("a run outlives its process", "process ~= known[3] or ", "", OUTBOX),
+    Mutant("a first replica begins another run", "or was_replica then", "or true then", OUTBOX),
     Mutant("a rollback is not told", "ended, rollback_name(box.r)", "ended, ''", ("attach", "broadcasts")),
     Mutant(
         "an attach reads before it registers",

@@ -80,7 +80,7 @@ class SnapshotServer(RedisServer):
     """
 
     def __init__(self, directory: Path, release: str) -> None:
-        super().__init__(directory, release=release)
+        super().__init__(directory, "--enable-debug-command", "yes", release=release)
         self._snapshots = directory / "snapshots"
         self._dump = directory / "dump.rdb"
         self._snapshots.mkdir()
@@ -181,6 +181,16 @@ class Store:
         """Make it a replica and a master again, as a failover does: a new run of numbers, the same data."""
         self._client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+
+    def change_id(self, runs: Sequence[str]) -> None:
+        """Give it another replication id, as a first replica does, without any loss.
+
+        Only where scripts have seen the last one, as their records in `runs` say: a first replica comes long
+        after a promotion.
+        """
+        last = str(self._client.info("replication")["master_replid"])[:16].encode()
+        if all(self._client.hget(run, "i") in {None, last} for run in runs):
+            self._client.execute_command("DEBUG", "CHANGE-REPL-ID")  # type: ignore[no-untyped-call]
 
     def _connect(self) -> None:
         self._client = redis.Redis(port=self._server.port, socket_timeout=LIMIT)

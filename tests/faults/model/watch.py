@@ -73,6 +73,10 @@ class Watch:
         """Redis begins another run of numbers."""
         self._runs += 1
 
+    def change_replication_id(self) -> None:
+        """Redis gets another replication id, and nothing else."""
+        self._store.change_id(self._calls.runs)
+
     def announce(self, message: Message, keep: Keep, remember_ms: int) -> bool:
         """Store a message for everybody unless it is known; False when Redis is full."""
         is_known = self.knows(message, "*")

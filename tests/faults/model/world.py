@@ -222,6 +222,10 @@ class World(Cluster):
         self._store.promote()
         self._watch.begin_run()
 
+    def change_replication_id(self) -> None:
+        """Redis gets its first replica; nothing is another run for that."""
+        self._watch.change_replication_id()
+
     def _cut(self, node: Node, *, loses_hints: bool) -> None:
         node.outgoing.clear()
         node.pending.clear()
