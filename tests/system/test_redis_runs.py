@@ -198,7 +198,10 @@ def test_a_record_of_another_type_is_replaced(start: Starting, namespace: str) -
 def test_the_record_ends_its_life(start: Starting, namespace: str) -> None:
     master = start()
     told = Told(master, namespace)
-    assert 29 * 86_400_000 < master.pttl(told.hand.keys.run) <= 30 * 86_400_000
+    for key in (told.hand.keys.run, told.hand.keys.run.replace(".0}", ".b}")):
+        master.pexpire(key, 1000)
+        told.on(master)
+        assert 29 * 86_400_000 < master.pttl(key) <= 30 * 86_400_000
 
 
 def test_numbers_go_on_in_the_epoch_of_before(start: Starting, namespace: str) -> None:

@@ -122,7 +122,7 @@ class Keys:
 
     @property
     def run(self) -> str:
-        """HASH: which run of Redis this is; `scripts/runs.lua` says how. 30 days.
+        """HASH: which run of Redis this is; `scripts/runs.lua` says how. 30 days after a heartbeat.
 
         The partition of messages to everybody has one, too.
         """

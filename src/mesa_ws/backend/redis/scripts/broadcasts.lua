@@ -11,7 +11,8 @@
 -- entries are numbered from start+1 on.
 
 local host = read_host()
-read_run(host, KEYS[1]) -- so that the record lives on, and is there when the replication id changes
+read_run(host, KEYS[1]) -- so that the record is there when the replication id changes
+keep_run(host)
 local box = open_box(KEYS[1], KEYS[2], '*', host)
 
 -- Whether an entry begins with a list of ids.

@@ -41,6 +41,11 @@ local function read_host()
   }
 end
 
+-- Let the record that read_run() has read live on.
+local function keep_run(host)
+  redis.call('PEXPIRE', host.record, 2592000000) -- 30 days
+end
+
 -- The name of the run, for the partition that a key is of. Where the user may not ask for the process, a run
 -- ends with every change of the id.
 local function read_run(host, key)
@@ -58,8 +63,8 @@ local function read_run(host, key)
     local was_replica = not string.find(host.info, 'master_replid2:' .. string.rep('0', 40), 1, true)
     if process == '' or process ~= known[3] or was_replica then host.run = host.id end
     redis.call('HSET', record, 'n', host.run, 'i', host.id, 'p', process)
+    keep_run(host)
   end
-  redis.call('PEXPIRE', record, 2592000000) -- 30 days
   return host.run
 end
 
@@ -75,6 +80,7 @@ local function look_at_runs(host, key, node, last, told, is_live)
     ended, at = last, '0'
   end
   redis.call('HSET', record, 'h', run, 't', host.now)
+  keep_run(host)
   if ended then
     since, teller = string.format('%.0f', math.min(tonumber(since or at), tonumber(at))), false
     redis.call('HSET', record, 'o', string.sub(ended .. ',' .. before, 1, 8 * (#run + 1)), 'u', since) -- eight
