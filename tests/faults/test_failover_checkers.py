@@ -58,15 +58,21 @@ def test_messages_that_came_once_and_in_order_are_clean() -> None:
 @pytest.mark.parametrize("kind", ["lost", "reset", "forked"])
 def test_a_lost_message_has_to_be_told_after_it_was_dispatched(kind: str) -> None:
     received = [ALL[0], ALL[2]]
-    assert faults(judged_messages(DISPATCHED, received)) == [("lost", 12.0), ("untold", 12.0)]
-    assert faults(judged_messages(DISPATCHED, [*received, [14.0, kind, ALICE]])) == [("lost", 12.0)]
+    assert faults(judged_messages(DISPATCHED, received)) == [("lost", 12.5), ("untold", 12.5)]
+    assert faults(judged_messages(DISPATCHED, [*received, [14.0, kind, ALICE]])) == [("lost", 12.5)]
     too_early = judged_messages(DISPATCHED, [*received, [11.9, kind, ALICE]])
-    assert faults(too_early) == [("lost", 12.0), ("untold", 12.0)]
+    assert faults(too_early) == [("lost", 12.5), ("untold", 12.5)]
 
 
 def test_what_the_next_failover_tells_is_not_about_this_one() -> None:
     findings = judged_messages(DISPATCHED, [ALL[0], ALL[2], [30.1, "forked", ALICE]])
-    assert faults(findings) == [("lost", 12.0), ("untold", 12.0)]
+    assert faults(findings) == [("lost", 12.5), ("untold", 12.5)]
+
+
+def test_what_is_confirmed_just_before_a_failover_may_be_lost_by_that_one() -> None:
+    sent = [meant(29.0, 0), confirmed(29.4, 0, 1), meant(29.5, 1), confirmed(29.6, 1, 2)]
+    findings = judged_messages(sent, [[31.0, "forked", ALICE]])
+    assert faults(findings) == [("lost", 29.4), ("untold", 29.4), ("lost", 29.6)]
 
 
 def test_a_message_of_unknown_outcome_may_be_there_or_not() -> None:
@@ -77,7 +83,7 @@ def test_a_message_of_unknown_outcome_may_be_there_or_not() -> None:
 
 def test_messages_to_everybody_are_expected_too() -> None:
     everybody: list[Record] = [[11.0, "meant", "a/*", 0, []], [11.5, "confirmed", "a/*", 0, {}]]
-    assert faults(judged_messages(everybody, [])) == [("lost", 11.0), ("untold", 11.0)]
+    assert faults(judged_messages(everybody, [])) == [("lost", 11.5), ("untold", 11.5)]
     assert judged_messages(everybody, [got(11.2, 0, "a/*")]) == []
 
 
@@ -102,6 +108,12 @@ def test_messages_of_two_sources_have_the_order_of_each_epoch() -> None:
     ]
     forked = [*DISPATCHED, meant(11.0, 0, "b"), confirmed(11.5, 0, 4, "b", "another epoch")]
     assert judged_messages(forked, [got(11.1, 0, "b"), *ALL]) == []
+
+
+def test_what_came_again_has_no_place_in_the_epoch_in_which_it_came_first() -> None:
+    other = [*DISPATCHED, meant(11.0, 0, "b"), confirmed(13.6, 0, 4, "b")]
+    received = [got(11.1, 0, "b"), *ALL, [13.5, "forked", ALICE], got(13.6, 0, "b")]
+    assert faults(judged_messages(other, received)) == [("doubled", 13.6)]
 
 
 def test_a_message_that_was_never_sent_is_found() -> None:

@@ -9,18 +9,21 @@ from tests.faults.chaos.journal import Record
 from .failover import Failovers
 from .finding import Finding
 
+LAG = 0.5
+"""Seconds before a failover in which replicas may lack what was confirmed."""
+
 
 class Sent(NamedTuple):
     """A message that the client may get.
 
     Attributes:
         meant: when it was dispatched first.
-        is_confirmed: whether it has to be there.
+        confirmed: when it was confirmed, so that it has to be there; else None.
         position: epoch and sequence of the outbox, where that is known.
     """
 
     meant: float
-    is_confirmed: bool = True
+    confirmed: float | None = None
     position: tuple[str, int] | None = None
 
 
@@ -46,12 +49,12 @@ def sent_to(ids: Sequence[str], records: Iterable[Record]) -> dict[str, dict[Lab
     for time, kind, source, number, what in records:
         if kind == "meant":
             for id in what or ids:
-                found[id][source, number] = Sent(time, False)
+                found[id][source, number] = Sent(time)
         elif kind == "confirmed":
             for id in what or ids:
                 position = what.get(id)
                 meant = found[id][source, number].meant
-                found[id][source, number] = Sent(meant, True, position and tuple(position))
+                found[id][source, number] = Sent(meant, time, position and tuple(position))
     return found
 
 
@@ -86,23 +89,28 @@ def judge_messages(
         if label not in sent:
             yield Finding("strange", time, _name(id, label))
     for label in sorted(sent.keys() - times.keys()):
-        if sent[label].is_confirmed:
-            meant = sent[label].meant
-            yield Finding("lost", meant, _name(id, label))
-            if not heard.was_told(meant, failovers.end_of(failovers.at(meant))):
-                yield Finding("untold", meant, _name(id, label))
-    for label in sorted(_out_of_order(firsts_and_again(labels)[0], sent)):
+        meant, confirmed, _ = sent[label]
+        if confirmed is not None:
+            yield Finding("lost", confirmed, _name(id, label))
+            if not heard.was_told(meant, failovers.end_of(failovers.at(confirmed + LAG))):
+                yield Finding("untold", confirmed, _name(id, label))
+    for label in sorted(_out_of_order(labels, sent)):
         yield Finding("out of order", times[label], _name(id, label))
 
 
 def _out_of_order(labels: Sequence[Label], sent: Mapping[Label, Sent]) -> set[Label]:
-    """What came after a later message of its source, or of the same epoch of the outbox."""
+    """What came after a later message of its source, or of the same epoch of the outbox.
+
+    What came twice has the position of the second time: dispatched again to a new master, and mostly behind
+    other messages than before.
+    """
+    firsts, again = firsts_and_again(labels)
     epochs: dict[str, dict[Label, Any]] = {"": {}}
-    for label in labels:
+    for label in set(firsts) - set(again):
         position = sent[label].position if label in sent else None
         if position is not None:
             epochs.setdefault(position[0], {})[label] = position[1]
-    return {label for sequences in epochs.values() for label in late_ones(labels, sequences)}
+    return {label for sequences in epochs.values() for label in late_ones(firsts, sequences)}
 
 
 def _name(id: str, label: Label) -> str:
