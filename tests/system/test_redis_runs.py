@@ -298,6 +298,7 @@ def test_who_comes_later_is_told_what_was_not(start: Starting, namespace: str) -
     late = Node(second, namespace, "late")
     assert len(late.beat()) == 1
     assert len(late.beat()) == 1
+    late.hand.kill("late")
     assert Node(second, namespace, "later").beat() == []
 
 
