@@ -116,6 +116,24 @@ def test_what_came_again_has_no_place_in_the_epoch_in_which_it_came_first() -> N
     assert faults(judged_messages(other, received)) == [("doubled", 13.6)]
 
 
+def test_of_a_message_that_came_twice_the_last_copy_has_the_order_of_its_epoch() -> None:
+    """The first copy stood in an epoch that was rolled back."""
+    other = [
+        meant(11.0, 0, "b"),
+        confirmed(13.9, 0, 1, "b", "f"),
+        meant(11.1, 0),
+        confirmed(13.8, 0, 2, epoch="f"),
+    ]
+    forked: Record = [13.0, "forked", ALICE]
+    before = [got(11.2, 0), got(11.3, 0, "b"), forked]
+    assert set(faults(judged_messages(other, [*before, got(13.1, 0, "b"), got(13.2, 0)]))) == {
+        ("doubled", 13.1),
+        ("doubled", 13.2),
+    }
+    found = faults(judged_messages(other, [*before, got(13.1, 0), got(13.2, 0, "b")]))
+    assert ("out of order", 11.3) in found
+
+
 def test_a_message_that_was_never_sent_is_found() -> None:
     assert faults(judged_messages(DISPATCHED, [*ALL, got(13.3, 9, "stranger")])) == [("strange", 13.3)]
 
@@ -260,9 +278,10 @@ def test_what_a_failover_may_do_without_replicas_is_only_counted(fault: Fault) -
     assert found.rows[1].found == {fault: 1}
 
 
-def test_no_event_of_portals_is_lost_that_waited_for_replicas() -> None:
-    found = report(Finding("events lost", 12.0, "somewhere"), permitted=PERMITTED_REPLICATED)
-    assert found.broken == ["1: 1 events lost"]
+@pytest.mark.parametrize("fault", ["lost", "events lost"])
+def test_nothing_is_lost_that_waited_for_replicas(fault: Fault) -> None:
+    found = report(Finding(fault, 12.0, "somewhere"), permitted=PERMITTED_REPLICATED)
+    assert found.broken == [f"1: 1 {fault}"]
 
 
 def test_an_outage_is_compared_with_what_sentinel_took() -> None:

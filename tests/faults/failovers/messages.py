@@ -101,16 +101,19 @@ def judge_messages(
 def _out_of_order(labels: Sequence[Label], sent: Mapping[Label, Sent]) -> set[Label]:
     """What came after a later message of its source, or of the same epoch of the outbox.
 
-    What came twice has the position of the second time: dispatched again to a new master, and mostly behind
-    other messages than before.
+    A message that came twice stood in an epoch that was rolled back, and stands in the one that it was
+    confirmed in: there its last copy counts.
     """
-    firsts, again = firsts_and_again(labels)
-    epochs: dict[str, dict[Label, Any]] = {"": {}}
-    for label in set(firsts) - set(again):
+    late = set(late_ones(firsts_and_again(labels)[0], {}))
+    lasts = firsts_and_again(reversed(labels))[0][::-1]
+    epochs: dict[str, dict[Label, Any]] = {}
+    for label in lasts:
         position = sent[label].position if label in sent else None
         if position is not None:
             epochs.setdefault(position[0], {})[label] = position[1]
-    return {label for sequences in epochs.values() for label in late_ones(firsts, sequences)}
+    for sequences in epochs.values():
+        late.update(late_ones((label for label in lasts if label in sequences), sequences))
+    return late
 
 
 def _name(id: str, label: Label) -> str:

@@ -31,7 +31,7 @@ COLUMNS: tuple[tuple[str, Fault], ...] = (
 PERMITTED: frozenset[Fault] = frozenset({"lost", "doubled", "events lost", "events doubled"})
 """What a failover may do where nothing waits for replicas: it is counted, and told."""
 
-PERMITTED_REPLICATED: frozenset[Fault] = PERMITTED - {"events lost"}
+PERMITTED_REPLICATED: frozenset[Fault] = PERMITTED - {"lost", "events lost"}
 """The same where everything waits for replicas."""
 
 
