@@ -68,6 +68,7 @@ class RedisServer:
         """Stop it from answering; the kernel still accepts connections for it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # until then it still answers
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

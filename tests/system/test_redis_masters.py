@@ -160,7 +160,7 @@ async def test_the_address_of_a_failover_that_is_under_way_counts(site: Site, se
     assert (site.stored(site.first), site.stored(site.second)) == (0, 1)
 
 
-async def test_sentinels_that_hang_or_know_nothing_hold_up_nobody(site: Site, sender: Sender) -> None:
+async def test_sentinels_that_hang_or_know_nothing_hold_up_no_call(site: Site, sender: Sender) -> None:
     site.sentinels[0].answers.clear()
     site.sentinels[1].master = None
     await sender.store()

@@ -108,7 +108,7 @@ async def hang_up(connection: AsyncConnection) -> None:
 
 
 def abort(connection: AsyncConnection) -> None:
-    """Let whoever reads a connection find that it is lost."""
+    """Cut a connection, so that the task that reads it finds that it is lost."""
     transport = _transport(connection)
     if transport is not None:
         transport.abort()

@@ -270,9 +270,7 @@ class MasterResolver:
         try:
             report = sentinel.ask()
             master = self._choice.master
-            if (
-                master is not None and report.epoch > master.epoch
-            ):  # even if it comes too late to be waited for
+            if master is not None and report.epoch > master.epoch:  # even if nothing waits for it any more
                 self._take([report])
         except FOREIGN as error:
             self._problem = str(error) or type(error).__name__
@@ -282,7 +280,7 @@ class MasterResolver:
             self._close_unused()
 
     def _close_unused(self) -> None:
-        """Disconnect where there are no users; whoever still asks does so afterwards."""
+        """Disconnect where there are no users; a Sentinel that is still being asked follows afterwards."""
         if not self._followings and not self._holders:
             _close([sentinel for sentinel in self._sentinels if sentinel not in self._busy])
 
