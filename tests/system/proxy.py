@@ -12,6 +12,7 @@ class Proxy:
         port: where it listens.
         accepted: how many connections there were.
         loses_replies: whether what comes back is thrown away.
+        is_shut: whether new connections are ended at once.
     """
 
     def __init__(self, target: int) -> None:
@@ -24,6 +25,7 @@ class Proxy:
         self.port = 0
         self.accepted = 0
         self.loses_replies = False
+        self.is_shut = False
 
     @classmethod
     @asynccontextmanager
@@ -64,6 +66,9 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self.is_shut:
+            writer.transport.abort()
+            return
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, back}
         for job in (self._send(reader, back, writer), self._reply(there, writer)):

@@ -148,7 +148,7 @@ async def test_a_closed_cluster_leaves_its_layout_and_who_may_come_back(
     ids = {str(n): 1 for n in range(450)}
     for node in [await nodes.node(ids) for _ in range(2)]:
         await node.backend.aclose()
-    assert set(await client.keys("*")) == {keys.meta, keys.graces, keys.run}
+    assert set(await client.keys("*")) == {keys.meta, keys.graces, keys.run, keys.signs}
 
 
 async def test_an_id_that_stays_is_kept_beyond_the_expiry(

@@ -180,7 +180,13 @@ def test_a_lost_lease_is_a_pulse_without_one() -> None:
 
 def test_attaching_sends_sockets_and_version_of_each_id() -> None:
     call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, told={"b"})
-    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, *outbox_keys(KEYS, ["a", "b"]))
+    assert call.keys == (
+        KEYS.leases,
+        KEYS.held("node"),
+        KEYS.graces,
+        KEYS.signs,
+        *outbox_keys(KEYS, ["a", "b"]),
+    )
     assert call.args[:5] == ("node", 60_000, 256, 262_144, 691_200_000)
     assert call.args[5:] == ("a", 2, 7, 0, "", "", 0, 0, "b", 1, 8, 1, "", "", 0, 0)
 

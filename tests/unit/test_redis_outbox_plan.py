@@ -40,7 +40,7 @@ def raw(message_id: bytes, body: bytes) -> bytes:
 def test_entering_records_and_reads_in_one_call() -> None:
     call = enter(SEAT, "a", (2, 9), Start("resume", AT, True), is_told=True)
     assert call.script.name == "attach"
-    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, *outbox_keys(KEYS, ["a"]))
+    assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, KEYS.signs, *outbox_keys(KEYS, ["a"]))
     assert call.args[5:] == ("a", 2, 9, 1, "resume", AT.epoch, 7, 1)
 
 
@@ -56,7 +56,7 @@ def test_an_epoch_that_no_outbox_can_have_is_not_sent(epoch: str) -> None:
 
 def test_reading_further_asks_about_few_ids_at_a_time_and_records_none() -> None:
     calls = read(SEAT, [Read(str(n), AT) for n in range(201)])
-    assert [len(call.keys) - 3 for call in calls] == [600, 3]
+    assert [len(call.keys) - 3 for call in calls] == [601, 4]
     assert calls[1].args[5:] == ("200", "", 0, 0, "read", AT.epoch, 7, 0)
 
 

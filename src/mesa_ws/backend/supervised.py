@@ -10,6 +10,12 @@ from .event_loops import abandon_task
 PAUSE = 0.5
 """Seconds before a task that ended begins anew."""
 
+RETRY = 1.0
+"""Seconds after which a sign of life that failed is tried again, unless a part of the lease is less."""
+
+RETRIES = 15
+"""The parts of a lease that are meant: so many attempts fit into one."""
+
 _log = logging.getLogger("mesa_ws.backend")
 
 
@@ -62,3 +68,8 @@ class Tasks:
                 _log.exception("the %s of this %s failed; it begins anew", name, self._whose)
             if not self._is_closed:
                 await asyncio.sleep(PAUSE)
+
+
+def retry_after(lease: float) -> float:
+    """Return the seconds after which a sign of life that failed is tried again."""
+    return min(RETRY, lease / RETRIES)

@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 
 from ..backend.inbox import Attendance
+from ..backend.supervised import retry_after
 from ..errors import BackendError
 from .ledger import Ledger
 from .owned import Owned
@@ -42,6 +43,7 @@ class Holdings:
         self._attendance = attendance
         self._ledger = ledger
         self._beat = min(BEAT, lease / 3)
+        self._retry = retry_after(lease)
         self._is_leaving = False
         self._is_cut_off = False
 
@@ -74,7 +76,8 @@ class Holdings:
     async def run(self) -> None:
         """Show up again and again; never ends."""
         while True:
-            await asyncio.sleep(self._beat if self.is_settled else min(HASTE, self._beat))
+            pause = self._beat if self.is_settled else min(HASTE, self._beat)
+            await asyncio.sleep(min(pause, self._retry) if self._is_cut_off else pause)
             try:
                 await self.tend()
                 self._is_cut_off = False

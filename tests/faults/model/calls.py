@@ -1,6 +1,7 @@
 """The shipped scripts as their headers say: keys and arguments in, replies out."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.exceptions import OutOfMemoryError
@@ -8,7 +9,7 @@ from redis.exceptions import OutOfMemoryError
 from mesa_ws.backend.outbox import Acknowledgement
 from mesa_ws.backend.redis import outbox_plan
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.plan import MAX_BYTES, MAX_ENTRIES, Call, Dispatch, Seat
+from mesa_ws.backend.redis.plan import MAX_BYTES, MAX_ENTRIES, Call, Dispatch, Pulse, Seat
 from mesa_ws.envelope import Delivery, Envelope, Keep
 from mesa_ws.position import Position
 from mesa_ws.recipients import Recipients
@@ -61,6 +62,23 @@ class Page(NamedTuple):
         return cls(*head, stored, rollback.decode())
 
 
+class Signs(NamedTuple):
+    """What scripts know of the last heartbeat, whose ever it was."""
+
+    at: float = 0.0
+    by: float = math.inf
+    run: str = ""
+    till: float = 0.0
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> "Signs":
+        """Read the key; there is none before the first heartbeat."""
+        if not fields:
+            return cls()
+        at, by, till = float(fields[b"at"]), float(fields[b"by"]), float(fields.get(b"till", 0))
+        return cls(at, by, fields[b"run"].decode(), till)
+
+
 class Whole(NamedTuple):
     """Everything the model looks at after a step."""
 
@@ -88,9 +106,13 @@ class Calls:
         """The keys that say which run of Redis it is."""
         return self.keys.run, self.keys.run.replace(".0}", ".b}")
 
-    def heartbeat(self, node: str, *, join: bool) -> bool:
-        """Renew or take a lease; False when it is lost."""
-        return bool(self._ok(self._seat(node).heartbeat(join=join)[0])[0] == 1)
+    def heartbeat(self, node: str, *, join: bool) -> Pulse:
+        """Renew or take a lease."""
+        return Pulse.of(self._ok(self._seat(node).heartbeat(join=join)[0]))
+
+    def signs(self) -> Signs:
+        """What is known of heartbeats, past all scripts."""
+        return Signs.of(self._store.hash(self.keys.signs))
 
     def attach(self, node: str, wish: Wish) -> list[Any] | None:
         """Register and read; None without a lease."""

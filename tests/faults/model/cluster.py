@@ -87,10 +87,12 @@ class Cluster:
 
     def beat(self, node: Node) -> None:
         """A node renews its lease."""
-        renewed = self._watch.beat(node.name)
+        pulse = self._watch.beat(node.name)
         self._collect_hints()
-        if not renewed:
+        if not pulse.has_lease:
             self._rejoin(node)
+        elif pulse.was_passed_over:
+            node.doubt()
 
     def repair(self, node: Node) -> None:
         """A node in doubt registers all it holds, forgets the rest, and reads everything again."""

@@ -59,6 +59,21 @@ MUTANTS = (
         ("heartbeat",),
     ),
     Mutant(
+        "who is missed while Redis is away is cleaned up after", "must_wait(KEYS[7], now)", "false", ("reap",)
+    ),
+    Mutant(
+        "a silence of all is not noticed",
+        "return known.at ~= nil and known.by ~= nil and known.at <= now and known.by < now",
+        "return false",
+        ("heartbeat", "reap", "depart"),
+    ),
+    Mutant(
+        "a node that messages passed over is not told",
+        "redis.call('HSET', passed_over, '+' .. running[i], 1)",
+        "",
+        ("heartbeat",),
+    ),
+    Mutant(
         "what leaves need not be proven by all",
         "math.min(box.a, lowest(user, box.e))",
         "box.a",

@@ -142,6 +142,17 @@ class Store:
         endless, ends, found = self._client.evalsha(self._shas["inspect"], 1 + len(keys), leases, *keys)
         return endless, ends, found
 
+    @property
+    def run_id(self) -> str:
+        """The replication id of this run, as far as scripts look at it."""
+        about: Any = self._client.info("replication")
+        return str(about["master_replid"])[:16]
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        """Read a hash past all scripts."""
+        found: Any = self._client.hgetall(key)
+        return dict(found)
+
     def hints(self) -> list[tuple[str, bytes]]:
         """What was published so far, as channel and frame."""
         self._hints.ping()

@@ -5,12 +5,13 @@ from copy import deepcopy
 from itertools import dropwhile
 
 from mesa_ws.backend.outbox import Acknowledgement
+from mesa_ws.backend.redis.plan import Pulse
 from mesa_ws.envelope import Keep
 from mesa_ws.position import Position
 
-from .calls import PAGE_ENTRIES, Calls, Page, Wish
+from .calls import LEASE_MS, PAGE_ENTRIES, Calls, Page, Wish
 from .store import Store
-from .truth import Around, Message, Seen, Step, Truth
+from .truth import SLACK_MS, Around, Message, Seen, Step, Truth
 
 IDS = ("ann", "bob")
 
@@ -42,6 +43,9 @@ class Watch:
         self._whole = self._calls.inspect(BOXES)
         self._runs = 0
         self._runs_of: dict[str, int] = {}  # in which an epoch was seen first
+        self._patience: dict[str, float] = {}
+        self._heard_at = store.now_ms
+        self._is_new_run = False
         self._ever_given: dict[str, set[str]] = {id: set() for id in BOXES}
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
@@ -65,13 +69,19 @@ class Watch:
         """Redis holds what it held when `truths` were remembered."""
         self._truths = deepcopy(dict(truths))
         self.begin_run()
+        self.forget_heartbeats()
         for id, truth in self._truths.items():
             truth.rolled_back |= self._ever_given[id] - truth.given.keys()
         self.look()
 
+    def forget_heartbeats(self) -> None:
+        """Redis holds older leases than those that were seen; how old is not known."""
+        self._patience = dict.fromkeys(self._patience, LEASE_MS)
+
     def begin_run(self) -> None:
-        """Redis begins another run of numbers."""
+        """Redis begins another run of numbers, and nobody has been missed in it yet."""
         self._runs += 1
+        self._is_new_run = True
 
     def change_replication_id(self) -> None:
         """Redis gets another replication id, and nothing else."""
@@ -241,23 +251,49 @@ class Watch:
             self._calls.purge(id)
             self.look(**{id: Step(acknowledges_all=True, drops_all=True, must_count=True)})
 
-    def beat(self, node: str) -> bool:
-        """Renew a lease; False when it is lost."""
-        has_lease = self._has_lease(node)
-        renewed = self._calls.heartbeat(node, join=False)
-        assert renewed == has_lease, f"{node}: its lease was renewed: {renewed}, it had one: {has_lease}"
+    def beat(self, node: str) -> Pulse:
+        """Renew a lease, if it can be."""
+        has_lease = self._has_lease(node) or self._is_spared(node)
+        pulse = self._calls.heartbeat(node, join=False)
+        assert pulse.has_lease == has_lease, f"{node}: {pulse}, though it had a lease: {has_lease}"
+        self._hear(node if has_lease else None)
         self.look()
-        return renewed
+        return pulse
 
     def join(self, node: str) -> None:
         """Take a lease."""
         self._calls.heartbeat(node, join=True)
+        self._hear(node)
         self.look()
 
     def reap(self) -> None:
-        """Clean up after a node whose lease ran out."""
+        """Clean up after a node whose lease ran out: it has to have been missed for a lease."""
+        before = self._whole
         self._calls.reap()
         self.look()
+        for node in self._patience.keys() & (before.leases.keys() - self._whole.leases.keys()):
+            waited = self._patience.pop(node)
+            assert waited >= LEASE_MS - SLACK_MS, f"{node} was cleaned up after it was missed for {waited} ms"
+
+    def _hear(self, node: str | None) -> None:
+        """A heartbeat came: the time before it was waited for all others, unless all were silent."""
+        waited = min(self._store.now_ms - self._heard_at, LEASE_MS / 2)
+        self._heard_at = self._store.now_ms
+        self._patience = {
+            each: 0 if self._is_new_run else before + waited for each, before in self._patience.items()
+        }
+        self._is_new_run = False
+        if node is not None:
+            self._patience[node] = 0
+
+    def _is_spared(self, node: str) -> bool:
+        """Whether a lease ran out only because nothing was heard of anybody."""
+        signs, now, end = self._calls.signs(), self._store.now_ms, self._whole.leases.get(node, 0.0)
+        is_other_run = signs.run != self._store.run_id
+        if end <= signs.at or not (is_other_run or signs.by < now):
+            return False
+        is_full = is_other_run or signs.till <= signs.at
+        return is_full or end + int(max(0, now - signs.by) + LEASE_MS / 6) > now
 
     def depart(self) -> None:
         """Take the ids that are offline."""

@@ -192,7 +192,7 @@ class World(Cluster):
         """Time passes; nodes that are awake renew their leases."""
         left = seconds * 1000
         while left > 0:
-            step = min(left, LEASE_MS // 2) if left < DAY_MS else left
+            step = min(left, LEASE_MS // 3) if left < DAY_MS else left
             self._store.pass_time(step)
             left -= step
             self._watch.look()

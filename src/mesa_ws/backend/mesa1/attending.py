@@ -18,7 +18,7 @@ from ..redis.plan import Call
 from ..redis.reader import Reader
 from ..redis.resident import MISSED
 from ..redis.timing import Timing
-from ..supervised import Tasks
+from ..supervised import Tasks, retry_after
 from .census import NAME, admit, withdraw
 from .dialect import Hello, ignore
 from .events import answer_payload, read_event
@@ -135,17 +135,22 @@ class Mesa1Attendance:
         await self._link.aclose()
 
     async def _beat(self) -> None:
+        is_cut_off = False
         while True:
+            lease = self._timing.lease
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.lease / BEATS):
+                async with asyncio.timeout(retry_after(lease) if is_cut_off else lease / BEATS):
                     await self._wake.wait()
             self._wake.clear()
             try:
                 if self._reader is not None and self._reader.is_subscribed:
                     await self._show(is_new=False)
                     await self._listen_again_if_deaf(self._reader)
+                is_cut_off = False
             except BackendError as error:
-                _log.warning("portal %s cannot show that it lives: %s", self.portal_id, error)
+                if not is_cut_off:
+                    _log.warning("portal %s cannot show that it lives: %s", self.portal_id, error)
+                is_cut_off = True
 
     async def _show(self, *, is_new: bool) -> None:
         timing = self._timing

@@ -76,19 +76,23 @@ class Subscribers(NamedTuple):
 def look(keys: Keys, era: str, expiry: float, lease: float) -> Call:
     """Ask who takes events; the reply is read by `Census`."""
     aside = (keys.cleared(keys.pool), ms(ASIDE))
-    return Call(POOL, (*_own(keys), keys.era), (era, ms(expiry), keys.portal, *aside, ms(lease)))
+    return Call(POOL, (*_own(keys), keys.era, keys.signs), (era, ms(expiry), keys.portal, *aside, ms(lease)))
 
 
 def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
     """Show that a portal of ours lives."""
     announcement = notice_payload(Notice(portal, True))
-    return Call(ADMIT, _own(keys), (portal, ms(lease), ms(expiry), int(is_new), keys.pool, announcement))
+    return Call(
+        ADMIT,
+        (*_own(keys), keys.leases, keys.signs),
+        (portal, ms(lease), ms(expiry), int(is_new), keys.pool, announcement),
+    )
 
 
 def withdraw(keys: Keys, portal: str, why: str, expiry: float) -> Call:
     """Take a portal out of the pool; `why` is that of `withdraw.lua`."""
     announcement = notice_payload(Notice(portal, False))
-    return Call(WITHDRAW, _own(keys), (portal, why, keys.pool, announcement, ms(expiry)))
+    return Call(WITHDRAW, (*_own(keys), keys.signs), (portal, why, keys.pool, announcement, ms(expiry)))
 
 
 def readmit(keys: Keys, portals: Sequence[str]) -> Call:

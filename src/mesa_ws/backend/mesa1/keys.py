@@ -58,6 +58,11 @@ class Keys:
         return f"{self.prefix}R"
 
     @property
+    def signs(self) -> str:
+        """HASH: when nodes and portals showed last that they live, as in `leases.lua`. A day."""
+        return f"{self.prefix}f"
+
+    @property
     def counts(self) -> str:
         """HASH: node -> its part of `connections`. A day."""
         return f"{self.prefix}n"

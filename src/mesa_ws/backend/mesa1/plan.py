@@ -115,8 +115,10 @@ class Seat(NamedTuple):
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
+        shown = (keys.signs, keys.portal_leases)
         about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
-        return Call(BEAT, (*own, *theirs), (*about, keys.cleared(keys.undelivered), ms(ASIDE), *runs))
+        more = (keys.cleared(keys.undelivered), ms(ASIDE), *runs)
+        return Call(BEAT, (*own, *theirs, *shown), (*about, *more))
 
     def recount(self, connections: int) -> Call:
         """Say how many connections there are."""
@@ -140,13 +142,15 @@ class Seat(NamedTuple):
     def reap(self, node: str = "") -> Call:
         """Forget some ids of a node whose lease ran out, or of `node`; 1 when there may be more."""
         keys = self.keys
-        own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections)
+        own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections, keys.signs)
         grace = round(self.grace * 1000) if node else 0
         return Call(REAP, own, (keys.holdings, keys.users, MAX_IDS, node, ms(self.expiry), grace))
 
     def depart(self) -> Call:
         """Take some ids whose grace is over."""
-        return Call(DEPART, (self.keys.graces, self.keys.connected), (self.keys.users, MAX_IDS))
+        return Call(
+            DEPART, (self.keys.graces, self.keys.connected, self.keys.signs), (self.keys.users, MAX_IDS)
+        )
 
 
 class Pulse(NamedTuple):
@@ -159,6 +163,7 @@ class Pulse(NamedTuple):
         has_cleared: whether `undelivered_messages` was no hash and was set aside.
         strange: keys of 1.x that are of another type, and were left alone.
         run: what `Runs.ended` reads.
+        was_passed_over: 1 where the lease had run out while Redis was away: messages may be missing.
     """
 
     had_lease: int
@@ -167,6 +172,7 @@ class Pulse(NamedTuple):
     has_cleared: int
     strange: Sequence[bytes]
     run: Sequence[bytes]
+    was_passed_over: int
 
 
 def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:

@@ -261,6 +261,7 @@ class Resident:
                 self._seat.node,
             )
             is_doubtful = True
+        is_doubtful |= bool(pulse.was_passed_over)
         forgotten = await self._record_all()
         if self._owed:
             self._post_detach(list(islice(self._owed, MAX_IDS)))

@@ -124,7 +124,7 @@ class Place(NamedTuple):
     def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
         """Show up, and own what is wanted; `turnout` reads the reply."""
         numbers = range(PARTITIONS)
-        shared = (self.keys.portals, self.keys.tokens, self.keys.leases)
+        shared = (self.keys.portals, self.keys.tokens, self.keys.leases, self.keys.observers, self.keys.signs)
         wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
         args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
         return Call(TEND, (*shared, *map(self.keys.owner, numbers)), args)

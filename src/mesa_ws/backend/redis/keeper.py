@@ -1,8 +1,8 @@
 """Keeps a node's lease: without it messages pass the node over, and others clean up after it.
 
 The *heart* renews the lease every third of it, and takes a new one when it was lost, because the
-process was paused, cut off, or Redis forgot. It is a task of its own, so that much to repair never
-costs the lease.
+process was paused, cut off, or Redis forgot. It beats at once when Redis is reached again, and soon after a
+beat that failed. It is a task of its own, so that much to repair never costs the lease.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable
-from ..supervised import Tasks
+from ..supervised import Tasks, retry_after
 from .durable import Proof
 from .exchange import Exchange
 from .link import Link
@@ -68,6 +68,7 @@ class Keeper:
         self._lease_ends = 0.0
         self._is_cut_off = False
         self._joining = asyncio.Lock()
+        self._news = asyncio.Event()
         self._dead = asyncio.Event()
 
     @property
@@ -83,7 +84,7 @@ class Keeper:
             BackendRefused: it said no.
         """
         await self._join()
-        self._link.on_reconnect = self._listener.on_doubt
+        self._link.on_reconnect = self._on_reconnect
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._reap_forever, "reaper")
 
@@ -127,23 +128,39 @@ class Keeper:
         with suppress(BackendError):
             await self._repeat(self._seat.leave())
 
+    def _on_reconnect(self) -> None:
+        """Redis may have been away, for this node or for all: show at once that it lives."""
+        self._listener.on_doubt()
+        self._news.set()
+
     async def _beat_forever(self) -> None:
+        pause = self._seat.lease / BEATS
         while True:
-            await asyncio.sleep(self._seat.lease / BEATS)
+            await self._rest(pause)
             joins = self.joins
             try:
                 if not await self._beat(join=False):
                     await self._rejoin(joins)
+                pause = self._seat.lease / BEATS
             except BackendError as error:
                 self._lose(error)
+                pause = retry_after(self._seat.lease)
             except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
                 _log.exception("node %s: a heartbeat failed", self._seat.node)
+
+    async def _rest(self, pause: float) -> None:
+        """Wait for some time, or until Redis is reached again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._news.wait()
+        self._news.clear()
 
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; returns whether the node has it."""
         start = time.monotonic()
         beat = self._seat.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
-        pulse = Pulse.of((await self.run(*beat))[0])
+        replies = await self._link.execute([beat[0].command, beat[1]], is_repeatable=True)
+        pulse = Pulse.of(replies[0])
         if pulse.has_lease:
             if self._is_cut_off:
                 _log.info("node %s: has its lease again", self._seat.node)
@@ -160,9 +177,12 @@ class Keeper:
             await self.run(*self._seat.claim())
 
     async def _rejoin(self, joins: int) -> None:
-        """Take a lease anew, unless that has been done since `joins` was read."""
+        """Renew the lease, or take another one, unless that has been done since `joins` was read.
+
+        One that ran out while Redis was away can be renewed.
+        """
         async with self._joining:
-            if self.joins != joins:
+            if self.joins != joins or await self._beat(join=False):
                 return
             _log.warning(
                 "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",

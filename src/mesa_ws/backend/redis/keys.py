@@ -58,6 +58,11 @@ class Keys:
         return f"{self.prefix}R"
 
     @property
+    def signs(self) -> str:
+        """HASH: when nodes and portals showed last that they live, as in `leases.lua`. `EXPIRY`."""
+        return f"{self.prefix}f"
+
+    @property
     def leases_of_1x(self) -> str:
         """ZSET: the same for nodes that speak the wire of 1.x, which never meet those of this one."""
         return f"mesa:{{{self.namespace or ''}.m1}}:R"
@@ -200,7 +205,7 @@ class Keys:
         return f"{self.prefix}h:{partition}"
 
     def owner(self, partition: int) -> str:
-        """STRING: `<portal>|<token>` of the portal that owns the `queue`. One lease."""
+        """STRING: `<portal>|<token>` of the portal that owns the `queue` while it has a lease. `EXPIRY`."""
         return f"{self.prefix}l:{partition}"
 
     @property

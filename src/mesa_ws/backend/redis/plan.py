@@ -234,8 +234,8 @@ class Seat(NamedTuple):
         `Pulse.of` reads the first reply; `runs` is `Runs.args`.
         """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
-        portals = (self.keys.portals, self.keys.observers)
-        keys = (self.keys.leases, self.keys.counters, *own, self.keys.tallies, *portals)
+        shared = (self.keys.tallies, self.keys.portals, self.keys.observers, self.keys.signs)
+        keys = (self.keys.leases, self.keys.counters, *own, *shared)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
         more = (connections, int(self.watches_portals), ms(BACKLOG_LIFE), *runs)
         call = Call(HEARTBEAT, keys, (*args, *more))
@@ -264,7 +264,7 @@ class Seat(NamedTuple):
 
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
         """Run `attach.lua` for `ids`; it says what the wishes are."""
-        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces)
+        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces, self.keys.signs)
         args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
         return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
 
@@ -275,18 +275,15 @@ class Seat(NamedTuple):
 
     def leave(self) -> Call:
         """Give up the lease and forget some ids; the reply is 1 when there is more to do."""
-        return self._reap(self.node, ms(self.grace))
+        return reap(self.keys, self.node, ms(self.expiry), ms(self.grace))
 
     def reap(self) -> Call:
         """Forget some ids of a node whose lease ran out; the reply is 1 when there may be more."""
-        return self._reap("", 0)
-
-    def _reap(self, node: str, grace: int) -> Call:
-        return reap(self.keys, node, ms(self.expiry), grace)
+        return reap(self.keys, "", ms(self.expiry), 0)
 
     def depart(self) -> Call:
         """Take some ids whose grace is over, to tell that they are offline; the reply is them."""
-        return Call(DEPART, (self.keys.graces,), (self.keys.users, MAX_IDS))
+        return Call(DEPART, (self.keys.graces, self.keys.signs), (self.keys.users, MAX_IDS))
 
     def scan(self, cursor: int) -> Command:
         """Read some of the ids that Redis has for this node."""
@@ -302,7 +299,7 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
         expiry: milliseconds until what was written disappears.
         grace: milliseconds that its ids may be away.
     """
-    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies)
+    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
     prefixes = (keys.open_connections, keys.queues, ms(BACKLOG_LIFE))
     return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
 
@@ -316,6 +313,7 @@ class Pulse(NamedTuple):
         gone: how many ids' grace is over, for `Seat.depart`.
         portals: those that live, if they were asked for.
         run: what `Runs.ended` reads.
+        was_passed_over: 1 where the lease had run out while Redis was away, so that messages may be missing.
     """
 
     has_lease: bool
@@ -323,6 +321,7 @@ class Pulse(NamedTuple):
     gone: int = 0
     portals: Sequence[bytes] = ()
     run: Sequence[bytes] = (b"",)
+    was_passed_over: int = 0
 
     @classmethod
     def of(cls, reply: Sequence[Any]) -> "Pulse":

@@ -69,6 +69,7 @@ def expected_types(keys: Keys) -> dict[str, str]:
     """Return the keys that scripts for portals use, each with its type in Redis."""
     shared = {
         keys.leases: "zset",
+        keys.signs: "hash",
         keys.counters: "hash",
         keys.graces: "zset",
         keys.tallies: "hash",

@@ -116,6 +116,8 @@ class Resident:
         if self.listener.unheard > MISSED:
             self.listener.unheard = 0
             await self._reader.restart()
+        if pulse.was_passed_over:
+            self.on_doubt()
         self.members.confirm()
         since = self.keeper.runs.ended(pulse.run)
         if since is not None:

@@ -47,7 +47,7 @@ _FORMS = {
         *("XADD k * f v", "XDEL k 0-0", "XLEN k", "XRANGE k - +", "XREVRANGE k + -", "XTRIM k MAXLEN 0"),
         "XREAD STREAMS k 0-0",
         *("ZADD k 0 m", "ZCOUNT k 0 0", "ZRANGE k 0 0", "ZRANGEBYSCORE k 0 0", "ZREM k m"),
-        *("ZREMRANGEBYSCORE k 0 0", "ZREVRANGEBYSCORE k 0 0", "ZSCORE k m"),
+        *("ZREMRANGEBYRANK k 0 0", "ZREMRANGEBYSCORE k 0 0", "ZREVRANGEBYSCORE k 0 0", "ZSCORE k m"),
         *("PUBLISH c m", "PUBSUB NUMSUB c", "INFO replication", "TIME"),
     )
 }

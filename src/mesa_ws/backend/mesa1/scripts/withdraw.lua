@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- A portal leaves, or is taken for dead: take it out of the pool, and say so once.
 --
--- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone
+-- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone, 4 signs
 -- ARGV  1 portal, 2 why: 'leaves'; 'ours' or 'theirs' that is taken for dead, 3 channel, 4 the
 --       announcement, 5 expiry (ms)
 --
 -- A server of 1.x that hears of a leave that it has heard before takes another portal out of its list;
--- so it is said only by whoever took the portal out. One with a lease is never taken for dead.
+-- so it is said only by whoever took the portal out. One with a lease is never taken for dead, and none
+-- of ours while Redis may have been away.
 -- Returns 1 if it was said, else 0.
 
 local portal, why = ARGV[1], ARGV[2]
@@ -19,7 +20,8 @@ if why == 'leaves' then
   redis.call('PUBLISH', ARGV[3], ARGV[4])
   return 1
 end
-if lease_reader(KEYS[2], now_ms())(portal) then return 0 end
+local now = now_ms()
+if lease_reader(KEYS[2], now)(portal) or (why == 'ours' and must_wait(KEYS[4], now)) then return 0 end
 redis.call('ZREM', KEYS[2], portal)
 if try('SREM', KEYS[1], portal) ~= 1 then return 0 end
 redis.call('HSET', KEYS[3], portal, why)

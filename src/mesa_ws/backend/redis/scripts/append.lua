@@ -21,7 +21,7 @@
 local ARGS, now = 9, now_ms()
 if not lease_reader(KEYS[1], now)(ARGV[1]) then return 0 end
 local replicas = wanted_replicas(ARGV[6])
-local observed = observed_by(KEYS[3], KEYS[4], now)
+local observed = observed_by(KEYS[3], KEYS[4])
 
 -- How much memory a queue takes, by a sample; asked once for all letters of this call.
 local sizes = {}

@@ -2,7 +2,7 @@
 -- Record that a node holds connections of ids, and read what waits for them: in one step, so that
 -- every message is either read here or told to the node.
 --
--- KEYS  1 leases, 2 the held key of the node, 3 the ids with their graces,
+-- KEYS  1 leases, 2 the held key of the node, 3 the ids with their graces, 4 signs,
 --       then for each id: its position, its outbox, its user key
 -- ARGV  1 node, 2 expiry (ms), 3 most entries of one page, 4 most bytes of it,
 --       5 life of a position (ms), then for each id:
@@ -30,7 +30,7 @@
 -- if status is forked, else '', the rollback that ended it or '', entries...}; the entries are numbered
 -- from start+1 on, and lost is how many messages are missing before them.
 
-local PAGES, ARGS = 8, 8
+local PAGES, SHARED, ARGS = 8, 4, 8
 local node, expiry, max_entries, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.call('TYPE', KEYS[2]).ok ~= 'set' then redis.call('DEL', KEYS[2]) end
 if not lease_reader(KEYS[1], now_ms())(node) then return 0 end
@@ -51,7 +51,7 @@ local function take_seat(user, wish)
   if is_new then
     local others = redis.call('HLEN', user) - (recorded and 1 or 0)
     local due = tonumber(redis.call('ZSCORE', KEYS[3], wish.id) or 'inf')
-    local was_away = due == math.huge
+    local was_away = due == math.huge or is_untold(KEYS[4], due, now_ms())
     redis.call('ZADD', KEYS[3], '+inf', wish.id)
     seat = {floor = '0', epoch = '-', first = others == 0 and was_away and '1' or '0'}
   end
@@ -103,8 +103,8 @@ local function serve(position, outbox, wish, seat, is_new)
 end
 
 local replies = {}
-for n = 1, (#KEYS - 3) / 3 do
-  local at, key = 6 + ARGS * (n - 1), 3 * n + 1
+for n = 1, (#KEYS - SHARED) / 3 do
+  local at, key = 6 + ARGS * (n - 1), SHARED + 3 * n - 2
   local wish = {
     id = ARGV[at], sockets = ARGV[at + 1], version = ARGV[at + 2], told = ARGV[at + 3],
     mode = ARGV[at + 4], epoch = ARGV[at + 5], sequence = ARGV[at + 6], wire2 = ARGV[at + 7],

@@ -2,40 +2,48 @@
 -- Renew a node's lease, and prove its channel with a marker that takes the way of every hint.
 --
 -- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids with their graces,
---       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers
+--       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers, 9 signs
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
 --       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live,
 --       8 life of a queue (ms), 9 the run that the node saw last, 10 the one in which it told of an end
 --
--- A lease that ran out cannot be renewed, even if nobody reaped it yet: messages have passed the
--- node over, so it has to know. Ids whose grace was over a minute ago, and whom nobody told about,
--- are forgotten. A key that is of another type than nodes write is begun anew, and the lease with it: so
+-- A lease that ran out cannot be renewed, even if it was not reaped yet: messages have passed the node
+-- over, so it has to know. One that ran out while Redis was away is renewed, and the node has to know as
+-- well, but it is still what it was to all others. Some of the ids whose grace was over a minute ago, and that
+-- were not told, are forgotten. A key that is of another type than nodes write is begun anew, and the lease with it: so
 -- the node declares everything once more. What portals know of lives as long as what waits for them:
 -- so connections of a node that died are ended, however late somebody comes.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
--- is over, the living portals if they are to be told, what look_at_runs() of runs.lua says}.
+-- is over, the living portals if they are to be told, what look_at_runs() of runs.lua says, 1 if messages passed
+-- the node over}.
 
-local UNTOLD = 60000
 local node, now = ARGV[1], now_ms()
 local is_whole = true
-for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset', 'zset'}) do
+for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset', 'zset', 'hash'}) do
   local is = redis.call('TYPE', KEYS[i]).ok
   if is ~= kind and is ~= 'none' then
     redis.call('DEL', KEYS[i])
     is_whole = false
   end
 end
+local known = note_sign(KEYS[9], now, ARGV[2], ARGV[5], KEYS[1], {KEYS[7], KEYS[8]})
 if ARGV[3] == '0' and not (is_whole and lease_reader(KEYS[1], now)(node)) then return {0} end
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
 for _, i in ipairs({1, 4, 7, 8}) do shorten(KEYS[i], now, ARGV[2]) end
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - UNTOLD)
+local is_reprieved_now = is_reprieved(known, now)
+postpone(KEYS[4], known, now)
+if not is_reprieved_now then
+  forget_untold(KEYS[4], now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now)
+end
 redis.call('HSET', KEYS[6], node, ARGV[6])
+local passed_over = redis.call('HDEL', KEYS[9], '+' .. node)
 for _, i in ipairs({2, 3, 4, 6}) do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
 outlive(KEYS[1], redis.call('PEXPIRE', KEYS[5], ARGV[8]) == 1 and ARGV[8] or ARGV[5])
 local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
-local dead, gone = redis.call('ZCOUNT', KEYS[1], '-inf', now), redis.call('ZCOUNT', KEYS[4], '-inf', now)
+local function ended(key) return is_reprieved_now and 0 or redis.call('ZCOUNT', key, '-inf', now) end
 local portals = ARGV[7] == '1' and redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. now, '+inf') or {}
 local runs = look_at_runs(read_host(), KEYS[1], node, ARGV[9], ARGV[10], lease_reader(KEYS[1], now))
-return {1, dead, gone, portals, runs}
+return {1, ended(KEYS[1]), ended(KEYS[4]), portals, runs, passed_over}

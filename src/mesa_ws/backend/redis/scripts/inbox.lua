@@ -47,10 +47,11 @@ local function prolong(life)
   redis.call('PEXPIRE', told.stream, told.expiry)
 end
 
--- The stream of observers, or nil when there are none. One of another type is an error now, before a
+-- The stream of observers, or nil when there are none: they count until a heartbeat forgets them, so that one
+-- that was cut off with everybody else misses nothing. One of another type is an error now, before a
 -- letter stands in its queue, so that the script can be run again when the key was set aside.
-local function observed_by(observers, observed, now)
-  if redis.call('ZCOUNT', observers, '(' .. now, '+inf') == 0 then return nil end
+local function observed_by(observers, observed)
+  if redis.call('ZCOUNT', observers, '-inf', '+inf') == 0 then return nil end
   redis.call('XLEN', observed)
   return observed
 end

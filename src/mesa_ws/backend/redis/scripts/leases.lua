@@ -5,6 +5,16 @@
 -- more than it is. That clock may step back, also because a replica takes over whose clock is
 -- behind. What was written before would then last as much longer. So whatever would end later than
 -- its own length from now is shortened to that length: by heartbeats, and by scripts that read it and may write.
+--
+-- Where every member of a namespace is silent at the same time, Redis was away, and not they. So each
+-- heartbeat of a node or a portal is a sign, and one that comes too late, or to another run of Redis, begins
+-- a reprieve: whatever had not ended by the last sign gets its full length again. While one silence
+-- follows the other, a third of a lease less than it lasted is added: members that died end all the same.
+--
+-- SIGNS, HASH  at  when the last sign came (ms); by  when the next one has to come: half a lease later
+--              run  the replication id of the Redis that the last sign came to
+--              since  the sign before the last silence; till  the score at which its reprieve ends
+--              +<node>  1 where the lease of a node had run out, so that messages passed it over
 
 -- Milliseconds of Redis's own clock: the one clock that all nodes share.
 local function now_ms()
@@ -57,4 +67,107 @@ local function lease_reader(leases, now, may_not_write)
     end
     return known[node]
   end
+end
+
+-- The replication id of this Redis, or nil. A user who may not ask does without: a call that rights.py does
+-- not find is none of the rights that are needed.
+local function run_of_redis()
+  local ask = redis.pcall
+  local info = ask('INFO', 'replication')
+  local _, before = string.find(type(info) == 'string' and info or '', 'master_replid:', 1, true)
+  return before and string.sub(info, before + 1, before + 16)
+end
+
+-- What is known of signs; nothing where the key is not what Mesa writes.
+local function read_signs(signs)
+  local found = try('HMGET', signs, 'at', 'by', 'run', 'since', 'till')
+  if found.err then found = {} end
+  local at, by = tonumber(found[1] or nil), tonumber(found[2] or nil)
+  local since, till = tonumber(found[4] or nil), tonumber(found[5] or nil)
+  return {at = at, by = by, run = found[3] or nil, since = since or 0, till = till or 0}
+end
+
+-- Whether the next sign should have come by now, unless the clock has stepped back.
+local function is_late(known, now)
+  return known.at ~= nil and known.by ~= nil and known.at <= now and known.by < now
+end
+
+-- Whether a reprieve is under way, unless the clock has stepped back.
+local function is_reprieved(known, now)
+  return known.till > now and not shortened(known.till, now, 0)
+end
+
+-- Whether nothing that has run out may be ended yet, because Redis was away or may have been.
+local function must_wait(signs, now)
+  local known = read_signs(signs)
+  return is_late(known, now) or is_reprieved(known, now)
+end
+
+-- Give members of one key that had not ended by the last sign more time, some at most: their full length, or
+-- what is added. Returns the latest end.
+local function prolong_leases(key, known, now, otherwise, added, passed_over)
+  local MOST = 1024
+  local running = redis.call('ZRANGEBYSCORE', key, '(' .. known.at, '(+inf', 'WITHSCORES', 'LIMIT', 0, MOST)
+  local latest = 0
+  for i = 1, #running, 2 do
+    local score = tonumber(running[i + 1])
+    local code = math.floor((score - math.floor(score)) * 4096 + 0.5)
+    local length = code >= 1 and math.ceil(2 ^ (code / 128)) or otherwise
+    local due = added and score + added or now + length + code / 4096
+    redis.call('ZADD', key, 'XX', due, running[i])
+    if passed_over and score <= now and due > now then redis.call('HSET', passed_over, '+' .. running[i], 1) end
+    latest = math.max(latest, due)
+  end
+  return latest
+end
+
+-- Note that a member lives, and give everybody a reprieve where Redis was away. Leases are those of nodes;
+-- others are more keys with leases. Returns what is known of signs now.
+local function note_sign(signs, now, length, expiry, leases, others)
+  length = tonumber(length)
+  local known, run = read_signs(signs), run_of_redis()
+  local is_other_run = known.at ~= nil and known.run ~= nil and run ~= nil and known.run ~= run
+  if is_other_run or is_late(known, now) then
+    local is_full = is_other_run or known.till <= known.at
+    local added = not is_full and math.floor(math.max(0, now - known.by) + length / 6) or nil
+    local latest = prolong_leases(leases, known, now, length, added, signs)
+    for _, key in ipairs(others) do prolong_leases(key, known, now, length, added) end
+    if is_full then
+      known.since, known.till = known.at, math.max(end_of(now, length), latest)
+    else
+      known.till = known.till + added
+    end
+    redis.call('HSET', signs, 'since', known.since, 'till', known.till)
+  end
+  local by = math.floor(now + length / 2)
+  if known.at and known.at <= now and known.by then by = math.max(by, known.by) end
+  redis.call('HSET', signs, 'at', now, 'by', by)
+  if run then redis.call('HSET', signs, 'run', run) end
+  redis.call('PEXPIRE', signs, expiry)
+  return known
+end
+
+-- Let no grace end before the reprieve does, some at most; the next heartbeat goes on.
+local function postpone(graces, known, now)
+  if not is_reprieved(known, now) then return end
+  local MOST = 1024
+  local since, till = '(' .. known.since, string.format('(%.17g', known.till)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', graces, since, till, 'LIMIT', 0, MOST)) do
+    redis.call('ZADD', graces, 'XX', known.till, id)
+  end
+end
+
+-- Whether an id is as good as forgotten, because its grace was over so long ago while Redis was there.
+local function is_untold(signs, due, now)
+  local UNTOLD = 60000
+  if due >= now - UNTOLD then return false end
+  local by = tonumber(try('HGET', signs, 'by') or nil)
+  return not by or by >= now
+end
+
+-- Forget those ids: some at each call, for a cluster that comes back after long may have left any number.
+local function forget_untold(graces, now)
+  local MOST, UNTOLD = 5000, 60000
+  local count = redis.call('ZCOUNT', graces, '-inf', now - UNTOLD)
+  if count > 0 then redis.call('ZREMRANGEBYRANK', graces, 0, math.min(count, MOST) - 1) end
 end

@@ -4,12 +4,12 @@
 -- KEYS  1 observers, 2 their stream
 -- ARGV  1 portal, 2 lease (ms), 3 expiry (ms)
 --
+-- Observers whose lease ran out are forgotten by heartbeats of nodes.
 -- Returns the place of the last letter that observers were told of.
 
 local now = now_ms()
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), ARGV[1])
 shorten(KEYS[1], now, ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 return last and last[1] or '0-0'

@@ -2,20 +2,21 @@
 -- Forget a node whose lease ran out, some of its ids at a time.
 --
 -- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream,
---       6 tallies
+--       6 tallies, 7 signs
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
 --       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
 --       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
 --       8 prefix of queues, 9 life of a queue (ms)
 --
 -- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
--- lease is never touched. The keys of the node and of its ids are named here, in the same slot.
+-- lease is never touched, and none at all while Redis may have been away. The keys of the node and of its ids are named here, in the same slot.
 -- Connections that portals know of end: each gets its last letter.
 -- An id that no node holds any more is offline when its grace is over; depart.lua tells.
 -- Returns 1 when there may be more to forget, else 0.
 
 local node, now = ARGV[4], now_ms()
 if node == '' then
+  if must_wait(KEYS[7], now) then return 0 end
   node = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1)[1]
   if not node then return 0 end
 else
@@ -39,7 +40,7 @@ if connections.err then
   redis.call('DEL', open)
   connections = {}
 end
-local observed = observed_by(KEYS[4], KEYS[5], now)
+local observed = observed_by(KEYS[4], KEYS[5])
 for at = 1, #connections, 2 do
   local sequence, partition, id = string.match(connections[at + 1], '^(%d+) (%d+) (.*)$')
   redis.call('HDEL', open, connections[at])
@@ -61,4 +62,5 @@ if redis.call('EXISTS', open) == 1 then return 1 end
 if redis.call('EXISTS', held) == 1 then return 1 end
 redis.call('ZREM', KEYS[1], node)
 for _, key in ipairs({KEYS[2], KEYS[6]}) do redis.call('HDEL', key, node) end
+redis.call('HDEL', KEYS[7], '+' .. node)
 return ARGV[4] == '' and 1 or 0
