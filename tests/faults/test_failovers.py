@@ -21,6 +21,23 @@ EACH = 60.0
 """Seconds that one failover may take."""
 
 
+SHORT: dict[str, tuple[str, Durability]] = {
+    "redis": ("SIGSTOP", "memory"),
+    "redis-8": ("partition", "replicated"),
+}
+"""What each Redis has to show without `make chaos`."""
+
+
+@pytest.mark.timeout(240)
+async def test_a_failover_keeps_every_promise(
+    release: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    kind, durability = SHORT[release]
+    report = await run(tmp_path, release, durability, [kind], waits=False)
+    ClosingReport.of(pytestconfig).add("failovers", str(report))
+    assert not report.broken, str(report)
+
+
 @pytest.mark.skipif(COUNT == 0, reason="takes half an hour: make chaos")
 @pytest.mark.timeout(240 + COUNT * EACH)
 @pytest.mark.parametrize("durability", ["memory", "replicated"])

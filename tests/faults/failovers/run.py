@@ -10,6 +10,7 @@ from mesa_ws import AsyncDispatcher
 from tests.faults.chaos.dispatcher import TIMEOUT, aconfirm
 from tests.faults.chaos.journal import Journal
 from tests.faults.chaos.plan import Order
+from tests.faults.chaos.program import Program
 from tests.faults.chaos.run import until as holds_in_time
 
 from .calls import calls_of, outages
@@ -67,8 +68,7 @@ async def _fail_over(site: Site, kind: str, *, waits: bool) -> Failover:
 
 async def _end(site: Site) -> None:
     """Stop what speaks, and then wait until everything has arrived or does not come any more."""
-    for program in (site.visitors, *site.dispatchers):
-        await program.finish(DRAIN)
+    await _finish(site.visitors, *site.dispatchers)
     async with AsyncDispatcher(site.redises.url, namespace=NAMESPACE, sync=True, timeout=TIMEOUT) as last:
         await aconfirm(Order(LAST, 0, (*site.ids, *site.travellers), 0), last.dispatch)
     audiences = (site.clients, site.away)
@@ -80,11 +80,16 @@ async def _end(site: Site) -> None:
         return not missing
 
     await holds_in_time(all_have_the_last, DRAIN)
-    for program in (*audiences, *site.nodes):
-        await program.finish(DRAIN)
+    await _finish(*audiences)
+    await _finish(*site.nodes)
     await _quiet(site)
-    for program in site.portals:
-        await program.finish(DRAIN)
+    await _finish(*site.portals)
+
+
+async def _finish(*programs: Program) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for program in programs:
+            tasks.create_task(program.finish(DRAIN))
 
 
 async def _quiet(site: Site) -> None:
