@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -9,7 +10,7 @@ import redis.asyncio
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keeper import BEATS
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.envelope import prepare
+from mesa_ws.envelope import Keep, prepare
 from mesa_ws.errors import BackendUnavailable
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.redis_server import RedisServer
@@ -229,3 +230,34 @@ async def test_a_node_is_not_ready_until_redis_agrees_with_it(
     assert not node.backend.is_ready
     await client.acl_setuser("default", commands=["+sscan"])
     await until_ready(node)
+
+
+async def test_ids_with_messages_are_declared_first(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    ids = [str(number) for number in range(300)]
+    node, sender = await nodes.node(dict.fromkeys(ids, 1)), await nodes.node()
+
+    async def is_confirmed() -> bool:
+        return str(await client.hget(keys.user("299"), node.backend.node_id)).endswith("0")
+
+    await until(is_confirmed)
+    node.changes.clear()
+    await client.flushall()
+    stored = prepare(HELLO, ["299"], keep=Keep(100, 1_000_000, 60.0))
+    await sender.backend.dispatch([stored])
+    await until(lambda: len(node.changes) >= len(ids))
+    assert node.changes[0] == ("online", "299")
+    assert sorted(id for _, id in node.changes) == sorted(ids)
+
+
+async def test_many_ids_are_declared_in_small_parts(nodes: Cluster, client: redis.asyncio.Redis) -> None:
+    node = await nodes.node(dict.fromkeys(map(str, range(300)), 1))
+    backend = node.backend
+    assert isinstance(backend, RedisBackend)
+    opened = backend._node
+    assert opened is not None
+    await client.config_resetstat()
+    await opened.members.record_all()
+    about: Any = await client.info("commandstats")
+    assert about["cmdstat_evalsha"]["calls"] >= 8  # the lease, who has messages, and fifty at a time

@@ -71,3 +71,11 @@ def test_only_what_is_confirmed_may_be_told_again() -> None:
     roster.tell("bob")
     roster.untell()
     assert [roster.tell(id) for id in ("alice", "bob")] == [True, False]
+
+
+def test_some_ids_come_first() -> None:
+    roster = Roster()
+    for id in ("a", "b", "c", "d"):
+        roster.put(id, 1)
+    roster.drop("b")
+    assert [list(page) for page in roster.pages(2, ["d", "gone"])] == [["d"], ["a", "c"]]

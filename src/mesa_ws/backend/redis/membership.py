@@ -1,5 +1,6 @@
 """Whom a node holds: in its roster first, and made so in Redis."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -10,12 +11,21 @@ from ..outbox import Acknowledgement, Page, Read, Start
 from .keeper import Keeper
 from .link import Link
 from .operation import warn_of_corruption
-from .outbox_plan import Answer, acknowledge, answers, enter, read
+from .outbox_plan import Answer, acknowledge, answers, enter, read, waiting
 from .plan import MAX_IDS, Seat, came_online, chunks
 from .roster import Held, Roster
 
 MAX_OWED = 100_000
 """Acknowledgements that are kept for a Redis that cannot be reached; without them messages come twice."""
+
+ASKED = 1000
+"""Ids about which Redis is asked at once whether they have messages."""
+
+RECORDED = 50
+"""Ids that are recorded at once when all of them are: after an outage every node does so."""
+
+LONGEST_PAUSE = 0.25
+"""Seconds between two such calls, at most."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -86,10 +96,17 @@ class Membership:
         self._link.post([command], self._on_doubt, lambda _: self._on_leaving())
 
     async def record_all(self) -> None:
-        """Record every id of the roster, at least the lease; and repeat acknowledgements that got lost."""
+        """Record every id of the roster, at least the lease; and repeat acknowledgements that got lost.
+
+        Ids with messages come first. Between two pages Redis has as much time for others as a page took.
+        """
         await self._record({})
-        for page in self.roster.pages(MAX_IDS):
+        first = [id for some in chunks(self.roster.ids, ASKED) for id in await self._with_messages(some)]
+        clock = asyncio.get_running_loop().time
+        for page in self.roster.pages(RECORDED, first):
+            begin = clock()
             await self._record(page)
+            await asyncio.sleep(min(clock() - begin, LONGEST_PAUSE))
         self._post_acknowledgements(list(self._owed.values()))
 
     def confirm(self) -> None:
@@ -126,6 +143,10 @@ class Membership:
         for each, version in versioned:
             if each.id in self._owed or len(self._owed) < MAX_OWED:
                 self._owed[each.id] = (each, version)
+
+    async def _with_messages(self, ids: Sequence[str]) -> list[str]:
+        (found,) = await self._keeper.run(waiting(self._seat.keys, ids))
+        return [ids[number - 1] for number in found]
 
     async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
         call = enter(self._seat, id, entry, start, is_told=id in self.roster.told)

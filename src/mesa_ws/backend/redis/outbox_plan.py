@@ -14,7 +14,7 @@ from ..outbox import Acknowledgement, Entry, Page, Read, Start
 from .entry import InvalidEntry, RawEntry
 from .keys import EXPIRY, POSITION_LIFE, Keys
 from .plan import MAX_BYTES, MAX_ENTRIES, MAX_IDS, Call, Seat, chunks, ms, outbox_keys
-from .script import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE
+from .script import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE, WAITING
 
 MAX_PEEK = 1000
 """Messages that are shown at most."""
@@ -97,6 +97,11 @@ def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[s
     """Read the replies to `heads`; None for what is not there, or cannot be read."""
     found = (_readable_head(each) if each else None for reply in replies for each in reply)
     return dict(zip(ids, found, strict=True))
+
+
+def waiting(keys: Keys, ids: Sequence[str]) -> Call:
+    """Ask which ids have messages; the reply numbers them from 1 on."""
+    return Call(WAITING, tuple(map(keys.outbox, ids)), ())
 
 
 def peek(keys: Keys, id: str, limit: int) -> Call:

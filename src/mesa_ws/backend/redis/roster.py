@@ -71,9 +71,19 @@ class Roster:
         """The entries of those of `ids` that are held here."""
         return {id: self._entries[id] for id in ids if id in self._entries}
 
-    def pages(self, size: int) -> Iterator[dict[str, Held]]:
-        """The entries in pieces of at most `size`, each as it is when it is asked for."""
-        ids = iter(list(self._entries))
+    @property
+    def ids(self) -> list[str]:
+        """All ids, as of now."""
+        return list(self._entries)
+
+    def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, Held]]:
+        """The entries in pieces of at most `size`, each as it is when it is asked for.
+
+        Args:
+            size: how many are in one piece.
+            first: ids that come before all others.
+        """
+        ids = iter(dict.fromkeys([*first, *self._entries]))
         while some := list(islice(ids, size)):
             yield self.entries(some)
 

@@ -101,6 +101,7 @@ ACK = script("ack", "outbox")
 BROADCASTS = script("broadcasts", "outbox")
 HEADS = script("heads", "outbox")
 PEEK = script("peek", "outbox")
+WAITING = script("waiting")
 PURGE = script("purge", "outbox")
 IMPORT = script("import", "outbox")
 
@@ -119,7 +120,7 @@ RIGHTS = script("rights")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
-    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT),
+    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT, WAITING),
     *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
 )
 """All of them, to be loaded by every connection before it is used."""
