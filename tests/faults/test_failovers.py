@@ -1,4 +1,4 @@
-"""Failovers behind Sentinel: nothing is lost in silence, nothing out of order, nobody falsely gone.
+"""Failovers behind Sentinel: nothing is lost in silence, out of order, or taken for gone that is connected.
 
 `make chaos` loses thirty masters of each Redis, with each durability: MESA_FAILOVERS says how many.
 """

@@ -38,7 +38,7 @@ DISPATCHERS = ("blocking", "async")
 Durability = Literal["memory", "replicated"]
 
 OPTIONS = {"memory": (), "replicated": ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")}
-"""What each Redis is told."""
+"""Options of each Redis."""
 
 
 class Site:
