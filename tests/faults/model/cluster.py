@@ -9,6 +9,7 @@ from mesa_ws.position import Position
 
 from .calls import Page, Wish
 from .device import Connection
+from .masters import ALL, Home, Process, Sentinels, is_misled
 from .node import Hint, Node
 from .store import Store
 from .watch import IDS, Watch
@@ -18,18 +19,64 @@ class Cluster:
     """The nodes of one example.
 
     Args:
-        store: an empty Redis.
+        stores: an empty Redis, and another one to take over.
         window_ms: for how long what is acknowledged is kept for clients that come back.
         is_split: whether an attach registers only when its reply arrives; the model has to object.
+        is_scattered: whether each connection of a process asks who is master; the model has to object.
     """
 
-    def __init__(self, store: Store, window_ms: int, *, is_split: bool = False) -> None:
-        self._store = store
-        self._watch = Watch(store, window_ms, self._proven)
+    def __init__(
+        self,
+        stores: tuple[Store, Store],
+        window_ms: int,
+        *,
+        is_split: bool = False,
+        is_scattered: bool = False,
+    ) -> None:
+        self._home = Home(stores[0], Watch(stores[0], window_ms, self._proven))
+        self._homes = {stores[0].port: self._home}
+        self._spare = stores[1]
+        self._sentinels = Sentinels(stores[0].port)
         self._is_split = is_split
+        self._is_scattered = is_scattered
         self._nodes_made = 0
         self.nodes: list[Node] = []
         self.nodes = [self._new_node(), self._new_node()]
+
+    @property
+    def _store(self) -> Store:
+        """The Redis that counts."""
+        return self._home.store
+
+    @property
+    def _watch(self) -> Watch:
+        """What is known of it."""
+        return self._home.watch
+
+    def _at(self, node: Node) -> Watch:
+        """What is known of the Redis that a node uses."""
+        return self._homes[node.process.port(0)].watch
+
+    def reach(self, node: Node) -> None:
+        """A node uses its connection, and sees whether it leads to a master."""
+        if self._finds_no_master(node.process, 0):
+            self.ask(node, ALL)
+
+    def ask(self, node: Node, heard: Sequence[int]) -> None:
+        """A node hears from some Sentinels, and goes to another master as a whole."""
+        before = node.process.port(0)
+        node.process.read(self._sentinels.reports(heard), self._store.now_ms / 1000, 0)
+        if node.process.port(0) != before:
+            self._cut(node, loses_hints=True)
+
+    def _finds_no_master(self, process: Process, connection: int) -> bool:
+        """Whether a process has to ask the Sentinels, for Redis does not answer as a master."""
+        if len(self._homes) == 1:
+            return False
+        reply = self._homes[process.port(connection)].store.probe()
+        has_to_ask = is_misled(reply)
+        assert has_to_ask or not isinstance(reply, Exception), f"a process stays where it is told: {reply}"
+        return has_to_ask
 
     def deliver(self, node: Node, count: int) -> None:
         """Hints reach a node."""
@@ -67,6 +114,7 @@ class Cluster:
 
     def pull(self, node: Node) -> None:
         """A node reads on for the connections that are behind."""
+        self.reach(node)
         for connection in list(node.connections):
             if connection.is_behind and connection.at is not None and not connection.is_reading:
                 connection.is_behind = False
@@ -76,18 +124,20 @@ class Cluster:
     def acknowledge(self, node: Node) -> None:
         """A node posts what its devices have proven."""
         for id, version in node.roster.items():
-            proof = node.proof(id)
-            if proof is not None:
+            for proof in node.proofs(id):
                 node.outgoing.append(self._acknowledger(node, id, *proof, version))
 
     def flush(self, node: Node, count: int = 1000) -> None:
         """Commands that a node posted reach Redis."""
+        if node.outgoing:
+            self.reach(node)
         for _ in range(min(count, len(node.outgoing))):
             node.outgoing.popleft()()
 
     def beat(self, node: Node) -> None:
         """A node renews its lease."""
-        pulse = self._watch.beat(node.name)
+        self.reach(node)
+        pulse = self._at(node).beat(node.name)
         self._collect_hints()
         if not pulse.has_lease:
             self._rejoin(node)
@@ -98,13 +148,14 @@ class Cluster:
         """A node in doubt registers all it holds, forgets the rest, and reads everything again."""
         if not node.is_in_doubt:
             return
+        self.reach(node)
         self.flush(node)
         node.is_in_doubt = False
         for id, version in list(node.roster.items()):
             self._register(node, Wish(id, len(node.of(id)), version))
         for id in IDS:
-            if self._watch.holds(node.name, id) and id not in node.roster:
-                self._watch.detach(node.name, id, node.version)
+            if self._at(node).holds(node.name, id) and id not in node.roster:
+                self._at(node).detach(node.name, id, node.version)
         node.fall_behind()
 
     def kill(self, node: Node) -> None:
@@ -123,10 +174,22 @@ class Cluster:
 
     def acknowledge_nonsense(self, node: Node, id: str, is_beyond: bool) -> None:
         """A node acknowledges what Redis never gave out."""
-        seen = self._watch.seen(id)
+        self.reach(node)
+        seen = self._at(node).seen(id)
         if seen is not None and id in node.roster:
             never = Position(seen.epoch, seen.top + 1) if is_beyond else Position("0123456789abcdef", 1)
-            self._watch.acknowledge(node.name, id, never, 0, node.roster[id])
+            self._at(node).acknowledge(node.name, id, never, 0, node.roster[id])
+
+    def _cut(self, node: Node, *, loses_hints: bool) -> None:
+        node.outgoing.clear()
+        node.pending.clear()
+        node.doubt()
+        if loses_hints:
+            node.hints.clear()
+        for connection in list(node.connections):
+            connection.is_behind, connection.is_reading = True, False
+            if connection.at is None:
+                self._leave(node, connection)
 
     def _leave(self, node: Node, connection: Connection) -> None:
         node.connections.remove(connection)
@@ -137,12 +200,14 @@ class Cluster:
             node.outgoing.append(lambda: self._register(node, Wish(id, sockets, version)))
         else:
             del node.roster[id]
-            node.outgoing.append(lambda: self._watch.detach(node.name, id, version))
+            node.outgoing.append(lambda: self._at(node).detach(node.name, id, version))
 
     def _new_node(self) -> Node:
         self._nodes_made += 1
-        node = Node(f"node{self._nodes_made}")
-        self._watch.join(node.name)
+        process = Process(is_scattered=self._is_scattered)
+        process.read(self._sentinels.reports(ALL), self._store.now_ms / 1000, 0)
+        node = Node(f"node{self._nodes_made}", process)
+        self._at(node).join(node.name)
         self._collect_hints()
         return node
 
@@ -156,10 +221,10 @@ class Cluster:
     def _ask(self, node: Node, connection: Connection, wish: Wish) -> None:
         """Send an attach that reads; its page is on its way."""
         self.flush(node)
-        page = self._watch.attach(node.name, wish)
+        page = self._at(node).attach(node.name, wish)
         if page is False:
             self._rejoin(node)
-            page = self._watch.attach(node.name, wish)
+            page = self._at(node).attach(node.name, wish)
         assert isinstance(page, Page)
         if connection.proven is None:
             connection.proven = Position(page.epoch, page.start)
@@ -167,25 +232,26 @@ class Cluster:
         node.pending.append((connection, page))
 
     def _register(self, node: Node, wish: Wish) -> None:
-        if self._watch.attach(node.name, wish) is False:
+        if self._at(node).attach(node.name, wish) is False:
             self._rejoin(node)
-            self._watch.attach(node.name, wish)
+            self._at(node).attach(node.name, wish)
 
     def _rejoin(self, node: Node) -> None:
-        self._watch.join(node.name)
+        self._at(node).join(node.name)
         self._collect_hints()
         node.doubt()
 
     def _acknowledger(
         self, node: Node, id: str, position: Position, floor: int, version: int
     ) -> Callable[[], None]:
-        return lambda: self._watch.acknowledge(node.name, id, position, floor, version)
+        return lambda: self._at(node).acknowledge(node.name, id, position, floor, version)
 
     def _collect_hints(self) -> None:
-        for channel, frame in self._store.hints():
-            for node in self.nodes:
-                if channel.endswith(f":{node.name}"):
-                    hint = Hint(frame)
-                    node.hints.append(hint)
-                    for id, position in hint.places.items():
-                        self._watch.means(id, position, hint.message.message_id)
+        for home in self._homes.values():
+            for channel, frame in home.store.hints():
+                for node in self.nodes:
+                    if channel.endswith(f":{node.name}") and self._at(node) is home.watch:
+                        hint = Hint(frame)
+                        node.hints.append(hint)
+                        for id, position in hint.places.items():
+                            home.watch.means(id, position, hint.message.message_id)

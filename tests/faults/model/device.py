@@ -70,12 +70,16 @@ class Device:
         name: for people.
         id: who it is.
         kind: what it speaks.
+        late: messages that may come after messages that were dispatched later.
     """
 
-    def __init__(self, name: str, id: str, kind: Kind) -> None:
+    def __init__(self, name: str, id: str, kind: Kind, late: set[str]) -> None:
         self.name = name
         self.id = id
         self.kind = kind
+        self._late = late
+        self._had: set[str] = set()
+        self._latest = 0
         self.connection: Connection | None = None
         self.history: list[tuple[Position, str]] = []
         self.position: Position | None = None
@@ -97,6 +101,7 @@ class Device:
         else:
             self.history = [each for each in self.history if each[0].sequence <= position.sequence]
         self.position = position
+        self._latest = max((number_of(each[1]) for each in self.history), default=0)
 
     def handle(self, frame: Frame, handled: set[str]) -> None:
         """Take one frame, as the program on the device does."""
@@ -119,7 +124,7 @@ class Device:
             # What was rolled back is gone; if it was dispatched once more, it is another message.
             self.history = [each for each in self.history if each[0].sequence <= wanted]
         elif frame.status == "reset":
-            self.history = []
+            self.history, self._latest = [], 0
         self.position = frame.position
 
     def _take(self, frame: Sent, handled: set[str]) -> None:
@@ -131,4 +136,18 @@ class Device:
             assert all(each[1] != frame.message_id for each in self.history), f"{self.name}: {frame} again"
         self.position = frame.position
         self.history.append((frame.position, frame.message_id))
+        self._check_order(frame.message_id)
         handled.add(frame.message_id)
+
+    def _check_order(self, message_id: str) -> None:
+        """Compare with the order of dispatching, which holds whatever is rolled back."""
+        if message_id not in self._had | self._late:
+            number = number_of(message_id)
+            assert number > self._latest, f"{self.name}: {message_id} after m{self._latest}: out of order"
+            self._latest = number
+        self._had.add(message_id)
+
+
+def number_of(message_id: str) -> int:
+    """Tell the messages of the dispatcher by their order."""
+    return int(message_id.removeprefix("m"))

@@ -1,6 +1,6 @@
 """What may happen to a cluster, for hypothesis to choose from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Literal
 
@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from mesa_ws.envelope import Keep
 
 from .device import Device
+from .masters import ALL
 from .node import Node
 from .store import Store
 from .watch import IDS
@@ -33,6 +34,7 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(("answered", "answered", 
 LOGINS = st.tuples(DEVICES, NODES)
 Thaw = Literal["serve", "connect", "beat", "nothing"]
 THAWS: tuple[Thaw, ...] = ("serve", "connect", "beat", "nothing")
+HEARD: st.SearchStrategy[Sequence[int]] = st.sampled_from((ALL, (0,), (1, 2)))
 RECIPIENTS = st.sampled_from((("ann",), ("ann",), ("bob",), IDS, IDS[::-1]))
 
 
@@ -51,21 +53,24 @@ def sound(step: Callable[..., None]) -> Callable[..., None]:
 class Faults(RuleBasedStateMachine):
     """A cluster that anything may happen to; `World` objects.
 
-    A subclass says which Redis and which scripts, and whether an attach is one step. Rules choose
+    A subclass says which Redis and which scripts, and whether an attach is one step and a process has one
+    master. Rules choose
     by number from what is there, so that few of them are in vain; those whose names say two things
     make likely what chance alone would take long to put together.
     """
 
-    store: Store
+    stores: tuple[Store, Store]
     is_split = False
+    is_scattered = False
     is_sound = False
     examples = 0
 
     @initialize(window=st.sampled_from((WINDOW_MS, 0)), logins=st.lists(LOGINS, max_size=5))
     def begin(self, window: int, logins: list[tuple[int, int]]) -> None:
         type(self).examples += 1
-        self.store.empty()
-        self.world = World(self.store, window, is_split=self.is_split)
+        for store in self.stores:
+            store.empty()
+        self.world = World(self.stores, window, is_split=self.is_split, is_scattered=self.is_scattered)
         for device, node in logins:
             self.world.connect(self.world.devices[device], self.world.nodes[node], "none")
         self.world.settle()
@@ -139,6 +144,22 @@ class Faults(RuleBasedStateMachine):
             self.world.pass_time(seconds, self.world.nodes)
             self.world.connect(device, self.node(0), "stale")
             self.world.answer(self.node(0))
+
+    @rule(number=st.sampled_from((1, 4)), node=NODES, is_forgotten=st.booleans())
+    @sound
+    def come_back_days_later(self, number: int, node: int, is_forgotten: bool) -> None:
+        device = self.world.devices[number]
+        self.world.disconnect(device)
+        if is_forgotten:
+            self.world.pass_time(11 * 24 * 3600, ())
+        self.world.connect(device, self.node(node), "none")
+        self.world.answer(self.node(node))
+        self.world.work(device, 1000)
+        self.world.disconnect(device)
+        self.dispatch_some(ids=(device.id,), count=1)
+        self.world.pass_time(30 * 3600, ())
+        self.world.connect(device, self.node(node), "own")
+        self.world.answer(self.node(node))
 
     @rule(number=DEVICES)
     @sound
@@ -245,6 +266,15 @@ class Faults(RuleBasedStateMachine):
         elif then == "beat":
             self.world.beat(frozen)
 
+    @rule(seconds=st.sampled_from((9, 24)), ids=RECIPIENTS, first=st.sampled_from((None, 0, 1)))
+    @sound
+    def silence_and_clean_up(self, seconds: int, ids: tuple[str, ...], first: int | None) -> None:
+        self.world.pass_time(seconds, ())
+        self.world.dispatch(ids, AMPLE, 0, "answered")
+        if first is not None:
+            self.world.beat(self.node(first))
+        self.clean_up()
+
     @rule(is_full=st.booleans())
     @sound
     def fill(self, is_full: bool) -> None:
@@ -271,9 +301,16 @@ class Faults(RuleBasedStateMachine):
         self.world.go_back(0, loses_hints=True)
         self.world.dispatch(ids, AMPLE, 0, "answered")
 
-    @rule(how=st.sampled_from(("restart", "promotion", "promotion", "first replica", "first replica")))
+    @rule(
+        how=st.sampled_from(("restart", "promotion", "promotion", "first replica", "first replica")),
+        ids=RECIPIENTS,
+        is_calm=st.booleans(),
+    )
     @sound
-    def change_replication_id(self, how: str) -> None:
+    def change_replication_id(self, how: str, ids: tuple[str, ...], is_calm: bool) -> None:
+        if is_calm:
+            self.world.dispatch(ids, AMPLE, 0, "answered")
+            self.world.settle()
         if how == "restart":
             self.world.snapshot()
             self.world.go_back(0, loses_hints=True)
@@ -281,6 +318,48 @@ class Faults(RuleBasedStateMachine):
             self.world.promote()
         else:
             self.world.change_replication_id()
+        if is_calm:
+            self.world.dispatch(ids, AMPLE, 0, "answered")
+
+    @rule(
+        is_calm=st.sampled_from((True, True, False)),
+        number=DEVICES,
+        late=st.sampled_from((0, 0, 1)),
+        told=st.sampled_from(((ALL, ()), (ALL, (0,)), ((), ALL), ((0,), (1, 2), (0,)))),
+        moved=st.sampled_from((None, 0, 1)),
+    )
+    @sound
+    def fail_over(
+        self, is_calm: bool, number: int, late: int, told: tuple[Sequence[int], ...], moved: int | None
+    ) -> None:
+        device = self.world.devices[number]
+        if is_calm:
+            self.world.connect(device, self.node(0), "own")
+            self.world.settle()
+        self.world.fail_over(late)
+        if moved is not None:
+            self.world.ask(self.node(moved), ALL)
+        for turn, heard in enumerate(told):
+            self.world.tell_dispatcher(heard, turn)
+            self.world.dispatch((device.id,), AMPLE, 0, "answered", turn)
+        for node in self.world.nodes:
+            self.world.serve(node)
+
+    @rule(process=st.integers(0, 2), heard=HEARD)
+    @sound
+    def hear_from_sentinels(self, process: int, heard: Sequence[int]) -> None:
+        if process < 2:
+            self.world.ask(self.node(process), heard)
+        else:
+            self.world.tell_dispatcher(heard, 0)
+
+    @rule(is_demoted=st.booleans())
+    @sound
+    def end_old_master(self, is_demoted: bool) -> None:
+        if is_demoted:
+            self.world.demote()
+        else:
+            self.world.refuse()
 
     @rule(number=DEVICES)
     @sound

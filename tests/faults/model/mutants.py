@@ -1,7 +1,9 @@
 """The shipped scripts with one promise broken each: what the model has to notice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from mesa_ws.backend.redis.master import Master, MasterChoice, Report
 
 
 class Mutant(NamedTuple):
@@ -13,6 +15,8 @@ class Mutant(NamedTuple):
         new: what stands there instead.
         scripts: names of the scripts that are changed.
         is_split: whether a node registers only when it has read.
+        is_scattered: whether each connection of a process asks for the master by itself.
+        broken: something of the shipped modules, and what stands there instead.
     """
 
     name: str
@@ -20,6 +24,8 @@ class Mutant(NamedTuple):
     new: str
     scripts: tuple[str, ...]
     is_split: bool = False
+    is_scattered: bool = False
+    broken: tuple[str, object] | None = None
 
     def of(self, shipped: Mapping[str, str]) -> dict[str, str]:
         """The changed scripts among the others."""
@@ -28,6 +34,12 @@ class Mutant(NamedTuple):
             assert self.old in shipped[name], f"{self.name}: {name}.lua has no {self.old!r} any more"
             mutated[name] = shipped[name].replace(self.old, self.new)
         return mutated
+
+
+def take_any_report(choice: MasterChoice, reports: Sequence[Report], now: float) -> None:
+    """Believe the first Sentinel that answers, whatever others know."""
+    for report in reports[:1]:
+        choice.master = Master(*report[:3])
 
 
 OUTBOX = ("dispatch", "attach", "purge", "announce", "broadcasts")
@@ -69,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "a node that messages passed over is not told",
-        "redis.call('HSET', passed_over, '+' .. running[i], 1)",
+        "call('HSET', passed_over, '+' .. running[i], 1)",
         "",
         ("heartbeat",),
     ),
@@ -104,5 +116,20 @@ MUTANTS = (
         "if not top then return nil end",
         "top = high",
         ("ack",),
+    ),
+    Mutant("a process uses two masters at once", "", "", (), is_scattered=True),
+    Mutant(
+        "a process goes back to a master that it had left",
+        "",
+        "",
+        (),
+        broken=("mesa_ws.backend.redis.master.MasterChoice.take", take_any_report),
+    ),
+    Mutant(
+        "a process stays at a master without replicas",
+        "",
+        "",
+        (),
+        broken=("mesa_ws.backend.redis.failure._ALONE", ("UNBLOCKED ",)),
     ),
 )

@@ -1,7 +1,7 @@
 """A server node: what it holds, what it was told, and what it has not sent yet."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from mesa_ws.position import Position
 
 from .calls import Page
 from .device import Began, Connection, Sent
+from .masters import Process
 from .truth import Message
 
 
@@ -32,6 +33,7 @@ class Node:
 
     Args:
         name: never used again.
+        process: its connections to the master.
 
     Attributes:
         roster: version of each id that it holds.
@@ -40,8 +42,9 @@ class Node:
         is_in_doubt: whether it has to register and to read everything again.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, process: Process) -> None:
         self.name = name
+        self.process = process
         self.roster: dict[str, int] = {}
         self.version = 0
         self.connections: list[Connection] = []
@@ -124,16 +127,13 @@ class Node:
         if proven.sequence < position.sequence <= at.sequence:
             connection.proven = position
 
-    def proof(self, id: str) -> tuple[Position, int] | None:
-        """What the connections of an id have proven: the highest of those that began where the id
-        was, and the lowest of all; None if nothing is known of them.
+    def proofs(self, id: str) -> Iterator[tuple[Position, int]]:
+        """What the connections of an id have proven, for each epoch that some are in: the highest of those
+        that began where the id was, and the lowest of all.
         """
         connections = self.of(id)
-        epochs = [each.at.epoch for each in connections if each.at is not None]
-        if not epochs:
-            return None
-        epoch = epochs[-1]
-        present = [each for each in connections if each.at and each.at.epoch == epoch]
-        highest = max((each.has for each in present if not each.device.skips_stored), default=0)
-        floor = min(each.has for each in present) if len(present) == len(connections) else 0
-        return Position(epoch, highest), floor
+        for epoch in dict.fromkeys(each.at.epoch for each in connections if each.at is not None):
+            present = [each for each in connections if each.at and each.at.epoch == epoch]
+            highest = max((each.has for each in present if not each.device.skips_stored), default=0)
+            floor = min(each.has for each in present) if len(present) == len(connections) else 0
+            yield Position(epoch, highest), floor

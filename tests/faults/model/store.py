@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from mesa_ws.backend.redis.plan import Command
 from mesa_ws.backend.redis.script import SCRIPTS
 from tests.redis_server import LIMIT, RedisServer
 
@@ -110,14 +111,24 @@ class Store:
         self._own = {"set_time": SET_TIME, "pass_time": PASS_TIME, "inspect": INSPECT}
         self._now_us = 1_900_000_000_000_000
         self._taken: dict[str, int] = {}
+        self._shas: dict[str, str] = {}
+        self._inspection: Command | None = None
+        self._inspected: list[Any] = []
         self._connect()
 
     def empty(self) -> None:
         """Forget everything, also that there was no memory left."""
-        self._client.config_set("maxmemory", 0)
+        self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+        self._client.config_set("maxmemory", 0, "min-replicas-to-write", 0)
         self._client.flushall()
         self.hints()
         self._now_us, self._taken = 1_900_000_000_000_000, {}
+        self._inspected = []
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
 
     @property
     def now_ms(self) -> int:
@@ -128,19 +139,27 @@ class Store:
         """Give up the connections."""
         self._hints.close()
         self._client.close()
+        self._connection.disconnect()
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """Run a script and return its reply; an error of Redis is returned, not raised."""
         self._now_us += 1  # a real clock never tells two scripts the same
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.evalsha(self._shas["set_time"], 0, self._now_us)
-        pipeline.evalsha(self._shas[name], len(keys), *keys, *args)
-        return pipeline.execute(raise_on_error=False)[1]
+        commands = [self._set_time, ("EVALSHA", self._shas[name], len(keys), *keys, *args)]
+        if self._inspection is not None:  # what is looked at afterwards comes with it
+            commands.append(self._inspection)
+        _, reply, *self._inspected = self._talk(commands)
+        return reply
 
     def inspect(self, leases: str, keys: Sequence[str]) -> tuple[list[bytes], list[bytes], list[Any]]:
         """Look at keys: those without an end; `leases`; for each three `keys` their values."""
-        endless, ends, found = self._client.evalsha(self._shas["inspect"], 1 + len(keys), leases, *keys)
-        return endless, ends, found
+        command: Command = ("EVALSHA", self._shas["inspect"], 1 + len(keys), leases, *keys)
+        if self._inspection != command or not self._inspected:
+            self._inspection, self._inspected = command, self._talk([command])
+        (found,) = self._inspected
+        if isinstance(found, Exception):
+            raise found
+        self._inspected = []
+        return tuple(found)
 
     @property
     def run_id(self) -> str:
@@ -168,7 +187,7 @@ class Store:
     def pass_time(self, milliseconds: int) -> None:
         """Let time pass for scripts and for the life of keys."""
         self._now_us += milliseconds * 1000
-        self._client.evalsha(self._shas["pass_time"], 0, milliseconds)
+        self._talk([("EVALSHA", self._shas["pass_time"], 0, milliseconds)])  # refused by what is no master
 
     def set_full(self, is_full: bool) -> None:
         """Make Redis refuse what needs memory, or accept it again."""
@@ -184,13 +203,14 @@ class Store:
         """Kill Redis, and let it come back with what it held at a snapshot; time does not go back."""
         self._hints.close()
         self._client.close()
+        self._connection.disconnect()
         self._server.restart(name)
         self._connect()
         self._client.evalsha(self._shas["pass_time"], 0, (self._now_us - self._taken[name]) // 1000)
 
     def promote(self) -> None:
         """Make it a replica and a master again, as a failover does: a new run of numbers, the same data."""
-        self._client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        self.demote()
         self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
 
     def change_id(self, runs: Sequence[str]) -> None:
@@ -203,8 +223,50 @@ class Store:
         if all(self._client.hget(run, "i") in {None, last} for run in runs):
             self._client.execute_command("DEBUG", "CHANGE-REPL-ID")  # type: ignore[no-untyped-call]
 
+    def demote(self) -> None:
+        """Make it the replica of a master that it cannot reach: it is not written to any more."""
+        self._client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        self._inspected = []
+
+    def take_over(self, other: "Store") -> None:
+        """Become a master with all that another one holds, as its replica would; that one does not notice."""
+        self.empty()
+        keys = other._talk([("KEYS", "*")])[0]
+        held = other._talk([(word, key) for key in keys for word in ("PEXPIRETIME", "DUMP")])
+        copies = zip(keys, held[::2], held[1::2], strict=True)
+        replies = self._talk([("RESTORE", key, max(0, end), dump, "ABSTTL") for key, end, dump in copies])
+        assert all(reply == b"OK" for reply in replies), f"a replica cannot hold {keys}: {replies}"
+        self.promote()
+        self._now_us = other._now_us
+
+    def set_alone(self, is_alone: bool) -> None:
+        """Have it refuse to write because its replicas have left, or write without any."""
+        self._client.config_set("min-replicas-to-write", int(is_alone))
+
+    def probe(self) -> Any:
+        """Run a script that may write; an error of Redis is returned, not raised."""
+        return self._talk([self._set_time])[0]
+
+    @property
+    def _set_time(self) -> Command:
+        return ("EVALSHA", self._shas["set_time"], 0, self._now_us)
+
+    def _talk(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands; errors of Redis are among the replies."""
+        self._inspected = []
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._reply() for _ in commands]
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return error
+
     def _connect(self) -> None:
         self._client = redis.Redis(port=self._server.port, socket_timeout=LIMIT)
+        self._connection = _connected(self._server.port)
+        self._inspection, self._inspected = None, []
         self._hints = redis.Redis(port=self._server.port, socket_timeout=LIMIT).pubsub()  # type: ignore[no-untyped-call]
         self._hints.psubscribe("*")
         self._hints.get_message(timeout=LIMIT)
@@ -213,3 +275,9 @@ class Store:
         for source in sources.values():
             loads.script_load(source)
         self._shas = dict(zip(sources, loads.execute(), strict=True))
+
+
+def _connected(port: int) -> Any:
+    connection: Any = redis.Connection(port=port, socket_timeout=LIMIT)  # type: ignore[no-untyped-call]
+    connection.connect()
+    return connection

@@ -10,7 +10,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from tests.faults.model.machine import STEPS, Faults, explore
 from tests.faults.model.mutants import MUTANTS, Mutant
 from tests.faults.model.store import SnapshotServer, Store, shipped_scripts
 
-EXAMPLES = int(os.environ.get("MESA_MODEL_EXAMPLES") or 60)
+EXAMPLES = int(os.environ.get("MESA_MODEL_EXAMPLES") or 30)
 
 MUTANT_EXAMPLES = 200
 """Within which the model has to notice that something is broken."""
@@ -29,49 +29,64 @@ SECONDS = float(os.environ.get("MESA_CHAOS_SECONDS") or 0)
 CHAOS_SEED = os.environ.get("MESA_CHAOS_SEED") or secrets.token_hex(4)
 
 
+Servers = tuple[SnapshotServer, SnapshotServer]
+"""A master, and what takes over from it."""
+
+
 @contextmanager
-def running(folder: Path, release: str) -> Iterator[SnapshotServer]:
-    server = SnapshotServer(folder, release)
-    server.start()
-    yield server
-    server.stop()
+def running(folder: Path, release: str) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        servers = []
+        for name in ("one", "other"):
+            (folder / name).mkdir()
+            server = SnapshotServer(folder / name, release)
+            stack.callback(server.stop)
+            server.start()
+            servers.append(server)
+        yield servers[0], servers[1]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SnapshotServer]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The Redis on the PATH: whether the model notices what is broken is no question of its release."""
-    with running(tmp_path_factory.mktemp("model"), "redis") as server:
-        yield server
+    with running(tmp_path_factory.mktemp("model"), "redis") as servers:
+        yield servers
 
 
 @pytest.fixture(scope="module")
-def either_server(tmp_path_factory: pytest.TempPathFactory, release: str) -> Iterator[SnapshotServer]:
+def either_servers(tmp_path_factory: pytest.TempPathFactory, release: str) -> Iterator[Servers]:
     """A Redis of each release."""
-    with running(tmp_path_factory.mktemp("model"), release) as server:
-        yield server
+    with running(tmp_path_factory.mktemp("model"), release) as servers:
+        yield servers
 
 
-def model_of(server: SnapshotServer, mutant: Mutant | None = None) -> type[Faults]:
+def model_of(servers: Servers, mutant: Mutant | None = None) -> type[Faults]:
     """A machine over the shipped scripts, or over ones with something broken."""
     scripts = shipped_scripts()
 
+    chosen = mutant.of(scripts) if mutant else scripts
+
     class Model(Faults):
-        store = Store(server, mutant.of(scripts) if mutant else scripts)
+        stores = (Store(servers[0], chosen), Store(servers[1], chosen))
         is_split = mutant is not None and mutant.is_split
+        is_scattered = mutant is not None and mutant.is_scattered
 
     return Model
 
 
 @pytest.mark.timeout(300)
-def test_whatever_happens_nothing_is_lost(either_server: SnapshotServer) -> None:
-    examples = explore(model_of(either_server), EXAMPLES, 1)
+def test_whatever_happens_nothing_is_lost(either_servers: Servers, release: str) -> None:
+    """Each release has examples of its own: the scripts are the same, and few faults are of a release."""
+    examples = explore(model_of(either_servers), EXAMPLES, zlib.crc32(release.encode()))
     print(f"\nmodel: {examples} examples of up to {STEPS} steps, nothing to object to")
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_what_is_broken_is_noticed(server: SnapshotServer, mutant: Mutant) -> None:
-    model = model_of(server, mutant)
+def test_what_is_broken_is_noticed(servers: Servers, mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant.broken is not None:
+        monkeypatch.setattr(*mutant.broken)
+    model = model_of(servers, mutant)
     with pytest.raises(AssertionError) as objection:
         explore(model, MUTANT_EXAMPLES, 1)
     print(f"\nmodel: {mutant.name}: noticed after {model.examples} examples: {objection.value}")
@@ -79,11 +94,11 @@ def test_what_is_broken_is_noticed(server: SnapshotServer, mutant: Mutant) -> No
 
 @pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.skipif(not SECONDS, reason="for make chaos: MESA_CHAOS_SECONDS says how long")
-def test_whatever_else_happens_nothing_is_lost(server: SnapshotServer) -> None:
+def test_whatever_else_happens_nothing_is_lost(servers: Servers) -> None:
     print(f"\nmodel: MESA_CHAOS_SEED={CHAOS_SEED}")
     first = zlib.crc32(CHAOS_SEED.encode())
     end, examples, batch = time.monotonic() + SECONDS, 0, 0
     while time.monotonic() < end:
-        examples += explore(model_of(server), 100, first + batch)
+        examples += explore(model_of(servers), 100, first + batch)
         batch += 1
     print(f"model: {examples} examples of up to {STEPS} steps, nothing to object to")

@@ -46,6 +46,7 @@ class Watch:
         self._patience: dict[str, float] = {}
         self._heard_at = store.now_ms
         self._is_new_run = False
+        self._heir: Watch | None = None
         self._ever_given: dict[str, set[str]] = {id: set() for id in BOXES}
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
@@ -77,6 +78,16 @@ class Watch:
     def forget_heartbeats(self) -> None:
         """Redis holds older leases than those that were seen; how old is not known."""
         self._patience = dict.fromkeys(self._patience, LEASE_MS)
+
+    def fork(self, store: Store) -> "Watch":
+        """Another master begins with all that this one holds, and never knows what happens here."""
+        heir = Watch(store, self._window, self._proven)
+        heir._meanings, heir._ever_given, heir.handled = self._meanings, self._ever_given, self.handled
+        heir._patience = self._patience
+        heir._runs, heir._runs_of = self._runs, self._runs_of
+        self._heir = heir
+        heir.go_back(self._truths)
+        return heir
 
     def begin_run(self) -> None:
         """Redis begins another run of numbers, and nobody has been missed in it yet."""
@@ -183,6 +194,8 @@ class Watch:
             self._check_empty(wish, page, truth.statuses(wish.position, page.epoch, now, self._runs))
             truth.give(page.epoch, now, self._runs, is_wire2=bool(wish.wire2))
             self._ever_given[wish.id].add(page.epoch)
+            if self._heir is not None:
+                self._heir._miss(wish.id, page.epoch)
             return
         if seen.acknowledged < acknowledged:
             acknowledged = 0  # a new outbox
@@ -196,6 +209,11 @@ class Watch:
                 carried, status = self._carried_from_before(wish, page, seen)
             wanted = acknowledged if carried is None else carried
         self._check_read(page, (status, wanted), wish.id)
+
+    def _miss(self, id: str, epoch: str) -> None:
+        """The master before this one gave out an epoch in the meantime."""
+        if epoch not in self._truths[id].given:
+            self._truths[id].rolled_back.add(epoch)
 
     def _carried_from_before(self, wish: Wish, page: Page, seen: Seen) -> tuple[int | None, str]:
         """What becomes of a position that was given out before the outbox was there."""

@@ -12,6 +12,7 @@ from mesa_ws.position import Position
 from .calls import LEASE_MS, Wish
 from .cluster import Cluster
 from .device import Connection, Device, Probe
+from .masters import ALL, Home, Process
 from .node import Node
 from .store import DAY_MS, Store
 from .truth import SLACK_MS, Message, Truth
@@ -48,35 +49,56 @@ class World(Cluster):
     """Everything there is in one example.
 
     Args:
-        store: an empty Redis.
+        stores: an empty Redis, and another one to take over.
         window_ms: for how long what is acknowledged is kept for clients that come back.
         is_split: whether an attach registers only when its reply arrives; the model has to object.
+        is_scattered: whether each connection of a process asks who is master; the model has to object.
     """
 
-    def __init__(self, store: Store, window_ms: int, *, is_split: bool = False) -> None:
-        super().__init__(store, window_ms, is_split=is_split)
+    def __init__(
+        self,
+        stores: tuple[Store, Store],
+        window_ms: int,
+        *,
+        is_split: bool = False,
+        is_scattered: bool = False,
+    ) -> None:
+        super().__init__(stores, window_ms, is_split=is_split, is_scattered=is_scattered)
+        self._dispatcher = Process(is_scattered=is_scattered)
+        for connection in self._dispatcher.connections:
+            self.tell_dispatcher(ALL, connection)
+        self._late: set[str] = set()
         self._jobs: list[Job] = []
         self._pasts: list[Past] = []
         self._reached: list[Position] = []
         self._messages = 0
         self.devices = (
-            Device("old phone", "ann", "1.x"),
-            Device("phone", "ann", "wire 2"),
-            Device("ticker", "ann", "wire 2, nothing stored"),
-            Device("old laptop", "bob", "1.x"),
-            Device("laptop", "bob", "wire 2"),
+            Device("old phone", "ann", "1.x", self._late),
+            Device("phone", "ann", "wire 2", self._late),
+            Device("ticker", "ann", "wire 2, nothing stored", self._late),
+            Device("old laptop", "bob", "1.x", self._late),
+            Device("laptop", "bob", "wire 2", self._late),
         )
         self.snapshot()
 
     # Dispatchers
 
-    def dispatch(self, ids: Sequence[str], keep: Keep, size: int, outcome: Outcome) -> None:
+    def tell_dispatcher(self, heard: Sequence[int], connection: int) -> None:
+        """The dispatcher hears from some Sentinels, before it uses a connection."""
+        reports, now = self._sentinels.reports(heard), self._store.now_ms / 1000
+        self._dispatcher.read(reports, now, connection)
+
+    def dispatch(
+        self, ids: Sequence[str], keep: Keep, size: int, outcome: Outcome, connection: int = 0
+    ) -> None:
         """A dispatcher sends a message, in one chunk for each recipient."""
         self._messages += 1
         message = Message(f"m{self._messages}", b"%d" % self._messages + b"." * size)
         job = Job(message, ids, keep, self._store.now_ms + REMEMBER_MS - 2 * SLACK_MS)
-        if not self._send(job, ids[: 1 if outcome == "half" else None]) or outcome != "answered":
+        is_sent = self._send(job, ids[: 1 if outcome == "half" else None], connection)
+        if not is_sent or outcome != "answered":
             self._jobs.append(job)
+            self._late.add(message.message_id)
 
     def retry(self) -> None:
         """The oldest dispatch of unknown outcome is tried once more, or given up when it is too late."""
@@ -85,9 +107,12 @@ class World(Cluster):
             if self._store.now_ms >= job.gives_up_at or self._send(job, job.ids):
                 self._jobs.pop(0)
 
-    def _send(self, job: Job, ids: Sequence[str]) -> bool:
+    def _send(self, job: Job, ids: Sequence[str], connection: int = 0) -> bool:
+        if self._finds_no_master(self._dispatcher, connection):
+            self.tell_dispatcher(ALL, connection)
+        watch = self._homes[self._dispatcher.port(connection)].watch
         for id in ids:
-            if not self._watch.dispatch(job.message, id, job.keep, REMEMBER_MS):
+            if not watch.dispatch(job.message, id, job.keep, REMEMBER_MS):
                 return False
             self._collect_hints()
         return True
@@ -115,6 +140,7 @@ class World(Cluster):
         """A device logs in."""
         if device.connection is not None:
             return
+        self.reach(node)
         position = self._claim(device, claim)
         is_own = device.is_wire2 and not device.skips_stored and claim in {"own", "stale"}
         device.begin(position if is_own else None)
@@ -190,18 +216,21 @@ class World(Cluster):
 
     def pass_time(self, seconds: int, awake: Sequence[Node]) -> None:
         """Time passes; nodes that are awake renew their leases."""
+        self._sentinels.agree()
         left = seconds * 1000
         while left > 0:
             step = min(left, LEASE_MS // 3) if left < DAY_MS else left
-            self._store.pass_time(step)
+            for home in self._homes.values():
+                home.store.pass_time(step)
+                home.watch.look()
             left -= step
-            self._watch.look()
             for node in awake:
                 self.beat(node)
 
     def set_full(self, is_full: bool) -> None:
         """Redis has no memory left, or has some again."""
-        self._store.set_full(is_full)
+        for home in self._homes.values():
+            home.store.set_full(is_full)
 
     def snapshot(self) -> None:
         """Redis writes a snapshot."""
@@ -211,11 +240,45 @@ class World(Cluster):
 
     def go_back(self, back: int, *, loses_hints: bool) -> None:
         """Redis dies, and starts with what it held at a snapshot."""
+        self.unite()
         past = self._pasts[-1 - back % len(self._pasts)]
         self._store.go_back(past.name)
         for node in self.nodes:
             self._cut(node, loses_hints=loses_hints)
         self._watch.go_back(past.truths)
+
+    def fail_over(self, late: int) -> None:
+        """Another Redis takes over; the old one is there, and processes go on to use it until they hear."""
+        self.unite()
+        old, new = self._home, self._spare
+        new.take_over(old.store)
+        self._home = self._homes[new.port] = Home(new, old.watch.fork(new))
+        self._spare = old.store
+        self._sentinels.name(new.port, late)
+        self._pasts = []
+        self.snapshot()
+
+    def refuse(self) -> None:
+        """The old master has lost its replicas, and writes nothing more."""
+        if len(self._homes) > 1:
+            self._spare.set_alone(True)
+
+    def demote(self) -> None:
+        """The old master becomes a replica."""
+        self._sentinels.agree()
+        if len(self._homes) > 1:
+            self._spare.demote()
+
+    def unite(self) -> None:
+        """Whoever still uses the old master finds out by its replies, whatever news were lost."""
+        self._sentinels.agree()
+        self.refuse()
+        for node in self.nodes:
+            self.reach(node)
+        for connection in self._dispatcher.connections:
+            if self._finds_no_master(self._dispatcher, connection):
+                self.tell_dispatcher(ALL, connection)
+        self._homes = {self._store.port: self._home}
 
     def promote(self) -> None:
         """Redis is made a replica and a master again, and keeps all it has."""
@@ -226,22 +289,12 @@ class World(Cluster):
         """Redis gets its first replica; nothing is another run for that."""
         self._watch.change_replication_id()
 
-    def _cut(self, node: Node, *, loses_hints: bool) -> None:
-        node.outgoing.clear()
-        node.pending.clear()
-        node.doubt()
-        if loses_hints:
-            node.hints.clear()
-        for connection in list(node.connections):
-            connection.is_behind, connection.is_reading = True, False
-            if connection.at is None:
-                self._leave(node, connection)
-
     # Quiet
 
     def settle(self) -> None:
         """Let everything that is under way arrive; then nobody who is connected may miss anything."""
         self.set_full(False)
+        self.unite()
         self._calm_down()
         while self._jobs:
             self.retry()
