@@ -67,8 +67,7 @@ class Verdict(NamedTuple):
         offline: ids that servers were told to be offline, and that are connected.
         disconnected: ids whose connections live, and of which portals were told that they ended.
         closed: ids whose clients lost their connection.
-        hasty: ids that servers were told to be offline before they had their grace to come back, not counting
-            the time when Redis was away.
+        hasty: ids that servers were told to be offline sooner than half a grace after Redis was back.
         untold: what was not told of the node that died within two leases, or was told twice.
         lost: numbers that no portal handled.
         disordered: numbers that were handled after a later one of their id.
@@ -124,7 +123,7 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
         told("offline", cast.staying),
         told("disconnected", cast.staying),
         told("closed", (*cast.staying, *cast.returning)),
-        tuple(_hasty(by_kind["offline"], by_kind["left"], cast.returning, outage)),
+        tuple(_hasty(by_kind["offline"], cast.returning, outage)),
         tuple(_untold(deaths, cast.dying, outage.back + LEASES * outage.lease)),
         tuple(f"{id} #{n}" for id, numbers in sent.items() for n in numbers if n not in handled.get(id, [])),
         tuple(_disordered(handled)),
@@ -133,13 +132,10 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
     )
 
 
-def _hasty(
-    offline: Iterable[Event], left: Iterable[Event], returning: Sequence[str], outage: Outage
-) -> Iterator[str]:
-    """Ids that were told to be offline sooner than they had to be back."""
-    since = {event.id: event.at for event in left if event.id in returning}
+def _hasty(offline: Iterable[Event], returning: Sequence[str], outage: Outage) -> Iterator[str]:
+    """Ids that were told to be offline when they had hardly a chance to come back."""
     for event in offline:
-        if event.id in since and event.at < since[event.id] + outage.back - outage.gone + outage.grace:
+        if event.id in returning and event.at < outage.back + outage.grace / 2:
             yield event.id
 
 
