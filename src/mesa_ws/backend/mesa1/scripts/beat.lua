@@ -23,7 +23,6 @@ local is_live = lease_reader(KEYS[1], now)
 local had = is_live(node)
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
 for _, i in ipairs({1, 5}) do shorten(KEYS[i], now, ARGV[2]) end
-postpone(KEYS[5], known, now)
 local passed_over = redis.call('HDEL', KEYS[8], '+' .. node)
 recount(KEYS[2], KEYS[3], node, tonumber(ARGV[3]))
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4], KEYS[5]}) do redis.call('PEXPIRE', key, ARGV[4]) end
