@@ -73,6 +73,11 @@ def test_an_id_that_had_time_to_come_back_may_be_told_to_be_offline() -> None:
     assert found(Event(110.6, "offline", "carl"), without=GOING[2]) == {}
 
 
+def test_an_id_that_left_long_before_the_outage_may_have_had_its_grace() -> None:
+    early = GOING[0]._replace(at=97.4)
+    assert found(early, Event(108.1, "offline", "carl"), without=GOING[0]) == {}
+
+
 def test_numbers_out_of_order_are_found_and_repeated_ones_are_not_out_of_order() -> None:
     numbers = [Event(110.0, "handled", "bob", number) for number in (1, 3, 2, 3, 4)]
     sent = [Event(109.0, "sent", "bob", number) for number in (1, 2, 3, 4)]
@@ -97,7 +102,7 @@ def test_a_verdict_over_rounds_has_the_findings_of_all_and_the_slowest_death() -
 def test_the_table_has_a_line_for_each_kind_of_outage() -> None:
     head, line = table([Plan("stopped", 15)], [Verdict(2, 1.5, offline=("ann", "bob"))], 3.0)
     assert len(head) == len(line)
-    assert line.split() == ["stopped", "3", "s", "1.00", "2", "1.5", "leases", "2", *"00000000"]
+    assert line.split() == ["stopped", "3.0", "s", "1.00", "2", "1.5", "leases", "2", *"00000000"]
 
 
 def test_the_evidence_names_what_is_wrong_and_not_what_may_be() -> None:

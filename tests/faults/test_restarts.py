@@ -55,9 +55,8 @@ async def judge(folder: Path, kind: Kind, lengths: Sequence[int], config: pytest
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(not IS_CHAOS, reason="for make chaos: ids in grace may be told while Redis is away")
 async def test_who_stays_is_not_taken_for_gone(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    await judge(tmp_path, Kind("redis", 3.0, 2.0, 1), (2, 15), pytestconfig)
+    await judge(tmp_path, Kind("redis", 4.0, 2.5, 1), (2, 15), pytestconfig)
 
 
 @pytest.mark.timeout(3600)

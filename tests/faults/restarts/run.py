@@ -46,7 +46,7 @@ def table(plans: Iterable[Plan], verdicts: Iterable[Verdict], lease: float) -> l
     ]
     for (how, seconds), verdict in zip(plans, verdicts, strict=True):
         counts = (str(len(found)) for found in verdict[2:])
-        away = (f"{seconds * lease / LEASE:g} s", f"{seconds / LEASE:.2f}", str(verdict.rounds))
+        away = (f"{seconds * lease / LEASE:.1f} s", f"{seconds / LEASE:.2f}", str(verdict.rounds))
         rows.append((how, *away, f"{verdict.told_in:.1f} leases", *counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -123,7 +123,7 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
         told("offline", cast.staying),
         told("disconnected", cast.staying),
         told("closed", (*cast.staying, *cast.returning)),
-        tuple(_hasty(by_kind["offline"], cast.returning, outage)),
+        tuple(_hasty(by_kind["offline"], [e for e in by_kind["left"] if e.id in cast.returning], outage)),
         tuple(_untold(deaths, cast.dying, outage.back + LEASES * outage.lease)),
         tuple(f"{id} #{n}" for id, numbers in sent.items() for n in numbers if n not in handled.get(id, [])),
         tuple(_disordered(handled)),
@@ -132,10 +132,14 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
     )
 
 
-def _hasty(offline: Iterable[Event], returning: Sequence[str], outage: Outage) -> Iterator[str]:
-    """Ids that were told to be offline when they had hardly a chance to come back."""
+def _hasty(offline: Iterable[Event], left: Iterable[Event], outage: Outage) -> Iterator[str]:
+    """Ids that were told to be offline when they had hardly a chance to come back.
+
+    Those that left long before the outage, as on a busy machine, may have had their grace by then.
+    """
+    leaving = {event.id for event in left if event.at > outage.gone - outage.grace / 2}
     for event in offline:
-        if event.id in returning and event.at < outage.back + outage.grace / 2:
+        if event.id in leaving and event.at < outage.back + outage.grace / 2:
             yield event.id
 
 
