@@ -127,6 +127,7 @@ async def test_a_user_with_mesas_keys_and_channels_is_enough(
             "+@stream",
             "+@keyspace",
             "+@connection",
+            "+@string",
         ],
         commands=["+time", "+memory|usage", "-@dangerous", "+info"],
         keys=["mesa:*"],
