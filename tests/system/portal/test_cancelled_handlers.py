@@ -195,7 +195,7 @@ async def test_a_portal_that_stops_ends_a_handler_that_does_not_heed_it(
         except asyncio.CancelledError:
             await cancels_itself_and_returns()
 
-    async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer, portal:
+    async with portal, serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
         await peer.send("HI", 1)
         await peer.send("HI", 2)
         await began.wait()
