@@ -54,6 +54,14 @@ def test_what_is_wrong_is_found(event: Event, kind: str) -> None:
     assert found(event) == {kind: 1}
 
 
+def test_a_grace_may_end_in_an_outage_of_less_than_half_a_lease() -> None:
+    brief = OUTAGE._replace(back=107.0)
+    early = Event(107.1, "offline", "carl")
+    assert judge(sorted([*CALM, early], key=lambda event: event.at), CAST, brief).hasty == ()
+    longer = OUTAGE._replace(back=107.5)
+    assert judge(sorted([*CALM, early], key=lambda event: event.at), CAST, longer).hasty == ("carl",)
+
+
 @pytest.mark.parametrize("missing", DEATH)
 def test_a_death_that_is_not_told_is_found(missing: Event) -> None:
     assert found(without=missing) == {"untold": 1}

@@ -135,8 +135,11 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
 def _hasty(offline: Iterable[Event], left: Iterable[Event], outage: Outage) -> Iterator[str]:
     """Ids that were told to be offline when they had hardly a chance to come back.
 
-    Those that left long before the outage, as on a busy machine, may have had their grace by then.
+    Those that left long before the outage, as on a busy machine, may have had their grace by then. And an
+    outage of less than half a lease is no outage for servers: a grace that ends in it has ended.
     """
+    if outage.back - outage.gone < outage.lease / 2:
+        return
     leaving = {event.id for event in left if event.at > outage.gone - outage.grace / 2}
     for event in offline:
         if event.id in leaving and event.at < outage.back + outage.grace / 2:
