@@ -27,7 +27,7 @@ GRACE = 5.0
 TIMEOUT = 5.0
 """Seconds that a call of Redis may take by default."""
 
-AOF = ("--appendonly", "yes")
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 NAMESPACE = "restarts"
 
