@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "an expired lease is renewed",
-        "lease_reader(KEYS[1], now)(node)",
+        "is_live(node)",
         "redis.call('ZSCORE', KEYS[1], node)",
         ("heartbeat",),
     ),

@@ -18,7 +18,7 @@ for at, kind in pairs({'zset', 'hash', [4] = 'set', [5] = 'zset', [8] = 'hash', 
 local is_cleared, strange = clear_way(KEYS[7], 'hash', ARGV[6], ARGV[7]), {}
 if not is_of(KEYS[3], 'string') then strange[#strange + 1] = KEYS[3] end
 if not is_of(KEYS[6], 'set') then strange[#strange + 1] = KEYS[6] end
-local known = note_sign(KEYS[8], now, ARGV[2], ARGV[4], KEYS[1], {KEYS[9]})
+local known, info = note_sign(KEYS[8], now, ARGV[2], ARGV[4], KEYS[1], {KEYS[9]})
 local is_live = lease_reader(KEYS[1], now)
 local had = is_live(node)
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
@@ -29,6 +29,6 @@ for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4], KEYS[5]}) do redis.call('PEXPIR
 redis.call('PUBLISH', ARGV[5], '')
 local is_reprieved_now = is_reprieved(known, now)
 local function ended(key) return is_reprieved_now and 0 or redis.call('ZCOUNT', key, '-inf', now) end
-local may_ask, host = pcall(read_host)
+local may_ask, host = pcall(read_host, info)
 local runs = may_ask and look_at_runs(host, KEYS[1], node, ARGV[8], ARGV[9], is_live) or {''}
 return {had and 1 or 0, ended(KEYS[1]), ended(KEYS[5]), is_cleared and 1 or 0, strange, runs, passed_over}

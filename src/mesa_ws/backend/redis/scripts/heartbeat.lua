@@ -10,8 +10,8 @@
 -- A lease that ran out cannot be renewed, even if it was not reaped yet: messages have passed the node
 -- over, so it has to know. One that ran out while Redis was away is renewed, and the node has to know as
 -- well, but it is still what it was to all others. Some of the ids whose grace was over a minute ago, and that
--- were not told, are forgotten. A key that is of another type than nodes write is begun anew, and the lease with it: so
--- the node declares everything once more. What portals know of lives as long as what waits for them:
+-- were not told, are forgotten. A key that is of another type than nodes write is begun anew, and the lease with
+-- it: so the node declares everything once more. What portals know of lives as long as what waits for them:
 -- so connections of a node that died are ended, however late somebody comes.
 -- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
 -- is over, the living portals if they are to be told, what look_at_runs() of runs.lua says, 1 if messages passed
@@ -26,8 +26,9 @@ for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset', 'z
     is_whole = false
   end
 end
-local known = note_sign(KEYS[9], now, ARGV[2], ARGV[5], KEYS[1], {KEYS[7], KEYS[8]})
-if ARGV[3] == '0' and not (is_whole and lease_reader(KEYS[1], now)(node)) then return {0} end
+local known, info = note_sign(KEYS[9], now, ARGV[2], ARGV[5], KEYS[1], {KEYS[7], KEYS[8]})
+local is_live = lease_reader(KEYS[1], now)
+if ARGV[3] == '0' and not (is_whole and is_live(node)) then return {0} end
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), node)
 for _, i in ipairs({1, 4, 7, 8}) do shorten(KEYS[i], now, ARGV[2]) end
 local counter = redis.call('HINCRBY', KEYS[2], node, 0)
@@ -45,5 +46,5 @@ local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
 local function ended(key) return is_reprieved_now and 0 or redis.call('ZCOUNT', key, '-inf', now) end
 local portals = ARGV[7] == '1' and redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. now, '+inf') or {}
-local runs = look_at_runs(read_host(), KEYS[1], node, ARGV[9], ARGV[10], lease_reader(KEYS[1], now))
+local runs = look_at_runs(read_host(info), KEYS[1], node, ARGV[9], ARGV[10], is_live)
 return {1, ended(KEYS[1]), ended(KEYS[4]), portals, runs, passed_over}

@@ -69,13 +69,14 @@ local function lease_reader(leases, now, may_not_write)
   end
 end
 
--- The replication id of this Redis, or nil. A user who may not ask does without: a call that rights.py does
--- not find is none of the rights that are needed.
+-- The replication id of this Redis, and the reply to INFO replication in which it stands; nil twice for a user
+-- who may not ask. A call that rights.py does not find is none of the rights that are needed.
 local function run_of_redis()
   local ask = redis.pcall
   local info = ask('INFO', 'replication')
-  local _, before = string.find(type(info) == 'string' and info or '', 'master_replid:', 1, true)
-  return before and string.sub(info, before + 1, before + 16)
+  if type(info) ~= 'string' then return nil, nil end
+  local _, before = string.find(info, 'master_replid:', 1, true)
+  return before and string.sub(info, before + 1, before + 16), info
 end
 
 -- What is known of signs; nothing where the key is not what Mesa writes.
@@ -122,10 +123,10 @@ local function prolong_leases(key, known, now, otherwise, added, passed_over)
 end
 
 -- Note that a member lives, and give everybody a reprieve where Redis was away. Leases are those of nodes;
--- others are more keys with leases. Returns what is known of signs now.
+-- others are more keys with leases. Returns what is known of signs now, and what read_host() takes.
 local function note_sign(signs, now, length, expiry, leases, others)
   length = tonumber(length)
-  local known, run = read_signs(signs), run_of_redis()
+  local known, run, info = read_signs(signs), run_of_redis()
   local is_other_run = known.at ~= nil and known.run ~= nil and run ~= nil and known.run ~= run
   if is_other_run or is_late(known, now) then
     local is_full = is_other_run or known.till <= known.at
@@ -144,7 +145,7 @@ local function note_sign(signs, now, length, expiry, leases, others)
   redis.call('HSET', signs, 'at', now, 'by', by)
   if run then redis.call('HSET', signs, 'run', run) end
   redis.call('PEXPIRE', signs, expiry)
-  return known
+  return known, info
 end
 
 -- Let no grace end before the reprieve does, some at most; the next heartbeat goes on.

@@ -9,7 +9,8 @@
 --       8 prefix of queues, 9 life of a queue (ms)
 --
 -- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
--- lease is never touched, and none at all while Redis may have been away. The keys of the node and of its ids are named here, in the same slot.
+-- lease is never touched, and none at all while Redis may have been away. The keys of the node and of its ids
+-- are named here, in the same slot.
 -- Connections that portals know of end: each gets its last letter.
 -- An id that no node holds any more is offline when its grace is over; depart.lua tells.
 -- Returns 1 when there may be more to forget, else 0.

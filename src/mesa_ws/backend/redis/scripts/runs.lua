@@ -26,10 +26,11 @@ local function count_replicas(info)
   return count
 end
 
--- What numbering needs to know of this Redis and of this moment. Plain searches: patterns would
--- cost more than all the rest.
-local function read_host()
-  local info, time = redis.call('INFO', 'replication'), redis.call('TIME')
+-- What numbering needs to know of this Redis and of this moment; the reply to INFO replication if there is one
+-- already. Plain searches: patterns would cost more than all the rest.
+local function read_host(info)
+  local time = redis.call('TIME')
+  info = info or redis.call('INFO', 'replication')
   local _, before = string.find(info, 'master_replid:', 1, true)
   assert(before, 'INFO replication of this Redis has no master_replid')
   return {

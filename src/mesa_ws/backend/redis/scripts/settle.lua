@@ -5,8 +5,8 @@
 --       connections, and what is remembered of messages that were sent on account of letters of it
 --       that are done
 -- ARGV  1 portal, 2 life of deliveries (ms), 3 life of dead letters (ms), 4 most dead letters, 5 most
---       bytes of them, 6 for how long messages are remembered now (ms), 7 how many replicas have to be online: 0 or 1,
---       then for each queue:
+--       bytes of them, 6 for how long messages are remembered now (ms), 7 how many replicas have to be
+--       online: 0 or 1, then for each queue:
 --       partition, token by which the portal owns it, last attempt that begins here, number of
 --       messages, number of steps, and for each step: action, place; where it is done or dies also
 --       connection and weight; where it dies the reason
@@ -15,8 +15,8 @@
 -- known by its last attempt, which stands among the deliveries as that of no place. Whether a letter
 -- that begins is there is not looked at, which would cost a copy of it: only the owner takes letters
 -- out.
--- Returns a list: the replicas online, 0 where none has to be; then for each step -1 when somebody else owns the queue; else how often the letter was delivered
--- by now where it begins, or 0. Or the error NOREPLICAS.
+-- Returns a list: the replicas online, 0 where none has to be; then for each step -1 when somebody else owns the
+-- queue; else how often the letter was delivered by now where it begins, or 0. Or the error NOREPLICAS.
 
 local LAST = ''
 local reply, key, at = {wanted_replicas(ARGV[7])}, 2, 8
