@@ -7,14 +7,24 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
-from tests.contract.cluster import Cluster
+from tests.contract.cluster import Cluster, Node
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
 
 LEASE = 0.6
 """Seconds; a lease that ends within a test."""
+
+
+async def crash(node: Node) -> None:
+    """Do nothing any more, and leave nothing."""
+    backend = node.backend
+    assert isinstance(backend, RedisBackend | Mesa1Backend)
+    opened = backend._node
+    assert opened is not None
+    await opened._tasks.aclose(1.0)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import Cluster, Node
 from tests.contract.post_office import EVERY
 from tests.redis_server import RedisServer
+from tests.system.conftest import crash
 from tests.system.proxy import Proxy
 from tests.system.redis_hand import Hand
 from tests.system.waiting import until, until_ready
@@ -346,15 +347,6 @@ async def late_way(logged_redis: RedisServer) -> AsyncIterator[Proxy]:
     """A way to it that can be shut."""
     async with Proxy.to(logged_redis.port) as proxy:
         yield proxy
-
-
-async def crash(node: Node) -> None:
-    """Do nothing any more, and leave nothing."""
-    backend = node.backend
-    assert isinstance(backend, RedisBackend | Mesa1Backend)
-    opened = backend._node
-    assert opened is not None
-    await opened._tasks.aclose(1.0)
 
 
 async def be_away(server: RedisServer, how: str, seconds: float) -> None:

@@ -17,9 +17,9 @@ from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.backend.redis.inbox_plan import Place
 from mesa_ws.backend.redis.plan import Seat
-from tests.contract.cluster import Cluster, Node
+from tests.contract.cluster import Cluster
 from tests.contract.post_office import EVERY
-from tests.system.conftest import LEASE
+from tests.system.conftest import LEASE, crash
 from tests.system.redis_hand import Hand
 from tests.system.waiting import until
 
@@ -188,15 +188,6 @@ async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
     await until(is_renewed)
     assert await one.backend.online(["alice"]) == {"alice": 1}
     assert ("offline", "alice") not in one.changes + two.changes
-
-
-async def crash(node: Node) -> None:
-    """Do nothing any more, and leave nothing."""
-    backend = node.backend
-    assert isinstance(backend, RedisBackend | Mesa1Backend)
-    opened = backend._node
-    assert opened is not None
-    await opened._tasks.aclose(1.0)
 
 
 async def test_partitions_of_a_dead_portal_find_another_owner(

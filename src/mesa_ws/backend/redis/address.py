@@ -16,7 +16,7 @@ from redis.retry import Retry
 from ...errors import BackendError, InvalidSettings, Unsupported
 from ...settings import Seconds
 from ...text import plain
-from .connection import AsyncConnection, BlockingConnection, hang_up, open_connection, remaining
+from .connection import MAX_IDLE, AsyncConnection, BlockingConnection, hang_up, open_connection, remaining
 from .failure import failed_connect
 from .master import FIXED, Master
 from .resolver import Following, MasterResolver
@@ -35,9 +35,6 @@ Given = str | Mapping[str, Any] | Sequence[Any] | redis.Redis | redis.asyncio.Re
 """What `Address.of` understands."""
 
 _SETTING = "redis"
-
-MAX_IDLE = 30.0
-"""Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
 
 _CHECK = "health_check_interval"
 
@@ -116,7 +113,8 @@ class Address:
             redis.RedisError, OSError: it did not come about within about `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        master = FIXED if self.masters is None else self.masters.find(deadline)
+        masters = self.masters
+        master = FIXED if masters is None else masters.find(deadline)
         connection = self._blocking(remaining(deadline), master)
         connection.mesa_master = master
         try:
@@ -128,7 +126,8 @@ class Address:
 
     async def aconnect(self, timeout: float) -> AsyncConnection:
         """`connect` for asyncio; the caller sets the limit, and Sentinels get `timeout` to answer."""
-        master = FIXED if self.masters is None else await self.masters.afind(time.monotonic() + timeout)
+        masters = self.masters
+        master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
         cls = getattr(redis.asyncio, _CLASSES[self.kind])
         options = {**self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
         connection: AsyncConnection = cls(**options, **_limits(None))
@@ -146,7 +145,8 @@ class Address:
         Returns:
             What is to be closed, and held until then; None where there are no Sentinels.
         """
-        return self.masters.follow(on_left) if self.masters is not None else None
+        masters = self.masters
+        return masters.follow(on_left) if masters is not None else None
 
     def failed(self, error: Exception) -> BackendError:
         """The error for a connection that did not come about; nothing was sent."""

@@ -14,6 +14,9 @@ from .failure import FOREIGN
 from .master import Master
 from .plan import Command
 
+MAX_IDLE = 30.0
+"""Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
+
 
 class BlockingConnection(Protocol):
     """`redis.Connection` and its kin."""
@@ -101,9 +104,7 @@ async def hang_up(connection: AsyncConnection) -> None:
     agrees: for longer than its event loop may last, and with all that is not sent in memory.
     """
     with suppress(*FOREIGN):
-        transport = _transport(connection)
-        if transport is not None:
-            transport.abort()
+        abort(connection)
         await connection.disconnect(nowait=True)
 
 

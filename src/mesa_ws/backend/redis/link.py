@@ -318,8 +318,9 @@ class Link:
             await self._drop()
 
     def _doubt_master(self) -> None:
-        if self._address.masters is not None:
-            self._address.masters.doubt()
+        masters = self._address.masters
+        if masters is not None:
+            masters.doubt()
 
     def _begin_again(self, batch: list[Request]) -> None:
         """Repeat what a master answered that counts no more; what cannot be repeated has its answer."""

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
-from .connection import BlockingConnection, is_ended, raise_first, read_reply
+from .connection import MAX_IDLE, BlockingConnection, is_ended, raise_first, read_reply
 from .master import Report
 from .plan import Command
 
@@ -20,9 +20,6 @@ DEFAULT_PORT = 26379
 
 LIMIT = 1.0
 """Seconds that a Sentinel gets for each step: connecting, and answering."""
-
-MAX_IDLE = 30.0
-"""Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
 
 CHANGES = ("+switch-master", "+promoted-slave", "+config-update-from")
 """Channels on which a Sentinel tells that another Redis is, or becomes, the master."""
