@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
+export PATH := $(CURDIR)/.cache/node/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # tests start some hundred programs, and each would compile all it imports
 GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.coveragerc
 
@@ -10,12 +11,12 @@ GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.co
 demo: .venv/.product            ## one server, three clients, a dispatch from another process
 	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
 
-test: .venv/.dev redis nginx    ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+test: .venv/.dev tools          ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
 	$(if $(ARGS),,sh scripts/test-eager-tasks -n auto)
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
-chaos: .venv/.dev redis         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
+chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
 	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py) $(ARGS)
 
@@ -33,12 +34,12 @@ bench: .venv/.dev redis         ## speed and memory beside peers: make bench ARG
 docs: .venv/.dev                ## the documentation, at http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
-.PHONY: redis nginx
+.PHONY: redis tools
 redis:
 	@sh scripts/need-redis
 
-nginx:
-	@sh scripts/need-nginx
+tools: .venv/.product redis
+	@for name in nginx chromium node; do sh scripts/need-$$name; done
 
 .venv/.product: pyproject.toml
 	@sh scripts/need-python $(PYTHON)

@@ -16,10 +16,16 @@ HEAVY = {
 }
 """Files that keep a whole machine busy: never two of them run at once."""
 
+IN_A_BROWSER = "in a browser"
+
+BROWSER = ("tests/browser/", "tests/faults/browser/")
+"""Folders whose tests share one Chromium, which is started once."""
+
 SPREAD = {"tests/faults/model/test_model.py", "tests/system/test_stopping.py"}
 """Files whose tests are long and share nothing, so that each test may run anywhere."""
 
 ORDER = (
+    *BROWSER,
     "tests/faults/",
     "tests/examples/",
     "tests/interop/",
@@ -41,10 +47,12 @@ def worker_count() -> int:
 
 
 def lane_of(nodeid: str) -> str:
-    """Name what runs in one process, in order: a file, as its fixtures are made once, or all heavy files."""
+    """Name what runs in one process, in order: a file, as its fixtures are made once, or some files."""
     file = nodeid.partition("::")[0]
     if file in HEAVY:
         return ONE_BY_ONE
+    if file.startswith(BROWSER):
+        return IN_A_BROWSER
     return nodeid if file in SPREAD else file
 
 

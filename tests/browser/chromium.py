@@ -1,0 +1,95 @@
+"""The Chromium that is installed, started once, and contexts whose pages may not complain."""
+
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # it takes a while to import, and every process of a run would do so
+    from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebError
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+FLAGS = ("--disable-dev-shm-usage",)
+"""Containers have little shared memory."""
+
+PATIENCE = 20.0
+"""Seconds for which anything in a page is waited for."""
+
+
+def find_chromium() -> str:
+    """Return the path of Chromium; skip the test where there is none."""
+    for program in PROGRAMS:
+        if path := shutil.which(program):
+            return path
+    pytest.skip("there is no Chromium on the PATH; on Debian: apt-get install chromium")
+
+
+@asynccontextmanager
+async def running_chromium() -> AsyncIterator["Browser"]:
+    """Run a Chromium without a window until the end of the context."""
+    path = find_chromium()
+    api = pytest.importorskip(
+        "playwright.async_api", reason="playwright is not installed: it has no wheel here"
+    )
+    async with api.async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=60_000)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Windows:
+    """Browser contexts of one test, and what their pages complained about.
+
+    Args:
+        browser: in which they are opened.
+
+    Attributes:
+        complaints: errors that pages wrote to the console or did not catch, apart from expected ones.
+    """
+
+    def __init__(self, browser: "Browser") -> None:
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+        self._expected: list[re.Pattern[str]] = []
+        self.complaints: list[str] = []
+
+    def expect(self, pattern: str) -> None:
+        """Let pages complain about what a pattern finds, as they do where connections are cut."""
+        self._expected.append(re.compile(pattern))
+
+    async def open(self, **options: Any) -> "BrowserContext":
+        """Open a context, as with `Browser.new_context`; two contexts share nothing, as two browsers."""
+        context = await self._browser.new_context(**options)
+        context.set_default_timeout(PATIENCE * 1000)
+        context.on("console", self._on_console)
+        context.on("weberror", self._on_error)
+        self._contexts.append(context)
+        return context
+
+    async def page(self, url: str, **options: Any) -> "Page":
+        """Open a page in a context of its own."""
+        page = await (await self.open(**options)).new_page()
+        await page.goto(url)
+        return page
+
+    async def aclose(self) -> None:
+        """Close all contexts."""
+        for context in self._contexts:
+            await context.close()
+
+    def _on_console(self, message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            self._complain(f"{message.text} ({message.location.get('url', '')})")
+
+    def _on_error(self, error: "WebError") -> None:
+        self._complain(error.error.stack or error.error.message)
+
+    def _complain(self, text: str) -> None:
+        if not any(pattern.search(text) for pattern in self._expected):
+            self.complaints.append(text)
