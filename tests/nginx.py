@@ -37,10 +37,10 @@ http {{
 
 def find_nginx() -> str:
     """Return the path of nginx; skip the test where there is none."""
-    path: str | None = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if path is None:
         pytest.skip("there is no nginx on the PATH; on Debian: apt-get install nginx-light")
-    return path
+    return str(path)
 
 
 def documented(port: int, servers: Sequence[int]) -> str:
