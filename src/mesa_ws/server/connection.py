@@ -280,6 +280,10 @@ class Connection:
                 return
             case Close():
                 self.obey(event)
+            case SendText():
+                self._put(event)
+                if self.outlet.is_congested:
+                    self.check_room()
             case Replied(request, reply):
                 self.asked.replied(request, reply)
             case Acknowledged() | Answered() | Strayed():

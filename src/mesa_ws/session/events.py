@@ -86,5 +86,5 @@ class Close(NamedTuple):
     why: str
 
 
-ServerEvent = Authenticate | Received | Asked | Replied | Acknowledged | Answered | Strayed | Close
+ServerEvent = Authenticate | Received | Asked | Replied | Acknowledged | Answered | Strayed | SendText | Close
 Output = SendText | SendPing | Close

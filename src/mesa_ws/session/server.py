@@ -7,7 +7,7 @@ from ..codec import Frame, InvalidFrame, decode_frame, encode_frame
 from ..message import Op, reserved_opcodes
 from ..settings import Heartbeat, Keepalive, ServerSettings
 from ..user import User
-from .correlation import read_correlation
+from .correlation import Asked, answering, read_correlation
 from .events import (
     Acknowledged,
     Answered,
@@ -30,6 +30,7 @@ WIRE = 2
 
 _NEVER = float("inf")
 _PROBE = encode_frame(Op.HEARTBEAT, {})
+_SIGN_OF_LIFE = encode_frame(Op.HEARTBEAT_ACK, {})
 
 
 class Terms:
@@ -139,7 +140,8 @@ class ServerSession:
         """Take one message from the client.
 
         Returns:
-            What the owner has to handle, in order; None if the session dealt with it.
+            What the owner has to handle, in order, or `SendText` to send at once, before what waits to
+            be handled; None if the session dealt with it.
         """
         if self.state is State.CLOSED:
             return None
@@ -248,7 +250,10 @@ class ServerSession:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
             self._lift_deadline()
-        return read_correlation(frame) or Received(frame.message())
+        correlation = read_correlation(frame)
+        if frame.op == Op.HEARTBEAT and isinstance(correlation, Asked):
+            return SendText(answering(_SIGN_OF_LIFE, correlation.request))
+        return correlation or Received(frame.message())
 
     def _answered(self) -> ServerEvent | None:
         if self._heartbeat is not None:
