@@ -40,11 +40,12 @@ def find_nginx() -> str:
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if path is None:
         pytest.skip("there is no nginx on the PATH; on Debian: apt-get install nginx-light")
-    return str(path)
+    return path
 
 
 def documented(port: int, servers: Sequence[int]) -> str:
     """Return the configuration that the page shows, with other ports and without TLS."""
+    block: str
     [block] = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     for shown, real in (
         ("127.0.0.1:4000", f"127.0.0.1:{servers[0]}"),
