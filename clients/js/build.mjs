@@ -1,0 +1,52 @@
+// Builds dist/, and the two files that servers hand out: node build.mjs. With --tests it builds the tests alone.
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+process.chdir(here);
+
+const common = { bundle: true, target: "es2021", logLevel: "warning", legalComments: "none" };
+/** Names that begin with `_` are private to the package: short in what browsers load. */
+const small = { ...common, minify: true, mangleProps: /^_[a-z]/, sourcemap: true };
+
+async function buildPackage() {
+  rmSync("dist", { recursive: true, force: true });
+  const entry = { entryPoints: ["src/index.ts"] };
+  await Promise.all([
+    build({ ...common, ...entry, sourcemap: true, format: "esm", outfile: "dist/mesa.js" }),
+    build({ ...common, ...entry, sourcemap: true, format: "cjs", outfile: "dist/mesa.cjs" }),
+    build({ ...small, ...entry, format: "esm", outfile: "dist/mesa.min.mjs" }),
+    build({ ...small, entryPoints: ["src/global.ts"], format: "iife", outfile: "dist/mesa.min.js" }),
+  ]);
+  buildTypes();
+  handOut();
+}
+
+function buildTypes() {
+  execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "--project", "."], { stdio: "inherit" });
+  // The same types for `require`: what a .d.ts file is depends on the nearest package.json.
+  cpSync("dist/types", "dist/types-cjs", { recursive: true });
+  writeFileSync("dist/types-cjs/package.json", '{"type":"commonjs"}\n');
+}
+
+/** Refresh what the Python server hands out, in a clone of the whole project. */
+function handOut() {
+  const folder = "../../src/mesa_ws/browser";
+  if (!existsSync("../../src/mesa_ws")) return;
+  mkdirSync(folder, { recursive: true });
+  for (const [built, handedOut] of [["mesa.min.js", "mesa.js"], ["mesa.min.mjs", "mesa.mjs"]]) {
+    const script = readFileSync(join("dist", built), "utf8");
+    writeFileSync(join(folder, handedOut), script.replace(/\/\/# sourceMappingURL=.*\n/, ""));
+  }
+}
+
+async function buildTests() {
+  rmSync(".cache/test", { recursive: true, force: true });
+  const entryPoints = readdirSync("test").filter((name) => name.endsWith(".test.ts")).map((name) => `test/${name}`);
+  await build({ ...common, entryPoints, sourcemap: "inline", platform: "node", format: "esm", outdir: ".cache/test", outExtension: { ".js": ".mjs" }, packages: "external" });
+}
+
+await (process.argv.includes("--tests") ? buildTests() : buildPackage());

@@ -1,0 +1,200 @@
+/**
+ * Where a client is among its messages, as far as the server told it (section 17 of the protocol).
+ *
+ * Messages of an outbox, and messages to everybody, are numbered; a *position* is an epoch and a number in
+ * it. The server names one when it accepts the client, or when it goes on from another place, and each
+ * message that follows moves it by one. So what was received before is recognized, and what is missing is
+ * known.
+ */
+
+import { type Data, type Frame, isCount, isRecord, type Message, messageOf } from "./frames.js";
+
+/** A place in an outbox: everything in the epoch `e` up to and including the number `s`. */
+export interface Position {
+  e: string;
+  s: number;
+}
+
+/** A place in the outbox, and one among the messages to everybody, as in `x.resume`; absent: not known. */
+export interface Positions extends Partial<Position> {
+  b?: Position;
+}
+
+/**
+ * The next thing for the application, in order, and where the client is once that is handled: the same
+ * object as before if this did not change.
+ */
+export type Arrival =
+  | ["message", Message, Positions]
+  | ["lost", number, Positions]
+  | ["forked", string, Positions]
+  | ["reset" | "moved", undefined, Positions];
+
+/** Of a client that was told nothing yet. */
+export const NOWHERE: Positions = {};
+
+/** Read a position; undefined for anything else. Other members do not matter. */
+export function readPosition(value: Data): Position | undefined {
+  const { e, s } = isRecord(value) ? value : NOWHERE;
+  if (typeof e == "string" && /^[\w-]{1,64}$/.test(e) && isCount(s)) return { e, s };
+}
+
+/** Read positions that were kept as JSON; what cannot be read counts as none. */
+export function readPositions(value: Data): Positions {
+  return isRecord(value) ? positionsOf(readPosition(value), readPosition(value.b)) : NOWHERE;
+}
+
+const positionsOf = (outbox?: Position, b?: Position): Positions => (b ? { ...outbox, b } : { ...outbox });
+
+/** Keeps the positions of what was received. */
+export class Tracking {
+  _isWire2 = false;
+  _isAccepted = false;
+  private _acknowledged: Position | undefined; // undefined while this connection is in no outbox
+  private _followsBroadcasts = false;
+
+  /** @param _positions - up to where everything was received, or told to be missing. */
+  constructor(public _positions: Positions) {}
+
+  /**
+   * Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
+   *
+   * @param asked - from where the server was asked to go on.
+   */
+  _accepted(extension: Data, asked: Positions): Arrival[] {
+    this._isAccepted = true;
+    this._isWire2 = isRecord(extension);
+    const outbox = readTold(extension);
+    const broadcasts = this._isWire2 ? readTold(extension.b) : undefined;
+    this._acknowledged = outbox;
+    this._followsBroadcasts = !!broadcasts;
+    return this._move(outbox, broadcasts, asked);
+  }
+
+  /** Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. */
+  _resynced(data: Data): Arrival[] | undefined {
+    const told = readTold(data);
+    if (!told) return;
+    if (data.b === true) return this._followsBroadcasts ? this._move(undefined, told, this._positions) : undefined;
+    if (!this._acknowledged) return;
+    if (told.e != this._acknowledged.e) this._acknowledged = { e: told.e, s: -1 };
+    return this._move(told, undefined, this._positions);
+  }
+
+  /** Take a message: nothing comes of one that was received before. */
+  _arrived(frame: Frame): Arrival[] {
+    const arrivals: Arrival[] = [];
+    const { s, b } = frame;
+    const outbox = readPosition(this._positions);
+    const broadcasts = this._positions.b;
+    if (s !== undefined && outbox && this._acknowledged) {
+      const { e } = outbox;
+      const missing = s - outbox.s - 1;
+      if (missing < 0) return [];
+      if (missing) arrivals.push(["lost", missing, positionsOf({ e, s: s - 1 }, broadcasts)]);
+      this._positions = positionsOf({ e, s }, broadcasts);
+    } else if (b !== undefined && broadcasts) {
+      if (!this._isAccepted) return []; // it comes again, in its place, once this client is accepted
+      if (this._followsBroadcasts) {
+        // Numbers may be skipped here: those of messages that exclude this client.
+        if (b <= broadcasts.s) return [];
+        this._positions = positionsOf(outbox, { e: broadcasts.e, s: b });
+      }
+    }
+    arrivals.push(["message", messageOf(frame), this._positions]);
+    return arrivals;
+  }
+
+  /**
+   * Whether it is worth to acknowledge a position; it counts as acknowledged then.
+   *
+   * It is not in an outbox or an epoch that this connection is not in, nor if the server knows.
+   */
+  _acknowledges({ e, s }: Position): boolean {
+    const last = this._acknowledged;
+    const isNews = !!last && e == last.e && s > last.s && e == this._positions.e && s <= this._positions.s!;
+    if (isNews) this._acknowledged = { e, s };
+    return isNews;
+  }
+
+  /** Go to where the server says, and tell what that means. */
+  private _move(outbox: Told | undefined, broadcasts: Told | undefined, asked: Positions): Arrival[] {
+    const was = this._positions;
+    const there = outbox && move(outbox, readPosition(was), readPosition(asked), true);
+    const moves = [there, broadcasts && move(broadcasts, was.b, asked.b, false)];
+    this._positions = positionsOf(moves[0]?._to ?? readPosition(was), moves[1]?._to ?? was.b);
+    const arrivals: Arrival[] = [];
+    if (moves.some((each) => each?._isReset)) arrivals.push(["reset", , this._positions]);
+    const rollbacks = moves.map((each) => (each && !each._isReset && each._rollback) || "");
+    for (const rollback of new Set(rollbacks)) if (rollback) arrivals.push(["forked", rollback, this._positions]);
+    for (const each of moves) if (each?._lost) arrivals.push(["lost", each._lost, this._positions]);
+    if ((outbox || broadcasts) && !arrivals.length) arrivals.push(["moved", , this._positions]);
+    return arrivals;
+  }
+}
+
+/** What the server said of one position. */
+interface Told extends Position {
+  _status: Data;
+  _lost: number;
+  _ended?: number;
+  _rollback: string;
+}
+
+/** From one position to another, and what was passed over. */
+interface Move {
+  _to: Position;
+  _isReset: boolean;
+  _lost: number;
+  _rollback: string;
+}
+
+function readTold(value: Data): Told | undefined {
+  const position = readPosition(value);
+  if (!position) return;
+  const { status, lost, ended, rollback } = value;
+  return {
+    ...position,
+    _status: status,
+    _lost: isCount(lost, Infinity) ? lost : 0,
+    _ended: isCount(ended, Infinity) ? ended : undefined,
+    _rollback: status == "forked" && typeof rollback == "string" ? rollback : "",
+  };
+}
+
+/**
+ * Say what is passed over on the way to where the server says.
+ *
+ * @param was - up to where messages were received; what the application has not handled included.
+ * @param asked - from where the server was to go on.
+ * @param isDense - whether every number is one of a message to this client.
+ */
+function move(told: Told, was: Position | undefined, asked: Position | undefined, isDense: boolean): Move {
+  const { e, s, _status, _lost, _rollback } = told;
+  const to = (number: number, lost: number, isReset = false): Move => ({
+    _to: { e, s: number },
+    _isReset: isReset,
+    _lost: lost,
+    _rollback,
+  });
+  // Numbers before and after cannot be compared, whatever the server calls it.
+  const isReset =
+    !["fresh", "resumed", "forked"].includes(_status) || (!!asked && _status != "forked" && e != asked.e);
+  if (isReset || !was || !asked) return to(s, _lost, isReset);
+  const had = carried(told, was, asked);
+  if (had === undefined)
+    return to(s, isDense ? Math.max(_lost, s - asked.s) : _lost, asked.s < was.s && s >= asked.s);
+  if (s <= had) return to(had, 0); // what comes again is recognized
+  return to(s, isDense ? s - had : _lost);
+}
+
+/**
+ * Up to where messages were received, in the numbers of the epoch that holds now.
+ *
+ * Undefined where that cannot be known: what was received and not handled may come again, or may be another
+ * message now; only the end of the epoch in which it was received would tell.
+ */
+function carried(told: Told, was: Position, asked: Position): number | undefined {
+  if (told.e == was.e) return was.s;
+  if (told._ended !== undefined && asked.e == was.e) return Math.min(was.s, told._ended);
+}
