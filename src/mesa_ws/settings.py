@@ -238,6 +238,9 @@ class Presence(Settings, frozen=True, kw_only=True):
     grace: Window = 5.0
 
 
+Types = Annotated[tuple[str, ...], msgspec.Meta(description="a list of message types, or None for all")]
+"""Which messages, by their type."""
+
 Durability = Literal["memory", "fsync", "replicated"]
 """What a message has reached when its dispatch returns: the backend's memory, its disk, or all of its
 replicas."""
@@ -250,8 +253,8 @@ class Portals(Settings, frozen=True, kw_only=True):
     """What clients do is handed to portals, the processes that handle it.
 
     Attributes:
-        enabled: off by default. With it, connections, authentications, messages and disconnections
-            are kept until a portal has handled them.
+        enabled: whether connections, authentications, messages and disconnections are kept until a
+            portal has handled them. Off by default, unless `types` is given.
         distribute_load: portals share the connections; if not, one of them gets all, and the
             others stand by.
         backlog_max: events that wait for portals in the whole cluster; beyond, clients who send
@@ -259,13 +262,23 @@ class Portals(Settings, frozen=True, kw_only=True):
         backlog_bytes: memory that they may take; beyond, the same.
         durability: what an event has to reach before it counts as kept: `memory`, `fsync` or
             `replicated`, as for messages. Until then its connection is not read any further.
+        types: types of the messages that are kept; others, and those without a type, are for the
+            handlers of servers alone. None for all messages.
     """
 
-    enabled: Switch = False
+    enabled: Switch | None = None
     distribute_load: Switch = True
     backlog_max: Count = 100_000
     backlog_bytes: Count = 1024 * 1024 * 1024
     durability: DurabilityLevel = "memory"
+    types: Types | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.types, list | tuple | set | frozenset):
+            msgspec.structs.force_setattr(self, "types", [plain(each) for each in self.types])
+        super().__post_init__()
+        if self.enabled is None:
+            msgspec.structs.force_setattr(self, "enabled", self.types is not None)
 
 
 Wire = Literal["native", "mesa1"]

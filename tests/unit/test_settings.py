@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from mesa_ws.settings import (
     Heartbeat,
     Keepalive,
     Limits,
+    Portals,
     Reconnect,
     Rules,
     ServerSettings,
@@ -24,6 +26,15 @@ from mesa_ws.settings import (
     Sync,
     check_namespace,
 )
+
+
+class Kind(StrEnum):
+    SAVE = "SAVE"
+
+
+class Name(str):
+    """Text of an application's own kind."""
+
 
 SECONDS = "a number of seconds, more than 0 and up to 86400"
 INTERVAL = "a number of seconds, more than 0 and up to 600"
@@ -51,6 +62,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "backlog_max": 100_000,
             "backlog_bytes": 1 << 30,
             "durability": "memory",
+            "types": None,
         },
         "heartbeat": {"enabled": False, "interval": 10.0, "max_attempts": 3},
         "reconnect": {"enabled": False, "interval": 5.0},
@@ -106,6 +118,20 @@ def test_settings_cannot_be_changed() -> None:
         Heartbeat().enabled = True  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("types", [["SAVE"], ("SAVE",), {"SAVE"}, [Kind.SAVE], [Name("SAVE")]])
+def test_types_for_portals_are_any_collection_of_text(types: Any) -> None:
+    settings = ServerSettings.of({"portals": {"types": types}})
+    assert settings.portals == Portals(enabled=True, types=("SAVE",))
+    [type] = settings.portals.types or ()
+    assert type.__class__ is str
+
+
+def test_types_turn_portals_on_unless_they_are_turned_off() -> None:
+    assert [Portals(types=types).enabled for types in (None, (), ("SAVE",))] == [False, True, True]
+    assert Portals(enabled=False, types=("SAVE",)).enabled is False
+    assert Portals(enabled=True).enabled is True
+
+
 def test_no_timeout_is_a_timeout() -> None:
     assert Authentication(timeout=None).timeout is None
 
@@ -135,6 +161,18 @@ def test_no_timeout_is_a_timeout() -> None:
         (
             {"heartbeat": {"max_attempts": 2.0}},
             "heartbeat.max_attempts: expected an integer from 1 to 2147483648, got 2.0",
+        ),
+        (
+            {"portals": {"types": "SAVE"}},
+            "portals.types: expected a list of message types, or None for all, got 'SAVE'",
+        ),
+        (
+            {"portals": {"types": ["SAVE", 7]}},
+            "portals.types: expected a list of message types, or None for all, got ['SAVE', 7]",
+        ),
+        (
+            {"portals": {"types": {"SAVE": 1}}},
+            "portals.types: expected a list of message types, or None for all, got {'SAVE': 1}",
         ),
         (
             {"limits": {"max_message": 2**40}},

@@ -46,5 +46,11 @@ def _check_wire(given: Backend | Given | None, settings: ServerSettings) -> None
         raise InvalidSettings("import_from_1x", "False without wire 'native' and a Redis", True)
     if settings.wire == "mesa1" and not (is_address or isinstance(given, Mesa1Backend)):
         raise InvalidSettings("backend", "a Redis URI (--redis), or a Mesa1Backend, with wire 'mesa1'", given)
+    if settings.wire == "mesa1" and settings.portals.types is not None:
+        raise InvalidSettings(
+            "portals.types",
+            "None with wire 'mesa1', which tells portals of everything",
+            settings.portals.types,
+        )
     if settings.wire == "native" and isinstance(given, Mesa1Backend):
         raise InvalidSettings("wire", "'mesa1' with a Mesa1Backend", settings.wire)

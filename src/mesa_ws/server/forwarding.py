@@ -98,6 +98,7 @@ class Forwarder:
         self._post = post
         self._spreads = settings.distribute_load
         queues = PARTITIONS if self._spreads else 1
+        self._types = None if settings.types is None else frozenset(settings.types)
         self._room = Room(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
         self._passages: dict[str, _Passage] = {}
         self.answers = PortalAnswers(max_requests)
@@ -113,7 +114,9 @@ class Forwarder:
         await self._forward("authentication", sender)
 
     async def received(self, message: Message, sender: Sender) -> None:
-        """A connection sent something."""
+        """A connection sent something, which is kept for portals if its type is one of theirs."""
+        if not self._keeps(message):
+            return
         try:
             data = encode_frame(message.opcode, message.data, message.type)
         except InvalidMessage as error:  # nested deeper than the stack of this moment allows
@@ -122,12 +125,12 @@ class Forwarder:
         await self._forward("message", sender, data)
 
     async def asked(self, message: Message, sender: Sender) -> Awaited | Failure:
-        """A connection sent a request that nobody here answers; return when portals have it.
+        """A connection sent a request that no handler here answers; return when portals have it.
 
         Returns:
             What becomes done with their answer, or why it is not handed to them.
         """
-        if not self.answers.most:
+        if not self.answers.most or not self._keeps(message):
             return UNANSWERED
         try:
             data = encode_frame(message.opcode, message.data, message.type)
@@ -165,6 +168,9 @@ class Forwarder:
                 passage.sender.outlet.write(envelope.body)
                 reached.append(passage.sender)
         return reached
+
+    def _keeps(self, message: Message) -> bool:
+        return self._types is None or message.type in self._types
 
     async def _forward(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> None:
         passage = self._passages[sender.connection_id]

@@ -352,7 +352,7 @@ class Node(Hooks, Telling, BlockingForms):
             grace=settings.presence.grace,
             window=settings.sync.resume_window,
             allow_eviction=settings.sync.allow_eviction,
-            portals=settings.portals.enabled,
+            portals=bool(settings.portals.enabled),
             durability=settings.portals.durability if settings.portals.enabled else "memory",
         )
         try:

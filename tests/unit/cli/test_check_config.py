@@ -42,6 +42,11 @@ server = Server()
             "expected a host that only this machine can reach",
         ),
         (DEMO + 'wire = "mesa1"', [], "wire"),
+        (
+            DEMO + 'wire = "mesa1"\nredis = "redis://localhost"\n[portals]\nenabled = true\ntypes = ["A"]',
+            [],
+            "portals.types: expected None with wire 'mesa1'",
+        ),
         (DEMO + "import_from_1x = true", [], "import_from_1x"),
         (DEMO + "[authentication]\nstore_connected_users = false", [], "store_connected_users"),
         (DEMO + "port = 4001", [], "api.port: expected another one than port, got 4001 for both"),

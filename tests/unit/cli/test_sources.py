@@ -29,6 +29,8 @@ def written(text: str) -> Path:
         ('[authentication]\ntimeout = "none"', "authentication.timeout", None),
         ('[jwt]\nalgorithm = "HS512"', "jwt.algorithm", "HS512"),
         ('[api]\nkey = "0123456789abcdef"', "api.key", "0123456789abcdef"),
+        ('[portals]\ntypes = ["SAVE"]', "portals.types", ["SAVE"]),
+        ("[portals]\ntypes = []", "portals.types", []),
     ],
 )
 def test_the_file_gives_a_setting(text: str, path: str, value: object) -> None:
@@ -48,6 +50,10 @@ def test_the_file_gives_a_setting(text: str, path: str, value: object) -> None:
         (
             "[heartbeat]\nhz = 5",
             "mesa.toml: heartbeat.hz: expected one of enabled, interval, max_attempts, got 'hz'",
+        ),
+        (
+            '[portals]\ntypes = "SAVE"',
+            "mesa.toml: portals.types: expected a list of message types, or None for all, got 'SAVE'",
         ),
         ("heartbeat = 5", "mesa.toml: heartbeat: expected a table [heartbeat], got 5"),
         ("limits = true", "mesa.toml: limits: expected a table [limits], got True"),
@@ -113,6 +119,9 @@ def test_a_file_that_is_not_toml_is_told(content: bytes) -> None:
         ("MESA_AUTHENTICATION_TIMEOUT", "none", "authentication.timeout", None),
         ("MESA_NAMESPACE", "none", "namespace", "none"),
         ("MESA_JWT_SECRET", "123", "jwt.secret", "123"),
+        ("MESA_PORTALS_TYPES", "SAVE", "portals.types", ("SAVE",)),
+        ("MESA_PORTALS_TYPES", "SAVE, SEND", "portals.types", ("SAVE", "SEND")),
+        ("MESA_PORTALS_TYPES", "none", "portals.types", None),
     ],
 )
 def test_the_environment_gives_a_setting(variable: str, text: str, path: str, value: object) -> None:

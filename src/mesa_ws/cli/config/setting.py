@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from ...settings import Hosts, Settings
+from ...settings import Hosts, Settings, Types
 from .schema import TABLES, Configuration
 
 
@@ -16,7 +16,7 @@ class Setting(NamedTuple):
         owner: the class it is a field of.
         name: the name of that field.
         type: what the field holds.
-        default: its value when nobody gives one.
+        default: its value where none of the settings of its table is given.
     """
 
     path: str
@@ -43,12 +43,12 @@ class Setting(NamedTuple):
         """Make a value of what stands on a command line or in the environment.
 
         `none` is no value, where a setting that is not text may have none. Text that makes no
-        value is returned as it is, for `check` to refuse. Hosts are separated by commas.
+        value is returned as it is, for `check` to refuse. Hosts and types have commas between them.
         """
         if self.clears_with(text):
             return None
-        if self.type == Hosts and "," in text:
-            return tuple(host.strip() for host in text.split(","))
+        if self.type == (Types | None) or (self.type == Hosts and "," in text):
+            return tuple(each.strip() for each in text.split(","))
         try:
             return msgspec.convert(text, self.type, strict=False)
         except msgspec.ValidationError:
@@ -68,10 +68,11 @@ def _settings() -> dict[str, Setting]:
     owners: dict[str, type[Settings]] = {"": Configuration, **TABLES}
     found = {}
     for table, owner in owners.items():
+        defaults = owner()
         for field in msgspec.structs.fields(owner):
             path = f"{table}.{field.name}" if table else field.name
             if path not in TABLES:
-                found[path] = Setting(path, owner, field.name, field.type, field.default)
+                found[path] = Setting(path, owner, field.name, field.type, getattr(defaults, field.name))
     return found
 
 
