@@ -109,7 +109,7 @@ async def test_a_dead_peer_is_found_without_heartbeats(serving: Serving) -> None
 
 
 async def test_a_ping_flood_that_is_never_read_is_bounded(serving: Serving) -> None:
-    server = accepting(limits={"max_buffered": 10_000})
+    server = accepting(limits={"max_buffered": 10_000}, authentication={"timeout": None}, keepalive=False)
     endpoint = await serving(server)
     async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as peer:
         await peer.upgrade()
