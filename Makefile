@@ -8,8 +8,8 @@ GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.co
 
 .PHONY: demo test chaos check bench docs clean
 
-demo: .venv/.product            ## one server, three clients, a dispatch from another process
-	$(BIN)/mesa demo $(if $(REDIS),--redis $(REDIS))
+demo: .venv/.product            ## one server, three clients, a dispatch from another process; KEEP=1: a page to play with
+	$(BIN)/mesa demo $(if $(KEEP),--keep) $(if $(REDIS),--redis $(REDIS))
 
 test: .venv/.dev tools          ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
 	$(if $(ARGS),,sh scripts/test-eager-tasks -n auto)

@@ -53,7 +53,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "picows": ("transports",),
     "redis": ("backend.redis",),
     "rich": ("cli", "demo"),
-    "starlette": ("admin",),
+    "starlette": ("admin", "cli.demo"),
     "uvicorn": ("admin",),
     "uvloop": ("transports", "cli"),
 }

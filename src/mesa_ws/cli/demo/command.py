@@ -1,14 +1,25 @@
 """`mesa demo`: see it work, in a few seconds."""
 
+import asyncio
+from contextlib import suppress
+
 import click
 
 from ...backend.redis import Address
 from ..interruptible import Interrupted, run
 from ..output import print_json
 from ..usage import from_command_line, note_address
+from .control import control
+from .keep import kept
 from .processes import DemoFailed
 from .report import Report
 from .stage import REPLICAS, play
+
+_SETTING = {
+    "memory": "One server, with its outboxes in memory; with redis-server on the PATH they would outlive it.",
+    "own redis": f"{REPLICAS} servers on a redis-server of the demo's own.",
+    "redis": f"{REPLICAS} servers on your Redis.",
+}
 
 
 @click.command(short_help="Show all of it at work in a few seconds.")
@@ -20,9 +31,15 @@ from .stage import REPLICAS, play
     help=f"Play it with {REPLICAS} replicas on this Redis instead of one server on the embedded backend.  "
     "[MESA_REDIS]",
 )
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Print the address of a page to play with, and stay until Ctrl-C: two users in a browser, "
+    "dispatches, and servers to kill.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
-def demo(context: click.Context, redis: str | None, as_json: bool) -> None:
+def demo(context: click.Context, redis: str | None, keep: bool, as_json: bool) -> None:
     """Start a server, connect clients, dispatch from another process, show who received what.
 
     Clients 0, 1 and 2 are connected. Messages go to ["0", "1"], to everybody but 1, and to
@@ -32,6 +49,10 @@ def demo(context: click.Context, redis: str | None, as_json: bool) -> None:
     if redis is not None:
         with from_command_line():
             Address.of(redis)
+    if keep:
+        with suppress(Interrupted):
+            run(_stay(redis, as_json))
+        return
     try:
         report = run(play(redis))
     except Interrupted as interrupted:
@@ -53,6 +74,19 @@ def show(report: Report, redis: str | None, as_json: bool) -> None:
         raise DemoFailed(f"the demo went otherwise than it had to: {'; '.join(report.problems)}")
     if not as_json:
         click.echo("ok: everybody received exactly what was for them.")
+        click.echo("In a browser: make demo KEEP=1, or mesa demo --keep")
+
+
+async def _stay(redis: str | None, as_json: bool) -> None:
+    """Serve the page until the task is cancelled."""
+    async with kept(redis) as stage, control(stage) as url:
+        if as_json:
+            servers = [each.url for each in stage.servers]
+            print_json({"page": url, "servers": servers, "storage": stage.storage})
+        else:
+            click.echo(f"See it at {url} (Ctrl-C stops everything)")
+            click.echo(_SETTING[stage.storage])
+        await asyncio.Event().wait()
 
 
 def _print(report: Report, redis: str | None) -> None:

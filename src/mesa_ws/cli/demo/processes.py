@@ -30,6 +30,25 @@ class Started(msgspec.Struct):
     api_url: str | None
 
 
+class ServerRun(NamedTuple):
+    """A server that has started, and its process."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    api_url: str | None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process still lives."""
+        return self.process.returncode is None
+
+    async def kill(self) -> None:
+        """End the process as `kill -9` does."""
+        if self.is_running:
+            self.process.kill()
+        await self.process.wait()
+
+
 class Dispatched(msgspec.Struct):
     """What a dispatch says when it is done."""
 
@@ -52,7 +71,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def server(arguments: tuple[str, ...], settings: Mapping[str, str]) -> AsyncIterator[Started]:
+async def server(arguments: tuple[str, ...], settings: Mapping[str, str]) -> AsyncIterator[ServerRun]:
     """Run `mesa serve` as long as the block lasts.
 
     Raises:
@@ -61,7 +80,8 @@ async def server(arguments: tuple[str, ...], settings: Mapping[str, str]) -> Asy
     with tempfile.TemporaryFile() as errors:
         process = await _start(("serve", "--config", os.devnull, "--json", *arguments), settings, errors)
         try:
-            yield await _started(process, errors)
+            started = await _started(process, errors)
+            yield ServerRun(process, started.url, started.api_url)
         finally:
             await _stop(process)
 

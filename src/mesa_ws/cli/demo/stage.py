@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from ..output import compact
 from .audience import audience
-from .processes import DispatchRun, Started, dispatch, server
+from .processes import DispatchRun, ServerRun, dispatch, server
 from .report import Report
 from .story import CURTAIN, SCENES, Scene
 
-_LISTEN = ("--insecure-demo-auth", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning")
+LISTEN = ("--insecure-demo-auth", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning")
 REPLICAS = 2
 
 
@@ -46,7 +46,7 @@ async def play(redis: str | None) -> Report:
 @asynccontextmanager
 async def _embedded() -> AsyncIterator[Stage]:
     key = secrets.token_urlsafe(24)
-    async with server((*_LISTEN, "--api-port", "0"), {"MESA_API_KEY": key}) as started:
+    async with server((*LISTEN, "--api-port", "0"), {"MESA_API_KEY": key}) as started:
         yield Stage([started.url], {"MESA_URL": started.api_url or "", "MESA_API_KEY": key})
 
 
@@ -55,8 +55,8 @@ async def _replicated(redis: str) -> AsyncIterator[Stage]:
     namespace = f"demo-{secrets.token_hex(8)}"
     settings = {"MESA_REDIS": redis, "MESA_NAMESPACE": namespace}
     async with AsyncExitStack() as running:
-        started: list[Started] = [
-            await running.enter_async_context(server((*_LISTEN, "--no-api"), settings))
+        started: list[ServerRun] = [
+            await running.enter_async_context(server((*LISTEN, "--no-api"), settings))
             for _ in range(REPLICAS)
         ]
         yield Stage([one.url for one in started], {"MESA_URL": redis, "MESA_NAMESPACE": namespace})
