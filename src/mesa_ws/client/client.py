@@ -133,7 +133,8 @@ class Client:
 
         While the client is away, this waits for the next connection. What the server accepted is
         said again, by itself, on every connection that follows. A server that then refuses ends
-        the client. Cancelling gives up the wait; the server may accept all the same.
+        the client, unless `data` is a function: that is called for another attempt three times at
+        most. Cancelling gives up the wait; the server may accept all the same.
 
         Args:
             data: what the server's authenticator wants; or a function, `def` or `async def`, that
@@ -145,7 +146,8 @@ class Client:
             The user object that the server sent, empty if it sends none.
 
         Raises:
-            AuthenticationFailed: the server refused. The client has ended.
+            AuthenticationFailed: the server refused. With a mapping the client has ended; with a function it
+                comes back, up to three times in a row, and this may be called again.
             ConnectionClosed: the connection ended before the answer; authenticate again.
             TimedOut: no answer in time.
             InvalidMessage: `data` is neither a mapping nor a function, or JSON cannot hold it.

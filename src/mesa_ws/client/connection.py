@@ -64,6 +64,7 @@ class ClientConnection:
         usable_since: when the server greeted, or first accepted this client, in the event loop's time.
         user: the object the server sent when it accepted this client.
         accepted: what the server accepted; None before.
+        preparing: what the application makes the data of at the moment, to authenticate with.
         leave: done when the server is about to go, with the seconds to stay away.
     """
 
@@ -85,6 +86,7 @@ class ClientConnection:
         self.usable_since = self._loop.time()
         self.user: Any = None
         self.accepted: Credentials | None = None
+        self.preparing: Credentials | None = None
         self.leave: asyncio.Future[float] = self._loop.create_future()
         self._early: list[Arrived] | None = []
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
@@ -110,6 +112,11 @@ class ClientConnection:
     def is_authenticated(self) -> bool:
         """Whether the server has accepted this client."""
         return self._authenticated.done()
+
+    @property
+    def attempt(self) -> Credentials | None:
+        """What waits for the server's answer, or is about to be sent; None if no attempt is under way."""
+        return self._pending or self.preparing
 
     @property
     def positions(self) -> Positions:

@@ -36,6 +36,11 @@ class Credentials:
                 f"authentication data: expected a mapping or a function, got {type(self.data).__name__}"
             )
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the data is the same at every attempt."""
+        return isinstance(self.data, Mapping)
+
     async def resolve(self, call: Call) -> Mapping[str, Any]:
         """Return the data to send, as of now; errors of the application's function are its caller's.
 

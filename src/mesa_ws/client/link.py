@@ -170,7 +170,7 @@ class Link:
             if self.ending is not None:
                 return
             ending = connection.ending()
-            if self._is_final(ending.code):
+            if self._is_final(connection):
                 self._lose(connection, ending, will_reconnect=False)
                 self._end(ending)
                 self._finish()
@@ -226,6 +226,8 @@ class Link:
 
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
         log.info("the connection to %s ended with %d %r", self._address, ending.code, ending.reason)
+        if will_reconnect and ending.code == CloseCode.REFUSED:
+            log.warning("the server refused this client, which comes back with new authentication data")
         self._connection = None
         self._positions = connection.positions
         self.outgoing.detach()
@@ -276,8 +278,10 @@ class Link:
             await self._changed.wait()
         return self._connection
 
-    def _is_final(self, code: int) -> bool:
-        return not (self._settings.reconnect.enabled and may_reconnect(code))
+    def _is_final(self, connection: ClientConnection) -> bool:
+        code = connection.ending().code
+        is_worth_a_token = code == CloseCode.REFUSED and self._login.may_return(connection)
+        return not (self._settings.reconnect.enabled and (may_reconnect(code) or is_worth_a_token))
 
     def _check_not_over(self) -> None:
         if self.ending is not None:

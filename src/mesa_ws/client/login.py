@@ -7,10 +7,14 @@ from functools import partial
 from typing import Any
 
 from ..calling import call, call_for_application
+from ..close import CloseCode
 from ..errors import TimedOut
 from .connection import ClientConnection
 from .credentials import Call, Credentials
 from .progress import Progress
+
+MAX_RETURNS = 3
+"""Times in a row that a client comes back after a refusal, with data that its function made anew."""
 
 
 class Login:
@@ -27,14 +31,31 @@ class Login:
         self._turn = asyncio.Lock()
         self._accepted: Credentials | None = None
         self._renewed: ClientConnection | None = None
+        self._refusals = 0  # in a row, up to the connection before
 
     def is_missing(self, connection: ClientConnection) -> bool:
         """Whether messages have to wait, because the client was somebody and is nobody yet."""
         return self._accepted is not None and not connection.is_authenticated
 
+    def may_return(self, connection: ClientConnection) -> bool:
+        """Whether to try again after `connection` ended with a refusal, because a token may have expired.
+
+        Only a function of the application can make another token. A connection on which the client was
+        accepted, and did not authenticate again, was closed by the application of the server.
+        """
+        refused = connection.attempt
+        if refused is None and self._is_automatic and not connection.is_authenticated:
+            refused = self._accepted
+        if refused is None or refused.is_fixed:
+            return False
+        return self._refusals_before(connection) < MAX_RETURNS
+
     def remember(self, connection: ClientConnection) -> None:
-        """Repeat from now on what the server accepted on `connection`, if it did."""
+        """Repeat from now on what the server accepted on `connection`, if it did; count refusals."""
         self._accepted = connection.accepted or self._accepted
+        self._refusals = self._refusals_before(connection)
+        if connection.ending().code == CloseCode.REFUSED:
+            self._refusals += 1
 
     async def attempt(
         self, connect: Callable[[], Awaitable[ClientConnection]], credentials: Credentials
@@ -75,8 +96,15 @@ class Login:
             self._renewed = connection
 
     async def _authenticate(self, connection: ClientConnection, credentials: Credentials, call: Call) -> Any:
-        data = await credentials.resolve(call)
+        connection.preparing = credentials
+        try:
+            data = await credentials.resolve(call)
+        finally:
+            connection.preparing = None
         return await connection.authenticate(credentials, data, self._progress.resumable)
+
+    def _refusals_before(self, connection: ClientConnection) -> int:
+        return 0 if connection.is_authenticated else self._refusals
 
 
 @asynccontextmanager

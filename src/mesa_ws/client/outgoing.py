@@ -18,10 +18,10 @@ class Outgoing:
 
     Args:
         limit: messages that are kept while there is no connection.
-        is_final: says of a close code whether no connection will follow.
+        is_final: says of a connection that has ended whether no other will follow.
     """
 
-    def __init__(self, limit: int, is_final: Callable[[int], bool]) -> None:
+    def __init__(self, limit: int, is_final: Callable[[ClientConnection], bool]) -> None:
         self._limit = limit
         self._is_final = is_final
         self._kept: deque[bytes] = deque()
@@ -101,10 +101,8 @@ class Outgoing:
     def _keep(self, payload: bytes) -> None:
         if self._ending is not None:
             raise self._ending.error()
-        if self._connection is not None:
-            ending = self._connection.ending()
-            if self._is_final(ending.code):
-                raise ending.error()
+        if self._connection is not None and self._is_final(self._connection):
+            raise self._connection.ending().error()
         if len(self._kept) >= self._limit:
             raise QueueFull(
                 f"expected up to {self._limit} messages while the client is away, got one more; "
