@@ -18,6 +18,7 @@
     ├── NotAuthenticated                 only a client that has authenticated can have this done
     ├── QueueFull                        the client's send queue is at its limit while it is away
     ├── RequestError                     raised by a handler, so that a request is answered with this error
+    │   └── Reject                       the same, and what was sent is refused for good, request or not
     ├── RequestFailed                    a request was answered with an error: `code` and `text` say which
     │   └── Unanswered                   the peer has no handler that answers such a request
     ├── NotConnected                     the id that was asked has no connection
@@ -203,6 +204,28 @@ class RequestError(MesaError):
 
     def __str__(self) -> str:
         return f"{self.text} ({self.code})"
+
+
+class Reject(RequestError):
+    """Raise this from a handler to refuse for good what it was given, because it can never be handled.
+
+    In a portal the event is not handled again and becomes no dead letter. No handler after this one
+    is called. A request is answered with the text and the code; for a plain message the client is
+    told nothing. Every rejection is counted, logged, and reported to `on_rejected` and not to `on_error`.
+
+    It is for what clients send, and in portals for any event. In other handlers of a server, and in
+    `on_message` of a client, nothing can be refused, and it is an error like any other.
+
+    Attributes:
+        text: what a request is answered with, and what is logged; up to 1000 characters are sent.
+        code: by which programs tell rejections apart, as that of a `RequestError`.
+
+    Raises:
+        InvalidInput: the code cannot be used.
+    """
+
+    def __init__(self, text: str, code: str = "rejected") -> None:
+        super().__init__(text, code)
 
 
 class RequestFailed(MesaError):

@@ -11,7 +11,7 @@ from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.envelope import Envelope
 from mesa_ws.recipients import Recipients
 from tests.contract.conftest import url_for
-from tests.contract.post_office import EVERY, PostOffice, told
+from tests.contract.post_office import EVERY, Owner, PostOffice, told
 
 
 @pytest.fixture(params=["memory", "redis", "redis-8"])
@@ -67,7 +67,8 @@ async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
 async def test_what_waits_can_be_looked_at(office: PostOffice) -> None:
     node, stranger = await office.node(), office.portal()
     nothing = await stranger.backlog()
-    assert (nothing.portals, nothing.waiting, nothing.oldest, nothing.dead) == ((), 0, None, 0)
+    assert (nothing.portals, nothing.waiting, nothing.oldest) == ((), 0, None)
+    assert (nothing.dead, nothing.rejected) == (0, 0)
     owner = await office.owner()
     await node.open_with("a", "b")
     letters = await owner.until_read(3)
@@ -80,6 +81,23 @@ async def test_what_waits_can_be_looked_at(office: PostOffice) -> None:
     assert [queue.waiting for queue in backlog.queues] == [1 if n == 3 else 0 for n in EVERY]
     assert backlog.queues[3].oldest == backlog.oldest == letters[2].at
     assert backlog.queues[4].oldest is None
+
+
+async def test_what_is_rejected_is_counted_once_and_kept_nowhere(office: PostOffice) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a", "b")
+    letters = await owner.until_read(3)
+    assert await owner.settle("reject", *letters[1:]) == [0, 0]
+    assert await owner.settle("reject", letters[1]) == [0]
+    assert told(await owner.read()) == [("connection", "1", "")]
+    assert await owner.portal.dead_letters(10) == []
+    await owner.settle("done", letters[0])
+    assert (await owner.portal.backlog()).rejected == 2
+    await node.append("message", 4, "c")
+    [waiting] = await owner.until_read(1)
+    stranger = Owner(office.portal(), owner.tokens)
+    assert await stranger.settle("reject", waiting) == [-1]
+    assert (await owner.portal.backlog()).rejected == 2
 
 
 async def test_the_same_letter_once_more_changes_nothing(office: PostOffice) -> None:

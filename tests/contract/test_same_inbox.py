@@ -74,7 +74,7 @@ tends = st.builds(
     st.sampled_from((frozenset(QUEUES), frozenset(QUEUES), frozenset({0}), frozenset({1}), frozenset())),
     st.sampled_from((True, True, True, False)),
 )
-steps = st.tuples(st.sampled_from(("begin", "done", "die")), small, small)
+steps = st.tuples(st.sampled_from(("begin", "done", "die", "reject")), small, small)
 settles = st.builds(
     Settle,
     st.sampled_from((0, 0, 0, 1)),
@@ -129,7 +129,7 @@ class Office:
                 return None
 
     async def look(self) -> Any:
-        """What waits, and what is dead."""
+        """What waits, what is dead, and how many were rejected."""
         found = await self._portals[0].read(dict.fromkeys(QUEUES, ""))
         known = {(waiting.letter.partition, waiting.place) for waiting in self._known}
         self._known += [each for each in found if (each.letter.partition, each.place) not in known]
@@ -137,7 +137,8 @@ class Office:
         # Those that end with their node do so in no order among each other.
         self._known.sort(key=lambda waiting: self._told(waiting.letter))
         waiting = sorted((self._told(each.letter) for each in found), key=lambda letter: letter[:2])
-        return waiting, [(self._told(each.letter), each.deliveries, each.reason) for each in dead]
+        buried = [(self._told(each.letter), each.deliveries, each.reason) for each in dead]
+        return waiting, buried, (await self._portals[0].backlog()).rejected
 
     async def _node(self) -> Backend:
         node = self._make()

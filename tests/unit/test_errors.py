@@ -12,6 +12,7 @@ from mesa_ws.errors import (
     InvalidSettings,
     MesaError,
     Refused,
+    Reject,
     RequestError,
     RequestFailed,
     TimedOut,
@@ -42,6 +43,7 @@ def test_a_peer_that_does_not_answer_is_also_a_timeout_error() -> None:
         (ConnectionClosed(1009, "", "too big"), "the connection is closed (close code 1009: too big)"),
         (ConnectionClosed(1009, "no", "too big"), "the connection is closed (close code 1009: no)"),
         (RequestError("no such room"), "no such room (refused)"),
+        (Reject("no number"), "no number (rejected)"),
         (RequestFailed("no_room", "none"), "the request was answered with the error 'no_room': none"),
         (Unanswered(), "the request was answered with the error 'unanswered'"),
     ],
@@ -59,6 +61,7 @@ def test_an_error_says_what_happened(error: MesaError, text: str) -> None:
         AuthenticationFailed(4003, "no"),
         ConnectionClosed(4000, "slow", "why"),
         RequestError("no such room", "no_room"),
+        Reject("no number", "bad_number"),
         RequestFailed("no_room", "no such room"),
         Unanswered(text="why"),
     ],
@@ -72,3 +75,9 @@ def test_an_error_crosses_processes_with_its_fields(error: MesaError) -> None:
 def test_a_deliberate_error_has_a_code_of_its_own(code: str) -> None:
     with pytest.raises(InvalidInput, match="code: expected 1 to 64 visible ASCII characters"):
         RequestError("why", code)
+    with pytest.raises(InvalidInput, match="code: expected 1 to 64 visible ASCII characters"):
+        Reject("why", code)
+
+
+def test_a_rejection_answers_a_request_wherever_a_deliberate_error_does() -> None:
+    assert issubclass(Reject, RequestError)

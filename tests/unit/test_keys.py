@@ -15,6 +15,7 @@ NAMES = {
     "observers": "mesa:{api.0}:O",
     "observed": "mesa:{api.0}:v",
     "dead": "mesa:{api.0}:x",
+    "rejected": "mesa:{api.0}:X",
     "broadcast_position": "mesa:{api.b}:m",
     "broadcasts": "mesa:{api.b}:b",
 }

@@ -36,7 +36,7 @@ MAX_KEPT = 64 * 1024 * 1024
 
 LetterKind = Literal["connection", "authentication", "message", "disconnection"]
 
-Action = Literal["begin", "done", "die"]
+Action = Literal["begin", "done", "reject", "die"]
 
 _ANSWERS = "?"
 """Ends the name of who gets answers; no connection is called so."""
@@ -146,11 +146,13 @@ class Backlog(NamedTuple):
         portals: those that live.
         queues: all of them, in their order.
         dead: how many dead letters there are.
+        rejected: how many letters handlers have rejected; it begins again a month after the last one.
     """
 
     portals: tuple[str, ...]
     queues: tuple[QueueBacklog, ...]
     dead: int
+    rejected: int
 
     @property
     def waiting(self) -> int:
@@ -169,7 +171,8 @@ class Step(NamedTuple):
     Attributes:
         partition: the queue.
         token: by which the portal owns it.
-        action: `begin` counts a delivery, `done` takes the letter out, `die` puts it among the dead.
+        action: `begin` counts a delivery, `done` takes the letter out, `reject` does so and
+            counts it among the rejected, `die` puts it among the dead.
         place: which letter.
         connection_id: whose it is.
         weight: what it weighs.

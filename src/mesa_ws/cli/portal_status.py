@@ -14,14 +14,14 @@ from .seat import ask, seat_options
 @click.command()
 @seat_options
 def status(as_json: bool, url: str, namespace: str | None) -> None:
-    """Tell which portals live, how many events wait and for how long, and who deals with them."""
+    """Tell which portals live, how many events wait and for how long, and what became of bad ones."""
     found, now = ask(url, namespace, lambda seat: seat.backlog()), time.time()
     if as_json:
         print_json(_document(found, now))
         return
     click.echo(
         f"{_number(len(found.portals), 'portal')}, {_number(found.waiting, 'event')} waiting"
-        f"{_since(found.oldest, now)}, {_number(found.dead, 'dead letter')}"
+        f"{_since(found.oldest, now)}, {_number(found.dead, 'dead letter')}, {found.rejected} rejected"
     )
     table = Table("portal", "queues", "waiting", "oldest")
     owners = filter(None, (queue.owner for queue in found.queues))
@@ -41,6 +41,7 @@ def _document(found: Backlog, now: float) -> dict[str, Any]:
         "waiting": found.waiting,
         "oldest_seconds": None if found.oldest is None else _age(found.oldest, now),
         "dead_letters": found.dead,
+        "rejected": found.rejected,
         "queues": [
             {
                 "queue": queue.partition,

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
+from ..errors import Reject
 from ..message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
@@ -41,6 +42,12 @@ class StructuredLogging(Middleware):
     async def on_disconnection(self, connection: Connection, code: int, reason: str) -> None:
         """Log at INFO: `disconnection`, with `code`."""
         self._event(logging.INFO, "disconnection", connection, {"code": int(code)})
+
+    async def on_rejected(self, rejection: Reject, message: Message, connection: Connection) -> None:
+        """Log at INFO: `rejected`, with its `code` and the `type` of the message; never why."""
+        type = message.type
+        told = {"code": rejection.code, "type": type if type is None else type[:MAX_TEXT]}
+        self._event(logging.INFO, "rejected", connection, told)
 
     async def on_lost(self, id: str, count: int) -> None:
         """Log at WARNING: `lost`, with `id` and `count`."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from ..close import CloseCode
-from ..errors import InvalidSettings
+from ..errors import InvalidSettings, Reject
 from ..message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
@@ -74,6 +74,7 @@ class PrometheusMetrics(Middleware):
         self._lost = counter("messages_lost", "Stored messages that 1.x clients lost to limits.")
         self._forks = counter("forks", "Times that Redis may have forgotten what it had confirmed.")
         self._errors = counter("handler_errors", "Handlers and hooks that raised.")
+        self._rejected = counter("messages_rejected", "Messages that a handler or a middleware rejected.")
         self._seconds = Histogram(
             "mesa_handler_seconds",
             "Time that the handlers of a message took.",
@@ -128,6 +129,10 @@ class PrometheusMetrics(Middleware):
     async def on_forked(self, since: float) -> None:
         """Count into `mesa_forks_total`, on the one server that is told."""
         self._forks.inc()
+
+    async def on_rejected(self, rejection: Reject, message: Message, connection: Connection) -> None:
+        """Count into `mesa_messages_rejected_total`; the code is the application's, and no label."""
+        self._rejected.inc()
 
     async def on_error(self, error: Exception, connection: Connection | None) -> None:
         """Count into `mesa_handler_errors_total`."""

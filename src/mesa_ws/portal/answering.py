@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..answer import as_message
 from ..backend.inbox import answers_of
 from ..calling import Handler, name_of
 from ..codec import encode_message
 from ..envelope import REMEMBERED, Envelope, new_message_id
-from ..errors import BackendError, RequestError
+from ..errors import BackendError, Reject, RequestError
 from ..failure import Failure
 from ..inquiry import Reply
 from ..recipients import Recipients
@@ -21,18 +21,34 @@ Call = Callable[[Handler, PortalEvent], Awaitable[Any]]
 """Calls a handler, and raises what it raises."""
 
 
-async def consult(call: Call, handler: Handler, event: PortalEvent) -> bytes | Failure | None:
+class Rejection(NamedTuple):
+    """A handler has refused an event for good.
+
+    Attributes:
+        error: what it raised.
+        answer: what a request is answered with.
+        handler: what it is called in logs.
+    """
+
+    error: Reject
+    answer: Failure
+    handler: str
+
+
+async def consult(call: Call, handler: Handler, event: PortalEvent) -> bytes | Failure | Rejection | None:
     """Call a handler.
 
     Returns:
         The encoded message that it answers a request with, or its deliberate error; None if it
-        leaves the answer to others, or nobody waits for one.
+        leaves the answer to others, or nobody waits for one. Or that it refuses the event.
 
     Raises:
         Exception: what else it raised, or what it returned cannot be sent.
     """
     try:
         result = await call(handler, event)
+    except Reject as rejection:
+        return Rejection(rejection, Failure.of(rejection), name_of(handler))
     except RequestError as error:
         if event.message is None:
             raise

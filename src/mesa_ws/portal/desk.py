@@ -95,10 +95,11 @@ class Desk:
         """Hand a letter to handlers, unless it was begun too often; returns why that failed."""
         if deliveries > MAX_DELIVERIES:
             return DIED
-        reason, message_ids = await self._handle(waiting, deliveries)
-        if reason is None:
-            self._ledger.done(owned, waiting, message_ids)
-        return reason
+        handled = await self._handle(waiting, deliveries)
+        if handled.failure is None:
+            settle = self._ledger.reject if handled.is_rejected else self._ledger.done
+            settle(owned, waiting, handled.message_ids)
+        return handled.failure
 
     def _give_up(self, owned: Owned, waiting: Waiting, reason: str) -> None:
         letter = waiting.letter

@@ -20,6 +20,7 @@ class PortalHooks:
     One that does not take what it is called with is refused at once, with `InvalidSettings`.
 
     What a handler returns answers a request, and none after it is called; `RequestError` does so, too.
+    One that raises `Reject` refuses the event for good: it is not handled again.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class PortalHooks:
             "disconnection": [],
         }
         self._on_error: list[Handler] = []
+        self._on_rejected: list[Handler] = []
 
     def on_connection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(event)` for new connections, before anything else of that connection."""
@@ -63,6 +65,15 @@ class PortalHooks:
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, event)`, called each time when a handler raised."""
         self._on_error.append(checked("on_error", handler, "error", "event"))
+        return handler
+
+    def on_rejected(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(rejection, event)`, called when a handler has raised `Reject`.
+
+        Nothing of the event is kept once this has returned. It is called again for the same event if
+        the portal dies before it has noted the rejection.
+        """
+        self._on_rejected.append(checked("on_rejected", handler, "rejection", "event"))
         return handler
 
     def _add(self, kind: LetterKind, type: str | None, handler: AnyHandler) -> AnyHandler:

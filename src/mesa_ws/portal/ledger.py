@@ -59,6 +59,10 @@ class Ledger:
         """A letter was handled; messages of these ids were sent on account of it."""
         self._add(_Order(_step("done", owned, waiting, 0, "", message_ids), owned, None))
 
+    def reject(self, owned: Owned, waiting: Waiting, message_ids: tuple[str, ...]) -> None:
+        """A letter was refused for good; messages of these ids were sent on account of it."""
+        self._add(_Order(_step("reject", owned, waiting, 0, "", message_ids), owned, None))
+
     def die(self, owned: Owned, waiting: Waiting, reason: str) -> None:
         """A letter is given up."""
         self._add(_Order(_step("die", owned, waiting, 0, reason), owned, None))

@@ -1,13 +1,28 @@
 """How a portal gets what it handles; there is one way for each wire."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..backend.inbox import Waiting
 from ..envelope import Envelope
 
-Handle = Callable[[Waiting, int], Awaitable[tuple[str | None, tuple[str, ...]]]]
-"""Has a letter handled for the nth time. Returns why that failed, or None; and what was sent."""
+
+class Handled(NamedTuple):
+    """What became of a letter that handlers were given.
+
+    Attributes:
+        failure: why it is to be handled again; None if it is not.
+        is_rejected: whether a handler has refused it for good.
+        message_ids: what was sent meanwhile.
+    """
+
+    failure: str | None
+    is_rejected: bool = False
+    message_ids: tuple[str, ...] = ()
+
+
+Handle = Callable[[Waiting, int], Awaitable[Handled]]
+"""Has a letter handled for the nth time."""
 
 See = Callable[[Waiting], Awaitable[None]]
 """Has a letter handled that comes once."""

@@ -9,21 +9,21 @@ from typing import Annotated, Self
 import msgspec
 
 from ..backend.inbox import Waiting
-from ..calling import Caller, name_of
+from ..calling import Caller, Handler, name_of
 from ..calling.left_behind import report_threads
 from ..cause import Cause, current_cause
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
 from ..failure import FAILED, UNANSWERED, Failure
 from ..settings import Count, Durability, DurabilityLevel, Settings, Switch, Wire, check_wire
-from .answering import consult, respond
+from .answering import Rejection, consult, respond
 from .desk import MAX_DELIVERIES
 from .event import PortalEvent
 from .fleeting import Hearing
 from .hooks import PortalHooks
 from .lasting import Observing, Sharing
 from .seats import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, mesa1_seat_at, seat_at
-from .work import Work
+from .work import Handled, Work
 
 MAX_REASON = 1000
 """Characters that are kept of why a handler failed."""
@@ -98,6 +98,7 @@ class Worker(PortalHooks):
         self._new_work()  # what is wrong is said now
         self._caller = Caller(handler_threads, "mesa-portal")
         self._work: Work | None = None
+        self._rejected = 0
 
     @property
     def is_running(self) -> bool:
@@ -119,6 +120,11 @@ class Worker(PortalHooks):
         """Events dropped since the start because too many waited; only wire `"mesa1"` drops any."""
         return self._work.dropped if self._work is not None else 0
 
+    @property
+    def rejected(self) -> int:
+        """Events that handlers of this portal have rejected since it started."""
+        return self._rejected
+
     async def start(self) -> None:
         """Take part from now on.
 
@@ -130,6 +136,7 @@ class Worker(PortalHooks):
         if self._work is not None:
             raise MesaError("the portal is running already; make another Portal to run two")
         work = self._work = self._new_work()
+        self._rejected = 0
         watch()
         try:
             await work.start()
@@ -194,54 +201,70 @@ class Worker(PortalHooks):
         """
         await self._tell(waiting, 1, may_answer=False)
 
-    async def _handle(self, waiting: Waiting, deliveries: int) -> tuple[str | None, tuple[str, ...]]:
+    async def _handle(self, waiting: Waiting, deliveries: int) -> Handled:
         """Call the handlers of a letter; see `Handle`."""
         cause = Cause(waiting.letter.key)
         token = current_cause.set(cause)
         try:
-            reason = await self._tell(waiting, deliveries, may_answer=True)
+            handled = await self._tell(waiting, deliveries, may_answer=True)
         finally:
             current_cause.reset(token)
         # Not if this was cancelled: a thread may go on, and another portal handles the same event.
         cause.is_over = True
-        return reason, tuple(cause.message_ids)
+        return handled._replace(message_ids=tuple(cause.message_ids))
 
-    async def _tell(self, waiting: Waiting, deliveries: int, *, may_answer: bool) -> str | None:
+    async def _tell(self, waiting: Waiting, deliveries: int, *, may_answer: bool) -> Handled:
         assert self._work is not None  # noqa: S101 - nothing is handled without it
         send = self._work.reply
         try:
             event = PortalEvent(waiting, deliveries, send)
         except Exception as error:
             log.exception("a letter cannot be read")
-            return _reason(error)
+            return Handled(_reason(error))
         if not may_answer:
             event.request = None
         log.debug("delivery %d of %r", deliveries, event)
-        reason, reply = await self._call(event)
-        if reply is not None:
-            reason = await respond(event, reply, send) or reason
-        return reason
+        failure, reply = await self._call(event)
+        is_rejected = isinstance(reply, Rejection)
+        answer = reply.answer if isinstance(reply, Rejection) else reply
+        if answer is not None:
+            failure = await respond(event, answer, send) or failure
+        if failure is None and isinstance(reply, Rejection):
+            await self._reject(reply, event)
+        return Handled(failure, is_rejected)
 
-    async def _call(self, event: PortalEvent) -> tuple[str | None, bytes | Failure | None]:
-        """Call handlers, those of a request until one answers; why that failed, and the answer."""
+    async def _call(self, event: PortalEvent) -> tuple[str | None, bytes | Failure | Rejection | None]:
+        """Call handlers, those of a request until one answers; why that failed, and the answer.
+
+        A handler that rejects the event is the last one, whether or not it is a request.
+        """
         for handler in self._handlers_of(event):
             try:
                 reply = await consult(self._caller.call, handler, event)
             except Exception as error:
                 log.exception("handler %s raised at delivery %d", name_of(handler), event.deliveries)
-                await self._report(error, event)
+                await self._report(error, event, self._on_error)
                 is_last = event.deliveries >= MAX_DELIVERIES
                 return _reason(error), FAILED if is_last else None
             if reply is not None:
                 return None, reply
         return None, UNANSWERED
 
-    async def _report(self, error: Exception, event: PortalEvent) -> None:
-        for handler in self._on_error:
+    async def _reject(self, rejection: Rejection, event: PortalEvent) -> None:
+        """Count an event that is refused for good, and report it."""
+        self._rejected += 1
+        code, text = rejection.answer
+        log.info("handler %s rejected %r with the code %r: %r", rejection.handler, event, code, text)
+        await self._report(rejection.error, event, self._on_rejected, "on_rejected")
+
+    async def _report(
+        self, error: Exception, event: PortalEvent, handlers: list[Handler], hook: str = "on_error"
+    ) -> None:
+        for handler in handlers:
             try:
                 await self._caller.call(handler, error, event)
             except Exception:
-                log.exception("on_error handler %s raised", name_of(handler))
+                log.exception("%s handler %s raised", hook, name_of(handler))
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..answer import as_message
 from ..calling import name_of
 from ..codec import encode_message
-from ..errors import Refused, RequestError
+from ..errors import Refused, Reject, RequestError
 from ..failure import FAILED, KEPT, UNANSWERED, Failure
 from ..message import Message
 from ..session import Asked, answering, failing
@@ -104,7 +104,10 @@ async def _answer_by(handlers: Handlers, message: Message, connection: object) -
                 going = handlers.outgoing(as_message(result, message), connection)
                 return encode_message(going) if going is not None else KEPT
         except RequestError as error:
-            log.info("handler %s answers with the error %r", name_of(handler), error.code)
+            if isinstance(error, Reject):
+                await handlers.reject(error, handler, message, connection)
+            else:
+                log.info("handler %s answers with the error %r", name_of(handler), error.code)
             return Failure.of(error)
         except Refused as refusal:
             log.info("the answer of handler %s was refused: %r", name_of(handler), refusal.reason)

@@ -34,6 +34,7 @@ _KINDS: Mapping[str, str] = {
     "on_online": "online",
     "on_portal_join": "portal_join",
     "on_portal_leave": "portal_leave",
+    "on_rejected": "rejected",
     "on_redeliver_undeliverable_messages": "redelivered",
     "on_stop": "stop",
     "on_undeliverable_message_sent": "undeliverable",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..calling import Caller, Handler, call_at_once, name_of
 from ..calling.left_behind import report_tasks, report_threads
 from ..concurrency.tasks import end, start
-from ..errors import ConnectionClosed, Refused, RequestError
+from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..failure import FAILED, KEPT, Failure
 from ..message import DispatchEvent, Message
 from ..user import User
@@ -50,6 +50,7 @@ class Handlers:
         self.lost: Calls[Handler] = Calls()
         self.forked: Calls[Handler] = Calls()
         self.error: Calls[Handler] = Calls()
+        self.rejected: Calls[Handler] = Calls()
         self.stop: Calls[Handler] = Calls()
         self.sent: Calls[tuple[Handler, bool]] = Calls()  # with whether it runs later, as `async def`
         self.undeliverable: Calls[Handler] = Calls()
@@ -103,7 +104,7 @@ class Handlers:
             return
         if self.forwarder is not None:
             await self.forwarder.received(kept, connection)
-        await self._run(self.wanting(kept), connection, kept, connection)
+        await self._handle(kept, connection)
         if self.message_received:
             await self.handled(kept, connection)
 
@@ -123,6 +124,18 @@ class Handlers:
     async def handled(self, message: Message, connection: object) -> None:
         """Tell middleware that a message was handled."""
         await self._run(self.message_received, connection, message, connection)
+
+    async def reject(self, rejection: Reject, handler: Handler, message: Message, connection: object) -> None:
+        """Report a message that a handler or a hook refuses for good."""
+        code, text = Failure.of(rejection)
+        log.info(
+            "handler %s rejected a message of %r with the code %r: %r",
+            name_of(handler),
+            connection,
+            code,
+            text,
+        )
+        await self._run(self.rejected, connection, rejection, message, connection)
 
     async def disconnected(self, connection: Sender, code: int, reason: str) -> None:
         """Tell that a connection has ended."""
@@ -206,6 +219,9 @@ class Handlers:
         except Refused as refusal:
             log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
             return Failure.of(RequestError(refusal.reason))
+        except Reject as rejection:
+            await self.reject(rejection, hook, message, connection)
+            return Failure.of(rejection)
         except RequestError as error:
             log.debug("%s keeps a message of %r: %r", name_of(hook), connection, error.code)
             return Failure.of(error)
@@ -214,18 +230,33 @@ class Handlers:
             await self.failed(error, connection)
             return FAILED
 
+    async def _handle(self, message: Message, connection: object) -> None:
+        """Call the handlers of a message, until one rejects it."""
+        for handler in self.wanting(message):
+            try:
+                await self.caller.call(handler, message, connection)
+            except Reject as rejection:
+                await self.reject(rejection, handler, message, connection)
+                break
+            except Exception as error:  # noqa: BLE001 - it is logged and reported there
+                await self._raised(error, handler, connection)
+
     async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
         for handler in handlers:
             try:
                 await self.caller.call(handler, *args)
-            except RequestError as error:
-                log.info("handler %s: nobody waits to be told %r", name_of(handler), error.code)
-            except Exception as error:
-                if is_of_the_end(error, connection):
-                    log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
-                    continue
-                log.exception("handler %s raised", name_of(handler))
-                await self.failed(error, connection)
+            except Exception as error:  # noqa: BLE001 - it is logged and reported there
+                await self._raised(error, handler, connection)
+
+    async def _raised(self, error: Exception, handler: Handler, connection: object) -> None:
+        """Log and report what a handler raised where it answers nothing."""
+        if isinstance(error, RequestError) and not isinstance(error, Reject):
+            log.info("handler %s: no request waits to be told %r", name_of(handler), error.code)
+        elif is_of_the_end(error, connection):
+            log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+        else:
+            log.error("handler %s raised", name_of(handler), exc_info=error)
+            await self.failed(error, connection)
 
 
 def _kept(hook: Handler, answer: object) -> Message | None:

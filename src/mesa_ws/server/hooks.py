@@ -60,8 +60,8 @@ class Hooks:
         Used as `@server.on_message` or as `@server.on_message("PING")`. What it returns answers a
         request: a `Message`, or data for one of the request's type. The first handler that
         returns something other than None decides, and so does one that raises: `RequestError` is
-        told to the client, of anything else only that it failed. Nobody hears what it returns for
-        a message that is no request.
+        told to the client, of anything else only that it failed. What it returns for a message that is
+        no request goes nowhere. No handler is called after one that raises `Reject`.
         """
         if isinstance(handler_or_type, str):
             return lambda handler: self._add(handler_or_type, handler)
@@ -123,6 +123,15 @@ class Hooks:
         The connection is None where the handler was about an id.
         """
         self._handlers.error.append(checked("on_error", handler, "error", "connection"))
+        return handler
+
+    def on_rejected(self, handler: AnyHandler) -> AnyHandler:
+        """Register `handler(rejection, message, connection)`, called when a message was rejected.
+
+        A handler of the message or a middleware has raised `Reject`. What a portal rejects is told to
+        the portal.
+        """
+        self._handlers.rejected.append(checked("on_rejected", handler, "rejection", "message", "connection"))
         return handler
 
     def on_stop(self, handler: AnyHandler) -> AnyHandler:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import Reject
 from ..message import Message
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class Middleware:
     async def before_message(self, message: Message, connection: "Connection") -> Message | None:
         """See a message from a client before it is handled.
 
-        If it raises, the message is not handled. `Refused` and `RequestError` are decisions, which
-        whoever waits for an answer is told; anything else is an error, which is reported.
+        If it raises, the message is not handled. `Refused` and `RequestError` are decisions, with
+        which a request is answered, `Reject` one that is counted and reported as well; anything else is
+        an error, which is reported.
 
         Returns:
             The message that is handled; None to drop it without a word.
@@ -108,6 +110,9 @@ class Middleware:
 
     async def on_error(self, error: Exception, connection: "Connection | None") -> None:
         """A handler or a hook raised. What this one raises is logged, and goes no further."""
+
+    async def on_rejected(self, rejection: Reject, message: Message, connection: "Connection") -> None:
+        """A handler or a `before_message` hook has refused a message for good; see `Server.on_rejected`."""
 
     async def on_online(self, id: str) -> None:
         """An id has its first connection in the cluster; see `Server.on_online`."""

@@ -35,7 +35,7 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
         await backend.append(Letter(f"c{n}", 0, "1", "connection", None, node), room)
         await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room)
     for waiting in await seat.read({0: ""}):
-        action = "die" if waiting.letter.kind == "message" else "done"
+        action = "die" if waiting.letter.kind == "message" else "reject"
         letter = (waiting.place, waiting.letter.connection_id, 1)
         await seat.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
     places = [dead.place for dead in await seat.dead_letters(10)]
@@ -80,11 +80,14 @@ async def test_what_waits_is_told(redis_url: str, namespace: str, letters: list[
     await seat.tend([0])
     shown = json.loads(await status("--json"))
     assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([seat.portal_id], ends + 1, 2)
+    assert shown["rejected"] == 3
     assert 0 <= shown["oldest_seconds"] < 60
     queues = [(each["queue"], each["portal"], each["waiting"]) for each in shown["queues"]]
     assert queues == [(0, seat.portal_id, ends + 1), *((n, None, 0) for n in range(1, PARTITIONS))]
     said = (await status()).splitlines()
-    assert re.fullmatch(r"1 portal, 4 events waiting for up to [\d.]+ seconds, 2 dead letters", said[0])
+    assert re.fullmatch(
+        r"1 portal, 4 events waiting for up to [\d.]+ seconds, 2 dead letters, 3 rejected", said[0]
+    )
     assert any(seat.portal_id in line for line in said)
     await seat.aclose()
 

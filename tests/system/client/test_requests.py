@@ -12,6 +12,7 @@ from mesa_ws.errors import (
     InvalidMessage,
     InvalidSettings,
     MesaError,
+    Reject,
     RequestError,
     RequestFailed,
     TimedOut,
@@ -76,6 +77,21 @@ async def test_a_deliberate_error_is_raised_here(quiet: Server, stack: AsyncExit
     with pytest.raises(RequestFailed, match="no such room") as raised:
         await client.request(PING)
     assert (raised.value.code, raised.value.text) == ("no_room", "no such room")
+
+
+async def test_a_client_may_reject_what_it_is_asked(quiet: Server, stack: AsyncExitStack) -> None:
+    client = await join(stack, await stack.enter_async_context(serve(quiet)))
+    errors = list[Exception]()
+    client.on_error(errors.append)
+
+    @client.on_request
+    def refuse(message: Message) -> None:
+        raise Reject("no number", "bad_number")
+
+    with pytest.raises(RequestFailed, match="no number") as raised:
+        await quiet.request("0", PING)
+    assert raised.value.code == "bad_number"
+    assert errors == []
 
 
 async def test_without_a_handler_the_error_comes_at_once(quiet: Server, stack: AsyncExitStack) -> None:

@@ -128,6 +128,19 @@ async def test_events_die_past_a_key_of_another_type(
     assert await client.type(keys.aside(keys.dead)) == "list"
 
 
+@pytest.mark.parametrize("is_text", [False, True], ids=["of another type", "with another text"])
+async def test_events_are_rejected_past_a_count_that_is_none(
+    office: PostOffice, client: Redis, keys: Keys, is_text: bool
+) -> None:
+    node, owner = await office.node(), await office.owner()
+    await node.open_with("a")
+    letters = await owner.until_read(2)
+    await (client.set(keys.rejected, "foreign") if is_text else spoil(client, keys.rejected))
+    assert await owner.settle("reject", *letters) == [0, 0]
+    assert (await owner.portal.backlog()).rejected == 2
+    assert await owner.read() == []
+
+
 async def test_a_letter_stands_in_its_queue_once_although_observers_could_not_be_told(
     office: PostOffice, client: Redis, keys: Keys
 ) -> None:
@@ -154,7 +167,7 @@ async def test_connections_of_a_dead_server_end_once_past_keys_of_another_type(
     assert await client.xlen(keys.observed) == 2
 
 
-@pytest.mark.parametrize("kind", ["queue", "owner", "dead", "portals"])
+@pytest.mark.parametrize("kind", ["queue", "owner", "dead", "rejected", "portals"])
 async def test_what_waits_can_be_looked_at_past_keys_of_another_type(
     office: PostOffice, client: Redis, keys: Keys, kind: str
 ) -> None:

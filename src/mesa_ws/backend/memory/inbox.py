@@ -123,6 +123,7 @@ class Inbox:
         self._observed: Shelf[Waiting] = Shelf(MAX_OBSERVED)
         self._observers = 0
         self._dead: Shelf[DeadLetter] = Shelf(MAX_DEAD)
+        self._rejected = 0
         self._arrival = asyncio.Event()
 
     def append(self, letter: Letter, room: Room) -> Answer:
@@ -205,6 +206,8 @@ class Inbox:
         waiting, deliveries = queue.take_out(place)
         if waiting is not None and step.action == "die":
             self._bury(waiting, deliveries, step.reason)
+        elif waiting is not None and step.action == "reject":
+            self._rejected += 1
         return 0
 
     def watch(self, starts: bool) -> None:
@@ -226,7 +229,7 @@ class Inbox:
         for number, queue in enumerate(self._queues):
             oldest = next((each.at for each in queue.letters.values()), None)
             queues.append(QueueBacklog(number, queue.owner, len(queue.letters), oldest))
-        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead))
+        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead), self._rejected)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""

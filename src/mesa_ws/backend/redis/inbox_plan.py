@@ -150,7 +150,7 @@ class Place(NamedTuple):
 
     def settle(self, steps: Sequence[Step]) -> Call:
         """Carry out steps, those of one queue after another; `settled` reads the reply."""
-        keys: list[str] = [self.keys.dead]
+        keys: list[str] = [self.keys.dead, self.keys.rejected]
         parts: list[str | int] = [self.portal, *_SETTLING, _wanted(self.durability)]
         for partition, token, attempt, together in steps_of_queues(steps):
             sent = [self.keys.done(message_id) for step in together for message_id in step.message_ids]
@@ -182,7 +182,7 @@ def _told(step: Step) -> tuple[str | int, ...]:
     if step.action == "begin":
         return (step.action, step.place)
     taken = (step.action, step.place, step.connection_id, step.weight)
-    return taken if step.action == "done" else (*taken, step.reason)
+    return (*taken, step.reason) if step.action == "die" else taken
 
 
 def settled(reply: Sequence[int]) -> Sequence[int]:
@@ -206,12 +206,12 @@ def overheard(reply: Any) -> list[Waiting]:
 def survey(keys: Keys) -> Call:
     """Look at what waits for portals; `surveyed` reads the reply."""
     queues = (key for number in range(PARTITIONS) for key in (keys.owner(number), keys.queue(number)))
-    return Call(SURVEY, (keys.portals, keys.dead, *queues), ())
+    return Call(SURVEY, (keys.portals, keys.dead, keys.rejected, *queues), ())
 
 
 def surveyed(reply: Sequence[Any]) -> Backlog:
     """Read the reply to `survey`."""
-    portals, dead, *queues = reply
+    portals, dead, rejected, *queues = reply
     return Backlog(
         tuple(portal.decode() for portal in portals),
         tuple(
@@ -219,6 +219,7 @@ def surveyed(reply: Sequence[Any]) -> Backlog:
             for number, (owner, waiting, oldest) in enumerate(queues)
         ),
         dead,
+        rejected,
     )
 
 

@@ -23,7 +23,7 @@ BACKLOG_LIFE = 7 * 86_400.0
 """Seconds after the last letter of a queue when what nobody dealt with disappears."""
 
 DEAD_LIFE = 30 * 86_400.0
-"""Seconds after the last dead letter when they all disappear."""
+"""Seconds after the last dead letter when they all disappear; likewise for the count of rejected ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +241,11 @@ class Keys:
     def dead(self) -> str:
         """STREAM: dead letters. 10 000 entries, 64 MiB; 30 days after the last one."""
         return f"{self.prefix}x"
+
+    @property
+    def rejected(self) -> str:
+        """STRING: how many letters handlers have rejected. 30 days after the last one."""
+        return f"{self.prefix}X"
 
     @property
     def _broadcasts(self) -> str:

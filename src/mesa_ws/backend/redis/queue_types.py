@@ -78,6 +78,7 @@ def expected_types(keys: Keys) -> dict[str, str]:
         keys.observers: "zset",
         keys.observed: "stream",
         keys.dead: "stream",
+        keys.rejected: "string",
     }
     for number in range(PARTITIONS):
         shared[keys.queue(number)] = "stream"

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- Count deliveries of letters, take them out of their queues, or put them among the dead.
 --
--- KEYS  1 dead letters, then for each queue: its owner, itself, its deliveries, weights of its
---       connections, and what is remembered of messages that were sent on account of letters of it
---       that are done
--- ARGV  1 portal, 2 life of deliveries (ms), 3 life of dead letters (ms), 4 most dead letters, 5 most
+-- KEYS  1 dead letters, 2 how many were rejected, then for each queue: its owner, itself, its
+--       deliveries, weights of its connections, and what is remembered of messages that were sent on
+--       account of letters of it that are done or rejected
+-- ARGV  1 portal, 2 life of deliveries (ms), 3 life of dead letters and of that number (ms), 4 most dead letters, 5 most
 --       bytes of them, 6 for how long messages are remembered now (ms), 7 how many replicas have to be
 --       online: 0 or 1, then for each queue:
 --       partition, token by which the portal owns it, last attempt that begins here, number of
---       messages, number of steps, and for each step: action, place; where it is done or dies also
---       connection and weight; where it dies the reason
+--       messages, number of steps, and for each step: action, place; where it does not begin
+--       also connection and weight; where it dies the reason
 --
--- Actions: begin, done, die. The same call once more changes nothing, for replies may be lost: it is
+-- Actions: begin, done, reject, die. The same call once more changes nothing, for replies may be lost: it is
 -- known by its last attempt, which stands among the deliveries as that of no place. Whether a letter
 -- that begins is there is not looked at, which would cost a copy of it: only the owner takes letters
 -- out.
@@ -19,15 +19,23 @@
 -- queue; else how often the letter was delivered by now where it begins, or 0. Or the error NOREPLICAS.
 
 local LAST = ''
-local reply, key, at = {wanted_replicas(ARGV[7])}, 2, 8
+local reply, key, at = {wanted_replicas(ARGV[7])}, 3, 8
 local queue, deliveries, weights, partition
 
+-- Take a letter out of its queue; returns whether it was there.
 local function take_out(place, connection, weight)
   local is_there = redis.call('XDEL', queue, place) > 0
   redis.call('HDEL', deliveries, place)
   if is_there and redis.call('HINCRBY', weights, connection, -weight) <= 0 then
     redis.call('HDEL', weights, connection)
   end
+  return is_there
+end
+
+-- Take a letter out and count it. What may be refused comes first, and what is no number is forgotten.
+local function reject(place, connection, weight)
+  local before = tonumber(redis.call('GET', KEYS[2])) or 0
+  if take_out(place, connection, weight) then redis.call('SET', KEYS[2], before + 1, 'PX', ARGV[3]) end
 end
 
 -- What may be refused comes before the dead letter is written, or behind the letter was taken out: so none is
@@ -70,6 +78,7 @@ local function step(is_owned, repeated)
   local reason = ARGV[at]
   if action == 'die' then at = at + 1 end
   if not is_owned then return -1 end
+  if action == 'reject' then reject(place, connection, weight) end
   if action == 'die' then bury(place, reason, connection, weight) end
   take_out(place, connection, weight)
   return 0

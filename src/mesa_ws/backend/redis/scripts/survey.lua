@@ -1,10 +1,10 @@
 #!lua flags=no-writes
 -- Look at what waits for portals.
 --
--- KEYS  1 leases of portals, 2 dead letters, then the owner key and the queue of each partition
+-- KEYS  1 leases of portals, 2 dead letters, 3 how many were rejected, then the owner key and the queue of each partition
 --
--- Returns {the living portals, how many dead letters, then for each partition {its owner or '', how
--- many letters, when the oldest of them came (ms) or ''}}.
+-- Returns {the living portals, how many dead letters, how many were rejected, then for each partition
+-- {its owner or '', how many letters, when the oldest of them came (ms) or ''}}.
 
 local now = now_ms()
 local portals, lives = redis.call('ZRANGE', KEYS[1], '(' .. now, '+inf', 'BYSCORE'), {}
@@ -12,6 +12,7 @@ for _, each in ipairs(portals) do lives[each] = true end
 local reply = {
   portals,
   redis.call('XLEN', KEYS[2]),
+  tonumber(redis.call('GET', KEYS[3])) or 0,
 }
 
 local function came(entry)
@@ -22,7 +23,7 @@ local function came(entry)
   return ''
 end
 
-for n = 3, #KEYS, 2 do
+for n = 4, #KEYS, 2 do
   local owner = string.match(redis.call('GET', KEYS[n]) or '', '^(.*)|%d+$') or ''
   if not lives[owner] then owner = '' end
   local queue = KEYS[n + 1]
