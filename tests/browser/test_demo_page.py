@@ -1,6 +1,7 @@
 """The page of `mesa demo --keep`, as a person uses it; its pictures for the documentation.
 
-`MESA_PICTURES=1 pytest tests/browser/test_demo_page.py` takes the pictures of `docs/images`.
+`MESA_PICTURES=1 pytest tests/browser/test_demo_page.py` takes the picture of the documentation, and
+others to look at into `.cache/pictures`.
 """
 
 import os
@@ -19,7 +20,10 @@ from .chromium import Windows
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-IMAGES = Path(__file__).parents[2] / "docs/images"
+ROOT = Path(__file__).parents[2]
+
+PICTURE = ROOT / "docs/images/demo.png"
+"""The one that the documentation shows: light and wide."""
 
 LARGEST = 150_000
 """Bytes of a picture, at most."""
@@ -271,7 +275,12 @@ async def _look(page: "Page", size: str, scheme: Any) -> None:
     texts = "[...document.querySelectorAll('button, dd, dt, .word')]"
     clipped = f"{texts}.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)"
     assert await page.evaluate(clipped) == []
+    assert (
+        await page.evaluate("[...document.querySelectorAll('button')].filter((e) => e.offsetHeight > 36)")
+        == []
+    )
     if os.environ.get("MESA_PICTURES"):
-        picture = IMAGES / f"demo-{scheme}-{size}.png"
+        is_shown = (scheme, size) == ("light", "wide")
+        picture = PICTURE if is_shown else ROOT / f".cache/pictures/demo-{scheme}-{size}.png"
         await page.screenshot(path=picture, full_page=size == "narrow")
         assert picture.stat().st_size < LARGEST

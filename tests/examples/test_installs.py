@@ -204,6 +204,7 @@ RELATIVE = re.compile(r"\]\((?!https://)[^)]*\)")
 def test_the_readme_of_the_wheel_has_no_link_that_only_a_repository_can_follow(wheel: Path) -> None:
     description = str(_metadata(wheel).get_payload())
     assert "What exactly is promised" in description
+    assert "A page with two users" not in description  # a picture that nothing could show
     assert RELATIVE.findall(description) == []
 
 
@@ -223,4 +224,6 @@ def test_with_an_address_of_the_project_its_links_lead_there(tmp_path: Path) -> 
     assert RELATIVE.findall(description) == []
     links = re.findall(r"\]\(https://code\.example/mesa-ws/blob/main/([^)]+)\)", description)
     assert "docs/explanation/delivery.md" in links
+    assert "![A page with two users" in description
+    assert "](https://code.example/mesa-ws/raw/main/docs/images/demo.png)" in description
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,4 +1,4 @@
-import { User } from "/user.js";
+import { User, element } from "/user.js";
 
 const token = document.documentElement.dataset.token;
 const main = document.querySelector("main");
@@ -64,9 +64,12 @@ function preview() {
   const { asked, problem } = read();
   const shown = problem ? "…" : python(asked.data);
   const others = asked.excluding.length ? `, ${python(asked.excluding)}` : "";
-  document.getElementById("call").textContent =
-    `data = ${shown}\nmessage = Message(0, data, ${python(asked.type)})\n` +
-    `dispatcher.dispatch(message, ${python(asked.to)}${others})`;
+  const lines = [
+    `data = ${shown}`,
+    `message = Message(0, data, ${python(asked.type)})`,
+    `dispatcher.dispatch(message, ${python(asked.to)}${others})`,
+  ];
+  document.getElementById("call").replaceChildren(...lines.map((line) => element("span", "", `${line}\n`)));
   const told = document.getElementById("data-problem");
   told.textContent = problem ?? "";
   told.hidden = !problem;

@@ -197,7 +197,7 @@ export class User {
   }
 }
 
-function element(name, className, text = "") {
+export function element(name, className, text = "") {
   const made = document.createElement(name);
   made.className = className;
   made.textContent = text;
