@@ -210,8 +210,8 @@ class Reject(RequestError):
     """Raise this from a handler to refuse for good what it was given, because it can never be handled.
 
     In a portal the event is not handled again and becomes no dead letter. No handler after this one
-    is called. A request is answered with the text and the code; for a plain message the client is
-    told nothing. Every rejection is counted, logged, and reported to `on_rejected` and not to `on_error`.
+    is called. A request is answered with the text and the code; for a plain message the client gets
+    nothing. Every rejection is counted, logged, and reported to `on_rejected` and not to `on_error`.
 
     It is for what clients send, and in portals for any event. In other handlers of a server, and in
     `on_message` of a client, nothing can be refused, and it is an error like any other.

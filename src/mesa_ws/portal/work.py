@@ -13,7 +13,7 @@ class Handled(NamedTuple):
     Attributes:
         failure: why it is to be handled again; None if it is not.
         is_rejected: whether a handler has refused it for good.
-        message_ids: what was sent meanwhile.
+        message_ids: what its handlers sent.
     """
 
     failure: str | None

@@ -128,8 +128,8 @@ class Hooks:
     def on_rejected(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(rejection, message, connection)`, called when a message was rejected.
 
-        A handler of the message or a middleware has raised `Reject`. What a portal rejects is told to
-        the portal.
+        A handler of the message or a middleware has raised `Reject`. What a portal rejects is reported
+        in the portal.
         """
         self._handlers.rejected.append(checked("on_rejected", handler, "rejection", "message", "connection"))
         return handler
