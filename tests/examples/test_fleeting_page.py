@@ -71,11 +71,13 @@ async def site(redis_url: str, namespace: str, stack: AsyncExitStack) -> Site:
     exec(compile(code, "fleeting-messages.md", "exec"), names)
     names["members"]["hall"] = {"anna", "ben", "away"}
 
-    @names["server"].authenticator
+    server: Server = names["server"]
+
+    @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:
         return User(data["token"])
 
-    endpoint = await stack.enter_async_context(serve(names["server"]))
+    endpoint = await stack.enter_async_context(serve(server))
     return Site(names, endpoint.url)
 
 
