@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from importlib.resources import files
 from pathlib import Path
 
+import httpcore
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -58,3 +60,18 @@ async def test_a_client_gets_in_while_one_of_two_servers_is_away(site: Site) -> 
         for _ in range(4):
             async with await site.enter() as client:
                 assert '"op":10' in str(await client.recv())
+
+
+@pytest.mark.parametrize("name", ["mesa.js", "mesa.mjs"])
+async def test_a_page_gets_the_client_for_browsers(site: Site, name: str) -> None:
+    await site.start_servers()
+    url = f"http://127.0.0.1:{site.nginx.port}/{name}"
+    async with httpcore.AsyncConnectionPool() as http:
+        got = await http.request("GET", f"{url}?v=1")
+        assert (got.status, got.content) == (200, files("mesa_ws").joinpath("browser", name).read_bytes())
+        fields = dict(got.headers)
+        assert fields[b"Content-Type"] == b"text/javascript; charset=utf-8"
+        assert (await http.request("HEAD", url)).status == 200
+        again = await http.request("GET", url, headers={"If-None-Match": fields[b"ETag"]})
+        assert (again.status, again.content) == (304, b"")
+        assert (await http.request("GET", f"{url}/")).status == 404

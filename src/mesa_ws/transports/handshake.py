@@ -54,6 +54,15 @@ def _accept_connection_list(request: WSUpgradeRequest) -> None:
         request.headers["Connection"] = "upgrade"
 
 
+def without_body(answer: Answer) -> Answer:
+    """The answer to a HEAD, where GET would get this one."""
+    response: Any = answer.response
+    if response.body:
+        response.headers["Content-Length"] = str(len(response.body))
+        response.body = None
+    return answer
+
+
 def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     """An answer without a WebSocket."""
     response: Any = WSUpgradeResponse.create_error_response(status, status.phrase.encode(), headers)

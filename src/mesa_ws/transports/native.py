@@ -36,10 +36,12 @@ from ..session.fragments import DataFrame
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .accepting import Acceptor
-from .handshake import Answer, accept, decoded, refusal, refuse
+from .browser_client import BrowserClient
+from .handshake import Answer, accept, decoded, refusal, refuse, without_body
 from .listening import HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
 from .quiet import quiet
+from .request_method import RequestMethod
 from .tls import QuietLoop, resume_reading
 
 log = logging.getLogger("mesa_ws.server")
@@ -262,6 +264,7 @@ class NativeListener:
         self._path = plain(path)
         self._limits = node.settings.limits
         self._logger = quiet("server")
+        self._browser_client = BrowserClient()
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
         keepalive = node.settings.keepalive
@@ -328,29 +331,29 @@ class NativeListener:
         """Take a connection through its handshakes, of TLS and of WebSockets."""
         loop = asyncio.get_running_loop()
         tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
-        transport, protocol = await aiofastnet.connect_accepted_socket(
+        transport, method = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            self._protocol,
+            lambda: RequestMethod(self._protocol),
             connection,
             **tls,
         )
         if transport.is_closing():
             return
         try:
-            await protocol.wait_until_handshake_complete()
+            await method.protocol.wait_until_handshake_complete()
         except TimeoutError:
             transport.abort()
         except asyncio.CancelledError:
             transport.abort()
             raise
 
-    def _protocol(self) -> WSProtocol:
+    def _protocol(self, method: RequestMethod) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
         return WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
-            ws_listener_factory=self._upgrade,
+            ws_listener_factory=partial(self._answer, method),
             logger=self._logger,
             disconnect_on_exception=True,
             websocket_handshake_timeout=UPGRADE_TIMEOUT,
@@ -364,10 +367,16 @@ class NativeListener:
             read_buffer_init_size=READ_BUFFER,
         )
 
-    def _upgrade(self, request: WSUpgradeRequest) -> Answer:
+    def _answer(self, method: RequestMethod, request: WSUpgradeRequest) -> Answer:
+        if method.is_head:
+            return without_body(self._browser_client.answer(request) or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return refusal(request, self._path) or accept(request, NativeTransport(self))
+        return (
+            self._browser_client.answer(request)
+            or refusal(request, self._path)
+            or accept(request, NativeTransport(self))
+        )
 
 
 def _verdict(transport: WSTransport) -> tuple[int, str]:
