@@ -12,6 +12,21 @@ const common = { bundle: true, target: "es2021", logLevel: "warning", legalComme
 /** Names that begin with `_` are private to the package: short in what browsers load. */
 const small = { ...common, minify: true, mangleProps: /^_[a-z]/, sourcemap: true };
 
+/** An entry of its own shares the client, and its classes of errors, with `mesa-ws`. */
+const beside = (client) => ({
+  name: "beside",
+  setup: ({ onResolve }) => onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: client, external: true })),
+});
+
+/** `mesa-ws/shared`, `mesa-ws/react`. */
+const buildEntry = (name) => {
+  const entry = { ...common, entryPoints: [`src/${name}/index.ts`], sourcemap: true, packages: "external" };
+  return [
+    build({ ...entry, format: "esm", outfile: `dist/${name}.js`, plugins: [beside("./mesa.js")] }),
+    build({ ...entry, format: "cjs", outfile: `dist/${name}.cjs`, plugins: [beside("./mesa.cjs")] }),
+  ];
+};
+
 async function buildPackage() {
   rmSync("dist", { recursive: true, force: true });
   const entry = { entryPoints: ["src/index.ts"] };
@@ -19,6 +34,9 @@ async function buildPackage() {
     build({ ...common, ...entry, sourcemap: true, format: "esm", outfile: "dist/mesa.js" }),
     build({ ...common, ...entry, sourcemap: true, format: "cjs", outfile: "dist/mesa.cjs" }),
     build({ ...small, ...entry, format: "esm", outfile: "dist/mesa.min.mjs" }),
+    ...buildEntry("shared"),
+    ...buildEntry("react"),
+    build({ ...small, entryPoints: ["src/shared/whole.ts"], format: "esm", outfile: "dist/shared.min.mjs" }),
     build({ ...small, entryPoints: ["src/global.ts"], format: "iife", outfile: "dist/mesa.min.js" }),
   ]);
   buildTypes();
@@ -46,6 +64,8 @@ function handOut() {
 async function buildTests() {
   rmSync(".cache/test", { recursive: true, force: true });
   const entryPoints = readdirSync("test").filter((name) => name.endsWith(".test.ts")).map((name) => `test/${name}`);
+  // Tests run tabs that share nothing, each with a copy of this.
+  await build({ ...common, entryPoints: ["src/shared/whole.ts"], format: "iife", globalName: "Mesa", outfile: ".cache/tab.js" });
   await build({ ...common, entryPoints, sourcemap: "inline", platform: "node", format: "esm", outdir: ".cache/test", outExtension: { ".js": ".mjs" }, packages: "external" });
 }
 

@@ -96,7 +96,10 @@ export class MesaClient implements AsyncIterable<Message> {
         _socketClass: socketClass as SocketClass,
       },
       {
-        _arrived: (arrival) => inbox._add(arrival),
+        _arrived: (arrival) => {
+          if (arrival[0] != "message") progress._begin(arrival[2]);
+          inbox._add(arrival);
+        },
         _asked: (request, message, reply) => void this._answer(request, message, reply),
         _changed: (state, detail) => {
           this._state = state;

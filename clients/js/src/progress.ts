@@ -43,6 +43,12 @@ export class Progress {
     return this._handled;
   }
 
+  /** The server has said where a client begins that had no position: there is nothing to handle before. */
+  _begin(positions: Positions): void {
+    const { e, b } = this._handled;
+    if (e === undefined && !b) this._handled = this._settled = positions;
+  }
+
   /** The application has handled everything up to `positions`. */
   _advance(positions: Positions): void {
     if (positions == this._handled) return; // what has no number does not move them

@@ -1,0 +1,85 @@
+/** One connection for all tabs of an origin. */
+
+import { type Reconnection } from "../backoff.js";
+import { type SocketClass } from "../connection.js";
+import { MesaClient, MesaError, type Options } from "../index.js";
+import { type LinkHost } from "../link.js";
+import { socketAddress } from "../page.js";
+import { Tab } from "./tab.js";
+
+/** How a shared client behaves; see `Options`. */
+export interface SharedOptions extends Options {
+  /**
+   * Clients with the same address and the same key share a connection. Name the user in it: all of them are
+   * who the first of them has logged in as. Empty by default.
+   */
+  key?: string;
+  /** How to come back; `false` is not possible, because tabs come back to one another. */
+  reconnect?: true | Reconnection;
+}
+
+let isWarned = false;
+
+/**
+ * A `MesaClient` that shares its connection with those of the other tabs of its origin that have the same address
+ * and the same `key`. What it promises is the same, and each tab is promised it by itself: every message once, in
+ * order, whichever tab is closed, reloaded, killed or frozen. A tab that opens begins where the others are.
+ *
+ * What is acknowledged is what the clients of all tabs have handled. A tab that was frozen for so long that the
+ * others have gone on without it gets `onReset`.
+ *
+ * A message that `send` was called for is written at least once: it may be written twice when the tab with the
+ * connection dies in the very moment in which it writes it. `send` resolves when it is known to be written.
+ *
+ * Needs Web Locks and BroadcastChannel; without them it is a plain `MesaClient`, and says so on the console.
+ */
+export class SharedClient extends MesaClient {
+  private _tab?: Tab;
+  private _host!: LinkHost;
+  private _limit!: number;
+
+  constructor(url: string, { key = "", ...options }: SharedOptions = {}) {
+    const { reconnect = true, timeout = 10 } = options;
+    const socketClass = (options.WebSocket ?? globalThis.WebSocket) as SocketClass | undefined;
+    if (!reconnect)
+      throw new MesaError("invalid", "reconnect: expected true or how to come back, got false; use MesaClient for that");
+    if (!isSupported() || !socketClass) {
+      super(url, options);
+      return;
+    }
+    const address = socketAddress(url);
+    const how = { _url: address, _socketClass: socketClass, _timeout: timeout, _reconnect: reconnect === true ? {} : reconnect };
+    const tab = new Tab(`mesa-ws 1 ${address} ${key}`, how, options.token !== undefined);
+    // The pauses before coming back to the server are those of the tab that has the connection.
+    super(url, { ...options, reconnect: { interval: 0, maxPause: 0 }, WebSocket: tab._socketClass });
+    tab._known = () => this._host._resumable();
+    this._tab = tab;
+    this._limit = options.queueSize ?? 1000;
+    void this.closed.then(() => tab._leave());
+  }
+
+  override async send(...[type, data, options]: Parameters<MesaClient["send"]>): Promise<void> {
+    const tab = this._tab;
+    if (tab && tab._waiting >= this._limit)
+      throw new MesaError("queue_full", `expected up to ${this._limit} messages that wait, got one more; send it later`);
+    await super.send(type, data, options);
+    await tab?._written();
+  }
+
+  protected override _createLink(...[options, host]: Parameters<MesaClient["_createLink"]>): ReturnType<MesaClient["_createLink"]> {
+    this._host = host;
+    return super._createLink(options, host);
+  }
+}
+
+/** Whether tabs can find one another here; if not, say so once. */
+function isSupported(): boolean {
+  if (globalThis.navigator?.locks && typeof BroadcastChannel == "function") return true;
+  if (!isWarned)
+    console.warn(
+      "mesa: tabs cannot share a connection here, so each has its own: expected Web Locks and BroadcastChannel, " +
+        "which browsers have on pages that are served by HTTPS or from localhost",
+    );
+  isWarned = true;
+  return false;
+}

@@ -1,0 +1,425 @@
+/** The leader's part: to the server it is one client, to the clients of the tabs it is the server. */
+
+import { type Reconnection } from "../backoff.js";
+import { later } from "../clock.js";
+import { type SocketClass } from "../connection.js";
+import { type Data, encodeFrame, type Frame, isCount, isRecord, readFrame } from "../frames.js";
+import { NOWHERE, type Position, type Positions, readPosition, readPositions } from "../tracking.js";
+import { History, least, type Mark, type Place } from "./history.js";
+import { Upstream, type UpstreamHost } from "./upstream.js";
+import { type FromLeader, type Numbered, type SocketId, type ToLeader } from "./wire.js";
+
+/** Seconds that a new leader waits for tabs to say where they are. */
+export const ROLL_CALL = 1;
+
+/** Messages that a tab may be behind the first one before it is not waited for with acknowledgements. */
+export const MAX_LAG = 3000;
+
+/** Seconds between two looks at who is silent, and how often one may be silent until nothing waits for it. */
+export const CHECK = 10;
+export const MAX_SILENCE = 3;
+
+/** What a relay needs of its tab. */
+export interface RelayHost {
+  _post(message: FromLeader): void;
+  /** Call `then` once the tab does not live any more. */
+  _watch(tab: string, then: () => void): void;
+  /** The tabs that live now. */
+  _living(): Promise<string[]>;
+}
+
+export interface RelayOptions {
+  _url: string;
+  _socketClass: SocketClass;
+  _timeout: number;
+  _reconnect: Reconnection;
+}
+
+/** A living tab, and how far its application is. */
+interface Member extends Place {
+  acknowledged: Position | undefined;
+  silence: number;
+}
+
+/** A socket of a tab. */
+interface Peer {
+  tab: string;
+  socket: SocketId;
+  mark: Mark | undefined;
+  count: number;
+  isGreeted: boolean;
+  /** What it asked to log in with, while that is not answered. */
+  login: { d: Data; x: Data } | undefined;
+}
+
+/** Who asked for what, under the ID that the question has on the other side. */
+interface Question {
+  peer: Peer;
+  id: string;
+  isProbe: boolean;
+}
+
+export class Relay implements UpstreamHost {
+  private _upstream: Upstream;
+  private _history: History;
+  private _members = new Map<string, Member>();
+  private _peers = new Map<SocketId, Peer>();
+  private _number = 0;
+  private _isStopped = false;
+  private _stopCalling: () => void;
+  private _stopChecking = () => {};
+  private _expected: Set<string> | undefined; // in the roll call, those that have not answered
+  private _isCalling = true;
+  // Of the present connection:
+  private _hello = "";
+  private _version = 1;
+  private _named = false; // whether CLIENT_VERSION was sent
+  private _isTrying = false;
+  private _user: string | undefined; // the op 22, once there is one
+  private _isWire2 = false;
+  private _lost = NOWHERE;
+  private _acknowledged: Position | undefined;
+  private _questions = new Map<string, Question>();
+  private _requests = 0;
+  private _asked = new Map<string, { text: Frame; peer: Peer; tried: Set<SocketId> }>();
+
+  constructor(
+    private _leader: string,
+    private _term: number,
+    { _url, _socketClass, _timeout, _reconnect }: RelayOptions,
+    private _host: RelayHost,
+  ) {
+    this._history = new History(_term);
+    this._upstream = new Upstream(_socketClass, _url, _timeout, _reconnect, this);
+    this._stopCalling = later(ROLL_CALL, () => this._called());
+    this._post({ kind: "call" });
+    this._check();
+    void _host._living().then((tabs) => {
+      this._expected = new Set(tabs.filter((tab) => !this._members.has(tab)));
+      if (!this._expected.size) this._called();
+    });
+  }
+
+  /** Take what a tab says. */
+  _take(message: ToLeader): void {
+    if (this._isStopped) return;
+    const member = this._members.get(message.tab);
+    if (member) member.silence = 0;
+    switch (message.kind) {
+      case "present":
+        return this._present(message.tab, message);
+      case "open":
+        this._present(message.tab, message);
+        return this._open(message.tab, message.socket, message.mark);
+      case "frame":
+        return this._frame(message.socket, message.count, message.text);
+      case "shut":
+        return this._shut(message.socket, message.code, message.reason, message.isCut);
+      case "ping":
+        this._post({ kind: "ok", tab: message.tab });
+        if (message.socket && this._peers.get(message.socket)?.count != message.count)
+          this._close(message.socket, 1006, "messages between tabs were lost");
+        return;
+      case "hurry":
+        if (this._peers.size) this._upstream._want(true);
+        return;
+      case "bye":
+        return this._gone(message.tab);
+    }
+  }
+
+  /** Stop leading. */
+  _stop(): void {
+    if (this._isStopped) return;
+    this._isStopped = true;
+    this._stopCalling();
+    this._stopChecking();
+    this._upstream._stop();
+  }
+
+  // Tabs, and their sockets.
+
+  private _present(tab: string, { known, mark, epochs }: Place): void {
+    const member = this._members.get(tab);
+    if (member) Object.assign(member, { known, mark, epochs });
+    else {
+      this._members.set(tab, { known, mark, epochs, acknowledged: readPosition(known), silence: 0 });
+      this._host._watch(tab, () => this._gone(tab));
+    }
+    if (this._expected?.delete(tab) && !this._expected.size) this._called();
+  }
+
+  /** All tabs have said where they are, or those that have not are not waited for. */
+  private _called(): void {
+    if (!this._isCalling || this._isStopped) return;
+    this._isCalling = false;
+    this._stopCalling();
+    this._login();
+  }
+
+  private _gone(tab: string): void {
+    if (this._isStopped) return;
+    this._members.delete(tab);
+    for (const peer of this._peers.values()) if (peer.tab == tab) this._forget(peer);
+    if (this._expected?.delete(tab) && !this._expected.size) this._called();
+    this._acknowledge();
+  }
+
+  private _open(tab: string, socket: SocketId, mark: Mark | undefined): void {
+    this._post({ kind: "ok", tab });
+    if (this._peers.has(socket)) return;
+    for (const peer of this._peers.values()) if (peer.tab == tab) this._forget(peer);
+    const peer: Peer = { tab, socket, mark, count: 0, isGreeted: false, login: undefined };
+    this._peers.set(socket, peer);
+    if (this._upstream._isOpen) this._greet(peer);
+    else this._upstream._want();
+  }
+
+  private _greet(peer: Peer): void {
+    peer.isGreeted = true;
+    this._give(peer, [this._hello]);
+  }
+
+  /** The tab has closed its socket; without any, no connection is needed. */
+  private _shut(socket: SocketId, code: number, reason: string, isCut: boolean): void {
+    const peer = this._peers.get(socket);
+    if (!peer) return;
+    const isDead = isCut && peer.isGreeted && (this._version < 2 || this._isWaiting(peer));
+    this._close(socket, code, reason);
+    if (isDead) this._upstream._cut(4001, "no keepalive");
+    else if (!this._peers.size) this._upstream._stop();
+  }
+
+  private _isWaiting(peer: Peer): boolean {
+    return [...this._questions.values()].some((question) => question.peer == peer && question.isProbe);
+  }
+
+  private _close(socket: SocketId, code: number, reason: string): void {
+    const peer = this._peers.get(socket);
+    if (peer) this._forget(peer);
+    this._post({ kind: "closed", socket, code, reason });
+  }
+
+  private _forget(peer: Peer): void {
+    this._peers.delete(peer.socket);
+    for (const [id, asked] of this._asked) if (asked.peer == peer) this._refuse(id, "failed", "the tab that was asked is gone");
+    const wasTrying = this._isTrying && peer.login;
+    peer.login = undefined;
+    if (wasTrying && ![...this._peers.values()].some(({ login }) => login)) this._isTrying = false;
+  }
+
+  private _frame(socket: SocketId, count: number, text: string): void {
+    const peer = this._peers.get(socket);
+    if (!peer || count > peer.count + 1) return this._close(socket, 1006, "messages between tabs were lost");
+    if (count <= peer.count) return;
+    peer.count = count;
+    if (this._fromClient(peer, text, JSON.parse(text))) this._post({ kind: "written", socket, count });
+  }
+
+  /** Do with a frame of a tab's client what a server does; whether it is a message that was passed on. */
+  private _fromClient(peer: Peer, text: string, { op, d, t, x }: Frame): boolean {
+    if (op == 2) {
+      peer.login = { d, x };
+      this._login();
+    } else if (op == 3) {
+      const member = this._members.get(peer.tab);
+      if (member) {
+        member.acknowledged = readPosition(d);
+        member.known = { ...member.known, ...readPosition(d) };
+        this._acknowledge();
+      }
+    } else if (isRecord(x) && x.a !== undefined) this._answered(peer, { op, d, t: t ?? null, x });
+    else if (isRecord(x) && x.r !== undefined) {
+      const id = `${++this._requests}`;
+      this._questions.set(id, { peer, id: x.r, isProbe: op == 1 });
+      this._upstream._send(JSON.stringify({ op, d, t, x: { r: id } }));
+    } else if (t == "CLIENT_VERSION") {
+      if (!this._named) this._upstream._send(text);
+      this._named = true;
+    } else if (op != 11) return this._upstream._send(text);
+    return false;
+  }
+
+  // Logging in.
+
+  /** Log in by the first tab that wants to; the others are answered once that is done. */
+  private _login(): void {
+    if (this._isCalling || !this._upstream._isOpen) return;
+    for (const peer of [...this._peers.values()]) {
+      if (!peer.login) continue;
+      if (this._user !== undefined) this._accept(peer);
+      else if (!this._isTrying) {
+        this._isTrying = true;
+        const { d, x } = peer.login;
+        this._upstream._send(encodeFrame(2, d, isRecord(x) ? { ...x, resume: this._resume(d) } : x));
+      }
+    }
+  }
+
+  /** From where the server is to go on: behind what this leader has, or what no living tab lacks. */
+  private _resume(d: Data): Positions | undefined {
+    if (d?.shouldSync === false) return undefined;
+    if (readPosition(this._history._head) || this._history._head.b) return this._history._head;
+    for (const { tab, login } of this._peers.values()) {
+      const member = this._members.get(tab);
+      if (member && login) member.known = readPositions(login.x?.resume);
+    }
+    const resume = least([...this._members.values()]);
+    if (!readPosition(resume) && !resume.b) return undefined;
+    this._history._begin(resume);
+    return resume;
+  }
+
+  private _accept(peer: Peer): void {
+    const { d, x } = peer.login!;
+    peer.login = undefined;
+    if (!this._isWire2) return this._give(peer, [encodeFrame(22, JSON.parse(this._user!))], true);
+    const known = d?.shouldSync === false ? NOWHERE : readPositions(x?.resume);
+    const { extension, position, frames } = this._history._answer(known, peer.mark, this._lost);
+    const member = this._members.get(peer.tab);
+    if (member) member.acknowledged = position;
+    this._give(peer, [encodeFrame(22, JSON.parse(this._user!), extension), ...frames], true);
+  }
+
+  /** The server has accepted: go on in the log where it says. */
+  private _accepted(d: Data, x: Data): void {
+    this._user = JSON.stringify(d ?? null);
+    this._isTrying = false;
+    this._isWire2 = isRecord(x);
+    this._lost = NOWHERE;
+    if (this._isWire2) this._goOn(x);
+    this._login();
+    this._lost = NOWHERE;
+  }
+
+  private _goOn(x: Data): void {
+    const outbox = readPosition(x);
+    const b = readPosition(x.b);
+    const head = this._history._head;
+    const isFresh = !!outbox && (x.status == "fresh" || head.e === undefined);
+    const isFreshB = !!b && (x.b.status == "fresh" || !head.b);
+    this._acknowledged = outbox;
+    if (isFresh || isFreshB) {
+      this._history._begin(readPositions({ ...(isFresh ? outbox : readPosition(head)), b: isFreshB ? b : head.b }));
+      this._lost = { s: isFresh && isCount(x.lost) ? x.lost : 0 };
+      if (isFreshB) this._lost.b = { e: "", s: isCount(x.b.lost) ? x.b.lost : 0 };
+    }
+    if (outbox && !isFresh) this._moved({ ...x, b: undefined });
+    if (b && !isFreshB) this._moved({ ...x.b, b: true });
+  }
+
+  /** Log that the server goes on elsewhere, unless it is where the log ends. */
+  private _moved(d: Data): void {
+    const head = d.b ? this._history._head.b : readPosition(this._history._head);
+    if (d.status == "resumed" && !d.lost && head?.e == d.e && head?.s == d.s) return;
+    this._broadcast(encodeFrame(9, d), { op: 9, d });
+  }
+
+  /** Acknowledge what all tabs have acknowledged, except those that are silent, or far behind. */
+  private _acknowledge(): void {
+    const e = this._history._head.e;
+    if (!this._isWire2 || this._user === undefined || e === undefined) return;
+    const living = [...this._members.values()].filter((member) => member.acknowledged && member.silence < MAX_SILENCE);
+    if (!living.length || living.some((member) => member.acknowledged!.e != e)) return;
+    const numbers = living.map((member) => member.acknowledged!.s);
+    const s = Math.min(Math.max(Math.min(...numbers), Math.max(...numbers) - MAX_LAG), this._history._head.s!);
+    if (this._acknowledged?.e == e && s <= this._acknowledged.s) return;
+    this._acknowledged = { e, s };
+    this._upstream._send(encodeFrame(3, { e, s }));
+  }
+
+  private _check(): void {
+    for (const member of this._members.values()) member.silence++;
+    this._acknowledge();
+    const all = [...this._members.values()].map(({ acknowledged }) => acknowledged?.s ?? 0);
+    if (Math.min(...all) < Math.max(...all)) this._post({ kind: "check" });
+    else for (const member of this._members.values()) member.silence = 0;
+    this._stopChecking = later(CHECK, () => this._check());
+  }
+
+  // What the server sends.
+
+  _received(payload: unknown): void {
+    const frame = readFrame(payload);
+    if (!frame || this._isStopped) return;
+    const { op, d, x } = frame;
+    const text = payload as string;
+    if (op == 10) this._greeted(isRecord(d) ? d : {});
+    else if (op == 1) {
+      this._acknowledge();
+      this._upstream._send(encodeFrame(11, {}));
+      for (const peer of this._peers.values()) if (peer.isGreeted) this._give(peer, [text]);
+    } else if (op == 22) this._accepted(d, x);
+    else if (this._isWire2 && op == 7) {
+      if (isRecord(d) && typeof d.after == "number" && d.after >= 0) this._upstream._after = Math.min(d.after, 86_400);
+    } else if (isRecord(x) && "a" in x) this._replied(frame);
+    else if (this._isWire2 && isRecord(x) && typeof x.r == "string") this._ask(frame, new Set());
+    else this._broadcast(text, frame);
+  }
+
+  _ended(code: number, reason: string): void {
+    if (this._isStopped) return;
+    this._user = undefined;
+    this._isTrying = this._isWire2 = this._named = false;
+    this._questions.clear();
+    this._asked.clear();
+    for (const peer of [...this._peers.values()]) if (peer.isGreeted) this._peers.delete(peer.socket);
+    this._post({ kind: "closed", code, reason });
+    if (this._peers.size) this._upstream._want();
+  }
+
+  /** The pauses before coming back are this leader's, so the clients of the tabs are not told of them. */
+  private _greeted(d: Record<string, Data>): void {
+    this._version = isCount(d.v) && d.v ? d.v : 1;
+    this._upstream._greeted(d.c_reconnect_interval);
+    this._hello = encodeFrame(10, { ...d, c_reconnect_interval: undefined });
+    for (const peer of this._peers.values()) this._greet(peer);
+  }
+
+  private _broadcast(text: string, frame: Frame): void {
+    this._post({ kind: "frame", text });
+    this._history._add(this._number, text, frame);
+  }
+
+  /** The answer to a request of a tab. */
+  private _replied({ op, d, t, x }: Frame): void {
+    const question = this._questions.get(x.a);
+    this._questions.delete(x.a);
+    if (question && this._peers.has(question.peer.socket))
+      this._give(question.peer, [JSON.stringify({ op, d, t, x: { ...x, a: question.id } })]);
+  }
+
+  /** Ask one tab after the other what the server asks, until one has an answer: this one first. */
+  private _ask(frame: Frame, tried: Set<SocketId>): void {
+    const peers = [...this._peers.values()].filter((peer) => peer.isGreeted && !peer.login && !tried.has(peer.socket));
+    const peer = peers.find(({ tab }) => tab == this._leader) ?? peers[0];
+    const id = frame.x.r;
+    if (!peer) return this._refuse(id, "unanswered", "no handler answers such a request");
+    tried.add(peer.socket);
+    this._asked.set(id, { text: frame, peer, tried });
+    this._give(peer, [JSON.stringify(frame)]);
+  }
+
+  private _answered(peer: Peer, frame: Frame): void {
+    const id = frame.x.a;
+    const asked = this._asked.get(id);
+    if (asked?.peer != peer) return;
+    this._asked.delete(id);
+    if (frame.x.error?.code == "unanswered") this._ask(asked!.text, asked!.tried);
+    else this._upstream._send(JSON.stringify(frame));
+  }
+
+  private _refuse(id: string, code: string, message: string): void {
+    this._asked.delete(id);
+    this._upstream._send(encodeFrame(0, null, { a: id, error: { code, message } }));
+  }
+
+  private _give(peer: Peer, texts: string[], isLogin = false): void {
+    this._post({ kind: "given", socket: peer.socket, texts, isLogin });
+  }
+
+  private _post(message: Numbered | { kind: "call" | "check" } | { kind: "ok"; tab: string }): void {
+    if (["frame", "given", "written", "closed"].includes(message.kind)) this._number++;
+    this._host._post({ to: "tabs", leader: this._leader, term: this._term, number: this._number, ...message });
+  }
+}

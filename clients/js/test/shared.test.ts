@@ -1,0 +1,356 @@
+/** What a tab with a shared client is promised, each promise by itself; `storm.test.ts` has them all at once. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { count, given, Shop } from "./tabs/shop.js";
+import { type Page } from "./tabs/world.js";
+
+async function threeTabs(shop = new Shop()): Promise<[Shop, Page, Page, Page]> {
+  return [shop, await shop.opened(), await shop.opened(), await shop.opened()];
+}
+
+const dispatch = (shop: Shop, first: number, last: number) => count(first, last).forEach((n) => shop.server.dispatch(n));
+
+test("all tabs share one connection and get every message", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  dispatch(shop, 1, 5);
+  shop.server.announce("a");
+  shop.server.mention("n");
+  await shop.world.run(100);
+  assert.equal(shop.server.attempts, 1);
+  for (const tab of tabs) {
+    assert.deepEqual(given(tab), count(1, 5));
+    assert.deepEqual(given(tab, "ALL"), ["a"]);
+    assert.deepEqual(given(tab, "NOW"), ["n"]);
+    assert.equal(tab.client.user.id, "u");
+  }
+});
+
+test("another address or key is another connection", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  await shop.opened({ client: { key: "other" } });
+  assert.equal(shop.server.connections.size, 2);
+});
+
+test("the server is acknowledged what all tabs have handled, not more", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  const slow = await shop.opened({ slowness: (n) => (n == 3 ? 20_000 : 0) });
+  dispatch(shop, 1, 5);
+  await shop.world.run(10_000);
+  assert.equal(shop.server.acknowledged, 2);
+  slow.kill();
+  await shop.world.run(100);
+  assert.equal(shop.server.acknowledged, 5);
+});
+
+test("a tab that opens begins where the others are", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  dispatch(shop, 1, 3);
+  await shop.world.run(2000);
+  const late = await shop.opened();
+  dispatch(shop, 4, 5);
+  await shop.world.run(100);
+  assert.deepEqual(given(late), [4, 5]);
+});
+
+for (const how of ["close", "kill", "freeze"] as const)
+  test(`nothing is lost or doubled when the leader is gone by ${how}`, async () => {
+    const [shop, leader, ...others] = await threeTabs();
+    dispatch(shop, 1, 3);
+    await shop.world.run(3);
+    leader[how]();
+    dispatch(shop, 4, 6);
+    await shop.world.run(30_000);
+    dispatch(shop, 7, 9);
+    await shop.world.run(100);
+    for (const tab of others) {
+      assert.deepEqual(given(tab), count(1, 9));
+      assert.equal(tab.client.state, "open");
+    }
+    assert.equal(shop.server.connections.size, how == "freeze" ? 2 : 1);
+    if (how != "freeze") return;
+    leader.thaw();
+    await shop.world.run(1000);
+    assert.deepEqual(given(leader), count(1, 9));
+    assert.equal(shop.server.connections.size, 1);
+  });
+
+test("a tab that takes over connects at once", async () => {
+  const [shop, leader, next] = await threeTabs();
+  leader.kill();
+  await shop.world.run(200);
+  assert.equal(next.client.state, "open");
+});
+
+test("a tab that was frozen catches up when it wakes", async () => {
+  const [shop, , tab] = await threeTabs();
+  tab.freeze();
+  dispatch(shop, 1, 500);
+  for (const n of count(1, 5)) shop.server.mention(n);
+  await shop.world.run(5000);
+  tab.thaw();
+  await shop.world.run(20_000);
+  assert.deepEqual(given(tab), count(1, 500));
+  assert.deepEqual(given(tab, "NOW"), count(1, 5));
+  assert.deepEqual(given(tab, "reset"), []);
+});
+
+test("a frozen tab does not stall the others, and is told when they went on without it", async () => {
+  const [shop, leader, tab] = await threeTabs();
+  tab.freeze();
+  for (let n = 1; n <= 10_000; n += 100) {
+    dispatch(shop, n, n + 99);
+    await shop.world.run(1000);
+  }
+  await shop.world.run(5000);
+  assert.deepEqual(given(leader), count(1, 10_000));
+  tab.thaw();
+  await shop.world.run(20_000);
+  assert.equal(given(tab, "reset").length, 1);
+  dispatch(shop, 10_001, 10_003);
+  await shop.world.run(1000);
+  assert.deepEqual(given(tab).slice(-3), count(10_001, 10_003));
+});
+
+test("a frozen tab does not keep back acknowledgements for ever", async () => {
+  const [shop, , tab] = await threeTabs();
+  tab.freeze();
+  dispatch(shop, 1, 3);
+  await shop.world.run(60_000);
+  assert.equal(shop.server.acknowledged, 3);
+  tab.thaw();
+  await shop.world.run(20_000);
+  assert.deepEqual(given(tab), count(1, 3));
+});
+
+test("a handler that is stuck does not stall the other tabs, and its own tab misses nothing", async () => {
+  const shop = new Shop();
+  const quick = await shop.opened();
+  const stuck = await shop.opened({ slowness: (n) => (n == 1 ? 60_000 : 0) });
+  for (let n = 1; n <= 6000; n += 100) {
+    dispatch(shop, n, n + 99);
+    await shop.world.run(500);
+  }
+  assert.deepEqual(given(quick), count(1, 6000));
+  await shop.world.run(60_000);
+  assert.deepEqual(given(stuck), count(1, 6000));
+});
+
+test("a page in the cache of its browser gives the lead away, and catches up when it is shown", async () => {
+  const [shop, leader, tab] = await threeTabs();
+  leader.fire("pagehide", { persisted: true });
+  leader.freeze();
+  await shop.world.run(1000);
+  dispatch(shop, 1, 3);
+  await shop.world.run(1000);
+  assert.deepEqual(given(tab), [1, 2, 3]);
+  assert.equal(shop.server.connections.size, 1);
+  leader.thaw();
+  leader.fire("pageshow", { persisted: true });
+  await shop.world.run(1000);
+  assert.deepEqual(given(leader), [1, 2, 3]);
+});
+
+test("what a tab sends goes through the leader, in order, and resolves when it is written", async () => {
+  const [shop, , tab] = await threeTabs();
+  const sent = count(1, 5).map((n) => tab.client.send("UP", n));
+  await shop.world.run(100);
+  await Promise.all(sent);
+  assert.deepEqual(shop.server.received, count(1, 5));
+});
+
+test("what the leader dies over is written by the next one", async () => {
+  const [shop, leader, tab] = await threeTabs();
+  leader.freeze();
+  const sent = tab.client.send("UP", 1);
+  await shop.world.run(1000);
+  leader.kill();
+  await shop.world.run(1000);
+  await sent;
+  assert.deepEqual(shop.server.received, [1]);
+});
+
+test("more messages than may wait are refused, and those of a client that ends", async () => {
+  const shop = new Shop();
+  const leader = await shop.opened();
+  const tab = await shop.opened({ client: { queueSize: 2 } });
+  leader.freeze();
+  const sent = [1, 2].map((n) => tab.client.send("UP", n));
+  await shop.world.run(10);
+  await assert.rejects(tab.client.send("UP", 3), { code: "queue_full" });
+  const closed = tab.client.close();
+  const outcome = Promise.allSettled(sent);
+  await shop.world.run(3000);
+  await closed;
+  for (const { status, reason } of (await outcome) as any[]) assert.deepEqual([status, reason.code], ["rejected", "closed"]);
+});
+
+test("a request is answered to the tab that asked", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  const answers = tabs.map((tab, n) => tab.client.request("ECHO", n));
+  await shop.world.run(100);
+  assert.deepEqual(await Promise.all(answers), [0, 1, 2]);
+});
+
+test("a request that the leader dies over fails, and is not sent again", async () => {
+  const [shop, leader, tab] = await threeTabs();
+  const answer = assert.rejects(tab.client.request("ECHO", 1), { code: "closed" });
+  leader.freeze();
+  leader.kill();
+  await shop.world.run(1000);
+  await answer;
+  assert.deepEqual(shop.server.requests, []);
+});
+
+test("what the server asks is answered by one tab that can", async () => {
+  const [shop, , tab, other] = await threeTabs();
+  for (const each of [tab, other])
+    each.run(`page.client.onRequest("ASK", (data) => { page.log.push(["asked", data]); return data + 1 })`);
+  for (const connection of shop.server.connections) {
+    connection.write({ op: 0, d: 1, t: "ASK", x: { r: "a" } });
+    connection.write({ op: 0, d: 1, t: "OTHER", x: { r: "b" } });
+  }
+  await shop.world.run(100);
+  assert.deepEqual(shop.server.answers.map(({ d, x }) => [d, x.a, x.error?.code]), [[2, "a", undefined], [null, "b", "unanswered"]]);
+  assert.equal(given(tab, "asked").length + given(other, "asked").length, 1);
+});
+
+test("every tab is told when the connection is lost, and comes back", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  shop.server.cut();
+  shop.server.isDown = true;
+  await shop.world.run(100);
+  for (const tab of tabs) assert.equal(tab.client.state, "connecting");
+  dispatch(shop, 1, 3);
+  await shop.world.run(5000);
+  shop.server.isDown = false;
+  await shop.world.run(6000);
+  for (const tab of tabs) {
+    assert.equal(tab.client.state, "open");
+    assert.deepEqual(given(tab), [1, 2, 3]);
+  }
+  assert.ok(shop.server.attempts < 10, `${shop.server.attempts} attempts`);
+});
+
+test("a server that has gone silent is noticed by any tab", async () => {
+  const [shop, , tab] = await threeTabs();
+  shop.server.isSilent = true;
+  tab.fire("online");
+  await shop.world.run(5100);
+  shop.server.isSilent = false;
+  await shop.world.run(2000);
+  assert.equal(shop.server.attempts, 2);
+  assert.equal(tab.client.state, "open");
+});
+
+test("a refused token ends the clients of all tabs, with the reason", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  shop.server.token = "another";
+  shop.server.cut();
+  await shop.world.run(60_000);
+  for (const tab of tabs) {
+    assert.equal(tab.client.state, "closed");
+    assert.equal((await tab.client.closed).error.code, "refused");
+  }
+  assert.ok(shop.server.logins <= 3 + 3 * 3, `${shop.server.logins} logins`);
+});
+
+test("a fork is told once to each tab, and loses nothing", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  dispatch(shop, 1, 3);
+  await shop.world.run(2);
+  shop.server.fork();
+  dispatch(shop, 4, 6);
+  await shop.world.run(5);
+  tabs[0]!.kill();
+  await shop.world.run(3000);
+  for (const tab of tabs.slice(1)) {
+    assert.deepEqual(given(tab), count(1, 6));
+    assert.equal(given(tab, "forked").length, 1);
+  }
+});
+
+test("a server that has forgotten the position tells all tabs", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  dispatch(shop, 1, 3);
+  await shop.world.run(2000);
+  shop.server.forget();
+  await shop.world.run(5000);
+  for (const tab of tabs) assert.equal(given(tab, "reset").length, 1);
+});
+
+test("a tab that has handled nothing yet goes on where it logged in", async () => {
+  const shop = new Shop();
+  const first = await shop.opened();
+  const mute = await shop.opened({ isMute: true });
+  dispatch(shop, 1, 3);
+  await shop.world.run(100);
+  first.kill();
+  await shop.world.run(1000);
+  dispatch(shop, 4, 5);
+  await shop.world.run(1000);
+  mute.run(`client.on("USER", take("USER"))`);
+  await shop.world.run(1000);
+  assert.deepEqual(given(mute), count(1, 5));
+});
+
+test("a tab that reloads with its positions misses nothing", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  const storage = new Map<string, string>();
+  const before = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 1, 3);
+  await shop.world.run(100);
+  before.close();
+  dispatch(shop, 4, 6);
+  await shop.world.run(1500);
+  const after = await shop.opened({ isKept: true, storage });
+  await shop.world.run(100);
+  assert.deepEqual(given(after), [4, 5, 6]);
+});
+
+test("a server of wire 1 works, without positions", async () => {
+  const shop = new Shop();
+  shop.server.version = 1;
+  shop.server.hello = { v: undefined };
+  const tabs = [await shop.opened(), await shop.opened()];
+  shop.server.mention("n");
+  await shop.world.run(100);
+  for (const tab of tabs) assert.deepEqual(given(tab, "NOW"), ["n"]);
+  const sent = tabs[1]!.client.send("UP", 1);
+  await shop.world.run(100);
+  await sent;
+  tabs[0]!.kill();
+  await shop.world.run(1000);
+  assert.equal(tabs[1]!.client.state, "open");
+});
+
+test("a client that closes leaves the others alone, and the last one closes the connection", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  for (const [n, tab] of tabs.entries()) {
+    const closed = tab.client.close();
+    await shop.world.run(1000);
+    await closed;
+    assert.equal(shop.server.connections.size, n < 2 ? 1 : 0);
+    for (const other of tabs.slice(n + 1)) assert.equal(other.client.state, "open");
+  }
+  assert.deepEqual([...shop.world.locks.values()].flat(), []);
+});
+
+test("without Web Locks or BroadcastChannel it is a plain client, and says so once", async () => {
+  const shop = new Shop();
+  const page = shop.open({}, { BroadcastChannel: undefined });
+  page.run(`new Mesa.SharedClient("ws://server/ws")`);
+  await shop.world.until(() => page.client.state == "open");
+  shop.server.dispatch(1);
+  await shop.world.run(100);
+  assert.deepEqual(given(page), [1]);
+  assert.equal(given(page, "warn").length, 1);
+});
+
+test("it always comes back", () => {
+  assert.throws(() => new Shop().open({ client: { reconnect: false } }), { code: "invalid" });
+});

@@ -1,0 +1,236 @@
+/**
+ * A server of wire 2 for one user, with the clock of a world. It forgets what was acknowledged at once, so that an
+ * acknowledgement that came too early makes a hole that its client is told of.
+ */
+
+import { type Page, type World } from "./world.js";
+
+const WINDOW = 4096;
+
+interface Stored {
+  number: number;
+  frame: object;
+}
+
+export class Server {
+  isDown = false;
+  /** Answers nothing, but keeps its connections. */
+  isSilent = false;
+  token = "good";
+  version = 2;
+  hello: object = {};
+  connections = new Set<Connection>();
+  /** How many there were at most, and in all. */
+  attempts = 0;
+  logins = 0;
+  received: any[] = [];
+  requests: any[] = [];
+  answers: any[] = [];
+  /** What was written, and cut off on its way. */
+  dropped: any[] = [];
+  epoch = "e0";
+  acknowledged = 0;
+  /** Where each epoch ended, and the next. */
+  forks = new Map<string, number>();
+  outbox: Stored[] = [];
+  end = 0;
+  everybody: Stored[] = [];
+  everybodyEnd = 0;
+
+  constructor(readonly world: World) {}
+
+  connect(page: Page, _url: string): Connection {
+    this.attempts++;
+    return new Connection(this, page);
+  }
+
+  /** A stored message for the user. */
+  dispatch(data: unknown): void {
+    const frame = { op: 0, d: data, t: "USER", s: ++this.end };
+    this.outbox.push({ number: this.end, frame });
+    for (const connection of this.connections) connection.pump();
+  }
+
+  /** A stored message for everybody. */
+  announce(data: unknown): void {
+    const frame = { op: 0, d: data, t: "ALL", b: ++this.everybodyEnd };
+    this.everybody.push({ number: this.everybodyEnd, frame });
+    for (const connection of this.connections) connection.pump();
+  }
+
+  /** A message that is not stored. */
+  mention(data: unknown): void {
+    for (const connection of this.connections) if (connection.isAccepted) connection.write({ op: 0, d: data, t: "NOW" });
+  }
+
+  /** Go on in another epoch, as after a failover that lost nothing. */
+  fork(): void {
+    this.forks.set(this.epoch, this.end);
+    this.epoch = `e${this.forks.size}`;
+    for (const connection of this.connections) connection.forked();
+  }
+
+  /** Forget all positions. */
+  forget(): void {
+    this.forks.clear();
+    this.epoch = `n${this.world.now}`;
+    for (const connection of this.connections) connection.end(1001);
+  }
+
+  cut(code = 1006): void {
+    for (const connection of [...this.connections]) connection.end(code);
+  }
+
+  acknowledge(number: number): void {
+    this.acknowledged = Math.max(this.acknowledged, number);
+    while (this.outbox.length && this.outbox[0]!.number <= this.acknowledged) this.outbox.shift();
+    for (const connection of this.connections) connection.pump();
+  }
+
+  /** The answer to a position in the outbox, as in section 17.4. */
+  place(resume: any): any {
+    const { epoch: e, acknowledged, end } = this;
+    if (resume?.e === undefined) return { e, s: acknowledged, status: "fresh", lost: 0 };
+    const ended = this.forks.get(resume.e);
+    const isForked = resume.e != e && ended !== undefined;
+    if (!isForked && (resume.e != e || resume.s > end)) return { e, s: acknowledged, status: "reset", lost: 0 };
+    const from = isForked ? Math.min(resume.s, ended!) : resume.s;
+    const first = this.outbox[0]?.number ?? end + 1;
+    const s = Math.max(from, first - 1);
+    const fork = isForked ? { ended, rollback: `r${e}` } : {};
+    return { e, s, status: isForked ? "forked" : "resumed", lost: s - from, ...fork };
+  }
+}
+
+class Connection {
+  readyState = 0;
+  onmessage: ((event: object) => void) | null = null;
+  onclose: ((event: object) => void) | null = null;
+  onerror: ((event: object) => void) | null = null;
+  isAccepted = false;
+  private _arrival = 0;
+  private _departure = 0;
+  private _isOver = false;
+  private _acknowledged = 0;
+  sent = 0;
+  private _sentToAll = 0;
+
+  constructor(
+    private _server: Server,
+    private _page: Page,
+  ) {
+    const { world } = _server;
+    _page.sockets.add(this);
+    world.at(2 + world.random() * 20, () => {
+      if (this._isOver) return;
+      if (_server.isDown) return this._close(1006, "");
+      this.readyState = 1;
+      _server.connections.add(this);
+      this.write({ op: 10, d: { c_reconnect_interval: 500, rules: [], v: _server.version, ..._server.hello } });
+    });
+  }
+
+  // The client's end.
+
+  send(text: string): void {
+    if (this.readyState != 1) return;
+    const { world } = this._server;
+    this._departure = Math.max(world.now + 1 + world.random() * 5, this._departure);
+    world.at(this._departure - world.now, () => {
+      if (this._isOver || this._server.isSilent) this._server.dropped.push(JSON.parse(text).d);
+      else this._take(JSON.parse(text));
+    });
+  }
+
+  close(code = 1005): void {
+    this.end(code);
+  }
+
+  cut(): void {
+    this._isOver = true;
+    this._server.connections.delete(this);
+  }
+
+  // The server's.
+
+  end(code: number): void {
+    if (this._isOver) return;
+    this.cut();
+    this.readyState = 2;
+    this._close(code, "");
+  }
+
+  write(frame: object): void {
+    const { world, isSilent } = this._server;
+    if (isSilent) return;
+    this._arrival = Math.max(world.now + 1 + world.random() * 5, this._arrival);
+    const text = JSON.stringify(frame);
+    world.at(this._arrival - world.now, () => this.readyState == 1 && this.onmessage?.({ data: text }), this._page);
+  }
+
+  /** Send what is stored, as far as the window allows. */
+  pump(): void {
+    if (!this.isAccepted || this._isOver || this._server.version < 2) return;
+    for (const { number, frame } of this._server.outbox)
+      if (number > this.sent && number - this._acknowledged <= WINDOW) {
+        this.write(frame);
+        this.sent = number;
+      }
+    for (const { number, frame } of this._server.everybody)
+      if (number > this._sentToAll) {
+        this.write(frame);
+        this._sentToAll = number;
+      }
+  }
+
+  forked(): void {
+    if (!this.isAccepted) return;
+    const { epoch: e, forks } = this._server;
+    const ended = [...forks.values()].pop();
+    this.write({ op: 9, d: { e, s: this.sent, status: "forked", lost: 0, ended, rollback: `r${e}` } });
+  }
+
+  private _close(code: number, reason: string): void {
+    this._isOver = true;
+    this._server.world.at(
+      1,
+      () => {
+        this.readyState = 3;
+        this.onclose?.({ code, reason });
+      },
+      this._page,
+    );
+  }
+
+  private _take(frame: any): void {
+    const server = this._server;
+    const { op, d, x } = frame;
+    if (op == 2) this._login(d, x);
+    else if (op == 3) {
+      if (d.e != server.epoch || d.s > this.sent) return;
+      this._acknowledged = Math.max(d.s, this._acknowledged);
+      server.acknowledge(d.s);
+    } else if (op == 1 && x?.r) this.write({ op: 11, d: {}, x: { a: x.r } });
+    else if (x?.r) {
+      server.requests.push(d);
+      this.write({ op: 0, d, x: { a: x.r } });
+    } else if (x?.a) server.answers.push(frame);
+    else if (op == 0) server.received.push(d);
+  }
+
+  private _login(d: any, x: any): void {
+    const server = this._server;
+    server.logins++;
+    if (d.token != server.token) return this.end(1008);
+    this.isAccepted = true;
+    if (!x || server.version < 2) return this.write({ op: 22, d: { id: "u" } });
+    const place = server.place(x.resume);
+    const everybody = x.resume?.b
+      ? { e: "b", s: x.resume.b.s, status: "resumed", lost: 0 }
+      : { e: "b", s: server.everybodyEnd, status: "fresh", lost: 0 };
+    this.write({ op: 22, d: { id: "u" }, x: { ...place, b: everybody } });
+    this.sent = this._acknowledged = place.s;
+    this._sentToAll = everybody.s;
+    this.pump();
+  }
+}
