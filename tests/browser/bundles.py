@@ -1,0 +1,45 @@
+"""Parts of the JavaScript client, bundled for a page."""
+
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CLIENT = ROOT / "clients/js"
+
+PATIENCE = 120
+"""Seconds for a registry to answer."""
+
+
+def modules() -> Path:
+    """Return the folder of the client's packages; skip where they cannot be had."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm on the PATH; sh scripts/need-node installs it")
+    lock, installed = CLIENT / "package-lock.json", CLIENT / "node_modules/.package-lock.json"
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with (cache / "npm.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            command = ["npm", "ci", "--no-audit", "--no-fund"]
+            done = subprocess.run(
+                command, check=False, cwd=CLIENT, capture_output=True, text=True, timeout=PATIENCE
+            )
+            if done.returncode:
+                pytest.skip(f"npm installs nothing here: {done.stderr.strip()[:500]}")
+    return CLIENT / "node_modules"
+
+
+def bundle(entry: Path, to: Path, *options: str) -> None:
+    """Bundle a file and all that it imports into an ES module."""
+    esbuild = modules() / "esbuild/bin/esbuild"
+    subprocess.run(
+        [esbuild, entry, "--bundle", "--format=esm", "--log-level=warning", f"--outfile={to}", *options],
+        check=True,
+        cwd=CLIENT,
+        timeout=PATIENCE,
+    )
