@@ -12,7 +12,7 @@ from mesa_ws.transports.serve import Server, serve
 from mesa_ws.user import User
 
 from .conftest import meet, meet_user
-from .scripted import LIMIT, SOON, ScriptedServer, message
+from .scripted import LIMIT, SOON, ScriptedServer, Visitor, message
 
 BY_HAND = Reconnection(interval=0.001, max_pause=0.002, authenticate=False)
 
@@ -273,3 +273,38 @@ async def test_a_token_that_expired_while_the_server_was_away_costs_one_more_try
                 await asyncio.sleep(0.005)
         await server.send(message("AFTER"), ["1"])
         assert (await anext(client)).type == "AFTER"
+
+
+async def away(scripted: ScriptedServer, client: Client, data: Any) -> tuple[Visitor, asyncio.Task[Any]]:
+    """Authenticate anew while the client is away; the next server has refused that."""
+    visitor = await scripted.visitor()
+    attempt = asyncio.create_task(client.authenticate(data))
+    await asyncio.sleep(0)  # so that it is the first in line
+    await visitor.greet()
+    assert "other" in await visitor.authentication()
+    await visitor.close(1008)
+    return visitor, attempt
+
+
+async def test_fixed_data_that_is_refused_after_a_reconnect_is_final_all_the_same(
+    scripted: ScriptedServer,
+) -> None:
+    client, tokens = scripted.client(), Tokens()
+    (await meet_user(scripted, client, tokens)).cut()
+    _, attempt = await away(scripted, client, {"other": 1})
+    with pytest.raises(AuthenticationFailed):
+        await attempt
+    with pytest.raises(AuthenticationFailed):
+        await asyncio.wait_for(anext(client), LIMIT)
+    assert tokens.made == 1, "the function of before is not called for a connection that has ended"
+
+
+async def test_a_new_function_that_is_refused_after_a_reconnect_leaves_who_the_client_was(
+    scripted: ScriptedServer,
+) -> None:
+    client = scripted.client()
+    (await meet_user(scripted, client, {"fixed": 1})).cut()
+    _, attempt = await away(scripted, client, lambda: {"other": 1})
+    with pytest.raises(AuthenticationFailed):
+        await attempt
+    assert "fixed" in await (await scripted.guest()).welcome(id="1")
