@@ -214,12 +214,10 @@ class Connection:
         """More waits for the client than it reads in time."""
         if self._ended is not None:
             return
-        self.outlet.congested()
+        self.outlet.congested(by_page=self.feed is not None and self.feed.is_writing_page)
         if self.feed is not None:
             self.feed.congested()
-        # A page may be larger than what else may wait, or a large message would never arrive.
-        if self.feed is None or not self.feed.is_writing_page:
-            self.check_room()
+        self.check_room()
 
     def check_room(self) -> None:
         """Something was written to a congested client, such as a Pong: give it up if that is too much."""

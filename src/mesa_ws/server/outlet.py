@@ -51,6 +51,7 @@ class Outlet:
         "_is_blocked",
         "_max_buffered",
         "_size",
+        "_spared",
         "_transport",
         "is_congested",
         "is_cut",
@@ -71,6 +72,7 @@ class Outlet:
         self._give_up = give_up
         self._frames: deque[_Held] | None = None
         self._size = 0
+        self._spared = 0
         self._is_blocked = False
         self.is_congested = False
         self.mark = 0
@@ -91,16 +93,23 @@ class Outlet:
     @property
     def is_over(self) -> bool:
         """Whether more waits for the client than may."""
-        return self._transport.buffered + self._size > self._max_buffered
+        return self._transport.buffered + self._size > self._max_buffered + self._spared
 
-    def congested(self) -> None:
-        """Let everything wait until `relieved`."""
+    def congested(self, *, by_page: bool = False) -> None:
+        """Let everything wait until `relieved`.
+
+        Args:
+            by_page: whether what was written last was read from the backend. It may be larger than
+                what else may wait, or a large message would never arrive; so what waits now does not count.
+        """
+        self._spared = self._transport.buffered if by_page else 0
         self.is_congested = True
         self._choose()
 
     def relieved(self) -> None:
         """The client reads again; write what waits, if nothing else is in the way."""
         self.is_congested = False
+        self._spared = 0
         if not self._is_blocked:
             self.unblock()
 

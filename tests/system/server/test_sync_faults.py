@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -295,3 +296,36 @@ async def test_a_client_whose_login_meets_a_bug_does_not_wait_for_ever(
     await peer.raw('{"op":2,"d":{"id":"1"}}')
     assert await peer.closed() == 1011
     assert "a bug in the server ended" in caplog.text
+
+
+PING_FRAME = (0x9, b"?" * 125)
+PROBE_FRAME = (0x1, b'{"op":1,"x":{"r":"7"}}')
+
+
+@pytest.mark.parametrize("question", [PING_FRAME, PROBE_FRAME], ids=["Ping", "probe"])
+async def test_a_client_may_ask_for_a_sign_of_life_while_a_large_message_is_on_its_way(
+    serving: Serving, question: tuple[int, bytes]
+) -> None:
+    """Or it would come back, get the same message, ask again, and never have it."""
+    server = storing(sync={"enabled": True, "max_bytes": 50_000_000}, limits={"max_buffered": 100_000})
+    endpoint = await serving(server)
+    await server.send(Message(0, "x" * 20_000_000, "N"), ["1"])
+    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as slow:
+        await slow.upgrade()
+        await slow.frame(0x1, b'{"op":2,"d":{"id":"1"},"x":{"v":2}}')
+        await until(lambda: any(each._transport.buffered > 100_000 for each in server.connections))
+        for _ in range(3):
+            await slow.frame(*question)
+        await slow.frame(0x1, b'{"op":0,"t":"LAST"}')
+        handled = list[str | None]()
+        server.on_message(lambda message, connection: handled.append(message.type))
+        await until(lambda: handled == ["LAST"] or not server.connections)
+        (connection,) = server.connections
+        buffered, most = connection._transport.buffered, 0
+        with suppress(ConnectionError):
+            async with asyncio.timeout(LIMIT):
+                while server.connections:
+                    for _ in range(100):
+                        await slow.frame(*question)
+                    most = max(most, connection._transport.buffered)
+        assert buffered < most < buffered + 200_000, "answers count all the same"
