@@ -152,6 +152,7 @@ async def _reached(
 ) -> Kept:
     dispatcher = AsyncDispatcher(url, namespace=namespace, key=key, sync=True, timeout=PATIENCE)
     await running.enter_async_context(dispatcher)
+    await dispatcher.presence.count()  # so that the first dispatch does not have to connect first
     bus = async_bus(url, namespace=namespace, key=key, timeout=PATIENCE)
     running.push_async_callback(bus.aclose)
     return Kept(storage, servers, dispatcher, bus)

@@ -129,7 +129,8 @@ export class User {
       this.#attempts = 0;
       this.#tell(`connected to ${this.#seat}`, "good");
     } else if (before === "open") {
-      this.#tell(state === "closed" ? "went offline" : `connection lost${detail.code ? ` (${detail.code})` : ""}`, "bad");
+      if (state === "closed") this.#tell("went offline", "");
+      else this.#tell(`connection lost${detail.code ? ` (${detail.code})` : ""}`, "bad");
     }
     if (state === "waiting") this.#attempts += 1;
     this.#show();
