@@ -124,7 +124,7 @@ async def test_messages_that_are_json_reach_those_whom_they_are_dispatched_to(de
     await demo.dispatch("everybody", "FOURTH", excluding="1")
     await demo.outcome("Sent to everybody but 1.")
     await demo.dispatch("1", "FIFTH", excluding="1")
-    await demo.outcome("Sent to nobody")
+    await demo.outcome("Sent to no user")
     await demo.counts("0", received="3 of 3", replayed="0")
     await demo.counts("1", received="2 of 2", replayed="0")
     assert await demo.types("0") == ["FIRST", "SECOND", "FOURTH"]

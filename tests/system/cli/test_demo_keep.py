@@ -45,7 +45,7 @@ class Page:
         return response.status, json.loads(body) if body.startswith(b"{") else body.decode()
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Follow what the page is told until something holds."""
+        """Follow the stream of the page until something holds."""
         with closing(HTTPConnection(self.host, timeout=LIMIT)) as connection:
             connection.request("GET", f"/events?token={self.token}")
             for line in connection.getresponse():
@@ -62,16 +62,19 @@ class Page:
             return response, response.read()
 
 
-def without_redis(directory: Path) -> dict[str, str]:
-    """An environment in which no redis-server is found."""
+def with_an_old_redis(directory: Path) -> dict[str, str]:
+    """An environment in which the only redis-server is too old."""
+    program = directory / "redis-server"
+    program.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=00000000:0")
+    program.chmod(0o755)
     return {"PATH": str(directory)}
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A demo with one server and without Redis; each test leaves it running."""
+    """A demo with one server, since Redis is too old; each test leaves it running."""
     directory = tmp_path_factory.mktemp("demo")
-    environment = without_redis(directory)
+    environment = with_an_old_redis(directory)
     with MesaProcess(directory, "demo", "--keep", "--json", environment=environment) as demo:
         yield Page(demo)
 

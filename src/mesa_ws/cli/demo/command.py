@@ -16,7 +16,7 @@ from .report import Report
 from .stage import REPLICAS, play
 
 _SETTING = {
-    "memory": "One server, with its outboxes in memory; with redis-server on the PATH they would outlive it.",
+    "memory": "One server, with outboxes in its memory; with redis-server 7 installed they outlive it.",
     "own redis": f"{REPLICAS} servers on a redis-server of the demo's own.",
     "redis": f"{REPLICAS} servers on your Redis.",
 }

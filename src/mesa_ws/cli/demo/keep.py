@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from .stage import LISTEN, REPLICAS
 
 Storage = Literal["memory", "own redis", "redis"]
 """Where outboxes are kept: in the server itself, in a Redis of the demo, in one that was named."""
+
+OLDEST_REDIS = 7
 
 PATIENCE = 2.0
 """Seconds a dispatch may take before the page says that it failed."""
@@ -101,15 +104,15 @@ async def kept(redis: str | None) -> AsyncIterator[Kept]:
 
     Args:
         redis: URI of the Redis that replicas share. Without one, the `redis-server` on the PATH is
-            started; where there is none, one server keeps everything in its memory.
+            started; where there is none, or an old one, one server keeps everything in its memory.
 
     Raises:
         DemoFailed: a process did not start.
     """
     async with AsyncExitStack() as running:
         storage: Storage = "redis"
-        program = shutil.which("redis-server")
-        if redis is None and program is not None:
+        program = await _redis_server() if redis is None else None
+        if program is not None:
             storage, redis = "own redis", await running.enter_async_context(_own_redis(program))
         if redis is None:
             yield await _alone(running)
@@ -156,6 +159,17 @@ async def _reached(
     bus = async_bus(url, namespace=namespace, key=key, timeout=PATIENCE)
     running.push_async_callback(bus.aclose)
     return Kept(storage, servers, dispatcher, bus)
+
+
+async def _redis_server() -> str | None:
+    """Return the path of the `redis-server` on the PATH, if there is one that is new enough."""
+    program = shutil.which("redis-server")
+    if program is None:
+        return None
+    asking = await asyncio.create_subprocess_exec(program, "--version", stdout=asyncio.subprocess.PIPE)
+    output, _ = await asking.communicate()
+    version = re.search(rb"v=(\d+)", output)
+    return program if version is not None and int(version[1]) >= OLDEST_REDIS else None
 
 
 @asynccontextmanager

@@ -9,12 +9,15 @@ const users = ["0", "1"].map((id) => new User(id, main));
 const STORAGE = {
   memory:
     "This server keeps outboxes in its own memory: kill it, and what waits there is gone; users are told by a reset. " +
-    "With redis-server on the PATH, or --redis, outboxes outlive their servers.",
+    "With redis-server 7 on the PATH, or --redis, outboxes outlive their servers.",
   "own redis": "Outboxes are kept in Redis, which the demo has started: kill a server, or both, and nothing is lost.",
   redis: "Outboxes are kept in your Redis: kill a server, or both, and nothing is lost.",
 };
 
 const ENDED = "The demo has ended: start it again, and open the address that it prints.";
+
+const WITHOUT_REDIS =
+  "Dispatch to two users. Take one offline, dispatch again, and bring it back: what it missed arrives, in order, once.";
 
 /** Ask the demo's process to do something; throws what it says went wrong. */
 async function ask(path, what) {
@@ -85,7 +88,7 @@ async function dispatch(times) {
     const where = stored.map(([id, sequence]) => `for ${id} as ${numbers(sequence, times)}`).join(", ");
     const everybody = asked.excluding.length ? `everybody but ${asked.excluding.join(" and ")}` : "everybody";
     if (where) say(`Stored ${where}.`);
-    else say(asked.to[0] === "*" ? `Sent to ${everybody}.` : "Sent to nobody: every recipient is excluded.");
+    else say(asked.to[0] === "*" ? `Sent to ${everybody}.` : "Sent to no user: every recipient is excluded.");
   } catch (error) {
     forget.forEach((undo) => undo());
     say(`Not dispatched: ${error.message}`, true);
@@ -150,6 +153,7 @@ const events = new EventSource(`/events?token=${token}`);
 events.addEventListener("message", (event) => {
   const { storage, servers, outboxes, problem } = JSON.parse(event.data);
   document.getElementById("storage").textContent = STORAGE[storage];
+  if (storage === "memory") document.getElementById("lead").textContent = WITHOUT_REDIS;
   document.body.classList.remove("ended");
   showServers(servers);
   users.forEach((user) => {

@@ -142,7 +142,7 @@ export class User {
     this.#counts.position = null;
     this.#keep();
     const cost = forgotten ? `; ${forgotten} dispatched ${plural(forgotten, "message")} went with them` : "";
-    this.#tell(`reset: the server has lost its outboxes${cost}. An application loads its state anew here`, "bad");
+    this.#tell(`reset: the server has lost its outboxes${cost}. An application loads its state again here`, "bad");
   }
 
   get #seat() {
