@@ -149,6 +149,7 @@ class Link:
 
     def receive(self, arrived: Arrived) -> None:
         """Something arrived."""
+        self.progress.received(arrived)
         self.inbox.receive(arrived)
 
     def hurry(self) -> None:

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 
 from ..calling import call, call_for_application
+from ..message import Message
 from ..position import Position
-from ..session import NOWHERE, Pace, Positions
+from ..session import NOWHERE, Arrived, Moved, Pace, Positions
 from .own_task import OwnTask
 from .positions import PositionStore
 
@@ -32,14 +33,15 @@ class Progress:
         self._acknowledge = acknowledge
         self._report = report
         self._handled = self._settled = NOWHERE
+        self._beginning = NOWHERE
         self._pace = Pace()
         self._timer: asyncio.TimerHandle | None = None
         self._saving: OwnTask | None = None
 
     @property
     def resumable(self) -> Positions:
-        """From where to go on: what was handled and, with a store, saved."""
-        return self._handled if self._store is None else self._settled
+        """From where to go on: what was handled and, with a store, saved; or else the first place of all."""
+        return (self._handled if self._store is None else self._settled).completed(self._beginning)
 
     async def load(self) -> Positions:
         """Begin where the store says; what cannot be read counts as nothing."""
@@ -56,9 +58,22 @@ class Progress:
         self._handled = self._settled = positions or self._handled
         return self._handled
 
+    def received(self, arrived: Arrived) -> None:
+        """Note where the server lets a client begin that had no position; nothing before is to be handled.
+
+        Without that, a client that is cut off before its application takes the first message would have no
+        position to go on from: it would begin at another place, and get messages twice or not at all.
+        """
+        if isinstance(arrived.what, Message):
+            return
+        self._beginning = self._beginning.completed(arrived.positions)
+        if isinstance(arrived.what, Moved) and self._handled == NOWHERE:
+            self.handled(arrived.positions)
+            self.hurry()
+
     def handled(self, positions: Positions) -> None:
         """The application has handled everything up to `positions`."""
-        if positions is self._handled:  # what has no number does not move them
+        if positions is self._handled or positions == NOWHERE:  # what has no number does not move them
             return
         self._handled = positions
         self._pace.count(asyncio.get_running_loop().time())

@@ -22,6 +22,10 @@ class Positions(NamedTuple):
     outbox: Position | None = None
     broadcasts: Position | None = None
 
+    def completed(self, other: Self) -> Self:
+        """These positions, and those of `other` where one is not known."""
+        return type(self)(self.outbox or other.outbox, self.broadcasts or other.broadcasts)
+
     def members(self) -> dict[str, Any]:
         """Write them as the member `resume` of an op 2."""
         members: dict[str, Any] = {}

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.client import Client
+from mesa_ws.client import Client, Reconnection
 from mesa_ws.message import Message
+from mesa_ws.transports.serve import Server, serve
+from mesa_ws.user import User
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, Visitor, message
@@ -122,6 +124,46 @@ async def test_what_was_not_handled_is_asked_for_again_and_handed_over_once(scri
     assert await numbers(client, 2) == [8, 9]
 
 
+async def test_it_goes_on_from_where_it_began_also_before_it_takes_a_message(
+    scripted: ScriptedServer,
+) -> None:
+    client = scripted.client()
+    guest = await meet_resumer(scripted, client, at(5, status="fresh", lost=2, b=at(3, "bb", "fresh")))
+    await store(guest, 6)
+    await guest.send(op=0, d="b", b=4)
+    guest.cut()
+    second = await scripted.guest(v=2)
+    extension = await accept(second, at(5, b=at(3, "bb")))
+    assert extension == {"v": 2, "resume": {"e": "aa", "s": 5, "b": {"e": "bb", "s": 3}}}
+    await store(second, 6, 7)
+    await second.send(op=0, d="b", b=4)
+    await second.send(op=0, d="c", b=5)
+    assert sorted(map(str, await numbers(client, 4))) == ["6", "7", "b", "c"]
+
+
+@pytest.mark.parametrize("to", ["1", "*"])
+async def test_a_client_that_is_cut_before_it_takes_a_message_misses_none(to: str) -> None:
+    server = Server(sync=True)
+    server.authenticator(lambda data, connection: User(data["id"]))
+    away = Reconnection(interval=0.2, max_pause=0.2)
+    async with serve(server) as endpoint, Client(endpoint.url, reconnect=away) as client:
+        await client.authenticate({"id": "1"})
+        await server.send(message("N", 1), to if to == "*" else [to])
+        (connection,) = server.connections
+        cut = asyncio.Event()
+        client.on_disconnected(lambda code, reason, will_reconnect: cut.set())
+        connection.disconnect()
+        async with asyncio.timeout(LIMIT):
+            await cut.wait()
+        await server.send(message("N", 2), to if to == "*" else [to])
+        async with asyncio.timeout(LIMIT):
+            while not client.is_authenticated:
+                await asyncio.sleep(0.005)
+        assert await numbers(client, 2) == [1, 2]
+        await server.send(message("N", 3), to if to == "*" else [to])
+        assert await numbers(client, 1) == [3]
+
+
 async def test_a_message_in_a_callback_is_not_asked_for_as_handled(
     scripted: ScriptedServer, told: Told
 ) -> None:
@@ -191,7 +233,7 @@ async def test_64_messages_are_acknowledged_at_once(scripted: ScriptedServer) ->
     begun = loop.time()
     await store(guest, *range(6, 134))
     said = [await guest.receive(), await guest.receive()]
-    assert loop.time() > begun + 1 or said == [ack(6 + 62), ack(6 + 126)]
+    assert loop.time() > begun + 1 or said == [ack(6 + 63), ack(6 + 127)]
     # The first that is handled is the position itself.
 
 
