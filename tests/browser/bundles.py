@@ -1,6 +1,7 @@
 """Parts of the JavaScript client, bundled for a page."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,11 +36,23 @@ def modules() -> Path:
 
 
 def bundle(entry: Path, to: Path, *options: str) -> None:
-    """Bundle a file and all that it imports into an ES module."""
-    esbuild = modules() / "esbuild/bin/esbuild"
+    """Bundle a file and all that it imports into an ES module; it may import the client and React."""
+    installed = modules()
     subprocess.run(
-        [esbuild, entry, "--bundle", "--format=esm", "--log-level=warning", f"--outfile={to}", *options],
+        [
+            installed / "esbuild/bin/esbuild",
+            entry,
+            "--bundle",
+            "--format=esm",
+            "--log-level=warning",
+            f"--outfile={to}",
+            f"--alias:mesa-ws={CLIENT / 'src/index.ts'}",
+            f"--alias:mesa-ws/react={CLIENT / 'src/react/index.ts'}",
+            f"--alias:mesa-ws/shared={CLIENT / 'src/shared/index.ts'}",
+            *options,
+        ],
         check=True,
         cwd=CLIENT,
+        env=os.environ | {"NODE_PATH": str(installed)},
         timeout=PATIENCE,
     )
