@@ -46,7 +46,7 @@ export class Progress {
   /** The server has said where a client begins that had no position: there is nothing to handle before. */
   _begin(positions: Positions): void {
     const { e, b } = this._handled;
-    if (e === undefined && !b) this._handled = this._settled = positions;
+    if (e === undefined && !b) this._handled = this._settled = { ...positions }; // a copy: it is still to be saved
   }
 
   /** The application has handled everything up to `positions`. */
