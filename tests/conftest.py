@@ -13,7 +13,7 @@ from tests.certificates import make_certificate
 from tests.closing_report import NAME, ClosingReport
 from tests.eager_tasks import OPTION, EagerTasks
 from tests.lanes import Lanes, rank, worker_count
-from tests.measuring import UNMEASURED, CoreGate, is_measured, start_unmeasured
+from tests.measuring import CoreGate
 from tests.redis_server import RELEASES, RedisServer
 
 
@@ -85,15 +85,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def measured_or_not(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whether coverage follows the programs that a file starts."""
-    if request.node.nodeid.startswith(UNMEASURED):
-        yield from start_unmeasured()
-    else:
-        yield
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cov-core", metavar="FILE", help="what unit tests alone have to cover, as coverage settings"
@@ -111,9 +102,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if not is_measured(item.nodeid):
-            item.add_marker("no_cover")
     if hasattr(config, "workerinput"):
         items.sort(key=rank)
 

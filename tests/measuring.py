@@ -1,7 +1,7 @@
-"""What coverage counts: the core by unit tests alone, and no programs that are judged by their work."""
+"""What coverage counts: the core by unit tests alone, and nothing of the programs that tests start."""
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from importlib import import_module
 from pkgutil import walk_packages
 
@@ -11,11 +11,8 @@ from pytest_cov.plugin import CovPlugin
 
 from tests.closing_report import ClosingReport
 
-UNMEASURED = ("tests/faults/", "tests/examples/", "tests/interop/", "tests/system/test_bench.py")
-"""Where the programs that tests start run at their own speed: measured, they take twice as long."""
-
 UNTRACED = "tests/faults/"
-"""Where this process is not measured either."""
+"""Where nothing is measured."""
 
 AGAIN = ("[uvloop", "redis-8", "mesa1-8")
 """In the names of tests that take the ways of another test, on another event loop or another Redis."""
@@ -23,16 +20,11 @@ AGAIN = ("[uvloop", "redis-8", "mesa1-8")
 COUNTED = ["^imports$", "^unit$"]
 
 
-def is_measured(nodeid: str) -> bool:
-    """Whether coverage looks on while this test runs; measured, a test takes half as long again."""
-    return not nodeid.startswith(UNTRACED) and not any(part in nodeid for part in AGAIN)
-
-
-def start_unmeasured() -> Iterator[None]:
-    """Start programs without coverage, which they would find in their environment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-        yield
+def context_of(nodeid: str) -> str:
+    """Say as what a test is measured: "unit", "other", or "" for what takes half as long without."""
+    if nodeid.startswith(UNTRACED) or any(part in nodeid for part in AGAIN):
+        return ""
+    return "unit" if nodeid.startswith("tests/unit/") else "other"
 
 
 class CoreGate:
@@ -49,25 +41,28 @@ class CoreGate:
 
     def pytest_collection(self) -> None:
         """Import the whole package, and measure nothing else until tests run."""
-        controller, is_worker = self._plugin.cov_controller, hasattr(self._config, "workerinput")
-        if self._config.option.numprocesses and not is_worker:
-            return
-        controller.cov.switch_context("imports")
-        import mesa_ws
+        if self._runs_tests:
+            self._plugin.cov_controller.cov.switch_context("imports")
+            import mesa_ws
 
-        for module in walk_packages(mesa_ws.__path__, "mesa_ws."):
-            if not module.name.endswith("__main__"):
-                import_module(module.name)
-        controller.pause()
+            for module in walk_packages(mesa_ws.__path__, "mesa_ws."):
+                if not module.name.endswith("__main__"):
+                    import_module(module.name)
+        self._plugin.cov_controller.pause()
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        controller = self._plugin.cov_controller
-        context = "unit" if nodeid.startswith("tests/unit/") else "other"
-        if not self._context:
+        """Measure a test from before its fixtures to the beginning of the next one."""
+        controller, context = self._plugin.cov_controller, context_of(nodeid)
+        if context == self._context or not self._runs_tests:
+            return
+        if not context:
+            controller.pause()
+        elif not self._context:
             controller.resume()
-        if context != self._context:
+        if context:
             controller.cov.switch_context(context)
-            self._context = context
+        self._context = context
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -86,6 +81,11 @@ class CoreGate:
         lines = [*table.getvalue().splitlines(), f"Required: {needed:g} %. Covered: {total:.2f} %"]
         ClosingReport.of(self._config).add("what unit tests cover of the core", *lines)
         session.testsfailed += total < needed
+
+    @property
+    def _runs_tests(self) -> bool:
+        """Whether this is not the process that gives tests to others."""
+        return hasattr(self._config, "workerinput") or not self._config.option.numprocesses
 
     @property
     def _plugin(self) -> CovPlugin:

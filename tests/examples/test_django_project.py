@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -73,21 +76,30 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     redis.stop()
 
 
+SETTINGS = {
+    "SECRET_KEY": "a-secret-of-thirty-two-characters",
+    "PYTHONPATH": ":".join([str(PROJECT), *sys.path]),
+}
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with users and without orders, of which each test has a copy."""
+    database = tmp_path_factory.mktemp("migrated") / "shop.sqlite3"
+    environment = os.environ | SETTINGS | {"DATABASE": str(database), "REDIS": "redis://127.0.0.1:1"}
+    for arguments in (("migrate", "--verbosity", "0"), ("shell", "--no-imports", "-c", ADD_USERS)):
+        subprocess.run([sys.executable, MANAGE, *arguments], env=environment, timeout=LIMIT, check=True)
+    return database
+
+
 @pytest.fixture
-def environment(tmp_path: Path, own_redis: RedisServer) -> dict[str, str]:
-    return {
-        "REDIS": own_redis.url,
-        "DATABASE": str(tmp_path / "shop.sqlite3"),
-        "SECRET_KEY": "a-secret-of-thirty-two-characters",
-        "PYTHONPATH": ":".join([str(PROJECT), *sys.path]),
-    }
+def environment(tmp_path: Path, own_redis: RedisServer, migrated: Path) -> dict[str, str]:
+    database = shutil.copy(migrated, tmp_path / "shop.sqlite3")
+    return SETTINGS | {"REDIS": own_redis.url, "DATABASE": str(database)}
 
 
 @pytest.fixture
 async def site(programs: Programs, environment: dict[str, str]) -> Site:
-    for arguments in (("migrate", "--verbosity", "0"), ("shell", "--no-imports", "-c", ADD_USERS)):
-        done = await programs.start(MANAGE, *arguments, **environment)
-        assert await done.wait() == 0
     port = free_port()
     server = await programs.start(MANAGE, "realtime", "--port", "0", **environment)
     await programs.start(MANAGE, "runserver", "--noreload", str(port), **environment)

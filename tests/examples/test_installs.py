@@ -133,18 +133,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
-    """The Python of a clean environment after a line; each line is carried out once."""
-    made: dict[str, Path] = {}
+    """The Python of a clean environment after a line, in the place of the one before."""
+    directory = tmp_path_factory.mktemp("installed") / "environment"
 
     def install(line: str) -> Path:
-        if line not in made:
-            directory = tmp_path_factory.mktemp("environment")
-            _uv("venv", "--python", sys.executable, str(directory))
-            made[line] = directory / "bin" / "python"
-            _uv("pip", "install", "--python", str(made[line]), *_wanted(line, wheel))
-        return made[line]
+        _uv("venv", "--clear", "--python", sys.executable, str(directory))
+        python = directory / "bin" / "python"
+        _uv("pip", "install", "--python", str(python), *_wanted(line, wheel))
+        return python
 
     return install
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for what Python compiles: much is the same in all environments."""
+    return str(tmp_path_factory.mktemp("compiled"))
 
 
 def _wanted(line: str, wheel: Path) -> list[str]:
@@ -168,13 +172,15 @@ def _uv(*arguments: str) -> None:
 
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_installs_what_its_page_then_imports(installed: Python, line: str, tmp_path: Path) -> None:
+def test_a_line_installs_what_its_page_then_imports(
+    installed: Python, compiled: str, line: str, tmp_path: Path
+) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"SECRET": "s", "SECRET_KEY": "s", "MESA_API_KEY": "k" * 16}
     uses = [["mesa_ws", EVERYTHING, str(ROOT)]]
     uses += [[use.page, use.code, str(use.folder)] for use in USES if use.line == line]
     done = subprocess.run(
-        [installed(line), "-B", "-c", IMPORTER, json.dumps(uses)],
+        [installed(line), "-X", f"pycache_prefix={compiled}", "-c", IMPORTER, json.dumps(uses)],
         check=False,
         cwd=tmp_path,
         env=environment | {"DJANGO_SETTINGS_MODULE": "shop.settings"},
