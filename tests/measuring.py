@@ -11,8 +11,8 @@ from pytest_cov.plugin import CovPlugin
 
 from tests.closing_report import ClosingReport
 
-UNTRACED = "tests/faults/"
-"""Where nothing is measured."""
+MEASURED = ("tests/unit/", "tests/system/")
+"""Whose tests have to cover the package; what others cover besides does not count."""
 
 AGAIN = ("[uvloop", "redis-8", "mesa1-8")
 """In the names of tests that take the ways of another test, on another event loop or another Redis."""
@@ -22,7 +22,7 @@ COUNTED = ["^imports$", "^unit$"]
 
 def context_of(nodeid: str) -> str:
     """Say as what a test is measured: "unit", "other", or "" for what takes half as long without."""
-    if nodeid.startswith(UNTRACED) or any(part in nodeid for part in AGAIN):
+    if not nodeid.startswith(MEASURED) or any(part in nodeid for part in AGAIN):
         return ""
     return "unit" if nodeid.startswith("tests/unit/") else "other"
 

@@ -13,8 +13,8 @@ from tests.closing_report import ClosingReport
 
 from .portals.run import DRAIN, LEASE, START, Life, Run
 
-CLIENTS = {"redis": 150, "redis-8": 60}
-"""Together they send 1 500 messages a second, or 600, if the machine is fast enough."""
+CLIENTS = {"redis": 90, "redis-8": 60}
+"""Together they send 900 messages a second, or 600, if the machine is fast enough."""
 
 LEAST = 125
 """Messages of a client on average, without which this shows nothing."""

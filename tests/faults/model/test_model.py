@@ -19,7 +19,7 @@ from tests.faults.model.machine import STEPS, Faults, explore
 from tests.faults.model.mutants import MUTANTS, Mutant
 from tests.faults.model.store import SnapshotServer, Store, shipped_scripts
 
-EXAMPLES = int(os.environ.get("MESA_MODEL_EXAMPLES") or 30)
+EXAMPLES = int(os.environ.get("MESA_MODEL_EXAMPLES") or 20)
 
 MUTANT_EXAMPLES = 200
 """Within which the model has to notice that something is broken."""
