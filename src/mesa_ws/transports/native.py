@@ -23,7 +23,6 @@ from picows import (
     WSTransport,
     WSUpgradeRequest,
 )
-from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 from ..close import CloseCode, is_sendable
 from ..errors import InvalidSettings
@@ -41,7 +40,7 @@ from .handshake import Answer, accept, decoded, refusal, refuse, without_body
 from .listening import HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
 from .quiet import quiet
-from .request_method import RequestMethod
+from .request_method import RequestMethod, SmallReads
 from .tls import QuietLoop, resume_reading
 
 log = logging.getLogger("mesa_ws.server")
@@ -347,9 +346,9 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _protocol(self, method: RequestMethod) -> WSProtocol:
+    def _protocol(self, method: RequestMethod) -> SmallReads:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
-        return WSProtocol(
+        return SmallReads(
             host_port=None,
             ws_path=None,
             is_client_side=False,

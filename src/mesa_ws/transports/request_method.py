@@ -1,10 +1,13 @@
-"""The method of the HTTP request that begins a connection: picows takes GET alone."""
+"""What stands between a socket and picows, which takes GET alone, and all that a client floods with."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Self
 
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
+
+READ_AT_ONCE = 64 * 1024
+"""Bytes of one client that are read and handled at a time; in a turn of the event loop 256 KiB and this."""
 
 _HEAD, _GET = b"HEAD ", b"GET "
 
@@ -62,3 +65,18 @@ class RequestMethod(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone before it said anything."""
         self.protocol.connection_lost(exc)
+
+
+class SmallReads(WSProtocol):  # type: ignore[misc]  # its stubs leave it out
+    """Reads one client in small parts.
+
+    The buffer of picows doubles whenever a read fills it, without a bound. All that the system holds of a
+    client that floods would be handled at once then, and the event loop stand still for seconds.
+    """
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to: no more than the part, so a flood does not fill the buffer."""
+        room: memoryview = WSProtocol.get_buffer(self, sizehint)
+        return room[:READ_AT_ONCE]

@@ -3,8 +3,14 @@
 import asyncio
 from contextlib import suppress
 
+import pytest
+from aiofastnet.constants import MAX_READ_BYTES_PER_CYCLE_HINT
+
 from mesa_ws.message import Message
 from mesa_ws.server.connection import Connection
+from mesa_ws.session.server import ServerSession
+from mesa_ws.transports.request_method import READ_AT_ONCE
+from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, RawPeer
@@ -118,3 +124,54 @@ async def test_a_ping_flood_that_is_never_read_is_bounded(serving: Serving) -> N
                 while server.connections:
                     await peer.frame(0x9, b"x" * 125)
         assert not server.connections
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b'{"op":1,"x":{"r":"7"}}', b'{"op":11,"d":{}}', b'{"op":0,"t":"A"}'],
+    ids=["probes", "answers to heartbeats", "messages"],
+)
+async def test_one_client_that_floods_leaves_others_their_turns(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, payload: bytes
+) -> None:
+    """A loop that handles all that has come of one client at once stands still for everything else."""
+    count, receive = 0, ServerSession.receive
+
+    def counted(session: ServerSession, frame: bytes, now: float) -> object:
+        nonlocal count
+        count += 1
+        return receive(session, frame, now)
+
+    monkeypatch.setattr(ServerSession, "receive", counted)
+    endpoint = await serving(accepting(authentication={"timeout": None}))
+    flood, most = 60_000, 0
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        peer.writer.write((bytes([0x81, 0x80 | len(payload)]) + bytes(4) + payload) * flood)
+        async with asyncio.timeout(LIMIT):
+            while count < flood:
+                before = count
+                await asyncio.sleep(0)
+                most = max(most, count - before)
+    assert 0 < most <= (MAX_READ_BYTES_PER_CYCLE_HINT + READ_AT_ONCE) // (6 + len(payload)) + 1
+
+
+async def test_a_client_that_floods_has_no_more_waiting_than_it_may_and_came_at_once(
+    serving: Serving,
+) -> None:
+    server, go = accepting(), asyncio.Event()
+
+    @server.on_message
+    async def wait(message: Message, connection: Connection) -> None:
+        await go.wait()
+
+    payload, before = b'{"op":0,"t":"A"}', b'{"op":11,"d":{}}'
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        for each in (before, payload):
+            peer.writer.write((bytes([0x81, 0x80 | len(each)]) + bytes(4) + each) * 40_000)
+        (connection,) = server.connections
+        await until(lambda: connection._flow._is_paused)
+        assert connection._turns.waiting <= 64 + READ_AT_ONCE // (6 + len(payload))
+        go.set()
