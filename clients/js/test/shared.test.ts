@@ -139,6 +139,18 @@ test("a handler that is stuck does not stall the other tabs, and its own tab mis
   assert.deepEqual(given(stuck), count(1, 6000));
 });
 
+test("what waits for a handler that is stuck for long is bounded", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  const stuck = await shop.opened({ slowness: (n) => (n == 1 ? 600_000 : 0) });
+  for (let n = 1; n <= 8000; n += 100) {
+    dispatch(shop, n, n + 99);
+    await shop.world.run(500);
+  }
+  const waiting = stuck.client._inbox._waiting.length;
+  assert.ok(waiting > 3000 && waiting <= 4500, `${waiting} messages wait`);
+});
+
 test("a page in the cache of its browser gives the lead away, and catches up when it is shown", async () => {
   const [shop, leader, tab] = await threeTabs();
   leader.fire("pagehide", { persisted: true });
@@ -270,6 +282,23 @@ test("a fork is told once to each tab, and loses nothing", async () => {
   for (const tab of tabs.slice(1)) {
     assert.deepEqual(given(tab), count(1, 6));
     assert.equal(given(tab, "forked").length, 1);
+  }
+});
+
+test("a slow tab that has not handled the last of an epoch misses nothing when the leader dies", async () => {
+  const shop = new Shop();
+  const leader = await shop.opened();
+  const quick = await shop.opened();
+  const slow = await shop.opened({ slowness: (n) => (n == 2 ? 5000 : 0) });
+  dispatch(shop, 1, 3);
+  shop.server.fork();
+  dispatch(shop, 4, 6);
+  await shop.world.run(1000);
+  leader.kill();
+  await shop.world.run(10_000);
+  for (const tab of [quick, slow]) {
+    assert.deepEqual(given(tab), count(1, 6));
+    assert.deepEqual(given(tab, "reset"), []);
   }
 });
 

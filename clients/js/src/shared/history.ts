@@ -157,8 +157,8 @@ export interface Place {
 /**
  * The position from which all of these tabs can go on: the least one.
  *
- * Positions of several epochs cannot be compared, but the server knows where the older epoch has ended. Which one
- * that is, is known to tabs that have seen both; or it is that of the tab that was given least.
+ * The server knows where the oldest epoch has ended, and up to there its numbers are those of the next one. Which
+ * one is older is known to tabs that have seen both; or it is that of the tab that was given least.
  */
 export function least(places: Place[]): Positions {
   const ordered = [...places].sort(
@@ -169,7 +169,7 @@ export function least(places: Place[]): Positions {
   const find = (read: (positions: Positions) => Position | undefined) => {
     const all = ordered.map(({ known }) => read(known)).filter((position) => position != undefined);
     const oldest = all.find(({ e }) => !all.some((other) => isBefore(other.e, e))) ?? all[0];
-    return oldest && { e: oldest.e, s: Math.min(...all.filter(({ e }) => e == oldest.e).map(({ s }) => s)) };
+    return oldest && { e: oldest.e, s: Math.min(...all.map(({ s }) => s)) };
   };
   return readPositions({ ...find(readPosition), b: find(({ b }) => b) });
 }
