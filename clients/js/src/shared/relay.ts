@@ -331,8 +331,8 @@ export class Relay implements UpstreamHost {
   private _check(): void {
     for (const member of this._members.values()) member.silence++;
     this._acknowledge();
-    const all = [...this._members.values()].map(({ acknowledged }) => acknowledged?.s ?? 0);
-    if (Math.min(...all) < Math.max(...all)) this._post({ kind: "check" });
+    const numbers = [...this._members.values()].flatMap(({ acknowledged }) => acknowledged?.s ?? []);
+    if (Math.min(...numbers) < Math.max(...numbers)) this._post({ kind: "check" });
     else for (const member of this._members.values()) member.silence = 0;
     this._stopChecking = later(CHECK, () => this._check());
   }
