@@ -97,7 +97,7 @@ export class MesaClient implements AsyncIterable<Message> {
       },
       {
         _arrived: (arrival) => {
-          if (arrival[0] != "message") progress._begin(arrival[2]);
+          if (arrival[0] != "message") progress._begin(arrival[2], arrival[0] == "moved");
           inbox._add(arrival);
         },
         _asked: (request, message, reply) => void this._answer(request, message, reply),

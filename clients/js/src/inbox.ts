@@ -23,6 +23,8 @@ const UNHEARD: Record<string, string> = {
   reset: "messages may be missing, or come again; use onReset",
 };
 
+const logError = (error: unknown) => console.error("mesa:", error);
+
 export class Inbox {
   /** Pairs of a type, or `*`, and a handler. */
   readonly _handlers = new Set<readonly [string, MessageHandler]>();
@@ -75,7 +77,7 @@ export class Inbox {
   private async _hand(): Promise<void> {
     if (this._isHanding) return;
     this._isHanding = true;
-    while (this._waiting.length && this._handlers.size) {
+    while (this._waiting.length && (this._handlers.size || typeof this._waiting[0] == "function")) {
       const next = this._waiting.shift()!;
       if (typeof next == "function") next();
       else {
@@ -101,18 +103,20 @@ export class Inbox {
   /** Tell the listeners of one kind. */
   _tell(kind: string, ...values: Data[]): Promise<unknown>[] {
     const listeners = [...(this._listeners[kind] ?? [])];
+    if (!listeners.length && kind == "error") logError(values[0]);
     if (!listeners.length && UNHEARD[kind]) console.warn(`mesa: ${UNHEARD[kind]}`, ...values);
-    return this._run(listeners.map((listener) => () => listener(...values)));
+    const report = kind == "error" ? logError : this._report; // who fails to hear of errors is not told of that
+    return this._run(listeners.map((listener) => () => listener(...values)), report);
   }
 
-  private _run(calls: (() => Data)[]): Promise<unknown>[] {
+  private _run(calls: (() => Data)[], report = this._report): Promise<unknown>[] {
     const pending: Promise<unknown>[] = [];
     for (const call of calls) {
       try {
         const result = call();
-        if (result?.then) pending.push(result.then(undefined, this._report));
+        if (result?.then) pending.push(result.then(undefined, report));
       } catch (error) {
-        this._report(error);
+        report(error);
       }
     }
     return pending;

@@ -52,7 +52,9 @@ class Iteration implements AsyncIterableIterator<Message> {
     return new Promise((_resolve, _reject) => {
       this._asked.push({ _resolve, _reject });
       this._remove ??= this._inbox._on("*", (_, value) => {
-        this._asked.shift()!._resolve({ value, done: false });
+        const asked = this._asked.shift();
+        if (!asked) return; // another handler of the same message has ended the loop
+        asked._resolve({ value, done: false });
         if (!this._asked.length) return new Promise<void>((release) => (this._release = release));
       });
     });

@@ -241,7 +241,7 @@ export class Link implements Keeper {
   private _becomeUsable(): void {
     this._stopTimer();
     this._usableSince ??= now();
-    if (this._state == "open") return;
+    if (this._reason || this._state == "open") return;
     this._set("open");
     this._queue._flush(() => this._isOpen);
   }

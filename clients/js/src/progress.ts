@@ -10,10 +10,13 @@ const MAX_WAIT = 1;
 /** Messages that are handled before an acknowledgement does not wait any longer. */
 const MAX_MESSAGES = 64;
 
+const isKnown = ({ e, b }: Positions): boolean => e !== undefined || !!b;
+
 /** Keeps the positions of what was handled, over all connections of a client. */
 export class Progress {
   private _handled = NOWHERE;
   private _settled = NOWHERE;
+  private _beginning = NOWHERE; // of the first connection that had one
   private _count = 0;
   private _stopTimer: (() => void) | undefined;
   private _saving: Promise<void> | undefined;
@@ -28,9 +31,9 @@ export class Progress {
     private _report: (error: unknown) => void,
   ) {}
 
-  /** From where to go on: what was handled and, with a store, saved. */
+  /** From where to go on: what was handled and, with a store, saved; or else the first place of all. */
   get _resumable(): Positions {
-    return this._store ? this._settled : this._handled;
+    return { ...this._beginning, ...(this._store ? this._settled : this._handled) };
   }
 
   /** Begin where the store says; what cannot be read counts as nothing. */
@@ -43,15 +46,21 @@ export class Progress {
     return this._handled;
   }
 
-  /** The server has said where a client begins that had no position: there is nothing to handle before. */
-  _begin(positions: Positions): void {
-    const { e, b } = this._handled;
-    if (e === undefined && !b) this._handled = this._settled = { ...positions }; // a copy: it is still to be saved
+  /**
+   * The server has said where the client is: it goes on from there, where it had no position before.
+   *
+   * @param isAll - whether there is nothing to tell the application first.
+   */
+  _begin(positions: Positions, isAll: boolean): void {
+    this._beginning = { ...positions, ...this._beginning };
+    if (!isAll || isKnown(this._handled)) return;
+    this._advance(positions);
+    this._push();
   }
 
   /** The application has handled everything up to `positions`. */
   _advance(positions: Positions): void {
-    if (positions == this._handled) return; // what has no number does not move them
+    if (positions == this._handled || !isKnown(positions)) return; // what has no number does not move them
     this._handled = positions;
     this._count++;
     this._pace();

@@ -11,7 +11,7 @@ test("where a client begins is saved, also when it ends before its first message
   const progress = new Progress(store, () => {}, assert.ifError);
   await progress._load();
   const begin = { e: "epoch", s: 0, b: { e: "all", s: 7 } };
-  progress._begin(begin);
+  progress._begin(begin, true);
   assert.deepEqual(progress._resumable, begin);
   progress._advance(begin);
   await progress._flush();

@@ -1,0 +1,248 @@
+/** What a client does when its application, its store or its server misbehaves; with a server in this process. */
+
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { type Data, MesaClient, type Options, type Positions } from "./tested.js";
+
+const LIMIT = 2000;
+
+/** A WebSocket whose other end is the test. */
+class Visit {
+  readyState = 0;
+  onmessage: Data = null;
+  onclose: Data = null;
+  onerror: Data = null;
+  frames: Data[] = [];
+
+  constructor(readonly url: string) {
+  }
+
+  send(text: string): void {
+    this.frames.push(JSON.parse(text));
+  }
+
+  close(code = 1005): void {
+    this.readyState = 2;
+    queueMicrotask(() => this.end(code));
+  }
+
+  end(code: number): void {
+    this.readyState = 3;
+    this.onclose?.({ code, reason: "" });
+  }
+
+  say(frame: Data): void {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+
+  /** Open, and greet. */
+  greet(): this {
+    this.readyState = 1;
+    this.say({ op: 10, d: { v: 2 } });
+    return this;
+  }
+
+  accept(s = 5, b = 3, status = "fresh"): this {
+    const x = { e: "aa", s, status, lost: 0, b: { e: "bb", s: b, status, lost: 0 } };
+    this.say({ op: 22, d: { id: "1" }, x });
+    return this;
+  }
+
+  sent(op: number): Data[] {
+    return this.frames.filter((frame) => frame.op == op);
+  }
+}
+
+async function until<T>(found: () => T): Promise<NonNullable<T>> {
+  for (const end = Date.now() + LIMIT; Date.now() < end; await new Promise((then) => setTimeout(then, 1))) {
+    const value = found();
+    if (value) return value;
+  }
+  throw new Error(`it did not happen within ${LIMIT} ms: ${found}`);
+}
+
+/** A client of its own for each test: `visit(n)` is its n-th connection. */
+function open(t: TestContext, options: Options = {}): { mesa: MesaClient; visit: (n: number) => Promise<Visit> } {
+  const visits: Visit[] = [];
+  class Socket extends Visit {
+    constructor(url: string) {
+      super(url);
+      visits.push(this);
+    }
+  }
+  const mesa = new MesaClient("ws://server/ws", { token: "t", reconnect: { maxPause: 0.002 }, WebSocket: Socket, ...options });
+  t.after(() => mesa.close());
+  return { mesa, visit: (n) => until(() => visits[n]) };
+}
+
+async function accepted(visit: Visit): Promise<Visit> {
+  visit.greet();
+  await until(() => visit.sent(2).length);
+  return visit.accept();
+}
+
+const message = (s: number) => ({ op: 0, d: s, t: "N", s });
+
+test("it goes on from where it began, also before it takes a message", async (t) => {
+  const { mesa, visit } = open(t);
+  const first = await accepted(await visit(0));
+  first.say(message(6));
+  first.end(1006);
+  const second = (await visit(1)).greet();
+  const [login] = await until(() => second.sent(2).length && second.sent(2));
+  assert.deepEqual(login.x, { v: 2, resume: { e: "aa", s: 5, b: { e: "bb", s: 3 } } });
+  second.accept(5, 3, "resumed");
+  for (const s of [6, 7]) second.say(message(s));
+  const given: number[] = [];
+  mesa.on("N", (n) => given.push(n));
+  await until(() => given.length == 2);
+  assert.deepEqual(given, [6, 7]);
+});
+
+test("where it began is saved at once, for the page may be left before a message comes", async (t) => {
+  const saved: Positions[] = [];
+  const { visit } = open(t, { positions: { load: () => null, save: (positions) => void saved.push(positions) } });
+  await accepted(await visit(0));
+  assert.deepEqual(saved, [{ e: "aa", s: 5, b: { e: "bb", s: 3 } }]);
+});
+
+for (const how of ["throws", "rejects"])
+  test(`an error handler that ${how} is not told of that, and messages go on`, async (t) => {
+    t.mock.method(console, "error", () => {});
+    const { mesa, visit } = open(t);
+    let told = 0;
+    mesa.onError(() => {
+      told++;
+      if (how == "throws") throw new Error("again");
+      return Promise.reject(new Error("again"));
+    });
+    const given: number[] = [];
+    mesa.on("N", async (n) => {
+      given.push(n);
+      throw new Error("first");
+    });
+    const first = await accepted(await visit(0));
+    for (const s of [6, 7]) first.say(message(s));
+    await until(() => given.length == 2);
+    assert.equal(told, 2);
+  });
+
+test("an error that nothing listens for is on the console", async (t) => {
+  const log = t.mock.method(console, "error", () => {});
+  const { mesa, visit } = open(t);
+  mesa.on("N", () => {
+    throw new Error("mine");
+  });
+  (await accepted(await visit(0))).say(message(6));
+  assert.equal(log.mock.callCount(), 1);
+  assert.match(String(log.mock.calls[0]!.arguments[1]), /mine/);
+});
+
+test("a closed client does not open again, whatever the server still says", async (t) => {
+  let saved = () => {};
+  const save = () => new Promise<void>((then) => (saved = then));
+  const { mesa, visit } = open(t, { positions: { load: () => ({ e: "aa", s: 1 }), save } });
+  const states: string[] = [];
+  mesa.onStateChange((state) => states.push(state));
+  const first = (await visit(0)).greet();
+  await until(() => first.sent(2).length);
+  const closing = mesa.close();
+  first.accept();
+  assert.equal(mesa.state, "closed");
+  saved();
+  await closing;
+  assert.deepEqual(states, ["connecting", "closed"]);
+});
+
+test("closing gives the place of the positions free, also where nothing takes messages", async (t) => {
+  let isFree = false;
+  const store = { load: () => null, save: () => {}, release: () => void (isFree = true) };
+  const { mesa, visit } = open(t, { positions: store, token: "expired" });
+  const first = (await visit(0)).greet();
+  await until(() => first.sent(2).length);
+  first.end(1008);
+  assert.equal((await mesa.closed).error?.code, "refused");
+  await until(() => isFree);
+});
+
+test("a message in hand when the client closes is saved once the loop is left", async (t) => {
+  const saved: Positions[] = [];
+  let isFree = false;
+  const store = {
+    load: () => null,
+    save: (positions: Positions) => void saved.push(positions),
+    release: () => void (isFree = true),
+  };
+  const { mesa, visit } = open(t, { positions: store });
+  (await accepted(await visit(0))).say(message(6));
+  for await (const _ of mesa) {
+    await mesa.close();
+    break;
+  }
+  await until(() => isFree);
+  assert.equal(saved.at(-1)?.s, 6);
+});
+
+test("a time without end is no time", async (t) => {
+  const { mesa, visit } = open(t);
+  const answer = mesa.request("ASK", null, { timeout: Infinity });
+  const first = await accepted(await visit(0));
+  const [asked] = await until(() => first.sent(0).length && first.sent(0));
+  await new Promise((then) => setTimeout(then, 20));
+  first.say({ op: 0, d: "late", x: { a: asked.x.r } });
+  assert.equal(await answer, "late");
+});
+
+test("awaiting in a handler never stands in the way of coming back", async (t) => {
+  const { mesa, visit } = open(t);
+  const answers: Data[] = [];
+  mesa.on("N", async (n) => answers.push([n, await mesa.request("ASK", n)]));
+  const first = await accepted(await visit(0));
+  first.readyState = 3; // the connection is gone, and the client not told yet
+  for (const s of [6, 7]) first.say(message(s));
+  first.end(1006);
+  const second = (await visit(1)).greet();
+  await until(() => second.sent(2).length);
+  assert.equal(second.sent(2)[0].x.resume.s, 5);
+  second.accept(5, 3, "resumed");
+  for (const s of [6, 7, 8]) second.say(message(s));
+  for (const n of [0, 1, 2]) {
+    const asked = await until(() => second.sent(0)[n]);
+    second.say({ op: 0, d: asked.d * 10, x: { a: asked.x.r } });
+  }
+  await until(() => answers.length == 3);
+  assert.deepEqual(answers, [[6, 60], [7, 70], [8, 80]]);
+});
+
+test("a loop that is left by another handler takes no message with it", async (t) => {
+  const log = t.mock.method(console, "error", () => {});
+  const { mesa, visit } = open(t);
+  const loop = mesa[Symbol.asyncIterator]();
+  const given: number[] = [];
+  mesa.on("N", (n) => {
+    given.push(n);
+    void loop.return!();
+  });
+  const next = loop.next();
+  const first = await accepted(await visit(0));
+  for (const s of [6, 7]) first.say(message(s));
+  assert.deepEqual(await next, { value: undefined, done: true });
+  await until(() => given.length == 2);
+  assert.equal(log.mock.callCount(), 0);
+});
+
+test("a token function is asked again three times in a row, and an accepted login starts that over", async (t) => {
+  let made = 0;
+  const { mesa, visit } = open(t, { token: async () => `${++made}` });
+  let n = 0;
+  for (const refusals of [3, 4]) {
+    for (let each = 0; each < refusals; each++) {
+      const refused = (await visit(n++)).greet();
+      await until(() => refused.sent(2).length);
+      refused.end(1008);
+    }
+    if (refusals == 3) (await accepted(await visit(n++))).end(1006);
+  }
+  assert.equal((await mesa.closed).error?.code, "refused");
+  assert.equal(made, 8);
+});
