@@ -116,7 +116,8 @@ function play(session: Session, now: number, [action, ...args]: Data[]): Data[] 
 each(
   "session",
   (scenario) => {
-    const { keepalive = KEEPALIVE } = scenario.settings;
+    const { keepalive: given = true } = scenario.settings;
+    const keepalive = given === true ? KEEPALIVE : given;
     const session = new Session(keepalive || undefined, scenario.start ?? 0, readPositions(scenario.positions));
     for (const step of scenario.steps) {
       const outputs = play(session, step.at, step.do);
