@@ -5,7 +5,8 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mesa_ws.cli.demo.control import control
+from mesa_ws.cli.demo.keep import kept
 from mesa_ws.client import Client
 from tests.redis_server import RedisServer
 
 from .conftest import Starter
-from .mesa_process import LIMIT, MesaProcess
+from .mesa_process import LIMIT
 from .test_demo import children, is_running
 
 HELLO = {"type": "HELLO", "data": {"n": 1}, "to": ["0"], "excluding": []}
@@ -26,9 +29,8 @@ HELLO = {"type": "HELLO", "data": {"n": 1}, "to": ["0"], "excluding": []}
 class Page:
     """What the page of a demo does, without a browser."""
 
-    def __init__(self, demo: MesaProcess) -> None:
-        self.demo = demo
-        self.started = demo.document()
+    def __init__(self, started: dict[str, Any]) -> None:
+        self.started = started
         self.host = urlsplit(self.started["page"]).netloc
         self.html = self.get("/")[1].decode()
         [self.token] = re.findall(r'data-token="([^"]+)"', self.html)
@@ -62,28 +64,50 @@ class Page:
             return response, response.read()
 
 
-def with_an_old_redis(directory: Path) -> dict[str, str]:
-    """An environment in which the only redis-server is too old."""
-    program = directory / "redis-server"
-    program.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=00000000:0")
-    program.chmod(0o755)
-    return {"PATH": str(directory)}
+@contextmanager
+def staying() -> Iterator[Page]:
+    """A demo that stays in a thread of this process, with servers that are processes."""
+    up: Future[tuple[dict[str, Any], Callable[[], object]]] = Future()
+
+    async def stay() -> None:
+        async with kept(None) as stage, control(stage) as url:
+            loop, over = asyncio.get_running_loop(), asyncio.Event()
+            servers = [each.url for each in stage.servers]
+            started = {"page": url, "servers": servers, "storage": stage.storage}
+            up.set_result((started, lambda: loop.call_soon_threadsafe(over.set)))
+            await over.wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        work = thread.submit(asyncio.run, stay())
+        wait({up, work}, LIMIT, FIRST_COMPLETED)
+        if work.done():
+            work.result()
+        started, stop = up.result()
+        try:
+            yield Page(started)
+        finally:
+            stop()
+            work.result()
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A demo with one server, since Redis is too old; each test leaves it running."""
+    """A demo with one server, since the only redis-server is too old; each test leaves it running."""
     directory = tmp_path_factory.mktemp("demo")
-    environment = with_an_old_redis(directory)
-    with MesaProcess(directory, "demo", "--keep", "--json", environment=environment) as demo:
-        yield Page(demo)
+    program = directory / "redis-server"
+    program.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=00000000:0")
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(directory))
+        with staying() as page:
+            yield page
 
 
 @pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def replicated() -> Iterator[Page]:
     """A demo with a redis-server of its own."""
-    with MesaProcess(tmp_path_factory.mktemp("demo"), "demo", "--keep", "--json") as demo:
-        yield Page(demo)
+    with staying() as page:
+        yield page
 
 
 def test_the_page_and_what_it_needs_come_from_the_demo(alone: Page) -> None:
@@ -200,7 +224,7 @@ def test_a_redis_that_is_named_is_used(mesa: Starter, redis_server: RedisServer)
 
 def test_stopped_it_leaves_nothing_behind_while_a_page_is_open(mesa: Starter, tmp_path: Path) -> None:
     demo = mesa("demo", "--keep", "--json", environment={"TMPDIR": str(tmp_path)})
-    page = Page(demo)
+    page = Page(demo.document())
     started = children(demo.pid)
     assert len(started) == 3
     with closing(HTTPConnection(page.host, timeout=LIMIT)) as connection:
