@@ -100,6 +100,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(directory))
         with staying() as page:
+            patch.undo()
             yield page
 
 
