@@ -5,7 +5,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -77,12 +77,14 @@ def staying() -> Iterator[Page]:
             up.set_result((started, lambda: loop.call_soon_threadsafe(over.set)))
             await over.wait()
 
+    def failed(ended: Future[None]) -> None:
+        if not up.done():
+            up.set_exception(ended.exception() or EOFError())
+
     with ThreadPoolExecutor(1) as thread:
         work = thread.submit(asyncio.run, stay())
-        wait({up, work}, LIMIT, FIRST_COMPLETED)
-        if work.done():
-            work.result()
-        started, stop = up.result()
+        work.add_done_callback(failed)
+        started, stop = up.result(LIMIT)
         try:
             yield Page(started)
         finally:
