@@ -1,0 +1,60 @@
+"""The JavaScript client in Node: its own tests, and whether servers hand out what its sources make."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mesa_ws.transports.browser_client import FILES
+from tests.browser.bundles import CLIENT, ROOT, modules
+
+PATIENCE = 100
+"""Seconds for a build, or for the tests of one file."""
+
+TESTS = sorted(path.name.removesuffix(".ts") for path in (CLIENT / "test").glob("*.test.ts"))
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    done = subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def built(testrun_uid: str) -> Path:
+    """The tests as Node runs them, built once by the first process that needs them."""
+    modules()
+    note = ROOT / ".cache/js-tests"
+    with note.open("a+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        turn.seek(0)
+        if turn.read() != testrun_uid:
+            run("node", "build.mjs", "--tests", cwd=CLIENT)
+            turn.truncate(0)
+            turn.write(testrun_uid)
+    return CLIENT / ".cache/test"
+
+
+def test_the_client_has_tests() -> None:
+    assert "vectors.test" in TESTS
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_the_client_passes_its_own_tests(built: Path, name: str) -> None:
+    run("node", "--test", "--test-reporter=spec", built / f"{name}.mjs", cwd=CLIENT)
+
+
+def test_servers_hand_out_what_the_sources_make(tmp_path: Path) -> None:
+    installed = modules()
+    copy = tmp_path / "clients/js"
+    shutil.copytree(CLIENT, copy, ignore=shutil.ignore_patterns("node_modules", "dist", ".cache"))
+    os.symlink(installed, copy / "node_modules")
+    (tmp_path / "src/mesa_ws").mkdir(parents=True)
+    run("node", "build.mjs", cwd=copy)
+    for name in FILES.values():
+        committed = (ROOT / "src/mesa_ws/browser" / name).read_bytes()
+        assert (tmp_path / "src/mesa_ws/browser" / name).read_bytes() == committed, (
+            f"{name} is not what clients/js makes; run `npm run build` there and commit it"
+        )
