@@ -302,6 +302,24 @@ test("a slow tab that has not handled the last of an epoch misses nothing when t
   }
 });
 
+test("a tab that reloads into another epoch misses nothing when the leader dies before it has handled that", async () => {
+  const shop = new Shop();
+  const storage = new Map<string, string>();
+  const before = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 1, 3);
+  await shop.world.run(100);
+  before.close();
+  shop.server.fork();
+  dispatch(shop, 4, 6);
+  const leader = await shop.opened({ isKept: true, storage: new Map(storage) });
+  await shop.opened();
+  const slow = await shop.opened({ isKept: true, storage, slowness: () => 1000 });
+  leader.kill();
+  await shop.world.run(20_000);
+  assert.deepEqual(given(slow), count(4, 6));
+  assert.deepEqual(given(slow, "reset"), []);
+});
+
 test("a server that has forgotten the position tells all tabs", async () => {
   const [shop, ...tabs] = await threeTabs();
   dispatch(shop, 1, 3);

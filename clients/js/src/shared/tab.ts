@@ -308,7 +308,8 @@ export class Tab implements SocketHost, RelayHost {
     const isHello = socket.readyState === 0;
     if (isLogin) {
       const { x } = JSON.parse(first!);
-      for (const position of [x, x?.b]) if (position?.e) this._moved(position.e);
+      const known = this._known(); // of a page before this one, perhaps
+      for (const position of [known, known.b, x, x?.b]) if (position?.e) this._moved(position.e);
       socket._restart(x?.s);
     }
     if (isLogin || (isHello && !this._isNamed)) {
