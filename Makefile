@@ -18,7 +18,7 @@ test: .venv/.dev tools          ## everything; ends in pytest's closing line. A 
 
 chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
-	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py) $(ARGS)
+	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py browser) $(ARGS)
 
 check: .venv/.dev               ## format, lint, types, layers, docs, and the wheel in a clean environment
 	$(BIN)/ruff format --check .

@@ -1,0 +1,125 @@
+"""Numbers for two users, faults, and the table of what their tabs had of it."""
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from random import Random
+from time import monotonic
+from uuid import uuid4
+
+from mesa_ws import AsyncDispatcher, BackendUnavailable, Message
+
+from .faults import Fault
+from .site import NAMESPACE, Site
+from .tabs import Client, Tab
+from .verdict import Verdict, judge
+
+PACE = 0.1
+"""Seconds between two numbers for one user."""
+
+TIMEOUT = 1.5
+"""Seconds for one attempt to dispatch."""
+
+AGAIN = 0.1
+"""Seconds before another attempt."""
+
+PATIENCE = 30.0
+"""Seconds for which clients may be behind when a fault is over."""
+
+Found = Sequence[tuple[Client, Verdict]]
+
+
+class Talk:
+    """Numbers for one user, each dispatched until it is confirmed, and then the next.
+
+    Attributes:
+        confirmed: how many, from 0 on.
+    """
+
+    def __init__(self, dispatcher: AsyncDispatcher, user: str) -> None:
+        self._dispatcher = dispatcher
+        self._user = user
+        self.confirmed = 0
+
+    async def run(self) -> None:
+        """Go on until cancelled, and even then until the last one is confirmed."""
+        begun = monotonic()
+        for number in count():
+            try:
+                await asyncio.sleep(max(0.0, begun + number * PACE - monotonic()))
+            except CancelledError:
+                return
+            confirming = asyncio.create_task(self._confirm(number))
+            try:
+                await asyncio.shield(confirming)
+            except CancelledError:
+                await confirming
+                return
+
+    async def _confirm(self, number: int) -> None:
+        message, key = Message(0, number, "NUMBER"), uuid4().hex
+        while True:
+            try:
+                await self._dispatcher.dispatch(message, [self._user], idempotency_key=key)
+                break
+            except BackendUnavailable:
+                await asyncio.sleep(AGAIN)
+        self.confirmed = number + 1
+
+
+async def storm(site: Site, clients: Sequence[Client], faults: Iterable[Fault], dice: Random) -> Found:
+    """Dispatch while one fault comes after another; after each, wait until every client has everything."""
+    tabs = [client for client in clients if isinstance(client, Tab)]
+    await _all_open(clients)
+    async with AsyncDispatcher(site.redis.url, namespace=NAMESPACE, sync=True, timeout=TIMEOUT) as dispatcher:
+        talks = {user: Talk(dispatcher, user) for user in sorted({client.user for client in clients})}
+        running = [asyncio.create_task(talk.run()) for talk in talks.values()]
+        try:
+            await caught_up(clients, talks, "in the beginning")
+            for fault in faults:
+                await fault(site, tabs, dice)
+                await caught_up(clients, talks, fault.__name__)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running)
+        await caught_up(clients, talks, "in the end", strictly=False)
+    return [
+        (client, judge(range(talks[client.user].confirmed), await client.notes(), site.flushes))
+        for client in clients
+    ]
+
+
+async def _all_open(clients: Sequence[Client]) -> None:
+    """Wait until each client is logged in: from then on it has to have everything."""
+    for client in clients:
+        async with asyncio.timeout(PATIENCE):
+            while ("state", "open") not in [note[1:] for note in await client.notes()]:
+                await asyncio.sleep(0.05)
+
+
+async def caught_up(
+    clients: Sequence[Client], talks: Mapping[str, Talk], after: str, *, strictly: bool = True
+) -> None:
+    """Wait until each client has what was confirmed by now, or something later."""
+    meant = {user: talk.confirmed for user, talk in talks.items()}
+    end = monotonic() + PATIENCE
+    for client in clients:
+        while await client.newest() < meant[client.user] - 1:
+            if monotonic() > end:
+                assert not strictly, f"{client.name} still lacks numbers after {after}"
+                return
+            await asyncio.sleep(0.05)
+
+
+def table(found: Found) -> list[str]:
+    """Lines about clients and what they had."""
+    rows = [("client", *Verdict.head()), *((client.name, *verdict.row()) for client, verdict in found)]
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
+        )
+        for name, *cells in rows
+    ]

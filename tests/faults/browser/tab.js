@@ -1,0 +1,43 @@
+/**
+ * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
+ * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number.
+ */
+
+const { url, user, client, positions, interval } = Object.fromEntries(new URLSearchParams(location.search));
+const { MesaClient, localPositions, sessionPositions } = await import(client);
+
+let next = Number(sessionStorage.getItem("notes") ?? 0);
+let highest = Number(sessionStorage.getItem("highest") ?? -1);
+
+function note(kind, value = 0) {
+  sessionStorage.setItem(`note:${next++}`, JSON.stringify([Date.now() / 1000, kind, value]));
+  sessionStorage.setItem("notes", next);
+}
+
+window.journal = () => Array.from({ length: next }, (_, n) => JSON.parse(sessionStorage.getItem(`note:${n}`)));
+window.newest = () => highest;
+window.connections = () => window.journal().filter(([, kind, value]) => kind == "state" && value == "open").length;
+
+const stores = { local: () => localPositions(`mesa:${user}`), session: () => sessionPositions(`mesa:${user}`) };
+const mesa = new MesaClient(url, {
+  token: user,
+  positions: stores[positions]?.(),
+  keepalive: { interval: Number(interval), timeout: Number(interval) },
+  reconnect: { maxPause: 1 },
+});
+mesa.on("NUMBER", (number) => {
+  note("number", number);
+  sessionStorage.setItem("highest", (highest = Math.max(highest, number)));
+});
+mesa.onReset(() => {
+  note("reset");
+});
+mesa.onForked((rollback) => {
+  note("forked", rollback);
+});
+mesa.onLost((count) => {
+  note("lost", count);
+});
+mesa.onStateChange((state) => {
+  note("state", state);
+});

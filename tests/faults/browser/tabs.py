@@ -1,0 +1,149 @@
+"""Clients that write down what they are sent: tabs of Chromium, and a program of Node."""
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
+
+from tests.interop.npm_packages import PROJECT
+
+from .verdict import Note
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, Page
+
+KEEPALIVE = 1.0
+"""Seconds of silence after which a client asks for a sign of life, and for which it waits for one."""
+
+FOLDER = Path(__file__).parent
+
+CLIENT = PROJECT / "src/mesa_ws/browser/mesa.mjs"
+
+
+class Client(Protocol):
+    """What a storm needs of a client.
+
+    Attributes:
+        name: for people.
+        user: who it is.
+    """
+
+    name: str
+    user: str
+
+    async def newest(self) -> int:
+        """Return the highest number that it had, or -1."""
+        ...
+
+    async def notes(self) -> Sequence[Note]:
+        """Return all that it wrote down."""
+        ...
+
+
+class Tab:
+    """A page of Chromium.
+
+    Args:
+        name: for people.
+        user: who it is.
+        page: where it is.
+        keeps: whether its position survives a reload.
+    """
+
+    def __init__(self, name: str, user: str, page: "Page", *, keeps: bool) -> None:
+        self.name = name
+        self.user = user
+        self.keeps = keeps
+        self._page = page
+
+    @classmethod
+    async def open(
+        cls, name: str, user: str, context: "BrowserContext", page_url: str, **options: str
+    ) -> "Tab":
+        """Open a tab.
+
+        Args:
+            name: for people.
+            user: who it is.
+            context: with which tabs it shares storage.
+            page_url: of `tab.html`.
+            options: its query: `url` of the server, `client`, a module, and `positions`, if they are kept.
+        """
+        page = await context.new_page()
+        await page.goto(f"{page_url}?{urlencode({**options, 'user': user, 'interval': KEEPALIVE})}")
+        return cls(name, user, page, keeps=bool(options.get("positions")))
+
+    async def newest(self) -> int:
+        newest: int = await self._page.evaluate("window.newest?.() ?? -1")
+        return newest
+
+    async def notes(self) -> Sequence[Note]:
+        return [Note(*note) for note in await self._page.evaluate("journal()")]
+
+    async def reload(self) -> None:
+        """Load the page again."""
+        await self._page.reload()
+
+    async def sleep(self, seconds: float) -> None:
+        """Do nothing for a while, as a tab that the browser has frozen."""
+        session = await self._page.context.new_cdp_session(self._page)
+        await session.send("Page.setWebLifecycleState", {"state": "frozen"})
+        await asyncio.sleep(seconds)
+        await session.send("Page.setWebLifecycleState", {"state": "active"})
+        await session.detach()
+
+
+class NodeClient:
+    """A process of Node.
+
+    Args:
+        user: who it is.
+        process: what writes notes to its stdout.
+    """
+
+    def __init__(self, user: str, process: asyncio.subprocess.Process) -> None:
+        self.name = f"{user}, Node"
+        self.user = user
+        self._notes: list[Note] = []
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, node: str, user: str, url: str) -> AsyncIterator["NodeClient"]:
+        """Run it until the end of the context."""
+        program = str(FOLDER / "node_client.mjs")
+        command = [node, *_flags(node), program, CLIENT.as_uri(), url, user, str(KEEPALIVE)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        client = cls(user, process)
+        reading = asyncio.create_task(client._read())
+        try:
+            yield client
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await reading
+
+    async def newest(self) -> int:
+        assert self._process.returncode is None, f"Node has ended with {self._process.returncode}"
+        return max((int(note.value) for note in self._notes if note.kind == "number"), default=-1)
+
+    async def notes(self) -> Sequence[Note]:
+        return self._notes
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self._notes.append(Note(*json.loads(line)))
+
+
+def _flags(node: str) -> Sequence[str]:
+    """What makes Node have WebSockets; from 22 on it has them."""
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.match(r"v(\d+)", version)
+    return ["--experimental-websocket"] if found and int(found[1]) < 22 else []

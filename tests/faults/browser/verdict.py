@@ -1,0 +1,169 @@
+"""Judges what a tab received of the numbers that were dispatched to its user, each of which was confirmed.
+
+Numbers are dispatched one after another. A tab gets each of them once, in order, unless it is told of a
+reset, of a fork, or how many were lost, exactly where they are missing or come again.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Literal, NamedTuple
+
+NoteKind = Literal["number", "reset", "forked", "lost", "state"]
+
+FLUSH_LIMIT = 30.0
+"""Seconds within which a tab is told that the store was emptied."""
+
+
+class Note(NamedTuple):
+    """What a tab wrote down.
+
+    Attributes:
+        at: seconds since 1970.
+        kind: `number`: its application handled it; `reset`, `forked` and `lost`: it was told so; `state`: of
+            its client.
+        value: the number; the rollback; how many were lost; the state.
+    """
+
+    at: float
+    kind: NoteKind
+    value: int | str = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found in one tab.
+
+    Attributes:
+        confirmed: numbers that were dispatched to its user.
+        received: of these, how many it had.
+        lost: of these, how many it did not have, and was not told.
+        doubled: how often it had one again, and was not told.
+        disordered: how many came after a later one.
+        missing: how many it did not have, and was told.
+        again: how often it had one again, and was told.
+        resets: how many it was told.
+        forks: how many it was told.
+        losses: how many messages it was told to be lost.
+        untold: how often the store was emptied, and it was not told of a reset.
+        false: how many resets it was told without a reason.
+        returns: how often its client connected again.
+    """
+
+    confirmed: int = 0
+    received: int = 0
+    lost: int = 0
+    doubled: int = 0
+    disordered: int = 0
+    missing: int = 0
+    again: int = 0
+    resets: int = 0
+    forks: int = 0
+    losses: int = 0
+    untold: int = 0
+    false: int = 0
+    returns: int = 0
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Name what breaks a promise.
+
+        What is missing or comes again around a reset may be; around a fork it may not be here, for the
+        store forgets nothing that it confirmed.
+        """
+        broken = ["lost", "doubled", "disordered", "untold", "false"]
+        if not self.resets:
+            broken += ["missing", "again", "losses"]
+        return tuple(name for name in broken if getattr(self, name))
+
+    @classmethod
+    def head(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    def row(self) -> tuple[str, ...]:
+        return tuple(map(str, astuple(self)))
+
+
+def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[float] = ()) -> Verdict:
+    """Judge one tab.
+
+    Args:
+        confirmed: the numbers that were dispatched to its user.
+        notes: of the tab, in order.
+        flushes: when the store was emptied, seconds since 1970.
+    """
+    meant = set(confirmed)
+    had = {note.value for note in notes if note.kind == "number"}
+    holes = [_told(notes, number) for number in sorted(meant - had, key=int)]
+    lost = list(_lost(holes))
+    repeats = list(_repeats(notes))
+    resets = [note.at for note in notes if note.kind == "reset"]
+    return Verdict(
+        confirmed=len(meant),
+        received=len(meant & had),
+        lost=len(lost),
+        doubled=repeats.count(False),
+        disordered=_disordered(notes),
+        missing=len(holes) - len(lost),
+        again=repeats.count(True),
+        resets=len(resets),
+        forks=sum(note.kind == "forked" for note in notes),
+        losses=sum(int(note.value) for note in notes if note.kind == "lost"),
+        untold=sum(not any(f <= at <= f + FLUSH_LIMIT for at in resets) for f in flushes),
+        false=sum(not any(f <= at <= f + FLUSH_LIMIT for f in flushes) for at in resets),
+        returns=max(0, sum(note[1:] == ("state", "open") for note in notes) - 1),
+    )
+
+
+def _told(notes: Sequence[Note], missing: int) -> Sequence[tuple[int, Note]]:
+    """What the tab was told between the numbers around one that is missing, each with its place."""
+    later = (n for n, note in enumerate(notes) if note.kind == "number" and int(note.value) > missing)
+    end = next(later, len(notes))
+    earlier = (
+        n for n in range(end - 1, -1, -1) if notes[n].kind == "number" and int(notes[n].value) < missing
+    )
+    begin = next(earlier, 0)
+    told = ("reset", "forked", "lost")
+    return [(n, notes[n]) for n in range(begin, end) if notes[n].kind in told]
+
+
+def _lost(holes: Iterable[Sequence[tuple[int, Note]]]) -> Iterator[None]:
+    """One for each hole that nothing explains; a loss of so many explains so many."""
+    used: dict[int, int] = {}
+    for told in holes:
+        if any(note.kind != "lost" for _, note in told):
+            continue
+        place = next((n for n, note in told if used.get(n, 0) < int(note.value)), None)
+        if place is None:
+            yield None
+        else:
+            used[place] = used.get(place, 0) + 1
+
+
+def _repeats(notes: Iterable[Note]) -> Iterator[bool]:
+    """For each number that comes again, whether a reset or a fork was told since it came last."""
+    before: set[int] = set()
+    now: set[int] = set()
+    for note in notes:
+        if note.kind in {"reset", "forked"}:
+            before |= now
+            now = set()
+        elif note.kind == "number":
+            number = int(note.value)
+            if number in now or number in before:
+                yield number not in now
+            now.add(number)
+
+
+def _disordered(notes: Iterable[Note]) -> int:
+    """How many numbers came for the first time, after a later one that came since the last reset."""
+    found, highest = 0, -1
+    had: set[int] = set()
+    for note in notes:
+        if note.kind == "reset":
+            highest = -1
+        elif note.kind == "number":
+            number = int(note.value)
+            found += number < highest and number not in had
+            highest = max(highest, number)
+            had.add(number)
+    return found
