@@ -12,8 +12,9 @@ demo: .venv/.product            ## one server, three clients, a dispatch from an
 	$(BIN)/mesa demo $(if $(KEEP),--keep) $(if $(REDIS),--redis $(REDIS))
 
 test: .venv/.dev tools          ## everything; ends in pytest's closing line. A part: make test ARGS=tests/unit
+	$(if $(ARGS),,sh scripts/test-eager-tasks -n auto)
 	@rm -f .coverage .coverage.*
-	$(if $(ARGS),,sh scripts/test-all) $(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
+	$(BIN)/pytest -n auto $(or $(ARGS),$(GATES))
 
 chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
