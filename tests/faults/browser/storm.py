@@ -68,27 +68,36 @@ class Talk:
         self.confirmed = number + 1
 
 
-async def storm(site: Site, clients: Sequence[Client], faults: Iterable[Fault], dice: Random) -> Found:
-    """Dispatch while one fault comes after another; after each, wait until every client has everything."""
+async def storm(
+    site: Site, clients: Sequence[Client], faults: Iterable[Fault], dice: Random
+) -> tuple[Found, Sequence[str]]:
+    """Dispatch while one fault comes after another; after each, wait until every client has everything.
+
+    Returns:
+        What was found, and who did not come back after a fault, which ends the storm.
+    """
     tabs = [client for client in clients if isinstance(client, Tab)]
+    behind: Sequence[str] = []
     await _all_open(clients)
     async with AsyncDispatcher(site.redis.url, namespace=NAMESPACE, sync=True, timeout=TIMEOUT) as dispatcher:
         talks = {user: Talk(dispatcher, user) for user in sorted({client.user for client in clients})}
         running = [asyncio.create_task(talk.run()) for talk in talks.values()]
         try:
-            await caught_up(clients, talks, "in the beginning")
-            for fault in faults:
-                await fault(site, tabs, dice)
-                await caught_up(clients, talks, fault.__name__)
+            for fault in (None, *faults):
+                if fault is not None:
+                    await fault(site, tabs, dice)
+                if behind := await _behind(clients, talks, fault.__name__ if fault else "the beginning"):
+                    break
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running)
-        await caught_up(clients, talks, "in the end", strictly=False)
-    return [
+        behind = behind or await _behind(clients, talks, "the end")
+    found = [
         (client, judge(range(talks[client.user].confirmed), await client.notes(), site.flushes))
         for client in clients
     ]
+    return found, behind
 
 
 async def _all_open(clients: Sequence[Client]) -> None:
@@ -99,18 +108,15 @@ async def _all_open(clients: Sequence[Client]) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def caught_up(
-    clients: Sequence[Client], talks: Mapping[str, Talk], after: str, *, strictly: bool = True
-) -> None:
-    """Wait until each client has what was confirmed by now, or something later."""
+async def _behind(clients: Sequence[Client], talks: Mapping[str, Talk], after: str) -> Sequence[str]:
+    """Wait until each client has what was confirmed by now, or something later; say which have not."""
     meant = {user: talk.confirmed for user, talk in talks.items()}
     end = monotonic() + PATIENCE
-    for client in clients:
-        while await client.newest() < meant[client.user] - 1:
-            if monotonic() > end:
-                assert not strictly, f"{client.name} still lacks numbers after {after}"
-                return
-            await asyncio.sleep(0.05)
+    behind = list(clients)
+    while behind and monotonic() < end:
+        behind = [client for client in behind if await client.newest() < meant[client.user] - 1]
+        await asyncio.sleep(0.05)
+    return [f"{client.name} still lacks numbers after {after}" for client in behind]
 
 
 def table(found: Found) -> list[str]:

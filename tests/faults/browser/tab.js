@@ -1,10 +1,11 @@
 /**
  * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
  * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number.
+ * Where the module has a `SharedClient`, that one is used.
  */
 
 const { url, user, client, positions, interval } = Object.fromEntries(new URLSearchParams(location.search));
-const { MesaClient, localPositions, sessionPositions } = await import(client);
+const { MesaClient, SharedClient, localPositions, sessionPositions } = await import(client);
 
 let next = Number(sessionStorage.getItem("notes") ?? 0);
 let highest = Number(sessionStorage.getItem("highest") ?? -1);
@@ -19,7 +20,7 @@ window.newest = () => highest;
 window.connections = () => window.journal().filter(([, kind, value]) => kind == "state" && value == "open").length;
 
 const stores = { local: () => localPositions(`mesa:${user}`), session: () => sessionPositions(`mesa:${user}`) };
-const mesa = new MesaClient(url, {
+const mesa = new (SharedClient ?? MesaClient)(url, {
   token: user,
   positions: stores[positions]?.(),
   keepalive: { interval: Number(interval), timeout: Number(interval) },

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
+from tests.browser.bundles import CLIENT as PACKAGE
+from tests.browser.bundles import bundle
 from tests.browser.chromium import Windows
 from tests.browser.web import Web
 from tests.closing_report import ClosingReport
@@ -44,27 +45,56 @@ TABS = (
 """Who has a tab, and where it keeps its position."""
 
 
-async def enter(
-    site: Site, windows: Windows, web: Web, stack: AsyncExitStack, config: pytest.Config
-) -> list[Client]:
-    """Open all tabs, those of one user in one browser, and have Node besides; without it, say so."""
-    windows.expect("WebSocket connection to")
-    web.mount("/client", CLIENT.parent)
-    for name in ("tab.html", "tab.js"):
-        web.add(f"/{name}", (FOLDER / name).read_text())
-    contexts = {user: await windows.open() for user in ("ann", "bob")}
-    clients: list[Client] = []
-    for number, (user, positions) in enumerate(TABS, 1):
-        options: Any = {"url": site.url, "client": f"/client/{CLIENT.name}", "positions": positions}
-        name = f"{user}, tab {number}, {positions}"
-        clients.append(await Tab.open(name, user, contexts[user], f"{web.url}/tab.html", **options))
-    try:
-        program = node()
-    except Unavailable as why:
-        ClosingReport.of(config).add("faults", f"no client in Node took part: {why}")
-    else:
-        clients.append(await stack.enter_async_context(NodeClient.running(program, "ann", site.url)))
-    return clients
+class Stage:
+    """Where clients enter.
+
+    Args:
+        windows: of the browser.
+        web: what serves pages.
+        folder: where a module is built.
+        config: whose report has what could not take part.
+    """
+
+    def __init__(self, windows: Windows, web: Web, folder: Path, config: pytest.Config) -> None:
+        self._windows = windows
+        self._web = web
+        self._folder = folder
+        self._config = config
+        windows.expect("WebSocket connection to")
+        for name in ("tab.html", "tab.js"):
+            web.add(f"/{name}", (FOLDER / name).read_text())
+
+    async def enter(self, site: Site, stack: AsyncExitStack) -> list[Client]:
+        """Open all tabs, those of one user in one browser, and have Node besides."""
+        modules = {"": CLIENT}
+        try:
+            bundle(PACKAGE / "src/shared/whole.ts", self._folder / "shared.mjs")
+            modules["shared, "] = self._folder / "shared.mjs"
+        except pytest.skip.Exception as why:
+            self._tell(f"no tabs that share a connection took part: {why}")
+        clients = [
+            client for kind, module in modules.items() for client in await self._tabs(kind, module, site)
+        ]
+        try:
+            clients.append(await stack.enter_async_context(NodeClient.running(node(), "ann", site.url)))
+        except Unavailable as why:
+            self._tell(f"no client in Node took part: {why}")
+        return clients
+
+    async def _tabs(self, kind: str, module: Path, site: Site) -> list[Client]:
+        path = f"/{module.stem}"
+        self._web.mount(path, module.parent)
+        page = f"{self._web.url}/tab.html"
+        contexts = {user: await self._windows.open() for user, _ in TABS}
+        clients: list[Client] = []
+        for number, (user, positions) in enumerate(TABS, 1):
+            options = {"url": site.url, "client": f"{path}/{module.name}", "positions": positions}
+            name = f"{kind}{user}, tab {number}, {positions}"
+            clients.append(await Tab.open(name, user, contexts[user], page, **options))
+        return clients
+
+    def _tell(self, line: str) -> None:
+        ClosingReport.of(self._config).add("faults", line)
 
 
 ALL: Sequence[Fault] = (
@@ -79,31 +109,36 @@ ROUNDS = 5
 
 
 async def suffer(
-    windows: Windows, web: Web, folder: Path, config: pytest.Config, plan: Sequence[Fault], dice: Random
+    stage: Stage, folder: Path, config: pytest.Config, plan: Sequence[Fault], dice: Random
 ) -> None:
     """Go through faults, have a table printed at the end of the run, and fail where a promise was broken."""
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(Site.standing(folder))
-        clients = await enter(site, windows, web, stack, config)
-        found = await storm(site, clients, plan, dice)
-    ClosingReport.of(config).add(
-        "faults", f"clients in a browser and in Node, {len(plan)} faults:", *table(found)
-    )
-    assert not [f"{client.name}: {', '.join(verdict.faults)}" for client, verdict in found if verdict.faults]
+        clients = await stage.enter(site, stack)
+        found, behind = await storm(site, clients, plan, dice)
+    title = f"clients in a browser and in Node, {len(plan)} faults:"
+    ClosingReport.of(config).add("faults", title, *table(found), *behind)
+    broken = [f"{client.name}: {', '.join(verdict.faults)}" for client, verdict in found if verdict.faults]
+    assert not [*broken, *behind]
+
+
+@pytest.fixture
+def stage(windows: Windows, web: Web, tmp_path: Path, pytestconfig: pytest.Config) -> Stage:
+    return Stage(windows, web, tmp_path, pytestconfig)
 
 
 @pytest.mark.timeout(180)
 async def test_tabs_lose_nothing_whatever_breaks(
-    windows: Windows, web: Web, tmp_path: Path, pytestconfig: pytest.Config
+    stage: Stage, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    await suffer(windows, web, tmp_path, pytestconfig, SHORT, Random(1))
+    await suffer(stage, tmp_path, pytestconfig, SHORT, Random(1))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("MESA_CHAOS_SECONDS"), reason="for make chaos: it takes some minutes")
 async def test_tabs_lose_nothing_however_often_it_breaks(
-    windows: Windows, web: Web, tmp_path: Path, pytestconfig: pytest.Config
+    stage: Stage, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     dice = Random(os.environ.get("MESA_CHAOS_SEED") or None)
     plan = [fault for _ in range(ROUNDS) for fault in dice.sample(ALL, len(ALL))]
-    await suffer(windows, web, tmp_path, pytestconfig, plan, dice)
+    await suffer(stage, tmp_path, pytestconfig, plan, dice)
