@@ -248,3 +248,10 @@ def test_an_acknowledgement_waits_a_second_for_more() -> None:
 
 def test_an_acknowledgement_does_not_wait_for_more_than_64_messages() -> None:
     assert dues(*[10.0] * 63, 10.5, 10.75) == [*[11.0] * 63, 10.5, None, 11.75]
+
+
+def test_positions_are_completed_where_they_are_not_known() -> None:
+    here, there = Position("a", 1), Position("b", 2)
+    assert Positions(here).completed(Positions(there, there)) == Positions(here, there)
+    assert Positions(None, here).completed(Positions(there)) == Positions(there, here)
+    assert NOWHERE.completed(NOWHERE) == NOWHERE
