@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws import AsyncDispatcher, MemoryBackend, MemoryHub, Portal, PortalEvent, RedisBackend
+from mesa_ws import AsyncDispatcher, Client, MemoryBackend, MemoryHub, Portal, PortalEvent, RedisBackend
 from mesa_ws.backend.base import Backend
 from mesa_ws.transports.serve import Server, serve
 from tests.system.server.conftest import accepting
@@ -118,3 +118,13 @@ def site(request: pytest.FixtureRequest, namespace: str, stack: AsyncExitStack) 
 @pytest.fixture
 def redis_site(redis_url: str, namespace: str, stack: AsyncExitStack) -> Site:
     return Site(redis_url, namespace, stack)
+
+
+@pytest.fixture
+async def server(site: Site) -> Server:
+    return await site.serve()
+
+
+@pytest.fixture
+async def client(server: Server, site: Site, stack: AsyncExitStack) -> Client:
+    return await stack.enter_async_context(Client(site.url))

@@ -41,16 +41,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
 
 
-@pytest.fixture
-async def server(site: Site) -> Server:
-    return await site.serve()
-
-
-@pytest.fixture
-async def client(server: Server, site: Site, stack: AsyncExitStack) -> Client:
-    return await stack.enter_async_context(Client(site.url))
-
-
 def waiting(server: Server) -> int:
     """Requests of clients that wait for portals."""
     forwarder = server.handlers.forwarder

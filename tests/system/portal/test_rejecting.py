@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from mesa_ws import Client, Message, PortalEvent, Reject, RequestFailed, Server
+from mesa_ws import Client, Message, PortalEvent, Reject, RequestFailed
 from mesa_ws.backend.inbox import Attendance
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
@@ -18,16 +18,6 @@ from tests.system.waiting import until
 
 BAD = Message(0, {"n": "x"}, "SAVE")
 GOOD = Message(0, {"n": 1}, "SAVE")
-
-
-@pytest.fixture
-async def server(site: Site) -> Server:
-    return await site.serve()
-
-
-@pytest.fixture
-async def client(server: Server, site: Site, stack: AsyncExitStack) -> Client:
-    return await stack.enter_async_context(Client(site.url))
 
 
 @pytest.fixture
