@@ -35,6 +35,15 @@ async def refuse(scripted: ScriptedServer, token: int) -> None:
     await guest.close(1008)
 
 
+async def refuse_attempt(guest: Visitor, client: Client, tokens: Tokens) -> None:
+    """Let the client authenticate, and refuse it."""
+    attempt = asyncio.create_task(client.authenticate(tokens))
+    await guest.authentication()
+    await guest.close(1008)
+    with pytest.raises(AuthenticationFailed):
+        await attempt
+
+
 async def test_a_refused_token_is_replaced_by_a_new_one(scripted: ScriptedServer) -> None:
     client = scripted.client()
     ends: list[tuple[int, bool]] = []
@@ -158,11 +167,7 @@ async def test_the_fourth_refused_attempt_of_an_application_is_the_last(scripted
     client, tokens = scripted.client(), Tokens()
     guest = await meet(scripted, client)
     for _ in range(4):
-        attempt = asyncio.create_task(client.authenticate(tokens))
-        await guest.authentication()
-        await guest.close(1008)
-        with pytest.raises(AuthenticationFailed):
-            await attempt
+        await refuse_attempt(guest, client, tokens)
         if tokens.made < 4:
             guest = await scripted.guest()
     with pytest.raises(AuthenticationFailed):
@@ -173,11 +178,7 @@ async def test_the_fourth_refused_attempt_of_an_application_is_the_last(scripted
 async def test_a_client_that_was_refused_and_does_not_try_again_ends(scripted: ScriptedServer) -> None:
     client = scripted.client()
     guest = await meet(scripted, client)
-    attempt = asyncio.create_task(client.authenticate(Tokens()))
-    await guest.authentication()
-    await guest.close(1008)
-    with pytest.raises(AuthenticationFailed):
-        await attempt
+    await refuse_attempt(guest, client, Tokens())
     await (await scripted.guest()).close(1008)  # there was no attempt in time
     with pytest.raises(ConnectionClosed, match="not attempted in time"):
         await client.wait_closed()
@@ -239,11 +240,7 @@ async def test_by_hand_every_refused_attempt_may_be_made_again(scripted: Scripte
 async def test_without_reconnecting_the_first_refusal_is_the_end(scripted: ScriptedServer) -> None:
     client = scripted.client(reconnect=False)
     guest = await meet(scripted, client)
-    attempt = asyncio.create_task(client.authenticate(Tokens()))
-    await guest.authentication()
-    await guest.close(1008)
-    with pytest.raises(AuthenticationFailed):
-        await attempt
+    await refuse_attempt(guest, client, Tokens())
     with pytest.raises(AuthenticationFailed):
         await client.wait_closed()
 
