@@ -71,14 +71,17 @@ export class Tracking {
     return this._move(outbox, broadcasts, asked);
   }
 
-  /** Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. */
+  /**
+   * Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. Among tabs that
+   * share a connection one may move both positions: its `b` is then as in an op 22.
+   */
   _resynced(data: Data): Arrival[] | undefined {
     const told = readTold(data);
     if (!told) return;
     if (data.b === true) return this._followsBroadcasts ? this._move(undefined, told, this._positions) : undefined;
     if (!this._acknowledged) return;
     if (told.e != this._acknowledged.e) this._acknowledged = { e: told.e, s: -1 };
-    return this._move(told, undefined, this._positions);
+    return this._move(told, readTold(data.b), this._positions);
   }
 
   /** Take a message: nothing comes of one that was received before. */

@@ -320,13 +320,23 @@ test("a tab that reloads into another epoch misses nothing when the leader dies 
   assert.deepEqual(given(slow, "reset"), []);
 });
 
-test("a server that has forgotten the position tells all tabs", async () => {
+test("a server that has forgotten all positions tells each tab once, behind what it missed before", async () => {
   const [shop, ...tabs] = await threeTabs();
+  const frozen = tabs[2]!;
+  frozen.freeze();
   dispatch(shop, 1, 3);
+  shop.server.announce("a");
   await shop.world.run(2000);
   shop.server.forget();
   await shop.world.run(5000);
-  for (const tab of tabs) assert.equal(given(tab, "reset").length, 1);
+  dispatch(shop, 4, 6);
+  shop.server.announce("b");
+  frozen.thaw();
+  await shop.world.run(20_000);
+  for (const tab of tabs) {
+    const told = tab.log.filter(([kind]) => ["USER", "ALL", "reset"].includes(kind)).map(([, data]) => data ?? "reset");
+    assert.deepEqual(told, [1, 2, 3, "a", "reset", 1, 2, 3, 4, 5, 6, "b"]);
+  }
 });
 
 test("a tab that has handled nothing yet goes on where it logged in", async () => {

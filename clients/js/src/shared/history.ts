@@ -6,7 +6,7 @@
  * that is not known. The log is bounded; of a tab that is further behind, what it missed is not known.
  */
 
-import { type Data, type Frame, isCount, isRecord } from "../frames.js";
+import { type Data, type Frame, isCount } from "../frames.js";
 import { NOWHERE, type Position, type Positions, readPosition, readPositions } from "../tracking.js";
 
 /** Frames that are kept; more than a server sends without an acknowledgement (4096), and than `MAX_LAG`. */
@@ -110,7 +110,7 @@ export class History {
    */
   private _forked(known: Position, start: number, head: Position, b: boolean): Partial<Found> {
     if (known.e == head.e) return {};
-    const forks = this._entries.slice(start).filter(({ move }) => move && (move.b === true) == b);
+    const forks = this._entries.slice(start).filter(({ move }) => move && (b ? move.b : move.b !== true));
     if (!forks.every(({ move }) => move.status == "forked" && isCount(move.ended))) return {};
     const ended = Math.min(...forks.map(({ move }) => move.ended));
     const { rollback } = forks[forks.length - 1]!.move;
@@ -137,7 +137,7 @@ function after(before: Positions, { op, d, s, b }: Frame): Positions {
   if (op == 9) {
     const to = readPosition(d);
     if (!to) return before;
-    return isRecord(d) && d.b === true ? { ...outbox, b: to } : readPositions({ ...to, b: before.b });
+    return d.b === true ? { ...outbox, b: to } : readPositions({ ...to, b: readPosition(d.b) ?? before.b });
   }
   if (s !== undefined && outbox) return readPositions({ e: outbox.e, s, b: before.b });
   if (b !== undefined && before.b) return { ...outbox, b: { e: before.b.e, s: b } };

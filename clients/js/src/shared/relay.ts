@@ -304,13 +304,14 @@ export class Relay implements UpstreamHost {
       this._lost = { s: isFresh && isCount(x.lost) ? x.lost : 0 };
       if (isFreshB) this._lost.b = { e: "", s: isCount(x.b.lost) ? x.b.lost : 0 };
     }
+    if (!isFresh && !isFreshB && x.status == "reset" && x.b?.status == "reset") return this._moved(x); // tabs are told once
     if (outbox && !isFresh) this._moved({ ...x, b: undefined });
     if (b && !isFreshB) this._moved({ ...x.b, b: true });
   }
 
   /** Log that the server goes on elsewhere, unless it is where the log ends. */
   private _moved(d: Data): void {
-    const head = d.b ? this._history._head.b : readPosition(this._history._head);
+    const head = d.b === true ? this._history._head.b : readPosition(this._history._head);
     if (d.status == "resumed" && !d.lost && head?.e == d.e && head?.s == d.s) return;
     this._broadcast(encodeFrame(9, d), { op: 9, d });
   }

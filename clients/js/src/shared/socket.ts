@@ -74,7 +74,7 @@ export class SharedSocket {
    */
   _giveAll(text: string): boolean {
     const { op, s, d } = JSON.parse(text);
-    if (op == 9) this._host._moved(d.e);
+    if (op == 9) for (const epoch of [d.e, d.b?.e]) if (epoch) this._host._moved(epoch);
     if (op == 9 && d.b !== true) this._restart(d.s);
     if (s !== undefined) {
       this._isFull ||= s - this._acknowledged > WINDOW;

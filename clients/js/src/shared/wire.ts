@@ -57,7 +57,10 @@ export type FromLeader = { to: "tabs"; leader: string; term: number; number: num
 
 /** What is numbered, and so is not missed unnoticed. */
 export type Numbered =
-  /** A frame of the server, for all who are logged in. */
+  /**
+   * A frame of the server, for all who are logged in; or an op 9 for both positions, whose `b` is as in an op 22,
+   * so that they are told of one reset.
+   */
   | { kind: "frame"; text: string }
   /** Frames for one socket; `isLogin`: it is logged in with the first one. */
   | { kind: "given"; socket: SocketId; texts: string[]; isLogin: boolean }

@@ -35,6 +35,7 @@ export class Server {
   outbox: Stored[] = [];
   end = 0;
   everybody: Stored[] = [];
+  everybodyEpoch = "b0";
   everybodyEnd = 0;
 
   constructor(readonly world: World) {}
@@ -65,15 +66,18 @@ export class Server {
 
   /** Go on in another epoch, as after a failover that lost nothing. */
   fork(): void {
-    this.forks.set(this.epoch, this.end);
+    const ended = [this.end, this.everybodyEnd] as const;
+    this.forks.set(this.epoch, ended[0]).set(this.everybodyEpoch, ended[1]);
     this.epoch = `e${this.forks.size}`;
-    for (const connection of this.connections) connection.forked();
+    this.everybodyEpoch = `b${this.forks.size}`;
+    for (const connection of this.connections) connection.forked(...ended);
   }
 
   /** Forget all positions. */
   forget(): void {
     this.forks.clear();
     this.epoch = `n${this.world.now}`;
+    this.everybodyEpoch = `b${this.world.now}`;
     for (const connection of this.connections) connection.end(1001);
   }
 
@@ -87,6 +91,10 @@ export class Server {
     for (const connection of this.connections) connection.pump();
   }
 
+  get rollback(): string {
+    return `r${this.epoch}`;
+  }
+
   /** The answer to a position in the outbox, as in section 17.4. */
   place(resume: any): any {
     const { epoch: e, acknowledged, end } = this;
@@ -97,8 +105,17 @@ export class Server {
     const from = isForked ? Math.min(resume.s, ended!) : resume.s;
     const first = this.outbox[0]?.number ?? end + 1;
     const s = Math.max(from, first - 1);
-    const fork = isForked ? { ended, rollback: `r${e}` } : {};
+    const fork = isForked ? { ended, rollback: this.rollback } : {};
     return { e, s, status: isForked ? "forked" : "resumed", lost: s - from, ...fork };
+  }
+
+  /** The answer to a position among the messages to everybody. */
+  placeOfAll(resume: any): any {
+    const { everybodyEpoch: e, everybodyEnd: end } = this;
+    if (resume?.e == e) return { e, s: resume.s, status: "resumed", lost: 0 };
+    const ended = this.forks.get(resume?.e);
+    if (ended === undefined) return { e, s: end, status: resume ? "reset" : "fresh", lost: 0 };
+    return { e, s: Math.min(resume.s, ended), status: "forked", lost: 0, ended, rollback: this.rollback };
   }
 }
 
@@ -183,11 +200,12 @@ class Connection {
       }
   }
 
-  forked(): void {
+  forked(ended: number, endedForAll: number): void {
     if (!this.isAccepted) return;
-    const { epoch: e, forks } = this._server;
-    const ended = [...forks.values()].pop();
-    this.write({ op: 9, d: { e, s: this.sent, status: "forked", lost: 0, ended, rollback: `r${e}` } });
+    const { epoch, everybodyEpoch, rollback } = this._server;
+    const fork = { status: "forked", lost: 0, rollback };
+    this.write({ op: 9, d: { ...fork, e: epoch, s: this.sent, ended } });
+    this.write({ op: 9, d: { ...fork, e: everybodyEpoch, s: this._sentToAll, ended: endedForAll, b: true } });
   }
 
   private _close(code: number, reason: string): void {
@@ -225,9 +243,7 @@ class Connection {
     this.isAccepted = true;
     if (!x || server.version < 2) return this.write({ op: 22, d: { id: "u" } });
     const place = server.place(x.resume);
-    const everybody = x.resume?.b
-      ? { e: "b", s: x.resume.b.s, status: "resumed", lost: 0 }
-      : { e: "b", s: server.everybodyEnd, status: "fresh", lost: 0 };
+    const everybody = server.placeOfAll(x.resume?.b);
     this.write({ op: 22, d: { id: "u" }, x: { ...place, b: everybody } });
     this.sent = this._acknowledged = place.s;
     this._sentToAll = everybody.s;
