@@ -24,6 +24,7 @@ check: .venv/.dev               ## format, lint, types, layers, docs, and the wh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	sh scripts/check-types-js
 	$(BIN)/pytest -q tests/unit/test_layers.py tests/unit/test_exports.py
 	$(BIN)/mkdocs build --strict --site-dir .cache/site
 	sh scripts/check-wheel $(BIN)/python
