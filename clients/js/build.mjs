@@ -1,6 +1,6 @@
-// Builds dist/, and the two files that servers hand out: node build.mjs. With --tests it builds the tests alone.
+// Builds dist/, and the two files that servers hand out, and copies the license: node build.mjs. With --tests it builds the tests alone.
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -41,6 +41,7 @@ async function buildPackage() {
   ]);
   buildTypes();
   handOut();
+  if (existsSync("../../LICENSE")) copyFileSync("../../LICENSE", "LICENSE");
 }
 
 function buildTypes() {

@@ -1,7 +1,9 @@
-"""The JavaScript client in Node: its own tests, and whether servers hand out what its sources make."""
+"""The JavaScript client in Node: its own tests, the scripts that servers hand out, and its package."""
 
 import fcntl
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,9 +19,10 @@ PATIENCE = 100
 TESTS = sorted(path.name.removesuffix(".ts") for path in (CLIENT / "test").glob("*.test.ts"))
 
 
-def run(*command: str | Path, cwd: Path) -> None:
+def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,11 @@ def test_the_client_passes_its_own_tests(built: Path, name: str) -> None:
     run("node", "--test", "--test-reporter=spec", built / f"{name}.mjs", cwd=CLIENT)
 
 
-def test_servers_hand_out_what_the_sources_make(tmp_path: Path) -> None:
+def test_what_the_sources_make_is_handed_out_and_packed(tmp_path: Path) -> None:
     installed = modules()
     copy = tmp_path / "clients/js"
-    shutil.copytree(CLIENT, copy, ignore=shutil.ignore_patterns("node_modules", "dist", ".cache"))
+    shutil.copytree(CLIENT, copy, ignore=shutil.ignore_patterns("node_modules", "dist", ".cache", "LICENSE"))
+    shutil.copy(ROOT / "LICENSE", tmp_path)
     os.symlink(installed, copy / "node_modules")
     (tmp_path / "src/mesa_ws").mkdir(parents=True)
     run("node", "build.mjs", cwd=copy)
@@ -58,3 +62,8 @@ def test_servers_hand_out_what_the_sources_make(tmp_path: Path) -> None:
         assert (tmp_path / "src/mesa_ws/browser" / name).read_bytes() == committed, (
             f"{name} is not what clients/js makes; run `npm run build` there and commit it"
         )
+    [package] = json.loads(run("npm", "pack", "--dry-run", "--json", "--ignore-scripts", cwd=copy))
+    packed = {file["path"] for file in package["files"]}
+    named = set(re.findall(r'"\./(dist/[^"]+)"', (CLIENT / "package.json").read_text()))
+    assert {*named, "dist/types/index.d.ts", "README.md", "LICENSE"} - packed == set()
+    assert (copy / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
