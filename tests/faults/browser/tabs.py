@@ -117,7 +117,7 @@ class NodeClient:
     async def running(cls, node: str, user: str, url: str) -> AsyncIterator["NodeClient"]:
         """Run it until the end of the context."""
         program = str(FOLDER / "node_client.mjs")
-        command = [node, *_flags(node), program, CLIENT.as_uri(), url, user, str(KEEPALIVE)]
+        command = [node, *flags(node), program, CLIENT.as_uri(), url, user, str(KEEPALIVE)]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         client = cls(user, process)
         reading = asyncio.create_task(client._read())
@@ -142,8 +142,8 @@ class NodeClient:
             self._notes.append(Note(*json.loads(line)))
 
 
-def _flags(node: str) -> Sequence[str]:
-    """What makes Node have WebSockets; from 22 on it has them."""
+def flags(node: str) -> Sequence[str]:
+    """What makes Node have WebSockets of its own; from 22 on it has them."""
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.match(r"v(\d+)", version)
     return ["--experimental-websocket"] if found and int(found[1]) < 22 else []

@@ -1,0 +1,56 @@
+"""The process that JavaScript clients live in, and servers for them.
+
+Both are in the event loop of the whole session, and so must be the tests: `pytestmark = IN_SESSION`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.bundles import modules
+from tests.faults.browser.tabs import flags
+from tests.interop.npm_packages import Unavailable, node
+
+from .runtime import DRIVER, Clients, Runtime
+from .site import Site, Standing, believing
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def node_runtime() -> AsyncIterator[Runtime]:
+    """The one process of Node; skips where there is none, or no package `ws`."""
+    try:
+        program = node()
+    except Unavailable as why:
+        pytest.skip(f"{why}; sh scripts/need-node installs it")
+    package = (modules() / "ws/wrapper.mjs").as_uri()
+    async with Runtime.running(program, *flags(program), str(DRIVER), package) as runtime:
+        yield runtime
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def js(node_runtime: Runtime) -> AsyncIterator[Clients]:
+    """Makes clients in Node, which are closed with the test."""
+    clients = Clients(node_runtime)
+    yield clients
+    await clients.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stand(stack: AsyncExitStack) -> Standing:
+    """Starts servers."""
+    return lambda server: stack.enter_async_context(Site.standing(server))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(stack: AsyncExitStack) -> Site:
+    """A server of its own that stores what it sends."""
+    return await stack.enter_async_context(Site.standing(believing()))
