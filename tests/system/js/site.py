@@ -13,7 +13,7 @@ from tests.system.waiting import until
 
 IN_SESSION = pytest.mark.asyncio(loop_scope="session")
 
-HEARTBEAT = {"enabled": True, "interval": 0.1, "max_attempts": 1000}
+HEARTBEAT: dict[str, Any] = {"enabled": True, "interval": 0.1, "max_attempts": 1000}
 """What clients have handled, they acknowledge with each."""
 
 
