@@ -1,6 +1,6 @@
 """A server, and a network before it that can be harmed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, Self
@@ -13,13 +13,16 @@ from tests.system.waiting import until
 
 IN_SESSION = pytest.mark.asyncio(loop_scope="session")
 
-HEARTBEAT: dict[str, Any] = {"enabled": True, "interval": 0.1, "max_attempts": 1000}
-"""What clients have handled, they acknowledge with each."""
+SETTINGS: Mapping[str, Any] = {
+    "sync": True,
+    "heartbeat": {"enabled": True, "interval": 0.1, "max_attempts": 1000},
+}
+"""What clients have handled, they acknowledge with each heartbeat."""
 
 
 def believing(backend: Any = None, **options: Any) -> Server:
     """A server that stores what it sends; a token is the id that it is for, and `bad` ones are refused."""
-    server = Server(backend, **{"sync": True, "heartbeat": HEARTBEAT} | options)
+    server = Server(backend, **{**SETTINGS, **options})
 
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User:
