@@ -73,8 +73,9 @@ export class Connection {
   ) {
     const socket = (this._socket = new socketClass(url));
     socket.onmessage = ({ data }) => this._obey(_session._receive(data, now()));
-    socket.onclose = ({ code, reason }) => this._end(code, reason);
-    socket.onerror = () => {}; // `onclose` follows
+    socket.onclose = ({ code, reason }) => this._end(code || 1006, reason); // Deno has 0 for an attempt that failed
+    // `onclose` follows, but not in Node 22 where an attempt failed.
+    socket.onerror = () => later(0, () => socket.readyState || this._cut(1006, ""));
     this._stopWaiting = later(patience, () => this._cut(1006, "no greeting"));
     this._watch();
   }

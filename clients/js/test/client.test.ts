@@ -183,6 +183,19 @@ test("a message in hand when the client closes is saved once the loop is left", 
   assert.equal(saved.at(-1)?.s, 6);
 });
 
+test("an attempt that failed is the end of it, also where the class of WebSockets reports only an error", async (t) => {
+  const { mesa, visit } = open(t);
+  (await visit(0)).onerror({});
+  await accepted(await visit(1));
+  assert.equal(mesa.state, "open");
+});
+
+test("an attempt that failed without a code has the one of a cut", async (t) => {
+  const { mesa, visit } = open(t, { reconnect: false });
+  (await visit(0)).end(0);
+  assert.equal((await mesa.closed).code, 1006);
+});
+
 test("a time without end is no time", async (t) => {
   const { mesa, visit } = open(t);
   const answer = mesa.request("ASK", null, { timeout: Infinity });
