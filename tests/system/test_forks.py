@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from mesa_ws import (
     AsyncDispatcher,
@@ -95,6 +96,27 @@ async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
             assert site.news.empty()
     finally:
         redis.stop()
+
+
+async def test_a_store_that_was_emptied_is_told_for_both_positions_at_once_and_what_follows_arrives(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        site = Site(own_redis, namespace, stack)
+        url = await site.server()
+        for id in ("one", "two"):
+            await site.client(url, id)
+        client = await stack.enter_async_context(redis.asyncio.Redis.from_url(own_redis.url))
+        dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+        await stack.enter_async_context(dispatcher)
+        await dispatcher.dispatch(Message(0, "all"))
+        assert await site.heard(2) == [("one", "all"), ("two", "all")]
+        await client.flushall()
+        assert await site.heard(4) == [("one", "reset"), ("one", "reset"), ("two", "reset"), ("two", "reset")]
+        await dispatcher.dispatch(Message(0, "all"))
+        await dispatcher.dispatch(Message(0, 1), ["one", "two"])
+        assert await site.heard(4) == [("one", "all"), ("one", 1), ("two", "all"), ("two", 1)]
+        assert site.news.empty()
 
 
 @pytest.mark.parametrize("release", RELEASES)

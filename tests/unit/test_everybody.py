@@ -44,7 +44,13 @@ def _entry(sequence: int) -> Entry:
 async def test_two_that_catch_up_at_once_hand_on_nothing_twice() -> None:
     source = Source()
     handed_on: list[int] = []
-    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence))
+    resets: list[int] = []
+    everybody = Everybody(
+        source,
+        _spawn,
+        lambda _, entry: handed_on.append(entry.sequence),
+        lambda: resets.append(len(handed_on)),
+    )
     await everybody.start()
     both = [_spawn(everybody.catch_up()) for _ in range(2)]
     await asyncio.sleep(0)
@@ -59,7 +65,7 @@ async def test_two_that_catch_up_at_once_hand_on_nothing_twice() -> None:
     source.top = 9
     everybody.offer(Position("new", 9), _entry(9))
     await everybody.catch_up()
-    assert handed_on == [8, 9]
+    assert (handed_on, resets) == ([8, 9], [0])
 
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -69,7 +75,7 @@ def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 async def test_a_message_that_comes_again_asks_for_nothing() -> None:
     source = Source()
     handed_on: list[int] = []
-    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence))
+    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence), lambda: None)
     await everybody.start()
     for sequence in (6, 7, 6, 7, 5):
         everybody.offer(Position("old", sequence), _entry(sequence))

@@ -32,6 +32,7 @@ class Everybody:
         source: the backend.
         spawn: runs work of its own.
         hand_on: takes each message.
+        on_reset: called when the backend has forgotten the place, as after it was emptied.
 
     Attributes:
         position: of the last message handed on; None until it is known.
@@ -43,10 +44,12 @@ class Everybody:
         source: Source,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         hand_on: Callable[[Position, Entry], None],
+        on_reset: Callable[[], None],
     ) -> None:
         self._source = source
         self._spawn = spawn
         self._hand_on = hand_on
+        self._on_reset = on_reset
         self._reader: asyncio.Task[None] | None = None
         self._again = False
         self._turn = asyncio.Lock()  # an older answer after a newer one would lead back
@@ -104,6 +107,8 @@ class Everybody:
             return
         if page.epoch != here.epoch or page.status == "reset" or page.start > here.sequence:
             self.position = Position(page.epoch, page.start)
+        if page.status == "reset":
+            self._on_reset()
         if page.lost:
             self.lost += page.lost
             log.warning("%d messages to everybody were dropped before this node had them", page.lost)

@@ -241,11 +241,18 @@ class Feed:
     def doubt(self) -> None:
         """Messages may have passed by: read again. What comes meanwhile follows what is read.
 
-        Messages to everybody are the node's own business: it announces those that it missed.
+        Messages to everybody are the node's own business: it announces those that it missed, or says that
+        it cannot.
         """
         self.outlet.follow(UNBOUNDED)
         self.replay.doubt()
         self._go_on()
+
+    def doubt_announced(self) -> None:
+        """The place among the messages to everybody is no more: read where they are, and tell."""
+        if self.broadcasts is not None:
+            self.broadcasts.doubt()
+            self._go_on()
 
     # What the client does.
 

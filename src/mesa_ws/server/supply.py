@@ -75,7 +75,7 @@ class Supply:
             host.registry, host.reports, anonymous=not host.settings.authentication.required
         )
         self._shared = SharedReads(host.backend.broadcasts, host.spawn)
-        self._everybody = Everybody(host.backend, host.spawn, self._announce)
+        self._everybody = Everybody(host.backend, host.spawn, self._announce, self._announced_reset)
         self._reading = CatchUp(host.backend, host.spawn, self._give_up)
         self._proofs = Proofs(self)
 
@@ -136,10 +136,7 @@ class Supply:
             BackendError: the backend did not answer.
         """
         await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311 - spreads load
-        for number, feed in enumerate(self._all()):
-            feed.doubt()
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
+        await self._tell_all(Feed.doubt)
         await self._everybody.catch_up()
         await self._reading.settled()
 
@@ -211,8 +208,18 @@ class Supply:
     def _all(self) -> Iterator[Feed]:
         return (each.feed for each in self._host.registry if each.feed is not None)
 
+    async def _tell_all(self, tell: Callable[[Feed], None]) -> None:
+        for number, feed in enumerate(self._all()):
+            tell(feed)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+
     def _announce(self, position: Position, entry: Entry) -> None:
         self._delivery.announce(position, entry)
+
+    def _announced_reset(self) -> None:
+        """Clients learn of it now: by the next message to everybody they would learn of it in its stead."""
+        self._host.spawn(self._tell_all(Feed.doubt_announced))
 
     def _give_up(self, feed: Feed, error: Exception) -> None:
         for connection in self._host.registry.of(feed.id):
