@@ -1,5 +1,6 @@
 """The Chromium that is installed, started once, and contexts whose pages may not complain."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -41,6 +42,44 @@ async def running_chromium() -> AsyncIterator["Browser"]:
             yield browser
         finally:
             await browser.close()
+
+
+@asynccontextmanager
+async def asleep(page: "Page", *, is_told: bool = True) -> AsyncIterator[None]:
+    """Let a page stand still until the end of the context, and see that it does.
+
+    The debugger stops it: pages that are driven stay visible, and Chromium freezes none that is.
+
+    Args:
+        page: which one; others go on.
+        is_told: whether it hears of it, as of a browser that freezes tabs, or not, as of a machine that sleeps.
+    """
+    session = await page.context.new_cdp_session(page)
+
+    async def read(expression: str) -> Any:
+        return (await session.send("Runtime.evaluate", {"expression": expression}))["result"].get("value")
+
+    if is_told:
+        await read("document.dispatchEvent(new Event('freeze'))")
+    await read("window.beats = 0; window.heart = setInterval(() => beats++, 20)")
+    stopped = asyncio.Event()
+    session.on("Debugger.paused", lambda _: stopped.set())
+    await session.send("Debugger.enable")
+    await session.send("Debugger.pause")
+    async with asyncio.timeout(PATIENCE):
+        await stopped.wait()
+    beats = await read("beats")
+    try:
+        yield
+        assert await read("beats") == beats, "the page did not stand still"
+    finally:
+        await session.send("Debugger.resume")
+        await session.send("Debugger.disable")
+        await page.wait_for_function("beats => window.beats > beats", arg=beats)
+        await read("clearInterval(heart)")
+        if is_told:
+            await read("document.dispatchEvent(new Event('resume'))")
+        await session.detach()
 
 
 class Windows:

@@ -15,6 +15,7 @@ from tests.system.server.sync import send, storing
 from tests.system.waiting import until
 
 from .bundles import CLIENT, bundle
+from .chromium import asleep
 from .web import Web
 
 if TYPE_CHECKING:
@@ -135,11 +136,10 @@ async def test_a_tab_reloads(site: Site) -> None:
 async def test_a_frozen_leader_is_replaced_and_catches_up(site: Site) -> None:
     leader, other = [await site.open() for _ in range(2)]
     await site.send(10)
-    session = await leader.context.new_cdp_session(leader)
-    await session.send("Page.setWebLifecycleState", {"state": "frozen"})
-    await site.send(10)
-    await site.check(other)
-    await session.send("Page.setWebLifecycleState", {"state": "active"})
+    async with asleep(leader):
+        await site.send(10)
+        await site.check(other)
+        assert await site.leader(other) == other
     await site.send(10)
     await site.check(leader, other)
 
