@@ -147,7 +147,7 @@ class JsClient:
         try:
             await until(lambda: len(self.all(kind)) >= count)
         except TimeoutError:
-            raise AssertionError(f"expected {count} of {kind}, got only {self.events}") from None
+            raise AssertionError(f"expected {count} of {kind}, got only {self._shown}") from None
         return self.all(kind)
 
     async def opened(self, count: int = 1) -> None:
@@ -155,7 +155,11 @@ class JsClient:
         try:
             await until(lambda: self.states.count("open") >= count)
         except TimeoutError:
-            raise AssertionError(f"expected it to open {count} times, got {self.events}") from None
+            raise AssertionError(f"expected it to open {count} times, got {self._shown}") from None
+
+    @property
+    def _shown(self) -> list[Event]:
+        return [event for event in self.events if event.kind not in {"sent", "received"}]
 
     def evaluate(self, code: str, *values: Any) -> asyncio.Future[Any]:
         """Run JavaScript with it; see `driver.mjs`."""
