@@ -52,7 +52,7 @@ async def asleep(page: "Page", *, is_told: bool = True) -> AsyncIterator[None]:
 
     Args:
         page: which one; others go on.
-        is_told: whether it hears of it, as of a browser that freezes tabs, or not, as of a machine that sleeps.
+        is_told: whether it hears of it, as when a browser freezes a tab, or not, as when a machine sleeps.
     """
     session = await page.context.new_cdp_session(page)
 
