@@ -115,6 +115,13 @@ def test_a_reset_without_a_reason_is_found() -> None:
     assert verdict.faults == ("false",)
 
 
+def test_a_store_that_was_emptied_is_told_for_each_position_at_most() -> None:
+    values = (0, RESET, RESET, 1, 2, 3)
+    assert judge(range(4), notes(*values), [EMPTIED]).faults == ()
+    assert judge(range(4), notes(*values, RESET), [EMPTIED]).faults == ("false",)
+    assert judge(range(4), notes(*values, RESET), [EMPTIED, EMPTIED + 5]).faults == ()
+
+
 def test_each_connection_after_the_first_is_a_return() -> None:
     opened = ("state", "open")
     assert judge(range(2), notes(opened, 0, ("state", "waiting"), opened, 1)).returns == 1

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from signal import SIGTERM
+from time import monotonic
+
+from tests.faults.chaos.proxy import Passage
 
 from .site import Site
 from .tabs import KEEPALIVE, Tab
@@ -16,8 +19,14 @@ AWAY = (0.3, 1.5)
 ASLEEP = 3.0
 """Seconds that a tab sleeps."""
 
+ASLEEP_FOR_LONG = 50.0
+"""Seconds that are longer than a server waits for a sign of life, 45."""
+
 SILENT = 2 * KEEPALIVE + 1.0
-"""Seconds after which every client has noticed that its connection is dead."""
+"""Seconds for which servers hear nothing while they are heard."""
+
+NOTICED = 30.0
+"""Seconds within which every client has to notice that its connection is dead, before a server would."""
 
 
 async def first_server_killed(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
@@ -70,12 +79,45 @@ async def network_silent_to_tabs(site: Site, tabs: Sequence[Tab], dice: Random) 
 
 
 async def tab_asleep(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    await dice.choice(tabs).sleep(ASLEEP)
+    await dice.choice(tabs).sleep(ASLEEP, is_told=dice.choice((True, False)))
+
+
+async def tab_asleep_for_long(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
+    await dice.choice(tabs).sleep(ASLEEP_FOR_LONG, is_told=False)
+
+
+async def leader_asleep(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
+    """Have a tab sleep that has the connection of others, and has not told them."""
+    await dice.choice(await _leaders(tabs)).sleep(ASLEEP, is_told=False)
+
+
+async def leader_asleep_for_long(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
+    await dice.choice(await _leaders(tabs)).sleep(ASLEEP_FOR_LONG, is_told=False)
 
 
 async def tab_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """Reload one that keeps its positions; without them it would begin where others are."""
-    await dice.choice([tab for tab in tabs if tab.keeps]).reload()
+    await dice.choice(tabs).reload()
+
+
+async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
+    await dice.choice(await _leaders(tabs)).reload()
+
+
+def together(*faults: Fault) -> Fault:
+    """Return faults that begin at the same time as one."""
+
+    async def fault(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for each in faults:
+                tasks.create_task(each(site, tabs, dice))
+
+    fault.__name__ = " with ".join(each.__name__ for each in faults)
+    return fault
+
+
+async def _leaders(tabs: Sequence[Tab]) -> Sequence[Tab]:
+    """Return the tabs that have a connection of several; all if none is shared."""
+    return [tab for tab in tabs if await tab.leads()] or tabs
 
 
 async def _kill(site: Site, dice: Random, *which: int) -> None:
@@ -90,8 +132,17 @@ async def _swallow(site: Site, *, there: bool, back: bool) -> None:
     dead = list(site.network.passages)
     for passage in dead:
         passage.there.is_swallowing, passage.back.is_swallowing = there, back
-    await asyncio.sleep(SILENT)
-    returned = len(site.network.passages.difference(dead))
-    assert returned >= len(dead) or not back, f"{returned} of {len(dead)} clients have noticed the silence"
+    if back:
+        await _noticed(site, dead)
+    else:
+        await asyncio.sleep(SILENT)
     for passage in dead:
         passage.cut()
+
+
+async def _noticed(site: Site, dead: Sequence[Passage]) -> None:
+    """Wait until there is another connection for each that is dead."""
+    end = monotonic() + NOTICED
+    while (returned := len(site.network.passages.difference(dead))) < len(dead):
+        assert monotonic() < end, f"{returned} of {len(dead)} clients have noticed the silence"
+        await asyncio.sleep(0.05)

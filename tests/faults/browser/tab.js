@@ -1,7 +1,7 @@
 /**
  * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
- * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number.
- * Where the module has a `SharedClient`, that one is used.
+ * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number,
+ * `leads()` tells whether this page has a connection that it shares. Where the module has a `SharedClient`, that one is used.
  */
 
 const { url, user, client, positions, interval } = Object.fromEntries(new URLSearchParams(location.search));
@@ -17,7 +17,12 @@ function note(kind, value = 0) {
 
 window.journal = () => Array.from({ length: next }, (_, n) => JSON.parse(sessionStorage.getItem(`note:${n}`)));
 window.newest = () => highest;
-window.connections = () => window.journal().filter(([, kind, value]) => kind == "state" && value == "open").length;
+window.leads = () =>
+  navigator.locks.request(`me ${crypto.randomUUID()}`, async (me) => {
+    const { held } = await navigator.locks.query();
+    const holder = (isIt) => held.find(({ name }) => isIt(name))?.clientId;
+    return holder((name) => name == me.name) == holder((name) => name.endsWith(" leader"));
+  });
 
 const stores = { local: () => localPositions(`mesa:${user}`), session: () => sessionPositions(`mesa:${user}`) };
 const mesa = new (SharedClient ?? MesaClient)(url, {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
+from tests.browser.chromium import asleep
 from tests.interop.npm_packages import PROJECT
 
 from .verdict import Note
@@ -52,13 +53,11 @@ class Tab:
         name: for people.
         user: who it is.
         page: where it is.
-        keeps: whether its position survives a reload.
     """
 
-    def __init__(self, name: str, user: str, page: "Page", *, keeps: bool) -> None:
+    def __init__(self, name: str, user: str, page: "Page") -> None:
         self.name = name
         self.user = user
-        self.keeps = keeps
         self._page = page
 
     @classmethod
@@ -72,11 +71,11 @@ class Tab:
             user: who it is.
             context: with which tabs it shares storage.
             page_url: of `tab.html`.
-            options: its query: `url` of the server, `client`, a module, and `positions`, if they are kept.
+            options: its query: `url` of the server, `client`, a module, and where `positions` are kept.
         """
         page = await context.new_page()
         await page.goto(f"{page_url}?{urlencode({**options, 'user': user, 'interval': KEEPALIVE})}")
-        return cls(name, user, page, keeps=bool(options.get("positions")))
+        return cls(name, user, page)
 
     async def newest(self) -> int:
         newest: int = await self._page.evaluate("window.newest?.() ?? -1")
@@ -89,13 +88,15 @@ class Tab:
         """Load the page again."""
         await self._page.reload()
 
-    async def sleep(self, seconds: float) -> None:
-        """Do nothing for a while, as a tab that the browser has frozen."""
-        session = await self._page.context.new_cdp_session(self._page)
-        await session.send("Page.setWebLifecycleState", {"state": "frozen"})
-        await asyncio.sleep(seconds)
-        await session.send("Page.setWebLifecycleState", {"state": "active"})
-        await session.detach()
+    async def leads(self) -> bool:
+        """Whether it has a connection that it shares with others."""
+        leads: bool = await self._page.evaluate("leads()")
+        return leads
+
+    async def sleep(self, seconds: float, *, is_told: bool) -> None:
+        """Stand still for a while; `is_told` as in `asleep`."""
+        async with asleep(self._page, is_told=is_told):
+            await asyncio.sleep(seconds)
 
 
 class NodeClient:

@@ -16,7 +16,7 @@ from tests.closing_report import ClosingReport
 from tests.interop.npm_packages import Unavailable, node
 
 from . import faults
-from .faults import Fault
+from .faults import Fault, together
 from .site import Site
 from .storm import storm, table
 from .tabs import CLIENT, FOLDER, Client, NodeClient, Tab
@@ -25,9 +25,10 @@ SHORT: Sequence[Fault] = (
     faults.tab_reloaded,
     faults.first_server_killed,
     faults.network_silent,
-    faults.tab_asleep,
+    faults.leader_asleep,
     faults.redis_killed,
     faults.network_cut,
+    faults.leader_reloaded,
     faults.both_servers_killed,
     faults.redis_emptied,
     faults.servers_replaced,
@@ -102,10 +103,18 @@ ALL: Sequence[Fault] = (
     faults.second_server_killed,
     faults.network_silent_to_servers,
     faults.network_silent_to_tabs,
+    faults.tab_asleep,
+    together(faults.redis_killed, faults.second_server_killed),
+    together(faults.redis_killed, faults.network_cut),
+    together(faults.redis_emptied, faults.first_server_killed),
+    together(faults.leader_asleep, faults.servers_replaced),
+    together(faults.tab_reloaded, faults.both_servers_killed),
 )
 
+ONCE: Sequence[Fault] = (faults.tab_asleep_for_long, faults.leader_asleep_for_long)
+
 ROUNDS = 5
-"""How often each fault comes in the long version."""
+"""How often each fault of `ALL` comes in the long version."""
 
 
 async def suffer(
@@ -140,5 +149,5 @@ async def test_tabs_lose_nothing_however_often_it_breaks(
     stage: Stage, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     dice = Random(os.environ.get("MESA_CHAOS_SEED") or None)
-    plan = [fault for _ in range(ROUNDS) for fault in dice.sample(ALL, len(ALL))]
+    plan = [*ONCE, *(fault for _ in range(ROUNDS) for fault in dice.sample(ALL, len(ALL)))]
     await suffer(stage, tmp_path, pytestconfig, plan, dice)

@@ -4,6 +4,7 @@ Numbers are dispatched one after another. A tab gets each of them once, in order
 reset, of a fork, or how many were lost, exactly where they are missing or come again.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Literal, NamedTuple
@@ -12,6 +13,9 @@ NoteKind = Literal["number", "reset", "forked", "lost", "state"]
 
 FLUSH_LIMIT = 30.0
 """Seconds within which a tab is told that the store was emptied."""
+
+RESETS = 2
+"""How often it is told, at most: of its place in the outbox, and of that among messages to everybody."""
 
 
 class Note(NamedTuple):
@@ -45,7 +49,7 @@ class Verdict:
         forks: how many it was told.
         losses: how many messages it was told to be lost.
         untold: how often the store was emptied, and it was not told of a reset.
-        false: how many resets it was told without a reason.
+        false: how many resets it was told without a reason, or too often for one.
         returns: how often its client connected again.
     """
 
@@ -109,9 +113,21 @@ def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[flo
         forks=sum(note.kind == "forked" for note in notes),
         losses=sum(int(note.value) for note in notes if note.kind == "lost"),
         untold=sum(not any(f <= at <= f + FLUSH_LIMIT for at in resets) for f in flushes),
-        false=sum(not any(f <= at <= f + FLUSH_LIMIT for f in flushes) for at in resets),
+        false=_false(resets, flushes),
         returns=max(0, sum(note[1:] == ("state", "open") for note in notes) - 1),
     )
+
+
+def _false(resets: Iterable[float], flushes: Iterable[float]) -> int:
+    """How many resets do not follow an emptying soon, or are more than `RESETS` for it."""
+    found = 0
+    told: Counter[float] = Counter()
+    for at in resets:
+        reason = max((f for f in flushes if f <= at <= f + FLUSH_LIMIT), default=None)
+        if reason is not None:
+            told[reason] += 1
+        found += reason is None or told[reason] > RESETS
+    return found
 
 
 def _told(notes: Sequence[Note], missing: int) -> Sequence[tuple[int, Note]]:
