@@ -23,6 +23,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.wheel import LIMIT, build_wheel, uv
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {path.read_text(): path for path in sorted((ROOT / "examples").rglob("*.py"))}
@@ -38,10 +40,6 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## .*$", re.MULTILINE)
 INSTALL = re.compile(r"(?:^ *\$ |^ *|`)(pip install [^`\n#]*)", re.MULTILINE)
 PLAIN = "pip install mesa-ws"
-LIMIT = 120.0
-"""Seconds for one environment, which may have to be downloaded."""
-
-UNREACHABLE = re.compile(r"Failed to fetch|error sending request|dns error|Could not connect", re.IGNORECASE)
 
 
 class Use(NamedTuple):
@@ -125,10 +123,7 @@ Python = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheel")
-    _uv("build", "--wheel", "--out-dir", str(directory), str(ROOT))
-    [wheel] = directory.glob("*.whl")
-    return wheel
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +132,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
     directory = tmp_path_factory.mktemp("installed") / "environment"
 
     def install(line: str) -> Path:
-        _uv("venv", "--clear", "--python", sys.executable, str(directory))
+        uv("venv", "--clear", "--python", sys.executable, str(directory))
         python = directory / "bin" / "python"
-        _uv("pip", "install", "--python", str(python), *_wanted(line, wheel))
+        uv("pip", "install", "--python", str(python), *_wanted(line, wheel))
         return python
 
     return install
@@ -160,14 +155,6 @@ def _wanted(line: str, wheel: Path) -> list[str]:
         f"mesa-ws{found[1] or ''} @ {wheel.as_uri()}" if (found := ours.fullmatch(name)) else name
         for name in names
     ]
-
-
-def _uv(*arguments: str) -> None:
-    command = [sys.executable, "-m", "uv", *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
-    if done.returncode and UNREACHABLE.search(done.stderr):
-        pytest.skip(f"no package index can be reached: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.timeout(LIMIT)
@@ -222,7 +209,7 @@ def test_with_an_address_of_the_project_its_links_lead_there(tmp_path: Path) -> 
     project = re.sub(r"(?m)^\[project\.urls\]\n[^\[]*", "", (ROOT / "pyproject.toml").read_text())
     addressed = '[project.urls]\nSource = "https://code.example/mesa-ws"\n\n[project.scripts]'
     (tmp_path / "pyproject.toml").write_text(project.replace("[project.scripts]", addressed))
-    _uv("build", "--wheel", "--out-dir", str(tmp_path / "dist"), str(tmp_path))
+    uv("build", "--wheel", "--out-dir", str(tmp_path / "dist"), str(tmp_path))
     [wheel] = (tmp_path / "dist").glob("*.whl")
     metadata = _metadata(wheel)
     assert metadata.get_all("Project-URL") == ["Source, https://code.example/mesa-ws"]

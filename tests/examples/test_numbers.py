@@ -103,6 +103,7 @@ PROMISES = [
     ("howto/presence.md", f"renew one lease each every {WORDS[int(Timing().lease / BEATS)]} seconds"),
     ("howto/presence.md", f"about {MAX_IDS} ids is one script"),
     ("howto/authenticate.md", f"takes longer than `Authentication(timeout={Authentication().timeout:g})`"),
+    ("howto/browser.md", f"is kept for {SYNC.resume_window:g} seconds"),
     ("howto/client.md", f"`ClientLimits(max_queued={CLIENT_LIMITS.max_queued})`"),
     ("howto/client.md", f"`queue_size={default(Client, 'queue_size')}`"),
     ("howto/client.md", f"lasted for more than {Reconnection().max_pause:g} seconds"),
