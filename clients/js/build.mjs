@@ -1,16 +1,33 @@
 // Builds dist/, and the two files that servers hand out, and copies the license: node build.mjs. With --tests it builds the tests alone.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const here = dirname(fileURLToPath(import.meta.url));
 process.chdir(here);
 
 const common = { bundle: true, target: "es2021", logLevel: "warning", legalComments: "none" };
-/** Names that begin with `_` are private to the package: short in what browsers load. */
-const small = { ...common, minify: true, mangleProps: /^_[a-z]/, sourcemap: true };
+
+/** Build what browsers load as it is. Names that begin with `_` are private to the package, and short in it. */
+async function buildSmall(entry, format, outfile) {
+  const bundle = { ...common, entryPoints: [entry], format, outfile, write: false, sourcemap: "external" };
+  const { outputFiles } = await build({ ...bundle, minify: true, mangleProps: /^_[a-z]/ });
+  const [map, bundled] = outputFiles.map(({ text }) => text);
+  const name = basename(outfile);
+  const small = await minify(bundled, {
+    ecma: 2020,
+    module: format == "esm",
+    toplevel: true,
+    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, reduce_funcs: false },
+    sourceMap: { content: map, filename: name, url: `${name}.map` },
+  });
+  mkdirSync(dirname(outfile), { recursive: true });
+  writeFileSync(outfile, small.code);
+  writeFileSync(`${outfile}.map`, small.map);
+}
 
 /** An entry of its own shares the client, and its classes of errors, with `mesa-ws`. */
 const beside = (client) => ({
@@ -33,11 +50,11 @@ async function buildPackage() {
   await Promise.all([
     build({ ...common, ...entry, sourcemap: true, format: "esm", outfile: "dist/mesa.js" }),
     build({ ...common, ...entry, sourcemap: true, format: "cjs", outfile: "dist/mesa.cjs" }),
-    build({ ...small, ...entry, format: "esm", outfile: "dist/mesa.min.mjs" }),
+    buildSmall("src/index.ts", "esm", "dist/mesa.min.mjs"),
     ...buildEntry("shared"),
     ...buildEntry("react"),
-    build({ ...small, entryPoints: ["src/shared/whole.ts"], format: "esm", outfile: "dist/shared.min.mjs" }),
-    build({ ...small, entryPoints: ["src/global.ts"], format: "iife", outfile: "dist/mesa.min.js" }),
+    buildSmall("src/shared/whole.ts", "esm", "dist/shared.min.mjs"),
+    buildSmall("src/global.ts", "iife", "dist/mesa.min.js"),
   ]);
   buildTypes();
   handOut();
@@ -58,7 +75,7 @@ function handOut() {
   mkdirSync(folder, { recursive: true });
   for (const [built, handedOut] of [["mesa.min.js", "mesa.js"], ["mesa.min.mjs", "mesa.mjs"]]) {
     const script = readFileSync(join("dist", built), "utf8");
-    writeFileSync(join(folder, handedOut), script.replace(/\/\/# sourceMappingURL=.*\n/, ""));
+    writeFileSync(join(folder, handedOut), `${script.replace(/\/\/# sourceMappingURL=.*/, "").trimEnd()}\n`);
   }
 }
 

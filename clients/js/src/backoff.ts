@@ -17,37 +17,33 @@ const FIRST_RANDOM = 1;
 /** Part of a long interval that its random time may grow to, so that clients do not return all at once. */
 const SPREAD = 0.25;
 
-export class Backoff {
-  private _attempts = 0;
-  private _last = 0;
-  private _interval: number;
-  private _maxPause: number;
+export type Backoff = ReturnType<typeof createBackoff>;
 
-  constructor({ interval = 0, maxPause = 5 }: Reconnection) {
-    this._interval = interval;
-    this._maxPause = maxPause;
-  }
+export function createBackoff({ interval: least = 0, maxPause = 5 }: Reconnection) {
+  let attempts = 0;
+  let last = 0;
+  return {
+    /**
+     * The seconds before the next attempt.
+     *
+     * @param announced - the interval that the server announced.
+     * @param after - the seconds that it asked to stay away, if it did.
+     */
+    _next(announced = 0, after?: number): number {
+      const usual = Math.max(least, announced);
+      const interval = after ?? usual;
+      const limit = Math.max(maxPause, interval * (1 + SPREAD));
+      const random = Math.min((usual || FIRST_RANDOM) * 2 ** attempts++, limit - interval);
+      return (last = interval + Math.random() * random);
+    },
 
-  /**
-   * The seconds before the next attempt.
-   *
-   * @param announced - the interval that the server announced.
-   * @param after - the seconds that it asked to stay away, if it did.
-   */
-  _next(announced = 0, after?: number): number {
-    const usual = Math.max(this._interval, announced);
-    const interval = after ?? usual;
-    const limit = Math.max(this._maxPause, interval * (1 + SPREAD));
-    const random = Math.min((usual || FIRST_RANDOM) * 2 ** this._attempts++, limit - interval);
-    return (this._last = interval + Math.random() * random);
-  }
-
-  /**
-   * Start over if a connection was usable for longer than any pause.
-   *
-   * A login alone proves nothing: a server may accept clients and throw each of them out again.
-   */
-  _lasted(seconds: number): void {
-    if (seconds > Math.max(this._maxPause, this._last)) this._attempts = 0;
-  }
+    /**
+     * Start over if a connection was usable for longer than any pause.
+     *
+     * A login alone proves nothing: a server may accept clients and throw each of them out again.
+     */
+    _lasted(seconds: number): void {
+      if (seconds > Math.max(maxPause, last)) attempts = 0;
+    },
+  };
 }

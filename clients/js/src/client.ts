@@ -1,42 +1,13 @@
 /** The client that applications use. */
 
-import { type Reconnection } from "./backoff.js";
-import { type Reply, type SocketClass } from "./connection.js";
+import { type Reply } from "./connection.js";
 import { MesaError, RequestError } from "./errors.js";
 import { type Data, encodeMessage, encodeRefusal, type Message } from "./frames.js";
-import { Inbox, type MessageHandler } from "./inbox.js";
-import { Iterations } from "./iteration.js";
-import { Link, type LinkHost, type LinkOptions, type Reason, type State, type StateDetail, type Token } from "./link.js";
+import { addTo, createInbox, type Inbox, matching, type MessageHandler } from "./inbox.js";
+import { iterate, type Iteration } from "./iteration.js";
+import { createLink, type Link, type LinkHost, type Options, type Reason, type State, type StateDetail } from "./link.js";
 import { socketAddress, watchPage } from "./page.js";
-import { type PositionStore } from "./positions.js";
-import { Progress } from "./progress.js";
-import { type Keepalive, KEEPALIVE } from "./protocol.js";
-
-/** How a client behaves; durations are seconds. */
-export interface Options {
-  /**
-   * Who this is: text, sent as `{token: text}`; an object, sent as it is; or a function, also async, that
-   * returns one of them and is called for every connection. Without it the client stays unauthenticated.
-   */
-  token?: Token | (() => Token | Promise<Token>);
-  /** Keeps over reloads or restarts which messages were handled; in memory by default. */
-  positions?: PositionStore;
-  /** Whether messages that were stored for this user shall be delivered; true by default. */
-  shouldSync?: boolean;
-  /** Messages and requests that may wait while the client is away; 1000 by default. */
-  queueSize?: number;
-  /** To connect, to log in, and for the answer to a request; 10 by default. */
-  timeout?: number;
-  /** Whether and how to come back; true by default. */
-  reconnect?: boolean | Reconnection;
-  /** How a dead connection is found; `{interval: 25, timeout: 20}` by default. */
-  keepalive?: boolean | Partial<Keepalive>;
-  /** The class of WebSockets, where there is none in the environment, such as that of `ws` in Node 20. */
-  WebSocket?: unknown;
-}
-
-/** What a client does with its link. */
-type Linked = "_open" | "_send" | "_request" | "_acknowledge" | "_wake" | "_stop" | "_leave";
+import { createProgress, type Progress } from "./progress.js";
 
 /** Called with the data of a request; what it returns, or a promise resolves to, is the answer. */
 export type RequestHandler<T = Data> = (data: T, message: Message<T>) => unknown;
@@ -54,47 +25,39 @@ export type RequestHandler<T = Data> = (data: T, message: Message<T>) => unknown
 export class MesaClient implements AsyncIterable<Message> {
   /** Why the client has ended, once it has; never rejects. */
   readonly closed: Promise<Reason>;
-  private _link: Pick<Link, Linked>;
+  private _link: Link;
   private _inbox: Inbox;
   private _progress: Progress;
-  private _iterations: Iterations;
+  private _iterations = new Set<Iteration>();
   private _requestHandlers = new Set<readonly [string, RequestHandler]>();
   private _state: State = "connecting";
   private _user: Data;
-  private _timeout: number;
-  private _release: () => void;
+  private _finish: (error?: MesaError) => void;
+  private _last: { error?: MesaError } | undefined; // once no message comes any more
 
   /**
    * @param url - `wss://host/path`; also `https://`, or relative to the page.
    * @throws MesaError `invalid`: there is no class of WebSockets here.
    */
   constructor(url: string, options: Options = {}) {
-    const { positions: store, timeout = 10, reconnect = true, keepalive = true } = options;
-    const socketClass = options.WebSocket ?? globalThis.WebSocket;
-    if (!socketClass)
-      throw new MesaError("invalid", "no WebSocket here; give the option WebSocket the class of 'ws'");
-    this._timeout = timeout;
-    const report = (error: unknown) => this._report(error);
-    const progress = (this._progress = new Progress(store, (positions) => this._link._acknowledge(positions), report));
-    const inbox = (this._inbox = new Inbox((positions) => progress._advance(positions), report));
-    this._iterations = new Iterations(inbox);
+    const { positions: store } = options;
+    const inbox = (this._inbox = createInbox((positions) => progress._advance(positions)));
+    const progress = (this._progress = createProgress(
+      store,
+      (positions) => this._link._acknowledge(positions),
+      inbox._report,
+    ));
+    this._finish = (error) => {
+      this._last = { error };
+      for (const iteration of this._iterations) iteration._finish(error);
+      void progress._flush().then(() => store?.release?.());
+    };
+    const unwatch = watchPage(() => this._link._wake(), progress._push);
     let over: (reason: Reason) => void;
     this.closed = new Promise((resolve) => (over = resolve));
-    const unwatch = watchPage(
-      () => this._link._wake(),
-      () => progress._push(),
-    );
     this._link = this._createLink(
-      {
-        _url: socketAddress(url),
-        _token: options.token,
-        _shouldSync: options.shouldSync ?? true,
-        _queueSize: options.queueSize ?? 1000,
-        _timeout: timeout,
-        _reconnect: reconnect === true ? {} : reconnect || undefined,
-        _keepalive: keepalive ? { ...KEEPALIVE, ...(keepalive as Partial<Keepalive>) } : undefined,
-        _socketClass: socketClass as SocketClass,
-      },
+      socketAddress(url),
+      options,
       {
         _arrived: (arrival) => {
           if (arrival[0] != "message") progress._begin(arrival[2], arrival[0] == "moved");
@@ -106,10 +69,10 @@ export class MesaClient implements AsyncIterable<Message> {
           inbox._tell("state", state, detail);
         },
         _accepted: (user) => (this._user = user),
-        _failed: report,
-        _hurry: () => progress._push(),
+        _failed: inbox._report,
+        _hurry: progress._push,
         _afterAll: (then) => inbox._add(() => void progress._flush().then(then)),
-        _resumable: () => progress._resumable,
+        _resumable: progress._resumable,
         _over: (reason) => {
           unwatch();
           inbox._add(() => this._finish(reason.error));
@@ -117,10 +80,7 @@ export class MesaClient implements AsyncIterable<Message> {
         },
       },
     );
-    this._release = () => store?.release?.();
-    void Promise.resolve()
-      .then(() => progress._load())
-      .then((positions) => this._link._open(positions));
+    void Promise.resolve().then(progress._load).then(this._link._open);
   }
 
   /** What the client is at the moment. */
@@ -169,10 +129,11 @@ export class MesaClient implements AsyncIterable<Message> {
   async request(
     type: string | null,
     data?: Data,
-    { timeout = this._timeout, opcode }: { timeout?: number; opcode?: number } = {},
+    { timeout, opcode }: { timeout?: number; opcode?: number } = {},
   ): Promise<Data> {
-    encodeMessage(type, data, opcode); // what cannot be sent is refused now
-    return this._link._request((extension) => encodeMessage(type, data, opcode, extension), timeout);
+    const encode = (extension?: Data) => encodeMessage(type, data, opcode, extension);
+    encode(); // what cannot be sent is refused now
+    return this._link._request(encode, timeout);
   }
 
   /**
@@ -181,9 +142,7 @@ export class MesaClient implements AsyncIterable<Message> {
    * only that it failed. Requests are handled apart from messages and from each other.
    */
   onRequest<T = Data>(type: string, handler: RequestHandler<T>): () => void {
-    const entry = [type, handler] as const;
-    this._requestHandlers.add(entry);
-    return () => this._requestHandlers.delete(entry);
+    return addTo(this._requestHandlers, [type, handler] as const);
   }
 
   /** Be told of every change of `state`. */
@@ -222,7 +181,10 @@ export class MesaClient implements AsyncIterable<Message> {
    * when the client is closed, and throws if it has ended otherwise.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this._iterations._begin();
+    const iteration = iterate(this._inbox, () => this._iterations.delete(iteration));
+    if (this._last) iteration._finish(this._last.error);
+    else this._iterations.add(iteration);
+    return iteration;
   }
 
   /**
@@ -244,33 +206,22 @@ export class MesaClient implements AsyncIterable<Message> {
   }
 
   /** Where a subclass connects otherwise. */
-  protected _createLink(options: LinkOptions, host: LinkHost): Pick<Link, Linked> {
-    return new Link(options, host);
+  protected _createLink(url: string, options: Options, host: LinkHost): Link {
+    return createLink(url, options, host);
   }
 
   private async _answer(request: string, message: Message, reply: Reply): Promise<void> {
     const { type, data } = message;
     try {
-      for (const [wanted, handler] of this._requestHandlers) {
-        if (wanted != "*" && wanted != type) continue;
+      for (const [, handler] of matching(this._requestHandlers, type, "*")) {
         const result = await handler(data, message);
         if (result !== undefined) return reply(encodeMessage(type, result, 0, { a: request }));
       }
-      reply(encodeRefusal(request, "unanswered", "no handler answers such a request"));
+      throw new RequestError("unanswered", "no handler answers such a request");
     } catch (error) {
-      if (error instanceof RequestError) return reply(encodeRefusal(request, error.code, error.message));
-      this._report(error);
-      reply(encodeRefusal(request, "failed", "the handler failed"));
+      const refusal = error instanceof RequestError ? error : new RequestError("failed", "the handler failed");
+      if (refusal != error) this._inbox._report(error);
+      reply(encodeRefusal(request, refusal.code, refusal.message));
     }
-  }
-
-  private _finish(error?: MesaError): void {
-    this._iterations._finish(error);
-    void this._progress._flush().then(this._release);
-  }
-
-  /** An `onError` handler that throws itself must not be told of that. */
-  private _report(error: unknown): void {
-    this._inbox._tell("error", error);
   }
 }

@@ -36,8 +36,11 @@ const LONE_SURROGATE = /(^|[^\\])(\\\\)*\\ud[89a-f]/;
 export const isRecord = (value: Data): value is Record<string, Data> =>
   !!value && typeof value == "object" && !Array.isArray(value);
 
+/** The members of an object; none of anything else. */
+export const membersOf = (value: Data): Record<string, Data> => (isRecord(value) ? value : {});
+
 /** Whether `value` is an integer from 0 to `most`. */
-export const isCount = (value: Data, most = Number.MAX_SAFE_INTEGER): value is number =>
+export const isCount = (value: Data, most = 2 ** 53 - 1): value is number =>
   Number.isInteger(value) && value >= 0 && value <= most;
 
 /** Read a frame; undefined for what is none. */
@@ -45,24 +48,20 @@ export function readFrame(payload: unknown): Frame | undefined {
   try {
     const frame = typeof payload == "string" && JSON.parse(payload);
     if (!isRecord(frame)) return;
-    const { op = 0, d = null, t, s, b, x } = frame;
+    const { op = 0, d = null, t, s, b } = frame;
     if (
       isCount(op, MAX_OPCODE) &&
       (t == null || typeof t == "string") &&
-      [s, b].every((number) => number === undefined || isCount(number))
+      [s, b].every((number = 0) => isCount(number))
     )
-      return { op, d, t, s, b, x };
+      return { ...frame, op, d };
   } catch {
     // It is not JSON.
   }
 }
 
 /** The message that a frame carries. */
-export function messageOf({ op, d, t, s }: Frame): Message {
-  const message: Message = { opcode: op, data: d, type: t ?? null };
-  if (s !== undefined) message.sequence = s;
-  return message;
-}
+export const messageOf = ({ op, d, t, s }: Frame): Message => ({ opcode: op, data: d, type: t ?? null, sequence: s });
 
 /**
  * Write a frame.
@@ -77,7 +76,7 @@ export function encodeFrame(op: number, d: Data, x?: Data, t?: string): string {
     throw new MesaError("invalid", `data is no JSON: ${error}`);
   }
   if (LONE_SURROGATE.test(text))
-    throw new MesaError("invalid", "data holds a lone surrogate; replace it");
+    throw new MesaError("invalid", "data holds a lone surrogate");
   return text;
 }
 

@@ -2,4 +2,4 @@
 
 import { localPositions, MesaClient, MesaError, RequestError, sessionPositions } from "./index.js";
 
-Object.assign(globalThis, { Mesa: { MesaClient, MesaError, RequestError, sessionPositions, localPositions } });
+(globalThis as { Mesa?: unknown }).Mesa = { MesaClient, MesaError, RequestError, sessionPositions, localPositions };

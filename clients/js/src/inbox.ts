@@ -11,114 +11,131 @@ import { type Arrival, type Positions } from "./tracking.js";
 /** Called with a message's data; a promise that it returns is waited for before the next message. */
 export type MessageHandler<T = Data> = (data: T, message: Message<T>) => unknown;
 
-/** Handlers of what is no message, by the kind of it. */
+/** Called with what is no message. */
 export type Listener = (...values: Data[]) => unknown;
 
 /** Rollbacks of the server's store that are remembered, so that each is told once. */
 const MAX_ROLLBACKS = 16;
 
-const UNHEARD: Record<string, string> = {
-  lost: "messages lost; use onLost",
-  forked: "messages may be missing; use onForked",
-  reset: "messages may be missing, or come again; use onReset",
-};
+/**
+ * Things that wait for the handlers, beyond which messages that the server does not store are dropped, and told as
+ * lost. A browser cannot stop reading; of stored messages the server itself sends only so many ahead.
+ */
+const MAX_WAITING = 10_000;
+
+/** Kinds that an application has to know of, though it does not listen. */
+const IMPORTANT = ["lost", "forked", "reset"];
 
 const logError = (error: unknown) => console.error("mesa:", error);
 
-export class Inbox {
-  /** Pairs of a type, or `*`, and a handler. */
-  readonly _handlers = new Set<readonly [string, MessageHandler]>();
-  private _listeners: Record<string, Set<Listener>> = {};
-  private _waiting: (Arrival | (() => void))[] = [];
-  private _isHanding = false;
-  private _isShut = false;
-  private _rollbacks: Data[] = [];
+/** Add to a set; what is returned takes it out again. */
+export function addTo<T>(set: Set<T>, entry: T): () => void {
+  set.add(entry);
+  return () => set.delete(entry);
+}
 
-  /**
-   * @param _handled - called with the positions of what was handled.
-   * @param _report - tells the application what a handler threw.
-   */
-  constructor(
-    private _handled: (positions: Positions) => void,
-    private _report: (error: unknown) => void,
-  ) {}
+/** Those of the handlers that want one of the names. */
+export const matching = <T>(handlers: Set<readonly [string, T]>, ...names: (string | null)[]) =>
+  [...handlers].filter(([wanted]) => names.includes(wanted));
 
-  /** Take in what arrived next, or what is to be called once all that arrived before is handled. */
-  _add(arrival: Arrival | (() => void)): void {
-    if (this._isShut) return;
-    this._waiting.push(arrival);
-    void this._hand();
-  }
+export type Inbox = ReturnType<typeof createInbox>;
 
-  /** Take nothing in any more, drop what waits, and call `then` when the handlers that run are done. */
-  _shut(then: () => void): void {
-    this._isShut = true;
-    this._waiting = this._isHanding ? [then] : [];
-    if (!this._isHanding) then();
-  }
-
-  /** Take messages out by `handler`, those that wait already from the next microtask on. */
-  _on(type: string, handler: MessageHandler): () => void {
-    const entry = [type, handler] as const;
-    this._handlers.add(entry);
-    void Promise.resolve().then(() => this._hand());
-    return () => this._handlers.delete(entry);
-  }
-
-  /** Call `listener` for what is no message. */
-  _listen(kind: string, listener: Listener): () => void {
-    const listeners = (this._listeners[kind] ??= new Set());
-    const own: Listener = (...values) => listener(...values);
-    listeners.add(own);
-    return () => listeners.delete(own);
-  }
+/** @param handled - called with the positions of what was handled. */
+export function createInbox(handled: (positions: Positions) => void) {
+  const handlers = new Set<readonly [string, MessageHandler]>();
+  const listeners = new Set<readonly [string, Listener]>();
+  const waiting: (Arrival | (() => void))[] = [];
+  let newest: Positions | undefined;
+  let isHanding = false;
+  let isShut = false;
+  let rollbacks: Data[] = [];
 
   /** Hand over what waits. Without promises of handlers all of it is done in this very call. */
-  private async _hand(): Promise<void> {
-    if (this._isHanding) return;
-    this._isHanding = true;
-    while (this._waiting.length && (this._handlers.size || typeof this._waiting[0] == "function")) {
-      const next = this._waiting.shift()!;
+  async function hand(): Promise<void> {
+    if (isHanding) return;
+    isHanding = true;
+    while (waiting.length && (handlers.size || typeof waiting[0] == "function")) {
+      const next = waiting.shift()!;
       if (typeof next == "function") next();
       else {
-        const pending = this._call(next);
+        const pending = call(next);
         if (pending.length) await Promise.all(pending);
-        this._handled(next[2]);
+        handled(next[2]);
       }
     }
-    this._isHanding = false;
+    isHanding = false;
   }
 
   /** Call the handlers of one thing; what they have begun, to be waited for. */
-  private _call([kind, value]: Arrival): Promise<unknown>[] {
-    if (kind == "message") {
-      const handlers = [...this._handlers].filter(([type]) => type == "*" || type == value.type);
-      return this._run(handlers.map(([, handler]) => () => handler(value.data, value)));
-    }
-    if (kind == "moved" || (kind == "forked" && this._rollbacks.includes(value))) return [];
-    if (kind == "forked") this._rollbacks = [value, ...this._rollbacks].slice(0, MAX_ROLLBACKS);
-    return kind == "reset" ? this._tell(kind) : this._tell(kind, value);
+  function call([kind, value]: Arrival): Promise<unknown>[] {
+    if (kind == "message") return run(matching(handlers, value.type, "*"), [value.data, value]);
+    if (kind == "moved" || (kind == "forked" && rollbacks.includes(value))) return [];
+    if (kind == "forked") rollbacks = [value, ...rollbacks].slice(0, MAX_ROLLBACKS);
+    return kind == "reset" ? tell(kind) : tell(kind, value);
   }
 
   /** Tell the listeners of one kind. */
-  _tell(kind: string, ...values: Data[]): Promise<unknown>[] {
-    const listeners = [...(this._listeners[kind] ?? [])];
-    if (!listeners.length && kind == "error") logError(values[0]);
-    if (!listeners.length && UNHEARD[kind]) console.warn(`mesa: ${UNHEARD[kind]}`, ...values);
-    const report = kind == "error" ? logError : this._report; // who fails to hear of errors is not told of that
-    return this._run(listeners.map((listener) => () => listener(...values)), report);
+  function tell(kind: string, ...values: Data[]): Promise<unknown>[] {
+    const heard = matching(listeners, kind);
+    if (!heard.length) {
+      if (kind == "error") logError(values[0]);
+      if (IMPORTANT.includes(kind)) console.warn(`mesa: no handler for ${kind}`, ...values);
+    }
+    // Who fails to hear of errors is not told of that.
+    return run(heard, values, kind == "error" ? logError : report);
   }
 
-  private _run(calls: (() => Data)[], report = this._report): Promise<unknown>[] {
+  /** Tell the application what its code threw. */
+  function report(error: unknown): void {
+    tell("error", error);
+  }
+
+  /** Call handlers; what they have begun. */
+  function run(called: (readonly [string, Listener])[], values: Data[], failed = report): Promise<unknown>[] {
     const pending: Promise<unknown>[] = [];
-    for (const call of calls) {
+    for (const [, handler] of called) {
       try {
-        const result = call();
-        if (result?.then) pending.push(result.then(undefined, report));
+        const result: Data = handler(...values);
+        if (result?.then) pending.push(result.then(undefined, failed));
       } catch (error) {
-        report(error);
+        failed(error);
       }
     }
     return pending;
   }
+
+  return {
+    _tell: tell,
+    _report: report,
+    _waiting: waiting,
+
+    /** Take in what arrived next, or what is to be called once all that arrived before is handled. */
+    _add(arrival: Arrival | (() => void)): void {
+      if (isShut) return;
+      const last: Data = waiting[waiting.length - 1];
+      const { 0: kind, 2: positions = newest }: Data = arrival;
+      const isDropped = waiting.length >= MAX_WAITING && kind == "message" && positions == newest;
+      newest = positions;
+      if (isDropped && last[0] == "lost") last[1]++;
+      else waiting.push(isDropped ? ["lost", 1, positions] : arrival);
+      void hand();
+    },
+
+    /** Take nothing in any more, drop what waits, and call `then` when the handlers that run are done. */
+    _shut(then: () => void): void {
+      isShut = true;
+      waiting.length = 0;
+      if (isHanding) waiting.push(then);
+      else then();
+    },
+
+    /** Take messages out by `handler`, those that wait already from the next microtask on. */
+    _on(type: string, handler: MessageHandler): () => void {
+      void Promise.resolve().then(hand);
+      return addTo(handlers, [type, handler] as const);
+    },
+
+    /** Call `listener` for what is no message. */
+    _listen: (kind: string, listener: Listener) => addTo(listeners, [kind, listener] as const),
+  };
 }

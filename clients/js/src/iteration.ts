@@ -9,68 +9,47 @@ interface Asked {
   _reject(error: MesaError): void;
 }
 
-/** The iterations of one client. Each gets every message. */
-export class Iterations {
-  private _all = new Set<Iteration>();
-  private _end: (() => MesaError | undefined) | undefined;
-
-  constructor(private _inbox: Inbox) {}
-
-  _begin(): Iteration {
-    const iteration = new Iteration(this._inbox, () => this._all.delete(iteration));
-    if (this._end) iteration._finish(this._end());
-    this._all.add(iteration);
-    return iteration;
-  }
-
-  /** No message will come any more; iterations end, with the error if there is one. */
-  _finish(error?: MesaError): void {
-    this._end = () => error;
-    for (const iteration of this._all) iteration._finish(error);
-  }
+/** One loop over all messages from now on; `_finish` ends it, with the error if there is one. */
+export interface Iteration extends AsyncIterableIterator<Message> {
+  _finish(error?: MesaError): void;
 }
 
-class Iteration implements AsyncIterableIterator<Message> {
-  private _asked: Asked[] = [];
-  private _release = () => {};
-  private _remove: (() => void) | undefined;
-  private _last: (() => Promise<IteratorResult<Message>>) | undefined;
+/** @param ended - called when the loop is left, or has ended. */
+export function iterate({ _on }: Inbox, ended: () => void): Iteration {
+  const asked: Asked[] = [];
+  let release = () => {};
+  let remove: (() => void) | undefined;
+  let last: (() => Promise<IteratorResult<Message>>) | undefined;
 
-  constructor(
-    private _inbox: Inbox,
-    private _ended: () => void,
-  ) {}
+  const iteration: Iteration = {
+    [Symbol.asyncIterator]: () => iteration,
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  /** Wait for the next message; the one before is handled. */
-  next(): Promise<IteratorResult<Message>> {
-    this._release();
-    if (this._last) return this._last();
-    return new Promise((_resolve, _reject) => {
-      this._asked.push({ _resolve, _reject });
-      this._remove ??= this._inbox._on("*", (_, value) => {
-        const asked = this._asked.shift();
-        if (!asked) return; // another handler of the same message has ended the loop
-        asked._resolve({ value, done: false });
-        if (!this._asked.length) return new Promise<void>((release) => (this._release = release));
+    /** Wait for the next message; the one before is handled. */
+    next() {
+      release();
+      if (last) return last();
+      remove ??= _on("*", (_, value) => {
+        const next = asked.shift();
+        if (!next) return; // another handler of the same message has ended the loop
+        next._resolve({ value, done: false });
+        if (!asked.length) return new Promise<void>((resolve) => (release = resolve));
       });
-    });
-  }
+      return new Promise((_resolve, _reject) => asked.push({ _resolve, _reject }));
+    },
 
-  /** Leave the loop: the message in hand is handled. */
-  return(): Promise<IteratorResult<Message>> {
-    this._finish();
-    return this.next();
-  }
+    /** Leave the loop: the message in hand is handled. */
+    return() {
+      iteration._finish();
+      return iteration.next();
+    },
 
-  _finish(error?: MesaError): void {
-    this._remove?.();
-    this._ended();
-    const result = { value: undefined, done: true } as const;
-    this._last = () => (error ? Promise.reject(error) : Promise.resolve(result));
-    for (const { _resolve, _reject } of this._asked.splice(0)) error ? _reject(error) : _resolve(result);
-  }
+    _finish(error) {
+      const end = { value: undefined, done: true } as const;
+      remove?.();
+      ended();
+      last = () => (error ? Promise.reject(error) : Promise.resolve(end));
+      for (const { _resolve, _reject } of asked.splice(0)) error ? _reject(error) : _resolve(end);
+    },
+  };
+  return iteration;
 }

@@ -5,14 +5,14 @@
  *          └── closed by the application, refused, or it is not to come back ──▶ closed
  */
 
-import { Backoff, type Reconnection } from "./backoff.js";
+import { createBackoff, type Reconnection } from "./backoff.js";
 import { FINAL } from "./close.js";
-import { later, now } from "./clock.js";
-import { type Asking, Connection, type Keeper, type Receiver, type SocketClass } from "./connection.js";
+import { createTimer, later, now } from "./clock.js";
+import { type Asking, type Connection, createConnection, type Keeper, type Receiver, type SocketClass } from "./connection.js";
 import { MesaError } from "./errors.js";
 import { type Data, isRecord } from "./frames.js";
-import { type Hello, type Keepalive, Session } from "./protocol.js";
-import { type Entry, Queue } from "./queue.js";
+import { createSession, type Keepalive, type Session } from "./protocol.js";
+import { type PositionStore } from "./positions.js";
 import { NOWHERE, type Positions } from "./tracking.js";
 
 /** `open`: usable, and authenticated if there is a token; `waiting` for the next attempt. */
@@ -36,16 +36,27 @@ export interface StateDetail extends Partial<Reason> {
 /** Text becomes `{token: text}`; an object is all of the data that the server's authenticator gets. */
 export type Token = string | Record<string, Data>;
 
-/** What a link needs to know; see `Options`. */
-export interface LinkOptions {
-  _url: string;
-  _token?: Token | (() => Token | Promise<Token>);
-  _shouldSync: boolean;
-  _queueSize: number;
-  _timeout: number;
-  _reconnect?: Reconnection;
-  _keepalive?: Keepalive;
-  _socketClass: SocketClass;
+/** How a client behaves; durations are seconds. */
+export interface Options {
+  /**
+   * Who this is: text, sent as `{token: text}`; an object, sent as it is; or a function, also async, that
+   * returns one of them and is called for every connection. Without it the client stays unauthenticated.
+   */
+  token?: Token | (() => Token | Promise<Token>);
+  /** Keeps over reloads or restarts which messages were handled; in memory by default. */
+  positions?: PositionStore;
+  /** Whether messages that were stored for this user shall be delivered; true by default. */
+  shouldSync?: boolean;
+  /** Messages and requests that may wait while the client is away; 1000 by default. */
+  queueSize?: number;
+  /** To connect, to log in, and for the answer to a request; 10 by default. */
+  timeout?: number;
+  /** Whether and how to come back; true by default. */
+  reconnect?: boolean | Reconnection;
+  /** How a dead connection is found; `{interval: 25, timeout: 20}` by default. */
+  keepalive?: boolean | Partial<Keepalive>;
+  /** The class of WebSockets, where there is none in the environment, such as that of `ws` in Node 20. */
+  WebSocket?: unknown;
 }
 
 /** What a link tells. Nothing here waits for the application. */
@@ -63,212 +74,204 @@ export interface LinkHost extends Receiver {
 /** Times in a row that a client comes back with another token after a refusal (section 15.5). */
 const MAX_REFUSALS = 3;
 
-export class Link implements Keeper {
-  private _state: State = "connecting";
-  private _connection: Connection | undefined;
-  private _received = NOWHERE; // up to the connection before
-  private _queue: Queue;
-  private _backoff: Backoff;
-  private _stopTimer = () => {};
-  private _interval: number | undefined;
-  private _after: number | undefined;
-  private _usableSince: number | undefined;
-  private _isTrying = false;
-  private _wasAccepted = false;
-  private _refusals = 0;
-  private _reason: Reason | undefined;
+/** Something to send: `_write` sends it, or throws; `_reject` tells that it never will be. */
+interface Entry {
+  _write(connection: Connection): void;
+  _reject(error: unknown): void;
+}
 
-  constructor(
-    private _options: LinkOptions,
-    private _host: LinkHost,
-  ) {
-    this._queue = new Queue(_options._queueSize);
-    this._backoff = new Backoff(_options._reconnect ?? {});
-  }
+/** A client's connections, one after the other. */
+export type Link = ReturnType<typeof createLink>;
 
-  /** Begin, from the positions of an earlier life. */
-  _open(positions: Positions): void {
-    this._received = positions;
-    if (!this._reason) this._connect();
-  }
+/** @throws MesaError `invalid`: there is no class of WebSockets here. */
+export function createLink(url: string, options: Options, host: LinkHost) {
+  const { token, shouldSync, queueSize = 1000, timeout = 10, reconnect = true, keepalive = true } = options;
+  const socketClass = (options.WebSocket ?? globalThis.WebSocket) as SocketClass;
+  if (!socketClass) throw new MesaError("invalid", "no WebSocket here; give the option WebSocket the class of 'ws'");
+  const backoff = createBackoff(reconnect as Reconnection);
+  const timer = createTimer();
+  let queue: Entry[] = []; // in the order of the calls
+  let state: State = "connecting";
+  let connection: Connection | undefined;
+  let session: Session;
+  let received = NOWHERE; // up to the connection before
+  let interval: number | undefined;
+  let after: number | undefined;
+  let usableSince: number | undefined;
+  let isTrying = false;
+  let wasAccepted = false;
+  let refusals = 0;
+  let ended: Reason | undefined;
 
-  /** Send as soon as the state is open, in the order of calls; each frame to one connection at most. */
-  _send(frame: string): Promise<void> {
-    return new Promise((resolve, reject) =>
-      this._enqueue({
-        _write: () => {
-          this._connection!._send(frame);
-          resolve();
-        },
-        _reject: reject,
-      }),
-    );
-  }
+  const keeper: Keeper = {
+    _greeted(hello) {
+      interval = hello._reconnectInterval;
+      if (token == null) becomeUsable();
+      else void login(connection!);
+    },
 
-  /**
-   * Ask as soon as the state is open.
-   *
-   * @param encode - makes the frame of its `x`.
-   * @param timeout - seconds until the request is given up.
-   */
-  _request(encode: (extension: Data) => string, timeout: number): Promise<Data> {
-    return new Promise((resolve, reject) => {
-      let forget = () => this._queue._remove(entry);
-      const stopTimer = later(timeout, () => {
-        forget();
-        reject(new MesaError("timeout", `request: no answer within ${timeout} s`));
-      });
-      const asking: Asking = {
-        _resolve: (data) => (stopTimer(), resolve(data)),
-        _reject: (error) => (stopTimer(), reject(error)),
-      };
-      const entry: Entry = {
-        _write: () => (forget = this._connection!._request(encode, asking)),
-        _reject: asking._reject,
-      };
-      this._enqueue(entry);
-    });
-  }
+    _accepted(user) {
+      isTrying = false;
+      wasAccepted = true;
+      refusals = 0;
+      host._accepted(user);
+      becomeUsable();
+    },
 
-  /** Tell the server what was handled, if it is there. */
-  _acknowledge(positions: Positions): void {
-    this._connection?._acknowledge(positions);
-  }
+    _drained(seconds) {
+      const drained = connection;
+      after = seconds;
+      if (reconnect) host._afterAll(() => drained == connection && drained?._close(1000));
+    },
 
-  /** Never come back from now on; `_leave` closes the connection. */
-  _stop(code: number): void {
-    this._end({ code, reason: "closed by this client" });
-  }
+    _ended(code, reason) {
+      const { _isAccepted: isAccepted, _positions: positions } = session._tracking;
+      connection = undefined;
+      received = positions;
+      timer();
+      if (usableSince != null) backoff._lasted(now() - usableSince);
+      if (ended) return host._over(ended);
+      const isRefusal = code == 1008 && token != null && (isTrying || (wasAccepted && !isAccepted));
+      const mayReturn = isRefusal ? typeof token == "function" && refusals++ < MAX_REFUSALS : !FINAL.includes(code);
+      if (!reconnect || !mayReturn)
+        return fail(code, reason, isRefusal ? "refused" : "closed", `closed with ${code} ${reason}`);
+      const pause = backoff._next(interval, after);
+      timer(pause, connect);
+      set("waiting", { code, reason, after: pause });
+    },
+  };
 
-  /** Close the connection, after `_stop`. */
-  _leave(code: number): void {
-    if (this._connection) this._connection._close(code);
-    else this._host._over(this._reason!);
-  }
-
-  /** The page came back to its user, or the network to the page: look at once. */
-  _wake(): void {
-    if (this._state == "waiting") this._connect();
-    else this._connection?._wake();
-  }
-
-  // What a connection calls.
-
-  _greeted(hello: Hello): void {
-    this._interval = hello._reconnectInterval;
-    if (this._options._token === undefined) this._becomeUsable();
-    else void this._login(this._connection!);
-  }
-
-  _accepted(user: Data): void {
-    this._isTrying = false;
-    this._wasAccepted = true;
-    this._refusals = 0;
-    this._host._accepted(user);
-    this._becomeUsable();
-  }
-
-  _drained(after: number): void {
-    this._after = after;
-    const connection = this._connection;
-    if (this._options._reconnect) this._host._afterAll(() => connection == this._connection && connection?._close(1000));
-  }
-
-  _ended(code: number, reason: string): void {
-    const { _token: token, _reconnect: reconnect } = this._options;
-    const session = this._connection!._session;
-    this._connection = undefined;
-    this._received = session._positions;
-    this._stopTimer();
-    if (this._usableSince !== undefined) this._backoff._lasted(now() - this._usableSince);
-    if (this._reason) return this._host._over(this._reason);
-    const isRefusal =
-      code == 1008 && token !== undefined && (this._isTrying || (this._wasAccepted && !session._isAccepted));
-    const mayReturn = isRefusal ? typeof token == "function" && this._refusals++ < MAX_REFUSALS : !FINAL[code];
-    if (reconnect && mayReturn) {
-      const after = this._backoff._next(this._interval, this._after);
-      this._stopTimer = later(after, () => this._connect());
-      this._set("waiting", { code, reason, after });
-      return;
-    }
-    const why = FINAL[code] ?? "reconnect is off";
-    const text = `closed with ${code} ${reason} (${why})`;
-    this._end({ code, reason, error: new MesaError(isRefusal ? "refused" : "closed", text) });
-    this._host._over(this._reason!);
-  }
-
-  // The life of the link.
-
-  private _connect(): void {
-    const { _options: options, _received: received } = this;
-    this._stopTimer();
-    this._after = this._usableSince = undefined;
-    this._isTrying = false;
-    this._set("connecting");
+  function connect(): void {
+    after = usableSince = undefined;
+    isTrying = false;
+    timer();
+    set("connecting");
     try {
-      const session = new Session(options._keepalive, now(), received);
-      this._connection = new Connection(options._socketClass, options._url, options._timeout, session, this, this._host);
+      session = createSession(keepalive, now(), received);
+      connection = createConnection(socketClass, url, timeout, session, keeper, host);
     } catch (error) {
-      this._end({ code: 1006, reason: "", error: new MesaError("invalid", `cannot connect to ${options._url}: ${error}`) });
-      this._host._over(this._reason!);
+      fail(1006, "", "invalid", `cannot connect to ${url}: ${error}`);
     }
   }
 
-  private async _login(connection: Connection): Promise<void> {
-    const { _token: token, _timeout: timeout, _shouldSync: shouldSync } = this._options;
+  async function login(mine: Connection): Promise<void> {
     const giveUp = (error: unknown) => {
-      if (connection != this._connection || this._reason) return;
-      this._host._failed(error);
-      connection._close(1000);
+      if (mine != connection || ended) return;
+      host._failed(error);
+      mine._close(1000);
     };
-    this._isTrying = true;
-    this._stopTimer = later(timeout, () =>
-      giveUp(new MesaError("timeout", `login: no answer within ${timeout} s`)),
-    );
+    isTrying = true;
+    timer(timeout, () => giveUp(new MesaError("timeout", `login: no answer within ${timeout} s`)));
     try {
-      const data = typeof token == "function" ? await token() : token;
-      if (typeof data != "string" && !isRecord(data))
-        throw new MesaError("invalid", `token: expected text or an object, got ${typeof data}`);
-      if (connection == this._connection)
-        connection._send(
-          connection._session._authenticate(isRecord(data) ? data : { token: data }, shouldSync, this._host._resumable()),
-        );
+      const given = typeof token == "function" ? await token() : token;
+      const data = typeof given == "string" ? { token: given } : given;
+      if (!isRecord(data)) throw new MesaError("invalid", `token: expected text or an object, got ${typeof given}`);
+      if (mine == connection) mine._send(session._authenticate(data, shouldSync, host._resumable()));
     } catch (error) {
       giveUp(error);
     }
   }
 
-  private _becomeUsable(): void {
-    this._stopTimer();
-    this._usableSince ??= now();
-    if (this._reason || this._state == "open") return;
-    this._set("open");
-    this._queue._flush(() => this._isOpen);
+  function becomeUsable(): void {
+    timer();
+    usableSince ??= now();
+    if (ended || state == "open") return;
+    set("open");
+    flush();
   }
 
-  private get _isOpen(): boolean {
-    return this._state == "open" && this._connection!._isOpen;
+  /** Send what waits, for as long as the connection is there. */
+  function flush(): void {
+    while (queue.length && state == "open" && connection!._isOpen()) {
+      const entry = queue.shift()!;
+      try {
+        entry._write(connection!);
+      } catch (error) {
+        entry._reject(error);
+      }
+    }
   }
 
-  private _enqueue(entry: Entry): void {
-    if (this._reason) return entry._reject(this._closedError());
-    this._queue._add(entry);
-    this._queue._flush(() => this._isOpen);
+  function enqueue(entry: Entry): void {
+    if (ended) return entry._reject(closedError());
+    if (queue.length < queueSize) queue.push(entry);
+    else entry._reject(new MesaError("queue_full", `${queueSize} messages wait already; raise queueSize`));
+    flush();
   }
 
-  private _end(reason: Reason): void {
-    this._reason = reason;
-    this._stopTimer();
-    this._set("closed", reason);
-    this._queue._clear(this._closedError());
+  function end(why: Reason): void {
+    ended = why;
+    timer();
+    set("closed", why);
+    for (const { _reject } of queue.splice(0)) _reject(closedError());
   }
 
-  private _closedError(): MesaError {
-    return this._reason!.error ?? new MesaError("closed", "the client was closed");
+  function fail(code: number, reason: string, kind: string, text: string): void {
+    end({ code, reason, error: new MesaError(kind, text) });
+    host._over(ended!);
   }
 
-  private _set(state: State, detail: StateDetail = {}): void {
-    this._state = state;
-    this._host._changed(state, detail);
+  function closedError(): MesaError {
+    return ended!.error ?? new MesaError("closed", ended!.reason);
   }
+
+  function set(next: State, detail: StateDetail = {}): void {
+    state = next;
+    host._changed(next, detail);
+  }
+
+  return {
+    /** Begin, from the positions of an earlier life. */
+    _open(positions: Positions): void {
+      received = positions;
+      if (!ended) connect();
+    },
+
+    /** Send as soon as the state is open, in the order of calls; each frame to one connection at most. */
+    _send: (frame: string) =>
+      new Promise<void>((resolve, _reject) =>
+        enqueue({
+          _write: ({ _send }) => {
+            _send(frame);
+            resolve();
+          },
+          _reject,
+        }),
+      ),
+
+    /**
+     * Ask as soon as the state is open.
+     *
+     * @param encode - makes the frame of its `x`.
+     * @param seconds - until the request is given up.
+     */
+    _request: (encode: (extension: Data) => string, seconds = timeout) =>
+      new Promise<Data>((resolve, reject) => {
+        let forget = () => {
+          queue = queue.filter((each) => each != entry);
+        };
+        const stopTimer = later(seconds, () => {
+          forget();
+          reject(new MesaError("timeout", `request: no answer within ${seconds} s`));
+        });
+        const entry: Entry & Asking = {
+          _write: ({ _request }) => (forget = _request(encode, entry)),
+          _resolve: (data) => (stopTimer(), resolve(data)),
+          _reject: (error) => (stopTimer(), reject(error)),
+        };
+        enqueue(entry);
+      }),
+
+    /** Tell the server what was handled, if it is there. */
+    _acknowledge: (positions: Positions) => connection?._acknowledge(positions),
+
+    /** Never come back from now on; `_leave` closes the connection. */
+    _stop: (code: number) => end({ code, reason: "closed by this client" }),
+
+    /** Close the connection, after `_stop`. */
+    _leave: (code: number) => (connection ? connection._close(code) : host._over(ended!)),
+
+    /** The page came back to its user, or the network to the page: look at once. */
+    _wake: () => (state == "waiting" ? connect() : connection?._wake()),
+  };
 }

@@ -8,15 +8,16 @@ import { type Data } from "./frames.js";
  * @returns what ends that.
  */
 export function watchPage(wake: () => void, leave: () => void): () => void {
-  const { document, addEventListener }: Data = globalThis;
-  const look = () => (document.visibilityState == "hidden" ? leave() : wake());
-  const events: [Data, string, () => void][] = [];
-  if (addEventListener) events.push([globalThis, "online", wake], [globalThis, "pageshow", wake], [globalThis, "pagehide", leave]);
-  if (document?.addEventListener) events.push([document, "visibilitychange", look]);
-  for (const [target, name, listener] of events) target.addEventListener(name, listener);
-  return () => {
-    for (const [target, name, listener] of events) target.removeEventListener(name, listener);
+  const { document, addEventListener, removeEventListener }: Data = globalThis;
+  const listeners = {
+    online: wake,
+    pageshow: wake,
+    pagehide: leave,
+    visibilitychange: () => (document.visibilityState == "hidden" ? leave() : wake()),
   };
+  const each = (call?: typeof addEventListener) => Object.entries(listeners).forEach((listener) => call?.(...listener));
+  each(addEventListener);
+  return () => each(removeEventListener);
 }
 
 /** The address of a WebSocket: `http` counts as `ws`, and a page may name one relative to itself. */

@@ -7,7 +7,7 @@
  * known.
  */
 
-import { type Data, type Frame, isCount, isRecord, type Message, messageOf } from "./frames.js";
+import { type Data, type Frame, isCount, isRecord, membersOf, type Message, messageOf } from "./frames.js";
 
 /** A place in an outbox: everything in the epoch `e` up to and including the number `s`. */
 export interface Position {
@@ -33,107 +33,124 @@ export type Arrival =
 /** Of a client that was told nothing yet. */
 export const NOWHERE: Positions = {};
 
+/** Whether `value` is the name of an epoch, or of a request. */
+export const isName = (value: Data): value is string => typeof value == "string" && /^[\w-]{1,64}$/.test(value);
+
+/** Whether positions name a place at all. */
+export const isKnown = ({ e, b }: Positions): boolean => !!(e ?? b);
+
 /** Read a position; undefined for anything else. Other members do not matter. */
 export function readPosition(value: Data): Position | undefined {
-  const { e, s } = isRecord(value) ? value : NOWHERE;
-  if (typeof e == "string" && /^[\w-]{1,64}$/.test(e) && isCount(s)) return { e, s };
+  const { e, s } = membersOf(value);
+  if (isName(e) && isCount(s)) return { e, s };
 }
 
 /** Read positions that were kept as JSON; what cannot be read counts as none. */
-export function readPositions(value: Data): Positions {
-  return isRecord(value) ? positionsOf(readPosition(value), readPosition(value.b)) : NOWHERE;
-}
+export const readPositions = (value: Data): Positions => positionsOf(readPosition(value), readPosition(membersOf(value).b));
 
 const positionsOf = (outbox?: Position, b?: Position): Positions => (b ? { ...outbox, b } : { ...outbox });
 
 /** Keeps the positions of what was received. */
-export class Tracking {
-  _isWire2 = false;
-  _isAccepted = false;
-  private _acknowledged: Position | undefined; // undefined while this connection is in no outbox
-  private _followsBroadcasts = false;
+export type Tracking = ReturnType<typeof createTracking>;
 
-  /** @param _positions - up to where everything was received, or told to be missing. */
-  constructor(public _positions: Positions) {}
+/** @param positions - up to where everything was received, or told to be missing. */
+export function createTracking(positions: Positions) {
+  let outbox = readPosition(positions);
+  let broadcasts = positions.b;
+  let acknowledged: Position | undefined; // undefined while this connection is in no outbox
+  let followsBroadcasts = false;
 
-  /**
-   * Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
-   *
-   * @param asked - from where the server was asked to go on.
-   */
-  _accepted(extension: Data, asked: Positions): Arrival[] {
-    this._isAccepted = true;
-    this._isWire2 = isRecord(extension);
-    const outbox = readTold(extension);
-    const broadcasts = this._isWire2 ? readTold(extension.b) : undefined;
-    this._acknowledged = outbox;
-    this._followsBroadcasts = !!broadcasts;
-    return this._move(outbox, broadcasts, asked);
-  }
+  const tracking = {
+    _isWire2: false,
+    _isAccepted: false,
+    _positions: positions,
 
-  /**
-   * Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. Among tabs that
-   * share a connection one may move both positions: its `b` is then as in an op 22.
-   */
-  _resynced(data: Data): Arrival[] | undefined {
-    const told = readTold(data);
-    if (!told) return;
-    if (data.b === true) return this._followsBroadcasts ? this._move(undefined, told, this._positions) : undefined;
-    if (!this._acknowledged) return;
-    if (told.e != this._acknowledged.e) this._acknowledged = { e: told.e, s: -1 };
-    return this._move(told, readTold(data.b), this._positions);
-  }
+    /**
+     * Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
+     *
+     * @param asked - from where the server was asked to go on.
+     */
+    _accepted(extension: Data, asked: Positions): Arrival[] {
+      tracking._isAccepted = true;
+      tracking._isWire2 = isRecord(extension);
+      const told = readTold(extension);
+      const toldBroadcasts = readTold(membersOf(extension).b);
+      acknowledged = told;
+      followsBroadcasts = !!toldBroadcasts;
+      return follow(told, toldBroadcasts, asked);
+    },
 
-  /** Take a message: nothing comes of one that was received before. */
-  _arrived(frame: Frame): Arrival[] {
-    const arrivals: Arrival[] = [];
-    const { s, b } = frame;
-    const outbox = readPosition(this._positions);
-    const broadcasts = this._positions.b;
-    if (s !== undefined && outbox && this._acknowledged) {
-      const { e } = outbox;
-      const missing = s - outbox.s - 1;
-      if (missing < 0) return [];
-      if (missing) arrivals.push(["lost", missing, positionsOf({ e, s: s - 1 }, broadcasts)]);
-      this._positions = positionsOf({ e, s }, broadcasts);
-    } else if (b !== undefined && broadcasts) {
-      if (!this._isAccepted) return []; // it comes again, in its place, once this client is accepted
-      if (this._followsBroadcasts) {
-        // Numbers may be skipped here: those of messages that exclude this client.
-        if (b <= broadcasts.s) return [];
-        this._positions = positionsOf(outbox, { e: broadcasts.e, s: b });
+    /**
+     * Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. Among tabs that
+     * share a connection one may move both positions: its `b` is then as in an op 22.
+     */
+    _resynced(data: Data): Arrival[] | undefined {
+      const told = readTold(data);
+      if (!told) return;
+      if (data.b === true) return followsBroadcasts ? follow(undefined, told, tracking._positions) : undefined;
+      if (!acknowledged) return;
+      if (told.e != acknowledged.e) acknowledged = { e: told.e, s: -1 };
+      return follow(told, readTold(data.b), tracking._positions);
+    },
+
+    /** Take a message: nothing comes of one that was received before. */
+    _arrived(frame: Frame): Arrival[] {
+      const arrivals: Arrival[] = [];
+      const { s, b } = frame;
+      if (s != null && outbox && acknowledged) {
+        const { e } = outbox;
+        const missing = s - outbox.s - 1;
+        if (missing < 0) return [];
+        if (missing) arrivals.push(["lost", missing, positionsOf({ e, s: s - 1 }, broadcasts)]);
+        go({ e, s }, broadcasts);
+      } else if (b != null && broadcasts) {
+        if (!tracking._isAccepted) return []; // it comes again, in its place, once this client is accepted
+        if (followsBroadcasts) {
+          // Numbers may be skipped here: those of messages that exclude this client.
+          if (b <= broadcasts.s) return [];
+          go(outbox, { e: broadcasts.e, s: b });
+        }
       }
-    }
-    arrivals.push(["message", messageOf(frame), this._positions]);
-    return arrivals;
-  }
+      arrivals.push(["message", messageOf(frame), tracking._positions]);
+      return arrivals;
+    },
 
-  /**
-   * Whether it is worth to acknowledge a position; it counts as acknowledged then.
-   *
-   * It is not in an outbox or an epoch that this connection is not in, nor if the server knows.
-   */
-  _acknowledges({ e, s }: Position): boolean {
-    const last = this._acknowledged;
-    const isNews = !!last && e == last.e && s > last.s && e == this._positions.e && s <= this._positions.s!;
-    if (isNews) this._acknowledged = { e, s };
-    return isNews;
+    /**
+     * Whether it is worth to acknowledge a position; it counts as acknowledged then.
+     *
+     * It is not in an outbox or an epoch that this connection is not in, nor if the server knows.
+     */
+    _acknowledges(position: Position): boolean {
+      const { e, s } = position;
+      const isNews = e == acknowledged?.e && s > acknowledged.s && e == outbox?.e && s <= outbox.s;
+      if (isNews) acknowledged = position;
+      return isNews;
+    },
+  };
+
+  function go(...[to, toBroadcasts]: [Position?, Position?]): void {
+    outbox = to;
+    broadcasts = toBroadcasts;
+    tracking._positions = positionsOf(to, toBroadcasts);
   }
 
   /** Go to where the server says, and tell what that means. */
-  private _move(outbox: Told | undefined, broadcasts: Told | undefined, asked: Positions): Arrival[] {
-    const was = this._positions;
-    const there = outbox && move(outbox, readPosition(was), readPosition(asked), true);
-    const moves = [there, broadcasts && move(broadcasts, was.b, asked.b, false)];
-    this._positions = positionsOf(moves[0]?._to ?? readPosition(was), moves[1]?._to ?? was.b);
+  function follow(told: Told | undefined, toldBroadcasts: Told | undefined, asked: Positions): Arrival[] {
+    const moves = [
+      told && move(told, outbox, readPosition(asked), true),
+      toldBroadcasts && move(toldBroadcasts, broadcasts, asked.b, false),
+    ];
+    go(moves[0]?._to ?? outbox, moves[1]?._to ?? broadcasts);
+    const { _positions: positions } = tracking;
     const arrivals: Arrival[] = [];
-    if (moves.some((each) => each?._isReset)) arrivals.push(["reset", , this._positions]);
-    const rollbacks = moves.map((each) => (each && !each._isReset && each._rollback) || "");
-    for (const rollback of new Set(rollbacks)) if (rollback) arrivals.push(["forked", rollback, this._positions]);
-    for (const each of moves) if (each?._lost) arrivals.push(["lost", each._lost, this._positions]);
-    if ((outbox || broadcasts) && !arrivals.length) arrivals.push(["moved", , this._positions]);
+    if (moves.some((each) => each?._isReset)) arrivals.push(["reset", , positions]);
+    for (const rollback of new Set(moves.map((each) => each?._rollback))) if (rollback) arrivals.push(["forked", rollback, positions]);
+    for (const each of moves) if (each?._lost) arrivals.push(["lost", each._lost, positions]);
+    if ((told || toldBroadcasts) && !arrivals.length) arrivals.push(["moved", , positions]);
     return arrivals;
   }
+
+  return tracking;
 }
 
 /** What the server said of one position. */
@@ -178,14 +195,14 @@ function move(told: Told, was: Position | undefined, asked: Position | undefined
     _to: { e, s: number },
     _isReset: isReset,
     _lost: lost,
-    _rollback,
+    _rollback: isReset ? "" : _rollback,
   });
   // Numbers before and after cannot be compared, whatever the server calls it.
   const isReset =
-    !["fresh", "resumed", "forked"].includes(_status) || (!!asked && _status != "forked" && e != asked.e);
+    !/^(fresh|resumed|forked)$/.test(_status) || (!!asked && _status != "forked" && e != asked.e);
   if (isReset || !was || !asked) return to(s, _lost, isReset);
   const had = carried(told, was, asked);
-  if (had === undefined)
+  if (had == null)
     return to(s, isDense ? Math.max(_lost, s - asked.s) : _lost, asked.s < was.s && s >= asked.s);
   if (s <= had) return to(had, 0); // what comes again is recognized
   return to(s, isDense ? s - had : _lost);
@@ -199,5 +216,5 @@ function move(told: Told, was: Position | undefined, asked: Position | undefined
  */
 function carried(told: Told, was: Position, asked: Position): number | undefined {
   if (told.e == was.e) return was.s;
-  if (told._ended !== undefined && asked.e == was.e) return Math.min(was.s, told._ended);
+  if (told._ended != null && asked.e == was.e) return Math.min(was.s, told._ended);
 }

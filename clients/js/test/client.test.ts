@@ -259,3 +259,21 @@ test("a token function is asked again three times in a row, and an accepted logi
   assert.equal((await mesa.closed).error?.code, "refused");
   assert.equal(made, 8);
 });
+
+test("messages that the server does not store are dropped and told where too many wait, stored ones are not", async (t) => {
+  const { mesa, visit } = open(t);
+  const first = await accepted(await visit(0));
+  const fleeting = (d: number) => ({ op: 0, d, t: "N" });
+  for (let n = 0; n < 10_000; n++) first.say(fleeting(n));
+  for (const s of [6, 7]) first.say(message(s));
+  for (let n = 0; n < 3; n++) first.say(fleeting(n));
+  first.say({ op: 0, d: "all", t: "N", b: 4 });
+  first.say(fleeting(3));
+  const told: Data[] = [];
+  mesa.onLost((count) => told.push(["lost", count]));
+  mesa.on("N", (n) => told.push(n));
+  await until(() => told.length > 10_000);
+  // The first place that is told of after the login waits, too.
+  assert.deepEqual(told.slice(9_999), [["lost", 1], 6, 7, ["lost", 3], "all", ["lost", 1]]);
+  assert.equal(told[9_998], 9_998);
+});

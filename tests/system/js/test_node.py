@@ -1,4 +1,4 @@
-"""The JavaScript client in Node: its own tests, the scripts that servers hand out, and its package."""
+"""The JavaScript client in Node: its own tests and its size, the scripts that servers hand out, and its package."""
 
 import fcntl
 import json
@@ -16,6 +16,9 @@ from tests.browser.bundles import CLIENT, ROOT, modules
 PATIENCE = 100
 """Seconds for a build, or for the tests of one file."""
 
+MAX_SIZE = 6 * 1024
+"""Bytes of the client for browsers, as `gzip -9` makes them."""
+
 TESTS = sorted(path.name.removesuffix(".ts") for path in (CLIENT / "test").glob("*.test.ts"))
 
 
@@ -23,6 +26,10 @@ def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def size(script: Path) -> int:
+    return len(subprocess.run(["gzip", "-9"], check=True, input=script.read_bytes(), capture_output=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,7 @@ def test_what_the_sources_make_is_handed_out_and_packed(tmp_path: Path) -> None:
     os.symlink(installed, copy / "node_modules")
     (tmp_path / "src/mesa_ws").mkdir(parents=True)
     run("node", "build.mjs", cwd=copy)
+    assert size(copy / "dist/mesa.min.js") <= MAX_SIZE
     for name in FILES.values():
         committed = (ROOT / "src/mesa_ws/browser" / name).read_bytes()
         assert (tmp_path / "src/mesa_ws/browser" / name).read_bytes() == committed, (
@@ -67,3 +75,8 @@ def test_what_the_sources_make_is_handed_out_and_packed(tmp_path: Path) -> None:
     named = set(re.findall(r'"\./(dist/[^"]+)"', (CLIENT / "package.json").read_text()))
     assert {*named, "dist/types/index.d.ts", "README.md", "LICENSE"} - packed == set()
     assert (copy / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_what_servers_hand_out_is_small(name: str) -> None:
+    assert size(ROOT / "src/mesa_ws/browser" / name) <= MAX_SIZE

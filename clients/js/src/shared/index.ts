@@ -66,9 +66,9 @@ export class SharedClient extends MesaClient {
     await tab?._written();
   }
 
-  protected override _createLink(...[options, host]: Parameters<MesaClient["_createLink"]>): ReturnType<MesaClient["_createLink"]> {
+  protected override _createLink(...[url, options, host]: Parameters<MesaClient["_createLink"]>): ReturnType<MesaClient["_createLink"]> {
     this._host = host;
-    return super._createLink(options, host);
+    return super._createLink(url, options, host);
   }
 }
 

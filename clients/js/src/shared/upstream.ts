@@ -1,6 +1,6 @@
 /** The leader's connection to the server: opened when a tab wants one, and again after pauses when it is lost. */
 
-import { Backoff, type Reconnection } from "../backoff.js";
+import { type Backoff, createBackoff, type Reconnection } from "../backoff.js";
 import { later, now } from "../clock.js";
 import { type Socket, type SocketClass } from "../connection.js";
 
@@ -32,7 +32,7 @@ export class Upstream {
     reconnect: Reconnection,
     private _host: UpstreamHost,
   ) {
-    this._backoff = new Backoff(reconnect);
+    this._backoff = createBackoff(reconnect);
   }
 
   /** Whether there is a connection, or an attempt at one. */
