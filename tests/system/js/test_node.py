@@ -1,4 +1,4 @@
-"""The JavaScript client in Node: its own tests and its size, the scripts that servers hand out, and its package."""
+"""The JavaScript client in Node: its own tests, its size, what servers hand out, and its package."""
 
 import fcntl
 import json
@@ -29,7 +29,9 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def size(script: Path) -> int:
-    return len(subprocess.run(["gzip", "-9"], check=True, input=script.read_bytes(), capture_output=True).stdout)
+    return len(
+        subprocess.run(["gzip", "-9"], check=True, input=script.read_bytes(), capture_output=True).stdout
+    )
 
 
 @pytest.fixture(scope="module")
