@@ -122,6 +122,10 @@ def test_a_store_that_was_emptied_is_told_for_each_position_at_most() -> None:
     assert judge(range(4), notes(*values, RESET), [EMPTIED, EMPTIED + 5]).faults == ()
 
 
+def test_a_message_that_could_not_be_sent_is_found() -> None:
+    assert judge(range(2), notes(0, ("refused", "closed"), 1)).faults == ("refused",)
+
+
 def test_each_connection_after_the_first_is_a_return() -> None:
     opened = ("state", "open")
     assert judge(range(2), notes(opened, 0, ("state", "waiting"), opened, 1)).returns == 1

@@ -100,7 +100,11 @@ async def tab_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
 
 
 async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    await dice.choice(await _leaders(tabs)).reload()
+    """Reload a tab that has the connection of others, while they send messages."""
+    leader = dice.choice(await _leaders(tabs))
+    async with asyncio.TaskGroup() as tasks:
+        for tab in tabs:
+            tasks.create_task(leader.reload() if tab is leader else tab.say())
 
 
 def together(*faults: Fault) -> Fault:

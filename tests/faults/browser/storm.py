@@ -109,14 +109,18 @@ async def _all_open(clients: Sequence[Client]) -> None:
 
 
 async def _behind(clients: Sequence[Client], talks: Mapping[str, Talk], after: str) -> Sequence[str]:
-    """Wait until each client has what was confirmed by now, or something later; say which have not."""
+    """Wait until each client has what was confirmed by now, and has written what it sent; say who has not."""
     meant = {user: talk.confirmed for user, talk in talks.items()}
     end = monotonic() + PATIENCE
-    behind = list(clients)
-    while behind and monotonic() < end:
-        behind = [client for client in behind if await client.newest() < meant[client.user] - 1]
+    lacking, silent = list(clients), list(clients)
+    while (lacking or silent) and monotonic() < end:
+        lacking = [client for client in lacking if await client.newest() < meant[client.user] - 1]
+        silent = [client for client in silent if len({*await client.said()}) > 1]
         await asyncio.sleep(0.05)
-    return [f"{client.name} still lacks numbers after {after}" for client in behind]
+    return [
+        *(f"{client.name} still lacks numbers after {after}" for client in lacking),
+        *(f"{client.name} has still not written what it sent after {after}" for client in silent),
+    ]
 
 
 def table(found: Found) -> list[str]:

@@ -1,7 +1,8 @@
 /**
  * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
  * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number,
- * `leads()` tells whether this page has a connection that it shares. Where the module has a `SharedClient`, that one is used.
+ * `leads()` tells whether this page has a connection that it shares. `say()` sends messages, and `said()` tells how
+ * many were sent, and written, since the page was loaded; `reload()` loads it again in the midst of a message. Where the module has a `SharedClient`, that one is used.
  */
 
 const { url, user, client, positions, interval } = Object.fromEntries(new URLSearchParams(location.search));
@@ -31,7 +32,18 @@ const mesa = new (SharedClient ?? MesaClient)(url, {
   keepalive: { interval: Number(interval), timeout: Number(interval) },
   reconnect: { maxPause: 1 },
 });
-mesa.on("NUMBER", (number) => {
+
+const pause = (milliseconds) => new Promise((then) => setTimeout(then, milliseconds));
+let isLeaving = false;
+window.reload = () => {
+  isLeaving = true;
+};
+mesa.on("NUMBER", async (number) => {
+  await pause(5);
+  if (isLeaving) {
+    location.reload();
+    await new Promise(() => {}); // it has not handled this one
+  }
   note("number", number);
   sessionStorage.setItem("highest", (highest = Math.max(highest, number)));
 });
@@ -44,6 +56,18 @@ mesa.onForked((rollback) => {
 mesa.onLost((count) => {
   note("lost", count);
 });
+
+let sent = 0;
+let written = 0;
+window.said = () => [sent, written];
+window.say = async () => {
+  for (let n = 0; n < 60; n++) {
+    sent++;
+    mesa.send("SAID", n).then(() => written++, (error) => note("refused", error.code));
+    await pause(5);
+  }
+};
+
 mesa.onStateChange((state) => {
   note("state", state);
 });

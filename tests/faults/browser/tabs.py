@@ -41,6 +41,10 @@ class Client(Protocol):
         """Return the highest number that it had, or -1."""
         ...
 
+    async def said(self) -> tuple[int, int]:
+        """Return how many messages it sent, and how many of them were written."""
+        ...
+
     async def notes(self) -> Sequence[Note]:
         """Return all that it wrote down."""
         ...
@@ -81,12 +85,21 @@ class Tab:
         newest: int = await self._page.evaluate("window.newest?.() ?? -1")
         return newest
 
+    async def say(self) -> None:
+        """Send messages for some hundred milliseconds."""
+        await self._page.evaluate("say()")
+
+    async def said(self) -> tuple[int, int]:
+        sent, written = await self._page.evaluate("window.said?.() ?? [0, 0]")
+        return sent, written
+
     async def notes(self) -> Sequence[Note]:
         return [Note(*note) for note in await self._page.evaluate("journal()")]
 
     async def reload(self) -> None:
-        """Load the page again."""
-        await self._page.reload()
+        """Load the page again, while its application handles a message."""
+        async with self._page.expect_navigation():
+            await self._page.evaluate("reload()")
 
     async def leads(self) -> bool:
         """Whether it has a connection that it shares with others."""
@@ -133,6 +146,9 @@ class NodeClient:
     async def newest(self) -> int:
         assert self._process.returncode is None, f"Node has ended with {self._process.returncode}"
         return max((int(note.value) for note in self._notes if note.kind == "number"), default=-1)
+
+    async def said(self) -> tuple[int, int]:
+        return 0, 0
 
     async def notes(self) -> Sequence[Note]:
         return self._notes

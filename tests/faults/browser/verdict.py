@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Literal, NamedTuple
 
-NoteKind = Literal["number", "reset", "forked", "lost", "state"]
+NoteKind = Literal["number", "reset", "forked", "lost", "refused", "state"]
 
 FLUSH_LIMIT = 30.0
 """Seconds within which a tab is told that the store was emptied."""
@@ -23,9 +23,9 @@ class Note(NamedTuple):
 
     Attributes:
         at: seconds since 1970.
-        kind: `number`: its application handled it; `reset`, `forked` and `lost`: it was told so; `state`: of
-            its client.
-        value: the number; the rollback; how many were lost; the state.
+        kind: `number`: its application handled it; `reset`, `forked` and `lost`: it was told so; `refused`:
+            a message that it sent; `state`: of its client.
+        value: the number; the rollback; how many were lost; why; the state.
     """
 
     at: float
@@ -50,6 +50,7 @@ class Verdict:
         losses: how many messages it was told to be lost.
         untold: how often the store was emptied, and it was not told of a reset.
         false: how many resets it was told without a reason, or too often for one.
+        refused: how many messages it could not send.
         returns: how often its client connected again.
     """
 
@@ -65,6 +66,7 @@ class Verdict:
     losses: int = 0
     untold: int = 0
     false: int = 0
+    refused: int = 0
     returns: int = 0
 
     @property
@@ -74,7 +76,7 @@ class Verdict:
         What is missing or comes again around a reset may be; around a fork it may not be here, for the
         store forgets nothing that it confirmed.
         """
-        broken = ["lost", "doubled", "disordered", "untold", "false"]
+        broken = ["lost", "doubled", "disordered", "untold", "false", "refused"]
         if not self.resets:
             broken += ["missing", "again", "losses"]
         return tuple(name for name in broken if getattr(self, name))
@@ -114,6 +116,7 @@ def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[flo
         losses=sum(int(note.value) for note in notes if note.kind == "lost"),
         untold=sum(not any(f <= at <= f + FLUSH_LIMIT for at in resets) for f in flushes),
         false=_false(resets, flushes),
+        refused=sum(note.kind == "refused" for note in notes),
         returns=max(0, sum(note[1:] == ("state", "open") for note in notes) - 1),
     )
 
