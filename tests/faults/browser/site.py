@@ -4,13 +4,14 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from time import time
 from typing import Self
 
 import redis.asyncio
+import redis.exceptions
 
 from tests.faults.chaos.proxy import Proxy
 from tests.interop.npm_packages import PROJECT
@@ -98,7 +99,12 @@ class Site:
         return f"ws://127.0.0.1:{self.network.port}/ws"
 
     async def flush(self) -> None:
-        """Have Redis forget everything."""
-        async with redis.asyncio.Redis.from_url(self.redis.url) as client:
-            self.flushes.append(time())
-            await client.flushall()
+        """Have Redis forget everything, once it has read its log."""
+        async with redis.asyncio.Redis.from_url(self.redis.url) as client, asyncio.timeout(LIMIT):
+            while True:
+                begun = time()
+                with suppress(redis.exceptions.BusyLoadingError):
+                    await client.flushall()
+                    self.flushes.append(begun)
+                    return
+                await asyncio.sleep(0.05)

@@ -71,7 +71,7 @@ class Talk:
 async def storm(
     site: Site, clients: Sequence[Client], faults: Iterable[Fault], dice: Random
 ) -> tuple[Found, Sequence[str]]:
-    """Dispatch while one fault comes after another; after each, wait until every client has everything.
+    """Dispatch while one fault comes after another; after each, wait until every client has something later.
 
     Returns:
         What was found, and who did not come back after a fault, which ends the storm.
@@ -86,15 +86,18 @@ async def storm(
             for fault in (None, *faults):
                 if fault is not None:
                     await fault(site, tabs, dice)
-                if behind := await _behind(clients, talks, fault.__name__ if fault else "the beginning"):
+                meant = {user: talk.confirmed + 1 for user, talk in talks.items()}
+                name = fault.__name__ if fault else "the beginning"
+                if behind := await _behind(clients, meant, name):
                     break
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running)
-        behind = behind or await _behind(clients, talks, "the end")
+        confirmed = {user: talk.confirmed for user, talk in talks.items()}
+        behind = behind or await _behind(clients, confirmed, "the end")
     found = [
-        (client, judge(range(talks[client.user].confirmed), await client.notes(), site.flushes))
+        (client, judge(range(confirmed[client.user]), await client.notes(), site.flushes))
         for client in clients
     ]
     return found, behind
@@ -108,9 +111,8 @@ async def _all_open(clients: Sequence[Client]) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def _behind(clients: Sequence[Client], talks: Mapping[str, Talk], after: str) -> Sequence[str]:
-    """Wait until each client has what was confirmed by now, and has written what it sent; say who has not."""
-    meant = {user: talk.confirmed for user, talk in talks.items()}
+async def _behind(clients: Sequence[Client], meant: Mapping[str, int], after: str) -> Sequence[str]:
+    """Wait until each client had so many numbers, and has written what it sent; say who has not."""
     end = monotonic() + PATIENCE
     lacking, silent = list(clients), list(clients)
     while (lacking or silent) and monotonic() < end:
