@@ -28,7 +28,7 @@ PICTURE = ROOT / "docs/images/demo.png"
 LARGEST = 150_000
 """Bytes of a picture, at most."""
 
-SIZES = {"wide": (1280, 760), "narrow": (360, 760)}
+SIZES = {"wide": (1280, 760), "narrow": (360, 760), "narrowest": (320, 640)}
 
 SERVER_IS_DEAD = r"WebSocket connection to 'ws://127\.0\.0\.1:\d+/' failed: .*(REFUSED|RESET)"
 """What Chromium itself writes to the console of a page that connects to a server that was killed."""
@@ -204,6 +204,8 @@ async def test_by_the_keyboard_a_server_is_killed_and_what_it_missed_is_replayed
     await demo.counts("0", received="10 of 10", replayed="10")
     for id in ("0", "1"):
         await demo.outbox(id, "empty")
+    height = await demo.page.evaluate("document.documentElement.scrollHeight")
+    assert height == SIZES["wide"][1], "messages scroll in their log, and controls stay in sight"
     counts = demo.user("0").locator("[data-count=position], [data-count=acknowledged]")
     assert len(set(await counts.all_inner_texts())) == 1
 
@@ -268,7 +270,7 @@ async def _look(page: "Page", size: str, scheme: Any) -> None:
     await page.set_viewport_size({"width": width, "height": height})
     await page.emulate_media(color_scheme=scheme)
     assert await page.evaluate("document.documentElement.scrollWidth") == width
-    texts = "[...document.querySelectorAll('button, dd, dt, .word')]"
+    texts = "[...document.querySelectorAll('button, dd, dt, .word, .title')]"
     clipped = f"{texts}.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)"
     assert await page.evaluate(clipped) == []
     assert (
@@ -278,5 +280,5 @@ async def _look(page: "Page", size: str, scheme: Any) -> None:
     if os.environ.get("MESA_PICTURES"):
         is_shown = (scheme, size) == ("light", "wide")
         picture = PICTURE if is_shown else ROOT / f".cache/pictures/demo-{scheme}-{size}.png"
-        await page.screenshot(path=picture, full_page=size == "narrow")
+        await page.screenshot(path=picture, full_page=size != "wide")
         assert picture.stat().st_size < LARGEST
