@@ -380,7 +380,7 @@ async def test_the_connection_and_numbers(page: "Page", site: Site) -> None:
     await shown(page, *expected)
     for event in (
         "window.dispatchEvent(new Event('online'))",
-        "document.dispatchEvent(new Event('visibilitychange'))",
+        "document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))",
     ):
         [connection] = site.server.connections
         connection.disconnect(1012)
@@ -408,12 +408,12 @@ def test_the_numbers_of_the_page_are_those_of_the_client() -> None:
         [found] = re.findall(pattern, source)
         return int(found)
 
-    interval, timeout = number(r"KEEPALIVE.* interval: (\d+)"), number(r"KEEPALIVE.* timeout: (\d+)")
+    interval, timeout = number(r"{ interval = (\d+),"), number(r"{ interval = .* timeout = (\d+) }")
     assert number(r"MAX_WAIT = (\d+)") == 1
     assert number(r"MAX_REFUSALS = (\d+)") == 3
     for promise in (
         f"once a second or every {number(r'MAX_MESSAGES = (.+);')} messages",
-        f"up to `queueSize` ({number(r'queueSize .. (.+),')})",
+        f"up to `queueSize` ({number(r'queueSize = (.+?),')})",
         f"pause of {number(r'maxPause = (.+) }')} seconds at most",
         f"within {interval + timeout} seconds, and within {number(r'WAKE_PATIENCE = (.+);')} when",
     ):
