@@ -3,15 +3,19 @@
 Both are in the event loop of the whole session, and so must be the tests: `pytestmark = IN_SESSION`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.browser.bundles import modules
+from tests.faults.browser.site import AOF
 from tests.faults.browser.tabs import flags
 from tests.interop.npm_packages import Unavailable, node
+from tests.redis_server import RedisServer
 
 from .runtime import DRIVER, Clients, Runtime
 from .site import Site, Standing, believing
@@ -30,7 +34,14 @@ async def node_runtime() -> AsyncIterator[Runtime]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def js(node_runtime: Runtime) -> AsyncIterator[Clients]:
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test, after its clients."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def js(node_runtime: Runtime, stack: AsyncExitStack) -> AsyncIterator[Clients]:
     """Makes clients in Node, which are closed with the test."""
     clients = Clients(node_runtime)
     yield clients
@@ -38,10 +49,12 @@ async def js(node_runtime: Runtime) -> AsyncIterator[Clients]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
+async def own_redis(tmp_path: Path, stack: AsyncExitStack) -> RedisServer:
+    """A Redis of this test alone, which keeps what it has confirmed."""
+    server = RedisServer(tmp_path, *AOF)
+    stack.push_async_callback(asyncio.to_thread, server.stop)
+    await asyncio.to_thread(server.start)
+    return server
 
 
 @pytest.fixture

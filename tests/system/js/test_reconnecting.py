@@ -1,6 +1,7 @@
 """How a JavaScript client comes back after its connection has ended, and when it does not."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,6 @@ from .runtime import Clients, JsClient, JsError
 from .site import IN_SESSION, Site, Standing, believing
 
 pytestmark = IN_SESSION
-
-EITHER_CLASS = pytest.mark.parametrize("socket", ["ws", "global"])
-"""The package `ws`, and what Node brings."""
 
 
 def of_type(client: JsClient, type: str) -> list[int]:
@@ -66,22 +64,28 @@ async def test_what_waits_to_be_sent_is_bounded(js: Clients, site: Site) -> None
     assert site.received == [1, 2, 4]
 
 
-@EITHER_CLASS
-async def test_silence_is_asked_about_and_then_ends_the_connection(
-    js: Clients, stand: Standing, socket: str
-) -> None:
+async def test_silence_is_asked_about_and_then_ends_the_connection(js: Clients, stand: Standing) -> None:
     site = await stand(believing(heartbeat=False))
-    keepalive = {"interval": 0.1, "timeout": 0.3}
-    alice = await js.client(site.url, token="alice", socket=socket, keepalive=keepalive, watch=True)
-    await until(lambda: len([frame for frame in alice.all("received") if frame["op"] == 11]) == 3)
-    assert alice.states == ["connecting", "open"]
+    options: dict[str, Any] = {"keepalive": {"interval": 0.5, "timeout": 2}, "watch": True}
+    clients = [await js.client(site.url, token="alice", socket=name, **options) for name in ("ws", "global")]
+    for client in clients:
+        await client.opened()
+    before = [len(client.states) for client in clients]
+    await until(lambda: all(answered_probes(client) >= 2 for client in clients))
+    assert [len(client.states) for client in clients] == before
     site.silence()
     await site.dispatch(1)
-    await alice.opened(2)
-    ended = alice.all("state")[2]
-    assert (ended["state"], ended["code"], ended["reason"]) == ("waiting", 4001, "no keepalive")
+    for client, count in zip(clients, before, strict=True):
+        assert await client.heard(1) == [1]
+        ended = client.all("state")[count]
+        assert (ended["state"], ended["code"], ended["reason"]) == ("waiting", 4001, "no keepalive")
     await site.dispatch(2)
-    assert await alice.heard(2) == [1, 2]
+    for client in clients:
+        assert await client.heard(2) == [1, 2]
+
+
+def answered_probes(client: JsClient) -> int:
+    return [frame["op"] for frame in client.all("received")].count(11)
 
 
 async def test_it_comes_back_after_every_code_that_lets_it(js: Clients, site: Site) -> None:
