@@ -54,7 +54,10 @@ def test_a_tab_that_had_everything_once_is_clean() -> None:
         ((0, 2, FORKED, 3), {"lost": 1, "forks": 1}),
         ((RESET, 0, 1, 1, 2, 3), {"doubled": 1, "resets": 1}),
         ((0, RESET, 1, 3, 2), {"disordered": 1, "resets": 1}),
-        ((0, ("lost", 1), 3), {"lost": 1, "missing": 1, "losses": 1}),
+        ((0, ("lost", 2), 3), {"lost": 2, "losses": 2}),
+        ((0, 1, ("lost", 2), 2, 3), {"losses": 2}),
+        ((0, 1, FORKED, 3), {"lost": 1, "forks": 1}),
+        ((0, 1, FORKED, 1, 2, 3), {"doubled": 1, "forks": 1}),
         ((0, FORKED, 2, 1, 3), {"disordered": 1, "forks": 1}),
         ((0, 1, RESET, 0, 1, 3), {"lost": 1, "again": 2, "resets": 1}),
     ],
@@ -73,6 +76,7 @@ def test_what_breaks_a_promise_is_found(values: tuple[Any, ...], fault: dict[str
         ((0, 1, RESET), {"missing": 2}),
         ((0, 1, 2, RESET, 0, 1, 2, 3), {"again": 3}),
         ((0, 2, 3, RESET, 1, 2, 3), {"again": 2}),
+        ((0, RESET, ("lost", 2), 3), {"missing": 2, "losses": 2}),
     ],
 )
 def test_a_reset_explains_what_is_missing_there_and_what_comes_again(
@@ -83,19 +87,8 @@ def test_a_reset_explains_what_is_missing_there_and_what_comes_again(
     assert verdict.faults == ()
 
 
-def test_a_fork_explains_it_and_is_yet_a_fault_where_the_store_forgets_nothing() -> None:
-    missing = judge(range(4), notes(0, 1, FORKED, 3))
-    assert (found(missing), missing.faults) == ({"missing": 1, "forks": 1}, ("missing",))
-    again = judge(range(4), notes(0, 1, FORKED, 1, 2, 3))
-    assert (found(again), again.faults) == ({"again": 1, "forks": 1}, ("again",))
-
-
 def test_a_fork_without_consequences_is_clean() -> None:
     assert judge(range(4), notes(0, 1, FORKED, 2, 3)).faults == ()
-
-
-def test_losses_that_are_told_without_a_reset_are_a_fault_where_nothing_may_be_dropped() -> None:
-    assert judge(range(4), notes(0, ("lost", 2), 3)).faults == ("missing", "losses")
 
 
 def test_a_store_that_was_emptied_without_a_word_is_found() -> None:

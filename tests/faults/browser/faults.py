@@ -96,7 +96,8 @@ async def leader_asleep_for_long(site: Site, tabs: Sequence[Tab], dice: Random) 
 
 
 async def tab_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    await dice.choice(tabs).reload()
+    """Reload a tab that is behind what others have acknowledged by then."""
+    await dice.choice(tabs).reload(2.0)
 
 
 async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
@@ -104,7 +105,7 @@ async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None
     leader = dice.choice(await _leaders(tabs))
     async with asyncio.TaskGroup() as tasks:
         for tab in tabs:
-            tasks.create_task(leader.reload() if tab is leader else tab.say())
+            tasks.create_task(leader.reload(0.1) if tab is leader else tab.say())
 
 
 def together(*faults: Fault) -> Fault:

@@ -2,7 +2,8 @@
  * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
  * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number,
  * `leads()` tells whether this page has a connection that it shares. `say()` sends messages, and `said()` tells how
- * many were sent, and written, since the page was loaded; `reload()` loads it again in the midst of a message. Where the module has a `SharedClient`, that one is used.
+ * many were sent, and written, since the page was loaded; `reload()` loads it again in the midst of a message,
+ * after some milliseconds. Where the module has a `SharedClient`, that one is used.
  */
 
 const { url, user, client, positions, interval } = Object.fromEntries(new URLSearchParams(location.search));
@@ -34,13 +35,14 @@ const mesa = new (SharedClient ?? MesaClient)(url, {
 });
 
 const pause = (milliseconds) => new Promise((then) => setTimeout(then, milliseconds));
-let isLeaving = false;
-window.reload = () => {
-  isLeaving = true;
+let leaving;
+window.reload = (milliseconds) => {
+  leaving = milliseconds;
 };
 mesa.on("NUMBER", async (number) => {
   await pause(5);
-  if (isLeaving) {
+  if (leaving) {
+    await pause(leaving);
     location.reload();
     await new Promise(() => {}); // it has not handled this one
   }

@@ -96,10 +96,10 @@ class Tab:
     async def notes(self) -> Sequence[Note]:
         return [Note(*note) for note in await self._page.evaluate("journal()")]
 
-    async def reload(self) -> None:
-        """Load the page again, while its application handles a message."""
+    async def reload(self, after: float) -> None:
+        """Load the page again when its application has handled a message for some time, and is not done."""
         async with self._page.expect_navigation():
-            await self._page.evaluate("reload()")
+            await self._page.evaluate("reload", 1000 * after)
 
     async def leads(self) -> bool:
         """Whether it has a connection that it shares with others."""

@@ -1,7 +1,7 @@
 """Judges what a tab received of the numbers that were dispatched to its user, each of which was confirmed.
 
-Numbers are dispatched one after another. A tab gets each of them once, in order, unless it is told of a
-reset, of a fork, or how many were lost, exactly where they are missing or come again.
+Numbers are dispatched one after another, and the store forgets nothing unless it is emptied. A tab gets each
+of them once, in order, unless it is told of a reset exactly where they are missing or come again.
 """
 
 from collections import Counter
@@ -40,11 +40,11 @@ class Verdict:
     Attributes:
         confirmed: numbers that were dispatched to its user.
         received: of these, how many it had.
-        lost: of these, how many it did not have, and was not told.
-        doubled: how often it had one again, and was not told.
+        lost: of these, how many it did not have, without a reset.
+        doubled: how often it had one again, without a reset.
         disordered: how many came after a later one.
-        missing: how many it did not have, and was told.
-        again: how often it had one again, and was told.
+        missing: how many it did not have, around a reset.
+        again: how often it had one again, behind a reset.
         resets: how many it was told.
         forks: how many it was told.
         losses: how many messages it was told to be lost.
@@ -71,15 +71,10 @@ class Verdict:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Name what breaks a promise.
-
-        What is missing or comes again around a reset may be; around a fork it may not be here, for the
-        store forgets nothing that it confirmed.
-        """
-        broken = ["lost", "doubled", "disordered", "untold", "false", "refused"]
-        if not self.resets:
-            broken += ["missing", "again", "losses"]
-        return tuple(name for name in broken if getattr(self, name))
+        """Name what breaks a promise."""
+        names = ("lost", "doubled", "disordered", "untold", "false", "refused")
+        broken = [name for name in names if getattr(self, name)]
+        return (*broken, "losses") if self.losses > self.missing else tuple(broken)
 
     @classmethod
     def head(cls) -> tuple[str, ...]:
@@ -99,17 +94,16 @@ def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[flo
     """
     meant = set(confirmed)
     had = {note.value for note in notes if note.kind == "number"}
-    holes = [_told(notes, number) for number in sorted(meant - had, key=int)]
-    lost = list(_lost(holes))
+    missing = [_is_told(notes, number) for number in meant - had]
     repeats = list(_repeats(notes))
     resets = [note.at for note in notes if note.kind == "reset"]
     return Verdict(
         confirmed=len(meant),
         received=len(meant & had),
-        lost=len(lost),
+        lost=missing.count(False),
         doubled=repeats.count(False),
         disordered=_disordered(notes),
-        missing=len(holes) - len(lost),
+        missing=missing.count(True),
         again=repeats.count(True),
         resets=len(resets),
         forks=sum(note.kind == "forked" for note in notes),
@@ -133,37 +127,20 @@ def _false(resets: Iterable[float], flushes: Iterable[float]) -> int:
     return found
 
 
-def _told(notes: Sequence[Note], missing: int) -> Sequence[tuple[int, Note]]:
-    """What the tab was told between the numbers around one that is missing, each with its place."""
-    later = (n for n, note in enumerate(notes) if note.kind == "number" and int(note.value) > missing)
-    end = next(later, len(notes))
-    earlier = (
-        n for n in range(end - 1, -1, -1) if notes[n].kind == "number" and int(notes[n].value) < missing
-    )
-    begin = next(earlier, 0)
-    told = ("reset", "forked", "lost")
-    return [(n, notes[n]) for n in range(begin, end) if notes[n].kind in told]
-
-
-def _lost(holes: Iterable[Sequence[tuple[int, Note]]]) -> Iterator[None]:
-    """One for each hole that nothing explains; a loss of so many explains so many."""
-    used: dict[int, int] = {}
-    for told in holes:
-        if any(note.kind != "lost" for _, note in told):
-            continue
-        place = next((n for n, note in told if used.get(n, 0) < int(note.value)), None)
-        if place is None:
-            yield None
-        else:
-            used[place] = used.get(place, 0) + 1
+def _is_told(notes: Sequence[Note], missing: int) -> bool:
+    """Whether the tab was told of a reset between the numbers around one that is missing."""
+    numbers = [(n, int(note.value)) for n, note in enumerate(notes) if note.kind == "number"]
+    end = next((n for n, number in numbers if number > missing), len(notes))
+    begin = max((n for n, number in numbers if number < missing and n < end), default=0)
+    return any(note.kind == "reset" for note in notes[begin:end])
 
 
 def _repeats(notes: Iterable[Note]) -> Iterator[bool]:
-    """For each number that comes again, whether a reset or a fork was told since it came last."""
+    """For each number that comes again, whether a reset was told since it came last."""
     before: set[int] = set()
     now: set[int] = set()
     for note in notes:
-        if note.kind in {"reset", "forked"}:
+        if note.kind == "reset":
             before |= now
             now = set()
         elif note.kind == "number":
