@@ -1,23 +1,14 @@
 /** The leader's part: to the server it is one client, to the clients of the tabs it is the server. */
 
 import { type Reconnection } from "../backoff.js";
-import { later } from "../clock.js";
 import { type SocketClass } from "../connection.js";
 import { type Data, encodeFrame, type Frame, isCount, isRecord, readFrame } from "../frames.js";
 import { NOWHERE, type Position, type Positions, readPosition, readPositions } from "../tracking.js";
-import { History, least, type Mark, type Place } from "./history.js";
+import { History, type Mark } from "./history.js";
+import { Members, type MembersHost } from "./members.js";
+import { Requests, type RequestsHost } from "./requests.js";
 import { Upstream, type UpstreamHost } from "./upstream.js";
 import { type FromLeader, type Numbered, type SocketId, type ToLeader } from "./wire.js";
-
-/** Seconds that a new leader waits for tabs to say where they are. */
-export const ROLL_CALL = 1;
-
-/** Messages that a tab may be behind the first one before it is not waited for with acknowledgements. */
-export const MAX_LAG = 3000;
-
-/** Seconds between two looks at who is silent, and how often one may be silent until nothing waits for it. */
-export const CHECK = 10;
-export const MAX_SILENCE = 3;
 
 /** What a relay needs of its tab. */
 export interface RelayHost {
@@ -35,12 +26,6 @@ export interface RelayOptions {
   _reconnect: Reconnection;
 }
 
-/** A living tab, and how far its application is. */
-interface Member extends Place {
-  acknowledged: Position | undefined;
-  silence: number;
-}
-
 /** A socket of a tab. */
 interface Peer {
   tab: string;
@@ -52,24 +37,14 @@ interface Peer {
   login: { d: Data; x: Data } | undefined;
 }
 
-/** Who asked for what, under the ID that the question has on the other side. */
-interface Question {
-  peer: Peer;
-  id: string;
-  isProbe: boolean;
-}
-
-export class Relay implements UpstreamHost {
+export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
   private _upstream: Upstream;
   private _history: History;
-  private _members = new Map<string, Member>();
+  private _members: Members;
+  private _requests: Requests<Peer>;
   private _peers = new Map<SocketId, Peer>();
   private _number = 0;
   private _isStopped = false;
-  private _stopCalling: () => void;
-  private _stopChecking = () => {};
-  private _expected: Set<string> | undefined; // in the roll call, those that have not answered
-  private _isCalling = true;
   // Of the present connection:
   private _hello = "";
   private _version = 1;
@@ -79,9 +54,6 @@ export class Relay implements UpstreamHost {
   private _isWire2 = false;
   private _lost = NOWHERE;
   private _acknowledged: Position | undefined;
-  private _questions = new Map<string, Question>();
-  private _requests = 0;
-  private _asked = new Map<string, { text: Frame; peer: Peer; tried: Set<SocketId> }>();
 
   constructor(
     private _leader: string,
@@ -91,25 +63,20 @@ export class Relay implements UpstreamHost {
   ) {
     this._history = new History(_term);
     this._upstream = new Upstream(_socketClass, _url, _timeout, _reconnect, this);
-    this._stopCalling = later(ROLL_CALL, () => this._called());
-    this._post({ kind: "call" });
-    this._check();
-    void _host._living().then((tabs) => {
-      this._expected = new Set(tabs.filter((tab) => !this._members.has(tab)));
-      if (!this._expected.size) this._called();
-    });
+    this._requests = new Requests(this);
+    this._members = new Members(this);
+    this._members._call();
   }
 
   /** Take what a tab says. */
   _take(message: ToLeader): void {
     if (this._isStopped) return;
-    const member = this._members.get(message.tab);
-    if (member) member.silence = 0;
+    this._members._heard(message.tab);
     switch (message.kind) {
       case "present":
-        return this._present(message.tab, message);
+        return this._members._present(message.tab, message);
       case "open":
-        this._present(message.tab, message);
+        this._members._present(message.tab, message);
         return this._open(message.tab, message.socket, message.mark);
       case "frame":
         return this._frame(message.socket, message.count, message.text);
@@ -124,7 +91,7 @@ export class Relay implements UpstreamHost {
         if (this._peers.size) this._upstream._want(true);
         return;
       case "bye":
-        return this._gone(message.tab);
+        return this._members._remove(message.tab);
     }
   }
 
@@ -132,37 +99,26 @@ export class Relay implements UpstreamHost {
   _stop(): void {
     if (this._isStopped) return;
     this._isStopped = true;
-    this._stopCalling();
-    this._stopChecking();
+    this._members._stop();
     this._upstream._stop();
   }
 
   // Tabs, and their sockets.
 
-  private _present(tab: string, { known, mark, epochs }: Place): void {
-    const member = this._members.get(tab);
-    if (member) Object.assign(member, { known, mark, epochs });
-    else {
-      this._members.set(tab, { known, mark, epochs, acknowledged: readPosition(known), silence: 0 });
-      this._host._watch(tab, () => this._gone(tab));
-    }
-    if (this._expected?.delete(tab) && !this._expected.size) this._called();
+  _ask(kind: "call" | "check"): void {
+    this._post({ kind });
   }
 
-  /** All tabs have said where they are, or those that have not are not waited for. */
-  private _called(): void {
-    if (!this._isCalling || this._isStopped) return;
-    this._isCalling = false;
-    this._stopCalling();
-    this._login();
+  _watch(tab: string, then: () => void): void {
+    this._host._watch(tab, then);
   }
 
-  private _gone(tab: string): void {
-    if (this._isStopped) return;
-    this._members.delete(tab);
+  _living(): Promise<string[]> {
+    return this._host._living();
+  }
+
+  _gone(tab: string): void {
     for (const peer of this._peers.values()) if (peer.tab == tab) this._forget(peer);
-    if (this._expected?.delete(tab) && !this._expected.size) this._called();
-    this._acknowledge();
   }
 
   private _open(tab: string, socket: SocketId, mark: Mark | undefined): void {
@@ -184,14 +140,10 @@ export class Relay implements UpstreamHost {
   private _shut(socket: SocketId, code: number, reason: string, isCut: boolean): void {
     const peer = this._peers.get(socket);
     if (!peer) return;
-    const isDead = isCut && peer.isGreeted && (this._version < 2 || this._isWaiting(peer));
+    const isDead = isCut && peer.isGreeted && (this._version < 2 || this._requests._isProbing(peer));
     this._close(socket, code, reason);
     if (isDead) this._upstream._cut(4001, "no keepalive");
     else if (!this._peers.size) this._upstream._stop();
-  }
-
-  private _isWaiting(peer: Peer): boolean {
-    return [...this._questions.values()].some((question) => question.peer == peer && question.isProbe);
   }
 
   private _close(socket: SocketId, code: number, reason: string): void {
@@ -202,7 +154,7 @@ export class Relay implements UpstreamHost {
 
   private _forget(peer: Peer): void {
     this._peers.delete(peer.socket);
-    for (const [id, asked] of this._asked) if (asked.peer == peer) this._refuse(id, "failed", "the tab that was asked is gone");
+    this._requests._forget(peer);
     const wasTrying = this._isTrying && peer.login;
     peer.login = undefined;
     if (wasTrying && ![...this._peers.values()].some(({ login }) => login)) this._isTrying = false;
@@ -221,19 +173,10 @@ export class Relay implements UpstreamHost {
     if (op == 2) {
       peer.login = { d, x };
       this._login();
-    } else if (op == 3) {
-      const member = this._members.get(peer.tab);
-      if (member) {
-        member.acknowledged = readPosition(d);
-        member.known = { ...member.known, ...readPosition(d) };
-        this._acknowledge();
-      }
-    } else if (isRecord(x) && x.a !== undefined) this._answered(peer, { op, d, t: t ?? null, x });
-    else if (isRecord(x) && x.r !== undefined) {
-      const id = `${++this._requests}`;
-      this._questions.set(id, { peer, id: x.r, isProbe: op == 1 });
-      this._upstream._send(JSON.stringify({ op, d, t, x: { r: id } }));
-    } else if (t == "CLIENT_VERSION") {
+    } else if (op == 3) this._members._acknowledges(peer.tab, readPosition(d));
+    else if (isRecord(x) && x.a !== undefined) this._requests._toServer(peer, { op, d, t: t ?? null, x });
+    else if (isRecord(x) && x.r !== undefined) this._requests._fromTab(peer, { op, d, t, x });
+    else if (t == "CLIENT_VERSION") {
       if (!this._named) this._upstream._send(text);
       this._named = true;
     } else if (op != 11) return this._upstream._send(text);
@@ -243,8 +186,8 @@ export class Relay implements UpstreamHost {
   // Logging in.
 
   /** Log in by the first tab that wants to; the others are answered once that is done. */
-  private _login(): void {
-    if (this._isCalling || !this._upstream._isOpen) return;
+  _login(): void {
+    if (this._members._isCalling || !this._upstream._isOpen) return;
     for (const peer of [...this._peers.values()]) {
       if (!peer.login) continue;
       if (this._user !== undefined) this._accept(peer);
@@ -260,11 +203,9 @@ export class Relay implements UpstreamHost {
   private _resume(d: Data): Positions | undefined {
     if (d?.shouldSync === false) return undefined;
     if (readPosition(this._history._head) || this._history._head.b) return this._history._head;
-    for (const { tab, login } of this._peers.values()) {
-      const member = this._members.get(tab);
-      if (member && login) member.known = readPositions(login.x?.resume);
-    }
-    const resume = least([...this._members.values()]);
+    for (const { tab, login } of this._peers.values())
+      if (login) this._members._resumes(tab, readPositions(login.x?.resume));
+    const resume = this._members._least;
     if (!readPosition(resume) && !resume.b) return undefined;
     this._history._begin(resume);
     return resume;
@@ -276,8 +217,7 @@ export class Relay implements UpstreamHost {
     if (!this._isWire2) return this._give(peer, [encodeFrame(22, JSON.parse(this._user!))], true);
     const known = d?.shouldSync === false ? NOWHERE : readPositions(x?.resume);
     const { extension, position, frames } = this._history._answer(known, peer.mark, this._lost);
-    const member = this._members.get(peer.tab);
-    if (member) member.acknowledged = position;
+    this._members._begins(peer.tab, position);
     this._give(peer, [encodeFrame(22, JSON.parse(this._user!), extension), ...frames], true);
   }
 
@@ -316,26 +256,14 @@ export class Relay implements UpstreamHost {
     this._broadcast(encodeFrame(9, d), { op: 9, d });
   }
 
-  /** Acknowledge what all tabs have acknowledged, except those that are silent, or far behind. */
-  private _acknowledge(): void {
-    const e = this._history._head.e;
+  /** Acknowledge what all tabs have acknowledged, as far as they are waited for. */
+  _acknowledge(): void {
+    const { e, s: end } = this._history._head;
     if (!this._isWire2 || this._user === undefined || e === undefined) return;
-    const living = [...this._members.values()].filter((member) => member.acknowledged && member.silence < MAX_SILENCE);
-    if (!living.length || living.some((member) => member.acknowledged!.e != e)) return;
-    const numbers = living.map((member) => member.acknowledged!.s);
-    const s = Math.min(Math.max(Math.min(...numbers), Math.max(...numbers) - MAX_LAG), this._history._head.s!);
-    if (this._acknowledged?.e == e && s <= this._acknowledged.s) return;
+    const s = Math.min(this._members._acknowledged(e) ?? -1, end!);
+    if (s < 0 || (this._acknowledged?.e == e && s <= this._acknowledged.s)) return;
     this._acknowledged = { e, s };
     this._upstream._send(encodeFrame(3, { e, s }));
-  }
-
-  private _check(): void {
-    for (const member of this._members.values()) member.silence++;
-    this._acknowledge();
-    const numbers = [...this._members.values()].flatMap(({ acknowledged }) => acknowledged?.s ?? []);
-    if (Math.min(...numbers) < Math.max(...numbers)) this._post({ kind: "check" });
-    else for (const member of this._members.values()) member.silence = 0;
-    this._stopChecking = later(CHECK, () => this._check());
   }
 
   // What the server sends.
@@ -353,8 +281,8 @@ export class Relay implements UpstreamHost {
     } else if (op == 22) this._accepted(d, x);
     else if (this._isWire2 && op == 7) {
       if (isRecord(d) && typeof d.after == "number" && d.after >= 0) this._upstream._after = Math.min(d.after, 86_400);
-    } else if (isRecord(x) && "a" in x) this._replied(frame);
-    else if (this._isWire2 && isRecord(x) && typeof x.r == "string") this._ask(frame, new Set());
+    } else if (isRecord(x) && "a" in x) this._requests._toTab(frame);
+    else if (this._isWire2 && isRecord(x) && typeof x.r == "string") this._requests._fromServer(frame);
     else this._broadcast(text, frame);
   }
 
@@ -362,8 +290,7 @@ export class Relay implements UpstreamHost {
     if (this._isStopped) return;
     this._user = undefined;
     this._isTrying = this._isWire2 = this._named = false;
-    this._questions.clear();
-    this._asked.clear();
+    this._requests._clear();
     for (const peer of [...this._peers.values()]) if (peer.isGreeted) this._peers.delete(peer.socket);
     this._post({ kind: "closed", code, reason });
     if (this._peers.size) this._upstream._want();
@@ -382,37 +309,20 @@ export class Relay implements UpstreamHost {
     this._history._add(this._number, text, frame);
   }
 
-  /** The answer to a request of a tab. */
-  private _replied({ op, d, t, x }: Frame): void {
-    const question = this._questions.get(x.a);
-    this._questions.delete(x.a);
-    if (question && this._peers.has(question.peer.socket))
-      this._give(question.peer, [JSON.stringify({ op, d, t, x: { ...x, a: question.id } })]);
+  // Requests.
+
+  _send(text: string): void {
+    this._upstream._send(text);
   }
 
-  /** Ask one tab after the other what the server asks, until one has an answer: this one first. */
-  private _ask(frame: Frame, tried: Set<SocketId>): void {
-    const peers = [...this._peers.values()].filter((peer) => peer.isGreeted && !peer.login && !tried.has(peer.socket));
-    const peer = peers.find(({ tab }) => tab == this._leader) ?? peers[0];
-    const id = frame.x.r;
-    if (!peer) return this._refuse(id, "unanswered", "no handler answers such a request");
-    tried.add(peer.socket);
-    this._asked.set(id, { text: frame, peer, tried });
-    this._give(peer, [JSON.stringify(frame)]);
+  _answer(peer: Peer, text: string): void {
+    if (this._peers.has(peer.socket)) this._give(peer, [text]);
   }
 
-  private _answered(peer: Peer, frame: Frame): void {
-    const id = frame.x.a;
-    const asked = this._asked.get(id);
-    if (asked?.peer != peer) return;
-    this._asked.delete(id);
-    if (frame.x.error?.code == "unanswered") this._ask(asked!.text, asked!.tried);
-    else this._upstream._send(JSON.stringify(frame));
-  }
-
-  private _refuse(id: string, code: string, message: string): void {
-    this._asked.delete(id);
-    this._upstream._send(encodeFrame(0, null, { a: id, error: { code, message } }));
+  /** This tab comes first. */
+  _askable(): Peer[] {
+    const peers = [...this._peers.values()].filter((peer) => peer.isGreeted && !peer.login);
+    return [...peers.filter(({ tab }) => tab == this._leader), ...peers];
   }
 
   private _give(peer: Peer, texts: string[], isLogin = false): void {
