@@ -413,6 +413,7 @@ def test_the_numbers_of_the_page_are_those_of_the_client() -> None:
     assert number(r"MAX_REFUSALS = (\d+)") == 3
     for promise in (
         f"once a second or every {number(r'MAX_MESSAGES = (.+);')} messages",
+        f"keeps {number(r'MAX_WAITING = (.+);'):_} that wait".replace("_", " "),
         f"up to `queueSize` ({number(r'queueSize = (.+?),')})",
         f"pause of {number(r'maxPause = (.+) }')} seconds at most",
         f"within {interval + timeout} seconds, and within {number(r'WAKE_PATIENCE = (.+);')} when",
