@@ -1,5 +1,6 @@
 """Tabs of real users behind nginx, while everything breaks that may break, lose nothing."""
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -120,11 +121,16 @@ ROUNDS = 5
 async def suffer(
     stage: Stage, folder: Path, config: pytest.Config, plan: Sequence[Fault], dice: Random
 ) -> None:
-    """Go through faults, have a table printed at the end of the run, and fail where a promise was broken."""
+    """Go through faults, have a table printed at the end of the run, and fail where a promise was broken.
+
+    What every client wrote down is in `notes.json` of the folder then.
+    """
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(Site.standing(folder))
         clients = await stage.enter(site, stack)
         found, behind = await storm(site, clients, plan, dice)
+        notes = {client.name: await client.notes() for client in clients}
+    (folder / "notes.json").write_text(json.dumps({"flushes": site.flushes, **notes}))
     title = f"clients in a browser and in Node, {len(plan)} faults:"
     ClosingReport.of(config).add("faults", title, *table(found), *behind)
     broken = [f"{client.name}: {', '.join(verdict.faults)}" for client, verdict in found if verdict.faults]
