@@ -53,10 +53,11 @@ async def test_a_request_is_given_up_in_time_or_with_its_connection(js: Clients,
         await may_answer.wait()
         return message.data
 
-    alice = await js.client(site.url, token="alice")
+    alice = await js.client(site.url, token="alice", watch=True)
     await alice.opened()
     assert await refused(alice.request("SLOW", 1, timeout=0.05)) == ("MesaError", "timeout")
     asking = alice.request("SLOW", 2)
+    await until(lambda: [frame["d"] for frame in alice.all("sent") if frame["op"] == 0] == [1, 2])
     site.connection.disconnect()
     assert await refused(asking) == ("MesaError", "closed")
     await alice.opened(2)

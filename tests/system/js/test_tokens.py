@@ -62,7 +62,7 @@ async def test_logins_that_fail_are_tried_again(js: Clients, stand: Standing) ->
         return User("alice")
 
     site = await stand(server)
-    alice = await js.client(site.url, token=[None, "fails", "waits", "works"], timeout=0.5)
+    alice = await js.client(site.url, token=[None, "fails", "waits", "works"], timeout=2)
     await alice.opened()
     assert attempts == ["fails", "waits", "works"]
     assert [(error["name"], error["code"]) for error in alice.all("error")] == [
