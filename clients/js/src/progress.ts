@@ -32,8 +32,10 @@ export function createProgress(
   /** The application has handled everything up to `positions`. */
   function advance(positions: Positions): void {
     if (positions == handled || !isKnown(positions)) return; // what has no number does not move them
+    // A connection that ends before another epoch is saved would be told of it again, as a reset perhaps.
+    const isElsewhere = positions.e != handled.e || positions.b?.e != handled.b?.e;
     handled = positions;
-    count++;
+    count += isElsewhere ? MAX_MESSAGES : 1;
     pace();
   }
 

@@ -17,3 +17,23 @@ test("where a client begins is saved, also when it ends before its first message
   await progress._flush();
   assert.deepEqual(saved, [begin]);
 });
+
+test("another epoch is saved at once, so that a reset is not told again", async () => {
+  const saved: Positions[] = [];
+  let finish = () => {};
+  const save = (positions: Positions) => {
+    saved.push(positions);
+    return new Promise<void>((then) => (finish = then));
+  };
+  const progress = createProgress({ load: () => null, save }, () => {}, assert.ifError);
+  const positions = (epoch: string, all: string, s: number): Positions => ({ e: epoch, s, b: { e: all, s: 7 } });
+  progress._advance(positions("a", "all", 1));
+  for (const each of [positions("a", "all", 2), positions("b", "all", 0), positions("b", "other", 0)]) progress._advance(each);
+  finish();
+  await new Promise(setImmediate);
+  assert.deepEqual(saved, [positions("a", "all", 1), positions("b", "other", 0)]);
+  progress._advance(positions("b", "other", 1));
+  finish();
+  await new Promise(setImmediate);
+  assert.equal(saved.length, 2);
+});

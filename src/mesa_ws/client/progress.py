@@ -75,8 +75,13 @@ class Progress:
         """The application has handled everything up to `positions`."""
         if positions is self._handled or positions == NOWHERE:  # what has no number does not move them
             return
+        now, is_elsewhere = asyncio.get_running_loop().time(), _epochs(positions) != _epochs(self._handled)
         self._handled = positions
-        self._pace.count(asyncio.get_running_loop().time())
+        self._pace.count(now)
+        if (
+            is_elsewhere
+        ):  # a connection that ends before it is saved would be told of it again, as a reset perhaps
+            self._pace.due = now
         self._proceed()
 
     def hurry(self) -> None:
@@ -135,3 +140,7 @@ class Progress:
     def _failed(self, action: str, error: Exception) -> None:
         log.warning("the store of positions failed to %s", action, exc_info=error)
         self._report(error)
+
+
+def _epochs(positions: Positions) -> list[str | None]:
+    return [position and position.epoch for position in positions]
