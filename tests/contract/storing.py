@@ -41,9 +41,9 @@ async def resume(node: Node, position: Position | None, id: str = "alice") -> Pa
     return await attach(node, id, Start("resume", position, is_wire2=True))
 
 
-async def read(node: Node, epoch: str, sequence: int, id: str = "alice") -> Page:
+async def read(node: Node, epoch: str, sequence: int, id: str = "alice", *, is_wire2: bool = False) -> Page:
     """Read on after a sequence."""
-    [page] = await node.backend.read([Read(id, Position(epoch, sequence))])
+    [page] = await node.backend.read([Read(id, Position(epoch, sequence), is_wire2)])
     return page
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from mesa_ws.position import Position
 from tests.contract.cluster import LIMIT, Cluster
-from tests.contract.storing import WIRE2, acknowledge, attach, bodies, resume, sent_bodies, store
+from tests.contract.storing import WIRE2, acknowledge, attach, bodies, read, resume, sent_bodies, store
 
 
 async def test_what_another_device_has_is_kept_within_the_window(cluster: Cluster) -> None:
@@ -32,6 +32,15 @@ async def test_it_stays_when_all_devices_leave(cluster: Cluster) -> None:
     acknowledge(node, epoch, 3)
     node.backend.detach("alice")
     assert len((await resume(node, Position(epoch, 0))).entries) == 3
+
+
+async def test_it_is_kept_once_a_client_with_positions_has_read_on(cluster: Cluster) -> None:
+    node = await cluster.node(window=3600.0)
+    await store(node, 3)
+    epoch = (await attach(node)).epoch
+    assert len((await read(node, epoch, 0, is_wire2=True)).entries) == 3
+    acknowledge(node, epoch, 3)
+    assert (await resume(node, Position(epoch, 0))).lost == 0
 
 
 async def test_nothing_is_kept_for_clients_without_positions(cluster: Cluster) -> None:

@@ -87,10 +87,17 @@ class Page(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Asks for what follows a position that this node reached."""
+    """Asks for what follows a position that this node reached.
+
+    Attributes:
+        id: whose outbox.
+        position: up to where it was read.
+        is_wire2: as in `Start`; an outbox that was lost has forgotten what it was told then.
+    """
 
     id: str
     position: Position
+    is_wire2: bool = False
 
 
 class Acknowledgement(NamedTuple):

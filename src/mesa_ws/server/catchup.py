@@ -130,7 +130,7 @@ class CatchUp:
         wanted: dict[Read, list[Feed]] = {}
         for feed in feeds:
             if feed.reading is not None:
-                wanted.setdefault(Read(feed.id, feed.reading), []).append(feed)
+                wanted.setdefault(Read(feed.id, feed.reading, feed.is_wire2), []).append(feed)
         if not wanted:
             return
         pages = await self._source.read(list(wanted))

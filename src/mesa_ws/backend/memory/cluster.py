@@ -76,7 +76,10 @@ class Cluster:
     def read(self, seat: Seat, read: Read) -> Page:
         """Read what follows a position."""
         now = self._clock()
-        return self._continued(read.id, self._outboxes.use(read.id, now, seat.ttl), read.position, now)
+        outbox = self._outboxes.use(read.id, now, seat.ttl)
+        if read.is_wire2:
+            self._outboxes.meet_wire2(read.id, seat.window, now)
+        return self._continued(read.id, outbox, read.position, now)
 
     def acknowledge(self, seat: Seat, acknowledgement: Acknowledgement) -> None:
         """Forget what was received; what cannot be true is ignored."""

@@ -154,7 +154,7 @@ class Legacy(NamedTuple):
 
 
 def _wish(each: Read) -> tuple[str | int, ...]:
-    return (each.id, "", 0, 0, "read", *_sayable(each.position), 0)
+    return (each.id, "", 0, 0, "read", *_sayable(each.position), int(each.is_wire2))
 
 
 def _sayable(position: Position | None) -> tuple[str, int]:
