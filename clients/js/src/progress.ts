@@ -33,7 +33,7 @@ export function createProgress(
   function advance(positions: Positions): void {
     if (positions == handled || !isKnown(positions)) return; // what has no number does not move them
     // A connection that ends before another epoch is saved would be told of it again, as a reset perhaps.
-    const isElsewhere = positions.e != handled.e || positions.b?.e != handled.b?.e;
+    const isElsewhere = store && (positions.e != handled.e || positions.b?.e != handled.b?.e);
     handled = positions;
     count += isElsewhere ? MAX_MESSAGES : 1;
     pace();

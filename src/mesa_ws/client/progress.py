@@ -78,10 +78,8 @@ class Progress:
         now, is_elsewhere = asyncio.get_running_loop().time(), _epochs(positions) != _epochs(self._handled)
         self._handled = positions
         self._pace.count(now)
-        if (
-            is_elsewhere
-        ):  # a connection that ends before it is saved would be told of it again, as a reset perhaps
-            self._pace.due = now
+        if is_elsewhere and self._store is not None:
+            self._pace.due = now  # a connection that ends before it is saved would be told of it again
         self._proceed()
 
     def hurry(self) -> None:
