@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,12 @@ def test_no_error_shows_a_password(given: object) -> None:
 def test_an_address_shows_no_password(given: object) -> None:
     address = Address.of(given)
     assert SECRET not in f"{address}{address!r}{address.label}"
+
+
+def test_the_version_of_redis_py_is_not_looked_up_for_each_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_up = list[str]()
+    monkeypatch.setattr(metadata, "version", looked_up.append)
+    Address.of("redis://h")  # makes a connection, so as to find what is wrong with the options
+    assert looked_up == []

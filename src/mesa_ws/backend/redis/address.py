@@ -16,7 +16,15 @@ from redis.retry import Retry
 from ...errors import BackendError, InvalidSettings, Unsupported
 from ...settings import Seconds
 from ...text import plain
-from .connection import MAX_IDLE, AsyncConnection, BlockingConnection, hang_up, open_connection, remaining
+from .connection import (
+    DRIVER,
+    MAX_IDLE,
+    AsyncConnection,
+    BlockingConnection,
+    hang_up,
+    open_connection,
+    remaining,
+)
 from .failure import failed_connect
 from .master import FIXED, Master
 from .resolver import Following, MasterResolver
@@ -129,7 +137,7 @@ class Address:
         masters = self.masters
         master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
         cls = getattr(redis.asyncio, _CLASSES[self.kind])
-        options = {**self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
+        options = {**DRIVER, **self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
         connection: AsyncConnection = cls(**options, **_limits(None))
         connection.mesa_master = master
         try:
@@ -154,7 +162,7 @@ class Address:
 
     def _blocking(self, timeout: float, master: Master) -> BlockingConnection:
         cls = getattr(redis, _CLASSES[self.kind])
-        options = {**self.options, **_leading_to(master), "retry": Retry(NoBackoff(), 0)}
+        options = {**DRIVER, **self.options, **_leading_to(master), "retry": Retry(NoBackoff(), 0)}
         connection: BlockingConnection = cls(**options, **_limits(timeout))
         return connection
 

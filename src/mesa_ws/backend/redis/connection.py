@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+import redis
 from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
@@ -16,6 +17,10 @@ from .plan import Command
 
 MAX_IDLE = 30.0
 """Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
+
+DRIVER: Mapping[str, Any] = {"driver_info": redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
+"""How redis-py names itself to Redis, as an option of a connection: some of its versions would otherwise read
+their own version from disk for each one."""
 
 
 class BlockingConnection(Protocol):

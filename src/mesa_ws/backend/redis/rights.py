@@ -6,6 +6,7 @@ Redis looks at rights first, and then refuses to write.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -134,9 +135,10 @@ def of_portal(keys: Keys) -> Rights:
     return Rights((*_OF_PORTALS, REAP, SET_ASIDE), (_own(keys),), [_channel(keys)], ("XREAD",))
 
 
-def commands_of(script: Script) -> list[str]:
+@cache
+def commands_of(script: Script) -> frozenset[str]:
     """The commands that a script may run."""
-    return sorted({name.decode() for name in _CALLED.findall(script.source)})
+    return frozenset(name.decode() for name in _CALLED.findall(script.source))
 
 
 def _own(keys: Keys) -> Place:
