@@ -49,6 +49,8 @@ class CoreGate:
                 if not module.name.endswith("__main__"):
                     import_module(module.name)
         self._plugin.cov_controller.pause()
+        if forgotten := coverage.Coverage.current():
+            forgotten.stop()  # pytest-cov starts one before that of a worker, and all tests would be traced
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
