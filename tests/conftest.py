@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests import compiling
 from tests.browser import fixtures
 from tests.certificates import make_certificate
 from tests.closing_report import NAME, ClosingReport
@@ -94,6 +95,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ClosingReport(config), NAME)
+    config.pluginmanager.register(compiling, "compiling-in-shares")
     config.pluginmanager.register(fixtures, "tests-in-a-browser")
     if settings := config.getoption("--cov-core"):
         config.pluginmanager.register(CoreGate(config, settings))
