@@ -22,6 +22,9 @@ REMEMBER_MS = 40_000 + SLACK_MS
 WINDOW_MS = 10_000 + SLACK_MS
 TTL_MS = 20_000 + SLACK_MS
 
+ROUNDS = 100
+"""After which nodes that still have something to do will never be done; eight are the most that they need."""
+
 Claim = Literal["own", "none", "stale", "foreign", "made up", "beyond"]
 """What a device shows at login; a 1.x client has no position, and `made up` has it want nothing stored."""
 
@@ -324,7 +327,7 @@ class World(Cluster):
                 assert not seen.entries, f"{id}: everybody has all, but {seen} is kept"
 
     def _calm_down(self) -> None:
-        for _ in range(1000):
+        for _ in range(ROUNDS):
             for node in self.nodes:
                 self.beat(node)
                 self.repair(node)
