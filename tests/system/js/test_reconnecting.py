@@ -122,7 +122,8 @@ async def test_it_has_ended_after_a_code_that_blames_it(
         [ended] = await alice.noted("closed")
         assert (ended["code"], ended["reason"], ended["error"]["code"]) == (code, "because", "closed")
         assert alice.states == ["connecting", "open", "closed"]
-        for late in (asking, alice.send("N", 1), alice.request("N", 1)):
+        loop = alice.evaluate("for await (const message of mesa);")
+        for late in (asking, alice.send("N", 1), alice.request("N", 1), loop):
             with pytest.raises(JsError, match="closed"):
                 await late
         assert await alice.noted("thrown") == ["closed"]
