@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from mesa_ws.dispatch_answer import encode_receipts
-from mesa_ws.envelope import Receipt
+from mesa_ws.backend.http.dispatch_schema import encode_receipts
+from mesa_ws.messages.receipt import Receipt
 
 PAUSE = 0.015
 """Seconds between two bytes of a peer that sends them one by one."""

@@ -5,15 +5,13 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from mesa_ws.backend.base import AsyncBus
+from mesa_ws.backend.base import AsyncBus, IdPage
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.envelope import Envelope, Receipt, prepare
 from mesa_ws.errors import MesaError
-from mesa_ws.id_page import IdPage
-from mesa_ws.message import PROTOCOL_OPCODES, Message
-from mesa_ws.receipt_status import OutboxHead
-from mesa_ws.stored import Stored
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import PROTOCOL_OPCODES, Message
+from mesa_ws.messages.receipt import OutboxHead, Receipt, Stored
 
 KEY = "0123456789abcdef"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
-from mesa_ws.backend.redis.script import SCRIPTS
+from mesa_ws.backend.redis.scripts import SCRIPTS
 
 from ..bare_redis import address
 from ..redis_server import RunningRedis

@@ -4,7 +4,7 @@ import asyncio
 import os
 
 from mesa_ws import Connection, Server, User, serve
-from mesa_ws.admin.api import DispatchApi
+from mesa_ws.http_server.server import DispatchApi
 
 server = Server()
 

@@ -8,10 +8,8 @@ from .backend.memory import MemoryBackend, MemoryHub
 from .backend.mesa1 import Mesa1Backend
 from .backend.redis import RedisBackend
 from .client import Client, ConnectionInfo, FilePositions, PositionStore
-from .client_settings import ClientLimits, Reconnection
 from .close import CloseCode
 from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher
-from .envelope import Delivery, Receipt
 from .errors import (
     AuthenticationFailed,
     BackendError,
@@ -37,17 +35,27 @@ from .errors import (
     Unanswered,
     Unsupported,
 )
-from .message import DispatchEvent, Message
+from .messages.message import DispatchEvent, Message
+from .messages.receipt import Delivery, IdStatus, Position, Receipt, Status
+from .messages.recipients import User
 from .portal.event import PortalEvent
-from .position import Position
-from .receipt_status import IdStatus, Status
 from .server.connection import Connection
+from .server.handshake import Request
 from .server.middleware import Middleware
-from .server.request import Request
-from .settings import Authentication, Heartbeat, Keepalive, Limits, Portals, Presence, Reconnect, Rules, Sync
-from .transports.portal import Portal
-from .transports.serve import Endpoint, Server, serve
-from .user import User
+from .settings import (
+    Authentication,
+    ClientLimits,
+    Heartbeat,
+    Keepalive,
+    Limits,
+    Portals,
+    Presence,
+    Reconnect,
+    Reconnection,
+    Rules,
+    Sync,
+)
+from .transports.run import Endpoint, Portal, Server, serve
 from .version import __version__
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Server, serve
 from tests.system.server.sync import send, storing
 from tests.system.waiting import until
 

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.envelope import Envelope, prepare
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import Message
 
 LIMIT = 30.0
 """Seconds that a test waits for what has to happen."""

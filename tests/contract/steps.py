@@ -7,8 +7,8 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
-from mesa_ws.envelope import Envelope, Keep, Kind
-from mesa_ws.recipients import Recipients
+from mesa_ws.messages.envelope import Envelope, Keep, Kind
+from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Node
 from tests.contract.twins import AGES, IDS, NODES, Twin
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Read, Start
-from mesa_ws.envelope import Envelope, Keep, prepare
-from mesa_ws.message import Message
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Node
 
 KEEP = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=3600.0)

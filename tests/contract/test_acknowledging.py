@@ -3,7 +3,7 @@
 import pytest
 
 from mesa_ws.backend.outbox import Acknowledgement, Start
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import (
     acknowledge,

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from mesa_ws.envelope import Keep
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import LIMIT, Cluster
 from tests.contract.storing import (
     KEEP,

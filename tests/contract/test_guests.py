@@ -1,7 +1,7 @@
 """Ids that nothing was ever stored for: nothing is kept of them, and yet their positions hold."""
 
 from mesa_ws.backend.outbox import Start
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import WIRE2, acknowledge, attach, bodies, resume, sent_bodies, store
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from mesa_ws.envelope import Envelope, Receipt, prepare
-from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Position, Receipt
 from tests.contract.cluster import LIMIT, Cluster, heard
 from tests.contract.storing import KEEP, attach, kept
 

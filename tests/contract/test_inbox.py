@@ -8,8 +8,8 @@ import pytest
 from mesa_ws.backend.inbox import ALWAYS, MAX_READ, MOST_OF_ONE, WEIGHED, Letter, Room, Waiting, partition_of
 from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
-from mesa_ws.envelope import Envelope
-from mesa_ws.recipients import Recipients
+from mesa_ws.messages.envelope import Envelope
+from mesa_ws.messages.recipients import Recipients
 from tests.contract.conftest import url_for
 from tests.contract.post_office import EVERY, Owner, PostOffice, told
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from mesa_ws.envelope import Delivery, prepare
-from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery, Position
 from tests.contract.cluster import Cluster, heard
 from tests.contract.storing import KEEP, attach, bodies, kept, sent_bodies, store
 

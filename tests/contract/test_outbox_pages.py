@@ -1,7 +1,7 @@
 """Long outboxes come in pages."""
 
 from mesa_ws.backend.outbox import Page, Read
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster, Node
 from tests.contract.storing import attach, bodies, kept, read, sent_bodies, store
 

@@ -2,9 +2,7 @@
 
 import time
 
-from mesa_ws.envelope import Receipt
-from mesa_ws.position import Position
-from mesa_ws.receipt_status import judge
+from mesa_ws.messages.receipt import Position, Receipt, judge
 from tests.contract.cluster import Cluster, Node
 from tests.contract.storing import KEEP, acknowledge, attach, bodies, kept, read, resume, sent_bodies, store
 

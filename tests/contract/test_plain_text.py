@@ -9,19 +9,9 @@ from typing import Any
 
 import pytest
 
-from mesa_ws import (
-    AsyncDispatcher,
-    Client,
-    Dispatcher,
-    DispatchEvent,
-    Message,
-    Portal,
-    Server,
-    User,
-    serve,
-)
-from mesa_ws.admin.api import DispatchApi
+from mesa_ws import AsyncDispatcher, Client, Dispatcher, DispatchEvent, Message, Portal, Server, User, serve
 from mesa_ws.backend.base import Backend
+from mesa_ws.http_server.server import DispatchApi
 from tests.contract.cluster import LIMIT, Cluster
 
 KEY = "0123456789abcdef"

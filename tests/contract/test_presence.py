@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable, InvalidRecipients
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
 from tests.contract.cluster import Cluster, heard
 
 HELLO = Message(0, {"text": "hello"}, "HELLO")

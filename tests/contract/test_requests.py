@@ -5,8 +5,6 @@ import asyncio
 import pytest
 
 from mesa_ws.backend.pending import Pending
-from mesa_ws.codec import encode_frame
-from mesa_ws.envelope import Envelope
 from mesa_ws.errors import (
     BackendUnavailable,
     NotConnected,
@@ -15,9 +13,10 @@ from mesa_ws.errors import (
     TooManyRequests,
     Unanswered,
 )
-from mesa_ws.failure import GONE, UNANSWERED, Failure
-from mesa_ws.inquiry import MAX_REQUESTS, Question, Reply, prepare_request
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import Envelope
+from mesa_ws.messages.frames import encode_frame
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.request import GONE, MAX_REQUESTS, UNANSWERED, Failure, Question, Reply, prepare_request
 from tests.contract.cluster import LIMIT, Cluster, Node, heard
 
 ANSWER = encode_frame(0, "answer")

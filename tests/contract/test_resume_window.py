@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import LIMIT, Cluster
 from tests.contract.storing import WIRE2, acknowledge, attach, bodies, read, resume, sent_bodies, store
 

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.cluster_presence import ClusterPresence
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.mesa1 import Mesa1Backend
+from mesa_ws.backend.presence import ClusterPresence
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.errors import InvalidInput
 from tests.contract.cluster import LIMIT, Cluster, Node

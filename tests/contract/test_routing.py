@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from mesa_ws.envelope import Delivery, prepare
-from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.recipients import Recipients
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery
+from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Cluster, heard
 
 HELLO = Message(0, {"text": "hello"}, "HELLO")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Waiting, weight_of
-from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, attendance
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_plan
+from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, portal_consumer
+from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_commands
 from tests.contract.test_same_answers import BOUNDED
 from tests.redis_server import RedisServer
 
@@ -209,7 +209,7 @@ async def answer_alike(redis_url: str, script: list[Action]) -> None:
 
 @pytest.mark.timeout(300)  # to find the shortest script that fails takes longer than to find one
 def test_both_inboxes_answer_alike(either_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attendance, inbox_plan):
+    for module in (portal_consumer, inbox_commands):
         monkeypatch.setattr(module, "WAIT", 0.001)
 
     @BOUNDED

@@ -6,10 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from mesa_ws.backend.outbox import Page
-from mesa_ws.envelope import Receipt
-from mesa_ws.position import Position
-from mesa_ws.receipt_status import OutboxHead
-from mesa_ws.stored import Stored
+from mesa_ws.messages.receipt import OutboxHead, Position, Receipt, Stored
 from tests.contract.cluster import Cluster, Make, Node, heard
 
 IDS = ("alice", "bob", "carol")

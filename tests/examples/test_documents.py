@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.admin import routes as routes_module
+from mesa_ws.backend.http.dispatch_schema import ERROR_FORMS, INTERNAL_ERROR
 from mesa_ws.close import CLOSE_TABLE
-from mesa_ws.dispatch_answer import ERROR_FORMS, INTERNAL_ERROR
+from mesa_ws.http_server import routes as routes_module
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -16,43 +16,42 @@ from mesa_ws import (
     Reconnection,
     Sync,
 )
-from mesa_ws.admin.api import GRACE as API_GRACE
-from mesa_ws.admin.api import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.backend.http.aio import MAX_REQUESTS as MAX_HTTP_REQUESTS
-from mesa_ws.backend.http.plan import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
+from mesa_ws.backend.http.auth import SHORTEST_KEY
+from mesa_ws.backend.http.dispatch_schema import MAX_BATCH
+from mesa_ws.backend.http.exchange import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
 from mesa_ws.backend.inbox import ALWAYS, MAX_DEAD, MAX_KEPT, MAX_READ, MOST_OF_ONE, PARTITIONS, WEIGHED
 from mesa_ws.backend.memory.inbox import MAX_OBSERVED
-from mesa_ws.backend.mesa1.portals import PATIENCE as POOL_PATIENCE
-from mesa_ws.backend.mesa1.portals import SILENCE
+from mesa_ws.backend.mesa1.portal_dispatch import PATIENCE as POOL_PATIENCE
+from mesa_ws.backend.mesa1.portal_dispatch import SILENCE
 from mesa_ws.backend.outbox import BROADCASTS
-from mesa_ws.backend.redis.copies import HOLD
-from mesa_ws.backend.redis.keeper import BEATS
+from mesa_ws.backend.redis.handshake import Timing
 from mesa_ws.backend.redis.keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
-from mesa_ws.backend.redis.plan import MAX_IDS
-from mesa_ws.backend.redis.timing import Timing
-from mesa_ws.bearer import SHORTEST_KEY
-from mesa_ws.cli.config.schema import Api
+from mesa_ws.backend.redis.lease import BEATS
+from mesa_ws.backend.redis_client.command import MAX_IDS
+from mesa_ws.backend.redis_client.master import HOLD
+from mesa_ws.backend.urls import DEFAULT_LEASE
+from mesa_ws.cli.config import Api
 from mesa_ws.client.inbox import PATIENCE as MORE_OF_CLIENT
-from mesa_ws.dispatch_request import MAX_BATCH
-from mesa_ws.envelope import REMEMBERED, REMEMBERED_KEY
-from mesa_ws.failure import MAX_TEXT
-from mesa_ws.inquiry import DEFAULT_TIMEOUT as PATIENCE
-from mesa_ws.inquiry import MAX_BLOCKING_REQUESTS, MAX_REQUESTS
-from mesa_ws.portal.desk import FIRST_PAUSE, MAX_DELIVERIES
-from mesa_ws.portal.fleeting import MAX_BYTES as HEARD_BYTES
-from mesa_ws.portal.fleeting import MAX_WAITING as HEARD
-from mesa_ws.portal.owned import HAND_OVER, MAX_BYTES, MAX_WAITING
-from mesa_ws.portal.seats import DEFAULT_LEASE
+from mesa_ws.http_server.server import GRACE as API_GRACE
+from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
+from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY
+from mesa_ws.messages.request import DEFAULT_TIMEOUT as PATIENCE
+from mesa_ws.messages.request import MAX_BLOCKING_REQUESTS, MAX_REQUESTS, MAX_TEXT
+from mesa_ws.portal.commits import HAND_OVER, MAX_BYTES, MAX_WAITING
+from mesa_ws.portal.handling import FIRST_PAUSE, MAX_DELIVERIES
+from mesa_ws.portal.mesa1 import MAX_BYTES as HEARD_BYTES
+from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
-from mesa_ws.server.flow import PATIENCE as MORE
+from mesa_ws.protocol.delivery import WINDOW_MESSAGES
+from mesa_ws.protocol.timers import MAX_MESSAGES
 from mesa_ws.server.node import GRACE
-from mesa_ws.server.outlet import MAX_HELD_BYTES, MAX_HELD_FRAMES
-from mesa_ws.session.pace import MAX_MESSAGES
-from mesa_ws.session.replay import WINDOW_MESSAGES
-from mesa_ws.transports import portal as portals
-from mesa_ws.transports import serve as servers
+from mesa_ws.server.receive_queue import PATIENCE as MORE
+from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
+from mesa_ws.transports import run as portals
+from mesa_ws.transports import run as servers
 from mesa_ws.transports.event_loop import CANCEL_GRACE, THREAD_GRACE
-from mesa_ws.transports.native import HIGH_WATER
+from mesa_ws.transports.server_socket import HIGH_WATER
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {1: "a", 5: "five", 7: "seven", 8: "eight", 10: "ten", 16: "sixteen"}
@@ -170,6 +169,6 @@ def test_a_number_on_a_page_is_that_of_the_code(page: str, text: str) -> None:
     assert text in " ".join((DOCS / page).read_text().split())
 
 
-@pytest.mark.parametrize("limit", [servers.LIMIT, portals.LIMIT])
+@pytest.mark.parametrize("limit", [servers.LIMIT, portals.PORTAL_LIMIT])
 def test_a_process_ends_within_the_time_that_pages_promise(limit: float) -> None:
     assert END - 5 <= limit + 3 * CANCEL_GRACE + THREAD_GRACE <= END

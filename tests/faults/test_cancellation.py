@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from mesa_ws import AsyncDispatcher, BackendUnavailable, Message, RedisBackend
-from mesa_ws.backend.redis.address import Address
-from mesa_ws.backend.redis.greeting import Greeting
+from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.link import Link
+from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.pipeline import Link
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 
@@ -119,7 +119,7 @@ def check(outcomes: Counter[str], seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_reply_reaches_another_caller(way: Proxy, namespace: str, seed: int) -> None:
-    link = Link(Address.of(f"redis://127.0.0.1:{way.port}"), Greeting(Keys(namespace)), TIMEOUT)
+    link = Link(Address.of(f"redis://127.0.0.1:{way.port}"), NativeHandshake(Keys(namespace)), TIMEOUT)
     numbers = iter(range(10**9))
 
     async def ask(dice: random.Random) -> None:

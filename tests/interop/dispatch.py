@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesa_ws import AsyncDispatcher, DispatchEvent, Message
-from mesa_ws.backend.mesa1.payload import name_of
-from mesa_ws.recipients import id_problem
+from mesa_ws.backend.mesa1.payloads import name_of
+from mesa_ws.messages.recipients import id_problem
 
 
 def message_of(call: dict[str, Any]) -> Message | DispatchEvent:

@@ -26,8 +26,8 @@ from mesa_ws import (
     Server,
     User,
 )
-from mesa_ws.backend.mesa1.payload import name_of
-from mesa_ws.recipients import id_problem
+from mesa_ws.backend.mesa1.payloads import name_of
+from mesa_ws.messages.recipients import id_problem
 
 HEARTBEAT = Heartbeat(enabled=True, interval=0.3, max_attempts=3)
 RECONNECT = Reconnect(enabled=True, interval=0.2)

@@ -8,14 +8,15 @@ import redis
 from redis.exceptions import NoScriptError
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
-from mesa_ws.backend.redis import outbox_plan
+from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis.dispatch import Batch
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.outbox_plan import Answer
-from mesa_ws.backend.redis.plan import Batch, Call, Pulse, Seat, came_online, count
-from mesa_ws.envelope import Envelope, Keep, Receipt, prepare
-from mesa_ws.message import Message
-from mesa_ws.position import Position
-from mesa_ws.receipt_status import OutboxHead
+from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count
+from mesa_ws.backend.redis.outbox_commands import Answer
+from mesa_ws.backend.redis_client.command import Call
+from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import OutboxHead, Position, Receipt
 
 KEEP = Keep(1000, 8 * 1024 * 1024, 60.0)
 HELLO = Message(0, "hello", "HELLO")
@@ -52,8 +53,8 @@ class Hand:
     def ask(self, *command: str | bytes | float) -> Any:
         return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    def seat(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> Seat:
-        return Seat(self.keys, node, lease=60.0, expiry=600.0, grace=grace, window=window)
+    def seat(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> NodeCommands:
+        return NodeCommands(self.keys, node, lease=60.0, expiry=600.0, grace=grace, window=window)
 
     def join(self, *nodes: str) -> None:
         for node in nodes or ("node",):
@@ -76,8 +77,8 @@ class Hand:
 
     def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> Answer:
         self._versions += 1
-        call = outbox_plan.enter(self.seat(node), id, (1, self._versions), start or Start())
-        answers = outbox_plan.answers(self.run(call))
+        call = outbox_commands.enter(self.seat(node), id, (1, self._versions), start or Start())
+        answers = outbox_commands.answers(self.run(call))
         assert answers is not None
         return answers[0]
 
@@ -112,13 +113,13 @@ class Hand:
         floor = position.sequence if floor is None else floor
         node, window = settings.get("node", "node"), settings.get("window", 120.0)
         some = [(Acknowledgement(id, position, floor), self._versions)]
-        (call,) = outbox_plan.acknowledge(self.seat(node, window=window), some)
+        (call,) = outbox_commands.acknowledge(self.seat(node, window=window), some)
         (acknowledged,) = self.run(call)
         return int(acknowledged)
 
     def head(self, id: str = "alice") -> OutboxHead | None:
-        (call,) = outbox_plan.heads(self.keys, [id])
-        return outbox_plan.outbox_heads([id], [self.run(call)])[id]
+        (call,) = outbox_commands.heads(self.keys, [id])
+        return outbox_commands.outbox_heads([id], [self.run(call)])[id]
 
     def known_head(self, id: str = "alice") -> OutboxHead:
         head = self.head(id)
@@ -142,7 +143,7 @@ class Hand:
             pass
 
     def broadcasts(self, position: Position | None = None) -> Answer:
-        return outbox_plan.broadcast_answer(self.run(outbox_plan.broadcasts(self.keys, position)))
+        return outbox_commands.broadcast_answer(self.run(outbox_commands.broadcasts(self.keys, position)))
 
     def age(
         self, index: int, *, at: float | None = None, expires: float | None = None, id: str = "alice"

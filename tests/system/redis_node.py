@@ -9,8 +9,8 @@ import sys
 
 from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.backend.redis import RedisBackend
-from mesa_ws.envelope import Envelope
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Envelope
+from mesa_ws.messages.receipt import Position
 
 
 class Node:

@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 from mesa_ws.backend.redis import RedisBackend
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 
 
 async def main(redis_url: str, namespace: str, lease: str) -> None:

@@ -22,7 +22,7 @@ REPLICA = Path(__file__).with_name("replica.py")
 DISPATCH = """
 import json, sys
 from mesa_ws.dispatcher import Dispatcher
-from mesa_ws.message import DispatchEvent, Message
+from mesa_ws.messages.message import DispatchEvent, Message
 url, namespace, recipients, excluding, data = map(json.loads, sys.argv[1:])
 with Dispatcher(url, namespace=namespace) as dispatcher:
     message = DispatchEvent("DISCONNECT_CLIENT") if data == "DISCONNECT" else Message(0, data, "HI")

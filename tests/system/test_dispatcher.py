@@ -10,9 +10,9 @@ import pytest
 
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatch, Dispatcher
-from mesa_ws.envelope import Delivery, Receipt
-from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.recipients import Recipients
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery, Receipt
+from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import LIMIT, Node, heard
 
 HELLO = Message(0, {"text": "hello"}, "HELLO")
@@ -20,7 +20,7 @@ HELLO = Message(0, {"text": "hello"}, "HELLO")
 FORKED = """
 import os, sys
 from mesa_ws.dispatcher import Dispatcher
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 dispatcher = Dispatcher(sys.argv[1], namespace=sys.argv[2])
 dispatcher.dispatch(Message(0, "before"), ["alice"])
@@ -34,7 +34,7 @@ if child:
 TWO_LOOPS = """
 import asyncio, sys
 from mesa_ws.dispatcher import AsyncDispatcher
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 dispatcher = AsyncDispatcher(sys.argv[1], namespace=sys.argv[2])
 for text in ("first", "second"):

@@ -15,7 +15,7 @@ import uvloop
 
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import BackendRefused, NotConnected
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from tests.certificates import server_side
 from tests.contract.cluster import LIMIT
 from tests.http_peer import peer_that, served

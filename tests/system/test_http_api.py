@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.admin.api import DispatchApi
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
-from mesa_ws.envelope import Delivery, Envelope, Receipt, prepare
-from mesa_ws.errors import (
-    BackendRefused,
-    BackendUnavailable,
-    InvalidRecipients,
-    MesaError,
-    Unsupported,
-)
-from mesa_ws.message import DispatchEvent, Message
-from mesa_ws.recipients import Recipients
+from mesa_ws.errors import BackendRefused, BackendUnavailable, InvalidRecipients, MesaError, Unsupported
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery, Receipt
+from mesa_ws.messages.recipients import Recipients
 from tests.http_site import KEY, Dispatching, FailingBus, HeldBus, Site, message
 
 
@@ -234,8 +229,8 @@ def test_it_works_on_uvloop() -> None:
 FORKING = """
 import os, sys
 from mesa_ws.backend.http import BlockingHttpBus
-from mesa_ws.envelope import prepare
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
 
 bus = BlockingHttpBus(sys.argv[1], key=sys.argv[2])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from mesa_ws.backend.http.deadline import DeadlineBackend, within
+from mesa_ws.backend.http.connections import DeadlineBackend, within
 
 PAST = 0.0
 

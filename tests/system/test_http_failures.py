@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus, aio, blocking, streams
-from mesa_ws.envelope import Envelope, prepare
 from mesa_ws.errors import BackendRefused, BackendUnavailable
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import Message
 from tests.certificates import server_side
 from tests.contract.cluster import LIMIT
 from tests.http_peer import (

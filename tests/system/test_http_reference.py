@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.admin.api import DispatchApi
+from mesa_ws.http_server.server import DispatchApi
 from tests.http_site import KEY, Site
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/http-api.md"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import mesa_ws.admin.api
-from mesa_ws.admin.api import DispatchApi
+import mesa_ws.http_server.server
 from mesa_ws.backend.http import AsyncHttpBus
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed
+from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.transports.listening import listen
 from tests.http_site import KEY, Dispatching, HeldBus, Site, message
 from tests.ports import free_port
@@ -79,7 +79,7 @@ async def test_stopping_lets_a_request_under_way_finish(site: Site) -> None:
 async def test_stopping_answers_a_request_that_takes_too_long(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mesa_ws.admin.api, "GRACE", 0.05)
+    monkeypatch.setattr(mesa_ws.http_server.server, "GRACE", 0.05)
     site.bus = held = HeldBus(site.bus)
     async with DispatchApi(site, key=KEY, port=0) as api:
         bus = AsyncHttpBus(api.url, key=KEY)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.admin.api import DispatchApi
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
 from mesa_ws.errors import BackendRefused, InvalidRecipients, Unsupported
-from mesa_ws.message import Message
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.messages.message import Message
 from tests.http_site import KEY, Site
 
 

@@ -12,11 +12,10 @@ import httpcore
 import msgspec
 import pytest
 
-from mesa_ws.admin.api import DispatchApi
 from mesa_ws.backend import pending
 from mesa_ws.backend.http import AsyncHttpBus, aio
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.backend.quota import Quota
+from mesa_ws.backend.pending import Quota
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
@@ -35,11 +34,12 @@ from mesa_ws.errors import (
     Unanswered,
     Unsupported,
 )
-from mesa_ws.inquiry import prepare_request
-from mesa_ws.message import Message
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
+from mesa_ws.messages.request import prepare_request
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Endpoint, Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Endpoint, Server, serve
 from tests.http_site import KEY
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy

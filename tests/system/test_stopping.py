@@ -12,8 +12,7 @@ import pytest
 
 from mesa_ws.portal.event import PortalEvent
 from mesa_ws.settings import Wire
-from mesa_ws.transports.portal import Portal
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.transports.run import Portal, Server, serve
 from tests.system.server.peer import LIMIT, Peer
 
 SERVER = """

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mesa_ws.envelope import prepare
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Node
 
 HELLO = Message(0, "hello", "HELLO")

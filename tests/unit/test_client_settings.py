@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws.client import Client
 from mesa_ws.errors import InvalidSettings
-from mesa_ws.transports.connect import Address
+from mesa_ws.transports.client_socket import Address
 
 URL = "ws://localhost:4000"
 

@@ -5,20 +5,20 @@ from typing import Any
 import pytest
 
 from mesa_ws import DispatchEvent, Message, RequestError, Server, Sync, User
-from mesa_ws.backend.http.endpoint import Endpoint
+from mesa_ws.backend.base import check_cursor
+from mesa_ws.backend.http.auth import check_key
+from mesa_ws.backend.http.exchange import Endpoint
 from mesa_ws.backend.redis import Address
-from mesa_ws.bearer import check_key
-from mesa_ws.client.positions import FilePositions
+from mesa_ws.client.acknowledging import FilePositions
 from mesa_ws.close import check_close
-from mesa_ws.envelope import prepare
 from mesa_ws.errors import InvalidRecipients
-from mesa_ws.id_page import check_cursor
-from mesa_ws.inquiry import prepare_request
-from mesa_ws.middleware_key import mesa1_middleware_key, middleware_key
-from mesa_ws.recipients import Recipients, check_id
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.recipients import Recipients, check_id
+from mesa_ws.messages.request import prepare_request
+from mesa_ws.server.middleware import mesa1_middleware_key, middleware_key
 from mesa_ws.settings import check_namespace, check_wire
 from mesa_ws.text import plain
-from mesa_ws.transports.connect import Address as ServerAddress
+from mesa_ws.transports.client_socket import Address as ServerAddress
 
 
 class Color(str, Enum):  # noqa: UP042 - people have them, and they are formatted differently

@@ -7,8 +7,8 @@ import httpcore
 import pytest
 import redis
 
-from mesa_ws.backend.http.plan import Plan
-from mesa_ws.backend.redis.failure import failed_call, failed_connect
+from mesa_ws.backend.http.exchange import Plan
+from mesa_ws.backend.redis_client.connection import failed_call, failed_connect
 from mesa_ws.tls import tls_problem
 
 NUMBERS = range(1, 200)

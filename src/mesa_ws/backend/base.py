@@ -14,17 +14,47 @@ through a server's API and offers the buses alone.
 """  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from ..envelope import Envelope, Keep, Receipt
-from ..id_page import IdPage
-from ..inquiry import Reply
-from ..position import Position
-from ..receipt_status import OutboxHead
+from ..errors import InvalidInput
+from ..messages.envelope import Envelope, Keep
+from ..messages.receipt import OutboxHead, Position, Receipt, Stored
+from ..messages.request import Reply
 from ..settings import Durability
-from ..stored import Stored
+from ..text import plain
 from .inbox import Inbox
 from .outbox import Acknowledgement, Page, Read, Start
+
+FIRST = ""
+"""The cursor of the first page."""
+
+MAX_CURSOR = 255
+"""Characters of a cursor."""
+
+
+class IdPage(NamedTuple):
+    """One page of the ids that are online.
+
+    Attributes:
+        ids: some of them; none is well possible in the middle.
+        cursor: what the next page is asked for with; None after the last one.
+    """
+
+    ids: tuple[str, ...]
+    cursor: str | None
+
+
+def check_cursor(cursor: str) -> str:
+    """Return `cursor` if Redis can have given it, as a number; the first one is 0 there.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    number = plain(cursor) or "0"
+    if not (number.isascii() and number.isdigit() and len(number) <= len(str(2**64)) and int(number) < 2**64):
+        raise InvalidInput(f"cursor: expected that of the page before, or none, got {cursor[:40]!r}")
+    return number
+
 
 Receive = Callable[[Envelope], None]
 """Called in the event loop for each envelope with a recipient here; must not block or raise."""

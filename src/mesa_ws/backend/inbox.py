@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
 
-from ..envelope import Envelope
+from ..messages.envelope import Envelope
 
 PARTITIONS = 16
 """Queues of one namespace, and so the most portals that have something to do."""

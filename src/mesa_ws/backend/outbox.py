@@ -2,8 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from ..envelope import Keep
-from ..position import Position
+from ..messages.envelope import Keep
+from ..messages.receipt import Position
 
 BROADCASTS = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
 """How messages to everybody are kept, whatever is said about those to ids."""

@@ -1,11 +1,15 @@
 """The requests of one asker that wait for the replies of nodes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
-from ..envelope import Envelope, Receipt
 from ..errors import BackendUnavailable, MesaError, TimedOut, TooManyRequests
-from ..inquiry import MAX_REQUESTS, Reply, Tally, addressed, asked_nodes
+from ..messages.envelope import Envelope
+from ..messages.receipt import Receipt
+from ..messages.request import MAX_REQUESTS, Reply, Tally, addressed, asked_nodes
 
 Ask = Callable[[Envelope], Awaitable[Receipt]]
 """Hands a request to the nodes that hold its id."""
@@ -97,3 +101,35 @@ def too_many(most: int) -> TooManyRequests:
     return TooManyRequests(
         f"request: expected up to {most} that wait for answers at a time, got one more; wait for some first"
     )
+
+
+class Quota:
+    """Counts requests of the threads of this process; a process that was forked begins with none.
+
+    Args:
+        most: that may wait at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of = self._mine()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one while it lasts.
+
+        Raises:
+            TooManyRequests: there are as many already.
+        """
+        if self._of[0] != os.getpid():
+            self._of = self._mine()
+        _, free = self._of
+        if not free.acquire(blocking=False):
+            raise too_many(self._most)
+        try:
+            yield
+        finally:
+            free.release()
+
+    def _mine(self) -> tuple[int, threading.BoundedSemaphore]:
+        return os.getpid(), threading.BoundedSemaphore(self._most)

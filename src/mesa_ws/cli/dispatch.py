@@ -7,14 +7,19 @@ from typing import Any, NamedTuple
 import click
 
 from ..dispatcher import Dispatch, Dispatcher
-from ..message import DISCONNECT_CLIENT, DispatchEvent, Message
+from ..messages.message import DISCONNECT_CLIENT, DispatchEvent, Message
+from ..messages.request import DEFAULT_TIMEOUT
 from ..settings import Wire
-from .address import address_options
-from .output import print_json
-from .payload import read_json
-from .receipt import print_receipt, receipt_document
-from .recipients import recipient_options, recipients_of
-from .usage import from_command_line
+from .options import address_options, recipient_options, recipients_of
+from .output import (
+    compact,
+    escaped,
+    from_command_line,
+    print_json,
+    print_receipt,
+    read_json,
+    receipt_document,
+)
 
 
 class _Destination(NamedTuple):
@@ -91,3 +96,39 @@ def _dispatch(dispatch: Dispatch, where: _Destination, *, sync: bool = False) ->
         print_json(receipt_document(receipt, at, took_ms))
     else:
         print_receipt(receipt, took_ms)
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.argument("type", metavar="TYPE")
+@click.argument("data", metavar="JSON")
+@click.option("--opcode", type=int, default=0, help="Opcode of the message.  [default: 0]")
+@click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT,
+    metavar="SECONDS",
+    help=f"How long to wait for the answer.  [default: {DEFAULT_TIMEOUT:g}]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as a JSON document.")
+@address_options
+def request(
+    id: str, type: str, data: str, opcode: int, timeout: float, as_json: bool, **address: Any
+) -> None:
+    """Ask the clients of an ID, and print the first answer.
+
+    TYPE is the message's type; JSON is its data, or - to read it from stdin.
+
+    \b
+      mesa request 0 LOCATION null --timeout 5
+
+    It fails when the id is not connected, when no client answers in time, and when the answer is an
+    error.
+    """
+    with from_command_line(), Dispatcher(**address) as dispatcher:
+        answer = dispatcher.request(id, Message(opcode, read_json(data, "JSON"), type), timeout)
+    if as_json:
+        print_json({"opcode": answer.opcode, "type": answer.type, "data": answer.data})
+    else:
+        name = [] if answer.type is None else [escaped(answer.type)]
+        click.echo(" ".join([*name, compact(answer.data)]))

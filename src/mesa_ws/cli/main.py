@@ -7,17 +7,15 @@ import click
 
 from ..errors import MesaError
 from ..version import __version__
-from .check_config import check_config
-from .demo.command import demo
-from .dispatch import disconnect, dispatch
+from .config import warn_of_unknown
+from .demo import demo
+from .dispatch import disconnect, dispatch, request
 from .outbox import outbox
+from .output import said
 from .portal import portal
 from .presence import presence
-from .request import request
-from .serve import serve
+from .serve import check_config, serve
 from .tail import tail
-from .usage import said
-from .variables import warn_of_unknown
 
 
 class _Commands(click.Group):

@@ -9,11 +9,9 @@ from rich.table import Table
 
 from ..backend.base import BlockingBus
 from ..errors import Unsupported
-from ..receipt_status import OutboxHead
-from ..stored import Stored
-from .address import address_options, connect
-from .output import compact, console, escaped, plain, print_json
-from .usage import from_command_line
+from ..messages.receipt import OutboxHead, Stored
+from .options import address_options, connect
+from .output import compact, console, escaped, from_command_line, plain, print_json
 
 _LONGEST = 60
 """Characters of a message's data that a table shows."""

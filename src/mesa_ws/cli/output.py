@@ -1,12 +1,22 @@
 """Where results go: JSON lines for programs, tables for people, colours only on a terminal."""
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+from ..errors import BackendError, ConnectFailed, InvalidInput, MesaError
+from ..messages.json_keys import check_members
+from ..messages.receipt import Delivery, Receipt
 
 _WIDTH_OF_FILES = 120
 """Columns of a table that is not shown on a terminal."""
@@ -38,3 +48,133 @@ def escaped(text: str) -> str:
 def compact(data: Any) -> str:
     """Data from outside as JSON on one line."""
     return escaped(msgspec.json.encode(data).decode())
+
+
+_AROUND = 16
+"""Characters that are shown on either side of a mistake."""
+
+_BYTE = re.compile(r"\(byte (\d+)\)")
+
+
+def read_json(argument: str, name: str) -> Any:
+    """Read a JSON argument, or stdin if it is `-`.
+
+    Args:
+        argument: what was typed.
+        name: what the argument is called in errors.
+
+    Raises:
+        BadParameter: it is not JSON, or a name stands twice in one of its objects.
+    """
+    content = sys.stdin.buffer.read() if argument == "-" else argument.encode("utf-8", "surrogateescape")
+    try:
+        check_members(content)
+        return msgspec.json.decode(content)
+    except InvalidInput as error:
+        raise click.BadParameter(str(error), param_hint=name) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        mend = "; text needs double quotes of its own" if content.strip().isalpha() else ""
+        problem = f"expected JSON, got {_mistake(content, error)}{mend}"
+        raise click.BadParameter(problem, param_hint=name) from error
+
+
+def _mistake(content: bytes, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it nested too deep"
+    if "utf-8" in str(error).lower():  # msgspec says which byte before 0.23, and not since
+        return f"bytes that are not UTF-8, such as 0x{_first_foreign(content):02x}"
+    found = _BYTE.search(str(error))
+    if found is None:
+        return f"the beginning of it: {_end(content)!r} ends too early" if content.strip() else "nothing"
+    at = int(found.group(1))
+    problem = _BYTE.sub("", str(error).removeprefix("JSON is malformed: ")).strip()
+    line, column = content.count(b"\n", 0, at) + 1, at - content.rfind(b"\n", 0, at)
+    return f"{problem} at line {line}, column {column}, after {_end(content[:at])!r}"
+
+
+def _first_foreign(content: bytes) -> int:
+    """The first byte that is no part of UTF-8; as surrogates such bytes stand for themselves (PEP 383)."""
+    text = content.decode("utf-8", "surrogateescape")
+    return next(ord(sign) - 0xDC00 for sign in text if "\udc80" <= sign <= "\udcff")
+
+
+def _end(content: bytes) -> str:
+    text = content.decode("utf-8", "replace")
+    return text if len(text) <= _AROUND else f"...{text[-_AROUND:]}"
+
+
+def receipt_document(receipt: Receipt, at: float, took_ms: float) -> dict[str, Any]:
+    """The receipt as JSON holds it.
+
+    Args:
+        receipt: what the dispatch did.
+        at: when it began, in seconds since 1970.
+        took_ms: until the receipt was there, in milliseconds.
+    """
+    return {
+        "message_id": receipt.message_id,
+        "nodes": receipt.nodes,
+        "deliveries": {id: delivery._asdict() for id, delivery in receipt.deliveries.items()},
+        "dispatched_at": at,
+        "took_ms": round(took_ms, 3),
+    }
+
+
+def print_receipt(receipt: Receipt, took_ms: float) -> None:
+    """Print the receipt as a table, one row an id."""
+    output = console()
+    if receipt.deliveries:
+        table = Table("id", "connections", "result")
+        for id, delivery in receipt.deliveries.items():
+            table.add_row(plain(id), str(delivery.online), _result(delivery))
+        output.print(table)
+    nodes = "1 server" if receipt.nodes == 1 else f"{receipt.nodes} servers"
+    output.print(f"message {receipt.message_id} handed to {nodes} in {took_ms:.1f} ms")
+
+
+def _result(delivery: Delivery) -> str:
+    if delivery.dropped is not None:
+        return f"dropped: {delivery.dropped}"
+    return "stored" if delivery.stored else "sent"
+
+
+_ADDRESS = "mesa_ws.address"
+
+
+@contextmanager
+def from_command_line() -> Iterator[None]:
+    """Report input that cannot be used as a wrong command line, with exit code 2."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise click.UsageError(said(error)) from error
+
+
+def note_address(context: click.Context, param: click.Parameter, url: str) -> str:
+    """Remember where the address comes from that a command uses; the callback of its option."""
+    context.meta[_ADDRESS] = _source(context, param)
+    return url
+
+
+def said(error: MesaError) -> str:
+    """What an error says, on one line; if it is about the address, with the place that names it."""
+    context = click.get_current_context(silent=True)
+    where: str | None = context.meta.get(_ADDRESS) if context is not None else None
+    text = str(error)
+    if where is not None and text.startswith("url: "):
+        text = f"{where}: {text.removeprefix('url: ')}"
+    elif where is not None and isinstance(error, BackendError | ConnectFailed):
+        text = f"{text} (address: {where})"
+    return escaped(text)
+
+
+def _source(context: click.Context, param: click.Parameter) -> str:
+    source = context.get_parameter_source(param.name or "")
+    variables: Any = param.envvar
+    names: list[str] = [variables] if isinstance(variables, str) else list(variables or ())
+    if source is ParameterSource.ENVIRONMENT:
+        return next(name for name in names if os.environ.get(name))
+    option = param.opts[0]
+    if source is ParameterSource.COMMANDLINE:
+        return option
+    return f"the default; {option} or {' or '.join(names)} names another"

@@ -6,10 +6,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from ..backend.cluster_presence import BlockingClusterPresence
-from .address import address_options, connect
-from .output import console, escaped, plain, print_json
-from .usage import from_command_line
+from ..backend.presence import BlockingClusterPresence
+from .options import address_options, connect
+from .output import console, escaped, from_command_line, plain, print_json
 
 
 @click.command()

@@ -2,24 +2,106 @@
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from os import getcwd
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 import click
+import msgspec
 
-from ..admin.api import DispatchApi
 from ..backend.redis import Address
-from ..errors import BackendRefused, BackendUnavailable
+from ..errors import BackendRefused, BackendUnavailable, InvalidInput
+from ..http_server.server import DispatchApi
 from ..middleware.logs import MessageLogging
-from ..transports.serve import Endpoint, Server
+from ..transports.run import Endpoint, Portal, Server
 from ..version import __version__
-from .application import application_server
-from .authentication import authenticator_of
-from .config.resolve import resolve
-from .config.schema import Api, Configuration
-from .flags import given_flags, setting_flags
-from .logs import start_logging
+from .config import DEFAULT_FILE, SECRETS, SETTINGS, Api, Configuration, Resolved, resolve
+from .options import given_flags, setting_flags
 from .output import escaped, print_json
+from .process import start_logging
+from .tokens import authenticator_of
+
+Found = TypeVar("Found", Server, Portal)
+
+_OURS = frozenset({"host", "port", "path"})
+"""Settings of the command itself; also every one of the tables below."""
+
+_OUR_TABLES = ("api.", "log.")
+
+
+def application_server(name: str, resolved: Resolved) -> Server:
+    """Import an application's server. Its module is looked for in the working directory first.
+
+    Args:
+        name: `module:server`, as in `shop.realtime:server`.
+        resolved: what else was said; it must leave the server's own settings alone.
+
+    Raises:
+        UsageError: `name` has another form, or a flag contradicts the application.
+        InvalidInput: there is no such server, or the file contradicts the application.
+    """
+    _check_left_alone(name, resolved)
+    return _found(name, Server, "main:server")
+
+
+def application_portal(name: str) -> Portal:
+    """Import an application's portal, as `application_server` does a server.
+
+    Args:
+        name: `module:portal`, as in `shop.realtime:portal`.
+
+    Raises:
+        UsageError: `name` has another form.
+        InvalidInput: there is no such portal.
+    """
+    return _found(name, Portal, "main:portal")
+
+
+def _found(name: str, kind: type[Found], example: str) -> Found:
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        what = f"APP:{example.partition(':')[2]}"
+        raise click.UsageError(f"{what}: expected module:name, such as {example}, got {name!r}")
+    found: object = _module(module_name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise InvalidInput(
+                f"{name}: expected a {kind.__name__}, got nothing: there is no {part!r} in {module_name}"
+            )
+        found = getattr(found, part)
+    if not isinstance(found, kind):
+        raise InvalidInput(f"{name}: expected a {kind.__name__}, got {type(found).__name__}")
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    sys.path.insert(0, getcwd())
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise InvalidInput(
+            f"{name}: expected a module in {getcwd()} or on the path, got none of that name"
+        ) from error
+
+
+def _check_left_alone(name: str, resolved: Resolved) -> None:
+    advice = f"{name} has settings of its own; set it there"
+    for path, given in resolved.flags.items():
+        if not _is_ours(path):
+            raise click.UsageError(f"{given.where}: expected no settings of the server, got one; {advice}")
+    for path, given in resolved.file.items():
+        if not _is_ours(path):
+            raise InvalidInput(f"{given.where}: expected no settings of the server, got one; {advice}")
+
+
+def _is_ours(path: str) -> bool:
+    return path in _OURS or path.startswith(_OUR_TABLES)
 
 
 @click.command()
@@ -128,3 +210,55 @@ def _announce(endpoint: Endpoint, api: DispatchApi | None, redis: str | None, as
     if redis:
         parts.append(f"through {redis}")
     click.echo(f"mesa {__version__}: {', '.join(parts)}")
+
+
+_MASK = "***"
+
+
+@click.command("check-config", short_help="Check the settings that `mesa serve` reads.")
+@click.argument("application", metavar="[APP:server]", required=False)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="MESA_CONFIG",
+    help="The TOML file.  [MESA_CONFIG; default: mesa.toml, if it is there]",
+)
+@setting_flags
+@click.option("--json", "as_json", is_flag=True, help="Print every setting as it would be, secrets masked.")
+@click.pass_context
+def check_config(context: click.Context, application: str | None, file: Path | None, as_json: bool) -> None:
+    """Check what `mesa serve` would read and refuse: the TOML file, the environment, and flags.
+
+    Takes the same arguments as `mesa serve`, with which an application, if one is named, is imported.
+    Says ok, or what is wrong and where. Nothing is started and nothing is connected to; whether a port
+    is free and whether Redis answers is seen when the server starts.
+    """
+    resolved = resolve(given_flags(context), os.environ, file)
+    configuration = resolved.configuration
+    found = application_server(application, resolved) if application is not None else None
+    build(configuration, found, configuration.api.key or secrets.token_urlsafe(24))
+    if as_json:
+        click.echo(msgspec.json.encode(shown(configuration)))
+    else:
+        click.echo(f"ok: {_sources(resolved, file)}")
+
+
+def shown(configuration: Configuration) -> dict[str, Any]:
+    """The configuration as builtin types, with nothing in it that is secret."""
+    settings: dict[str, Any] = msgspec.to_builtins(configuration)
+    for path in SECRETS:
+        table, _, name = path.partition(".")
+        if settings[table][name] is not None:
+            settings[table][name] = _MASK
+    if configuration.redis is not None:
+        settings["redis"] = Address.of(configuration.redis).label
+    return settings
+
+
+def _sources(resolved: Resolved, file: Path | None) -> str:
+    named = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    variables = sum(1 for setting in SETTINGS.values() if os.environ.get(setting.variable))
+    in_file = f"{len(resolved.file)} settings from {named}" if named else f"no {DEFAULT_FILE} here"
+    flags = f", {len(resolved.flags)} from flags" if resolved.flags else ""
+    return f"{in_file}, {variables} from the environment{flags}"

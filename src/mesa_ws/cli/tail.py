@@ -9,11 +9,10 @@ import click
 from click.core import ParameterSource
 
 from ..client import Client, ConnectionInfo
-from ..message import Message
-from .interruptible import Interrupted, run
-from .output import compact, escaped, print_json
-from .payload import read_json
-from .usage import from_command_line, note_address
+from ..messages.message import Message
+from ..transports.run import Interrupted
+from .output import compact, escaped, from_command_line, note_address, print_json, read_json
+from .process import run
 
 
 @click.command()

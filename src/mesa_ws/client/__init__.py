@@ -1,10 +1,10 @@
 """The asyncio client: stays connected, authenticates, sends and receives."""
 
-from ..client_settings import ClientLimits, Reconnection
-from ..session import Hello
+from ..protocol import Hello
+from ..settings import ClientLimits, Reconnection
+from .acknowledging import FilePositions, PositionStore
 from .client import Client
 from .events import ConnectionInfo
-from .positions import FilePositions, PositionStore
 
 __all__ = [
     "Client",

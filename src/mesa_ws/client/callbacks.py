@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from ..calling import Handler, call, name_of
-from ..concurrency.tasks import survive
-from ..errors import ConnectionClosed
-from ..message import Message
-from ..session import Arrived, Forked, Lost, Moved, Reset
+from ..concurrency.tasks import OwnTask, survive
+from ..errors import ConnectionClosed, RequestError
+from ..handlers import Handler, call, name_of
+from ..messages.frames import encode_message
+from ..messages.message import Message
+from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
+from ..protocol import Arrived, Asked, Forked, Lost, Moved, Reset, answering, failing
 from .events import ConnectionInfo, Disconnection, Event
-from .inbox import Inbox
-from .waiting import Exhausted
+from .inbox import Exhausted, Inbox
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -97,3 +99,83 @@ class Callbacks:
                 await call(callback, error)
             except Exception:
                 log.exception("on_error callback %s raised", name_of(callback))
+
+
+Write = Callable[[bytes], None]
+"""Sends a frame to where the request came from, if that is still there."""
+
+
+class Answering:
+    """Runs the handlers of requests, each request in a task of its own.
+
+    Args:
+        most: requests at a time; more are answered with `busy`.
+        report: tells the application what a handler raised.
+    """
+
+    def __init__(self, most: int, report: Callable[[Exception], None]) -> None:
+        self._most = most
+        self._report = report
+        self._handlers: list[tuple[str | None, Handler]] = []
+        self._tasks: set[OwnTask] = set()
+
+    def add(self, type: str | None, handler: Handler) -> None:
+        """Let `handler` answer requests of one type, or all."""
+        self._handlers.append((type, handler))
+
+    def ask(self, asked: Asked, write: Write) -> None:
+        """Answer a request, in its own time."""
+        if not self._wanting(asked.message):
+            write(failing(UNANSWERED, asked.request))
+        elif len(self._tasks) >= self._most:
+            write(failing(BUSY, asked.request))
+        else:
+            self._begin(asked, write)
+
+    async def finish(self) -> None:
+        """Wait for the handlers that run; from within one of them, for the others."""
+        for task in tuple(self._tasks):
+            await task.finish()
+
+    def cancel(self) -> None:
+        """Cancel the handlers that run."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def _begin(self, asked: Asked, write: Write) -> None:
+        async def answer() -> None:
+            reply: bytes | Failure = FAILED
+            try:
+                reply = await self._answer(asked.message)
+            finally:
+                self._tasks.discard(task)
+                write(
+                    failing(reply, asked.request)
+                    if isinstance(reply, Failure)
+                    else answering(reply, asked.request)
+                )
+
+        task = OwnTask(answer)
+        self._tasks.add(task)
+
+    async def _answer(self, message: Message) -> bytes | Failure:
+        """The first handler that returns something, or raises, decides."""
+        for handler in self._wanting(message):
+            try:
+                result = await call(handler, message)
+                if result is not None:
+                    answer = result if isinstance(result, Message) else Message(0, result, message.type)
+                    return encode_message(answer)
+            except RequestError as error:
+                return Failure.of(error)
+            except ConnectionClosed:
+                log.debug("on_request handler: the connection has ended meanwhile")
+                return FAILED
+            except Exception as error:
+                log.exception("on_request handler raised, or returned what cannot be sent")
+                self._report(error)
+                return FAILED
+        return UNANSWERED
+
+    def _wanting(self, message: Message) -> list[Handler]:
+        return [handler for type, handler in self._handlers if type is None or type == message.type]

@@ -6,24 +6,22 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from ..calling import Handler
-from ..client_settings import ClientLimits, ClientSettings, Reconnection
 from ..close import check_own_code
-from ..codec import encode_message
-from ..concurrency.tasks import unwatch, watch
+from ..concurrency.tasks import OwnTask, unwatch, watch
 from ..errors import InvalidMessage, InvalidSettings
-from ..handler import checked
-from ..inquiry import DEFAULT_TIMEOUT, check_timeout
-from ..message import Message
-from ..session import Hello
-from ..settings import Keepalive
+from ..handlers import Handler
+from ..handlers.caller import checked
+from ..messages.frames import encode_message
+from ..messages.message import Message
+from ..messages.request import DEFAULT_TIMEOUT, check_timeout
+from ..protocol import Hello
+from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
 from ..text import plain
-from ..transports.connect import Address
+from ..transports.client_socket import Address
+from .acknowledging import PositionStore
 from .callbacks import Callbacks
-from .credentials import AuthenticationData, Credentials
-from .link import Link
-from .own_task import OwnTask
-from .positions import PositionStore
+from .connection import AuthenticationData, Credentials
+from .reconnecting import Link
 
 AnyCallback = TypeVar("AnyCallback", bound=Handler)
 

@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-from ..client_settings import ClientSettings
 from ..close import CloseCode
-from ..errors import ConnectFailed
-from ..message import Message
-from ..position import Position
-from ..session import (
+from ..errors import ConnectFailed, InvalidMessage, MesaError, TooManyRequests
+from ..handlers import Handler
+from ..messages.message import Message
+from ..messages.receipt import Position
+from ..messages.request import Failure
+from ..protocol import (
     AckDue,
     Arrived,
     Asked,
@@ -27,12 +29,118 @@ from ..session import (
     SendPing,
     SendText,
 )
-from ..transports.connect import Address, connect
-from ..transports.wire import Ended, Wire
-from .asking import Asking
-from .credentials import Credentials
-from .ending import Ending
+from ..settings import ClientSettings
+from ..transports.client_socket import Address, Ended, Wire, connect
+from .events import Ending
 from .inbox import Crowd
+
+
+class Asking:
+    """Requests on one connection. Nothing is left of one whose call has ended.
+
+    Args:
+        most: requests at a time.
+        changed: called when an answer begins, or ceases, to be waited for.
+    """
+
+    def __init__(self, most: int, changed: Callable[[], None]) -> None:
+        self._most = most
+        self._changed = changed
+        self._number = 0
+        self._open: dict[str, asyncio.Future[Message | Failure]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def ask(self, write: Callable[[str], None]) -> Message:
+        """Ask, and wait for the reply however long it takes.
+
+        Args:
+            write: sends the request under the id that it is given.
+
+        Raises:
+            TooManyRequests: as many wait as may.
+            MesaError: what the reply says, what `close` was given, or what `write` raises.
+        """
+        if len(self._open) >= self._most:
+            raise TooManyRequests(
+                f"request: expected up to {self._most} that wait for answers at a time, got one more; "
+                "wait for some first, or give the client larger limits.max_requests"
+            )
+        self._number += 1
+        request = str(self._number)
+        reply: asyncio.Future[Message | Failure] = asyncio.get_running_loop().create_future()
+        self._open[request] = reply
+        try:
+            write(request)
+            self._changed()
+            answer = await reply
+        finally:
+            del self._open[request]
+            self._changed()
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    def replied(self, request: str, reply: Message | Failure) -> None:
+        """The server said something to a request; what was not asked is ignored."""
+        waiting = self._open.get(request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    def close(self, ending: Callable[[], MesaError]) -> None:
+        """The connection has ended; every call raises what `ending` makes."""
+        for waiting in self._open.values():
+            if not waiting.done():
+                waiting.set_exception(ending())
+                waiting.exception()  # the call may have been given up, and nobody looks
+
+
+AuthenticationData = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+"""The data itself, or a function that makes it anew each time: `def` or `async def`."""
+
+Call = Callable[[Handler], Awaitable[Any]]
+"""Calls a function of the application, and waits for its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One way to authenticate; equal ones make the same user.
+
+    Args:
+        data: for the authenticator of the server.
+        should_sync: whether messages stored for this user shall be delivered.
+        timeout: seconds to wait for the answer.
+    """
+
+    data: AuthenticationData
+    should_sync: bool
+    timeout: float = field(compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, Mapping):
+            object.__setattr__(self, "data", dict(self.data))
+        elif not callable(self.data):
+            raise InvalidMessage(
+                f"authentication data: expected a mapping or a function, got {type(self.data).__name__}"
+            )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the data is the same at every attempt."""
+        return isinstance(self.data, Mapping)
+
+    async def resolve(self, call: Call) -> Mapping[str, Any]:
+        """Return the data to send, as of now; errors of the application's function are its caller's.
+
+        Args:
+            call: calls that function.
+        """
+        if isinstance(self.data, Mapping):
+            return self.data
+        data: Mapping[str, Any] = await call(self.data)
+        return data
+
 
 log = logging.getLogger("mesa_ws.client")
 

@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from ..calling import call, call_for_application
 from ..close import CloseCode
 from ..errors import TimedOut
-from .connection import ClientConnection
-from .credentials import Call, Credentials
-from .progress import Progress
+from ..handlers import call, call_for_application
+from .acknowledging import Progress
+from .connection import Call, ClientConnection, Credentials
 
 MAX_RETURNS = 3
 """Times in a row that a client comes back after a refusal, with data that its function made anew."""

@@ -1,4 +1,6 @@
-"""Tasks that their owner alone ends, although the application's code runs in them.
+"""Tasks that go on whatever happens to them: without one of them its owner would be deaf or dead.
+
+Tasks that their owner alone ends, although the application's code runs in them.
 
 A handler runs in a task of Mesa. It may cancel that task, by itself or through a library, before it
 waits or right before it returns; and it may keep the task and cancel it later. None of that may end
@@ -17,7 +19,10 @@ If several do so at once, the first of this table counts.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
+
+from .event_loops import abandon_task
 
 T = TypeVar("T")
 
@@ -159,3 +164,98 @@ async def _wait_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 async def _later(work: Coroutine[Any, Any, T]) -> T:
     await asyncio.sleep(0)
     return await work
+
+
+PAUSE = 0.5
+"""Seconds before a task that ended begins anew."""
+
+RETRY = 1.0
+"""Seconds after which a sign of life that failed is tried again, unless a part of the lease is less."""
+
+RETRIES = 15
+"""The parts of a lease that are meant: so many attempts fit into one."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Tasks:
+    """Runs jobs that are not meant to end, and begins those anew that do; in one event loop.
+
+    Args:
+        whose: who has them, for names and logs.
+    """
+
+    def __init__(self, whose: str = "node") -> None:
+        self._whose = whose
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run `job` until `aclose`."""
+        task = start(self._go_on(job, name), name=f"mesa-{self._whose}-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self, timeout: float) -> None:
+        """Cancel all of them, and wait at most `timeout` seconds for that."""
+        self._is_closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            end(task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    def abandon(self) -> None:
+        """End all of them after the event loop was closed. Never waits."""
+        self._is_closed = True
+        for task in self._tasks:
+            abandon_task(task)
+
+    async def _go_on(self, job: Callable[[], Awaitable[None]], name: str) -> None:
+        while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
+            try:
+                await job()
+                _log.error("the %s of this %s ended; it begins anew", name, self._whose)
+            except asyncio.CancelledError:
+                await survive()
+                _log.error(
+                    "the %s of this %s was cancelled by what it called; it begins anew", name, self._whose
+                )
+            except Exception:
+                if self._is_closed:
+                    raise
+                _log.exception("the %s of this %s failed; it begins anew", name, self._whose)
+            if not self._is_closed:
+                await asyncio.sleep(PAUSE)
+
+
+def retry_after(lease: float) -> float:
+    """Return the seconds after which a sign of life that failed is tried again."""
+    return min(RETRY, lease / RETRIES)
+
+
+_AROUND: ContextVar["OwnTask | None"] = ContextVar("mesa_ws_client_task", default=None)
+
+
+class OwnTask:
+    """A task that may be asked from within itself to stop, which then does not wait for itself.
+
+    "Within" includes tasks that were started by the code it runs, such as by `asyncio.wait_for`.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task = start(self._run(work))
+
+    async def finish(self) -> None:
+        """Wait until it has done its work, or is cancelled."""
+        if _AROUND.get() is not self:
+            await asyncio.wait({self._task})
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        if _AROUND.get() is not self:
+            end(self._task)
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        _AROUND.set(self)
+        await work()

@@ -4,8 +4,8 @@ Both say the same in two ways of waiting. What a dispatch means is decided in `e
 how it travels is the business of a bus, over Redis or over a server's HTTP API.
 """
 
+from ..messages.envelope import Dispatch
 from .aio import AsyncDispatcher
-from .batch import Dispatch
 from .blocking import Dispatcher
 
 __all__ = ["AsyncDispatcher", "Dispatch", "Dispatcher"]

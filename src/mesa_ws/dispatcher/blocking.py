@@ -5,20 +5,35 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ..backend.blocking_call import warn_in_event_loop
-from ..backend.cluster_presence import BlockingClusterPresence
+from ..backend.presence import BlockingClusterPresence
 from ..backend.redis import Given
-from ..envelope import Envelope, Keep, Receipt, prepare
+from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
+from ..concurrency.blocking import warn_in_event_loop
 from ..errors import BackendUnavailable
-from ..inquiry import DEFAULT_TIMEOUT as DEFAULT_PATIENCE
-from ..inquiry import check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message
-from ..message_log import log_dispatches
-from ..receipt_status import Status, judge, stored_positions
-from ..recipients import EVERYBODY
+from ..messages.envelope import (
+    CLOSED,
+    Dispatch,
+    Envelope,
+    Keep,
+    checked,
+    is_meant,
+    prepare,
+    prepare_all,
+    with_unmeant,
+)
+from ..messages.message import DispatchEvent, Message
+from ..messages.message_log import log_dispatches
+from ..messages.receipt import Receipt, Status, judge, stored_positions
+from ..messages.recipients import EVERYBODY
+from ..messages.request import (
+    DEFAULT_TIMEOUT as DEFAULT_PATIENCE,
+)
+from ..messages.request import (
+    check_timeout,
+    prepare_request,
+    read_answer,
+)
 from ..settings import Durability, Sync, Wire
-from .batch import CLOSED, Dispatch, checked, is_meant, prepare_all, with_unmeant
-from .buses import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 
 log = logging.getLogger("mesa_ws.dispatcher")
 

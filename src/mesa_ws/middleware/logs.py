@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from ..errors import Reject
-from ..message import Message
+from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 

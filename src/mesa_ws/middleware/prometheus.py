@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from ..close import CloseCode
 from ..errors import InvalidSettings, Reject
-from ..message import Message
+from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node

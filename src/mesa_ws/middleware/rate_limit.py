@@ -10,7 +10,7 @@ import msgspec
 
 from ..close import CloseCode
 from ..errors import ConnectionClosed, RequestError
-from ..message import Message
+from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..settings import Count, Settings

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from ..backend.awaited import awaited
 from ..backend.inbox import LetterKind, Waiting
-from ..codec import decode_frame, encode_message
-from ..envelope import Envelope, name_dispatch
+from ..concurrency.blocking import awaited
 from ..errors import BackendUnavailable, MesaError
-from ..message import Message
-from ..recipients import Recipients
-from ..session.correlation import Asked, read_correlation
+from ..messages.envelope import Envelope, name_dispatch
+from ..messages.frames import decode_frame, encode_message
+from ..messages.message import Message
+from ..messages.recipients import Recipients
+from ..protocol.correlation import Asked, read_correlation
 
 Send = Callable[[Envelope, str], Awaitable[bool]]
 """Hands a message to one connection of the node named."""

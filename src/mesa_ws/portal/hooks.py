@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..backend.inbox import LetterKind
-from ..calling import Handler
 from ..errors import InvalidSettings
-from ..handler import AnyHandler, checked
+from ..handlers import Handler
+from ..handlers.caller import AnyHandler, checked
 from ..text import plain
 from .event import PortalEvent
 

@@ -9,21 +9,21 @@ from typing import Annotated, Self
 import msgspec
 
 from ..backend.inbox import Waiting
-from ..calling import Caller, Handler, name_of
-from ..calling.left_behind import report_threads
-from ..cause import Cause, current_cause
+from ..backend.urls import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, mesa1_seat_at, seat_at
+from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
-from ..failure import FAILED, UNANSWERED, Failure
+from ..handlers import Caller, Handler, name_of
+from ..messages.envelope import Cause, current_cause
+from ..messages.request import FAILED, UNANSWERED, Failure
 from ..settings import Count, Durability, DurabilityLevel, Settings, Switch, Wire, check_wire
-from .answering import Rejection, consult, respond
-from .desk import MAX_DELIVERIES
 from .event import PortalEvent
-from .fleeting import Hearing
+from .handling import MAX_DELIVERIES
 from .hooks import PortalHooks
-from .lasting import Observing, Sharing
-from .seats import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, mesa1_seat_at, seat_at
-from .work import Handled, Work
+from .mesa1 import Hearing
+from .native import Observing, Sharing
+from .replies import Rejection, consult, respond
+from .source import Handled, Work
 
 MAX_REASON = 1000
 """Characters that are kept of why a handler failed."""

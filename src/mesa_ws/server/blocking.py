@@ -3,13 +3,12 @@
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
-from ..backend.base import AsyncBus
-from ..backend.cluster_presence import BlockingClusterPresence
-from ..envelope import Receipt
-from ..id_page import IdPage
-from ..inquiry import DEFAULT_TIMEOUT
-from ..message import DispatchEvent, Message
-from ..recipients import EVERYBODY
+from ..backend.base import AsyncBus, IdPage
+from ..backend.presence import BlockingClusterPresence
+from ..messages.message import DispatchEvent, Message
+from ..messages.receipt import Receipt
+from ..messages.recipients import EVERYBODY
+from ..messages.request import DEFAULT_TIMEOUT
 from ..settings import Durability
 
 T = TypeVar("T")

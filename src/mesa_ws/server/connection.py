@@ -7,15 +7,18 @@ client goes straight to its transport, which never waits, or waits in its outlet
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..close import CloseCode, check_close
-from ..codec import encode_message
 from ..concurrency.tasks import survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
-from ..message import Message
-from ..session import (
+from ..messages.frames import encode_message
+from ..messages.message import Message
+from ..messages.recipients import User
+from ..messages.request import Failure
+from ..protocol import (
     Acknowledged,
     Answered,
     Asked,
@@ -29,20 +32,61 @@ from ..session import (
     ServerEvent,
     ServerSession,
     Strayed,
+    Terms,
     reconnect,
 )
+from ..settings import ServerSettings
 from ..text import plain
-from ..user import User
-from . import answering, asked
-from .feed import Feed
-from .flow import Flow
+from . import client_requests
+from .acknowledgements import take_proof
+from .handshake import Request
 from .history import History
-from .host import Host
-from .outlet import Outlet
-from .proofs import take_proof
-from .request import Request
-from .transport import Transport
-from .turns import Turns
+from .notifications import Reports
+from .portal_forwarding import Awaited
+from .receive_queue import Flow, Turns
+from .registrations import Handlers
+from .send_queue import Outlet, Transport
+from .subscription import Feed
+
+
+class Host(Protocol):
+    """What a connection needs of the node it belongs to."""
+
+    settings: ServerSettings
+    handlers: Handlers
+    reports: Reports
+
+    @property
+    def terms(self) -> Terms:
+        """What the node offers to its connections."""
+
+    def name_connection(self) -> str:
+        """The name of a new connection."""
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+
+    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
+        """Call back at `when`, in the time of `now`."""
+
+    def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call `callback` in the event loop."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any]:
+        """Run `work` on its own."""
+
+    async def answer(self, message: Message, connection: "Connection", /) -> bytes | Failure | Awaited:
+        """Answer a request of a client."""
+
+    async def admit(self, connection: "Connection", attempt: Authenticate) -> None:
+        """Answer op 2."""
+
+    def rename(self, connection: "Connection", user: User) -> bool:
+        """Take note that the connection belongs to another user now; return whether to another id."""
+
+    def forget(self, connection: "Connection") -> None:
+        """Let go of a connection that has ended."""
+
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -105,7 +149,7 @@ class Connection:
         limits = host.settings.limits
         self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._regulate)
         self._flow = Flow(transport, self.session, host.settings.keepalive, host.now, self._reading_changed)
-        self.asked = asked.Asked(limits.max_requests, self._regulate)
+        self.asked = client_requests.PendingRequests(limits.max_requests, self._regulate)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
@@ -371,7 +415,7 @@ class Connection:
             case Received(message):
                 await self._host.handlers.received(message, self)
             case Asked():
-                await answering.answer(self._host, event, self)
+                await client_requests.answer(self._host, event, self)
             case Authenticate():
                 await self._host.admit(self, event)
             case User():

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable
 
-from ..codec import decode_frame
-from ..message import Message
+from ..messages.frames import decode_frame
+from ..messages.message import Message
 
 KEPT = 100
 """Messages kept in each direction; older ones are forgotten, so that memory stays bounded."""

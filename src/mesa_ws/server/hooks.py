@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any, overload
 
-from ..calling import name_of
 from ..errors import InvalidSettings
-from ..handler import AnyHandler, checked
+from ..handlers import name_of
+from ..handlers.caller import AnyHandler, checked
 from ..text import plain
-from .enlisting import enlist, made
-from .handlers import Handlers
+from .middleware import enlist, made
+from .registrations import Handlers
 
 
 class Hooks:

@@ -5,39 +5,35 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Unpack
 
-from ..backend.awaited import awaited
 from ..backend.base import AsyncBus, Backend
-from ..backend.cluster_presence import ClusterPresence
 from ..backend.outbox import Page
+from ..backend.presence import ClusterPresence
 from ..backend.redis import Given
-from ..envelope import Envelope, Keep, Receipt, new_message_id, prepare
+from ..backend.urls import backend_of
+from ..concurrency.blocking import awaited
 from ..errors import BackendError, MesaError, Unsupported
-from ..failure import KEPT, Failure
-from ..inquiry import DEFAULT_TIMEOUT, check_timeout, prepare_request, read_answer
-from ..message import DispatchEvent, Message, reserved_opcodes
-from ..message_log import log_dispatches
-from ..middleware_key import mesa1_middleware_key, middleware_key
-from ..position import Position
-from ..recipients import EVERYBODY
-from ..session import Authenticate, Terms
+from ..messages.envelope import Envelope, Keep, new_message_id, prepare
+from ..messages.message import DispatchEvent, Message, reserved_opcodes
+from ..messages.message_log import log_dispatches
+from ..messages.receipt import Position, Receipt
+from ..messages.recipients import EVERYBODY, User
+from ..messages.request import DEFAULT_TIMEOUT, KEPT, Failure, check_timeout, prepare_request, read_answer
+from ..protocol import Authenticate, Terms
 from ..settings import Durability, ServerOptions, ServerSettings
-from ..user import User
-from . import admission, answering, asking
-from .backends import backend_of
+from . import authentication, client_requests, cluster_requests
 from .blocking import BlockingForms
 from .connection import Connection
-from .feed import Feed
-from .forwarding import Forwarder
-from .handlers import Handlers
+from .event_loop import NOT_RUNNING
+from .fanout import Supply
+from .handshake import Request
 from .hooks import Hooks
-from .loop_work import NOT_RUNNING
-from .portal_answers import Awaited
+from .middleware import mesa1_middleware_key, middleware_key
+from .notifications import Reports, Telling
+from .portal_forwarding import Awaited, Forwarder
+from .registrations import Handlers
 from .registry import Registry
-from .reports import Reports
-from .request import Request
-from .supply import Supply
-from .telling import Telling
-from .transport import Transport
+from .send_queue import Transport
+from .subscription import Feed
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -259,7 +255,7 @@ class Node(Hooks, Telling, BlockingForms):
     def deliver(self, envelope: Envelope) -> None:
         """Hand what the bus brought to the connections it is for. Never waits."""
         if envelope.kind == "request":
-            asking.ask(self, envelope)
+            cluster_requests.ask(self, envelope)
         elif envelope.kind != "connection":
             self._supply.deliver(envelope)
         elif self.handlers.forwarder is not None:
@@ -286,17 +282,17 @@ class Node(Hooks, Telling, BlockingForms):
 
     async def answer(self, message: Message, connection: Connection) -> bytes | Failure | Awaited:
         """Answer a request of a client."""
-        return await answering.answer_by(self.handlers, message, connection)
+        return await client_requests.answer_by(self.handlers, message, connection)
 
     async def admit(self, connection: Connection, attempt: Authenticate) -> None:
         """Answer op 2 of a connection."""
-        await admission.admit(self, connection, attempt)
+        await authentication.admit(self, connection, attempt)
 
     def rename(self, connection: Connection, user: User) -> bool:
         """Take note that a connection belongs to another user now; return whether to another id."""
         if self.registry.id_of(connection) == user.id:
             return False
-        work = admission.rename(self, connection, user)
+        work = authentication.rename(self, connection, user)
         if work is not None:
             self.spawn(work)
         return True

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ..calling.left_behind import report_tasks, report_threads
-from ..calling.threads import Threads
+from ..concurrency.left_behind import report_tasks, report_threads
 from ..concurrency.tasks import start
+from ..handlers.threads import Threads
 
 CANCEL_GRACE = 1.0
 """Seconds that tasks get that were cancelled, and then asynchronous generators, when a loop is closed."""

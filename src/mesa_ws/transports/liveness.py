@@ -8,7 +8,7 @@ import math
 import select
 import socket
 
-from ..server.transport import PeerState
+from ..server.send_queue import PeerState
 from ..settings import Keepalive
 
 PROBES = 4

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from mesa_ws import Message
-from mesa_ws.recipients import EVERYBODY
+from mesa_ws.messages.recipients import EVERYBODY
 
 from .journal import Journal
 

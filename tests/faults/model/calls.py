@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 from redis.exceptions import OutOfMemoryError
 
 from mesa_ws.backend.outbox import Acknowledgement
-from mesa_ws.backend.redis import outbox_plan
+from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis.dispatch import Dispatch
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.plan import MAX_BYTES, MAX_ENTRIES, Call, Dispatch, Pulse, Seat
-from mesa_ws.envelope import Delivery, Envelope, Keep
-from mesa_ws.position import Position
-from mesa_ws.recipients import Recipients
+from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands, Pulse
+from mesa_ws.backend.redis_client.command import Call
+from mesa_ws.messages.envelope import Envelope, Keep
+from mesa_ws.messages.receipt import Delivery, Position
+from mesa_ws.messages.recipients import Recipients
 
 from .store import DAY_MS, Store
 from .truth import Message, Seen, Stored, read_entry
@@ -125,7 +127,7 @@ class Calls:
 
     def acknowledge(self, node: str, acknowledgement: Acknowledgement, version: int) -> int:
         """Acknowledge; the new acknowledged sequence, or -1."""
-        (call,) = outbox_plan.acknowledge(self._seat(node), [(acknowledgement, version)])
+        (call,) = outbox_commands.acknowledge(self._seat(node), [(acknowledgement, version)])
         return int(self._ok(call)[0])
 
     def detach(self, node: str, id: str, version: int) -> None:
@@ -168,13 +170,13 @@ class Calls:
 
     def broadcasts(self, position: Position | None) -> Page:
         """Read messages to everybody."""
-        call = outbox_plan.broadcasts(self.keys, position)
+        call = outbox_commands.broadcasts(self.keys, position)
         assert call.args[:2] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
         return Page.of([0, *self._ok(call._replace(args=(PAGE_ENTRIES, PAGE_BYTES, *call.args[2:])))])
 
     def purge(self, id: str) -> int:
         """Throw an outbox away."""
-        (call,) = outbox_plan.purge(self.keys, [id])
+        (call,) = outbox_commands.purge(self.keys, [id])
         return int(self._ok(call)[0])
 
     def inspect(self, ids: Sequence[str]) -> Whole:
@@ -188,8 +190,8 @@ class Calls:
         ends = {node.decode(): float(end) for node, end in zip(leases[::2], leases[1::2], strict=True)}
         return Whole([key.decode() for key in endless], ends, boxes, seats)
 
-    def _seat(self, node: str) -> Seat:
-        return Seat(self.keys, node, LEASE_MS / 1000, DAY_MS / 1000, 5.0, self._window_ms / 1000)
+    def _seat(self, node: str) -> NodeCommands:
+        return NodeCommands(self.keys, node, LEASE_MS / 1000, DAY_MS / 1000, 5.0, self._window_ms / 1000)
 
     def _box(self, id: str) -> tuple[str, str]:
         if id == "*":

@@ -5,7 +5,7 @@ Every method is something that may happen, at any time: it does nothing when the
 
 from collections.abc import Callable, Sequence
 
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 
 from .calls import Page, Wish
 from .device import Connection

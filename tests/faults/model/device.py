@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 
 
 class Began(NamedTuple):

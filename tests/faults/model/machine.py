@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from mesa_ws.envelope import Keep
+from mesa_ws.messages.envelope import Keep
 
 from .device import Device
 from .masters import ALL

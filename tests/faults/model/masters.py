@@ -8,8 +8,8 @@ does at one master.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mesa_ws.backend.redis.exchange import Exchange
-from mesa_ws.backend.redis.master import MasterChoice, Report
+from mesa_ws.backend.redis_client.batch import Exchange
+from mesa_ws.backend.redis_client.master import MasterChoice, Report
 
 from .store import Store
 from .watch import Watch

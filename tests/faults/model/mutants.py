@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mesa_ws.backend.redis.master import Master, MasterChoice, Report
+from mesa_ws.backend.redis_client.master import Master, MasterChoice, Report
 
 
 class Mutant(NamedTuple):
@@ -123,13 +123,13 @@ MUTANTS = (
         "",
         "",
         (),
-        broken=("mesa_ws.backend.redis.master.MasterChoice.take", take_any_report),
+        broken=("mesa_ws.backend.redis_client.master.MasterChoice.take", take_any_report),
     ),
     Mutant(
         "a process stays at a master without replicas",
         "",
         "",
         (),
-        broken=("mesa_ws.backend.redis.failure._ALONE", ("UNBLOCKED ",)),
+        broken=("mesa_ws.backend.redis_client.connection._ALONE", ("UNBLOCKED ",)),
     ),
 )

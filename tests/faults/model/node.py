@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 
 from .calls import Page
 from .device import Began, Connection, Sent

@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
-from mesa_ws.backend.redis.plan import Command
-from mesa_ws.backend.redis.script import SCRIPTS
+from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis_client.command import Command
 from tests.redis_server import LIMIT, RedisServer
 
 CLOCK = "model:clock"

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mesa_ws.position import Position
+from mesa_ws.messages.receipt import Position
 
 from .store import DAY_MS
 

@@ -5,9 +5,9 @@ from copy import deepcopy
 from itertools import dropwhile
 
 from mesa_ws.backend.outbox import Acknowledgement
-from mesa_ws.backend.redis.plan import Pulse
-from mesa_ws.envelope import Keep
-from mesa_ws.position import Position
+from mesa_ws.backend.redis.node_commands import Pulse
+from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.receipt import Position
 
 from .calls import LEASE_MS, PAGE_ENTRIES, Calls, Page, Wish
 from .store import Store

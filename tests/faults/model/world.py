@@ -6,8 +6,8 @@ Every method is something that may happen, at any time: it does nothing when the
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from mesa_ws.envelope import Keep
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.receipt import Position
 
 from .calls import LEASE_MS, Wish
 from .cluster import Cluster

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from websockets.exceptions import ConnectionClosed
 
 from mesa_ws import AsyncDispatcher, Portal, PortalEvent, RedisBackend
-from mesa_ws.transports.serve import serve
+from mesa_ws.transports.run import serve
 from tests.interop.npm_packages import PROJECT
 from tests.ports import free_port
 from tests.redis_server import RedisServer

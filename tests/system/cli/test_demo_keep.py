@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mesa_ws.cli.demo.control import control
-from mesa_ws.cli.demo.keep import kept
+from mesa_ws.cli.demo_page import control, kept
 from mesa_ws.client import Client
 from tests.redis_server import RedisServer
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.demo import audience as audience_module
-from mesa_ws.cli.demo import processes
-from mesa_ws.cli.demo.audience import audience
-from mesa_ws.cli.demo.processes import DemoFailed, dispatch, server
-from mesa_ws.cli.interruptible import run
-from mesa_ws.message import Message
+from mesa_ws.cli import demo as audience_module
+from mesa_ws.cli import demo_servers
+from mesa_ws.cli.demo import audience
+from mesa_ws.cli.demo_servers import DemoFailed, dispatch, server
+from mesa_ws.cli.process import run
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 
 
 def children() -> set[int]:
@@ -31,7 +31,7 @@ async def test_a_server_that_does_not_start_tells_why() -> None:
 
 
 async def test_a_server_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "START_LIMIT", 0.001)
+    monkeypatch.setattr(demo_servers, "START_LIMIT", 0.001)
     before = children()
     with pytest.raises(DemoFailed, match="the server did not start within"):
         async with server(("--insecure-demo-auth", "--port", "0", "--no-api"), {}):
@@ -40,7 +40,7 @@ async def test_a_server_that_takes_too_long_is_stopped(monkeypatch: pytest.Monke
 
 
 async def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "STOP_LIMIT", 0.05)
+    monkeypatch.setattr(demo_servers, "STOP_LIMIT", 0.05)
     before = children()
     async with server(("--insecure-demo-auth", "--port", "0", "--no-api"), {}):
         [started] = children() - before
@@ -55,7 +55,7 @@ async def test_a_dispatch_that_fails_tells_why() -> None:
 
 
 async def test_a_dispatch_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "START_LIMIT", 0.001)
+    monkeypatch.setattr(demo_servers, "START_LIMIT", 0.001)
     before = children()
     with pytest.raises(DemoFailed, match="the dispatch did not end within"):
         await dispatch(("HELLO", "1", "--all"), {})

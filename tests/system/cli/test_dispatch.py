@@ -6,7 +6,7 @@ import pytest
 
 from mesa_ws.client import Client
 from mesa_ws.errors import ConnectionClosed
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 from .conftest import KEY, Site, Starter
 

@@ -17,7 +17,7 @@ from click.testing import Result
 from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import AuthenticationFailed
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 
@@ -26,8 +26,8 @@ from .conftest import KEY, Starter, here
 SECRET = "0123456789abcdef0123456789abcdef"
 
 APPLICATION = """
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server
+from mesa_ws.messages.recipients import User
 
 server = Server()
 

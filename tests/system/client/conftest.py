@@ -9,9 +9,9 @@ import pytest
 import uvloop
 
 from mesa_ws.client import Client
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Endpoint, Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Endpoint, Server, serve
 
 from .scripted import ScriptedServer, Visitor
 

@@ -9,7 +9,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from mesa_ws.client import Client, ClientLimits, Reconnection
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 LIMIT = 30.0
 """Seconds after which a test that waits has failed."""

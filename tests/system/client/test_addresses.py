@@ -10,7 +10,7 @@ import pytest
 
 from mesa_ws.client import Client, ClientLimits
 from mesa_ws.errors import ConnectFailed
-from mesa_ws.transports.serve import Endpoint
+from mesa_ws.transports.run import Endpoint
 
 SILENT = ("127.9.9.1", "127.9.9.2")
 """Addresses of this machine that tests make silent."""

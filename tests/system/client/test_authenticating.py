@@ -15,10 +15,10 @@ from mesa_ws.errors import (
     QueueFull,
     TimedOut,
 )
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 from mesa_ws.settings import Authentication
-from mesa_ws.transports.serve import Endpoint, Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Endpoint, Server, serve
 
 from .conftest import meet, meet_user
 from .scripted import LIMIT, SOON, ScriptedServer, message

@@ -9,8 +9,8 @@ import pytest
 
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo
 from mesa_ws.errors import InvalidSettings, Unsupported
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Endpoint
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Endpoint
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, message

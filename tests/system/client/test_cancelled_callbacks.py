@@ -10,8 +10,8 @@ import pytest
 
 from mesa_ws.client import Client
 from mesa_ws.errors import RequestFailed
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Endpoint, Server
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Endpoint, Server
 from tests.system.cancelling import (
     WAYS,
     Way,

@@ -15,9 +15,9 @@ from websockets.http11 import Request, Response
 
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo
 from mesa_ws.errors import ConnectFailed, ConnectionClosed, MesaError
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.settings import Heartbeat, Reconnect
-from mesa_ws.transports.serve import Endpoint, Server, serve
+from mesa_ws.transports.run import Endpoint, Server, serve
 
 from .scripted import LIMIT, ScriptedServer, Visitor
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mesa_ws.client import Client, Reconnection
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
+from mesa_ws.transports.run import Server, serve
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, Visitor, message

@@ -7,9 +7,9 @@ import pytest
 
 from mesa_ws.client import Client, ClientLimits
 from mesa_ws.errors import ConnectionClosed
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.settings import Heartbeat, Keepalive
-from mesa_ws.transports.serve import Endpoint, Server, serve
+from mesa_ws.transports.run import Endpoint, Server, serve
 
 from .conftest import meet
 from .scripted import LIMIT, ScriptedServer, Visitor, message

@@ -12,11 +12,11 @@ from websockets.http11 import Response
 from mesa_ws.client import Client, ClientLimits, ConnectionInfo, Reconnection
 from mesa_ws.close import CLOSE_TABLE, CloseCode
 from mesa_ws.errors import ConnectionClosed, InvalidInput
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 from mesa_ws.settings import Keepalive
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 from tests.ports import free_port
 
 from .conftest import meet, meet_user

@@ -7,9 +7,9 @@ import pytest
 
 from mesa_ws.client import Client, ConnectionInfo, Reconnection
 from mesa_ws.errors import AuthenticationFailed, ConnectionClosed
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 
 from .conftest import meet, meet_user
 from .scripted import LIMIT, SOON, ScriptedServer, Visitor, message

@@ -20,10 +20,10 @@ from mesa_ws.errors import (
     Unanswered,
     Unsupported,
 )
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Endpoint, Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Endpoint, Server, serve
 from tests.system.waiting import until
 
 from .conftest import meet

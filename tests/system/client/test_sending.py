@@ -8,8 +8,8 @@ import pytest
 
 from mesa_ws.client import Client, ClientLimits, Reconnection
 from mesa_ws.errors import ConnectionClosed, InvalidMessage, QueueFull
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Endpoint
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Endpoint
 
 from .conftest import meet, meet_user
 from .scripted import LIMIT, ScriptedServer, Visitor, message

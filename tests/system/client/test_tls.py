@@ -9,7 +9,7 @@ import pytest
 
 from mesa_ws.client import Client
 from mesa_ws.errors import ConnectFailed
-from mesa_ws.transports.serve import Endpoint, Server, serve
+from mesa_ws.transports.run import Endpoint, Server, serve
 from tests.certificates import server_side
 
 from .scripted import message

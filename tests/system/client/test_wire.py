@@ -8,8 +8,7 @@ from websockets.exceptions import ConnectionClosed as PeerClosed
 
 from mesa_ws.client import Client, ClientLimits
 from mesa_ws.errors import ConnectionClosed
-from mesa_ws.transports.connect import Address, connect
-from mesa_ws.transports.wire import Wire
+from mesa_ws.transports.client_socket import Address, Wire, connect
 
 from .conftest import meet
 from .scripted import BINARY, CLOSE, CONTINUATION, LIMIT, PING, TEXT, ScriptedServer, frame

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesa_ws import AsyncDispatcher, InvalidMessage, Message
-from mesa_ws.admin.api import DispatchApi
+from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
 from tests.http_site import KEY
 from tests.system.server.conftest import Joining, Serving, accepting

@@ -9,9 +9,9 @@ import redis.asyncio
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.backend.outbox import Acknowledgement, Start
-from mesa_ws.envelope import prepare
-from mesa_ws.message import Message
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Node, heard
 from tests.contract.storing import KEEP
 from tests.system.waiting import until

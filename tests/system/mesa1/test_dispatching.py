@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, DispatchEvent, InvalidSettings, Message, Sync, Unsupported
-from mesa_ws.backend.mesa1 import dialect, plan
+from mesa_ws.backend.mesa1 import commands, operations
 from mesa_ws.backend.mesa1.keys import Keys
 from tests.contract.cluster import LIMIT
 
@@ -158,7 +158,7 @@ async def test_many_are_stored_for_in_several_steps_under_one_name(
     tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
     """Redis serves others between them; a list takes milliseconds to be added to."""
-    ids = [str(n) for n in range(2 * plan.MAX_STORED + 1)]
+    ids = [str(n) for n in range(2 * commands.MAX_STORED + 1)]
     await client.sadd(keys.connected, ids[0], ids[-1])
     for _ in range(2):
         receipt = await dispatcher.dispatch(Message(0, 1), ids, idempotency_key="k")
@@ -210,7 +210,7 @@ async def test_a_name_makes_a_message_one(
 async def test_exclusions_from_everybody_are_warned_of_once(
     tap: Tap, dispatcher: AsyncDispatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dialect._HAS_WARNED.clear()
+    operations._HAS_WARNED.clear()
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
         for _ in range(2):
             await dispatcher.dispatch(Message(0, 1), ["*"], ["1"])

@@ -23,8 +23,8 @@ from mesa_ws import (
 )
 from mesa_ws.backend.mesa1 import Mesa1
 from mesa_ws.backend.mesa1.keys import Keys
-from mesa_ws.envelope import prepare
-from mesa_ws.transports import native
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.transports import server_socket
 from tests.contract.storing import KEEP
 from tests.interop.served import ServerProcess
 from tests.system.server.conftest import Joining, Serving, accepting
@@ -201,7 +201,7 @@ async def test_a_peer_that_answers_nothing_is_away_when_heartbeats_give_it_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1.x waits half a minute more for it to answer the close frame."""
-    monkeypatch.setattr(native, "CLOSE_TIMEOUT", 60.0)
+    monkeypatch.setattr(server_socket, "CLOSE_TIMEOUT", 60.0)
     heartbeat = {"enabled": True, "interval": 0.05, "max_attempts": 1}
     endpoint = await serving(make(redis_url, namespace, heartbeat=heartbeat))
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:

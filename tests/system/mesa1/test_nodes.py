@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from mesa_ws.backend.mesa1 import Mesa1Backend, plan
+from mesa_ws.backend.mesa1 import Mesa1Backend, commands
+from mesa_ws.backend.mesa1.commands import SWAP
 from mesa_ws.backend.mesa1.keys import Keys
-from mesa_ws.backend.mesa1.resident import Resident
-from mesa_ws.backend.mesa1.script import SWAP
-from mesa_ws.envelope import prepare
-from mesa_ws.message import Message
+from mesa_ws.backend.mesa1.node import Resident
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.contract.storing import KEEP
 from tests.system.waiting import until, until_ready
@@ -148,7 +148,7 @@ async def test_garbage_is_survived_and_not_logged(
 
 async def test_a_list_that_changed_since_it_was_read_is_not_replaced(client: Redis, keys: Keys) -> None:
     async def swap(was: bytes, becomes: bytes) -> Any:
-        return await client.execute_command(*plan.swap(keys, "a", was, becomes).command)  # type: ignore[no-untyped-call]
+        return await client.execute_command(*commands.swap(keys, "a", was, becomes).command)  # type: ignore[no-untyped-call]
 
     await client.script_load(SWAP.source)
     await client.hset(keys.undelivered, "a", "[1,2]")

@@ -23,10 +23,10 @@ from mesa_ws import (
     serve,
 )
 from mesa_ws.backend.inbox import Letter
-from mesa_ws.backend.mesa1.census import withdraw
 from mesa_ws.backend.mesa1.keys import Keys
-from mesa_ws.portal import fleeting
-from mesa_ws.portal.fleeting import Hearing
+from mesa_ws.backend.mesa1.portal_liveness import withdraw
+from mesa_ws.portal import mesa1
+from mesa_ws.portal.mesa1 import Hearing
 from tests.redis_server import RedisServer
 from tests.system.portal.conftest import Site
 from tests.system.proxy import Proxy
@@ -675,7 +675,7 @@ async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
     bound: str,
     value: int,
 ) -> None:
-    monkeypatch.setattr(fleeting, bound, value)
+    monkeypatch.setattr(mesa1, bound, value)
     portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
 
     @portal.on_message

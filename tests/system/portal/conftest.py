@@ -9,7 +9,7 @@ import pytest
 
 from mesa_ws import AsyncDispatcher, Client, MemoryBackend, MemoryHub, Portal, PortalEvent, RedisBackend
 from mesa_ws.backend.base import Backend
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.transports.run import Server, serve
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import LIMIT, Peer
 

@@ -20,14 +20,14 @@ from mesa_ws import (
     Unanswered,
 )
 from mesa_ws.backend.inbox import answers_of
-from mesa_ws.envelope import Envelope, new_message_id
-from mesa_ws.inquiry import Reply
-from mesa_ws.portal import desk
-from mesa_ws.portal.lasting import Sharing
-from mesa_ws.recipients import Recipients
-from mesa_ws.server import portal_answers
+from mesa_ws.messages.envelope import Envelope, new_message_id
+from mesa_ws.messages.recipients import Recipients
+from mesa_ws.messages.request import Reply
+from mesa_ws.portal import handling
+from mesa_ws.portal.native import Sharing
+from mesa_ws.server import portal_forwarding
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
+from mesa_ws.transports.run import Server
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
@@ -38,7 +38,7 @@ PING = Message(0, {"n": 1}, "PING")
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that raised are called again soon."""
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
 def waiting(server: Server) -> int:
@@ -372,7 +372,7 @@ async def test_what_waits_is_bounded(site: Site, stack: AsyncExitStack) -> None:
 async def test_a_request_that_no_portal_answers_fails_in_the_end(
     site: Site, client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portal_answers, "PATIENCE", 0.05)
+    monkeypatch.setattr(portal_forwarding, "PATIENCE", 0.05)
     with pytest.raises(RequestFailed, match="no portal has answered in time"):
         await client.request(PING, LIMIT)
     assert waiting(server) == 0
@@ -401,7 +401,7 @@ async def test_nothing_is_left_of_a_connection_that_ended(site: Site, client: Cl
 
 
 async def test_who_has_left_waits_for_no_answer() -> None:
-    answers = portal_answers.PortalAnswers(most=1)
+    answers = portal_forwarding.PortalAnswers(most=1)
     expected = answers.expect("a connection")
     assert expected is not None
     answers.forget("a connection")

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from mesa_ws import PortalEvent
-from mesa_ws.portal import desk, worker
-from mesa_ws.portal.lasting import Sharing
-from mesa_ws.transports.portal import Portal
-from mesa_ws.transports.serve import serve
+from mesa_ws.portal import handling, worker
+from mesa_ws.portal.native import Sharing
+from mesa_ws.transports.run import Portal, serve
 from tests.system.cancelling import WAYS, Way, cancels_itself_and_returns, swallows_its_cancellation
 from tests.system.portal.conftest import Site
 from tests.system.server.conftest import accepting
@@ -22,7 +21,7 @@ every_way = pytest.mark.parametrize("fails", WAYS, ids=lambda way: way.__name__)
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that raised are called again soon."""
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from mesa_ws.backend.redis.attendance import RedisAttendance
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.backend.redis.portal_consumer import RedisAttendance
+from mesa_ws.transports.run import Server, serve
 from tests.system.portal.conftest import LEASE, Site
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import LIMIT

@@ -8,7 +8,7 @@ import pytest
 
 from mesa_ws import Message, Portal, PortalEvent, Unsupported
 from mesa_ws.errors import InvalidSettings, MesaError
-from mesa_ws.user import User
+from mesa_ws.messages.recipients import User
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import Peer
 from tests.system.waiting import until

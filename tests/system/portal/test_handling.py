@@ -10,10 +10,10 @@ import redis.asyncio
 from mesa_ws import AsyncDispatcher, Dispatcher, Message, PortalEvent
 from mesa_ws.backend.inbox import PARTITIONS, Letter, Room
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.urls import seat_at
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.portal import desk
-from mesa_ws.portal.lasting import Sharing
-from mesa_ws.portal.seats import seat_at
+from mesa_ws.portal import handling
+from mesa_ws.portal.native import Sharing
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
@@ -22,7 +22,7 @@ from tests.system.waiting import until
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that raised are called again soon."""
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
 async def test_an_event_whose_handler_raised_is_handled_again_before_the_next(

@@ -14,7 +14,7 @@ from redis import Redis
 from mesa_ws import Client, Message, Portal, PortalEvent, RedisBackend
 from mesa_ws.backend.inbox import PARTITIONS
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.transports.run import Server, serve
 from tests.interop.npm_packages import PROJECT
 from tests.ports import free_port
 from tests.redis_server import RedisServer

@@ -11,7 +11,7 @@ from mesa_ws import Client, Message, PortalEvent, Reject, RequestFailed
 from mesa_ws.backend.inbox import Attendance
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
-from mesa_ws.portal import desk
+from mesa_ws.portal import handling
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
@@ -23,7 +23,7 @@ GOOD = Message(0, {"n": 1}, "SAVE")
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that raised are called again soon."""
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
 def seat(portal: Any) -> Attendance:

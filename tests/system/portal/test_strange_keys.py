@@ -10,7 +10,7 @@ from mesa_ws import PortalEvent
 from mesa_ws.backend.inbox import PARTITIONS
 from mesa_ws.backend.redis import RedisAttendance, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.portal import desk
+from mesa_ws.portal import handling
 from tests.contract.post_office import EVERY, Owner, PostOffice, told
 from tests.system.portal.conftest import Site
 from tests.system.waiting import until
@@ -107,7 +107,7 @@ async def test_what_was_there_is_set_aside_and_told_of(
 async def test_events_die_past_a_key_of_another_type(
     redis_site: Site, client: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
     await redis_site.serve()
     portal = redis_site.portal()
 

@@ -8,10 +8,10 @@ import pytest
 
 from mesa_ws import Message, Portal, PortalEvent
 from mesa_ws.backend.memory import inbox as memory_inbox
-from mesa_ws.backend.redis import inbox_plan
+from mesa_ws.backend.redis import inbox_commands
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
-from mesa_ws.portal import desk, owned, reader
-from mesa_ws.portal.share import share
+from mesa_ws.portal import commits, handling
+from mesa_ws.portal.assignment import share
 from mesa_ws.portal.worker import MAX_REASON
 from tests.system.portal.conftest import Record, Site
 from tests.system.waiting import until
@@ -31,7 +31,7 @@ class Unspeakable(Exception):
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that raised are called again soon."""
-    monkeypatch.setattr(desk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_
 async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owned, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(commits, "MAX_BYTES", 100_000)
     await site.serve()
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
 
@@ -196,7 +196,7 @@ async def test_a_fault_does_not_leave_a_portal_deaf(
 async def test_a_handler_that_hangs_does_not_keep_a_queue_from_being_handed_over(
     site: Site, monkeypatch: pytest.MonkeyPatch, returns: bool
 ) -> None:
-    monkeypatch.setattr(owned, "HAND_OVER", 0.1)
+    monkeypatch.setattr(commits, "HAND_OVER", 0.1)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     first, began, ended = site.portal(), asyncio.Event(), list[int]()
 
@@ -237,8 +237,8 @@ async def rival(site: Site, first: Portal) -> Record:
 async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(owned, "MAX_WAITING", 300)
-    for end in (memory_inbox, inbox_plan):
+    monkeypatch.setattr(commits, "MAX_WAITING", 300)
+    for end in (memory_inbox, inbox_commands):
         monkeypatch.setattr(end, "MOST_OF_ONE", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
@@ -274,7 +274,7 @@ async def test_letters_with_lower_places_than_before_are_read(
     await redis_site.serve()
     record, peer = await redis_site.record(), await redis_site.join("alice")
     await record.until(2)
-    monkeypatch.setattr(reader, "LOOK_BACK", 3600.0)
+    monkeypatch.setattr(handling, "LOOK_BACK", 3600.0)
     seat, places = _seat(record.portal), list[str]()
     read = seat.read
 
@@ -286,7 +286,7 @@ async def test_letters_with_lower_places_than_before_are_read(
     for each in _holdings(record.portal).owned.values():
         each.cursor = "99999999999999-0"
     await until(lambda: places == ["99999999999999-0"])
-    monkeypatch.setattr(reader, "LOOK_BACK", 0.1)
+    monkeypatch.setattr(handling, "LOOK_BACK", 0.1)
     await peer.send("HI", 1)
     await record.until(3)
     assert record.data == [1]

@@ -15,8 +15,8 @@ import time
 import uvloop
 
 from mesa_ws import Connection, Message, Server, User, serve
-from mesa_ws.admin.api import DispatchApi
-from mesa_ws.transports import accepting
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.transports import listening
 
 KEY = "0123456789abcdef"
 
@@ -45,7 +45,7 @@ async def main(files: int) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.DEBUG)
-    accepting.RETRY = 0.1  # as often as a test has patience for
+    listening.RETRY = 0.1  # as often as a test has patience for
     factory = uvloop.new_event_loop if sys.argv[1] == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main(int(sys.argv[2])))

@@ -6,13 +6,13 @@ from typing import Any
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Read
-from mesa_ws.envelope import Envelope
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.message import Message
-from mesa_ws.position import Position
+from mesa_ws.messages.envelope import Envelope
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server
 
 from .peer import LIMIT
 

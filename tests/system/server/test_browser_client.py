@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.transports.serve import Endpoint
+from mesa_ws.transports.run import Endpoint
 from tests.certificates import make_certificate, server_side
 
 from .conftest import Serving, accepting

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-import mesa_ws.server.loop_work
+import mesa_ws.server.event_loop
 import mesa_ws.server.node
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.middleware import Middleware
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 from tests.system.cancelling import (
     WAYS,
     Foreign,

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mesa_ws.dispatcher import AsyncDispatcher
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 from .few_descriptors import KEY
 from .peer import LIMIT, Peer

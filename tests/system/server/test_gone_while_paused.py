@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.server.connection import Connection
-from mesa_ws.server.transport import PeerState
-from mesa_ws.transports import liveness, native
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.server.send_queue import PeerState
+from mesa_ws.transports import liveness, server_socket
+from mesa_ws.transports.run import Server, serve
 
 from .peer import LIMIT, Peer
 
@@ -157,7 +157,7 @@ async def test_a_client_that_is_there_stays(
         looks.append(look(descriptor))
         return looks[-1]
 
-    monkeypatch.setattr(native, "peer_state", noted)
+    monkeypatch.setattr(server_socket, "peer_state", noted)
     async with opening({"interval": 0.05, "timeout": 0.05}) as case:
         await case.until(lambda: len(looks) > 20)
         assert set(looks) == {PeerState.PRESENT}

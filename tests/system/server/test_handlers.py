@@ -8,10 +8,10 @@ from contextvars import ContextVar
 import pytest
 
 from mesa_ws.errors import ConnectionClosed, InvalidInput, InvalidMessage, InvalidSettings, NotAuthenticated
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server
 
 from .conftest import Joining, Serving, accepting
 

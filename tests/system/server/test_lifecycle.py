@@ -17,10 +17,10 @@ from redis import Redis
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed, MesaError
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 from tests.ports import free_port
 
 from .conftest import Joining, Serving, accepting
@@ -274,7 +274,7 @@ async def test_run_stops_cleanly_on_a_signal(signum: signal.Signals) -> None:
     program = textwrap.dedent("""
         import sys
         from contextlib import asynccontextmanager
-        from mesa_ws.transports.serve import Server
+        from mesa_ws.transports.run import Server
         server = Server()
         @server.on_disconnection
         async def ended(connection, code, reason):

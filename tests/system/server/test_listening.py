@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.admin.api import DispatchApi
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import ListenFailed
-from mesa_ws.message import Message
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.messages.message import Message
 from mesa_ws.transports import listening
 
 from .conftest import Joining, Serving, accepting

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesa_ws.errors import Refused, RequestError
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.middleware import Middleware
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from mesa_ws import Middleware
-from mesa_ws.envelope import prepare
 from mesa_ws.errors import Refused
-from mesa_ws.message import Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
 from mesa_ws.server import node
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.transports.run import Server, serve
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
@@ -428,7 +428,7 @@ async def test_an_async_hook_of_sent_messages_keeps_their_order(serving: Serving
 async def test_a_hook_of_sent_messages_that_is_too_slow_is_told_less(
     serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
+    monkeypatch.setattr("mesa_ws.server.notifications.MOST", 3)
     server, queue = answering(), Told()
     busy, gate = asyncio.Event(), asyncio.Event()
 
@@ -459,7 +459,7 @@ async def test_a_hook_that_hangs_holds_up_those_of_no_other_middleware(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node, "GRACE", 0.05)
-    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
+    monkeypatch.setattr("mesa_ws.server.notifications.MOST", 3)
     server, queue = accepting(sync=True), Told()
 
     async def hang(message: Message, ids: Sequence[str]) -> None:
@@ -652,7 +652,7 @@ async def test_a_server_that_starts_again_begins_with_no_calls_that_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(node, "GRACE", 0.05)
-    monkeypatch.setattr("mesa_ws.server.late_calls.MOST", 3)
+    monkeypatch.setattr("mesa_ws.server.notifications.MOST", 3)
     server, queue, stuck = answering(), Told(), asyncio.Event()
 
     class Sent(Middleware):

@@ -8,10 +8,10 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.errors import InvalidInput, InvalidSettings, ListenFailed, MesaError, Unsupported
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server, serve
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server, serve
 
 from .conftest import Joining, Serving, accepting
 from .peer import Peer

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import mesa_ws.server.loop_work
+import mesa_ws.server.event_loop
 import mesa_ws.server.node
 from mesa_ws import AsyncDispatcher, Connection, Message, Server, User
 from mesa_ws.client import Client
 from mesa_ws.errors import BackendUnavailable, InvalidRecipients, MesaError, NotConnected
-from mesa_ws.transports.serve import serve
+from mesa_ws.transports.run import serve
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer

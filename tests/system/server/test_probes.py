@@ -4,10 +4,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer, RawPeer

@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from mesa_ws.errors import Reject
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.middleware import StructuredLogging
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
+from mesa_ws.transports.run import Server
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting

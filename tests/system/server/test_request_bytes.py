@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.server.request import Request
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.server.handshake import Request
+from mesa_ws.transports.run import Server
 
 from .conftest import Serving
 from .peer import LIMIT, RawPeer

@@ -24,10 +24,10 @@ from mesa_ws.errors import (
     Unanswered,
     Unsupported,
 )
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.middleware import Middleware
-from mesa_ws.transports.serve import Server, serve
+from mesa_ws.transports.run import Server, serve
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer

@@ -7,12 +7,13 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.outbox import Page, Start
-from mesa_ws.envelope import Delivery, prepare
 from mesa_ws.errors import InvalidRecipients, MesaError
-from mesa_ws.message import DispatchEvent, Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
-from mesa_ws.user import User
+from mesa_ws.transports.run import Server
 
 from .conftest import Joining, Serving, accepting
 

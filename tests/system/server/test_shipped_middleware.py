@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mesa_ws.cli.logs import JsonFormatter
+from mesa_ws.cli.process import JsonFormatter
 from mesa_ws.errors import InvalidSettings
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.middleware import MessageLogging, RateLimit, StructuredLogging
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.middleware.rate_limit import Excess
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import Server
+from mesa_ws.transports.run import Server
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting

@@ -1,6 +1,6 @@
 """Message sync over the wire: what is stored arrives later, in order, until it is proven."""
 
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 from .conftest import Joining, Serving
 from .sync import data, numbers, send, storing, until_unproven

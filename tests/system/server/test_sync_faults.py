@@ -11,8 +11,8 @@ import pytest
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.errors import BackendRefused, BackendUnavailable
-from mesa_ws.message import Message
-from mesa_ws.position import Position
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
 
 from .conftest import Joining, Serving
 from .peer import LIMIT, RawPeer

@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Start
-from mesa_ws.user import User
+from mesa_ws.messages.recipients import User
 
 from .conftest import Joining, Serving
 from .sync import data, numbers, send, storing, unproven, until, until_unproven

@@ -6,8 +6,8 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.errors import InvalidInput, Unsupported
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Server
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Server
 
 from .conftest import Joining, Serving
 from .peer import LIMIT

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.serve import serve
+from mesa_ws.transports.run import serve
 
 from .conftest import Joining, Serving
 from .peer import LIMIT, RawPeer

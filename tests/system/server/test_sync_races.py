@@ -8,10 +8,10 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
-from mesa_ws.message import Message
-from mesa_ws.position import Position
-from mesa_ws.transports.serve import serve
-from mesa_ws.user import User
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
+from mesa_ws.messages.recipients import User
+from mesa_ws.transports.run import serve
 
 from .conftest import Joining, Serving
 from .sync import Flaky, data, send, storing, until

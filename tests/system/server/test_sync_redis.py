@@ -7,8 +7,8 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.dispatcher import AsyncDispatcher
-from mesa_ws.message import Message
-from mesa_ws.transports.serve import Server
+from mesa_ws.messages.message import Message
+from mesa_ws.transports.run import Server
 
 from .conftest import Joining, Serving
 from .peer import LIMIT

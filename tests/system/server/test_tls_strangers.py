@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.transports import native
-from mesa_ws.transports.serve import Endpoint, serve
+from mesa_ws.transports import server_socket
+from mesa_ws.transports.run import Endpoint, serve
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer
@@ -104,7 +104,7 @@ async def test_a_stranger_is_one_line_of_debug_and_the_next_client_is_served(
 async def test_a_stranger_who_stays_silent_is_cut(
     secure: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(native, "TLS_TIMEOUT", 0.1)
+    monkeypatch.setattr(server_socket, "TLS_TIMEOUT", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", secure.port)
     writer.write(hello()[:40])
     async with asyncio.timeout(LIMIT):

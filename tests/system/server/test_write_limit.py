@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesa_ws.message import Message
+from mesa_ws.messages.message import Message
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT

@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 import pytest
 
-from mesa_ws.cli.application import application_server
-from mesa_ws.cli.config.resolve import resolve
-from mesa_ws.cli.config.sources import Given
+from mesa_ws.cli.config import Given, resolve
+from mesa_ws.cli.serve import application_server
 from mesa_ws.errors import InvalidInput, InvalidSettings
 
 NOTHING = resolve({}, {})
 
 APPLICATION = """
-from mesa_ws.transports.serve import Server
+from mesa_ws.transports.run import Server
 
 server = Server(namespace="app")
 
@@ -85,7 +84,7 @@ def test_what_is_no_server_is_told() -> None:
 
 
 def test_wrong_settings_of_the_application_stay_what_they_are() -> None:
-    module("app_three", "from mesa_ws.transports.serve import Server\nserver = Server(heartbeat=5)")
+    module("app_three", "from mesa_ws.transports.run import Server\nserver = Server(heartbeat=5)")
     with pytest.raises(InvalidSettings, match="heartbeat"):
         application_server("app_three:server", NOTHING)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.config.setting import SETTINGS
+from mesa_ws.cli.config import SETTINGS
 
 from .conftest import Command
 

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from mesa_ws.cli.demo.audience import Arrival
-from mesa_ws.cli.demo.command import show
-from mesa_ws.cli.demo.processes import DemoFailed, Dispatched, DispatchRun
-from mesa_ws.cli.demo.report import Report
-from mesa_ws.cli.demo.story import SCENES
+from mesa_ws.cli.demo import SCENES, Arrival, Report, show
+from mesa_ws.cli.demo_servers import DemoFailed, Dispatched, DispatchRun
 
 STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in SCENES)
 RIGHT = {"0": [STATUS, NEWS, ALERT], "1": [STATUS, ALERT], "2": [NEWS, ALERT]}

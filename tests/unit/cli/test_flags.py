@@ -6,8 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mesa_ws.cli.config.sources import Layer
-from mesa_ws.cli.flags import given_flags, setting_flags
+from mesa_ws.cli.config import Layer
+from mesa_ws.cli.options import given_flags, setting_flags
 
 from .conftest import Command
 

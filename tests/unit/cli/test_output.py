@@ -7,11 +7,10 @@ import sys
 
 import pytest
 
-from mesa_ws.cli.config.schema import Log
-from mesa_ws.cli.logs import JsonFormatter, start_logging
-from mesa_ws.cli.output import compact, console, escaped
-from mesa_ws.cli.receipt import print_receipt, receipt_document
-from mesa_ws.envelope import Delivery, Receipt
+from mesa_ws.cli.config import Log
+from mesa_ws.cli.output import compact, console, escaped, print_receipt, receipt_document
+from mesa_ws.cli.process import JsonFormatter, start_logging
+from mesa_ws.messages.receipt import Delivery, Receipt
 
 RECEIPT = Receipt(
     "abc",

@@ -8,8 +8,7 @@ import click
 import pytest
 
 from mesa_ws.cli import main
-from mesa_ws.cli.config.setting import SETTINGS
-from mesa_ws.cli.config.sources import of_file
+from mesa_ws.cli.config import SETTINGS, of_file
 
 REFERENCE = Path(__file__).parents[3] / "docs/reference"
 CONFIGURATION = (REFERENCE / "configuration.md").read_text(encoding="utf-8")

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.config.resolve import resolve
-from mesa_ws.cli.config.schema import Configuration
-from mesa_ws.cli.config.sources import Given, Layer
+from mesa_ws.cli.config import Configuration, Given, Layer, resolve
 from mesa_ws.errors import InvalidInput, InvalidSettings
 from mesa_ws.settings import ServerSettings
 

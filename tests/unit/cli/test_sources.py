@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.config.setting import SETTINGS
-from mesa_ws.cli.config.sources import Given, of_environment, of_file
+from mesa_ws.cli.config import SETTINGS, Given, of_environment, of_file
 from mesa_ws.errors import InvalidInput, InvalidSettings
 
 

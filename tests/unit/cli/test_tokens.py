@@ -7,11 +7,11 @@ from typing import Any, cast
 import jwt
 import pytest
 
-from mesa_ws.cli.config.schema import Jwt
+from mesa_ws.cli.config import Jwt
 from mesa_ws.cli.tokens import TokenAuthenticator
 from mesa_ws.errors import InvalidInput, Refused
+from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.user import User
 
 SECRET = "0123456789abcdef0123456789abcdef"
 NOBODY = cast("Connection", None)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.backend.event_loops import abandon_task
 from mesa_ws.concurrency import tasks
+from mesa_ws.concurrency.event_loops import abandon_task
 from mesa_ws.concurrency.tasks import end, persist, start, survive, unwatch, watch
 
 

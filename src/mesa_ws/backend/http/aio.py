@@ -8,14 +8,13 @@ from typing import Any
 
 import httpcore
 
-from ...envelope import Envelope, Receipt
+from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable
-from ...id_page import IdPage
-from ...receipt_status import OutboxHead
-from ...stored import Stored
-from ..event_loops import PerLoop
+from ...messages.envelope import Envelope
+from ...messages.receipt import OutboxHead, Receipt, Stored
+from ..base import IdPage
 from ..pending import too_many
-from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
+from .exchange import FAILURES, KEEP_ALIVE, Exchange, Plan, T
 from .streams import AsyncioBackend
 
 MAX_REQUESTS = 100

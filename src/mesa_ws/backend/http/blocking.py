@@ -5,15 +5,14 @@ from collections.abc import Iterable, Sequence
 
 import httpcore
 
-from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable
-from ...id_page import IdPage
-from ...inquiry import MAX_BLOCKING_REQUESTS
-from ...receipt_status import OutboxHead
-from ...stored import Stored
-from ..quota import Quota
-from .deadline import DeadlineBackend, within
-from .plan import FAILURES, KEEP_ALIVE, Exchange, Plan, T
+from ...messages.envelope import Envelope
+from ...messages.receipt import OutboxHead, Receipt, Stored
+from ...messages.request import MAX_BLOCKING_REQUESTS
+from ..base import IdPage
+from ..pending import Quota
+from .connections import DeadlineBackend, within
+from .exchange import FAILURES, KEEP_ALIVE, Exchange, Plan, T
 
 MAX_CONNECTIONS = 100
 """Dispatches that may be under way at the same time; more wait, within their time limit."""

@@ -17,8 +17,8 @@ from weakref import WeakSet
 
 import httpcore
 
+from ...concurrency.event_loops import abandon_transport
 from ...concurrency.happy_eyeballs import connect_socket
-from ..event_loops import abandon_transport
 
 MOST_UNREAD = 256 * 1024
 """Bytes that wait to be read, after which the peer has to wait."""

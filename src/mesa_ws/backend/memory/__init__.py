@@ -15,9 +15,8 @@ one form a cluster, which is how several servers in one process (and the tests) 
 | `timetable` | what has to be looked at later |
 """
 
-from .attendance import MemoryAttendance
-from .backend import MemoryBackend
+from .backend import MemoryBackend, MemoryHub
 from .cluster import check_durability
-from .hub import MemoryHub
+from .portal_consumer import MemoryAttendance
 
 __all__ = ["MemoryAttendance", "MemoryBackend", "MemoryHub", "check_durability"]

@@ -1,26 +1,43 @@
 """A node's seat at a hub."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
-from ...envelope import Envelope, Keep, Receipt
 from ...errors import BackendUnavailable
-from ...id_page import IdPage
-from ...inquiry import Reply
-from ...position import Position
-from ...receipt_status import OutboxHead
-from ...recipients import check_id, check_ids
+from ...messages.envelope import Envelope, Keep
+from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...messages.recipients import check_id, check_ids
+from ...messages.request import Reply
 from ...settings import Durability, Sync, check_namespace
-from ...stored import Stored
-from ..base import Receive, Watcher
+from ..base import IdPage, Receive, Watcher
 from ..inbox import Answer, Letter, Room
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
-from ..portal_watch import PortalWatch
-from .cluster import check_durability, check_offered
-from .hub import MemoryHub
-from .seat import Seat
+from ..presence import PortalWatch
+from .cluster import Cluster, check_durability, check_offered
+from .node import Seat
+
+
+class MemoryHub:
+    """What Redis would be: keeps, for every namespace, its nodes, whom they hold, and outboxes.
+
+    Used from one event loop at a time. What it keeps is gone with it.
+
+    Args:
+        clock: tells the time in seconds of Unix time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._clusters: dict[str | None, Cluster] = {}
+
+    def cluster(self, namespace: str | None) -> Cluster:
+        """What the nodes of a namespace share."""
+        if namespace not in self._clusters:
+            self._clusters[namespace] = Cluster(self._clock)
+        return self._clusters[namespace]
 
 
 class MemoryBackend:

@@ -1,21 +1,52 @@
 """One namespace. Each method is one step that nothing comes between, as a script is in Redis."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from ...envelope import Delivery, Envelope, Receipt
 from ...errors import Unsupported
-from ...position import Position
-from ...receipt_status import OutboxHead
+from ...messages.envelope import Envelope
+from ...messages.receipt import Delivery, OutboxHead, Position, Receipt, Stored
 from ...settings import Durability
-from ...stored import Stored
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
-from .holders import Holders
 from .inbox import Inbox
-from .outbox import Kept, Outbox
-from .outboxes import Outboxes
-from .remembered import Known, Remembered
-from .seat import Seat
+from .node import Holders, Seat
+from .outbox import Kept, Outbox, Outboxes, Timetable
+
+AT_ONCE = 64
+"""Ids that are forgotten in one step, at most."""
+
+Known = dict[str, Position | None]
+"""Whom a message was sent to, `*` among them, and where it is stored."""
+
+
+class _Memory(NamedTuple):
+    until: float
+    known: Known
+
+
+class Remembered:
+    """Messages that were sent, for as long as each asked for."""
+
+    def __init__(self) -> None:
+        self._memories: dict[str, _Memory] = {}
+        self._timetable: Timetable[str] = Timetable()
+
+    def __len__(self) -> int:
+        return len(self._memories)
+
+    def of(self, message_id: str, seconds: float, now: float) -> Known:
+        """What is known of a message; what the caller adds is remembered for `seconds`."""
+        for forgotten in self._timetable.take(now, AT_ONCE):
+            del self._memories[forgotten]
+        if not seconds:
+            return {}
+        memory = self._memories.get(message_id)
+        if memory is None or memory.until <= now:
+            memory = self._memories[message_id] = _Memory(now + seconds, {})
+            self._timetable.put(message_id, memory.until)
+        return memory.known
+
 
 EVERYBODY = "*"
 

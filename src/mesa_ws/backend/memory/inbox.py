@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from ..inbox import (
     ALWAYS,
     MAX_DEAD,
+    MAX_KEPT,
     MOST_OF_ONE,
     PARTITIONS,
     Answer,
@@ -23,8 +25,46 @@ from ..inbox import (
     most_of_each,
     weight_of,
 )
-from ..portal_watch import PortalWatch
-from .shelf import Shelf
+from ..presence import PortalWatch
+
+Kept = TypeVar("Kept", Waiting, DeadLetter)
+
+
+class Shelf(Generic[Kept]):
+    """Holds letters by their places.
+
+    Args:
+        most: how many.
+        size: bytes of them; the newest fits whatever its size.
+    """
+
+    def __init__(self, most: int, size: int = MAX_KEPT) -> None:
+        self._most = most
+        self._most_bytes = size
+        self._size = 0
+        self._letters: OrderedDict[int, Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def put(self, place: int, kept: Kept) -> None:
+        """Add one, and drop the oldest where there are too many."""
+        self._letters[place] = kept
+        self._size += len(kept.letter.data)
+        while len(self._letters) > self._most or (self._size > self._most_bytes and len(self._letters) > 1):
+            self.take(next(iter(self._letters)))
+
+    def take(self, place: int) -> Kept | None:
+        """Take one away."""
+        kept = self._letters.pop(place, None)
+        if kept is not None:
+            self._size -= len(kept.letter.data)
+        return kept
+
+    def items(self) -> Iterable[tuple[int, Kept]]:
+        """All of them with their places, the oldest first."""
+        return self._letters.items()
+
 
 MAX_OBSERVED = 10_000
 """Letters that are kept for portals that see everything."""

@@ -22,9 +22,9 @@ proven to be received, devices are counted, and nodes that died are cleaned up a
 | `rights` | what its user of Redis has to be granted |
 """
 
-from .attending import Mesa1Attendance
-from .dialect import Mesa1
+from .backend import Mesa1Backend
 from .importing import ImportingBackend
-from .node import Mesa1Backend
+from .operations import Mesa1
+from .portal_consumer import Mesa1Attendance
 
 __all__ = ["ImportingBackend", "Mesa1", "Mesa1Attendance", "Mesa1Backend"]

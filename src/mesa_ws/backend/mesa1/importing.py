@@ -3,18 +3,18 @@
 import asyncio
 import logging
 
-from ...envelope import Keep, new_message_id
 from ...errors import BackendRefused, InvalidRecipients
-from ...recipients import check_id
+from ...messages.envelope import Keep, new_message_id
+from ...messages.recipients import check_id
 from ...settings import Durability, Sync
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
-from ..redis.node import RedisBackend
-from ..redis.outbox_plan import Legacy
-from ..redis.plan import chunks
-from . import plan
+from ..redis.backend import RedisBackend
+from ..redis.outbox_commands import Legacy
+from ..redis_client.command import chunks
+from . import commands
 from .keys import Keys
-from .waiting import WaitingList
+from .outbox import WaitingList
 
 LATE = 60.0
 """Seconds for which a late writer of 1.x may put back what was moved, without it counting twice."""
@@ -112,13 +112,13 @@ class ImportingBackend(RedisBackend):
     async def _move(self, id: str) -> None:
         link = self._opened().links.main
         for _ in range(ATTEMPTS):
-            [[raw]] = await link.execute([plan.kept(self._old, [id])], is_repeatable=True)
+            [[raw]] = await link.execute([commands.kept(self._old, [id])], is_repeatable=True)
             if raw is None:
                 return
             found = WaitingList.of(raw)
             if found.is_corrupt or not raw:
                 aside = self._old.set_aside(id)
-                await link.execute([("RPUSH", aside, raw), ("PEXPIRE", aside, round(plan.ASIDE * 1000))])
+                await link.execute([("RPUSH", aside, raw), ("PEXPIRE", aside, round(commands.ASIDE * 1000))])
                 _log.warning("what 1.x kept for %r was corrupt; it was set aside under %r", id, aside)
             messages = [(new_message_id(), each.frame) for each in found.messages]
             legacy = Legacy(self._old.undelivered, id, raw, messages)

@@ -1,236 +1,327 @@
-"""A server node's seat in a cluster of the 1.x wire."""
+"""A node of the 1.x wire while it is open: its lease, whom it holds, and what comes in."""
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
-from uuid import uuid4
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
 
-from ...envelope import Envelope, Keep, Receipt
-from ...errors import BackendUnavailable, Unsupported
-from ...id_page import IdPage
-from ...inquiry import Reply
-from ...position import Position
-from ...receipt_status import OutboxHead
-from ...recipients import check_id
-from ...settings import Durability
-from ...stored import Stored
+from ...concurrency.retry import Quietly
+from ...concurrency.tasks import Tasks
+from ...errors import BackendError, BackendUnavailable
+from ...messages.envelope import Envelope
 from ..base import Receive, Watcher
-from ..inbox import Answer, Letter, Room
-from ..outbox import Acknowledgement, Page, Read, Start
-from ..redis.address import Address
+from ..outbox import Page, Start
 from ..redis.aio import Links
-from ..redis.dialect import NO_REQUESTS
-from ..redis.keys import EXPIRY
-from ..redis.operation import Operation
-from ..redis.timing import Timing
-from .dialect import Hello, Mesa1
-from .plan import NOWHERE, Seat
-from .resident import Resident
-from .rights import of_server
+from ..redis.backend import MISSED, Nobody
+from ..redis.lease import Sweeper
+from ..redis.runs import Runs
+from ..redis_client.address import Address
+from ..redis_client.command import Call
+from ..redis_client.subscriber import Reader
+from .commands import MAX_IDS, Pulse, Seat, warn_of_another_type
+from .operations import ignore
+from .outbox import Lists
+from .payloads import InvalidPayload, read_answer, read_payload
+from .portal_dispatch import Portals
 
-T = TypeVar("T")
+BEATS = 3
+"""Heartbeats in one lease: two may fail."""
+
+LATE = 1.0
+"""Seconds after a login when its list is looked at again. A dispatcher of 1.x that asked before
+the login whether the id is online stores after it."""
+
+_log = logging.getLogger("mesa_ws.backend")
 
 
-class Mesa1Backend:
-    """`Backend` over the Redis wire of 1.x: servers, dispatchers and clients of npm may take part.
+class Resident:
+    """One node while it is open.
 
-    A message reaches every server of the namespace and is handed on by those that hold a recipient,
-    at most once. Messages to everybody are not stored, and nobody can tell what became of a message.
+    With every heartbeat it records all ids it holds: a server of 1.x whose connection of an id ends
+    takes the id out of the set for everybody, and Redis may have forgotten.
 
     Args:
-        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
-        namespace: as 1.x has it; None for none.
-        lease: seconds without a sign of life after which others take this node for dead.
-        timeout: seconds for one call, connecting included.
+        address: where Redis is.
+        links: connections to it.
+        seat: the node's calls.
+        receive: takes what comes in.
+        watcher: who is told of doubt, and of who comes and goes.
+        timeout: seconds for one call.
+        has_portals: whether portals are told what clients do.
+        spreads: whether they take turns.
 
     Attributes:
-        wire: its name in settings.
-        distribute_load: whether portals take turns; if not, each event goes to one by chance.
-
-    Raises:
-        InvalidSettings: an argument is wrong.
+        lists: what is kept for its ids.
+        portals: who is told what clients do.
+        garbage: payloads that were none.
     """
 
-    wire = "mesa1"
-
     def __init__(
-        self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
+        self,
+        address: Address,
+        links: Links,
+        seat: Seat,
+        receive: Receive,
+        watcher: Watcher | None,
+        timeout: float,
+        *,
+        has_portals: bool = False,
+        spreads: bool = True,
     ) -> None:
-        self._address = Address.of(address)
-        self._dialect = Mesa1(namespace, names=True)
-        self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
-        self.distribute_load = True
-        self._node: Resident | None = None
-        self._node_id = ""
-
-    @property
-    def node_id(self) -> str:
-        """Random name of this node, new at every `open`; empty before the first."""
-        return self._node_id
+        self.links = links
+        self.garbage = 0
+        self._seat = seat
+        self._link = links.main
+        self._receive = receive
+        self._watcher = watcher or Nobody()
+        self._timeout = timeout
+        self._tasks = Tasks()
+        self._held: dict[str, int] = {}
+        self._owed: dict[str, None] = {}  # ids that Redis does not know to be gone
+        self._connections = 0
+        self._is_counting = False
+        self._lease_ends = 0.0
+        self._unheard = 0
+        self._runs = Runs()
+        self._strange = Quietly()
+        self._is_mended = True
+        self._wake = asyncio.Event()
+        self._fresh: dict[str, None] = {}
+        self._logins = asyncio.Event()
+        self._sweeper = Sweeper(self._link, seat, self._watcher)
+        self.lists = Lists(self._link, seat.keys, receive, self._held.__contains__)
+        self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
+        self._has_portals = has_portals
+        others: dict[str, Callable[[bytes], None]] = {seat.keys.channel(seat.node): self._on_own}
+        others[seat.keys.database(address.database)] = ignore
+        if has_portals:
+            others[seat.keys.pool] = self.portals.hear
+        channels = [seat.keys.messages]
+        self._reader = Reader(address, channels, self._on_frame, self.doubt, timeout, others=others)
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages from other processes reach this node now."""
-        return self._node is not None and self._node.is_ready
+        """Whether messages reach this node now."""
+        return self._reader.is_subscribed and time.monotonic() < self._lease_ends and self._is_mended
 
-    async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        keep: Keep | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
-    ) -> None:
-        """Subscribe and take the lease; see `Backend.open`. There is no window on this wire.
-
-        Raises:
-            Unsupported: events are to be more durable than this wire, which does not keep them.
-        """
-        if durability != "memory":
-            raise Unsupported(
-                f"portals.durability: expected 'memory', got {durability!r}; wire 'mesa1' keeps no events, "
-                "use wire 'native'"
-            )
-        self._node_id = uuid4().hex
-        timing = self._timing
-        greeting = Hello(
-            self._dialect.keys,
-            of_server(self._dialect.keys),
-            stores=keep is not None,
-            allow_eviction=allow_eviction,
-            database=self._address.database,
-        )
-        links = Links(self._address, greeting, timing.timeout)
-        seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
-        node = Resident(
-            self._address,
-            links,
-            seat,
-            receive,
-            watcher,
-            timing.timeout,
-            has_portals=portals,
-            spreads=self.distribute_load,
-        )
-        try:
-            await node.open()
-        except BaseException:
-            await node.aclose()
-            raise
-        self._node = node
+    async def open(self) -> None:
+        """Listen first: from the lease on, others count on this node."""
+        await self._reader.open()
+        await self._beat()
+        if self._has_portals:
+            await self.portals.look()
+            self._tasks.start(self.portals.run, "portals")
+        self._link.on_reconnect = self.doubt
+        self._tasks.start(self._beat_forever, "heart")
+        self._tasks.start(self._look_late, "lists")
+        self._tasks.start(self._sweeper.run, "sweeper")
 
     async def aclose(self) -> None:
-        """Leave at once, so that no id seems to be here; within the time limit."""
-        node, self._node = self._node, None
-        if node is not None:
-            await node.aclose()
+        """Leave at once, within the time limit."""
+        try:
+            with suppress(TimeoutError, BackendError):
+                async with asyncio.timeout(self._timeout):
+                    await self._tasks.aclose(self._timeout)
+                    await self.lists.aclose()
+                    self._lease_ends = 0.0
+                    await self._repeat(self._seat.reap(self._seat.node))
+        finally:
+            await self._reader.aclose()
+            await self.links.aclose()
 
-    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare connections of `id` on this node; see `Presence.attach`."""
-        return await self._opened().attach(check_id(id), sockets, start)
+    def doubt(self) -> None:
+        """Something may have been missed, or forgotten by Redis: make it good, at once."""
+        self._is_mended = False
+        self._wake.set()
+        self.portals.doubt()
+
+    async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
+        """Note connections of `id`, record them, and read what is kept for it."""
+        self._held[id] = sockets
+        self._owed.pop(id, None)
+        if start is None:
+            [(_, is_new, _)] = await self._record({id: sockets})
+            if is_new:  # a server of 1.x had taken it out, and others may have stored for it
+                self._look_soon(id)
+            return None
+        drops = start.mode == "acknowledge"
+        [(_, _, raw)] = await self._record({id: sockets}, "drop" if drops else "read")
+        if drops:
+            return self.lists.dropped(id)
+        page = await self.lists.took(id, raw)
+        self._look_soon(id)
+        return page
 
     def detach(self, id: str) -> None:
-        """Declare that `id` has left this node."""
-        if self._node is not None:
-            self._node.detach(id)
+        """Note that `id` has no connections here any more, and tell Redis without waiting."""
+        self._held.pop(id, None)
+        self.lists.forget(id)
+        self._owed[id] = None
+        self._post_detach([id])
 
     def connected(self, count: int) -> None:
-        """Note how many connections this node has; see `Presence.connected`."""
-        if self._node is not None:
-            self._node.connected(count)
+        """Note how many connections there are, and tell Redis soon."""
+        self._connections = count
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self._post_count)
 
-    async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions; see `Outbox.read`."""
-        return await self._opened().lists.read(reads)
+    def _look_soon(self, id: str) -> None:
+        self._fresh[id] = None
+        self._logins.set()
 
-    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Forget what was received; see `Outbox.acknowledge`."""
-        if self._node is not None:
-            self._node.lists.acknowledge(acknowledgements)
+    def _post_count(self) -> None:
+        self._is_counting = False
+        self._link.post([self._seat.recount(self._connections).command], self.doubt)
 
-    async def broadcasts(self, position: Position | None) -> Page:
-        """Messages to everybody are not kept on this wire."""
-        return Page("fresh" if position is None else "resumed", NOWHERE, 0, 0, 0)
+    def _post_detach(self, ids: Sequence[str]) -> None:
+        def done(_: list[Any]) -> None:
+            for id in ids:
+                self._owed.pop(id, None)
+            self._sweeper.seen_off()
 
-    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Publish `envelopes`, and store what is to be kept for those who are away."""
-        return await self._run(self._dialect.dispatching(envelopes))
+        self._link.post([self._seat.detach(ids).command], self.doubt, done)
 
-    async def request(self, request: Envelope, timeout: float) -> bytes:
-        """Not to be had on this wire.
+    async def _record(self, held: Mapping[str, int], mode: str = "") -> list[Any]:
+        """Record ids; takes a new lease first if it was lost."""
+        call = self._seat.attach(held, mode)
+        replies = await self._run(call)
+        if replies == 0:
+            await self._beat()
+            self.doubt()  # no later heartbeat would find out
+            replies = await self._run(call)
+        if replies == 0:
+            raise BackendUnavailable("redis: the lease of this node was lost again at once")
+        for id, (came_online, _, _) in zip(held, replies, strict=True):
+            if came_online:
+                self._tell(id)
+        found: list[Any] = replies
+        return found
 
-        Raises:
-            Unsupported: always.
-        """
-        raise Unsupported(NO_REQUESTS)
+    async def _run(self, call: Call) -> Any:
+        [reply] = await self._link.execute([call.command], is_repeatable=True)
+        return reply
 
-    def reply(self, asker: str, reply: Reply) -> None:
-        """Does nothing: nobody asks on this wire."""
+    async def _repeat(self, call: Call) -> None:
+        """Run `call` until there is nothing more for it to do."""
+        while await self._run(call) == 1:
+            pass
 
-    @property
-    def portals(self) -> tuple[str, ...]:
-        """The portals that take events, as far as this node knows."""
-        return self._node.portals.ids if self._node is not None else ()
+    async def _beat(self) -> Pulse:
+        start = time.monotonic()
+        pulse = Pulse(*await self._run(self._seat.beat(self._connections, self._runs.args)))
+        self._lease_ends = start + self._seat.lease
+        since = self._runs.ended(pulse.run)
+        if since is not None:
+            self._watcher.forked(since)
+        self._warn_of_types(pulse)
+        self._unheard += 1
+        if self._unheard > MISSED:
+            self._unheard = 0
+            await self._reader.restart()
+        return pulse
 
-    @property
-    def dropped_events(self) -> int:
-        """What clients of this node did since it is open, and no portal was there for."""
-        return self._node.portals.dropped if self._node is not None else 0
+    def _warn_of_types(self, pulse: Pulse) -> None:
+        if pulse.has_cleared:
+            warn_of_another_type(self._seat.keys)
+        if pulse.strange:
+            self._strange.warn(
+                _log,
+                "%r is not what 1.x keeps there, so servers of 1.x cannot work: is it of another namespace? "
+                "Use another one, or delete it",
+                pulse.strange[0].decode(),
+            )
 
-    @property
-    def joins(self) -> int:
-        """Always 0: nobody keeps what was told."""
-        return 0
+    async def _beat_forever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seat.lease / BEATS):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._look_after()
+            except BackendError as error:
+                if self._is_mended:
+                    _log.warning("node %s: Redis does not answer: %s", self._seat.node, error)
+                self._is_mended = False
+                await asyncio.sleep(min(0.2, self._seat.lease / BEATS))
+                self._wake.set()
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
-        """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
+    async def _look_after(self) -> None:
+        """Renew everything, and make good what there is doubt about."""
+        is_doubtful = not self._is_mended
+        pulse = await self._beat()
+        if not pulse.had_lease:
+            _log.warning(
+                "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
+                self._seat.node,
+            )
+            is_doubtful = True
+        is_doubtful |= bool(pulse.was_passed_over)
+        forgotten = await self._record_all()
+        if self._owed:
+            self._post_detach(list(islice(self._owed, MAX_IDS)))
+        self.lists.go_on()
+        if pulse.dead:
+            _log.info("node %s: cleans up after nodes whose lease ran out", self._seat.node)
+            await self._repeat(self._seat.reap())
+        if pulse.gone:
+            self._sweeper.look()
+        await self.lists.look(forgotten)
+        if is_doubtful:
+            await self._watcher.catch_up()
+        self._is_mended = not self._wake.is_set()
 
-        `room` means nothing here: nothing waits.
+    async def _record_all(self) -> list[str]:
+        """Record every id; return those that 1.x did not know of, for whom it may have stored."""
+        forgotten = []
+        ids = iter(list(self._held))
+        while some := list(islice(ids, MAX_IDS)):
+            held = {id: self._held[id] for id in some if id in self._held}
+            if held:
+                replies = await self._record(held)
+                forgotten += [id for id, (_, is_new, _) in zip(held, replies, strict=True) if is_new]
+        return forgotten
 
-        Raises:
-            BackendError: Redis cannot be reached or refuses, and nobody was told.
-        """
-        return await self._opened().portals.append(letter)
+    async def _look_late(self) -> None:
+        while True:
+            await self._logins.wait()
+            self._logins.clear()
+            ids, self._fresh = list(self._fresh), {}
+            await asyncio.sleep(LATE)
+            try:
+                await self.lists.look(ids)
+            except BackendError as error:
+                _log.debug("node %s: looking again for messages failed: %s", self._seat.node, error)
 
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Not to be had on this wire.
+    def _on_own(self, frame: bytes) -> None:
+        """Take what came in for this node alone: a sign that it hears, or what a portal answers."""
+        if not frame:
+            self._unheard = 0
+        else:
+            self._deliver(frame, read_answer, self._seat.keys.channel(self._seat.node))
 
-        Raises:
-            Unsupported: always.
-        """
-        return await self._run(self._dialect.heads_of(ids))
+    def _on_frame(self, frame: bytes) -> None:
+        self._deliver(frame, read_payload, self._seat.keys.messages)
 
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first messages that wait for an id."""
-        return await self._run(self._dialect.peeking(id, limit))
+    def _deliver(self, frame: bytes, read: Callable[[bytes], Envelope | None], channel: str) -> None:
+        try:
+            envelope = read(frame)
+        except InvalidPayload as error:
+            self.garbage += 1
+            _log.warning("ignored %d bytes on %r: %s", len(frame), channel, error)
+            return
+        try:
+            if envelope is not None:
+                self._receive(envelope)
+        except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
+            _log.exception("a message could not be delivered here")
 
-    async def purge(self, id: str) -> int:
-        """Drop all messages that wait for an id, and tell how many."""
-        return await self._run(self._dialect.purging(id))
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id; one that only servers of 1.x hold has 1."""
-        return await self._run(self._dialect.presence_of(ids))
-
-    async def count(self) -> int:
-        """Count the ids that have connections."""
-        return await self._run(self._dialect.counting())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
-        return await self._run(self._dialect.naming(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections of all servers, logged in or not."""
-        return await self._run(self._dialect.tallying())
-
-    async def _run(self, operation: Operation[T]) -> T:
-        return await self._opened().links.run(operation)
-
-    def _opened(self) -> Resident:
-        if self._node is None:
-            raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
-        return self._node
+    def _tell(self, id: str) -> None:
+        try:
+            self._watcher.came_online(id)
+        except Exception:  # noqa: BLE001
+            _log.exception("the server could not be told that %r came online", id)

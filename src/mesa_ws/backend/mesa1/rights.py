@@ -1,8 +1,8 @@
 """Which rights of their user of Redis processes need on the wire of 1.x."""
 
 from ..redis.rights import Place, Rights
+from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
 from .keys import Keys
-from .script import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
 
 
 def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:

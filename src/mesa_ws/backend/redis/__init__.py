@@ -1,11 +1,11 @@
 """The native Redis backend: leases, routed hints, and one Lua script for each atomic step."""
 
-from .address import Address, Given
+from ..redis_client.address import Address, Given
 from .aio import AsyncRedisBus
-from .attendance import RedisAttendance
+from .backend import RedisBackend
 from .blocking import BlockingRedisBus
-from .dialect import Native
-from .node import RedisBackend
+from .operations import Native
+from .portal_consumer import RedisAttendance
 
 __all__ = [
     "Address",

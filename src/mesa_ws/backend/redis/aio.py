@@ -3,20 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from ...envelope import Envelope, Receipt
+from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable, Unsupported
-from ...id_page import IdPage
-from ...receipt_status import OutboxHead
+from ...messages.envelope import Envelope
+from ...messages.receipt import OutboxHead, Receipt, Stored
 from ...settings import Sync
-from ...stored import Stored
-from ..event_loops import PerLoop
-from .address import Address
-from .asker import Asker
-from .dialect import NO_REQUESTS, Dialect, Native
-from .greeting import Greeting
-from .link import Link
-from .operation import Operation
-from .timing import Timing
+from ..base import IdPage
+from ..redis_client.address import Address
+from ..redis_client.pipeline import Link, Operation
+from .handshake import NativeHandshake, Timing
+from .operations import NO_REQUESTS, Dialect, Native
+from .requester import Asker
 
 T = TypeVar("T")
 
@@ -35,7 +32,7 @@ class Links:
         timeout: seconds for one operation, connecting included.
     """
 
-    def __init__(self, address: Address, greeting: Greeting, timeout: float) -> None:
+    def __init__(self, address: Address, greeting: NativeHandshake, timeout: float) -> None:
         self.main = Link(address, greeting, timeout)
         self.durable = Link(address, greeting, timeout)
 

@@ -5,22 +5,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ...envelope import Envelope, Receipt
 from ...errors import BackendUnavailable, Unsupported
-from ...id_page import IdPage
-from ...receipt_status import OutboxHead
+from ...messages.envelope import Envelope
+from ...messages.receipt import OutboxHead, Receipt, Stored
 from ...settings import Sync
-from ...stored import Stored
-from .address import Address
-from .asker import BlockingAsker
-from .connection import BlockingConnection, remaining
-from .dialect import NO_REQUESTS, Dialect, Native
-from .exchange import Exchange
-from .failure import FOREIGN, failed_call
-from .link import PAUSE
-from .operation import Operation
-from .pool import Lent, Pool
-from .timing import Timing
+from ..base import IdPage
+from ..redis_client.address import Address
+from ..redis_client.batch import Exchange
+from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
+from ..redis_client.pipeline import PAUSE, Operation
+from ..redis_client.pool import Lent, Pool
+from .handshake import Timing
+from .operations import NO_REQUESTS, Dialect, Native
+from .requester import BlockingAsker
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ is the empty text. Nothing here has no end: `EXPIRY` after the last heartbeat th
 forgotten, whatever became of its nodes, but for what is stored and what waits for portals.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 PARTITIONS = 1
@@ -250,3 +251,12 @@ class Keys:
     @property
     def _broadcasts(self) -> str:
         return f"mesa:{{{self.namespace or ''}.b}}:"
+
+
+def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    """The keys of ids for scripts that number or read: position, outbox and user of each."""
+    return [key for id in ids for key in (keys.position(id), keys.outbox(id), keys.user(id))]
+
+
+def _users(keys: Keys, ids: Iterable[str]) -> list[str]:
+    return [keys.user(id) for id in ids]

@@ -8,9 +8,9 @@ from redis.exceptions import ResponseError
 
 from ...errors import BackendRefused
 from ..inbox import PARTITIONS
+from ..redis_client.command import Call, Command
 from .keys import Keys
-from .plan import Call, Command
-from .script import SET_ASIDE
+from .scripts import SET_ASIDE
 
 T = TypeVar("T")
 

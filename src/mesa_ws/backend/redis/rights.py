@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..redis_client.command import Command, Script
 from .keys import Keys
-from .plan import Command
-from .script import (
+from .scripts import (
     ANNOUNCE,
     BROADCAST,
     DISPATCH,
@@ -28,7 +28,6 @@ from .script import (
     SETTLE,
     SURVEY,
     TEND,
-    Script,
 )
 
 READING = frozenset(

@@ -1,0 +1,233 @@
+"""A server node's seat in a cluster of the 1.x wire."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+from uuid import uuid4
+
+from ...errors import BackendUnavailable, Unsupported
+from ...messages.envelope import Envelope, Keep
+from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...messages.recipients import check_id
+from ...messages.request import Reply
+from ...settings import Durability
+from ..base import IdPage, Receive, Watcher
+from ..inbox import Answer, Letter, Room
+from ..outbox import Acknowledgement, Page, Read, Start
+from ..redis.aio import Links
+from ..redis.handshake import Timing
+from ..redis.keys import EXPIRY
+from ..redis.operations import NO_REQUESTS
+from ..redis_client.address import Address
+from ..redis_client.pipeline import Operation
+from .commands import NOWHERE, Seat
+from .node import Resident
+from .operations import Mesa1, Mesa1Handshake
+from .rights import of_server
+
+T = TypeVar("T")
+
+
+class Mesa1Backend:
+    """`Backend` over the Redis wire of 1.x: servers, dispatchers and clients of npm may take part.
+
+    A message reaches every server of the namespace and is handed on by those that hold a recipient,
+    at most once. Messages to everybody are not stored, and nobody can tell what became of a message.
+
+    Args:
+        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
+        namespace: as 1.x has it; None for none.
+        lease: seconds without a sign of life after which others take this node for dead.
+        timeout: seconds for one call, connecting included.
+
+    Attributes:
+        wire: its name in settings.
+        distribute_load: whether portals take turns; if not, each event goes to one by chance.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    wire = "mesa1"
+
+    def __init__(
+        self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
+    ) -> None:
+        self._address = Address.of(address)
+        self._dialect = Mesa1(namespace, names=True)
+        self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
+        self.distribute_load = True
+        self._node: Resident | None = None
+        self._node_id = ""
+
+    @property
+    def node_id(self) -> str:
+        """Random name of this node, new at every `open`; empty before the first."""
+        return self._node_id
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages from other processes reach this node now."""
+        return self._node is not None and self._node.is_ready
+
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+        window: float = 120.0,
+        allow_eviction: bool = False,
+        portals: bool = False,
+        durability: Durability = "memory",
+    ) -> None:
+        """Subscribe and take the lease; see `Backend.open`. There is no window on this wire.
+
+        Raises:
+            Unsupported: events are to be more durable than this wire, which does not keep them.
+        """
+        if durability != "memory":
+            raise Unsupported(
+                f"portals.durability: expected 'memory', got {durability!r}; wire 'mesa1' keeps no events, "
+                "use wire 'native'"
+            )
+        self._node_id = uuid4().hex
+        timing = self._timing
+        greeting = Mesa1Handshake(
+            self._dialect.keys,
+            of_server(self._dialect.keys),
+            stores=keep is not None,
+            allow_eviction=allow_eviction,
+            database=self._address.database,
+        )
+        links = Links(self._address, greeting, timing.timeout)
+        seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
+        node = Resident(
+            self._address,
+            links,
+            seat,
+            receive,
+            watcher,
+            timing.timeout,
+            has_portals=portals,
+            spreads=self.distribute_load,
+        )
+        try:
+            await node.open()
+        except BaseException:
+            await node.aclose()
+            raise
+        self._node = node
+
+    async def aclose(self) -> None:
+        """Leave at once, so that no id seems to be here; within the time limit."""
+        node, self._node = self._node, None
+        if node is not None:
+            await node.aclose()
+
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+        """Declare connections of `id` on this node; see `Presence.attach`."""
+        return await self._opened().attach(check_id(id), sockets, start)
+
+    def detach(self, id: str) -> None:
+        """Declare that `id` has left this node."""
+        if self._node is not None:
+            self._node.detach(id)
+
+    def connected(self, count: int) -> None:
+        """Note how many connections this node has; see `Presence.connected`."""
+        if self._node is not None:
+            self._node.connected(count)
+
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions; see `Outbox.read`."""
+        return await self._opened().lists.read(reads)
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Forget what was received; see `Outbox.acknowledge`."""
+        if self._node is not None:
+            self._node.lists.acknowledge(acknowledgements)
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Messages to everybody are not kept on this wire."""
+        return Page("fresh" if position is None else "resumed", NOWHERE, 0, 0, 0)
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Publish `envelopes`, and store what is to be kept for those who are away."""
+        return await self._run(self._dialect.dispatching(envelopes))
+
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Not to be had on this wire.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(NO_REQUESTS)
+
+    def reply(self, asker: str, reply: Reply) -> None:
+        """Does nothing: nobody asks on this wire."""
+
+    @property
+    def portals(self) -> tuple[str, ...]:
+        """The portals that take events, as far as this node knows."""
+        return self._node.portals.ids if self._node is not None else ()
+
+    @property
+    def dropped_events(self) -> int:
+        """What clients of this node did since it is open, and no portal was there for."""
+        return self._node.portals.dropped if self._node is not None else 0
+
+    @property
+    def joins(self) -> int:
+        """Always 0: nobody keeps what was told."""
+        return 0
+
+    async def append(self, letter: Letter, room: Room) -> Answer:
+        """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
+
+        `room` means nothing here: nothing waits.
+
+        Raises:
+            BackendError: Redis cannot be reached or refuses, and nobody was told.
+        """
+        return await self._opened().portals.append(letter)
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Not to be had on this wire.
+
+        Raises:
+            Unsupported: always.
+        """
+        return await self._run(self._dialect.heads_of(ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages that wait for an id."""
+        return await self._run(self._dialect.peeking(id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages that wait for an id, and tell how many."""
+        return await self._run(self._dialect.purging(id))
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id; one that only servers of 1.x hold has 1."""
+        return await self._run(self._dialect.presence_of(ids))
+
+    async def count(self) -> int:
+        """Count the ids that have connections."""
+        return await self._run(self._dialect.counting())
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return await self._run(self._dialect.naming(cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all servers, logged in or not."""
+        return await self._run(self._dialect.tallying())
+
+    async def _run(self, operation: Operation[T]) -> T:
+        return await self._opened().links.run(operation)
+
+    def _opened(self) -> Resident:
+        if self._node is None:
+            raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
+        return self._node

@@ -1,0 +1,299 @@
+"""What is asked of Redis and what its replies mean, without any I/O."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...errors import BackendRefused
+from ...messages.envelope import Envelope, Keep
+from ...messages.receipt import Delivery, Position, Receipt
+from ..base import IdPage
+from ..redis.scripts import RIGHTS, script
+from ..redis_client.command import MAX_SCANNED, Call, Command, chunks, ms
+from .keys import Keys
+from .payloads import message_json, naming, to_everybody
+
+_script = partial(script, package=__package__)
+
+ADMIT = _script("admit")
+ATTACH = _script("attach")
+BEAT = _script("beat")
+BROADCAST = _script("broadcast")
+COUNT = _script("count")
+DEPART = _script("depart")
+DETACH = _script("detach")
+DISPATCH = _script("dispatch")
+ONLINE = _script("online")
+POOL = _script("pool")
+PURGE = _script("purge")
+READMIT = _script("readmit")
+REAP = _script("reap")
+SWAP = _script("swap")
+WITHDRAW = _script("withdraw")
+
+SCRIPTS = (
+    *(ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
+    *(ADMIT, POOL, READMIT, WITHDRAW, RIGHTS),
+)
+"""All of them, to be loaded by every connection before it is used."""
+
+
+MAX_IDS = 200
+"""Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+
+MAX_RECIPIENTS = 1000
+"""Ids in one dispatch, which 1.x publishes at once, however many they are."""
+
+MAX_STORED = 50
+"""The same where it may be stored: each list is read and written whole, which takes milliseconds."""
+
+ASIDE = 7 * 86_400.0
+"""Seconds for which what could not be read is kept for people."""
+
+NOWHERE = "mesa1"
+"""The epoch of positions in receipts: on this wire nobody can tell what became of a message."""
+
+
+class Dispatch(NamedTuple):
+    """The calls that send one envelope, and how to read their replies."""
+
+    envelope: Envelope
+    calls: tuple[Call, ...]
+
+    @classmethod
+    def of(cls, keys: Keys, envelope: Envelope, *, is_named: bool = False) -> "Dispatch":
+        """Plan one dispatch; no recipients need no calls.
+
+        Args:
+            keys: names of the namespace.
+            envelope: what is sent.
+            is_named: whether servers are told the id of the message.
+        """
+        message, more = message_json(envelope), naming(envelope.message_id) if is_named else b""
+        done = keys.done(envelope.message_id)
+        remember = ms(envelope.remember) if envelope.remember else 0
+        if envelope.recipients.everybody:
+            payload = to_everybody(message, envelope.recipients.excluding, more)
+            return cls(envelope, (Call(BROADCAST, (done,), (keys.messages, payload, remember)),))
+        keep = envelope.keep or Keep(1, 1, 0.0)
+        stores = int(envelope.keep is not None)
+        about = (keys.messages, message, stores, keep.max_messages, keep.max_bytes, remember)
+        calls = (
+            Call(
+                DISPATCH,
+                (keys.connected, keys.undelivered, done, keys.leases, *map(keys.user, ids)),
+                (
+                    *about,
+                    keys.asides,
+                    ms(ASIDE),
+                    keys.channels,
+                    more,
+                    keys.cleared(keys.undelivered),
+                    *(part for id in ids for part in _named(id)),
+                ),
+            )
+            for ids in chunks(envelope.recipients.ids, MAX_STORED if stores else MAX_RECIPIENTS)
+        )
+        return cls(envelope, tuple(calls))
+
+    def receipt(self, replies: Sequence[Any]) -> Receipt:
+        """Read the replies to `calls`."""
+        if self.envelope.recipients.everybody:
+            return Receipt(self.envelope.message_id, {}, replies[0])
+        nodes = max((reply[0] for reply in replies), default=0)
+        fours = _fours(replies)
+        deliveries = zip(self.envelope.recipients.ids, fours, strict=True)
+        return Receipt(self.envelope.message_id, {id: _delivery(*four) for id, four in deliveries}, nodes)
+
+    def corrupt(self, replies: Sequence[Any]) -> list[str]:
+        """The ids whose list could not be read and was set aside."""
+        if self.envelope.recipients.everybody:
+            return []
+        fours = _fours(replies)
+        return [id for id, four in zip(self.envelope.recipients.ids, fours, strict=True) if four[3]]
+
+    def has_cleared(self, replies: Sequence[Any]) -> bool:
+        """Whether `undelivered_messages` was no hash and was set aside."""
+        return not self.envelope.recipients.everybody and any(reply[1] for reply in replies)
+
+
+class Seat(NamedTuple):
+    """The calls of one node.
+
+    Attributes:
+        keys: names of the namespace.
+        node: its name.
+        lease: seconds without a sign of life after which others take it for dead.
+        expiry: seconds after the last heartbeat until nothing of it is left.
+        grace: seconds that an id may be away.
+    """
+
+    keys: Keys
+    node: str
+    lease: float
+    expiry: float
+    grace: float
+
+    def beat(self, connections: int, runs: tuple[str, str] = ("", "")) -> Call:
+        """Take or renew the lease; the reply is read by `Pulse`. `runs` is `Runs.args`."""
+        keys = self.keys
+        own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
+        theirs = (keys.connected, keys.undelivered)
+        shown = (keys.signs, keys.portal_leases)
+        about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
+        more = (keys.cleared(keys.undelivered), ms(ASIDE), *runs)
+        return Call(BEAT, (*own, *theirs, *shown), (*about, *more))
+
+    def recount(self, connections: int) -> Call:
+        """Say how many connections there are."""
+        keys = self.keys
+        return Call(COUNT, (keys.leases, keys.counts, keys.connections), (self.node, connections))
+
+    def attach(self, held: Mapping[str, int], mode: str = "") -> Call:
+        """Record ids with their connections; `mode` and the reply are those of `attach.lua`."""
+        keys = self.keys
+        own = (keys.leases, keys.held(self.node), keys.graces, keys.connected, keys.undelivered)
+        wishes = (part for each in held.items() for part in each)
+        return Call(ATTACH, (*own, *map(keys.user, held)), (self.node, ms(self.expiry), mode, *wishes))
+
+    def detach(self, ids: Sequence[str]) -> Call:
+        """Forget ids."""
+        keys = self.keys
+        own = (keys.held(self.node), keys.graces, keys.connected)
+        times = (ms(self.expiry), round(self.grace * 1000))
+        return Call(DETACH, (*own, *map(keys.user, ids)), (self.node, *times, *ids))
+
+    def reap(self, node: str = "") -> Call:
+        """Forget some ids of a node whose lease ran out, or of `node`; 1 when there may be more."""
+        keys = self.keys
+        own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections, keys.signs)
+        grace = round(self.grace * 1000) if node else 0
+        return Call(REAP, own, (keys.holdings, keys.users, MAX_IDS, node, ms(self.expiry), grace))
+
+    def depart(self) -> Call:
+        """Take some ids whose grace is over."""
+        return Call(
+            DEPART, (self.keys.graces, self.keys.connected, self.keys.signs), (self.keys.users, MAX_IDS)
+        )
+
+
+class Pulse(NamedTuple):
+    """What a heartbeat found.
+
+    Attributes:
+        had_lease: whether there was a lease.
+        dead: nodes that died.
+        gone: ids whose grace is over.
+        has_cleared: whether `undelivered_messages` was no hash and was set aside.
+        strange: keys of 1.x that are of another type, and were left alone.
+        run: what `Runs.ended` reads.
+        was_passed_over: 1 where the lease had run out while Redis was away: messages may be missing.
+    """
+
+    had_lease: int
+    dead: int
+    gone: int
+    has_cleared: int
+    strange: Sequence[bytes]
+    run: Sequence[bytes]
+    was_passed_over: int
+
+
+def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
+    """Replace what is kept for an id, unless it has changed; the reply is 1 if that was done."""
+    return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside), ms(ASIDE)))
+
+
+def kept(keys: Keys, ids: Sequence[str]) -> Command:
+    """Read what is kept for ids."""
+    return ("HMGET", keys.undelivered, *ids)
+
+
+def purge(keys: Keys, id: str) -> Call:
+    """Throw away what is kept for an id; the reply is what that was."""
+    return Call(PURGE, (keys.undelivered,), (id,))
+
+
+def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Count connections of ids."""
+    own = (keys.leases, keys.connected)
+    where = (keys.messages, keys.channels)
+    return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
+
+
+def count(keys: Keys) -> Command:
+    """Count the ids that have connections."""
+    return ("SCARD", keys.connected)
+
+
+def scan_online(keys: Keys, cursor: str) -> Command:
+    """Ask for some of the ids; `online_page` reads the reply."""
+    return ("SSCAN", keys.connected, cursor, "COUNT", MAX_SCANNED)
+
+
+def online_page(reply: Sequence[Any]) -> IdPage:
+    """Read the reply to `scan_online`."""
+    cursor, ids = reply
+    return IdPage(
+        tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
+    )
+
+
+def tally(keys: Keys) -> Command:
+    """Ask for the number of connections, as servers of either kind have counted."""
+    return ("GET", keys.connections)
+
+
+def tallied(keys: Keys, reply: bytes | None) -> int:
+    """Read the reply to `tally`.
+
+    Raises:
+        BackendRefused: it is no number.
+    """
+    try:
+        return max(0, int(reply or 0))
+    except ValueError:
+        raise BackendRefused(
+            f"{keys.connections}: expected a number of connections, got something else; delete it"
+        ) from None
+
+
+def flat(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
+    """Reads the replies to `online`."""
+    return lambda replies: dict(zip(ids, (each for reply in replies for each in reply), strict=True))
+
+
+def _fours(replies: Sequence[Any]) -> list[Any]:
+    return [four for reply in replies for four in chunks(reply[2:], 4)]
+
+
+def _named(id: str) -> tuple[str, bytes, int]:
+    return id, msgspec.json.encode(id), int(bool(id.strip()))
+
+
+def _delivery(stored: int, online: int, displaced: int, _: int) -> Delivery:
+    if not stored:
+        return Delivery(False, online, None if online else "offline")
+    return Delivery(True, online, None, Position(NOWHERE, stored), displaced)
+
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+    """Say whose lists could not be read, and where they are kept for whoever wants to see."""
+    for id in ids:
+        _log.warning(
+            "what 1.x kept for %r was corrupt; it was set aside under %r, and what could be read of it stays",
+            id,
+            keys.set_aside(id),
+        )
+
+
+def warn_of_another_type(keys: Keys) -> None:
+    """Say that no list could be kept where 1.x keeps them, and where what stood there is now."""
+    aside = keys.cleared(keys.undelivered)
+    _log.warning("%r was not what 1.x keeps there; it was set aside as %r", keys.undelivered, aside)

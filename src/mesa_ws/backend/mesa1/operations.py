@@ -1,0 +1,233 @@
+"""What dispatchers say on the wire of 1.x."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...errors import Unsupported
+from ...messages.envelope import Envelope
+from ...messages.receipt import OutboxHead, Receipt, Stored
+from ...messages.recipients import check_id, check_ids
+from ...settings import check_namespace
+from ..base import IdPage, check_cursor
+from ..redis.dispatch import remembered_for
+from ..redis.handshake import HELLO, INFO, NativeHandshake, living
+from ..redis.keys import Keys as NativeKeys
+from ..redis.rights import Rights
+from ..redis_client.command import Command, Facts, chunks
+from ..redis_client.connection import is_forbidden, raise_first
+from ..redis_client.pipeline import Operation
+from . import commands
+from . import rights as rights_of
+from .commands import SCRIPTS, _log, warn_of_another_type, warn_of_corruption
+from .keys import Keys
+from .outbox import WaitingList
+
+_HAS_WARNED = threading.Event()
+
+DATABASES = 16
+"""Databases that are looked at for others of the namespace: as many as Redis has by default."""
+
+NO_STATUS = (
+    "wire 'mesa1': expected no questions about outboxes, got one; 1.x keeps lists that tell nothing of what "
+    "has become of a message, use wire 'native' for that"
+)
+
+
+class Mesa1Handshake(NativeHandshake):
+    """The first words on each connection: the scripts, and no layout, for 1.x has none.
+
+    Channels of Redis know no databases, keys do. So processes on two databases of one Redis hear each
+    other's messages, and neither finds who the other one holds: that is looked for, and warned of.
+
+    Args:
+        keys: names of the namespace.
+        rights: what the process needs.
+        stores: whether messages are going to be kept there.
+        allow_eviction: keep them even in a Redis that may forget them by itself.
+        database: number of the database that the process uses.
+    """
+
+    scripts = SCRIPTS
+
+    def __init__(
+        self,
+        keys: Keys,
+        rights: Rights,
+        *,
+        stores: bool = False,
+        allow_eviction: bool = False,
+        database: int = 0,
+    ) -> None:
+        super().__init__(NativeKeys(keys.namespace), rights, stores=stores, allow_eviction=allow_eviction)
+        self._database = database
+        self._others = {keys.database(number): number for number in range(DATABASES) if number != database}
+        self._knows_nothing = False
+        self._has_warned_of_database = False
+
+    @property
+    def commands(self) -> list[Command]:
+        """What to send; `check` takes the replies."""
+        loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
+        looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
+        return [INFO, living(self._keys.leases), *looks, *loads, *self._asking()]
+
+    @property
+    def farewell(self) -> list[Command]:
+        """Nothing: this wire has no positions that an old master could go on with."""
+        return []
+
+    def check(self, where: str, replies: Sequence[Any]) -> Facts:
+        """Read the replies; errors as in `Greeting.check`.
+
+        A user that may not ask for INFO is good enough, as it is for 1.x.
+        """
+        about, others, hello, elsewhere, *loaded = replies
+        is_unknown = is_forbidden(about)
+        raise_first([] if is_unknown else [about])
+        facts = Facts.of_hello(hello) if is_unknown else Facts.of(about)
+        facts.check_mode(where)
+        raise_first(loaded)
+        self._note_rights(loaded[len(SCRIPTS) :])
+        self.warn_of_wire(where, others, ours="mesa1", theirs="native")
+        self._warn_of_databases(where, elsewhere)
+        if is_unknown:
+            self._warn_of_the_unknown(where)
+        elif self.stores:
+            self.check_store(where, facts)
+        return facts
+
+    def _warn_of_databases(self, where: str, elsewhere: object) -> None:
+        """Warn once of processes on other databases, by who listens there; an error tells nothing."""
+        if self._has_warned_of_database or not isinstance(elsewhere, list):
+            return
+        for channel, listeners in chunks(elsewhere, 2):
+            if listeners:
+                self._has_warned_of_database = True
+                _log.warning(
+                    "%s: %d processes of this namespace use database %d, and this one database %d; on wire "
+                    "'mesa1' they get each other's messages, because channels of Redis know no databases; "
+                    "give each application a namespace of its own",
+                    where,
+                    listeners,
+                    self._others[channel.decode()],
+                    self._database,
+                )
+                return
+
+    def _warn_of_the_unknown(self, where: str) -> None:
+        if self.stores and not self._knows_nothing:
+            self._knows_nothing = True
+            _log.warning("%s: its user may not ask INFO; nobody knows whether it keeps what is stored", where)
+
+
+class Mesa1:
+    """The wire of 1.x; a `Dialect`.
+
+    Args:
+        namespace: of the cluster.
+        names: whether messages carry their ids to servers, as those of servers do.
+
+    Raises:
+        InvalidSettings: keys cannot be named after it.
+    """
+
+    def __init__(self, namespace: str | None, *, names: bool = False) -> None:
+        self.keys = Keys(check_namespace(namespace))
+        self._names = names
+
+    @property
+    def replies(self) -> NativeKeys | None:
+        """None: clients of 1.x cannot answer requests."""
+        return None
+
+    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
+        """What every connection of a dispatcher begins with."""
+        rights = rights_of.of_dispatcher(self.keys, stores=stores)
+        return Mesa1Handshake(
+            self.keys, rights, stores=stores, allow_eviction=allow_eviction, database=database
+        )
+
+    def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
+        """Publish envelopes, and store those that are to be kept for ids that are away.
+
+        Raises:
+            Unsupported: more durability is asked for than this wire has.
+        """
+        envelopes = tuple(envelopes)
+        for envelope in envelopes:
+            _check_offered(envelope)
+        dispatches = [commands.Dispatch.of(self.keys, each, is_named=self._names) for each in envelopes]
+
+        def read(replies: Sequence[Any]) -> list[Receipt]:
+            rest = iter(replies)
+            dealt = [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in dispatches]
+            for dispatch, own in dealt:
+                warn_of_corruption(self.keys, dispatch.corrupt(own))
+                if dispatch.has_cleared(own):
+                    warn_of_another_type(self.keys)
+            return [dispatch.receipt(own) for dispatch, own in dealt]
+
+        commands = [call.command for dispatch in dispatches for call in dispatch.calls]
+        known_for = remembered_for(envelopes)
+        return Operation(commands, read, known_for > 0, known_for=known_for)
+
+    def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
+        """Not to be had.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(NO_STATUS)
+
+    def peeking(self, id: str, limit: int) -> Operation[list[Stored]]:
+        """Show the first messages that wait for an id; 1.x keeps neither their names nor times."""
+
+        def read(replies: Sequence[Any]) -> list[Stored]:
+            [[raw]] = replies
+            shown = WaitingList.of(raw).messages[: max(1, limit)]
+            return [Stored(number, "", 0.0, 0.0, each.frame) for number, each in enumerate(shown, 1)]
+
+        return Operation([commands.kept(self.keys, [check_id(id)])], read)
+
+    def purging(self, id: str) -> Operation[int]:
+        """Drop the messages that wait for an id. Once more would count none, so it is not repeated."""
+        command = commands.purge(self.keys, check_id(id)).command
+        return Operation(
+            [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
+        )
+
+    def presence_of(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
+        """Count the connections of each id; one that only servers of 1.x hold has 1."""
+        wanted = check_ids(ids)
+        return Operation([call.command for call in commands.online(self.keys, wanted)], commands.flat(wanted))
+
+    def counting(self) -> Operation[int]:
+        """Count the ids that have connections, by what 1.x knows."""
+        return Operation([commands.count(self.keys)], lambda replies: int(replies[0]))
+
+    def naming(self, cursor: str) -> Operation[IdPage]:
+        """Name some of the ids that have connections, by what 1.x knows."""
+        command = commands.scan_online(self.keys, check_cursor(cursor))
+        return Operation([command], lambda replies: commands.online_page(replies[0]))
+
+    def tallying(self) -> Operation[int]:
+        """Count connections as 1.x does, whose servers may have let the number fall below zero."""
+        return Operation([commands.tally(self.keys)], lambda replies: commands.tallied(self.keys, replies[0]))
+
+
+def ignore(payload: bytes) -> None:
+    """Pass over what comes on the channel of a database: listening there says enough."""
+
+
+def _check_offered(envelope: Envelope) -> None:
+    if envelope.durability != "memory":
+        raise Unsupported(
+            f"durability: expected 'memory', got {envelope.durability!r}; wire 'mesa1' promises no more, "
+            "use wire 'native'"
+        )
+    if envelope.recipients.everybody and envelope.recipients.excluding and not _HAS_WARNED.is_set():
+        _HAS_WARNED.set()
+        _log.warning(
+            "a message to everybody excludes some: servers of 1.x do not know that, and send it to all"
+        )

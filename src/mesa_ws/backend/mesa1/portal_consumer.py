@@ -1,0 +1,184 @@
+"""A portal's seat on the wire of 1.x."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import uuid4
+
+from ...concurrency.retry import Quietly
+from ...concurrency.tasks import Tasks, retry_after
+from ...errors import BackendError, Unsupported
+from ...messages.envelope import Envelope
+from ...settings import check_namespace
+from ..inbox import Letter
+from ..redis.backend import MISSED
+from ..redis.handshake import Timing
+from ..redis.keys import EXPIRY
+from ..redis_client.address import Address
+from ..redis_client.command import Call
+from ..redis_client.pipeline import Link
+from ..redis_client.subscriber import Reader
+from .keys import Keys
+from .operations import Mesa1Handshake, ignore
+from .payloads import InvalidPayload, answer_payload, read_event
+from .portal_liveness import NAME, admit, withdraw
+from .rights import of_portal
+
+BEATS = 3
+"""Signs of life in one lease: two may fail."""
+
+NO_REPLY = (
+    "event.reply: expected an event of a server of Mesa for Python, got one of a server of npm's @cryb/mesa, "
+    "which does not say whose connection it is about; dispatch to event.id instead"
+)
+
+Take = Callable[[Letter], None]
+"""Takes a letter, in the event loop; must not raise."""
+
+_log = logging.getLogger("mesa_ws.portal")
+
+
+class Mesa1Attendance:
+    """Hears what servers of both kinds tell portals, at most once each.
+
+    Args:
+        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
+        namespace: that of the servers.
+        sees_all: hear also what other portals are told.
+        lease: seconds without a sign of life after which servers of ours tell it nothing more.
+        timeout: seconds for one call, connecting included.
+
+    Attributes:
+        portal_id: random name of this portal; a UUID.
+        garbage: payloads that were no events.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        sees_all: bool = False,
+        lease: float = 15.0,
+        timeout: float = 5.0,
+    ) -> None:
+        self.portal_id = str(uuid4())
+        self.garbage = 0
+        self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
+        self._keys = Keys(check_namespace(namespace))
+        self._address = Address.of(address)
+        self._sees_all = sees_all
+        hello = Mesa1Handshake(self._keys, of_portal(self._keys), database=self._address.database)
+        self._link = Link(self._address, hello, timeout)
+        self._reader: Reader | None = None
+        self._tasks = Tasks()
+        self._wake = asyncio.Event()
+        self._own = self._keys.channel(self.portal_id)
+        self._unheard = 0
+        self._take: Take = _nothing
+        self._broken = Quietly()
+
+    async def open(self, take: Take) -> None:
+        """Listen, and then stand in the pool, where servers find it.
+
+        Raises:
+            BackendUnavailable: Redis cannot be reached.
+            BackendRefused: it can, and says no.
+        """
+        self._take = take
+        reader = self._reader = Reader(
+            self._address,
+            [self._keys.portal],
+            self._hear,
+            self._wake.set,
+            self._timing.timeout,
+            others={self._own: self._on_own, self._keys.database(self._address.database): ignore},
+            name=f"{NAME}{self.portal_id}",
+        )
+        await reader.open()
+        await self._show(is_new=True)
+        self._link.on_reconnect = self._wake.set
+        self._tasks.start(self._beat, "portal")
+
+    async def leave(self) -> None:
+        """Say that this portal takes nothing more; what is on its way is still heard.
+
+        Raises:
+            BackendError: Redis did not answer.
+        """
+        await self._tasks.aclose(self._timing.timeout)
+        await self._run(withdraw(self._keys, self.portal_id, "leaves", self._timing.expiry))
+
+    async def reply(self, envelope: Envelope, node: str) -> bool:
+        """Hand a message to one connection of one node; tell whether that node lives.
+
+        Raises:
+            BackendError: Redis did not answer.
+            Unsupported: the event came from a server of 1.x.
+        """
+        if not node:
+            raise Unsupported(NO_REPLY)
+        command = ("PUBLISH", self._keys.channel(node), answer_payload(envelope))
+        (heard,) = await self._link.execute([command])
+        return bool(heard)
+
+    async def aclose(self) -> None:
+        """Disconnect."""
+        await self._tasks.aclose(self._timing.timeout)
+        if self._reader is not None:
+            await self._reader.aclose()
+        await self._link.aclose()
+
+    async def _beat(self) -> None:
+        is_cut_off = False
+        while True:
+            lease = self._timing.lease
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry_after(lease) if is_cut_off else lease / BEATS):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                if self._reader is not None and self._reader.is_subscribed:
+                    await self._show(is_new=False)
+                    await self._listen_again_if_deaf(self._reader)
+                is_cut_off = False
+            except BackendError as error:
+                if not is_cut_off:
+                    _log.warning("portal %s cannot show that it lives: %s", self.portal_id, error)
+                is_cut_off = True
+
+    async def _show(self, *, is_new: bool) -> None:
+        timing = self._timing
+        await self._run(admit(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new))
+
+    async def _listen_again_if_deaf(self, reader: Reader) -> None:
+        """Say something to itself; if it never hears that, the subscription is dead, and nobody said so."""
+        self._unheard += 1
+        if self._unheard > MISSED:
+            self._unheard = 0
+            await reader.restart()
+        await self._link.execute([("PUBLISH", self._own, b"")], is_repeatable=True)
+
+    def _on_own(self, payload: bytes) -> None:
+        self._unheard = 0
+
+    async def _run(self, call: Call) -> None:
+        await self._link.execute([call.command], is_repeatable=True)
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            portal_id, letter = read_event(payload)
+        except InvalidPayload as error:
+            self.garbage += 1
+            self._broken.warn(_log, "ignored %d bytes on %r: %s", len(payload), self._keys.portal, error)
+            return
+        if self._sees_all or portal_id == self.portal_id:
+            self._take(letter)
+
+
+def _nothing(letter: Letter) -> None:
+    """Nobody listens before the portal is open."""

@@ -1,0 +1,150 @@
+"""Who is online in a cluster, as applications ask."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Protocol
+
+from ..concurrency.blocking import awaited, warn_in_event_loop
+from .base import FIRST, BlockingWhoIsOnline, WhoIsOnline
+
+INSTEAD = "server.presence_blocking, or the presence of a Dispatcher"
+
+
+class ClusterPresence:
+    """Tells which ids have connections, over all servers of a namespace.
+
+    Args:
+        bus: who knows.
+    """
+
+    def __init__(self, bus: WhoIsOnline) -> None:
+        self._bus = bus
+
+    @awaited("presence.online", INSTEAD)
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id.
+
+        Args:
+            ids: a list, or any other iterable; `"*"` is no id.
+
+        Raises:
+            InvalidRecipients: a bare string, None or a number in place of a list, or one of them
+                is no id.
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.online(ids)
+
+    @awaited("presence.count", INSTEAD)
+    async def count(self) -> int:
+        """Count the ids that have connections.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.count()
+
+    @awaited("presence.connections", INSTEAD)
+    async def connections(self) -> int:
+        """Count the connections, whether they have authenticated or not.
+
+        Servers tell their number with each heartbeat, so over Redis it is up to a third of their
+        lease old, 5 seconds; a server that was killed counts until its lease has run out.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        return await self._bus.connections()
+
+    async def ids(self) -> AsyncIterator[str]:
+        """Iterate over the ids that have connections, in no order; read in pages of some hundred.
+
+        An id that is online all the while comes at least once, and twice only where many others
+        come and go meanwhile; one that comes or goes meanwhile may come or not. Leaving the loop
+        early is fine.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        cursor: str | None = FIRST
+        while cursor is not None:
+            page = await self._bus.some_ids(cursor)
+            for id in page.ids:
+                yield id
+            cursor = page.cursor
+
+
+class BlockingClusterPresence:
+    """`ClusterPresence` for threads.
+
+    Args:
+        bus: who knows.
+    """
+
+    def __init__(self, bus: BlockingWhoIsOnline) -> None:
+        self._bus = bus
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id; see `ClusterPresence.online`."""
+        warn_in_event_loop()
+        return self._bus.online(ids)
+
+    def count(self) -> int:
+        """Count the ids that have connections; see `ClusterPresence.count`."""
+        warn_in_event_loop()
+        return self._bus.count()
+
+    def connections(self) -> int:
+        """Count the connections, authenticated or not; see `ClusterPresence.connections`."""
+        warn_in_event_loop()
+        return self._bus.connections()
+
+    def ids(self) -> Iterator[str]:
+        """Iterate over the ids that have connections; see `ClusterPresence.ids`."""
+        cursor: str | None = FIRST
+        while cursor is not None:
+            warn_in_event_loop()
+            page = self._bus.some_ids(cursor)
+            yield from page.ids
+            cursor = page.cursor
+
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Told(Protocol):
+    """Who is told."""
+
+    def portal_joined(self, id: str) -> None:
+        """A portal has come."""
+
+    def portal_left(self, id: str) -> None:
+        """A portal has ended."""
+
+
+class PortalWatch:
+    """Tells who comes and goes, each change once.
+
+    Args:
+        told: is told; what it raises is logged.
+    """
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._living: dict[str, None] = {}
+
+    def look(self, living: Iterable[str]) -> None:
+        """Compare with what is known: these portals live, and no other."""
+        now = dict.fromkeys(living)
+        before, self._living = self._living, now
+        for id in before:
+            if id not in now:
+                self._tell(self._told.portal_left, id)
+        for id in now:
+            if id not in before:
+                self._tell(self._told.portal_joined, id)
+
+    def _tell(self, told: Callable[[str], None], id: str) -> None:
+        try:
+            told(id)
+        except Exception:  # noqa: BLE001 - whatever the server did, the next change counts
+            _log.exception("the server could not be told of portal %s", id)

@@ -1,0 +1,339 @@
+"""A server node's seat in a cluster that shares a Redis."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+from uuid import uuid4
+
+from ...concurrency.tasks import Tasks
+from ...errors import BackendUnavailable
+from ...messages.envelope import Envelope, Keep
+from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...messages.recipients import check_id
+from ...messages.request import Reply
+from ...settings import Durability, check_namespace
+from ..base import IdPage, Receive, Watcher
+from ..inbox import Answer, Letter, Room
+from ..outbox import Acknowledgement, Page, Read, Start
+from ..presence import PortalWatch
+from ..redis_client.address import Address
+from ..redis_client.pipeline import Operation
+from ..redis_client.subscriber import Reader
+from .aio import Links
+from .channel import Listener
+from .dispatch import dispatching
+from .handshake import NativeHandshake, Timing
+from .inbox_writer import Appender
+from .keys import EXPIRY, Keys
+from .lease import Keeper, Sweeper
+from .members import Membership
+from .node_commands import NodeCommands, Pulse
+from .operations import broadcasts_after, counting, heads_of, naming, peeking, presence_of, purging, tallying
+from .requester import Asker, replying
+from .resync import Repair
+
+MISSED = 2
+"""Markers that may be missing, one for each heartbeat; with more, the subscription is taken for dead."""
+
+
+class Nobody:
+    """A watcher for a node that wants to know nothing."""
+
+    async def catch_up(self) -> None:
+        """There is nothing to catch up with."""
+
+    def came_online(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def went_offline(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_joined(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def portal_left(self, id: str) -> None:
+        """Nobody wants to know."""
+
+    def forked(self, since: float) -> None:
+        """Nobody wants to know."""
+
+
+class Resident:
+    """One node while it is open.
+
+    Args:
+        address: where Redis is.
+        links: connections to it.
+        seat: the node's calls.
+        receive: gets the envelopes.
+        watcher: who is told what happens; None for nobody.
+        timeout: seconds for one call.
+        durability: what letters have to reach before they count as taken.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        links: Links,
+        seat: NodeCommands,
+        receive: Receive,
+        watcher: Watcher | None,
+        timeout: float,
+        durability: Durability,
+    ) -> None:
+        told = self._told = watcher or Nobody()
+        self._is_watched = watcher is not None
+        self.links = links
+        self._timeout = timeout
+        self._tasks = Tasks()
+        self._sweeper = Sweeper(links.main, seat, told)
+        self.keeper = Keeper(links.main, seat, self, self._tasks)
+        self.members = Membership(links.main, self.keeper, seat, told, self.on_doubt, self._sweeper.seen_off)
+        self.inbox = Appender(self.keeper, seat, links, durability)
+        self._portals = PortalWatch(told)
+        self._watches_portals = seat.watches_portals
+        self._repair = Repair(self.keeper, seat, self.members, told)
+        self.listener = Listener(receive, self.members.roster, self.members.give_up, self.on_doubt)
+        # Who was away may have come back to a Redis that forgot everything.
+        self._reader = Reader(
+            address, [seat.keys.channel(seat.node)], self.listener.on_frame, self.on_doubt, timeout
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages reach this node, and none has passed it by."""
+        return self._reader.is_subscribed and self.keeper.has_lease and self._repair.is_mended
+
+    async def open(self) -> None:
+        """Listen first: from the lease on, others send."""
+        await self._reader.open()
+        await self.keeper.open()
+        self.inbox.check()
+        self._tasks.start(self._repair.run, "repair")
+        if self._is_watched:
+            self._tasks.start(self._sweeper.run, "sweeper")
+
+    async def aclose(self) -> None:
+        """Leave at once, within the time limit."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await self._tasks.aclose(self._timeout)
+                    await self.keeper.leave()
+        finally:
+            await self._reader.aclose()
+            await self.links.aclose()
+
+    async def on_beat(self, pulse: Pulse) -> None:
+        """A marker is under way; if those before it never came, the subscription is dead."""
+        self.listener.unheard += 1
+        if self.listener.unheard > MISSED:
+            self.listener.unheard = 0
+            await self._reader.restart()
+        if pulse.was_passed_over:
+            self.on_doubt()
+        self.members.confirm()
+        since = self.keeper.runs.ended(pulse.run)
+        if since is not None:
+            self._told.forked(since)
+        if self._watches_portals:
+            self._portals.look(id.decode(errors="replace") for id in pulse.portals)
+        if pulse.gone:
+            self._sweeper.look()
+
+    def on_doubt(self) -> None:
+        """Something may have been missed, or forgotten by Redis."""
+        self._repair.doubt()
+
+    def on_lost_lease(self) -> None:
+        """Others may have told that the ids of this node are offline."""
+        self.members.roster.untell()
+
+
+T = TypeVar("T")
+
+
+class RedisBackend:
+    """`Backend` over Redis: any number of processes form one cluster.
+
+    Messages reach a node as hints on a channel of its own, which hears only of messages that it
+    holds a recipient of. One that was published while the node was cut off is lost there: that is
+    counted in `lost` and logged, and the node catches up with what was stored.
+
+    Messages of a durability other than `memory` go over a connection of their own: they are in order
+    among themselves, and behind whatever was awaited before.
+
+    Who is offline is told by the node that is first to look when the grace is over; if Redis
+    does not answer in that very moment, nobody is told. After Redis lost all it held, ids that are
+    there come online once more.
+
+    Args:
+        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
+        namespace: clusters of different namespaces at one Redis never meet.
+        lease: seconds without a sign of life after which others take this node for dead.
+        timeout: seconds for one call, connecting included.
+        expiry: seconds after the last heartbeat until nothing of a cluster is left in Redis, but what
+            is stored for clients and waits for portals.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        lease: float = 15.0,
+        timeout: float = 5.0,
+        expiry: float = EXPIRY,
+    ) -> None:
+        self._address = Address.of(address)
+        self._keys = Keys(check_namespace(namespace))
+        self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
+        self._node: Resident | None = None
+        self._asker: Asker | None = None
+        self._node_id = ""
+
+    @property
+    def node_id(self) -> str:
+        """Random name of this node, new at every `open`; empty before the first."""
+        return self._node_id
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages from other processes reach this node now, for every id it holds."""
+        return self._node is not None and self._node.is_ready
+
+    @property
+    def lost(self) -> int:
+        """Messages for this node that are known to be lost since it was opened."""
+        return self._node.listener.lost if self._node else 0
+
+    async def open(
+        self,
+        receive: Receive,
+        watcher: Watcher | None = None,
+        *,
+        keep: Keep | None = None,
+        grace: float = 5.0,
+        window: float = 120.0,
+        allow_eviction: bool = False,
+        portals: bool = False,
+        durability: Durability = "memory",
+    ) -> None:
+        """Subscribe and take the lease; see `Backend.open`."""
+        self._node_id = uuid4().hex
+        timing = self._timing
+        greeting = NativeHandshake(self._keys, stores=keep is not None, allow_eviction=allow_eviction)
+        links = Links(self._address, greeting, timing.timeout)
+        seat = NodeCommands(self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals)
+        node = Resident(self._address, links, seat, receive, watcher, timing.timeout, durability)
+        try:
+            await node.open()
+        except BaseException:
+            await node.aclose()
+            raise
+        self._node = node
+        self._asker = Asker(self._address, self._keys, self.dispatch, timing.timeout)
+
+    async def aclose(self) -> None:
+        """Leave at once, so that no id seems to be here; within the time limit."""
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            await asker.aclose()
+        node, self._node = self._node, None
+        if node is not None:
+            await node.aclose()
+
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+        """Declare connections of `id` on this node; see `Presence.attach`."""
+        return await self._opened().members.attach(check_id(id), sockets, start)
+
+    def detach(self, id: str) -> None:
+        """Declare that `id` has left this node."""
+        if self._node is not None:
+            self._node.members.detach(id)
+
+    def connected(self, count: int) -> None:
+        """Note how many connections this node has; Redis hears of it with the next heartbeat."""
+        if self._node is not None:
+            self._node.keeper.connections = count
+
+    async def read(self, reads: Sequence[Read]) -> list[Page]:
+        """Read what follows positions; see `Outbox.read`."""
+        return await self._opened().members.read(reads)
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Forget what was received; see `Outbox.acknowledge`."""
+        if self._node is not None:
+            self._node.members.acknowledge(acknowledgements)
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        """Read the messages to everybody after a position; see `Outbox.broadcasts`."""
+        return await self._run(broadcasts_after(self._keys, position))
+
+    @property
+    def joins(self) -> int:
+        """How often this node took a lease."""
+        return self._node.keeper.joins if self._node is not None else 0
+
+    async def append(self, letter: Letter, room: Room) -> Answer:
+        """Put a letter at the end of its queue; see `Inbox.append`."""
+        return await self._opened().inbox.append(letter, room)
+
+    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""
+        return await self._run(dispatching(self._keys, envelopes))
+
+    async def request(self, request: Envelope, timeout: float) -> bytes:
+        """Ask the connections of one id; see `AsyncBus.request`."""
+        if self._asker is None:
+            raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
+        return await self._asker.request(request, timeout)
+
+    def reply(self, asker: str, reply: Reply) -> None:
+        """Hand a reply to an asker; see `Replies.reply`."""
+        if self._node is not None:
+            self._node.links.main.post([replying(self._keys, asker, reply)], _nothing)
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Tell how far the outboxes of `ids` are."""
+        return await self._run(heads_of(self._keys, ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Show the first messages of an outbox."""
+        return await self._run(peeking(self._keys, id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and tell how many."""
+        return await self._run(purging(self._keys, id))
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes."""
+        return await self._run(presence_of(self._keys, ids))
+
+    async def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        return await self._run(counting(self._keys))
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Name some of the ids that have connections."""
+        return await self._run(naming(self._keys, cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all living nodes, as of their last heartbeats."""
+        return await self._run(tallying(self._keys))
+
+    async def _run(self, operation: Operation[T]) -> T:
+        return await self._opened().links.run(operation)
+
+    def _opened(self) -> Resident:
+        if self._node is None:
+            raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
+        return self._node
+
+
+def _nothing() -> None:
+    """A reply that is lost means that the asker waits until its time is over."""

@@ -1,0 +1,209 @@
+"""Dispatches as commands for Redis, and their replies as receipts."""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ...concurrency.retry import Quietly
+from ...messages.envelope import Envelope, Keep
+from ...messages.receipt import Delivery, Position, Receipt
+from ..outbox import BROADCASTS
+from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
+from ..redis_client.durability import Proof
+from ..redis_client.pipeline import Operation
+from .keys import EXPIRY, Keys, _users, outbox_keys
+from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
+
+
+class Dispatch(NamedTuple):
+    """The calls that hand one envelope to nodes.
+
+    More than `MAX_IDS` recipients take several calls under one message id. Their deliveries are
+    merged, and a node that holds recipients of two calls counts, and hears of the message, twice.
+    """
+
+    envelope: Envelope
+    calls: tuple[Call, ...]
+
+    @classmethod
+    def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
+        """Plan one dispatch; no recipients need no calls."""
+        shared = (keys.leases, keys.counters, keys.done(envelope.message_id))
+        about = (keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
+        if envelope.keep is None:
+            how: tuple[int, ...] = (_remember(envelope),)
+        else:
+            replicas = int(envelope.durability == "replicated")
+            keep = BROADCASTS if envelope.recipients.everybody else envelope.keep
+            how = (*_limits(keep), _remember(envelope), replicas)
+        if envelope.recipients.everybody:
+            script = BROADCAST if envelope.keep is None else ANNOUNCE
+            own = () if envelope.keep is None else (keys.broadcast_position, keys.broadcasts)
+            return cls(envelope, (Call(script, (*shared, *own), (*about, *how, *_excluded(envelope))),))
+        script, named = (RELAY, _users) if envelope.keep is None else (DISPATCH, outbox_keys)
+        calls = (
+            Call(script, (*shared, *named(keys, ids)), (*about, *how, *ids))
+            for ids in chunks(envelope.recipients.ids, MAX_IDS)
+        )
+        return cls(envelope, tuple(calls))
+
+    def receipt(self, replies: Sequence[Any]) -> Receipt:
+        """Read the replies to `calls`."""
+        envelope = self.envelope
+        if envelope.recipients.everybody:
+            return Receipt(envelope.message_id, {}, replies[0] if envelope.keep is None else replies[0][0])
+        nodes = sum(reply[0] for reply in replies)
+        if envelope.keep is None:
+            return self._relayed(replies, nodes)
+        found = (each for reply in replies for each in chunks(reply[3:], 5))
+        deliveries = (_delivery(*each) for each in found)
+        return Receipt(
+            envelope.message_id, dict(zip(envelope.recipients.ids, deliveries, strict=True)), nodes
+        )
+
+    def _relayed(self, replies: Sequence[Any], nodes: int) -> Receipt:
+        """Read the replies about what is not stored, but may have been when it came before."""
+        online: dict[str, int] = {}
+        special: dict[str, Delivery] = {}
+        for ids, reply in zip(chunks(self.envelope.recipients.ids, MAX_IDS), replies, strict=True):
+            counts, before = reply[1 : 1 + len(ids)], reply[1 + len(ids) :]
+            online.update(zip(ids, counts, strict=True))
+            special |= {id: _CORRUPT for id, count in zip(ids, counts, strict=True) if count < 0}
+            for id, count, text in zip(ids, counts, before, strict=False):
+                epoch, _, sequence = text.partition(b":")
+                if sequence:
+                    special[id] = _delivery(int(sequence), epoch, count, 0, 0)
+        receipt = Receipt.of(self.envelope.message_id, online, nodes)
+        return receipt._replace(deliveries={**receipt.deliveries, **special}) if special else receipt
+
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """How many replicas were online when it was stored, at least; 0 if it is not stored."""
+        return 0 if self.envelope.keep is None else min((reply[1] for reply in replies), default=0)
+
+    def corrupt(self, replies: Sequence[Any]) -> list[str]:
+        """The ids whose outbox could not be read and was set aside; `*` for everybody's."""
+        if self.envelope.keep is None:
+            return []
+        if self.envelope.recipients.everybody:
+            return ["*"] if replies[0][4] else []
+        flags = (each[4] for reply in replies for each in chunks(reply[3:], 5))
+        return [id for id, flag in zip(self.envelope.recipients.ids, flags, strict=True) if flag]
+
+    def unheard(self, replies: Sequence[Any]) -> str:
+        """Why nodes could not be told of what was stored; empty if they were."""
+        if self.envelope.keep is None:
+            return ""
+        at = 5 if self.envelope.recipients.everybody else 2
+        return next((reply[at].decode(errors="replace") for reply in replies if reply[at]), "")
+
+
+class Batch(NamedTuple):
+    """Several dispatches in one round trip."""
+
+    dispatches: tuple[Dispatch, ...]
+
+    @classmethod
+    def of(cls, keys: Keys, envelopes: Iterable[Envelope]) -> "Batch":
+        """Plan them in their order."""
+        return cls(tuple(Dispatch.of(keys, envelope) for envelope in envelopes))
+
+    @property
+    def commands(self) -> list[Command]:
+        """All commands in order; empty when nobody is meant."""
+        return [call.command for dispatch in self.dispatches for call in dispatch.calls]
+
+    def receipts(self, replies: Sequence[Any]) -> list[Receipt]:
+        """Read the replies to `commands`."""
+        return [dispatch.receipt(own) for dispatch, own in self.dealt(replies)]
+
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """How many replicas have to have all of it, for what asked for that."""
+        asked = (each for each in self.dealt(replies) if each[0].envelope.durability == "replicated")
+        return max((dispatch.replicas(own) for dispatch, own in asked), default=0)
+
+    def dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
+        """Each dispatch with the replies to its own calls."""
+        rest = iter(replies)
+        return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
+
+
+def _excluded(envelope: Envelope) -> list[str]:
+    return sorted(envelope.recipients.excluding)
+
+
+def _remember(envelope: Envelope) -> int:
+    return ms(envelope.remember) if envelope.remember else 0
+
+
+def _limits(keep: Keep) -> tuple[int, int, int]:
+    return keep.max_messages, keep.max_bytes, ms(keep.ttl)
+
+
+def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) -> Delivery:
+    """What became of a stored message for one id; 0 is one that came before, and was not stored."""
+    if not sequence:
+        return Delivery(False, max(online, 0), None if online > 0 else "offline")
+    return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence), displaced)
+
+
+_CORRUPT = Delivery(False, 0, "corrupt")
+
+
+_UNHEARD: dict[Keys, Quietly] = {}
+"""Warnings of each namespace; a process has few."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
+    """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
+    envelopes = tuple(envelopes)
+    batch = Batch.of(keys, envelopes)
+    levels = {each.durability for each in envelopes} - {"memory"}
+    known_for = remembered_for(envelopes)
+    return Operation(
+        batch.commands,
+        partial(_receipts, keys, batch),
+        known_for > 0,
+        Proof(levels, batch.replicas) if levels else None,
+        known_for,
+    )
+
+
+def remembered_for(envelopes: Iterable[Envelope]) -> float:
+    """Seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
+    return min((each.remember for each in envelopes), default=math.inf)
+
+
+def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+    """Say which outboxes could not be read, and where they are kept for whoever wants to see."""
+    for id in ids:
+        _log.warning(
+            "the outbox of %r was corrupt and begins anew; what it held was set aside under %r",
+            id,
+            keys.set_aside(id),
+        )
+
+
+def warn_of_the_unheard(keys: Keys, why: str) -> None:
+    """Say, once a minute, that nodes could not be told of messages that are stored."""
+    if why:
+        _UNHEARD.setdefault(keys, Quietly()).warn(
+            _log,
+            "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
+            "when servers find the gap; grant the user that channel with ACL SETUSER",
+            keys.namespace,
+            f"{keys.channels}*",
+            why,
+        )
+
+
+def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
+    dealt = batch.dealt(replies)
+    for dispatch, own in dealt:
+        if dispatch.envelope.keep is not None:
+            warn_of_corruption(keys, dispatch.corrupt(own))
+            warn_of_the_unheard(keys, dispatch.unheard(own))
+    return [dispatch.receipt(own) for dispatch, own in dealt]

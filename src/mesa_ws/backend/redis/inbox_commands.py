@@ -1,0 +1,283 @@
+"""What is asked of Redis about letters and portals, and what its replies mean, without any I/O."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ...messages.envelope import REMEMBERED, Envelope
+from ...settings import Durability
+from ..inbox import (
+    ALWAYS,
+    MAX_DEAD,
+    MAX_KEPT,
+    MAX_READ,
+    MOST_OF_ONE,
+    PARTITIONS,
+    Answer,
+    Backlog,
+    DeadLetter,
+    Letter,
+    Ownership,
+    QueueBacklog,
+    Room,
+    Step,
+    Waiting,
+    most_of_each,
+    steps_of_queues,
+    weight_of,
+)
+from ..redis_client.command import Call, Command, ms
+from ..redis_client.durability import Proof
+from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
+from .node_commands import NodeCommands, reap
+from .scripts import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
+
+START = "0-0"
+"""The place before all others."""
+
+WAIT = 0.1
+"""Seconds that reading waits for letters."""
+
+_FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
+"""Names of the fields of a letter, in the order in which inbox.lua writes them."""
+
+_TIME, _PARTITION = 11, 15
+"""Where in such an entry the time stands, and that for observers the partition."""
+
+_SETTLING = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
+"""What settle.lua is told of limits."""
+
+_ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown", "gone")
+
+_ADVICE = "it is asked for again"
+"""What becomes of a letter, or of steps, of which it is not known whether they are durable enough."""
+
+
+def proof(durability: Durability) -> Proof | None:
+    """What has to be waited for behind `append` and `settle`; nothing for what is in memory alone."""
+    return Proof((durability,), _replicas, _ADVICE) if durability != "memory" else None
+
+
+def _replicas(replies: Sequence[Any]) -> int:
+    return max((reply[0] for reply in replies if reply), default=0)
+
+
+def _wanted(durability: Durability) -> int:
+    """How many replicas have to be online."""
+    return int(durability == "replicated")
+
+
+def append(
+    seat: NodeCommands, letters: Sequence[tuple[Letter, Room]], durability: Durability = "memory"
+) -> Call:
+    """Put letters into their queues, each with the room that its queue has."""
+    keys = seat.keys
+    shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
+    places = (
+        key for each, _ in letters for key in (keys.queue(each.partition), keys.weights(each.partition))
+    )
+    parts: list[str | bytes | int] = []
+    for each, room in letters:
+        parts += (
+            each.connection_id,
+            each.partition,
+            each.sequence,
+            each.kind,
+            each.id or "",
+            each.data,
+            weight_of(each.data),
+            room.letters,
+            room.bytes,
+        )
+    limits = (ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, MOST_OF_ONE, _wanted(durability))
+    return Call(APPEND, (*shared, *places), (seat.node, *limits, *parts))
+
+
+def answers(reply: Sequence[int]) -> list[Answer]:
+    """Read the reply to `append`."""
+    return [_ANSWERS[number - 1] for number in reply[1:]]
+
+
+class Turnout(NamedTuple):
+    """What `tend` found.
+
+    Attributes:
+        dead: how many nodes' leases ran out, so that their connections have to be ended.
+        ownership: who takes part, and what is owned.
+    """
+
+    dead: int
+    ownership: Ownership
+
+
+class Place(NamedTuple):
+    """The calls by which one portal takes part.
+
+    Args:
+        keys: names of the namespace.
+        portal: this portal's id.
+        lease: seconds that showing up lasts.
+        durability: what steps have to reach.
+    """
+
+    keys: Keys
+    portal: str
+    lease: float
+    durability: Durability = "memory"
+
+    def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
+        """Show up, and own what is wanted; `turnout` reads the reply."""
+        numbers = range(PARTITIONS)
+        shared = (self.keys.portals, self.keys.tokens, self.keys.leases, self.keys.observers, self.keys.signs)
+        wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
+        args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
+        return Call(TEND, (*shared, *map(self.keys.owner, numbers)), args)
+
+    def reap(self) -> Call:
+        """End connections of a node that died; the reply is 1 when there may be more."""
+        return reap(self.keys, "", ms(EXPIRY), 0)
+
+    def read(self, after: Mapping[int, str]) -> Command:
+        """Wait for letters; `letters` reads the reply."""
+        names, places = map(self.keys.queue, after), (place or START for place in after.values())
+        return ("XREAD", "COUNT", most_of_each(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+
+    def letters(self, reply: Any) -> list[Waiting]:
+        """Read the reply to `read`; what is no letter is passed over."""
+        prefix = len(self.keys.queues)
+        return [
+            waiting
+            for name, entries in reply or ()
+            for entry in entries
+            if (waiting := _waiting(entry, name.decode()[prefix:])) is not None
+        ]
+
+    def settle(self, steps: Sequence[Step]) -> Call:
+        """Carry out steps, those of one queue after another; `settled` reads the reply."""
+        keys: list[str] = [self.keys.dead, self.keys.rejected]
+        parts: list[str | int] = [self.portal, *_SETTLING, _wanted(self.durability)]
+        for partition, token, attempt, together in steps_of_queues(steps):
+            sent = [self.keys.done(message_id) for step in together for message_id in step.message_ids]
+            keys += (self.keys.owner(partition), self.keys.queue(partition))
+            keys += (self.keys.deliveries(partition), self.keys.weights(partition), *sent)
+            parts += (partition, token, attempt, len(sent), len(together))
+            for step in together:
+                parts += _told(step)
+        return Call(SETTLE, tuple(keys), tuple(parts))
+
+    def overhear(self) -> Call:
+        """Show up as an observer; the reply is where the stream ends."""
+        keys = (self.keys.observers, self.keys.observed)
+        return Call(OVERHEAR, keys, (self.portal, ms(self.lease), ms(EXPIRY)))
+
+    def listen(self, after: str) -> Command:
+        """Wait for what observers are told; `overheard` reads the reply."""
+        return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
+
+    def reply(self, envelope: Envelope, node: str) -> Call:
+        """Hand a message to one connection; the reply is 1 when its node lives."""
+        keys = (self.keys.leases, self.keys.counters, self.keys.done(envelope.message_id))
+        about = (self.keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
+        remember = ms(envelope.remember) if envelope.remember else 0
+        return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
+
+
+def _told(step: Step) -> tuple[str | int, ...]:
+    if step.action == "begin":
+        return (step.action, step.place)
+    taken = (step.action, step.place, step.connection_id, step.weight)
+    return (*taken, step.reason) if step.action == "die" else taken
+
+
+def settled(reply: Sequence[int]) -> Sequence[int]:
+    """Read the reply to `Place.settle`: what came of each step."""
+    return reply[1:]
+
+
+def turnout(reply: Sequence[Any]) -> Turnout:
+    """Read the reply to `Place.tend`."""
+    dead, portals, *tokens = reply
+    owned = {number: token for number, token in enumerate(tokens) if token}
+    return Turnout(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
+
+
+def overheard(reply: Any) -> list[Waiting]:
+    """Read the reply to `Place.listen`."""
+    entries = reply[0][1] if reply else ()
+    return [found for entry in entries if (found := _waiting(entry)) is not None]
+
+
+def survey(keys: Keys) -> Call:
+    """Look at what waits for portals; `surveyed` reads the reply."""
+    queues = (key for number in range(PARTITIONS) for key in (keys.owner(number), keys.queue(number)))
+    return Call(SURVEY, (keys.portals, keys.dead, keys.rejected, *queues), ())
+
+
+def surveyed(reply: Sequence[Any]) -> Backlog:
+    """Read the reply to `survey`."""
+    portals, dead, rejected, *queues = reply
+    return Backlog(
+        tuple(portal.decode() for portal in portals),
+        tuple(
+            QueueBacklog(number, owner.decode() or None, waiting, int(oldest) / 1000 if oldest else None)
+            for number, (owner, waiting, oldest) in enumerate(queues)
+        ),
+        dead,
+        rejected,
+    )
+
+
+def dead_letters(keys: Keys, limit: int) -> Command:
+    """Ask for the oldest dead letters; `dead` reads the reply."""
+    return ("XRANGE", keys.dead, "-", "+", "COUNT", limit)
+
+
+def dead(reply: Any) -> list[DeadLetter]:
+    """Read the reply to `dead_letters`."""
+    return [found for entry in reply if (found := _dead(*entry)) is not None]
+
+
+def revive(keys: Keys, places: Sequence[str]) -> Call:
+    """Put dead letters back; the reply says how many."""
+    return Call(REVIVE, (keys.dead,), (keys.queues, ms(BACKLOG_LIFE), *places))
+
+
+def drop(keys: Keys, places: Sequence[str]) -> Command:
+    """Forget dead letters; the reply says how many."""
+    return ("XDEL", keys.dead, *places)
+
+
+def _waiting(entry: Any, partition: str | None = None) -> Waiting | None:
+    place, flat = entry
+    if flat is None:  # it was taken out while it was being read
+        return None
+    try:
+        number = int(flat[_PARTITION] if partition is None else partition)
+        return Waiting(place.decode(), int(flat[_TIME]) / 1000, _letter(flat, number))
+    except (IndexError, ValueError):
+        return None
+
+
+def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    try:
+        letter = _letter(flat, int(fields[b"p"]))
+        died = int(place.split(b"-")[0]) / 1000
+        reason = fields[b"r"].decode(errors="replace")
+        return DeadLetter(place.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, letter)
+    except (KeyError, ValueError):
+        return None
+
+
+def _letter(flat: Sequence[bytes], partition: int) -> Letter:
+    if flat[:14:2] != _FIELDS:
+        raise ValueError("no letter")
+    connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
+    return Letter(
+        connection_id.decode(),
+        partition,
+        sequence.decode(),
+        kind.decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
+        id.decode() or None,
+        node.decode(),
+        data,
+    )

@@ -1,0 +1,108 @@
+"""Putting letters into queues: many in one call, for a node has many connections."""
+
+import asyncio
+from collections import deque
+from typing import Any, NamedTuple
+
+from ...concurrency.tasks import start
+from ...errors import BackendError, BackendRefused, Unsupported
+from ...settings import Durability
+from ..inbox import Answer, Letter, Room
+from ..redis_client.command import Call
+from .aio import Links
+from .inbox_commands import answers, append, proof
+from .lease import Keeper
+from .node_commands import NodeCommands
+
+MAX_LETTERS = 100
+"""Letters in one call."""
+
+MAX_BYTES = 1024 * 1024
+"""Bytes in one call, unless its first letter alone has more."""
+
+
+class _Order(NamedTuple):
+    letter: Letter
+    room: Room
+    answer: asyncio.Future[Answer]
+
+
+class Appender:
+    """Appends letters in the order in which they are given; in one event loop.
+
+    Letters that wait for replicas or the disk go over the connection for that, so that they hold up
+    nothing else. What comes while some are waited for goes together, and is waited for at once.
+
+    Args:
+        keeper: who keeps the lease, without which nothing is appended.
+        seat: the node's calls.
+        links: connections to Redis.
+        durability: what letters have to reach before they count as taken.
+    """
+
+    def __init__(self, keeper: Keeper, seat: NodeCommands, links: Links, durability: Durability) -> None:
+        self._keeper = keeper
+        self._seat = seat
+        self._links = links
+        self._durability = durability
+        self._proof = proof(durability)
+        self._orders: deque[_Order] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    def check(self) -> None:
+        """See that this Redis makes letters as durable as they have to be; it has been connected to.
+
+        Raises:
+            Unsupported: it does not.
+        """
+        if self._proof is not None:
+            self._links.main.check(self._proof)
+
+    async def append(self, letter: Letter, room: Room) -> Answer:
+        """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
+        order = _Order(letter, room, asyncio.get_running_loop().create_future())
+        self._orders.append(order)
+        if self._worker is None:
+            self._worker = start(self._work(), name="mesa-redis-appender")
+        return await order.answer
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._carry_out(batch)
+        finally:
+            self._worker = None
+
+    def _next_batch(self) -> list[_Order]:
+        batch: list[_Order] = []
+        size = 0
+        while self._orders and len(batch) < MAX_LETTERS:
+            size += len(self._orders[0].letter.data)
+            if batch and size > MAX_BYTES:
+                break
+            batch.append(self._orders.popleft())
+        return batch
+
+    async def _carry_out(self, batch: list[_Order]) -> None:
+        call = append(self._seat, [(order.letter, order.room) for order in batch], self._durability)
+        try:
+            (reply,) = await self._keeper.queues.run(lambda: self._execute(call))
+        except BackendError as error:
+            _refuse(batch, error)
+            return
+        except Unsupported as error:  # another Redis took over, and this one cannot
+            _refuse(batch, BackendRefused(str(error)))
+            return
+        for order, answer in zip(batch, answers(reply), strict=True):
+            if not order.answer.done():
+                order.answer.set_result(answer)
+
+    async def _execute(self, call: Call) -> list[Any]:
+        link = self._links.main if self._proof is None else self._links.durable
+        return await self._keeper.execute([call], link, self._proof)
+
+
+def _refuse(batch: list[_Order], error: BackendError) -> None:
+    for order in batch:
+        if not order.answer.done():
+            order.answer.set_exception(error)

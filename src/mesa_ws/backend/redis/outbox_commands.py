@@ -1,0 +1,278 @@
+"""What is asked of outboxes in Redis and what the replies mean, without any I/O.
+
+Like `plan`: pure functions to `Call`s, and from their replies to results.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...messages.envelope import Keep
+from ...messages.receipt import OutboxHead, Position, Range, Stored
+from ..outbox import Acknowledgement, Entry, Page, Read, Start
+from ..redis_client.command import MAX_IDS, Call, chunks, ms
+from .keys import EXPIRY, POSITION_LIFE, Keys, outbox_keys
+from .node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands
+from .scripts import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE, WAITING
+
+
+class RawEntry(NamedTuple):
+    """One member of an outbox's list.
+
+    Attributes:
+        at: when it was stored, in seconds of Unix time.
+        expires: when its life ends, in seconds of Unix time.
+        message_id: names its dispatch.
+        body: the encoded frame; behind the exclusions, among messages to everybody.
+    """
+
+    at: float
+    expires: float
+    message_id: str
+    body: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> "RawEntry":
+        """Read a member.
+
+        Raises:
+            InvalidEntry: it is none.
+        """
+        if len(raw) < _HEAD.size:
+            raise InvalidEntry(f"expected at least {_HEAD.size} bytes, got {len(raw)}")
+        at, expires, _, size = _HEAD.unpack_from(raw)
+        end = _HEAD.size + size
+        if len(raw) < end:
+            raise InvalidEntry(f"expected a message id of {size} bytes, got {len(raw) - _HEAD.size}")
+        return cls(at / 1000, expires / 1000, raw[_HEAD.size : end].decode(errors="replace"), raw[end:])
+
+    @property
+    def for_everybody(self) -> tuple[frozenset[str], bytes]:
+        """The ids that are left out, and the encoded frame.
+
+        Raises:
+            InvalidEntry: it is none of those to everybody.
+        """
+        start = 4 + int.from_bytes(self.body[:4], "big")
+        if len(self.body) < start:
+            raise InvalidEntry(f"expected a list of {start - 4} bytes, got {max(0, len(self.body) - 4)}")
+        try:
+            return _EXCLUDING.decode(self.body[4:start]), self.body[start:]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidEntry(str(error)) from None
+
+
+class InvalidEntry(ValueError):
+    """Bytes in an outbox that Mesa did not write."""
+
+
+_HEAD = Struct(">dddB")
+_EXCLUDING = msgspec.msgpack.Decoder(frozenset[str])
+
+
+MAX_PEEK = 1000
+"""Messages that are shown at most."""
+
+
+class Answer(NamedTuple):
+    """What an outbox answered to `enter` or `read`.
+
+    Attributes:
+        page: its messages.
+        came_online: whether the id came online by entering.
+        is_corrupt: whether the outbox could not be read and was set aside; `Keys.set_aside`.
+    """
+
+    page: Page
+    came_online: bool
+    is_corrupt: bool
+
+
+def enter(seat: NodeCommands, id: str, held: tuple[int, int], start: Start, *, is_told: bool = False) -> Call:
+    """Record an id and read its outbox, in one step; `answers` reads the reply.
+
+    Args:
+        seat: the node's.
+        id: whose connection came.
+        held: all sockets of the id there, and the version of that.
+        start: where the connection's messages begin.
+        is_told: whether this node has told that the id is online.
+    """
+    epoch, sequence = _sayable(start.position)
+    wish = (id, *held, int(is_told), start.mode, epoch, sequence, int(start.is_wire2))
+    return seat.visit([id], wish)
+
+
+def read(seat: NodeCommands, reads: Sequence[Read]) -> list[Call]:
+    """Read outboxes further; `answers` reads each reply.
+
+    A page may be empty although messages follow, when others in the same call took the room.
+    """
+    return [
+        seat.visit([each.id for each in some], [part for each in some for part in _wish(each)])
+        for some in chunks(reads, MAX_IDS)
+    ]
+
+
+def answers(reply: Any) -> list[Answer] | None:
+    """Read the reply to `enter` or `read`; None when the lease is lost."""
+    if reply == 0:
+        return None
+    return [Answer(_page(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+
+
+def acknowledge(seat: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
+    """Note what was received, each with the version of the id's entry; nothing has to be read.
+
+    The version is that of what the floor was found from: a newer one that was recorded knows of a
+    connection which this floor does not.
+    """
+    return [_acknowledge(seat, few) for few in chunks(some, MAX_IDS)]
+
+
+def broadcasts(keys: Keys, position: Position | None) -> Call:
+    """Read messages to everybody after a position, or only where they are."""
+    epoch, sequence = _sayable(position) if position else ("", 0)
+    args = (MAX_ENTRIES, MAX_BYTES, ms(EXPIRY), epoch, sequence)
+    return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
+
+
+def broadcast_answer(reply: Sequence[Any]) -> Answer:
+    """Read the reply to `broadcasts`."""
+    return Answer(_page(reply[:8], reply[8:], _broadcast), False, reply[5] == 1)
+
+
+def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Ask where the outboxes of ids stand; `outbox_heads` reads the replies."""
+    return [Call(HEADS, tuple(_own_keys(keys, some)), ()) for some in chunks(ids, MAX_IDS)]
+
+
+def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
+    """Read the replies to `heads`; None for what is not there, or cannot be read."""
+    found = (_readable_head(each) if each else None for reply in replies for each in reply)
+    return dict(zip(ids, found, strict=True))
+
+
+def waiting(keys: Keys, ids: Sequence[str]) -> Call:
+    """Ask which ids have messages; the reply numbers them from 1 on."""
+    return Call(WAITING, tuple(map(keys.outbox, ids)), ())
+
+
+def peek(keys: Keys, id: str, limit: int) -> Call:
+    """Show the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
+    return Call(PEEK, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
+
+
+def stored(reply: Sequence[Any]) -> list[Stored]:
+    """Read the reply to `peek`. What cannot be read has no message id and no time."""
+    return [_stored(sequence, raw) for sequence, raw in enumerate(reply[1:], reply[0] + 1)] if reply else []
+
+
+def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Throw away what waits for ids; each reply says of each id how many messages that were."""
+    return [
+        Call(PURGE, tuple(_own_keys(keys, some)), (ms(POSITION_LIFE), *some)) for some in chunks(ids, MAX_IDS)
+    ]
+
+
+class Legacy(NamedTuple):
+    """What 1.x keeps for one id.
+
+    Attributes:
+        key: the hash of 1.x.
+        id: whose; the field of the hash.
+        value: what was read from it.
+        messages: message id and encoded frame of each message of `value`, in order.
+    """
+
+    key: str
+    id: str
+    value: bytes
+    messages: Sequence[tuple[str, bytes]]
+
+    def move(self, keys: Keys, keep: Keep, window: float) -> Call:
+        """Move it into the outbox.
+
+        Args:
+            keys: names of the namespace.
+            keep: how the messages are kept from now on.
+            window: seconds for which a late writer of 1.x may put back what was moved.
+        """
+        own = (self.key, *_own_keys(keys, [self.id]))
+        limits = (ms(window), keep.max_messages, keep.max_bytes, ms(keep.ttl))
+        over = max(
+            0, len(self.messages) - keep.max_messages
+        )  # 1.x has no limits; a script must not take long
+        messages = (part for message in self.messages[over:] for part in message)
+        return Call(IMPORT, own, (self.id, self.value, *limits, over, *messages))
+
+
+def _wish(each: Read) -> tuple[str | int, ...]:
+    return (each.id, "", 0, 0, "read", *_sayable(each.position), int(each.is_wire2))
+
+
+def _sayable(position: Position | None) -> tuple[str, int]:
+    """A position as Redis can be told; one that no outbox gave out stays one that none gave out."""
+    if position is None or not (position.epoch.isascii() and position.epoch.isalnum()):
+        return "-", 0
+    return position
+
+
+def _acknowledge(seat: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> Call:
+    keys = (seat.keys.leases, *outbox_keys(seat.keys, [each.id for each, _ in some]))
+    args = (part for each, version in some for part in (*_sayable(each.position), each.floor, version))
+    return Call(ACK, keys, (seat.node, round(seat.window * 1000), *args))
+
+
+def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    return [key for id in ids for key in (keys.position(id), keys.outbox(id))]
+
+
+def _page(head: Sequence[Any], raws: Iterable[bytes], entry: Callable[[int, bytes], Entry]) -> Page:
+    status, epoch, top, start, lost, _, ended, rollback = head
+    entries = tuple(entry(sequence, raw) for sequence, raw in enumerate(raws, start + 1))
+    until = ended if ended != b"" else None
+    return Page(status.decode(), epoch.decode(), start, top, lost, entries, until, rollback.decode())
+
+
+def _entry(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    return Entry(sequence, read.message_id, read.body)
+
+
+def _broadcast(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    excluding, body = read.for_everybody
+    return Entry(sequence, read.message_id, body, excluding)
+
+
+def _stored(sequence: int, raw: bytes) -> Stored:
+    try:
+        read = RawEntry.of(raw)
+    except InvalidEntry:
+        return Stored(sequence, "", 0.0, 0.0, raw)
+    return Stored(sequence, read.message_id, read.at, read.expires, read.body)
+
+
+def _readable_head(members: Sequence[Any]) -> OutboxHead | None:
+    try:
+        return _head(*members)
+    except ValueError:  # the script looks only at the signs that forks and ranges are made of
+        return None
+
+
+def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes, length: int) -> OutboxHead:
+    older = (fork.split(":") for fork in forks.decode().split(",") if fork)
+    dropped = [_range(text) for text in ranges.decode().split(",") if text]
+    first = max(acknowledged, dropped[-1][1] if dropped else 0) + 1
+    if first <= top - length:  # left the list, and no script has come across it since
+        dropped.append((first, top - length))
+    positions = tuple(Position(epoch, int(ended)) for epoch, ended in older)
+    return OutboxHead(epoch.decode(), top, acknowledged, length, positions, tuple(dropped))
+
+
+def _range(text: str) -> Range:
+    first, last = text.split("-")
+    return int(first), int(last)

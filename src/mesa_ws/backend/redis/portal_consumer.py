@@ -1,0 +1,180 @@
+"""A portal's seat at a Redis."""
+
+import asyncio
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from ...messages.envelope import Envelope
+from ...settings import Durability, check_namespace
+from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
+from ..redis_client.address import Address
+from ..redis_client.batch import Exchange
+from ..redis_client.command import Command, chunks
+from ..redis_client.durability import Proof
+from ..redis_client.pipeline import Link
+from .handshake import NativeHandshake, Timing
+from .inbox_commands import (
+    Place,
+    dead,
+    dead_letters,
+    drop,
+    overheard,
+    proof,
+    revive,
+    settled,
+    survey,
+    surveyed,
+    turnout,
+)
+from .keys import Keys
+from .queue_types import QueueTypes
+from .rights import of_portal
+
+MAX_STEPS = 500
+"""Steps of one call."""
+
+
+class RedisAttendance:
+    """`Attendance` over Redis: any number of processes share the queues.
+
+    Args:
+        address: a Redis URI, a mapping of redis-py options, or a redis-py client.
+        namespace: that of the servers.
+        lease: seconds without a sign of life after which others take over what this portal owns.
+        timeout: seconds for one call, connecting included.
+        durability: what steps have to reach.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        address: object,
+        *,
+        namespace: str | None = None,
+        lease: float = 15.0,
+        timeout: float = 5.0,
+        durability: Durability = "memory",
+    ) -> None:
+        timing = Timing(lease=lease, timeout=timeout)
+        self._keys = Keys(check_namespace(namespace))
+        self._place = Place(self._keys, uuid4().hex, timing.lease, durability)
+        found, greeting = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
+        self._link = Link(found, greeting, timing.timeout)
+        self._waiting = Link(found, greeting, timing.timeout)
+        # What is waited for there would hold up the signs of life.
+        self._settling = Link(found, greeting, timing.timeout)
+        self._proof = proof(durability)
+        self._queues = QueueTypes(self._keys, lambda command: self._link.execute([command]))
+        self._shown_until = 0.0
+        self._is_checked = self._proof is None
+
+    @property
+    def portal_id(self) -> str:
+        """Random name of this portal."""
+        return self._place.portal
+
+    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+        """Show that this portal lives, and own what is wanted; see `Attendance.tend`.
+
+        Raises:
+            Unsupported: this Redis does not make steps as durable as they have to be; nothing is owned.
+        """
+        if not self._is_checked:
+            await self._check()
+        call = self._place.tend(wanted, stays=stays)
+        (reply,) = await self._execute([call.command], is_repeatable=True)
+        found = turnout(reply)
+        if found.dead and stays:
+            await self._reap()
+        return found.ownership
+
+    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
+        """Wait a moment for letters; see `Attendance.read`."""
+        (reply,) = await self._execute([self._place.read(after)], is_repeatable=True, link=self._waiting)
+        return self._place.letters(reply)
+
+    async def settle(self, steps: Sequence[Step]) -> list[int]:
+        """Carry out steps; see `Attendance.settle`."""
+        commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
+        link = self._link if self._proof is None else self._settling
+        replies = await self._execute(commands, is_repeatable=True, link=link, proof=self._proof)
+        return [result for reply in replies for result in settled(reply)]
+
+    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
+        """Wait a moment for whatever is appended; see `Attendance.overhear`."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._shown_until:
+            (end,) = await self._execute([self._place.overhear().command], is_repeatable=True)
+            self._shown_until = now + self._place.lease / 3
+            after = after or end.decode()
+        (reply,) = await self._execute([self._place.listen(after)], is_repeatable=True, link=self._waiting)
+        letters = overheard(reply)
+        return (reply[0][1][-1][0].decode() if reply else after), letters
+
+    async def reply(self, envelope: Envelope, node: str) -> bool:
+        """Hand a message to one connection; see `Attendance.reply`."""
+        call = self._place.reply(envelope, node)
+        (reply,) = await self._execute(
+            [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
+        )
+        return bool(reply)
+
+    async def backlog(self) -> Backlog:
+        """What waits now; see `Attendance.backlog`."""
+        (reply,) = await self._execute([survey(self._keys).command], is_repeatable=True)
+        return surveyed(reply)
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters."""
+        (reply,) = await self._execute([dead_letters(self._keys, limit)], is_repeatable=True)
+        return dead(reply)
+
+    async def revive(self, places: Sequence[str]) -> int:
+        """Put dead letters back; count them."""
+        calls = [revive(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        return sum([(await self._execute([call.command]))[0] for call in calls])
+
+    async def drop(self, places: Sequence[str]) -> int:
+        """Forget dead letters; count them."""
+        commands = [drop(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        return sum([(await self._execute([command]))[0] for command in commands])
+
+    async def aclose(self) -> None:
+        """Disconnect."""
+        await self._waiting.aclose()
+        await self._settling.aclose()
+        await self._link.aclose()
+
+    async def _check(self) -> None:
+        """See, before anything is owned, that this Redis can do what is asked of it."""
+        assert self._proof is not None  # noqa: S101 - else there is nothing to check
+        await self._execute([("ZCOUNT", self._keys.portals, 0, 0)], is_repeatable=True)
+        self._link.check(self._proof)
+        self._is_checked = True
+
+    async def _reap(self) -> None:
+        """End what the connections of dead nodes began."""
+        more = 1
+        while more == 1:
+            (more,) = await self._execute([self._place.reap().command], is_repeatable=True)
+
+    async def _execute(
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        link: Link | None = None,
+        proof: Proof | None = None,
+    ) -> list[Any]:
+        """Carry out commands; set keys of another type aside and repeat them."""
+        chosen = link or self._link
+        return await self._queues.run(
+            lambda: chosen.carry_out(
+                Exchange(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+            )
+        )

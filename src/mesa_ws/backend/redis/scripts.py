@@ -1,0 +1,109 @@
+"""The Lua scripts, each one atomic step; their files say what they do, take and return."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+from ..redis_client.command import Script
+
+
+def _read(name: str, package: str | None = __package__) -> str:
+    return files(package or "").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+
+
+class _Part(NamedTuple):
+    """A piece of Lua: a function of that name, or what stands between functions."""
+
+    name: str
+    text: str
+    words: frozenset[str]
+
+
+_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+
+
+_REMARK = re.compile(r" -- [^'\"]*$")
+"""A comment behind code."""
+
+
+def _without_comments(text: str) -> str:
+    lines = (_REMARK.sub("", line).rstrip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.lstrip().startswith(("--", "#!")))
+
+
+@cache
+def _parts(name: str, package: str | None) -> list[_Part]:
+    """The functions of a file that no other function holds, and all between them, in order."""
+    text, at, parts = _without_comments(_read(name, package)), 0, list[tuple[str, str]]()
+    for function in _FUNCTION.finditer(text):
+        parts += [("", text[at : function.start()]), (function[1], function[0])]
+        at = function.end()
+    return [_Part(*part, frozenset(re.findall(r"\w+", part[1]))) for part in (*parts, ("", text[at:]))]
+
+
+def _in_use(parts: Sequence[_Part]) -> str:
+    """The text without functions that nothing behind them calls.
+
+    Every connection brings all scripts. Redis also ends one that sends more than 16 KiB in one piece before
+    it has logged in, and then nothing would tell that the password is wrong.
+    """
+    kept, words = list[str](), set[str]()
+    for part in reversed(parts):
+        if not part.name or part.name in words:
+            kept.append(part.text)
+            words |= part.words
+    return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
+
+
+def script(name: str, *parts: str, package: str | None = __package__) -> Script:
+    """The script of a file: its flags, what it uses of shared files, prelude and other parts, its body."""
+    shared = [part for each in ("access", "leases", "runs") for part in _parts(each, __package__)]
+    own = [part for each in ("prelude", *parts, name) for part in _parts(each, package)]
+    flags = _read(name, package).partition("\n")[0]
+    body = _in_use([*shared, *own]).replace("redis.call(", "call(")  # shorter, and no look-up for each
+    source = f"{flags}\nlocal call = redis.call\n{body}".encode()
+    return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+RELAY = script("relay")
+BROADCAST = script("broadcast")
+ONLINE = script("online")
+TALLY = script("tally")
+DETACH = script("detach")
+HEARTBEAT = script("heartbeat")
+REAP = script("reap", "inbox")
+DEPART = script("depart")
+
+DISPATCH = script("dispatch", "outbox")
+ANNOUNCE = script("announce", "outbox")
+ATTACH = script("attach", "outbox")
+ACK = script("ack", "outbox")
+BROADCASTS = script("broadcasts", "outbox")
+HEADS = script("heads", "outbox")
+PEEK = script("peek", "outbox")
+WAITING = script("waiting")
+PURGE = script("purge", "outbox")
+IMPORT = script("import", "outbox")
+
+APPEND = script("append", "inbox")
+TEND = script("tend")
+SETTLE = script("settle", "inbox")
+OVERHEAR = script("overhear")
+REPLY = script("reply")
+REVIVE = script("revive", "inbox")
+SURVEY = script("survey")
+SET_ASIDE = script("set_aside")
+
+LEAVE = script("leave", "runs")
+
+RIGHTS = script("rights")
+
+SCRIPTS = (
+    *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
+    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT, WAITING),
+    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
+)
+"""All of them, to be loaded by every connection before it is used."""

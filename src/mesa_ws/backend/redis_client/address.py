@@ -1,0 +1,382 @@
+"""Where Redis is, in whichever way the user says it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+
+import msgspec
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ...errors import BackendError, InvalidSettings, Unsupported
+from ...settings import Seconds
+from ...text import plain
+from .connection import (
+    DRIVER,
+    MAX_IDLE,
+    AsyncConnection,
+    BlockingConnection,
+    failed_connect,
+    hang_up,
+    open_connection,
+    remaining,
+)
+from .master import FIXED, Master
+from .resolver import Following, MasterResolver
+from .sentinel import DEFAULT_PORT, Sentinels
+from .tls import checked_tls
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+"""What the address of a Redis may begin with."""
+
+EXPECTED = (
+    "redis://host:port/db, rediss://, unix://path, redis+sentinel://host:port,.../service, "
+    "a mapping of redis-py options, [URI, options], [port, host, options], or a redis-py client"
+)
+
+Given = str | Mapping[str, Any] | Sequence[Any] | redis.Redis | redis.asyncio.Redis
+"""What `Address.of` understands."""
+
+_SETTING = "redis"
+
+_CHECK = "health_check_interval"
+
+_OPTIONS = frozenset(
+    {
+        "host", "port", "path", "db", "username", "password", "credential_provider", "client_name",
+        "socket_keepalive", "socket_keepalive_options", "socket_type", "socket_read_size",
+    }
+)  # fmt: skip
+"""Options that say where and as whom to connect. Limits and retries are Mesa's own, and what a
+client does with replies is its own affair."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Makes connections to one Redis; they belong to whoever asked for them.
+
+    Attributes:
+        label: how messages to people name it; without credentials.
+        options: redis-py options of a connection.
+        kind: `tcp`, `tls` or `unix`.
+        sentinels: who knows where the master is, or None.
+        max_idle: seconds after which an idle connection is not trusted any more.
+    """
+
+    label: str
+    options: Mapping[str, Any]
+    kind: str = "tcp"
+    sentinels: Sentinels | None = None
+    max_idle: float = MAX_IDLE
+
+    def __repr__(self) -> str:
+        return f"<Address {self.label}>"
+
+    @property
+    def masters(self) -> MasterResolver | None:
+        """Knows who is master, for all of this process; None where there are no Sentinels."""
+        return MasterResolver.of(self.sentinels) if self.sentinels is not None else None
+
+    @property
+    def database(self) -> int:
+        """Number of the database."""
+        return int(self.options.get("db") or 0)
+
+    @classmethod
+    def of(cls, given: object) -> "Address":
+        """Understand what a user gave.
+
+        Args:
+            given: a URI, a mapping of redis-py options, a list of a URI or a port and a host with
+                options behind, as 1.x took them, or a client whose settings are used to make
+                connections of our own; the client itself is left alone.
+
+        Raises:
+            InvalidSettings: it says no Redis. No password is ever shown.
+            Unsupported: it is a client of Redis Cluster.
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return _checked(_of_url(plain(given)))
+        if isinstance(given, Mapping):
+            return _checked(_of_mapping(_plain(given)))
+        if isinstance(given, list | tuple):
+            return _checked(_of_list([_plain(each) for each in given]))
+        if isinstance(given, redis.RedisCluster | redis.asyncio.RedisCluster):
+            raise Unsupported("redis: Redis Cluster is not supported by this version; use a single Redis")
+        if isinstance(given, redis.Redis | redis.asyncio.Redis):
+            return _checked(_of_pool(given.connection_pool))
+        raise InvalidSettings(_SETTING, EXPECTED, type(given).__name__)
+
+    def connect(self, timeout: float) -> BlockingConnection:
+        """Open a blocking connection, logged in.
+
+        Raises:
+            redis.RedisError, OSError: it did not come about within about `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        masters = self.masters
+        master = FIXED if masters is None else masters.find(deadline)
+        connection = self._blocking(remaining(deadline), master)
+        connection.mesa_master = master
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    async def aconnect(self, timeout: float) -> AsyncConnection:
+        """`connect` for asyncio; the caller sets the limit, and Sentinels get `timeout` to answer."""
+        masters = self.masters
+        master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
+        cls = getattr(redis.asyncio, _CLASSES[self.kind])
+        options = {**DRIVER, **self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
+        connection: AsyncConnection = cls(**options, **_limits(None))
+        connection.mesa_master = master
+        try:
+            await open_connection(connection)
+        except BaseException:
+            await hang_up(connection)
+            raise
+        return connection
+
+    def follow(self, on_left: Callable[[], None]) -> Following | None:
+        """Call a method in this event loop whenever Sentinels have named another master.
+
+        Returns:
+            What is to be closed, and held until then; None where there are no Sentinels.
+        """
+        masters = self.masters
+        return masters.follow(on_left) if masters is not None else None
+
+    def failed(self, error: Exception) -> BackendError:
+        """The error for a connection that did not come about; nothing was sent."""
+        return failed_connect(self.label, error, is_secure=self.kind == "tls")
+
+    def _blocking(self, timeout: float, master: Master) -> BlockingConnection:
+        cls = getattr(redis, _CLASSES[self.kind])
+        options = {**DRIVER, **self.options, **_leading_to(master), "retry": Retry(NoBackoff(), 0)}
+        connection: BlockingConnection = cls(**options, **_limits(timeout))
+        return connection
+
+
+_CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
+
+
+def _leading_to(master: Master) -> dict[str, Any]:
+    return {} if master is FIXED else {"host": master.host, "port": master.port}
+
+
+def _limits(timeout: float | None) -> dict[str, Any]:
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
+
+
+def _checked(address: Address) -> Address:
+    """Make a connection without connecting it, so that a wrong option is found now."""
+    try:
+        address._blocking(1.0, FIXED)
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise InvalidSettings(_SETTING, f"{EXPECTED}; {error}", address.label) from None
+    return address
+
+
+def _plain(given: Any) -> Any:
+    """An argument of 1.x, or the options of a mapping, with their texts as plain `str`."""
+    if isinstance(given, Mapping):
+        return {plain(name): plain(value) for name, value in given.items()}
+    return plain(given)
+
+
+def _of_mapping(given: Mapping[str, Any]) -> Address:
+    if "sentinels" in given:
+        expected = "redis-py options; for Sentinel give a URI such as redis+sentinel://host:26379/mymaster"
+        raise InvalidSettings(_SETTING, expected, sorted(map(str, given)))
+    try:
+        client = redis.Redis(**{"protocol": 2, **given})
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise InvalidSettings(_SETTING, f"redis-py options; {error}", sorted(map(str, given))) from None
+    return _of_pool(client.connection_pool)
+
+
+def _of_list(given: Sequence[Any]) -> Address:
+    """Understand the arguments of 1.x in one list; the first counts where two say the same."""
+    match given:
+        case [str(url)]:
+            return _of_url(url)
+        case [str(url), Mapping() as options]:
+            base, more = _of_url(url), _of_mapping(options)
+            named = {name: value for name, value in more.options.items() if name in options}
+            kind = "tls" if more.kind == "tls" else base.kind
+            max_idle = base.max_idle if base.max_idle != MAX_IDLE else more.max_idle
+            return replace(base, options={**named, **base.options}, kind=kind, max_idle=max_idle)
+        case [Mapping() as options]:
+            return _of_mapping(options)
+        case [int(port)] if port is not True:
+            return _of_mapping({"port": port})
+        case [int(port), str(host)]:
+            return _of_mapping({"port": port, "host": host})
+        case [int(port), str(host), Mapping() as options]:
+            return _of_mapping({**options, "port": port, "host": host})
+    raise InvalidSettings(_SETTING, EXPECTED, f"a list of {len(given)}")
+
+
+def _of_url(url: str) -> Address:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise ValueError(f"it must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+        if parts.scheme.endswith("+sentinel"):
+            return _of_sentinel_url(parts)
+        return _of_plain_url(url)
+    except InvalidSettings:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidSettings(_SETTING, f"a Redis URI: {error}", _masked(url)) from None
+
+
+def _of_plain_url(url: str) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        _check_port(parts)
+        _check_database(parts.path)
+    if parts.scheme != "rediss" and any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+        raise ValueError("options that begin with ssl_ need TLS, as in rediss://host:port")
+    for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER - {_CHECK}):
+        if not name.startswith("ssl_"):
+            raise ValueError(f"there is no option {name!r}")
+    return _of_pool(redis.ConnectionPool.from_url(url))
+
+
+def _of_sentinel_url(parts: SplitResult) -> Address:
+    user, at, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    if not hosts or not service:
+        raise ValueError("name the Sentinels and the service, as in redis+sentinel://host:26379/mymaster")
+    sentinel_options, rest = _sentinel_query(parts.query)
+    scheme = parts.scheme.removesuffix("+sentinel")
+    login = f"{user}{at}sentinel"
+    plain = _of_plain_url(SplitResult(scheme, login, f"/{database}", urlencode(rest), "").geturl())
+    listening = tuple(_host_and_port(host) for host in hosts.split(","))
+    options = {**sentinel_options, **_tls(plain.kind, plain.options)}
+    return _behind(plain, Sentinels(listening, unquote(service), options))
+
+
+def _sentinel_query(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Take what is meant for the Sentinels out of a query: `sentinel_username`, `sentinel_password`."""
+    own, rest = {}, []
+    for name, value in parse_qsl(query):
+        if name in {"sentinel_username", "sentinel_password"}:
+            own[name.removeprefix("sentinel_")] = value
+        else:
+            rest.append((name, value))
+    return own, rest
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    _check_port(parts)
+    if not parts.hostname:
+        raise ValueError("a Sentinel has no host")
+    return parts.hostname, parts.port or DEFAULT_PORT
+
+
+def _check_port(parts: SplitResult) -> None:
+    """A password with `/`, `?` or `#` in it looks like a wrong port; nothing of it may be shown."""
+    try:
+        is_valid = parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("the port must be 1 to 65535, and signs like / ? # @ in a password written as %2F")
+
+
+def _check_database(path: str) -> None:
+    if path.strip("/") and not path.strip("/").isdecimal():
+        raise ValueError("the database behind the port must be a number")
+
+
+def _of_pool(pool: Any) -> Address:
+    """Read the settings of a redis-py pool; TLS and Unix sockets are known by their classes."""
+    kind, options = _kind(pool.connection_class), pool.connection_kwargs
+    kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
+    if kind == "tls":
+        kept = checked_tls(kept)
+    max_idle = _max_idle(options.get(_CHECK))
+    if kind == "unix":
+        return Address(f"redis at {kept.get('path')}", kept, kind, max_idle=max_idle)
+    label = f"redis at {kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+    address = Address(label, kept, kind, max_idle=max_idle)
+    if isinstance(
+        pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool
+    ):
+        return _behind(address, _sentinels_of(pool))
+    return address
+
+
+def _max_idle(given: object) -> float:
+    """Read `health_check_interval`; 0 is the default, since a redis-py client that says nothing has it."""
+    if not given:
+        return MAX_IDLE
+    try:
+        return msgspec.convert(given, Seconds)
+    except msgspec.ValidationError:
+        expected = "more than 0 and up to 86400 seconds"
+        raise InvalidSettings(f"{_SETTING}.{_CHECK}", expected, given) from None
+
+
+def _sentinels_of(pool: Any) -> Sentinels:
+    pools = [client.connection_pool for client in pool.sentinel_manager.sentinels]
+    hosts = tuple((each.connection_kwargs["host"], int(each.connection_kwargs["port"])) for each in pools)
+    options = pools[0].connection_kwargs
+    login = {name: options[name] for name in ("username", "password") if options.get(name)}
+    return Sentinels(hosts, pool.service_name, {**login, **_tls(_kind(pools[0].connection_class), options)})
+
+
+def _tls(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a connection's options by which a client connects with TLS in the same way."""
+    if kind != "tls":
+        return {}
+    return {"ssl": True} | {name: value for name, value in options.items() if name.startswith("ssl_")}
+
+
+def _behind(address: Address, sentinels: Sentinels) -> Address:
+    named = ",".join(f"{host}:{port}" for host, port in sentinels.hosts)
+    return replace(
+        address, label=f"redis {sentinels.service!r} of the sentinels {named}", sentinels=sentinels
+    )
+
+
+def _kind(cls: type) -> str:
+    if issubclass(cls, redis.SSLConnection | redis.asyncio.SSLConnection):
+        return "tls"
+    if issubclass(cls, redis.UnixDomainSocketConnection | redis.asyncio.UnixDomainSocketConnection):
+        return "unix"
+    return "tcp"
+
+
+def _masked(url: str) -> str:
+    """The URL as far as it certainly holds no credentials."""
+    scheme = url.partition(":")[0][:20]
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2]
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}" or (parts.port is None and ":" in hosts):
+            return f"{scheme}:..."
+    except ValueError:
+        return f"{scheme}:..."
+    return (
+        f"{parts.scheme}://{hosts}{parts.path}" if hosts else f"{parts.scheme}:{parts.path}".strip(":")[:40]
+    )
+
+
+_PASSED_OVER = frozenset(
+    {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
+     "decode_responses", "encoding", "encoding_errors", "protocol"}
+)  # fmt: skip
+"""Options of a URL that mean something to a client, and nothing here."""

@@ -1,0 +1,467 @@
+"""One ordered connection to Redis that many tasks share.
+
+Callers append requests and wait; one task owns the connection, writes whatever has gathered and
+reads the replies in turn. So a request that is given up never leaves a reply behind for another
+one to take, requests are carried out in the order in which the calls started, and it is known of
+each whether it was written.
+
+Where Sentinels name another master, the connection to the old one is given up as soon as its replies are
+read. What may be repeated is not answered by a master that counts no more: it is carried out on the new one.
+
+A connection that was idle for long is replaced: a firewall may have forgotten it, and would drop what
+is sent on it without a word.
+
+When a connection breaks, requests that may be repeated go back to the front of the queue and are
+written first on the next connection, so that none overtakes them. The others fail.
+"""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ...concurrency.event_loops import abandon_task
+from ...concurrency.tasks import start
+from ...errors import BackendError, BackendUnavailable, MesaError
+from .address import Address
+from .batch import Exchange, Request
+from .command import Command, Facts, Handshake
+from .connection import (
+    FOREIGN,
+    AsyncConnection,
+    abandon,
+    aread_reply,
+    failed_call,
+    hang_up,
+    is_ended_async,
+    packed,
+    say_farewell,
+)
+from .durability import Demand, Proof
+from .master import Master
+from .resolver import APART, Following
+
+
+async def prove(address: Address, connection: AsyncConnection, requests: Collection[Request]) -> None:
+    """Wait for what the requests have to reach, on the connection that carried them out, and answer them.
+
+    Where another master counts by then, they are not answered.
+    """
+    demands = [(r, r.exchange.proof.demand(r.exchange.replies)) for r in requests if r.exchange.proof]
+    if not demands:
+        return
+    asked = Demand.of([demand for _, demand in demands])
+    due = connection.mesa_master.due(asked.replicas, time.monotonic())
+    limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
+    commands = asked.commands(limit)
+    await connection.send_packed_command(packed(commands))
+    replies = [await aread_reply(connection) for _ in commands]
+    failures = [demand.shortfall(address.label, asked, replies) for _, demand in demands]
+    is_sure = due is None or all(failures) or await _hold(address, due, limit)
+    if connection.mesa_master.is_left:
+        return
+    for (request, demand), shortfall in zip(demands, failures, strict=True):
+        failure = shortfall or (demand.unsure(address.label) if demand.replicas and not is_sure else None)
+        request.fail(failure, None) if failure else request.succeed()
+
+
+async def _hold(address: Address, due: float, limit: float) -> bool:
+    """Hold back confirmations of fewer replicas than before; returns whether they count. See `Copies`."""
+    await asyncio.sleep(due - time.monotonic())
+    now = time.monotonic()
+    masters = address.masters
+    return masters is not None and await masters.aconfirm(max(due, now - APART), now + limit)
+
+
+MAX_BATCH = 128
+"""Commands that are written at once, unless one request alone has more."""
+
+LAST_REPLIES = 0.5
+"""Seconds for which replies of a master are read that counts no more."""
+
+PAUSE = 0.05
+"""Seconds between attempts to reach Redis once more for what is repeated; of it a random part more."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Link:
+    """A connection that is opened when it is needed, and again after it was lost; in one event loop.
+
+    Nothing is sent twice, except a script that Redis answered not to know, for that one was not
+    run; and what is said to be repeatable.
+
+    Args:
+        address: where to connect.
+        greeting: what every connection begins with.
+        timeout: seconds for one request, connecting included.
+    """
+
+    def __init__(self, address: Address, greeting: Handshake, timeout: float) -> None:
+        self._address = address
+        self._greeting = greeting
+        self._timeout = timeout
+        self._connection: AsyncConnection | None = None
+        self._facts = Facts()
+        self._used_at: float | None = None
+        self._queue: deque[Request] = deque()
+        self._owner: asyncio.Task[None] | None = None
+        self._following: Following | None = None
+        self._attempt: asyncio.Timeout | None = None
+        self._batch_limit: asyncio.Timeout | None = None
+        self._is_closed = False
+        self.generation = 0
+        """How many connections there were."""
+        self.on_reconnect: Callable[[], None] = _nothing
+        """Called with each connection but the first: it may lead to a Redis that forgot things."""
+
+    async def execute(
+        self, commands: Sequence[Command], *, is_repeatable: bool = False, known_for: float = math.inf
+    ) -> list[Any]:
+        """Carry out `commands`; see `carry_out`, and `Exchange` for the others."""
+        return await self.carry_out(Exchange(commands, is_repeatable=is_repeatable, known_for=known_for))
+
+    async def carry_out(self, exchange: Exchange) -> list[Any]:
+        """Carry out the commands of `exchange` in order, with no others between them.
+
+        Cancelling is safe; they may still be carried out.
+
+        Raises:
+            BackendUnavailable: no reply within the time limit, or no connection.
+            BackendRefused: Redis said no to one of them; the others were carried out.
+            Unsupported: this Redis cannot give the proof that is asked for; nothing was sent.
+        """
+        request = self._append(exchange)
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                return await request.future
+        except TimeoutError:
+            problem = f"{self._address.label}: no answer within {self._timeout:g} s"
+            raise BackendUnavailable(problem, maybe_sent=exchange.is_written) from None
+
+    def check(self, proof: Proof) -> None:
+        """See that the Redis of the present connection can give a proof.
+
+        Raises:
+            Unsupported: it cannot.
+        """
+        proof.check(self._address.label, self._facts)
+
+    def post(
+        self,
+        commands: Sequence[Command],
+        on_failure: Callable[[], None],
+        on_replies: Callable[[list[Any]], None] | None = None,
+    ) -> None:
+        """Carry out `commands` without waiting; then one of the functions is called. Never raises."""
+        try:
+            request = self._append(Exchange(commands))
+        except BackendError:
+            return
+
+        def check(done: asyncio.Future[list[Any]]) -> None:
+            if done.cancelled():
+                return
+            if done.exception() is not None:
+                on_failure()
+            elif on_replies is not None:
+                on_replies(done.result())
+
+        request.future.add_done_callback(check)
+
+    async def aclose(self) -> None:
+        """Disconnect. Requests under way fail."""
+        self._is_closed = True
+        self._unfollow()
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.wait([self._owner], timeout=self._timeout)
+        self._fail(self._queue, RedisConnectionError("it was closed"))
+        await self._drop()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed. Never waits."""
+        self._is_closed = True
+        self._unfollow()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abandon(connection)
+        if self._owner is not None and not self._owner.done():
+            abandon_task(self._owner)
+
+    def _append(self, exchange: Exchange) -> Request:
+        if self._is_closed:
+            raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
+        loop = asyncio.get_running_loop()
+        request = Request(exchange, loop.create_future(), loop.time() + self._timeout)
+        self._queue.append(request)
+        self._ensure_owner()
+        return request
+
+    def _ensure_owner(self) -> None:
+        if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
+            self._owner = start(self._serve(), name="mesa-redis-link")
+            self._owner.add_done_callback(self._on_owner_done)
+
+    def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
+        """What was appended while it ended, or behind a fault of ours, needs another one."""
+        if owner.cancelled():
+            self._fail(self._queue, RedisConnectionError("it was closed"))
+            self._queue.clear()
+        else:
+            self._ensure_owner()
+
+    async def _serve(self) -> None:
+        """Own the connection until nothing waits."""
+        while batch := self._next_batch():
+            await self._talk(batch)
+
+    def _next_batch(self) -> list[Request]:
+        """Take requests from the queue; those that were given up are never sent."""
+        now = asyncio.get_running_loop().time()
+        batch: list[Request] = []
+        size = 0
+        while self._queue and size < MAX_BATCH:
+            request = self._queue.popleft()
+            if request.deadline <= now:
+                self._fail([request], TimeoutError())
+            elif not request.future.done():
+                batch.append(request)
+                size += len(request.exchange.commands)
+        return batch
+
+    async def _talk(self, batch: list[Request]) -> None:
+        try:
+            async with asyncio.timeout_at(batch[-1].deadline) as self._batch_limit:
+                connection = await self._connected()
+                await self._exchange(connection, [r for r in batch if not r.future.done()])
+            self._used_at = asyncio.get_running_loop().time()
+        except BackendError as error:  # there was no connection
+            rest = self._repeat(batch, [r for r in batch if r.exchange.is_doubtful])
+            self._fail(rest, error)
+            if len(rest) < len(batch):
+                await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
+        except FOREIGN as error:
+            await self._drop()
+            self._fail(self._repeat(batch, batch), error)
+        except BaseException as error:
+            await self._drop()
+            self._fail(batch, RedisConnectionError("it was closed"))
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("%s: a fault while talking to Redis", self._address.label)
+        finally:
+            self._batch_limit = None
+
+    def _repeat(self, batch: list[Request], wanted: Iterable[Request]) -> list[Request]:
+        """Put what may be repeated of `wanted` back to the front; returns the rest of the batch."""
+        now = asyncio.get_running_loop().time()
+        again = {
+            request: None
+            for request in wanted
+            if not request.future.done() and now < request.deadline and request.exchange.repeat(now)
+        }
+        self._queue.extendleft(reversed(again))
+        return [request for request in batch if request not in again]
+
+    async def _connected(self) -> AsyncConnection:
+        connection = self._connection
+        if connection is not None and self._is_unfit(connection):
+            if connection.mesa_master.is_left:  # nothing may be stored there once the new one is read
+                await say_farewell(connection, self._greeting.farewell, LAST_REPLIES)
+            await self._drop()
+            connection = None
+        while connection is None:
+            connection = await self._connect()
+        return connection
+
+    async def _connect(self) -> AsyncConnection | None:
+        """Connect; returns None where another master was named while that was tried."""
+        if self._following is None:
+            self._following = self._address.follow(self._on_left)
+        attempt = self._attempt = asyncio.timeout(None)
+        try:
+            async with attempt:
+                self._connection = connection = await self._address.aconnect(self._timeout)
+                await self._shake_hands(connection)
+        except FOREIGN as error:
+            await self._drop()
+            if attempt.expired():
+                return None
+            raise self._address.failed(error) from error
+        except BaseException:
+            await self._drop()
+            raise
+        finally:
+            self._attempt = None
+        if connection.mesa_master.is_left:
+            await self._drop()
+            return None
+        self.generation += 1
+        if self.generation > 1:
+            self.on_reconnect()
+        return connection
+
+    def _is_unfit(self, connection: AsyncConnection) -> bool:
+        return connection.mesa_master.is_left or is_ended_async(connection) or self._was_idle()
+
+    def _on_left(self) -> None:
+        """Give up an attempt to connect; wait only for a moment for replies."""
+        now = asyncio.get_running_loop().time()
+        if self._attempt is not None:
+            self._attempt.reschedule(now)
+        elif self._batch_limit is not None and self._connection and self._connection.mesa_master.is_left:
+            self._batch_limit.reschedule(min(self._batch_limit.when() or now, now + LAST_REPLIES))
+
+    def _unfollow(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.close()
+
+    def _was_idle(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._used_at is not None and now - self._used_at >= self._address.max_idle
+
+    async def _shake_hands(self, connection: AsyncConnection) -> None:
+        commands = self._greeting.commands
+        await connection.send_packed_command(packed(commands))
+        replies = [await aread_reply(connection) for _ in commands]
+        self._facts = self._greeting.check(self._address.label, replies)
+
+    async def _exchange(self, connection: AsyncConnection, batch: list[Request]) -> None:
+        asked = len(batch)
+        batch = [request for request in batch if self._is_possible(request)]
+        async with asyncio.timeout_at(self._first_limit(batch)):
+            await self._round(connection, batch)
+        again = [request for request in batch if request.exchange.missing]
+        if again:
+            await self._shake_hands(connection)
+            await self._round(connection, again)
+            for request in again:
+                request.exchange.missing.clear()
+                self._settle(request, connection.mesa_master)
+        if not connection.mesa_master.is_left:
+            await prove(
+                self._address, connection, [request for request in batch if not request.future.done()]
+            )
+        if connection.mesa_master.is_left:
+            self._begin_again(batch)
+        elif any(request.exchange.is_misled for request in batch):
+            self._doubt_master()
+        if len(batch) < asked or any(request.exchange.is_read_only for request in batch):
+            await self._drop()
+
+    def _doubt_master(self) -> None:
+        masters = self._address.masters
+        if masters is not None:
+            masters.doubt()
+
+    def _begin_again(self, batch: list[Request]) -> None:
+        """Repeat what a master answered that counts no more; what cannot be repeated has its answer."""
+        for request in self._repeat(batch, batch):
+            if request.exchange.proof is not None:
+                request.fail(request.exchange.proof.lost_master(self._address.label), None)
+            else:
+                self._hand_out(request)
+
+    def _is_possible(self, request: Request) -> bool:
+        """Whether this Redis does it for this user; if not, it fails before anything is sent."""
+        where, exchange = self._address.label, request.exchange
+        try:
+            self._greeting.permit(where, exchange.commands)
+            if exchange.proof is not None:
+                exchange.proof.check(where, self._facts)
+        except MesaError as error:
+            request.fail(error, None)
+            return False
+        return True
+
+    def _first_limit(self, batch: list[Request]) -> float | None:
+        """Until when to wait on a connection that may be dead, so that time is left for another one.
+
+        Not where a new connection means that a whole node is repaired, nor where that would cost a
+        request its time that cannot be repeated.
+        """
+        if self._used_at is None or self.on_reconnect is not _nothing or not batch:
+            return None
+        if not all(request.exchange.is_repeatable for request in batch):
+            return None
+        now = asyncio.get_running_loop().time()
+        return min(request.exchange.first_limit(now, request.deadline) for request in batch)
+
+    async def _round(self, connection: AsyncConnection, requests: list[Request]) -> None:
+        """Write what is unsent, and settle whoever has all replies."""
+        wire = packed([command for request in requests for command in request.exchange.unsent])
+        now = asyncio.get_running_loop().time()
+        for request in requests:
+            request.exchange.writing(now)
+        await connection.send_packed_command(wire)
+        for request in requests:
+            request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])
+            if not request.exchange.missing:
+                self._settle(request, connection.mesa_master)
+
+    def _settle(self, request: Request, master: Master) -> None:
+        """Hand out the replies, unless they are to be proven, or to be had from another master."""
+        if master.is_left and request.exchange.is_repeatable:
+            return
+        self._hand_out(request)
+
+    def _hand_out(self, request: Request) -> None:
+        failure = request.exchange.failure(self._address.label)
+        if failure is not None:
+            request.fail(failure, failure.__cause__)
+        elif request.exchange.proof is None:
+            request.succeed()
+
+    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
+        where = self._address.label
+        for request in requests:
+            if isinstance(error, BackendError):
+                request.fail(request.exchange.doubting(error), error.__cause__)
+            else:
+                request.fail(failed_call(where, error, maybe_sent=request.exchange.is_written), error)
+
+    async def _drop(self) -> None:
+        connection, self._connection, self._used_at = self._connection, None, None
+        if connection is not None:
+            await hang_up(connection)
+
+
+def _nothing() -> None:
+    """Whoever keeps nothing at Redis does not mind."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """Commands, and how to read their replies.
+
+    Attributes:
+        commands: what Redis is asked, on one connection; nothing needs no connection at all.
+        read: makes the result of the replies.
+        is_repeatable: whether carrying it out once more changes nothing.
+        proof: what is to be waited for afterwards.
+        known_for: seconds for which it is repeatable.
+    """
+
+    commands: Sequence[Command]
+    read: Callable[[Sequence[Any]], T]
+    is_repeatable: bool = True
+    proof: Proof | None = None
+    known_for: float = math.inf
+
+    def exchange(self) -> Exchange:
+        """What a runner carries out."""
+        return Exchange(
+            self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
+        )

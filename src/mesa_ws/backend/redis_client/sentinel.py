@@ -1,0 +1,170 @@
+"""Asking one Sentinel, in a thread."""
+
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
+
+from .command import Command
+from .connection import MAX_IDLE, BlockingConnection, is_ended, raise_first, read_reply
+from .master import Report
+
+DEFAULT_PORT = 26379
+
+LIMIT = 1.0
+"""Seconds that a Sentinel gets for each step: connecting, and answering."""
+
+CHANGES = ("+switch-master", "+promoted-slave", "+config-update-from")
+"""Channels on which a Sentinel tells that another Redis is, or becomes, the master."""
+
+
+class Sentinels(NamedTuple):
+    """Where Sentinels listen and which master they shall name.
+
+    Args:
+        hosts: host and port of each.
+        service: name of the master.
+        options: redis-py options for connections to the Sentinels themselves.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    service: str
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> object:
+        """Two that are equal in this lead to the same masters in the same way."""
+        return (
+            self.hosts,
+            self.service,
+            tuple(sorted((key, repr(value)) for key, value in self.options.items())),
+        )
+
+
+class Sentinel:
+    """One Sentinel. One thread at a time asks it; that is up to the caller.
+
+    Args:
+        host: where it listens.
+        port: where it listens.
+        sentinels: all of them.
+    """
+
+    def __init__(self, host: str, port: int, sentinels: Sentinels) -> None:
+        self._where: dict[str, Any] = {"host": host, "port": port}
+        self._service = sentinels.service
+        self._options = {name: value for name, value in sentinels.options.items() if name != "ssl"}
+        self._class: Any = redis.SSLConnection if sentinels.options.get("ssl") else redis.Connection
+        self._connection: BlockingConnection | None = None
+        self._used_at = 0.0
+
+    def ask(self) -> Report:
+        """Ask who is master, within about `LIMIT` seconds for each step.
+
+        `SENTINEL MASTER` knows the epoch. During a failover it still names the old master, while
+        `GET-MASTER-ADDR-BY-NAME` names the new one already; asked second, it never is the older answer.
+
+        Raises:
+            redis.RedisError, OSError: it did not answer, or knows no such master.
+        """
+        connection = self._take() or self._connect()
+        try:
+            questions: list[Command] = [
+                ("SENTINEL", "MASTER", self._service),
+                ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service),
+            ]
+            state, address = _talk(connection, questions)
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._connection, self._used_at = connection, time.monotonic()
+        raise_first([state, address])
+        return _report(state, address)
+
+    def subscribe(self) -> BlockingConnection:
+        """Return a new connection on which the Sentinel tells of changes.
+
+        Raises:
+            redis.RedisError, OSError: there is none.
+        """
+        connection = self._connect()
+        try:
+            raise_first(_talk(connection, [("SUBSCRIBE", *CHANGES)], replies=len(CHANGES)))
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def is_about(self, message: object) -> bool:
+        """Whether a message of a subscription is about this master."""
+        match message:
+            case [b"message", bytes(), bytes(text)]:
+                return self._service.encode() in text.split()
+        return False
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _take(self) -> BlockingConnection | None:
+        """Return the connection of the last time, if it is still good."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return None
+        if time.monotonic() - self._used_at >= MAX_IDLE or is_ended(connection):
+            connection.disconnect()
+            return None
+        return connection
+
+    def _connect(self) -> BlockingConnection:
+        limits = {"socket_timeout": LIMIT, "socket_connect_timeout": LIMIT, "protocol": 2}
+        connection: BlockingConnection = self._class(
+            **self._where, **self._options, **limits, retry=Retry(NoBackoff(), 0)
+        )
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+
+def cut(connection: BlockingConnection) -> None:
+    """End a connection that another thread is reading; that thread closes it."""
+    sock = getattr(connection, "_sock", None)
+    if sock is not None:
+        with suppress(OSError):
+            socket.socket.shutdown(
+                sock, socket.SHUT_RDWR
+            )  # that of TLS would change what the other thread uses
+
+
+def _talk(
+    connection: BlockingConnection, commands: list[Command], *, replies: int | None = None
+) -> list[Any]:
+    connection.send_packed_command(connection.pack_commands(commands))
+    deadline = time.monotonic() + LIMIT
+    return [read_reply(connection, deadline) for _ in range(replies or len(commands))]
+
+
+def _report(state: Any, address: Any) -> Report:
+    if address is None:
+        raise MasterNotFoundError("it knows no such master")
+    try:
+        about = dict(zip(state[::2], state[1::2], strict=False))
+        host, port = address
+        epoch = int(about[b"config-epoch"])
+        # During a failover, what it says of replicas is about the old master.
+        is_same = (about[b"ip"], about[b"port"]) == (host, port)
+        return Report(host.decode(), int(port), epoch, int(about[b"num-slaves"]) if is_same else 0)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RedisConnectionError(f"expected what a Sentinel says of a master, got {error!r}") from None

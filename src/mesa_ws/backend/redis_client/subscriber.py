@@ -1,0 +1,234 @@
+"""Listens on channels, and comes back when it was cut off."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ...concurrency.tasks import Tasks
+from ...errors import BackendError
+from .address import Address
+from .connection import (
+    FOREIGN,
+    AsyncConnection,
+    abandon,
+    abort,
+    aread_reply,
+    forbidden_subscribe,
+    hang_up,
+    is_forbidden,
+)
+from .resolver import Following
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to come back: doubled each time, and of each a random part."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
+
+class Reader:
+    """A subscription that is kept up until it is closed.
+
+    Args:
+        address: where to connect.
+        channels: what to listen to.
+        on_frame: called in the event loop with each message as it came; must not raise.
+        on_return: called in the event loop when the subscription was lost and is there again, before
+            `is_subscribed` says so; must not raise.
+        timeout: seconds for connecting and subscribing.
+        others: further channels, each with what is called instead of `on_frame`.
+        name: what Redis shall call the connection, for others who look; if it may.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        channels: list[str] | tuple[str, ...],
+        on_frame: Callable[[bytes], None],
+        on_return: Callable[[], None],
+        timeout: float,
+        *,
+        others: Mapping[str, Callable[[bytes], None]] | None = None,
+        name: str = "",
+    ) -> None:
+        self._address = address
+        others = others or {}
+        self._channels = (*channels, *others)
+        self._listeners = {channel.encode(): listener for channel, listener in others.items()}
+        self._name = name
+        self._on_frame = on_frame
+        self._on_return = on_return
+        self._timeout = timeout
+        self._connection: AsyncConnection | None = None
+        self._tasks = Tasks()
+        self._pause = FIRST_PAUSE
+        self._echo = asyncio.Event()
+        self._is_closed = False
+        self._following: Following | None = None
+        self._attempt: asyncio.Timeout | None = None
+        self._left = asyncio.Event()
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether Redis has confirmed the subscription, as far as is known."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Subscribe, and stay so from now on.
+
+        Raises:
+            BackendUnavailable: Redis cannot be reached.
+            BackendRefused: it can, and says no.
+        """
+        while self._connection is None:
+            self._left.clear()
+            try:
+                self._connection = await self._subscribe()
+            except FOREIGN as error:
+                if not self._left.is_set():
+                    raise self._failed(error) from error
+        self._tasks.start(self._stay, "reader")
+
+    async def restart(self) -> None:
+        """Subscribe on a new connection, because this one seems to be dead."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await hang_up(connection)
+
+    async def is_alive(self, timeout: float) -> bool:
+        """Ask Redis for a sign of life, for at most `timeout` seconds.
+
+        A network may drop a connection without a word, and who only listens would never know.
+        """
+        connection = self._connection
+        if connection is None:
+            return False
+        self._echo.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                # To subscribe once more changes nothing, and whoever listens may do it.
+                await connection.send_packed_command(
+                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
+                )
+                await self._echo.wait()
+        except FOREIGN as error:
+            _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
+        return self._connection is connection and self._echo.is_set()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        self._is_closed = True
+        self._unfollow()
+        await self._tasks.aclose(self._timeout)
+        await self.restart()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed. Never waits."""
+        self._is_closed = True
+        self._unfollow()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abandon(connection)
+        self._tasks.abandon()
+
+    def _failed(self, error: Exception) -> BackendError:
+        if is_forbidden(error):
+            return forbidden_subscribe(self._address.label, self._channels, error)
+        return self._address.failed(error)
+
+    async def _stay(self) -> None:
+        while not self._is_closed:
+            if self._connection is None:
+                await self._return()
+            else:
+                await self._listen(self._connection)
+
+    async def _listen(self, connection: AsyncConnection) -> None:
+        """Take messages until the connection ends."""
+        try:
+            while True:
+                match await connection.read_response():
+                    case [b"message", channel, bytes(frame)]:
+                        self._listeners.get(channel, self._on_frame)(frame)
+                    case _:
+                        self._echo.set()
+        except FOREIGN as error:
+            _log.warning(
+                "%s: cut off from messages of other processes; what is stored meanwhile is read later (%s)",
+                self._address.label,
+                error,
+            )
+        finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
+            if self._connection is connection:
+                self._connection = None
+            await hang_up(connection)
+
+    async def _return(self) -> None:
+        """Subscribe again, or wait before the next attempt."""
+        try:
+            connection = await self._subscribe()
+        except FOREIGN as error:
+            _log.debug("%s", self._address.failed(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause * random.uniform(0.5, 1)):  # noqa: S311
+                    await self._left.wait()
+            self._pause = FIRST_PAUSE if self._left.is_set() else min(LONGEST_PAUSE, 2 * self._pause)
+            self._left.clear()
+        else:
+            self._pause = FIRST_PAUSE
+            self._on_return()
+            self._connection = connection
+            _log.info("%s: messages of other processes come in again", self._address.label)
+
+    async def _subscribe(self) -> AsyncConnection:
+        """Connect and wait until Redis has confirmed the subscription."""
+        if self._following is None:
+            self._following = self._address.follow(self._on_left)
+        async with self._limited():
+            connection = await self._address.aconnect(self._timeout)
+            try:
+                if self._name:
+                    await connection.send_packed_command(
+                        connection.pack_commands([("CLIENT", "SETNAME", self._name)])
+                    )
+                    await aread_reply(connection)
+                await connection.send_packed_command(
+                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
+                )
+                for _ in self._channels:
+                    await connection.read_response()
+                if connection.mesa_master.is_left:
+                    raise RedisConnectionError("another master was named")
+            except BaseException:
+                await hang_up(connection)
+                raise
+        return connection
+
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """An attempt that ends after some time, or when another master is named."""
+        try:
+            async with asyncio.timeout(self._timeout) as self._attempt:
+                yield
+        finally:
+            self._attempt = None
+
+    def _on_left(self) -> None:
+        """Subscribe at the new master."""
+        self._left.set()
+        now = asyncio.get_running_loop().time()
+        if self._attempt is not None:
+            self._attempt.reschedule(now)
+        connection = self._connection
+        if connection is not None and connection.mesa_master.is_left:
+            self._connection = None
+            abort(connection)
+
+    def _unfollow(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.close()

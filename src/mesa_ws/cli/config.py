@@ -1,0 +1,429 @@
+"""One configuration out of every source: a flag beats the environment, which beats the file."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+
+import click
+import msgspec
+
+from ..backend.http.auth import SHORTEST_KEY, check_key
+from ..backend.redis import Address
+from ..errors import InvalidInput, InvalidSettings, Unsupported
+from ..settings import FEATURES, Count, Hosts, Port, ServerSettings, Settings, Types
+from ..transports.listening import listed
+from .output import escaped
+
+UrlPath = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
+Text = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
+
+Algorithm = Annotated[Literal["HS256", "HS384", "HS512"], msgspec.Meta(description="HS256, HS384 or HS512")]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    msgspec.Meta(description="debug, info, warning or error"),
+]
+
+
+def _overlap(some: Hosts, others: Hosts) -> bool:
+    """Whether two listeners on one port would meet; `""` is every address."""
+    return "" in listed(some) + listed(others) or not set(listed(some)).isdisjoint(listed(others))
+
+
+def _hide(path: str, value: object) -> None:
+    """Refuse a secret of a wrong type without repeating it."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidSettings(path, "text", type(value).__name__)
+
+
+def _check_key(key: str) -> None:
+    try:
+        check_key(key, shortest=SHORTEST_KEY)
+    except InvalidSettings as error:
+        raise InvalidSettings("api.key", error.expected, error.got) from None
+
+
+class Jwt(Settings, frozen=True, kw_only=True):
+    """How clients prove who they are to a server without an application: by a signed token.
+
+    Args:
+        secret: what tokens are signed with; RFC 7518 section 3.2 asks for 32 bytes or more.
+        secret_file: a file that holds the secret, instead of `secret`.
+        algorithm: the only algorithm that is accepted, whatever a token says.
+        audience: the `aud` that tokens have to carry; None to accept those without one.
+        issuer: the `iss` that tokens have to carry; None for any.
+    """
+
+    secret: Text | None = None
+    secret_file: Text | None = None
+    algorithm: Algorithm = "HS256"
+    audience: Text | None = None
+    issuer: Text | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether tokens are to be checked."""
+        return self.secret is not None or self.secret_file is not None
+
+    def __post_init__(self) -> None:
+        _hide("jwt.secret", self.secret)
+        super().__post_init__()
+        if self.secret is not None and self.secret_file is not None:
+            raise InvalidInput("jwt: expected secret or secret_file, got both; take one out")
+
+
+class Api(Settings, frozen=True, kw_only=True):
+    """The HTTP dispatch API beside the server.
+
+    Args:
+        enabled: on by default.
+        host: address or name to listen on, several of them, or "" for every address.
+        port: port to listen on; 0 for a free one.
+        key: what dispatchers have to show; None for a random one, made and shown at every start.
+        max_body: bytes of the largest request.
+    """
+
+    enabled: bool = True
+    host: Hosts = "127.0.0.1"
+    port: Port = 4001
+    key: str | None = None
+    max_body: Count = 8 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        _hide("api.key", self.key)
+        super().__post_init__()
+        if self.key is not None:
+            _check_key(self.key)
+
+
+class Log(Settings, frozen=True, kw_only=True):
+    """What is written to stderr while the server runs.
+
+    Args:
+        level: the least important level that is written.
+        json: one JSON object a line instead of text.
+        messages: also each message, by type and id, whatever the level.
+    """
+
+    level: Level = "info"
+    json: bool = False
+    messages: bool = False
+
+
+class Configuration(ServerSettings, frozen=True, kw_only=True):
+    """Everything `mesa serve` can be told.
+
+    Args:
+        host: address or name to listen on for clients, several of them, or "" for every address.
+        port: port to listen on for clients; 0 for a free one.
+        path: the only path that clients may ask for; None for all.
+        redis: URI of the Redis that replicas share; None for one process alone.
+        insecure_demo_auth: clients name their id themselves; for trying things out.
+        insecure_demo_auth_anywhere: the same, also where other machines can connect.
+    """
+
+    host: Hosts = "127.0.0.1"
+    port: Port = 4000
+    path: UrlPath | None = None
+    redis: str | None = None
+    insecure_demo_auth: bool = False
+    insecure_demo_auth_anywhere: bool = False
+    jwt: Jwt = Jwt()
+    api: Api = Api()
+    log: Log = Log()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.redis is not None:
+            Address.of(self.redis)
+        if self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
+            raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
+
+    @classmethod
+    def of(cls, given: object, where: str | None = None) -> Self:
+        """Accept a mapping whose tables are given in any of their forms."""
+        if not isinstance(given, Mapping):
+            return super().of(given, where)
+        tables = {name: TABLES[name].of(given[name], name) for name in given if name in TABLES}
+        return super().of({**given, **tables}, where)
+
+    @property
+    def server_options(self) -> dict[str, Any]:
+        """The part that `Server` takes as its options."""
+        return {name: getattr(self, name) for name in ServerSettings.__struct_fields__}
+
+
+TABLES: dict[str, type[Settings]] = {**FEATURES, "jwt": Jwt, "api": Api, "log": Log}
+"""Settings that have settings of their own; tables in the file."""
+
+SECRETS = frozenset({"jwt.secret", "api.key"})
+"""Settings that are never shown."""
+
+
+class Setting(NamedTuple):
+    """A value that `mesa serve` can be given.
+
+    Attributes:
+        path: its name in the file and in errors, such as `heartbeat.interval`.
+        owner: the class it is a field of.
+        name: the name of that field.
+        type: what the field holds.
+        default: its value where none of the settings of its table is given.
+    """
+
+    path: str
+    owner: type[Settings]
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment, such as `MESA_HEARTBEAT_INTERVAL`."""
+        return f"MESA_{self.path.upper().replace('.', '_')}"
+
+    def check(self, value: object) -> None:
+        """Check one value for itself.
+
+        Raises:
+            InvalidSettings: it is wrong.
+            Unsupported: this version does not have what it asks for.
+        """
+        self.owner.of({self.name: value})
+
+    def read(self, text: str) -> object:
+        """Make a value of what stands on a command line or in the environment.
+
+        `none` is no value, where a setting that is not text may have none. Text that makes no
+        value is returned as it is, for `check` to refuse. Hosts and types have commas between them.
+        """
+        if self.clears_with(text):
+            return None
+        if self.type == (Types | None) or (self.type == Hosts and "," in text):
+            return tuple(each.strip() for each in text.split(","))
+        try:
+            return msgspec.convert(text, self.type, strict=False)
+        except msgspec.ValidationError:
+            return text
+
+    def clears_with(self, value: object) -> bool:
+        """Whether `value` is the word for no value here; TOML has no other."""
+        kinds = get_args(self.type)
+        return type(None) in kinds and value == "none" and not any(_is_text(kind) for kind in kinds)
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or getattr(kind, "__origin__", None) is str
+
+
+def _settings() -> dict[str, Setting]:
+    owners: dict[str, type[Settings]] = {"": Configuration, **TABLES}
+    found = {}
+    for table, owner in owners.items():
+        defaults = owner()
+        for field in msgspec.structs.fields(owner):
+            path = f"{table}.{field.name}" if table else field.name
+            if path not in TABLES:
+                found[path] = Setting(path, owner, field.name, field.type, getattr(defaults, field.name))
+    return found
+
+
+SETTINGS = _settings()
+"""Every setting by its path."""
+
+
+class Given(NamedTuple):
+    """A value and where it was given, such as `mesa.toml: port`, `MESA_PORT` or `--port`."""
+
+    where: str
+    value: object
+
+
+Layer = dict[str, Given]
+"""What one source gives, by the path of the setting."""
+
+
+def of_environment(environment: Mapping[str, str]) -> Layer:
+    """Read the variables that name a setting; an empty one counts as absent.
+
+    Raises:
+        InvalidSettings: a value is wrong.
+        Unsupported: this version does not have what is asked for.
+    """
+    layer = {}
+    for setting in SETTINGS.values():
+        text = environment.get(setting.variable)
+        if text:
+            layer[setting.path] = _checked(setting, setting.variable, setting.read(text))
+    return layer
+
+
+def of_file(file: Path) -> Layer:
+    """Read a TOML file.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not TOML.
+        InvalidSettings: a name is not known, or a value is wrong.
+        Unsupported: this version does not have what is asked for.
+    """
+    return {
+        path: _checked(_known(file, path), f"{file}: {path}", value)
+        for path, value in _leaves(file, _document(file))
+    }
+
+
+def _document(file: Path) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except OSError as error:
+        raise InvalidInput(f"{file}: expected a file to read, got: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{file}: expected TOML, got: {error}") from error
+
+
+def _leaves(file: Path, document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in document.items():
+        if name not in TABLES:
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", leaf) for key, leaf in value.items())
+        elif isinstance(value, bool) and f"{name}.enabled" in SETTINGS:
+            yield f"{name}.enabled", value
+        else:
+            raise InvalidSettings(f"{file}: {name}", f"a table [{name}]", value)
+
+
+def _known(file: Path, path: str) -> Setting:
+    if path in SETTINGS:
+        return SETTINGS[path]
+    table, _, name = path.rpartition(".")
+    if table in TABLES:
+        names = [known.name for known in SETTINGS.values() if known.path == f"{table}.{known.name}"]
+    else:
+        names = [known.path for known in SETTINGS.values() if "." not in known.path] + list(TABLES)
+    raise InvalidSettings(f"{file}: {path}", f"one of {', '.join(names)}", name)
+
+
+def _checked(setting: Setting, where: str, value: object) -> Given:
+    if setting.clears_with(value):
+        return Given(where, None)
+    try:
+        setting.check(value)
+    except InvalidSettings as error:
+        raise InvalidSettings(where, error.expected, error.got) from None
+    except Unsupported as error:
+        raise Unsupported(f"{where}: {error}") from None
+    return Given(where, value)
+
+
+DEFAULT_FILE = Path("mesa.toml")
+"""Read if it is there and no other is named."""
+
+_SWITCHED_ON_BY_USE = ("heartbeat", "reconnect")
+"""Features that are off by default. To name one of their settings is to want them."""
+
+_ALTERNATIVES = {"jwt.secret": "jwt.secret_file", "jwt.secret_file": "jwt.secret"}
+"""Settings of which a later source's replaces the other of an earlier one."""
+
+
+class Resolved(NamedTuple):
+    """The outcome.
+
+    Attributes:
+        configuration: what is to be done.
+        given: everything that was said, by path.
+        file: what its file says, by path.
+        flags: what its flags say, by path.
+    """
+
+    configuration: Configuration
+    given: Layer
+    file: Layer
+    flags: Layer
+
+
+def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = None) -> Resolved:
+    """Put together what flags, environment and file say.
+
+    Args:
+        flags: checked by whoever read them.
+        environment: variables, of which those that name a setting count.
+        file: the TOML file; None for `mesa.toml` in the working directory, if there is one.
+
+    Raises:
+        InvalidInput: something is wrong; the error names the source.
+        Unsupported: this version does not have what is asked for.
+    """
+    if file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
+    in_file = of_file(file) if file else {}
+    merged: Layer = {}
+    for layer in (in_file, of_environment(environment), flags):
+        _overlay(merged, layer)
+    _check_authentication(merged)
+    values = {path: given.value for path, given in merged.items()}
+    return Resolved(Configuration.of(_nested(values)), merged, in_file, flags)
+
+
+def _overlay(merged: Layer, layer: Layer) -> None:
+    for path, other in _ALTERNATIVES.items():
+        if path in layer and other not in layer:
+            merged.pop(other, None)
+    for feature in _SWITCHED_ON_BY_USE:
+        used = [given for path, given in layer.items() if path.startswith(f"{feature}.")]
+        if used:
+            merged[f"{feature}.enabled"] = Given(used[0].where, True)
+    merged.update(layer)
+
+
+def _check_authentication(merged: Layer) -> None:
+    """Refuse tokens and demo authentication together; one would silently undo the other."""
+    token = merged.get("jwt.secret") or merged.get("jwt.secret_file")
+    for path in ("insecure_demo_auth", "insecure_demo_auth_anywhere"):
+        demo = merged.get(path)
+        if token and demo and demo.value:
+            raise InvalidInput(f"{demo.where}: expected it or {token.where}, got both; take one out")
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        table, _, name = path.rpartition(".")
+        if table in TABLES:
+            nested.setdefault(table, {})[name] = value
+        else:
+            nested[path] = value
+    return nested
+
+
+_PREFIX = "MESA_"
+_ALIKE = 0.72
+"""How much of a name has to agree. Others are left alone: the graphics library Mesa has variables too."""
+
+
+def warn_of_unknown(environment: Mapping[str, str], main: click.Group) -> None:
+    """Warn on stderr of each variable that no command reads and that resembles one that is read."""
+    known = {setting.variable for setting in SETTINGS.values()} | set(_of_commands(main))
+    names = {name.removeprefix(_PREFIX) for name in known}
+    for name in sorted(environment):
+        if not name.startswith(_PREFIX) or name in known:
+            continue
+        meant = _nearest(name.removeprefix(_PREFIX), names)
+        if meant is not None:
+            mend = f"did you mean {_PREFIX}{meant}?"
+            click.echo(f"Warning: {escaped(name)}: there is no such variable; {mend}", err=True)
+
+
+def _nearest(name: str, names: set[str]) -> str | None:
+    swapped = [each for each in names if sorted(each) == sorted(name)]
+    return next(iter(swapped or get_close_matches(name, names, 1, _ALIKE)), None)
+
+
+def _of_commands(group: click.Group) -> Iterator[str]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from _of_commands(command)
+        for parameter in command.params:
+            read = parameter.envvar
+            yield from [read] if isinstance(read, str) else read or ()

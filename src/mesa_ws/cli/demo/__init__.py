@@ -1,1 +1,0 @@
-"""`mesa demo`: servers, clients and a dispatching process, and who received what."""

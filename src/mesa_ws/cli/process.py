@@ -1,0 +1,82 @@
+"""Work that SIGINT, SIGTERM and SIGQUIT end in order: what it has begun is taken down before it ends."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..transports.event_loop import PlainLoop
+from ..transports.run import Interrupted, run_interruptible
+from .config import Log
+
+__all__ = ["Interrupted", "run"]
+
+LIMIT = 15.0
+"""Seconds that work gets to end after a signal."""
+
+Result = TypeVar("Result")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work` in an event loop of its own.
+
+    Raises:
+        Interrupted: a signal came, and the work did not end by itself.
+    """
+    return run_interruptible(work, _cancel, PlainLoop)
+
+
+def _cancel(task: "asyncio.Task[Any]") -> float:
+    task.cancel()
+    return LIMIT
+
+
+_TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def start_logging(settings: Log) -> Callable[[], None]:
+    """Log to stderr, unless an application has made its own arrangements already.
+
+    Until the server has started, only what went wrong is logged, so that a server that cannot
+    start says so in one line; `debug` tells everything from the beginning.
+
+    Returns:
+        What to call when the server has started.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return lambda: None
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if settings.json else logging.Formatter(_TEXT))
+    root.addHandler(handler)
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    for chatty in ("uvicorn", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    if settings.messages:
+        logging.getLogger("mesa_ws.events").setLevel(logging.DEBUG)
+    root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
+    return lambda: root.setLevel(level)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`.
+
+    With the `fields` of a record that has some, such as those of `StructuredLogging`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record on one line."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if hasattr(record, "fields"):
+            entry["fields"] = record.fields
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=repr).decode()

@@ -1,0 +1,111 @@
+"""What a client sends: straight to its connection, or kept until there is one again."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import QueueFull
+from ..transports.client_socket import Wire
+from .connection import ClientConnection
+from .events import Ending
+
+log = logging.getLogger("mesa_ws.client")
+
+
+class Outgoing:
+    """Sends in the order of the calls, each message to one connection at most.
+
+    Args:
+        limit: messages that are kept while there is no connection.
+        is_final: says of a connection that has ended whether no other will follow.
+    """
+
+    def __init__(self, limit: int, is_final: Callable[[ClientConnection], bool]) -> None:
+        self._limit = limit
+        self._is_final = is_final
+        self._kept: deque[bytes] = deque()
+        self._connection: ClientConnection | None = None
+        self._ending: Ending | None = None
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    def attach(self, connection: ClientConnection) -> None:
+        """Send by `connection` from now on; `flush` sends what was kept."""
+        self._connection = connection
+        self._changed.set()
+
+    def detach(self) -> None:
+        """Keep messages from now on."""
+        self._connection = None
+
+    def end(self, ending: Ending) -> None:
+        """Send nothing any more."""
+        self._ending = ending
+        self._connection = None
+        self._changed.set()
+        if self._kept:
+            log.warning("%d messages were never sent, the client has ended", len(self._kept))
+            self._kept.clear()
+
+    async def send(self, payload: bytes) -> None:
+        """Send when the connection has room, or keep while there is none.
+
+        A call that is cancelled has sent nothing.
+
+        Raises:
+            QueueFull: there is no connection, and as many messages are kept as may be.
+            ConnectionClosed: there will be no connection any more.
+            AuthenticationFailed: the same, because the server refused this client.
+        """
+        async with self._turn:
+            wire = await self._ready_wire()
+            if wire is not None:
+                wire.write(payload)
+            else:
+                self._keep(payload)
+
+    async def next_in_line(self) -> ClientConnection:
+        """Wait until a message would be sent at once, behind all that were sent before.
+
+        Raises:
+            ConnectionClosed: there will be no connection any more.
+            AuthenticationFailed: the same, because the server refused this client.
+        """
+        while True:
+            async with self._turn:
+                if await self._ready_wire() is not None and self._connection is not None:
+                    return self._connection
+            if self._ending is not None:
+                raise self._ending.error()
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def flush(self) -> None:
+        """Send what was kept, for as long as there is a connection."""
+        async with self._turn:
+            await self._ready_wire()
+
+    async def _ready_wire(self) -> Wire | None:
+        """Wait for room, having sent what was kept before; None if there is no connection."""
+        while self._connection is not None and self._connection.wire.is_open:
+            wire = self._connection.wire
+            if wire.is_congested:
+                await wire.drained()
+            elif self._kept:
+                wire.write(self._kept.popleft())
+            else:
+                return wire
+        return None
+
+    def _keep(self, payload: bytes) -> None:
+        if self._ending is not None:
+            raise self._ending.error()
+        if self._connection is not None and self._is_final(self._connection):
+            raise self._connection.ending().error()
+        if len(self._kept) >= self._limit:
+            raise QueueFull(
+                f"expected up to {self._limit} messages while the client is away, got one more; "
+                "send it later, or give the client a larger queue_size"
+            )
+        self._kept.append(payload)

@@ -1,0 +1,209 @@
+"""Calling handlers: `async def` in the event loop, `def` there or in a bounded pool of threads.
+
+A handler fails with an `Exception`, whatever happens in it: where it raises what is none, or cancels
+the task it runs in, its call fails with one that says so. `SystemExit` and `KeyboardInterrupt` alone
+pass, out of the event loop, and end the process as asyncio has it; but not out of a thread.
+"""
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from threading import Thread
+from typing import Any, TypeVar
+
+from ..concurrency.blocking import run_plain
+from ..concurrency.tasks import must_check, survive
+from ..errors import InvalidSettings
+from .threads import Threads
+
+Handler = Callable[..., Any]
+
+
+class HandlerCancelled(RuntimeError):
+    """A handler was cancelled, or waited for something that was."""
+
+
+class Caller:
+    """Calls handlers, with the context of whoever asks for it.
+
+    Args:
+        threads: plain functions that run at the same time.
+        name: what the names of their threads begin with.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads = threads
+        self._name = name
+        self._pool: Threads | None = None
+
+    def call(
+        self, handler: Handler, *args: Any, limit: asyncio.Timeout | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a handler, and wait until it has finished; see the function `call`."""
+        run = handler if is_async(handler) else partial(self._in_thread, handler)
+        return _call(handler, run, args, limit)
+
+    @property
+    def busy(self) -> list[Thread]:
+        """The threads that run a handler."""
+        return self._pool.busy if self._pool is not None else []
+
+    def shutdown(self) -> None:
+        """Let go of the threads; those still busy are not waited for."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    async def _in_thread(self, handler: Handler, *args: Any) -> Any:
+        if self._pool is None:
+            self._pool = Threads(self._threads, self._name)
+        run = contextvars.copy_context().run
+        result = await asyncio.wrap_future(self._pool.submit(partial(run, _called, handler, *args)))
+        return await result if isinstance(result, Awaitable) else result
+
+
+def call(handler: Handler, *args: Any, limit: asyncio.Timeout | None = None) -> Coroutine[Any, Any, Any]:
+    """Call a handler in the event loop, and wait for its result if it has to be waited for.
+
+    To be used in tasks of Mesa's own.
+
+    Args:
+        handler: what is called.
+        args: what it is called with.
+        limit: a time limit of ours around the call, which may cancel it.
+
+    Raises:
+        Exception: whatever it raises.
+        HandlerCancelled: it was cancelled, and the task is not meant to end.
+        CancelledError: the task is meant to end, or the time is over.
+    """
+    return _call(handler, handler, args, limit)
+
+
+async def call_for_application(handler: Handler, *args: Any) -> Any:
+    """Call a handler in a task of the application's, which the application may cancel.
+
+    Raises:
+        Exception: whatever it raises.
+        HandlerCancelled: it waited for something that was cancelled.
+        CancelledError: the task was cancelled, from outside or by the handler.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        result = handler(*args)
+        return await result if isinstance(result, Awaitable) else result
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > before:
+            raise
+        raise _failure(handler, error, is_cancelled=False) from error
+
+
+def call_at_once(handler: Handler, *args: Any) -> Any:
+    """Call a handler that does not wait.
+
+    Raises:
+        Exception: whatever it raises.
+    """
+    try:
+        return handler(*args)
+    except (Exception, SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _failure(handler, error, is_cancelled=False) from error
+
+
+async def _call(
+    handler: Handler, run: Callable[..., Any], args: tuple[Any, ...], limit: asyncio.Timeout | None
+) -> Any:
+    try:
+        result = run(*args)
+        if isinstance(result, Awaitable):
+            result = await result
+    except Exception:
+        if must_check():
+            await survive(limit)
+        raise
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and _is_thrown_in(error):
+            raise  # nothing runs any more: the event loop was given up, and this is cleared away
+        is_cancelled = must_check()
+        await survive(limit)
+        raise _failure(handler, error, is_cancelled=is_cancelled) from error
+    if must_check() and await survive(limit):
+        raise HandlerCancelled(f"{name_of(handler)} was cancelled")
+    return result
+
+
+def _is_thrown_in(error: BaseException) -> bool:
+    """Whether an error was raised right where it was caught, and not in what was called there."""
+    return error.__traceback__ is None or error.__traceback__.tb_next is None
+
+
+def _failure(handler: Handler, error: BaseException, *, is_cancelled: bool) -> RuntimeError:
+    """What stands for something that is no exception."""
+    if not isinstance(error, asyncio.CancelledError):
+        return RuntimeError(f"{name_of(handler)} raised {type(error).__name__}")
+    if is_cancelled:
+        return HandlerCancelled(f"{name_of(handler)} was cancelled")
+    return HandlerCancelled(f"{name_of(handler)} waited for something that was cancelled")
+
+
+def _called(handler: Handler, *args: Any) -> Any:
+    """Call in a thread, out of which only exceptions come.
+
+    A future cannot hold StopIteration, which coroutines do not let out either. The others would end
+    the event loop, or the task that waits.
+    """
+    try:
+        return run_plain(handler, *args)
+    except StopIteration as error:
+        raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise _failure(handler, error, is_cancelled=False) from error
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether a handler runs in the event loop, as `async def` does."""
+    code = getattr(handler, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:  # the same in a fifth of the time
+        return True
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object's own __call__ may be async
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def name_of(handler: Handler) -> str:
+    """What to call a handler in logs."""
+    return getattr(handler, "__qualname__", repr(handler))
+
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+
+
+def checked(field: str, handler: AnyHandler, *arguments: str) -> AnyHandler:
+    """Return `handler`, which will be called with so many arguments; their names are for people.
+
+    A function of another library may hide what it takes, and is believed.
+
+    Raises:
+        InvalidSettings: it cannot be called, or not with so many.
+    """
+    expected = f"a function to be called as handler({', '.join(arguments)})"
+    if not callable(handler):
+        raise InvalidSettings(field, expected, handler)
+    try:
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C
+        return handler
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        name = getattr(handler, "__qualname__", type(handler).__qualname__)
+        raise InvalidSettings(field, expected, f"{name}{signature}") from None
+    return handler

@@ -1,0 +1,99 @@
+"""The dispatch API as a service beside a server: its own port, in the same event loop."""
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from ..backend.http.auth import SHORTEST_KEY, check_key
+from ..settings import Count, Hosts, Port, Settings
+from ..transports.listening import HostOrHosts, authority, listen
+from .routes import Dispatching, application
+from .service import HttpService
+
+log = logging.getLogger("mesa_ws.server")
+
+GRACE = 5
+"""Seconds that requests under way get to finish when the API stops."""
+
+BACKLOG = 1024
+
+KEEP_ALIVE = 75
+"""Seconds for which a silent connection is kept, longer than our dispatchers keep theirs."""
+
+
+class ApiSettings(Settings, frozen=True):
+    """Where the dispatch API listens and how much it takes; see `DispatchApi`."""
+
+    host: Hosts
+    port: Port
+    max_body: Count
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return f"api.{name}"
+
+
+class DispatchApi:
+    """Serves the HTTP dispatch API of a server while it is entered.
+
+    Requests of one connection are answered in their order, and a batch keeps its own. Entering it
+    again after it was left is fine.
+
+    Args:
+        server: where dispatches go, and whose health is told.
+        key: what dispatchers have to show; 16 or more visible ASCII characters.
+        host: an address or a name of this machine, a list of them, or "" for every address; by
+            default only this machine can connect.
+        port: the same on every address; 0 for one that is free, see `url`.
+        max_body: bytes of the largest request.
+
+    Raises:
+        InvalidSettings: the key cannot be used, or another setting is wrong.
+    """
+
+    def __init__(
+        self,
+        server: Dispatching,
+        *,
+        key: str,
+        host: HostOrHosts = "127.0.0.1",
+        port: int = 4001,
+        max_body: int = 8 * 1024 * 1024,
+    ) -> None:
+        self._settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body})
+        self._app = application(server, check_key(key, shortest=SHORTEST_KEY), max_body)
+        self._url = ""
+        self._service: HttpService | None = None
+
+    @property
+    def url(self) -> str:
+        """What to give to a dispatcher, such as `http://127.0.0.1:4001`; empty before it was entered."""
+        return self._url
+
+    async def __aenter__(self) -> Self:
+        """Listen and serve.
+
+        Raises:
+            ListenFailed: the port is in use, or the host is not of this machine.
+        """
+        host, port = self._settings.host, self._settings.port
+        listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
+        self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
+        self._service = HttpService(
+            self._app,
+            listeners,
+            name="the dispatch API",
+            who="dispatchers",
+            keep_alive=KEEP_ALIVE,
+            grace=GRACE,
+        )
+        self._service.start()
+        log.info("dispatch API on %s", self._url)
+        return self
+
+    async def __aexit__(
+        self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop listening, and let requests under way finish within `GRACE` seconds."""
+        if self._service is not None:
+            await self._service.aclose()

@@ -1,0 +1,146 @@
+"""JSON on the WebSocket: one frame is `{"op": int, "d": any, "t"?: str, "s"?: int, "b"?: int, "x"?: any}`.
+
+A message is encoded once, into its *body*, whoever receives it; `numbered`, `numbered_broadcast`
+and `extended` add to a finished body what concerns one recipient, without touching the rest.
+"""
+
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+
+from ..errors import InvalidMessage
+from .json_keys import check_keys
+from .message import MAX_OPCODE, PROTOCOL_OPCODES, Message, Op
+
+MAX_SEQUENCE = 2**53 - 1
+"""The largest integer that every JSON reader holds exactly (RFC 8259 section 6)."""
+
+Opcode = Annotated[int, msgspec.Meta(ge=0, le=MAX_OPCODE)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """A frame as it stands on the wire; a missing `op` counts as 0, an ordinary message."""
+
+    op: Opcode = Op.DISPATCH.value
+    d: Any = None
+    t: str | msgspec.UnsetType | None = msgspec.UNSET
+    s: Sequence | msgspec.UnsetType = msgspec.UNSET
+    b: Sequence | msgspec.UnsetType = msgspec.UNSET
+    x: Any = msgspec.UNSET
+
+    def message(self) -> Message:
+        """The message this frame carries."""
+        type = self.t if self.t is not msgspec.UNSET else None
+        sequence = self.s if self.s is not msgspec.UNSET else None
+        return Message(self.op, self.d, type, sequence=sequence)
+
+
+class InvalidFrame(ValueError):
+    """Bytes that are not a frame; the text says why."""
+
+
+def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
+    """Encode one frame as UTF-8 JSON, keys in the order op, d, t.
+
+    Raises:
+        InvalidMessage: JSON cannot hold `data`.
+    """
+    try:
+        body = _ENCODER.encode(Frame(op, data, type if type is not None else msgspec.UNSET))
+        if data is not None:
+            check_keys(data, _KEYS.encode)
+        return body
+    except InvalidMessage:
+        raise
+    except RecursionError:
+        problem = "it contains itself, or is nested too deep; flatten it"
+    except UnicodeEncodeError:
+        problem = "its text, or the type, holds a lone surrogate; replace that before sending"
+    except (TypeError, ValueError, OverflowError) as error:
+        with suppress(RecursionError):  # it contains itself, but that was not found first
+            check_keys(data, _KEYS.encode)
+        problem = str(error)
+    raise InvalidMessage(f"data: expected something JSON can hold, got {_brief(data)}: {problem}")
+
+
+def encode_message(message: Message, reserved: Container[int] = PROTOCOL_OPCODES) -> bytes:
+    """Encode the body of an application's message.
+
+    Args:
+        message: what to encode.
+        reserved: opcodes that belong to the protocol of the wire.
+
+    Raises:
+        InvalidMessage: JSON cannot hold its data, or its opcode belongs to the protocol.
+    """
+    if not isinstance(message, Message):
+        raise InvalidMessage(
+            f"message: expected a Message, got {_brief(message)}; write Message(0, data, type)"
+        )
+    if message.opcode in reserved:
+        raise InvalidMessage(
+            f"opcode: expected one that the protocol does not use, got {message.opcode}; "
+            "use 0, or DispatchEvent('DISCONNECT_CLIENT') to disconnect clients"
+        )
+    return encode_frame(message.opcode, message.data, message.type)
+
+
+def numbered(body: bytes, sequence: int) -> bytes:
+    """Return `body` with `sequence` as its `s`, the place in its recipient's outbox."""
+    return b'%s,"s":%d}' % (body[:-1], sequence)
+
+
+def numbered_broadcast(body: bytes, sequence: int) -> bytes:
+    """Return `body` with `sequence` as its `b`, the place among the messages to everybody."""
+    return b'%s,"b":%d}' % (body[:-1], sequence)
+
+
+def extended(body: bytes, extension: Mapping[str, Any]) -> bytes:
+    """Return `body` with `extension`, plain JSON of the protocol, as its `x`."""
+    return b'%s,"x":%s}' % (body[:-1], _ENCODER.encode(extension))
+
+
+def decode_frame(payload: bytes | memoryview) -> Frame:
+    """Decode what a peer sent.
+
+    Raises:
+        InvalidFrame: not UTF-8, not JSON, not an object, members of the wrong type, or numbers
+            and nesting beyond what can be held.
+    """
+    try:
+        return _DECODER.decode(str(payload, "utf-8"))  # msgspec passes over what it does not need
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidFrame(str(error)) from None
+
+
+def _foreign(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return plain(value)
+    raise TypeError(
+        f"no JSON form for {type(value).__module__}.{type(value).__qualname__}; "
+        "convert it, for example to a dict or to text"
+    )
+
+
+def _brief(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
+
+
+_PLAIN: dict[type, Callable[[Any], object]] = {
+    str: str.__str__,  # `str(value)` may return a subclass again
+    int: int.__int__,
+    float: float.__float__,
+}
+"""What turns an instance of a subclass into one of the type itself."""
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string")
+_KEYS = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string", order="sorted")
+"""Refuses every dict with a key that is not text; what it writes is not used."""
+
+_DECODER = msgspec.json.Decoder(Frame)

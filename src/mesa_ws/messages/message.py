@@ -1,0 +1,111 @@
+"""What users send: `Message`, and `DispatchEvent` for what servers do to clients."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from ..errors import InvalidMessage
+from ..text import plain
+
+
+class Op(IntEnum):
+    """Opcodes with a meaning of their own on the wire; see `spec/protocol.md`."""
+
+    DISPATCH = 0
+    HEARTBEAT = 1
+    AUTHENTICATE = 2
+    ACK = 3
+    EVENT = 5
+    RECONNECT = 7
+    RESYNC = 9
+    HELLO = 10
+    HEARTBEAT_ACK = 11
+    AUTHENTICATED = 22
+
+
+PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH}
+"""Opcodes no application message may be sent with."""
+
+WIRE1_OPCODES = PROTOCOL_OPCODES - {Op.ACK, Op.RECONNECT, Op.RESYNC}
+"""The same where all clients speak wire 1, which leaves the others to applications."""
+
+
+def reserved_opcodes(wire: str) -> frozenset[int]:
+    """The opcodes no application message may be sent with, where the processes of a cluster speak `wire`."""
+    return WIRE1_OPCODES if wire == "mesa1" else PROTOCOL_OPCODES
+
+
+MAX_OPCODE = 2**31 - 1
+
+DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
+"""The event that closes every connection of its recipients with code 1000."""
+
+
+def _is_opcode(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_OPCODE
+
+
+@dataclass(frozen=True, slots=True, eq=True)
+class Message:
+    """A message to clients, or one from a client.
+
+    Immutable and comparable. `data` is whatever JSON can hold, and also msgspec Structs,
+    dataclasses, datetimes (RFC 3339), UUIDs, Decimals (as text), enums (their value), sets and
+    bytes (base64). NaN and infinities become null, as in JavaScript. Keys are text; integers as
+    keys become text. It is checked when the message is encoded, by what sends it: other keys are an
+    error that has their path, and so are two keys of one dict that become the same text.
+
+    Args:
+        opcode: kind of the message; 0 for ordinary ones.
+        data: the payload.
+        type: name by which receivers tell messages apart.
+        sync: whether this message may be stored for recipients who are away, where the
+            dispatcher has sync enabled; None, the default, says nothing and means that it may.
+        sequence: number in the recipient's outbox; None for a message that was not stored.
+
+    Raises:
+        InvalidMessage: the opcode or the type is of the wrong type.
+    """
+
+    opcode: int = 0
+    data: Any = None
+    type: str | None = None
+    sync: bool | None = field(default=None, kw_only=True, repr=False)
+    sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _is_opcode(self.opcode):
+            raise InvalidMessage(
+                f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {self.opcode!r}; "
+                "the order of arguments is Message(opcode, data, type)"
+            )
+        if self.type is not None and not isinstance(self.type, str):
+            raise InvalidMessage(f"type: expected a string or None, got {self.type!r}")
+        if type(self.type) is not str:
+            object.__setattr__(self, "type", plain(self.type))
+        if self.sync is not None and not isinstance(self.sync, bool):
+            raise InvalidMessage(f"sync: expected True, False or None, got {self.sync!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchEvent:
+    """Something that servers shall do to clients; the clients themselves never see it.
+
+    Args:
+        type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000.
+
+    Raises:
+        InvalidMessage: there is no such event.
+    """
+
+    type: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", plain(self.type))
+        if self.type != DISCONNECT_CLIENT:
+            raise InvalidMessage(f"event: expected {DISCONNECT_CLIENT!r}, got {self.type!r}")
+
+
+def as_message(result: object, request: Message) -> Message:
+    """What a handler returned as the message that answers `request`; data takes over its type."""
+    return result if isinstance(result, Message) else Message(0, result, request.type)

@@ -1,0 +1,174 @@
+"""What has become of a dispatched message, as far as the outboxes of its recipients tell."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+
+class Position(NamedTuple):
+    """A place in the outbox of one id, or among the messages to everybody.
+
+    Sequences of one epoch grow by one. When the backend restarts or fails over, an outbox goes on
+    in a new epoch, because numbers that were given out may have been forgotten; so a position
+    never stands for two messages.
+
+    Attributes:
+        epoch: name of a stretch in which numbers can be compared; no two outboxes share one.
+        sequence: messages of the outbox up to and including this one; 0 before the first.
+    """
+
+    epoch: str
+    sequence: int
+
+
+class Delivery(NamedTuple):
+    """What became of a message for one id.
+
+    Attributes:
+        stored: whether it is in the id's outbox. False without sync.
+        online: connections of that id which it was routed to; routed is not yet received.
+        dropped: why it went nowhere, such as `"offline"`, or None.
+        position: where the outbox holds it; None if it is not stored.
+        displaced: older messages of that id which were dropped to make room for it.
+    """
+
+    stored: bool
+    online: int
+    dropped: str | None
+    position: Position | None = None
+    displaced: int = 0
+
+
+class Receipt(NamedTuple):
+    """What a dispatch did.
+
+    Attributes:
+        message_id: names the dispatch.
+        deliveries: by id; empty for a message to everybody.
+        nodes: server nodes it was handed to.
+    """
+
+    message_id: str
+    deliveries: Mapping[str, Delivery]
+    nodes: int
+
+    @classmethod
+    def of(cls, message_id: str, online: Mapping[str, int], nodes: int) -> "Receipt":
+        """A receipt for a message that was not stored, from the connections found per id."""
+        return cls(
+            message_id, {id: _UNSTORED.get(n) or Delivery(False, n, None) for id, n in online.items()}, nodes
+        )
+
+
+_UNSTORED = {0: Delivery(False, 0, "offline"), 1: Delivery(False, 1, None)}
+
+
+State = Literal["pending", "settled", "dropped", "unknown"]
+"""`pending`: waits in the outbox. `settled`: a connection of the id has proven to have it.
+`dropped`: it made room for later ones, or outlived its time to live. `unknown`: the outbox was
+lost, with all it held."""
+
+Range = tuple[int, int]
+"""First and last sequence of messages that were dropped, both included."""
+
+
+class OutboxHead(NamedTuple):
+    """What is known of an outbox without reading its messages.
+
+    Attributes:
+        epoch: the one that new messages belong to.
+        top: sequence of its last message.
+        acknowledged: sequence up to which messages were proven to be received.
+        length: messages in it; their sequences are the last ones up to `top`.
+        forks: where earlier epochs ended, newest first.
+        dropped: the last ranges of messages that were dropped before anybody had them.
+    """
+
+    epoch: str
+    top: int
+    acknowledged: int
+    length: int
+    forks: tuple[Position, ...] = ()
+    dropped: tuple[Range, ...] = ()
+
+
+class IdStatus(NamedTuple):
+    """What has become of a message for one id.
+
+    Attributes:
+        state: see `State`.
+        dropped: the last ranges of its outbox that were dropped unreceived, for people.
+    """
+
+    state: State
+    dropped: tuple[Range, ...] = ()
+
+
+class Status(NamedTuple):
+    """What has become of a message.
+
+    Attributes:
+        message_id: names the dispatch.
+        ids: by id, for those in whose outbox it was stored.
+    """
+
+    message_id: str
+    ids: Mapping[str, IdStatus]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing can change any more: no id has it pending."""
+        return all(each.state != "pending" for each in self.ids.values())
+
+
+def stored_positions(receipt: Receipt) -> dict[str, Position]:
+    """Where the outboxes of a receipt's recipients hold its message."""
+    return {id: each.position for id, each in receipt.deliveries.items() if each.position is not None}
+
+
+def judge(receipt: Receipt, heads: Mapping[str, OutboxHead | None]) -> Status:
+    """Tell what has become of a message from the heads of the outboxes that took it."""
+    positions = stored_positions(receipt)
+    return Status(receipt.message_id, {id: _judged(at, heads.get(id)) for id, at in positions.items()})
+
+
+def _judged(position: Position, head: OutboxHead | None) -> IdStatus:
+    if head is None or not _is_held(position, head):
+        return IdStatus("unknown")
+    return IdStatus(_state(position.sequence, head), head.dropped)
+
+
+def _is_held(position: Position, head: OutboxHead) -> bool:
+    """Whether the outbox has not forgotten that it took the message."""
+    if position.epoch == head.epoch:
+        return position.sequence <= head.top
+    return any(fork.epoch == position.epoch and position.sequence <= fork.sequence for fork in head.forks)
+
+
+def _state(sequence: int, head: OutboxHead) -> State:
+    if _is_within(sequence, head.dropped):
+        return "dropped"
+    if sequence <= head.acknowledged:
+        return "settled"
+    return "pending" if sequence > head.top - head.length else "dropped"
+
+
+def _is_within(sequence: int, ranges: Iterable[Range]) -> bool:
+    return any(first <= sequence <= last for first, last in ranges)
+
+
+class Stored(NamedTuple):
+    """A message that waits in an outbox.
+
+    Attributes:
+        sequence: its number.
+        message_id: names its dispatch.
+        at: when it was stored, in seconds of Unix time.
+        expires: when it will be dropped, in seconds of Unix time.
+        body: the encoded frame.
+    """
+
+    sequence: int
+    message_id: str
+    at: float
+    expires: float
+    body: bytes

@@ -1,0 +1,151 @@
+"""Who a message is for: ids, everybody, and who is left out.
+
+An id is text of 1 to 255 bytes of UTF-8 without control characters, and never `*`, which
+stands for everybody.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from ..errors import InvalidRecipients
+from ..text import plain
+
+EVERYBODY = ("*",)
+"""Recipients that mean every connection."""
+
+MAX_ID_BYTES = 255
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Recipients(NamedTuple):
+    """Checked recipients.
+
+    Attributes:
+        everybody: True for every connection; then `ids` is empty and `excluding` counts.
+        ids: each id once, in the order given, exclusions already taken out.
+        excluding: ids that are left out of everybody.
+    """
+
+    everybody: bool
+    ids: tuple[str, ...]
+    excluding: frozenset[str]
+
+    @classmethod
+    def of(cls, recipients: Iterable[str] = EVERYBODY, excluding: Iterable[str] = ()) -> "Recipients":
+        """Check what a caller gave.
+
+        Args:
+            recipients: ids, or `"*"` alone or among them for every connection.
+            excluding: ids that shall not receive.
+
+        Raises:
+            InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
+        """
+        is_everybody = isinstance(recipients, str) and plain(recipients) == "*"
+        named = EVERYBODY if is_everybody else [plain(id) for id in _listed("recipients", recipients)]
+        without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
+        others = [id for id in named if not isinstance(id, str) or id != "*"]
+        ids = dict.fromkeys(check_id(id, "recipients") for id in others)
+        if len(others) < len(named):
+            return cls(True, (), without)
+        return cls(False, tuple(id for id in ids if id not in without), frozenset())
+
+
+def check_id(id: object, where: str = "id") -> str:
+    """Return `id` as plain text if it can name a client.
+
+    Raises:
+        InvalidRecipients: it is not text, is empty, too long, `*`, or holds control characters.
+    """
+    text = plain(id)
+    problem = id_problem(text)
+    if problem is not None:
+        raise InvalidRecipients(f"{where}: {problem}")
+    return text  # type: ignore[return-value]
+
+
+def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
+    """Return the ids of a question in their order, each once.
+
+    Raises:
+        InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
+    """
+    if isinstance(ids, str) and plain(ids) == "*":
+        raise InvalidRecipients(f"{where}: expected a list of ids, got '*', which stands for everybody")
+    return list(dict.fromkeys(check_id(id, where) for id in _listed(where, ids)))
+
+
+def id_problem(id: object) -> str | None:
+    """Say what keeps `id` from naming a client, or None if nothing does."""
+    if not isinstance(id, str):
+        mend = as_text(id)
+        return f"expected an id as text, got {_shown(id)}" + (f"; write {mend}" if mend else "")
+    if id == "*":
+        return "expected an id, got '*', which stands for everybody"
+    if _CONTROL.search(id):
+        return f"expected an id without control characters, got {id[:MAX_ID_BYTES]!r}"
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError:
+        return f"expected an id of valid Unicode, got {id[:MAX_ID_BYTES]!r} with a lone surrogate"
+    if not 0 < size <= MAX_ID_BYTES:
+        return f"expected an id of 1 to {MAX_ID_BYTES} bytes of UTF-8, got {size} bytes"
+    return None
+
+
+def as_text(value: object) -> str:
+    """What to write instead of a value that names something but is no text; empty if it names nothing."""
+    if isinstance(value, UUID):
+        return "str(...)"
+    return repr(str(value)) if _is_number(value) else ""
+
+
+def _listed(where: str, ids: Any) -> tuple[Any, ...]:
+    if isinstance(ids, str | bytes):
+        raise InvalidRecipients(
+            f"{where}: expected a list of ids, got the bare text {ids!r}; write [{ids!r}]"
+        )
+    try:
+        each = iter(ids)
+    except TypeError:
+        mend = as_text(ids)
+        problem = f"expected a list of ids, got {_shown(ids)}" + (f"; write [{mend}]" if mend else "")
+        raise InvalidRecipients(f"{where}: {problem}") from None
+    return tuple(each)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and value.bit_length() <= 64  # Python does not write the longest as text
+
+
+def _shown(value: object) -> str:
+    """What came, in short: it may be a client's, and then belongs into no log."""
+    if value is None or isinstance(value, bool) or _is_number(value):
+        return f"{value!r} ({type(value).__name__})"
+    return f"a value of type {type(value).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What an authenticator returns.
+
+    Args:
+        id: who this is; recipients are matched against it.
+        data: the user object, sent to the client if `send_user_object` is on. Defaults to
+            `{"id": id}`.
+
+    Raises:
+        InvalidRecipients: `id` cannot name a client.
+    """
+
+    id: str
+    data: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", check_id(self.id))
+        if self.data is None:
+            object.__setattr__(self, "data", {"id": self.id})

@@ -1,0 +1,65 @@
+"""Requests and answers on the wire: the `x` of a message (spec section 17.10)."""
+
+import re
+from typing import NamedTuple
+
+from ..messages.frames import Frame, encode_frame, extended
+from ..messages.message import Message
+from ..messages.request import Failure
+
+_is_request_id = re.compile(r"[0-9A-Za-z_-]{1,64}").fullmatch
+
+
+class Asked(NamedTuple):
+    """The peer sent a request; answer it under its id.
+
+    Attributes:
+        request: its id.
+        message: what is asked.
+    """
+
+    request: str
+    message: Message
+
+
+class Replied(NamedTuple):
+    """The peer answered a request, if it is one of ours.
+
+    Attributes:
+        request: its id.
+        reply: the answer, or why there is none.
+    """
+
+    request: str
+    reply: Message | Failure
+
+
+def read_correlation(frame: Frame) -> Asked | Replied | None:
+    """What a message is beside a message; None if nothing else."""
+    extension = frame.x
+    if not isinstance(extension, dict):
+        return None
+    if "a" in extension:
+        answered = extension["a"]
+        failure = Failure.read(extension["error"]) if extension.get("error") is not None else None
+        return Replied(answered if isinstance(answered, str) else "", failure or frame.message())
+    asked = extension.get("r")
+    if isinstance(asked, str) and _is_request_id(asked):
+        return Asked(asked, frame.message())
+    return None
+
+
+def asking(body: bytes, request: str) -> bytes:
+    """The frame of a request, from the encoded message."""
+    return extended(body, {"r": request})
+
+
+def answering(body: bytes, request: str) -> bytes:
+    """The frame that answers a request, from the encoded message."""
+    return extended(body, {"a": request})
+
+
+def failing(failure: Failure, request: str) -> bytes:
+    """The frame that says why a request is not answered."""
+    error = {"code": failure.code, "message": failure.text}
+    return extended(encode_frame(0), {"a": request, "error": error})

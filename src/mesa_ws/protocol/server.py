@@ -1,0 +1,337 @@
+"""A server's end of one connection."""
+
+from typing import Any
+
+from ..close import CloseCode
+from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame
+from ..messages.message import Op, reserved_opcodes
+from ..messages.recipients import User
+from ..settings import Heartbeat, Keepalive, ServerSettings
+from .correlation import Asked, answering, read_correlation
+from .delivery import Questions
+from .events import (
+    Acknowledged,
+    Answered,
+    Authenticate,
+    Close,
+    Output,
+    Received,
+    SendPing,
+    SendText,
+    ServerEvent,
+    Strayed,
+)
+from .login import Wish, read_position, read_wish
+from .states import State, Step, after
+from .timers import HeartbeatTimer, KeepaliveTimer
+
+WIRE = 2
+"""What HELLO announces as `v`."""
+
+_NEVER = float("inf")
+_PROBE = encode_frame(Op.HEARTBEAT, {})
+_SIGN_OF_LIFE = encode_frame(Op.HEARTBEAT_ACK, {})
+
+
+class Terms:
+    """What one server offers to every connection, worked out once.
+
+    Args:
+        settings: the server's settings.
+        has_authenticator: whether op 2 can be answered; without, there is no deadline for it.
+    """
+
+    __slots__ = (
+        "_sends_user_object",
+        "deadline",
+        "heartbeat",
+        "hello",
+        "keepalive",
+        "keeps_refused",
+        "pings_for_proof",
+        "reserved",
+        "speaks_wire2",
+        "version",
+    )
+
+    def __init__(self, settings: ServerSettings, *, has_authenticator: bool) -> None:
+        authentication = settings.authentication
+        self._sends_user_object = authentication.send_user_object
+        self.keeps_refused = not authentication.disconnect_on_fail
+        self.deadline = authentication.timeout if has_authenticator else None
+        self.version = settings.rules.version if settings.rules.enforce_equal_versions else None
+        self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None
+        self.keepalive: Keepalive | None = settings.keepalive if settings.keepalive.enabled else None
+        self.pings_for_proof = settings.sync.proof == "ping"
+        self.speaks_wire2 = settings.wire == "native"
+        self.reserved = reserved_opcodes(settings.wire)
+        self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
+
+    def wish(self, frame: Frame) -> Wish:
+        """What a client asks of message sync by its op 2; where wire 2 is not spoken, little."""
+        wish = read_wish(frame)
+        return wish if self.speaks_wire2 else Wish(should_sync=wish.should_sync)
+
+    def acknowledgement(self, user: User) -> SendText:
+        """The frame that tells a client who it is.
+
+        Raises:
+            InvalidMessage: JSON cannot hold the user object.
+        """
+        return SendText(encode_frame(Op.AUTHENTICATED, user.data if self._sends_user_object else {}))
+
+
+class ServerSession:
+    """The protocol state of one connection. Not thread-safe; owned by its connection.
+
+    Write `terms.hello` first. Then: `receive` what comes, obey what it returns; `poll` when
+    `deadline` has come; `probe` when a proof is wanted.
+
+    Attributes:
+        state: see `State`.
+        is_wire2: whether the client was accepted as one that speaks wire 2.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_authentication_due",
+        "_heartbeat",
+        "_is_settled",
+        "_keepalive",
+        "_questions",
+        "_suspended_at",
+        "_terms",
+        "_version_known",
+        "is_wire2",
+        "state",
+    )
+
+    def __init__(self, terms: Terms, now: float) -> None:
+        self._terms = terms
+        self.state = State.CONNECTED
+        self._heartbeat = HeartbeatTimer(terms.heartbeat, now) if terms.heartbeat else None
+        self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
+        self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
+        self._attempts: tuple[bool, ...] = ()  # those that wait, oldest first: is it wire 2?
+        self._questions = Questions()
+        self.is_wire2 = False
+        self._suspended_at: float | None = None
+        self._is_settled = False
+        self._version_known = terms.version is None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `poll` has something to do, in the time of `now`; None for never."""
+        if self._suspended_at is not None or self.state is State.CLOSED:
+            return None
+        due = min(
+            self._heartbeat.due if self._heartbeat else _NEVER,
+            self._keepalive.due if self._keepalive else _NEVER,
+            self._authentication_due,
+        )
+        return None if due == _NEVER else due
+
+    def heard(self, now: float) -> None:
+        """Count a control frame or a part of a message as a sign of life."""
+        if self._keepalive is not None:
+            self._keepalive.seen(now)
+
+    def receive(self, payload: bytes, now: float) -> ServerEvent | None:
+        """Take one message from the client.
+
+        Returns:
+            What the owner has to handle, in order, or `SendText` to send at once, before what waits to
+            be handled; None if the session dealt with it.
+        """
+        if self.state is State.CLOSED:
+            return None
+        self.heard(now)
+        try:
+            frame = decode_frame(payload)
+        except InvalidFrame as error:
+            return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
+        if frame.op == Op.HEARTBEAT_ACK:
+            return self._answered()
+        if frame.op == Op.AUTHENTICATE:
+            wish = self._terms.wish(frame)
+            self._attempts += (wish.is_wire2,)
+            self.state = after(self.state, Step.ATTEMPT)
+            return Authenticate(frame.d, wish)
+        if frame.op == Op.ACK and self.is_wire2:
+            position = read_position(frame.d)
+            return None if position is None else Acknowledged(position)
+        return self._message(frame)
+
+    def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
+        """Take a Pong: a sign of life, and an answer if it carries what a question did."""
+        self.heard(now)
+        token = self._questions.ponged(payload) if self._terms.pings_for_proof else None
+        return None if token is None else Answered(token)
+
+    def poll(self, now: float) -> list[Output]:
+        """Do what is due at `now`."""
+        outputs: list[Output] = []
+        if self.state is State.CLOSED or self._suspended_at is not None:
+            return outputs
+        if now >= self._authentication_due:
+            return [self._too_late()]
+        if self._heartbeat is not None and now >= self._heartbeat.due:
+            outputs.append(self._asking(self._heartbeat.tick(now), now))
+        if self._keepalive is not None and now >= self._keepalive.due:
+            outputs.append(self._asking(self._keepalive.tick(now), now))
+        for output in outputs:
+            if isinstance(output, Close):
+                self.close()
+                return [output]
+        return outputs
+
+    def probe(self, now: float) -> Output | None:
+        """Ask the client for a proof of what it was sent, unless it is too early to ask.
+
+        At most one question is open, and at most one is asked a second; heartbeats count, for
+        their answers prove as much.
+        """
+        if self.state is State.CLOSED or self._suspended_at is not None:
+            return None
+        if not self._questions.may_ask(now):
+            return None
+        if self._terms.pings_for_proof:
+            return self._ping(now)
+        return SendText(_PROBE, self._questions.ask(now))
+
+    def accept(self, user: User) -> SendText:
+        """The client is `user`, and speaks the wire that it asked for.
+
+        Returns:
+            The acknowledgement for a client of wire 1. For one of wire 2, `welcome` adds where its
+            messages begin.
+
+        Raises:
+            InvalidMessage: JSON cannot hold the user object; nothing changed.
+            WrongState: there was no attempt.
+        """
+        acknowledgement = self._terms.acknowledgement(user)
+        asked = self._attempts[:1]
+        self._answer(Step.ACCEPT)
+        self.is_wire2 = any(asked)
+        self._settle()
+        return acknowledgement
+
+    def refuse(self) -> Close | None:
+        """The client is nobody. It is closed for good, unless refused clients are kept."""
+        return self._turn_away(CloseCode.REFUSED, "authentication refused")
+
+    def fail(self, why: str) -> Close | None:
+        """Authentication broke on our side. The client may come back, unless it is kept."""
+        return self._turn_away(CloseCode.INTERNAL_ERROR, why)
+
+    def close(self) -> None:
+        """The connection has ended or is about to."""
+        self.state = after(self.state, Step.CLOSE)
+
+    def suspend(self, now: float) -> None:
+        """We stop reading this client, so its silence is ours: no deadline runs."""
+        if self._suspended_at is None:
+            self._suspended_at = now
+
+    def resume(self, now: float) -> None:
+        """We read again; the time in between does not count, and silence is counted from now on."""
+        if self._suspended_at is None:
+            return
+        away, self._suspended_at = now - self._suspended_at, None
+        self._authentication_due += away
+        if self._heartbeat is not None:
+            self._heartbeat.postpone(away)
+        self.heard(now)
+
+    def _message(self, frame: Frame) -> ServerEvent:
+        if self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION":
+            if _version(frame.d) != self._terms.version:
+                return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
+            self._version_known = True
+            self._lift_deadline()
+        correlation = read_correlation(frame)
+        if frame.op == Op.HEARTBEAT and isinstance(correlation, Asked):
+            return SendText(answering(_SIGN_OF_LIFE, correlation.request))
+        return correlation or Received(frame.message())
+
+    def _answered(self) -> ServerEvent | None:
+        if self._heartbeat is not None:
+            self._heartbeat.answered()
+        if self._terms.pings_for_proof or not self._questions.are_trusted:
+            return None
+        token = self._questions.answered()
+        return Strayed() if token is None else Answered(token)
+
+    def _asking(self, output: Output, now: float) -> Output:
+        """Count a heartbeat, or a Ping where those ask for proofs, as a question."""
+        if self._terms.pings_for_proof:
+            return self._ping(now) if isinstance(output, SendPing) else output
+        return output._replace(token=self._questions.ask(now)) if isinstance(output, SendText) else output
+
+    def _ping(self, now: float) -> SendPing:
+        token = self._questions.ask(now)
+        return SendPing(b"%d" % token, token)
+
+    def _answer(self, step: Step) -> None:
+        """Take one attempt as answered; after a refusal, those that came meanwhile still wait."""
+        self._attempts = self._attempts[1:]
+        if step is Step.ACCEPT or not self._attempts:
+            self.state = after(self.state, step)
+
+    def _turn_away(self, code: CloseCode, why: str) -> Close | None:
+        if self.state is State.CLOSED:
+            return None
+        self._answer(Step.REFUSE)
+        if not self._terms.keeps_refused:
+            return self._give_up(code, why)
+        self._settle()
+        return None
+
+    def _settle(self) -> None:
+        """The client has done what it owes us, apart from naming its version."""
+        self._is_settled = True
+        self._lift_deadline()
+
+    def _lift_deadline(self) -> None:
+        if self._is_settled and self._version_known:
+            self._authentication_due = _NEVER
+
+    def _too_late(self) -> Close:
+        if self.state is State.AUTHENTICATING:
+            return self._give_up(CloseCode.INTERNAL_ERROR, "the authenticator did not answer in time")
+        if self._is_settled:
+            return self._give_up(CloseCode.PROTOCOL_ERROR, "the client did not name its version in time")
+        return self._give_up(CloseCode.REFUSED, "no authentication in time")
+
+    def _give_up(self, code: CloseCode, why: str) -> Close:
+        self.close()
+        return Close(code, why)
+
+
+def _version(data: Any) -> Any:
+    return data.get("v") if isinstance(data, dict) else None
+
+
+def _hello(settings: ServerSettings) -> dict[str, Any]:
+    """HELLO's data; members stand in the order of 1.x, which `rules` never leaves out."""
+    data: dict[str, Any] = {}
+    if settings.heartbeat.enabled:
+        data["c_heartbeat_interval"] = _milliseconds(settings.heartbeat.interval)
+    if settings.reconnect.enabled:
+        data["c_reconnect_interval"] = _milliseconds(settings.reconnect.interval)
+    if settings.authentication.timeout is not None:
+        data["c_authentication_timeout"] = _milliseconds(settings.authentication.timeout)
+    rules = {
+        "enforce_equal_versions": settings.rules.enforce_equal_versions,
+        "store_messages": settings.rules.store_messages,
+        "sends_user_object": settings.authentication.send_user_object,
+    }
+    data["rules"] = [name for name, holds in rules.items() if holds]
+    if settings.wire == "native":
+        data["v"] = WIRE
+    return data
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,173 @@
+"""The event loop that a node belongs to, and the work it does there."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from ..concurrency.left_behind import report_tasks
+from ..concurrency.tasks import end, start, unwatch, watch
+from ..errors import BackendUnavailable, MesaError
+
+T = TypeVar("T")
+
+log = logging.getLogger("mesa_ws.server")
+
+NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
+
+CANCEL_GRACE = 1.0
+"""Seconds that work gets after it was cancelled."""
+
+_ANOTHER_LOOP = (
+    "server.%s: expected the event loop of the server, got another one; "
+    "in a `def` handler or another thread use server.%s_blocking, in another loop an AsyncDispatcher"
+)
+
+_IN_LOOP = (
+    "server.%s_blocking: expected a thread, got the event loop of the server, which it would stop; "
+    "use server.%s and await it"
+)
+
+
+class LoopWork:
+    """What a node does in its event loop, from `_enter_loop` to `_leave_loop`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._waited: set[Future[Any]] = set()
+
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether there is an event loop."""
+        return self._loop is not None
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+        return self._running().time()
+
+    def at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back at `when`, in the time of `now`."""
+        return self._running().call_at(when, callback)
+
+    def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call `callback` in the event loop: at once if we are in it, else as soon as possible."""
+        loop = self._loop
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        elif loop is not None:  # without it every connection has ended, and there is nothing to do
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(callback, *args)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` on its own; `stop` waits for it."""
+        task = start(work, loop=self._running())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def wait_in_thread(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `work` in the event loop, with the context of the caller, whose thread waits for it.
+
+        Args:
+            method: of the server, for errors.
+            work: what to do.
+
+        Raises:
+            MesaError: the server is not running, or this is its event loop.
+            BackendUnavailable: the server stops before the work is done.
+            Exception: what the work raises.
+        """
+        self._running()
+        self.check_thread(method)
+        outcome: Future[T] = Future()
+        self._waited.add(outcome)
+        outcome.add_done_callback(self._waited.discard)
+        self.in_loop(self._begin, outcome, work)
+        if self._loop is None:  # what was to begin may never do so
+            outcome.cancel()
+        try:
+            return outcome.result()
+        except CancelledError:
+            raise BackendUnavailable("the server is stopping", maybe_sent=True) from None
+
+    def check_thread(self, method: str) -> None:
+        """Refuse a blocking form in the event loop.
+
+        Raises:
+            MesaError: this is the thread of the event loop.
+        """
+        if self._loop is not None and threading.get_ident() == self._thread:
+            raise MesaError(_IN_LOOP % (method, method))
+
+    def _begin(self, outcome: Future[T], work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        if outcome.done():
+            return
+        try:
+            task = self.spawn(work())
+        except MesaError as error:
+            outcome.set_exception(error)
+        else:
+            task.add_done_callback(partial(_settle, outcome))
+
+    def _enter_loop(self) -> None:
+        if self._loop is not None:
+            raise MesaError("the server is running already; make another Server to listen once more")
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        watch()
+
+    async def _leave_loop(self) -> None:
+        if self._loop is None:
+            return
+        self._loop = None
+        for outcome in tuple(self._waited):
+            outcome.cancel()
+        try:
+            await self._end_tasks()  # what threads have begun after the others were ended, for example
+        finally:
+            await unwatch()
+
+    async def _finish_tasks(self, grace: float) -> None:
+        """Let tasks finish for a time, and end those that do not."""
+        tasks = self._others()
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        tasks = self._others()
+        for task in tasks:
+            end(task)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+            self._tasks -= stuck
+            report_tasks(log, stuck)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        """The tasks but for the one that asks, such as of a handler that stops its server."""
+        return {task for task in self._tasks if task is not asyncio.current_task()}
+
+    def _check_loop(self, method: str) -> None:
+        if self._running() is not asyncio.get_running_loop():
+            raise MesaError(_ANOTHER_LOOP % (method, method))
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise MesaError(NOT_RUNNING)
+        return self._loop
+
+
+def _settle(outcome: Future[T], task: "asyncio.Task[T]") -> None:
+    with suppress(InvalidStateError):  # it was cancelled just now, because the server has stopped
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())

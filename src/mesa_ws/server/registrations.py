@@ -1,0 +1,296 @@
+"""The application's handlers, and how they are run.
+
+Handlers are `async def`, which run in the event loop, or `def`, which run in a bounded pool of
+threads. Those of one connection run one after another.
+"""
+
+import asyncio
+import logging
+from typing import Any, TypeVar
+
+from ..concurrency.left_behind import report_tasks, report_threads
+from ..concurrency.tasks import end, start
+from ..errors import ConnectionClosed, Refused, Reject, RequestError
+from ..handlers import Caller, Handler, call_at_once, name_of
+from ..messages.message import DispatchEvent, Message
+from ..messages.recipients import User
+from ..messages.request import FAILED, KEPT, Failure
+from .event_loop import CANCEL_GRACE
+from .portal_forwarding import Forwarder, Sender
+
+T = TypeVar("T")
+
+
+class Calls(list[T]):
+    """The application's own handlers, then those of middleware; each in the order of registration.
+
+    Looked into while the server runs, so that what nobody listens to costs nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_middleware = 0
+
+    def append(self, handler: T) -> None:
+        """Add a handler of the application's."""
+        self.insert(len(self) - self._of_middleware, handler)
+
+    def append_last(self, handler: T) -> None:
+        """Add a hook of a middleware's."""
+        self._of_middleware += 1
+        super().append(handler)
+
+
+log = logging.getLogger("mesa_ws.server")
+
+Sent = TypeVar("Sent", bound=Message | DispatchEvent)
+
+
+class Handlers:
+    """What the application wants to be called for; connections are only passed on.
+
+    Args:
+        threads: plain `def` handlers that run at the same time.
+
+    Attributes:
+        caller: calls handlers.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.caller = Caller(threads, "mesa-handler")
+        self.authenticator: Handler | None = None
+        self.before_authentication: Calls[Handler] = Calls()
+        self.before_message: Calls[Handler] = Calls()
+        self.before_send: Calls[Handler] = Calls()
+        self.connection: Calls[Handler] = Calls()
+        self.authentication: Calls[Handler] = Calls()
+        self.message: list[tuple[str | None, Handler]] = []
+        self.message_received: Calls[Handler] = Calls()
+        self.disconnection: Calls[Handler] = Calls()
+        self.online: Calls[Handler] = Calls()
+        self.offline: Calls[Handler] = Calls()
+        self.lost: Calls[Handler] = Calls()
+        self.forked: Calls[Handler] = Calls()
+        self.error: Calls[Handler] = Calls()
+        self.rejected: Calls[Handler] = Calls()
+        self.stop: Calls[Handler] = Calls()
+        self.sent: Calls[tuple[Handler, bool]] = Calls()  # with whether it runs later, as `async def`
+        self.undeliverable: Calls[Handler] = Calls()
+        self.redelivered: Calls[Handler] = Calls()
+        self.portal_join: Calls[Handler] = Calls()
+        self.portal_leave: Calls[Handler] = Calls()
+        self.forwarder: Forwarder | None = None
+
+    @property
+    def wants_connections(self) -> bool:
+        """Whether anybody is to be told of new connections."""
+        return bool(self.connection) or self.forwarder is not None
+
+    @property
+    def wants_disconnections(self) -> bool:
+        """Whether anybody is to be told of connections that have ended."""
+        return bool(self.disconnection) or self.forwarder is not None
+
+    async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
+        """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
+        assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
+        async with asyncio.timeout(timeout) as limit:
+            for hook in self.before_authentication:
+                changed = await self.caller.call(hook, data, connection, limit=limit)
+                data = data if changed is None else changed
+            user = await self.caller.call(self.authenticator, data, connection, limit=limit)
+        if user is None or isinstance(user, User):
+            return user
+        raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
+
+    async def connected(self, connection: Sender) -> None:
+        """Tell of a new connection."""
+        if self.forwarder is not None:
+            await self.forwarder.connected(connection)
+        await self._run(self.connection, connection, connection)
+
+    async def authenticated(self, connection: Sender) -> None:
+        """Tell that a connection belongs to somebody now."""
+        await self.renamed(connection)
+        await self._run(self.authentication, connection, connection)
+
+    async def renamed(self, connection: Sender) -> None:
+        """Tell portals alone that a connection belongs to somebody else."""
+        if self.forwarder is not None:
+            await self.forwarder.authenticated(connection)
+
+    async def received(self, message: Message, connection: Sender) -> None:
+        """Hand over a message, unless a middleware keeps it."""
+        kept = await self.intercepted(message, connection) if self.before_message else message
+        if isinstance(kept, Failure):
+            return
+        if self.forwarder is not None:
+            await self.forwarder.received(kept, connection)
+        await self._handle(kept, connection)
+        if self.message_received:
+            await self.handled(kept, connection)
+
+    def wanting(self, message: Message) -> list[Handler]:
+        """The handlers that want such a message."""
+        return [handler for type, handler in self.message if type is None or type == message.type]
+
+    async def intercepted(self, message: Message, connection: object) -> Message | Failure:
+        """What middleware makes of a message before it is handled, or why it is not to be handled."""
+        for hook in self.before_message:
+            kept = await self._checked(hook, message, connection)
+            if isinstance(kept, Failure):
+                return kept
+            message = kept
+        return message
+
+    async def handled(self, message: Message, connection: object) -> None:
+        """Tell middleware that a message was handled."""
+        await self._run(self.message_received, connection, message, connection)
+
+    async def reject(self, rejection: Reject, handler: Handler, message: Message, connection: object) -> None:
+        """Report a message that a handler or a hook refuses for good."""
+        code, text = Failure.of(rejection)
+        log.info(
+            "handler %s rejected a message of %r with the code %r: %r",
+            name_of(handler),
+            connection,
+            code,
+            text,
+        )
+        await self._run(self.rejected, connection, rejection, message, connection)
+
+    async def disconnected(self, connection: Sender, code: int, reason: str) -> None:
+        """Tell that a connection has ended."""
+        if self.forwarder is not None:
+            await self.forwarder.disconnected(connection, code, reason)
+        await self._run(self.disconnection, connection, connection, code, reason)
+
+    async def came_online(self, id: str) -> None:
+        """Tell that an id has its first connection."""
+        await self._run(self.online, None, id)
+
+    async def went_offline(self, id: str) -> None:
+        """Tell that an id has none any more."""
+        await self._run(self.offline, None, id)
+
+    async def portal_joined(self, id: str) -> None:
+        """Tell that a portal takes part."""
+        await self._run(self.portal_join, None, id)
+
+    async def portal_left(self, id: str) -> None:
+        """Tell that a portal takes part no more."""
+        await self._run(self.portal_leave, None, id)
+
+    async def lost_messages(self, id: str, count: int) -> None:
+        """Tell that messages were lost on the way to a client of 1.x."""
+        await self._run(self.lost, None, id, count)
+
+    async def forked_store(self, since: float) -> None:
+        """Tell that Redis may have forgotten what it confirmed after `since`."""
+        await self._run(self.forked, None, since)
+
+    async def stopping(self, timeout: float) -> None:
+        """Tell that the server is about to stop, and wait so many seconds at most."""
+        telling = start(self._run(self.stop, None))
+        try:
+            await asyncio.wait({telling}, timeout=timeout)
+        except asyncio.CancelledError:
+            end(telling)
+            raise
+        if not telling.done():
+            log.error("on_stop did not finish within %g seconds; the server stops all the same", timeout)
+            end(telling)
+            await asyncio.wait({telling}, timeout=CANCEL_GRACE)
+            report_tasks(log, [telling])
+
+    async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
+        """Call one handler, with what it raises treated like any other's."""
+        await self._run([handler], connection, *args)
+
+    def outgoing(self, message: Sent, connection: object) -> Sent | Message | None:
+        """What is sent instead of `message`; None for nothing. Errors are the sender's."""
+        going: Sent | Message = message
+        for hook in self.before_send if isinstance(message, Message) else ():
+            kept = _kept(hook, call_at_once(hook, going, connection))
+            if kept is None:
+                return None
+            going = kept
+        return going
+
+    async def failed(self, error: BaseException, connection: object) -> None:
+        """Report what a handler raised; a reporter that raises is only logged.
+
+        Args:
+            error: what it raised.
+            connection: whose handler it was; None for what concerns an id.
+        """
+        for handler in self.error:
+            try:
+                await self.caller.call(handler, error, connection)
+            except Exception:
+                log.exception("on_error handler %s raised", name_of(handler))
+
+    def shutdown(self) -> None:
+        """Let threads end; those still busy are named in the log, and not waited for."""
+        report_threads(log, self.caller.busy)
+        self.caller.shutdown()
+
+    async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
+        try:
+            return _kept(hook, await self.caller.call(hook, message, connection)) or KEPT
+        except Refused as refusal:
+            log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
+            return Failure.of(RequestError(refusal.reason))
+        except Reject as rejection:
+            await self.reject(rejection, hook, message, connection)
+            return Failure.of(rejection)
+        except RequestError as error:
+            log.debug("%s keeps a message of %r: %r", name_of(hook), connection, error.code)
+            return Failure.of(error)
+        except Exception as error:
+            log.exception("hook %s raised; the message is not handled", name_of(hook))
+            await self.failed(error, connection)
+            return FAILED
+
+    async def _handle(self, message: Message, connection: object) -> None:
+        """Call the handlers of a message, until one rejects it."""
+        for handler in self.wanting(message):
+            try:
+                await self.caller.call(handler, message, connection)
+            except Reject as rejection:
+                await self.reject(rejection, handler, message, connection)
+                break
+            except Exception as error:  # noqa: BLE001 - it is logged and reported there
+                await self._raised(error, handler, connection)
+
+    async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
+        for handler in handlers:
+            try:
+                await self.caller.call(handler, *args)
+            except Exception as error:  # noqa: BLE001 - it is logged and reported there
+                await self._raised(error, handler, connection)
+
+    async def _raised(self, error: Exception, handler: Handler, connection: object) -> None:
+        """Log and report what a handler raised where it answers nothing."""
+        if isinstance(error, RequestError) and not isinstance(error, Reject):
+            log.info("handler %s: no request waits to be told %r", name_of(handler), error.code)
+        elif is_of_the_end(error, connection):
+            log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+        else:
+            log.error("handler %s raised", name_of(handler), exc_info=error)
+            await self.failed(error, connection)
+
+
+def _kept(hook: Handler, answer: object) -> Message | None:
+    if answer is None or isinstance(answer, Message):
+        return answer
+    raise TypeError(f"{name_of(hook)}: expected a Message or None, got {type(answer).__name__}")
+
+
+def is_of_the_end(error: Exception, connection: object) -> bool:
+    """Whether a handler failed because the connection that it was called for has ended meanwhile.
+
+    That is nobody's fault. Another connection may have ended as well, such as one that was asked
+    or sent something, and that is an error like any other.
+    """
+    return isinstance(error, ConnectionClosed) and not getattr(connection, "is_open", True)

@@ -1,0 +1,398 @@
+"""Running a server: in the caller's event loop, or as a process of its own.
+
+Work that SIGINT, SIGTERM and SIGQUIT end, as they do in 1.x.
+
+starting ──up──▶ running ──signal──▶ stopping, within a limit ──▶ ended
+    └──────signal: cancelled at once──────────────────────────────▶ ended
+
+A second signal does not wait. Work that does not end is named in the log and left behind.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from ssl import SSLContext
+from typing import Any, NamedTuple, TypeVar
+
+from ..concurrency.left_behind import report_tasks
+from ..concurrency.tasks import start
+from ..errors import MesaError
+from ..portal.worker import Worker
+from ..server.node import Node
+from ..text import plain
+from ..version import __version__
+from .event_loop import CANCEL_GRACE, PlainLoop, new_event_loop, own_event_loop
+from .listening import HostOrHosts, authority
+from .server_socket import NativeListener
+
+
+def announce(log: logging.Logger, text: str) -> None:
+    """Log `text` at INFO; where no logging is set up, write it to stderr, for it would not be seen."""
+    if log.hasHandlers():
+        log.info("%s", text)
+    else:
+        sys.stderr.write(f"mesa {__version__}: {text}\n")
+        sys.stderr.flush()
+
+
+Entered = TypeVar("Entered")
+Result = TypeVar("Result")
+
+Heed = Callable[["asyncio.Task[Any]"], float]
+"""Tells work of a signal; returns the seconds that it gets to end."""
+
+signal_log = logging.getLogger("mesa_ws.server")
+
+
+class Interrupted(Exception):
+    """The work was ended by a signal.
+
+    Attributes:
+        exit_code: what shells expect of a process that this signal ended.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = 128 + signum
+
+
+def run_until_signal(
+    running: AbstractAsyncContextManager[Entered],
+    on_start: Callable[[Entered], Any] | None,
+    limit: float,
+) -> None:
+    """Stay inside `running`, in an event loop of its own, until a signal comes.
+
+    A signal that comes before it was entered cancels that.
+
+    Args:
+        running: entered, and left after the signal.
+        on_start: called with what entering gave.
+        limit: seconds that leaving may take.
+
+    Raises:
+        MesaError: an event loop runs in this thread.
+    """
+    stop = asyncio.Event()
+    is_up = False
+
+    async def stay() -> None:
+        nonlocal is_up
+        async with running as entered:
+            is_up = True
+            if on_start is not None:
+                on_start(entered)
+            await stop.wait()
+
+    def heed(task: "asyncio.Task[Any]") -> float:
+        stop.set()
+        if is_up:
+            return limit
+        task.cancel()
+        return CANCEL_GRACE
+
+    _check_no_loop()
+    try:
+        run_interruptible(stay(), heed)
+    except Interrupted:
+        return
+
+
+def run_interruptible(
+    work: Coroutine[Any, Any, Result], heed: Heed, make: Callable[[], PlainLoop] = new_event_loop
+) -> Result:
+    """Run `work` in an event loop of its own, which a signal may end.
+
+    A handler that exits ends it like a signal, a second one at once.
+
+    Raises:
+        Interrupted: a signal came, and the work was cancelled or did not end.
+        SystemExit: a handler has called `sys.exit()`.
+    """
+    with own_event_loop(make) as loop, _signals(loop) as came:
+        supervising = start(_supervise(work, came, heed), loop=loop)
+        try:
+            return loop.run_until_complete(supervising)
+        except SystemExit:
+            if not came.done():
+                came.set_result(signal.SIGTERM)
+            with suppress(Interrupted):
+                loop.run_until_complete(supervising)
+            raise
+
+
+async def _supervise(work: Coroutine[Any, Any, Result], came: "asyncio.Future[int]", heed: Heed) -> Result:
+    task = start(work)
+    first: set[asyncio.Future[Any]] = {task, came}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        await asyncio.wait({task}, timeout=heed(task))
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_GRACE)
+    if came.done() and (not task.done() or task.cancelled()):
+        report_tasks(signal_log, {task})
+        raise Interrupted(came.result())
+    return task.result()
+
+
+@contextmanager
+def _signals(loop: asyncio.AbstractEventLoop) -> "Iterator[asyncio.Future[int]]":
+    """Catch the first signal; the second one does what it does without us.
+
+    They are caught outside the event loop, so that the second one works while the loop is blocked.
+    """
+    came = loop.create_future()
+    before = {signum: signal.getsignal(signum) for signum in _DEFAULTS}
+
+    def arrived(signum: int) -> None:
+        if not came.done():
+            came.set_result(signum)
+
+    def on_signal(signum: int, frame: object) -> None:
+        _set(_DEFAULTS)
+        loop.call_soon_threadsafe(arrived, signum)
+
+    _set(dict.fromkeys(_DEFAULTS, on_signal))
+    try:
+        yield came
+    finally:
+        _set(before)
+
+
+_DEFAULTS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGQUIT: signal.SIG_DFL,
+}
+
+
+def _set(handlers: dict[signal.Signals, Any]) -> None:
+    for signum, handler in handlers.items():
+        signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+def _check_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise MesaError("run: expected a thread without an event loop, got one that runs; use `async with` in it")
+
+
+log = logging.getLogger("mesa_ws.server")
+
+LIMIT = 20.0
+"""Seconds that `run` gives a server to stop, handlers and services included, before it is left behind."""
+
+_NOT_MAIN_THREAD = (
+    "server.run: expected the main thread, which signals go to, got another one; "
+    "use async with serve(server, ...) in an event loop of that thread"
+)
+
+Service = AbstractAsyncContextManager[Any]
+"""Something that runs beside a server, such as `DispatchApi`: entered after it, left before it."""
+
+
+class Server(Node):
+    """A WebSocket server.
+
+    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own.
+    `send` belongs to that loop; a `Connection` may be used from any thread.
+
+    Args:
+        backend: what this server shares with others: None for one process alone, a Redis URI, a
+            mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list holds
+            what belongs together: `[URI, options]` or `[port, host, options]`.
+        options: `namespace`; `wire`, `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x;
+            `import_from_1x`, to move what that left behind; and the features `heartbeat`, `reconnect`,
+            `authentication`, `keepalive`, `limits`, `rules`, `sync`, `presence` and `portals`, each as
+            its settings class, as a mapping of its fields, or as True or False where it can be enabled.
+
+    Raises:
+        InvalidSettings: an option is unknown or wrong.
+        Unsupported: an option asks for what this version does not have.
+    """
+
+    def run(
+        self,
+        host: HostOrHosts = "127.0.0.1",
+        port: int = 4000,
+        *services: Service,
+        path: str | None = None,
+        ssl: SSLContext | None = None,
+        on_start: "Callable[[Endpoint], None] | None" = None,
+    ) -> None:
+        """Serve until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then stop cleanly.
+
+        Clients are closed with 1001, those on wire 2 asked to come back at different times, and
+        handlers get five seconds to finish. What does not end although it is cancelled (tasks,
+        threads of the executor) is named in the log and left behind, so that this returns within
+        30 seconds. A signal that comes before clients are served ends the start at once, and a
+        second signal does not wait.
+
+        Args:
+            host: address or name to listen on, a list of them, or "" for every address of the machine.
+            port: port to listen on, the same on every address; 0 for one that is free.
+            services: what runs beside the server.
+            path: the only path that is upgraded; None for all.
+            ssl: context for TLS.
+            on_start: called with the address once clients and services are served. Without it, the
+                log says at INFO where clients connect, or stderr where no logging is set up.
+
+        Raises:
+            InvalidSettings: an argument is wrong.
+            ListenFailed: the address cannot be listened on.
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend says no.
+            MesaError: it runs already, or this is not the main thread, which signals go to.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise MesaError(_NOT_MAIN_THREAD)
+        serving = serve(self, host, port, *services, path=path, ssl=ssl)
+        run_until_signal(serving, on_start or _announce, LIMIT)
+
+
+class Endpoint(NamedTuple):
+    """Where a server listens, as clients on this machine reach it.
+
+    Attributes:
+        url: what clients connect to.
+        host: the first of its hosts; `localhost` for every address.
+        port: the real one where 0 was asked for.
+    """
+
+    url: str
+    host: str
+    port: int
+
+
+@asynccontextmanager
+async def serve(
+    server: Server,
+    host: HostOrHosts = "127.0.0.1",
+    port: int = 0,
+    *services: Service,
+    path: str | None = None,
+    ssl: SSLContext | None = None,
+) -> AsyncIterator[Endpoint]:
+    """Serve in the running event loop for as long as the block lasts.
+
+    Args:
+        server: what to serve.
+        host: address or name to listen on, a list of them, or "" for every address of the machine.
+        port: port to listen on, the same on every address; 0 for one that is free.
+        services: what runs beside the server.
+        path: the only path that is upgraded; None for all.
+        ssl: context for TLS.
+
+    Yields:
+        Where it listens, with the URL that clients connect to.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+        ListenFailed: the address cannot be listened on.
+        BackendUnavailable: the backend cannot be reached.
+        BackendRefused: the backend says no.
+        MesaError: the server is running already.
+    """
+    listener = NativeListener(server, path)
+    await server.start()
+    try:
+        bound = await listener.start(host, port, ssl)
+        async with AsyncExitStack() as running:
+            for service in services:
+                await running.enter_async_context(service)
+            try:
+                yield Endpoint(_url(*bound, path, ssl), *bound)
+            finally:
+                listener.stop_accepting()
+    finally:
+        listener.stop_accepting()
+        await server.stop()
+        await listener.wait_closed()
+
+
+def _announce(endpoint: Endpoint) -> None:
+    announce(log, f"clients at {endpoint.url}")
+
+
+def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
+    return f"{'wss' if ssl else 'ws'}://{authority(host, port)}{plain(path) or '/'}"
+
+
+PORTAL_LIMIT = 20.0
+"""Seconds that `run` gives a portal to stop, handlers included, before it is left behind."""
+
+portal_log = logging.getLogger("mesa_ws.portal")
+
+_PORTAL_NOT_MAIN_THREAD = (
+    "portal.run: expected the main thread, which signals go to, got another one; "
+    "use async with portal in an event loop of that thread"
+)
+
+
+class Portal(Worker):
+    """Handles what clients do, in a process apart from the servers.
+
+    Servers with `Server(portals=True)` keep what happens to their connections until a portal has
+    handled it. Any number of portals share that: each works on its part of the connections, and
+    takes over from those that leave or die. Events of one connection are handled one after another,
+    in order, those of different connections at the same time; each at least once, unless its
+    handlers raised five times.
+
+    Register handlers with its decorators, then `run` it, or enter it with `async with` in a loop of
+    your own.
+
+    Args:
+        url: a Redis URI, a mapping of redis-py options or a redis-py client; or the `MemoryHub` or
+            the `MemoryBackend` of servers in this process.
+        namespace: that of the servers.
+        wire: how the servers talk through Redis: `"native"`; or `"mesa1"` as @cryb/mesa 1.x does, with
+            servers and portals of npm in the same cluster, and each event at most once.
+        report_all_events: see what all portals see, each event once at most, and take no work from
+            others; with wire `"mesa1"` it also gets its own part, as in 1.x.
+        concurrency: events that are handled at the same time.
+        handler_threads: plain `def` handlers that run at the same time.
+        lease: seconds without a sign of life after which others take over from this portal.
+        timeout: seconds for one call of the backend, connecting included.
+        durability: what it has to reach that an event begins, before handlers are called:
+            `"memory"`, `"fsync"` or `"replicated"`, as for messages.
+
+    Raises:
+        InvalidSettings: an argument is wrong.
+        Unsupported: portals cannot work over HTTP, and this wire or this backend has no such durability.
+    """
+
+    def run(self, on_start: Callable[[], None] | None = None) -> None:
+        """Work until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then hand over cleanly.
+
+        Handlers get ten seconds to finish. What does not end although it is cancelled is named in
+        the log and left behind, so that this returns within 30 seconds. A signal that comes while
+        the portal starts ends the start at once, and a second signal does not wait.
+
+        Args:
+            on_start: called when the portal takes part. Without it, the log says so at INFO, or stderr where
+                no logging is set up.
+
+        Raises:
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend says no.
+            MesaError: it runs already, or this is not the main thread, which signals go to.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise MesaError(_PORTAL_NOT_MAIN_THREAD)
+        run_until_signal(self, lambda _: on_start() if on_start else self._announce(), PORTAL_LIMIT)
+
+    def _announce(self) -> None:
+        announce(portal_log, f"portal {self.portal_id} takes part")

@@ -1,0 +1,432 @@
+"""WebSockets by picows: the bytes of one client's connection, and the socket they arrive on.
+
+What picows leaves to its user is decided here: which requests are upgraded (RFC 6455 section
+4.2), fragments (5.4), reserved bits (5.2), Pings (5.5.2) and the closing handshake (7.1).
+
+What the WebSocket library logs, turned down to what it means here.
+
+It reports every connection at INFO and every broken frame of a peer at ERROR. Neither is an
+error of ours; what matters is logged by the server and the client themselves.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from ssl import SSLContext
+from typing import Any
+
+import aiofastnet
+from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
+
+from ..close import CloseCode, is_sendable
+from ..errors import InvalidSettings
+from ..protocol import Close, Fragments, Violation
+from ..protocol.fragments import DataFrame
+from ..server.connection import Connection
+from ..server.handshake import Request
+from ..server.node import Node
+from ..server.send_queue import PeerState
+from ..settings import Hosts, Port, Settings
+from ..text import plain
+from .browser_client import BrowserClient
+from .handshake import Answer, RequestMethod, SmallReads, accept, decoded, refusal, refuse, without_body
+from .listening import Acceptor, HostOrHosts, listen, told_host
+from .liveness import limit_silence, peer_state, probe_silent_peers
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """Logs everything at DEBUG. An adapter also saves the logger picows makes per connection."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
+        """Below DEBUG it would tell whole handshakes, tokens among them: that is never enabled."""
+        return level >= logging.DEBUG and super().isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+
+def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
+    """A logger for the `server` or the `client` end of the WebSocket library."""
+    return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))
+
+
+class QuietLoop:
+    """The event loop as a TLS transport gets it: peers' faults are not reported as errors of this process.
+
+    aiofastnet reports a handshake that is left halfway to the loop, as if that were a bug.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Pass on what is no error of the network; aiofastnet also gives classes of exceptions."""
+        error = context.get("exception")
+        kind = error if isinstance(error, type) else type(error)
+        if not issubclass(kind, OSError):
+            self._loop.call_exception_handler(context)
+
+
+def resume_reading(transport: Any) -> None:
+    """Resume reading, beginning with what was received before the pause.
+
+    On its own, aiofastnet reads the socket first, and when it finds that the peer has closed, it drops
+    what it had not decrypted yet. To be called from the event loop alone, not while a frame is handled.
+    """
+    transport.resume_reading()
+    read_received = getattr(transport, "_retry_ssl_read", None)
+    if read_received is not None:
+        read_received()
+
+
+log = logging.getLogger("mesa_ws.server")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds a client gets to answer a close frame before its connection is cut."""
+
+BACKLOG = 4096
+
+RESERVE = 32
+"""Descriptors that clients leave to the backend, the dispatch API and whatever else the process does."""
+
+READ_BUFFER = 2048
+
+TLS_TIMEOUT = 10.0
+"""Seconds a client gets for the TLS handshake."""
+
+UPGRADE_TIMEOUT = 5.0
+"""Seconds a client gets for its HTTP request after that."""
+
+HIGH_WATER = 1024 * 1024
+"""Bytes waiting for a client from which on it counts as slow, unless `max_buffered` is less."""
+
+
+class NativeTransport(WSListener):
+    """One client's WebSocket; the `Transport` of its connection."""
+
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_fragments",
+        "_is_congested",
+        "_is_read",
+        "_listener",
+        "_peer",
+        "_ws",
+        "is_cut",
+        "write",
+    )
+
+    def __init__(self, listener: "NativeListener") -> None:
+        self._listener = listener
+        self._ws: WSTransport
+        self._connection: Connection
+        self.write: Callable[[bytes], None]
+        self.is_cut: Callable[[], bool]
+        self._fragments: Fragments | None = None
+        self._is_congested = False
+        self._is_read = True
+        self._closing: asyncio.TimerHandle | None = None
+        self._peer: tuple[int, str] | None = None
+
+    # What the connection asks for.
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._ws.underlying_transport.get_write_buffer_size()
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a Ping."""
+        self._ws.send_ping(payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame and wait a little for the client's."""
+        if self._closing is not None:
+            return
+        if code == CloseCode.NO_STATUS:
+            self._ws.send(WSMsgType.CLOSE, b"")
+        else:
+            # Its annotation names an enumeration; what it takes is any close code.
+            self._ws.send_close(code, reason.encode() if reason else None)  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket, and let TCP find out whether the client is still there."""
+        self._is_read = False
+        if not self._ws.is_disconnected:
+            self._ws.underlying_transport.pause_reading()
+            self._limit_silence(self._listener.silence_limit)
+
+    def resume_reading(self) -> None:
+        """Read the socket again."""
+        self._is_read = True
+        if self._ws.is_disconnected:
+            return
+        self._limit_silence(0)
+        if self._listener.has_tls:
+            asyncio.get_running_loop().call_soon(self._resume_tls)
+        else:
+            self._ws.underlying_transport.resume_reading()
+
+    def peer_state(self) -> PeerState:
+        """Say whether the client is there, without reading."""
+        if self._ws.is_disconnected:
+            return PeerState.GONE
+        return peer_state(self._socket.fileno())
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._ws.disconnect(False)
+
+    # What picows tells.
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._ws = transport
+        # A message to everybody spends its time here, so no call of ours stands before picows.
+        self.write = partial(transport.send, WSMsgType.TEXT)
+        self.is_cut = transport.underlying_transport.is_closing
+        self._connection = self._listener.connected(self, transport)
+        transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame came; one that arrives after our close frame is ignored but for its answer."""
+        kind = frame.msg_type
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._violated(Violation(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension"))
+        elif kind == WSMsgType.CLOSE:
+            self._closed_by_peer(frame)
+        elif self._closing is not None:
+            return
+        elif kind == WSMsgType.PING:
+            self._ws.send_pong(frame.get_payload_as_bytes())
+            self._connection.heard()
+            if self._is_congested:
+                self._connection.check_room()
+        elif kind == WSMsgType.PONG:
+            self._connection.ponged(frame.get_payload_as_bytes())
+        elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
+            self._connection.receive(frame.get_payload_as_bytes())
+        else:
+            self._join(kind == WSMsgType.CONTINUATION, frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The socket is gone."""
+        if self._closing is not None:
+            self._closing.cancel()
+        code, reason = self._peer or _verdict(transport)
+        self._listener.disconnected(self)
+        self._connection.lost(code, reason)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        self._is_congested = True
+        if self._closing is None:
+            self._connection.congested()
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._is_congested = False
+        if self._closing is None:
+            self._connection.relieved()
+
+    def _resume_tls(self) -> None:
+        if self._is_read and not self._ws.is_disconnected:
+            resume_reading(self._ws.underlying_transport)
+
+    @property
+    def _socket(self) -> Any:
+        return self._ws.underlying_transport.get_extra_info("socket")
+
+    def _limit_silence(self, seconds: float) -> None:
+        if self._listener.silence_limit:
+            with suppress(OSError):  # the connection has just ended; reading will tell
+                limit_silence(self._socket, seconds)
+
+    def _join(self, is_continuation: bool, frame: WSFrame) -> None:
+        if self._fragments is None:
+            self._fragments = self._listener.fragments()
+        try:
+            message = self._fragments.add(
+                DataFrame(is_continuation, bool(frame.fin), frame.get_payload_as_bytes())
+            )
+        except Violation as violation:
+            self._violated(violation)
+            return
+        if message is None:
+            self._connection.heard()
+        else:
+            self._fragments = None
+            self._connection.receive(message)
+
+    def _violated(self, violation: Violation) -> None:
+        self._connection.obey(Close(violation.code, violation.why))
+
+    def _closed_by_peer(self, frame: WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        code = int.from_bytes(payload[:2]) if payload else CloseCode.NO_STATUS
+        if payload and not is_sendable(code):
+            self._violated(Violation(CloseCode.PROTOCOL_ERROR, f"close code {code}"))
+        self._peer = code, payload[2:].decode()
+        if self._closing is None:
+            self.close(*self._peer)
+        self._ws.disconnect()
+
+
+class _Place(Settings, frozen=True, kw_only=True):
+    host: Hosts
+    port: Port
+
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return name
+
+
+class NativeListener:
+    """Listens for WebSockets and hands them to a node.
+
+    Args:
+        node: whose connections they become.
+        path: the only path that is upgraded, compared exactly and without its query; None for all.
+    """
+
+    def __init__(self, node: Node, path: str | None = None) -> None:
+        if path is not None and not path.startswith("/"):
+            raise InvalidSettings("path", "a path that starts with /, such as /ws", path)
+        self._node = node
+        self._path = plain(path)
+        self._limits = node.settings.limits
+        self._logger = quiet("server")
+        self._browser_client = BrowserClient()
+        self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
+        self._open: set[NativeTransport] = set()
+        keepalive = node.settings.keepalive
+        self._keepalive = keepalive if keepalive.enabled else None
+        self.silence_limit = keepalive.interval + keepalive.timeout if keepalive.enabled else 0.0
+        self._acceptor: Acceptor | None = None
+        self._ssl: SSLContext | None = None
+        self._all_gone = asyncio.Event()
+
+    async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
+        """Listen; return the host to tell, and the port, which was chosen if `port` is 0.
+
+        Raises:
+            InvalidSettings: the host or the port is none.
+            ListenFailed: the port is in use, or the host is not one of ours.
+        """
+        place = _Place.of({"host": host, "port": port})
+        self._ssl = ssl
+        listeners = await listen(place.host, port, backlog=BACKLOG)
+        if self._keepalive is not None:
+            for listener in listeners:
+                probe_silent_peers(listener, self._keepalive)
+        self._acceptor = Acceptor(listeners, self._arrive, who="clients", reserve=RESERVE)
+        self._acceptor.start()
+        return told_host(place.host), listeners[0].getsockname()[1]
+
+    def stop_accepting(self) -> None:
+        """Stop listening, and drop connections that are not upgraded yet."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until every socket is gone; each one is cut `CLOSE_TIMEOUT` after its close frame."""
+        if self._acceptor is not None:
+            await self._acceptor.wait_closed()
+        if self._open:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self._ssl is not None
+
+    def fragments(self) -> Fragments:
+        """What joins the frames of one split message."""
+        return Fragments(self._limits.max_message, self._limits.max_fragments)
+
+    def connected(self, transport: NativeTransport, ws: WSTransport) -> Connection:
+        """Make a connection of a socket whose handshake is done."""
+        self._open.add(transport)
+        peer = ws.underlying_transport.get_extra_info("peername")
+        remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
+        request = Request(ws.request.path.decode("latin-1"), decoded(ws.request.headers), remote)
+        return self._node.connect(transport, request)
+
+    def disconnected(self, transport: NativeTransport) -> None:
+        """Forget a socket."""
+        self._open.discard(transport)
+        if not self._open:
+            self._all_gone.set()
+
+    async def _arrive(self, connection: socket.socket) -> None:
+        """Take a connection through its handshakes, of TLS and of WebSockets."""
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
+        transport, method = await aiofastnet.connect_accepted_socket(
+            QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
+            lambda: RequestMethod(self._protocol),
+            connection,
+            **tls,
+        )
+        if transport.is_closing():
+            return
+        try:
+            await method.protocol.wait_until_handshake_complete()
+        except TimeoutError:
+            transport.abort()
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+
+    def _protocol(self, method: RequestMethod) -> SmallReads:
+        # What picows' own `ws_create_server` does for a connection that it accepts itself.
+        return SmallReads(
+            host_port=None,
+            ws_path=None,
+            is_client_side=False,
+            ws_listener_factory=partial(self._answer, method),
+            logger=self._logger,
+            disconnect_on_exception=True,
+            websocket_handshake_timeout=UPGRADE_TIMEOUT,
+            enable_auto_ping=False,
+            auto_ping_idle_timeout=0,
+            auto_ping_reply_timeout=0,
+            auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=False,
+            max_frame_size=self._limits.max_message,
+            extra_headers=None,
+            read_buffer_init_size=READ_BUFFER,
+        )
+
+    def _answer(self, method: RequestMethod, request: WSUpgradeRequest) -> Answer:
+        if method.is_head:
+            return without_body(self._browser_client.answer(request) or refuse(HTTPStatus.BAD_REQUEST))
+        if not self._node.is_running:
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        return (
+            self._browser_client.answer(request)
+            or refusal(request, self._path)
+            or accept(request, NativeTransport(self))
+        )
+
+
+def _verdict(transport: WSTransport) -> tuple[int, str]:
+    """How a connection ended that its peer did not close: by picows, or by nobody."""
+    handshake: Any = transport.close_handshake
+    if handshake is None or handshake.sent is None:
+        return CloseCode.ABNORMAL, ""
+    return int(handshake.sent.code), handshake.sent.reason or ""

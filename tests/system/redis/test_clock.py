@@ -1,0 +1,232 @@
+"""Redis's clock steps back, or another Redis takes over whose clock is behind: no lease lasts longer for it.
+
+A script cannot have its clock set, so what was written before is moved into the future instead.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from mesa_ws.backend.mesa1 import Mesa1Attendance, Mesa1Backend
+from mesa_ws.backend.mesa1 import keys as mesa1_keys
+from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.backend.redis.inbox_commands import Place
+from mesa_ws.backend.redis.node_commands import NodeCommands
+from tests.contract.cluster import Cluster
+from tests.contract.post_office import EVERY
+from tests.system.conftest import LEASE, crash
+from tests.system.redis_hand import Hand
+from tests.system.waiting import until
+
+STEP = 3_600_000
+"""Milliseconds: an hour."""
+
+
+@pytest.fixture
+def hand(redis_url: str, namespace: str) -> Iterator[Hand]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield Hand(client, namespace)
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture(params=["native", "mesa1"])
+async def cluster(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
+    kind = RedisBackend if request.param == "native" else Mesa1Backend
+
+    async with AsyncExitStack() as stack:
+        yield Cluster(lambda name: kind(redis_url, namespace=name, lease=LEASE), namespace, stack)
+
+
+def step_back(hand: Hand, *names: str) -> None:
+    """What scores look like after the clock has stepped."""
+    for name in names:
+        found: Any = hand.client.zrange(name, 0, -1, withscores=True)
+        for member, score in found:
+            if score != float("inf"):
+                hand.client.zincrby(name, STEP, member)
+
+
+def left(hand: Hand, name: str, member: str) -> float:
+    """Seconds until what a score stands for ends."""
+    score: Any = hand.client.zscore(name, member)
+    now: Any = hand.ask("TIME")
+    return float(score / 1000 - now[0] - now[1] / 1e6)
+
+
+def seat(hand: Hand, node: str, lease: float, grace: float = 5.0) -> NodeCommands:
+    return NodeCommands(hand.keys, node, lease=lease, expiry=600.0, grace=grace)
+
+
+def beat(hand: Hand, seat: NodeCommands, *, join: bool = False) -> None:
+    hand.run(seat.heartbeat(join=join)[0])
+
+
+def test_a_heartbeat_shortens_leases_to_their_own_length(hand: Hand) -> None:
+    short, long, here = seat(hand, "short", 2.0), seat(hand, "long", 300.0), seat(hand, "here", 60.0)
+    for each in (short, long, here):
+        beat(hand, each, join=True)
+    step_back(hand, hand.keys.leases)
+    beat(hand, here)
+    assert 1.9 < left(hand, hand.keys.leases, "short") <= 2.03
+    assert 299 < left(hand, hand.keys.leases, "long") <= 303
+    assert 59 < left(hand, hand.keys.leases, "here") <= 60.01
+
+
+def test_a_lease_that_is_in_order_stays_as_it_is(hand: Hand) -> None:
+    for each in (seat(hand, "long", 300.0), seat(hand, "short", 1.0)):
+        beat(hand, each, join=True)
+    before = hand.client.zscore(hand.keys.leases, "long")
+    for _ in range(3):
+        beat(hand, seat(hand, "short", 1.0))
+    assert hand.client.zscore(hand.keys.leases, "long") == before
+
+
+@pytest.mark.parametrize("lease", [0.002, 0.3, 0.6, 1.0, 15.0, 15.001, 60.0, 409.6, 3600.0, 86_400.0])
+def test_a_lease_says_how_long_it_is(hand: Hand, lease: float) -> None:
+    place = Place(hand.keys, "portal", lease)
+    hand.run(place.overhear())
+    score: Any = hand.client.zscore(hand.keys.observers, "portal")
+    length = 2 ** (score % 1 * 4096 / 128) / 1000
+    assert lease <= length <= 1.01 * lease
+    assert left(hand, hand.keys.observers, "portal") <= lease + 0.001
+
+
+def test_a_score_without_a_length_gets_that_of_who_finds_it(hand: Hand) -> None:
+    here = seat(hand, "here", 5.0)
+    beat(hand, here, join=True)
+    hand.client.zadd(hand.keys.leases, {"dead": int(time.time() * 1000) + STEP})
+    beat(hand, here)
+    assert left(hand, hand.keys.leases, "dead") <= 5.01
+
+
+def test_a_heartbeat_does_a_bounded_part(hand: Hand) -> None:
+    here = seat(hand, "here", 5.0)
+    beat(hand, here, join=True)
+    late = int(time.time() * 1000) + STEP
+    hand.client.zadd(hand.keys.leases, {f"dead {n}": late for n in range(2000)})
+    beat(hand, here)
+    assert hand.client.zcount(hand.keys.leases, late, late) == 2000 - 1024
+    beat(hand, here)
+    assert hand.client.zcount(hand.keys.leases, late, late) == 0
+
+
+def test_a_dispatch_shortens_the_lease_of_a_node_that_holds_a_recipient(hand: Hand) -> None:
+    hand.join("node", "dead")
+    hand.attach(node="dead")
+    for keep in (True, False):
+        step_back(hand, hand.keys.leases)
+        hand.dispatch(**({} if keep else {"keep": None}))
+        assert left(hand, hand.keys.leases, "dead") <= 60.6
+
+
+def test_a_grace_ends_in_time(hand: Hand) -> None:
+    hand.join()
+    hand.attach()
+    hand.attach("bob")
+    hand.detach(grace=2.0)
+    step_back(hand, hand.keys.graces)
+    hand.beat()
+    assert 1.9 < left(hand, hand.keys.graces, "alice") <= 2.03
+    assert hand.client.zscore(hand.keys.graces, "bob") == float("inf")
+
+
+@pytest.mark.parametrize("name", ["portals", "observers"])
+def test_servers_shorten_leases_of_portals(hand: Hand, name: str) -> None:
+    place = Place(hand.keys, "portal", 7.0)
+    hand.run(place.tend([], stays=True))
+    hand.run(place.overhear())
+    key = getattr(hand.keys, name)
+    step_back(hand, key)
+    hand.join()
+    assert left(hand, key, "portal") <= 7.1
+
+
+def test_portals_shorten_leases_of_servers_and_of_each_other(hand: Hand) -> None:
+    hand.join("dead")
+    for portal in ("dead", "here"):
+        hand.run(Place(hand.keys, portal, 7.0).tend([], stays=True))
+        hand.run(Place(hand.keys, portal, 7.0).overhear())
+    step_back(hand, hand.keys.leases, hand.keys.portals, hand.keys.observers)
+    hand.run(Place(hand.keys, "here", 7.0).tend([], stays=True))
+    hand.run(Place(hand.keys, "here", 7.0).overhear())
+    assert left(hand, hand.keys.leases, "dead") <= 60.6
+    assert left(hand, hand.keys.portals, "dead") <= 7.1
+    assert left(hand, hand.keys.observers, "dead") <= 7.1
+
+
+async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> None:
+    survivor, dead = await cluster.node(), await cluster.node({"alice": 1})
+    await crash(dead)
+    step_back(hand, hand.keys.leases, mesa1_keys.Keys(cluster.namespace).leases)
+    assert await survivor.backend.online(["alice"]) == {"alice": 1}
+
+    async def is_offline() -> bool:
+        return await survivor.backend.online(["alice"]) == {"alice": 0}
+
+    await until(is_offline)
+    await survivor.until_told("offline", "alice")
+
+
+async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
+    one, two = await cluster.node(), await cluster.node({"alice": 1})
+    name = (hand.keys if isinstance(one.backend, RedisBackend) else mesa1_keys.Keys(cluster.namespace)).leases
+    step_back(hand, name)
+
+    def is_renewed() -> bool:
+        return all(left(hand, name, each.backend.node_id) <= 1.01 * LEASE for each in (one, two))
+
+    await until(is_renewed)
+    assert await one.backend.online(["alice"]) == {"alice": 1}
+    assert ("offline", "alice") not in one.changes + two.changes
+
+
+async def test_partitions_of_a_dead_portal_find_another_owner(
+    redis_url: str, namespace: str, hand: Hand, client: redis.asyncio.Redis
+) -> None:
+    dead = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
+    heir = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
+    assert set((await dead.tend(EVERY)).tokens) == set(EVERY)
+    step_back(hand, hand.keys.portals)
+    for number in EVERY:
+        await client.pexpire(hand.keys.owner(number), STEP)
+
+    async def has_all() -> bool:
+        return set((await heir.tend(EVERY)).tokens) == set(EVERY)
+
+    await until(has_all)
+    assert (await heir.tend(EVERY)).portals == (heir.portal_id,)
+    for each in (dead, heir):
+        await each.aclose()
+
+
+async def test_an_owner_that_died_is_shown_no_more(redis_url: str, namespace: str, hand: Hand) -> None:
+    portal = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
+    await portal.tend(EVERY)
+    assert {queue.owner for queue in (await portal.backlog()).queues} == {portal.portal_id}
+    hand.client.zadd(hand.keys.portals, {portal.portal_id: 1})
+    assert {queue.owner for queue in (await portal.backlog()).queues} == {None}
+    await portal.aclose()
+
+
+async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, hand: Hand) -> None:
+    keys = mesa1_keys.Keys(namespace)
+    server = Mesa1Backend(redis_url, namespace=namespace, lease=LEASE)
+    dead = Mesa1Attendance(redis_url, namespace=namespace, lease=LEASE)
+    await server.open(lambda envelope: None, portals=True)
+    await dead.open(lambda *_: None)
+    await until(lambda: hand.client.scard(keys.pool) == 1)
+    await dead._tasks.aclose(1.0)
+    step_back(hand, keys.portal_leases)
+    await until(lambda: hand.client.scard(keys.pool) == 0)
+    await dead.aclose()
+    await server.aclose()

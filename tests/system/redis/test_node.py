@@ -1,0 +1,153 @@
+"""Opening, using and closing a node's seat in Redis."""
+
+import asyncio
+import logging
+
+import pytest
+import redis.asyncio
+
+from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.errors import BackendRefused, BackendUnavailable
+from mesa_ws.messages.envelope import Envelope, prepare
+from tests.contract.cluster import LIMIT, Cluster, Node
+from tests.ports import free_port
+from tests.redis_server import RedisServer
+from tests.system.conftest import LEASE
+from tests.system.waiting import HELLO, deliver, until, until_ready
+
+
+async def test_garbage_on_a_channel_is_ignored(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await nodes.node({"alice": 1})
+    for garbage in (b"", b"secret garbage", b"\xff" * 10_000):
+        await client.publish(keys.channel(node.backend.node_id), garbage)
+    await deliver(node, node)
+    assert caplog.text.count("that no Mesa sent") == 3
+    assert "secret" not in caplog.text
+
+
+async def test_a_server_that_fails_on_one_message_gets_the_next(
+    nodes: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, backend = await nodes.node(), nodes.backend()
+    received: list[Envelope] = []
+
+    def receive(envelope: Envelope) -> None:
+        received.append(envelope)
+        if len(received) == 1:
+            raise ValueError("broken")
+
+    await backend.open(receive)
+    await backend.attach("alice", 1)
+    await node.backend.dispatch([prepare(HELLO, ["alice"]), prepare(HELLO, ["alice"])])
+    await until(lambda: len(received) == 2)
+    await backend.aclose()
+    assert "could not be delivered here" in caplog.text
+
+
+async def test_an_attach_that_failed_is_made_good_later(nodes: Cluster, own_redis: RedisServer) -> None:
+    node = await nodes.node({"alice": 1})
+    own_redis.stop()
+    for id in ("alice", "bob", "carol"):
+        with pytest.raises(BackendUnavailable):
+            await node.backend.attach(id, 5)
+    node.backend.detach("carol")
+    own_redis.start()
+    await until_ready(node)
+    assert await node.backend.online(["alice", "bob", "carol"]) == {"alice": 5, "bob": 5, "carol": 0}
+
+
+async def test_an_attach_that_was_cancelled_is_made_good(nodes: Cluster) -> None:
+    node = await nodes.node({"alice": 1})
+    for id in ("alice", "bob"):
+        task = asyncio.create_task(node.backend.attach(id, 5))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    assert await node.backend.online(["alice", "bob"]) == {"alice": 5, "bob": 5}
+
+
+async def test_an_unreachable_redis_is_said_when_opening(namespace: str) -> None:
+    port = free_port()
+    with pytest.raises(BackendUnavailable, match=f"^redis at 127.0.0.1:{port}: no connection"):
+        await RedisBackend(f"redis://127.0.0.1:{port}", namespace=namespace).open(lambda envelope: None)
+
+
+async def test_a_refusal_is_said_when_opening(own_redis: RedisServer, client: redis.asyncio.Redis) -> None:
+    await client.config_set("requirepass", "right")
+    backend = RedisBackend(own_redis.url)
+    with pytest.raises(BackendRefused, match="check the user name and the password"):
+        await backend.open(lambda envelope: None)
+    await client.config_set("requirepass", "")
+    await backend.open(lambda envelope: None)
+    await backend.aclose()
+
+
+async def test_another_layout_is_refused_when_opening(
+    nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    await client.hset(keys.meta, "partitions", "64")
+    with pytest.raises(BackendRefused, match=r"expected a cluster of 1 partition.* got 64"):
+        await nodes.node()
+    assert await client.keys("*") == [keys.meta]
+
+
+async def test_opening_hangs_no_longer_than_its_limit(own_redis: RedisServer) -> None:
+    own_redis.freeze()
+    backend = RedisBackend(own_redis.url, timeout=0.2)
+    with pytest.raises(BackendUnavailable):
+        await asyncio.wait_for(backend.open(lambda envelope: None), LIMIT)
+    own_redis.thaw()
+
+
+async def test_closing_hangs_no_longer_than_its_limit(own_redis: RedisServer) -> None:
+    backend = RedisBackend(own_redis.url, timeout=0.2)
+    await backend.open(lambda envelope: None)
+    own_redis.freeze()
+    await asyncio.wait_for(backend.aclose(), LIMIT)
+    own_redis.thaw()
+
+
+async def test_a_user_with_mesas_keys_and_channels_is_enough(
+    own_redis: RedisServer, client: redis.asyncio.Redis, namespace: str
+) -> None:
+    await client.acl_setuser(
+        "mesa",
+        enabled=True,
+        passwords=["+p"],
+        categories=[
+            "+@scripting",
+            "+@pubsub",
+            "+@hash",
+            "+@set",
+            "+@sortedset",
+            "+@list",
+            "+@stream",
+            "+@keyspace",
+            "+@connection",
+            "+@string",
+        ],
+        commands=["+time", "+memory|usage", "-@dangerous", "+info"],
+        keys=["mesa:*"],
+        channels=["mesa:*"],
+    )
+    node = Node(RedisBackend(f"redis://mesa:p@127.0.0.1:{own_redis.port}", namespace=namespace))
+    await node.backend.open(node.receive)
+    await node.backend.attach("alice", 1)
+    await deliver(node, node)
+    await node.backend.aclose()
+
+
+async def test_logs_hold_no_password(
+    own_redis: RedisServer, client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mesa_ws")
+    await client.config_set("requirepass", "hunter2")
+    backend = RedisBackend(f"redis://:hunter2@127.0.0.1:{own_redis.port}", lease=LEASE, timeout=1.0)
+    await backend.open(lambda envelope: None)
+    own_redis.stop()
+    await until(lambda: "cannot renew its lease" in caplog.text and "cut off" in caplog.text)
+    await backend.aclose()
+    assert "hunter2" not in caplog.text

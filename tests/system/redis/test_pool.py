@@ -1,0 +1,163 @@
+"""Connections for threads: bounded, shared by nobody, never used across a fork."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+import redis
+
+from mesa_ws.backend.redis import BlockingRedisBus, RedisBackend
+from mesa_ws.backend.redis.handshake import NativeHandshake
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.pool import MAX_CONNECTIONS, Pool
+from mesa_ws.errors import BackendUnavailable
+from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.message import Message
+from tests.contract.cluster import LIMIT, Node, heard
+
+FORK = """
+import os, sys, threading
+from mesa_ws.backend.redis import BlockingRedisBus
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
+
+url, namespace = sys.argv[1:]
+bus = BlockingRedisBus(url, namespace=namespace)
+bus.dispatch([prepare(Message(0, "before the fork"))])
+
+def work(who):
+    for n in range(200):
+        sent = prepare(Message(0, n), [f"{who}-{n}"])
+        (receipt,) = bus.dispatch([sent])
+        assert receipt.message_id == sent.message_id
+        assert list(receipt.deliveries) == [f"{who}-{n}"]
+
+child = os.fork()
+if child == 0:
+    try:
+        work("child")
+        bus.close()
+    except BaseException as error:
+        print(repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+work("parent")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.fixture
+def pool(redis_url: str, namespace: str) -> Iterator[Pool]:
+    pool = Pool(Address.of(redis_url), NativeHandshake(Keys(namespace)))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def bus(redis_url: str, namespace: str) -> Iterator[BlockingRedisBus]:
+    bus = BlockingRedisBus(redis_url, namespace=namespace, timeout=LIMIT)
+    yield bus
+    bus.close()
+
+
+def soon() -> float:
+    return time.monotonic() + LIMIT
+
+
+def connections(redis_url: str) -> int:
+    with redis.Redis.from_url(redis_url) as client:
+        return len(client.client_list(_type="normal"))
+
+
+def test_a_connection_is_used_again(pool: Pool) -> None:
+    with pool.lend(soon()) as first:
+        pass
+    with pool.lend(soon()) as second:
+        assert second.connection is first.connection
+
+
+def test_two_at_a_time_get_two_connections(pool: Pool) -> None:
+    with pool.lend(soon()) as first, pool.lend(soon()) as second:
+        assert first.connection is not second.connection
+
+
+def test_a_connection_that_failed_is_not_used_again(pool: Pool) -> None:
+    with pytest.raises(ValueError, match="broken"), pool.lend(soon()) as first:
+        raise ValueError("broken")
+    with pool.lend(soon()) as second:
+        assert second.connection is not first.connection
+
+
+def test_a_connection_that_redis_closed_is_not_used_again(pool: Pool, redis_url: str) -> None:
+    with pool.lend(soon()) as lent:
+        first = lent.connection
+        first.send_packed_command(first.pack_commands([("CLIENT", "ID")]))
+        id = first.read_response()
+    with redis.Redis.from_url(redis_url) as client:
+        client.client_kill_filter(_id=id)
+    with pool.lend(soon()) as second:
+        assert second.connection is not first
+
+
+def test_more_calls_than_connections_wait_and_then_fail(pool: Pool) -> None:
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            stack.enter_context(pool.lend(soon()))
+        with pytest.raises(BackendUnavailable, match=r"all 50 connections are in use; nothing was sent"):
+            stack.enter_context(pool.lend(time.monotonic() + 0.01))
+    with pool.lend(soon()):
+        pass
+
+
+def test_closing_closes_what_is_idle_and_what_comes_back(pool: Pool, redis_url: str) -> None:
+    before = connections(redis_url)
+    with pool.lend(soon()):
+        with pool.lend(soon()):
+            pass
+        pool.close()
+        assert connections(redis_url) <= before + 1
+    end = soon()
+    while connections(redis_url) > before:
+        assert time.monotonic() < end
+
+
+async def test_threads_share_a_bus_and_each_keeps_its_order(
+    bus: BlockingRedisBus, redis_url: str, namespace: str
+) -> None:
+    node = Node(RedisBackend(redis_url, namespace=namespace))
+    await node.backend.open(node.receive)
+    await node.backend.attach("alice", 1)
+    start = threading.Barrier(8)
+
+    def work() -> list[str]:
+        sent: list[Envelope] = [prepare(Message(0, n), ["alice"]) for n in range(100)]
+        start.wait()
+        return [bus.dispatch([envelope])[0].message_id for envelope in sent]
+
+    with ThreadPoolExecutor(8) as threads:
+        futures = [threads.submit(work) for _ in range(8)]
+        sent = [future.result(LIMIT) for future in futures]
+    (envelopes,) = await heard(node)
+    await node.backend.aclose()
+    arrived = [envelope.message_id for envelope in envelopes]
+    assert len(arrived) == 800
+    for ids in sent:
+        wanted = set(ids)
+        assert [id for id in arrived if id in wanted] == ids
+
+
+def test_a_forked_process_has_connections_of_its_own(redis_url: str, namespace: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK, redis_url, namespace],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT * 3,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,315 @@
+"""What Redis refuses when a part may have been done: nothing is doubled, nothing is lost, and it is said."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import ResponseError
+
+from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisBackend, Sync
+from mesa_ws.backend.inbox import Letter, LetterKind, Room, Step
+from mesa_ws.backend.mesa1 import Mesa1Backend
+from mesa_ws.backend.mesa1.keys import Keys as Keys1x
+from mesa_ws.backend.redis.inbox_commands import Place, append, revive
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.http_server.server import DispatchApi
+from mesa_ws.settings import Wire
+from mesa_ws.transports.run import serve
+from tests.redis_server import RedisServer
+from tests.system.redis_hand import Hand
+from tests.system.server.conftest import Joining, Serving, accepting, join, serving, stack
+
+__all__ = ["join", "serving", "stack"]
+
+STORED = Sync(enabled=True)
+KEY = "0123456789abcdef"
+LEASE = 0.6
+WIRES: tuple[Wire, ...] = ("native", "mesa1")
+
+
+@pytest.fixture
+def admin(own_redis: RedisServer) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "mesa", "on", ">secret", "~*", "&*", "+@all")
+        yield client
+
+
+@pytest.fixture
+def url(own_redis: RedisServer, admin: redis.Redis) -> str:
+    """The address of a Redis whose user has all rights, so far."""
+    return f"redis://mesa:secret@127.0.0.1:{own_redis.port}"
+
+
+def allow(admin: redis.Redis, *rules: str) -> None:
+    admin.execute_command("ACL", "SETUSER", "mesa", *rules)  # type: ignore[no-untyped-call]
+
+
+def backend(wire: Wire, url: str, namespace: str) -> RedisBackend | Mesa1Backend:
+    kind = RedisBackend if wire == "native" else Mesa1Backend
+    return kind(url, namespace=namespace, lease=LEASE)
+
+
+async def test_what_is_stored_and_cannot_be_published_arrives_once(
+    own_redis: RedisServer,
+    admin: redis.Redis,
+    url: str,
+    namespace: str,
+    serving: Serving,
+    join: Joining,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = accepting(backend=backend("native", own_redis.url, namespace), namespace=namespace)
+    peer = await join(await serving(server), "1")
+    async with AsyncDispatcher(url, namespace=namespace, sync=STORED) as dispatcher:
+        await dispatcher.dispatch(Message(0, "first"), ["1"])
+        allow(admin, "resetchannels")
+        receipts = [await dispatcher.dispatch(Message(0, n), ["1"]) for n in range(3)]
+        assert all(each.deliveries["1"].stored for each in receipts)
+        assert [each["d"] for each in await peer.messages(4)] == ["first", 0, 1, 2]
+        allow(admin, "&*")
+        await dispatcher.dispatch(Message(0, "last"), ["1"])
+        assert [each["d"] for each in await peer.messages(1)] == ["last"]
+    warnings = [each for each in caplog.records if "refuses to publish" in each.message]
+    assert len(warnings) == 1
+    assert f"mesa:{{{namespace}.0}}:r:*" in warnings[0].message
+
+
+async def test_what_is_stored_for_everybody_and_cannot_be_published_arrives_once(
+    own_redis: RedisServer, admin: redis.Redis, url: str, namespace: str, serving: Serving, join: Joining
+) -> None:
+    server = accepting(backend=backend("native", own_redis.url, namespace), namespace=namespace)
+    peer = await join(await serving(server), "1")
+    async with AsyncDispatcher(url, namespace=namespace, sync=STORED) as dispatcher:
+        await dispatcher.dispatch(Message(0, "first"))
+        allow(admin, "resetchannels")
+        receipt = await dispatcher.dispatch(Message(0, "second"))
+        assert receipt.nodes == 1
+        assert [each["d"] for each in await peer.messages(2)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("recipients", [["1"], ["*"]])
+@pytest.mark.parametrize("wire", WIRES)
+async def test_what_is_not_stored_and_cannot_be_published_may_be_sent_again(
+    own_redis: RedisServer,
+    admin: redis.Redis,
+    url: str,
+    namespace: str,
+    wire: Wire,
+    recipients: list[str],
+    serving: Serving,
+    join: Joining,
+) -> None:
+    node = backend(wire, own_redis.url, namespace)
+    peer = await join(await serving(accepting(backend=node, namespace=namespace, wire=wire)), "1")
+    async with AsyncDispatcher(url, namespace=namespace, wire=wire) as dispatcher:
+        await dispatcher.dispatch(Message(0, "first"), recipients)
+        allow(admin, "resetchannels")
+        for _ in range(2):
+            with pytest.raises(BackendRefused, match=r"publish|channel") as refused:
+                await dispatcher.dispatch(Message(0, "second"), recipients, idempotency_key="k")
+            assert not refused.value.maybe_sent
+        allow(admin, "&*")
+        await dispatcher.dispatch(Message(0, "second"), recipients, idempotency_key="k")
+        await dispatcher.dispatch(Message(0, "second"), recipients, idempotency_key="k")
+        await dispatcher.dispatch(Message(0, "last"), recipients)
+        assert [each["d"] for each in await peer.messages(3)] == ["first", "second", "last"]
+    assert not isinstance(node, RedisBackend) or node.lost == 0
+
+
+@pytest.mark.parametrize("lost", ["-pexpire", "-rpush", "-hset", "-ltrim", "-hmget", "-lindex"])
+@pytest.mark.parametrize("recipients", [["1", "2"], ["*"]])
+async def test_a_right_that_is_taken_away_breaks_no_outbox(
+    admin: redis.Redis,
+    url: str,
+    namespace: str,
+    lost: str,
+    recipients: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = Keys(namespace)
+    outbox = keys.broadcasts if recipients == ["*"] else keys.outbox("1")
+    async with AsyncDispatcher(
+        url, namespace=namespace, sync=Sync(enabled=True, max_messages=2)
+    ) as dispatcher:
+        for n in range(3):
+            await dispatcher.dispatch(Message(0, n), recipients)
+        before = admin.llen(outbox)
+        allow(admin, lost)
+        sent = dispatcher.dispatch(Message(0, "x"), recipients, idempotency_key="k")
+        if lost != "-ltrim":
+            assert not (await failure(sent)).maybe_sent
+            assert admin.llen(outbox) == before
+        elif recipients == ["1", "2"]:  # it is stored, and an old one stays for a while
+            assert (await failure(sent)).maybe_sent
+        else:
+            await sent
+        allow(admin, f"+{lost[1:]}")
+        await dispatcher.dispatch(Message(0, "x"), recipients, idempotency_key="k")
+        await dispatcher.dispatch(Message(0, "y"), recipients)
+    assert "corrupt" not in caplog.text
+    assert not admin.keys("*z:*")
+    assert [entry[-4:] for entry in admin.lrange(outbox, -2, -1)] == [b'"x"}', b'"y"}']
+    position = keys.broadcast_position if recipients == ["*"] else keys.position("1")
+    assert admin.hget(position, "s") == b"5"
+    assert all(admin.pttl(key) > 0 for key in admin.keys(f"mesa:{{{namespace}*"))
+
+
+@pytest.mark.parametrize(("lost", "maybe_sent"), [("-hset", False), ("-pexpire", True)])
+async def test_a_right_that_is_taken_away_doubles_nothing_on_the_wire_of_1x(
+    admin: redis.Redis, url: str, namespace: str, lost: str, maybe_sent: bool
+) -> None:
+    undelivered = Keys1x(namespace).undelivered
+    async with AsyncDispatcher(url, namespace=namespace, wire="mesa1", sync=STORED) as dispatcher:
+        await dispatcher.dispatch(Message(0, 1), ["1"])
+        allow(admin, lost)
+        error = await failure(dispatcher.dispatch(Message(0, 2), ["1"], idempotency_key="k"))
+        assert error.maybe_sent == maybe_sent
+        allow(admin, f"+{lost[1:]}")
+        await dispatcher.dispatch(Message(0, 2), ["1"], idempotency_key="k")
+    assert [each["d"] for each in json.loads(admin.hget(undelivered, "1") or "")] == [1, 2]
+
+
+def restrict_to_a(admin: redis.Redis, namespace: str) -> None:
+    """Let the user reach no id but those that begin with a."""
+    own, of_1x = Keys(namespace), Keys1x(namespace)
+    shared = (
+        own.leases,
+        own.left,
+        own.counters,
+        own.secret,
+        own.run,
+        own.done("*"),
+        of_1x.leases,
+        of_1x.connected,
+        of_1x.undelivered,
+    )
+    keys = (*shared, own.position("a*"), own.outbox("a*"), own.user("a*"), of_1x.done("*"), of_1x.user("a*"))
+    allow(admin, "resetkeys", *(f"~{key}" for key in keys))
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("sync", [STORED, Sync()], ids=["stored", "live"])
+async def test_a_refusal_of_some_says_that_others_may_have_been_sent(
+    own_redis: RedisServer, admin: redis.Redis, url: str, namespace: str, wire: Wire, sync: Sync
+) -> None:
+    many = [f"a{n}" for n in range(1000)]
+    with Dispatcher(url, namespace=namespace, wire=wire, sync=sync) as blocking:
+        async with AsyncDispatcher(url, namespace=namespace, wire=wire, sync=sync) as dispatcher:
+            await dispatcher.dispatch(Message(0, "x"), ["a"])
+            await asyncio.to_thread(blocking.dispatch, Message(0, "x"), ["a"])
+            restrict_to_a(admin, namespace)
+            errors = [
+                await failure(dispatcher.dispatch_many([(Message(0, 1), ["a"]), (Message(0, 2), ["b"])])),
+                await failure(dispatcher.dispatch(Message(0, 1), [*many, "b"])),
+                await failure(asyncio.to_thread(blocking.dispatch, Message(0, 1), [*many, "b"])),
+                await failure(dispatcher.dispatch(Message(0, 2), ["b"])),
+                await failure(asyncio.to_thread(blocking.dispatch, Message(0, 2), ["b"])),
+            ]
+    assert [each.maybe_sent for each in errors] == [True, True, True, False, False]
+    assert [("a part may have been sent" in str(each)) for each in errors] == [True, True, True, False, False]
+
+
+async def failure(call: Awaitable[object]) -> BackendRefused:
+    with pytest.raises(BackendRefused) as refused:
+        await call
+    return refused.value
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_the_api_of_a_server_says_so_too(
+    admin: redis.Redis, url: str, namespace: str, wire: Wire
+) -> None:
+    server = accepting(backend=backend(wire, url, namespace), namespace=namespace, wire=wire)
+    async with serve(server), DispatchApi(server, key=KEY, port=0) as api:
+        async with AsyncDispatcher(api.url, key=KEY, sync=STORED) as dispatcher:
+            restrict_to_a(admin, namespace)
+            two = [(Message(0, 1), ["a"]), (Message(0, 2), ["b"])]
+            errors = [
+                await failure(dispatcher.dispatch_many(two)),
+                await failure(dispatcher.dispatch_many(two[1:])),
+            ]
+        allow(admin, "~*")
+    assert [each.maybe_sent for each in errors] == [True, False]
+    assert str(errors[0]).count("a part may have been sent") == 1
+
+
+@pytest.mark.parametrize("key", ["leases", "counters"])
+async def test_a_key_of_another_type_is_found_before_anything_is_stored(
+    own_redis: RedisServer, admin: redis.Redis, namespace: str, key: str
+) -> None:
+    keys, hand = Keys(namespace), Hand(admin, namespace)
+    hand.join()
+    hand.attach("1")
+    admin.set(getattr(keys, key), "text")
+    async with AsyncDispatcher(own_redis.url, namespace=namespace, sync=STORED) as dispatcher:
+        for recipients in (["1"], ["*"]):
+            error = await failure(dispatcher.dispatch(Message(0, "x"), recipients))
+            assert not error.maybe_sent
+    assert not admin.exists(keys.outbox("1"), keys.broadcasts)
+
+
+def entries(admin: redis.Redis, stream: str) -> list[tuple[str, bytes]]:
+    """The places and kinds of the letters of a stream."""
+    found: Any = admin.xrange(stream)
+    return [(place.decode(), fields[b"k"]) for place, fields in found]
+
+
+@pytest.mark.parametrize("lost", ["-xadd", "-hset", "-hdel", "-pexpire"])
+def test_events_are_not_doubled_by_a_right_that_is_taken_away(
+    admin: redis.Redis, url: str, namespace: str, lost: str
+) -> None:
+    keys, hand = Keys(namespace), Hand(admin, namespace)
+    hand.join()
+    kinds: tuple[LetterKind, ...] = ("connection", "message", "disconnection")
+    letters = [Letter("c", 3, str(n), kind, None, "node", b"x") for n, kind in enumerate(kinds, 1)]
+    with redis.Redis.from_url(url) as client:
+        weak = Hand(client, namespace)
+        for letter in letters:
+            call = append(hand.seat(), [(letter, Room(100, 1 << 20))])
+            allow(admin, lost)
+            for _ in range(2):
+                with suppress(ResponseError):
+                    weak.run(call)
+            allow(admin, f"+{lost[1:]}")
+            weak.run(call)
+    assert [kind for _, kind in entries(admin, keys.queue(3))] == [each.encode() for each in kinds]
+    assert not admin.exists(keys.connections("node"))
+
+
+@pytest.mark.parametrize("lost", ["-xadd", "-xdel", "-hdel", "-hset", "-pexpire", "-memory"])
+def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
+    admin: redis.Redis, url: str, namespace: str, lost: str
+) -> None:
+    keys, hand = Keys(namespace), Hand(admin, namespace)
+    place = Place(keys, "portal", 60.0)
+    hand.join("node", "dead")
+    letter = Letter("c", 3, "1", "connection", None, "dead")
+    hand.run(append(hand.seat("dead"), [(letter, Room(100, 1 << 20))]))
+    [token] = [found for found in hand.run(place.tend([3], stays=True))[2:] if found]
+    [(entry, _)] = entries(admin, keys.queue(3))
+    hand.kill("dead")
+    die = place.settle([Step(3, token, "die", entry, "c", 1, reason="reason")])
+    with redis.Redis.from_url(url) as client:
+        weak = Hand(client, namespace)
+        for call in (die, place.reap()):
+            allow(admin, lost)
+            for _ in range(2):
+                with suppress(ResponseError):
+                    weak.run(call)
+            allow(admin, f"+{lost[1:]}")
+            weak.run(call)
+        assert admin.xlen(keys.dead) == 1
+        assert [kind for _, kind in entries(admin, keys.queue(3))] == [b"disconnection"]
+        [(buried, _)] = entries(admin, keys.dead)
+        call = revive(keys, [buried])
+        allow(admin, lost)
+        for _ in range(2):
+            with suppress(ResponseError):
+                weak.run(call)
+        allow(admin, f"+{lost[1:]}")
+        weak.run(call)
+    assert (admin.xlen(keys.dead), admin.xlen(keys.queue(3))) == (0, 2)

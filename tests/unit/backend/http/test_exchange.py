@@ -1,0 +1,210 @@
+"""What a dispatch over HTTP sends, and what its end means."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpcore
+import pytest
+
+from mesa_ws.backend.http.dispatch_schema import Problem, decode_request, encode_problem, encode_receipts
+from mesa_ws.backend.http.exchange import Endpoint, Exchange, Plan
+from mesa_ws.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    InvalidInput,
+    InvalidRecipients,
+    InvalidSettings,
+)
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Receipt
+
+URL = "http://127.0.0.1:4001"
+RECEIPTS = [Receipt("ab", {}, 1)]
+
+
+def plan(**changed: object) -> Plan:
+    settings = {"url": URL, "key": "secret", "namespace": "api", "timeout": 5.0} | changed
+    return Plan(**settings)  # type: ignore[arg-type]
+
+
+def exchange(**changed: object) -> Exchange[list[Receipt]]:
+    return plan(**changed).dispatch([prepare(Message(0, 1), ["0"])])
+
+
+def begun() -> Exchange[list[Receipt]]:
+    made = exchange()
+    list(made.parts())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "authority"),
+    [
+        (URL, "/v1/dispatch", "127.0.0.1:4001"),
+        (URL + "/", "/v1/dispatch", "127.0.0.1:4001"),
+        ("http://mesa.example/rt/", "/rt/v1/dispatch", "mesa.example:80"),
+        ("https://mesa.example", "/v1/dispatch", "mesa.example:443"),
+        ("http://[::1]:4001", "/v1/dispatch", "[::1]:4001"),
+        ("HTTP://Mesa.Example/a b", "/a%20b/v1/dispatch", "mesa.example:80"),
+        ("http://bücher.example", "/v1/dispatch", "xn--bcher-kva.example:80"),
+    ],
+)
+def test_the_url_says_where_to_send(url: str, target: str, authority: str) -> None:
+    made = exchange(url=url)
+    assert (made.url.target.decode(), dict(made.headers)["Host"]) == (target, authority)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:4001",
+        "redis://127.0.0.1",
+        "http://",
+        "http://host:0x50",
+        "http://host:99999",
+        "http://host/?a=1",
+        "http://host/#a",
+        "http://a..b/",
+        "http://[::1",
+        None,
+    ],
+)
+def test_another_url_is_refused(url: object) -> None:
+    with pytest.raises(InvalidSettings, match=r"url: expected the http:// or https:// URL"):
+        Endpoint.of(url)
+
+
+def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        Endpoint.of("http://user:hunter2@host:4001")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", None])
+def test_a_time_limit_that_is_none_is_refused(timeout: object) -> None:
+    with pytest.raises(InvalidSettings, match="timeout: expected a number of seconds"):
+        plan(timeout=timeout)
+
+
+def test_a_missing_key_is_refused_with_the_mend() -> None:
+    with pytest.raises(InvalidSettings, match=r"pass key='\.\.\.'"):
+        plan(key=None)
+
+
+def test_a_namespace_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="namespace"):
+        plan(namespace="a b")
+
+
+def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
+    sent = prepare(Message(0, "x" * 200_000), ["0"])
+    made = plan().dispatch([sent])
+    parts = list(made.parts())
+    assert len(parts) > 2
+    assert decode_request(b"".join(parts)).envelopes() == [sent]
+    assert ("Content-Length", str(sum(map(len, parts)))) in made.headers
+
+
+def test_the_request_names_the_host_and_shows_the_key() -> None:
+    headers = dict(exchange().headers)
+    assert (headers["Host"], headers["Authorization"]) == ("127.0.0.1:4001", "Bearer secret")
+
+
+def test_the_request_names_the_namespace() -> None:
+    assert decode_request(b"".join(exchange().parts())).namespace == "api"
+
+
+def test_receipts_are_returned() -> None:
+    assert exchange().answer(200, encode_receipts(RECEIPTS)) == RECEIPTS
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"{}", encode_receipts([]), encode_receipts(RECEIPTS * 2)]
+)
+def test_an_answer_that_is_not_mesas_is_a_refusal(body: bytes) -> None:
+    with pytest.raises(BackendRefused, match="with status 200; check the URL, which is not"):
+        exchange().answer(200, body)
+
+
+@pytest.mark.parametrize("status", [204, 302, 403, 404])
+def test_a_status_that_is_not_mesas_is_a_refusal_that_names_it(status: int) -> None:
+    with pytest.raises(BackendRefused, match=f"with status {status}"):
+        exchange().answer(status, b"")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_gateways_error_leaves_open_whether_it_was_sent(status: int) -> None:
+    with pytest.raises(BackendUnavailable, match=f"with status {status}") as caught:
+        exchange().answer(status, b"<html>")
+    assert caught.value.maybe_sent
+
+
+def test_a_refused_key_is_said_to_be_the_key() -> None:
+    with pytest.raises(BackendRefused, match="refused the key; give the one that the server"):
+        exchange().answer(401, encode_problem(Problem("unauthorized", "expected")))
+
+
+def test_a_problem_of_the_server_is_raised_as_its_error() -> None:
+    with pytest.raises(InvalidRecipients, match=r"^why$"):
+        exchange().answer(400, encode_problem(Problem("invalid_recipients", "why")))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            httpcore.ConnectError("refused"),
+            "cannot connect to the dispatch API at http://127.0.0.1:4001: refused",
+        ),
+        (httpcore.ConnectTimeout(), "no answer from http://127.0.0.1:4001 within 5 s"),
+        (TimeoutError(), "no answer from http://127.0.0.1:4001 within 5 s"),
+        (httpcore.ReadError(), "the connection to http://127.0.0.1:4001 broke: ReadError"),
+        (httpcore.RemoteProtocolError("cut"), "the connection to http://127.0.0.1:4001 broke: cut"),
+    ],
+)
+def test_a_failed_connection_is_told_as_what_it_is(error: Exception, text: str) -> None:
+    assert exchange().failed(error).problem == text
+
+
+def test_nothing_was_sent_before_the_body_left() -> None:
+    assert not exchange().failed(TimeoutError()).maybe_sent
+
+
+def test_it_may_have_been_sent_once_the_body_left() -> None:
+    assert begun().failed(TimeoutError()).maybe_sent
+
+
+def test_more_than_a_request_holds_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="at most 1000 at once"):
+        plan().dispatch([prepare(Message())] * 1001)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "body"),
+    [
+        (plan().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
+        (plan().count(), "/v1/presence", {"namespace": "api"}),
+        (plan().some_ids(""), "/v1/presence/ids", {"namespace": "api"}),
+        (plan().some_ids("7"), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
+        (plan().connections(), "/v1/presence/connections", {"namespace": "api"}),
+        (plan(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
+    ],
+)
+def test_a_question_names_what_it_is_about(asked: Exchange[Any], path: str, body: dict[str, Any]) -> None:
+    assert (asked.url.target.decode(), json.loads(b"".join(asked.parts()))) == (path, body)
+
+
+@pytest.mark.parametrize("ask", [plan().online, plan().heads])
+def test_a_question_about_what_is_no_id_is_refused(ask: Callable[[list[str]], object]) -> None:
+    with pytest.raises(InvalidRecipients, match="stands for everybody"):
+        ask(["*"])
+
+
+@pytest.mark.parametrize("asked", [plan().online(["0"]), plan().count(), plan().heads(["0"])])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"online":[],"count":"1","outboxes":7}'])
+def test_an_answer_of_nobody_we_know_is_an_error(asked: Exchange[Any], body: bytes) -> None:
+    with pytest.raises(BackendRefused, match="expected the answer of a Mesa server"):
+        asked.answer(200, body)

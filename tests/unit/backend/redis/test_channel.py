@@ -1,0 +1,109 @@
+"""Frames on a node's channel."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesa_ws.backend.redis.channel import Continuity, Head, Hint, InvalidHint
+from mesa_ws.messages.envelope import Envelope
+from mesa_ws.messages.receipt import Position
+from mesa_ws.messages.recipients import Recipients
+
+
+def frame(*members: object, body: bytes = b"") -> bytes:
+    head = msgspec.msgpack.encode(members)
+    return len(head).to_bytes(4, "big") + head + body
+
+
+def head(counter: int, kind: str = "message") -> Head:
+    return Hint.of(frame(counter, kind, "m", ["a"], [])).head
+
+
+def test_a_hint_is_the_envelope_that_was_sent() -> None:
+    hint = Hint.of(frame(7, "message", "m", ["a", "b"], [], body=b'{"op":0}'))
+    assert hint.head.counter == 7
+    assert hint.envelope == Envelope(Recipients(False, ("a", "b"), frozenset()), b'{"op":0}', "message", "m")
+
+
+def test_a_hint_says_where_each_outbox_has_it() -> None:
+    hint = Hint.of(frame(1, "message", "m", ["a", "b"], [], ["e1", 4, "e2", 9]))
+    assert hint.envelope.positions == (Position("e1", 4), Position("e2", 9))
+
+
+def test_a_hint_for_everybody_says_where_they_all_find_it() -> None:
+    assert Hint.of(frame(1, "message", "m", "*", [], ["e", 4])).envelope.positions == (Position("e", 4),)
+
+
+@pytest.mark.parametrize("members", [[], ["*", "b"], ["*"]])
+def test_what_is_not_stored_has_no_positions(members: list[str]) -> None:
+    assert Hint.of(frame(1, "message", "m", members or "*", [], [])).envelope.positions == ()
+
+
+def test_a_hint_for_everybody_carries_the_exclusions() -> None:
+    assert Hint.of(frame(1, "message", "m", "*", ["b"])).envelope.recipients == Recipients(
+        True, (), frozenset({"b"})
+    )
+
+
+def test_members_of_later_versions_are_passed_over() -> None:
+    assert Hint.of(frame(1, "marker", "", [], [], [], {"later": 1}, 2)).head.kind == "marker"
+
+
+@pytest.mark.parametrize(
+    "bytes",
+    [
+        b"",
+        b"\0\0\0",
+        b"hello, is it me you are looking for",
+        b"\0\0\0\0",
+        b"\0\0\0\5\x95",
+        frame(),
+        frame(1, "message", "m", ["a"]),
+        frame("1", "message", "m", ["a"], []),
+        frame(1, "surprise", "m", ["a"], []),
+        frame(1, "message", "m", "everybody", []),
+        frame(1, "message", "m", [1], []),
+        frame(1, "message", "m", ["a"], [], "e"),
+        frame(1, "message", "m", ["a"], [], ["e"]),
+        frame(1, "message", "m", ["a"], [], [4, "e"]),
+        frame(1, "message", "m", ["a"], [], ["e", "4"]),
+        frame(1, "message", "m", ["a", "b"], [], ["e", 4]),
+        frame(1, "message", "m", "*", [], ["e", 4, "e", 5]),
+        frame(1, "message", b"\xff\xff", ["a"], []),
+        b"\0\0\x27\x10" + b"\x91" * 10_000,
+    ],
+)
+def test_what_is_no_frame_is_refused(bytes: bytes) -> None:
+    with pytest.raises(InvalidHint):
+        Hint.of(bytes)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_frame_or_refused(bytes: bytes) -> None:
+    try:
+        Hint.of(bytes)
+    except InvalidHint:
+        return
+
+
+def test_consecutive_counters_lose_nothing() -> None:
+    continuity = Continuity()
+    assert [continuity.passed(head(n)) for n in (5, 6, 7)] == [0, 0, 0]
+
+
+def test_a_jump_says_how_many_are_missing() -> None:
+    continuity = Continuity()
+    assert [continuity.passed(head(n)) for n in (5, 9, 10)] == [0, 3, 0]
+    assert continuity.lost == 3
+
+
+def test_a_marker_repeats_the_counter_of_the_last_hint() -> None:
+    continuity = Continuity()
+    frames = [head(5), head(5, "marker"), head(6), head(8, "marker"), head(9)]
+    assert [continuity.passed(each) for each in frames] == [0, 0, 0, 2, 0]
+
+
+def test_a_counter_that_falls_begins_anew() -> None:
+    continuity = Continuity()
+    assert [continuity.passed(head(n)) for n in (50, 1, 2, 4)] == [0, 0, 0, 1]

@@ -1,0 +1,231 @@
+"""What is asked of Redis, and what its replies mean."""
+
+import re
+
+import pytest
+
+from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
+from mesa_ws.backend.redis.dispatch import Batch, Dispatch
+from mesa_ws.backend.redis.handshake import check_handshake, handshake
+from mesa_ws.backend.redis.keys import Keys, outbox_keys
+from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count, online, online_counts
+from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis_client.command import Script
+from mesa_ws.errors import BackendRefused
+from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Delivery, Position, Receipt
+
+KEYS = Keys("api")
+KEEP = Keep(10, 1000, 60.0)
+HELLO = Message(0, "hello", "HELLO")
+SEAT = NodeCommands(KEYS, "node", lease=15.0, expiry=60.0)
+
+
+def about(envelope: Envelope) -> tuple[str | bytes | int, ...]:
+    return (KEYS.channels, 86_400_000, envelope.kind, envelope.message_id, envelope.body)
+
+
+def shared(envelope: Envelope) -> tuple[str, ...]:
+    return (KEYS.leases, KEYS.counters, KEYS.done(envelope.message_id))
+
+
+def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
+    sent = prepare(HELLO, ["a", "b"])
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert call.script.name == "relay"
+    assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
+    assert call.args == (*about(sent), 0, "a", "b")
+
+
+def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
+    sent = prepare(HELLO, ["a", "b"], keep=KEEP)
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert call.script.name == "dispatch"
+    assert call.keys == (*shared(sent), *outbox_keys(KEYS, ["a", "b"]))
+    assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 0, "a", "b")
+
+
+def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
+    sent = prepare(HELLO, "*", ["b", "a"], keep=KEEP, durability="replicated")
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert call.script.name == "announce"
+    assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
+    assert call.args == (*about(sent), 10_000, 64 * 1024 * 1024, 300_000, 120_000, 1, "a", "b")
+
+
+@pytest.mark.parametrize("recipients", ["*", ["a"]])
+def test_a_message_with_a_key_is_remembered_for_a_day(recipients: str | list[str]) -> None:
+    sent = prepare(HELLO, recipients, idempotency_key="order 5")
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert (call.keys[2], call.args[5]) == (KEYS.done(sent.message_id), 86_400_000)
+
+
+def test_a_call_is_sent_by_the_name_of_its_script() -> None:
+    (call,) = Dispatch.of(KEYS, prepare(HELLO, [*"ab"])).calls
+    assert call.command == ("EVALSHA", call.script.sha, 5, *call.keys, *call.args)
+
+
+def test_a_message_to_everybody_names_only_exclusions() -> None:
+    sent = prepare(HELLO, "*", ["b", "a"])
+    (call,) = Dispatch.of(KEYS, sent).calls
+    assert (call.script.name, call.keys) == ("broadcast", shared(sent))
+    assert call.args[6:] == ("a", "b")
+
+
+@pytest.mark.parametrize(("keep", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 10)])
+def test_many_recipients_take_several_calls_of_one_message(
+    keep: Keep | None, per_id: int, before: int
+) -> None:
+    ids = [str(n) for n in range(450)]
+    sent = prepare(HELLO, ids, keep=keep)
+    calls = Dispatch.of(KEYS, sent).calls
+    assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
+    assert {call.args[3] for call in calls} == {sent.message_id}
+    assert {call.keys[2] for call in calls} == {KEYS.done(sent.message_id)}
+    assert [id for call in calls for id in call.args[before:]] == ids
+
+
+def test_what_was_stored_says_where_and_what_it_displaced() -> None:
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], keep=KEEP))
+    each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
+    replies = [[2, 1, b"", *(value for values in each for value in values)]]
+    receipt = dispatch.receipt(replies)
+    assert receipt.nodes == 2
+    assert receipt.deliveries == {
+        "a": Delivery(True, 2, None, Position("e1", 4), 0),
+        "b": Delivery(True, 0, None, Position("e2", 9), 3),
+        "c": Delivery(True, 0, None, Position("e3", 1), 0),
+        "d": Delivery(False, 1, None),
+    }
+    assert dispatch.corrupt(replies) == ["b"]
+
+
+def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, keep=KEEP))
+    replies = [[3, 0, 12, b"e", 1, b""]]
+    assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
+    assert dispatch.corrupt(replies) == ["*"]
+
+
+def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
+    envelopes = [
+        prepare(HELLO, ["a"], keep=KEEP, durability="replicated"),
+        prepare(HELLO, ["a"], keep=KEEP),
+        prepare(HELLO, ["a"]),
+    ]
+    stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]
+    batch = Batch.of(KEYS, envelopes)
+    assert batch.replicas(stored) == 2
+    assert [each.corrupt(own) for each, own in batch.dealt(stored)] == [[], ["a"], []]
+
+
+def test_replies_to_several_calls_become_one_receipt() -> None:
+    ids = [str(n) for n in range(201)]
+    receipt = Dispatch.of(KEYS, prepare(HELLO, ids)).receipt([[2, *[1] * 200], [1, 0]])
+    assert receipt.nodes == 3
+    assert list(receipt.deliveries) == ids
+    assert receipt.deliveries["200"] == Delivery(False, 0, "offline")
+
+
+def test_a_corrupt_key_is_reported_for_its_id_alone() -> None:
+    receipt = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c"])).receipt([[1, 2, -1, 0]])
+    assert [delivery.dropped for delivery in receipt.deliveries.values()] == [None, "corrupt", "offline"]
+    assert [delivery.online for delivery in receipt.deliveries.values()] == [2, 0, 0]
+
+
+def test_a_message_to_everybody_has_no_deliveries() -> None:
+    receipt = Dispatch.of(KEYS, prepare(HELLO)).receipt([7])
+    assert (receipt.deliveries, receipt.nodes) == ({}, 7)
+
+
+def test_each_message_of_a_batch_gets_its_own_replies() -> None:
+    many = [str(n) for n in range(201)]
+    batch = Batch.of(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
+    assert len(batch.commands) == 4
+    receipts = batch.receipts([[1, 1], [1, *[1] * 200], [1, 1], 3])
+    assert [receipt.nodes for receipt in receipts] == [1, 0, 2, 3]
+    assert [len(receipt.deliveries) for receipt in receipts] == [1, 0, 201, 0]
+
+
+def test_counting_asks_about_few_ids_at_a_time() -> None:
+    calls = online(KEYS, [str(n) for n in range(201)])
+    assert [len(call.keys) for call in calls] == [201, 2]
+
+
+def test_ids_are_counted_without_reading_them() -> None:
+    assert count(KEYS) == ("ZCOUNT", KEYS.graces, "+inf", "+inf")
+
+
+def test_a_corrupt_key_counts_as_nobody() -> None:
+    assert online_counts(["a", "b", "c"], [[2, -1], [1]]) == {"a": 2, "b": 0, "c": 1}
+
+
+def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
+    heartbeat, _ = SEAT._replace(lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
+    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, 604_800_000, "a", "b")
+
+
+def test_a_lost_lease_is_a_pulse_without_one() -> None:
+    assert (Pulse.of([0]), Pulse.of([1, 3, 2])) == (Pulse(False), Pulse(True, 3, 2))
+
+
+def test_attaching_sends_sockets_and_version_of_each_id() -> None:
+    call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, told={"b"})
+    assert call.keys == (
+        KEYS.leases,
+        KEYS.held("node"),
+        KEYS.graces,
+        KEYS.signs,
+        *outbox_keys(KEYS, ["a", "b"]),
+    )
+    assert call.args[:5] == ("node", 60_000, 256, 262_144, 691_200_000)
+    assert call.args[5:] == ("a", 2, 7, 0, "", "", 0, 0, "b", 1, 8, 1, "", "", 0, 0)
+
+
+def test_an_id_comes_online_once_and_only_with_a_lease() -> None:
+    assert came_online(["a", "b"], [[1], [0]]) == ["a"]
+    assert came_online(["a"], 0) is None
+
+
+def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
+    assert SEAT.detach(["a"], 7).args == ("node", 7, 60_000, 5000, "a")
+    assert [call.args[3:6] for call in (SEAT.leave(), SEAT.reap())] == [
+        ("node", 60_000, 5000),
+        ("", 60_000, 0),
+    ]
+
+
+def test_a_connection_loads_every_script_and_asks_for_the_layout() -> None:
+    *loads, layout = handshake(KEYS)
+    assert [command[2] for command in loads] == [script.source for script in SCRIPTS]
+    assert layout == ("HGET", KEYS.meta, "partitions")
+
+
+@pytest.mark.parametrize("found", [None, b"1"])
+def test_a_new_cluster_and_one_of_this_layout_are_fine(found: bytes | None) -> None:
+    check_handshake(KEYS, [b"sha", found])
+
+
+def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
+    with pytest.raises(BackendRefused, match=r"expected a cluster of 1 partition.* got 64;"):
+        check_handshake(KEYS, [b"sha", b"64"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_script_declares_its_flags_first(script: Script) -> None:
+    assert script.source.startswith((b"#!lua\n", b"#!lua flags="))
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *SCRIPTS_OF_1X], ids=lambda script: script.name)
+def test_a_script_is_short_enough_to_be_sent_before_the_login(script: Script) -> None:
+    """Redis takes no more than 16 KiB in one piece from a client that has not logged in."""
+    assert len(script.source) < 16 * 1024
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *SCRIPTS_OF_1X], ids=lambda script: script.name)
+def test_a_script_brings_no_function_that_it_does_not_use(script: Script) -> None:
+    text = script.source.decode()
+    functions = re.findall(r"^local function (\w+)", text, re.MULTILINE)
+    assert [name for name in functions if len(re.findall(rf"\b{name}\b", text)) == 1] == []
+    assert text.count("#!lua") == 1

@@ -1,0 +1,177 @@
+"""What nodes and dispatchers exchange."""
+
+from uuid import UUID
+
+import pytest
+
+from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
+from mesa_ws.messages.envelope import Cause, Keep, current_cause, new_message_id, prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.receipt import Delivery, Receipt
+from mesa_ws.messages.recipients import Recipients
+from mesa_ws.settings import Sync
+
+KEEP = Keep(10, 1000, 60.0)
+DISCONNECT = DispatchEvent("DISCONNECT_CLIENT")
+
+
+def test_a_message_is_encoded_once_for_all_recipients() -> None:
+    envelope = prepare(Message(0, {"n": 1}, "T"), ["1", "2"], ["2"])
+    assert envelope[:3] == (Recipients.of(["1"]), b'{"op":0,"d":{"n":1},"t":"T"}', "message")
+
+
+def test_a_message_without_recipients_is_for_everybody() -> None:
+    assert prepare(Message()).recipients.everybody
+
+
+def test_an_event_has_no_body() -> None:
+    assert prepare(DISCONNECT, ["1"])[:3] == (Recipients.of(["1"]), b"", "disconnect")
+
+
+def test_an_event_needs_its_recipients_said() -> None:
+    with pytest.raises(InvalidRecipients) as caught:
+        prepare(DISCONNECT)
+    assert str(caught.value) == (
+        "recipients: DISCONNECT_CLIENT needs them, got none; name ids, or write ['*'] to mean everybody"
+    )
+
+
+@pytest.mark.parametrize("everybody", ["*", ["*"], ("*", "1")])
+def test_an_event_may_be_for_everybody_if_that_is_said(everybody: list[str]) -> None:
+    assert prepare(DISCONNECT, everybody, ["1"]).recipients == (True, (), frozenset({"1"}))
+
+
+def test_what_is_no_message_is_refused() -> None:
+    with pytest.raises(InvalidMessage):
+        prepare("hello", ["1"])  # type: ignore[arg-type]
+
+
+def test_every_dispatch_has_a_name_of_its_own() -> None:
+    assert new_message_id() != new_message_id()
+
+
+def test_a_name_is_32_hexadecimal_digits() -> None:
+    name = new_message_id()
+    assert (len(name), name) == (32, f"{int(name, 16):032x}")
+
+
+def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
+    receipt = Receipt.of("m", {"away": 0, "one": 1, "many": 3}, 2)
+    assert receipt == (
+        "m",
+        {
+            "away": Delivery(stored=False, online=0, dropped="offline"),
+            "one": Delivery(stored=False, online=1, dropped=None),
+            "many": Delivery(stored=False, online=3, dropped=None),
+        },
+        2,
+    )
+
+
+def test_what_is_not_kept_is_neither_stored_nor_remembered() -> None:
+    envelope = prepare(Message(), ["1"])
+    assert (envelope.keep, envelope.remember, envelope.durability) == (None, 0.0, "memory")
+
+
+def test_what_is_kept_is_remembered_for_two_minutes() -> None:
+    envelope = prepare(Message(), ["1"], keep=KEEP)
+    assert (envelope.keep, envelope.remember) == (KEEP, 120.0)
+
+
+def test_a_message_may_say_that_it_is_not_to_be_kept() -> None:
+    assert prepare(Message(0, {}, sync=False), ["1"], keep=KEEP).keep is None
+
+
+def test_an_event_is_never_kept() -> None:
+    envelope = prepare(DISCONNECT, ["1"], keep=KEEP)
+    assert (envelope.keep, envelope.remember) == (None, 0.0)
+
+
+def test_settings_say_how_messages_are_kept() -> None:
+    assert Keep.of(Sync(enabled=True, max_messages=10, max_bytes=1000, ttl=60)) == KEEP
+    assert Keep.of(Sync(max_messages=10)) is None
+
+
+@pytest.mark.parametrize("kept", [KEEP, None])
+@pytest.mark.parametrize("message", [Message(0, 1), DISCONNECT])
+def test_a_key_names_the_message_for_a_day(message: Message | DispatchEvent, kept: Keep | None) -> None:
+    first, again, other = (
+        prepare(message, ["1"], keep=kept, idempotency_key=key) for key in ("task-1", "task-1", "task-2")
+    )
+    assert first == again
+    assert first.message_id != other.message_id
+    assert first.remember == 86_400.0
+
+
+def test_a_named_message_cannot_be_taken_for_a_random_one() -> None:
+    name = prepare(Message(), ["1"], idempotency_key="x").message_id
+    assert (name[0], len(name)) == ("k", 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "got"),
+    [
+        ("", "0 bytes"),
+        ("x" * 256, "256 bytes"),
+        ("\ud800", "a lone surrogate"),
+        (5, "int; write '5'"),
+        (UUID(int=0), r"UUID; write str\(\.\.\.\)"),
+        (b"x", "bytes"),
+    ],
+)
+def test_a_key_that_is_no_name_is_refused(key: object, got: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^idempotency_key: expected text of 1 to 255 .*, got {got}$"):
+        prepare(Message(), ["1"], idempotency_key=key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", ["memory", "fsync", "replicated"])
+def test_what_is_kept_may_ask_for_more_than_memory(level: object) -> None:
+    envelope = prepare(Message(), ["1"], keep=KEEP, durability=level)  # type: ignore[arg-type]
+    assert envelope.durability == level
+
+
+@pytest.mark.parametrize("message", [Message(), DISCONNECT])
+def test_what_is_not_kept_cannot_be_durable(message: Message | DispatchEvent) -> None:
+    with pytest.raises(InvalidInput, match=r"^durability: expected 'memory' .*, got 'fsync'; turn sync on"):
+        prepare(message, ["1"], durability="fsync")
+
+
+def test_an_unknown_durability_is_refused() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"^durability: expected one of memory, fsync, replicated, got 'no'$"
+    ):
+        prepare(Message(), ["1"], keep=KEEP, durability="no")  # type: ignore[arg-type]
+
+
+def test_a_message_larger_than_an_outbox_is_refused() -> None:
+    body = len(prepare(Message(0, "x"), ["1"]).body)
+    assert prepare(Message(0, "x"), ["1"], keep=Keep(1, body, 1.0))
+    with pytest.raises(
+        InvalidMessage, match=rf"expected at most {body - 1} bytes, .*, got {body}; raise Sync"
+    ):
+        prepare(Message(0, "x"), ["1"], keep=Keep(1, body - 1, 1.0))
+
+
+def test_what_a_handler_of_an_event_sends_is_named_after_the_event() -> None:
+    names = []
+    for _ in range(2):
+        cause = Cause("event-1")
+        token = current_cause.set(cause)
+        try:
+            sent = [prepare(Message(0, n), ["1"]) for n in range(2)]
+        finally:
+            current_cause.reset(token)
+        assert cause.message_ids == [each.message_id for each in sent]
+        assert [each.remember for each in sent] == [86_400.0] * 2
+        names.append(cause.message_ids)
+    assert names[0] == names[1]
+    assert len(set(names[0])) == 2
+
+
+def test_a_key_of_the_handlers_own_is_the_name() -> None:
+    token = current_cause.set(cause := Cause("event-1"))
+    try:
+        sent = prepare(Message(0, 1), ["1"], idempotency_key="mine")
+    finally:
+        current_cause.reset(token)
+    assert (sent.message_id, cause.message_ids) == (prepare(Message(), idempotency_key="mine").message_id, [])

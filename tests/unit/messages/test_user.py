@@ -1,0 +1,40 @@
+"""Who a client is after authentication."""
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from mesa_ws.errors import InvalidRecipients
+from mesa_ws.messages.recipients import User
+
+
+def test_a_user_without_data_is_its_id() -> None:
+    assert User("1").data == {"id": "1"}
+
+
+@pytest.mark.parametrize("data", [{"id": "1", "name": "Ada"}, {}, [], 0, ""])
+def test_a_users_data_is_anything(data: Any) -> None:
+    assert User("1", data).data == data
+
+
+def test_a_user_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        User("1").id = "2"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("id", "text"),
+    [
+        (1, "id: expected an id as text, got 1 (int); write '1'"),
+        (UUID(int=0), "id: expected an id as text, got a value of type UUID; write str(...)"),
+        (None, "id: expected an id as text, got None (NoneType)"),
+        ("", "id: expected an id of 1 to 255 bytes of UTF-8, got 0 bytes"),
+        ("*", "id: expected an id, got '*', which stands for everybody"),
+    ],
+)
+def test_an_id_that_cannot_name_a_client_is_refused(id: Any, text: str) -> None:
+    with pytest.raises(InvalidRecipients) as caught:
+        User(id)
+    assert str(caught.value) == text

@@ -1,0 +1,83 @@
+"""A node's place among the messages to everybody."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from mesa_ws.backend.outbox import Entry, Page
+from mesa_ws.messages.receipt import Position
+from mesa_ws.server.fanout import Everybody
+
+
+class Source:
+    """Has another epoch than before; answers with what was there when it was asked.
+
+    Attributes:
+        top: the last message.
+        answers: one for each question, set to let its answer go.
+        is_prompt: whether answers go at once.
+    """
+
+    def __init__(self) -> None:
+        self.top = 7
+        self.answers: list[asyncio.Event] = []
+        self.is_prompt = False
+
+    async def broadcasts(self, position: Position | None) -> Page:
+        if position is None:
+            return Page("fresh", "old", 5, 5, 0)
+        page = Page("reset", "new", self.top, self.top, 0)
+        if position.epoch == "new":
+            entries = tuple(_entry(n) for n in range(position.sequence + 1, self.top + 1))
+            page = Page("resumed", "new", position.sequence, self.top, 0, entries)
+        answer = asyncio.Event()
+        self.answers.append(answer)
+        if not self.is_prompt:
+            await answer.wait()
+        return page
+
+
+def _entry(sequence: int) -> Entry:
+    return Entry(sequence, str(sequence), b"{}")
+
+
+async def test_two_that_catch_up_at_once_hand_on_nothing_twice() -> None:
+    source = Source()
+    handed_on: list[int] = []
+    resets: list[int] = []
+    everybody = Everybody(
+        source,
+        _spawn,
+        lambda _, entry: handed_on.append(entry.sequence),
+        lambda: resets.append(len(handed_on)),
+    )
+    await everybody.start()
+    both = [_spawn(everybody.catch_up()) for _ in range(2)]
+    await asyncio.sleep(0)
+    source.answers[0].set()
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    source.top = 8
+    everybody.offer(Position("new", 8), _entry(8))
+    source.is_prompt = True
+    for answer in source.answers:
+        answer.set()
+    await asyncio.gather(*both)
+    source.top = 9
+    everybody.offer(Position("new", 9), _entry(9))
+    await everybody.catch_up()
+    assert (handed_on, resets) == ([8, 9], [0])
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def test_a_message_that_comes_again_asks_for_nothing() -> None:
+    source = Source()
+    handed_on: list[int] = []
+    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence), lambda: None)
+    await everybody.start()
+    for sequence in (6, 7, 6, 7, 5):
+        everybody.offer(Position("old", sequence), _entry(sequence))
+    await asyncio.sleep(0)
+    assert (handed_on, source.answers) == ([6, 7], [])

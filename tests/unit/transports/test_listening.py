@@ -1,0 +1,85 @@
+"""Accepting connections, as far as the errors of a system go that tests cannot bring about."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mesa_ws.transports import listening
+from mesa_ws.transports.listening import Acceptor
+
+
+class Failing(socket.socket):
+    """A listening socket on which so many accepts fail."""
+
+    number = 0
+    left = 0
+    tries = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.tries += 1
+        if self.left:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return super().accept()
+
+
+@pytest.fixture
+def listener() -> Iterator[Failing]:
+    with Failing() as listener:
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener
+
+
+async def accepted(listener: Failing) -> None:
+    """Accept one connection, whatever fails before."""
+    came = asyncio.Event()
+
+    async def arrive(connection: socket.socket) -> None:
+        connection.close()
+        came.set()
+
+    acceptor = Acceptor([listener], arrive, who="clients", reserve=1)
+    acceptor.start()
+    with socket.create_connection(listener.getsockname()):
+        async with asyncio.timeout(10):
+            await came.wait()
+    acceptor.close()
+    await acceptor.wait_closed()
+
+
+async def test_a_connection_that_failed_before_it_was_accepted_is_passed_over(
+    listener: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    listener.number, listener.left = errno.ECONNABORTED, 3
+    await accepted(listener)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EMFILE, "no room for new clients (too many open files): they wait until others leave"),
+        (errno.EACCES, "cannot accept new clients (permission denied): they wait, and it is tried again"),
+    ],
+)
+async def test_an_error_that_lasts_is_told_once_and_not_tried_again_at_once(
+    number: int,
+    says: str,
+    listener: Failing,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(listening, "RETRY", 0.05)
+    listener.number, listener.left = number, 3
+    await accepted(listener)
+    assert [message.startswith(says) for message in caplog.messages] == [True]
+    assert listener.tries in {4, 5}  # one that finds that there are no others
