@@ -33,9 +33,8 @@ export function createProgress(
   function advance(positions: Positions): void {
     if (positions == handled || !isKnown(positions)) return; // what has no number does not move them
     // A connection that ends before another epoch is saved would be told of it again, as a reset perhaps.
-    const isElsewhere = store && (positions.e != handled.e || positions.b?.e != handled.b?.e);
+    count += positions.e == handled.e && positions.b?.e == handled.b?.e ? 1 : MAX_MESSAGES;
     handled = positions;
-    count += isElsewhere ? MAX_MESSAGES : 1;
     pace();
   }
 
@@ -91,9 +90,7 @@ export function createProgress(
      */
     _begin(positions: Positions, isAll: boolean): void {
       beginning = { ...positions, ...beginning };
-      if (!isAll || isKnown(handled)) return;
-      advance(positions);
-      push();
+      if (isAll && !isKnown(handled)) advance(positions);
     },
 
     /** Save and acknowledge what is new; there is something to wait for only if the store is slow. */

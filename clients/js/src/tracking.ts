@@ -87,10 +87,12 @@ export function createTracking(positions: Positions) {
     _resynced(data: Data): Arrival[] | undefined {
       const told = readTold(data);
       if (!told) return;
-      if (data.b === true) return followsBroadcasts ? follow(undefined, told, tracking._positions) : undefined;
-      if (!acknowledged) return;
-      if (told.e != acknowledged.e) acknowledged = { e: told.e, s: -1 };
-      return follow(told, readTold(data.b), tracking._positions);
+      if (data.b === true) {
+        if (followsBroadcasts) return follow(undefined, told, tracking._positions);
+      } else if (acknowledged) {
+        if (acknowledged.e != told.e) acknowledged = { e: told.e, s: -1 };
+        return follow(told, readTold(data.b), tracking._positions);
+      }
     },
 
     /** Take a message: nothing comes of one that was received before. */
