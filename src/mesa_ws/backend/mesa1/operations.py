@@ -168,9 +168,9 @@ class Mesa1:
                     warn_of_another_type(self.keys)
             return [dispatch.receipt(own) for dispatch, own in dealt]
 
-        commands = [call.command for dispatch in dispatches for call in dispatch.calls]
+        calls = [call.command for dispatch in dispatches for call in dispatch.calls]
         known_for = remembered_for(envelopes)
-        return Operation(commands, read, known_for > 0, known_for=known_for)
+        return Operation(calls, read, known_for > 0, known_for=known_for)
 
     def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
         """Not to be had.
