@@ -16,12 +16,12 @@ TWENTY = range(1, 21)
 
 
 def killed_server(stage: Stage) -> list[Verdict]:
-    server, person = stage.server(), stage.person()
-    person.arrive(server.url)
-    server.kill()
+    person = stage.person()
+    person.arrive(stage.b.url)
+    stage.b.kill()
     stage.dispatch(ONE_TO_THREE, person)
-    server.start()
-    person.arrive(server.url)
+    stage.b.start()
+    person.arrive(stage.b.url)
     return [stage.judge(person, ONE_TO_THREE)]
 
 
@@ -78,7 +78,7 @@ def sends_in_a_row(stage: Stage) -> list[Verdict]:
 
 
 def stored_during_login(stage: Stage) -> list[Verdict]:
-    server, dispatcher, person = stage.server(delay=0.15), stage.dispatcher(delay=0.05), stage.person()
+    server, dispatcher, person = stage.server(delay=0.15), stage.slow_dispatcher, stage.person()
     person.begin(server.url)
     server.until(f"accepted {person.id}")
     dispatcher.dispatch([(1, [person.id])])
@@ -89,7 +89,7 @@ def stored_during_login(stage: Stage) -> list[Verdict]:
 
 
 def written_back_after_login(stage: Stage) -> list[Verdict]:
-    server, dispatcher, person = stage.server(delay=0.025), stage.dispatcher(delay=0.05), stage.person()
+    server, dispatcher, person = stage.server(delay=0.025), stage.slow_dispatcher, stage.person()
     stage.store([1], person)
     dispatcher.begin([(2, [person.id])])
     time.sleep(0.125)

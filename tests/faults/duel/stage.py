@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
+from functools import cached_property
 from itertools import chain
 from random import Random
 
@@ -57,6 +58,11 @@ class Stage:
     def dispatcher(self, delay: float = 0) -> DispatcherProcess:
         """Start a dispatcher of its own; `delay` is the way to its Redis in seconds."""
         return self._stack.enter_context(DispatcherProcess(self.side, self._way(delay), self._namespace))
+
+    @cached_property
+    def slow_dispatcher(self) -> DispatcherProcess:
+        """A dispatcher that is far from its Redis."""
+        return self.dispatcher(delay=0.05)
 
     def person(self) -> Person:
         """Somebody new."""
