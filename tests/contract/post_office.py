@@ -8,13 +8,13 @@ from itertools import count
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import (
     PARTITIONS,
-    Answer,
-    Attendance,
-    Letter,
-    LetterKind,
-    Room,
+    AppendResult,
+    Capacity,
+    EventKind,
+    InboxEvent,
+    PortalConsumer,
     Step,
-    Waiting,
+    WaitingEvent,
     weight_of,
 )
 from tests.contract.cluster import LIMIT
@@ -34,7 +34,7 @@ class PostOffice:
     def __init__(
         self,
         make_backend: Callable[[], Backend],
-        make_attendance: Callable[[], Attendance],
+        make_attendance: Callable[[], PortalConsumer],
         stack: AsyncExitStack,
     ) -> None:
         self._make_backend = make_backend
@@ -48,7 +48,7 @@ class PostOffice:
         self._stack.push_async_callback(backend.aclose)
         return Sender(backend, received)
 
-    def portal(self) -> Attendance:
+    def portal(self) -> PortalConsumer:
         attendance = self._make_attendance()
         self._stack.push_async_callback(attendance.aclose)
         return attendance
@@ -70,17 +70,17 @@ class Sender:
 
     async def append(
         self,
-        kind: LetterKind,
+        kind: EventKind,
         sequence: int,
         data: str = "",
         *,
         connection: str = "c",
         most: int = 100,
         bytes: int = 1 << 30,
-    ) -> Answer:
+    ) -> AppendResult:
         node = self.backend.node_id
-        letter = Letter(f"{node}.{connection}", 3, str(sequence), kind, None, node, data.encode())
-        return await self.backend.append(letter, Room(most, bytes))
+        letter = InboxEvent(f"{node}.{connection}", 3, str(sequence), kind, None, node, data.encode())
+        return await self.backend.append(letter, Capacity(most, bytes))
 
     async def open_with(self, *messages: str, connection: str = "c") -> None:
         """A connection begins, and sends."""
@@ -98,30 +98,28 @@ class Sender:
 class Owner:
     """A portal, and what it owns."""
 
-    def __init__(self, portal: Attendance, tokens: dict[int, int]) -> None:
+    def __init__(self, portal: PortalConsumer, tokens: dict[int, int]) -> None:
         self.portal = portal
         self.tokens = tokens
         self._attempts = count(1)
 
-    async def read(self) -> list[Waiting]:
+    async def read(self) -> list[WaitingEvent]:
         return await self.portal.read(dict.fromkeys(self.tokens, ""))
 
-    async def until_read(self, count: int) -> list[Waiting]:
+    async def until_read(self, count: int) -> list[WaitingEvent]:
         async with asyncio.timeout(LIMIT):
             while len(found := await self.read()) < count:
                 pass
         return found
 
-    def step(self, action: str, waiting: Waiting, reason: str = "") -> Step:
-        partition, whose = waiting.letter.partition, waiting.letter.connection_id
-        what = (waiting.place, whose, weight_of(waiting.letter.data), next(self._attempts), reason)
+    def step(self, action: str, waiting: WaitingEvent, reason: str = "") -> Step:
+        partition, whose = waiting.event.partition, waiting.event.connection_id
+        what = (waiting.offset, whose, weight_of(waiting.event.data), next(self._attempts), reason)
         return Step(partition, self.tokens[partition], action, *what)  # type: ignore[arg-type]
 
-    async def settle(self, action: str, *letters: Waiting, reason: str = "") -> list[int]:
+    async def settle(self, action: str, *letters: WaitingEvent, reason: str = "") -> list[int]:
         return await self.portal.settle([self.step(action, waiting, reason) for waiting in letters])
 
 
-def told(letters: list[Waiting]) -> list[tuple[str, str, str]]:
-    return [
-        (waiting.letter.kind, waiting.letter.sequence, waiting.letter.data.decode()) for waiting in letters
-    ]
+def told(letters: list[WaitingEvent]) -> list[tuple[str, str, str]]:
+    return [(waiting.event.kind, waiting.event.sequence, waiting.event.data.decode()) for waiting in letters]

@@ -5,9 +5,18 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mesa_ws.backend.inbox import ALWAYS, MAX_READ, MOST_OF_ONE, WEIGHED, Letter, Room, Waiting, partition_of
-from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.backend.inbox import (
+    GUARANTEED_EVENTS,
+    MAX_CONNECTION_WEIGHT,
+    MAX_READ,
+    WEIGHT_UNIT,
+    Capacity,
+    InboxEvent,
+    WaitingEvent,
+    partition_of,
+)
+from mesa_ws.backend.memory import MemoryBackend, MemoryHub, MemoryPortalConsumer
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.conftest import url_for
@@ -21,14 +30,14 @@ async def office(request: pytest.FixtureRequest, namespace: str) -> AsyncIterato
             hub = MemoryHub()
             yield PostOffice(
                 lambda: MemoryBackend(hub, namespace=namespace),
-                lambda: MemoryAttendance(hub, namespace=namespace),
+                lambda: MemoryPortalConsumer(hub, namespace=namespace),
                 stack,
             )
         else:
             url = url_for(request, request.param)
             yield PostOffice(
                 lambda: RedisBackend(url, namespace=namespace),
-                lambda: RedisAttendance(url, namespace=namespace),
+                lambda: RedisPortalConsumer(url, namespace=namespace),
                 stack,
             )
 
@@ -50,7 +59,7 @@ async def test_reading_goes_on_behind_a_place(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with("a", "b")
     letters = await owner.until_read(3)
-    assert told(await owner.portal.read({3: letters[1].place})) == [("message", "3", "b")]
+    assert told(await owner.portal.read({3: letters[1].offset})) == [("message", "3", "b")]
 
 
 async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
@@ -58,8 +67,8 @@ async def test_what_is_read_at_once_is_bounded(office: PostOffice) -> None:
     for number in EVERY:
         for n in range(MAX_READ // 4 + 1):
             name = f"{node.backend.node_id}.{number}.{n}"
-            letter = Letter(name, number, "1", "connection", None, node.backend.node_id)
-            await node.backend.append(letter, Room(1000, 1 << 30))
+            letter = InboxEvent(name, number, "1", "connection", None, node.backend.node_id)
+            await node.backend.append(letter, Capacity(1000, 1 << 30))
     assert len(await owner.portal.read(dict.fromkeys(EVERY, ""))) == MAX_READ
     assert len(await owner.portal.read({3: ""})) == MAX_READ // 4
 
@@ -143,19 +152,19 @@ async def test_a_queue_takes_so_many_bytes(office: PostOffice) -> None:
 async def test_a_few_letters_fit_whatever_their_size(office: PostOffice) -> None:
     node = await office.node()
     await node.open_with()
-    answers = [await node.append("message", n, "x" * 2000, bytes=1) for n in range(2, ALWAYS + 3)]
-    assert answers == ["taken"] * (ALWAYS - 1) + ["full"] * 2
+    answers = [await node.append("message", n, "x" * 2000, bytes=1) for n in range(2, GUARANTEED_EVENTS + 3)]
+    assert answers == ["taken"] * (GUARANTEED_EVENTS - 1) + ["full"] * 2
 
 
 async def test_one_connection_does_not_fill_a_queue_alone(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with("a", connection="other")
     await node.open_with()
-    answers = [await node.append("message", n, "x", most=9000) for n in range(2, MOST_OF_ONE + 2)]
-    assert answers == ["taken"] * (MOST_OF_ONE - 1) + ["full"]
+    answers = [await node.append("message", n, "x", most=9000) for n in range(2, MAX_CONNECTION_WEIGHT + 2)]
+    assert answers == ["taken"] * (MAX_CONNECTION_WEIGHT - 1) + ["full"]
     assert await node.append("message", 3, "b", connection="other", most=9000) == "taken"
     letters = await owner.until_read(4)
-    await owner.settle("die", next(each for each in letters if each.letter.data == b"x"))
+    await owner.settle("die", next(each for each in letters if each.event.data == b"x"))
     assert await node.append("message", 5000, "x", most=9000) == "taken"
     assert await node.append("message", 5001, "x", most=9000) == "full"
     assert await node.append("disconnection", 5002, most=9000) == "taken"
@@ -164,7 +173,7 @@ async def test_one_connection_does_not_fill_a_queue_alone(office: PostOffice) ->
 async def test_large_letters_count_for_more_among_those_of_one_connection(office: PostOffice) -> None:
     node, owner = await office.node(), await office.owner()
     await node.open_with()
-    assert await node.append("message", 2, "x" * (WEIGHED * MOST_OF_ONE)) == "taken"
+    assert await node.append("message", 2, "x" * (WEIGHT_UNIT * MAX_CONNECTION_WEIGHT)) == "taken"
     assert await node.append("message", 3, "x") == "full"
     letters = await owner.until_read(2)
     for _ in range(2):  # the reply to the first may have been lost
@@ -243,7 +252,7 @@ async def test_a_dead_letter_says_why(office: PostOffice) -> None:
     await owner.settle("die", letters[1], reason="ValueError: no")
     await owner.settle("die", letters[1], reason="once more")
     [dead] = await owner.portal.dead_letters(10)
-    assert (dead.reason, dead.deliveries, dead.letter) == ("ValueError: no", 1, letters[1].letter)
+    assert (dead.reason, dead.deliveries, dead.event) == ("ValueError: no", 1, letters[1].event)
     assert dead.at == letters[1].at
     assert dead.died >= dead.at
     assert told(await owner.read()) == [("connection", "1", "")]
@@ -256,10 +265,10 @@ async def test_a_revived_letter_is_as_if_it_had_never_been_delivered(office: Pos
     await owner.settle("begin", *letters)
     await owner.settle("die", *letters, reason="no")
     [dead] = await owner.portal.dead_letters(10)
-    assert await owner.portal.revive([dead.place]) == 1
-    assert await owner.portal.revive([dead.place]) == 0
+    assert await owner.portal.revive([dead.offset]) == 1
+    assert await owner.portal.revive([dead.offset]) == 0
     again = await owner.until_read(1)
-    assert again[0].letter.key == letters[0].letter.key
+    assert again[0].event.key == letters[0].event.key
     assert await owner.settle("begin", *again) == [1]
 
 
@@ -268,7 +277,7 @@ async def test_a_dead_letter_can_be_dropped(office: PostOffice) -> None:
     await node.open_with()
     await owner.settle("die", *await owner.until_read(1), reason="no")
     [dead] = await owner.portal.dead_letters(10)
-    assert await owner.portal.drop([dead.place]) == 1
+    assert await owner.portal.drop([dead.offset]) == 1
     assert await owner.portal.dead_letters(10) == []
 
 
@@ -279,13 +288,13 @@ async def test_what_is_kept_of_large_letters_is_bounded(office: PostOffice) -> N
         await node.append("connection", 1, connection=f"c{n}")
         await node.append("message", 2, f"{n}".ljust(1 << 20), connection=f"c{n}")
         for waiting in await owner.until_read(2):
-            await owner.settle("done" if waiting.letter.kind == "connection" else "die", waiting)
-    dead, heard = await owner.portal.dead_letters(100), list[Waiting]()
+            await owner.settle("done" if waiting.event.kind == "connection" else "die", waiting)
+    dead, heard = await owner.portal.dead_letters(100), list[WaitingEvent]()
     while more := (await observer.overhear(place))[1]:
-        place, heard = more[-1].place, [*heard, *more]
-    assert 50 <= sum(len(each.letter.data) for each in heard) >> 20 <= 64
+        place, heard = more[-1].offset, [*heard, *more]
+    assert 50 <= sum(len(each.event.data) for each in heard) >> 20 <= 64
     assert 50 <= len(dead) <= 64
-    assert dead[-1].letter.data.rstrip() == heard[-1].letter.data.rstrip() == b"79"
+    assert dead[-1].event.data.rstrip() == heard[-1].event.data.rstrip() == b"79"
 
 
 async def test_an_observer_hears_what_comes_and_takes_nothing(office: PostOffice) -> None:
@@ -297,7 +306,7 @@ async def test_an_observer_hears_what_comes_and_takes_nothing(office: PostOffice
     while not heard:
         place, heard = await observer.overhear(place)
     assert told(heard) == [("message", "3", "after")]
-    assert heard[0].letter.partition == 3
+    assert heard[0].event.partition == 3
     assert len(await owner.until_read(3)) == 3
 
 

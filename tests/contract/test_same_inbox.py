@@ -11,16 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
-from mesa_ws.backend.inbox import Attendance, Letter, LetterKind, Room, Step, Waiting, weight_of
-from mesa_ws.backend.memory import MemoryAttendance, MemoryBackend, MemoryHub, portal_consumer
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend, inbox_commands
+from mesa_ws.backend.inbox import (
+    Capacity,
+    EventKind,
+    InboxEvent,
+    PortalConsumer,
+    Step,
+    WaitingEvent,
+    weight_of,
+)
+from mesa_ws.backend.memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, portal_consumer
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer, inbox_commands
 from tests.contract.test_same_answers import BOUNDED
 from tests.redis_server import RedisServer
 
 QUEUES = (0, 1)
 PORTALS = 2
 NODES = 2
-ROOM = Room(4, 1 << 30)
+ROOM = Capacity(4, 1 << 30)
 """Letters of a queue that is full."""
 
 
@@ -29,7 +37,7 @@ class Append(NamedTuple):
 
     node: int
     connection: int
-    kind: LetterKind
+    kind: EventKind
     skip: int
 
 
@@ -92,14 +100,16 @@ START = [Append(node, connection, "connection", 1) for node in range(NODES) for 
 class Office:
     """Nodes and portals over one kind of inbox, and what they say without the names of that kind."""
 
-    def __init__(self, make: Callable[[], Backend], seat: Callable[[], Attendance], stack: AsyncExitStack):
+    def __init__(
+        self, make: Callable[[], Backend], seat: Callable[[], PortalConsumer], stack: AsyncExitStack
+    ):
         self._make, self._seat, self._stack = make, seat, stack
         self._nodes: list[Backend] = []
-        self._portals: list[Attendance] = []
+        self._portals: list[PortalConsumer] = []
         self._tokens: list[dict[int, int]] = [{} for _ in range(PORTALS)]
         self._late: list[dict[int, int]] = [{} for _ in range(PORTALS)]
         self._sequences: dict[str, int] = {}
-        self._known: list[Waiting] = []
+        self._known: list[WaitingEvent] = []
         self._names: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -121,7 +131,7 @@ class Office:
                 return await self._settle(action)
             case Raise(do, which):
                 dead = await self._portals[0].dead_letters(10)
-                places = [each.place for each in dead[which : which + 2]]
+                places = [each.offset for each in dead[which : which + 2]]
                 return await getattr(self._portals[0], do)(places)
             case Leave(number):
                 await self._nodes[number].aclose()
@@ -131,13 +141,13 @@ class Office:
     async def look(self) -> Any:
         """What waits, what is dead, and how many were rejected."""
         found = await self._portals[0].read(dict.fromkeys(QUEUES, ""))
-        known = {(waiting.letter.partition, waiting.place) for waiting in self._known}
-        self._known += [each for each in found if (each.letter.partition, each.place) not in known]
+        known = {(waiting.event.partition, waiting.offset) for waiting in self._known}
+        self._known += [each for each in found if (each.event.partition, each.offset) not in known]
         dead = await self._portals[0].dead_letters(100)
         # Those that end with their node do so in no order among each other.
-        self._known.sort(key=lambda waiting: self._told(waiting.letter))
-        waiting = sorted((self._told(each.letter) for each in found), key=lambda letter: letter[:2])
-        buried = [(self._told(each.letter), each.deliveries, each.reason) for each in dead]
+        self._known.sort(key=lambda waiting: self._told(waiting.event))
+        waiting = sorted((self._told(each.event) for each in found), key=lambda letter: letter[:2])
+        buried = [(self._told(each.event), each.deliveries, each.reason) for each in dead]
         return waiting, buried, (await self._portals[0].backlog()).rejected
 
     async def _node(self) -> Backend:
@@ -153,7 +163,7 @@ class Office:
         id = "alice" if action.connection else None
         partition = QUEUES[action.connection % len(QUEUES)]
         data = b'[1000,""]' if action.kind == "disconnection" else b"{}"
-        letter = Letter(name, partition, str(sequence), action.kind, id, node.node_id, data)
+        letter = InboxEvent(name, partition, str(sequence), action.kind, id, node.node_id, data)
         return await node.append(letter, ROOM)
 
     async def _settle(self, action: Settle) -> list[int]:
@@ -163,13 +173,13 @@ class Office:
         planned = []
         for what, which, attempt in action.steps:
             waiting = self._known[-1 - which % len(self._known)]
-            partition = waiting.letter.partition
-            letter = (waiting.place, waiting.letter.connection_id, weight_of(waiting.letter.data))
+            partition = waiting.event.partition
+            letter = (waiting.offset, waiting.event.connection_id, weight_of(waiting.event.data))
             step = Step(partition, tokens.get(partition, 99), what, *letter, attempt, "why")  # type: ignore[arg-type]
             planned.append(step)
         return await self._portals[action.portal].settle(planned)
 
-    def _told(self, letter: Letter) -> Any:
+    def _told(self, letter: InboxEvent) -> Any:
         node, _, connection = letter.connection_id.rpartition(".")
         assert node == letter.node
         return letter._replace(connection_id=connection, node=self._name(node))
@@ -189,12 +199,12 @@ async def answer_alike(redis_url: str, script: list[Action]) -> None:
         offices = (
             Office(
                 lambda: MemoryBackend(hub, namespace=namespace),
-                lambda: MemoryAttendance(hub, namespace=namespace),
+                lambda: MemoryPortalConsumer(hub, namespace=namespace),
                 stack,
             ),
             Office(
                 lambda: RedisBackend(redis_url, namespace=namespace, lease=60.0),
-                lambda: RedisAttendance(redis_url, namespace=namespace, lease=60.0),
+                lambda: RedisPortalConsumer(redis_url, namespace=namespace, lease=60.0),
                 stack,
             ),
         )

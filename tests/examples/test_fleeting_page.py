@@ -114,9 +114,9 @@ async def test_portals_are_told_of_none(site: Site, stack: AsyncExitStack) -> No
     sent = list[str]()
     append = site.server.backend.append
 
-    async def watched(letter: Any, room: Any) -> Any:
-        sent.append(letter.kind)
-        return await append(letter, room)
+    async def watched(event: Any, capacity: Any) -> Any:
+        sent.append(event.kind)
+        return await append(event, capacity)
 
     site.server.backend.append = watched  # type: ignore[method-assign]
     anna = await join(site, stack, "anna")

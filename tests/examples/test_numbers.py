@@ -20,7 +20,15 @@ from mesa_ws.backend.http.aio import MAX_REQUESTS as MAX_HTTP_REQUESTS
 from mesa_ws.backend.http.auth import SHORTEST_KEY
 from mesa_ws.backend.http.dispatch_schema import MAX_BATCH
 from mesa_ws.backend.http.exchange import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
-from mesa_ws.backend.inbox import ALWAYS, MAX_DEAD, MAX_KEPT, MAX_READ, MOST_OF_ONE, PARTITIONS, WEIGHED
+from mesa_ws.backend.inbox import (
+    GUARANTEED_EVENTS,
+    MAX_CONNECTION_WEIGHT,
+    MAX_DEAD,
+    MAX_KEPT,
+    MAX_READ,
+    PARTITIONS,
+    WEIGHT_UNIT,
+)
 from mesa_ws.backend.memory.inbox import MAX_OBSERVED
 from mesa_ws.backend.mesa1.portal_dispatch import PATIENCE as POOL_PATIENCE
 from mesa_ws.backend.mesa1.portal_dispatch import SILENCE
@@ -121,7 +129,7 @@ PROMISES = [
     ("howto/request.md", f"up to {WORDS[MORE]} times `max_queued` of `Limits`"),
     ("howto/request.md", f"up to {WORDS[MORE_OF_CLIENT]} times `max_queued`"),
     ("howto/portals.md", f"its lease is over, {DEFAULT_LEASE:g} seconds"),
-    ("howto/portals.md", f"Of one connection {MOST_OF_ONE} events wait"),
+    ("howto/portals.md", f"Of one connection {MAX_CONNECTION_WEIGHT} events wait"),
     ("howto/portals.md", f"{WORDS[PARTITIONS].capitalize()} queues hold the events"),
     ("howto/portals.md", f"after {HAND_OVER:g} seconds all the same"),
     ("howto/portals.md", f"what it has begun within {WORDS[int(PORTAL_GRACE)]} seconds"),
@@ -135,10 +143,10 @@ PROMISES = [
     ("howto/portals.md", f"more than {MAX_OBSERVED // 1000} 000 events or {MAX_KEPT // MIB} MiB behind"),
     ("explanation/delivery.md", f"`backlog_max` ({Portals().backlog_max // 1000} 000)"),
     ("explanation/delivery.md", f"`backlog_bytes` ({Portals().backlog_bytes // (1024 * MIB)} GiB)"),
-    ("explanation/delivery.md", f"but always {ALWAYS} in each of {PARTITIONS} queues"),
+    ("explanation/delivery.md", f"but always {GUARANTEED_EVENTS} in each of {PARTITIONS} queues"),
     (
         "explanation/delivery.md",
-        f"| {MOST_OF_ONE}, where each {KIB[WEIGHED]} of a message counts as one more |",
+        f"| {MAX_CONNECTION_WEIGHT}, where each {KIB[WEIGHT_UNIT]} of a message counts as one more |",
     ),
     (
         "explanation/delivery.md",

@@ -1,8 +1,8 @@
-"""What clients do, on its way from nodes to portals: values, and the ports of both ends.
+"""The inbox: what clients do, on its way from nodes to portals. Values, and the ports of both ends.
 
-The inbox has `PARTITIONS` queues. All that happens to one connection goes to one of them, in its
-order, and stays there until a portal has dealt with it. A queue is dealt with by the one portal
-that owns it; whoever lost it meanwhile, for example because its process was paused, is turned away.
+The inbox has `PARTITIONS` queues. All events of one connection go to one queue, in their order, and stay
+there until a portal has handled them. One portal owns a queue and handles its events. A portal that lost
+a queue, for example because its process was paused, cannot change that queue any more.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,124 +13,126 @@ from zlib import crc32
 from ..messages.envelope import Envelope
 
 PARTITIONS = 16
-"""Queues of one namespace, and so the most portals that have something to do."""
+"""Queues of one namespace, and so the largest number of portals that have something to do."""
 
-ALWAYS = 64
-"""Letters that a queue has room for whatever their size."""
+GUARANTEED_EVENTS = 64
+"""Events that a queue accepts whatever their size."""
 
-MOST_OF_ONE = 2000
-"""What may wait of one connection, as `weight_of` counts: so nobody fills a queue alone, and a portal,
-which reads ahead twice as far, finds others behind it. A burst has room while no portal is there."""
+MAX_CONNECTION_WEIGHT = 2000
+"""Weight of the waiting events of one connection, as `weight_of` counts it. No connection fills a queue
+alone, and a portal, which reads ahead twice as far, finds other connections behind it. A burst fits while
+no portal is there."""
 
-WEIGHED = 1024
-"""Bytes that count as one letter more."""
+WEIGHT_UNIT = 1024
+"""Bytes that count as one more event."""
 
 MAX_READ = 128
-"""Letters that are read at once."""
+"""Events in one read."""
 
 MAX_DEAD = 10_000
-"""Dead letters that are kept; beyond, the oldest are dropped."""
+"""Dead letters that are kept; beyond that number the oldest are dropped."""
 
 MAX_KEPT = 64 * 1024 * 1024
-"""Bytes of dead letters, and of what is kept for observers; beyond, the same."""
+"""Bytes of dead letters, and bytes that are kept for observers; beyond that size the oldest are dropped."""
 
-LetterKind = Literal["connection", "authentication", "message", "disconnection"]
+EventKind = Literal["connection", "authentication", "message", "disconnection"]
 
 Action = Literal["begin", "done", "reject", "die"]
 
-_ANSWERS = "?"
-"""Ends the name of who gets answers; no connection is called so."""
+_REPLY_MARK = "?"
+"""Ends the recipient of replies to a connection's requests; no connection has such a name."""
 
-Answer = Literal["taken", "full", "unknown", "gone"]
-"""What became of a letter. `full`: nothing, there are too many; try later. `unknown`: nothing, for
-the connection counts as ended: begin it anew with a letter of kind `connection`. `gone`: the same of
-its last letter, which may be what ended it, if it came before."""
+AppendResult = Literal["taken", "full", "unknown", "gone"]
+"""What became of an event. `taken`: the queue has it. `full`: there are too many; try later. `unknown`: the
+connection counts as ended; begin it again with an event of kind `connection`. `gone`: the same for the
+last event of a connection, which may have been stored before. Only `taken` stores anything."""
 
 
-class Letter(NamedTuple):
+class InboxEvent(NamedTuple):
     """Something that happened to a connection.
 
     Attributes:
         connection_id: names the connection.
         partition: the queue of that connection.
-        sequence: counts the letters of one connection; one that did not come from its node has none.
+        sequence: counts the events of one connection; an event that its node did not send has none.
         kind: what happened.
-        id: who the client was then, or None.
+        id: the id of the client at that time, or None.
         node: the node of the connection.
-        data: the encoded frame of a message; that of a request names it, and the portal sends a `Reply`
-            of that name to `answers_of` the connection. Code and reason of a disconnection, as JSON.
+        data: for a message the encoded frame; the frame of a request names it, and the portal sends a `Reply`
+            with that name to the `reply_recipient` of the connection. For a disconnection its code and
+            reason as JSON.
     """
 
     connection_id: str
     partition: int
     sequence: str
-    kind: LetterKind
+    kind: EventKind
     id: str | None
     node: str
     data: bytes = b""
 
     @property
     def key(self) -> str:
-        """Names this letter among all."""
+        """Name of this event among all events."""
         return f"{self.connection_id}:{self.sequence}"
 
 
-class Room(NamedTuple):
-    """What a queue has room for.
+class Capacity(NamedTuple):
+    """Limits of a queue.
 
     Attributes:
-        letters: so many; twice as many where they say that a connection begins or ends. `MOST_OF_ONE`
-            of one connection, which begins and ends all the same.
-        bytes: so many of all letters that wait, as far as the backend can tell. The first
-            `ALWAYS` letters fit whatever their size.
+        events: number of events; events that begin or end a connection have twice that limit. Of one
+            connection they weigh at most `MAX_CONNECTION_WEIGHT`, its beginning and end excepted.
+        bytes: size of all waiting events, as far as the backend can tell. The first
+            `GUARANTEED_EVENTS` events fit whatever their size.
     """
 
-    letters: int
+    events: int
     bytes: int
 
 
-class Waiting(NamedTuple):
-    """A letter that nobody has dealt with.
+class WaitingEvent(NamedTuple):
+    """An event that no portal has handled yet.
 
     Attributes:
-        place: where it stands in its queue.
-        at: when it came, in seconds of Unix time.
-        letter: what it says.
+        offset: its position in its queue.
+        at: when it was appended, in seconds of Unix time.
+        event: what happened.
     """
 
-    place: str
+    offset: str
     at: float
-    letter: Letter
+    event: InboxEvent
 
 
 class DeadLetter(NamedTuple):
-    """A letter that was given up.
+    """An event that portals gave up.
 
     Attributes:
-        place: names it among the dead letters.
-        died: when it was given up, in seconds of Unix time.
-        deliveries: how often it was handed to handlers.
-        reason: why.
-        at: when it came.
-        letter: what it says.
+        offset: names it among the dead letters.
+        died: when portals gave it up, in seconds of Unix time.
+        deliveries: how often handlers were called with it.
+        reason: why portals gave it up.
+        at: when it was appended, in seconds of Unix time.
+        event: what happened.
     """
 
-    place: str
+    offset: str
     died: float
     deliveries: int
     reason: str
     at: float
-    letter: Letter
+    event: InboxEvent
 
 
 class QueueBacklog(NamedTuple):
-    """What waits in one queue.
+    """Backlog of one queue.
 
     Attributes:
-        partition: which.
-        owner: the portal that deals with it, or None.
-        waiting: letters that nobody has dealt with.
-        oldest: when the first of them came, in seconds of Unix time; None where there is none.
+        partition: number of the queue.
+        owner: the portal that owns the queue, or None.
+        waiting: number of events that no portal has handled.
+        oldest: when the first of them was appended, in seconds of Unix time; None for an empty queue.
     """
 
     partition: int
@@ -140,13 +142,13 @@ class QueueBacklog(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits for portals.
+    """Backlog of all queues.
 
     Attributes:
-        portals: those that live.
-        queues: all of them, in their order.
-        dead: how many dead letters there are.
-        rejected: how many letters handlers have rejected; it begins again a month after the last one.
+        portals: the portals that live.
+        queues: all queues, in their order.
+        dead: number of dead letters.
+        rejected: number of events that handlers have rejected; a month after the last one it is 0 again.
     """
 
     portals: tuple[str, ...]
@@ -156,35 +158,36 @@ class Backlog(NamedTuple):
 
     @property
     def waiting(self) -> int:
-        """Letters in all queues."""
+        """Number of events in all queues."""
         return sum(queue.waiting for queue in self.queues)
 
     @property
     def oldest(self) -> float | None:
-        """When the first of them came, in seconds of Unix time."""
+        """When the first waiting event was appended, in seconds of Unix time; None if no event waits."""
         return min((queue.oldest for queue in self.queues if queue.oldest is not None), default=None)
 
 
 class Step(NamedTuple):
-    """Something a portal does about a waiting letter of a queue that it owns.
+    """One change that a portal makes to a waiting event of a queue that it owns.
 
     Attributes:
         partition: the queue.
-        token: by which the portal owns it.
-        action: `begin` counts a delivery, `done` takes the letter out, `reject` does so and
-            counts it among the rejected, `die` puts it among the dead.
-        place: which letter.
-        connection_id: whose it is.
-        weight: what it weighs.
+        token: proves that the portal owns the queue.
+        action: `begin` counts a delivery, `done` removes the event, `reject` removes it and counts it as
+            rejected, `die` makes it a dead letter.
+        offset: of the event.
+        connection_id: of the event.
+        weight: of the event.
         attempt: numbers the deliveries that this portal begins, from 1 on; 0 for other actions.
-        reason: why it dies.
-        message_ids: what was sent on account of it, which need not be remembered for long any more.
+        reason: why the event dies.
+        message_ids: messages that handlers sent because of the event, which need not be remembered for long
+            any more.
     """
 
     partition: int
     token: int
     action: Action
-    place: str
+    offset: str
     connection_id: str
     weight: int
     attempt: int = 0
@@ -193,13 +196,13 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Steps of one queue that are carried out together.
+    """Steps of one queue that the backend carries out together.
 
     Attributes:
         partition: the queue.
-        token: by which the portal owns it.
-        attempt: the last one that begins here. The same again means that the portal has not heard
-            what came of these very steps.
+        token: proves that the portal owns the queue.
+        attempt: the last one that begins here. A repeated number means that the portal has not heard
+            the result of these very steps.
         steps: all of them, in their order.
     """
 
@@ -210,71 +213,71 @@ class Steps(NamedTuple):
 
 
 def steps_of_queues(steps: Sequence[Step]) -> Iterator[Steps]:
-    """Steps of one queue that follow each other, together."""
+    """Group consecutive steps of the same queue."""
     for (partition, token), same in groupby(steps, key=lambda step: (step.partition, step.token)):
         together = list(same)
         yield Steps(partition, token, max(step.attempt for step in together), together)
 
 
 class Ownership(NamedTuple):
-    """Who takes part, and what the asking portal owns.
+    """The living portals, and the queues that the calling portal owns.
 
     Attributes:
-        portals: all that live.
-        tokens: partition -> the token by which the portal owns it.
+        portals: all portals that live.
+        tokens: partition -> the token that proves that the portal owns it.
     """
 
     portals: tuple[str, ...]
     tokens: Mapping[int, int]
 
 
-def most_of_each(queues: int) -> int:
-    """How many letters of each of so many queues are read at once."""
+def read_limit(queues: int) -> int:
+    """Return how many events of each queue one read of so many queues returns."""
     return min(MAX_READ // 4, MAX_READ // queues)
 
 
 def partition_of(connection_id: str) -> int:
-    """The queue of a connection."""
+    """Return the queue of a connection."""
     return crc32(connection_id.encode()) % PARTITIONS
 
 
 def weight_of(data: bytes) -> int:
-    """What a letter counts for among those of its connection."""
-    return 1 + len(data) // WEIGHED
+    """Return the weight of an event among the events of its connection."""
+    return 1 + len(data) // WEIGHT_UNIT
 
 
-def answers_of(connection_id: str) -> str:
-    """The recipient of answers to requests of a connection: one that older nodes do not know, and ignore."""
-    return f"{connection_id}{_ANSWERS}"
+def reply_recipient(connection_id: str) -> str:
+    """Return the recipient of replies to requests of a connection; older nodes ignore such a recipient."""
+    return f"{connection_id}{_REPLY_MARK}"
 
 
-def asker_of(recipient: str) -> str | None:
-    """The connection whose request is answered; None if it is no answer that comes."""
-    return recipient.removesuffix(_ANSWERS) if recipient.endswith(_ANSWERS) else None
+def answered_connection(recipient: str) -> str | None:
+    """Return the connection whose request is answered; None if `recipient` is not one of replies."""
+    return recipient.removesuffix(_REPLY_MARK) if recipient.endswith(_REPLY_MARK) else None
 
 
 class Inbox(Protocol):
-    """A node's end."""
+    """A node's end of the inbox."""
 
     @property
     def joins(self) -> int:
         """How often this node had to begin: what it appended before may be forgotten, or was ended."""
         ...
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
-        """Put a letter at the end of its queue, if there is room.
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
+        """Append an event to its queue, if the queue has capacity.
 
-        A letter of the same sequence, once more, changes nothing. If the node dies, its connections
-        end: each one that began gets its last letter.
+        A second append of the same sequence changes nothing. When the node dies, its connections
+        end: the backend appends the last event of each connection that began.
 
         Raises:
-            BackendError: the backend did not take it, or did not answer.
+            BackendError: the backend refused the event, or did not answer.
         """
         ...
 
 
-class Attendance(Protocol):
-    """A portal's end; for one event loop."""
+class PortalConsumer(Protocol):
+    """A portal's end of the inbox; for one event loop."""
 
     @property
     def portal_id(self) -> str:
@@ -282,19 +285,19 @@ class Attendance(Protocol):
         ...
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Show that this portal lives, own what is wanted and free, and let go of all else.
+        """Renew the portal's lease, own the wanted queues that are free, and give up all others.
 
         Has to be repeated within the lease. Also ends the connections of nodes that died.
 
         Raises:
-            BackendError: the backend did not answer; what is owned is lost when the lease is over.
+            BackendError: the backend did not answer; the portal loses its queues when the lease is over.
         """
         ...
 
-    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
-        """Wait a moment for letters of these partitions behind these places, '' for all of them.
+    async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
+        """Wait a moment for events of these partitions after these offsets; '' is before all events.
 
-        Anybody may read; only owners can take `Step`s.
+        Any portal may read; only the owner of a queue can carry out a `Step`.
 
         Raises:
             BackendError: the backend did not answer.
@@ -305,23 +308,23 @@ class Attendance(Protocol):
         """Carry out steps, in their order.
 
         Returns:
-            For each: how often the letter was delivered by now for `begin`; 0 for the others; -1
+            For each step: for `begin` how often the event was delivered by now; 0 for the others; -1
             where this portal does not own the queue.
 
         Raises:
-            BackendError: the backend did not answer. They may be carried out once more, which changes
-                nothing as long as no others were meanwhile.
+            BackendError: the backend did not answer. Repeating the same steps changes nothing, as long as
+                the portal carried out no others in between.
         """
         ...
 
-    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
-        """Wait a moment for whatever is appended to any queue behind a place; '' begins now.
+    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
+        """Wait a moment for the events of all queues after an offset, without removing any; '' begins now.
 
-        Takes nothing away from anybody. Who does not come back within the lease, and who is ten
-        thousand letters or `MAX_KEPT` bytes behind, misses some.
+        An observer that does not come back within the lease, or is ten thousand events or `MAX_KEPT` bytes
+        behind, misses some.
 
         Returns:
-            The place to go on from, and the letters.
+            The offset to go on from, and the events.
 
         Raises:
             BackendError: the backend did not answer.
@@ -329,7 +332,7 @@ class Attendance(Protocol):
         ...
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; tell whether that node lives.
+        """Send a message to one connection of one node; return whether that node lives.
 
         Raises:
             BackendError: the backend did not answer.
@@ -337,7 +340,7 @@ class Attendance(Protocol):
         ...
 
     async def backlog(self) -> Backlog:
-        """What waits now, and who deals with it.
+        """Return which events wait, and which portals own the queues.
 
         Raises:
             BackendError: the backend did not answer.
@@ -345,23 +348,23 @@ class Attendance(Protocol):
         ...
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters.
+        """Return the oldest dead letters.
 
         Raises:
             BackendError: the backend did not answer.
         """
         ...
 
-    async def revive(self, places: Sequence[str]) -> int:
-        """Put dead letters at the end of their queues, as if they had never been delivered; count them.
+    async def revive(self, offsets: Sequence[str]) -> int:
+        """Append dead letters to their queues, as if they had never been delivered; return their number.
 
         Raises:
             BackendError: the backend did not answer.
         """
         ...
 
-    async def drop(self, places: Sequence[str]) -> int:
-        """Forget dead letters; count them.
+    async def drop(self, offsets: Sequence[str]) -> int:
+        """Drop dead letters; return their number.
 
         Raises:
             BackendError: the backend did not answer.
@@ -369,5 +372,5 @@ class Attendance(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections; what is owned is let go of with `tend` before."""
+        """Close connections. Queues are given up with `tend(..., stays=False)` before."""
         ...

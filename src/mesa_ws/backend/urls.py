@@ -9,10 +9,10 @@ from ..settings import Durability, ServerSettings, Sync, Wire, check_wire
 from ..text import plain
 from .base import AsyncBus, Backend, BlockingBus
 from .http import AsyncHttpBus, BlockingHttpBus
-from .inbox import Attendance
-from .memory import MemoryAttendance, MemoryBackend, MemoryHub, check_durability
-from .mesa1 import ImportingBackend, Mesa1, Mesa1Attendance, Mesa1Backend
-from .redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native, RedisAttendance, RedisBackend
+from .inbox import PortalConsumer
+from .memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, check_durability
+from .mesa1 import ImportingBackend, Mesa1, Mesa1Backend, Mesa1PortalConsumer
+from .redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native, RedisBackend, RedisPortalConsumer
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -105,14 +105,14 @@ NOTHING_KEPT = (
 )
 
 
-def seat_at(
+def portal_consumer(
     place: Place,
     *,
     namespace: str | None,
     lease: float = DEFAULT_LEASE,
     timeout: float = DEFAULT_TIMEOUT,
     durability: Durability = "memory",
-) -> Attendance:
+) -> PortalConsumer:
     """A portal's seat; see `Portal` for the arguments.
 
     Raises:
@@ -123,15 +123,15 @@ def seat_at(
         place = place.hub
     if isinstance(place, MemoryHub):
         check_durability("durability", durability)
-        return MemoryAttendance(place, namespace=namespace)
-    return RedisAttendance(
+        return MemoryPortalConsumer(place, namespace=namespace)
+    return RedisPortalConsumer(
         _redis_portal(place), namespace=namespace, lease=lease, timeout=timeout, durability=durability
     )
 
 
-def mesa1_seat_at(
+def mesa1_portal_consumer(
     place: Place, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
-) -> Mesa1Attendance:
+) -> Mesa1PortalConsumer:
     """A portal's seat on the wire of 1.x; see `Portal` for the arguments.
 
     Raises:
@@ -140,7 +140,7 @@ def mesa1_seat_at(
     if isinstance(place, MemoryHub | MemoryBackend):
         raise InvalidSettings("url", "a Redis with wire 'mesa1'", place)
     address = _redis_portal(place)
-    return Mesa1Attendance(address, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
+    return Mesa1PortalConsumer(address, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
 
 
 def _redis_portal(place: Given) -> Address:

@@ -10,8 +10,8 @@ import click
 import msgspec
 from rich.table import Table
 
-from ..backend.inbox import MAX_DEAD, Attendance, Backlog, DeadLetter
-from ..backend.urls import DEFAULT_URL, NOTHING_KEPT, seat_at
+from ..backend.inbox import MAX_DEAD, Backlog, DeadLetter, PortalConsumer
+from ..backend.urls import DEFAULT_URL, NOTHING_KEPT, portal_consumer
 from ..errors import BackendUnavailable
 from ..settings import Wire
 from .config import Log
@@ -52,13 +52,13 @@ def seat_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def ask(url: str, namespace: str | None, work: Callable[[Attendance], Awaitable[Result]]) -> Result:
+def ask(url: str, namespace: str | None, work: Callable[[PortalConsumer], Awaitable[Result]]) -> Result:
     """Do something at a portal's seat, without taking part."""
     with from_command_line():
-        seat_at(url, namespace=namespace)  # what is wrong with the address is said as such
+        portal_consumer(url, namespace=namespace)  # what is wrong with the address is said as such
 
     async def work_there() -> Result:
-        seat = seat_at(url, namespace=namespace)
+        seat = portal_consumer(url, namespace=namespace)
         try:
             return await work(seat)
         finally:
@@ -104,11 +104,11 @@ def list_(limit: int, as_json: bool, url: str, namespace: str | None) -> None:
         return
     table = Table("letter", "given up", "what", "id", "data", "deliveries", "reason")
     for each in found:
-        letter = each.letter
+        letter = each.event
         died = datetime.fromtimestamp(each.died, UTC).strftime("%Y-%m-%d %H:%M:%S")
         data, reason = _short(letter.data.decode(errors="replace")), _short(each.reason)
         table.add_row(
-            each.place, died, letter.kind, plain(letter.id or ""), data, str(each.deliveries), reason
+            each.offset, died, letter.kind, plain(letter.id or ""), data, str(each.deliveries), reason
         )
     console().print(table)
 
@@ -132,8 +132,8 @@ def drop(letters: tuple[str, ...], is_all: bool, as_json: bool, url: str, namesp
 
 
 def _on(
-    letters: tuple[str, ...], is_all: bool, do: Callable[[Attendance, list[str]], Awaitable[int]]
-) -> Callable[[Attendance], Awaitable[int]]:
+    letters: tuple[str, ...], is_all: bool, do: Callable[[PortalConsumer, list[str]], Awaitable[int]]
+) -> Callable[[PortalConsumer], Awaitable[int]]:
     if is_all == bool(letters):
         raise click.UsageError("expected letters, as `list` names them, or --all")
     for letter in letters:
@@ -141,8 +141,8 @@ def _on(
         if not (milliseconds.isdecimal() and number.isdecimal()):
             raise click.UsageError(f"LETTER: expected a name such as 1718000000000-0, got {letter!r}")
 
-    async def work(seat: Attendance) -> int:
-        places = [each.place for each in await seat.dead_letters(MAX_DEAD)] if is_all else list(letters)
+    async def work(seat: PortalConsumer) -> int:
+        places = [each.offset for each in await seat.dead_letters(MAX_DEAD)] if is_all else list(letters)
         return await do(seat, places) if places else 0
 
     return work
@@ -156,9 +156,9 @@ def _tell(what: str, count: int, as_json: bool) -> None:
 
 
 def _letter_document(dead: DeadLetter) -> dict[str, Any]:
-    letter = dead.letter
+    letter = dead.event
     return {
-        "letter": dead.place,
+        "letter": dead.offset,
         "died": dead.died,
         "deliveries": dead.deliveries,
         "reason": dead.reason,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from hashlib import sha1
 
-from ..backend.inbox import PARTITIONS, Attendance
+from ..backend.inbox import PARTITIONS, PortalConsumer
 from ..concurrency.tasks import retry_after
 from ..errors import BackendError
 from .commits import Ledger, Owned
@@ -63,7 +63,7 @@ class Holdings:
         portals: who takes part.
     """
 
-    def __init__(self, attendance: Attendance, ledger: Ledger, lease: float) -> None:
+    def __init__(self, attendance: PortalConsumer, ledger: Ledger, lease: float) -> None:
         self.owned: dict[int, Owned] = {}
         self.portals: tuple[str, ...] = ()
         self._attendance = attendance

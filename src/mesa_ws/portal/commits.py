@@ -7,7 +7,7 @@ from collections import deque
 from itertools import count
 from typing import Any, NamedTuple
 
-from ..backend.inbox import Action, Attendance, Step, Waiting, weight_of
+from ..backend.inbox import Action, PortalConsumer, Step, WaitingEvent, weight_of
 from ..concurrency.tasks import end, start
 from ..errors import BackendError
 
@@ -45,7 +45,7 @@ class Owned:
         self.number = number
         self.token = token
         self.cursor = ""
-        self.lines: dict[str, deque[Waiting]] = {}
+        self.lines: dict[str, deque[WaitingEvent]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
         self.size = 0
@@ -114,7 +114,7 @@ class Ledger:
         attendance: the portal's seat.
     """
 
-    def __init__(self, attendance: Attendance) -> None:
+    def __init__(self, attendance: PortalConsumer) -> None:
         self._attendance = attendance
         self._orders: deque[_Order] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -123,7 +123,7 @@ class Ledger:
         self._is_closed = False
         self._attempts = count(1)
 
-    async def begin(self, owned: Owned, waiting: Waiting) -> int:
+    async def begin(self, owned: Owned, waiting: WaitingEvent) -> int:
         """Count a delivery; -1 where the queue is lost."""
         if self._is_closed:
             return -1
@@ -131,15 +131,15 @@ class Ledger:
         self._add(_Order(_step("begin", owned, waiting, next(self._attempts)), owned, answer))
         return await answer
 
-    def done(self, owned: Owned, waiting: Waiting, message_ids: tuple[str, ...]) -> None:
+    def done(self, owned: Owned, waiting: WaitingEvent, message_ids: tuple[str, ...]) -> None:
         """A letter was handled; messages of these ids were sent on account of it."""
         self._add(_Order(_step("done", owned, waiting, 0, "", message_ids), owned, None))
 
-    def reject(self, owned: Owned, waiting: Waiting, message_ids: tuple[str, ...]) -> None:
+    def reject(self, owned: Owned, waiting: WaitingEvent, message_ids: tuple[str, ...]) -> None:
         """A letter was refused for good; messages of these ids were sent on account of it."""
         self._add(_Order(_step("reject", owned, waiting, 0, "", message_ids), owned, None))
 
-    def die(self, owned: Owned, waiting: Waiting, reason: str) -> None:
+    def die(self, owned: Owned, waiting: WaitingEvent, reason: str) -> None:
         """A letter is given up."""
         self._add(_Order(_step("die", owned, waiting, 0, reason), owned, None))
 
@@ -200,7 +200,7 @@ class Ledger:
                 )
 
 
-def _step(action: Action, owned: Owned, waiting: Waiting, *details: Any) -> Step:
-    letter = waiting.letter
-    what = (action, waiting.place, letter.connection_id, weight_of(letter.data))
+def _step(action: Action, owned: Owned, waiting: WaitingEvent, *details: Any) -> Step:
+    letter = waiting.event
+    what = (action, waiting.offset, letter.connection_id, weight_of(letter.data))
     return Step(owned.number, owned.token, *what, *details)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..backend.inbox import LetterKind, Waiting
+from ..backend.inbox import EventKind, WaitingEvent
 from ..concurrency.blocking import awaited
 from ..errors import BackendUnavailable, MesaError
 from ..messages.envelope import Envelope, name_dispatch
@@ -54,12 +54,12 @@ class PortalEvent:
         *("node", "reason", "request", "time", "type"),
     )
 
-    def __init__(self, waiting: Waiting, deliveries: int, send: Send) -> None:
-        letter = waiting.letter
+    def __init__(self, waiting: WaitingEvent, deliveries: int, send: Send) -> None:
+        letter = waiting.event
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.type: LetterKind = letter.kind
+        self.type: EventKind = letter.kind
         self.id = letter.id
         self.connection_id = letter.connection_id
         self.node = letter.node

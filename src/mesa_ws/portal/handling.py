@@ -6,7 +6,7 @@ import random
 from collections import deque
 from functools import partial
 
-from ..backend.inbox import Attendance, Waiting
+from ..backend.inbox import PortalConsumer, WaitingEvent
 from ..concurrency.left_behind import report_tasks
 from ..concurrency.tasks import end, persist, start
 from ..errors import BackendError
@@ -40,12 +40,12 @@ class Desk:
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()  # also of queues that were lost meanwhile
 
-    def take(self, owned: Owned, waiting: Waiting) -> None:
+    def take(self, owned: Owned, waiting: WaitingEvent) -> None:
         """Let a letter be handled after all before it of the same connection."""
-        owned.cursor = waiting.place
+        owned.cursor = waiting.offset
         owned.waiting += 1
-        owned.size += len(waiting.letter.data)
-        connection_id = waiting.letter.connection_id
+        owned.size += len(waiting.event.data)
+        connection_id = waiting.event.connection_id
         line = owned.lines.get(connection_id)
         if line is not None:
             line.append(waiting)
@@ -64,14 +64,14 @@ class Desk:
             _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
             report_tasks(log, stuck)
 
-    async def _work(self, owned: Owned, connection_id: str, line: deque[Waiting]) -> None:
+    async def _work(self, owned: Owned, connection_id: str, line: deque[WaitingEvent]) -> None:
         while line and await self._deal(owned, line[0]):
-            owned.size -= len(line.popleft().letter.data)
+            owned.size -= len(line.popleft().event.data)
             owned.waiting -= 1
         if not line:
             del owned.lines[connection_id]
 
-    async def _deal(self, owned: Owned, waiting: Waiting) -> bool:
+    async def _deal(self, owned: Owned, waiting: WaitingEvent) -> bool:
         """Deal with a letter; returns False if that is left to whoever owns the queue next."""
         pause = FIRST_PAUSE
         while owned.is_open:
@@ -89,11 +89,11 @@ class Desk:
             pause *= 3
         return False
 
-    async def _begin(self, owned: Owned, waiting: Waiting) -> int:
+    async def _begin(self, owned: Owned, waiting: WaitingEvent) -> int:
         """Count a delivery, unless the queue was closed while this one waited for a slot."""
         return await self._ledger.begin(owned, waiting) if owned.is_open else -1
 
-    async def _deliver(self, owned: Owned, waiting: Waiting, deliveries: int) -> str | None:
+    async def _deliver(self, owned: Owned, waiting: WaitingEvent, deliveries: int) -> str | None:
         """Hand a letter to handlers, unless it was begun too often; returns why that failed."""
         if deliveries > MAX_DELIVERIES:
             return DIED
@@ -103,8 +103,8 @@ class Desk:
             settle(owned, waiting, handled.message_ids)
         return handled.failure
 
-    def _give_up(self, owned: Owned, waiting: Waiting, reason: str) -> None:
-        letter = waiting.letter
+    def _give_up(self, owned: Owned, waiting: WaitingEvent, reason: str) -> None:
+        letter = waiting.event
         log.error("%s %s becomes a dead letter: %s", letter.kind, letter.key, reason)
         self._ledger.die(owned, waiting, reason)
 
@@ -128,7 +128,7 @@ class Reader:
         desk: where letters go.
     """
 
-    def __init__(self, attendance: Attendance, holdings: Holdings, desk: Desk) -> None:
+    def __init__(self, attendance: PortalConsumer, holdings: Holdings, desk: Desk) -> None:
         self._attendance = attendance
         self._holdings = holdings
         self._desk = desk
@@ -150,7 +150,7 @@ class Reader:
             await asyncio.sleep(IDLE)
             return
         for waiting in await self._attendance.read({number: each.cursor for number, each in owned.items()}):
-            each = owned[waiting.letter.partition]
+            each = owned[waiting.event.partition]
             if each.is_open:
                 self._desk.take(each, waiting)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, overload
 
-from ..backend.inbox import LetterKind
+from ..backend.inbox import EventKind
 from ..errors import InvalidSettings
 from ..handlers import Handler
 from ..handlers.caller import AnyHandler, checked
@@ -24,7 +24,7 @@ class PortalHooks:
     """
 
     def __init__(self) -> None:
-        self._handlers: dict[LetterKind, list[tuple[str | None, Handler]]] = {
+        self._handlers: dict[EventKind, list[tuple[str | None, Handler]]] = {
             "connection": [],
             "authentication": [],
             "message": [],
@@ -76,7 +76,7 @@ class PortalHooks:
         self._on_rejected.append(checked("on_rejected", handler, "rejection", "event"))
         return handler
 
-    def _add(self, kind: LetterKind, type: str | None, handler: AnyHandler) -> AnyHandler:
+    def _add(self, kind: EventKind, type: str | None, handler: AnyHandler) -> AnyHandler:
         self._handlers[kind].append((plain(type), checked(f"on_{kind}", handler, "event")))
         return handler
 

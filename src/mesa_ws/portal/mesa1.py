@@ -6,8 +6,8 @@ import time
 from collections import deque
 from functools import partial
 
-from ..backend.inbox import Letter, Waiting
-from ..backend.mesa1 import Mesa1Attendance
+from ..backend.inbox import InboxEvent, WaitingEvent
+from ..backend.mesa1 import Mesa1PortalConsumer
 from ..concurrency.tasks import end, persist, start
 from ..errors import BackendError
 from ..messages.envelope import Envelope
@@ -43,12 +43,12 @@ class Hearing:
         concurrency: events that are handled at the same time.
     """
 
-    def __init__(self, attendance: Mesa1Attendance, see: See, concurrency: int) -> None:
+    def __init__(self, attendance: Mesa1PortalConsumer, see: See, concurrency: int) -> None:
         self._dropped = 0
         self._attendance = attendance
         self._see = see
         self._slots = asyncio.Semaphore(concurrency)
-        self._lines: dict[str, deque[Waiting]] = {}
+        self._lines: dict[str, deque[WaitingEvent]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._size = 0
@@ -93,7 +93,7 @@ class Hearing:
         await self._attendance.aclose()
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; see `Mesa1Attendance.reply`."""
+        """Hand a message to one connection of one node; see `Mesa1PortalConsumer.reply`."""
         return await self._attendance.reply(envelope, node)
 
     async def _lull(self) -> None:
@@ -104,12 +104,12 @@ class Hearing:
             if self._heard == before:
                 break
 
-    def _take(self, letter: Letter) -> None:
+    def _take(self, letter: InboxEvent) -> None:
         self._heard += 1
         if self._waiting >= MAX_WAITING or self._size >= MAX_BYTES:
             self._drop()
             return
-        waiting = Waiting("", time.time(), letter)
+        waiting = WaitingEvent("", time.time(), letter)
         self._waiting += 1
         self._size += len(letter.data)
         name = letter.connection_id or (f"client {letter.id}" if letter.id is not None else letter.key)
@@ -122,11 +122,11 @@ class Hearing:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, name: str, line: deque[Waiting]) -> None:
+    async def _work(self, name: str, line: deque[WaitingEvent]) -> None:
         while line:
             async with self._slots:
                 await self._see(line[0])
-            self._size -= len(line.popleft().letter.data)
+            self._size -= len(line.popleft().event.data)
             self._waiting -= 1
         del self._lines[name]
 

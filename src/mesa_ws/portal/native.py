@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from ..backend.inbox import Attendance, Waiting
+from ..backend.inbox import PortalConsumer, WaitingEvent
 from ..concurrency.tasks import Tasks, end, persist, start
 from ..errors import BackendError
 from ..messages.envelope import Envelope
@@ -38,12 +38,12 @@ class Observer:
     """
 
     def __init__(
-        self, attendance: Attendance, handle: Callable[[Waiting], Awaitable[None]], concurrency: int
+        self, attendance: PortalConsumer, handle: Callable[[WaitingEvent], Awaitable[None]], concurrency: int
     ) -> None:
         self._attendance = attendance
         self._handle = handle
         self._slots = asyncio.Semaphore(concurrency)
-        self._lines: dict[str, deque[Waiting]] = {}
+        self._lines: dict[str, deque[WaitingEvent]] = {}
         self._place = ""
         self._waiting = 0
         self._size = 0
@@ -71,11 +71,11 @@ class Observer:
             else:
                 self._take(letters)
 
-    def _take(self, letters: list[Waiting]) -> None:
+    def _take(self, letters: list[WaitingEvent]) -> None:
         for waiting in letters:
             self._waiting += 1
-            self._size += len(waiting.letter.data)
-            connection_id = waiting.letter.connection_id
+            self._size += len(waiting.event.data)
+            connection_id = waiting.event.connection_id
             if connection_id in self._lines:
                 self._lines[connection_id].append(waiting)
                 continue
@@ -84,11 +84,11 @@ class Observer:
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def _work(self, connection_id: str, line: deque[Waiting]) -> None:
+    async def _work(self, connection_id: str, line: deque[WaitingEvent]) -> None:
         while line:
             async with self._slots:
                 await self._handle(line[0])
-            self._size -= len(line.popleft().letter.data)
+            self._size -= len(line.popleft().event.data)
             self._waiting -= 1
         del self._lines[connection_id]
 
@@ -104,7 +104,7 @@ class _Lasting:
         attendance: the portal's seat.
     """
 
-    def __init__(self, attendance: Attendance) -> None:
+    def __init__(self, attendance: PortalConsumer) -> None:
         self._attendance = attendance
         self._tasks = Tasks("portal")
 
@@ -119,7 +119,7 @@ class _Lasting:
         return 0
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; see `Attendance.reply`."""
+        """Hand a message to one connection of one node; see `PortalConsumer.reply`."""
         return await self._attendance.reply(envelope, node)
 
     async def _stop_reading(self) -> None:
@@ -136,7 +136,7 @@ class Sharing(_Lasting):
         lease: seconds without a sign of life after which others take over.
     """
 
-    def __init__(self, attendance: Attendance, handle: Handle, concurrency: int, lease: float) -> None:
+    def __init__(self, attendance: PortalConsumer, handle: Handle, concurrency: int, lease: float) -> None:
         super().__init__(attendance)
         self._takes_part = False
         self._ledger = Ledger(attendance)
@@ -181,7 +181,7 @@ class Observing(_Lasting):
         concurrency: letters that are handled at the same time.
     """
 
-    def __init__(self, attendance: Attendance, see: See, concurrency: int) -> None:
+    def __init__(self, attendance: PortalConsumer, see: See, concurrency: int) -> None:
         super().__init__(attendance)
         self._observer = Observer(attendance, see, concurrency)
 

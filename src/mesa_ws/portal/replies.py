@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from ..backend.inbox import answers_of
+from ..backend.inbox import reply_recipient
 from ..errors import BackendError, Reject, RequestError
 from ..handlers import Handler, name_of
 from ..messages.envelope import REMEMBERED, Envelope, new_message_id
@@ -69,7 +69,7 @@ async def respond(event: PortalEvent, reply: bytes | Failure, send: Send) -> str
     if event.request is None:
         return None
     body = Reply.failed(event.request, reply) if isinstance(reply, Failure) else Reply(event.request, reply)
-    who = Recipients(False, (answers_of(event.connection_id),), frozenset())
+    who = Recipients(False, (reply_recipient(event.connection_id),), frozenset())
     # It is remembered so that it may be sent again where the connection to the backend broke.
     envelope = Envelope(who, body.write(), "connection", new_message_id(), remember=REMEMBERED)
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from ..backend.inbox import Waiting
+from ..backend.inbox import WaitingEvent
 from ..messages.envelope import Envelope
 
 
@@ -21,10 +21,10 @@ class Handled(NamedTuple):
     message_ids: tuple[str, ...] = ()
 
 
-Handle = Callable[[Waiting, int], Awaitable[Handled]]
+Handle = Callable[[WaitingEvent, int], Awaitable[Handled]]
 """Has a letter handled for the nth time."""
 
-See = Callable[[Waiting], Awaitable[None]]
+See = Callable[[WaitingEvent], Awaitable[None]]
 """Has a letter handled that comes once."""
 
 

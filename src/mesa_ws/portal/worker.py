@@ -8,8 +8,15 @@ from typing import Annotated, Self
 
 import msgspec
 
-from ..backend.inbox import Waiting
-from ..backend.urls import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, Place, mesa1_seat_at, seat_at
+from ..backend.inbox import WaitingEvent
+from ..backend.urls import (
+    DEFAULT_LEASE,
+    DEFAULT_TIMEOUT,
+    DEFAULT_URL,
+    Place,
+    mesa1_portal_consumer,
+    portal_consumer,
+)
 from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
@@ -187,23 +194,25 @@ class Worker(PortalHooks):
                 "events come once at most there, and nothing is noted about them"
             )
         if self._wire == "mesa1":
-            heard = mesa1_seat_at(url, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
+            heard = mesa1_portal_consumer(
+                url, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout
+            )
             return Hearing(heard, self._see, concurrency)
-        seat = seat_at(url, namespace=namespace, lease=lease, timeout=timeout, durability=durability)
+        seat = portal_consumer(url, namespace=namespace, lease=lease, timeout=timeout, durability=durability)
         if sees_all:
             return Observing(seat, self._see, concurrency)
         return Sharing(seat, self._handle, concurrency, lease)
 
-    async def _see(self, waiting: Waiting) -> None:
+    async def _see(self, waiting: WaitingEvent) -> None:
         """Call the handlers of a letter that comes once, so that what they send needs no name.
 
         To see takes no part in a request: others answer.
         """
         await self._tell(waiting, 1, may_answer=False)
 
-    async def _handle(self, waiting: Waiting, deliveries: int) -> Handled:
+    async def _handle(self, waiting: WaitingEvent, deliveries: int) -> Handled:
         """Call the handlers of a letter; see `Handle`."""
-        cause = Cause(waiting.letter.key)
+        cause = Cause(waiting.event.key)
         token = current_cause.set(cause)
         try:
             handled = await self._tell(waiting, deliveries, may_answer=True)
@@ -213,7 +222,7 @@ class Worker(PortalHooks):
         cause.is_over = True
         return handled._replace(message_ids=tuple(cause.message_ids))
 
-    async def _tell(self, waiting: Waiting, deliveries: int, *, may_answer: bool) -> Handled:
+    async def _tell(self, waiting: WaitingEvent, deliveries: int, *, may_answer: bool) -> Handled:
         assert self._work is not None  # noqa: S101 - nothing is handled without it
         send = self._work.reply
         try:

@@ -15,7 +15,15 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ..backend.inbox import PARTITIONS, Answer, Letter, LetterKind, Room, asker_of, partition_of
+from ..backend.inbox import (
+    PARTITIONS,
+    AppendResult,
+    Capacity,
+    EventKind,
+    InboxEvent,
+    answered_connection,
+    partition_of,
+)
 from ..concurrency.tasks import survive
 from ..errors import BackendError, InvalidMessage
 from ..messages.envelope import Envelope
@@ -133,7 +141,7 @@ class Post(Protocol):
     def joins(self) -> int:
         """How often it had to begin."""
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Put a letter at the end of its queue."""
 
 
@@ -170,7 +178,7 @@ class Forwarder:
         self._spreads = settings.distribute_load
         queues = PARTITIONS if self._spreads else 1
         self._types = None if settings.types is None else frozenset(settings.types)
-        self._room = Room(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
+        self._room = Capacity(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
         self._passages: dict[str, _Passage] = {}
         self.answers = PortalAnswers(max_requests)
         self._quiet_until = 0.0
@@ -230,7 +238,7 @@ class Forwarder:
         """
         reached = []
         for connection_id in envelope.recipients.ids:
-            asker = asker_of(connection_id)
+            asker = answered_connection(connection_id)
             if asker is not None:
                 self.answers.take(asker, envelope.body)
                 continue
@@ -243,7 +251,7 @@ class Forwarder:
     def _keeps(self, message: Message) -> bool:
         return self._types is None or message.type in self._types
 
-    async def _forward(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> None:
+    async def _forward(self, kind: EventKind, sender: Sender, data: bytes = b"") -> None:
         passage = self._passages[sender.connection_id]
         while await self._finds_closed(passage, self._letter(kind, sender, data)):
             # Others took this node for dead, and told portals that its connections have ended; or
@@ -252,7 +260,7 @@ class Forwarder:
             if sender.id is not None:
                 await self._insist(self._letter("authentication", sender))
 
-    async def _finds_closed(self, passage: _Passage, letter: Letter) -> bool:
+    async def _finds_closed(self, passage: _Passage, letter: InboxEvent) -> bool:
         """Offer a letter until it is taken, or the connection turns out to be closed."""
         known, before = passage.joins, self._post.joins
         answer = await self._insist(letter)
@@ -260,16 +268,16 @@ class Forwarder:
         # What is gone was ended by this very letter, unless the node had to begin anew meanwhile.
         return answer == "unknown" or (answer == "gone" and known != self._post.joins)
 
-    def _letter(self, kind: LetterKind, sender: Sender, data: bytes = b"") -> Letter:
+    def _letter(self, kind: EventKind, sender: Sender, data: bytes = b"") -> InboxEvent:
         connection_id = sender.connection_id
         passage = self._passages[connection_id]
         passage.sequence += 1
         partition = partition_of(connection_id) if self._spreads else 0
-        return Letter(
+        return InboxEvent(
             connection_id, partition, str(passage.sequence), kind, sender.id, self._post.node_id, data
         )
 
-    async def _insist(self, letter: Letter) -> Answer:
+    async def _insist(self, letter: InboxEvent) -> AppendResult:
         """Offer a letter until it is taken, however long that takes."""
         pause = FIRST_PAUSE
         while True:
@@ -288,7 +296,7 @@ class Forwarder:
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _go_on(self, letter: Letter) -> None:
+    async def _go_on(self, letter: InboxEvent) -> None:
         """Go on after a cancellation by other code than the server's."""
         try:
             await survive()

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from mesa_ws import Client, Message, Server, serve
-from mesa_ws.backend.inbox import PARTITIONS, Letter, Room, Step
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.backend.inbox import PARTITIONS, Capacity, InboxEvent, Step
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 
 from .conftest import Starter, here
 
@@ -25,20 +25,22 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
     """Three dead letters."""
     backend, seat = (
         RedisBackend(redis_url, namespace=namespace),
-        RedisAttendance(redis_url, namespace=namespace),
+        RedisPortalConsumer(redis_url, namespace=namespace),
     )
     await backend.open(lambda _: None)
     tokens = (await seat.tend(range(PARTITIONS))).tokens
-    room = Room(10, 1 << 30)
+    room = Capacity(10, 1 << 30)
     for n in range(3):
         node = backend.node_id
-        await backend.append(Letter(f"c{n}", 0, "1", "connection", None, node), room)
-        await backend.append(Letter(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room)
+        await backend.append(InboxEvent(f"c{n}", 0, "1", "connection", None, node), room)
+        await backend.append(
+            InboxEvent(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room
+        )
     for waiting in await seat.read({0: ""}):
-        action = "die" if waiting.letter.kind == "message" else "reject"
-        letter = (waiting.place, waiting.letter.connection_id, 1)
+        action = "die" if waiting.event.kind == "message" else "reject"
+        letter = (waiting.offset, waiting.event.connection_id, 1)
         await seat.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
-    places = [dead.place for dead in await seat.dead_letters(10)]
+    places = [dead.offset for dead in await seat.dead_letters(10)]
     await seat.tend([], stays=False)
     await seat.aclose()
     await backend.aclose()
@@ -76,7 +78,7 @@ async def test_what_waits_is_told(redis_url: str, namespace: str, letters: list[
     ends = 3  # of the connections whose node is gone
     assert (await status()).startswith("0 portals, 3 events waiting for up to ")
     await run(redis_url, namespace, "retry", letters[0])
-    seat = RedisAttendance(redis_url, namespace=namespace)
+    seat = RedisPortalConsumer(redis_url, namespace=namespace)
     await seat.tend([0])
     shown = json.loads(await status("--json"))
     assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([seat.portal_id], ends + 1, 2)
@@ -96,10 +98,10 @@ async def test_dead_letters_are_retried(redis_url: str, namespace: str, letters:
     assert await run(redis_url, namespace, "retry", letters[1]) == "retried 1 letter\n"
     assert json.loads(await run(redis_url, namespace, "retry", "--all", "--json")) == {"retried": 2}
     assert await run(redis_url, namespace, "list") == "there are no dead letters\n"
-    seat = RedisAttendance(redis_url, namespace=namespace)
+    seat = RedisPortalConsumer(redis_url, namespace=namespace)
     waiting = await seat.read({0: ""})
     await seat.aclose()
-    messages = [each.letter for each in waiting if each.letter.kind == "message"]
+    messages = [each.event for each in waiting if each.event.kind == "message"]
     assert [letter.id for letter in messages] == ["id1", "id0", "id2"]
 
 

@@ -22,7 +22,7 @@ from mesa_ws import (
     Unsupported,
     serve,
 )
-from mesa_ws.backend.inbox import Letter
+from mesa_ws.backend.inbox import InboxEvent
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.backend.mesa1.portal_liveness import withdraw
 from mesa_ws.portal import mesa1
@@ -347,7 +347,7 @@ async def test_what_a_portal_heard_before_it_went_is_not_told_again(
         await newcomer.get_message(timeout=5)
         portals._looked_at = 0.0  # the last look is too old to tell
 
-    async def publish_and_go(letter: Letter, portal: str) -> int | None:
+    async def publish_and_go(letter: InboxEvent, portal: str) -> int | None:
         heard = await publish(letter, portal)
         if letter.kind == "message":
             told.append((json.loads(letter.data)["d"], portal))

@@ -19,7 +19,7 @@ from mesa_ws import (
     TooManyRequests,
     Unanswered,
 )
-from mesa_ws.backend.inbox import answers_of
+from mesa_ws.backend.inbox import reply_recipient
 from mesa_ws.messages.envelope import Envelope, new_message_id
 from mesa_ws.messages.recipients import Recipients
 from mesa_ws.messages.request import Reply
@@ -427,5 +427,5 @@ async def test_a_handler_may_ask_the_client_whose_request_it_answers(
 
 def answer(event: PortalEvent, body: bytes) -> Envelope:
     """An envelope with what a portal says to a request."""
-    who = Recipients(False, (answers_of(event.connection_id),), frozenset())
+    who = Recipients(False, (reply_recipient(event.connection_id),), frozenset())
     return Envelope(who, body, "connection", new_message_id())

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from mesa_ws.backend.redis.portal_consumer import RedisAttendance
+from mesa_ws.backend.redis.portal_consumer import RedisPortalConsumer
 from mesa_ws.transports.run import Server, serve
 from tests.system.portal.conftest import LEASE, Site
 from tests.system.server.conftest import accepting
@@ -101,7 +101,7 @@ async def test_a_server_without_portals_is_told_nothing(site: Site) -> None:
 
 async def test_a_portal_that_was_killed_leaves_when_its_lease_ends(redis_site: Site) -> None:
     told = watch(await redis_site.serve())
-    killed = RedisAttendance(redis_site.redis_url, namespace=redis_site.namespace, lease=LEASE)
+    killed = RedisPortalConsumer(redis_site.redis_url, namespace=redis_site.namespace, lease=LEASE)
     await killed.tend([0])
     await killed.aclose()  # without saying that it goes
     await told.until(("join", killed.portal_id), ("leave", killed.portal_id))

@@ -8,9 +8,9 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, Message, PortalEvent
-from mesa_ws.backend.inbox import PARTITIONS, Letter, Room
+from mesa_ws.backend.inbox import PARTITIONS, Capacity, InboxEvent
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.urls import seat_at
+from mesa_ws.backend.urls import portal_consumer
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.portal import handling
 from mesa_ws.portal.native import Sharing
@@ -71,11 +71,11 @@ async def test_after_five_times_an_event_is_a_dead_letter(redis_site: Site, at_o
     await peer.until(t="DONE")
     assert seen == [1, 2, 3, 4, 5]
     assert redis_site.redis_url is not None
-    attendance = seat_at(redis_site.redis_url, namespace=redis_site.namespace)
+    attendance = portal_consumer(redis_site.redis_url, namespace=redis_site.namespace)
     [dead] = await attendance.dead_letters(10)
-    assert (dead.reason, dead.deliveries, dead.letter.id) == ("ValueError: no", 5, "alice")
+    assert (dead.reason, dead.deliveries, dead.event.id) == ("ValueError: no", 5, "alice")
     seen.clear()
-    assert await attendance.revive([dead.place]) == 1
+    assert await attendance.revive([dead.offset]) == 1
     await until(lambda: seen == [1, 2, 3, 4, 5])
     await attendance.aclose()
 
@@ -232,7 +232,7 @@ async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(
     await record.until(3)
     assert redis_site.redis_url is not None
     keys, node = Keys(redis_site.namespace), server.backend.node_id
-    attendance = seat_at(redis_site.redis_url, namespace=redis_site.namespace)
+    attendance = portal_consumer(redis_site.redis_url, namespace=redis_site.namespace)
     async with redis.asyncio.Redis.from_url(redis_site.redis_url) as client:
         while len(record.events) < 4:  # it has its lease again soon, unless somebody is faster
             await client.zadd(keys.leases, {node: 1})
@@ -249,7 +249,7 @@ async def test_an_end_whose_reply_was_lost_is_told_once(site: Site, monkeypatch:
     record, append = await site.record(), server.backend.append
     repeated = list[str]()
 
-    async def lossy(letter: Letter, room: Room) -> Any:
+    async def lossy(letter: InboxEvent, room: Capacity) -> Any:
         answer = await append(letter, room)
         if letter.kind == "disconnection" and not repeated:
             repeated.append(letter.key)

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from mesa_ws import Client, Message, PortalEvent, Reject, RequestFailed
-from mesa_ws.backend.inbox import Attendance
+from mesa_ws.backend.inbox import PortalConsumer
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import handling
@@ -26,8 +26,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
-def seat(portal: Any) -> Attendance:
-    attendance: Attendance = portal._work._attendance
+def seat(portal: Any) -> PortalConsumer:
+    attendance: PortalConsumer = portal._work._attendance
     return attendance
 
 

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from mesa_ws import PortalEvent
 from mesa_ws.backend.inbox import PARTITIONS
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.portal import handling
 from tests.contract.post_office import EVERY, Owner, PostOffice, told
@@ -41,7 +41,7 @@ def keys(namespace: str) -> Keys:
 def office(redis_url: str, namespace: str, stack: object) -> PostOffice:
     return PostOffice(
         lambda: RedisBackend(redis_url, namespace=namespace),
-        lambda: RedisAttendance(redis_url, namespace=namespace),
+        lambda: RedisPortalConsumer(redis_url, namespace=namespace),
         stack,  # type: ignore[arg-type]  # the exit stack of the folder
     )
 
@@ -163,7 +163,7 @@ async def test_connections_of_a_dead_server_end_once_past_keys_of_another_type(
     await client.zadd(keys.leases, {node.backend.node_id: 0})
     await owner.portal.tend(EVERY)
     letters = await owner.until_read(2)
-    assert [waiting.letter.kind for waiting in letters] == ["disconnection"] * 2
+    assert [waiting.event.kind for waiting in letters] == ["disconnection"] * 2
     assert await client.xlen(keys.observed) == 2
 
 
@@ -184,7 +184,7 @@ async def test_dead_letters_are_put_back_past_a_queue_of_another_type(
     await node.open_with("a")
     letters = await owner.until_read(2)
     await owner.settle("die", *letters, reason="a test")
-    places = [dead.place for dead in await owner.portal.dead_letters(10)]
+    places = [dead.offset for dead in await owner.portal.dead_letters(10)]
     await spoil(client, keys.queue(3))
     assert await owner.portal.revive(places) == 2
     assert told(await Owner(owner.portal, owner.tokens).until_read(2)) == told(letters)

@@ -239,7 +239,7 @@ async def test_a_client_that_floods_holds_up_nobody_else(
 ) -> None:
     monkeypatch.setattr(commits, "MAX_WAITING", 300)
     for end in (memory_inbox, inbox_commands):
-        monkeypatch.setattr(end, "MOST_OF_ONE", 200)
+        monkeypatch.setattr(end, "MAX_CONNECTION_WEIGHT", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from mesa_ws.backend.inbox import Letter, Room, partition_of
+from mesa_ws.backend.inbox import Capacity, InboxEvent, partition_of
 from mesa_ws.backend.mesa1 import Mesa1Backend, portal_liveness
 from mesa_ws.backend.mesa1 import commands as mesa1_plan
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
@@ -261,8 +261,8 @@ def test_a_portal_takes_no_node_for_dead(hand: Hand) -> None:
 
 
 def append(hand: Hand, kind: Any, sequence: int = 1) -> None:
-    letter = Letter("c", partition_of("c"), str(sequence), kind, None, "node")
-    reply = hand.run(inbox_commands.append(hand.seat(), [(letter, Room(100, 100_000))]))
+    letter = InboxEvent("c", partition_of("c"), str(sequence), kind, None, "node")
+    reply = hand.run(inbox_commands.append(hand.seat(), [(letter, Capacity(100, 100_000))]))
     assert inbox_commands.answers(reply) == ["taken"]
 
 

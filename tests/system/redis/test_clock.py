@@ -12,9 +12,9 @@ import pytest
 import redis
 import redis.asyncio
 
-from mesa_ws.backend.mesa1 import Mesa1Attendance, Mesa1Backend
+from mesa_ws.backend.mesa1 import Mesa1Backend, Mesa1PortalConsumer
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
-from mesa_ws.backend.redis import RedisAttendance, RedisBackend
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.backend.redis.inbox_commands import Place
 from mesa_ws.backend.redis.node_commands import NodeCommands
 from tests.contract.cluster import Cluster
@@ -193,8 +193,8 @@ async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
 async def test_partitions_of_a_dead_portal_find_another_owner(
     redis_url: str, namespace: str, hand: Hand, client: redis.asyncio.Redis
 ) -> None:
-    dead = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
-    heir = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
+    dead = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
+    heir = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     assert set((await dead.tend(EVERY)).tokens) == set(EVERY)
     step_back(hand, hand.keys.portals)
     for number in EVERY:
@@ -210,7 +210,7 @@ async def test_partitions_of_a_dead_portal_find_another_owner(
 
 
 async def test_an_owner_that_died_is_shown_no_more(redis_url: str, namespace: str, hand: Hand) -> None:
-    portal = RedisAttendance(redis_url, namespace=namespace, lease=LEASE)
+    portal = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     await portal.tend(EVERY)
     assert {queue.owner for queue in (await portal.backlog()).queues} == {portal.portal_id}
     hand.client.zadd(hand.keys.portals, {portal.portal_id: 1})
@@ -221,7 +221,7 @@ async def test_an_owner_that_died_is_shown_no_more(redis_url: str, namespace: st
 async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, hand: Hand) -> None:
     keys = mesa1_keys.Keys(namespace)
     server = Mesa1Backend(redis_url, namespace=namespace, lease=LEASE)
-    dead = Mesa1Attendance(redis_url, namespace=namespace, lease=LEASE)
+    dead = Mesa1PortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     await server.open(lambda envelope: None, portals=True)
     await dead.open(lambda *_: None)
     await until(lambda: hand.client.scard(keys.pool) == 1)

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import BackendRefused, BackendUnavailable, Portal, RedisBackend, Unsupported
-from mesa_ws.backend.redis import RedisAttendance
+from mesa_ws.backend.redis import RedisPortalConsumer
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.settings import Durability
 from mesa_ws.transports.run import serve
@@ -39,7 +39,9 @@ class Office(PostOffice):
     def __init__(self, url: str, namespace: str, stack: AsyncExitStack) -> None:
         super().__init__(
             lambda: RedisBackend(url, namespace=namespace, timeout=self.timeout),
-            lambda: RedisAttendance(url, namespace=namespace, timeout=self.timeout, durability="replicated"),
+            lambda: RedisPortalConsumer(
+                url, namespace=namespace, timeout=self.timeout, durability="replicated"
+            ),
             stack,
         )
 

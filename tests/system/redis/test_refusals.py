@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisBackend, Sync
-from mesa_ws.backend.inbox import Letter, LetterKind, Room, Step
+from mesa_ws.backend.inbox import Capacity, EventKind, InboxEvent, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Keys as Keys1x
 from mesa_ws.backend.redis.inbox_commands import Place, append, revive
@@ -264,12 +264,12 @@ def test_events_are_not_doubled_by_a_right_that_is_taken_away(
 ) -> None:
     keys, hand = Keys(namespace), Hand(admin, namespace)
     hand.join()
-    kinds: tuple[LetterKind, ...] = ("connection", "message", "disconnection")
-    letters = [Letter("c", 3, str(n), kind, None, "node", b"x") for n, kind in enumerate(kinds, 1)]
+    kinds: tuple[EventKind, ...] = ("connection", "message", "disconnection")
+    letters = [InboxEvent("c", 3, str(n), kind, None, "node", b"x") for n, kind in enumerate(kinds, 1)]
     with redis.Redis.from_url(url) as client:
         weak = Hand(client, namespace)
         for letter in letters:
-            call = append(hand.seat(), [(letter, Room(100, 1 << 20))])
+            call = append(hand.seat(), [(letter, Capacity(100, 1 << 20))])
             allow(admin, lost)
             for _ in range(2):
                 with suppress(ResponseError):
@@ -287,8 +287,8 @@ def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
     keys, hand = Keys(namespace), Hand(admin, namespace)
     place = Place(keys, "portal", 60.0)
     hand.join("node", "dead")
-    letter = Letter("c", 3, "1", "connection", None, "dead")
-    hand.run(append(hand.seat("dead"), [(letter, Room(100, 1 << 20))]))
+    letter = InboxEvent("c", 3, "1", "connection", None, "dead")
+    hand.run(append(hand.seat("dead"), [(letter, Capacity(100, 1 << 20))]))
     [token] = [found for found in hand.run(place.tend([3], stays=True))[2:] if found]
     [(entry, _)] = entries(admin, keys.queue(3))
     hand.kill("dead")

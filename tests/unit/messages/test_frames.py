@@ -51,7 +51,7 @@ class Point(msgspec.Struct):
 
 
 @dataclass
-class Room:
+class Capacity:
     name: str
     owner: UUID
 
@@ -89,7 +89,7 @@ NIL = UUID(int=0)
     ("value", "text"),
     [
         (Point(1), '{"x":1,"label":"p"}'),
-        (Room("hall", NIL), f'{{"name":"hall","owner":"{NIL}"}}'),
+        (Capacity("hall", NIL), f'{{"name":"hall","owner":"{NIL}"}}'),
         (datetime(2024, 2, 29, 12, 30, tzinfo=UTC), '"2024-02-29T12:30:00Z"'),
         (datetime(2024, 2, 29, 12, 30), '"2024-02-29T12:30:00"'),
         (date(2024, 2, 29), '"2024-02-29"'),

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from mesa_ws.backend.inbox import Letter, Waiting
+from mesa_ws.backend.inbox import InboxEvent, WaitingEvent
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import Message
@@ -15,8 +15,8 @@ ANSWER = Message(0, None, "ANSWER")
 
 
 def event_of(send: object) -> PortalEvent:
-    letter = Letter("node.1", 0, "1", "connection", None, "node", b"")
-    return PortalEvent(Waiting("1-0", 0.0, letter), 1, send)  # type: ignore[arg-type]
+    letter = InboxEvent("node.1", 0, "1", "connection", None, "node", b"")
+    return PortalEvent(WaitingEvent("1-0", 0.0, letter), 1, send)  # type: ignore[arg-type]
 
 
 async def never(envelope: Envelope, node: str) -> bool:

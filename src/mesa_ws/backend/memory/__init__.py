@@ -17,6 +17,6 @@ one form a cluster, which is how several servers in one process (and the tests) 
 
 from .backend import MemoryBackend, MemoryHub
 from .cluster import check_durability
-from .portal_consumer import MemoryAttendance
+from .portal_consumer import MemoryPortalConsumer
 
-__all__ = ["MemoryAttendance", "MemoryBackend", "MemoryHub", "check_durability"]
+__all__ = ["MemoryBackend", "MemoryHub", "MemoryPortalConsumer", "check_durability"]

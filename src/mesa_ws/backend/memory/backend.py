@@ -12,7 +12,7 @@ from ...messages.recipients import check_id, check_ids
 from ...messages.request import Reply
 from ...settings import Durability, Sync, check_namespace
 from ..base import IdPage, Receive, Watcher
-from ..inbox import Answer, Letter, Room
+from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..presence import PortalWatch
@@ -140,10 +140,10 @@ class MemoryBackend:
         """Always 0: nothing is forgotten."""
         return 0
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
-        """Put a letter at the end of its queue; see `Inbox.append`."""
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
+        """Put an event at the end of its queue; see `Inbox.append`."""
         self._open_seat()
-        return self._cluster.inbox.append(letter, room)
+        return self._cluster.inbox.append(event, capacity)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Store `envelopes` as they ask for, and hand them to the nodes that hold a recipient.

@@ -1,4 +1,4 @@
-"""Letters for portals in memory. Each method is one step, as a script is in Redis."""
+"""Events for portals in memory. Each method is one step, as a script is in Redis."""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -7,31 +7,31 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..inbox import (
-    ALWAYS,
+    GUARANTEED_EVENTS,
+    MAX_CONNECTION_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
-    MOST_OF_ONE,
     PARTITIONS,
-    Answer,
+    AppendResult,
     Backlog,
+    Capacity,
     DeadLetter,
-    Letter,
+    InboxEvent,
     Ownership,
     QueueBacklog,
-    Room,
     Step,
     Steps,
-    Waiting,
-    most_of_each,
+    WaitingEvent,
+    read_limit,
     weight_of,
 )
 from ..presence import PortalWatch
 
-Kept = TypeVar("Kept", Waiting, DeadLetter)
+Kept = TypeVar("Kept", WaitingEvent, DeadLetter)
 
 
 class Shelf(Generic[Kept]):
-    """Holds letters by their places.
+    """Holds events by their offsets.
 
     Args:
         most: how many.
@@ -42,32 +42,32 @@ class Shelf(Generic[Kept]):
         self._most = most
         self._most_bytes = size
         self._size = 0
-        self._letters: OrderedDict[int, Kept] = OrderedDict()
+        self._events: OrderedDict[int, Kept] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._events)
 
-    def put(self, place: int, kept: Kept) -> None:
+    def put(self, offset: int, kept: Kept) -> None:
         """Add one, and drop the oldest where there are too many."""
-        self._letters[place] = kept
-        self._size += len(kept.letter.data)
-        while len(self._letters) > self._most or (self._size > self._most_bytes and len(self._letters) > 1):
-            self.take(next(iter(self._letters)))
+        self._events[offset] = kept
+        self._size += len(kept.event.data)
+        while len(self._events) > self._most or (self._size > self._most_bytes and len(self._events) > 1):
+            self.take(next(iter(self._events)))
 
-    def take(self, place: int) -> Kept | None:
+    def take(self, offset: int) -> Kept | None:
         """Take one away."""
-        kept = self._letters.pop(place, None)
+        kept = self._events.pop(offset, None)
         if kept is not None:
-            self._size -= len(kept.letter.data)
+            self._size -= len(kept.event.data)
         return kept
 
     def items(self) -> Iterable[tuple[int, Kept]]:
-        """All of them with their places, the oldest first."""
-        return self._letters.items()
+        """All of them with their offsets, the oldest first."""
+        return self._events.items()
 
 
 MAX_OBSERVED = 10_000
-"""Letters that are kept for portals that see everything."""
+"""Events that are kept for portals that see everything."""
 
 
 @dataclass(slots=True)
@@ -75,12 +75,12 @@ class _Open:
     """A connection that has begun.
 
     Attributes:
-        sequence: of its last letter.
-        last: that letter.
+        sequence: of its last event.
+        last: that event.
     """
 
     sequence: int
-    last: Letter
+    last: InboxEvent
 
 
 @dataclass(slots=True)
@@ -88,16 +88,16 @@ class _Queue:
     """One partition.
 
     Attributes:
-        letters: place -> what nobody has dealt with.
+        events: offset -> what nobody has dealt with.
         size: bytes of them.
-        weights: connection -> what its letters weigh together.
-        deliveries: place -> how often it was delivered.
+        weights: connection -> what its events weigh together.
+        deliveries: offset -> how often it was delivered.
         last: the portal that began a delivery last, and its attempt.
         owner: the portal that owns it.
         token: the last that was given out.
     """
 
-    letters: "OrderedDict[int, Waiting]" = field(default_factory=OrderedDict)
+    events: "OrderedDict[int, WaitingEvent]" = field(default_factory=OrderedDict)
     size: int = 0
     weights: Counter[str] = field(default_factory=Counter)
     deliveries: dict[int, int] = field(default_factory=dict)
@@ -105,19 +105,19 @@ class _Queue:
     owner: str | None = None
     token: int = 0
 
-    def is_full(self, room: Room, connection_id: str, *, is_edge: bool) -> bool:
-        """Whether it has no room for one more letter, which may say that a connection begins or ends."""
-        length = len(self.letters)
+    def is_full(self, capacity: Capacity, connection_id: str, *, is_edge: bool) -> bool:
+        """Whether it has no capacity for one more event, which may say that a connection begins or ends."""
+        length = len(self.events)
         if is_edge:
-            return length >= 2 * room.letters
-        if self.weights[connection_id] >= MOST_OF_ONE:
+            return length >= 2 * capacity.events
+        if self.weights[connection_id] >= MAX_CONNECTION_WEIGHT:
             return True
-        return length >= room.letters or (length >= ALWAYS and self.size >= room.bytes)
+        return length >= capacity.events or (length >= GUARANTEED_EVENTS and self.size >= capacity.bytes)
 
-    def put(self, place: int, waiting: Waiting) -> None:
-        """Let a letter wait."""
-        self.letters[place] = waiting
-        self._weigh(waiting.letter, 1)
+    def put(self, offset: int, waiting: WaitingEvent) -> None:
+        """Let an event wait."""
+        self.events[offset] = waiting
+        self._weigh(waiting.event, 1)
 
     def is_repeated(self, portal: str, attempt: int) -> bool:
         """Whether steps are carried out once more."""
@@ -126,24 +126,24 @@ class _Queue:
         before, self.last = self.last, (portal, attempt)
         return before == self.last
 
-    def begin(self, place: int, *, is_repeated: bool) -> int:
+    def begin(self, offset: int, *, is_repeated: bool) -> int:
         """Count a delivery, unless that was done."""
-        if not is_repeated or place not in self.deliveries:
-            self.deliveries[place] = self.deliveries.get(place, 0) + 1
-        return self.deliveries[place]
+        if not is_repeated or offset not in self.deliveries:
+            self.deliveries[offset] = self.deliveries.get(offset, 0) + 1
+        return self.deliveries[offset]
 
-    def take_out(self, place: int) -> tuple[Waiting | None, int]:
-        """Forget a letter; returns it, if it was there, and how often it was delivered."""
-        waiting, deliveries = self.letters.pop(place, None), self.deliveries.pop(place, 0)
+    def take_out(self, offset: int) -> tuple[WaitingEvent | None, int]:
+        """Forget an event; returns it, if it was there, and how often it was delivered."""
+        waiting, deliveries = self.events.pop(offset, None), self.deliveries.pop(offset, 0)
         if waiting is not None:
-            self._weigh(waiting.letter, -1)
+            self._weigh(waiting.event, -1)
         return waiting, deliveries
 
-    def _weigh(self, letter: Letter, times: int) -> None:
-        self.size += times * len(letter.data)
-        self.weights[letter.connection_id] += times * weight_of(letter.data)
-        if not self.weights[letter.connection_id]:
-            del self.weights[letter.connection_id]
+    def _weigh(self, event: InboxEvent, times: int) -> None:
+        self.size += times * len(event.data)
+        self.weights[event.connection_id] += times * weight_of(event.data)
+        if not self.weights[event.connection_id]:
+            del self.weights[event.connection_id]
 
 
 class Inbox:
@@ -159,36 +159,36 @@ class Inbox:
         self._open: dict[str, dict[str, _Open]] = {}
         self._portals: dict[str, None] = {}
         self._watches: dict[str, PortalWatch] = {}
-        self._place = 0
-        self._observed: Shelf[Waiting] = Shelf(MAX_OBSERVED)
+        self._offset = 0
+        self._observed: Shelf[WaitingEvent] = Shelf(MAX_OBSERVED)
         self._observers = 0
         self._dead: Shelf[DeadLetter] = Shelf(MAX_DEAD)
         self._rejected = 0
         self._arrival = asyncio.Event()
 
-    def append(self, letter: Letter, room: Room) -> Answer:
-        """Put a letter at the end of its queue, if there is room."""
-        connections = self._open.setdefault(letter.node, {})
-        known, sequence = connections.get(letter.connection_id), int(letter.sequence)
-        is_edge = letter.kind in {"connection", "disconnection"}
-        if known is None and letter.kind != "connection":
+    def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
+        """Put an event at the end of its queue, if there is capacity."""
+        connections = self._open.setdefault(event.node, {})
+        known, sequence = connections.get(event.connection_id), int(event.sequence)
+        is_edge = event.kind in {"connection", "disconnection"}
+        if known is None and event.kind != "connection":
             return "gone" if is_edge else "unknown"
         if known is not None and sequence <= known.sequence:
             return "taken"
-        if self._queues[letter.partition].is_full(room, letter.connection_id, is_edge=is_edge):
+        if self._queues[event.partition].is_full(capacity, event.connection_id, is_edge=is_edge):
             return "full"
-        if letter.kind == "disconnection":
-            del connections[letter.connection_id]
+        if event.kind == "disconnection":
+            del connections[event.connection_id]
         else:
-            connections[letter.connection_id] = _Open(sequence, letter)
-        self._put(Waiting("", self._clock(), letter))
+            connections[event.connection_id] = _Open(sequence, event)
+        self._put(WaitingEvent("", self._clock(), event))
         return "taken"
 
     def end_connections(self, node: str) -> None:
         """A node leaves: what began there ends."""
         for known in self._open.pop(node, {}).values():
             last = known.last._replace(sequence=f"{known.sequence}r", kind="disconnection", data=b'[1006,""]')
-            self._put(Waiting("", self._clock(), last))
+            self._put(WaitingEvent("", self._clock(), last))
 
     def watch_portals(self, node: str, watch: PortalWatch) -> None:
         """Tell a node which portals there are, and who comes and goes."""
@@ -218,13 +218,13 @@ class Inbox:
                 queue.owner = None
         return Ownership(tuple(sorted(self._portals)), tokens)
 
-    def read(self, after: Mapping[int, str]) -> list[Waiting]:
-        """Letters of these partitions behind these places."""
-        found, most = list[Waiting](), most_of_each(len(after))
+    def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
+        """Events of these partitions behind these offsets."""
+        found, most = list[WaitingEvent](), read_limit(len(after))
         for number, text in after.items():
-            place, some = int(text or 0), []
-            for at, waiting in self._queues[number].letters.items():
-                if at > place:
+            offset, some = int(text or 0), []
+            for at, waiting in self._queues[number].events.items():
+                if at > offset:
                     some.append(waiting)
                 if len(some) == most:
                     break
@@ -232,7 +232,7 @@ class Inbox:
         return found
 
     def settle(self, portal: str, some: Steps) -> list[int]:
-        """Carry out steps of one queue; see `Attendance.settle`."""
+        """Carry out steps of one queue; see `PortalConsumer.settle`."""
         queue = self._queues[some.partition]
         if queue.owner != portal or queue.token != some.token:
             return [-1] * len(some.steps)
@@ -240,10 +240,10 @@ class Inbox:
         return [self._carry_out(queue, step, is_repeated=is_repeated) for step in some.steps]
 
     def _carry_out(self, queue: _Queue, step: Step, *, is_repeated: bool) -> int:
-        place = int(step.place)
+        offset = int(step.offset)
         if step.action == "begin":
-            return queue.begin(place, is_repeated=is_repeated)
-        waiting, deliveries = queue.take_out(place)
+            return queue.begin(offset, is_repeated=is_repeated)
+        waiting, deliveries = queue.take_out(offset)
         if waiting is not None and step.action == "die":
             self._bury(waiting, deliveries, step.reason)
         elif waiting is not None and step.action == "reject":
@@ -256,38 +256,38 @@ class Inbox:
 
     @property
     def end(self) -> str:
-        """The place behind which nothing has come."""
-        return str(self._place)
+        """The offset behind which nothing has come."""
+        return str(self._offset)
 
-    def overhear(self, after: str) -> list[Waiting]:
-        """What came to any queue behind a place."""
-        return [waiting for place, waiting in self._observed.items() if place > int(after)]
+    def overhear(self, after: str) -> list[WaitingEvent]:
+        """What came to any queue behind a offset."""
+        return [waiting for offset, waiting in self._observed.items() if offset > int(after)]
 
     def backlog(self) -> Backlog:
         """What waits now."""
         queues = []
         for number, queue in enumerate(self._queues):
-            oldest = next((each.at for each in queue.letters.values()), None)
-            queues.append(QueueBacklog(number, queue.owner, len(queue.letters), oldest))
+            oldest = next((each.at for each in queue.events.values()), None)
+            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
         return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead), self._rejected)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """The oldest dead events."""
         return [dead for _, dead in self._dead.items()][:limit]
 
-    def revive(self, places: Sequence[str]) -> int:
-        """Put dead letters at the end of their queues."""
-        revived = [dead for place in places if (dead := self._dead.take(int(place))) is not None]
+    def revive(self, offsets: Sequence[str]) -> int:
+        """Put dead events at the end of their queues."""
+        revived = [dead for offset in offsets if (dead := self._dead.take(int(offset))) is not None]
         for dead in revived:
-            self._put(Waiting("", dead.at, dead.letter), is_news=False)
+            self._put(WaitingEvent("", dead.at, dead.event), is_news=False)
         return len(revived)
 
-    def drop(self, places: Sequence[str]) -> int:
-        """Forget dead letters."""
-        return sum(self._dead.take(int(place)) is not None for place in places)
+    def drop(self, offsets: Sequence[str]) -> int:
+        """Forget dead events."""
+        return sum(self._dead.take(int(offset)) is not None for offset in offsets)
 
     async def arrival(self, seconds: float) -> None:
-        """Wait until a letter comes, or for some time."""
+        """Wait until an event comes, or for some time."""
         arrival = self._arrival
         try:
             async with asyncio.timeout(seconds):
@@ -295,16 +295,16 @@ class Inbox:
         except TimeoutError:
             return
 
-    def _put(self, waiting: Waiting, *, is_news: bool = True) -> None:
-        self._place += 1
-        placed = waiting._replace(place=str(self._place))
-        self._queues[placed.letter.partition].put(self._place, placed)
+    def _put(self, waiting: WaitingEvent, *, is_news: bool = True) -> None:
+        self._offset += 1
+        placed = waiting._replace(offset=str(self._offset))
+        self._queues[placed.event.partition].put(self._offset, placed)
         if is_news and self._observers:
-            self._observed.put(self._place, placed)
+            self._observed.put(self._offset, placed)
         self._arrival.set()
         self._arrival = asyncio.Event()
 
-    def _bury(self, waiting: Waiting, deliveries: int, reason: str) -> None:
-        self._place += 1
-        dead = DeadLetter(str(self._place), self._clock(), deliveries, reason, waiting.at, waiting.letter)
-        self._dead.put(self._place, dead)
+    def _bury(self, waiting: WaitingEvent, deliveries: int, reason: str) -> None:
+        self._offset += 1
+        dead = DeadLetter(str(self._offset), self._clock(), deliveries, reason, waiting.at, waiting.event)
+        self._dead.put(self._offset, dead)

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting, steps_of_queues
+from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent, steps_of_queues
 from .backend import MemoryHub
 
 WAIT = 0.1
-"""Seconds that reading waits for letters."""
+"""Seconds that reading waits for events."""
 
 
-class MemoryAttendance:
-    """`Attendance` at a hub: portals of the process that the servers are in.
+class MemoryPortalConsumer:
+    """`PortalConsumer` at a hub: portals of the process that the servers are in.
 
     Args:
         hub: the cluster to join.
@@ -32,11 +32,11 @@ class MemoryAttendance:
         return self._portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Own what is wanted and free; see `Attendance.tend`."""
+        """Own what is wanted and free; see `PortalConsumer.tend`."""
         return self._inbox.tend(self._portal, wanted, stays=stays)
 
-    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
-        """Wait a moment for letters; see `Attendance.read`."""
+    async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
+        """Wait a moment for events; see `PortalConsumer.read`."""
         found = self._inbox.read(after)
         if not found:
             await self._inbox.arrival(WAIT)
@@ -44,13 +44,13 @@ class MemoryAttendance:
         return found
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
-        """Carry out steps; see `Attendance.settle`."""
+        """Carry out steps; see `PortalConsumer.settle`."""
         return [
             result for some in steps_of_queues(steps) for result in self._inbox.settle(self._portal, some)
         ]
 
-    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
-        """Wait a moment for whatever is appended; see `Attendance.overhear`."""
+    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
+        """Wait a moment for whatever is appended; see `PortalConsumer.overhear`."""
         if not self._is_observing:
             self._is_observing = True
             self._inbox.watch(True)
@@ -58,27 +58,27 @@ class MemoryAttendance:
         if not self._inbox.overhear(after):
             await self._inbox.arrival(WAIT)
         found = self._inbox.overhear(after)
-        return (found[-1].place if found else after), found
+        return (found[-1].offset if found else after), found
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection; see `Attendance.reply`."""
+        """Hand a message to one connection; see `PortalConsumer.reply`."""
         return self._cluster.reply(envelope, node)
 
     async def backlog(self) -> Backlog:
-        """What waits now; see `Attendance.backlog`."""
+        """What waits now; see `PortalConsumer.backlog`."""
         return self._inbox.backlog()
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """The oldest dead events."""
         return self._inbox.dead_letters(limit)
 
-    async def revive(self, places: Sequence[str]) -> int:
-        """Put dead letters back; count them."""
-        return self._inbox.revive(places)
+    async def revive(self, offsets: Sequence[str]) -> int:
+        """Put dead events back; count them."""
+        return self._inbox.revive(offsets)
 
-    async def drop(self, places: Sequence[str]) -> int:
-        """Forget dead letters; count them."""
-        return self._inbox.drop(places)
+    async def drop(self, offsets: Sequence[str]) -> int:
+        """Forget dead events; count them."""
+        return self._inbox.drop(offsets)
 
     async def aclose(self) -> None:
         """Leave the hub."""

@@ -25,6 +25,6 @@ proven to be received, devices are counted, and nodes that died are cleaned up a
 from .backend import Mesa1Backend
 from .importing import ImportingBackend
 from .operations import Mesa1
-from .portal_consumer import Mesa1Attendance
+from .portal_consumer import Mesa1PortalConsumer
 
-__all__ = ["ImportingBackend", "Mesa1", "Mesa1Attendance", "Mesa1Backend"]
+__all__ = ["ImportingBackend", "Mesa1", "Mesa1Backend", "Mesa1PortalConsumer"]

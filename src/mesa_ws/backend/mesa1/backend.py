@@ -11,7 +11,7 @@ from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability
 from ..base import IdPage, Receive, Watcher
-from ..inbox import Answer, Letter, Room
+from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis.aio import Links
 from ..redis.handshake import Timing
@@ -182,15 +182,15 @@ class Mesa1Backend:
         """Always 0: nobody keeps what was told."""
         return 0
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
-        """Tell a portal of a letter, at most once; without portals it is dropped, counted and logged.
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
+        """Tell a portal of an event, at most once; without portals it is dropped, counted and logged.
 
         `room` means nothing here: nothing waits.
 
         Raises:
             BackendError: Redis cannot be reached or refuses, and nobody was told.
         """
-        return await self._opened().portals.append(letter)
+        return await self._opened().portals.append(event)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Not to be had on this wire.

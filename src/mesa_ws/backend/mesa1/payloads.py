@@ -26,7 +26,7 @@ import msgspec
 from ...messages.envelope import Envelope, Kind, new_message_id
 from ...messages.message import DISCONNECT_CLIENT, MAX_OPCODE, Op
 from ...messages.recipients import Recipients, id_problem
-from ..inbox import Letter, LetterKind
+from ..inbox import EventKind, InboxEvent
 
 DISCONNECT = b'{"op":5,"d":{},"t":"DISCONNECT_CLIENT"}'
 
@@ -136,7 +136,7 @@ class Heard(NamedTuple):
     """An event, and the portal that it is for."""
 
     portal_id: str
-    letter: Letter
+    event: InboxEvent
 
 
 class Notice(NamedTuple):
@@ -156,7 +156,7 @@ class _Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
-    type: LetterKind
+    type: EventKind
     portalId: str  # noqa: N815 - as 1.x has it
     message: Carried | None = None
     clientId: Any = None  # noqa: N815
@@ -182,16 +182,16 @@ _NO_DATA = re.compile(rb'^({"op":\d+),"d":null(?=[,}])')
 _NOT_KNOWN = _Origin("", "", "")
 
 
-def event_payload(letter: Letter, portal_id: str) -> bytes:
-    """What tells a portal of a letter."""
-    parts = [b'{"type":"%s"' % letter.kind.encode()]
-    if letter.kind == "message":
-        parts.append(b',"message":' + _NO_DATA.sub(rb"\1", letter.data))
-    if letter.id is not None:
-        parts.append(b',"clientId":' + msgspec.json.encode(letter.id))
+def event_payload(event: InboxEvent, portal_id: str) -> bytes:
+    """What tells a portal of an event."""
+    parts = [b'{"type":"%s"' % event.kind.encode()]
+    if event.kind == "message":
+        parts.append(b',"message":' + _NO_DATA.sub(rb"\1", event.data))
+    if event.id is not None:
+        parts.append(b',"clientId":' + msgspec.json.encode(event.id))
     parts.append(b',"portalId":' + msgspec.json.encode(portal_id))
-    origin = {"c": letter.connection_id, "n": letter.node, "s": letter.sequence}
-    end = b',"e":' + letter.data if letter.kind == "disconnection" and letter.data else b""
+    origin = {"c": event.connection_id, "n": event.node, "s": event.sequence}
+    end = b',"e":' + event.data if event.kind == "disconnection" and event.data else b""
     parts.append(b',"x":' + msgspec.json.encode(origin)[:-1] + end + b"}}")
     return b"".join(parts)
 
@@ -221,7 +221,7 @@ def read_event(payload: bytes) -> Heard:
     if event.type == "disconnection" and origin.e is not None:
         data = msgspec.json.encode(origin.e)
     sequence = origin.s if origin.c else uuid4().hex
-    return Heard(event.portalId, Letter(origin.c, 0, sequence, event.type, id, origin.n, data))
+    return Heard(event.portalId, InboxEvent(origin.c, 0, sequence, event.type, id, origin.n, data))
 
 
 def notice_payload(notice: Notice) -> bytes:

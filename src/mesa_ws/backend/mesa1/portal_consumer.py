@@ -11,7 +11,7 @@ from ...concurrency.tasks import Tasks, retry_after
 from ...errors import BackendError, Unsupported
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import Letter
+from ..inbox import InboxEvent
 from ..redis.backend import MISSED
 from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
@@ -33,13 +33,13 @@ NO_REPLY = (
     "which does not say whose connection it is about; dispatch to event.id instead"
 )
 
-Take = Callable[[Letter], None]
-"""Takes a letter, in the event loop; must not raise."""
+Take = Callable[[InboxEvent], None]
+"""Takes an event, in the event loop; must not raise."""
 
 _log = logging.getLogger("mesa_ws.portal")
 
 
-class Mesa1Attendance:
+class Mesa1PortalConsumer:
     """Hears what servers of both kinds tell portals, at most once each.
 
     Args:
@@ -171,14 +171,14 @@ class Mesa1Attendance:
 
     def _hear(self, payload: bytes) -> None:
         try:
-            portal_id, letter = read_event(payload)
+            portal_id, event = read_event(payload)
         except InvalidPayload as error:
             self.garbage += 1
             self._broken.warn(_log, "ignored %d bytes on %r: %s", len(payload), self._keys.portal, error)
             return
         if self._sees_all or portal_id == self.portal_id:
-            self._take(letter)
+            self._take(event)
 
 
-def _nothing(letter: Letter) -> None:
+def _nothing(event: InboxEvent) -> None:
     """Nobody listens before the portal is open."""

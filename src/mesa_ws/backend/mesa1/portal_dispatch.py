@@ -18,7 +18,7 @@ from uuid import uuid4
 from ...concurrency.retry import Quietly
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
-from ..inbox import Answer, Letter
+from ..inbox import AppendResult, InboxEvent
 from ..redis_client.command import Call, Command
 from ..redis_client.pipeline import Link
 from .commands import Seat
@@ -170,8 +170,8 @@ class Portals:
                 _log.debug("node %s: cannot look after portals: %s", self._seat.node, error)
                 await asyncio.sleep(PAUSE)
 
-    async def append(self, letter: Letter) -> Answer:
-        """Tell a portal of a letter, at most once; without portals it is dropped and counted.
+    async def append(self, event: InboxEvent) -> AppendResult:
+        """Tell a portal of an event, at most once; without portals it is dropped and counted.
 
         Raises:
             BackendError: Redis cannot be reached or refuses; it was not published.
@@ -183,7 +183,7 @@ class Portals:
                 return self._drop()
             expected = max(len(self._pool), self._audience)  # both may change while it is told
             told_at = asyncio.get_running_loop().time()
-            heard = await self._publish(letter, portal)
+            heard = await self._publish(event, portal)
             if heard == 0:
                 if await self._stays_silent():
                     return self._drop()
@@ -251,9 +251,9 @@ class Portals:
             _log.warning("somebody listens for events; %d portals of 1.x are put back", len(census.gone))
             await self._run(readmit(self._seat.keys, sorted(census.gone)))
 
-    async def _publish(self, letter: Letter, portal: str) -> int | None:
-        """Publish a letter; returns how many heard it, or None if nobody knows."""
-        payload = event_payload(letter, portal)
+    async def _publish(self, event: InboxEvent, portal: str) -> int | None:
+        """Publish an event; returns how many heard it, or None if nobody knows."""
+        payload = event_payload(event, portal)
         try:
             return int(await self._ask(("PUBLISH", self._seat.keys.portal, payload), is_repeatable=False))
         except BackendUnavailable as error:
@@ -292,7 +292,7 @@ class Portals:
             await asyncio.sleep(PAUSE)
         return False
 
-    def _drop(self) -> Answer:
+    def _drop(self) -> AppendResult:
         self.dropped += 1
         self._nobody.warn(
             _log,

@@ -5,7 +5,7 @@ from .aio import AsyncRedisBus
 from .backend import RedisBackend
 from .blocking import BlockingRedisBus
 from .operations import Native
-from .portal_consumer import RedisAttendance
+from .portal_consumer import RedisPortalConsumer
 
 __all__ = [
     "Address",
@@ -13,6 +13,6 @@ __all__ = [
     "BlockingRedisBus",
     "Given",
     "Native",
-    "RedisAttendance",
     "RedisBackend",
+    "RedisPortalConsumer",
 ]

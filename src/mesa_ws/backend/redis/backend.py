@@ -14,7 +14,7 @@ from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability, check_namespace
 from ..base import IdPage, Receive, Watcher
-from ..inbox import Answer, Letter, Room
+from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
 from ..redis_client.address import Address
@@ -279,9 +279,9 @@ class RedisBackend:
         """How often this node took a lease."""
         return self._node.keeper.joins if self._node is not None else 0
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Put a letter at the end of its queue; see `Inbox.append`."""
-        return await self._opened().inbox.append(letter, room)
+        return await self._opened().inbox.append(event, capacity)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""

@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 from ...messages.envelope import REMEMBERED, Envelope
 from ...settings import Durability
 from ..inbox import (
-    ALWAYS,
+    GUARANTEED_EVENTS,
+    MAX_CONNECTION_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
     MAX_READ,
-    MOST_OF_ONE,
     PARTITIONS,
-    Answer,
+    AppendResult,
     Backlog,
+    Capacity,
     DeadLetter,
-    Letter,
+    InboxEvent,
     Ownership,
     QueueBacklog,
-    Room,
     Step,
-    Waiting,
-    most_of_each,
+    WaitingEvent,
+    read_limit,
     steps_of_queues,
     weight_of,
 )
@@ -46,7 +46,7 @@ _TIME, _PARTITION = 11, 15
 _SETTLING = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
 """What settle.lua is told of limits."""
 
-_ANSWERS: tuple[Answer, ...] = ("taken", "full", "unknown", "gone")
+_ANSWERS: tuple[AppendResult, ...] = ("taken", "full", "unknown", "gone")
 
 _ADVICE = "it is asked for again"
 """What becomes of a letter, or of steps, of which it is not known whether they are durable enough."""
@@ -67,16 +67,14 @@ def _wanted(durability: Durability) -> int:
 
 
 def append(
-    seat: NodeCommands, letters: Sequence[tuple[Letter, Room]], durability: Durability = "memory"
+    seat: NodeCommands, events: Sequence[tuple[InboxEvent, Capacity]], durability: Durability = "memory"
 ) -> Call:
-    """Put letters into their queues, each with the room that its queue has."""
+    """Append events to their queues, each with the capacity of its queue."""
     keys = seat.keys
     shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
-    places = (
-        key for each, _ in letters for key in (keys.queue(each.partition), keys.weights(each.partition))
-    )
+    places = (key for each, _ in events for key in (keys.queue(each.partition), keys.weights(each.partition)))
     parts: list[str | bytes | int] = []
-    for each, room in letters:
+    for each, capacity in events:
         parts += (
             each.connection_id,
             each.partition,
@@ -85,14 +83,20 @@ def append(
             each.id or "",
             each.data,
             weight_of(each.data),
-            room.letters,
-            room.bytes,
+            capacity.events,
+            capacity.bytes,
         )
-    limits = (ms(seat.expiry), ms(BACKLOG_LIFE), ALWAYS, MOST_OF_ONE, _wanted(durability))
+    limits = (
+        ms(seat.expiry),
+        ms(BACKLOG_LIFE),
+        GUARANTEED_EVENTS,
+        MAX_CONNECTION_WEIGHT,
+        _wanted(durability),
+    )
     return Call(APPEND, (*shared, *places), (seat.node, *limits, *parts))
 
 
-def answers(reply: Sequence[int]) -> list[Answer]:
+def answers(reply: Sequence[int]) -> list[AppendResult]:
     """Read the reply to `append`."""
     return [_ANSWERS[number - 1] for number in reply[1:]]
 
@@ -139,9 +143,9 @@ class Place(NamedTuple):
     def read(self, after: Mapping[int, str]) -> Command:
         """Wait for letters; `letters` reads the reply."""
         names, places = map(self.keys.queue, after), (place or START for place in after.values())
-        return ("XREAD", "COUNT", most_of_each(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+        return ("XREAD", "COUNT", read_limit(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
 
-    def letters(self, reply: Any) -> list[Waiting]:
+    def letters(self, reply: Any) -> list[WaitingEvent]:
         """Read the reply to `read`; what is no letter is passed over."""
         prefix = len(self.keys.queues)
         return [
@@ -183,8 +187,8 @@ class Place(NamedTuple):
 
 def _told(step: Step) -> tuple[str | int, ...]:
     if step.action == "begin":
-        return (step.action, step.place)
-    taken = (step.action, step.place, step.connection_id, step.weight)
+        return (step.action, step.offset)
+    taken = (step.action, step.offset, step.connection_id, step.weight)
     return (*taken, step.reason) if step.action == "die" else taken
 
 
@@ -200,7 +204,7 @@ def turnout(reply: Sequence[Any]) -> Turnout:
     return Turnout(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
 
 
-def overheard(reply: Any) -> list[Waiting]:
+def overheard(reply: Any) -> list[WaitingEvent]:
     """Read the reply to `Place.listen`."""
     entries = reply[0][1] if reply else ()
     return [found for entry in entries if (found := _waiting(entry)) is not None]
@@ -246,13 +250,13 @@ def drop(keys: Keys, places: Sequence[str]) -> Command:
     return ("XDEL", keys.dead, *places)
 
 
-def _waiting(entry: Any, partition: str | None = None) -> Waiting | None:
+def _waiting(entry: Any, partition: str | None = None) -> WaitingEvent | None:
     place, flat = entry
     if flat is None:  # it was taken out while it was being read
         return None
     try:
         number = int(flat[_PARTITION] if partition is None else partition)
-        return Waiting(place.decode(), int(flat[_TIME]) / 1000, _letter(flat, number))
+        return WaitingEvent(place.decode(), int(flat[_TIME]) / 1000, _letter(flat, number))
     except (IndexError, ValueError):
         return None
 
@@ -268,11 +272,11 @@ def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
         return None
 
 
-def _letter(flat: Sequence[bytes], partition: int) -> Letter:
+def _letter(flat: Sequence[bytes], partition: int) -> InboxEvent:
     if flat[:14:2] != _FIELDS:
         raise ValueError("no letter")
     connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
-    return Letter(
+    return InboxEvent(
         connection_id.decode(),
         partition,
         sequence.decode(),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendRefused, Unsupported
 from ...settings import Durability
-from ..inbox import Answer, Letter, Room
+from ..inbox import AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call
 from .aio import Links
 from .inbox_commands import answers, append, proof
@@ -22,9 +22,9 @@ MAX_BYTES = 1024 * 1024
 
 
 class _Order(NamedTuple):
-    letter: Letter
-    room: Room
-    answer: asyncio.Future[Answer]
+    event: InboxEvent
+    capacity: Capacity
+    answer: asyncio.Future[AppendResult]
 
 
 class Appender:
@@ -58,9 +58,9 @@ class Appender:
         if self._proof is not None:
             self._links.main.check(self._proof)
 
-    async def append(self, letter: Letter, room: Room) -> Answer:
+    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
-        order = _Order(letter, room, asyncio.get_running_loop().create_future())
+        order = _Order(event, capacity, asyncio.get_running_loop().create_future())
         self._orders.append(order)
         if self._worker is None:
             self._worker = start(self._work(), name="mesa-redis-appender")
@@ -77,14 +77,14 @@ class Appender:
         batch: list[_Order] = []
         size = 0
         while self._orders and len(batch) < MAX_LETTERS:
-            size += len(self._orders[0].letter.data)
+            size += len(self._orders[0].event.data)
             if batch and size > MAX_BYTES:
                 break
             batch.append(self._orders.popleft())
         return batch
 
     async def _carry_out(self, batch: list[_Order]) -> None:
-        call = append(self._seat, [(order.letter, order.room) for order in batch], self._durability)
+        call = append(self._seat, [(order.event, order.capacity) for order in batch], self._durability)
         try:
             (reply,) = await self._keeper.queues.run(lambda: self._execute(call))
         except BackendError as error:

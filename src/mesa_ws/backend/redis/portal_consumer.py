@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from ...messages.envelope import Envelope
 from ...settings import Durability, check_namespace
-from ..inbox import Backlog, DeadLetter, Ownership, Step, Waiting
+from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent
 from ..redis_client.address import Address
 from ..redis_client.batch import Exchange
 from ..redis_client.command import Command, chunks
@@ -36,8 +36,8 @@ MAX_STEPS = 500
 """Steps of one call."""
 
 
-class RedisAttendance:
-    """`Attendance` over Redis: any number of processes share the queues.
+class RedisPortalConsumer:
+    """`PortalConsumer` over Redis: any number of processes share the queues.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
@@ -78,7 +78,7 @@ class RedisAttendance:
         return self._place.portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Show that this portal lives, and own what is wanted; see `Attendance.tend`.
+        """Show that this portal lives, and own what is wanted; see `PortalConsumer.tend`.
 
         Raises:
             Unsupported: this Redis does not make steps as durable as they have to be; nothing is owned.
@@ -92,20 +92,20 @@ class RedisAttendance:
             await self._reap()
         return found.ownership
 
-    async def read(self, after: Mapping[int, str]) -> list[Waiting]:
-        """Wait a moment for letters; see `Attendance.read`."""
+    async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
+        """Wait a moment for letters; see `PortalConsumer.read`."""
         (reply,) = await self._execute([self._place.read(after)], is_repeatable=True, link=self._waiting)
         return self._place.letters(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
-        """Carry out steps; see `Attendance.settle`."""
+        """Carry out steps; see `PortalConsumer.settle`."""
         commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
         link = self._link if self._proof is None else self._settling
         replies = await self._execute(commands, is_repeatable=True, link=link, proof=self._proof)
         return [result for reply in replies for result in settled(reply)]
 
-    async def overhear(self, after: str) -> tuple[str, list[Waiting]]:
-        """Wait a moment for whatever is appended; see `Attendance.overhear`."""
+    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
+        """Wait a moment for whatever is appended; see `PortalConsumer.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
             (end,) = await self._execute([self._place.overhear().command], is_repeatable=True)
@@ -116,7 +116,7 @@ class RedisAttendance:
         return (reply[0][1][-1][0].decode() if reply else after), letters
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection; see `Attendance.reply`."""
+        """Hand a message to one connection; see `PortalConsumer.reply`."""
         call = self._place.reply(envelope, node)
         (reply,) = await self._execute(
             [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
@@ -124,7 +124,7 @@ class RedisAttendance:
         return bool(reply)
 
     async def backlog(self) -> Backlog:
-        """What waits now; see `Attendance.backlog`."""
+        """What waits now; see `PortalConsumer.backlog`."""
         (reply,) = await self._execute([survey(self._keys).command], is_repeatable=True)
         return surveyed(reply)
 
@@ -133,14 +133,14 @@ class RedisAttendance:
         (reply,) = await self._execute([dead_letters(self._keys, limit)], is_repeatable=True)
         return dead(reply)
 
-    async def revive(self, places: Sequence[str]) -> int:
+    async def revive(self, offsets: Sequence[str]) -> int:
         """Put dead letters back; count them."""
-        calls = [revive(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        calls = [revive(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
         return sum([(await self._execute([call.command]))[0] for call in calls])
 
-    async def drop(self, places: Sequence[str]) -> int:
+    async def drop(self, offsets: Sequence[str]) -> int:
         """Forget dead letters; count them."""
-        commands = [drop(self._keys, some) for some in chunks(places, MAX_STEPS)]
+        commands = [drop(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
         return sum([(await self._execute([command]))[0] for command in commands])
 
     async def aclose(self) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mesa_ws.backend.inbox import Letter
+from mesa_ws.backend.inbox import InboxEvent
 from mesa_ws.backend.mesa1.payloads import (
     InvalidPayload,
     Notice,
@@ -22,10 +22,10 @@ from mesa_ws.messages.recipients import Recipients
 P = "36b1f966-c0db-41df-9ebb-4eaac3342c3e"
 FRAME = '{"op":0,"d":{"n":1},"t":"X"}'
 
-CONNECTION = Letter("n.1", 3, "1", "connection", None, "n")
-AUTHENTICATION = Letter("n.1", 3, "2", "authentication", "1", "n")
-MESSAGE = Letter("n.1", 3, "3", "message", "é", "n", FRAME.encode())
-DISCONNECTION = Letter("n.1", 3, "4", "disconnection", "1", "n", b'[1000,"bye"]')
+CONNECTION = InboxEvent("n.1", 3, "1", "connection", None, "n")
+AUTHENTICATION = InboxEvent("n.1", 3, "2", "authentication", "1", "n")
+MESSAGE = InboxEvent("n.1", 3, "3", "message", "é", "n", FRAME.encode())
+DISCONNECTION = InboxEvent("n.1", 3, "4", "disconnection", "1", "n", b'[1000,"bye"]')
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ DISCONNECTION = Letter("n.1", 3, "4", "disconnection", "1", "n", b'[1000,"bye"]'
         (DISCONNECTION, '{"type":"disconnection","clientId":"1","portalId":"%s"'),
     ],
 )  # fmt: skip
-def test_an_event_is_written_as_1x_does_and_one_member_more(letter: Letter, text: str) -> None:
+def test_an_event_is_written_as_1x_does_and_one_member_more(letter: InboxEvent, text: str) -> None:
     payload = event_payload(letter, P).decode()
     assert payload.startswith(text % P + ',"x":{')
     assert json.loads(payload)["x"]["c"] == "n.1"
@@ -59,7 +59,7 @@ def test_a_message_without_data_has_no_such_member(frame: str, written: str) -> 
 
 
 @pytest.mark.parametrize("letter", [CONNECTION, MESSAGE, DISCONNECTION])
-def test_our_portals_read_what_our_servers_write(letter: Letter) -> None:
+def test_our_portals_read_what_our_servers_write(letter: InboxEvent) -> None:
     assert read_event(event_payload(letter, P)) == (P, letter._replace(partition=0))
 
 
@@ -81,7 +81,7 @@ def test_what_1x_writes_is_read(payload: str, kind: str, id: str | None, data: s
 
 
 def test_events_of_1x_are_told_apart() -> None:
-    first, second = (read_event(b'{"type":"connection","portalId":"p"}').letter for _ in range(2))
+    first, second = (read_event(b'{"type":"connection","portalId":"p"}').event for _ in range(2))
     assert first.key != second.key
 
 
