@@ -109,10 +109,15 @@ test("a frozen tab does not stall the others, and is told when they went on with
   assert.deepEqual(given(leader), count(1, 10_000));
   tab.thaw();
   await shop.world.run(20_000);
-  assert.equal(given(tab, "reset").length, 1);
+  const lost = given(tab, "lost").reduce((sum, each) => sum + each, 0);
+  assert.ok(lost > 0);
+  assert.deepEqual(given(tab), count(lost + 1, 10_000));
   dispatch(shop, 10_001, 10_003);
   await shop.world.run(1000);
-  assert.deepEqual(given(tab).slice(-3), count(10_001, 10_003));
+  for (const each of [leader, tab]) {
+    assert.deepEqual(given(each).slice(-3), count(10_001, 10_003));
+    assert.equal(given(each, "reset").length, 0);
+  }
 });
 
 test("a frozen tab does not keep back acknowledgements for ever", async () => {
@@ -367,6 +372,42 @@ test("a tab that reloads with its positions misses nothing", async () => {
   const after = await shop.opened({ isKept: true, storage });
   await shop.world.run(100);
   assert.deepEqual(given(after), [4, 5, 6]);
+});
+
+test("a leader that reloads behind the others goes on where it was, and they miss nothing", async () => {
+  const shop = new Shop();
+  shop.server.isKeeping = true;
+  const storage = new Map<string, string>();
+  const leader = await shop.opened({ isKept: true, storage, slowness: (n) => (n == 2 ? 10_000 : 0) });
+  const other = await shop.opened({ isKept: true });
+  dispatch(shop, 1, 3);
+  shop.server.announce("a");
+  await shop.world.run(2500);
+  leader.close();
+  await shop.world.run(500);
+  const after = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 4, 5);
+  await shop.world.run(5000);
+  assert.deepEqual(given(after), count(2, 5));
+  assert.deepEqual(given(other), count(1, 5));
+  for (const tab of [after, other]) {
+    assert.deepEqual(given(tab, "ALL"), ["a"]);
+    assert.deepEqual([...given(tab, "reset"), ...given(tab, "lost")], []);
+  }
+  assert.equal(shop.server.connections.size, 1);
+});
+
+test("a tab with a position that the server does not know is told so, and the others go on", async () => {
+  const [shop, ...tabs] = await threeTabs();
+  const storage = new Map([["mesa", JSON.stringify({ e: "unknown", s: 7 })]]);
+  const late = await shop.opened({ isKept: true, storage });
+  await shop.world.run(5000);
+  dispatch(shop, 1, 3);
+  await shop.world.run(100);
+  assert.equal(given(late, "reset").length, 1);
+  for (const tab of [late, ...tabs]) assert.deepEqual(given(tab), [1, 2, 3]);
+  for (const tab of tabs) assert.deepEqual(given(tab, "reset"), []);
+  assert.ok(shop.server.attempts <= 2, `${shop.server.attempts} connections`);
 });
 
 test("a server of wire 1 works, without positions", async () => {

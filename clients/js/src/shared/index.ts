@@ -23,10 +23,11 @@ let isWarned = false;
 /**
  * A `MesaClient` that shares its connection with those of the other tabs of its origin that have the same address
  * and the same `key`. What it promises is the same, and each tab is promised it by itself: every message once, in
- * order, whichever tab is closed, reloaded, killed or frozen. A tab that opens begins where the others are.
+ * order, whichever tab is closed, reloaded, killed or frozen. A tab that opens begins where the others are, unless it
+ * has a position that was kept.
  *
  * What is acknowledged is what the clients of all tabs have handled. A tab that was frozen for so long that the
- * others have gone on without it gets `onReset`.
+ * others have gone on without it gets what the server still has, and `onLost` for the rest.
  *
  * A message that `send` was called for is written at least once: it may be written twice when the tab with the
  * connection dies in the very moment in which it writes it. `send` resolves when it is known to be written.

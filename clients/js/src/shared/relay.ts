@@ -43,6 +43,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
   private _members: Members;
   private _requests: Requests<Peer>;
   private _peers = new Map<SocketId, Peer>();
+  private _wentBack = new Set<string>();
   private _number = 0;
   private _isStopped = false;
   // Of the present connection:
@@ -217,8 +218,23 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     if (!this._isWire2) return this._give(peer, [encodeFrame(22, JSON.parse(this._user!))], true);
     const known = d?.shouldSync === false ? NOWHERE : readPositions(x?.resume);
     const { extension, position, frames } = this._history._answer(known, peer.mark, this._lost);
+    if (extension.status == "reset" || extension.b?.status == "reset") if (this._goBack(peer)) return;
     this._members._begins(peer.tab, position);
     this._give(peer, [encodeFrame(22, JSON.parse(this._user!), extension), ...frames], true);
+  }
+
+  /**
+   * Connect again, from where a tab is that the log does not reach back to; once for each.
+   *
+   * @returns whether it does so.
+   */
+  private _goBack({ tab }: Peer): boolean {
+    if (this._wentBack.has(tab)) return false;
+    this._wentBack.add(tab);
+    this._history._begin(NOWHERE);
+    this._upstream._after = 0;
+    this._upstream._cut(1006, "a tab is further back");
+    return true;
   }
 
   /** The server has accepted: go on in the log where it says. */

@@ -19,6 +19,8 @@ export class Server {
   token = "good";
   version = 2;
   hello: object = {};
+  /** Keeps what was acknowledged, as for other devices of the user. */
+  isKeeping = false;
   connections = new Set<Connection>();
   /** How many there were at most, and in all. */
   attempts = 0;
@@ -87,7 +89,7 @@ export class Server {
 
   acknowledge(number: number): void {
     this.acknowledged = Math.max(this.acknowledged, number);
-    while (this.outbox.length && this.outbox[0]!.number <= this.acknowledged) this.outbox.shift();
+    while (!this.isKeeping && this.outbox.length && this.outbox[0]!.number <= this.acknowledged) this.outbox.shift();
     for (const connection of this.connections) connection.pump();
   }
 
