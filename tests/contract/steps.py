@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
-from mesa_ws.messages.envelope import Envelope, Keep, Kind
+from mesa_ws.messages.envelope import Envelope, Kind, Retention
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Node
 from tests.contract.twins import AGES, IDS, NODES, Twin
@@ -43,10 +43,10 @@ places = st.tuples(st.sampled_from([*IDS, *IDS, "*", "nobody"]), sequences)
 keeps = st.sampled_from(
     [
         None,
-        *[Keep(1000, 1024 * 1024, AGES)] * 4,
-        Keep(3, 1024 * 1024, AGES),
-        Keep(1, 1024 * 1024, AGES),
-        Keep(1000, 250, AGES),
+        *[Retention(1000, 1024 * 1024, AGES)] * 4,
+        Retention(3, 1024 * 1024, AGES),
+        Retention(1, 1024 * 1024, AGES),
+        Retention(1000, 250, AGES),
     ]
 )
 
@@ -59,15 +59,15 @@ WHO = [*[["alice"]] * 4, ["bob"], ["alice", "bob"], [*IDS], ["carol", "alice"], 
 @st.composite
 def envelopes(draw: st.DrawFn) -> Envelope:
     """A message, often one whose id was there before."""
-    keep = draw(keeps)
+    retention = draw(keeps)
     recipients = draw(st.sampled_from(WHO))
     excluding = draw(st.sampled_from([[], [], ["bob"]]))
     number, size = draw(st.integers(0, 40)), draw(st.sampled_from([0, 10, 100, 249, 90_000]))
-    kind: Kind = draw(st.sampled_from(KINDS)) if keep is None else "message"
-    remember = 120.0 if keep else draw(st.sampled_from([0.0, 86_400.0]))
+    kind: Kind = draw(st.sampled_from(KINDS)) if retention is None else "message"
+    remember = 120.0 if retention else draw(st.sampled_from([0.0, 86_400.0]))
     who = Recipients.of(recipients, excluding)
     body = bytes([number]) * (size if kind == "message" else 0)
-    return Envelope(who, body, kind, f"message {number}", keep, remember)
+    return Envelope(who, body, kind, f"message {number}", retention, remember)
 
 
 def dispatch(node: int, some: list[Envelope]) -> Step:
@@ -76,7 +76,7 @@ def dispatch(node: int, some: list[Envelope]) -> Step:
         twin.met_in(receipts)
         return receipts
 
-    said = [(e.message_id, e.recipients, len(e.body), e.kind, e.keep, e.remember) for e in some]
+    said = [(e.message_id, e.recipients, len(e.body), e.kind, e.retention, e.remember) for e in some]
     return Step(node, f"dispatch {said}", ask)
 
 
@@ -85,8 +85,8 @@ def burst(node: int, id: str, how: tuple[int, int]) -> Step:
     count, size = how
 
     async def ask(twin: Twin, node: Node) -> object:
-        who, keep = Recipients.of([id]), Keep(1000, 1024 * 1024, AGES)
-        some = [Envelope(who, b"x" * size, "message", f"{n}", keep) for n in range(count)]
+        who, retention = Recipients.of([id]), Retention(1000, 1024 * 1024, AGES)
+        some = [Envelope(who, b"x" * size, "message", f"{n}", retention) for n in range(count)]
         receipts = await node.backend.dispatch(some)
         twin.met_in(receipts)
         return receipts

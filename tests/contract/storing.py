@@ -3,28 +3,28 @@
 from collections.abc import Iterable, Sequence
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Read, Start
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Node
 
-KEEP = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=3600.0)
+KEEP = Retention(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=3600.0)
 
 FRESH = Start()
 WIRE2 = Start(is_wire2=True)
 
 
 def kept(
-    data: object, recipients: Iterable[str] = ("alice",), *, keep: Keep = KEEP, size: int = 0
+    data: object, recipients: Iterable[str] = ("alice",), *, retention: Retention = KEEP, size: int = 0
 ) -> Envelope:
     """A message to be stored; with a size, of just so many bytes."""
-    envelope = prepare(Message(0, data), recipients, keep=keep)
+    envelope = prepare(Message(0, data), recipients, retention=retention)
     return envelope._replace(body=bytes(size)) if size else envelope
 
 
-async def store(node: Node, count: int, *, keep: Keep = KEEP, size: int = 0) -> list[Envelope]:
+async def store(node: Node, count: int, *, retention: Retention = KEEP, size: int = 0) -> list[Envelope]:
     """Store messages for alice."""
-    sent = [kept(n, keep=keep, size=size) for n in range(count)]
+    sent = [kept(n, retention=retention, size=size) for n in range(count)]
     await node.backend.dispatch(sent)
     return sent
 

@@ -36,7 +36,10 @@ async def test_whom_a_message_leaves_out_is_kept_with_it(cluster: Cluster) -> No
     node = await cluster.node()
     epoch = (await node.backend.broadcasts(None)).epoch
     excluded = [[], ["alice", "ünï-\U0001f600"], [f"id-{n}" for n in range(500)]]
-    sent = [prepare(Message(0, n), "*", left_out, keep=kept(0).keep) for n, left_out in enumerate(excluded)]
+    sent = [
+        prepare(Message(0, n), "*", left_out, retention=kept(0).retention)
+        for n, left_out in enumerate(excluded)
+    ]
     await node.backend.dispatch(sent)
     page = await node.backend.broadcasts(Position(epoch, 0))
     assert [entry.excluding for entry in page.entries] == [frozenset(left_out) for left_out in excluded]
@@ -54,7 +57,10 @@ async def test_every_node_is_told_the_place_of_a_message(cluster: Cluster) -> No
 
 async def test_what_is_not_stored_takes_no_number(cluster: Cluster) -> None:
     node = await cluster.node()
-    unstored = [prepare(Message(0, 1), "*"), prepare(Message(0, 1, sync=False), "*", keep=kept(0).keep)]
+    unstored = [
+        prepare(Message(0, 1), "*"),
+        prepare(Message(0, 1, sync=False), "*", retention=kept(0).retention),
+    ]
     await node.backend.dispatch(unstored)
     assert (await node.backend.broadcasts(None)).top == 0
 
@@ -108,9 +114,11 @@ async def test_ten_thousand_are_kept(cluster: Cluster) -> None:
 async def test_their_own_limits_do_not_depend_on_the_message(cluster: Cluster) -> None:
     node = await cluster.node()
     epoch = (await node.backend.broadcasts(None)).epoch
-    keep = kept(0).keep
-    assert keep is not None
-    await node.backend.dispatch([kept(n, "*", keep=keep._replace(max_messages=2)) for n in range(5)])
+    retention = kept(0).retention
+    assert retention is not None
+    await node.backend.dispatch(
+        [kept(n, "*", retention=retention._replace(max_messages=2)) for n in range(5)]
+    )
     assert len((await node.backend.broadcasts(Position(epoch, 0))).entries) == 5
 
 

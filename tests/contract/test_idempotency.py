@@ -15,7 +15,7 @@ def positions(receipt: Receipt) -> dict[str, Position | None]:
 
 def named(key: str, *recipients: str, stored: bool = True) -> Envelope:
     """A message that the caller gave a name."""
-    return prepare(Message(0, 1), recipients, keep=KEEP if stored else None, idempotency_key=key)
+    return prepare(Message(0, 1), recipients, retention=KEEP if stored else None, idempotency_key=key)
 
 
 async def test_a_repeated_message_has_the_receipt_of_the_first(cluster: Cluster) -> None:

@@ -86,7 +86,7 @@ async def test_what_is_not_stored_has_no_position(cluster: Cluster) -> None:
 
 async def test_a_message_without_sync_is_only_sent(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
-    sent = prepare(Message(0, 1, sync=False), ["alice", "away"], keep=KEEP)
+    sent = prepare(Message(0, 1, sync=False), ["alice", "away"], retention=KEEP)
     [receipt] = await node.backend.dispatch([sent])
     assert receipt.deliveries == {"alice": Delivery(False, 1, None), "away": Delivery(False, 0, "offline")}
     assert len((await heard(node))[0]) == 1
@@ -95,7 +95,7 @@ async def test_a_message_without_sync_is_only_sent(cluster: Cluster) -> None:
 
 async def test_an_event_is_never_stored(cluster: Cluster) -> None:
     node = await cluster.node()
-    await node.backend.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"], keep=KEEP)])
+    await node.backend.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"], retention=KEEP)])
     assert (await attach(node)).top == 0
 
 

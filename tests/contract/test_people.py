@@ -15,7 +15,7 @@ async def state(node: Node, receipt: Receipt) -> str:
 async def test_the_first_messages_are_shown(cluster: Cluster) -> None:
     node = await cluster.node()
     before = time.time()
-    sent = await store(node, 5, keep=KEEP._replace(ttl=600.0))
+    sent = await store(node, 5, retention=KEEP._replace(ttl=600.0))
     shown = await node.backend.peek("alice", 3)
     assert [each.sequence for each in shown] == [1, 2, 3]
     assert [each.message_id for each in shown] == [envelope.message_id for envelope in sent[:3]]
@@ -89,7 +89,7 @@ async def test_purging_a_stranger_drops_nothing(cluster: Cluster) -> None:
 
 async def test_an_outbox_tells_how_far_it_is(cluster: Cluster) -> None:
     node = await cluster.node()
-    await store(node, 8, keep=KEEP._replace(max_messages=6))
+    await store(node, 8, retention=KEEP._replace(max_messages=6))
     epoch = (await attach(node)).epoch
     acknowledge(node, epoch, 5)
     [head] = (await node.backend.heads(["alice"])).values()
@@ -115,14 +115,14 @@ async def test_a_message_is_pending_until_it_was_acknowledged(cluster: Cluster) 
 
 
 async def test_a_message_that_made_room_was_dropped(cluster: Cluster) -> None:
-    node, keep = await cluster.node(), KEEP._replace(max_messages=1)
-    receipts = await node.backend.dispatch([kept(n, keep=keep) for n in range(2)])
+    node, retention = await cluster.node(), KEEP._replace(max_messages=1)
+    receipts = await node.backend.dispatch([kept(n, retention=retention) for n in range(2)])
     assert [await state(node, receipt) for receipt in receipts] == ["dropped", "pending"]
 
 
 async def test_a_message_that_was_dropped_is_not_settled_by_what_follows(cluster: Cluster) -> None:
-    node, keep = await cluster.node(), KEEP._replace(max_messages=1)
-    receipts = await node.backend.dispatch([kept(n, keep=keep) for n in range(2)])
+    node, retention = await cluster.node(), KEEP._replace(max_messages=1)
+    receipts = await node.backend.dispatch([kept(n, retention=retention) for n in range(2)])
     acknowledge(node, (await attach(node)).epoch, 2)
     assert [await state(node, receipt) for receipt in receipts] == ["dropped", "settled"]
 
@@ -135,10 +135,10 @@ async def test_a_purged_message_was_dropped(cluster: Cluster) -> None:
 
 
 async def test_the_last_ranges_of_dropped_messages_are_told(cluster: Cluster) -> None:
-    node, keep = await cluster.node(), KEEP._replace(max_messages=1)
+    node, retention = await cluster.node(), KEEP._replace(max_messages=1)
     epoch = (await attach(node)).epoch
     for n in range(1, 11):
-        await node.backend.dispatch([kept(n, keep=keep), kept(-n, keep=keep)])
+        await node.backend.dispatch([kept(n, retention=retention), kept(-n, retention=retention)])
         acknowledge(node, epoch, 2 * n)
     [head] = (await node.backend.heads(["alice"])).values()
     assert head is not None

@@ -14,11 +14,11 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count
 from mesa_ws.backend.redis.outbox_commands import Answer
 from mesa_ws.backend.redis_client.command import Call
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt
 
-KEEP = Keep(1000, 8 * 1024 * 1024, 60.0)
+KEEP = Retention(1000, 8 * 1024 * 1024, 60.0)
 HELLO = Message(0, "hello", "HELLO")
 
 
@@ -26,13 +26,13 @@ def envelope(
     recipients: Sequence[str] | str = ("alice",),
     body: bytes = b"hello",
     *,
-    keep: Keep | None = KEEP,
+    retention: Retention | None = KEEP,
     excluding: Sequence[str] = (),
     **settings: Any,
 ) -> Envelope:
     """An envelope with a body of one's own."""
-    made = prepare(HELLO, recipients, excluding, keep=keep and KEEP, **settings)
-    return made._replace(body=body, keep=keep)
+    made = prepare(HELLO, recipients, excluding, retention=retention and KEEP, **settings)
+    return made._replace(body=body, retention=retention)
 
 
 class Hand:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import InvalidInput
-from ..messages.envelope import Envelope, Keep
+from ..messages.envelope import Envelope, Retention
 from ..messages.receipt import OutboxHead, Position, Receipt, Stored
 from ..messages.request import Reply
 from ..settings import Durability
@@ -359,7 +359,7 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
         receive: Receive,
         watcher: Watcher | None = None,
         *,
-        keep: Keep | None = None,
+        retention: Retention | None = None,
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,

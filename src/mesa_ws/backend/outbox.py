@@ -2,10 +2,10 @@
 
 from typing import Literal, NamedTuple
 
-from ..messages.envelope import Keep
+from ..messages.envelope import Retention
 from ..messages.receipt import Position
 
-BROADCASTS = Keep(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
+BROADCASTS = Retention(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
 """How messages to everybody are kept, whatever is said about those to ids."""
 
 Mode = Literal["fresh", "resume", "top", "acknowledge"]

@@ -11,7 +11,7 @@ from ..concurrency.tasks import OwnTask
 from ..handlers import call, call_for_application
 from ..messages.message import Message
 from ..messages.receipt import Position
-from ..protocol import NOWHERE, Arrived, Moved, Pace, Positions
+from ..protocol import NOWHERE, AckTimer, Arrived, Moved, Positions
 from ..text import plain
 
 
@@ -106,7 +106,7 @@ class Progress:
         self._report = report
         self._handled = self._settled = NOWHERE
         self._beginning = NOWHERE
-        self._pace = Pace()
+        self._pace = AckTimer()
         self._timer: asyncio.TimerHandle | None = None
         self._saving: OwnTask | None = None
 

@@ -11,7 +11,7 @@ from ..handlers import Handler, call, name_of
 from ..messages.frames import encode_message
 from ..messages.message import Message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
-from ..protocol import Arrived, Asked, Forked, Lost, Moved, Reset, answering, failing
+from ..protocol import Arrived, Forked, Lost, Moved, RequestReceived, Reset, answering, failing
 from .events import ConnectionInfo, Disconnection, Event
 from .inbox import Exhausted, Inbox
 
@@ -123,7 +123,7 @@ class Answering:
         """Let `handler` answer requests of one type, or all."""
         self._handlers.append((type, handler))
 
-    def ask(self, asked: Asked, write: Write) -> None:
+    def ask(self, asked: RequestReceived, write: Write) -> None:
         """Answer a request, in its own time."""
         if not self._wanting(asked.message):
             write(failing(UNANSWERED, asked.request))
@@ -142,7 +142,7 @@ class Answering:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def _begin(self, asked: Asked, write: Write) -> None:
+    def _begin(self, asked: RequestReceived, write: Write) -> None:
         async def answer() -> None:
             reply: bytes | Failure = FAILED
             try:

@@ -15,17 +15,17 @@ from ..messages.request import Failure
 from ..protocol import (
     AckDue,
     Arrived,
-    Asked,
     Authenticated,
     ClientEvent,
-    ClientSession,
+    ClientProtocol,
     Close,
     Hello,
     Ignored,
     Leave,
     Lost,
     Positions,
-    Replied,
+    ReplyReceived,
+    RequestReceived,
     SendPing,
     SendText,
 )
@@ -154,7 +154,7 @@ class Crew(Protocol):
     def hurry(self) -> None:
         """Acknowledge what was handled, now."""
 
-    def asked(self, asked: Asked, write: Callable[[bytes], None]) -> None:
+    def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
         """The server wants an answer, which `write` sends."""
 
 
@@ -181,7 +181,7 @@ class ClientConnection:
     def __init__(self, settings: ClientSettings, crew: Crew, positions: Positions) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._session = ClientSession(settings.keepalive, self._loop.time(), positions)
+        self._protocol = ClientProtocol(settings.keepalive, self._loop.time(), positions)
         self._crew = crew
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
         self._answer: asyncio.Future[Any] | None = None
@@ -229,7 +229,7 @@ class ClientConnection:
     @property
     def positions(self) -> Positions:
         """Up to where messages were received."""
-        return self._session.positions
+        return self._protocol.positions
 
     def start(self) -> None:
         """Hand over what arrives from now on, beginning with what is here already."""
@@ -239,7 +239,7 @@ class ClientConnection:
 
     def acknowledge(self, position: Position) -> None:
         """Tell the server that everything up to `position` was handled, if that is news to it."""
-        acknowledgement = self._session.acknowledge(position)
+        acknowledgement = self._protocol.acknowledge(position)
         if acknowledgement is not None:
             self.wire.write(acknowledgement.payload)
 
@@ -263,7 +263,7 @@ class ClientConnection:
             AuthenticationFailed: the server refused.
             ConnectionClosed: the connection ended before the answer.
         """
-        question = self._session.authenticate(data, should_sync=credentials.should_sync, resume=resume)
+        question = self._protocol.authenticate(data, should_sync=credentials.should_sync, resume=resume)
         answer = self._answer = self._loop.create_future()
         self._pending = credentials
         self._regulate()
@@ -290,7 +290,7 @@ class ClientConnection:
             ConnectionClosed: the connection ended before the answer.
         """
         return await self._asking.ask(
-            lambda request: self.wire.write(self._session.request(body, request).payload)
+            lambda request: self.wire.write(self._protocol.request(body, request).payload)
         )
 
     def throttle(self, crowd: Crowd) -> None:
@@ -319,20 +319,20 @@ class ClientConnection:
 
     def message(self, payload: bytes) -> None:
         """A message came."""
-        for event in self._session.receive(payload, self._loop.time()):
+        for event in self._protocol.receive(payload, self._loop.time()):
             self._obey(event)
 
     def heard(self) -> None:
         """A sign of life came."""
-        self._session.heard(self._loop.time())
+        self._protocol.heard(self._loop.time())
 
     def _obey(self, event: ClientEvent) -> None:
         match event:
             case Arrived():
                 self._arrived(event)
-            case Replied(request, reply):
+            case ReplyReceived(request, reply):
                 self._asking.replied(request, reply)
-            case Asked():
+            case RequestReceived():
                 self._crew.asked(event, self._write)
             case AckDue():
                 self._crew.hurry()
@@ -397,21 +397,21 @@ class ClientConnection:
             return
         self._is_paused = is_paused
         if is_paused:
-            self._session.suspend(self._loop.time())
+            self._protocol.suspend(self._loop.time())
             self.wire.pause_reading()
         else:
-            self._session.resume(self._loop.time())
+            self._protocol.resume(self._loop.time())
             self.wire.resume_reading()
             self._schedule()
 
     def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        due = self._session.deadline
+        due = self._protocol.deadline
         self._timer = None if due is None else self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
-        for output in self._session.poll(self._loop.time()):
+        for output in self._protocol.poll(self._loop.time()):
             match output:
                 case SendPing():
                     self.wire.ping()
@@ -421,7 +421,7 @@ class ClientConnection:
         self._schedule()
 
     def _stop(self, ended: "asyncio.Task[Ended]") -> None:
-        self._session.close()
+        self._protocol.close()
         self._asking.close(lambda: self.ending().error())
         self._schedule()
 

@@ -17,7 +17,7 @@ from ..concurrency.tasks import OwnTask, persist, start
 from ..errors import ConnectFailed, MesaError, TimedOut
 from ..messages.message import Message
 from ..messages.receipt import Position
-from ..protocol import NOWHERE, Arrived, Asked, Hello
+from ..protocol import NOWHERE, Arrived, Hello, RequestReceived
 from ..settings import ClientSettings
 from ..transports.client_socket import Address
 from .acknowledging import PositionStore, Progress
@@ -152,7 +152,7 @@ class Link:
         """Acknowledge what was handled, now."""
         self.progress.hurry()
 
-    def asked(self, asked: Asked, write: Callable[[bytes], None]) -> None:
+    def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
         """The server wants an answer."""
         self.answering.ask(asked, write)
 

@@ -14,7 +14,7 @@ from ..messages.envelope import (
     CLOSED,
     Dispatch,
     Envelope,
-    Keep,
+    Retention,
     checked,
     is_meant,
     prepare,
@@ -67,7 +67,7 @@ class AsyncDispatcher:
         wire: Wire = "native",
     ) -> None:
         settings = Sync.of(sync)
-        self._keep = Keep.of(settings)
+        self._retention = Retention.of(settings)
         self._bus = async_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
         self._reserved = reserved_on(url, wire)
         self._is_closed = False
@@ -93,7 +93,7 @@ class AsyncDispatcher:
             message,
             recipients,
             excluding,
-            keep=self._keep,
+            retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
             reserved=self._reserved,
@@ -103,7 +103,7 @@ class AsyncDispatcher:
     @awaited("AsyncDispatcher.dispatch_many", "a Dispatcher")
     async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
         """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
-        return await self._send(prepare_all(dispatches, self._keep, self._reserved))
+        return await self._send(prepare_all(dispatches, self._retention, self._reserved))
 
     @awaited("AsyncDispatcher.request", "a Dispatcher")
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:

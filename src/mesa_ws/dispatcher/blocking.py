@@ -14,7 +14,7 @@ from ..messages.envelope import (
     CLOSED,
     Dispatch,
     Envelope,
-    Keep,
+    Retention,
     checked,
     is_meant,
     prepare,
@@ -77,7 +77,7 @@ class Dispatcher:
         wire: Wire = "native",
     ) -> None:
         settings = Sync.of(sync)
-        self._keep = Keep.of(settings)
+        self._retention = Retention.of(settings)
         self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
         self._reserved = reserved_on(url, wire)
         self._is_closed = False
@@ -128,7 +128,7 @@ class Dispatcher:
             message,
             recipients,
             excluding,
-            keep=self._keep,
+            retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
             reserved=self._reserved,
@@ -151,7 +151,7 @@ class Dispatcher:
             BackendUnavailable: as in `dispatch`, for any of them.
             BackendRefused: as in `dispatch`.
         """
-        return self._send(prepare_all(dispatches, self._keep, self._reserved))
+        return self._send(prepare_all(dispatches, self._retention, self._reserved))
 
     def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
         """Ask the clients of one id, wherever they are connected, and wait for the first answer.

@@ -21,7 +21,7 @@ from .receipt import Position, Receipt
 from .recipients import EVERYBODY, Recipients, as_text
 
 
-class Cause:
+class IdempotencyScope:
     """One handling of one event. Used from one thread at a time.
 
     Tasks that the handler leaves behind are no part of the handling: the same names made in two
@@ -47,7 +47,7 @@ class Cause:
         return f"{self._key}/{self._count}"
 
 
-current_cause: ContextVar[Cause | None] = ContextVar("mesa_current_cause", default=None)
+current_scope: ContextVar[IdempotencyScope | None] = ContextVar("mesa_current_scope", default=None)
 """What the running code was called for, if a portal called it."""
 
 
@@ -62,7 +62,7 @@ REMEMBERED_KEY = 86_400.0
 MAX_KEY_BYTES = 255
 
 
-class Keep(NamedTuple):
+class Retention(NamedTuple):
     """How a message is kept for recipients who are away.
 
     Attributes:
@@ -76,7 +76,7 @@ class Keep(NamedTuple):
     ttl: float
 
     @classmethod
-    def of(cls, sync: Sync) -> "Keep | None":
+    def of(cls, sync: Sync) -> "Retention | None":
         """What `sync` says about messages; None if they are not kept."""
         return cls(sync.max_messages, sync.max_bytes, sync.ttl) if sync.enabled else None
 
@@ -106,7 +106,7 @@ class Envelope(NamedTuple):
     body: bytes
     kind: Kind
     message_id: str
-    keep: Keep | None = None
+    retention: Retention | None = None
     remember: float = 0.0
     durability: Durability = "memory"
     positions: tuple[Position, ...] = ()
@@ -123,7 +123,7 @@ def prepare(
     recipients: Iterable[str] = EVERYBODY,
     excluding: Iterable[str] = (),
     *,
-    keep: Keep | None = None,
+    retention: Retention | None = None,
     idempotency_key: str | None = None,
     durability: Durability = "memory",
     reserved: Container[int] = PROTOCOL_OPCODES,
@@ -155,12 +155,12 @@ def prepare(
         who = Recipients.of(recipients, excluding)
         return Envelope(who, b"", "disconnect", message_id, remember=remember)
     who, body = Recipients.of(recipients, excluding), encode_message(message, reserved)
-    keep = None if message.sync is False else keep
-    _check_durability(durability, keep)
-    if keep is not None:
-        _check_fits(body, keep)
+    retention = None if message.sync is False else retention
+    _check_durability(durability, retention)
+    if retention is not None:
+        _check_fits(body, retention)
         remember = remember or REMEMBERED
-    return Envelope(who, body, "message", message_id, keep, remember, durability, sync=message.sync)
+    return Envelope(who, body, "message", message_id, retention, remember, durability, sync=message.sync)
 
 
 def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
@@ -171,13 +171,13 @@ def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
     Raises:
         InvalidInput: the key cannot be used.
     """
-    cause = current_cause.get()
+    scope = current_scope.get()
     if idempotency_key is not None:
         return _named(idempotency_key), REMEMBERED_KEY
-    if cause is None or cause.is_over:
+    if scope is None or scope.is_over:
         return new_message_id(), 0.0
-    message_id = _named(cause.next_key())
-    cause.message_ids.append(message_id)
+    message_id = _named(scope.next_key())
+    scope.message_ids.append(message_id)
     return message_id, REMEMBERED_KEY
 
 
@@ -200,21 +200,21 @@ def _named(key: object) -> str:
     return "k" + sha256(name).hexdigest()[:31]
 
 
-def _check_durability(durability: object, keep: Keep | None) -> None:
+def _check_durability(durability: object, retention: Retention | None) -> None:
     levels = get_args(Durability)
     if durability not in levels:
         raise InvalidInput(f"durability: expected one of {', '.join(levels)}, got {durability!r}")
-    if durability != "memory" and keep is None:
+    if durability != "memory" and retention is None:
         raise InvalidInput(
             f"durability: expected 'memory' for what is not stored, got {durability!r}; "
             "turn sync on, for the dispatcher and for the message"
         )
 
 
-def _check_fits(body: bytes, keep: Keep) -> None:
-    if len(body) > keep.max_bytes:
+def _check_fits(body: bytes, retention: Retention) -> None:
+    if len(body) > retention.max_bytes:
         raise InvalidMessage(
-            f"message: expected at most {keep.max_bytes} bytes, which an outbox holds, got {len(body)}; "
+            f"message: expected at most {retention.max_bytes} bytes, which an outbox holds, got {len(body)}; "
             "raise Sync(max_bytes=...), or send it with sync=False"
         )
 
@@ -252,7 +252,7 @@ def checked(receipt: object) -> Receipt:
 
 
 def prepare_all(
-    dispatches: Iterable[object], keep: Keep | None, reserved: Container[int] = PROTOCOL_OPCODES
+    dispatches: Iterable[object], retention: Retention | None, reserved: Container[int] = PROTOCOL_OPCODES
 ) -> list[Envelope]:
     """Check all of them and encode their messages.
 
@@ -273,7 +273,7 @@ def prepare_all(
                     message,
                     recipients,
                     excluding,
-                    keep=keep,
+                    retention=retention,
                     idempotency_key=key,
                     durability=durability,
                     reserved=reserved,

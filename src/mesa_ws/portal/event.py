@@ -15,7 +15,7 @@ from ..messages.envelope import Envelope, name_dispatch
 from ..messages.frames import decode_frame, encode_message
 from ..messages.message import Message
 from ..messages.recipients import Recipients
-from ..protocol.correlation import Asked, read_correlation
+from ..protocol.correlation import RequestReceived, read_correlation
 
 Send = Callable[[Envelope, str], Awaitable[bool]]
 """Hands a message to one connection of the node named."""
@@ -73,7 +73,7 @@ class PortalEvent:
         if letter.kind == "message":
             frame = decode_frame(letter.data)
             self.message, asked = frame.message(), read_correlation(frame)
-            self.request = asked.request if isinstance(asked, Asked) else None
+            self.request = asked.request if isinstance(asked, RequestReceived) else None
         elif letter.data:  # servers of 1.x do not say how a connection ended
             self.code, self.reason = _DECODE_END(letter.data)
 

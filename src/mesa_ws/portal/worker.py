@@ -21,7 +21,7 @@ from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
 from ..handlers import Caller, Handler, name_of
-from ..messages.envelope import Cause, current_cause
+from ..messages.envelope import IdempotencyScope, current_scope
 from ..messages.request import FAILED, UNANSWERED, Failure
 from ..settings import Count, Durability, DurabilityLevel, Settings, Switch, Wire, check_wire
 from .event import PortalEvent
@@ -212,12 +212,12 @@ class Worker(PortalHooks):
 
     async def _handle(self, waiting: WaitingEvent, deliveries: int) -> Handled:
         """Call the handlers of a letter; see `Handle`."""
-        cause = Cause(waiting.event.key)
-        token = current_cause.set(cause)
+        cause = IdempotencyScope(waiting.event.key)
+        token = current_scope.set(cause)
         try:
             handled = await self._tell(waiting, deliveries, may_answer=True)
         finally:
-            current_cause.reset(token)
+            current_scope.reset(token)
         # Not if this was cancelled: a thread may go on, and another portal handles the same event.
         cause.is_over = True
         return handled._replace(message_ids=tuple(cause.message_ids))

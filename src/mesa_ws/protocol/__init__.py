@@ -4,45 +4,44 @@ Bytes and `now` go in; events, bytes to send and the next deadline come out. The
 of `spec/protocol.md`, and `spec/vectors/` drives the tests.
 """
 
-from .client import AckDue, ClientEvent, ClientSession, ClientState, Hello, Ignored, Leave
-from .correlation import Asked, Replied, answering, asking, failing
-from .cursor import Broadcasts, Cursor, Offered, OutOfTurn, Progress
-from .delivery import Replay
+from .client import AckDue, ClientEvent, ClientProtocol, ClientState, Hello, Ignored, Leave
+from .correlation import ReplyReceived, RequestReceived, answering, asking, failing
+from .cursor import BroadcastCursor, Cursor, Offered, OutOfTurn, Progress
+from .delivery import OutboxCursor
 from .events import (
     Acknowledged,
-    Answered,
     Authenticate,
     Authenticated,
     Close,
     Output,
+    ProbeAnswered,
     Received,
     SendPing,
     SendText,
     ServerEvent,
-    Strayed,
+    UnexpectedAnswer,
 )
 from .fragments import DataFrame, Fragments, Violation
-from .login import UNKNOWN, Wish, read_position
+from .login import UNKNOWN, SyncOptions, read_position
 from .positions import NOWHERE, Arrived, Forked, Lost, Moved, Positions, Reset, Tracking
-from .resume import Standing, Summary, reconnect, resync, welcome
-from .server import ServerSession, Terms
+from .resume import ResumeState, Summary, reconnect, resync, welcome
+from .server import ServerProtocol, Terms
 from .states import TRANSITIONS, State, Step, WrongState, after
-from .timers import Pace
+from .timers import AckTimer
 
 __all__ = [
     "NOWHERE",
     "TRANSITIONS",
     "UNKNOWN",
     "AckDue",
+    "AckTimer",
     "Acknowledged",
-    "Answered",
     "Arrived",
-    "Asked",
     "Authenticate",
     "Authenticated",
-    "Broadcasts",
+    "BroadcastCursor",
     "ClientEvent",
-    "ClientSession",
+    "ClientProtocol",
     "ClientState",
     "Close",
     "Cursor",
@@ -56,27 +55,28 @@ __all__ = [
     "Moved",
     "Offered",
     "OutOfTurn",
+    "OutboxCursor",
     "Output",
-    "Pace",
     "Positions",
+    "ProbeAnswered",
     "Progress",
     "Received",
-    "Replay",
-    "Replied",
+    "ReplyReceived",
+    "RequestReceived",
     "Reset",
+    "ResumeState",
     "SendPing",
     "SendText",
     "ServerEvent",
-    "ServerSession",
-    "Standing",
+    "ServerProtocol",
     "State",
     "Step",
-    "Strayed",
     "Summary",
+    "SyncOptions",
     "Terms",
     "Tracking",
+    "UnexpectedAnswer",
     "Violation",
-    "Wish",
     "WrongState",
     "after",
     "answering",

@@ -9,7 +9,7 @@ from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame, e
 from ..messages.message import Message, Op
 from ..messages.receipt import Position
 from ..settings import Keepalive
-from .correlation import Asked, Replied, asking, read_correlation
+from .correlation import ReplyReceived, RequestReceived, asking, read_correlation
 from .events import Authenticated, Close, Output, SendText
 from .positions import NOWHERE, Arrived, Positions, Tracking
 from .timers import KeepaliveTimer
@@ -64,7 +64,9 @@ class Leave(NamedTuple):
     after: float
 
 
-ClientEvent = Hello | Authenticated | Arrived | Asked | Replied | AckDue | Leave | Ignored | SendText
+ClientEvent = (
+    Hello | Authenticated | Arrived | RequestReceived | ReplyReceived | AckDue | Leave | Ignored | SendText
+)
 
 
 class ClientState(Enum):
@@ -75,7 +77,7 @@ class ClientState(Enum):
     CLOSED = auto()
 
 
-class ClientSession:
+class ClientProtocol:
     """The protocol state of one connection, seen from the client. Not thread-safe.
 
     Speaks wire 2 with servers that do, and wire 1 with the others.
@@ -221,9 +223,9 @@ class ClientSession:
 
     def _arrived(self, frame: Frame) -> list[ClientEvent]:
         match read_correlation(frame):
-            case Replied() as replied:
+            case ReplyReceived() as replied:
                 return [replied]
-            case Asked() as asked if self._tracking.is_wire2:
+            case RequestReceived() as asked if self._tracking.is_wire2:
                 return [asked]
         return [*self._tracking.arrived(frame)]
 

@@ -10,7 +10,7 @@ from ..messages.request import Failure
 _is_request_id = re.compile(r"[0-9A-Za-z_-]{1,64}").fullmatch
 
 
-class Asked(NamedTuple):
+class RequestReceived(NamedTuple):
     """The peer sent a request; answer it under its id.
 
     Attributes:
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
     message: Message
 
 
-class Replied(NamedTuple):
+class ReplyReceived(NamedTuple):
     """The peer answered a request, if it is one of ours.
 
     Attributes:
@@ -34,7 +34,7 @@ class Replied(NamedTuple):
     reply: Message | Failure
 
 
-def read_correlation(frame: Frame) -> Asked | Replied | None:
+def read_correlation(frame: Frame) -> RequestReceived | ReplyReceived | None:
     """What a message is beside a message; None if nothing else."""
     extension = frame.x
     if not isinstance(extension, dict):
@@ -42,10 +42,10 @@ def read_correlation(frame: Frame) -> Asked | Replied | None:
     if "a" in extension:
         answered = extension["a"]
         failure = Failure.read(extension["error"]) if extension.get("error") is not None else None
-        return Replied(answered if isinstance(answered, str) else "", failure or frame.message())
+        return ReplyReceived(answered if isinstance(answered, str) else "", failure or frame.message())
     asked = extension.get("r")
     if isinstance(asked, str) and _is_request_id(asked):
-        return Asked(asked, frame.message())
+        return RequestReceived(asked, frame.message())
     return None
 
 

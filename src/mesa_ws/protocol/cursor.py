@@ -1,23 +1,23 @@
-"""What one connection was sent of messages that are stored and numbered.
+"""Track which stored, numbered messages a connection was sent.
 
-A stored message reaches a connection on two ways: it is *offered* when it is dispatched, or it is
+A stored message reaches a connection in two ways: it is *offered* when it is dispatched, or it is
 read from the backend, a *page* at a time. The first is fast and may miss; the second misses
 nothing. A cursor decides between them so that the client gets each message once and in order.
 
-                 ┌───────────────── begin_read ────────────────┐
+                 ┌──────────────── begin_read ─────────────────┐
                  ▼                                             │
-    start ──▶ WAITING ──took──▶ PAGING ──last one wrote──▶ BEHIND ◀──gap, doubt, congestion── LIVE
-                 │                 │                                                           ▲
-                 │                 └───────────── nothing is missing ──────────────────────────┘
+    start ──▶ WAITING ──on_page──▶ PAGING ──last on_sent──▶ BEHIND ◀──gap, invalidate, congested── LIVE
+                 │                    │                                                              ▲
+                 │                    └──────────────────── nothing is missing ──────────────────────┘
                  └──abandon_read──▶ BEHIND
 
 `LIVE`: the next message offered is the next to write. `BEHIND`: something is missing, or cannot be
-written now; what is offered is left to the next read. `WAITING`: the backend was asked, and what is
-offered meanwhile may be on the page or follow it, so it is held. `PAGING`: the page is being written.
+written now; offers are left to the next read. `WAITING`: the backend was asked; an offer that comes
+before the page may be on it or follow it, so it is held. `PAGING`: the page is being written.
 
-Everything held before a read begins is covered by that read: a message is stored before it is
-offered. So whoever holds offers forgets them when `begin_read` says that a read begins, and offers
-them again, in order, when the page that it waits for has been written.
+A read covers everything held before it begins, because a message is stored before it is offered. So
+the owner forgets the held offers when `begin_read` says that a read begins, and offers those that
+came since again, in order, when the page has been written.
 """
 
 from enum import Enum, auto
@@ -38,7 +38,7 @@ class Offered(Enum):
 
 
 class Progress(Enum):
-    """Where a cursor is; see the top of this file."""
+    """States of a cursor; see the top of this file."""
 
     WAITING = auto()
     PAGING = auto()
@@ -47,7 +47,7 @@ class Progress(Enum):
 
 
 class OutOfTurn(Exception):
-    """The cursor cannot take this now; a bug of the caller."""
+    """Error of a call in the wrong state; a bug of the caller."""
 
     def __init__(self, what: str, progress: Progress) -> None:
         super().__init__(f"{what}: not while {progress.name.lower()}")
@@ -62,7 +62,7 @@ class Cursor:
     Attributes:
         progress: see the top of this file.
         epoch: of `sent`; empty before the first page.
-        sent: the sequence up to which everything was written, or lost and told so.
+        sent: the sequence up to which everything was written, or reported as lost.
     """
 
     __slots__ = ("_is_congested", "_is_due", "_last", "_limit", "_room", "_top", "epoch", "progress", "sent")
@@ -86,7 +86,7 @@ class Cursor:
             size: bytes of its frame.
 
         Returns:
-            `WRITE` it now, which is then taken as done. `SKIP`: forget it, it was written or will
+            `WRITE` it now; the cursor counts it as sent. `SKIP`: forget it, it was written or will
             be read. `HOLD`: keep it, and offer it again after the page that the connection waits
             for.
         """
@@ -127,18 +127,18 @@ class Cursor:
         return Position(self.epoch, self.sent)
 
     def abandon_read(self) -> None:
-        """The backend did not answer. Forget what was held; the read is wanted again."""
+        """Give up a read that the backend did not answer. Forget what was held; `wants_read` again."""
         if self.progress is Progress.WAITING:
             self._is_due = True
             self.progress = Progress.BEHIND
 
-    def took(self, page: Summary) -> bool:
-        """Take the page that was asked for; then write its messages, each with `wrote`.
+    def on_page(self, page: Summary) -> bool:
+        """Take the page that was asked for; then write its messages, each with `on_sent`.
 
         Returns:
-            Whether the client has to be told where it stands before them: something is lost, or
-            they do not follow what it was sent. False for the first page, with which every client
-            is told so or so.
+            Whether the server has to tell the client its position first: something is lost, or the
+            page does not follow what the client was sent. False for the first page, because the
+            login tells every client its position.
 
         Raises:
             OutOfTurn: no page is waited for.
@@ -153,24 +153,24 @@ class Cursor:
         self._settle()
         return not is_first and not (follows and not page.lost)
 
-    def doubt(self) -> None:
-        """Messages may have passed by unseen: read again."""
+    def invalidate(self) -> None:
+        """Read again, because offers may have been missed."""
         self._is_due = True
         self._fall_behind()
 
     def congested(self) -> None:
-        """The client reads too slowly: write nothing that is not on the page already."""
+        """Stop writing beyond the current page, because the client reads too slowly."""
         self._is_congested = True
         self._fall_behind()
 
     def relieved(self) -> None:
-        """The client reads again. If anything was offered meanwhile, a read is wanted now."""
+        """Go on writing; if anything was offered since `congested`, a read is wanted now."""
         self._is_congested = False
         if self.progress is Progress.BEHIND and not self._is_due:
             self.progress = Progress.LIVE
 
     def _pass(self, size: int) -> None:
-        """The next message of the page was written, or is none of this client's."""
+        """Count the next message of the page as written, or as one that excludes this client."""
         if self.progress is not Progress.PAGING:
             raise OutOfTurn("a message of a page", self.progress)
         self.sent += 1
@@ -190,7 +190,7 @@ class Cursor:
             return Offered.HOLD
         if epoch == self.epoch and sequence <= max(self.sent, self._last):
             return Offered.SKIP
-        self.doubt()
+        self.invalidate()
         return Offered.SKIP
 
     def _fall_behind(self) -> None:
@@ -198,13 +198,13 @@ class Cursor:
             self.progress = Progress.BEHIND
 
 
-class Broadcasts(Cursor):
-    """Progress of a connection of wire 2 through the messages to everybody. They are not proven."""
+class BroadcastCursor(Cursor):
+    """Progress of a connection of wire 2 through the messages to everybody, which need no acknowledgement."""
 
     __slots__ = ()
 
-    def wrote(self) -> int:
-        """Pass the next message of the page, also one that excludes this client.
+    def on_sent(self) -> int:
+        """Count the next message of the page as sent, also one that excludes this client.
 
         Returns:
             Its `b`.

@@ -1,41 +1,41 @@
-"""What a session tells its owner, and what it asks its owner to do."""
+"""Events and outputs of the protocol: what happened on a connection, and what its owner has to do."""
 
 from typing import Any, NamedTuple
 
 from ..close import CloseCode
 from ..messages.message import Message
 from ..messages.receipt import Position
-from .correlation import Asked, Replied
-from .login import Wish
+from .correlation import ReplyReceived, RequestReceived
+from .login import SyncOptions
 
 
 class Authenticate(NamedTuple):
-    """The client asks to be somebody; answer with `accept`, `refuse` or `fail`.
+    """The client requests authentication; answer with `accept`, `refuse` or `fail`.
 
     Attributes:
-        data: what it says of itself, for the authenticator.
-        wish: the messages it wants once it is somebody.
+        data: the client's credentials, for the authenticator.
+        sync: the messages that the client wants once it has authenticated.
     """
 
     data: Any
-    wish: Wish = Wish()
+    sync: SyncOptions = SyncOptions()
 
 
 class Acknowledged(NamedTuple):
-    """A client on wire 2 has handled everything up to `position`, or says so: `Replay.proved`."""
+    """A client on wire 2 says that it has handled everything up to `position`: `OutboxCursor.on_ack`."""
 
     position: Position
 
 
-class Answered(NamedTuple):
-    """The client answered the question `token`, so it has what was written before: `Replay.answered`."""
+class ProbeAnswered(NamedTuple):
+    """The client answered the probe `token`, so it has what was sent before: `OutboxCursor.on_answer`."""
 
     token: int
 
 
-class Strayed(NamedTuple):
-    """An answer came to a question that nobody asked. From here on answers prove nothing:
-    `Replay.distrust`."""
+class UnexpectedAnswer(NamedTuple):
+    """The client answered a probe that was not sent. From now on its answers acknowledge nothing:
+    `OutboxCursor.distrust`."""
 
 
 class Received(NamedTuple):
@@ -45,7 +45,7 @@ class Received(NamedTuple):
 
 
 class Authenticated(NamedTuple):
-    """The server acknowledged this client; `user` is the object it sent, or an empty one."""
+    """The server accepted this client; `user` is the object that it sent, or an empty one."""
 
     user: Any
 
@@ -55,7 +55,7 @@ class SendText(NamedTuple):
 
     Attributes:
         payload: the frame.
-        token: names the question that this is, for `Replay.asked`; None if it is none.
+        token: names the probe that this is, for `OutboxCursor.on_probe`; None if it is none.
     """
 
     payload: bytes
@@ -75,7 +75,7 @@ class SendPing(NamedTuple):
 
 
 class Close(NamedTuple):
-    """End the connection with this code; nothing more comes out of this session.
+    """End the connection with this code; the protocol gives no further output.
 
     Attributes:
         code: what to put into the close frame; 1005 stands for an empty frame.
@@ -86,5 +86,15 @@ class Close(NamedTuple):
     why: str
 
 
-ServerEvent = Authenticate | Received | Asked | Replied | Acknowledged | Answered | Strayed | SendText | Close
+ServerEvent = (
+    Authenticate
+    | Received
+    | RequestReceived
+    | ReplyReceived
+    | Acknowledged
+    | ProbeAnswered
+    | UnexpectedAnswer
+    | SendText
+    | Close
+)
 Output = SendText | SendPing | Close

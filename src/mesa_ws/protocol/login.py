@@ -1,4 +1,4 @@
-"""What a client asks of message sync when it authenticates (spec section 17.3)."""
+"""Read which messages a client wants when it authenticates (spec section 17.3)."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,20 +7,20 @@ from ..messages.frames import MAX_SEQUENCE, Frame
 from ..messages.receipt import Position
 
 UNKNOWN = Position("", 0)
-"""A position that is in no outbox: what a client that cannot say where it is gets started from."""
+"""A position that is in no outbox, for a client whose own position cannot be read."""
 
 _is_epoch = re.compile(r"[0-9A-Za-z_-]{1,64}").fullmatch
 
 
-class Wish(NamedTuple):
-    """The messages that a client wants once it is somebody.
+class SyncOptions(NamedTuple):
+    """The messages that a client wants once it has authenticated.
 
     Attributes:
-        is_wire2: whether it speaks wire 2.
-        position: where it is in its outbox; None if it does not say, `UNKNOWN` if that cannot be
+        is_wire2: whether the client speaks wire 2.
+        position: its position in its outbox; None if it names none, `UNKNOWN` if that cannot be
             read. Only on wire 2.
         broadcasts: the same among the messages to everybody.
-        should_sync: False if it wants nothing of what was stored.
+        should_sync: False if the client wants no stored messages.
     """
 
     is_wire2: bool = False
@@ -30,19 +30,19 @@ class Wish(NamedTuple):
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it says where it is, in a way that cannot be read."""
+        """Whether the client named a position that cannot be read."""
         return UNKNOWN in (self.position, self.broadcasts)
 
 
-def read_wish(frame: Frame) -> Wish:
-    """Read an op 2. Nothing in it is an error: what cannot be read is an unknown position."""
+def read_sync_options(frame: Frame) -> SyncOptions:
+    """Read an op 2. Nothing in it is an error: a position that cannot be read counts as unknown."""
     should_sync = not (isinstance(frame.d, dict) and frame.d.get("shouldSync") is False)
     extension = frame.x if isinstance(frame.x, dict) else {}
     version = extension.get("v")
     if type(version) is not int or version < 2:
-        return Wish(should_sync=should_sync)
+        return SyncOptions(should_sync=should_sync)
     position, broadcasts = _read_resume(extension.get("resume"))
-    return Wish(True, position, broadcasts, should_sync)
+    return SyncOptions(True, position, broadcasts, should_sync)
 
 
 def read_position(value: object) -> Position | None:

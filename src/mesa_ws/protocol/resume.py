@@ -43,7 +43,7 @@ class Summary(Protocol):
         """With `forked`, names the occasion on which messages may have been forgotten; else empty."""
 
 
-class Standing(NamedTuple):
+class ResumeState(NamedTuple):
     """Where a client is: messages follow from here on."""
 
     status: str
@@ -54,7 +54,7 @@ class Standing(NamedTuple):
     rollback: str = ""
 
     @classmethod
-    def of(cls, page: Summary) -> "Standing":
+    def of(cls, page: Summary) -> "ResumeState":
         """What has to be told before the messages of `page`."""
         return cls(page.status, page.epoch, page.start, page.lost, page.ended, page.rollback)
 
@@ -68,8 +68,10 @@ class Standing(NamedTuple):
         return members
 
 
-def welcome(accepted: SendText, outbox: Standing | None, broadcasts: Standing | None = None) -> SendText:
-    """Add to what `ServerSession.accept` gave where a client of wire 2 stands.
+def welcome(
+    accepted: SendText, outbox: ResumeState | None, broadcasts: ResumeState | None = None
+) -> SendText:
+    """Add to what `ServerProtocol.accept` gave where a client of wire 2 stands.
 
     Args:
         accepted: the acknowledgement.
@@ -82,7 +84,7 @@ def welcome(accepted: SendText, outbox: Standing | None, broadcasts: Standing | 
     return SendText(extended(accepted.payload, extension))
 
 
-def resync(standing: Standing, *, is_broadcast: bool = False) -> SendText:
+def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
     """The frame that tells a client of wire 2 to go on from another place (op 9).
 
     Args:
@@ -90,7 +92,7 @@ def resync(standing: Standing, *, is_broadcast: bool = False) -> SendText:
         is_broadcast: whether it is one among the messages to everybody.
     """
     about = {"b": True} if is_broadcast else {}
-    return SendText(encode_frame(Op.RESYNC, standing.members() | about))
+    return SendText(encode_frame(Op.RESYNC, state.members() | about))
 
 
 def reconnect(after: float) -> SendText:

@@ -7,21 +7,21 @@ from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame
 from ..messages.message import Op, reserved_opcodes
 from ..messages.recipients import User
 from ..settings import Heartbeat, Keepalive, ServerSettings
-from .correlation import Asked, answering, read_correlation
-from .delivery import Questions
+from .correlation import RequestReceived, answering, read_correlation
+from .delivery import ProbeCounter
 from .events import (
     Acknowledged,
-    Answered,
     Authenticate,
     Close,
     Output,
+    ProbeAnswered,
     Received,
     SendPing,
     SendText,
     ServerEvent,
-    Strayed,
+    UnexpectedAnswer,
 )
-from .login import Wish, read_position, read_wish
+from .login import SyncOptions, read_position, read_sync_options
 from .states import State, Step, after
 from .timers import HeartbeatTimer, KeepaliveTimer
 
@@ -67,10 +67,10 @@ class Terms:
         self.reserved = reserved_opcodes(settings.wire)
         self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
 
-    def wish(self, frame: Frame) -> Wish:
+    def sync(self, frame: Frame) -> SyncOptions:
         """What a client asks of message sync by its op 2; where wire 2 is not spoken, little."""
-        wish = read_wish(frame)
-        return wish if self.speaks_wire2 else Wish(should_sync=wish.should_sync)
+        sync = read_sync_options(frame)
+        return sync if self.speaks_wire2 else SyncOptions(should_sync=sync.should_sync)
 
     def acknowledgement(self, user: User) -> SendText:
         """The frame that tells a client who it is.
@@ -81,7 +81,7 @@ class Terms:
         return SendText(encode_frame(Op.AUTHENTICATED, user.data if self._sends_user_object else {}))
 
 
-class ServerSession:
+class ServerProtocol:
     """The protocol state of one connection. Not thread-safe; owned by its connection.
 
     Write `terms.hello` first. Then: `receive` what comes, obey what it returns; `poll` when
@@ -98,7 +98,7 @@ class ServerSession:
         "_heartbeat",
         "_is_settled",
         "_keepalive",
-        "_questions",
+        "_probes",
         "_suspended_at",
         "_terms",
         "_version_known",
@@ -113,7 +113,7 @@ class ServerSession:
         self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
         self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
         self._attempts: tuple[bool, ...] = ()  # those that wait, oldest first: is it wire 2?
-        self._questions = Questions()
+        self._probes = ProbeCounter()
         self.is_wire2 = False
         self._suspended_at: float | None = None
         self._is_settled = False
@@ -153,10 +153,10 @@ class ServerSession:
         if frame.op == Op.HEARTBEAT_ACK:
             return self._answered()
         if frame.op == Op.AUTHENTICATE:
-            wish = self._terms.wish(frame)
-            self._attempts += (wish.is_wire2,)
+            sync = self._terms.sync(frame)
+            self._attempts += (sync.is_wire2,)
             self.state = after(self.state, Step.ATTEMPT)
-            return Authenticate(frame.d, wish)
+            return Authenticate(frame.d, sync)
         if frame.op == Op.ACK and self.is_wire2:
             position = read_position(frame.d)
             return None if position is None else Acknowledged(position)
@@ -165,8 +165,8 @@ class ServerSession:
     def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
         """Take a Pong: a sign of life, and an answer if it carries what a question did."""
         self.heard(now)
-        token = self._questions.ponged(payload) if self._terms.pings_for_proof else None
-        return None if token is None else Answered(token)
+        token = self._probes.ponged(payload) if self._terms.pings_for_proof else None
+        return None if token is None else ProbeAnswered(token)
 
     def poll(self, now: float) -> list[Output]:
         """Do what is due at `now`."""
@@ -193,11 +193,11 @@ class ServerSession:
         """
         if self.state is State.CLOSED or self._suspended_at is not None:
             return None
-        if not self._questions.may_ask(now):
+        if not self._probes.may_ask(now):
             return None
         if self._terms.pings_for_proof:
             return self._ping(now)
-        return SendText(_PROBE, self._questions.ask(now))
+        return SendText(_PROBE, self._probes.ask(now))
 
     def accept(self, user: User) -> SendText:
         """The client is `user`, and speaks the wire that it asked for.
@@ -251,26 +251,26 @@ class ServerSession:
             self._version_known = True
             self._lift_deadline()
         correlation = read_correlation(frame)
-        if frame.op == Op.HEARTBEAT and isinstance(correlation, Asked):
+        if frame.op == Op.HEARTBEAT and isinstance(correlation, RequestReceived):
             return SendText(answering(_SIGN_OF_LIFE, correlation.request))
         return correlation or Received(frame.message())
 
     def _answered(self) -> ServerEvent | None:
         if self._heartbeat is not None:
             self._heartbeat.answered()
-        if self._terms.pings_for_proof or not self._questions.are_trusted:
+        if self._terms.pings_for_proof or not self._probes.are_trusted:
             return None
-        token = self._questions.answered()
-        return Strayed() if token is None else Answered(token)
+        token = self._probes.answered()
+        return UnexpectedAnswer() if token is None else ProbeAnswered(token)
 
     def _asking(self, output: Output, now: float) -> Output:
         """Count a heartbeat, or a Ping where those ask for proofs, as a question."""
         if self._terms.pings_for_proof:
             return self._ping(now) if isinstance(output, SendPing) else output
-        return output._replace(token=self._questions.ask(now)) if isinstance(output, SendText) else output
+        return output._replace(token=self._probes.ask(now)) if isinstance(output, SendText) else output
 
     def _ping(self, now: float) -> SendPing:
-        token = self._questions.ask(now)
+        token = self._probes.ask(now)
         return SendPing(b"%d" % token, token)
 
     def _answer(self, step: Step) -> None:

@@ -79,7 +79,7 @@ MAX_MESSAGES = 64
 """Messages that are handled before an acknowledgement does not wait any longer."""
 
 
-class Pace:
+class AckTimer:
     """Says when the next acknowledgement is due (spec section 17.6).
 
     Attributes:

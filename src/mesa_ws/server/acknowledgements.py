@@ -1,6 +1,6 @@
 """Proofs of receipt: asking clients of 1.x for them, and passing on to the backend what was proven.
 
-Clients of 1.x answer op 1 (`session.questions`); one with unproven messages is asked about once a
+Clients of 1.x answer op 1 (`protocol.delivery`); one with unproven messages is asked about once a
 second. What connections have proven is told to the backend a few times a second, for all ids at
 once, and at once when a connection ends. What is not proven is never told, so it stays stored.
 """
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..backend.outbox import Acknowledgement
 from ..messages.receipt import Position
-from ..protocol import Acknowledged, Answered, Strayed
+from ..protocol import Acknowledged, ProbeAnswered, UnexpectedAnswer
 from .subscription import Feed
 
 log = logging.getLogger("mesa_ws.server")
@@ -138,24 +138,24 @@ def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowl
     """
     if len(feeds) == 1:  # nearly always
         [only] = feeds
-        proven = only.replay.proven
+        proven = only.replay.acked
         highest, floor = proven if only.settles else 0, proven
         return [Acknowledgement(id, Position(epoch, highest), floor)] if only.replay.epoch == epoch else []
     present = [feed for feed in feeds if feed.replay.epoch == epoch]
     if not present:
         return []
-    highest = max((feed.replay.proven for feed in present if feed.settles), default=0)
-    floor = min(feed.replay.proven for feed in feeds) if len(present) == len(feeds) else 0
+    highest = max((feed.replay.acked for feed in present if feed.settles), default=0)
+    floor = min(feed.replay.acked for feed in feeds) if len(present) == len(feeds) else 0
     return [Acknowledgement(id, Position(epoch, highest), floor)]
 
 
-def take_proof(feed: Feed, event: Acknowledged | Answered | Strayed) -> None:
+def take_proof(feed: Feed, event: Acknowledged | ProbeAnswered | UnexpectedAnswer) -> None:
     """Tell a feed what its client said of what it has."""
     match event:
         case Acknowledged(position):
             feed.acknowledged(position)
-        case Answered(token):
+        case ProbeAnswered(token):
             feed.answered(token)
-        case Strayed():
+        case UnexpectedAnswer():
             log.info("%r answered a question that was not asked; what it is sent stays stored", feed.id)
             feed.strayed()

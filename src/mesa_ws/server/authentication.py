@@ -16,7 +16,7 @@ from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
-from ..protocol import UNKNOWN, Authenticate, Close, SendText, Standing, Wish, resync, welcome
+from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SendText, SyncOptions, resync, welcome
 from ..settings import ServerSettings
 from .connection import Connection
 from .registrations import Handlers
@@ -60,17 +60,17 @@ async def admit(node: Cluster, connection: Connection, attempt: Authenticate) ->
     if user is None or not connection.is_open:
         return
     try:
-        accepted = connection.session.accept(user)
+        accepted = connection.protocol.accept(user)
     except InvalidMessage as error:
         await _failed(node, connection, error)
         return
     connection.user = user
     feed = connection.feed
-    if feed is not None and feed.is_started and (feed.id, feed.is_wire2) == (user.id, attempt.wish.is_wire2):
+    if feed is not None and feed.is_started and (feed.id, feed.is_wire2) == (user.id, attempt.sync.is_wire2):
         connection.outlet.control(_told_again(accepted, feed).payload)
-    elif not await _log_in(node, connection, user.id, attempt.wish, accepted):
+    elif not await _log_in(node, connection, user.id, attempt.sync, accepted):
         return
-    log.debug("login of %r on wire %d", connection, 2 if attempt.wish.is_wire2 else 1)
+    log.debug("login of %r on wire %d", connection, 2 if attempt.sync.is_wire2 else 1)
     await node.handlers.authenticated(connection)
 
 
@@ -86,7 +86,9 @@ def rename(node: Cluster, connection: Connection, user: User) -> Coroutine[Any, 
     return None if connection.is_logging_in else _begin_anew(node, connection, feed)
 
 
-async def _log_in(node: Cluster, connection: Connection, id: str, wish: Wish, accepted: SendText) -> bool:
+async def _log_in(
+    node: Cluster, connection: Connection, id: str, sync: SyncOptions, accepted: SendText
+) -> bool:
     """Begin with the messages of an id, or of another one that the connection gets meanwhile.
 
     Returns:
@@ -95,15 +97,15 @@ async def _log_in(node: Cluster, connection: Connection, id: str, wish: Wish, ac
     connection.is_logging_in = True
     here = node.broadcast_position
     feed = _move(node, connection, id)
-    while (pages := await _read(node, connection, feed, wish, here)) is None:
+    while (pages := await _read(node, connection, feed, sync, here)) is None:
         if not connection.is_open or connection.feed is None:
             return False
         feed = connection.feed
     connection.is_logging_in = False
     page, announced = pages
     if feed.is_wire2:
-        standing = Standing.of(announced) if announced is not None else None
-        accepted = welcome(accepted, Standing.of(page), standing)
+        announced_state = ResumeState.of(announced) if announced is not None else None
+        accepted = welcome(accepted, ResumeState.of(page), announced_state)
     connection.outlet.control(accepted.payload)
     _begin(node, feed, page, announced)
     return True
@@ -111,15 +113,15 @@ async def _log_in(node: Cluster, connection: Connection, id: str, wish: Wish, ac
 
 async def _begin_anew(node: Cluster, connection: Connection, feed: Feed) -> None:
     """Go on with another outbox: clients of wire 2 are told of it, those of 1.x are not."""
-    wish = Wish(is_wire2=feed.is_wire2, broadcasts=feed.had_announced)
-    pages = await _read(node, connection, feed, wish, node.broadcast_position)
+    sync = SyncOptions(is_wire2=feed.is_wire2, broadcasts=feed.had_announced)
+    pages = await _read(node, connection, feed, sync, node.broadcast_position)
     if pages is None:
         return
     page, announced = pages
     if feed.is_wire2:
-        connection.outlet.control(resync(Standing.of(page)._replace(status="reset")).payload)
+        connection.outlet.control(resync(ResumeState.of(page)._replace(status="reset")).payload)
     if announced is not None and (announced.status != "resumed" or announced.lost):
-        connection.outlet.write(resync(Standing.of(announced), is_broadcast=True).payload)
+        connection.outlet.write(resync(ResumeState.of(announced), is_broadcast=True).payload)
     _begin(node, feed, page, announced)
 
 
@@ -141,7 +143,7 @@ def _move(node: Cluster, connection: Connection, id: str) -> Feed:
 
 
 async def _read(
-    node: Cluster, connection: Connection, feed: Feed, wish: Wish, here: Position | None
+    node: Cluster, connection: Connection, feed: Feed, sync: SyncOptions, here: Position | None
 ) -> tuple[Page, Page | None] | None:
     """Declare whom a connection belongs to, and read what is stored; None if it is gone or elsewhere.
 
@@ -154,9 +156,9 @@ async def _read(
     """
     id = feed.id
     try:
-        page = await node.backend.attach(id, node.registry.count(id), start_of(wish))
-        announced = await _announced(node, wish, here) if wish.is_wire2 else None
-        if wish.is_wire2 and not wish.should_sync:
+        page = await node.backend.attach(id, node.registry.count(id), start_of(sync))
+        announced = await _announced(node, sync, here) if sync.is_wire2 else None
+        if sync.is_wire2 and not sync.should_sync:
             feed.settles = await _is_settled(node, id, page)
     except BackendError as error:
         connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"the backend does not know of {id!r}: {error}"))
@@ -165,18 +167,18 @@ async def _read(
     return (page, announced) if feed.is_open else None
 
 
-def start_of(wish: Wish) -> Start:
+def start_of(sync: SyncOptions) -> Start:
     """Where the messages begin that a client asks for."""
-    if not wish.should_sync:
-        return Start("top" if wish.is_wire2 else "acknowledge", is_wire2=wish.is_wire2)
-    if wish.position is None:
-        return Start("fresh", is_wire2=wish.is_wire2)
-    return Start("resume", None if wish.position == UNKNOWN else wish.position, is_wire2=True)
+    if not sync.should_sync:
+        return Start("top" if sync.is_wire2 else "acknowledge", is_wire2=sync.is_wire2)
+    if sync.position is None:
+        return Start("fresh", is_wire2=sync.is_wire2)
+    return Start("resume", None if sync.position == UNKNOWN else sync.position, is_wire2=True)
 
 
-async def _announced(node: Cluster, wish: Wish, here: Position | None) -> Page:
+async def _announced(node: Cluster, sync: SyncOptions, here: Position | None) -> Page:
     """The messages to everybody that a client missed; if it does not say, since it logs in."""
-    asked = wish.broadcasts if wish.should_sync else None
+    asked = sync.broadcasts if sync.should_sync else None
     since = here if asked is None or asked == UNKNOWN else asked
     if since is not None and since == node.broadcast_position:
         page = Page("resumed", since.epoch, since.sequence, since.sequence, 0)
@@ -198,15 +200,15 @@ def _told_again(accepted: SendText, feed: Feed) -> SendText:
     announced = feed.announced
     if announced is None:
         return accepted
-    there = Standing("resumed", *announced, 0)
-    return welcome(accepted, Standing("resumed", feed.replay.epoch, feed.replay.sent, 0), there)
+    there = ResumeState("resumed", *announced, 0)
+    return welcome(accepted, ResumeState("resumed", feed.replay.epoch, feed.replay.sent, 0), there)
 
 
 async def _ask(node: Cluster, connection: Connection, data: object) -> User | None:
     handlers = node.handlers
     if handlers.authenticator is None:
         log.warning("a client asks to authenticate, but there is no @server.authenticator; refused")
-        connection.obey(connection.session.refuse())
+        connection.obey(connection.protocol.refuse())
         return None
     try:
         user = await handlers.authenticate(data, connection, node.settings.authentication.timeout)
@@ -217,7 +219,7 @@ async def _ask(node: Cluster, connection: Connection, data: object) -> User | No
         await _failed(node, connection, error)
         return None
     if user is None:
-        connection.obey(connection.session.refuse())
+        connection.obey(connection.protocol.refuse())
     return user
 
 
@@ -226,5 +228,5 @@ async def _failed(node: Cluster, connection: Connection, error: Exception) -> No
     if isinstance(error, TimeoutError):
         advice = "it took too long; Authentication(timeout=...) gives it longer"
     log.error("the authenticator failed; the client may come back; %s", advice, exc_info=error)
-    connection.obey(connection.session.fail(f"the authenticator failed: {type(error).__name__}"))
+    connection.obey(connection.protocol.fail(f"the authenticator failed: {type(error).__name__}"))
     await node.handlers.failed(error, connection)

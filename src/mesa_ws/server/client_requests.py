@@ -15,7 +15,7 @@ from ..handlers import name_of
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import BUSY, FAILED, GONE, KEPT, UNANSWERED, Failure
-from ..protocol import Asked, answering, failing
+from ..protocol import RequestReceived, answering, failing
 from .notifications import Reports
 from .portal_forwarding import Awaited, Sender
 from .registrations import Handlers, is_of_the_end
@@ -48,7 +48,7 @@ class Asker(Protocol):
         """Whether anything can still be sent."""
 
 
-async def answer(host: Host, asked: Asked, connection: Asker) -> None:
+async def answer(host: Host, asked: RequestReceived, connection: Asker) -> None:
     """Answer a request of a client, whatever becomes of it."""
     reply: bytes | Failure | Awaited = FAILED
     try:

@@ -79,7 +79,7 @@ class _Inquiry:
         self._settle()
 
     def _put_to(self, connection: Connection, body: bytes) -> Failure | None:
-        if not connection.session.is_wire2:
+        if not connection.protocol.is_wire2:
             return WIRE1
         failure = connection.asked.add(self._id, self._took)
         if failure is None:

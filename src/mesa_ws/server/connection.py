@@ -20,19 +20,19 @@ from ..messages.recipients import User
 from ..messages.request import Failure
 from ..protocol import (
     Acknowledged,
-    Answered,
-    Asked,
     Authenticate,
     Close,
     Output,
+    ProbeAnswered,
     Received,
-    Replied,
+    ReplyReceived,
+    RequestReceived,
     SendPing,
     SendText,
     ServerEvent,
-    ServerSession,
-    Strayed,
+    ServerProtocol,
     Terms,
+    UnexpectedAnswer,
     reconnect,
 )
 from ..settings import ServerSettings
@@ -111,7 +111,7 @@ class Connection:
         connection_id: names this connection in the whole cluster, and no other, ever.
         request: the handshake: headers, path, query and remote address.
         user: who the client is, or None before authentication.
-        session: the protocol's state; for the node's own use, in the event loop only.
+        protocol: the protocol's state; for the node's own use, in the event loop only.
         outlet: sends encoded frames; for the node's own use, in the event loop only.
         feed: what the client gets of what is stored, None before authentication; likewise.
         asked: what the client was asked and has not answered; likewise.
@@ -133,8 +133,8 @@ class Connection:
         "feed",
         "is_logging_in",
         "outlet",
+        "protocol",
         "request",
-        "session",
         "user",
     )
 
@@ -142,13 +142,13 @@ class Connection:
         self._host = host
         self.connection_id = host.name_connection()
         self._transport = transport
-        self.session = ServerSession(host.terms, host.now())
+        self.protocol = ServerProtocol(host.terms, host.now())
         self._timer: asyncio.TimerHandle | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         limits = host.settings.limits
         self._turns = Turns(host.spawn, self._handle, limits.max_queued, self._regulate)
-        self._flow = Flow(transport, self.session, host.settings.keepalive, host.now, self._reading_changed)
+        self._flow = Flow(transport, self.protocol, host.settings.keepalive, host.now, self._reading_changed)
         self.asked = client_requests.PendingRequests(limits.max_requests, self._regulate)
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
@@ -244,15 +244,15 @@ class Connection:
 
     def heard(self) -> None:
         """A Ping or a part of a message came."""
-        self.session.heard(self._host.now())
+        self.protocol.heard(self._host.now())
 
     def ponged(self, payload: bytes) -> None:
         """A Pong came."""
-        self._react(self.session.ponged(payload, self._host.now()))
+        self._react(self.protocol.ponged(payload, self._host.now()))
 
     def receive(self, payload: bytes) -> None:
         """A message came."""
-        self._react(self.session.receive(payload, self._host.now()))
+        self._react(self.protocol.receive(payload, self._host.now()))
 
     def congested(self) -> None:
         """More waits for the client than it reads in time."""
@@ -297,13 +297,13 @@ class Connection:
 
     def probe(self) -> None:
         """Ask the client for a proof of what it was sent, unless it is too early."""
-        output = self.session.probe(self._host.now())
+        output = self.protocol.probe(self._host.now())
         if output is not None:
             self._put(output)
 
     def send_away(self, after: float) -> None:
         """Close because the server stops; ask the client to come back `after` seconds, if it can be asked."""
-        if self.session.is_wire2:
+        if self.protocol.is_wire2:
             self.outlet.control(reconnect(after).payload)
         self.disconnect(CloseCode.GOING_AWAY)
 
@@ -326,13 +326,13 @@ class Connection:
                 self._put(event)
                 if self.outlet.is_congested:
                     self.check_room()
-            case Replied(request, reply):
+            case ReplyReceived(request, reply):
                 self.asked.replied(request, reply)
-            case Acknowledged() | Answered() | Strayed():
+            case Acknowledged() | ProbeAnswered() | UnexpectedAnswer():
                 if self.feed is not None:
                     take_proof(self.feed, event)
             case _:
-                if self._history is not None and isinstance(event, Received | Asked):
+                if self._history is not None and isinstance(event, Received | RequestReceived):
                     self._history.add_received(event.message)
                 self._turns.add(event)
 
@@ -350,7 +350,7 @@ class Connection:
 
     def _finish(self, ended: _Ended) -> None:
         self._ended = ended
-        self.session.close()
+        self.protocol.close()
         self.outlet.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -374,7 +374,7 @@ class Connection:
         self._timer = None if due is None else self._host.at(due, self._tick)
 
     def _tick(self) -> None:
-        for output in self.session.poll(self._host.now()):
+        for output in self.protocol.poll(self._host.now()):
             self._put(output)
         self._flow.look()
         if self._ended is None:
@@ -390,7 +390,7 @@ class Connection:
                 self.obey(output)
                 return
         if token is not None and self.feed is not None:
-            self.feed.replay.asked(token)
+            self.feed.replay.on_probe(token)
 
     def _regulate(self) -> None:
         self._flow.regulate(self._turns, owes_answer=len(self.asked) > 0)
@@ -414,7 +414,7 @@ class Connection:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)
-            case Asked():
+            case RequestReceived():
                 await client_requests.answer(self._host, event, self)
             case Authenticate():
                 await self._host.admit(self, event)

@@ -348,7 +348,7 @@ class Supply:
 
     def feed(self, connection: Connection, id: str) -> Feed:
         """Begin to feed a connection from the outbox of `id`."""
-        feed = Feed(self, connection.outlet, id, is_wire2=connection.session.is_wire2, ask=connection.probe)
+        feed = Feed(self, connection.outlet, id, is_wire2=connection.protocol.is_wire2, ask=connection.probe)
         connection.follow(feed)
         return feed
 

@@ -12,7 +12,7 @@ from ..backend.redis import Given
 from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
 from ..errors import BackendError, MesaError, Unsupported
-from ..messages.envelope import Envelope, Keep, new_message_id, prepare
+from ..messages.envelope import Envelope, Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Position, Receipt
@@ -72,7 +72,7 @@ class Node(Hooks, Telling, BlockingForms):
         self._numbers = count(1)
         self.reports = Reports(self.handlers, self.spawn)
         self._supply = Supply(self)
-        self._keep = Keep.of(self.settings.sync)
+        self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
         self._is_stopping = False
         self._terms: Terms | None = None
@@ -177,7 +177,7 @@ class Node(Hooks, Telling, BlockingForms):
             going,
             recipients,
             excluding,
-            keep=self._keep,
+            retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
             reserved=self.reserved,
@@ -344,7 +344,7 @@ class Node(Hooks, Telling, BlockingForms):
         await self.backend.open(
             self.deliver,
             self,
-            keep=self._keep,
+            retention=self._retention,
             grace=settings.presence.grace,
             window=settings.sync.resume_window,
             allow_eviction=settings.sync.allow_eviction,

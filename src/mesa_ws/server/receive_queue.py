@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from ..protocol import ServerSession
+from ..protocol import ServerProtocol
 from ..settings import Keepalive
 from .send_queue import PeerState, Transport
 
@@ -97,7 +97,7 @@ class Flow:
 
     Args:
         transport: reads.
-        session: whose deadlines are suspended while reading is paused.
+        protocol: whose deadlines are suspended while reading is paused.
         keepalive: says how soon a client that is gone has to be noticed.
         now: tells the time.
         changed: called after reading was paused or resumed, for `deadline` is another then.
@@ -110,20 +110,20 @@ class Flow:
         "_keepalive",
         "_look_at",
         "_now",
-        "_session",
+        "_protocol",
         "_transport",
     )
 
     def __init__(
         self,
         transport: Transport,
-        session: ServerSession,
+        protocol: ServerProtocol,
         keepalive: Keepalive,
         now: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
         self._transport = transport
-        self._session = session
+        self._protocol = protocol
         self._keepalive = keepalive
         self._now = now
         self._changed = changed
@@ -133,8 +133,8 @@ class Flow:
 
     @property
     def deadline(self) -> float | None:
-        """When `look` has something to do, or else the session; None for never."""
-        return self._look_at if self._is_paused else self._session.deadline
+        """When `look` has something to do, or else the protocol; None for never."""
+        return self._look_at if self._is_paused else self._protocol.deadline
 
     def regulate(self, turns: Turns, *, owes_answer: bool) -> None:
         """Pause or go on, as it has to be now.
@@ -150,12 +150,12 @@ class Flow:
         self._is_paused = is_paused
         now = self._now()
         if is_paused:
-            self._session.suspend(now)
+            self._protocol.suspend(now)
             self._transport.pause_reading()
             if self._look_at <= now:  # or else a client that is paused again and again is never looked after
                 self._look_at = now + self._keepalive.interval / LOOKS
         else:
-            self._session.resume(now)
+            self._protocol.resume(now)
             self._transport.resume_reading()
         self._changed()
 

@@ -1,6 +1,6 @@
 """What one authenticated connection gets of what is stored: by dispatch, or read from the backend.
 
-The cursors (`session.replay`) decide what is to be written next and when to read; a feed carries
+The cursors (`protocol.delivery`) decide what is to be written next and when to read; a feed carries
 that out. It never waits: whoever reads for it brings a page later.
 """
 
@@ -12,7 +12,7 @@ from typing import Protocol
 from ..backend.outbox import Entry, Page
 from ..messages.frames import numbered, numbered_broadcast
 from ..messages.receipt import Position
-from ..protocol import Broadcasts, Offered, Progress, Replay, Standing, resync
+from ..protocol import BroadcastCursor, Offered, OutboxCursor, Progress, ResumeState, resync
 from .send_queue import Outlet
 
 UNBOUNDED = 2**62
@@ -111,10 +111,10 @@ class Feed:
         self.id = id
         self.is_wire2 = is_wire2
         if is_wire2:
-            self.replay = Replay(is_wire2=True)
+            self.replay = OutboxCursor(is_wire2=True)
         else:
-            self.replay = Replay(is_wire2=False, max_messages=UNBOUNDED, max_bytes=UNBOUNDED)
-        self.broadcasts = Broadcasts() if is_wire2 else None
+            self.replay = OutboxCursor(is_wire2=False, max_messages=UNBOUNDED, max_bytes=UNBOUNDED)
+        self.broadcasts = BroadcastCursor() if is_wire2 else None
         self.is_open = True
         self.is_watched = is_wire2
         self.settles = True
@@ -205,9 +205,9 @@ class Feed:
         """
         self._backlog = page.top
         self.outlet.follow(page.top, is_first=True)
-        self.replay.took(page)
+        self.replay.on_page(page)
         if self.broadcasts is not None and announced is not None:
-            self.broadcasts.took(announced)
+            self.broadcasts.on_page(announced)
             self._announced_page.extend(announced.entries)
             self._announced_until = announced.start
             _check(self.broadcasts, here, announced)
@@ -222,8 +222,8 @@ class Feed:
     def took(self, page: Page) -> None:
         """Take a page of the outbox that was asked for."""
         self.reading = None
-        if self.replay.took(page) and self.is_wire2:
-            self.outlet.control(resync(Standing.of(page)).payload)
+        if self.replay.on_page(page) and self.is_wire2:
+            self.outlet.control(resync(ResumeState.of(page)).payload)
         self._taken(page)
 
     def took_broadcasts(self, page: Page) -> None:
@@ -231,8 +231,8 @@ class Feed:
         self.reading_broadcasts = None
         if self.broadcasts is None:
             return
-        if self.broadcasts.took(page):
-            self.outlet.write(resync(Standing.of(page), is_broadcast=True).payload)
+        if self.broadcasts.on_page(page):
+            self.outlet.write(resync(ResumeState.of(page), is_broadcast=True).payload)
         self._announced_until = page.start
         _check(self.broadcasts, self._announced, page)
         self._announced_page.extend(page.entries)
@@ -245,13 +245,13 @@ class Feed:
         it cannot.
         """
         self.outlet.follow(UNBOUNDED)
-        self.replay.doubt()
+        self.replay.invalidate()
         self._go_on()
 
     def doubt_announced(self) -> None:
         """The place among the messages to everybody is no more: read where they are, and tell."""
         if self.broadcasts is not None:
-            self.broadcasts.doubt()
+            self.broadcasts.invalidate()
             self._go_on()
 
     # What the client does.
@@ -272,12 +272,12 @@ class Feed:
 
     def acknowledged(self, position: Position) -> None:
         """It says, on wire 2, that it has everything up to `position`."""
-        if self.replay.proved(position):
+        if self.replay.on_ack(position):
             self._proved()
 
     def answered(self, token: int) -> None:
         """It answered a question."""
-        if self.replay.answered(token):
+        if self.replay.on_answer(token):
             self._proved()
 
     def strayed(self) -> None:
@@ -287,10 +287,10 @@ class Feed:
 
     def probe(self) -> bool:
         """Ask it for a proof where that would tell more; say whether there is something to prove."""
-        needs_proof = self.replay.needs_proof
-        if needs_proof:
+        needs_probe = self.replay.needs_probe
+        if needs_probe:
             self._ask()
-        return needs_proof or self.replay.has_outstanding
+        return needs_probe or self.replay.awaits_answer
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -365,7 +365,7 @@ class Feed:
     def _write_entry(self) -> None:
         entry = self._page.popleft()
         self.outlet.release_before(entry.sequence)
-        number = self.replay.wrote(len(entry.body))
+        number = self.replay.on_sent(len(entry.body))
         self.outlet.put(entry.body if number is None else numbered(entry.body, number))
         if not self.is_watched:
             self._office.watch(self)
@@ -374,7 +374,7 @@ class Feed:
         page, cursor = self._announced_page, self.broadcasts
         while cursor is not None and page and self.outlet.is_clear and not self.outlet.is_cut():
             entry = page.popleft()
-            number = cursor.wrote()
+            number = cursor.on_sent()
             if self.id not in entry.excluding:
                 self.outlet.put(numbered_broadcast(entry.body, number))
 
@@ -390,7 +390,7 @@ class Feed:
         self._go_on()
 
 
-def _check(cursor: Broadcasts | Replay, offered: Position | None, page: Page) -> None:
+def _check(cursor: BroadcastCursor | OutboxCursor, offered: Position | None, page: Page) -> None:
     """See that what was offered while the backend was asked is read, if it is not on the page."""
     if offered is not None and not (offered.epoch == page.epoch and offered.sequence <= page.last):
-        cursor.doubt()
+        cursor.invalidate()

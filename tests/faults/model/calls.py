@@ -12,7 +12,7 @@ from mesa_ws.backend.redis.dispatch import Dispatch
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands, Pulse
 from mesa_ws.backend.redis_client.command import Call
-from mesa_ws.messages.envelope import Envelope, Keep
+from mesa_ws.messages.envelope import Envelope, Retention
 from mesa_ws.messages.receipt import Delivery, Position
 from mesa_ws.messages.recipients import Recipients
 
@@ -142,11 +142,13 @@ class Calls:
         """Take the ids that are offline."""
         return [id.decode() for id in self._ok(self._seat("teller").depart())]
 
-    def dispatch(self, message: Message, id: str, keep: Keep, remember_ms: int) -> Delivery | None:
+    def dispatch(self, message: Message, id: str, retention: Retention, remember_ms: int) -> Delivery | None:
         """Store a message for a recipient; None when Redis is full."""
         recipients = Recipients(False, (id,), frozenset())
         name, remember = message.message_id, remember_ms / 1000
-        plan = Dispatch.of(self.keys, Envelope(recipients, message.body, "message", name, keep, remember))
+        plan = Dispatch.of(
+            self.keys, Envelope(recipients, message.body, "message", name, retention, remember)
+        )
         (call,) = plan.calls
         reply = self._run(call)
         if isinstance(reply, OutOfMemoryError):
@@ -156,10 +158,12 @@ class Calls:
         assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
         return plan.receipt([reply]).deliveries[id]
 
-    def announce(self, message: Message, keep: Keep, remember_ms: int) -> Position | None:
+    def announce(self, message: Message, retention: Retention, remember_ms: int) -> Position | None:
         """Store a message for everybody and say where; None when Redis is full."""
         name, remember = message.message_id, remember_ms / 1000
-        plan = Dispatch.of(self.keys, Envelope(_EVERYBODY, message.body, "message", name, keep, remember))
+        plan = Dispatch.of(
+            self.keys, Envelope(_EVERYBODY, message.body, "message", name, retention, remember)
+        )
         reply = self._run(plan.calls[0])
         if isinstance(reply, OutOfMemoryError):
             return None

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.envelope import Retention
 
 from .device import Device
 from .masters import ALL
@@ -21,8 +21,8 @@ STEPS = 50
 """Of one example."""
 
 LONG, SHORT = 10 * TTL_MS / 1000, TTL_MS / 1000
-AMPLE = Keep(100, 100_000, LONG)
-KEEPS = (AMPLE, AMPLE, Keep(3, 100_000, LONG), Keep(100, 60, LONG), Keep(100, 100_000, SHORT))
+AMPLE = Retention(100, 100_000, LONG)
+KEEPS = (AMPLE, AMPLE, Retention(3, 100_000, LONG), Retention(100, 60, LONG), Retention(100, 100_000, SHORT))
 
 NODES = st.integers(0, 1)
 DEVICES = st.integers(0, 4)
@@ -88,10 +88,15 @@ class Faults(RuleBasedStateMachine):
         devices = [each for each in self.world.devices if each.connection]
         return devices[number % len(devices)] if devices else None
 
-    @rule(ids=RECIPIENTS, keep=st.sampled_from(KEEPS), size=st.sampled_from((0, 0, 20, 50)), outcome=OUTCOMES)
+    @rule(
+        ids=RECIPIENTS,
+        retention=st.sampled_from(KEEPS),
+        size=st.sampled_from((0, 0, 20, 50)),
+        outcome=OUTCOMES,
+    )
     @sound
-    def dispatch(self, ids: tuple[str, ...], keep: Keep, size: int, outcome: Outcome) -> None:
-        self.world.dispatch(ids, keep, size, outcome)
+    def dispatch(self, ids: tuple[str, ...], retention: Retention, size: int, outcome: Outcome) -> None:
+        self.world.dispatch(ids, retention, size, outcome)
 
     @rule(ids=RECIPIENTS, count=st.integers(1, 4))
     @sound
@@ -99,10 +104,10 @@ class Faults(RuleBasedStateMachine):
         for _ in range(count):
             self.world.dispatch(ids, AMPLE, 0, "answered")
 
-    @rule(keep=st.sampled_from(KEEPS), is_repeated=st.booleans())
+    @rule(retention=st.sampled_from(KEEPS), is_repeated=st.booleans())
     @sound
-    def announce(self, keep: Keep, is_repeated: bool) -> None:
-        self.world.announce(keep, is_repeated=is_repeated)
+    def announce(self, retention: Retention, is_repeated: bool) -> None:
+        self.world.announce(retention, is_repeated=is_repeated)
 
     @rule(number=st.integers(0, 9), is_new=st.booleans())
     @sound

@@ -6,7 +6,7 @@ from itertools import dropwhile
 
 from mesa_ws.backend.outbox import Acknowledgement
 from mesa_ws.backend.redis.node_commands import Pulse
-from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 
 from .calls import LEASE_MS, PAGE_ENTRIES, Calls, Page, Wish
@@ -98,15 +98,15 @@ class Watch:
         """Redis gets another replication id, and nothing else."""
         self._store.change_id(self._calls.runs)
 
-    def announce(self, message: Message, keep: Keep, remember_ms: int) -> bool:
+    def announce(self, message: Message, retention: Retention, remember_ms: int) -> bool:
         """Store a message for everybody unless it is known; False when Redis is full."""
         is_known = self.knows(message, "*")
-        position = self._calls.announce(message, keep, remember_ms)
+        position = self._calls.announce(message, retention, remember_ms)
         if position is None:
             self.look()
             return False
         stored = Message(message.message_id, _NOBODY_LEFT_OUT + message.body)
-        self.look(**{"*": Step(() if is_known else (stored,), keep.max_messages, keep.max_bytes)})
+        self.look(**{"*": Step(() if is_known else (stored,), retention.max_messages, retention.max_bytes)})
         assert position == self._truths["*"].places[message.message_id], f"{message} is at {position}"
         return True
 
@@ -146,15 +146,17 @@ class Watch:
         known = self._meanings.setdefault((id, position), message_id)
         assert known == message_id, f"{id}: {position} is {known} and {message_id}"
 
-    def dispatch(self, message: Message, id: str, keep: Keep, remember_ms: int) -> bool:
+    def dispatch(self, message: Message, id: str, retention: Retention, remember_ms: int) -> bool:
         """Store a message for an id unless it is known; False when Redis is full."""
         known, before = self.knows(message, id), self.seen(id)
-        result = self._calls.dispatch(message, id, keep, remember_ms)
+        result = self._calls.dispatch(message, id, retention, remember_ms)
         if result is None:
             self.look()
             return False
         step = (
-            Step((), 0, 0) if known else Step((message,), keep.max_messages, keep.max_bytes, must_count=True)
+            Step((), 0, 0)
+            if known
+            else Step((message,), retention.max_messages, retention.max_bytes, must_count=True)
         )
         self.look(**{id: step})
         truth = self._truths[id]

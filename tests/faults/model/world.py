@@ -6,7 +6,7 @@ Every method is something that may happen, at any time: it does nothing when the
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 
 from .calls import LEASE_MS, Wish
@@ -37,7 +37,7 @@ class Job(NamedTuple):
 
     message: Message
     ids: Sequence[str]
-    keep: Keep
+    retention: Retention
     gives_up_at: int
 
 
@@ -92,12 +92,12 @@ class World(Cluster):
         self._dispatcher.read(reports, now, connection)
 
     def dispatch(
-        self, ids: Sequence[str], keep: Keep, size: int, outcome: Outcome, connection: int = 0
+        self, ids: Sequence[str], retention: Retention, size: int, outcome: Outcome, connection: int = 0
     ) -> None:
         """A dispatcher sends a message, in one chunk for each recipient."""
         self._messages += 1
         message = Message(f"m{self._messages}", b"%d" % self._messages + b"." * size)
-        job = Job(message, ids, keep, self._store.now_ms + REMEMBER_MS - 2 * SLACK_MS)
+        job = Job(message, ids, retention, self._store.now_ms + REMEMBER_MS - 2 * SLACK_MS)
         is_sent = self._send(job, ids[: 1 if outcome == "half" else None], connection)
         if not is_sent or outcome != "answered":
             self._jobs.append(job)
@@ -115,17 +115,17 @@ class World(Cluster):
             self.tell_dispatcher(ALL, connection)
         watch = self._homes[self._dispatcher.port(connection)].watch
         for id in ids:
-            if not watch.dispatch(job.message, id, job.keep, REMEMBER_MS):
+            if not watch.dispatch(job.message, id, job.retention, REMEMBER_MS):
                 return False
             self._collect_hints()
         return True
 
-    def announce(self, keep: Keep, *, is_repeated: bool) -> None:
+    def announce(self, retention: Retention, *, is_repeated: bool) -> None:
         """A dispatcher sends a message to everybody, perhaps twice because the first reply was lost."""
         self._messages += 1
         message = Message(f"m{self._messages}", b"%d" % self._messages)
         for _ in range(1 + is_repeated):
-            self._watch.announce(message, keep, REMEMBER_MS)
+            self._watch.announce(message, retention, REMEMBER_MS)
             self._collect_hints()
 
     def read_broadcasts(self, number: int, *, is_new: bool) -> None:

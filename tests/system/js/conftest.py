@@ -18,7 +18,7 @@ from tests.interop.npm_packages import Unavailable, node
 from tests.redis_server import RedisServer
 
 from .runtime import DRIVER, Clients, Runtime
-from .site import Site, Standing, believing
+from .site import ResumeState, Site, believing
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -58,7 +58,7 @@ async def own_redis(tmp_path: Path, stack: AsyncExitStack) -> RedisServer:
 
 
 @pytest.fixture
-def stand(stack: AsyncExitStack) -> Standing:
+def stand(stack: AsyncExitStack) -> ResumeState:
     """Starts servers."""
     return lambda server: stack.enter_async_context(Site.standing(server))
 

@@ -103,5 +103,5 @@ class Site:
         self.received.append(message.data)
 
 
-Standing = Callable[[Server], Awaitable[Site]]
+ResumeState = Callable[[Server], Awaitable[Site]]
 """Has a server running until the test ends."""

@@ -12,7 +12,7 @@ from tests.system.server.sync import Flaky
 from tests.system.waiting import until
 
 from .runtime import Clients, JsClient
-from .site import IN_SESSION, Site, Standing, believing
+from .site import IN_SESSION, ResumeState, Site, believing
 
 pytestmark = IN_SESSION
 
@@ -27,7 +27,7 @@ def told(client: JsClient) -> list[tuple[str, object]]:
     ]
 
 
-async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: Standing) -> None:
+async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: ResumeState) -> None:
     backend = Flaky()
     site = await stand(believing(backend, sync={"enabled": True, "max_messages": 2}))
     alice = await js.client(site.url, token="alice", watch=True)
@@ -56,7 +56,7 @@ async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: Sta
 
 
 async def test_it_is_told_when_the_store_was_emptied_or_restarted(
-    js: Clients, stand: Standing, own_redis: RedisServer, namespace: str
+    js: Clients, stand: ResumeState, own_redis: RedisServer, namespace: str
 ) -> None:
     site = await stand(believing(RedisBackend(own_redis.url, namespace=namespace, lease=LEASE)))
     alice = await js.client(site.url, token="alice", watch=True)

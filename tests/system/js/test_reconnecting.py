@@ -9,7 +9,7 @@ from mesa_ws import Message
 from tests.system.waiting import until
 
 from .runtime import Clients, JsClient, JsError
-from .site import IN_SESSION, Site, Standing, believing
+from .site import IN_SESSION, ResumeState, Site, believing
 
 pytestmark = IN_SESSION
 
@@ -64,7 +64,7 @@ async def test_what_waits_to_be_sent_is_bounded(js: Clients, site: Site) -> None
     assert site.received == [1, 2, 4]
 
 
-async def test_silence_is_asked_about_and_then_ends_the_connection(js: Clients, stand: Standing) -> None:
+async def test_silence_is_asked_about_and_then_ends_the_connection(js: Clients, stand: ResumeState) -> None:
     site = await stand(believing(heartbeat=False))
     options: dict[str, Any] = {"keepalive": {"interval": 0.5, "timeout": 2}, "watch": True}
     clients = [await js.client(site.url, token="alice", socket=name, **options) for name in ("ws", "global")]
@@ -131,7 +131,7 @@ async def test_it_has_ended_after_a_code_that_blames_it(
     assert site.received == []
 
 
-async def test_it_has_ended_where_the_server_finds_fault_with_it(js: Clients, stand: Standing) -> None:
+async def test_it_has_ended_where_the_server_finds_fault_with_it(js: Clients, stand: ResumeState) -> None:
     site = await stand(
         believing(rules={"enforce_equal_versions": True, "version": "9"}, limits={"max_message": 100})
     )

@@ -9,7 +9,7 @@ from mesa_ws import Connection, Message, RequestError, RequestFailed, Unanswered
 from tests.system.waiting import until
 
 from .runtime import Clients, JsError
-from .site import IN_SESSION, Site, Standing, believing
+from .site import IN_SESSION, ResumeState, Site, believing
 
 pytestmark = IN_SESSION
 
@@ -118,7 +118,7 @@ ASKING = """
 
 
 async def test_a_message_handler_may_ask_also_where_that_waits_for_the_next_connection(
-    js: Clients, stand: Standing
+    js: Clients, stand: ResumeState
 ) -> None:
     site = await stand(believing(limits={"max_queued": 1, "max_requests": 1}))
 

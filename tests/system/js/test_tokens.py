@@ -9,7 +9,7 @@ from mesa_ws import Connection, Server, User
 from tests.system.waiting import until
 
 from .runtime import Clients, JsError
-from .site import IN_SESSION, Site, Standing
+from .site import IN_SESSION, ResumeState, Site
 
 pytestmark = IN_SESSION
 
@@ -47,7 +47,7 @@ async def test_a_fixed_token_that_is_refused_is_the_end_at_once(js: Clients, sit
     assert client.states == ["connecting", "closed"]
 
 
-async def test_logins_that_fail_are_tried_again(js: Clients, stand: Standing) -> None:
+async def test_logins_that_fail_are_tried_again(js: Clients, stand: ResumeState) -> None:
     server = Server()
     attempts: list[str] = []
     released = asyncio.Event()

@@ -75,7 +75,7 @@ async def test_what_is_stored_for_clients_of_a_node_without_a_lease_is_not_publi
     """It would hear it, and read it when it finds that it has lost its lease."""
     await node.backend.attach("a", 1, Start("fresh"))
     await client.zadd(keys.leases, {node.backend.node_id: 1})
-    sent: Any = prepare(Message(0, "once"), ["a"], keep=KEEP)
+    sent: Any = prepare(Message(0, "once"), ["a"], retention=KEEP)
     [receipt] = await node.backend.dispatch([sent])
     assert receipt.deliveries["a"].stored
     assert await heard(node) == [[]]

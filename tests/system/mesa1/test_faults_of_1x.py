@@ -309,6 +309,6 @@ async def test_an_id_that_1x_names_by_a_number_is_the_same_as_text(
 
 def test_who_is_online_of_many_is_asked_for_at_once(keys: Keys) -> None:
     """All scripts are sent together; each asks for fifty, since it may have to store for them."""
-    envelope = prepare(Message(0, 1), [str(n) for n in range(5000)], keep=KEEP)
+    envelope = prepare(Message(0, 1), [str(n) for n in range(5000)], retention=KEEP)
     operation = Mesa1(keys.namespace).dispatching([envelope])
     assert len(operation.commands) == 100

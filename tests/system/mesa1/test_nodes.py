@@ -177,8 +177,8 @@ async def test_a_crashed_nodes_ids_are_stored_for(cluster: Cluster, client: Redi
     other = await cluster.node()
 
     async def is_stored() -> bool:
-        keep: Any = prepare(Message(0, 1), ["ghost"], keep=KEEP)
-        [receipt] = await other.backend.dispatch([keep])
+        envelope: Any = prepare(Message(0, 1), ["ghost"], retention=KEEP)
+        [receipt] = await other.backend.dispatch([envelope])
         return receipt.deliveries["ghost"].stored
 
     await until(is_stored)

@@ -31,12 +31,12 @@ async def test_no_deadline_of_a_client_runs_while_a_full_backlog_stops_its_readi
     peer = await site.join("alice")
     answering, sending = asyncio.create_task(answer(peer)), asyncio.create_task(send_all(peer))
     [connection] = server.connections
-    await until(lambda: connection.session.deadline is None)
+    await until(lambda: connection.protocol.deadline is None)
     for _ in range(2):
         async with RawPeer.connect(*site.address) as silent:
             await silent.upgrade()
             await silent.close_frame()
-    assert connection.session.deadline is None
+    assert connection.protocol.deadline is None
     record = await site.record()
     await until(lambda: len(record.data) >= COUNT)
     await sending

@@ -230,7 +230,7 @@ async def test_a_full_backlog_stops_the_reading_of_a_client_and_loses_nothing(si
     )
     peer = await site.join("alice")
     sending = asyncio.create_task(_send(peer, 600))
-    await until(lambda: bool(server.connections) and server.connections[0].session.deadline is None)
+    await until(lambda: bool(server.connections) and server.connections[0].protocol.deadline is None)
     record = await site.record()
     await record.until(602)
     await sending

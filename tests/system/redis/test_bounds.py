@@ -33,8 +33,8 @@ def endless(hand: Hand) -> list[bytes]:
 
 def test_every_key_ends_also_those_of_ids_that_never_existed(hand: Hand) -> None:
     for n in range(100):
-        hand.dispatch([f"sent {n}"], keep=KEEP._replace(max_messages=1))
-        hand.dispatch([f"sent {n}"], keep=KEEP._replace(max_messages=1))
+        hand.dispatch([f"sent {n}"], retention=KEEP._replace(max_messages=1))
+        hand.dispatch([f"sent {n}"], retention=KEEP._replace(max_messages=1))
         position = Position(hand.page(f"came {n}").epoch, 0)
         hand.acknowledge(position, id=f"came {n}")
         hand.acknowledge(position, id=f"acknowledged {n}")
@@ -45,8 +45,8 @@ def test_every_key_ends_also_those_of_ids_that_never_existed(hand: Hand) -> None
         hand.head(f"asked {n}")
     hand.dispatch("*")
     hand.broadcasts()
-    hand.dispatch(["nobody"], keep=None, idempotency_key="key")
-    hand.dispatch("*", keep=None, idempotency_key="other key")
+    hand.dispatch(["nobody"], retention=None, idempotency_key="key")
+    hand.dispatch("*", retention=None, idempotency_key="other key")
     hand.kill("other")
     hand.reap()
     hand.client.hset(hand.keys.position("sent 1"), "s", "what?")
@@ -68,7 +68,7 @@ def test_a_position_lives_on_while_its_id_stays_connected(hand: Hand) -> None:
 def test_a_position_outlives_its_last_message(hand: Hand) -> None:
     hand.page()
     hand.client.pexpire(hand.keys.position("alice"), 1000)
-    last = hand.fill(1, keep=KEEP._replace(ttl=366 * 86_400.0))
+    last = hand.fill(1, retention=KEEP._replace(ttl=366 * 86_400.0))
     assert hand.client.pttl(hand.keys.position("alice")) > 366 * 86_400_000
     hand.acknowledge(last)
     hand.page()
@@ -90,8 +90,8 @@ def test_a_full_redis_stores_nothing_more_and_lets_people_in_and_out(hand: Hand)
     assert bodies(hand.resume(last._replace(sequence=1))) == [b"2", b"3"]
     assert hand.page("bob", Start("fresh", None, True)).top == 0
     assert hand.acknowledge(last) == 3
-    assert hand.dispatch(keep=None).nodes == 1
-    assert hand.dispatch("*", keep=None, idempotency_key="key").nodes == 1
+    assert hand.dispatch(retention=None).nodes == 1
+    assert hand.dispatch("*", retention=None, idempotency_key="key").nodes == 1
     assert hand.broadcasts().page.top == 0
     assert hand.beat().has_lease
     assert hand.run(outbox_commands.purge(hand.keys, ["alice"])[0]) == [0]

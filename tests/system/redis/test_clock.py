@@ -123,9 +123,9 @@ def test_a_heartbeat_does_a_bounded_part(hand: Hand) -> None:
 def test_a_dispatch_shortens_the_lease_of_a_node_that_holds_a_recipient(hand: Hand) -> None:
     hand.join("node", "dead")
     hand.attach(node="dead")
-    for keep in (True, False):
+    for retention in (True, False):
         step_back(hand, hand.keys.leases)
-        hand.dispatch(**({} if keep else {"keep": None}))
+        hand.dispatch(**({} if retention else {"retention": None}))
         assert left(hand, hand.keys.leases, "dead") <= 60.6
 
 

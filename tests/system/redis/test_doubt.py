@@ -11,7 +11,7 @@ from mesa_ws.backend.outbox import Acknowledgement, Read, Start
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
@@ -19,11 +19,11 @@ from tests.system.conftest import LEASE
 from tests.system.proxy import Proxy
 from tests.system.waiting import until
 
-KEEP = Keep(100, 1_000_000, 60.0)
+KEEP = Retention(100, 1_000_000, 60.0)
 
 
 def kept(data: object) -> Envelope:
-    return prepare(Message(0, data), ["alice"], keep=KEEP)
+    return prepare(Message(0, data), ["alice"], retention=KEEP)
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
         self._epoch = ""
 
     async def open(self) -> None:
-        await self.backend.open(self.receive, self, keep=KEEP)
+        await self.backend.open(self.receive, self, retention=KEEP)
         page = await self.backend.attach("alice", 1, Start())
         assert page is not None
         self._epoch = page.epoch

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position, Receipt
 from mesa_ws.settings import Durability
@@ -19,14 +19,14 @@ from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 from tests.system.waiting import until
 
-KEEP = Keep(100, 1_000_000, 60.0)
+KEEP = Retention(100, 1_000_000, 60.0)
 TIMEOUT = 2.0
 
 Dispatch = Callable[[Envelope], Awaitable[Receipt]]
 
 
 def kept(durability: Durability, key: str | None = None, to: str = "alice") -> Envelope:
-    return prepare(Message(0, "x"), [to], keep=KEEP, durability=durability, idempotency_key=key)
+    return prepare(Message(0, "x"), [to], retention=KEEP, durability=durability, idempotency_key=key)
 
 
 @pytest.fixture

@@ -104,14 +104,14 @@ def test_a_position_in_an_outbox_that_has_ended_its_life_is_unknown(hand: Hand, 
 def test_an_outbox_outlives_the_positions_that_its_epoch_may_be_found_by(hand: Hand) -> None:
     """Or it could begin in the same epoch again, and number other messages."""
     hand.page()
-    hand.fill(1, keep=KEEP._replace(ttl=1.0))
+    hand.fill(1, retention=KEEP._replace(ttl=1.0))
     assert hand.client.pttl(hand.keys.position("alice")) > (8 + 1) * DAY_MS
-    hand.acknowledge(hand.fill(1, keep=KEEP._replace(ttl=1.0)))
+    hand.acknowledge(hand.fill(1, retention=KEEP._replace(ttl=1.0)))
     assert hand.client.pttl(hand.keys.position("alice")) > (8 + 1) * DAY_MS
 
 
 def test_without_guests_outboxes_live_as_long_as_their_messages(hand: Hand) -> None:
-    hand.fill(1, keep=KEEP._replace(ttl=1.0))
+    hand.fill(1, retention=KEEP._replace(ttl=1.0))
     assert hand.client.pttl(hand.keys.position("alice")) <= DAY_MS + 1000
     assert "s" not in names(hand)
 
@@ -178,7 +178,7 @@ def test_what_begins_behind_a_loss_outlives_the_positions_of_before(
     """Or they would be found again by their day, and nobody would tell that messages are lost."""
     hand.page("alice", WIRE2)
     short = KEEP._replace(ttl=1.0)
-    hand.fill(3, keep=short)
+    hand.fill(3, retention=short)
     position, outbox = hand.keys.position("alice"), hand.keys.outbox("alice")
     if damage == "a position of another form":
         hand.client.hset(position, "s", "what?")
@@ -189,7 +189,7 @@ def test_what_begins_behind_a_loss_outlives_the_positions_of_before(
     else:
         hand.client.lset(outbox, 0, "foreign")
     if then == "a message":
-        hand.fill(1, keep=short)
+        hand.fill(1, retention=short)
     elif then == "a login":
         hand.page()
     else:

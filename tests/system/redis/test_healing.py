@@ -11,7 +11,7 @@ from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.lease import BEATS
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Keep, prepare
+from mesa_ws.messages.envelope import Retention, prepare
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
@@ -244,7 +244,7 @@ async def test_ids_with_messages_are_declared_first(
     await until(is_confirmed)
     node.changes.clear()
     await client.flushall()
-    stored = prepare(HELLO, ["299"], keep=Keep(100, 1_000_000, 60.0))
+    stored = prepare(HELLO, ["299"], retention=Retention(100, 1_000_000, 60.0))
     await sender.backend.dispatch([stored])
     await until(lambda: len(node.changes) >= len(ids))
     assert node.changes[0] == ("online", "299")

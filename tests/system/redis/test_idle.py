@@ -12,7 +12,7 @@ import pytest
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
 from mesa_ws.backend.redis_client.pool import MAX_CONNECTIONS
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.settings import Sync
 from tests.contract.cluster import LIMIT
@@ -21,7 +21,7 @@ from tests.system.proxy import Proxy
 MOMENT = 1e-6
 """Seconds; every pause is longer."""
 
-KEEP = Keep.of(Sync(enabled=True))
+KEEP = Retention.of(Sync(enabled=True))
 
 Make = Callable[..., Awaitable[Any]]
 
@@ -64,26 +64,28 @@ def fill(bus: BlockingRedisBus) -> None:
             stack.enter_context(bus._pool.lend(time.monotonic() + LIMIT))
 
 
-def message(keep: Keep | None = None) -> Envelope:
-    return prepare(Message(0, "hello"), ["alice"], keep=keep)
+def message(retention: Retention | None = None) -> Envelope:
+    return prepare(Message(0, "hello"), ["alice"], retention=retention)
 
 
-async def call_all(bus: BlockingRedisBus, keep: Keep | None) -> list[BaseException]:
+async def call_all(bus: BlockingRedisBus, retention: Retention | None) -> list[BaseException]:
     """Dispatch from as many threads as there are connections, at the same time; return what failed."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(MAX_CONNECTIONS) as threads:
-        calls = [loop.run_in_executor(threads, bus.dispatch, [message(keep)]) for _ in range(MAX_CONNECTIONS)]
+        calls = [
+            loop.run_in_executor(threads, bus.dispatch, [message(retention)]) for _ in range(MAX_CONNECTIONS)
+        ]
         results = await asyncio.gather(*calls, return_exceptions=True)
     return [result for result in results if isinstance(result, BaseException)]
 
 
-@pytest.mark.parametrize("keep", [None, KEEP], ids=["unstored", "stored"])
+@pytest.mark.parametrize("retention", [None, KEEP], ids=["unstored", "stored"])
 async def test_connections_that_were_idle_for_too_long_are_replaced(
-    blocking: Make, proxy: Proxy, keep: Keep | None
+    blocking: Make, proxy: Proxy, retention: Retention | None
 ) -> None:
     bus = await blocking(MOMENT)
     proxy.forget()
-    assert await call_all(bus, keep) == []
+    assert await call_all(bus, retention) == []
 
 
 async def test_stored_messages_are_repeated_on_new_connections(blocking: Make, proxy: Proxy) -> None:
@@ -105,13 +107,13 @@ async def test_unstored_messages_fail_in_time_and_say_that_they_may_have_been_se
     assert "no answer in time" in str(errors[0])
 
 
-@pytest.mark.parametrize("keep", [None, KEEP], ids=["unstored", "stored"])
+@pytest.mark.parametrize("retention", [None, KEEP], ids=["unstored", "stored"])
 async def test_an_asyncio_connection_that_was_idle_for_too_long_is_replaced(
-    aio: Make, proxy: Proxy, keep: Keep | None
+    aio: Make, proxy: Proxy, retention: Retention | None
 ) -> None:
     bus = await aio(MOMENT)
     proxy.forget()
-    await bus.dispatch([message(keep)])
+    await bus.dispatch([message(retention)])
 
 
 async def test_asyncio_repeats_stored_messages_on_a_new_connection(aio: Make, proxy: Proxy) -> None:

@@ -69,8 +69,8 @@ def legacy(hand: Hand, *messages: str) -> Legacy:
     return Legacy(key, "alice", value, [(f"m{n}", each.encode()) for n, each in enumerate(messages)])
 
 
-def move(hand: Hand, what: Legacy, keep: Any = KEEP) -> list[Any]:
-    return list(hand.run(what.move(hand.keys, keep, 60.0)))
+def move(hand: Hand, what: Legacy, retention: Any = KEEP) -> list[Any]:
+    return list(hand.run(what.move(hand.keys, retention, 60.0)))
 
 
 def test_what_1x_keeps_is_moved_behind_what_waits(hand: Hand) -> None:
@@ -122,8 +122,8 @@ def test_a_list_that_leaves_no_room_pushes_out_what_waited(hand: Hand) -> None:
 def test_what_was_moved_before_counts_once_where_there_is_no_room(
     hand: Hand, count: int, dropped: Any
 ) -> None:
-    keep = KEEP._replace(max_messages=10)
-    move(hand, legacy(hand, *map(str, range(12))), keep)
-    move(hand, legacy(hand, *map(str, range(count))), keep)
+    retention = KEEP._replace(max_messages=10)
+    move(hand, legacy(hand, *map(str, range(12))), retention)
+    move(hand, legacy(hand, *map(str, range(count))), retention)
     assert (hand.known_head().length, hand.known_head().dropped) == (10, dropped)
     assert bodies(hand.page()) == [b"%d" % n for n in range(count - 10, count)]

@@ -16,7 +16,7 @@ from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Link
 from mesa_ws.concurrency.tasks import Tasks
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Cluster
 from tests.redis_server import RedisServer
@@ -26,7 +26,7 @@ from tests.system.waiting import HELLO, until, until_online, until_ready
 
 
 def kept(data: object) -> Envelope:
-    return prepare(Message(0, data), ["alice"], keep=Keep(100, 1_000_000, 60.0))
+    return prepare(Message(0, data), ["alice"], retention=Retention(100, 1_000_000, 60.0))
 
 
 async def test_survivors_clean_up_after_a_node_that_died(

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from mesa_ws.backend.outbox import Read, Start
 from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 from tests.system.redis_hand import KEEP, Hand, bodies, envelope
 
@@ -61,23 +61,23 @@ def test_a_repeated_message_is_told_to_nobody_who_had_it(hand: Hand) -> None:
 
 def test_a_remembered_message_that_is_not_stored_is_told_once(hand: Hand) -> None:
     hand.attach()
-    sent = envelope(keep=None, idempotency_key="order 5")
+    sent = envelope(retention=None, idempotency_key="order 5")
     receipts = [hand.send(sent), hand.send(sent)]
     assert [each.deliveries["alice"].online for each in receipts] == [1, 1]
     assert hand.client.hget(hand.keys.counters, "node") == b"1"
 
 
-@pytest.mark.parametrize("keep", [None, KEEP])
-def test_a_remembered_message_to_everybody_is_told_once(hand: Hand, keep: Keep | None) -> None:
-    sent = envelope("*", keep=keep, idempotency_key="order 5")
+@pytest.mark.parametrize("retention", [None, KEEP])
+def test_a_remembered_message_to_everybody_is_told_once(hand: Hand, retention: Retention | None) -> None:
+    sent = envelope("*", retention=retention, idempotency_key="order 5")
     assert [hand.send(sent).nodes for _ in range(2)] == [1, 1]
     assert hand.client.hget(hand.keys.counters, "node") == b"1"
 
 
 def test_a_message_that_came_unstored_is_not_stored_later(hand: Hand) -> None:
-    sent = envelope(keep=None, idempotency_key="order 5")
+    sent = envelope(retention=None, idempotency_key="order 5")
     hand.send(sent)
-    assert hand.send(sent._replace(keep=KEEP)).deliveries["alice"] == (False, 0, "offline", None, 0)
+    assert hand.send(sent._replace(retention=KEEP)).deliveries["alice"] == (False, 0, "offline", None, 0)
 
 
 def test_what_is_remembered_under_a_key_of_another_type_is_forgotten(hand: Hand) -> None:
@@ -118,8 +118,8 @@ def test_without_a_replica_nothing_is_stored_that_has_to_be_replicated(hand: Han
 
 def test_beyond_its_number_the_oldest_are_dropped_and_counted(hand: Hand) -> None:
     few = KEEP._replace(max_messages=3)
-    hand.fill(3, keep=few)
-    assert [hand.dispatch(keep=few).deliveries["alice"].displaced for _ in range(2)] == [1, 1]
+    hand.fill(3, retention=few)
+    assert [hand.dispatch(retention=few).deliveries["alice"].displaced for _ in range(2)] == [1, 1]
     page = hand.page()
     assert (page.start, page.lost, len(page.entries)) == (2, 2, 3)
     assert hand.known_head().dropped == ((1, 2),)
@@ -129,14 +129,17 @@ def test_beyond_its_number_the_oldest_are_dropped_and_counted(hand: Hand) -> Non
 @pytest.mark.parametrize(("max_bytes", "left"), [(9, 1), (10, 1), (11, 2), (12, 3), (18, 9), (19, 10)])
 def test_beyond_its_bytes_the_oldest_are_dropped_and_counted(hand: Hand, max_bytes: int, left: int) -> None:
     hand.fill(9)
-    receipt = hand.dispatch(body=bytes(10), keep=KEEP._replace(max_bytes=max_bytes))
+    receipt = hand.dispatch(body=bytes(10), retention=KEEP._replace(max_bytes=max_bytes))
     assert receipt.deliveries["alice"].displaced == 10 - left
     assert (hand.known_head().length, hand.page().lost) == (left, 10 - left)
 
 
 def test_the_newest_message_stays_whatever_its_size(hand: Hand) -> None:
     hand.fill(3)
-    assert hand.dispatch(body=bytes(100), keep=KEEP._replace(max_bytes=10)).deliveries["alice"].displaced == 3
+    assert (
+        hand.dispatch(body=bytes(100), retention=KEEP._replace(max_bytes=10)).deliveries["alice"].displaced
+        == 3
+    )
     assert bodies(hand.page()) == [bytes(100)]
 
 
@@ -147,7 +150,7 @@ def test_what_was_acknowledged_is_not_displaced(hand: Hand) -> None:
     last = hand.fill(3)
     assert hand.acknowledge(last._replace(sequence=2)) == 2
     assert hand.known_head().length == 3
-    receipt = hand.dispatch(keep=KEEP._replace(max_messages=1))
+    receipt = hand.dispatch(retention=KEEP._replace(max_messages=1))
     assert receipt.deliveries["alice"].displaced == 1
     assert hand.known_head().dropped == ((3, 3),)
 
@@ -163,10 +166,10 @@ def test_messages_whose_life_is_over_are_lost_when_somebody_comes(hand: Hand) ->
 
 def test_messages_whose_life_is_over_make_room_and_displace_nothing(hand: Hand) -> None:
     few = KEEP._replace(max_messages=3)
-    hand.fill(3, keep=few)
+    hand.fill(3, retention=few)
     for index in (0, 1):
         hand.age(index, expires=1)
-    assert hand.dispatch(keep=few).deliveries["alice"].displaced == 0
+    assert hand.dispatch(retention=few).deliveries["alice"].displaced == 0
     assert (hand.known_head().length, hand.known_head().dropped) == (2, ((1, 2),))
 
 
@@ -188,15 +191,15 @@ def test_an_outbox_whose_life_is_over_leaves_its_numbers(hand: Hand) -> None:
 
 def test_ranges_of_dropped_messages_are_joined_and_few(hand: Hand) -> None:
     for _ in range(12):
-        last = hand.fill(2, keep=KEEP._replace(max_messages=1))
+        last = hand.fill(2, retention=KEEP._replace(max_messages=1))
         hand.attach()
         hand.acknowledge(last)
     assert hand.known_head().dropped == tuple((n, n) for n in range(9, 25, 2))
 
 
 def test_a_shorter_life_does_not_shorten_that_of_earlier_messages(hand: Hand) -> None:
-    hand.fill(1, keep=KEEP._replace(ttl=1000.0))
-    hand.fill(1, keep=KEEP._replace(ttl=1.0))
+    hand.fill(1, retention=KEEP._replace(ttl=1000.0))
+    hand.fill(1, retention=KEEP._replace(ttl=1.0))
     assert hand.client.pttl(hand.keys.outbox("alice")) > 900_000
     assert hand.client.pttl(hand.keys.position("alice")) > 86_400_000 + 900_000
 
@@ -375,5 +378,5 @@ def test_without_a_window_it_leaves_at_once(hand: Hand) -> None:
 def test_a_new_message_prolongs_the_life_of_what_is_kept_for_a_while(hand: Hand) -> None:
     hand.page(start=Start("fresh", None, True))
     hand.acknowledge(hand.fill(3), window=1.0)
-    hand.fill(1, keep=KEEP._replace(ttl=500.0))
+    hand.fill(1, retention=KEEP._replace(ttl=500.0))
     assert hand.client.pttl(hand.keys.outbox("alice")) > 400_000

@@ -10,20 +10,20 @@ import redis.asyncio
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Receipt
 from tests.contract.cluster import LIMIT, Node, heard
 from tests.system.proxy import Proxy
 from tests.system.waiting import until
 
-KEEP = Keep(100, 1_000_000, 60.0)
+KEEP = Retention(100, 1_000_000, 60.0)
 
 Dispatch = Callable[[Sequence[Envelope]], "asyncio.Task[list[Receipt]]"]
 
 
 def kept(data: object) -> Envelope:
-    return prepare(Message(0, data), ["alice"], keep=KEEP)
+    return prepare(Message(0, data), ["alice"], retention=KEEP)
 
 
 def passing(data: object) -> Envelope:

@@ -11,19 +11,19 @@ from mesa_ws.backend.outbox import Acknowledgement, Start
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendRefused
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.settings import Sync
 from tests.contract.cluster import Cluster, Node
 from tests.redis_server import RedisServer
 
-KEEP = Keep(100, 1_000_000, 60.0)
+KEEP = Retention(100, 1_000_000, 60.0)
 
 Use = Callable[[Sync], "asyncio.Future[None]"]
 
 
 def kept(data: object, *ids: str) -> Envelope:
-    return prepare(Message(0, data), ids or ["alice"], keep=KEEP)
+    return prepare(Message(0, data), ids or ["alice"], retention=KEEP)
 
 
 @pytest.fixture(params=["asyncio", "threads", "node"])
@@ -43,8 +43,8 @@ async def use(request: pytest.FixtureRequest, own_redis: RedisServer, namespace:
 
         async def by_node(sync: Sync) -> None:
             backend = RedisBackend(own_redis.url, namespace=namespace)
-            keep = Keep.of(sync)
-            await backend.open(lambda envelope: None, keep=keep, allow_eviction=sync.allow_eviction)
+            retention = Retention.of(sync)
+            await backend.open(lambda envelope: None, retention=retention, allow_eviction=sync.allow_eviction)
             stack.push_async_callback(backend.aclose)
 
         ways = {"asyncio": by_asyncio, "threads": by_threads, "node": by_node}
@@ -126,7 +126,7 @@ async def test_a_full_redis_stores_nothing_but_people_log_in_and_drain(
 
 async def test_a_node_opens_at_a_full_redis(nodes: Cluster, client: redis.asyncio.Redis) -> None:
     await client.config_set("maxmemory", 1)
-    node = await nodes.node({"alice": 1}, keep=KEEP)
+    node = await nodes.node({"alice": 1}, retention=KEEP)
     assert await node.backend.count() == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from aiofastnet.constants import MAX_READ_BYTES_PER_CYCLE_HINT
 
 from mesa_ws.messages.message import Message
-from mesa_ws.protocol.server import ServerSession
+from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.handshake import READ_AT_ONCE
 from tests.system.waiting import until
@@ -135,14 +135,14 @@ async def test_one_client_that_floods_leaves_others_their_turns(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, payload: bytes
 ) -> None:
     """A loop that handles all that has come of one client at once stands still for everything else."""
-    count, receive = 0, ServerSession.receive
+    count, receive = 0, ServerProtocol.receive
 
-    def counted(session: ServerSession, frame: bytes, now: float) -> object:
+    def counted(protocol: ServerProtocol, frame: bytes, now: float) -> object:
         nonlocal count
         count += 1
-        return receive(session, frame, now)
+        return receive(protocol, frame, now)
 
-    monkeypatch.setattr(ServerSession, "receive", counted)
+    monkeypatch.setattr(ServerProtocol, "receive", counted)
     endpoint = await serving(accepting(authentication={"timeout": None}))
     flood, most = 60_000, 0
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:

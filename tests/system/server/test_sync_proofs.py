@@ -134,7 +134,7 @@ async def test_stopping_tells_what_was_proven_and_asks_wire_2_to_come_back(join:
         await first.acknowledge(x["e"], 1)
         (feed,) = [each.feed for each in server.registry.of("1")]
         assert feed is not None
-        await until(lambda: feed.replay.proven == 1)
+        await until(lambda: feed.replay.acked == 1)
     assert [await first.closed(), await second.closed()] == [1001, 1001]
     [asked] = [frame["d"]["after"] for frame in first.frames if frame["op"] == 7]
     assert 0 <= asked <= 1

@@ -5,13 +5,13 @@ from uuid import UUID
 import pytest
 
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
-from mesa_ws.messages.envelope import Cause, Keep, current_cause, new_message_id, prepare
+from mesa_ws.messages.envelope import IdempotencyScope, Retention, current_scope, new_message_id, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Delivery, Receipt
 from mesa_ws.messages.recipients import Recipients
 from mesa_ws.settings import Sync
 
-KEEP = Keep(10, 1000, 60.0)
+KEEP = Retention(10, 1000, 60.0)
 DISCONNECT = DispatchEvent("DISCONNECT_CLIENT")
 
 
@@ -70,33 +70,33 @@ def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
 
 def test_what_is_not_kept_is_neither_stored_nor_remembered() -> None:
     envelope = prepare(Message(), ["1"])
-    assert (envelope.keep, envelope.remember, envelope.durability) == (None, 0.0, "memory")
+    assert (envelope.retention, envelope.remember, envelope.durability) == (None, 0.0, "memory")
 
 
 def test_what_is_kept_is_remembered_for_two_minutes() -> None:
-    envelope = prepare(Message(), ["1"], keep=KEEP)
-    assert (envelope.keep, envelope.remember) == (KEEP, 120.0)
+    envelope = prepare(Message(), ["1"], retention=KEEP)
+    assert (envelope.retention, envelope.remember) == (KEEP, 120.0)
 
 
 def test_a_message_may_say_that_it_is_not_to_be_kept() -> None:
-    assert prepare(Message(0, {}, sync=False), ["1"], keep=KEEP).keep is None
+    assert prepare(Message(0, {}, sync=False), ["1"], retention=KEEP).retention is None
 
 
 def test_an_event_is_never_kept() -> None:
-    envelope = prepare(DISCONNECT, ["1"], keep=KEEP)
-    assert (envelope.keep, envelope.remember) == (None, 0.0)
+    envelope = prepare(DISCONNECT, ["1"], retention=KEEP)
+    assert (envelope.retention, envelope.remember) == (None, 0.0)
 
 
 def test_settings_say_how_messages_are_kept() -> None:
-    assert Keep.of(Sync(enabled=True, max_messages=10, max_bytes=1000, ttl=60)) == KEEP
-    assert Keep.of(Sync(max_messages=10)) is None
+    assert Retention.of(Sync(enabled=True, max_messages=10, max_bytes=1000, ttl=60)) == KEEP
+    assert Retention.of(Sync(max_messages=10)) is None
 
 
 @pytest.mark.parametrize("kept", [KEEP, None])
 @pytest.mark.parametrize("message", [Message(0, 1), DISCONNECT])
-def test_a_key_names_the_message_for_a_day(message: Message | DispatchEvent, kept: Keep | None) -> None:
+def test_a_key_names_the_message_for_a_day(message: Message | DispatchEvent, kept: Retention | None) -> None:
     first, again, other = (
-        prepare(message, ["1"], keep=kept, idempotency_key=key) for key in ("task-1", "task-1", "task-2")
+        prepare(message, ["1"], retention=kept, idempotency_key=key) for key in ("task-1", "task-1", "task-2")
     )
     assert first == again
     assert first.message_id != other.message_id
@@ -126,7 +126,7 @@ def test_a_key_that_is_no_name_is_refused(key: object, got: str) -> None:
 
 @pytest.mark.parametrize("level", ["memory", "fsync", "replicated"])
 def test_what_is_kept_may_ask_for_more_than_memory(level: object) -> None:
-    envelope = prepare(Message(), ["1"], keep=KEEP, durability=level)  # type: ignore[arg-type]
+    envelope = prepare(Message(), ["1"], retention=KEEP, durability=level)  # type: ignore[arg-type]
     assert envelope.durability == level
 
 
@@ -140,27 +140,27 @@ def test_an_unknown_durability_is_refused() -> None:
     with pytest.raises(
         InvalidInput, match=r"^durability: expected one of memory, fsync, replicated, got 'no'$"
     ):
-        prepare(Message(), ["1"], keep=KEEP, durability="no")  # type: ignore[arg-type]
+        prepare(Message(), ["1"], retention=KEEP, durability="no")  # type: ignore[arg-type]
 
 
 def test_a_message_larger_than_an_outbox_is_refused() -> None:
     body = len(prepare(Message(0, "x"), ["1"]).body)
-    assert prepare(Message(0, "x"), ["1"], keep=Keep(1, body, 1.0))
+    assert prepare(Message(0, "x"), ["1"], retention=Retention(1, body, 1.0))
     with pytest.raises(
         InvalidMessage, match=rf"expected at most {body - 1} bytes, .*, got {body}; raise Sync"
     ):
-        prepare(Message(0, "x"), ["1"], keep=Keep(1, body - 1, 1.0))
+        prepare(Message(0, "x"), ["1"], retention=Retention(1, body - 1, 1.0))
 
 
 def test_what_a_handler_of_an_event_sends_is_named_after_the_event() -> None:
     names = []
     for _ in range(2):
-        cause = Cause("event-1")
-        token = current_cause.set(cause)
+        cause = IdempotencyScope("event-1")
+        token = current_scope.set(cause)
         try:
             sent = [prepare(Message(0, n), ["1"]) for n in range(2)]
         finally:
-            current_cause.reset(token)
+            current_scope.reset(token)
         assert cause.message_ids == [each.message_id for each in sent]
         assert [each.remember for each in sent] == [86_400.0] * 2
         names.append(cause.message_ids)
@@ -169,9 +169,9 @@ def test_what_a_handler_of_an_event_sends_is_named_after_the_event() -> None:
 
 
 def test_a_key_of_the_handlers_own_is_the_name() -> None:
-    token = current_cause.set(cause := Cause("event-1"))
+    token = current_scope.set(cause := IdempotencyScope("event-1"))
     try:
         sent = prepare(Message(0, 1), ["1"], idempotency_key="mine")
     finally:
-        current_cause.reset(token)
+        current_scope.reset(token)
     assert (sent.message_id, cause.message_ids) == (prepare(Message(), idempotency_key="mine").message_id, [])

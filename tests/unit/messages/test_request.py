@@ -53,7 +53,7 @@ def miss(failure: Failure) -> Reply:
 def test_a_request_names_one_id_and_is_never_stored() -> None:
     assert REQUEST.kind == "request"
     assert REQUEST.recipients.ids == ("0",)
-    assert (REQUEST.keep, REQUEST.remember) == (None, 0.0)
+    assert (REQUEST.retention, REQUEST.remember) == (None, 0.0)
     assert REQUEST.message_id != prepare_request("0", Message()).message_id
 
 

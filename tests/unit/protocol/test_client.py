@@ -14,15 +14,15 @@ from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol import (
     NOWHERE,
+    AckTimer,
     Arrived,
     Authenticated,
-    ClientSession,
+    ClientProtocol,
     ClientState,
     Close,
     Hello,
     Ignored,
     Lost,
-    Pace,
     Positions,
     Reset,
     SendText,
@@ -38,39 +38,39 @@ VALUES = st.recursive(
 NAMES = ("c_heartbeat_interval", "c_reconnect_interval", "c_authentication_timeout", "rules")
 
 
-def session() -> ClientSession:
-    return ClientSession(KEEPALIVE, 0.0)
+def protocol() -> ClientProtocol:
+    return ClientProtocol(KEEPALIVE, 0.0)
 
 
 def test_authentication_takes_any_mapping() -> None:
-    frame = session().authenticate(MappingProxyType({"id": "1"}))
+    frame = protocol().authenticate(MappingProxyType({"id": "1"}))
     assert frame == SendText(b'{"op":2,"d":{"id":"1","shouldSync":true}}')
 
 
 @pytest.mark.parametrize("data", ["token", None, ["id"]])
 def test_authentication_data_is_a_mapping(data: Any) -> None:
     with pytest.raises(InvalidMessage) as caught:
-        session().authenticate(data)
+        protocol().authenticate(data)
     assert str(caught.value) == f"authentication data: expected a mapping, got {type(data).__name__}"
 
 
 def test_authentication_data_has_to_be_json() -> None:
     with pytest.raises(InvalidMessage):
-        session().authenticate({"id": object()})
+        protocol().authenticate({"id": object()})
 
 
 def test_opcodes_of_the_protocol_cannot_be_sent() -> None:
     with pytest.raises(InvalidMessage):
-        session().send(Message(11))
+        protocol().send(Message(11))
 
 
 def test_why_something_is_ignored_is_said_for_the_logs() -> None:
-    assert session().receive(b'{"op":"hush"}', 0.0) == [Ignored("Expected `int`, got `str` - at `$.op`")]
+    assert protocol().receive(b'{"op":"hush"}', 0.0) == [Ignored("Expected `int`, got `str` - at `$.op`")]
 
 
 @given(st.lists(JUNK))
 def test_any_bytes_keep_the_session_open(payloads: list[bytes]) -> None:
-    client = session()
+    client = protocol()
     for payload in payloads:
         events = client.receive(payload, 0.0)
         assert events
@@ -80,7 +80,7 @@ def test_any_bytes_keep_the_session_open(payloads: list[bytes]) -> None:
 
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_any_hello_is_understood(data: dict[str, Any]) -> None:
-    (event,) = session().receive(encode_frame(10, data), 0.0)
+    (event,) = protocol().receive(encode_frame(10, data), 0.0)
     assert isinstance(event, Hello)
     for duration in event[:3]:
         assert duration is None or 0 < duration <= 86_400
@@ -95,7 +95,7 @@ def test_any_hello_is_understood(data: dict[str, Any]) -> None:
     )
 )
 def test_any_order_of_calls_keeps_deadlines_ahead(calls: list[tuple[str, float]]) -> None:
-    client, now, is_paused = session(), 0.0, False
+    client, now, is_paused = protocol(), 0.0, False
     for call, seconds in calls:
         was_closed = client.state is ClientState.CLOSED
         given: list[Any] = []
@@ -123,9 +123,9 @@ HELLO = encode_frame(10, {"v": 2})
 AT = Positions(Position("aa", 5), Position("bb", 3))
 
 
-def accepted(positions: Positions = NOWHERE) -> ClientSession:
+def accepted(positions: Positions = NOWHERE) -> ClientProtocol:
     """A client on wire 2 that received everything up to `positions`, and handled it."""
-    client = ClientSession(KEEPALIVE, 0.0, positions)
+    client = ClientProtocol(KEEPALIVE, 0.0, positions)
     client.receive(HELLO, 0.0)
     client.authenticate({}, resume=positions)
     members = {
@@ -139,7 +139,7 @@ def accepted(positions: Positions = NOWHERE) -> ClientSession:
     return client
 
 
-def arrivals(client: ClientSession, frame: bytes) -> list[Any]:
+def arrivals(client: ClientProtocol, frame: bytes) -> list[Any]:
     """What the application gets of a frame."""
     return [event.what for event in client.receive(frame, 0.0) if isinstance(event, Arrived)]
 
@@ -207,7 +207,7 @@ def test_every_message_is_handed_over_once_or_told_to_be_lost(connections: list[
     handed: list[int] = []
     trimmed = lost = 0
     for sent, unhandled, dropped in connections:
-        client = ClientSession(KEEPALIVE, 0.0, received)
+        client = ClientProtocol(KEEPALIVE, 0.0, received)
         client.receive(HELLO, 0.0)
         client.authenticate({}, resume=handled)
         at = handled.outbox.sequence if handled.outbox else 0
@@ -231,18 +231,18 @@ def test_every_message_is_handed_over_once_or_told_to_be_lost(connections: list[
 
 def dues(*counts: float) -> list[float | None]:
     """When the next acknowledgement is due, each time after messages were handled."""
-    pace, due = Pace(), []
+    timer, due = AckTimer(), []
     for now in counts:
-        pace.count(now)
-        due.append(pace.due)
-        if pace.due == now:
-            pace.acknowledged()
-            due.append(pace.due)
+        timer.count(now)
+        due.append(timer.due)
+        if timer.due == now:
+            timer.acknowledged()
+            due.append(timer.due)
     return due
 
 
 def test_an_acknowledgement_waits_a_second_for_more() -> None:
-    assert Pace().due is None
+    assert AckTimer().due is None
     assert dues(10.0, 10.5, 10.75) == [11.0, 11.0, 11.0]
 
 

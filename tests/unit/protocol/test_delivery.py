@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
-from mesa_ws.protocol import Broadcasts, Cursor, Offered, OutOfTurn, Progress, Replay, Standing
+from mesa_ws.protocol import BroadcastCursor, Cursor, Offered, OutboxCursor, OutOfTurn, Progress, ResumeState
 from mesa_ws.protocol.delivery import MAX_MARKS
 
 BIG = 10**9
@@ -30,10 +30,10 @@ def page(status: str = "fresh", epoch: str = "e", start: int = 0, count: int = 0
 
 def replay(
     start: int = 0, *, is_wire2: bool = False, max_messages: int = BIG, max_bytes: int = BIG
-) -> Replay:
+) -> OutboxCursor:
     """One that has had its first page, without messages."""
-    made = Replay(is_wire2=is_wire2, max_messages=max_messages, max_bytes=max_bytes)
-    made.took(page(start=start))
+    made = OutboxCursor(is_wire2=is_wire2, max_messages=max_messages, max_bytes=max_bytes)
+    made.on_page(page(start=start))
     return made
 
 
@@ -48,63 +48,63 @@ WRITE, SKIP, HOLD = Offered.WRITE, Offered.SKIP, Offered.HOLD
 
 
 def test_before_the_first_page_offers_are_held() -> None:
-    cursor = Replay(is_wire2=True)
+    cursor = OutboxCursor(is_wire2=True)
     assert offer(cursor, 1, 7) == [HOLD, HOLD]
     assert (cursor.progress, cursor.wants_read) == (Progress.WAITING, False)
 
 
 def test_after_the_first_page_what_was_held_is_written_or_was_on_it() -> None:
-    cursor = Replay(is_wire2=True)
-    assert cursor.took(page(start=3, count=2)) is False
-    assert [cursor.wrote(), cursor.wrote()] == [4, 5]
+    cursor = OutboxCursor(is_wire2=True)
+    assert cursor.on_page(page(start=3, count=2)) is False
+    assert [cursor.on_sent(), cursor.on_sent()] == [4, 5]
     assert offer(cursor, 4, 5, 6, 7) == [SKIP, SKIP, WRITE, WRITE]
     assert (cursor.progress, cursor.sent) == (Progress.LIVE, 7)
 
 
 def test_an_empty_page_needs_no_writing() -> None:
     cursor = replay(start=5)
-    assert (cursor.progress, cursor.sent, cursor.proven) == (Progress.LIVE, 5, 5)
+    assert (cursor.progress, cursor.sent, cursor.acked) == (Progress.LIVE, 5, 5)
 
 
 def test_while_a_page_is_written_it_is_not_overtaken() -> None:
-    cursor = Replay(is_wire2=True)
-    cursor.took(page(count=2))
-    cursor.wrote()
+    cursor = OutboxCursor(is_wire2=True)
+    cursor.on_page(page(count=2))
+    cursor.on_sent()
     assert offer(cursor, 2) == [SKIP], "it is on the page"
-    cursor.wrote()
+    cursor.on_sent()
     assert (cursor.progress, cursor.sent) == (Progress.LIVE, 2)
 
 
 def test_what_is_offered_beyond_a_page_that_is_being_written_is_read_afterwards() -> None:
-    cursor = Replay(is_wire2=True)
-    cursor.took(page(count=2))
+    cursor = OutboxCursor(is_wire2=True)
+    cursor.on_page(page(count=2))
     assert offer(cursor, 3) == [SKIP]
     assert not cursor.wants_read
-    cursor.wrote()
-    cursor.wrote()
+    cursor.on_sent()
+    cursor.on_sent()
     assert cursor.begin_read() == Position("e", 2)
 
 
 def test_a_page_that_is_not_the_last_one_is_followed_by_another() -> None:
-    cursor = Replay(is_wire2=True)
-    cursor.took(page(count=2, top=3))
-    cursor.wrote()
-    cursor.wrote()
+    cursor = OutboxCursor(is_wire2=True)
+    cursor.on_page(page(count=2, top=3))
+    cursor.on_sent()
+    cursor.on_sent()
     assert offer(cursor, 4) == [SKIP], "the next page brings it"
     assert cursor.begin_read() == Position("e", 2)
     assert offer(cursor, 5) == [HOLD]
-    assert cursor.took(page("resumed", start=2, count=2)) is False
-    assert [cursor.wrote(), cursor.wrote(), *offer(cursor, 5)] == [3, 4, WRITE]
+    assert cursor.on_page(page("resumed", start=2, count=2)) is False
+    assert [cursor.on_sent(), cursor.on_sent(), *offer(cursor, 5)] == [3, 4, WRITE]
 
 
 def test_a_page_that_nobody_asked_for_is_refused() -> None:
     with pytest.raises(OutOfTurn, match="a page: not while live"):
-        replay().took(page())
+        replay().on_page(page())
 
 
 def test_more_than_the_page_holds_cannot_be_written() -> None:
     with pytest.raises(OutOfTurn, match="a message of a page: not while live"):
-        replay().wrote()
+        replay().on_sent()
 
 
 # Falling behind, and catching up.
@@ -116,8 +116,8 @@ def test_a_gap_is_read_and_nothing_is_written_before() -> None:
     assert cursor.progress is Progress.BEHIND
     assert cursor.begin_read() == Position("e", 0)
     assert (cursor.begin_read(), cursor.wants_read) == (None, False)
-    cursor.took(page("resumed", count=3))
-    assert [cursor.wrote() for _ in range(3)] == [None] * 3
+    cursor.on_page(page("resumed", count=3))
+    assert [cursor.on_sent() for _ in range(3)] == [None] * 3
     assert offer(cursor, 2, 3, 4) == [SKIP, SKIP, WRITE]
 
 
@@ -135,26 +135,26 @@ def test_another_epoch_is_read_from_where_the_old_one_stood() -> None:
 
 def test_doubt_leads_to_a_read() -> None:
     cursor = replay(start=5)
-    cursor.doubt()
+    cursor.invalidate()
     assert cursor.begin_read() == Position("e", 5)
-    assert cursor.took(page("resumed", start=5)) is False
+    assert cursor.on_page(page("resumed", start=5)) is False
     assert offer(cursor, 6) == [WRITE]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_doubt_during_a_read_leads_to_another_one(count: int) -> None:
-    cursor = Replay(is_wire2=True)
-    cursor.doubt()
+    cursor = OutboxCursor(is_wire2=True)
+    cursor.invalidate()
     assert not cursor.wants_read
-    cursor.took(page(count=count))
+    cursor.on_page(page(count=count))
     for _ in range(count):
-        cursor.wrote()
+        cursor.on_sent()
     assert cursor.begin_read() == Position("e", count)
 
 
 def test_a_read_that_failed_is_wanted_again() -> None:
     cursor = replay()
-    cursor.doubt()
+    cursor.invalidate()
     cursor.begin_read()
     cursor.abandon_read()
     assert cursor.begin_read() == Position("e", 0)
@@ -185,12 +185,12 @@ def test_a_congested_client_that_missed_nothing_reads_nothing() -> None:
 
 @pytest.mark.parametrize("is_relieved_first", [True, False])
 def test_a_page_that_comes_while_congested_is_written_and_no_more(is_relieved_first: bool) -> None:
-    cursor = Replay(is_wire2=True)
+    cursor = OutboxCursor(is_wire2=True)
     cursor.congested()
     if is_relieved_first:
         cursor.relieved()
-    cursor.took(page(count=1))
-    cursor.wrote()
+    cursor.on_page(page(count=1))
+    cursor.on_sent()
     assert offer(cursor, 2) == [WRITE if is_relieved_first else SKIP]
 
 
@@ -211,55 +211,55 @@ def test_a_page_that_comes_while_congested_is_written_and_no_more(is_relieved_fi
 )
 def test_a_client_is_told_of_whatever_does_not_follow(next_page: Page, must_tell: bool) -> None:
     cursor = replay(start=5)
-    cursor.doubt()
+    cursor.invalidate()
     cursor.begin_read()
-    assert cursor.took(next_page) is must_tell
+    assert cursor.on_page(next_page) is must_tell
     assert (cursor.epoch, cursor.sent) == (next_page.epoch, next_page.start)
 
 
 @pytest.mark.parametrize("status", ["fresh", "resumed", "forked", "reset"])
 def test_the_first_page_is_told_with_the_acknowledgement(status: str) -> None:
-    assert Replay(is_wire2=True).took(page(status, lost=3)) is False
+    assert OutboxCursor(is_wire2=True).on_page(page(status, lost=3)) is False
 
 
 def test_a_standing_is_what_a_page_says_of_it() -> None:
-    assert Standing.of(page("forked", "f", 4, 2, lost=1)) == Standing("forked", "f", 4, 1)
+    assert ResumeState.of(page("forked", "f", 4, 2, lost=1)) == ResumeState("forked", "f", 4, 1)
 
 
 def test_messages_to_everybody_are_numbered_as_they_are_stored() -> None:
-    cursor = Broadcasts()
-    cursor.took(page(start=7, count=2))
-    assert [cursor.wrote(), cursor.wrote(), *offer(cursor, 10)] == [8, 9, WRITE]
+    cursor = BroadcastCursor()
+    cursor.on_page(page(start=7, count=2))
+    assert [cursor.on_sent(), cursor.on_sent(), *offer(cursor, 10)] == [8, 9, WRITE]
 
 
 # Numbers for clients of wire 1.
 
 
 def test_wire_1_counts_what_was_stored_before_the_login() -> None:
-    cursor = Replay(is_wire2=False)
-    cursor.took(page(start=40, count=2, top=43))
-    numbers = [cursor.wrote(), cursor.wrote()]
+    cursor = OutboxCursor(is_wire2=False)
+    cursor.on_page(page(start=40, count=2, top=43))
+    numbers = [cursor.on_sent(), cursor.on_sent()]
     cursor.begin_read()
-    cursor.took(page("resumed", start=42, count=3))
-    assert [*numbers, *(cursor.wrote() for _ in range(3))] == [1, 2, 3, None, None]
+    cursor.on_page(page("resumed", start=42, count=3))
+    assert [*numbers, *(cursor.on_sent() for _ in range(3))] == [1, 2, 3, None, None]
 
 
 def test_wire_1_counts_on_where_messages_were_dropped() -> None:
-    cursor = Replay(is_wire2=False)
-    cursor.took(page(count=1, top=9))
-    numbers = [cursor.wrote()]
+    cursor = OutboxCursor(is_wire2=False)
+    cursor.on_page(page(count=1, top=9))
+    numbers = [cursor.on_sent()]
     cursor.begin_read()
-    cursor.took(page("resumed", start=7, count=2, lost=6))
-    assert [*numbers, cursor.wrote(), cursor.wrote()] == [1, 2, 3]
+    cursor.on_page(page("resumed", start=7, count=2, lost=6))
+    assert [*numbers, cursor.on_sent(), cursor.on_sent()] == [1, 2, 3]
 
 
 def test_wire_1_counts_no_more_in_another_epoch() -> None:
-    cursor = Replay(is_wire2=False)
-    cursor.took(page(count=1, top=9))
-    cursor.wrote()
+    cursor = OutboxCursor(is_wire2=False)
+    cursor.on_page(page(count=1, top=9))
+    cursor.on_sent()
     cursor.begin_read()
-    cursor.took(page("forked", "f", start=1, count=1))
-    assert cursor.wrote() is None
+    cursor.on_page(page("forked", "f", start=1, count=1))
+    assert cursor.on_sent() is None
 
 
 # Proof.
@@ -268,73 +268,73 @@ def test_wire_1_counts_no_more_in_another_epoch() -> None:
 def test_wire_1_proves_by_answers_what_was_written_before_the_question() -> None:
     cursor = replay()
     offer(cursor, 1, 2)
-    assert cursor.needs_proof
-    cursor.asked(1)
-    assert (cursor.needs_proof, cursor.has_outstanding) == (False, True)
+    assert cursor.needs_probe
+    cursor.on_probe(1)
+    assert (cursor.needs_probe, cursor.awaits_answer) == (False, True)
     offer(cursor, 3)
-    assert cursor.needs_proof
-    assert cursor.answered(1) is True
-    assert (cursor.position, cursor.has_outstanding) == (Position("e", 2), False)
+    assert cursor.needs_probe
+    assert cursor.on_answer(1) is True
+    assert (cursor.position, cursor.awaits_answer) == (Position("e", 2), False)
 
 
 def test_a_page_that_is_being_written_is_proven_as_far_as_it_was() -> None:
-    cursor = Replay(is_wire2=False)
-    cursor.took(page(count=2))
-    cursor.wrote()
-    cursor.asked(1)
-    cursor.wrote()
-    cursor.answered(1)
-    assert cursor.proven == 1
+    cursor = OutboxCursor(is_wire2=False)
+    cursor.on_page(page(count=2))
+    cursor.on_sent()
+    cursor.on_probe(1)
+    cursor.on_sent()
+    cursor.on_answer(1)
+    assert cursor.acked == 1
 
 
 def test_a_question_is_not_asked_twice() -> None:
     cursor = replay()
     offer(cursor, 1)
-    cursor.asked(1)
+    cursor.on_probe(1)
     offer(cursor, 2)
-    cursor.asked(1)
-    cursor.answered(1)
-    assert cursor.proven == 1
+    cursor.on_probe(1)
+    cursor.on_answer(1)
+    assert cursor.acked == 1
 
 
 def test_a_question_about_nothing_is_not_one_about_what_follows() -> None:
     cursor = replay()
-    cursor.asked(1)
+    cursor.on_probe(1)
     offer(cursor, 1)
-    cursor.asked(1)
-    assert (cursor.answered(1), cursor.proven) == (False, 0)
+    cursor.on_probe(1)
+    assert (cursor.on_answer(1), cursor.acked) == (False, 0)
 
 
 def test_an_answer_covers_earlier_questions() -> None:
     cursor = replay()
     for token in (1, 2, 3):
         offer(cursor, token)
-        cursor.asked(token)
-    assert [cursor.answered(2), cursor.answered(1), cursor.proven] == [True, False, 2]
+        cursor.on_probe(token)
+    assert [cursor.on_answer(2), cursor.on_answer(1), cursor.acked] == [True, False, 2]
 
 
 def test_questions_that_are_remembered_are_bounded_and_their_answers_stay_true() -> None:
     cursor = replay()
     for token in range(1, MAX_MARKS + 5):
         offer(cursor, token)
-        cursor.asked(token)
-    cursor.answered(MAX_MARKS + 4)
-    assert cursor.proven == MAX_MARKS
+        cursor.on_probe(token)
+    cursor.on_answer(MAX_MARKS + 4)
+    assert cursor.acked == MAX_MARKS
 
 
 def test_a_client_that_is_not_trusted_proves_nothing_and_is_not_asked() -> None:
     cursor = replay()
     offer(cursor, 1)
-    cursor.asked(1)
+    cursor.on_probe(1)
     cursor.distrust()
     offer(cursor, 2)
-    assert (cursor.needs_proof, cursor.answered(1), cursor.proven) == (False, False, 0)
+    assert (cursor.needs_probe, cursor.on_answer(1), cursor.acked) == (False, False, 0)
 
 
 def test_wire_2_proves_by_acknowledgements() -> None:
     cursor = replay(is_wire2=True)
     offer(cursor, 1, 2, 3)
-    assert cursor.proved(Position("e", 2)) is True
+    assert cursor.on_ack(Position("e", 2)) is True
     assert cursor.position == Position("e", 2)
 
 
@@ -344,47 +344,47 @@ def test_wire_2_proves_by_acknowledgements() -> None:
 def test_an_acknowledgement_of_what_was_not_sent_or_was_proven_is_ignored(position: Position) -> None:
     cursor = replay(is_wire2=True)
     offer(cursor, 1, 2, 3)
-    cursor.proved(Position("e", 1))
-    assert (cursor.proved(position), cursor.proven) == (False, 1)
+    cursor.on_ack(Position("e", 1))
+    assert (cursor.on_ack(position), cursor.acked) == (False, 1)
 
 
 def test_on_wire_2_answers_prove_nothing() -> None:
     cursor = replay(is_wire2=True)
     offer(cursor, 1)
-    cursor.asked(1)
-    assert (cursor.needs_proof, cursor.answered(1), cursor.proven) == (False, False, 0)
+    cursor.on_probe(1)
+    assert (cursor.needs_probe, cursor.on_answer(1), cursor.acked) == (False, False, 0)
     cursor.distrust()
-    assert cursor.proved(Position("e", 1)) is True
+    assert cursor.on_ack(Position("e", 1)) is True
 
 
-@pytest.mark.parametrize(("fork", "proven", "answered"), [(1, 1, 1), (2, 2, 2), (3, 2, 3), (4, 2, 3)])
-def test_what_is_proven_does_not_reach_beyond_a_fork(fork: int, proven: int, answered: int) -> None:
+@pytest.mark.parametrize(("fork", "acked", "answered"), [(1, 1, 1), (2, 2, 2), (3, 2, 3), (4, 2, 3)])
+def test_what_is_proven_does_not_reach_beyond_a_fork(fork: int, acked: int, answered: int) -> None:
     cursor = replay()
     offer(cursor, 1, 2)
-    cursor.asked(1)
-    cursor.answered(1)
+    cursor.on_probe(1)
+    cursor.on_answer(1)
     offer(cursor, 3)
-    cursor.asked(2)
+    cursor.on_probe(2)
     offer(cursor, 4)
-    cursor.doubt()
+    cursor.invalidate()
     cursor.begin_read()
-    cursor.took(page("forked", "f", start=fork))
-    assert cursor.position == Position("f", proven)
-    cursor.answered(2)
+    cursor.on_page(page("forked", "f", start=fork))
+    assert cursor.position == Position("f", acked)
+    cursor.on_answer(2)
     assert cursor.position == Position("f", answered)
 
 
 def test_after_a_reset_nothing_that_was_asked_before_counts() -> None:
     cursor = replay()
     offer(cursor, 1, 2)
-    cursor.asked(1)
-    cursor.doubt()
+    cursor.on_probe(1)
+    cursor.invalidate()
     cursor.begin_read()
-    cursor.took(page("reset", "f", start=0, count=5))
+    cursor.on_page(page("reset", "f", start=0, count=5))
     for _ in range(5):
-        cursor.wrote()
-    assert (cursor.answered(1), cursor.position) == (False, Position("f", 0))
-    assert cursor.needs_proof
+        cursor.on_sent()
+    assert (cursor.on_answer(1), cursor.position) == (False, Position("f", 0))
+    assert cursor.needs_probe
 
 
 # The window.
@@ -394,23 +394,23 @@ def test_more_messages_than_the_window_wait_for_a_proof() -> None:
     cursor = replay(is_wire2=True, max_messages=2)
     assert offer(cursor, 1, 2, 3, 4) == [WRITE, WRITE, SKIP, SKIP]
     assert (cursor.progress, cursor.wants_read) == (Progress.BEHIND, False)
-    cursor.proved(Position("e", 1))
+    cursor.on_ack(Position("e", 1))
     assert cursor.begin_read() == Position("e", 2)
 
 
 def test_more_bytes_than_the_window_wait_for_a_proof() -> None:
     cursor = replay(max_bytes=100)
     assert offer(cursor, 1, size=60) == [WRITE]
-    cursor.asked(1)
+    cursor.on_probe(1)
     assert offer(cursor, 2, 3, size=60) == [WRITE, SKIP]
     assert cursor.begin_read() is None
-    cursor.answered(1)
+    cursor.on_answer(1)
     assert cursor.begin_read() == Position("e", 2)
-    cursor.took(page("resumed", start=2, count=1))
-    cursor.wrote(30)
-    cursor.asked(2)
+    cursor.on_page(page("resumed", start=2, count=1))
+    cursor.on_sent(30)
+    cursor.on_probe(2)
     assert offer(cursor, 4, 5, size=60) == [WRITE, SKIP], "10 bytes were left"
-    cursor.answered(2)
+    cursor.on_answer(2)
     assert cursor.wants_read
 
 
@@ -423,19 +423,19 @@ def test_a_client_that_is_not_trusted_does_not_wait_for_a_proof() -> None:
     assert offer(cursor, 1, 2, size=9) == [WRITE, SKIP]
     cursor.distrust()
     assert cursor.begin_read() == Position("e", 1)
-    cursor.took(page("reset", "f", start=1))
+    cursor.on_page(page("reset", "f", start=1))
     assert offer(cursor, 2, 3, epoch="f", size=9) == [WRITE, WRITE]
 
 
 def test_a_reset_makes_room() -> None:
     cursor = replay(max_messages=1, max_bytes=1)
     offer(cursor, 1, size=9)
-    cursor.asked(1)
-    cursor.doubt()
+    cursor.on_probe(1)
+    cursor.invalidate()
     assert cursor.begin_read() is None
-    cursor.answered(1)
+    cursor.on_answer(1)
     cursor.begin_read()
-    cursor.took(page("reset", "f", start=9))
+    cursor.on_page(page("reset", "f", start=9))
     assert offer(cursor, 10, 11, epoch="f", size=1) == [WRITE, SKIP]
 
 
@@ -456,7 +456,7 @@ class Delivery(RuleBasedStateMachine):
         self.top = 0
         self.dropped = 0
         self.acknowledged = 0
-        self.cursor = Replay(is_wire2=True, max_messages=6)
+        self.cursor = OutboxCursor(is_wire2=True, max_messages=6)
         self.held: list[Position] = []
         self.is_asked: Position | None = None
         self.page: list[int] = []
@@ -485,7 +485,7 @@ class Delivery(RuleBasedStateMachine):
     def dispatch(self, is_lost: bool) -> None:
         self.top += 1
         if is_lost:
-            self.cursor.doubt()  # the link notices
+            self.cursor.invalidate()  # the link notices
         else:
             self.offer(Position(self.epoch, self.top))
 
@@ -504,7 +504,7 @@ class Delivery(RuleBasedStateMachine):
     def drop(self) -> None:
         self.dropped += 1
 
-    @rule(change=st.sampled_from([Cursor.doubt, Cursor.congested, Cursor.relieved]))
+    @rule(change=st.sampled_from([Cursor.invalidate, Cursor.congested, Cursor.relieved]))
     def change(self, change: Callable[[Cursor], None]) -> None:
         change(self.cursor)
 
@@ -519,7 +519,7 @@ class Delivery(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def answer(self, limit: int) -> None:
         found = self.found(limit)
-        must_tell = self.cursor.took(found)
+        must_tell = self.cursor.on_page(found)
         if must_tell or self.is_asked is None:
             self.at = Position(found.epoch, found.start)
         self.page = [entry.sequence for entry in found.entries]
@@ -548,7 +548,7 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def write(self) -> None:
         while self.page:
-            number = self.cursor.wrote()
+            number = self.cursor.on_sent()
             assert number == self.page.pop(0)
             self.arrive(number)
         held, self.held = self.held, []
@@ -558,10 +558,10 @@ class Delivery(RuleBasedStateMachine):
     @rule(back=st.integers(0, 3))
     def acknowledge(self, back: int) -> None:
         if (
-            self.cursor.proved(Position(self.at.epoch, self.at.sequence - back))
+            self.cursor.on_ack(Position(self.at.epoch, self.at.sequence - back))
             and self.at.epoch == self.epoch
         ):
-            self.acknowledged = max(self.acknowledged, self.cursor.proven)
+            self.acknowledged = max(self.acknowledged, self.cursor.acked)
 
     @invariant()
     def sent_is_what_the_client_has(self) -> None:
@@ -576,12 +576,12 @@ class Delivery(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once nothing more happens, the client gets there."""
         self.cursor.relieved()
-        self.cursor.doubt()
+        self.cursor.invalidate()
         for _ in range(3 * self.top + 9):
             self.begin_read()
             if self.cursor.progress is Progress.WAITING:
                 self.answer(limit=3)
-            self.cursor.proved(self.at)
+            self.cursor.on_ack(self.at)
         assert self.at == Position(self.epoch, self.top)
 
 

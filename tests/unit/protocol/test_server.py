@@ -20,15 +20,15 @@ from mesa_ws.close import CloseCode
 from mesa_ws.errors import InvalidMessage
 from mesa_ws.messages.recipients import User
 from mesa_ws.protocol import (
-    Answered,
     Authenticate,
     Close,
+    ProbeAnswered,
     Received,
     SendText,
-    ServerSession,
+    ServerProtocol,
     State,
-    Strayed,
     Terms,
+    UnexpectedAnswer,
     WrongState,
 )
 from mesa_ws.settings import Authentication, Heartbeat, Keepalive, Rules, ServerSettings
@@ -43,23 +43,23 @@ USERS = st.text("abc", min_size=1, max_size=3).map(User)
 SHORT = st.sampled_from([0.25, 0.5, 1.0, 2.5])
 
 
-def session(settings: ServerSettings | None = None, *, has_authenticator: bool = True) -> ServerSession:
+def protocol(settings: ServerSettings | None = None, *, has_authenticator: bool = True) -> ServerProtocol:
     terms = Terms(settings or ServerSettings(), has_authenticator=has_authenticator)
-    return ServerSession(terms, 0.0)
+    return ServerProtocol(terms, 0.0)
 
 
 def test_nobody_can_be_accepted_without_an_attempt() -> None:
     with pytest.raises(WrongState):
-        session().accept(User("1"))
+        protocol().accept(User("1"))
 
 
 def test_nobody_can_be_refused_without_an_attempt() -> None:
     with pytest.raises(WrongState):
-        session().refuse()
+        protocol().refuse()
 
 
 def test_a_user_object_that_json_cannot_hold_leaves_the_attempt_open() -> None:
-    server = session()
+    server = protocol()
     server.receive(ATTEMPT, 0.0)
     with pytest.raises(InvalidMessage):
         server.accept(User("1", object()))
@@ -67,18 +67,18 @@ def test_a_user_object_that_json_cannot_hold_leaves_the_attempt_open() -> None:
 
 
 def test_what_a_client_sent_is_not_repeated_in_why_it_was_closed() -> None:
-    server = session(ServerSettings(rules=Rules(enforce_equal_versions=True)))
+    server = protocol(ServerSettings(rules=Rules(enforce_equal_versions=True)))
     close = server.receive(b'{"op":0,"d":{"v":"hush"},"t":"CLIENT_VERSION"}', 0.0)
     assert close == Close(CloseCode.PROTOCOL_ERROR, "the client is not '1.5.8'")
 
 
 def test_why_a_bad_frame_is_one_is_said_for_the_logs() -> None:
-    close = session().receive(b'{"op":"hush"}', 0.0)
+    close = protocol().receive(b'{"op":"hush"}', 0.0)
     assert close == Close(CloseCode.INVALID_PAYLOAD, "Expected `int`, got `str` - at `$.op`")
 
 
 def test_answers_to_nothing_take_up_no_memory() -> None:
-    served = session(has_authenticator=False)
+    served = protocol(has_authenticator=False)
     served.receive(b'{"op":11,"d":{}}', 0.0)
     tracemalloc.start()
     try:
@@ -91,14 +91,14 @@ def test_answers_to_nothing_take_up_no_memory() -> None:
 
 
 def test_why_a_failure_closed_is_what_the_owner_says() -> None:
-    server = session()
+    server = protocol()
     server.receive(ATTEMPT, 0.0)
     assert server.fail("it broke") == Close(CloseCode.INTERNAL_ERROR, "it broke")
 
 
 @given(st.lists(JUNK | FRAMES))
 def test_any_bytes_are_an_event_or_close_the_session(payloads: list[bytes]) -> None:
-    server = session()
+    server = protocol()
     for payload in payloads:
         was_closed = server.state is State.CLOSED
         event = server.receive(payload, 0.0)
@@ -110,7 +110,7 @@ class ServerModel(RuleBasedStateMachine):
     """Does to a session whatever its owner may do, in any order, and knows where it should be."""
 
     now: float
-    server: ServerSession
+    server: ServerProtocol
 
     @initialize(
         heartbeat=st.none() | SHORT,
@@ -139,7 +139,7 @@ class ServerModel(RuleBasedStateMachine):
         self.now = 0.0
         self.waiting = 0
         self.is_paused = self.is_user = self.is_over = False
-        self.server = session(settings, has_authenticator=has_authenticator)
+        self.server = protocol(settings, has_authenticator=has_authenticator)
 
     def expected(self) -> State:
         if self.is_over:
@@ -165,7 +165,9 @@ class ServerModel(RuleBasedStateMachine):
         if isinstance(event, Authenticate):
             self.waiting += 1
         self.ended(event)
-        assert event is None or isinstance(event, Authenticate | Received | Answered | Strayed | Close)
+        assert event is None or isinstance(
+            event, Authenticate | Received | ProbeAnswered | UnexpectedAnswer | Close
+        )
 
     @precondition(lambda self: self.waiting and not self.is_over)
     @rule(user=USERS)

@@ -18,12 +18,10 @@ from mesa_ws.messages.request import Failure
 from mesa_ws.protocol import (
     AckDue,
     Acknowledged,
-    Answered,
     Arrived,
-    Asked,
     Authenticate,
     Authenticated,
-    ClientSession,
+    ClientProtocol,
     Close,
     DataFrame,
     Forked,
@@ -33,19 +31,21 @@ from mesa_ws.protocol import (
     Leave,
     Lost,
     Moved,
+    OutboxCursor,
     Positions,
+    ProbeAnswered,
     Received,
-    Replay,
-    Replied,
+    ReplyReceived,
+    RequestReceived,
     Reset,
+    ResumeState,
     SendPing,
     SendText,
-    ServerSession,
-    Standing,
-    Strayed,
+    ServerProtocol,
+    SyncOptions,
     Terms,
+    UnexpectedAnswer,
     Violation,
-    Wish,
     answering,
     asking,
     failing,
@@ -53,8 +53,8 @@ from mesa_ws.protocol import (
     resync,
     welcome,
 )
-from mesa_ws.protocol.delivery import Questions
-from mesa_ws.protocol.login import UNKNOWN, read_wish
+from mesa_ws.protocol.delivery import ProbeCounter
+from mesa_ws.protocol.login import UNKNOWN, read_sync_options
 from mesa_ws.settings import Keepalive, ServerSettings
 
 VECTORS = Path(__file__).parents[3] / "spec" / "vectors"
@@ -107,7 +107,7 @@ def position(given: Position | None) -> Any:
     return None if given is None else {"e": given.epoch, "s": given.sequence}
 
 
-def wish(given: Wish) -> dict[str, Any]:
+def sync_options(given: SyncOptions) -> dict[str, Any]:
     """How vectors write what a client wants."""
     return {
         "wire": 2 if given.is_wire2 else 1,
@@ -117,11 +117,11 @@ def wish(given: Wish) -> dict[str, Any]:
     }
 
 
-def standing(given: Mapping[str, Any] | None) -> Standing | None:
+def resume_state(given: Mapping[str, Any] | None) -> ResumeState | None:
     if given is None:
         return None
     names = {"e": "epoch", "s": "start"}
-    return Standing(**{names.get(name, name): value for name, value in given.items()})
+    return ResumeState(**{names.get(name, name): value for name, value in given.items()})
 
 
 MEMBERS = ("opcode", "data", "type", "sequence")
@@ -133,18 +133,18 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     Authenticate: lambda output: [
         "authenticate",
         output.data,
-        *([wish(output.wish)] if output.wish != Wish() else []),
+        *([sync_options(output.sync)] if output.sync != SyncOptions() else []),
     ],
     Acknowledged: lambda output: ["acknowledged", position(output.position)],
-    Answered: lambda output: ["answered", output.token],
-    Strayed: lambda output: ["strayed"],
+    ProbeAnswered: lambda output: ["answered", output.token],
+    UnexpectedAnswer: lambda output: ["strayed"],
     Authenticated: lambda output: ["authenticated", output.user],
     Received: lambda output: ["message", {name: getattr(output.message, name) for name in MEMBERS}],
     Arrived: lambda output: TOLD_OF_ARRIVALS[type(output.what)](output.what),
     AckDue: lambda output: ["acknowledge"],
     Leave: lambda output: ["leave", output.after],
-    Asked: lambda output: ["asked", output.request, *TOLD[Received](Received(output.message))[1:]],
-    Replied: lambda output: (
+    RequestReceived: lambda output: ["asked", output.request, *TOLD[Received](Received(output.message))[1:]],
+    ReplyReceived: lambda output: (
         ["failed", output.request, *output.reply]
         if isinstance(output.reply, Failure)
         else ["replied", output.request, *TOLD[Received](Received(output.reply))[1:]]
@@ -153,7 +153,7 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     Hello: lambda output: ["hello", {**output._asdict(), "rules": sorted(output.rules)}],
     Ignored: lambda output: ["ignored"],
 }
-"""How vectors write what a session gives."""
+"""How vectors write what the protocol gives."""
 
 TOLD_OF_ARRIVALS: Mapping[type, Callable[[Any], list[Any]]] = {
     Message: lambda message: TOLD[Received](Received(message)),
@@ -172,36 +172,36 @@ def told(given: Any) -> list[list[Any]]:
 
 
 class ServerPlayer:
-    """Plays the steps of a scenario on a server's session."""
+    """Plays the steps of a scenario on the server protocol."""
 
     def __init__(self, scenario: Mapping[str, Any]) -> None:
         settings = ServerSettings.of(scenario["settings"])
         self._terms = Terms(settings, has_authenticator=scenario.get("authenticator", True))
-        self.session = ServerSession(self._terms, scenario.get("start", 0))
+        self.protocol = ServerProtocol(self._terms, scenario.get("start", 0))
 
     def play(self, now: float, action: str, *args: Any) -> Any:
         match action:
             case "open":
                 return self._terms.hello
             case "receive":
-                return self.session.receive(content(*args), now)
+                return self.protocol.receive(content(*args), now)
             case "pong":
-                return self.session.ponged(content(*args), now)
+                return self.protocol.ponged(content(*args), now)
             case "heard" | "poll" | "probe" | "suspend" | "resume":
-                return getattr(self.session, action)(now)
+                return getattr(self.protocol, action)(now)
         return self._decide(action, *args)
 
     def _decide(self, action: str, *args: Any) -> Any:
         match action:
             case "accept":
-                accepted = self.session.accept(User(**args[0]))
-                return welcome(accepted, *map(standing, args[1:])) if len(args) > 1 else accepted
+                accepted = self.protocol.accept(User(**args[0]))
+                return welcome(accepted, *map(resume_state, args[1:])) if len(args) > 1 else accepted
             case "refuse" | "close":
-                return getattr(self.session, action)()
+                return getattr(self.protocol, action)()
             case "fail":
-                return self.session.fail("the authenticator failed")
+                return self.protocol.fail("the authenticator failed")
             case "resync":
-                told = standing(args[0])
+                told = resume_state(args[0])
                 return resync(told, is_broadcast=any(args[1:])) if told else None
             case "reconnect":
                 return reconnect(*args)
@@ -214,35 +214,35 @@ def positions_of(members: Any) -> Positions:
 
 
 class ClientPlayer:
-    """Plays the steps of a scenario on a client's session."""
+    """Plays the steps of a scenario on the client protocol."""
 
     def __init__(self, scenario: Mapping[str, Any]) -> None:
         keepalive = Keepalive.of(scenario["settings"]["keepalive"])
         positions = positions_of(scenario.get("positions", {}))
-        self.session = ClientSession(keepalive, scenario.get("start", 0), positions)
+        self.protocol = ClientProtocol(keepalive, scenario.get("start", 0), positions)
 
     def play(self, now: float, action: str, *args: Any) -> Any:
         match action:
             case "receive":
-                return self.session.receive(content(*args), now)
+                return self.protocol.receive(content(*args), now)
             case "authenticate" | "request":
                 return getattr(self, f"_{action}")(*args)
             case "acknowledge":
-                return self.session.acknowledge(Position(args[0]["e"], args[0]["s"]))
+                return self.protocol.acknowledge(Position(args[0]["e"], args[0]["s"]))
             case "send":
-                return self.session.send(Message(**args[0]))
+                return self.protocol.send(Message(**args[0]))
             case "close":
-                return self.session.close()
+                return self.protocol.close()
             case "heard" | "poll" | "suspend" | "resume":
-                return getattr(self.session, action)(now)
+                return getattr(self.protocol, action)(now)
         raise ValueError(f"not an action: {action}")
 
     def _authenticate(self, data: Any, should_sync: bool = True, resume: Any = None) -> Any:
-        return self.session.authenticate(data, should_sync=should_sync, resume=positions_of(resume))
+        return self.protocol.authenticate(data, should_sync=should_sync, resume=positions_of(resume))
 
     def _request(self, message: Any, request: str) -> SendText | Unsupported:
         try:
-            return self.session.request(encode_message(Message(**message)), request)
+            return self.protocol.request(encode_message(Message(**message)), request)
         except Unsupported as error:
             return error
 
@@ -254,12 +254,12 @@ def test_session(case: Any) -> None:
         given = player.play(step["at"], *step["do"])
         assert told(given) == step.get("expect", []), step
         if "state" in step:
-            assert player.session.state.name.lower() == step["state"], step
+            assert player.protocol.state.name.lower() == step["state"], step
         if "positions" in step:
             assert isinstance(player, ClientPlayer)
-            assert player.session.positions.members() == step["positions"], step
+            assert player.protocol.positions.members() == step["positions"], step
         if "deadline" in step:
-            assert player.session.deadline == step["deadline"], step
+            assert player.protocol.deadline == step["deadline"], step
 
 
 @of("fragments")
@@ -299,8 +299,8 @@ def test_correlation(case: Any) -> None:
 
 @of("wishes")
 def test_wish(case: Any) -> None:
-    found = read_wish(decode_frame(case["text"].encode()))
-    assert wish(found) == case["wish"]
+    found = read_sync_options(decode_frame(case["text"].encode()))
+    assert sync_options(found) == case["wish"]
     assert found.is_malformed is ("unknown" in case["wish"].values())
 
 
@@ -317,27 +317,27 @@ class Page(NamedTuple):
     rollback: str = ""
 
 
-def logged_in() -> Replay:
-    replay = Replay(is_wire2=False)
-    replay.took(Page())
+def logged_in() -> OutboxCursor:
+    replay = OutboxCursor(is_wire2=False)
+    replay.on_page(Page())
     return replay
 
 
 @of("proofs")
 def test_proof(case: Any) -> None:
-    questions, replay = Questions(), logged_in()
+    probes, replay = ProbeCounter(), logged_in()
     for step in case["steps"]:
         match step["do"]:
             case "send":
                 replay.offer(Position("e", replay.sent + 1))
             case "ask":
-                replay.asked(questions.ask(0.0))
+                replay.on_probe(probes.ask(0.0))
             case "answer":
-                token = questions.answered() if questions.are_trusted else 0
-                replay.distrust() if token is None else replay.answered(token)
+                token = probes.answered() if probes.are_trusted else 0
+                replay.distrust() if token is None else replay.on_answer(token)
             case "login":
                 replay = logged_in()
-        assert replay.proven == step["proven"], step
+        assert replay.acked == step["proven"], step
 
 
 @of("opcodes")

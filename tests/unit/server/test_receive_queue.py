@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesa_ws.protocol import ServerSession
+from mesa_ws.protocol import ServerProtocol
 from mesa_ws.protocol.server import Terms
 from mesa_ws.server.receive_queue import PATIENCE, Flow
 from mesa_ws.server.send_queue import PeerState
@@ -68,8 +68,8 @@ class Client:
         self.turns = Waiting()
         self.changes = 0
         settings = ServerSettings(keepalive=KEEPALIVE)
-        self.session = ServerSession(Terms(settings, has_authenticator=False), self.now)
-        self.flow = Flow(self.socket, self.session, KEEPALIVE, lambda: self.now, self.changed)
+        self.protocol = ServerProtocol(Terms(settings, has_authenticator=False), self.now)
+        self.flow = Flow(self.socket, self.protocol, KEEPALIVE, lambda: self.now, self.changed)
 
     def changed(self) -> None:
         self.changes += 1

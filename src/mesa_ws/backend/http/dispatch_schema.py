@@ -33,7 +33,7 @@ from ...errors import (
     Unanswered,
     Unsupported,
 )
-from ...messages.envelope import REMEMBERED_KEY, Envelope, Keep, prepare
+from ...messages.envelope import REMEMBERED_KEY, Envelope, Retention, prepare
 from ...messages.message import DISCONNECT_CLIENT, PROTOCOL_OPCODES, DispatchEvent, Message, Op
 from ...messages.receipt import Delivery, Position, Receipt
 from ...messages.recipients import EVERYBODY
@@ -83,7 +83,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             message,
             EVERYBODY if everybody else ids,
             without,
-            envelope.keep._asdict() if envelope.keep else False,
+            envelope.retention._asdict() if envelope.retention else False,
             durability=envelope.durability,
             id=envelope.message_id,
         )
@@ -103,7 +103,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             read_message(self.message),
             _ids("recipients", self.recipients, EVERYBODY),
             _ids("excluding", self.excluding, ()),
-            keep=_keep(self.sync),
+            retention=_retention(self.sync),
             idempotency_key=self.idempotency_key,
             durability=self.durability,
             reserved=reserved,
@@ -203,15 +203,15 @@ def read_message(raw: msgspec.Raw) -> Message | DispatchEvent:
     return DispatchEvent(frame.t)  # type: ignore[arg-type]  # None is refused like any other
 
 
-def _keep(given: object) -> Keep | None:
+def _retention(given: object) -> Retention | None:
     if isinstance(given, bool):
-        return Keep.of(Sync(enabled=given))
-    if not isinstance(given, dict) or not set(given) <= set(Keep._fields):
+        return Retention.of(Sync(enabled=given))
+    if not isinstance(given, dict) or not set(given) <= set(Retention._fields):
         raise InvalidInput(
-            f"sync: expected true, false or an object of {', '.join(Keep._fields)}, "
+            f"sync: expected true, false or an object of {', '.join(Retention._fields)}, "
             f"got {'another object' if isinstance(given, dict) else type(given).__name__}"
         )
-    return Keep.of(Sync.of({"enabled": True, **given}))
+    return Retention.of(Sync.of({"enabled": True, **given}))
 
 
 def _ids(where: str, given: Any, default: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope, Keep
+from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import OutboxHead, Position, Receipt, Stored
 from ...messages.recipients import check_id, check_ids
 from ...messages.request import Reply
@@ -73,7 +73,7 @@ class MemoryBackend:
         receive: Receive,
         watcher: Watcher | None = None,
         *,
-        keep: Keep | None = None,
+        retention: Retention | None = None,
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
@@ -86,7 +86,7 @@ class MemoryBackend:
             Unsupported: events are to be more durable than this process.
         """
         check_durability("portals.durability", durability)
-        loop, ttl = asyncio.get_running_loop(), keep.ttl if keep else Sync().ttl
+        loop, ttl = asyncio.get_running_loop(), retention.ttl if retention else Sync().ttl
         self._node_id = uuid4().hex
         self._seat = Seat(loop, receive, watcher, ttl, grace, window, self._node_id)
         self._cluster.holders.seats[self._seat] = None

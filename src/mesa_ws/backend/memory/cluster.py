@@ -188,7 +188,7 @@ class Cluster:
         if EVERYBODY in known:
             return Receipt(envelope.message_id, {}, len(self.holders.seats))
         position = None
-        if envelope.keep is not None:
+        if envelope.retention is not None:
             kept = _kept(envelope, now, BROADCASTS.ttl)
             position, _ = self._broadcasts.push(kept, BROADCASTS)
         known[EVERYBODY] = position
@@ -198,16 +198,16 @@ class Cluster:
         return Receipt(envelope.message_id, {}, len(self.holders.seats))
 
     def _to_ids(self, envelope: Envelope, known: Known, now: float) -> Receipt:
-        keep = envelope.keep
-        kept = _kept(envelope, now, keep.ttl) if keep else None
+        retention = envelope.retention
+        kept = _kept(envelope, now, retention.ttl) if retention else None
         deliveries: dict[str, Delivery] = {}
         hints: dict[Seat, list[str]] = {}
         for id in envelope.recipients.ids:
             displaced, is_news = 0, id not in known
             if is_news:
                 known[id] = None
-                if keep and kept:
-                    known[id], displaced = self._outboxes.push(id, kept, keep, self.holders.of(id))
+                if retention and kept:
+                    known[id], displaced = self._outboxes.push(id, kept, retention, self.holders.of(id))
             for seat in self.holders.of(id):
                 hints.setdefault(seat, []).extend([id] if is_news else ())
             deliveries[id] = _delivery(self.holders.online(id), known[id], displaced)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
-from ...messages.envelope import Keep
+from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ..outbox import Entry, Page, PageStatus
 from .node import Holding, Seat
@@ -77,13 +77,15 @@ class Outbox:
         """What is known without reading."""
         return OutboxHead(self.epoch, self.top, self.acknowledged, len(self._kept), (), tuple(self._dropped))
 
-    def push(self, kept: Kept, keep: Keep) -> tuple[Position, int]:
+    def push(self, kept: Kept, retention: Retention) -> tuple[Position, int]:
         """Store a message; also tell how many were dropped to make room although nobody had them."""
         self.top += 1
         self._kept[self.top] = kept
         self._size += len(kept.body)
         displaced = 0
-        while len(self._kept) > keep.max_messages or (self._size > keep.max_bytes and len(self._kept) > 1):
+        while len(self._kept) > retention.max_messages or (
+            self._size > retention.max_bytes and len(self._kept) > 1
+        ):
             displaced += self._drop()
         return Position(self.epoch, self.top), displaced
 
@@ -321,7 +323,9 @@ class Outboxes:
         """Whether `position` was given out for `id` before anything was stored."""
         return position.sequence == 0 and self._origins.knows(id, position.epoch, now)
 
-    def push(self, id: str, kept: Kept, keep: Keep, holders: Mapping[Seat, Holding]) -> tuple[Position, int]:
+    def push(
+        self, id: str, kept: Kept, retention: Retention, holders: Mapping[Seat, Holding]
+    ) -> tuple[Position, int]:
         """Store a message; also tell how many were dropped to make room although nobody had them.
 
         Args:
@@ -331,8 +335,8 @@ class Outboxes:
             holders: the nodes that hold the id.
         """
         outbox = self.find(id, kept.at) or self._begin(id, kept.at, holders)
-        self._keep_until(id, outbox, kept.at + keep.ttl + DAY)
-        pushed = outbox.push(kept, keep)
+        self._keep_until(id, outbox, kept.at + retention.ttl + DAY)
+        pushed = outbox.push(kept, retention)
         self._timetable.put_earlier(id, kept.expires)
         return pushed
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from ...errors import BackendUnavailable, Unsupported
-from ...messages.envelope import Envelope, Keep
+from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import OutboxHead, Position, Receipt, Stored
 from ...messages.recipients import check_id
 from ...messages.request import Reply
@@ -74,7 +74,7 @@ class Mesa1Backend:
         receive: Receive,
         watcher: Watcher | None = None,
         *,
-        keep: Keep | None = None,
+        retention: Retention | None = None,
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
@@ -96,7 +96,7 @@ class Mesa1Backend:
         greeting = Mesa1Handshake(
             self._dialect.keys,
             of_server(self._dialect.keys),
-            stores=keep is not None,
+            stores=retention is not None,
             allow_eviction=allow_eviction,
             database=self._address.database,
         )

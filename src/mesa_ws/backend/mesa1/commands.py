@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...errors import BackendRefused
-from ...messages.envelope import Envelope, Keep
+from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..base import IdPage
 from ..redis.scripts import RIGHTS, script
@@ -78,9 +78,9 @@ class Dispatch(NamedTuple):
         if envelope.recipients.everybody:
             payload = to_everybody(message, envelope.recipients.excluding, more)
             return cls(envelope, (Call(BROADCAST, (done,), (keys.messages, payload, remember)),))
-        keep = envelope.keep or Keep(1, 1, 0.0)
-        stores = int(envelope.keep is not None)
-        about = (keys.messages, message, stores, keep.max_messages, keep.max_bytes, remember)
+        retention = envelope.retention or Retention(1, 1, 0.0)
+        stores = int(envelope.retention is not None)
+        about = (keys.messages, message, stores, retention.max_messages, retention.max_bytes, remember)
         calls = (
             Call(
                 DISPATCH,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from ...errors import BackendRefused, InvalidRecipients
-from ...messages.envelope import Keep, new_message_id
+from ...messages.envelope import Retention, new_message_id
 from ...messages.recipients import check_id
 from ...settings import Durability, Sync
 from ..base import Receive, Watcher
@@ -44,26 +44,26 @@ class ImportingBackend(RedisBackend):
     def __init__(self, address: object, *, namespace: str | None = None) -> None:
         super().__init__(address, namespace=namespace)
         self._old = Keys(namespace)
-        self._limits = Keep.of(Sync(enabled=True))
+        self._limits = Retention.of(Sync(enabled=True))
 
     async def open(
         self,
         receive: Receive,
         watcher: Watcher | None = None,
         *,
-        keep: Keep | None = None,
+        retention: Retention | None = None,
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
         portals: bool = False,
         durability: Durability = "memory",
     ) -> None:
-        """Take the seat, and move all lists; see `Backend.open`. What is moved is kept as `keep` says."""
-        self._limits = keep or self._limits
+        """Take the seat, and move all lists; see `Backend.open`. `retention` limits what is moved."""
+        self._limits = retention or self._limits
         await super().open(
             receive,
             watcher,
-            keep=keep,
+            retention=retention,
             grace=grace,
             window=window,
             allow_eviction=allow_eviction,

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from ...concurrency.tasks import Tasks
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope, Keep
+from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import OutboxHead, Position, Receipt, Stored
 from ...messages.recipients import check_id
 from ...messages.request import Reply
@@ -216,7 +216,7 @@ class RedisBackend:
         receive: Receive,
         watcher: Watcher | None = None,
         *,
-        keep: Keep | None = None,
+        retention: Retention | None = None,
         grace: float = 5.0,
         window: float = 120.0,
         allow_eviction: bool = False,
@@ -226,7 +226,7 @@ class RedisBackend:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
         timing = self._timing
-        greeting = NativeHandshake(self._keys, stores=keep is not None, allow_eviction=allow_eviction)
+        greeting = NativeHandshake(self._keys, stores=retention is not None, allow_eviction=allow_eviction)
         links = Links(self._address, greeting, timing.timeout)
         seat = NodeCommands(self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals)
         node = Resident(self._address, links, seat, receive, watcher, timing.timeout, durability)

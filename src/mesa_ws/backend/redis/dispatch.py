@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ...concurrency.retry import Quietly
-from ...messages.envelope import Envelope, Keep
+from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
@@ -32,17 +32,17 @@ class Dispatch(NamedTuple):
         """Plan one dispatch; no recipients need no calls."""
         shared = (keys.leases, keys.counters, keys.done(envelope.message_id))
         about = (keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
-        if envelope.keep is None:
+        if envelope.retention is None:
             how: tuple[int, ...] = (_remember(envelope),)
         else:
             replicas = int(envelope.durability == "replicated")
-            keep = BROADCASTS if envelope.recipients.everybody else envelope.keep
-            how = (*_limits(keep), _remember(envelope), replicas)
+            retention = BROADCASTS if envelope.recipients.everybody else envelope.retention
+            how = (*_limits(retention), _remember(envelope), replicas)
         if envelope.recipients.everybody:
-            script = BROADCAST if envelope.keep is None else ANNOUNCE
-            own = () if envelope.keep is None else (keys.broadcast_position, keys.broadcasts)
+            script = BROADCAST if envelope.retention is None else ANNOUNCE
+            own = () if envelope.retention is None else (keys.broadcast_position, keys.broadcasts)
             return cls(envelope, (Call(script, (*shared, *own), (*about, *how, *_excluded(envelope))),))
-        script, named = (RELAY, _users) if envelope.keep is None else (DISPATCH, outbox_keys)
+        script, named = (RELAY, _users) if envelope.retention is None else (DISPATCH, outbox_keys)
         calls = (
             Call(script, (*shared, *named(keys, ids)), (*about, *how, *ids))
             for ids in chunks(envelope.recipients.ids, MAX_IDS)
@@ -53,9 +53,11 @@ class Dispatch(NamedTuple):
         """Read the replies to `calls`."""
         envelope = self.envelope
         if envelope.recipients.everybody:
-            return Receipt(envelope.message_id, {}, replies[0] if envelope.keep is None else replies[0][0])
+            return Receipt(
+                envelope.message_id, {}, replies[0] if envelope.retention is None else replies[0][0]
+            )
         nodes = sum(reply[0] for reply in replies)
-        if envelope.keep is None:
+        if envelope.retention is None:
             return self._relayed(replies, nodes)
         found = (each for reply in replies for each in chunks(reply[3:], 5))
         deliveries = (_delivery(*each) for each in found)
@@ -80,11 +82,11 @@ class Dispatch(NamedTuple):
 
     def replicas(self, replies: Sequence[Any]) -> int:
         """How many replicas were online when it was stored, at least; 0 if it is not stored."""
-        return 0 if self.envelope.keep is None else min((reply[1] for reply in replies), default=0)
+        return 0 if self.envelope.retention is None else min((reply[1] for reply in replies), default=0)
 
     def corrupt(self, replies: Sequence[Any]) -> list[str]:
         """The ids whose outbox could not be read and was set aside; `*` for everybody's."""
-        if self.envelope.keep is None:
+        if self.envelope.retention is None:
             return []
         if self.envelope.recipients.everybody:
             return ["*"] if replies[0][4] else []
@@ -93,7 +95,7 @@ class Dispatch(NamedTuple):
 
     def unheard(self, replies: Sequence[Any]) -> str:
         """Why nodes could not be told of what was stored; empty if they were."""
-        if self.envelope.keep is None:
+        if self.envelope.retention is None:
             return ""
         at = 5 if self.envelope.recipients.everybody else 2
         return next((reply[at].decode(errors="replace") for reply in replies if reply[at]), "")
@@ -137,8 +139,8 @@ def _remember(envelope: Envelope) -> int:
     return ms(envelope.remember) if envelope.remember else 0
 
 
-def _limits(keep: Keep) -> tuple[int, int, int]:
-    return keep.max_messages, keep.max_bytes, ms(keep.ttl)
+def _limits(retention: Retention) -> tuple[int, int, int]:
+    return retention.max_messages, retention.max_bytes, ms(retention.ttl)
 
 
 def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) -> Delivery:
@@ -203,7 +205,7 @@ def warn_of_the_unheard(keys: Keys, why: str) -> None:
 def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
     dealt = batch.dealt(replies)
     for dispatch, own in dealt:
-        if dispatch.envelope.keep is not None:
+        if dispatch.envelope.retention is not None:
             warn_of_corruption(keys, dispatch.corrupt(own))
             warn_of_the_unheard(keys, dispatch.unheard(own))
     return [dispatch.receipt(own) for dispatch, own in dealt]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...messages.envelope import Keep
+from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ..outbox import Acknowledgement, Entry, Page, Read, Start
 from ..redis_client.command import MAX_IDS, Call, chunks, ms
@@ -192,7 +192,7 @@ class Legacy(NamedTuple):
     value: bytes
     messages: Sequence[tuple[str, bytes]]
 
-    def move(self, keys: Keys, keep: Keep, window: float) -> Call:
+    def move(self, keys: Keys, retention: Retention, window: float) -> Call:
         """Move it into the outbox.
 
         Args:
@@ -201,9 +201,9 @@ class Legacy(NamedTuple):
             window: seconds for which a late writer of 1.x may put back what was moved.
         """
         own = (self.key, *_own_keys(keys, [self.id]))
-        limits = (ms(window), keep.max_messages, keep.max_bytes, ms(keep.ttl))
+        limits = (ms(window), retention.max_messages, retention.max_bytes, ms(retention.ttl))
         over = max(
-            0, len(self.messages) - keep.max_messages
+            0, len(self.messages) - retention.max_messages
         )  # 1.x has no limits; a script must not take long
         messages = (part for message in self.messages[over:] for part in message)
         return Call(IMPORT, own, (self.id, self.value, *limits, over, *messages))

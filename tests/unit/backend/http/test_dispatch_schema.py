@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws.backend.http.dispatch_schema import MAX_BATCH, decode_request, encode_request
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.recipients import Recipients
 from mesa_ws.settings import Sync
@@ -221,16 +221,16 @@ def test_more_than_a_batch_is_not_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sync", "keep"),
+    ("sync", "retention"),
     [
-        (True, Keep.of(Sync(enabled=True))),
+        (True, Retention.of(Sync(enabled=True))),
         (False, None),
-        ({}, Keep.of(Sync(enabled=True))),
-        ({"max_messages": 3, "max_bytes": 400, "ttl": 5}, Keep(3, 400, 5.0)),
+        ({}, Retention.of(Sync(enabled=True))),
+        ({"max_messages": 3, "max_bytes": 400, "ttl": 5}, Retention(3, 400, 5.0)),
     ],
 )
-def test_a_message_may_be_stored(sync: object, keep: Keep | None) -> None:
-    assert envelope({"message": {}, "sync": sync}).keep == keep
+def test_a_message_may_be_stored(sync: object, retention: Retention | None) -> None:
+    assert envelope({"message": {}, "sync": sync}).retention == retention
 
 
 @pytest.mark.parametrize("sync", [None, 1, "true", [], {"enabled": False}, {"tll": 5}])
@@ -261,6 +261,6 @@ def test_a_durability_that_nobody_has_is_refused() -> None:
 
 @pytest.mark.parametrize("key", [None, "task-1"])
 def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
-    kept = Keep(3, 400, 5.0)
-    sent = prepare(Message(0, 1), ["0"], keep=kept, idempotency_key=key, durability="replicated")
+    kept = Retention(3, 400, 5.0)
+    sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
     assert decode_request(encode_request([sent])).envelopes() == [sent]

@@ -9,12 +9,12 @@ from mesa_ws.backend.memory.cluster import Cluster
 from mesa_ws.backend.memory.outbox import Timetable
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
 from mesa_ws.errors import Unsupported
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.settings import Durability
 
-KEEP = Keep(max_messages=1000, max_bytes=1_000_000, ttl=3600.0)
+KEEP = Retention(max_messages=1000, max_bytes=1_000_000, ttl=3600.0)
 FRESH = Start()
 WIRE2 = Start(is_wire2=True)
 DAY = 86_400.0
@@ -51,8 +51,8 @@ class Memory:
         """How many messages are remembered."""
         return len(self.cluster._remembered)
 
-    async def dispatch(self, *ids: str, keep: Keep = KEEP, times: int = 1) -> None:
-        await self.backend.dispatch([kept(*ids, keep=keep) for _ in range(times)])
+    async def dispatch(self, *ids: str, retention: Retention = KEEP, times: int = 1) -> None:
+        await self.backend.dispatch([kept(*ids, retention=retention) for _ in range(times)])
 
     async def enter(self, start: Start = WIRE2) -> Page:
         """A connection of alice comes."""
@@ -70,14 +70,14 @@ class Memory:
             await self.backend.dispatch([prepare(Message(0, 1), ["other"])])
 
 
-def kept(*ids: str, keep: Keep = KEEP) -> Envelope:
-    return prepare(Message(0, 1), ids, keep=keep)
+def kept(*ids: str, retention: Retention = KEEP) -> Envelope:
+    return prepare(Message(0, 1), ids, retention=retention)
 
 
 @pytest.fixture
 async def memory() -> Memory:
     memory = Memory()
-    await memory.backend.open(lambda envelope: None, keep=KEEP, window=60.0)
+    await memory.backend.open(lambda envelope: None, retention=KEEP, window=60.0)
     return memory
 
 
@@ -90,7 +90,7 @@ async def test_a_message_is_there_until_its_time_is_over(memory: Memory) -> None
 
 
 async def test_messages_to_everybody_are_kept_for_five_minutes(memory: Memory) -> None:
-    await memory.backend.dispatch([prepare(Message(0, 1), keep=KEEP)])
+    await memory.backend.dispatch([prepare(Message(0, 1), retention=KEEP)])
     start = Position((await memory.backend.broadcasts(None)).epoch, 0)
     memory.clock.now += 299
     assert len((await memory.backend.broadcasts(start)).entries) == 1
@@ -102,12 +102,14 @@ async def test_messages_to_everybody_are_kept_for_five_minutes(memory: Memory) -
 async def test_messages_to_everybody_take_up_so_many_bytes(memory: Memory) -> None:
     start = Position((await memory.backend.broadcasts(None)).epoch, 0)
     body = bytes(1024 * 1024)
-    await memory.backend.dispatch([prepare(Message(0, n), keep=KEEP)._replace(body=body) for n in range(70)])
+    await memory.backend.dispatch(
+        [prepare(Message(0, n), retention=KEEP)._replace(body=body) for n in range(70)]
+    )
     assert (await memory.backend.broadcasts(start)).lost == 6
 
 
 async def test_messages_to_everybody_leave_although_nobody_asks(memory: Memory) -> None:
-    await memory.backend.dispatch([prepare(Message(0, 1), keep=KEEP)])
+    await memory.backend.dispatch([prepare(Message(0, 1), retention=KEEP)])
     await memory.pass_by(301)
     assert memory.cluster._broadcasts.head.length == 0
 
@@ -168,14 +170,14 @@ async def test_an_outbox_that_is_used_is_not_forgotten(memory: Memory) -> None:
 
 
 async def test_an_outbox_stays_as_long_as_its_longest_message(memory: Memory) -> None:
-    await memory.dispatch("alice", keep=KEEP._replace(ttl=300 * DAY))
+    await memory.dispatch("alice", retention=KEEP._replace(ttl=300 * DAY))
     await memory.dispatch("alice")
     await memory.pass_by(300 * DAY - 1)
     assert (await attach(memory)).lost == 0
 
 
 async def test_an_outbox_stays_as_long_as_its_longest_message_might_have(memory: Memory) -> None:
-    await memory.dispatch("alice", keep=KEEP._replace(ttl=300 * DAY))
+    await memory.dispatch("alice", retention=KEEP._replace(ttl=300 * DAY))
     await memory.backend.purge("alice")
     await memory.dispatch("alice")
     await memory.pass_by(300 * DAY)
@@ -242,7 +244,7 @@ async def test_a_message_is_not_remembered_for_longer_although_it_was_not_cleare
 async def test_what_survives_the_process_is_not_offered(memory: Memory) -> None:
     levels: list[Durability] = ["fsync", "replicated"]
     for durability in levels:
-        more = prepare(Message(0, 1), ["alice"], keep=KEEP, durability=durability)
+        more = prepare(Message(0, 1), ["alice"], retention=KEEP, durability=durability)
         with pytest.raises(Unsupported, match=f"expected 'memory', got '{durability}'.*use Redis"):
             await memory.backend.dispatch([kept("alice"), more])
     assert memory.outboxes == 0

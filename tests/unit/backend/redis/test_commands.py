@@ -12,12 +12,12 @@ from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis_client.command import Script
 from mesa_ws.errors import BackendRefused
-from mesa_ws.messages.envelope import Envelope, Keep, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Delivery, Position, Receipt
 
 KEYS = Keys("api")
-KEEP = Keep(10, 1000, 60.0)
+KEEP = Retention(10, 1000, 60.0)
 HELLO = Message(0, "hello", "HELLO")
 SEAT = NodeCommands(KEYS, "node", lease=15.0, expiry=60.0)
 
@@ -39,7 +39,7 @@ def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
 
 
 def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
-    sent = prepare(HELLO, ["a", "b"], keep=KEEP)
+    sent = prepare(HELLO, ["a", "b"], retention=KEEP)
     (call,) = Dispatch.of(KEYS, sent).calls
     assert call.script.name == "dispatch"
     assert call.keys == (*shared(sent), *outbox_keys(KEYS, ["a", "b"]))
@@ -47,7 +47,7 @@ def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
 
 
 def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
-    sent = prepare(HELLO, "*", ["b", "a"], keep=KEEP, durability="replicated")
+    sent = prepare(HELLO, "*", ["b", "a"], retention=KEEP, durability="replicated")
     (call,) = Dispatch.of(KEYS, sent).calls
     assert call.script.name == "announce"
     assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
@@ -73,12 +73,12 @@ def test_a_message_to_everybody_names_only_exclusions() -> None:
     assert call.args[6:] == ("a", "b")
 
 
-@pytest.mark.parametrize(("keep", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 10)])
+@pytest.mark.parametrize(("retention", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 10)])
 def test_many_recipients_take_several_calls_of_one_message(
-    keep: Keep | None, per_id: int, before: int
+    retention: Retention | None, per_id: int, before: int
 ) -> None:
     ids = [str(n) for n in range(450)]
-    sent = prepare(HELLO, ids, keep=keep)
+    sent = prepare(HELLO, ids, retention=retention)
     calls = Dispatch.of(KEYS, sent).calls
     assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
     assert {call.args[3] for call in calls} == {sent.message_id}
@@ -87,7 +87,7 @@ def test_many_recipients_take_several_calls_of_one_message(
 
 
 def test_what_was_stored_says_where_and_what_it_displaced() -> None:
-    dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], keep=KEEP))
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], retention=KEEP))
     each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
     replies = [[2, 1, b"", *(value for values in each for value in values)]]
     receipt = dispatch.receipt(replies)
@@ -102,7 +102,7 @@ def test_what_was_stored_says_where_and_what_it_displaced() -> None:
 
 
 def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
-    dispatch = Dispatch.of(KEYS, prepare(HELLO, keep=KEEP))
+    dispatch = Dispatch.of(KEYS, prepare(HELLO, retention=KEEP))
     replies = [[3, 0, 12, b"e", 1, b""]]
     assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
     assert dispatch.corrupt(replies) == ["*"]
@@ -110,8 +110,8 @@ def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
 
 def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
     envelopes = [
-        prepare(HELLO, ["a"], keep=KEEP, durability="replicated"),
-        prepare(HELLO, ["a"], keep=KEEP),
+        prepare(HELLO, ["a"], retention=KEEP, durability="replicated"),
+        prepare(HELLO, ["a"], retention=KEEP),
         prepare(HELLO, ["a"]),
     ]
     stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]

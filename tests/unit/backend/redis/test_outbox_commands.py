@@ -22,7 +22,7 @@ from mesa_ws.backend.redis.outbox_commands import (
     read,
     stored,
 )
-from mesa_ws.messages.envelope import Keep
+from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import OutboxHead, Position, Stored
 
 KEYS = Keys("api")
@@ -149,12 +149,12 @@ def test_emptying_names_the_ids() -> None:
 
 
 def test_moving_names_what_was_read_and_every_message_of_it() -> None:
-    call = Legacy("old", "a", b"[1,2]", [("m", b"1"), ("n", b"2")]).move(KEYS, Keep(10, 1000, 60.0), 5.0)
+    call = Legacy("old", "a", b"[1,2]", [("m", b"1"), ("n", b"2")]).move(KEYS, Retention(10, 1000, 60.0), 5.0)
     assert call.keys == ("old", *OWN)
     assert call.args == ("a", b"[1,2]", 5000, 10, 1000, 60_000, 0, "m", b"1", "n", b"2")
 
 
 def test_moving_leaves_out_what_there_is_no_room_for() -> None:
     messages = [(f"m{n}", b"%d" % n) for n in range(5)]
-    call = Legacy("old", "a", b"[...]", messages).move(KEYS, Keep(2, 1000, 60.0), 5.0)
+    call = Legacy("old", "a", b"[...]", messages).move(KEYS, Retention(2, 1000, 60.0), 5.0)
     assert call.args[6:] == (3, "m3", b"3", "m4", b"4")
