@@ -212,15 +212,15 @@ class Worker(PortalHooks):
 
     async def _handle(self, waiting: WaitingEvent, deliveries: int) -> Handled:
         """Call the handlers of a letter; see `Handle`."""
-        cause = IdempotencyScope(waiting.event.key)
-        token = current_scope.set(cause)
+        scope = IdempotencyScope(waiting.event.key)
+        token = current_scope.set(scope)
         try:
             handled = await self._tell(waiting, deliveries, may_answer=True)
         finally:
             current_scope.reset(token)
         # Not if this was cancelled: a thread may go on, and another portal handles the same event.
-        cause.is_over = True
-        return handled._replace(message_ids=tuple(cause.message_ids))
+        scope.is_over = True
+        return handled._replace(message_ids=tuple(scope.message_ids))
 
     async def _tell(self, waiting: WaitingEvent, deliveries: int, *, may_answer: bool) -> Handled:
         assert self._work is not None  # noqa: S101 - nothing is handled without it
