@@ -14,7 +14,7 @@ from mesa_ws import AsyncDispatcher, BackendUnavailable, Message, RedisBackend
 from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis_client.address import Address
-from mesa_ws.backend.redis_client.pipeline import Link
+from mesa_ws.backend.redis_client.pipeline import Pipeline
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 
@@ -119,15 +119,17 @@ def check(outcomes: Counter[str], seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_reply_reaches_another_caller(way: Proxy, namespace: str, seed: int) -> None:
-    link = Link(Address.of(f"redis://127.0.0.1:{way.port}"), NativeHandshake(Keys(namespace)), TIMEOUT)
+    pipeline = Pipeline(
+        Address.of(f"redis://127.0.0.1:{way.port}"), NativeHandshake(Keys(namespace)), TIMEOUT
+    )
     numbers = iter(range(10**9))
 
     async def ask(dice: random.Random) -> None:
         texts = [f"{next(numbers)}" for _ in range(dice.randint(1, 3))]
-        assert await link.execute([("ECHO", text) for text in texts]) == [text.encode() for text in texts]
+        assert await pipeline.execute([("ECHO", text) for text in texts]) == [text.encode() for text in texts]
 
     check(await storm(ask, way, seed), seed)
-    await link.aclose()
+    await pipeline.aclose()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

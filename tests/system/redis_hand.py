@@ -9,10 +9,10 @@ from redis.exceptions import NoScriptError
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
 from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.backend.redis.dispatch import Batch
+from mesa_ws.backend.redis.dispatch import Dispatches
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count
-from mesa_ws.backend.redis.outbox_commands import Answer
+from mesa_ws.backend.redis.outbox_commands import OutboxReply
 from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -75,7 +75,7 @@ class Hand:
         assert came is not None
         return came == [id]
 
-    def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> Answer:
+    def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> OutboxReply:
         self._versions += 1
         call = outbox_commands.enter(self.seat(node), id, (1, self._versions), start or Start())
         answers = outbox_commands.answers(self.run(call))
@@ -96,7 +96,7 @@ class Hand:
         return self.send(envelope(*args, **settings))
 
     def send(self, sent: Envelope) -> Receipt:
-        batch = Batch.of(self.keys, [sent])
+        batch = Dispatches.of(self.keys, [sent])
         (receipt,) = batch.receipts([self.run(call) for call in batch.dispatches[0].calls])
         return receipt
 
@@ -142,7 +142,7 @@ class Hand:
         while self.run(self.seat().reap()):
             pass
 
-    def broadcasts(self, position: Position | None = None) -> Answer:
+    def broadcasts(self, position: Position | None = None) -> OutboxReply:
         return outbox_commands.broadcast_answer(self.run(outbox_commands.broadcasts(self.keys, position)))
 
     def age(

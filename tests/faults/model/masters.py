@@ -1,14 +1,14 @@
 """Masters, and which of them a process uses.
 
 Sentinels are reports here, and processes read them as the shipped `MasterChoice` does: whether Redis
-answered as a master, the shipped `Exchange` says. So what is tried is that they keep all that a process
+answered as a master, the shipped `Batch` says. So what is tried is that they keep all that a process
 does at one master.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mesa_ws.backend.redis_client.batch import Exchange
+from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.master import MasterChoice, Report
 
 from .store import Store
@@ -78,6 +78,6 @@ class Process:
 
 def is_misled(reply: Any) -> bool:
     """Whether a reply makes a process ask the Sentinels."""
-    exchange = Exchange([("EVALSHA",)])
-    exchange.took([reply])
-    return exchange.is_misled
+    batch = Batch([("EVALSHA",)])
+    batch.took([reply])
+    return batch.is_misled

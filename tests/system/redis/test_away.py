@@ -17,7 +17,7 @@ from mesa_ws.backend.mesa1 import Mesa1Backend, portal_liveness
 from mesa_ws.backend.mesa1 import commands as mesa1_plan
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.redis import RedisBackend, inbox_commands
-from mesa_ws.backend.redis.inbox_commands import Place, surveyed, turnout
+from mesa_ws.backend.redis.inbox_commands import PortalCommands, surveyed, tend_reply
 from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import Cluster, Node
 from tests.contract.post_office import EVERY
@@ -206,33 +206,33 @@ def test_who_comes_before_the_first_heartbeat_never_left(hand: Hand) -> None:
 
 
 def test_portals_stay_with_what_they_own(hand: Hand) -> None:
-    one, two = Place(hand.keys, "one", 15.0), Place(hand.keys, "two", 15.0)
+    one, two = PortalCommands(hand.keys, "one", 15.0), PortalCommands(hand.keys, "two", 15.0)
     half = set(list(EVERY)[::2])
-    owned = turnout(hand.run(one.tend(half, stays=True))).ownership.tokens
+    owned = tend_reply(hand.run(one.tend(half, stays=True))).ownership.tokens
     hand.run(two.tend((), stays=True))
     pass_time(hand, 100 * SECOND)
-    found = turnout(hand.run(two.tend(EVERY, stays=True))).ownership
+    found = tend_reply(hand.run(two.tend(EVERY, stays=True))).ownership
     assert set(found.portals) == {"one", "two"}
     assert set(found.tokens) == set(EVERY) - half
-    assert turnout(hand.run(one.tend(half, stays=True))).ownership.tokens == owned
+    assert tend_reply(hand.run(one.tend(half, stays=True))).ownership.tokens == owned
 
 
 def test_a_portal_that_was_silent_keeps_its_tokens_as_long_as_no_other_wants_them(hand: Hand) -> None:
-    one, node = Place(hand.keys, "one", 15.0), "node"
+    one, node = PortalCommands(hand.keys, "one", 15.0), "node"
     hand.join(node)
-    owned = turnout(hand.run(one.tend(EVERY, stays=True))).ownership.tokens
+    owned = tend_reply(hand.run(one.tend(EVERY, stays=True))).ownership.tokens
     for _ in range(3):
         pass_time(hand, 20 * SECOND)
         hand.beat(node)
-    assert turnout(hand.run(one.tend(EVERY, stays=True))).ownership.tokens == owned
+    assert tend_reply(hand.run(one.tend(EVERY, stays=True))).ownership.tokens == owned
 
 
 def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(hand: Hand) -> None:
-    one, two = Place(hand.keys, "one", 15.0), Place(hand.keys, "two", 15.0)
+    one, two = PortalCommands(hand.keys, "one", 15.0), PortalCommands(hand.keys, "two", 15.0)
     hand.run(one.tend(EVERY, stays=True))
     pass_time(hand, 100 * SECOND)
     for _ in range(6):
-        found = turnout(hand.run(two.tend(EVERY, stays=True))).ownership
+        found = tend_reply(hand.run(two.tend(EVERY, stays=True))).ownership
         pass_time(hand, 5 * SECOND)
     assert found.portals == ("two",)
     assert set(found.tokens) == set(EVERY)
@@ -241,7 +241,7 @@ def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(hand: Hand)
 def test_nodes_see_no_portal_leave(hand: Hand) -> None:
     seat = hand.seat()._replace(watches_portals=True)
     hand.run(seat.heartbeat(join=True)[0])
-    hand.run(Place(hand.keys, "portal", 15.0).tend(EVERY, stays=True))
+    hand.run(PortalCommands(hand.keys, "portal", 15.0).tend(EVERY, stays=True))
     pass_time(hand, 100 * SECOND)
     assert hand.run(seat.heartbeat(join=False)[0])[3] == [b"portal"]
     assert {queue.owner for queue in surveyed(hand.run(inbox_commands.survey(hand.keys))).queues} == {
@@ -250,11 +250,11 @@ def test_nodes_see_no_portal_leave(hand: Hand) -> None:
 
 
 def test_a_portal_takes_no_node_for_dead(hand: Hand) -> None:
-    place = Place(hand.keys, "portal", 15.0)
+    place = PortalCommands(hand.keys, "portal", 15.0)
     hand.join()
     append(hand, "connection")
     pass_time(hand, 100 * SECOND)
-    assert turnout(hand.run(place.tend(EVERY, stays=True))).dead == 0
+    assert tend_reply(hand.run(place.tend(EVERY, stays=True))).dead == 0
     while hand.run(place.reap()):
         pass
     assert hand.client.hlen(hand.keys.connections("node")) == 1
@@ -267,7 +267,7 @@ def append(hand: Hand, kind: Any, sequence: int = 1) -> None:
 
 
 def test_an_observer_misses_nothing_of_what_comes_first(hand: Hand) -> None:
-    place = Place(hand.keys, "observer", 15.0)
+    place = PortalCommands(hand.keys, "observer", 15.0)
     hand.join()
     hand.run(place.overhear())
     pass_time(hand, 30 * SECOND)
@@ -277,7 +277,7 @@ def test_an_observer_misses_nothing_of_what_comes_first(hand: Hand) -> None:
 
 def test_an_observer_that_is_gone_is_told_nothing(hand: Hand) -> None:
     hand.join()
-    hand.run(Place(hand.keys, "observer", 15.0).overhear())
+    hand.run(PortalCommands(hand.keys, "observer", 15.0).overhear())
     pass_time(hand, 20 * SECOND)
     hand.beat()
     append(hand, "connection")

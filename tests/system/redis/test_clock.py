@@ -15,7 +15,7 @@ import redis.asyncio
 from mesa_ws.backend.mesa1 import Mesa1Backend, Mesa1PortalConsumer
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
-from mesa_ws.backend.redis.inbox_commands import Place
+from mesa_ws.backend.redis.inbox_commands import PortalCommands
 from mesa_ws.backend.redis.node_commands import NodeCommands
 from tests.contract.cluster import Cluster
 from tests.contract.post_office import EVERY
@@ -93,7 +93,7 @@ def test_a_lease_that_is_in_order_stays_as_it_is(hand: Hand) -> None:
 
 @pytest.mark.parametrize("lease", [0.002, 0.3, 0.6, 1.0, 15.0, 15.001, 60.0, 409.6, 3600.0, 86_400.0])
 def test_a_lease_says_how_long_it_is(hand: Hand, lease: float) -> None:
-    place = Place(hand.keys, "portal", lease)
+    place = PortalCommands(hand.keys, "portal", lease)
     hand.run(place.overhear())
     score: Any = hand.client.zscore(hand.keys.observers, "portal")
     length = 2 ** (score % 1 * 4096 / 128) / 1000
@@ -142,7 +142,7 @@ def test_a_grace_ends_in_time(hand: Hand) -> None:
 
 @pytest.mark.parametrize("name", ["portals", "observers"])
 def test_servers_shorten_leases_of_portals(hand: Hand, name: str) -> None:
-    place = Place(hand.keys, "portal", 7.0)
+    place = PortalCommands(hand.keys, "portal", 7.0)
     hand.run(place.tend([], stays=True))
     hand.run(place.overhear())
     key = getattr(hand.keys, name)
@@ -154,11 +154,11 @@ def test_servers_shorten_leases_of_portals(hand: Hand, name: str) -> None:
 def test_portals_shorten_leases_of_servers_and_of_each_other(hand: Hand) -> None:
     hand.join("dead")
     for portal in ("dead", "here"):
-        hand.run(Place(hand.keys, portal, 7.0).tend([], stays=True))
-        hand.run(Place(hand.keys, portal, 7.0).overhear())
+        hand.run(PortalCommands(hand.keys, portal, 7.0).tend([], stays=True))
+        hand.run(PortalCommands(hand.keys, portal, 7.0).overhear())
     step_back(hand, hand.keys.leases, hand.keys.portals, hand.keys.observers)
-    hand.run(Place(hand.keys, "here", 7.0).tend([], stays=True))
-    hand.run(Place(hand.keys, "here", 7.0).overhear())
+    hand.run(PortalCommands(hand.keys, "here", 7.0).tend([], stays=True))
+    hand.run(PortalCommands(hand.keys, "here", 7.0).overhear())
     assert left(hand, hand.keys.leases, "dead") <= 60.6
     assert left(hand, hand.keys.portals, "dead") <= 7.1
     assert left(hand, hand.keys.observers, "dead") <= 7.1

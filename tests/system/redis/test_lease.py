@@ -10,10 +10,10 @@ import redis.asyncio
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.lease import Keeper
+from mesa_ws.backend.redis.lease import LeaseKeeper
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse
 from mesa_ws.backend.redis_client.address import Address
-from mesa_ws.backend.redis_client.pipeline import Link
+from mesa_ws.backend.redis_client.pipeline import Pipeline
 from mesa_ws.concurrency.tasks import Tasks
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
@@ -222,10 +222,10 @@ async def test_the_heart_goes_on_after_a_fault_of_ours(
     own_redis: RedisServer, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty, tasks = Faulty(), Tasks()
-    link = Link(Address.of(own_redis.url), NativeHandshake(keys), LIMIT)
-    keeper = Keeper(link, NodeCommands(keys, "node", LEASE, 60), faulty, tasks)
+    pipeline = Pipeline(Address.of(own_redis.url), NativeHandshake(keys), LIMIT)
+    keeper = LeaseKeeper(pipeline, NodeCommands(keys, "node", LEASE, 60), faulty, tasks)
     await keeper.open()
     await until(lambda: faulty.beats > 2)
     assert "a heartbeat failed" in caplog.text
     await tasks.aclose(LIMIT)
-    await link.aclose()
+    await pipeline.aclose()

@@ -14,7 +14,7 @@ from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisB
 from mesa_ws.backend.inbox import Capacity, EventKind, InboxEvent, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Keys as Keys1x
-from mesa_ws.backend.redis.inbox_commands import Place, append, revive
+from mesa_ws.backend.redis.inbox_commands import PortalCommands, append, revive
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
@@ -285,7 +285,7 @@ def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
     admin: redis.Redis, url: str, namespace: str, lost: str
 ) -> None:
     keys, hand = Keys(namespace), Hand(admin, namespace)
-    place = Place(keys, "portal", 60.0)
+    place = PortalCommands(keys, "portal", 60.0)
     hand.join("node", "dead")
     letter = InboxEvent("c", 3, "1", "connection", None, "dead")
     hand.run(append(hand.seat("dead"), [(letter, Capacity(100, 1 << 20))]))

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from mesa_ws.backend.redis.dispatch import Batch
+from mesa_ws.backend.redis.dispatch import Dispatches
 from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, online
 from mesa_ws.backend.redis_client.address import Address
-from mesa_ws.backend.redis_client.pipeline import Link
+from mesa_ws.backend.redis_client.pipeline import Pipeline
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Receipt
@@ -22,32 +22,32 @@ HELLO = Message(0, "hello", "HELLO")
 class Hand:
     """Runs calls of a seat that nobody keeps."""
 
-    def __init__(self, link: Link, keys: Keys) -> None:
-        self._link = link
+    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
         self.keys = keys
         self.seat = NodeCommands(keys, "node", lease=60, expiry=60)
 
     async def join(self) -> None:
-        await self._link.execute([self.seat.heartbeat(join=True)[0].command])
+        await self._pipeline.execute([self.seat.heartbeat(join=True)[0].command])
 
     async def attach(self, id: str, sockets: int, version: int) -> None:
-        (reply,) = await self._link.execute([self.seat.attach({id: (sockets, version)}).command])
+        (reply,) = await self._pipeline.execute([self.seat.attach({id: (sockets, version)}).command])
         assert reply != 0
 
     async def detach(self, id: str, version: int) -> None:
-        await self._link.execute([self.seat.detach([id], version).command])
+        await self._pipeline.execute([self.seat.detach([id], version).command])
 
     async def reap(self) -> int:
-        (more,) = await self._link.execute([self.seat.reap().command])
+        (more,) = await self._pipeline.execute([self.seat.reap().command])
         return int(more)
 
     async def online(self, id: str) -> int:
-        ((count,),) = await self._link.execute([call.command for call in online(self.keys, [id])])
+        ((count,),) = await self._pipeline.execute([call.command for call in online(self.keys, [id])])
         return int(count)
 
     async def dispatch(self, recipients: list[str]) -> Receipt:
-        batch = Batch.of(self.keys, [prepare(HELLO, recipients)])
-        (receipt,) = batch.receipts(await self._link.execute(batch.commands))
+        batch = Dispatches.of(self.keys, [prepare(HELLO, recipients)])
+        (receipt,) = batch.receipts(await self._pipeline.execute(batch.commands))
         return receipt
 
 
@@ -59,11 +59,11 @@ async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 @pytest.fixture
 async def hand(redis_url: str, namespace: str) -> AsyncIterator[Hand]:
-    link = Link(Address.of(redis_url), NativeHandshake(Keys(namespace)), LIMIT)
-    hand = Hand(link, Keys(namespace))
+    pipeline = Pipeline(Address.of(redis_url), NativeHandshake(Keys(namespace)), LIMIT)
+    hand = Hand(pipeline, Keys(namespace))
     await hand.join()
     yield hand
-    await link.aclose()
+    await pipeline.aclose()
 
 
 async def test_an_older_number_never_replaces_a_newer(hand: Hand) -> None:

@@ -13,7 +13,7 @@ from ...settings import Durability
 from ..base import IdPage, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
-from ..redis.aio import Links
+from ..redis.aio import Pipelines
 from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
 from ..redis.operations import NO_REQUESTS
@@ -100,7 +100,7 @@ class Mesa1Backend:
             allow_eviction=allow_eviction,
             database=self._address.database,
         )
-        links = Links(self._address, greeting, timing.timeout)
+        links = Pipelines(self._address, greeting, timing.timeout)
         seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
         node = Resident(
             self._address,

@@ -83,7 +83,7 @@ class ImportingBackend(RedisBackend):
         return await super().attach(id, sockets, start)
 
     async def _move_all(self) -> None:
-        link, cursor, count = self._opened().links.main, b"0", 0
+        link, cursor, count = self._opened().pipelines.main, b"0", 0
         while True:
             look = ("HSCAN", self._old.undelivered, cursor, "COUNT", PAGE)
             try:
@@ -110,7 +110,7 @@ class ImportingBackend(RedisBackend):
             _log.warning("what 1.x kept for %r stays where it is: %s", id, error)
 
     async def _move(self, id: str) -> None:
-        link = self._opened().links.main
+        link = self._opened().pipelines.main
         for _ in range(ATTEMPTS):
             [[raw]] = await link.execute([commands.kept(self._old, [id])], is_repeatable=True)
             if raw is None:

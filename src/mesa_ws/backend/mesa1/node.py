@@ -14,13 +14,13 @@ from ...errors import BackendError, BackendUnavailable
 from ...messages.envelope import Envelope
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
-from ..redis.aio import Links
-from ..redis.backend import MISSED, Nobody
-from ..redis.lease import Sweeper
+from ..redis.aio import Pipelines
+from ..redis.backend import MISSED, NoWatcher
+from ..redis.lease import GraceWatch
 from ..redis.runs import Runs
 from ..redis_client.address import Address
 from ..redis_client.command import Call
-from ..redis_client.subscriber import Reader
+from ..redis_client.subscriber import Subscriber
 from .commands import MAX_IDS, Pulse, Seat, warn_of_another_type
 from .operations import ignore
 from .outbox import Lists
@@ -62,7 +62,7 @@ class Resident:
     def __init__(
         self,
         address: Address,
-        links: Links,
+        links: Pipelines,
         seat: Seat,
         receive: Receive,
         watcher: Watcher | None,
@@ -76,7 +76,7 @@ class Resident:
         self._seat = seat
         self._link = links.main
         self._receive = receive
-        self._watcher = watcher or Nobody()
+        self._watcher = watcher or NoWatcher()
         self._timeout = timeout
         self._tasks = Tasks()
         self._held: dict[str, int] = {}
@@ -91,7 +91,7 @@ class Resident:
         self._wake = asyncio.Event()
         self._fresh: dict[str, None] = {}
         self._logins = asyncio.Event()
-        self._sweeper = Sweeper(self._link, seat, self._watcher)
+        self._sweeper = GraceWatch(self._link, seat, self._watcher)
         self.lists = Lists(self._link, seat.keys, receive, self._held.__contains__)
         self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
         self._has_portals = has_portals
@@ -100,7 +100,7 @@ class Resident:
         if has_portals:
             others[seat.keys.pool] = self.portals.hear
         channels = [seat.keys.messages]
-        self._reader = Reader(address, channels, self._on_frame, self.doubt, timeout, others=others)
+        self._reader = Subscriber(address, channels, self._on_frame, self.doubt, timeout, others=others)
 
     @property
     def is_ready(self) -> bool:

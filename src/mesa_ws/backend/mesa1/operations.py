@@ -14,7 +14,7 @@ from ..redis.dispatch import remembered_for
 from ..redis.handshake import HELLO, INFO, NativeHandshake, living
 from ..redis.keys import Keys as NativeKeys
 from ..redis.rights import Rights
-from ..redis_client.command import Command, Facts, chunks
+from ..redis_client.command import Command, ServerInfo, chunks
 from ..redis_client.connection import is_forbidden, raise_first
 from ..redis_client.pipeline import Operation
 from . import commands
@@ -77,15 +77,15 @@ class Mesa1Handshake(NativeHandshake):
         """Nothing: this wire has no positions that an old master could go on with."""
         return []
 
-    def check(self, where: str, replies: Sequence[Any]) -> Facts:
-        """Read the replies; errors as in `Greeting.check`.
+    def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
+        """Read the replies; errors as in `Handshake.check`.
 
         A user that may not ask for INFO is good enough, as it is for 1.x.
         """
         about, others, hello, elsewhere, *loaded = replies
         is_unknown = is_forbidden(about)
         raise_first([] if is_unknown else [about])
-        facts = Facts.of_hello(hello) if is_unknown else Facts.of(about)
+        facts = ServerInfo.of_hello(hello) if is_unknown else ServerInfo.of(about)
         facts.check_mode(where)
         raise_first(loaded)
         self._note_rights(loaded[len(SCRIPTS) :])
@@ -141,7 +141,7 @@ class Mesa1:
         """None: clients of 1.x cannot answer requests."""
         return None
 
-    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
+    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
         """What every connection of a dispatcher begins with."""
         rights = rights_of.of_dispatcher(self.keys, stores=stores)
         return Mesa1Handshake(

@@ -30,7 +30,7 @@ from ...messages.recipients import Recipients
 from ..base import Receive
 from ..outbox import Acknowledgement, Entry, Page, PageStatus, Read
 from ..redis_client.command import chunks
-from ..redis_client.pipeline import Link
+from ..redis_client.pipeline import Pipeline
 from . import commands
 from .commands import warn_of_corruption
 from .keys import Keys
@@ -238,7 +238,7 @@ class Lists:
         holds: whether the node holds an id.
     """
 
-    def __init__(self, link: Link, keys: Keys, receive: Receive, holds: Callable[[str], bool]) -> None:
+    def __init__(self, link: Pipeline, keys: Keys, receive: Receive, holds: Callable[[str], bool]) -> None:
         self._link = link
         self._keys = keys
         self._receive = receive

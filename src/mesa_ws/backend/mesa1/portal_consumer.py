@@ -17,8 +17,8 @@ from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
 from ..redis_client.address import Address
 from ..redis_client.command import Call
-from ..redis_client.pipeline import Link
-from ..redis_client.subscriber import Reader
+from ..redis_client.pipeline import Pipeline
+from ..redis_client.subscriber import Subscriber
 from .keys import Keys
 from .operations import Mesa1Handshake, ignore
 from .payloads import InvalidPayload, answer_payload, read_event
@@ -73,8 +73,8 @@ class Mesa1PortalConsumer:
         self._address = Address.of(address)
         self._sees_all = sees_all
         hello = Mesa1Handshake(self._keys, of_portal(self._keys), database=self._address.database)
-        self._link = Link(self._address, hello, timeout)
-        self._reader: Reader | None = None
+        self._link = Pipeline(self._address, hello, timeout)
+        self._reader: Subscriber | None = None
         self._tasks = Tasks()
         self._wake = asyncio.Event()
         self._own = self._keys.channel(self.portal_id)
@@ -90,7 +90,7 @@ class Mesa1PortalConsumer:
             BackendRefused: it can, and says no.
         """
         self._take = take
-        reader = self._reader = Reader(
+        reader = self._reader = Subscriber(
             self._address,
             [self._keys.portal],
             self._hear,
@@ -155,7 +155,7 @@ class Mesa1PortalConsumer:
         timing = self._timing
         await self._run(admit(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new))
 
-    async def _listen_again_if_deaf(self, reader: Reader) -> None:
+    async def _listen_again_if_deaf(self, reader: Subscriber) -> None:
         """Say something to itself; if it never hears that, the subscription is dead, and nobody said so."""
         self._unheard += 1
         if self._unheard > MISSED:

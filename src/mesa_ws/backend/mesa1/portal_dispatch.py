@@ -20,7 +20,7 @@ from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..inbox import AppendResult, InboxEvent
 from ..redis_client.command import Call, Command
-from ..redis_client.pipeline import Link
+from ..redis_client.pipeline import Pipeline
 from .commands import Seat
 from .payloads import InvalidPayload, event_payload, read_notice
 from .portal_liveness import SUBSCRIBERS, Census, Subscribers, Verdict, Vitality, look, readmit, withdraw
@@ -109,7 +109,7 @@ class Portals:
         garbage: notices that were none.
     """
 
-    def __init__(self, link: Link, seat: Seat, watcher: Watcher, *, spreads: bool) -> None:
+    def __init__(self, link: Pipeline, seat: Seat, watcher: Watcher, *, spreads: bool) -> None:
         self.dropped = 0
         self.doubtful = 0
         self.garbage = 0

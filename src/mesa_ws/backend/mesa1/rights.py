@@ -1,6 +1,6 @@
 """Which rights of their user of Redis processes need on the wire of 1.x."""
 
-from ..redis.rights import Place, Rights
+from ..redis.rights import GrantedName, Rights
 from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
 from .keys import Keys
 
@@ -27,17 +27,17 @@ def of_portal(keys: Keys) -> Rights:
     return Rights((ADMIT, WITHDRAW), [_own(keys), _key(keys.pool)], channels)
 
 
-def _own(keys: Keys) -> Place:
-    return Place(f"~{keys.prefix}*", keys.done("rights"))
+def _own(keys: Keys) -> GrantedName:
+    return GrantedName(f"~{keys.prefix}*", keys.done("rights"))
 
 
-def _own_channels(keys: Keys) -> Place:
-    return Place(f"&{keys.prefix}*", keys.channel("rights"))
+def _own_channels(keys: Keys) -> GrantedName:
+    return GrantedName(f"&{keys.prefix}*", keys.channel("rights"))
 
 
-def _key(name: str, *, is_written: bool = True) -> Place:
-    return Place(f"~{name}" if is_written else f"%R~{name}", name, is_written)
+def _key(name: str, *, is_written: bool = True) -> GrantedName:
+    return GrantedName(f"~{name}" if is_written else f"%R~{name}", name, is_written)
 
 
-def _channel(name: str) -> Place:
-    return Place(f"&{name}", name)
+def _channel(name: str) -> GrantedName:
+    return GrantedName(f"&{name}", name)

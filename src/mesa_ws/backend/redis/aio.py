@@ -10,17 +10,17 @@ from ...messages.receipt import OutboxHead, Receipt, Stored
 from ...settings import Sync
 from ..base import IdPage
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Link, Operation
+from ..redis_client.pipeline import Operation, Pipeline
 from .handshake import NativeHandshake, Timing
 from .operations import NO_REQUESTS, Dialect, Native
-from .requester import Asker
+from .requester import Requester
 
 T = TypeVar("T")
 
 NOT_STORED = Sync()
 
 
-class Links:
+class Pipelines:
     """Two ordered connections of one event loop, made when they are needed.
 
     What waits for a proof of durability holds up whatever follows it on its connection, so such
@@ -28,18 +28,18 @@ class Links:
 
     Args:
         address: where to connect.
-        greeting: what every connection begins with.
+        handshake: what every connection begins with.
         timeout: seconds for one operation, connecting included.
     """
 
-    def __init__(self, address: Address, greeting: NativeHandshake, timeout: float) -> None:
-        self.main = Link(address, greeting, timeout)
-        self.durable = Link(address, greeting, timeout)
+    def __init__(self, address: Address, handshake: NativeHandshake, timeout: float) -> None:
+        self.main = Pipeline(address, handshake, timeout)
+        self.durable = Pipeline(address, handshake, timeout)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Carry out `operation`; see `Link.execute`. Without commands it needs no connection."""
-        link = self.durable if operation.proof else self.main
-        return operation.read(await link.carry_out(operation.exchange()) if operation.commands else [])
+        """Carry out `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
+        pipeline = self.durable if operation.proof else self.main
+        return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
 
     async def aclose(self) -> None:
         """Disconnect both."""
@@ -56,22 +56,22 @@ class _Own(NamedTuple):
     """What one event loop uses.
 
     Attributes:
-        links: its connections.
-        asker: waits for the replies to requests; None where the wire has none.
+        pipelines: its connections.
+        requester: waits for the replies to requests; None where the wire has none.
     """
 
-    links: Links
-    asker: Asker | None
+    pipelines: Pipelines
+    requester: Requester | None
 
     async def aclose(self) -> None:
-        if self.asker is not None:
-            await self.asker.aclose()
-        await self.links.aclose()
+        if self.requester is not None:
+            await self.requester.aclose()
+        await self.pipelines.aclose()
 
     def abandon(self) -> None:
-        if self.asker is not None:
-            self.asker.abandon()
-        self.links.abandon()
+        if self.requester is not None:
+            self.requester.abandon()
+        self.pipelines.abandon()
 
 
 class AsyncRedisBus:
@@ -106,7 +106,7 @@ class AsyncRedisBus:
         self._address = Address.of(address)
         self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        self._greeting = self._dialect.greeting(
+        self._handshake = self._dialect.handshake(
             stores=sync.enabled,
             allow_eviction=sync.allow_eviction,
             database=self._address.database,
@@ -125,10 +125,10 @@ class AsyncRedisBus:
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        asker = self._own.get().asker
-        if asker is None:
+        requester = self._own.get().requester
+        if requester is None:
             raise Unsupported(NO_REQUESTS)
-        return await asker.request(request, timeout)
+        return await requester.request(request, timeout)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -166,14 +166,14 @@ class AsyncRedisBus:
     async def _run(self, operation: Operation[T]) -> T:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return await self._own.get().links.run(operation)
+        return await self._own.get().pipelines.run(operation)
 
     def _make_own(self) -> _Own:
-        links, dialect = Links(self._address, self._greeting, self._timeout), self._dialect
+        pipelines, dialect = Pipelines(self._address, self._handshake, self._timeout), self._dialect
         if dialect.replies is None:
-            return _Own(links, None)
+            return _Own(pipelines, None)
 
         async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
-            return await links.run(dialect.dispatching(envelopes))
+            return await pipelines.run(dialect.dispatching(envelopes))
 
-        return _Own(links, Asker(self._address, dialect.replies, dispatch, self._timeout))
+        return _Own(pipelines, Requester(self._address, dialect.replies, dispatch, self._timeout))

@@ -1,4 +1,4 @@
-"""A server node's seat in a cluster that shares a Redis."""
+"""A server node's commands in a cluster that shares a Redis."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -19,53 +19,53 @@ from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation
-from ..redis_client.subscriber import Reader
-from .aio import Links
-from .channel import Listener
+from ..redis_client.subscriber import Subscriber
+from .aio import Pipelines
+from .channel import Channel
 from .dispatch import dispatching
 from .handshake import NativeHandshake, Timing
-from .inbox_writer import Appender
+from .inbox_writer import InboxWriter
 from .keys import EXPIRY, Keys
-from .lease import Keeper, Sweeper
-from .members import Membership
+from .lease import GraceWatch, LeaseKeeper
+from .members import Members
 from .node_commands import NodeCommands, Pulse
 from .operations import broadcasts_after, counting, heads_of, naming, peeking, presence_of, purging, tallying
-from .requester import Asker, replying
-from .resync import Repair
+from .requester import Requester, replying
+from .resync import Resync
 
 MISSED = 2
 """Markers that may be missing, one for each heartbeat; with more, the subscription is taken for dead."""
 
 
-class Nobody:
+class NoWatcher:
     """A watcher for a node that wants to know nothing."""
 
     async def catch_up(self) -> None:
         """There is nothing to catch up with."""
 
     def came_online(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignored."""
 
     def went_offline(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignored."""
 
     def portal_joined(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignored."""
 
     def portal_left(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignored."""
 
     def forked(self, since: float) -> None:
-        """Nobody wants to know."""
+        """Ignored."""
 
 
-class Resident:
+class RedisNode:
     """One node while it is open.
 
     Args:
         address: where Redis is.
-        links: connections to it.
-        seat: the node's calls.
+        pipelines: connections to it.
+        commands: the node's calls.
         receive: gets the envelopes.
         watcher: who is told what happens; None for nobody.
         timeout: seconds for one call.
@@ -75,42 +75,44 @@ class Resident:
     def __init__(
         self,
         address: Address,
-        links: Links,
-        seat: NodeCommands,
+        pipelines: Pipelines,
+        commands: NodeCommands,
         receive: Receive,
         watcher: Watcher | None,
         timeout: float,
         durability: Durability,
     ) -> None:
-        told = self._told = watcher or Nobody()
+        told = self._told = watcher or NoWatcher()
         self._is_watched = watcher is not None
-        self.links = links
+        self.pipelines = pipelines
         self._timeout = timeout
         self._tasks = Tasks()
-        self._sweeper = Sweeper(links.main, seat, told)
-        self.keeper = Keeper(links.main, seat, self, self._tasks)
-        self.members = Membership(links.main, self.keeper, seat, told, self.on_doubt, self._sweeper.seen_off)
-        self.inbox = Appender(self.keeper, seat, links, durability)
+        self._sweeper = GraceWatch(pipelines.main, commands, told)
+        self.keeper = LeaseKeeper(pipelines.main, commands, self, self._tasks)
+        self.members = Members(
+            pipelines.main, self.keeper, commands, told, self.on_doubt, self._sweeper.seen_off
+        )
+        self.inbox = InboxWriter(self.keeper, commands, pipelines, durability)
         self._portals = PortalWatch(told)
-        self._watches_portals = seat.watches_portals
-        self._repair = Repair(self.keeper, seat, self.members, told)
-        self.listener = Listener(receive, self.members.roster, self.members.give_up, self.on_doubt)
+        self._watches_portals = commands.watches_portals
+        self._resync = Resync(self.keeper, commands, self.members, told)
+        self.channel = Channel(receive, self.members.table, self.members.give_up, self.on_doubt)
         # Who was away may have come back to a Redis that forgot everything.
-        self._reader = Reader(
-            address, [seat.keys.channel(seat.node)], self.listener.on_frame, self.on_doubt, timeout
+        self._subscriber = Subscriber(
+            address, [commands.keys.channel(commands.node)], self.channel.on_frame, self.on_doubt, timeout
         )
 
     @property
     def is_ready(self) -> bool:
         """Whether messages reach this node, and none has passed it by."""
-        return self._reader.is_subscribed and self.keeper.has_lease and self._repair.is_mended
+        return self._subscriber.is_subscribed and self.keeper.has_lease and self._resync.is_mended
 
     async def open(self) -> None:
         """Listen first: from the lease on, others send."""
-        await self._reader.open()
+        await self._subscriber.open()
         await self.keeper.open()
         self.inbox.check()
-        self._tasks.start(self._repair.run, "repair")
+        self._tasks.start(self._resync.run, "repair")
         if self._is_watched:
             self._tasks.start(self._sweeper.run, "sweeper")
 
@@ -122,15 +124,15 @@ class Resident:
                     await self._tasks.aclose(self._timeout)
                     await self.keeper.leave()
         finally:
-            await self._reader.aclose()
-            await self.links.aclose()
+            await self._subscriber.aclose()
+            await self.pipelines.aclose()
 
     async def on_beat(self, pulse: Pulse) -> None:
         """A marker is under way; if those before it never came, the subscription is dead."""
-        self.listener.unheard += 1
-        if self.listener.unheard > MISSED:
-            self.listener.unheard = 0
-            await self._reader.restart()
+        self.channel.unheard += 1
+        if self.channel.unheard > MISSED:
+            self.channel.unheard = 0
+            await self._subscriber.restart()
         if pulse.was_passed_over:
             self.on_doubt()
         self.members.confirm()
@@ -144,11 +146,11 @@ class Resident:
 
     def on_doubt(self) -> None:
         """Something may have been missed, or forgotten by Redis."""
-        self._repair.doubt()
+        self._resync.doubt()
 
     def on_lost_lease(self) -> None:
         """Others may have told that the ids of this node are offline."""
-        self.members.roster.untell()
+        self.members.table.untell()
 
 
 T = TypeVar("T")
@@ -192,8 +194,8 @@ class RedisBackend:
         self._address = Address.of(address)
         self._keys = Keys(check_namespace(namespace))
         self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
-        self._node: Resident | None = None
-        self._asker: Asker | None = None
+        self._node: RedisNode | None = None
+        self._requester: Requester | None = None
         self._node_id = ""
 
     @property
@@ -209,7 +211,7 @@ class RedisBackend:
     @property
     def lost(self) -> int:
         """Messages for this node that are known to be lost since it was opened."""
-        return self._node.listener.lost if self._node else 0
+        return self._node.channel.lost if self._node else 0
 
     async def open(
         self,
@@ -226,23 +228,25 @@ class RedisBackend:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
         timing = self._timing
-        greeting = NativeHandshake(self._keys, stores=retention is not None, allow_eviction=allow_eviction)
-        links = Links(self._address, greeting, timing.timeout)
-        seat = NodeCommands(self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals)
-        node = Resident(self._address, links, seat, receive, watcher, timing.timeout, durability)
+        handshake = NativeHandshake(self._keys, stores=retention is not None, allow_eviction=allow_eviction)
+        pipelines = Pipelines(self._address, handshake, timing.timeout)
+        commands = NodeCommands(
+            self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals
+        )
+        node = RedisNode(self._address, pipelines, commands, receive, watcher, timing.timeout, durability)
         try:
             await node.open()
         except BaseException:
             await node.aclose()
             raise
         self._node = node
-        self._asker = Asker(self._address, self._keys, self.dispatch, timing.timeout)
+        self._requester = Requester(self._address, self._keys, self.dispatch, timing.timeout)
 
     async def aclose(self) -> None:
         """Leave at once, so that no id seems to be here; within the time limit."""
-        asker, self._asker = self._asker, None
-        if asker is not None:
-            await asker.aclose()
+        requester, self._requester = self._requester, None
+        if requester is not None:
+            await requester.aclose()
         node, self._node = self._node, None
         if node is not None:
             await node.aclose()
@@ -289,14 +293,14 @@ class RedisBackend:
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`."""
-        if self._asker is None:
+        if self._requester is None:
             raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
-        return await self._asker.request(request, timeout)
+        return await self._requester.request(request, timeout)
 
-    def reply(self, asker: str, reply: Reply) -> None:
-        """Hand a reply to an asker; see `Replies.reply`."""
+    def reply(self, requester: str, reply: Reply) -> None:
+        """Hand a reply to an requester; see `Replies.reply`."""
         if self._node is not None:
-            self._node.links.main.post([replying(self._keys, asker, reply)], _nothing)
+            self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -327,13 +331,13 @@ class RedisBackend:
         return await self._run(tallying(self._keys))
 
     async def _run(self, operation: Operation[T]) -> T:
-        return await self._opened().links.run(operation)
+        return await self._opened().pipelines.run(operation)
 
-    def _opened(self) -> Resident:
+    def _opened(self) -> RedisNode:
         if self._node is None:
             raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
         return self._node
 
 
 def _nothing() -> None:
-    """A reply that is lost means that the asker waits until its time is over."""
+    """A reply that is lost means that the requester waits until its time is over."""

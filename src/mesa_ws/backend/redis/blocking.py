@@ -11,13 +11,13 @@ from ...messages.receipt import OutboxHead, Receipt, Stored
 from ...settings import Sync
 from ..base import IdPage
 from ..redis_client.address import Address
-from ..redis_client.batch import Exchange
+from ..redis_client.batch import Batch
 from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
 from ..redis_client.pipeline import PAUSE, Operation
-from ..redis_client.pool import Lent, Pool
+from ..redis_client.pool import LentConnection, Pool
 from .handshake import Timing
 from .operations import NO_REQUESTS, Dialect, Native
-from .requester import BlockingAsker
+from .requester import BlockingRequester
 
 T = TypeVar("T")
 
@@ -51,14 +51,14 @@ class BlockingRedisBus:
         self._address = Address.of(address)
         self._dialect = dialect(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        greeting = self._dialect.greeting(
+        handshake = self._dialect.handshake(
             stores=sync.enabled,
             allow_eviction=sync.allow_eviction,
             database=self._address.database,
         )
-        self._pool = Pool(self._address, greeting)
+        self._pool = Pool(self._address, handshake)
         keys = self._dialect.replies
-        self._asker = None if keys is None else BlockingAsker(self._address, keys, self._run_before)
+        self._requester = None if keys is None else BlockingRequester(self._address, keys, self._run_before)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -72,9 +72,9 @@ class BlockingRedisBus:
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        if self._asker is None:
+        if self._requester is None:
             raise Unsupported(NO_REQUESTS)
-        return self._asker.request(request, timeout)
+        return self._requester.request(request, timeout)
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Tell how far the outboxes of `ids` are."""
@@ -115,61 +115,61 @@ class BlockingRedisBus:
     def _run_before(self, operation: Operation[T], deadline: float) -> T:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return operation.read(self._execute(operation.exchange(), deadline) if operation.commands else [])
+        return operation.read(self._execute(operation.batch(), deadline) if operation.commands else [])
 
-    def _execute(self, exchange: Exchange, deadline: float) -> list[Any]:
+    def _execute(self, batch: Batch, deadline: float) -> list[Any]:
         """Carry it out; once more as long as its time allows, if that is right and needed."""
         while True:
             try:
-                with self._pool.lend(deadline, is_new=exchange.is_doubtful) as lent:
-                    is_done = self._carry_out(exchange, lent, deadline)
+                with self._pool.lend(deadline, is_new=batch.is_doubtful) as lent:
+                    is_done = self._carry_out(batch, lent, deadline)
                 if is_done:
-                    return exchange.replies
+                    return batch.replies
             except BackendUnavailable as error:
-                if not exchange.is_doubtful or _is_late(deadline) or not exchange.repeat(time.monotonic()):
-                    raise exchange.doubting(error) from error.__cause__
+                if not batch.is_doubtful or _is_late(deadline) or not batch.repeat(time.monotonic()):
+                    raise batch.doubting(error) from error.__cause__
                 time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
             except FOREIGN as error:
-                if _is_late(deadline) or not exchange.repeat(time.monotonic()):
-                    raise failed_call(self._address.label, error, maybe_sent=exchange.is_written) from error
+                if _is_late(deadline) or not batch.repeat(time.monotonic()):
+                    raise failed_call(self._address.label, error, maybe_sent=batch.is_written) from error
 
-    def _carry_out(self, exchange: Exchange, lent: Lent, deadline: float) -> bool:
+    def _carry_out(self, batch: Batch, lent: LentConnection, deadline: float) -> bool:
         """Carry it out once; returns whether its replies count."""
         where, connection = self._address.label, lent.connection
-        self._pool.permit(exchange.commands)
-        if exchange.proof is not None:
-            exchange.proof.check(where, self._pool.facts)
-        self._round(exchange, connection, deadline if lent.is_new else _first_limit(exchange, deadline))
-        if exchange.missing:
+        self._pool.permit(batch.commands)
+        if batch.proof is not None:
+            batch.proof.check(where, self._pool.info)
+        self._round(batch, connection, deadline if lent.is_new else _first_limit(batch, deadline))
+        if batch.missing:
             self._pool.shake_hands(connection, deadline)
-            self._round(exchange, connection, deadline)
-        if exchange.is_misled:
+            self._round(batch, connection, deadline)
+        if batch.is_misled:
             self._pool.doubt()
-        failure = exchange.failure(where)
-        if failure is None and exchange.proof is not None:
-            demand = exchange.proof.demand(exchange.replies)
+        failure = batch.failure(where)
+        if failure is None and batch.proof is not None:
+            demand = batch.proof.demand(batch.replies)
             due = connection.mesa_master.due(demand.replicas, time.monotonic())
             commands = demand.commands(remaining(deadline))
             failure = demand.shortfall(where, demand, self._pool.talk(connection, commands, deadline))
             if failure is None and due is not None and not self._pool.hold(connection, due, deadline):
                 failure = demand.unsure(where)
         if connection.mesa_master.is_left:
-            if not _is_late(deadline) and exchange.repeat(time.monotonic()):
+            if not _is_late(deadline) and batch.repeat(time.monotonic()):
                 return False
-            if failure is None and exchange.proof is not None:
-                failure = exchange.proof.lost_master(where)
+            if failure is None and batch.proof is not None:
+                failure = batch.proof.lost_master(where)
         if failure is not None:
             raise failure
         return True
 
-    def _round(self, exchange: Exchange, connection: BlockingConnection, deadline: float) -> None:
-        exchange.writing(time.monotonic())
-        exchange.took(self._pool.talk(connection, exchange.unsent, deadline))
+    def _round(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
+        batch.writing(time.monotonic())
+        batch.took(self._pool.talk(connection, batch.unsent, deadline))
 
 
-def _first_limit(exchange: Exchange, deadline: float) -> float:
+def _first_limit(batch: Batch, deadline: float) -> float:
     """Until when to wait on a connection that may be dead: what is repeatable keeps time for another one."""
-    return exchange.first_limit(time.monotonic(), deadline)
+    return batch.first_limit(time.monotonic(), deadline)
 
 
 def _is_late(deadline: float) -> bool:

@@ -10,7 +10,7 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.recipients import Recipients
 from ..base import Receive
-from .members import Roster
+from .members import MemberTable
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -130,12 +130,12 @@ _DECODER = msgspec.msgpack.Decoder(Head)
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Listener:
+class Channel:
     """What a node does with each frame.
 
     Args:
         receive: gets the envelopes.
-        roster: whom the node holds.
+        table: whom the node holds.
         on_strangers: called with ids that a hint names and the node does not hold, which others
             therefore believe to be here.
         on_gap: called when frames are missing before the one that came, or may be: the counter fell,
@@ -149,12 +149,12 @@ class Listener:
     def __init__(
         self,
         receive: Receive,
-        roster: Roster,
+        table: MemberTable,
         on_strangers: Callable[[list[str]], None],
         on_gap: Callable[[], None],
     ) -> None:
         self._receive = receive
-        self._roster = roster
+        self._table = table
         self._on_strangers = on_strangers
         self._on_gap = on_gap
         self._continuity = Continuity()
@@ -198,6 +198,6 @@ class Listener:
             _log.exception("message %r could not be delivered here", envelope.message_id)
         if envelope.kind == "connection":
             return
-        strangers = self._roster.strangers(envelope.recipients.ids)
+        strangers = self._table.strangers(envelope.recipients.ids)
         if strangers:
             self._on_strangers(strangers)

@@ -101,13 +101,13 @@ class Dispatch(NamedTuple):
         return next((reply[at].decode(errors="replace") for reply in replies if reply[at]), "")
 
 
-class Batch(NamedTuple):
+class Dispatches(NamedTuple):
     """Several dispatches in one round trip."""
 
     dispatches: tuple[Dispatch, ...]
 
     @classmethod
-    def of(cls, keys: Keys, envelopes: Iterable[Envelope]) -> "Batch":
+    def of(cls, keys: Keys, envelopes: Iterable[Envelope]) -> "Dispatches":
         """Plan them in their order."""
         return cls(tuple(Dispatch.of(keys, envelope) for envelope in envelopes))
 
@@ -162,14 +162,14 @@ _log = logging.getLogger("mesa_ws.backend")
 def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
     """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
     envelopes = tuple(envelopes)
-    batch = Batch.of(keys, envelopes)
+    dispatches = Dispatches.of(keys, envelopes)
     levels = {each.durability for each in envelopes} - {"memory"}
     known_for = remembered_for(envelopes)
     return Operation(
-        batch.commands,
-        partial(_receipts, keys, batch),
+        dispatches.commands,
+        partial(_receipts, keys, dispatches),
         known_for > 0,
-        Proof(levels, batch.replicas) if levels else None,
+        Proof(levels, dispatches.replicas) if levels else None,
         known_for,
     )
 
@@ -202,8 +202,8 @@ def warn_of_the_unheard(keys: Keys, why: str) -> None:
         )
 
 
-def _receipts(keys: Keys, batch: Batch, replies: Sequence[Any]) -> list[Receipt]:
-    dealt = batch.dealt(replies)
+def _receipts(keys: Keys, dispatches: Dispatches, replies: Sequence[Any]) -> list[Receipt]:
+    dealt = dispatches.dealt(replies)
     for dispatch, own in dealt:
         if dispatch.envelope.retention is not None:
             warn_of_corruption(keys, dispatch.corrupt(own))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import BackendRefused, InvalidSettings
 from ...settings import Seconds, Settings
-from ..redis_client.command import Call, Command, Facts, Script
+from ..redis_client.command import Call, Command, Script, ServerInfo
 from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
 from .keys import EXPIRY, PARTITIONS, Keys
 from .rights import READING, Rights, of_server
@@ -60,7 +60,7 @@ class NativeHandshake:
     @property
     def commands(self) -> list[Command]:
         """What to send; `check` takes the replies."""
-        return [INFO, living(self._keys.leases_of_1x), *handshake(self._keys), *self._asking()]
+        return [INFO, living(self._keys.leases_of_1x), *layout_commands(self._keys), *self._asking()]
 
     @property
     def farewell(self) -> list[Command]:
@@ -68,7 +68,7 @@ class NativeHandshake:
         marks = (self._keys.left, self._keys.broadcasts_left)
         return [Call(LEAVE, (mark,), (round(LEFT * 1000),)).command for mark in marks]
 
-    def check(self, where: str, replies: Sequence[Any]) -> Facts:
+    def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
         """Read the replies.
 
         Raises:
@@ -77,14 +77,14 @@ class NativeHandshake:
         """
         about, others, *hands = replies
         raise_first([about])
-        facts = Facts.of(about)
+        facts = ServerInfo.of(about)
         facts.check_mode(where)
         layout = len(self.scripts)
         raise_first(hands[:layout])
         if is_forbidden(hands[layout]):
             raise lacking_rights(where, ["+hget", f"%R~{self._keys.meta}"])
         raise_first(hands[layout:])
-        check_handshake(self._keys, hands[: layout + 1])
+        check_layout(self._keys, hands[: layout + 1])
         self._note_rights(hands[layout + 1 :])
         self.warn_of_wire(where, others, ours="native", theirs="mesa1")
         if self.stores:
@@ -113,7 +113,7 @@ class NativeHandshake:
             return any(each.is_reading and each.sha == command[1] for each in self.scripts)
         return command[0] in READING
 
-    def check_store(self, where: str, facts: Facts) -> None:
+    def check_store(self, where: str, facts: ServerInfo) -> None:
         """See that messages can be kept there.
 
         Raises:
@@ -151,14 +151,14 @@ def living(leases: str) -> Command:
     return ("ZCOUNT", leases, round(time.time() * 1000), "+inf")
 
 
-def handshake(keys: Keys) -> list[Command]:
+def layout_commands(keys: Keys) -> list[Command]:
     """What every connection says before it is used: the scripts, then the layout."""
     loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS]
     return [*loads, ("HGET", keys.meta, "partitions")]
 
 
-def check_handshake(keys: Keys, replies: Sequence[Any]) -> None:
-    """Read the replies to `handshake`.
+def check_layout(keys: Keys, replies: Sequence[Any]) -> None:
+    """Read the replies to `layout_commands`.
 
     Raises:
         BackendRefused: the cluster has another layout, so messages would not be found.

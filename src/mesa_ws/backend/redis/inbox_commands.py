@@ -67,11 +67,11 @@ def _wanted(durability: Durability) -> int:
 
 
 def append(
-    seat: NodeCommands, events: Sequence[tuple[InboxEvent, Capacity]], durability: Durability = "memory"
+    commands: NodeCommands, events: Sequence[tuple[InboxEvent, Capacity]], durability: Durability = "memory"
 ) -> Call:
     """Append events to their queues, each with the capacity of its queue."""
-    keys = seat.keys
-    shared = (keys.leases, keys.connections(seat.node), keys.observers, keys.observed)
+    keys = commands.keys
+    shared = (keys.leases, keys.connections(commands.node), keys.observers, keys.observed)
     places = (key for each, _ in events for key in (keys.queue(each.partition), keys.weights(each.partition)))
     parts: list[str | bytes | int] = []
     for each, capacity in events:
@@ -87,13 +87,13 @@ def append(
             capacity.bytes,
         )
     limits = (
-        ms(seat.expiry),
+        ms(commands.expiry),
         ms(BACKLOG_LIFE),
         GUARANTEED_EVENTS,
         MAX_CONNECTION_WEIGHT,
         _wanted(durability),
     )
-    return Call(APPEND, (*shared, *places), (seat.node, *limits, *parts))
+    return Call(APPEND, (*shared, *places), (commands.node, *limits, *parts))
 
 
 def answers(reply: Sequence[int]) -> list[AppendResult]:
@@ -101,7 +101,7 @@ def answers(reply: Sequence[int]) -> list[AppendResult]:
     return [_ANSWERS[number - 1] for number in reply[1:]]
 
 
-class Turnout(NamedTuple):
+class TendReply(NamedTuple):
     """What `tend` found.
 
     Attributes:
@@ -113,7 +113,7 @@ class Turnout(NamedTuple):
     ownership: Ownership
 
 
-class Place(NamedTuple):
+class PortalCommands(NamedTuple):
     """The calls by which one portal takes part.
 
     Args:
@@ -129,7 +129,7 @@ class Place(NamedTuple):
     durability: Durability = "memory"
 
     def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
-        """Show up, and own what is wanted; `turnout` reads the reply."""
+        """Show up, and own what is wanted; `tend_reply` reads the reply."""
         numbers = range(PARTITIONS)
         shared = (self.keys.portals, self.keys.tokens, self.keys.leases, self.keys.observers, self.keys.signs)
         wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
@@ -193,19 +193,19 @@ def _told(step: Step) -> tuple[str | int, ...]:
 
 
 def settled(reply: Sequence[int]) -> Sequence[int]:
-    """Read the reply to `Place.settle`: what came of each step."""
+    """Read the reply to `PortalCommands.settle`: what came of each step."""
     return reply[1:]
 
 
-def turnout(reply: Sequence[Any]) -> Turnout:
-    """Read the reply to `Place.tend`."""
+def tend_reply(reply: Sequence[Any]) -> TendReply:
+    """Read the reply to `PortalCommands.tend`."""
     dead, portals, *tokens = reply
     owned = {number: token for number, token in enumerate(tokens) if token}
-    return Turnout(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
+    return TendReply(dead, Ownership(tuple(portal.decode() for portal in portals), owned))
 
 
 def overheard(reply: Any) -> list[WaitingEvent]:
-    """Read the reply to `Place.listen`."""
+    """Read the reply to `PortalCommands.listen`."""
     entries = reply[0][1] if reply else ()
     return [found for entry in entries if (found := _waiting(entry)) is not None]
 

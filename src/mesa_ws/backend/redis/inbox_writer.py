@@ -9,9 +9,9 @@ from ...errors import BackendError, BackendRefused, Unsupported
 from ...settings import Durability
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call
-from .aio import Links
+from .aio import Pipelines
 from .inbox_commands import answers, append, proof
-from .lease import Keeper
+from .lease import LeaseKeeper
 from .node_commands import NodeCommands
 
 MAX_LETTERS = 100
@@ -27,7 +27,7 @@ class _Order(NamedTuple):
     answer: asyncio.Future[AppendResult]
 
 
-class Appender:
+class InboxWriter:
     """Appends letters in the order in which they are given; in one event loop.
 
     Letters that wait for replicas or the disk go over the connection for that, so that they hold up
@@ -35,15 +35,17 @@ class Appender:
 
     Args:
         keeper: who keeps the lease, without which nothing is appended.
-        seat: the node's calls.
-        links: connections to Redis.
+        commands: the node's calls.
+        pipelines: connections to Redis.
         durability: what letters have to reach before they count as taken.
     """
 
-    def __init__(self, keeper: Keeper, seat: NodeCommands, links: Links, durability: Durability) -> None:
+    def __init__(
+        self, keeper: LeaseKeeper, commands: NodeCommands, pipelines: Pipelines, durability: Durability
+    ) -> None:
         self._keeper = keeper
-        self._seat = seat
-        self._links = links
+        self._commands = commands
+        self._pipelines = pipelines
         self._durability = durability
         self._proof = proof(durability)
         self._orders: deque[_Order] = deque()
@@ -56,7 +58,7 @@ class Appender:
             Unsupported: it does not.
         """
         if self._proof is not None:
-            self._links.main.check(self._proof)
+            self._pipelines.main.check(self._proof)
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
@@ -84,7 +86,7 @@ class Appender:
         return batch
 
     async def _carry_out(self, batch: list[_Order]) -> None:
-        call = append(self._seat, [(order.event, order.capacity) for order in batch], self._durability)
+        call = append(self._commands, [(order.event, order.capacity) for order in batch], self._durability)
         try:
             (reply,) = await self._keeper.queues.run(lambda: self._execute(call))
         except BackendError as error:
@@ -98,8 +100,8 @@ class Appender:
                 order.answer.set_result(answer)
 
     async def _execute(self, call: Call) -> list[Any]:
-        link = self._links.main if self._proof is None else self._links.durable
-        return await self._keeper.execute([call], link, self._proof)
+        pipeline = self._pipelines.main if self._proof is None else self._pipelines.durable
+        return await self._keeper.execute([call], pipeline, self._proof)
 
 
 def _refuse(batch: list[_Order], error: BackendError) -> None:

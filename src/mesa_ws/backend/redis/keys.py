@@ -109,9 +109,9 @@ class Keys:
         """Channel: the hints for `node`."""
         return f"{self.channels}{node}"
 
-    def replies(self, asker: str) -> str:
-        """Channel: what nodes reply to the requests of `asker`."""
-        return f"{self.prefix}a:{asker}"
+    def replies(self, requester: str) -> str:
+        """Channel: what nodes reply to the requests of `requester`."""
+        return f"{self.prefix}a:{requester}"
 
     @property
     def graces(self) -> str:

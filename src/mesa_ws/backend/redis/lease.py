@@ -21,10 +21,10 @@ from typing import Any, Protocol
 from ...concurrency.tasks import Tasks, retry_after
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
-from ..redis_client.batch import Exchange
+from ..redis_client.batch import Batch
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Link
+from ..redis_client.pipeline import Pipeline
 from .node_commands import NodeCommands, Pulse
 from .queue_types import QueueTypes
 from .runs import Runs
@@ -35,7 +35,7 @@ BEATS = 3
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Listener(Protocol):
+class LeaseHost(Protocol):
     """What a keeper reports to, in the event loop."""
 
     async def on_beat(self, pulse: Pulse) -> None:
@@ -48,13 +48,13 @@ class Listener(Protocol):
         """Others took this node for dead."""
 
 
-class Keeper:
+class LeaseKeeper:
     """Looks after the lease of one node until it is closed.
 
     Args:
-        link: the connection to Redis.
-        seat: the node's calls.
-        listener: who has to know.
+        pipeline: the connection to Redis.
+        commands: the node's calls.
+        host: who has to know.
         tasks: what the heart runs in.
 
     Attributes:
@@ -64,14 +64,14 @@ class Keeper:
         queues: repeats calls about queues of portals where one is of another type.
     """
 
-    def __init__(self, link: Link, seat: NodeCommands, listener: Listener, tasks: Tasks) -> None:
+    def __init__(self, pipeline: Pipeline, commands: NodeCommands, host: LeaseHost, tasks: Tasks) -> None:
         self.connections = 0
         self.joins = 0
         self.runs = Runs()
-        self.queues = QueueTypes(seat.keys, self.run, seat.node)
-        self._link = link
-        self._seat = seat
-        self._listener = listener
+        self.queues = QueueTypes(commands.keys, self.run, commands.node)
+        self._pipeline = pipeline
+        self._commands = commands
+        self._host = host
         self._tasks = tasks
         self._lease_ends = 0.0
         self._is_cut_off = False
@@ -92,12 +92,12 @@ class Keeper:
             BackendRefused: it said no.
         """
         await self._join()
-        self._link.on_reconnect = self._on_reconnect
+        self._pipeline.on_reconnect = self._on_reconnect
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._reap_forever, "reaper")
 
     async def execute(
-        self, calls: Sequence[Call], link: Link | None = None, proof: Proof | None = None
+        self, calls: Sequence[Call], pipeline: Pipeline | None = None, proof: Proof | None = None
     ) -> list[Any]:
         """Carry out calls that need the lease; takes a new one first if it was lost meanwhile.
 
@@ -106,7 +106,7 @@ class Keeper:
 
         Args:
             calls: what is asked.
-            link: the connection; that of the lease by default.
+            pipeline: the connection; that of the lease by default.
             proof: what has to be waited for afterwards.
 
         Raises:
@@ -116,7 +116,9 @@ class Keeper:
         commands = [call.command for call in calls]
 
         async def carry_out() -> list[Any]:
-            return await (link or self._link).carry_out(Exchange(commands, is_repeatable=True, proof=proof))
+            return await (pipeline or self._pipeline).carry_out(
+                Batch(commands, is_repeatable=True, proof=proof)
+            )
 
         replies = await carry_out()
         if 0 in replies:
@@ -128,33 +130,35 @@ class Keeper:
 
     async def run(self, *calls: Call | Command) -> list[Any]:
         """Carry out calls that need no lease."""
-        return await self._link.execute([call.command if isinstance(call, Call) else call for call in calls])
+        return await self._pipeline.execute(
+            [call.command if isinstance(call, Call) else call for call in calls]
+        )
 
     async def leave(self) -> None:
         """Give up the lease and forget the ids, so that nobody takes them for connected."""
         self._lease_ends = 0.0
         with suppress(BackendError):
-            await self._repeat(self._seat.leave())
+            await self._repeat(self._commands.leave())
 
     def _on_reconnect(self) -> None:
         """Redis may have been away, for this node or for all: show at once that it lives."""
-        self._listener.on_doubt()
+        self._host.on_doubt()
         self._news.set()
 
     async def _beat_forever(self) -> None:
-        pause = self._seat.lease / BEATS
+        pause = self._commands.lease / BEATS
         while True:
             await self._rest(pause)
             joins = self.joins
             try:
                 if not await self._beat(join=False):
                     await self._rejoin(joins)
-                pause = self._seat.lease / BEATS
+                pause = self._commands.lease / BEATS
             except BackendError as error:
                 self._lose(error)
-                pause = retry_after(self._seat.lease)
+                pause = retry_after(self._commands.lease)
             except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
-                _log.exception("node %s: a heartbeat failed", self._seat.node)
+                _log.exception("node %s: a heartbeat failed", self._commands.node)
 
     async def _rest(self, pause: float) -> None:
         """Wait for some time, or until Redis is reached again."""
@@ -166,14 +170,14 @@ class Keeper:
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; returns whether the node has it."""
         start = time.monotonic()
-        beat = self._seat.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
-        replies = await self._link.execute([beat[0].command, beat[1]], is_repeatable=True)
+        beat = self._commands.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
+        replies = await self._pipeline.execute([beat[0].command, beat[1]], is_repeatable=True)
         pulse = Pulse.of(replies[0])
         if pulse.has_lease:
             if self._is_cut_off:
-                _log.info("node %s: has its lease again", self._seat.node)
-            self._is_cut_off, self._lease_ends = False, start + self._seat.lease
-            await self._listener.on_beat(pulse)
+                _log.info("node %s: has its lease again", self._commands.node)
+            self._is_cut_off, self._lease_ends = False, start + self._commands.lease
+            await self._host.on_beat(pulse)
         if pulse.dead:
             self._dead.set()
         return pulse.has_lease
@@ -182,7 +186,7 @@ class Keeper:
         await self._beat(join=True)
         self.joins += 1
         with suppress(BackendRefused):  # a full Redis refuses, and the layout is no matter of life
-            await self.run(*self._seat.claim())
+            await self.run(*self._commands.claim())
 
     async def _rejoin(self, joins: int) -> None:
         """Renew the lease, or take another one, unless that has been done since `joins` was read.
@@ -194,30 +198,30 @@ class Keeper:
                 return
             _log.warning(
                 "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
-                self._seat.node,
+                self._commands.node,
             )
-            self._listener.on_lost_lease()
-            self._listener.on_doubt()
+            self._host.on_lost_lease()
+            self._host.on_doubt()
             await self._join()
 
     def _lose(self, error: BackendError) -> None:
         if not self._is_cut_off:
             # The rest of the text is about a message, and there is none here.
             why = error.problem if isinstance(error, BackendUnavailable) else error
-            _log.warning("node %s: cannot renew its lease: %s", self._seat.node, why)
+            _log.warning("node %s: cannot renew its lease: %s", self._commands.node, why)
         self._is_cut_off, self._lease_ends = True, 0.0
-        self._listener.on_doubt()
+        self._host.on_doubt()
 
     async def _reap_forever(self) -> None:
         """Clean up after the dead, whenever a heartbeat found some."""
         while True:
             await self._dead.wait()
             self._dead.clear()
-            _log.info("node %s: cleans up after nodes whose lease ran out", self._seat.node)
+            _log.info("node %s: cleans up after nodes whose lease ran out", self._commands.node)
             try:
-                await self._repeat(self._seat.reap())
+                await self._repeat(self._commands.reap())
             except BackendError as error:
-                _log.debug("node %s: cleaning up failed: %s", self._seat.node, error)
+                _log.debug("node %s: cleaning up failed: %s", self._commands.node, error)
 
     async def _repeat(self, call: Call) -> None:
         """Run `call` until there is nothing more for it to do."""
@@ -248,27 +252,27 @@ class SweepHost(Protocol):
         """Take some ids whose grace is over; the reply is them."""
 
 
-class Sweeper:
+class GraceWatch:
     """Looks for ids whose grace is over.
 
     Args:
-        link: the connection to Redis.
-        seat: the node's calls.
+        pipeline: the connection to Redis.
+        commands: the node's calls.
         watcher: who is told.
     """
 
-    def __init__(self, link: Link, seat: SweepHost, watcher: Watcher) -> None:
-        self._link = link
-        self._seat = seat
+    def __init__(self, pipeline: Pipeline, commands: SweepHost, watcher: Watcher) -> None:
+        self._pipeline = pipeline
+        self._commands = commands
         self._watcher = watcher
         self._dues: deque[float] = deque()
         self._news = asyncio.Event()
 
     def seen_off(self) -> None:
         """Ids were given up just now, so that there is something to find a grace later."""
-        due = asyncio.get_running_loop().time() + self._seat.grace + SLACK
+        due = asyncio.get_running_loop().time() + self._commands.grace + SLACK
         if not self._dues or due > self._dues[-1]:
-            self._dues.append(due + self._seat.grace / SLOTS)
+            self._dues.append(due + self._commands.grace / SLOTS)
             self._news.set()
 
     def look(self) -> None:
@@ -283,7 +287,7 @@ class Sweeper:
             try:
                 await self._sweep()
             except BackendError as error:
-                _log.debug("node %s: looking for who is offline failed: %s", self._seat.node, error)
+                _log.debug("node %s: looking for who is offline failed: %s", self._commands.node, error)
 
     async def _wait(self) -> None:
         """Wait for the first time to look, and forget it and those that passed with it."""
@@ -298,7 +302,7 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         while True:
-            (ids,) = await self._link.execute([self._seat.depart().command])
+            (ids,) = await self._pipeline.execute([self._commands.depart().command])
             for id in ids:
                 self._tell(id.decode(errors="replace"))
             if not ids:

@@ -1,4 +1,4 @@
-"""Whom a node holds: in its roster first, and made so in Redis."""
+"""Whom a node holds: in its table first, and made so in Redis."""
 
 import asyncio
 import logging
@@ -10,17 +10,17 @@ from typing import Any
 from ..base import Watcher
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis_client.command import MAX_IDS, chunks
-from ..redis_client.pipeline import Link
+from ..redis_client.pipeline import Pipeline
 from .dispatch import warn_of_corruption
-from .lease import Keeper
+from .lease import LeaseKeeper
 from .node_commands import NodeCommands, came_online
-from .outbox_commands import Answer, acknowledge, answers, enter, read, waiting
+from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, waiting
 
 Held = tuple[int, int]
 """Sockets of an id here, and the version of that."""
 
 
-class Roster:
+class MemberTable:
     """Ids with their sockets and the version of that entry. Versions only grow.
 
     It also knows of which ids the server was told that they came online, and of which of those
@@ -120,36 +120,36 @@ LONGEST_PAUSE = 0.25
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Membership:
+class Members:
     """Declares ids, reads and acknowledges what waits for them; in one event loop.
 
     Everything about one id goes over one connection, in the order of the calls.
 
     Args:
-        link: the connection to Redis.
+        pipeline: the connection to Redis.
         keeper: who keeps the lease.
-        seat: the node's calls.
+        commands: the node's calls.
         watcher: who is told of ids that come online.
         on_doubt: called when something that was posted was not done.
         on_leaving: called when ids were given up.
 
     Attributes:
-        roster: the ids.
+        table: the ids.
     """
 
     def __init__(
         self,
-        link: Link,
-        keeper: Keeper,
-        seat: NodeCommands,
+        pipeline: Pipeline,
+        keeper: LeaseKeeper,
+        commands: NodeCommands,
         watcher: Watcher,
         on_doubt: Callable[[], None],
         on_leaving: Callable[[], None],
     ) -> None:
-        self.roster = Roster()
-        self._link = link
+        self.table = MemberTable()
+        self._pipeline = pipeline
         self._keeper = keeper
-        self._seat = seat
+        self._commands = commands
         self._watcher = watcher
         self._on_doubt = on_doubt
         self._on_leaving = on_leaving
@@ -157,7 +157,7 @@ class Membership:
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
         """Note connections of `id`, record them, and read what waits from `start` on."""
-        entry = self.roster.put(id, sockets)
+        entry = self.table.put(id, sockets)
         try:
             if start is None:
                 await self._record({id: entry})
@@ -169,12 +169,12 @@ class Membership:
 
     def detach(self, id: str) -> None:
         """Note that `id` has no connections here any more, and tell Redis without waiting."""
-        self.roster.drop(id)
+        self.table.drop(id)
         self.correct(id)
 
     def correct(self, id: str) -> None:
-        """Make Redis agree with the roster about one id, without waiting."""
-        entry = self.roster.get(id)
+        """Make Redis agree with the table about one id, without waiting."""
+        entry = self.table.get(id)
         if entry is None:
             self.give_up([id])
         else:
@@ -182,18 +182,18 @@ class Membership:
 
     def give_up(self, ids: Sequence[str]) -> None:
         """Tell Redis that `ids` are not here, without waiting."""
-        command = self._seat.detach(ids, self.roster.version).command
-        self._link.post([command], self._on_doubt, lambda _: self._on_leaving())
+        command = self._commands.detach(ids, self.table.version).command
+        self._pipeline.post([command], self._on_doubt, lambda _: self._on_leaving())
 
     async def record_all(self) -> None:
-        """Record every id of the roster, at least the lease; and repeat acknowledgements that got lost.
+        """Record every id of the table, at least the lease; and repeat acknowledgements that got lost.
 
         Ids with messages come first. Between two pages Redis has as much time for others as a page took.
         """
         await self._record({})
-        first = [id for some in chunks(self.roster.ids, ASKED) for id in await self._with_messages(some)]
+        first = [id for some in chunks(self.table.ids, ASKED) for id in await self._with_messages(some)]
         clock = asyncio.get_running_loop().time
-        for page in self.roster.pages(RECORDED, first):
+        for page in self.table.pages(RECORDED, first):
             begin = clock()
             await self._record(page)
             await asyncio.sleep(min(clock() - begin, LONGEST_PAUSE))
@@ -201,12 +201,12 @@ class Membership:
 
     def confirm(self) -> None:
         """Let Redis know which ids the server was told of, so that it does not answer that again."""
-        for some in chunks(self.roster.take_unconfirmed(), MAX_IDS):
-            self._post_record(self.roster.entries(some))
+        for some in chunks(self.table.take_unconfirmed(), MAX_IDS):
+            self._post_record(self.table.entries(some))
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read what follows positions."""
-        replies = await self._keeper.execute(read(self._seat, reads))
+        replies = await self._keeper.execute(read(self._commands, reads))
         found = [answer for reply in replies for answer in _found(reply)]
         return [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
 
@@ -215,15 +215,15 @@ class Membership:
         self._post_acknowledgements([(each, self._version(each.id)) for each in acknowledgements])
 
     def _version(self, id: str) -> int:
-        entry = self.roster.get(id)
+        entry = self.table.get(id)
         return entry[1] if entry else 0
 
     def _post_acknowledgements(self, versioned: Sequence[tuple[Acknowledgement, int]]) -> None:
         for some in chunks(versioned, MAX_IDS):
             for each, _ in some:
                 self._owed.pop(each.id, None)
-            commands = [call.command for call in acknowledge(self._seat, some)]
-            self._link.post(commands, partial(self._owe, some))
+            commands = [call.command for call in acknowledge(self._commands, some)]
+            self._pipeline.post(commands, partial(self._owe, some))
 
     def _owe(self, versioned: Iterable[tuple[Acknowledgement, int]]) -> None:
         """Remember them with the version of then: their floors know of no connection that came later.
@@ -235,30 +235,30 @@ class Membership:
                 self._owed[each.id] = (each, version)
 
     async def _with_messages(self, ids: Sequence[str]) -> list[str]:
-        (found,) = await self._keeper.run(waiting(self._seat.keys, ids))
+        (found,) = await self._keeper.run(waiting(self._commands.keys, ids))
         return [ids[number - 1] for number in found]
 
     async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
-        call = enter(self._seat, id, entry, start, is_told=id in self.roster.told)
+        call = enter(self._commands, id, entry, start, is_told=id in self.table.told)
         (reply,) = await self._keeper.execute([call])
         (answer,) = _found(reply)
         if answer.came_online:
             self._tell(id)
         return self._page(id, answer)
 
-    def _page(self, id: str, answer: Answer) -> Page:
+    def _page(self, id: str, answer: OutboxReply) -> Page:
         if answer.is_corrupt:
-            warn_of_corruption(self._seat.keys, [id])
+            warn_of_corruption(self._commands.keys, [id])
         return answer.page
 
     async def _record(self, held: Mapping[str, Held]) -> None:
-        (reply,) = await self._keeper.execute([self._seat.attach(held, self.roster.told)])
+        (reply,) = await self._keeper.execute([self._commands.attach(held, self.table.told)])
         self._on_recorded(list(held), reply)
 
     def _post_record(self, held: Mapping[str, Held]) -> None:
         if held:
-            command = self._seat.attach(held, self.roster.told).command
-            self._link.post(
+            command = self._commands.attach(held, self.table.told).command
+            self._pipeline.post(
                 [command], self._on_doubt, lambda replies: self._on_recorded(list(held), replies[0])
             )
 
@@ -271,7 +271,7 @@ class Membership:
             self._tell(id)
 
     def _tell(self, id: str) -> None:
-        if not self.roster.tell(id):
+        if not self.table.tell(id):
             return
         try:
             self._watcher.came_online(id)
@@ -279,5 +279,5 @@ class Membership:
             _log.exception("the server could not be told that %r came online", id)
 
 
-def _found(reply: Any) -> list[Answer]:
+def _found(reply: Any) -> list[OutboxReply]:
     return answers(reply) or []

@@ -161,7 +161,7 @@ class Pulse(NamedTuple):
     Attributes:
         has_lease: False when the lease is lost and the node has to join.
         dead: how many nodes' leases ran out.
-        gone: how many ids' grace is over, for `Seat.depart`.
+        gone: how many ids' grace is over, for `NodeCommands.depart`.
         portals: those that live, if they were asked for.
         run: what `Runs.ended` reads.
         was_passed_over: 1 where the lease had run out while Redis was away, so that messages may be missing.
@@ -176,12 +176,12 @@ class Pulse(NamedTuple):
 
     @classmethod
     def of(cls, reply: Sequence[Any]) -> "Pulse":
-        """Read the first reply to `Seat.heartbeat`."""
+        """Read the first reply to `NodeCommands.heartbeat`."""
         return cls(reply[0] == 1, *reply[1:])
 
 
 def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
-    """Read the reply to `Seat.attach`: the ids that came online by it; None when the lease is lost."""
+    """Read the reply to `NodeCommands.attach`: the ids that came online, or None without a lease."""
     if reply == 0:
         return None
     return [id for id, (first,) in zip(ids, reply, strict=True) if first]

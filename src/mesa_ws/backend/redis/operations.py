@@ -83,8 +83,8 @@ class Dialect(Protocol):
     def replies(self) -> Keys | None:
         """Names the channels on which replies to requests come; None where there are no requests."""
 
-    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
-        """What every connection of a dispatcher begins with; see `Greeting`."""
+    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
+        """What every connection of a dispatcher begins with; see `Handshake`."""
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
         """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
@@ -129,8 +129,8 @@ class Native:
         """Names the channels on which replies to requests come."""
         return self._keys
 
-    def greeting(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
-        """What every connection of a dispatcher begins with; see `Greeting`."""
+    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
+        """What every connection of a dispatcher begins with; see `Handshake`."""
         rights = of_dispatcher(self._keys, stores=stores)
         return NativeHandshake(self._keys, rights, stores=stores, allow_eviction=allow_eviction)
 

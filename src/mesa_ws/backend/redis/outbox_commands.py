@@ -76,7 +76,7 @@ MAX_PEEK = 1000
 """Messages that are shown at most."""
 
 
-class Answer(NamedTuple):
+class OutboxReply(NamedTuple):
     """What an outbox answered to `enter` or `read`.
 
     Attributes:
@@ -90,11 +90,13 @@ class Answer(NamedTuple):
     is_corrupt: bool
 
 
-def enter(seat: NodeCommands, id: str, held: tuple[int, int], start: Start, *, is_told: bool = False) -> Call:
+def enter(
+    commands: NodeCommands, id: str, held: tuple[int, int], start: Start, *, is_told: bool = False
+) -> Call:
     """Record an id and read its outbox, in one step; `answers` reads the reply.
 
     Args:
-        seat: the node's.
+        commands: the node's.
         id: whose connection came.
         held: all sockets of the id there, and the version of that.
         start: where the connection's messages begin.
@@ -102,34 +104,34 @@ def enter(seat: NodeCommands, id: str, held: tuple[int, int], start: Start, *, i
     """
     epoch, sequence = _sayable(start.position)
     wish = (id, *held, int(is_told), start.mode, epoch, sequence, int(start.is_wire2))
-    return seat.visit([id], wish)
+    return commands.visit([id], wish)
 
 
-def read(seat: NodeCommands, reads: Sequence[Read]) -> list[Call]:
+def read(commands: NodeCommands, reads: Sequence[Read]) -> list[Call]:
     """Read outboxes further; `answers` reads each reply.
 
     A page may be empty although messages follow, when others in the same call took the room.
     """
     return [
-        seat.visit([each.id for each in some], [part for each in some for part in _wish(each)])
+        commands.visit([each.id for each in some], [part for each in some for part in _wish(each)])
         for some in chunks(reads, MAX_IDS)
     ]
 
 
-def answers(reply: Any) -> list[Answer] | None:
+def answers(reply: Any) -> list[OutboxReply] | None:
     """Read the reply to `enter` or `read`; None when the lease is lost."""
     if reply == 0:
         return None
-    return [Answer(_page(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+    return [OutboxReply(_page(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]
 
 
-def acknowledge(seat: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
+def acknowledge(commands: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
     """Note what was received, each with the version of the id's entry; nothing has to be read.
 
     The version is that of what the floor was found from: a newer one that was recorded knows of a
     connection which this floor does not.
     """
-    return [_acknowledge(seat, few) for few in chunks(some, MAX_IDS)]
+    return [_acknowledge(commands, few) for few in chunks(some, MAX_IDS)]
 
 
 def broadcasts(keys: Keys, position: Position | None) -> Call:
@@ -139,9 +141,9 @@ def broadcasts(keys: Keys, position: Position | None) -> Call:
     return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
 
 
-def broadcast_answer(reply: Sequence[Any]) -> Answer:
+def broadcast_answer(reply: Sequence[Any]) -> OutboxReply:
     """Read the reply to `broadcasts`."""
-    return Answer(_page(reply[:8], reply[8:], _broadcast), False, reply[5] == 1)
+    return OutboxReply(_page(reply[:8], reply[8:], _broadcast), False, reply[5] == 1)
 
 
 def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
@@ -220,10 +222,10 @@ def _sayable(position: Position | None) -> tuple[str, int]:
     return position
 
 
-def _acknowledge(seat: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> Call:
-    keys = (seat.keys.leases, *outbox_keys(seat.keys, [each.id for each, _ in some]))
+def _acknowledge(commands: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> Call:
+    keys = (commands.keys.leases, *outbox_keys(commands.keys, [each.id for each, _ in some]))
     args = (part for each, version in some for part in (*_sayable(each.position), each.floor, version))
-    return Call(ACK, keys, (seat.node, round(seat.window * 1000), *args))
+    return Call(ACK, keys, (commands.node, round(commands.window * 1000), *args))
 
 
 def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A portal's seat at a Redis."""
+"""A portal's commands at a Redis."""
 
 import asyncio
 import math
@@ -10,13 +10,13 @@ from ...messages.envelope import Envelope
 from ...settings import Durability, check_namespace
 from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent
 from ..redis_client.address import Address
-from ..redis_client.batch import Exchange
+from ..redis_client.batch import Batch
 from ..redis_client.command import Command, chunks
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Link
+from ..redis_client.pipeline import Pipeline
 from .handshake import NativeHandshake, Timing
 from .inbox_commands import (
-    Place,
+    PortalCommands,
     dead,
     dead_letters,
     drop,
@@ -26,7 +26,7 @@ from .inbox_commands import (
     settled,
     survey,
     surveyed,
-    turnout,
+    tend_reply,
 )
 from .keys import Keys
 from .queue_types import QueueTypes
@@ -61,21 +61,21 @@ class RedisPortalConsumer:
     ) -> None:
         timing = Timing(lease=lease, timeout=timeout)
         self._keys = Keys(check_namespace(namespace))
-        self._place = Place(self._keys, uuid4().hex, timing.lease, durability)
-        found, greeting = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
-        self._link = Link(found, greeting, timing.timeout)
-        self._waiting = Link(found, greeting, timing.timeout)
+        self._commands = PortalCommands(self._keys, uuid4().hex, timing.lease, durability)
+        found, handshake = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
+        self._pipeline = Pipeline(found, handshake, timing.timeout)
+        self._waiting = Pipeline(found, handshake, timing.timeout)
         # What is waited for there would hold up the signs of life.
-        self._settling = Link(found, greeting, timing.timeout)
+        self._settling = Pipeline(found, handshake, timing.timeout)
         self._proof = proof(durability)
-        self._queues = QueueTypes(self._keys, lambda command: self._link.execute([command]))
+        self._queues = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
         self._shown_until = 0.0
         self._is_checked = self._proof is None
 
     @property
     def portal_id(self) -> str:
         """Random name of this portal."""
-        return self._place.portal
+        return self._commands.portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Show that this portal lives, and own what is wanted; see `PortalConsumer.tend`.
@@ -85,39 +85,43 @@ class RedisPortalConsumer:
         """
         if not self._is_checked:
             await self._check()
-        call = self._place.tend(wanted, stays=stays)
+        call = self._commands.tend(wanted, stays=stays)
         (reply,) = await self._execute([call.command], is_repeatable=True)
-        found = turnout(reply)
+        found = tend_reply(reply)
         if found.dead and stays:
             await self._reap()
         return found.ownership
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         """Wait a moment for letters; see `PortalConsumer.read`."""
-        (reply,) = await self._execute([self._place.read(after)], is_repeatable=True, link=self._waiting)
-        return self._place.letters(reply)
+        (reply,) = await self._execute(
+            [self._commands.read(after)], is_repeatable=True, pipeline=self._waiting
+        )
+        return self._commands.letters(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `PortalConsumer.settle`."""
-        commands = [self._place.settle(some).command for some in chunks(steps, MAX_STEPS)]
-        link = self._link if self._proof is None else self._settling
-        replies = await self._execute(commands, is_repeatable=True, link=link, proof=self._proof)
+        commands = [self._commands.settle(some).command for some in chunks(steps, MAX_STEPS)]
+        pipeline = self._pipeline if self._proof is None else self._settling
+        replies = await self._execute(commands, is_repeatable=True, pipeline=pipeline, proof=self._proof)
         return [result for reply in replies for result in settled(reply)]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
         """Wait a moment for whatever is appended; see `PortalConsumer.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
-            (end,) = await self._execute([self._place.overhear().command], is_repeatable=True)
-            self._shown_until = now + self._place.lease / 3
+            (end,) = await self._execute([self._commands.overhear().command], is_repeatable=True)
+            self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
-        (reply,) = await self._execute([self._place.listen(after)], is_repeatable=True, link=self._waiting)
+        (reply,) = await self._execute(
+            [self._commands.listen(after)], is_repeatable=True, pipeline=self._waiting
+        )
         letters = overheard(reply)
         return (reply[0][1][-1][0].decode() if reply else after), letters
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Hand a message to one connection; see `PortalConsumer.reply`."""
-        call = self._place.reply(envelope, node)
+        call = self._commands.reply(envelope, node)
         (reply,) = await self._execute(
             [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
         )
@@ -147,20 +151,20 @@ class RedisPortalConsumer:
         """Disconnect."""
         await self._waiting.aclose()
         await self._settling.aclose()
-        await self._link.aclose()
+        await self._pipeline.aclose()
 
     async def _check(self) -> None:
         """See, before anything is owned, that this Redis can do what is asked of it."""
         assert self._proof is not None  # noqa: S101 - else there is nothing to check
         await self._execute([("ZCOUNT", self._keys.portals, 0, 0)], is_repeatable=True)
-        self._link.check(self._proof)
+        self._pipeline.check(self._proof)
         self._is_checked = True
 
     async def _reap(self) -> None:
         """End what the connections of dead nodes began."""
         more = 1
         while more == 1:
-            (more,) = await self._execute([self._place.reap().command], is_repeatable=True)
+            (more,) = await self._execute([self._commands.reap().command], is_repeatable=True)
 
     async def _execute(
         self,
@@ -168,13 +172,13 @@ class RedisPortalConsumer:
         *,
         is_repeatable: bool = False,
         known_for: float = math.inf,
-        link: Link | None = None,
+        pipeline: Pipeline | None = None,
         proof: Proof | None = None,
     ) -> list[Any]:
         """Carry out commands; set keys of another type aside and repeat them."""
-        chosen = link or self._link
+        chosen = pipeline or self._pipeline
         return await self._queues.run(
             lambda: chosen.carry_out(
-                Exchange(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+                Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
             )
         )

@@ -1,4 +1,4 @@
-"""Requests over Redis: a channel of the asker's own, on which the replies of nodes come in."""
+"""Requests over Redis: a channel of the requester's own, on which the replies of nodes come in."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ from ..redis_client.connection import (
     set_limit,
 )
 from ..redis_client.pipeline import Operation
-from ..redis_client.subscriber import Reader
+from ..redis_client.subscriber import Subscriber
 from .dispatch import dispatching
 from .keys import Keys
 
@@ -34,7 +34,7 @@ CHECK = 1.0
 """Seconds in which a subscription has to show that it is alive, at most half of a request's time."""
 
 
-class Asker:
+class Requester:
     """Asks from one event loop. Subscribes when the first request is made, and stays so until closed.
 
     Of a subscription that was cut off in silence nothing is heard, and every request would run out
@@ -61,7 +61,7 @@ class Asker:
         self._channel = keys.replies(self._name)
         self._timeout = timeout
         self._pending = Pending()
-        self._reader: Reader | None = None
+        self._subscriber: Subscriber | None = None
         self._turn = asyncio.Lock()
         self._trusted_until = 0.0
         self._is_closed = False
@@ -80,16 +80,16 @@ class Asker:
         """Let calls fail, and listen no more."""
         self._is_closed = True
         self._pending.close()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader.aclose()
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None:
+            await subscriber.aclose()
 
     def abandon(self) -> None:
         """Close the connection after the event loop was closed. Never waits."""
         self._is_closed = True
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.abandon()
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None:
+            subscriber.abandon()
 
     async def _ask(self, timeout: float, question: Envelope) -> Receipt:
         await self._listen(min(CHECK, timeout / 2))
@@ -103,34 +103,34 @@ class Asker:
             patience: seconds for a sign of life of a subscription that was silent for long.
         """
         async with self._turn:
-            if self._reader is not None and time.monotonic() >= self._trusted_until:
-                await self._check(self._reader, patience)
-            reader = self._reader
-            if reader is None:
-                reader = self._reader = await self._subscribed()
+            if self._subscriber is not None and time.monotonic() >= self._trusted_until:
+                await self._check(self._subscriber, patience)
+            subscriber = self._subscriber
+            if subscriber is None:
+                subscriber = self._subscriber = await self._subscribed()
                 self._trust()
-        if not reader.is_subscribed:
+        if not subscriber.is_subscribed:
             raise BackendUnavailable(f"{self._address.label}: cut off from the replies to requests")
 
-    async def _check(self, reader: Reader, timeout: float) -> None:
+    async def _check(self, subscriber: Subscriber, timeout: float) -> None:
         """Part with a subscription that gives no sign of life in time; cancelling counts as none."""
         is_alive = False
         try:
-            is_alive = await reader.is_alive(timeout)
+            is_alive = await subscriber.is_alive(timeout)
         finally:
             if is_alive:
                 self._trust()
             else:
-                self._reader = None
-                await reader.aclose()
+                self._subscriber = None
+                await subscriber.aclose()
 
-    async def _subscribed(self) -> Reader:
-        reader = Reader(self._address, [self._channel], self._take, _nothing, self._timeout)
-        await reader.open()
+    async def _subscribed(self) -> Subscriber:
+        subscriber = Subscriber(self._address, [self._channel], self._take, _nothing, self._timeout)
+        await subscriber.open()
         if self._is_closed:
-            await reader.aclose()
+            await subscriber.aclose()
             raise BackendUnavailable(f"{self._address.label}: the dispatcher is closed")
-        return reader
+        return subscriber
 
     def _trust(self) -> None:
         self._trusted_until = time.monotonic() + self._address.max_idle
@@ -142,7 +142,7 @@ class Asker:
             self._pending.take(reply)
 
 
-class BlockingAsker:
+class BlockingRequester:
     """Asks from threads; each request has a connection of its own, on which it waits.
 
     Args:
@@ -192,9 +192,9 @@ class BlockingAsker:
         return connection
 
 
-def replying(keys: Keys, asker: str, reply: Reply) -> Command:
-    """The command that brings a reply to its asker."""
-    return ("PUBLISH", keys.replies(asker), reply.write())
+def replying(keys: Keys, requester: str, reply: Reply) -> Command:
+    """The command that brings a reply to its requester."""
+    return ("PUBLISH", keys.replies(requester), reply.write())
 
 
 _NO_TIME = 0.01

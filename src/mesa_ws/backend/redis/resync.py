@@ -15,8 +15,8 @@ from contextlib import suppress
 from ...errors import BackendError
 from ..base import Watcher
 from ..redis_client.command import MAX_IDS, chunks
-from .lease import BEATS, Keeper
-from .members import Membership
+from .lease import BEATS, LeaseKeeper
+from .members import Members
 from .node_commands import NodeCommands
 
 CROWD = 10_000
@@ -25,19 +25,21 @@ CROWD = 10_000
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Repair:
+class Resync:
     """Doubts and mends, as long as `run` runs.
 
     Args:
         keeper: who keeps the lease.
-        seat: the node's calls.
+        commands: the node's calls.
         members: whom the node holds.
         watcher: who has to catch up.
     """
 
-    def __init__(self, keeper: Keeper, seat: NodeCommands, members: Membership, watcher: Watcher) -> None:
+    def __init__(
+        self, keeper: LeaseKeeper, commands: NodeCommands, members: Members, watcher: Watcher
+    ) -> None:
         self._keeper = keeper
-        self._seat = seat
+        self._commands = commands
         self._members = members
         self._watcher = watcher
         self._doubt = asyncio.Event()
@@ -57,14 +59,14 @@ class Repair:
         """Mend whenever there is doubt, and renew what Redis keeps for ids that stay long; never ends."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seat.expiry / 4):
+                async with asyncio.timeout(self._commands.expiry / 4):
                     await self._doubt.wait()
             try:
                 await self._mend()
             except BackendError as error:
-                _log.debug("node %s: repair failed, once more: %s", self._seat.node, error)
+                _log.debug("node %s: repair failed, once more: %s", self._commands.node, error)
                 self.doubt()
-                await asyncio.sleep(self._seat.lease / BEATS * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(self._commands.lease / BEATS * random.uniform(0.5, 1))  # noqa: S311
             except Exception:
                 self.doubt()
                 raise
@@ -75,7 +77,7 @@ class Repair:
         await self._members.record_all()
         await self._forget_strangers()
         if is_doubtful:
-            crowd = min(1.0, len(self._members.roster) / CROWD)
+            crowd = min(1.0, len(self._members.table) / CROWD)
             await asyncio.sleep(random.uniform(0, crowd))  # noqa: S311
             await self._watcher.catch_up()
         self._is_mended = not self._doubt.is_set()
@@ -84,13 +86,13 @@ class Repair:
         """Give up what Redis has for this node and the node does not hold."""
         cursor = -1
         while cursor != 0:
-            (reply,) = await self._keeper.run(self._seat.scan(max(cursor, 0)))
+            (reply,) = await self._keeper.run(self._commands.scan(max(cursor, 0)))
             cursor = int(reply[0])
             await self._forget([id.decode(errors="replace") for id in reply[1]])
 
     async def _forget(self, ids: Sequence[str]) -> None:
-        roster = self._members.roster
+        table = self._members.table
         for some in chunks(ids, MAX_IDS):
-            strangers = roster.strangers(some)
+            strangers = table.strangers(some)
             if strangers:
-                await self._keeper.run(self._seat.detach(strangers, roster.version))
+                await self._keeper.run(self._commands.detach(strangers, table.version))

@@ -59,7 +59,7 @@ _OF_OPERATORS = (REVIVE, SURVEY)
 _CALLED = re.compile(rb"\b(?:call|pcall|try)\('([A-Z]+)'")
 
 
-class Place(NamedTuple):
+class GrantedName(NamedTuple):
     """A key or a channel.
 
     Attributes:
@@ -87,14 +87,14 @@ class Rights:
     def __init__(
         self,
         scripts: Iterable[Script],
-        keys: Sequence[Place],
-        channels: Sequence[Place],
+        keys: Sequence[GrantedName],
+        channels: Sequence[GrantedName],
         more: Iterable[str] = (),
         without: Iterable[str] = (),
     ) -> None:
         named = {name for each in scripts for name in commands_of(each)}
         names = sorted((named | set(more)) - set(without))
-        self._tried: list[tuple[tuple[str, ...], Place]] = [
+        self._tried: list[tuple[tuple[str, ...], GrantedName]] = [
             *((("EXISTS", place.name), place) for place in keys),
             *((("PEXPIRE", place.name, "1"), place) for place in keys if place.is_written),
             *((("PUBLISH", place.name, ""), place) for place in channels),
@@ -124,7 +124,7 @@ def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
 
 def of_server(keys: Keys) -> Rights:
     """What a server needs."""
-    meta = Place(f"~{keys.meta}", keys.meta)
+    meta = GrantedName(f"~{keys.meta}", keys.meta)
     scripts = (script for script in SCRIPTS if script not in (*_OF_PORTALS, *_OF_OPERATORS))
     return Rights(scripts, (_own(keys), _everybody(keys), meta), [_channel(keys)], ("HSETNX", "SSCAN"))
 
@@ -140,25 +140,27 @@ def commands_of(script: Script) -> frozenset[str]:
     return frozenset(name.decode() for name in _CALLED.findall(script.source))
 
 
-def _own(keys: Keys) -> Place:
-    return Place(f"~{keys.prefix}*", keys.done("rights"))
+def _own(keys: Keys) -> GrantedName:
+    return GrantedName(f"~{keys.prefix}*", keys.done("rights"))
 
 
-def _everybody(keys: Keys) -> Place:
-    return Place(f"~{keys.broadcasts.removesuffix('b')}*", keys.broadcasts)
+def _everybody(keys: Keys) -> GrantedName:
+    return GrantedName(f"~{keys.broadcasts.removesuffix('b')}*", keys.broadcasts)
 
 
-def _channel(keys: Keys) -> Place:
-    return Place(f"&{keys.prefix}*", keys.channel("rights"))
+def _channel(keys: Keys) -> GrantedName:
+    return GrantedName(f"&{keys.prefix}*", keys.channel("rights"))
 
 
-def _trial(form: tuple[str, ...], key: Place, channel: Place) -> tuple[tuple[str, ...], Place]:
+def _trial(
+    form: tuple[str, ...], key: GrantedName, channel: GrantedName
+) -> tuple[tuple[str, ...], GrantedName]:
     """A command that is tried, and where."""
     command = tuple({"k": key.name, "c": channel.name}.get(part, part) for part in form)
     return command, channel if "c" in form else key
 
 
-def _lacking(command: tuple[str, ...], place: Place, *, problem: str) -> str:
+def _lacking(command: tuple[str, ...], place: GrantedName, *, problem: str) -> str:
     """The right that a command lacks, by what Redis 7.0 and later ones say."""
     if re.search("(a|the) (key|channel)s? ", f"{problem} "):
         return place.pattern

@@ -26,7 +26,7 @@ from .connection import (
     remaining,
 )
 from .master import FIXED, Master
-from .resolver import Following, MasterResolver
+from .resolver import MasterResolver, MasterWatch
 from .sentinel import DEFAULT_PORT, Sentinels
 from .tls import checked_tls
 
@@ -146,7 +146,7 @@ class Address:
             raise
         return connection
 
-    def follow(self, on_left: Callable[[], None]) -> Following | None:
+    def follow(self, on_left: Callable[[], None]) -> MasterWatch | None:
         """Call a method in this event loop whenever Sentinels have named another master.
 
         Returns:

@@ -14,7 +14,7 @@ from .connection import failed_reply, is_of_no_master, is_partial
 from .durability import Proof
 
 
-class Exchange:
+class Batch:
     """Some commands and their replies, whichever runner carries them.
 
     A runner writes `unsent`, then reports `writing` and `took`, and starts again while something
@@ -145,26 +145,26 @@ class Exchange:
         return error
 
 
-class Request:
-    """An exchange in one event loop, and the future of its replies.
+class QueuedBatch:
+    """An batch in one event loop, and the future of its replies.
 
     Args:
-        exchange: what is asked.
+        batch: what is asked.
         future: gets the replies, or an error of ours.
         deadline: by the clock of the event loop.
     """
 
-    __slots__ = ("deadline", "exchange", "future")
+    __slots__ = ("batch", "deadline", "future")
 
-    def __init__(self, exchange: Exchange, future: asyncio.Future[list[Any]], deadline: float) -> None:
-        self.exchange = exchange
+    def __init__(self, batch: Batch, future: asyncio.Future[list[Any]], deadline: float) -> None:
+        self.batch = batch
         self.future = future
         self.deadline = deadline
 
     def succeed(self) -> None:
         """Hand out the replies."""
         if not self.future.done():
-            self.future.set_result(self.exchange.replies)
+            self.future.set_result(self.batch.replies)
 
     def fail(self, error: Exception, cause: BaseException | None) -> None:
         """Hand out an error."""

@@ -12,7 +12,7 @@ CLUSTER = (
 )
 
 
-class Facts(NamedTuple):
+class ServerInfo(NamedTuple):
     """What a Redis says about itself.
 
     Attributes:
@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     mode: str = "standalone"
 
     @classmethod
-    def of(cls, reply: object) -> "Facts":
+    def of(cls, reply: object) -> "ServerInfo":
         """Read the reply to INFO."""
         text = reply.decode(errors="replace") if isinstance(reply, bytes) else ""
         lines = dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
@@ -43,7 +43,7 @@ class Facts(NamedTuple):
         )
 
     @classmethod
-    def of_hello(cls, reply: object) -> "Facts":
+    def of_hello(cls, reply: object) -> "ServerInfo":
         """Read the reply to HELLO, which tells little."""
         flat = reply if isinstance(reply, list) else []
         about = dict(zip(flat[::2], flat[1::2], strict=False))
@@ -136,7 +136,7 @@ class Handshake(Protocol):
         """What to send to a master that is left for another one; the replies do not matter."""
         ...
 
-    def check(self, where: str, replies: Sequence[Any]) -> Facts:
+    def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
         """Read the replies.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ...errors import BackendUnavailable, Unsupported
 from ...settings import Durability
-from .command import Command, Facts
+from .command import Command, ServerInfo
 
 SAFE = "dispatching again with the same idempotency key is safe"
 
@@ -27,7 +27,7 @@ class Proof(NamedTuple):
     replicas: Callable[[Sequence[Any]], int]
     advice: str = SAFE
 
-    def check(self, where: str, facts: Facts) -> None:
+    def check(self, where: str, info: ServerInfo) -> None:
         """See that this Redis can give the proof, before anything is sent.
 
         Raises:
@@ -35,13 +35,13 @@ class Proof(NamedTuple):
         """
         if "fsync" not in self.levels:
             return
-        if facts.version < (7, 2):
-            version = ".".join(map(str, facts.version)) or "an unknown version"
+        if info.version < (7, 2):
+            version = ".".join(map(str, info.version)) or "an unknown version"
             raise Unsupported(
                 f"{where}: durability 'fsync' needs Redis 7.2 or later, got {version}; nothing was sent; "
                 "use 'replicated' or 'memory', or a newer Redis"
             )
-        if not facts.has_log:
+        if not info.has_log:
             raise Unsupported(
                 f"{where}: durability 'fsync' needs a Redis that writes a log; nothing was sent; "
                 "set 'appendonly yes' in redis.conf"

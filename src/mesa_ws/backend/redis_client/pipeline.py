@@ -31,8 +31,8 @@ from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .batch import Exchange, Request
-from .command import Command, Facts, Handshake
+from .batch import Batch, QueuedBatch
+from .command import Command, Handshake, ServerInfo
 from .connection import (
     FOREIGN,
     AsyncConnection,
@@ -46,15 +46,15 @@ from .connection import (
 )
 from .durability import Demand, Proof
 from .master import Master
-from .resolver import APART, Following
+from .resolver import APART, MasterWatch
 
 
-async def prove(address: Address, connection: AsyncConnection, requests: Collection[Request]) -> None:
+async def prove(address: Address, connection: AsyncConnection, requests: Collection[QueuedBatch]) -> None:
     """Wait for what the requests have to reach, on the connection that carried them out, and answer them.
 
     Where another master counts by then, they are not answered.
     """
-    demands = [(r, r.exchange.proof.demand(r.exchange.replies)) for r in requests if r.exchange.proof]
+    demands = [(r, r.batch.proof.demand(r.batch.replies)) for r in requests if r.batch.proof]
     if not demands:
         return
     asked = Demand.of([demand for _, demand in demands])
@@ -92,7 +92,7 @@ PAUSE = 0.05
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Link:
+class Pipeline:
     """A connection that is opened when it is needed, and again after it was lost; in one event loop.
 
     Nothing is sent twice, except a script that Redis answered not to know, for that one was not
@@ -100,22 +100,22 @@ class Link:
 
     Args:
         address: where to connect.
-        greeting: what every connection begins with.
+        handshake: what every connection begins with.
         timeout: seconds for one request, connecting included.
     """
 
-    def __init__(self, address: Address, greeting: Handshake, timeout: float) -> None:
+    def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
         self._address = address
-        self._greeting = greeting
+        self._handshake = handshake
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
-        self._facts = Facts()
+        self._info = ServerInfo()
         self._used_at: float | None = None
-        self._queue: deque[Request] = deque()
+        self._queue: deque[QueuedBatch] = deque()
         self._owner: asyncio.Task[None] | None = None
-        self._following: Following | None = None
+        self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
-        self._batch_limit: asyncio.Timeout | None = None
+        self._group_limit: asyncio.Timeout | None = None
         self._is_closed = False
         self.generation = 0
         """How many connections there were."""
@@ -125,11 +125,11 @@ class Link:
     async def execute(
         self, commands: Sequence[Command], *, is_repeatable: bool = False, known_for: float = math.inf
     ) -> list[Any]:
-        """Carry out `commands`; see `carry_out`, and `Exchange` for the others."""
-        return await self.carry_out(Exchange(commands, is_repeatable=is_repeatable, known_for=known_for))
+        """Carry out `commands`; see `carry_out`, and `Batch` for the others."""
+        return await self.carry_out(Batch(commands, is_repeatable=is_repeatable, known_for=known_for))
 
-    async def carry_out(self, exchange: Exchange) -> list[Any]:
-        """Carry out the commands of `exchange` in order, with no others between them.
+    async def carry_out(self, batch: Batch) -> list[Any]:
+        """Carry out the commands of `batch` in order, with no others between them.
 
         Cancelling is safe; they may still be carried out.
 
@@ -138,13 +138,13 @@ class Link:
             BackendRefused: Redis said no to one of them; the others were carried out.
             Unsupported: this Redis cannot give the proof that is asked for; nothing was sent.
         """
-        request = self._append(exchange)
+        request = self._append(batch)
         try:
             async with asyncio.timeout_at(request.deadline):
                 return await request.future
         except TimeoutError:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
-            raise BackendUnavailable(problem, maybe_sent=exchange.is_written) from None
+            raise BackendUnavailable(problem, maybe_sent=batch.is_written) from None
 
     def check(self, proof: Proof) -> None:
         """See that the Redis of the present connection can give a proof.
@@ -152,7 +152,7 @@ class Link:
         Raises:
             Unsupported: it cannot.
         """
-        proof.check(self._address.label, self._facts)
+        proof.check(self._address.label, self._info)
 
     def post(
         self,
@@ -162,7 +162,7 @@ class Link:
     ) -> None:
         """Carry out `commands` without waiting; then one of the functions is called. Never raises."""
         try:
-            request = self._append(Exchange(commands))
+            request = self._append(Batch(commands))
         except BackendError:
             return
 
@@ -196,18 +196,18 @@ class Link:
         if self._owner is not None and not self._owner.done():
             abandon_task(self._owner)
 
-    def _append(self, exchange: Exchange) -> Request:
+    def _append(self, batch: Batch) -> QueuedBatch:
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
-        request = Request(exchange, loop.create_future(), loop.time() + self._timeout)
+        request = QueuedBatch(batch, loop.create_future(), loop.time() + self._timeout)
         self._queue.append(request)
         self._ensure_owner()
         return request
 
     def _ensure_owner(self) -> None:
         if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
-            self._owner = start(self._serve(), name="mesa-redis-link")
+            self._owner = start(self._serve(), name="mesa-redis-pipeline")
             self._owner.add_done_callback(self._on_owner_done)
 
     def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
@@ -220,62 +220,62 @@ class Link:
 
     async def _serve(self) -> None:
         """Own the connection until nothing waits."""
-        while batch := self._next_batch():
-            await self._talk(batch)
+        while group := self._next_group():
+            await self._talk(group)
 
-    def _next_batch(self) -> list[Request]:
+    def _next_group(self) -> list[QueuedBatch]:
         """Take requests from the queue; those that were given up are never sent."""
         now = asyncio.get_running_loop().time()
-        batch: list[Request] = []
+        group: list[QueuedBatch] = []
         size = 0
         while self._queue and size < MAX_BATCH:
             request = self._queue.popleft()
             if request.deadline <= now:
                 self._fail([request], TimeoutError())
             elif not request.future.done():
-                batch.append(request)
-                size += len(request.exchange.commands)
-        return batch
+                group.append(request)
+                size += len(request.batch.commands)
+        return group
 
-    async def _talk(self, batch: list[Request]) -> None:
+    async def _talk(self, group: list[QueuedBatch]) -> None:
         try:
-            async with asyncio.timeout_at(batch[-1].deadline) as self._batch_limit:
+            async with asyncio.timeout_at(group[-1].deadline) as self._group_limit:
                 connection = await self._connected()
-                await self._exchange(connection, [r for r in batch if not r.future.done()])
+                await self._carry_out_group(connection, [r for r in group if not r.future.done()])
             self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # there was no connection
-            rest = self._repeat(batch, [r for r in batch if r.exchange.is_doubtful])
+            rest = self._repeat(group, [r for r in group if r.batch.is_doubtful])
             self._fail(rest, error)
-            if len(rest) < len(batch):
+            if len(rest) < len(group):
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
         except FOREIGN as error:
             await self._drop()
-            self._fail(self._repeat(batch, batch), error)
+            self._fail(self._repeat(group, group), error)
         except BaseException as error:
             await self._drop()
-            self._fail(batch, RedisConnectionError("it was closed"))
+            self._fail(group, RedisConnectionError("it was closed"))
             if not isinstance(error, Exception):
                 raise
             _log.exception("%s: a fault while talking to Redis", self._address.label)
         finally:
-            self._batch_limit = None
+            self._group_limit = None
 
-    def _repeat(self, batch: list[Request], wanted: Iterable[Request]) -> list[Request]:
-        """Put what may be repeated of `wanted` back to the front; returns the rest of the batch."""
+    def _repeat(self, group: list[QueuedBatch], wanted: Iterable[QueuedBatch]) -> list[QueuedBatch]:
+        """Put what may be repeated of `wanted` back to the front; returns the rest of the group."""
         now = asyncio.get_running_loop().time()
         again = {
             request: None
             for request in wanted
-            if not request.future.done() and now < request.deadline and request.exchange.repeat(now)
+            if not request.future.done() and now < request.deadline and request.batch.repeat(now)
         }
         self._queue.extendleft(reversed(again))
-        return [request for request in batch if request not in again]
+        return [request for request in group if request not in again]
 
     async def _connected(self) -> AsyncConnection:
         connection = self._connection
         if connection is not None and self._is_unfit(connection):
             if connection.mesa_master.is_left:  # nothing may be stored there once the new one is read
-                await say_farewell(connection, self._greeting.farewell, LAST_REPLIES)
+                await say_farewell(connection, self._handshake.farewell, LAST_REPLIES)
             await self._drop()
             connection = None
         while connection is None:
@@ -317,8 +317,8 @@ class Link:
         now = asyncio.get_running_loop().time()
         if self._attempt is not None:
             self._attempt.reschedule(now)
-        elif self._batch_limit is not None and self._connection and self._connection.mesa_master.is_left:
-            self._batch_limit.reschedule(min(self._batch_limit.when() or now, now + LAST_REPLIES))
+        elif self._group_limit is not None and self._connection and self._connection.mesa_master.is_left:
+            self._group_limit.reschedule(min(self._group_limit.when() or now, now + LAST_REPLIES))
 
     def _unfollow(self) -> None:
         following, self._following = self._following, None
@@ -330,32 +330,32 @@ class Link:
         return self._used_at is not None and now - self._used_at >= self._address.max_idle
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
-        commands = self._greeting.commands
+        commands = self._handshake.commands
         await connection.send_packed_command(packed(commands))
         replies = [await aread_reply(connection) for _ in commands]
-        self._facts = self._greeting.check(self._address.label, replies)
+        self._info = self._handshake.check(self._address.label, replies)
 
-    async def _exchange(self, connection: AsyncConnection, batch: list[Request]) -> None:
-        asked = len(batch)
-        batch = [request for request in batch if self._is_possible(request)]
-        async with asyncio.timeout_at(self._first_limit(batch)):
-            await self._round(connection, batch)
-        again = [request for request in batch if request.exchange.missing]
+    async def _carry_out_group(self, connection: AsyncConnection, group: list[QueuedBatch]) -> None:
+        asked = len(group)
+        group = [request for request in group if self._is_possible(request)]
+        async with asyncio.timeout_at(self._first_limit(group)):
+            await self._round(connection, group)
+        again = [request for request in group if request.batch.missing]
         if again:
             await self._shake_hands(connection)
             await self._round(connection, again)
             for request in again:
-                request.exchange.missing.clear()
+                request.batch.missing.clear()
                 self._settle(request, connection.mesa_master)
         if not connection.mesa_master.is_left:
             await prove(
-                self._address, connection, [request for request in batch if not request.future.done()]
+                self._address, connection, [request for request in group if not request.future.done()]
             )
         if connection.mesa_master.is_left:
-            self._begin_again(batch)
-        elif any(request.exchange.is_misled for request in batch):
+            self._begin_again(group)
+        elif any(request.batch.is_misled for request in group):
             self._doubt_master()
-        if len(batch) < asked or any(request.exchange.is_read_only for request in batch):
+        if len(group) < asked or any(request.batch.is_read_only for request in group):
             await self._drop()
 
     def _doubt_master(self) -> None:
@@ -363,71 +363,71 @@ class Link:
         if masters is not None:
             masters.doubt()
 
-    def _begin_again(self, batch: list[Request]) -> None:
+    def _begin_again(self, group: list[QueuedBatch]) -> None:
         """Repeat what a master answered that counts no more; what cannot be repeated has its answer."""
-        for request in self._repeat(batch, batch):
-            if request.exchange.proof is not None:
-                request.fail(request.exchange.proof.lost_master(self._address.label), None)
+        for request in self._repeat(group, group):
+            if request.batch.proof is not None:
+                request.fail(request.batch.proof.lost_master(self._address.label), None)
             else:
                 self._hand_out(request)
 
-    def _is_possible(self, request: Request) -> bool:
+    def _is_possible(self, request: QueuedBatch) -> bool:
         """Whether this Redis does it for this user; if not, it fails before anything is sent."""
-        where, exchange = self._address.label, request.exchange
+        where, batch = self._address.label, request.batch
         try:
-            self._greeting.permit(where, exchange.commands)
-            if exchange.proof is not None:
-                exchange.proof.check(where, self._facts)
+            self._handshake.permit(where, batch.commands)
+            if batch.proof is not None:
+                batch.proof.check(where, self._info)
         except MesaError as error:
             request.fail(error, None)
             return False
         return True
 
-    def _first_limit(self, batch: list[Request]) -> float | None:
+    def _first_limit(self, group: list[QueuedBatch]) -> float | None:
         """Until when to wait on a connection that may be dead, so that time is left for another one.
 
         Not where a new connection means that a whole node is repaired, nor where that would cost a
         request its time that cannot be repeated.
         """
-        if self._used_at is None or self.on_reconnect is not _nothing or not batch:
+        if self._used_at is None or self.on_reconnect is not _nothing or not group:
             return None
-        if not all(request.exchange.is_repeatable for request in batch):
+        if not all(request.batch.is_repeatable for request in group):
             return None
         now = asyncio.get_running_loop().time()
-        return min(request.exchange.first_limit(now, request.deadline) for request in batch)
+        return min(request.batch.first_limit(now, request.deadline) for request in group)
 
-    async def _round(self, connection: AsyncConnection, requests: list[Request]) -> None:
+    async def _round(self, connection: AsyncConnection, requests: list[QueuedBatch]) -> None:
         """Write what is unsent, and settle whoever has all replies."""
-        wire = packed([command for request in requests for command in request.exchange.unsent])
+        wire = packed([command for request in requests for command in request.batch.unsent])
         now = asyncio.get_running_loop().time()
         for request in requests:
-            request.exchange.writing(now)
+            request.batch.writing(now)
         await connection.send_packed_command(wire)
         for request in requests:
-            request.exchange.took([await aread_reply(connection) for _ in request.exchange.missing])
-            if not request.exchange.missing:
+            request.batch.took([await aread_reply(connection) for _ in request.batch.missing])
+            if not request.batch.missing:
                 self._settle(request, connection.mesa_master)
 
-    def _settle(self, request: Request, master: Master) -> None:
+    def _settle(self, request: QueuedBatch, master: Master) -> None:
         """Hand out the replies, unless they are to be proven, or to be had from another master."""
-        if master.is_left and request.exchange.is_repeatable:
+        if master.is_left and request.batch.is_repeatable:
             return
         self._hand_out(request)
 
-    def _hand_out(self, request: Request) -> None:
-        failure = request.exchange.failure(self._address.label)
+    def _hand_out(self, request: QueuedBatch) -> None:
+        failure = request.batch.failure(self._address.label)
         if failure is not None:
             request.fail(failure, failure.__cause__)
-        elif request.exchange.proof is None:
+        elif request.batch.proof is None:
             request.succeed()
 
-    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
+    def _fail(self, requests: Iterable[QueuedBatch], error: Exception) -> None:
         where = self._address.label
         for request in requests:
             if isinstance(error, BackendError):
-                request.fail(request.exchange.doubting(error), error.__cause__)
+                request.fail(request.batch.doubting(error), error.__cause__)
             else:
-                request.fail(failed_call(where, error, maybe_sent=request.exchange.is_written), error)
+                request.fail(failed_call(where, error, maybe_sent=request.batch.is_written), error)
 
     async def _drop(self) -> None:
         connection, self._connection, self._used_at = self._connection, None, None
@@ -460,8 +460,8 @@ class Operation(Generic[T]):
     proof: Proof | None = None
     known_for: float = math.inf
 
-    def exchange(self) -> Exchange:
+    def batch(self) -> Batch:
         """What a runner carries out."""
-        return Exchange(
+        return Batch(
             self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
         )

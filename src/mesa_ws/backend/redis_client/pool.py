@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import BackendUnavailable
 from .address import Address
-from .command import Command, Facts, Handshake
+from .command import Command, Handshake, ServerInfo
 from .connection import FOREIGN, BlockingConnection, is_ended, read_reply, remaining, set_limit
 from .master import FIXED
 from .resolver import APART
@@ -33,7 +33,7 @@ ATTEMPT = (1.0, 3.0)
 TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
-class Lent(NamedTuple):
+class LentConnection(NamedTuple):
     """A connection in use.
 
     Attributes:
@@ -50,20 +50,20 @@ class Pool:
 
     Args:
         address: where to connect.
-        greeting: what every connection begins with.
+        handshake: what every connection begins with.
 
     Attributes:
-        facts: what Redis said of itself on the newest connection.
+        info: what Redis said of itself on the newest connection.
     """
 
-    def __init__(self, address: Address, greeting: Handshake) -> None:
+    def __init__(self, address: Address, handshake: Handshake) -> None:
         self._address = address
-        self._greeting = greeting
-        self.facts = Facts()
+        self._handshake = handshake
+        self.info = ServerInfo()
         self._process = _Process(address)
 
     @contextmanager
-    def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[Lent]:
+    def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
         """Lend a connection that is ready for use; given back in good order, else it is closed.
 
         Args:
@@ -83,7 +83,7 @@ class Pool:
             idle = None if is_new else process.take(self._address.max_idle)
             connection = idle or self._connect(deadline)
             try:
-                yield Lent(connection, idle is None)
+                yield LentConnection(connection, idle is None)
             except BaseException:
                 connection.disconnect()
                 raise
@@ -97,8 +97,8 @@ class Pool:
 
     def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
         """Say what every connection begins with; errors that Redis replies with are redis-py's."""
-        replies = self.talk(connection, self._greeting.commands, deadline)
-        self.facts = self._greeting.check(self._address.label, replies)
+        replies = self.talk(connection, self._handshake.commands, deadline)
+        self.info = self._handshake.check(self._address.label, replies)
 
     def talk(self, connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Write commands and read their replies, errors of Redis among them.
@@ -136,8 +136,8 @@ class Pool:
             masters.doubt()
 
     def permit(self, commands: Sequence[Command]) -> None:
-        """See that the user of Redis has the rights for commands; see `Greeting.permit`."""
-        self._greeting.permit(self._address.label, commands)
+        """See that the user of Redis has the rights for commands; see `Handshake.permit`."""
+        self._handshake.permit(self._address.label, commands)
 
     def _of_this_process(self) -> "_Process":
         """What belongs to this process; after a fork that is nothing yet."""

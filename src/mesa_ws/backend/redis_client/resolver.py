@@ -40,7 +40,7 @@ PING = 10.0
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Following:
+class MasterWatch:
     """A method that is called in its event loop whenever a master is left; weakly referenced.
 
     Args:
@@ -82,7 +82,7 @@ class MasterResolver:
         self._asked_at = self._answered_at = self._doubted_at = self._heard_at = float("-inf")
         self._is_asked_soon = False
         self._problem = "they do not answer"
-        self._followings: WeakSet[Following] = WeakSet()
+        self._followings: WeakSet[MasterWatch] = WeakSet()
         self._holders: WeakSet[object] = WeakSet()
         self._followers: list[_Follower] = []
         finalize(self, _close, self._sentinels)
@@ -152,9 +152,9 @@ class MasterResolver:
         with suppress(RuntimeError):  # Python ends, and starts no more threads
             threading.Thread(target=self._ask_in_time, name="mesa-sentinel", daemon=True).start()
 
-    def follow(self, on_left: Callable[[], None]) -> Following:
+    def follow(self, on_left: Callable[[], None]) -> MasterWatch:
         """Call a method in this event loop from now on whenever a master is left."""
-        following = Following(self, on_left)
+        following = MasterWatch(self, on_left)
         with self._lock:
             self._followings.add(following)
             if not self._followers:
@@ -164,7 +164,7 @@ class MasterResolver:
                         follower.start()
         return following
 
-    def unfollow(self, following: Following) -> None:
+    def unfollow(self, following: MasterWatch) -> None:
         """Take back `follow`."""
         with self._lock:
             self._followings.discard(following)

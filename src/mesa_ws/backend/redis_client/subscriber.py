@@ -21,7 +21,7 @@ from .connection import (
     hang_up,
     is_forbidden,
 )
-from .resolver import Following
+from .resolver import MasterWatch
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -30,7 +30,7 @@ LONGEST_PAUSE = 2.0
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Reader:
+class Subscriber:
     """A subscription that is kept up until it is closed.
 
     Args:
@@ -68,7 +68,7 @@ class Reader:
         self._pause = FIRST_PAUSE
         self._echo = asyncio.Event()
         self._is_closed = False
-        self._following: Following | None = None
+        self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
         self._left = asyncio.Event()
 
@@ -91,7 +91,7 @@ class Reader:
             except FOREIGN as error:
                 if not self._left.is_set():
                     raise self._failed(error) from error
-        self._tasks.start(self._stay, "reader")
+        self._tasks.start(self._stay, "subscriber")
 
     async def restart(self) -> None:
         """Subscribe on a new connection, because this one seems to be dead."""

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
-from mesa_ws.backend.redis.dispatch import Batch, Dispatch
-from mesa_ws.backend.redis.handshake import check_handshake, handshake
+from mesa_ws.backend.redis.dispatch import Dispatch, Dispatches
+from mesa_ws.backend.redis.handshake import check_layout, layout_commands
 from mesa_ws.backend.redis.keys import Keys, outbox_keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count, online, online_counts
 from mesa_ws.backend.redis.scripts import SCRIPTS
@@ -115,7 +115,7 @@ def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
         prepare(HELLO, ["a"]),
     ]
     stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]
-    batch = Batch.of(KEYS, envelopes)
+    batch = Dispatches.of(KEYS, envelopes)
     assert batch.replicas(stored) == 2
     assert [each.corrupt(own) for each, own in batch.dealt(stored)] == [[], ["a"], []]
 
@@ -141,7 +141,7 @@ def test_a_message_to_everybody_has_no_deliveries() -> None:
 
 def test_each_message_of_a_batch_gets_its_own_replies() -> None:
     many = [str(n) for n in range(201)]
-    batch = Batch.of(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
+    batch = Dispatches.of(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
     assert len(batch.commands) == 4
     receipts = batch.receipts([[1, 1], [1, *[1] * 200], [1, 1], 3])
     assert [receipt.nodes for receipt in receipts] == [1, 0, 2, 3]
@@ -197,19 +197,19 @@ def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
 
 
 def test_a_connection_loads_every_script_and_asks_for_the_layout() -> None:
-    *loads, layout = handshake(KEYS)
+    *loads, layout = layout_commands(KEYS)
     assert [command[2] for command in loads] == [script.source for script in SCRIPTS]
     assert layout == ("HGET", KEYS.meta, "partitions")
 
 
 @pytest.mark.parametrize("found", [None, b"1"])
 def test_a_new_cluster_and_one_of_this_layout_are_fine(found: bytes | None) -> None:
-    check_handshake(KEYS, [b"sha", found])
+    check_layout(KEYS, [b"sha", found])
 
 
 def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
     with pytest.raises(BackendRefused, match=r"expected a cluster of 1 partition.* got 64;"):
-        check_handshake(KEYS, [b"sha", b"64"])
+        check_layout(KEYS, [b"sha", b"64"])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

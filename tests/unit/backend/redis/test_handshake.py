@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.scripts import ONLINE, RELAY
-from mesa_ws.backend.redis_client.command import Facts
+from mesa_ws.backend.redis_client.command import ServerInfo
 from mesa_ws.errors import BackendRefused
 
 INFO = (
@@ -15,51 +15,51 @@ INFO = (
 )
 
 
-def replies(greeting: NativeHandshake, info: object, *, layout: bytes | None = None) -> list[object]:
+def replies(handshake: NativeHandshake, info: object, *, layout: bytes | None = None) -> list[object]:
     """All is well, and no right is lacking."""
-    return [info, *[b"sha"] * (len(greeting.commands) - 3), layout, []]
+    return [info, *[b"sha"] * (len(handshake.commands) - 3), layout, []]
 
 
 def test_facts_are_read_from_info() -> None:
-    assert Facts.of(INFO) == Facts((7, 2, 4), 1024, "volatile-lru", True)
+    assert ServerInfo.of(INFO) == ServerInfo((7, 2, 4), 1024, "volatile-lru", True)
 
 
 @pytest.mark.parametrize("reply", [b"", None, 7, b"\xff\xfe"])
 def test_what_is_no_info_tells_nothing(reply: object) -> None:
-    assert Facts.of(reply) == Facts()
+    assert ServerInfo.of(reply) == ServerInfo()
 
 
 def test_an_error_of_redis_is_raised() -> None:
-    greeting = NativeHandshake(Keys())
+    handshake = NativeHandshake(Keys())
     with pytest.raises(ResponseError, match="no"):
-        greeting.check("redis", replies(greeting, ResponseError("no")))
+        handshake.check("redis", replies(handshake, ResponseError("no")))
 
 
 def test_the_layout_is_checked() -> None:
-    greeting = NativeHandshake(Keys())
+    handshake = NativeHandshake(Keys())
     with pytest.raises(BackendRefused, match="got 64"):
-        greeting.check("redis", replies(greeting, INFO, layout=b"64"))
+        handshake.check("redis", replies(handshake, INFO, layout=b"64"))
 
 
 @pytest.mark.parametrize(("stores", "allow_eviction"), [(False, False), (True, True)])
 def test_a_redis_that_evicts_is_good_for_some(stores: bool, allow_eviction: bool) -> None:
-    greeting = NativeHandshake(Keys(), stores=stores, allow_eviction=allow_eviction)
-    assert greeting.check("redis", replies(greeting, INFO)).policy == "volatile-lru"
+    handshake = NativeHandshake(Keys(), stores=stores, allow_eviction=allow_eviction)
+    assert handshake.check("redis", replies(handshake, INFO)).policy == "volatile-lru"
 
 
 def test_a_redis_that_evicts_is_refused() -> None:
-    greeting = NativeHandshake(Keys(), stores=True)
+    handshake = NativeHandshake(Keys(), stores=True)
     with pytest.raises(BackendRefused, match=r"^redis: expected maxmemory-policy noeviction"):
-        greeting.check("redis", replies(greeting, INFO))
+        handshake.check("redis", replies(handshake, INFO))
 
 
 @pytest.mark.parametrize(
     ("mode", "text"), [("cluster", "Redis Cluster"), ("sentinel", r"redis\+sentinel://")]
 )
 def test_what_is_no_single_redis_is_refused(mode: str, text: str) -> None:
-    greeting = NativeHandshake(Keys())
+    handshake = NativeHandshake(Keys())
     with pytest.raises(BackendRefused, match=text):
-        greeting.check("redis", replies(greeting, INFO + b"redis_mode:%s\r\n" % mode.encode()))
+        handshake.check("redis", replies(handshake, INFO + b"redis_mode:%s\r\n" % mode.encode()))
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_what_is_no_single_redis_is_refused(mode: str, text: str) -> None:
 )
 def test_the_mode_is_read_from_hello(reply: object) -> None:
     is_cluster = isinstance(reply, list) and len(reply) == 4
-    assert Facts.of_hello(reply).mode == ("cluster" if is_cluster else "standalone")
+    assert ServerInfo.of_hello(reply).mode == ("cluster" if is_cluster else "standalone")
 
 
 def test_rights_are_looked_at_until_none_is_lacking() -> None:
-    greeting = NativeHandshake(Keys())
-    asks = len(greeting.commands)
+    handshake = NativeHandshake(Keys())
+    asks = len(handshake.commands)
     error = b"ERR The user executing the script can't run this command or subcommand"
-    greeting.check("redis", [*replies(greeting, INFO)[:-1], [1, error]])
-    assert len(greeting.commands) == asks
-    greeting.check("redis", replies(greeting, INFO))
-    assert len(greeting.commands) == asks - 1
+    handshake.check("redis", [*replies(handshake, INFO)[:-1], [1, error]])
+    assert len(handshake.commands) == asks
+    handshake.check("redis", replies(handshake, INFO))
+    assert len(handshake.commands) == asks - 1
 
 
 def test_who_lacks_rights_may_look() -> None:
-    greeting = NativeHandshake(Keys())
-    greeting.check("redis", [*replies(greeting, INFO)[:-1], [1, b"NOPERM no"]])
-    greeting.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("ZSCAN", "k", 0)])
+    handshake = NativeHandshake(Keys())
+    handshake.check("redis", [*replies(handshake, INFO)[:-1], [1, b"NOPERM no"]])
+    handshake.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("ZSCAN", "k", 0)])
     with pytest.raises(BackendRefused, match=r"^redis: refused \(its user lacks \+exists\)"):
-        greeting.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("EVALSHA", RELAY.sha, 0)])
+        handshake.permit("redis", [("EVALSHA", ONLINE.sha, 0), ("EVALSHA", RELAY.sha, 0)])

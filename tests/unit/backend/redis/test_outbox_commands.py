@@ -8,8 +8,8 @@ from mesa_ws.backend.outbox import Acknowledgement, Entry, Page, Read, Start
 from mesa_ws.backend.redis.keys import Keys, outbox_keys
 from mesa_ws.backend.redis.node_commands import NodeCommands
 from mesa_ws.backend.redis.outbox_commands import (
-    Answer,
     Legacy,
+    OutboxReply,
     acknowledge,
     answers,
     broadcast_answer,
@@ -61,7 +61,7 @@ def test_reading_further_asks_about_few_ids_at_a_time_and_records_none() -> None
 def test_an_answer_is_a_page_and_who_came_online() -> None:
     reply = [[1, b"forked", b"e", 9, 7, 2, 1, 7, b"ro", raw(b"m", b"8"), raw(b"n", b"9")]]
     page = Page("forked", "e", 7, 9, 2, (Entry(8, "m", b"8"), Entry(9, "n", b"9")), 7, "ro")
-    assert answers(reply) == [Answer(page, True, True)]
+    assert answers(reply) == [OutboxReply(page, True, True)]
 
 
 def test_there_is_no_answer_without_a_lease() -> None:
@@ -87,7 +87,9 @@ def test_messages_to_everybody_come_with_those_who_are_left_out() -> None:
     assert (call.keys, call.args[3:]) == ((KEYS.broadcast_position, KEYS.broadcasts), (AT.epoch, 7))
     entry = raw(b"m", b"\0\0\0\x03\x91\xa1abody")
     page = Page("resumed", "e", 7, 8, 0, (Entry(8, "m", b"body", frozenset({"a"})),))
-    assert broadcast_answer([b"resumed", b"e", 8, 7, 0, 0, b"", b"", entry]) == Answer(page, False, False)
+    assert broadcast_answer([b"resumed", b"e", 8, 7, 0, 0, b"", b"", entry]) == OutboxReply(
+        page, False, False
+    )
 
 
 def test_heads_are_read_with_forks_and_dropped_ranges() -> None:

@@ -10,11 +10,11 @@ from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
 from mesa_ws.backend.mesa1.keys import Keys as Keys1x
 from mesa_ws.backend.redis import rights
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.rights import Place, Rights, commands_of
+from mesa_ws.backend.redis.rights import GrantedName, Rights, commands_of
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis_client.command import Script
 
-KEY, CHANNEL = Place("~m:*", "m:k"), Place("&m:*", "m:c")
+KEY, CHANNEL = GrantedName("~m:*", "m:k"), GrantedName("&m:*", "m:c")
 
 
 def tried(asked: Rights) -> list[list[str]]:
@@ -57,7 +57,7 @@ def test_a_channel_is_named_by_its_pattern() -> None:
 
 
 def test_a_key_that_is_only_read_is_not_tried_to_be_written() -> None:
-    asked = Rights([], [KEY, Place("%R~r", "r", is_written=False)], [CHANNEL])
+    asked = Rights([], [KEY, GrantedName("%R~r", "r", is_written=False)], [CHANNEL])
     assert [each[0] for each in tried(asked) if each[1] == "r"] == ["EXISTS"]
 
 

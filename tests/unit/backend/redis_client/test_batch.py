@@ -18,7 +18,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mesa_ws.backend.redis_client.batch import Exchange
+from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.command import CLUSTER, Command
 from mesa_ws.backend.redis_client.connection import RIGHTS_PAGE, failed_call, failed_connect, failed_reply
 from mesa_ws.errors import BackendRefused, BackendUnavailable
@@ -38,44 +38,44 @@ UNKNOWN = NoScriptError("NOSCRIPT No matching script")
 
 
 def test_all_commands_are_unsent_at_first() -> None:
-    exchange = Exchange(COMMANDS)
-    assert (exchange.unsent, exchange.is_written) == (COMMANDS, False)
+    batch = Batch(COMMANDS)
+    assert (batch.unsent, batch.is_written) == (COMMANDS, False)
 
 
 def test_an_answered_exchange_has_its_replies() -> None:
-    exchange = Exchange(COMMANDS)
-    exchange.writing(0.0)
-    exchange.took([1, None, b"x"])
-    assert (exchange.replies, exchange.missing, exchange.is_written) == ([1, None, b"x"], [], True)
-    assert exchange.failure("redis") is None
+    batch = Batch(COMMANDS)
+    batch.writing(0.0)
+    batch.took([1, None, b"x"])
+    assert (batch.replies, batch.missing, batch.is_written) == ([1, None, b"x"], [], True)
+    assert batch.failure("redis") is None
 
 
 def test_only_unknown_scripts_are_sent_again() -> None:
-    exchange = Exchange(COMMANDS)
-    exchange.took([1, UNKNOWN, UNKNOWN])
-    assert exchange.unsent == COMMANDS[1:]
-    exchange.took([2, 3])
-    assert (exchange.replies, exchange.missing) == ([1, 2, 3], [])
+    batch = Batch(COMMANDS)
+    batch.took([1, UNKNOWN, UNKNOWN])
+    assert batch.unsent == COMMANDS[1:]
+    batch.took([2, 3])
+    assert (batch.replies, batch.missing) == ([1, 2, 3], [])
 
 
 def test_a_request_of_unknown_scripts_alone_was_not_carried_out() -> None:
-    exchange = Exchange(COMMANDS[:1])
-    exchange.writing(0.0)
-    exchange.took([UNKNOWN])
-    assert not exchange.is_written
+    batch = Batch(COMMANDS[:1])
+    batch.writing(0.0)
+    batch.took([UNKNOWN])
+    assert not batch.is_written
 
 
 def test_a_script_that_stays_unknown_is_a_failure() -> None:
-    exchange = Exchange(COMMANDS[:1])
+    batch = Batch(COMMANDS[:1])
     for _ in range(2):
-        exchange.took([UNKNOWN])
-    assert isinstance(exchange.failure("redis"), BackendRefused)
+        batch.took([UNKNOWN])
+    assert isinstance(batch.failure("redis"), BackendRefused)
 
 
 def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
-    exchange, error = Exchange(COMMANDS), ResponseError("WRONGTYPE Operation against a key")
-    exchange.took([1, error, ResponseError("another")])
-    failure = exchange.failure("redis at h:1")
+    batch, error = Batch(COMMANDS), ResponseError("WRONGTYPE Operation against a key")
+    batch.took([1, error, ResponseError("another")])
+    failure = batch.failure("redis at h:1")
     assert str(failure) == (
         "redis at h:1: refused (WRONGTYPE Operation against a key); a part may have been sent"
     )
@@ -93,9 +93,9 @@ def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
     ],
 )
 def test_a_refusal_says_whether_a_part_was_done(replies: list[object], maybe_sent: bool) -> None:
-    exchange = Exchange(COMMANDS[:2])
-    exchange.took(replies)
-    failure = exchange.failure("redis")
+    batch = Batch(COMMANDS[:2])
+    batch.took(replies)
+    failure = batch.failure("redis")
     assert isinstance(failure, BackendRefused)
     assert (failure.maybe_sent, "part may have been sent" in str(failure)) == (maybe_sent, maybe_sent)
     assert "PARTLY" not in str(failure)
@@ -103,11 +103,11 @@ def test_a_refusal_says_whether_a_part_was_done(replies: list[object], maybe_sen
 
 @pytest.mark.parametrize(("others", "maybe_sent"), [([1], True), ([ReadOnlyError("READONLY")], False)])
 def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: bool) -> None:
-    exchange = Exchange(COMMANDS[:2])
-    exchange.took([ReadOnlyError("READONLY You can't write against a read only replica."), *others])
-    failure = exchange.failure("redis")
+    batch = Batch(COMMANDS[:2])
+    batch.took([ReadOnlyError("READONLY You can't write against a read only replica."), *others])
+    failure = batch.failure("redis")
     assert isinstance(failure, BackendUnavailable)
-    assert (failure.maybe_sent, exchange.is_read_only) == (maybe_sent, True)
+    assert (failure.maybe_sent, batch.is_read_only) == (maybe_sent, True)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_refusal_says_what_to_do(error: ResponseError, text: str) -> None:
 NOT_NOW = [
     "LOADING Redis is loading the dataset in memory",
     "READONLY You can't write against a read only replica.",
-    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MASTERDOWN Pipeline with MASTER is down and replica-serve-stale-data is set to 'no'.",
     "MISCONF Errors writing to the AOF file: No space left on device",
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
     "NOREPLICAS Not enough good replicas to write.",
@@ -195,54 +195,54 @@ def test_an_error_without_text_has_its_name() -> None:
 
 
 def test_what_is_repeatable_starts_anew_and_stays_doubtful() -> None:
-    exchange = Exchange(COMMANDS, is_repeatable=True)
-    exchange.writing(0.0)
-    exchange.took([1, UNKNOWN, UNKNOWN])
-    assert exchange.repeat(1.0)
-    assert (exchange.unsent, exchange.replies) == (COMMANDS, [None] * 3)
-    assert (exchange.is_written, exchange.is_doubtful) == (True, True)
+    batch = Batch(COMMANDS, is_repeatable=True)
+    batch.writing(0.0)
+    batch.took([1, UNKNOWN, UNKNOWN])
+    assert batch.repeat(1.0)
+    assert (batch.unsent, batch.replies) == (COMMANDS, [None] * 3)
+    assert (batch.is_written, batch.is_doubtful) == (True, True)
 
 
 def test_what_was_never_written_is_not_repeated() -> None:
-    assert not Exchange(COMMANDS, is_repeatable=True).repeat(1.0)
+    assert not Batch(COMMANDS, is_repeatable=True).repeat(1.0)
 
 
 @pytest.mark.parametrize(("since", "is_repeated"), [(60.0, True), (60.1, False)])
 def test_what_redis_may_have_forgotten_is_not_repeated(since: float, is_repeated: bool) -> None:
-    exchange = Exchange(COMMANDS, is_repeatable=True, known_for=120.0)
-    exchange.writing(100.0)
-    assert exchange.repeat(110.0)
-    exchange.writing(115.0)
-    assert exchange.repeat(100.0 + since) == is_repeated
+    batch = Batch(COMMANDS, is_repeatable=True, known_for=120.0)
+    batch.writing(100.0)
+    assert batch.repeat(110.0)
+    batch.writing(115.0)
+    assert batch.repeat(100.0 + since) == is_repeated
 
 
 def test_a_reply_is_waited_for_as_long_as_a_repetition_has_time() -> None:
-    stored, unstored = Exchange(COMMANDS, is_repeatable=True, known_for=120.0), Exchange(COMMANDS)
+    stored, unstored = Batch(COMMANDS, is_repeatable=True, known_for=120.0), Batch(COMMANDS)
     assert [stored.first_limit(100.0, 100.0 + timeout) for timeout in (5.0, 600.0)] == [102.5, 130.0]
     assert unstored.first_limit(100.0, 700.0) == 700.0
 
 
 def test_what_is_not_repeatable_is_not_repeated() -> None:
-    exchange = Exchange(COMMANDS)
-    exchange.writing(0.0)
-    assert not exchange.repeat(1.0)
+    batch = Batch(COMMANDS)
+    batch.writing(0.0)
+    assert not batch.repeat(1.0)
 
 
 def test_errors_of_a_repetition_say_that_it_may_have_been_sent() -> None:
-    exchange = Exchange(COMMANDS[:1], is_repeatable=True)
-    exchange.writing(0.0)
-    exchange.repeat(1.0)
-    exchange.took([ReadOnlyError("READONLY")])
+    batch = Batch(COMMANDS[:1], is_repeatable=True)
+    batch.writing(0.0)
+    batch.repeat(1.0)
+    batch.took([ReadOnlyError("READONLY")])
     errors = [
-        exchange.failure("redis"),
-        exchange.doubting(BackendUnavailable("no connection")),
-        exchange.doubting(BackendRefused("no")),
+        batch.failure("redis"),
+        batch.doubting(BackendUnavailable("no connection")),
+        batch.doubting(BackendRefused("no")),
     ]
     assert [getattr(error, "maybe_sent", None) for error in errors] == [True, True, True]
 
 
 def test_errors_of_a_first_attempt_stay_what_they_are() -> None:
-    exchange = Exchange(COMMANDS)
+    batch = Batch(COMMANDS)
     refused, unavailable = BackendRefused("no"), BackendUnavailable("no connection")
-    assert isinstance(exchange.doubting(refused), BackendRefused)
-    assert str(exchange.doubting(unavailable)) == str(unavailable)
+    assert isinstance(batch.doubting(refused), BackendRefused)
+    assert str(batch.doubting(unavailable)) == str(unavailable)

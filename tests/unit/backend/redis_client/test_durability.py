@@ -2,11 +2,11 @@
 
 import pytest
 
-from mesa_ws.backend.redis_client.command import Facts
+from mesa_ws.backend.redis_client.command import ServerInfo
 from mesa_ws.backend.redis_client.durability import Demand, Proof
 from mesa_ws.errors import Unsupported
 
-LOGGING = Facts((7, 2, 4), has_log=True)
+LOGGING = ServerInfo((7, 2, 4), has_log=True)
 
 
 def proof(*levels: str, replicas: int = 2) -> Proof:
@@ -59,16 +59,16 @@ def test_an_error_of_redis_is_no_confirmation() -> None:
 @pytest.mark.parametrize(
     ("facts", "problem"),
     [
-        (Facts((7, 0, 15), has_log=True), "needs Redis 7.2 or later, got 7.0.15; nothing was sent"),
-        (Facts(), "got an unknown version"),
-        (Facts((7, 4, 0)), "set 'appendonly yes' in redis.conf"),
+        (ServerInfo((7, 0, 15), has_log=True), "needs Redis 7.2 or later, got 7.0.15; nothing was sent"),
+        (ServerInfo(), "got an unknown version"),
+        (ServerInfo((7, 4, 0)), "set 'appendonly yes' in redis.conf"),
     ],
 )
-def test_a_redis_that_cannot_is_known_before(facts: Facts, problem: str) -> None:
+def test_a_redis_that_cannot_is_known_before(facts: ServerInfo, problem: str) -> None:
     with pytest.raises(Unsupported, match=problem):
         proof("fsync").check("redis", facts)
 
 
-@pytest.mark.parametrize(("level", "facts"), [("fsync", LOGGING), ("replicated", Facts())])
-def test_a_redis_that_can_is_asked(level: str, facts: Facts) -> None:
+@pytest.mark.parametrize(("level", "facts"), [("fsync", LOGGING), ("replicated", ServerInfo())])
+def test_a_redis_that_can_is_asked(level: str, facts: ServerInfo) -> None:
     proof(level).check("redis", facts)

@@ -1,0 +1,161 @@
+"""One connection for many tasks: order, cancelling, and what is known when it breaks."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mesa_ws.backend.redis.handshake import NativeHandshake
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.pipeline import Pipeline
+from mesa_ws.errors import BackendUnavailable
+from tests.contract.cluster import LIMIT
+from tests.redis_server import RedisServer
+from tests.system.proxy import Proxy
+
+
+@pytest.fixture
+async def pipeline(redis_url: str, namespace: str) -> AsyncIterator[Pipeline]:
+    pipeline = Pipeline(Address.of(redis_url), NativeHandshake(Keys(namespace)), LIMIT)
+    yield pipeline
+    await pipeline.aclose()
+
+
+async def echo(pipeline: Pipeline, text: str) -> str:
+    (reply,) = await pipeline.execute([("ECHO", text)])
+    return str(reply, "utf-8")
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_cancelled_call_never_leaves_its_reply_to_another(pipeline: Pipeline, seed: int) -> None:
+    dice = random.Random(seed)
+
+    async def call(text: str) -> None:
+        try:
+            async with asyncio.timeout(dice.choice([0, 0.0005, 0.002, LIMIT])):
+                assert await echo(pipeline, text) == text
+        except TimeoutError:
+            pass
+        assert await echo(pipeline, f"{text} again") == f"{text} again"
+
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(400):
+            task = tasks.create_task(call(f"call {n}"))
+            if dice.random() < 0.3:
+                asyncio.get_running_loop().call_later(dice.random() / 100, task.cancel)
+            if dice.random() < 0.2:
+                await asyncio.sleep(0)
+    assert await echo(pipeline, "last") == "last"
+
+
+async def test_a_call_that_is_cancelled_before_it_is_written_is_not_sent(
+    pipeline: Pipeline, namespace: str
+) -> None:
+    task = asyncio.create_task(pipeline.execute([("SET", f"{namespace}:x", "sent", "EX", 60)]))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await pipeline.execute([("EXISTS", f"{namespace}:x")]) == [0]
+
+
+async def test_replies_of_one_call_are_in_the_order_of_its_commands(pipeline: Pipeline) -> None:
+    commands = [("ECHO", str(n)) for n in range(1000)]
+    assert await pipeline.execute(commands) == [b"%d" % n for n in range(1000)]
+
+
+async def test_an_error_of_one_call_is_no_error_of_another(pipeline: Pipeline) -> None:
+    results = await asyncio.gather(
+        echo(pipeline, "a"), pipeline.execute([("NONSENSE",)]), echo(pipeline, "b"), return_exceptions=True
+    )
+    assert (results[0], results[2]) == ("a", "b")
+    assert "unknown command" in str(results[1])
+
+
+async def test_a_call_waits_no_longer_than_its_limit(proxy: Proxy, namespace: str) -> None:
+    pipeline = Pipeline(Address.of(proxy.url), NativeHandshake(Keys(namespace)), 0.2)
+    await echo(pipeline, "connected")
+    proxy.loses_replies = True
+    with pytest.raises(BackendUnavailable, match=r"no answer within 0.2 s; the message may have been sent"):
+        await asyncio.wait_for(echo(pipeline, "lost"), LIMIT)
+    proxy.loses_replies = False
+    assert await echo(pipeline, "again") == "again"
+    await pipeline.aclose()
+
+
+async def test_a_call_behind_one_that_hangs_was_not_sent(own_redis: RedisServer, namespace: str) -> None:
+    pipeline = Pipeline(Address.of(own_redis.url), NativeHandshake(Keys(namespace)), 0.3)
+    await echo(pipeline, "connected")
+    own_redis.freeze()
+    first = asyncio.create_task(echo(pipeline, "first"))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(echo(pipeline, "second"))
+    errors = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), LIMIT)
+    assert [getattr(error, "maybe_sent", None) for error in errors] == [True, False]
+    own_redis.thaw()
+    await pipeline.aclose()
+
+
+async def test_a_connection_that_was_closed_while_idle_is_replaced(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    (id,) = await pipeline.execute([("CLIENT", "ID")])
+    other = Pipeline(Address.of(redis_url), NativeHandshake(Keys()), LIMIT)
+    await other.execute([("CLIENT", "KILL", "ID", id)])
+    await other.aclose()
+    generation = pipeline.generation
+    async with asyncio.timeout(LIMIT):
+        assert await echo(pipeline, "again") == "again"
+    assert pipeline.generation == generation + 1
+
+
+async def test_closing_fails_what_is_under_way(proxy: Proxy, namespace: str) -> None:
+    pipeline = Pipeline(Address.of(proxy.url), NativeHandshake(Keys(namespace)), LIMIT)
+    await echo(pipeline, "connected")
+    proxy.loses_replies = True
+    calls = [asyncio.create_task(echo(pipeline, "lost"))]
+    await asyncio.sleep(0.01)
+    calls.append(asyncio.create_task(echo(pipeline, "never sent")))
+    await asyncio.sleep(0.01)
+    await pipeline.aclose()
+    errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), LIMIT)
+    assert [getattr(error, "maybe_sent", None) for error in errors] == [True, False]
+
+
+async def test_a_closed_link_refuses_calls(pipeline: Pipeline) -> None:
+    await pipeline.aclose()
+    with pytest.raises(BackendUnavailable, match="has been closed"):
+        await echo(pipeline, "late")
+
+
+async def test_closing_an_unused_link_is_fine(pipeline: Pipeline) -> None:
+    await pipeline.aclose()
+
+
+async def test_what_is_posted_is_carried_out_in_its_turn(pipeline: Pipeline, namespace: str) -> None:
+    failures: list[str] = []
+    pipeline.post([("SET", f"{namespace}:x", "1", "EX", 60)], lambda: failures.append("set"))
+    pipeline.post([("NONSENSE",)], lambda: failures.append("nonsense"))
+    assert await pipeline.execute([("GET", f"{namespace}:x")]) == [b"1"]
+    assert failures == ["nonsense"]
+
+
+async def test_posting_to_a_closed_link_changes_nothing(pipeline: Pipeline) -> None:
+    await pipeline.aclose()
+    pipeline.post([("ECHO", "late")], lambda: None)
+
+
+async def test_a_connection_that_is_given_up_keeps_no_socket_for_what_is_not_sent(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    pipeline: Any = Pipeline(Address.of(own_redis.url), NativeHandshake(Keys(namespace)), 0.5)
+    await echo(pipeline, "hello")
+    transport = pipeline._connection._writer.transport
+    own_redis.freeze()
+    with pytest.raises(BackendUnavailable):
+        await echo(pipeline, "x" * 32 * 1024 * 1024)  # more than the kernel takes
+    await pipeline.aclose()
+    own_redis.thaw()
+    await asyncio.sleep(0)  # the event loop closes sockets when it comes round
+    assert transport.get_extra_info("socket").fileno() == -1
