@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..close import CloseCode, may_reconnect
-from ..concurrency.retry import Backoff
+from ..concurrency.retry import ReconnectBackoff
 from ..concurrency.tasks import OwnTask, persist, start
 from ..errors import ConnectFailed, MesaError, TimedOut
 from ..messages.message import Message
@@ -45,7 +45,7 @@ class Link:
     def __init__(self, address: Address, settings: ClientSettings, store: PositionStore | None) -> None:
         self._address = address
         self._settings = settings
-        self._backoff = Backoff(settings.reconnect)
+        self._backoff = ReconnectBackoff(settings.reconnect)
         self._connection: ClientConnection | None = None
         self._task: OwnTask | None = None
         self._connecting = asyncio.Lock()

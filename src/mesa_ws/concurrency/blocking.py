@@ -1,4 +1,4 @@
-"""Refuse coroutine methods where nothing would await them."""
+"""Errors and warnings where an application mixes up async and plain code."""
 
 import asyncio
 import inspect
@@ -15,7 +15,7 @@ _here = threading.local()
 
 
 def run_plain(handler: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain handler; this thread runs one until it returns."""
+    """Call a plain handler, which `is_in_plain_handler` reports until it returns."""
     _here.runs_handler = True
     try:
         return handler(*args)
@@ -24,7 +24,7 @@ def run_plain(handler: Callable[..., Any], *args: Any) -> Any:
 
 
 def is_in_plain_handler() -> bool:
-    """Whether this thread runs a plain handler."""
+    """Return whether this thread runs a plain handler."""
     return getattr(_here, "runs_handler", False)
 
 
@@ -37,12 +37,12 @@ Method = Callable[P, Coroutine[Any, Any, T]]
 def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
     """Decorate an `async def` method, so that calling it in a plain `def` handler raises at once.
 
-    There its coroutine would be dropped, and nothing would happen. In an event loop that the
-    handler runs by itself the method works.
+    There the coroutine would be dropped, and nothing would happen. The method works in an event loop
+    that the handler runs itself.
 
     Args:
-        name: of the method, as applications call it.
-        instead: what to use in a plain handler.
+        name: the method, as applications call it.
+        instead: the method to use in a plain handler.
     """
 
     def decorate(method: Method[P, T]) -> Method[P, T]:
@@ -50,8 +50,8 @@ def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
         def checked(*args: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T]:
             if is_in_plain_handler() and not _has_loop():
                 raise MesaError(
-                    f"{name}: expected an `async def` handler, which awaits it, got a `def` handler, "
-                    f"where it would do nothing; use {instead}, or make the handler `async def`"
+                    f"{name} does nothing in a `def` handler, which cannot await it; use {instead}, "
+                    "or make the handler `async def`"
                 )
             return method(*args, **options)
 
@@ -69,7 +69,7 @@ def _has_loop() -> bool:
 
 
 def _marked(function: Callable[P, T]) -> Callable[P, T]:
-    """Let it count as a coroutine function for those who look, such as asgiref."""
+    """Mark a function as a coroutine function for libraries that check, such as asgiref."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
@@ -84,7 +84,7 @@ _HAS_WARNED = threading.Event()
 def warn_in_event_loop() -> None:
     """Warn, once in a process, if the caller blocks a running event loop.
 
-    The warning names the line of the application, however deep in Mesa the call is found out.
+    The warning names the application's line, however many frames of Mesa are between.
     """
     try:
         asyncio.get_running_loop()
@@ -101,7 +101,7 @@ def warn_in_event_loop() -> None:
 
 
 def _depth_of_application() -> int:
-    """Count the frames from the caller of this up to the first that is not Mesa's."""
+    """Count the frames from the caller of this function up to the first that is not Mesa's."""
     depth, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         depth, frame = depth + 1, frame.f_back

@@ -1,9 +1,9 @@
-"""What each event loop has of its own, and what becomes of it when the loop ends.
+"""One object for each event loop, closed together with its loop.
 
 Each `asyncio.run` has a loop of its own, and so has each call of `async_to_sync`. Such a loop ends
-without a word to those who used it, but for one: it closes the asynchronous generators that it has
-seen. So one of them waits here for the end. A loop that is closed without that leaves its sockets
-open, and nobody can close them through it any more; they are closed here by the next call.
+without notice to the code that used it, with one exception: it closes the asynchronous generators
+that it has seen. So `PerLoop` leaves one of them in the loop. A loop that is closed without that
+leaves its sockets open, and they cannot be closed through it any more; the next call closes them.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One thing for each event loop that asks for it. Any thread may ask.
+    """One object for each event loop that asks for it. Any thread may ask.
 
-    A thing is closed when its loop ends. Where the loop gives no occasion for that, the thing is
-    abandoned when another loop asks, and when this object is collected.
+    An object is closed when its loop ends. Where the loop gives no occasion for that, the object is
+    abandoned when another loop asks, and when this `PerLoop` is collected.
 
     Args:
-        make: makes the thing of the running loop; the thing must not refer to whatever holds this,
+        make: makes the object of the running loop; it must not refer to the owner of this `PerLoop`,
             which would then never be collected.
-        close: closes a thing, in its loop.
-        abandon: closes a thing whose loop is closed, in any thread and without waiting.
+        close: closes an object, in its loop.
+        abandon: closes an object whose loop is closed, in any thread and without waiting.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PerLoop(Generic[T]):
         finalize(self, _abandon_closed, self._entries, abandon)
 
     def get(self) -> T:
-        """Return what belongs to the running loop; made when it is not there."""
+        """Return the object of the running loop; make it if there is none."""
         loop = asyncio.get_running_loop()
         if len(self._entries) > 1 or loop not in self._entries:
             with self._lock:
@@ -50,10 +50,10 @@ class PerLoop(Generic[T]):
                     self._entries[loop] = _Entry(self._make(), end)
                     with suppress(StopIteration):
                         anext(end).__await__().send(None)
-        return self._entries[loop].thing
+        return self._entries[loop].value
 
     async def aclose(self) -> None:
-        """Close what belongs to the running loop, and what closed loops have left."""
+        """Close the object of the running loop, and abandon those of closed loops."""
         with self._lock:
             _abandon_closed(self._entries, self._abandon)
             entry = self._entries.get(asyncio.get_running_loop())
@@ -62,7 +62,7 @@ class PerLoop(Generic[T]):
 
 
 class _Entry(NamedTuple, Generic[T]):
-    thing: T
+    value: T
     end: AsyncGenerator[None]
 
 
@@ -76,23 +76,23 @@ async def _close_at_the_end(
     finally:
         entry = entries.pop(loop, None)
         if entry is not None:
-            await close(entry.thing)
+            await close(entry.value)
 
 
 def _abandon_closed(
     entries: dict[asyncio.AbstractEventLoop, _Entry[T]], abandon: Callable[[T], None]
 ) -> None:
-    for loop in list(entries):  # a copy: a loop of another thread may end meanwhile
+    for loop in list(entries):  # a copy: a loop of another thread may end at the same time
         entry = entries.pop(loop, None) if loop.is_closed() else None
         if entry is not None:
-            abandon(entry.thing)
+            abandon(entry.value)
 
 
 def abandon_transport(transport: Any) -> None:
     """Close the socket of a transport whose event loop is closed.
 
     The socket is not shut down: a parent process may still use it. `abort` marks the transport as
-    closing, and fails when it is to tell its protocol. uvloop has closed all sockets by itself.
+    closing, and fails where it would call its protocol. uvloop has closed all sockets by itself.
     """
     with suppress(RuntimeError):
         transport.abort()
@@ -104,7 +104,7 @@ def abandon_transport(transport: Any) -> None:
 
 
 def abandon_task(task: "asyncio.Task[Any]") -> None:
-    """End a task whose event loop is closed; whatever it still wants to wait for is not there."""
+    """End a task whose event loop is closed, so that nothing it waits for can happen any more."""
     private: Any = task
     private._log_destroy_pending = False
     with suppress(RuntimeError):

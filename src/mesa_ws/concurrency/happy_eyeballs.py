@@ -1,7 +1,7 @@
-"""TCP connections to the first address of a host that answers, as RFC 8305 has it.
+"""TCP connections to the first address of a host that answers, as in RFC 8305.
 
-Families are tried in turn, each beside those before it, so that an address that does not answer
-costs a fraction of a second. Of the event loops only asyncio's own can do that.
+Address families are tried in turn, each while the attempts before it go on, so that an address that
+does not answer costs a fraction of a second. uvloop has nothing like it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import socket
 from aiohappyeyeballs import start_connection
 
 ATTEMPT_DELAY = 0.25
-"""Seconds an address gets before the next one is tried beside it (RFC 8305 section 5)."""
+"""Seconds an address gets before the next one is tried at the same time (RFC 8305 section 5)."""
 
 
 async def connect_socket(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Name the tasks and threads that go on although they were asked to end."""
+"""The log line that names tasks and threads which go on although they were asked to end."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 MOST_NAMED = 10
-"""Places that one line of a log names; of others it tells the number."""
+"""Places that one log line names; it counts the others."""
 
 _OURS = __name__.partition(".")[0]
 
@@ -21,7 +21,7 @@ _named: WeakSet["asyncio.Task[Any]"] = WeakSet()
 
 
 def report_tasks(log: logging.Logger, tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    """Log the tasks that are not done, each of them once in its life."""
+    """Log the tasks that are not done, each task once in its life."""
     stuck = [task for task in tasks if not task.done() and task not in _named]
     _named.update(stuck)
     if stuck:
@@ -53,7 +53,7 @@ def _listed(places: Iterable[str]) -> str:
 
 
 def _place_of_task(task: "asyncio.Task[Any]") -> str:
-    """Return the first line of the application that the task waits in, seen from the outside."""
+    """Return the application's outermost line in which the task waits."""
     return _place(list(_awaited(task.get_coro()))) or task.get_name()
 
 
@@ -67,7 +67,7 @@ def _place_of_thread(thread: threading.Thread) -> str:
 
 
 def _awaited(coroutine: Any) -> Iterator[tuple[str, CodeType, int]]:
-    """Follow what a coroutine waits for, through coroutines and generators, as far as it can be seen."""
+    """Yield the lines in which a coroutine waits, outermost first, through coroutines and generators."""
     while coroutine is not None:
         frame = next((each for name in _FRAMES if (each := getattr(coroutine, name, None))), None)
         if frame is not None:
@@ -76,7 +76,10 @@ def _awaited(coroutine: Any) -> Iterator[tuple[str, CodeType, int]]:
 
 
 def _awaited_by(coroutine: Any) -> Any:
-    """What it waits for; the objects that `await` makes in between say so to the garbage collector only."""
+    """Return the coroutine or generator that another one waits for.
+
+    Only the garbage collector knows it of the objects that `await` makes in between.
+    """
     if type(coroutine).__name__ in _BETWEEN:
         return next((each for each in gc.get_referents(coroutine) if _has_frame(each)), None)
     return next((each for name in _WAITS if (each := getattr(coroutine, name, None))), None)
@@ -92,7 +95,7 @@ _BETWEEN = {"coroutine_wrapper", "async_generator_asend", "async_generator_athro
 
 
 def _place(places: list[tuple[str, CodeType, int]]) -> str:
-    """Describe the outermost of the places that is the application's, or else the innermost."""
+    """Describe the outermost place in the application, or else the innermost place."""
     for module, code, line in places:
         top = module.partition(".")[0]
         if top != _OURS and top not in sys.stdlib_module_names:

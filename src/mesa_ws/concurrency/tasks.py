@@ -1,12 +1,10 @@
-"""Tasks that go on whatever happens to them: without one of them its owner would be deaf or dead.
-
-Tasks that their owner alone ends, although the application's code runs in them.
+"""Tasks that only their owner ends, although code of the application runs in them.
 
 A handler runs in a task of Mesa. It may cancel that task, by itself or through a library, before it
 waits or right before it returns; and it may keep the task and cancel it later. None of that may end
-the loop that calls handlers. Cancellations look alike, so those who may end a task say so:
+the loop that calls handlers. Cancellations look alike, so `survive` tells them apart:
 
-| who cancels | known by | what follows |
+| source of the cancellation | known by | consequence |
 |---|---|---|
 | the owner of the task | `end` | the task ends |
 | the end of the event loop, as in `asyncio.run` | its watch was cancelled too | the task ends |
@@ -14,6 +12,9 @@ the loop that calls handlers. Cancellations look alike, so those who may end a t
 | anything else | | one call has failed, and the task goes on |
 
 If several do so at once, the first of this table counts.
+
+`Tasks` starts jobs again that end although they should not; without them a node would hear nothing
+from other processes, or lose its lease.
 """
 
 import asyncio
@@ -27,12 +28,16 @@ from .event_loops import abandon_task
 T = TypeVar("T")
 
 log = logging.getLogger("mesa_ws")
+_log = logging.getLogger("mesa_ws.backend")
+
+RESTART_PAUSE = 0.5
+"""Seconds until a job that ended is started again."""
 
 _ended: set[asyncio.Task[Any]] = set()
 
 
 class _Watch:
-    """A task that does nothing, and is cancelled only if all tasks of its event loop are."""
+    """An idle task, which is cancelled only together with all tasks of its event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, users: int) -> None:
         self.users = users
@@ -51,8 +56,8 @@ def start(
 ) -> asyncio.Task[T]:
     """Run `work` in a task of its own, which begins after the caller has returned to the event loop.
 
-    A task factory of the application, such as `asyncio.eager_task_factory`, may begin it at once. The
-    task would then end before its creator has noted it, and handlers would run inside of their callers.
+    A task factory of the application, such as `asyncio.eager_task_factory`, would begin it at once. The
+    task could then end before its creator has recorded it, and handlers would run inside their callers.
     """
     loop = loop or asyncio.get_running_loop()
     if loop.get_task_factory() is None:
@@ -63,7 +68,7 @@ def start(
 
 
 def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task as its owner: it ends, whatever handlers do with the cancellation."""
+    """Cancel a task as its owner, so that it ends whatever handlers do with the cancellation."""
     if not task.done():
         _ended.add(task)
         task.add_done_callback(_ended.discard)
@@ -71,7 +76,7 @@ def end(task: asyncio.Task[Any]) -> None:
 
 
 def must_check() -> bool:
-    """Whether the current task was cancelled, or is ended, and `survive` is to be called."""
+    """Return whether the current task was cancelled, so that `survive` has to be called."""
     task = asyncio.current_task()
     return task is not None and (task.cancelling() > 0 or task in _ended)
 
@@ -80,10 +85,10 @@ async def survive(limit: asyncio.Timeout | None = None) -> bool:
     """Take back the cancellations of the current task, unless they are meant to end it.
 
     Args:
-        limit: a time limit around what was cancelled.
+        limit: a time limit around the code that was cancelled.
 
     Returns:
-        Whether one of them had not been raised so far.
+        Whether one of them had not been raised yet.
 
     Raises:
         CancelledError: the task is meant to end, or the time is over.
@@ -107,19 +112,19 @@ async def survive(limit: asyncio.Timeout | None = None) -> bool:
 
 
 async def persist(work: Callable[[], Awaitable[T]]) -> T:
-    """Carry out `work`, and begin it again if it is cancelled and the task is not meant to end."""
+    """Await `work()`, and again whenever a cancellation is not meant to end the task."""
     while True:
         try:
             return await work()
         except asyncio.CancelledError:
             await survive()
-        log.warning("a task of Mesa was cancelled by other code than its own; it goes on")
+        log.warning("a task of Mesa was cancelled by foreign code; it goes on")
 
 
 def watch() -> None:
-    """Notice from now on if all tasks of the running event loop are cancelled.
+    """Watch the running event loop, so that `survive` knows when all its tasks are cancelled.
 
-    Tasks of an event loop that is not watched end with every cancellation. Balanced by `unwatch`.
+    In an event loop that is not watched, every cancellation ends its task. Balanced by `unwatch`.
     """
     _forget_closed_loops()
     loop = asyncio.get_running_loop()
@@ -130,7 +135,7 @@ def watch() -> None:
 
 
 async def unwatch() -> None:
-    """Take back one `watch`; nothing is left after the last one."""
+    """Take back one `watch`; the last one leaves nothing behind."""
     loop = asyncio.get_running_loop()
     watch = _watches.get(loop)
     if watch is None:
@@ -143,7 +148,7 @@ async def unwatch() -> None:
 
 
 def _forget_closed_loops() -> None:
-    """Forget what event loops left that were closed; other threads may do so at the same time."""
+    """Drop the records of closed event loops; other threads may do so at the same time."""
     for loop in tuple(_watches):
         if loop.is_closed():
             _watches.pop(loop, None)
@@ -166,38 +171,26 @@ async def _later(work: Coroutine[Any, Any, T]) -> T:
     return await work
 
 
-PAUSE = 0.5
-"""Seconds before a task that ended begins anew."""
-
-RETRY = 1.0
-"""Seconds after which a sign of life that failed is tried again, unless a part of the lease is less."""
-
-RETRIES = 15
-"""The parts of a lease that are meant: so many attempts fit into one."""
-
-_log = logging.getLogger("mesa_ws.backend")
-
-
 class Tasks:
-    """Runs jobs that are not meant to end, and begins those anew that do; in one event loop.
+    """Runs jobs that are not meant to end, and starts those again that do; in one event loop.
 
     Args:
-        whose: who has them, for names and logs.
+        owner: their owner, as names of tasks and logs call it.
     """
 
-    def __init__(self, whose: str = "node") -> None:
-        self._whose = whose
+    def __init__(self, owner: str = "node") -> None:
+        self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
         """Run `job` until `aclose`."""
-        task = start(self._go_on(job, name), name=f"mesa-{self._whose}-{name}")
+        task = start(self._go_on(job, name), name=f"mesa-{self._owner}-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self, timeout: float) -> None:
-        """Cancel all of them, and wait at most `timeout` seconds for that."""
+        """Cancel all jobs, and wait at most `timeout` seconds until they have ended."""
         self._is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -206,7 +199,7 @@ class Tasks:
             await asyncio.wait(tasks, timeout=timeout)
 
     def abandon(self) -> None:
-        """End all of them after the event loop was closed. Never waits."""
+        """End all jobs after the event loop was closed. Never waits."""
         self._is_closed = True
         for task in self._tasks:
             abandon_task(task)
@@ -215,44 +208,41 @@ class Tasks:
         while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
             try:
                 await job()
-                _log.error("the %s of this %s ended; it begins anew", name, self._whose)
+                _log.error("the %s of this %s ended; it is started again", name, self._owner)
             except asyncio.CancelledError:
                 await survive()
                 _log.error(
-                    "the %s of this %s was cancelled by what it called; it begins anew", name, self._whose
+                    "the %s of this %s was cancelled by code it called; it is started again",
+                    name,
+                    self._owner,
                 )
             except Exception:
                 if self._is_closed:
                     raise
-                _log.exception("the %s of this %s failed; it begins anew", name, self._whose)
+                _log.exception("the %s of this %s failed; it is started again", name, self._owner)
             if not self._is_closed:
-                await asyncio.sleep(PAUSE)
-
-
-def retry_after(lease: float) -> float:
-    """Return the seconds after which a sign of life that failed is tried again."""
-    return min(RETRY, lease / RETRIES)
+                await asyncio.sleep(RESTART_PAUSE)
 
 
 _AROUND: ContextVar["OwnTask | None"] = ContextVar("mesa_ws_client_task", default=None)
 
 
 class OwnTask:
-    """A task that may be asked from within itself to stop, which then does not wait for itself.
+    """A task that code within it may cancel or wait for, which then does nothing.
 
-    "Within" includes tasks that were started by the code it runs, such as by `asyncio.wait_for`.
+    "Within" includes tasks that its code started, such as through `asyncio.wait_for`.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task = start(self._run(work))
 
     async def finish(self) -> None:
-        """Wait until it has done its work, or is cancelled."""
+        """Wait until the task has ended."""
         if _AROUND.get() is not self:
             await asyncio.wait({self._task})
 
     def cancel(self) -> None:
-        """Cancel it."""
+        """Cancel the task."""
         if _AROUND.get() is not self:
             end(self._task)
 

@@ -1,8 +1,8 @@
-"""Calling the functions of applications: `async def` in the event loop, `def` in threads.
+"""Calls of the application's functions: `async def` in the event loop, `def` in threads.
 
-| module | holds |
+| module | subject |
 |---|---|
-| `caller` | calls a function, wherever it has to run |
+| `caller` | calls of handlers, and the check of their signatures |
 | `threads` | threads for plain functions |
 """
 

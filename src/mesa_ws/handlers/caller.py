@@ -1,8 +1,9 @@
-"""Calling handlers: `async def` in the event loop, `def` there or in a bounded pool of threads.
+"""Calls of handlers: `async def` in the event loop, `def` there or in a bounded pool of threads.
 
-A handler fails with an `Exception`, whatever happens in it: where it raises what is none, or cancels
-the task it runs in, its call fails with one that says so. `SystemExit` and `KeyboardInterrupt` alone
-pass, out of the event loop, and end the process as asyncio has it; but not out of a thread.
+A call fails with an `Exception`, whatever happens in the handler: where the handler raises another
+`BaseException`, or cancels the task it runs in, the call fails with an `Exception` that says so. Only
+`SystemExit` and `KeyboardInterrupt` pass through the event loop, and end the process as asyncio does;
+but they do not leave a thread.
 """
 
 import asyncio
@@ -22,15 +23,15 @@ Handler = Callable[..., Any]
 
 
 class HandlerCancelled(RuntimeError):
-    """A handler was cancelled, or waited for something that was."""
+    """A handler was cancelled, or waited for something that was cancelled."""
 
 
 class Caller:
-    """Calls handlers, with the context of whoever asks for it.
+    """Calls handlers in the context of the caller; plain functions run in threads.
 
     Args:
-        threads: plain functions that run at the same time.
-        name: what the names of their threads begin with.
+        threads: number of plain functions that run at the same time.
+        name: prefix of the threads' names.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -51,7 +52,7 @@ class Caller:
         return self._pool.busy if self._pool is not None else []
 
     def shutdown(self) -> None:
-        """Let go of the threads; those still busy are not waited for."""
+        """End the threads, without waiting for those that are busy."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -65,29 +66,29 @@ class Caller:
 
 
 def call(handler: Handler, *args: Any, limit: asyncio.Timeout | None = None) -> Coroutine[Any, Any, Any]:
-    """Call a handler in the event loop, and wait for its result if it has to be waited for.
+    """Call a handler in the event loop, and await its result if that is awaitable.
 
-    To be used in tasks of Mesa's own.
+    For Mesa's own tasks.
 
     Args:
-        handler: what is called.
-        args: what it is called with.
-        limit: a time limit of ours around the call, which may cancel it.
+        handler: the function.
+        args: its arguments.
+        limit: Mesa's time limit around the call, which may cancel it.
 
     Raises:
-        Exception: whatever it raises.
-        HandlerCancelled: it was cancelled, and the task is not meant to end.
+        Exception: the handler raised it.
+        HandlerCancelled: the handler was cancelled, and the task is not meant to end.
         CancelledError: the task is meant to end, or the time is over.
     """
     return _call(handler, handler, args, limit)
 
 
 async def call_for_application(handler: Handler, *args: Any) -> Any:
-    """Call a handler in a task of the application's, which the application may cancel.
+    """Call a handler in a task of the application, which the application may cancel.
 
     Raises:
-        Exception: whatever it raises.
-        HandlerCancelled: it waited for something that was cancelled.
+        Exception: the handler raised it.
+        HandlerCancelled: the handler waited for something that was cancelled.
         CancelledError: the task was cancelled, from outside or by the handler.
     """
     task = asyncio.current_task()
@@ -102,10 +103,10 @@ async def call_for_application(handler: Handler, *args: Any) -> Any:
 
 
 def call_at_once(handler: Handler, *args: Any) -> Any:
-    """Call a handler that does not wait.
+    """Call a plain handler in the event loop.
 
     Raises:
-        Exception: whatever it raises.
+        Exception: the handler raised it.
     """
     try:
         return handler(*args)
@@ -130,7 +131,7 @@ async def _call(
         raise
     except BaseException as error:
         if isinstance(error, GeneratorExit) and _is_thrown_in(error):
-            raise  # nothing runs any more: the event loop was given up, and this is cleared away
+            raise  # the event loop was abandoned, and this coroutine is being collected
         is_cancelled = must_check()
         await survive(limit)
         raise _failure(handler, error, is_cancelled=is_cancelled) from error
@@ -140,12 +141,12 @@ async def _call(
 
 
 def _is_thrown_in(error: BaseException) -> bool:
-    """Whether an error was raised right where it was caught, and not in what was called there."""
+    """Return whether an error was raised right where it was caught, and not in a function called there."""
     return error.__traceback__ is None or error.__traceback__.tb_next is None
 
 
 def _failure(handler: Handler, error: BaseException, *, is_cancelled: bool) -> RuntimeError:
-    """What stands for something that is no exception."""
+    """Return the error to raise in place of a `BaseException`."""
     if not isinstance(error, asyncio.CancelledError):
         return RuntimeError(f"{name_of(handler)} raised {type(error).__name__}")
     if is_cancelled:
@@ -154,10 +155,10 @@ def _failure(handler: Handler, error: BaseException, *, is_cancelled: bool) -> R
 
 
 def _called(handler: Handler, *args: Any) -> Any:
-    """Call in a thread, out of which only exceptions come.
+    """Call a handler in a thread, out of which only an `Exception` comes.
 
-    A future cannot hold StopIteration, which coroutines do not let out either. The others would end
-    the event loop, or the task that waits.
+    A future cannot hold `StopIteration`, and coroutines do not raise it either. Any other
+    `BaseException` would end the event loop, or the task that waits.
     """
     try:
         return run_plain(handler, *args)
@@ -170,7 +171,7 @@ def _called(handler: Handler, *args: Any) -> Any:
 
 
 def is_async(handler: Handler) -> bool:
-    """Whether a handler runs in the event loop, as `async def` does."""
+    """Return whether a handler runs in the event loop, as `async def` does."""
     code = getattr(handler, "__code__", None)
     if code is not None and code.co_flags & inspect.CO_COROUTINE:  # the same in a fifth of the time
         return True
@@ -179,7 +180,7 @@ def is_async(handler: Handler) -> bool:
 
 
 def name_of(handler: Handler) -> str:
-    """What to call a handler in logs."""
+    """Return the name of a handler for logs."""
     return getattr(handler, "__qualname__", repr(handler))
 
 
@@ -187,12 +188,13 @@ AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
 
 
 def checked(field: str, handler: AnyHandler, *arguments: str) -> AnyHandler:
-    """Return `handler`, which will be called with so many arguments; their names are for people.
+    """Return `handler` after checking that it can be called with so many arguments.
 
-    A function of another library may hide what it takes, and is believed.
+    The names of the arguments are for the error's text. A function that hides its signature, such as
+    one written in C, is not checked.
 
     Raises:
-        InvalidSettings: it cannot be called, or not with so many.
+        InvalidSettings: `handler` cannot be called, or not with so many arguments.
     """
     expected = f"a function to be called as handler({', '.join(arguments)})"
     if not callable(handler):

@@ -1,7 +1,7 @@
-"""Threads for plain functions, for whose end a process that stops does not wait.
+"""Threads for plain functions, which do not keep a process alive that stops.
 
-Those of `concurrent.futures` are joined when the interpreter ends. So a handler that is stuck would
-keep a server or a portal alive that has stopped long ago, until somebody kills it.
+The interpreter joins the threads of `concurrent.futures` when it ends. So a handler that hangs would
+keep the process of a server or portal running after it has stopped, until it is killed.
 """
 
 import threading
@@ -15,11 +15,11 @@ _Work = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Threads:
-    """Runs functions in threads, which are started as they are needed. To be used from one thread.
+    """Runs functions in threads, which are started as they are needed. Use it from one thread.
 
     Args:
-        most: how many threads.
-        name: what their names begin with.
+        most: number of threads.
+        name: prefix of their names.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -32,11 +32,11 @@ class Threads:
 
     @property
     def busy(self) -> list[threading.Thread]:
-        """The threads that are at work."""
+        """The threads that run a function."""
         return [thread for thread, future in self._at_work.copy().items() if not future.done()]
 
     def submit(self, run: Callable[[], Any]) -> "Future[Any]":
-        """Call `run` as soon as there is a thread for it; cancelling works until then."""
+        """Call `run` as soon as a thread is free; the future can be cancelled until then."""
         future: Future[Any] = Future()
         self._works.put((future, run))
         if not self._idle.acquire(blocking=False) and self._count < self._most:
@@ -46,7 +46,7 @@ class Threads:
         return future
 
     def shutdown(self) -> None:
-        """Call nothing any more, and let threads end; those still busy are not waited for."""
+        """End the threads after the functions they run, without waiting; cancel what has not begun."""
         with suppress(Empty):
             while work := self._works.get_nowait():
                 work[0].cancel()
@@ -57,7 +57,10 @@ class Threads:
         while (work := self._works.get()) is not None:
             self._at_work[threading.current_thread()] = work[0]
             _carry_out(*work)
-            del work, self._at_work[threading.current_thread()]  # or it would live until the next one comes
+            del (
+                work,
+                self._at_work[threading.current_thread()],
+            )  # or they would live until the next work comes
             self._idle.release()
 
 
@@ -66,7 +69,7 @@ def _carry_out(future: "Future[Any]", run: Callable[[], Any]) -> None:
         return
     try:
         result = run()
-    except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+    except BaseException as error:  # noqa: BLE001 - raised to the caller that waits for the future
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from hashlib import sha1
 
 from ..backend.inbox import PARTITIONS, PortalConsumer
-from ..concurrency.tasks import retry_after
+from ..concurrency.retry import retry_after
 from ..errors import BackendError
 from .commits import Ledger, Owned
 

@@ -35,8 +35,8 @@ async def test_a_task_that_fails_or_ends_begins_anew(tasks: Tasks, caplog: pytes
 
     tasks.start(job, "job")
     await until(lambda: beginnings == 3)
-    assert "the job of this node failed; it begins anew" in caplog.text
-    assert "the job of this node ended; it begins anew" in caplog.text
+    assert "the job of this node failed; it is started again" in caplog.text
+    assert "the job of this node ended; it is started again" in caplog.text
 
 
 async def test_a_cancellation_from_within_is_no_end(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
@@ -51,7 +51,7 @@ async def test_a_cancellation_from_within_is_no_end(tasks: Tasks, caplog: pytest
 
     tasks.start(job, "job")
     await until(lambda: beginnings == 2)
-    assert "was cancelled by what it called" in caplog.text
+    assert "was cancelled by code it called" in caplog.text
 
 
 async def test_closing_ends_a_task_that_swallows_its_cancellation(tasks: Tasks) -> None:

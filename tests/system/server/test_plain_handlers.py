@@ -151,7 +151,7 @@ async def test_a_coroutine_that_it_cannot_await_is_an_error_at_once(
         warnings.simplefilter("error")
         error = await outcome_of(accepting(), serving, join, use)
     assert isinstance(error, MesaError)
-    assert str(error).startswith(f"{name}: expected an `async def` handler")
+    assert str(error).startswith(f"{name} does nothing in a `def` handler")
     assert instead in str(error)
 
 

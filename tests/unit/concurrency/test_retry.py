@@ -1,4 +1,4 @@
-"""How long a client waits before it comes back."""
+"""How long a client waits before it comes back, and others before they try again."""
 
 import random
 from statistics import median
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.concurrency.retry import SPREAD, Backoff
+from mesa_ws.concurrency.retry import SPREAD, Backoff, ReconnectBackoff
 from mesa_ws.settings import Reconnection
 
 TRIES = 200
@@ -31,13 +31,13 @@ def chance(monkeypatch: pytest.MonkeyPatch) -> random.Random:
 
 
 def pauses(settings: Reconnection, announced: float | None, count: int) -> list[float]:
-    backoff = Backoff(settings)
+    backoff = ReconnectBackoff(settings)
     return [backoff.next(announced) for _ in range(count)]
 
 
 def return_time(outage: float, announced: float | None) -> float:
     """Simulate an outage; return the seconds from its end until a client is back."""
-    backoff, now = Backoff(Reconnection()), 0.0
+    backoff, now = ReconnectBackoff(Reconnection()), 0.0
     while now < outage:
         now += backoff.next(announced)
     return now - outage
@@ -45,7 +45,7 @@ def return_time(outage: float, announced: float | None) -> float:
 
 def logins(period: float, lasted: float) -> int:
     """Count the logins in a period, where the server ends every connection after some seconds."""
-    backoff, now, count = Backoff(Reconnection()), 0.0, 0
+    backoff, now, count = ReconnectBackoff(Reconnection()), 0.0, 0
     while now < period:
         count += 1
         backoff.lasted(lasted)
@@ -74,16 +74,16 @@ def test_an_interval_beyond_that_comes_first_and_is_spread(luck: float) -> None:
 def test_the_longer_interval_counts(luck: float) -> None:
     assert pauses(Reconnection(interval=2.0), 1.0, 1) == [2 + luck * 2]
     assert pauses(Reconnection(interval=1.0), 2.0, 1) == [2 + luck * 2]
-    assert Backoff(Reconnection()).next(2.0, 8.0) == 8 + luck * 2
+    assert ReconnectBackoff(Reconnection()).next(2.0, 8.0) == 8 + luck * 2
 
 
 def test_the_time_a_server_asked_to_stay_away_comes_first(luck: float) -> None:
-    backoff = Backoff(Reconnection())
+    backoff = ReconnectBackoff(Reconnection())
     assert [backoff.after(each) for each in (0.0, 2.0, 60.0)] == [luck, 2 + luck * 2, 60 + luck * 4]
 
 
 def test_a_connection_that_lasted_starts_it_over(luck: float) -> None:
-    backoff = Backoff(Reconnection())
+    backoff = ReconnectBackoff(Reconnection())
     backoff.next(1.0)
     backoff.next(1.0)
     backoff.lasted(5.1)
@@ -92,7 +92,7 @@ def test_a_connection_that_lasted_starts_it_over(luck: float) -> None:
 
 @pytest.mark.parametrize(("announced", "lasted"), [(1.0, 5.0), (60.0, 59.0)])
 def test_a_connection_shorter_than_the_pauses_does_not(luck: float, announced: float, lasted: float) -> None:
-    backoff, other = Backoff(Reconnection()), Backoff(Reconnection())
+    backoff, other = ReconnectBackoff(Reconnection()), ReconnectBackoff(Reconnection())
     for each in (backoff, other):
         each.next(announced)
     backoff.lasted(lasted)
@@ -133,3 +133,14 @@ def test_it_never_waits_less_than_the_interval_nor_more_than_the_limit(
 
 def test_two_clients_do_not_wait_alike() -> None:
     assert pauses(Reconnection(), 1.0, TRIES) != pauses(Reconnection(), 1.0, TRIES)
+
+
+def test_a_backoff_grows_to_its_limit_and_starts_over_after_a_success(luck: float) -> None:
+    backoff = Backoff(0.1, 0.5, factor=3)
+    least = 1 - luck / 2
+    assert [backoff.next() for _ in range(4)] == pytest.approx(
+        [each * least for each in (0.1, 0.3, 0.5, 0.5)]
+    )
+    backoff.reset()
+    assert backoff.next() == pytest.approx(0.1 * least)
+    assert [Backoff(1, 2, jitter=0).next() for _ in range(2)] == [1, 1]

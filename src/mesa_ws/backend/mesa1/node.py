@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from ...concurrency.retry import Quietly
+from ...concurrency.retry import LimitedWarning
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError, BackendUnavailable
 from ...messages.envelope import Envelope
@@ -86,7 +86,7 @@ class Resident:
         self._lease_ends = 0.0
         self._unheard = 0
         self._runs = Runs()
-        self._strange = Quietly()
+        self._strange = LimitedWarning()
         self._is_mended = True
         self._wake = asyncio.Event()
         self._fresh: dict[str, None] = {}

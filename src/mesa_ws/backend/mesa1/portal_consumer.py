@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
-from ...concurrency.retry import Quietly
-from ...concurrency.tasks import Tasks, retry_after
+from ...concurrency.retry import LimitedWarning, retry_after
+from ...concurrency.tasks import Tasks
 from ...errors import BackendError, Unsupported
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
@@ -80,7 +80,7 @@ class Mesa1PortalConsumer:
         self._own = self._keys.channel(self.portal_id)
         self._unheard = 0
         self._take: Take = _nothing
-        self._broken = Quietly()
+        self._broken = LimitedWarning()
 
     async def open(self, take: Take) -> None:
         """Listen, and then stand in the pool, where servers find it.

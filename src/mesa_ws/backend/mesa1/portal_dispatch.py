@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from ...concurrency.retry import Quietly
+from ...concurrency.retry import LimitedWarning
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..inbox import AppendResult, InboxEvent
@@ -129,7 +129,7 @@ class Portals:
         self._silent_since: float | None = None
         self._audience = 0
         self._news = asyncio.Event()
-        self._nobody, self._lost, self._unclear = Quietly(), Quietly(), Quietly()
+        self._nobody, self._lost, self._unclear = LimitedWarning(), LimitedWarning(), LimitedWarning()
 
     @property
     def ids(self) -> tuple[str, ...]:

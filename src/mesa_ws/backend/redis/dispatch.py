@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...concurrency.retry import Quietly
+from ...concurrency.retry import LimitedWarning
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
@@ -153,7 +153,7 @@ def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) 
 _CORRUPT = Delivery(False, 0, "corrupt")
 
 
-_UNHEARD: dict[Keys, Quietly] = {}
+_UNHEARD: dict[Keys, LimitedWarning] = {}
 """Warnings of each namespace; a process has few."""
 
 _log = logging.getLogger("mesa_ws.backend")
@@ -192,7 +192,7 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
 def warn_of_the_unheard(keys: Keys, why: str) -> None:
     """Say, once a minute, that nodes could not be told of messages that are stored."""
     if why:
-        _UNHEARD.setdefault(keys, Quietly()).warn(
+        _UNHEARD.setdefault(keys, LimitedWarning()).warn(
             _log,
             "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
             "when servers find the gap; grant the user that channel with ACL SETUSER",

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ...concurrency.tasks import Tasks, retry_after
+from ...concurrency.retry import retry_after
+from ...concurrency.tasks import Tasks
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..redis_client.batch import Batch

@@ -1,0 +1,178 @@
+"""Ordered queues: one for each key, and one that is handled in batches. For one event loop.
+
+Both have a task only while there is something to do, and keep no item after it was handled.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from .tasks import end, persist, start
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = logging.getLogger("mesa_ws")
+
+
+class KeyedQueues(Generic[Item]):
+    """Handles items of one key one after another, and those of different keys at the same time.
+
+    Args:
+        handle: handles an item; must not raise. An item whose task is cancelled by foreign code is
+            handled again (see `persist`).
+        size_of: bytes of an item.
+        spawn: runs the task of a key.
+
+    Attributes:
+        count: items that wait or are being handled.
+        size: bytes of these items.
+        tasks: one for each key that has items.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Item], Awaitable[None]],
+        *,
+        size_of: Callable[[Item], int] | None = None,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = start,
+    ) -> None:
+        self._handle = handle
+        self._size_of = size_of
+        self._spawn = spawn
+        self._queues: dict[Hashable, deque[Item]] = {}
+        self.count = 0
+        self.size = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, key: Hashable, item: Item) -> None:
+        """Add an item behind the other items of its key."""
+        self.count += 1
+        if self._size_of is not None:
+            self.size += self._size_of(item)
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.append(item)
+            return
+        queue = self._queues[key] = deque((item,))
+        task = self._spawn(persist(partial(self._work, key, queue)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def drained(self) -> None:
+        """Wait until every item was handled."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+    def cancel(self) -> None:
+        """Cancel the tasks. Items that were not handled never are."""
+        for task in tuple(self.tasks):
+            end(task)
+
+    async def _work(self, key: Hashable, queue: deque[Item]) -> None:
+        while queue:
+            await self._handle(queue[0])
+            item = queue.popleft()
+            self.count -= 1
+            if self._size_of is not None:
+                self.size -= self._size_of(item)
+        del self._queues[key]
+
+
+class Batcher(Generic[Item, Result]):
+    """Hands items over in the order in which they come, many in one call, and one call at a time.
+
+    What comes during a call goes into the next call.
+
+    Args:
+        run: handles the items of a batch, and returns one result for each of them.
+        most: items in one batch.
+        name: name of the task.
+        size_of: bytes of an item.
+        max_size: bytes in one batch, unless its first item alone has more.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        *,
+        most: int,
+        name: str,
+        size_of: Callable[[Item], int] | None = None,
+        max_size: int = 0,
+    ) -> None:
+        self._run = run
+        self._most = most
+        self._name = name
+        self._size_of = size_of
+        self._max_size = max_size
+        self._waiting: deque[tuple[Item, asyncio.Future[Result] | None]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, item: Item) -> None:
+        """Hand over an item, and do not wait for its result."""
+        self._put(item, None)
+
+    async def call(self, item: Item) -> Result:
+        """Hand over an item, and wait for its result.
+
+        Cancelling gives up the wait; the item may be handed over all the same.
+
+        Raises:
+            Exception: the batch failed with it.
+        """
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put(item, result)
+        return await result
+
+    async def settled(self) -> None:
+        """Wait until everything was handed over, and the last call has returned."""
+        await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Cancel the call that runs. What waits is dropped, and its callers get no result."""
+        self._waiting.clear()
+        if self._task is not None:
+            end(self._task)
+            await asyncio.wait([self._task])
+
+    def _put(self, item: Item, result: "asyncio.Future[Result] | None") -> None:
+        self._waiting.append((item, result))
+        if self._task is None:
+            self._idle.clear()
+            self._task = start(self._work(), name=self._name)
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                try:
+                    results = await self._run([item for item, _ in batch])
+                except Exception as error:
+                    if any(future is None for _, future in batch):
+                        log.exception("the task %s dropped a batch", self._name)
+                    for _, future in batch:
+                        if future is not None and not future.done():
+                            future.set_exception(error)
+                else:
+                    for (_, future), result in zip(batch, results, strict=True):
+                        if future is not None and not future.done():
+                            future.set_result(result)
+        finally:
+            self._task = None
+            self._idle.set()
+
+    def _next_batch(self) -> list[tuple[Item, "asyncio.Future[Result] | None"]]:
+        batch: list[tuple[Item, asyncio.Future[Result] | None]] = []
+        size = 0
+        while self._waiting and len(batch) < self._most:
+            if self._size_of is not None:
+                size += self._size_of(self._waiting[0][0])
+                if batch and size > self._max_size:
+                    break
+            batch.append(self._waiting.popleft())
+        return batch
