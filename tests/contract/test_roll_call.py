@@ -145,5 +145,5 @@ async def test_a_closed_backend_may_be_told_of_connections(cluster: Cluster) -> 
 @pytest.mark.parametrize("cursor", ["x", "-1", "²", str(2**64), "1" * 200])
 async def test_a_cursor_that_no_page_had_is_refused(cluster: Cluster, cursor: str) -> None:
     node = await cluster.node({"alice": 1})
-    with pytest.raises(InvalidInput, match=r"^cursor: expected that of the page before"):
+    with pytest.raises(InvalidInput, match=r"^cursor: expected that of the previous page"):
         await node.backend.some_ids(cursor)

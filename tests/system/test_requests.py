@@ -441,7 +441,7 @@ async def test_nothing_is_left_in_memory_of_a_request_that_is_over() -> None:
         with pytest.raises(NotConnected):
             await server.request("7", PING)
     assert isinstance(server.backend, MemoryBackend)
-    assert server.backend._cluster.askers == {}
+    assert server.backend._cluster.requesters == {}
 
 
 @pytest.fixture

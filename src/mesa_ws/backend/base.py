@@ -1,16 +1,16 @@
-"""Ports: what a server node and a dispatcher need from whatever they share.
+"""Ports: what a server node and a dispatcher need from the backend that they share.
 
-A backend is one process's seat in a cluster. Two kinds exist, and one contract suite runs over
-both: `memory` (one process) and `redis` (any number of processes). A third, `http`, dispatches
-through a server's API and offers the buses alone.
+A backend is one process's membership in a cluster. Two kinds implement all ports, and one contract suite
+runs over both: `memory` (one process) and `redis` (any number of processes). A third, `http`, dispatches
+through a server's API and implements the buses alone.
 
 | port | promise |
 |---|---|
-| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; what is to be kept is stored first, atomically per recipient |
-| `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies the asker |
-| `Presence` | which ids have connections, and where, and how many there are; forgotten one lease after a node dies |
-| `Outbox` | what is kept for ids until they have proven to have it, numbered per id |
-| `Inbox` | what clients do, kept in order for portals |
+| `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; a message with a retention is stored first, atomically per recipient |
+| `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies reach the requester |
+| `Presence` | which ids have connections, on which nodes, and how many; forgotten one lease after a node dies |
+| `Outbox` | messages kept for ids until they acknowledge them, numbered per id |
+| `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,8 +36,8 @@ class IdPage(NamedTuple):
     """One page of the ids that are online.
 
     Attributes:
-        ids: some of them; none is well possible in the middle.
-        cursor: what the next page is asked for with; None after the last one.
+        ids: some of the ids; a page in the middle may be empty.
+        cursor: asks for the next page; None after the last one.
     """
 
     ids: tuple[str, ...]
@@ -45,23 +45,25 @@ class IdPage(NamedTuple):
 
 
 def check_cursor(cursor: str) -> str:
-    """Return `cursor` if Redis can have given it, as a number; the first one is 0 there.
+    """Return `cursor` as the number that Redis expects; the first cursor is 0 there.
 
     Raises:
-        InvalidInput: it cannot.
+        InvalidInput: Redis cannot have returned such a cursor.
     """
     number = plain(cursor) or "0"
     if not (number.isascii() and number.isdigit() and len(number) <= len(str(2**64)) and int(number) < 2**64):
-        raise InvalidInput(f"cursor: expected that of the page before, or none, got {cursor[:40]!r}")
+        raise InvalidInput(
+            f"cursor: expected that of the previous page, or none for the first, got {cursor[:40]!r}"
+        )
     return number
 
 
 Receive = Callable[[Envelope], None]
-"""Called in the event loop for each envelope with a recipient here; must not block or raise."""
+"""Called in the event loop for each envelope with a recipient on this node; must not block or raise."""
 
 
-class WhoIsOnline(Protocol):
-    """Tells which ids are connected, as far as living nodes say so."""
+class PresenceQueries(Protocol):
+    """Questions about which ids are connected, as living nodes report it."""
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes.
@@ -80,12 +82,12 @@ class WhoIsOnline(Protocol):
         ...
 
     async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections.
+        """Return one page of the ids that have connections.
 
-        One that has them from the first page to the last is on one at least.
+        An id that is connected from the first page to the last is on at least one of them.
 
         Args:
-            cursor: that of the page before; the empty text for the first.
+            cursor: the cursor of the previous page; the empty text for the first page.
 
         Raises:
             InvalidInput: no page had that cursor.
@@ -94,7 +96,7 @@ class WhoIsOnline(Protocol):
         ...
 
     async def connections(self) -> int:
-        """Count the connections of all living nodes, logged in or not, as they last told.
+        """Count the connections of all living nodes, authenticated or not, as they last reported.
 
         Raises:
             BackendError: the backend did not answer.
@@ -102,8 +104,8 @@ class WhoIsOnline(Protocol):
         ...
 
 
-class BlockingWhoIsOnline(Protocol):
-    """`WhoIsOnline` for threads."""
+class BlockingPresenceQueries(Protocol):
+    """`PresenceQueries` for threads."""
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
@@ -114,59 +116,59 @@ class BlockingWhoIsOnline(Protocol):
         ...
 
     def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections; see `WhoIsOnline.some_ids`."""
+        """Return one page of the ids that have connections; see `PresenceQueries.some_ids`."""
         ...
 
     def connections(self) -> int:
-        """Count the connections of all living nodes, logged in or not, as they last told."""
+        """Count the connections of all living nodes, authenticated or not, as they last reported."""
         ...
 
 
-class AsyncBus(WhoIsOnline, Protocol):
-    """Hands envelopes to nodes, and answers what any process may ask.
+class AsyncBus(PresenceQueries, Protocol):
+    """Dispatches envelopes to nodes, and answers questions that any process may ask.
 
-    FIFO in the order in which calls start. What is not kept is handed over at most once. What is
-    remembered by its message id may be sent again: recipients who have it are passed over.
+    FIFO in the order in which calls start. A message without a retention is delivered at most once. A message
+    that is remembered by its id may be sent again: recipients who have it do not get it twice.
     """
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one round trip and say what became of each.
+        """Send `envelopes` in one round trip and return a receipt for each.
 
         Cancelling is safe: the envelopes may still be sent, and no other call sees their reply.
 
         Raises:
             BackendUnavailable: no answer within the time limit.
-            BackendRefused: the backend said no; with a full one, to what is to be kept.
-            Unsupported: the backend does not offer the durability that was asked for.
+            BackendRefused: the backend refused; a full one refuses messages with a retention.
+            Unsupported: the backend does not offer the requested durability.
         """
         ...
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask the connections of one id, and wait for the first answer of any of them.
+        """Send a request to the connections of one id, and wait for the first answer of any of them.
 
-        Delivered at most once, never stored, and never sent again. Cancelling is safe: the request
-        may still be handled, and its answer reaches nobody.
+        The request is delivered at most once, never stored, and never sent again. Cancelling is safe: a
+        client may still handle the request, and its answer is dropped.
 
         Args:
-            request: of the kind `request`, as `inquiry.prepare_request` makes it.
+            request: of the kind `request`, as `request.prepare_request` makes it.
             timeout: seconds to wait.
 
         Returns:
-            The encoded message that answers it.
+            The encoded message that answers the request.
 
         Raises:
-            NotConnected: nobody holds a connection of the id.
-            TimedOut: no answer in time.
+            NotConnected: no node holds a connection of the id.
+            TimedOut: no client answered in time.
             RequestFailed: the answer is an error.
-            ConnectionClosed: every connection that was asked ended before it answered.
-            Unsupported: the clients of the id speak wire 1; or this backend knows no requests.
-            TooManyRequests: too many wait for their answers, here or there.
-            BackendError: the request could not be handed over.
+            ConnectionClosed: every connection that got the request ended before it answered.
+            Unsupported: the clients of the id speak wire 1, or this backend has no requests.
+            TooManyRequests: too many requests wait for their answers, in this process or at the node.
+            BackendError: the backend did not take the request.
         """
         ...
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are; None for one that does not exist.
+        """Return the heads of the outboxes of `ids`; None for an outbox that does not exist.
 
         Raises:
             BackendError: the backend did not answer.
@@ -174,7 +176,7 @@ class AsyncBus(WhoIsOnline, Protocol):
         ...
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox without changing anything.
+        """Return the first `limit` messages of an outbox without changing it.
 
         Raises:
             BackendError: the backend did not answer, or refused.
@@ -182,9 +184,9 @@ class AsyncBus(WhoIsOnline, Protocol):
         ...
 
     async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many.
+        """Drop all messages of an outbox, and return their number.
 
-        They count as acknowledged; clients that know their position are told that they lost them.
+        They count as acknowledged; clients that know their position learn that they lost them.
 
         Raises:
             BackendError: the backend did not answer, or refused.
@@ -192,80 +194,81 @@ class AsyncBus(WhoIsOnline, Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release connections. Calls under way fail with `BackendUnavailable`."""
+        """Close connections. Calls in progress fail with `BackendUnavailable`."""
         ...
 
 
-class BlockingBus(BlockingWhoIsOnline, Protocol):
-    """`AsyncBus` for threads: may be called from any of them, and after a fork. FIFO per thread."""
+class BlockingBus(BlockingPresenceQueries, Protocol):
+    """`AsyncBus` for threads: any thread may call it, also after a fork. FIFO per thread."""
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one round trip; errors as in `AsyncBus.dispatch`."""
         ...
 
     def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask the connections of one id, and wait for an answer; see `AsyncBus.request`."""
+        """Send a request to the connections of one id, and wait for an answer; see `AsyncBus.request`."""
         ...
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are; None for one that does not exist."""
+        """Return the heads of the outboxes of `ids`; None for an outbox that does not exist."""
         ...
 
     def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox without changing anything."""
+        """Return the first `limit` messages of an outbox without changing it."""
         ...
 
     def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many; see `AsyncBus.purge`."""
+        """Drop all messages of an outbox, and return their number; see `AsyncBus.purge`."""
         ...
 
     def close(self) -> None:
-        """Release connections."""
+        """Close connections."""
         ...
 
 
-class Presence(WhoIsOnline, Protocol):
+class Presence(PresenceQueries, Protocol):
     """Declares which ids are connected to this node."""
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare that this node holds `sockets` (1 or more) connections of `id`.
 
-        When this returns, every later dispatch to `id` reaches this node. Kept until `detach`,
-        or until one lease after this node died; renewed by the backend itself, also after the
-        node was paused past its lease or the backend lost its memory. If this raises or is
-        cancelled, the declaration stands, and is made good when the backend can be reached again.
+        When this returns, every later dispatch to `id` reaches this node. The declaration lasts until
+        `detach`, or until one lease after this node died. The backend itself renews it, also after the
+        node was paused past its lease or the backend lost its data. If this raises or is
+        cancelled, the declaration stands, and the backend repeats it when it can be reached again.
 
         Args:
-            id: who.
-            sockets: how many connections.
-            start: also read the outbox from there, atomically after the declaration: what the page
-                does not hold of it comes as envelopes, or with later `read`s.
+            id: the id that is connected.
+            sockets: number of its connections.
+            start: also read the outbox from there, atomically after the declaration; messages that do not
+                fit on the page come as envelopes, or with later `read`s.
 
         Returns:
             The first page; None without `start`.
 
         Raises:
-            BackendUnavailable: the backend gave no answer in time.
+            BackendUnavailable: the backend did not answer in time.
         """
         ...
 
     def detach(self, id: str) -> None:
-        """Declare that this node holds `id` no more. Does not wait; never raises."""
+        """Declare that this node holds `id` no longer. Does not wait; never raises."""
         ...
 
     def connected(self, count: int) -> None:
-        """Declare that this node has `count` connections, logged in or not.
+        """Declare that this node has `count` connections, authenticated or not.
 
-        Costs nothing by itself: others know within a beat. Does not wait; never raises.
+        Costs no call of its own: other processes learn it with the next heartbeat. Does not wait; never
+        raises.
         """
         ...
 
 
 class Outbox(Protocol):
-    """Messages kept for ids, numbered per id in the order of the backend."""
+    """Messages kept for ids, numbered per id in the order in which the backend stored them."""
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions; the ids have to be attached.
+        """Read the messages after positions; the ids have to be attached.
 
         Raises:
             BackendError: the backend did not answer, or refused.
@@ -273,17 +276,17 @@ class Outbox(Protocol):
         ...
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Forget what was received. Does not wait; never raises.
+        """Forget messages that were received. Does not wait; never raises.
 
-        Carried out before every later call about the same ids. One that gets lost only means that
-        messages come again.
+        The backend carries this out before every later call about the same ids. When an acknowledgement
+        gets lost, its messages are delivered again.
         """
         ...
 
     async def broadcasts(self, position: Position | None) -> Page:
-        """Read the messages to everybody after a position; with None only tell where they are.
+        """Read the messages to everybody after a position; with None only return their current position.
 
-        They are kept for some minutes. A position that cannot be found gives `reset`.
+        The backend keeps them for some minutes. An unknown position gives `reset`.
 
         Raises:
             BackendError: the backend did not answer, or refused.
@@ -292,56 +295,56 @@ class Outbox(Protocol):
 
 
 class Replies(Protocol):
-    """Takes what this node has to say to requests back to whoever asked."""
+    """Sends this node's replies back to the requester."""
 
-    def reply(self, asker: str, reply: Reply) -> None:
-        """Hand a reply to an asker in any process. Does not wait; never raises.
+    def reply(self, requester: str, reply: Reply) -> None:
+        """Send a reply to a requester in any process. Does not wait; never raises.
 
-        At most once: one that gets lost, or comes too late, means that the asker gives up.
+        At most once: when a reply gets lost, the requester waits until its time is over.
         """
         ...
 
 
 class Watcher(Protocol):
-    """What a backend tells the node whose seat it is, in the event loop."""
+    """Callbacks by which a backend informs its node, in the event loop."""
 
     async def catch_up(self) -> None:
-        """Read again everything that concerns this node: messages may have passed it by.
+        """Read everything that concerns this node again: it may have missed messages.
 
         The backend is not ready before this has returned.
 
         Raises:
-            BackendError: the backend did not answer; it is called once more, later.
+            BackendError: the backend did not answer; the backend calls this again later.
         """
         ...
 
     def came_online(self, id: str) -> None:
-        """An id has its first connection in the whole cluster. Told to one node; must not raise."""
+        """Note that an id has its first connection in the cluster. Called on one node; must not raise."""
         ...
 
     def went_offline(self, id: str) -> None:
-        """An id has had none for longer than the grace. Told to one node; must not raise."""
+        """Note that an id has been away for longer than the grace. Called on one node; must not raise."""
         ...
 
     def portal_joined(self, id: str) -> None:
-        """A portal takes part, or did so when the node came. Told to every node; must not raise."""
+        """Note a portal that joined, or was there before this node. Called on every node; must not raise."""
         ...
 
     def portal_left(self, id: str) -> None:
-        """A portal takes part no more, or its lease ran out. Told to every node; must not raise."""
+        """Note that a portal left, or that its lease ran out. Called on every node; must not raise."""
         ...
 
     def forked(self, since: float) -> None:
-        """The store came back, perhaps without what it had confirmed after `since`, in seconds of its clock.
+        """Note that the store came back, perhaps without writes that it had confirmed after `since`.
 
-        0 if nothing is left. Told to one node; must not raise.
+        `since` is in seconds of the store's clock; 0 if nothing is left. Called on one node; must not raise.
         """
         ...
 
 
 @runtime_checkable
 class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
-    """A node's seat in the cluster.
+    """A node's membership in the cluster.
 
     Attributes:
         node_id: random, new at every `open`, never used again.
@@ -366,23 +369,23 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
         portals: bool = False,
         durability: Durability = "memory",
     ) -> None:
-        """Take the seat; `receive` gets what is sent to this node from now on.
+        """Join the cluster; `receive` gets every message to this node from now on.
 
         Args:
             receive: see `Receive`.
-            watcher: who is told of doubt, and of who comes and goes.
+            watcher: learns that messages may be missing, and which ids and portals come and go.
             keep: how this node stores what it sends; None if it does not.
             grace: seconds that an id may be away before it counts as offline.
-            window: seconds for which what an id has acknowledged is kept for its other devices, if
+            window: seconds for which acknowledged messages are kept for other devices of an id, if
                 it has clients that keep a position.
             allow_eviction: keep messages even in a store that may forget them by itself.
             portals: tell the watcher which portals there are.
-            durability: what a letter has to reach before `append` says that it was taken.
+            durability: what an event has to reach before `append` returns `taken`.
 
         Raises:
-            BackendUnavailable: it cannot be reached.
-            BackendRefused: it can, and says no; also when messages are to be kept in a store that
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend refused; also when messages are to be kept in a store that
                 forgets by itself.
-            Unsupported: it does not offer the durability that was asked for.
+            Unsupported: the backend does not offer the requested durability.
         """
         ...

@@ -1,4 +1,4 @@
-"""What servers ask of outboxes, and what they are given: values, without any I/O."""
+"""Outboxes: what servers read and acknowledge, as values without any I/O."""
 
 from typing import Literal, NamedTuple
 
@@ -6,24 +6,24 @@ from ..messages.envelope import Retention
 from ..messages.receipt import Position
 
 BROADCASTS = Retention(max_messages=10_000, max_bytes=64 * 1024 * 1024, ttl=300.0)
-"""How messages to everybody are kept, whatever is said about those to ids."""
+"""Retention of messages to everybody, independent of the retention of messages to ids."""
 
 Mode = Literal["fresh", "resume", "top", "acknowledge"]
-"""`fresh`: after what the id has acknowledged. `resume`: after a position of the client's.
-`top`: nothing that is stored. `acknowledge`: nothing that is stored, which counts as received."""
+"""`fresh`: after the acknowledged messages. `resume`: after the client's own position. `top`: no stored
+messages. `acknowledge`: no stored messages, and all of them count as received."""
 
 PageStatus = Literal["fresh", "resumed", "forked", "reset"]
-"""`fresh`: no position was given. `resumed`: it goes on after the position. `forked`: it goes on in
-a new epoch, into which the position could be carried over. `reset`: the position is not one of
-this outbox, so what is missing is not known; it starts after what was acknowledged."""
+"""`fresh`: the reader gave no position. `resumed`: the page goes on after the position. `forked`: the page
+goes on in a new epoch, into which the position could be carried over. `reset`: the position is not one of
+this outbox, so the missing messages are not known; the page starts after the acknowledged messages."""
 
 
 class Start(NamedTuple):
-    """Where a connection's messages begin.
+    """Position at which the messages of a connection begin.
 
     Attributes:
         mode: see `Mode`.
-        position: the client's own; with `resume` only, and then None for one that cannot be read.
+        position: the client's own; with `resume` only, and then None for a position that cannot be read.
         is_wire2: whether the client keeps a position of its own, so that acknowledged messages
             are worth keeping for a while.
     """
@@ -34,13 +34,13 @@ class Start(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A message in an outbox.
+    """Message in an outbox.
 
     Attributes:
-        sequence: its number.
-        message_id: names its dispatch.
+        sequence: number in the outbox.
+        message_id: id of the dispatch.
         body: the encoded frame.
-        excluding: ids that do not get it; only among messages to everybody.
+        excluding: ids that do not get the message; only for messages to everybody.
     """
 
     sequence: int
@@ -50,20 +50,20 @@ class Entry(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Messages of an outbox after a position, as many as fit.
+    """Page of the messages of an outbox after a position.
 
     Attributes:
-        status: how the position was understood.
-        epoch: of this page and of everything later.
+        status: relation of the page to the position.
+        epoch: of this page and of all later messages.
         start: the messages of this page follow this sequence.
-        top: the last sequence there is.
-        lost: messages between the position and `start` that are gone; on a fresh page those that
-            nobody acknowledged.
+        top: sequence of the last message of the outbox.
+        lost: number of dropped messages between the position and `start`; on a fresh page number of
+            dropped messages that no client acknowledged.
         entries: in order, without holes.
-        ended: with `forked`, the last sequence of the position's epoch that holds; what that epoch
-            gave out beyond may have been forgotten.
-        rollback: with `forked`, names the occasion on which messages may have been forgotten; empty
-            where nothing can have been.
+        ended: with `forked`, the last sequence of the position's epoch that is valid; the store may have
+            lost later messages of that epoch.
+        rollback: with `forked`, names the incident in which the store may have lost messages; empty
+            where it cannot have lost any.
     """
 
     status: PageStatus
@@ -77,22 +77,22 @@ class Page(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The sequence up to which this page tells everything."""
+        """The sequence up to which this page is complete."""
         return self.start + len(self.entries)
 
     @property
     def has_more(self) -> bool:
-        """Whether messages follow that did not fit."""
+        """Whether messages follow that did not fit on the page."""
         return self.last < self.top
 
 
 class Read(NamedTuple):
-    """Asks for what follows a position that this node reached.
+    """Request for the page after a position that this node reached.
 
     Attributes:
-        id: whose outbox.
-        position: up to where it was read.
-        is_wire2: as in `Start`; an outbox that was lost has forgotten what it was told then.
+        id: owner of the outbox.
+        position: the node has read up to here.
+        is_wire2: as in `Start`; an outbox that was lost has forgotten the value given there.
     """
 
     id: str
@@ -101,13 +101,13 @@ class Read(NamedTuple):
 
 
 class Acknowledgement(NamedTuple):
-    """What the connections of one id on one node have proven to have.
+    """Messages that the connections of one id on one node have acknowledged.
 
     Attributes:
-        id: whose outbox.
-        position: the highest that one of them has, and that no other message is missing before;
+        id: owner of the outbox.
+        position: the highest position that one connection has reached without a missing message;
             sequence 0 if there is none.
-        floor: the lowest sequence that all of them have.
+        floor: the lowest sequence that all connections have reached.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The requests of one asker that wait for the replies of nodes."""
+"""Requests that wait for the replies of nodes, and the limits on their number."""
 
 import asyncio
 import os
@@ -12,60 +12,60 @@ from ..messages.receipt import Receipt
 from ..messages.request import MAX_REQUESTS, Reply, Tally, addressed, asked_nodes
 
 Ask = Callable[[Envelope], Awaitable[Receipt]]
-"""Hands a request to the nodes that hold its id."""
+"""Sends a request to the nodes that hold its id."""
 
 
 class Pending:
-    """Waits for replies, of up to `MAX_REQUESTS` requests at a time. For one event loop.
+    """The pending requests of one requester, up to `MAX_REQUESTS` at a time. For one event loop.
 
-    Nothing is left of a request once its call has ended, however it did.
+    When a call ends, for whatever reason, nothing of its request is left here.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Waiting] = {}
+        self._requests: dict[str, _PendingRequest] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._requests)
 
-    async def ask(self, request: Envelope, asker: str, timeout: float, ask: Ask) -> bytes:
-        """Hand over a request, and wait for what settles it; see `AsyncBus.request`.
+    async def ask(self, request: Envelope, requester: str, timeout: float, ask: Ask) -> bytes:
+        """Send a request, and wait for the reply that settles it; see `AsyncBus.request`.
 
         Args:
             request: as it was prepared.
-            asker: where replies go, which brings them to `take`.
-            timeout: seconds for all of it.
-            ask: hands it over.
+            requester: where nodes send their replies; the caller brings them to `take`.
+            timeout: seconds for the whole call.
+            ask: sends the request.
         """
-        if len(self._waiting) >= MAX_REQUESTS:
+        if len(self._requests) >= MAX_REQUESTS:
             raise too_many(MAX_REQUESTS)
-        waiting = self._waiting[request.message_id] = _Waiting()
+        pending = self._requests[request.message_id] = _PendingRequest()
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                receipt = await ask(addressed(request, asker, timeout))
-                waiting.expect(asked_nodes(request, receipt))
-                return (await waiting.outcome).result()
+                receipt = await ask(addressed(request, requester, timeout))
+                pending.expect(asked_nodes(request, receipt))
+                return (await pending.outcome).result()
         except TimeoutError as error:
             if not limit.expired() or isinstance(error, MesaError):
                 raise
             raise late(timeout) from None
         finally:
-            del self._waiting[request.message_id]
+            del self._requests[request.message_id]
 
     def take(self, reply: Reply) -> None:
-        """A reply came; one to no request that waits is ignored."""
-        waiting = self._waiting.get(reply.request)
-        if waiting is not None:
-            waiting.take(reply)
+        """Give a reply to its request; a reply to a request that does not wait is ignored."""
+        pending = self._requests.get(reply.request)
+        if pending is not None:
+            pending.take(reply)
 
     def close(self) -> None:
-        """Let every call fail."""
-        for waiting in self._waiting.values():
-            waiting.fail(BackendUnavailable("it was closed before the answer came", maybe_sent=True))
+        """Fail all pending requests."""
+        for pending in self._requests.values():
+            pending.fail(BackendUnavailable("it was closed before the answer came", maybe_sent=True))
 
 
-class _Waiting:
-    """One request."""
+class _PendingRequest:
+    """One request and the replies that it got so far."""
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -82,7 +82,7 @@ class _Waiting:
     def fail(self, error: MesaError) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
-            self.outcome.exception()  # the call may have been given up, and nobody looks
+            self.outcome.exception()  # the caller may have given up, and never look at the error
 
     def _settle(self) -> None:
         if self._tally.outcome is not None and not self.outcome.done():
@@ -90,24 +90,23 @@ class _Waiting:
 
 
 def late(timeout: float) -> TimedOut:
-    """What to raise when the time is over."""
+    """Return the error for a request that got no answer in time."""
     return TimedOut(
-        f"request: expected an answer within {timeout:g} s, got none; it may be handled all the same"
+        f"request: no answer within {timeout:g} s; a client may handle it all the same, so repeat the "
+        "request only if that does no harm"
     )
 
 
 def too_many(most: int) -> TooManyRequests:
-    """What to raise when no more requests may wait."""
-    return TooManyRequests(
-        f"request: expected up to {most} that wait for answers at a time, got one more; wait for some first"
-    )
+    """Return the error for a request that would exceed the limit on pending requests."""
+    return TooManyRequests(f"request: {most} requests wait for answers already; wait for some of them first")
 
 
 class Quota:
-    """Counts requests of the threads of this process; a process that was forked begins with none.
+    """Limits the pending requests of all threads of this process; a forked process starts with none.
 
     Args:
-        most: that may wait at a time.
+        most: largest number of pending requests.
     """
 
     def __init__(self, most: int) -> None:
@@ -116,10 +115,10 @@ class Quota:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Count one while it lasts.
+        """Count one request while the context lasts.
 
         Raises:
-            TooManyRequests: there are as many already.
+            TooManyRequests: the limit is reached.
         """
         if self._of[0] != os.getpid():
             self._of = self._mine()

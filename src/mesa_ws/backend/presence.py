@@ -1,23 +1,24 @@
-"""Who is online in a cluster, as applications ask."""
+"""Presence in a cluster: which ids are online, for applications, and which portals live, for nodes."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Protocol
 
 from ..concurrency.blocking import awaited, warn_in_event_loop
-from .base import FIRST, BlockingWhoIsOnline, WhoIsOnline
+from .base import FIRST, BlockingPresenceQueries, PresenceQueries, Watcher
 
 INSTEAD = "server.presence_blocking, or the presence of a Dispatcher"
 
+_log = logging.getLogger("mesa_ws.backend")
+
 
 class ClusterPresence:
-    """Tells which ids have connections, over all servers of a namespace.
+    """Answers which ids have connections, over all servers of a namespace.
 
     Args:
-        bus: who knows.
+        bus: answers the questions.
     """
 
-    def __init__(self, bus: WhoIsOnline) -> None:
+    def __init__(self, bus: PresenceQueries) -> None:
         self._bus = bus
 
     @awaited("presence.online", INSTEAD)
@@ -47,7 +48,7 @@ class ClusterPresence:
     async def connections(self) -> int:
         """Count the connections, whether they have authenticated or not.
 
-        Servers tell their number with each heartbeat, so over Redis it is up to a third of their
+        Servers report their number with each heartbeat, so over Redis it is up to a third of their
         lease old, 5 seconds; a server that was killed counts until its lease has run out.
 
         Raises:
@@ -58,8 +59,8 @@ class ClusterPresence:
     async def ids(self) -> AsyncIterator[str]:
         """Iterate over the ids that have connections, in no order; read in pages of some hundred.
 
-        An id that is online all the while comes at least once, and twice only where many others
-        come and go meanwhile; one that comes or goes meanwhile may come or not. Leaving the loop
+        An id that is online during the whole iteration comes at least once, and twice only where many
+        others come and go. One that comes or goes during the iteration may be missing. Leaving the loop
         early is fine.
 
         Raises:
@@ -77,10 +78,10 @@ class BlockingClusterPresence:
     """`ClusterPresence` for threads.
 
     Args:
-        bus: who knows.
+        bus: answers the questions.
     """
 
-    def __init__(self, bus: BlockingWhoIsOnline) -> None:
+    def __init__(self, bus: BlockingPresenceQueries) -> None:
         self._bus = bus
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
@@ -108,43 +109,30 @@ class BlockingClusterPresence:
             cursor = page.cursor
 
 
-_log = logging.getLogger("mesa_ws.backend")
-
-
-class Told(Protocol):
-    """Who is told."""
-
-    def portal_joined(self, id: str) -> None:
-        """A portal has come."""
-
-    def portal_left(self, id: str) -> None:
-        """A portal has ended."""
-
-
 class PortalWatch:
-    """Tells who comes and goes, each change once.
+    """Tells a node which portals join and leave, each change once.
 
     Args:
-        told: is told; what it raises is logged.
+        watcher: the node; what it raises is logged.
     """
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
         self._living: dict[str, None] = {}
 
     def look(self, living: Iterable[str]) -> None:
-        """Compare with what is known: these portals live, and no other."""
+        """Compare the portals that live now with those of the last call, and report the changes."""
         now = dict.fromkeys(living)
         before, self._living = self._living, now
         for id in before:
             if id not in now:
-                self._tell(self._told.portal_left, id)
+                self._report(self._watcher.portal_left, id)
         for id in now:
             if id not in before:
-                self._tell(self._told.portal_joined, id)
+                self._report(self._watcher.portal_joined, id)
 
-    def _tell(self, told: Callable[[str], None], id: str) -> None:
+    def _report(self, change: Callable[[str], None], id: str) -> None:
         try:
-            told(id)
+            change(id)
         except Exception:  # noqa: BLE001 - whatever the server did, the next change counts
-            _log.exception("the server could not be told of portal %s", id)
+            _log.exception("the server failed to note that portal %s joined or left", id)

@@ -1,4 +1,4 @@
-"""Which bus an address leads to: Redis, or a server's HTTP API."""
+"""Choose the bus, the portal's consumer or the server's backend that an address leads to."""
 
 from collections.abc import Container
 from typing import TypeGuard
@@ -16,6 +16,15 @@ from .redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native, Redi
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
+DEFAULT_LEASE = 15.0
+
+NOTHING_KEPT = (
+    "wire 'mesa1' keeps no events: a portal handles an event of 1.x once, and there is nothing to show, "
+    "retry or drop; use wire 'native' for that"
+)
+
+PortalUrl = Given | MemoryHub | MemoryBackend
+"""Address at which a portal finds the events of clients."""
 
 
 def blocking_bus(
@@ -27,17 +36,17 @@ def blocking_bus(
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
     wire: Wire = "native",
 ) -> BlockingBus:
-    """The bus to `url`, for threads; see `Dispatcher` for the arguments.
+    """Return the bus to `url` for threads; see `Dispatcher` for the arguments.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument cannot be used.
     """
-    wire = _spoken(wire, url)
+    wire = _wire_of(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
     dialect = Mesa1 if wire == "mesa1" else Native
     return BlockingRedisBus(
-        _redis_bus(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
+        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
     )
 
 
@@ -50,146 +59,132 @@ def async_bus(
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
     wire: Wire = "native",
 ) -> AsyncBus:
-    """The bus to `url`, for asyncio; see `Dispatcher` for the arguments.
+    """Return the bus to `url` for asyncio; see `Dispatcher` for the arguments.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument cannot be used.
     """
-    wire = _spoken(wire, url)
+    wire = _wire_of(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
     dialect = Mesa1 if wire == "mesa1" else Native
     return AsyncRedisBus(
-        _redis_bus(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
+        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
     )
 
 
 def reserved_on(url: object, wire: str) -> Container[int]:
-    """The opcodes that a dispatcher refuses by itself; a server behind an API adds those of its wire."""
+    """Return the opcodes that a dispatcher refuses; a server behind an API also refuses those of its wire."""
     return WIRE1_OPCODES if _is_http(url) else reserved_opcodes(plain(wire))
 
 
-def _spoken(wire: object, url: object) -> Wire:
-    spoken = check_wire(wire)
-    if spoken == "mesa1" and _is_http(url):
-        raise InvalidSettings("wire", "'native' with the http:// URL of a server, which speaks for us", wire)
-    return spoken
-
-
-def _is_http(url: object) -> TypeGuard[str]:
-    return isinstance(url, str) and plain(url).lower().startswith(("http://", "https://"))
-
-
-def _redis_bus(url: object, key: str | None) -> Address:
-    try:
-        address = Address.of(url)
-    except InvalidSettings as error:
-        if error.field != "redis":  # one of its options is wrong
-            raise
-        expected = f"{error.expected}; or the http:// URL of a server's dispatch API"
-        raise InvalidSettings("url", expected, error.got) from None
-    if key is not None:
-        raise InvalidSettings("key", "None with Redis, whose address carries the password", "a key")
-    return address
-
-
-DEFAULT_LEASE = 15.0
-
-Place = Given | MemoryHub | MemoryBackend
-"""Where a portal finds what clients do."""
-
-
-NOTHING_KEPT = (
-    "wire 'mesa1': expected no questions about events that are kept, got one; an event of 1.x is handled "
-    "once and kept nowhere, use wire 'native' for that"
-)
-
-
 def portal_consumer(
-    place: Place,
+    url: PortalUrl,
     *,
     namespace: str | None,
     lease: float = DEFAULT_LEASE,
     timeout: float = DEFAULT_TIMEOUT,
     durability: Durability = "memory",
 ) -> PortalConsumer:
-    """A portal's seat; see `Portal` for the arguments.
+    """Return the consumer of a portal; see `Portal` for the arguments.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument cannot be used.
         Unsupported: portals cannot work over HTTP, and memory has no other durability.
     """
-    if isinstance(place, MemoryBackend):
-        place = place.hub
-    if isinstance(place, MemoryHub):
+    if isinstance(url, MemoryBackend):
+        url = url.hub
+    if isinstance(url, MemoryHub):
         check_durability("durability", durability)
-        return MemoryPortalConsumer(place, namespace=namespace)
+        return MemoryPortalConsumer(url, namespace=namespace)
     return RedisPortalConsumer(
-        _redis_portal(place), namespace=namespace, lease=lease, timeout=timeout, durability=durability
+        _portal_redis(url), namespace=namespace, lease=lease, timeout=timeout, durability=durability
     )
 
 
 def mesa1_portal_consumer(
-    place: Place, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
+    url: PortalUrl, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
 ) -> Mesa1PortalConsumer:
-    """A portal's seat on the wire of 1.x; see `Portal` for the arguments.
+    """Return the consumer of a portal on the wire of 1.x; see `Portal` for the arguments.
 
     Raises:
-        InvalidSettings: one of them cannot be used; also a place that is not a Redis.
+        InvalidSettings: an argument cannot be used; also a `url` that is not a Redis.
     """
-    if isinstance(place, MemoryHub | MemoryBackend):
-        raise InvalidSettings("url", "a Redis with wire 'mesa1'", place)
-    address = _redis_portal(place)
+    if isinstance(url, MemoryHub | MemoryBackend):
+        raise InvalidSettings("url", "a Redis with wire 'mesa1'", url)
+    address = _portal_redis(url)
     return Mesa1PortalConsumer(address, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
 
 
-def _redis_portal(place: Given) -> Address:
-    if isinstance(place, str) and plain(place).lower().startswith(("http://", "https://")):
-        raise Unsupported(
-            "url: portals work on a Redis, or on the MemoryHub of servers in the same process, "
-            "got the URL of a dispatch API; give the redis:// URL of the servers"
-        )
-    try:
-        return Address.of(place)
-    except InvalidSettings as error:
-        if error.field != "redis":  # one of its options is wrong
-            raise
-        raise InvalidSettings("url", f"{error.expected}; or a MemoryHub", error.got) from None
-
-
 def backend_of(given: Backend | Given | None, settings: ServerSettings) -> Backend:
-    """The backend that a user gave, or said where it is.
+    """Return the backend that a user gave, or the one at the address that a user gave.
 
     Raises:
-        InvalidSettings: it is none, and says none; or it is not of the wire that was asked for.
+        InvalidSettings: `given` is neither, or does not fit the wire of `settings`.
     """
-    _check_wire(given, settings)
-    backend = _found(given, settings)
+    _check_backend_wire(given, settings)
+    backend = _backend(given, settings)
     if isinstance(backend, Mesa1Backend):
         backend.distribute_load = settings.portals.distribute_load
     return backend
 
 
-def _found(given: Backend | Given | None, settings: ServerSettings) -> Backend:
+def _wire_of(wire: object, url: object) -> Wire:
+    checked = check_wire(wire)
+    if checked == "mesa1" and _is_http(url):
+        raise InvalidSettings("wire", "'native' with an http:// URL, whose server chooses the wire", wire)
+    return checked
+
+
+def _is_http(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and plain(url).lower().startswith(("http://", "https://"))
+
+
+def _dispatcher_redis(url: object, key: str | None) -> Address:
+    address = _redis(url, "the http:// URL of a server's dispatch API")
+    if key is not None:
+        raise InvalidSettings("key", "None with Redis, whose address carries the password", "a key")
+    return address
+
+
+def _portal_redis(url: Given) -> Address:
+    if _is_http(url):
+        raise Unsupported(
+            "url: expected a Redis, or the MemoryHub of servers in the same process, got the URL of a "
+            "dispatch API, over which portals cannot work; give the redis:// URL of the servers"
+        )
+    return _redis(url, "a MemoryHub")
+
+
+def _redis(url: object, alternative: str) -> Address:
+    try:
+        return Address.of(url)
+    except InvalidSettings as error:
+        if error.field != "redis":  # one of its options is wrong
+            raise
+        raise InvalidSettings("url", f"{error.expected}; or {alternative}", error.got) from None
+
+
+def _backend(given: Backend | Given | None, settings: ServerSettings) -> Backend:
     if given is None:
         return MemoryBackend(namespace=settings.namespace)
     if isinstance(given, Backend):
         return given
     try:
-        return _kind(settings)(given, namespace=settings.namespace)
+        return _redis_backend_type(settings)(given, namespace=settings.namespace)
     except InvalidSettings as error:
         if error.field != "redis":
             raise
         raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None
 
 
-def _kind(settings: ServerSettings) -> type[RedisBackend] | type[Mesa1Backend]:
+def _redis_backend_type(settings: ServerSettings) -> type[RedisBackend] | type[Mesa1Backend]:
     if settings.wire == "mesa1":
         return Mesa1Backend
     return ImportingBackend if settings.import_from_1x else RedisBackend
 
 
-def _check_wire(given: Backend | Given | None, settings: ServerSettings) -> None:
+def _check_backend_wire(given: Backend | Given | None, settings: ServerSettings) -> None:
     is_address = given is not None and not isinstance(given, Backend)
     if settings.import_from_1x and (settings.wire != "native" or not is_address):
         raise InvalidSettings("import_from_1x", "False without wire 'native' and a Redis", True)
@@ -198,7 +193,7 @@ def _check_wire(given: Backend | Given | None, settings: ServerSettings) -> None
     if settings.wire == "mesa1" and settings.portals.types is not None:
         raise InvalidSettings(
             "portals.types",
-            "None with wire 'mesa1', which tells portals of everything",
+            "None with wire 'mesa1', which sends portals all events",
             settings.portals.types,
         )
     if settings.wire == "native" and isinstance(given, Mesa1Backend):

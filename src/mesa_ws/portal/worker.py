@@ -13,7 +13,7 @@ from ..backend.urls import (
     DEFAULT_LEASE,
     DEFAULT_TIMEOUT,
     DEFAULT_URL,
-    Place,
+    PortalUrl,
     mesa1_portal_consumer,
     portal_consumer,
 )
@@ -81,7 +81,7 @@ class Worker(PortalHooks):
 
     def __init__(
         self,
-        url: Place = DEFAULT_URL,
+        url: PortalUrl = DEFAULT_URL,
         *,
         namespace: str | None = None,
         wire: Wire = "native",

@@ -847,5 +847,5 @@ def test_a_portal_of_this_wire_needs_a_redis() -> None:
         Portal(MemoryHub(), wire="mesa1")
     with pytest.raises(InvalidSettings, match=r"^wire: expected 'native' or 'mesa1'"):
         Portal(wire="other")  # type: ignore[arg-type]
-    with pytest.raises(Unsupported, match=r"^url: portals work on a Redis"):
+    with pytest.raises(Unsupported, match=r"^url: expected a Redis"):
         Portal("http://127.0.0.1:4001", wire="mesa1")

@@ -13,7 +13,7 @@ from mesa_ws.settings import Portals
 @pytest.mark.parametrize(
     ("url", "options", "text"),
     [
-        (MemoryHub(), {}, "is gone with it, use Redis for more"),
+        (MemoryHub(), {}, "end with it, use Redis for more"),
         ("redis://localhost", {"wire": "mesa1"}, "report_all_events or wire 'mesa1'"),
         ("redis://localhost", {"report_all_events": True}, "report_all_events or wire 'mesa1'"),
     ],

@@ -15,6 +15,6 @@ def test_a_cursor_of_redis_is_a_number_of_64_bits(cursor: str, number: str) -> N
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "\u0661", str(2**64), "9" * 5000])
 def test_what_no_page_gave_is_refused(cursor: str) -> None:
-    with pytest.raises(InvalidInput, match="cursor: expected that of the page before") as refusal:
+    with pytest.raises(InvalidInput, match="cursor: expected that of the previous page") as refusal:
         check_cursor(cursor)
     assert len(str(refusal.value)) < 120

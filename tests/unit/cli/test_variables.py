@@ -113,7 +113,7 @@ def test_a_portal_is_told_that_its_variable_names_no_redis(
     mesa: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MESA_REDIS", "http://127.0.0.1:4001")
-    assert "MESA_REDIS: portals work on a Redis" in mesa("portal", "status").stderr
+    assert "MESA_REDIS: expected a Redis" in mesa("portal", "status").stderr
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://127.0.0.1:1"])

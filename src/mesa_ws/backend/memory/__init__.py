@@ -1,18 +1,16 @@
-"""The embedded backend: one process, no Redis, the same semantics.
+"""Embedded backend: one process, no Redis, the same semantics.
 
-Nothing survives the process. A `MemoryHub` stands for what Redis would be: backends that share
-one form a cluster, which is how several servers in one process (and the tests) see each other.
+Nothing survives the process. A `MemoryHub` takes the place of Redis: backends that share a hub
+form a cluster, which is how several servers in one process (and the tests) see each other.
 
 | module | holds |
 |---|---|
-| `backend` | the ports, for one node |
-| `hub` | what nodes share, by namespace |
-| `cluster` | one namespace: a dispatch is one step here, as it is one script in Redis |
-| `holders` | which node holds whom, and who came and went |
-| `outbox`, `outboxes` | numbered messages of one id; those of all ids, until nobody needs them |
-| `inbox`, `attendance` | letters for portals; a portal's seat |
-| `remembered` | what is known by its message id |
-| `timetable` | what has to be looked at later |
+| `backend` | the hub, and the ports for one node |
+| `cluster` | one namespace: each dispatch is one atomic step here, as it is one script in Redis |
+| `node` | which node holds which ids, and the ids that come and go |
+| `outbox` | numbered messages of one id, and the outboxes of all ids |
+| `inbox` | events for portals |
+| `portal_consumer` | a portal's end of the inbox |
 """
 
 from .backend import MemoryBackend, MemoryHub

@@ -1,4 +1,4 @@
-"""A node's seat at a hub."""
+"""The hub, and the membership of a node in one of its clusters."""
 
 import asyncio
 import time
@@ -16,17 +16,17 @@ from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..presence import PortalWatch
-from .cluster import Cluster, check_durability, check_offered
-from .node import Seat
+from .cluster import Cluster, check_durabilities, check_durability
+from .node import MemoryNode
 
 
 class MemoryHub:
-    """What Redis would be: keeps, for every namespace, its nodes, whom they hold, and outboxes.
+    """Stands in for Redis: keeps the nodes, connections and outboxes of every namespace.
 
-    Used from one event loop at a time. What it keeps is gone with it.
+    For one event loop at a time. Everything that it keeps ends with it.
 
     Args:
-        clock: tells the time in seconds of Unix time.
+        clock: returns the time in seconds of Unix time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -34,39 +34,39 @@ class MemoryHub:
         self._clusters: dict[str | None, Cluster] = {}
 
     def cluster(self, namespace: str | None) -> Cluster:
-        """What the nodes of a namespace share."""
+        """Return the cluster of a namespace."""
         if namespace not in self._clusters:
             self._clusters[namespace] = Cluster(self._clock)
         return self._clusters[namespace]
 
 
 class MemoryBackend:
-    """A seat at a hub. See `Backend` for what each method promises.
+    """`Backend` at a hub; see there for what each method promises.
 
     Args:
-        hub: the cluster to join; one of its own by default.
+        hub: the hub to join; a hub of its own by default.
         namespace: clusters of different namespaces at one hub never meet.
 
     Attributes:
-        hub: what it shares with others.
+        hub: the hub that it shares with other backends.
     """
 
     def __init__(self, hub: MemoryHub | None = None, *, namespace: str | None = None) -> None:
         self.hub = hub or MemoryHub()
         self._cluster = self.hub.cluster(check_namespace(namespace))
-        self._seat: Seat | None = None
+        self._node: MemoryNode | None = None
         self._node_id = ""
         self._pending = Pending()
 
     @property
     def node_id(self) -> str:
-        """Random name of this node; empty until it is open."""
+        """Random name of this node; empty until the backend is open."""
         return self._node_id
 
     @property
     def is_ready(self) -> bool:
-        """Whether the seat is taken."""
-        return self._seat is not None
+        """Whether the backend is open."""
+        return self._node is not None
 
     async def open(
         self,
@@ -83,41 +83,41 @@ class MemoryBackend:
         """Join the hub, which never forgets by itself.
 
         Raises:
-            Unsupported: events are to be more durable than this process.
+            Unsupported: `durability` is more than this process offers.
         """
         check_durability("portals.durability", durability)
         loop, ttl = asyncio.get_running_loop(), retention.ttl if retention else Sync().ttl
         self._node_id = uuid4().hex
-        self._seat = Seat(loop, receive, watcher, ttl, grace, window, self._node_id)
-        self._cluster.holders.seats[self._seat] = None
+        self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self._node_id)
+        self._cluster.holders.nodes[self._node] = None
         if portals and watcher is not None:
             self._cluster.inbox.watch_portals(self._node_id, PortalWatch(watcher))
 
     async def aclose(self) -> None:
-        """Leave the hub; what this node held is offline from now on."""
+        """Leave the hub; the ids that this node holds are offline from now on."""
         self._pending.close()
-        seat, self._seat = self._seat, None
-        if seat is None:
+        node, self._node = self._node, None
+        if node is None:
             return
-        del self._cluster.holders.seats[seat]
-        for id in tuple(seat.held):
-            self._cluster.detach(seat, id)
+        del self._cluster.holders.nodes[node]
+        for id in tuple(node.held):
+            self._cluster.detach(node, id)
         self._cluster.inbox.unwatch_portals(self._node_id)
         self._cluster.inbox.end_connections(self._node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node, and read its outbox."""
-        return self._cluster.attach(self._open_seat(), check_id(id), sockets, start)
+        return self._cluster.attach(self._opened(), check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
         """Declare that `id` has left this node."""
-        if self._seat is not None:
-            self._cluster.detach(self._seat, id)
+        if self._node is not None:
+            self._cluster.detach(self._node, id)
 
     def connected(self, count: int) -> None:
         """Declare how many connections this node has."""
-        if self._seat is not None:
-            self._seat.connections = count
+        if self._node is not None:
+            self._node.connections = count
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id."""
@@ -128,78 +128,78 @@ class MemoryBackend:
         return len(self._cluster.holders)
 
     async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
+        """Return one page of the ids that have connections."""
         return self._cluster.holders.page(cursor)
 
     async def connections(self) -> int:
-        """Count the connections of all nodes, logged in or not."""
-        return sum(seat.connections for seat in self._cluster.holders.seats)
+        """Count the connections of all nodes, authenticated or not."""
+        return sum(node.connections for node in self._cluster.holders.nodes)
 
     @property
     def joins(self) -> int:
-        """Always 0: nothing is forgotten."""
+        """Always 0: the hub forgets nothing."""
         return 0
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Put an event at the end of its queue; see `Inbox.append`."""
-        self._open_seat()
+        """Append an event to its queue; see `Inbox.append`."""
+        self._opened()
         return self._cluster.inbox.append(event, capacity)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Store `envelopes` as they ask for, and hand them to the nodes that hold a recipient.
+        """Store `envelopes` that have a retention, and deliver them to the nodes that hold a recipient.
 
-        They are received in the next turn of the event loop, in order, as from any other bus.
+        Nodes receive them in the next turn of the event loop, in order, as from any other bus.
         """
-        check_offered(envelopes)
+        check_durabilities(envelopes)
         return [self._cluster.dispatch(envelope) for envelope in envelopes]
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask the connections of one id."""
-        asker = request.message_id
+        """Send a request to the connections of one id, and wait for an answer."""
+        requester = request.message_id
 
-        async def ask(question: Envelope) -> Receipt:
-            return self._cluster.dispatch(question)
+        async def ask(addressed: Envelope) -> Receipt:
+            return self._cluster.dispatch(addressed)
 
-        self._cluster.askers[asker] = self._pending
+        self._cluster.requesters[requester] = self._pending
         try:
-            return await self._pending.ask(request, asker, timeout, ask)
+            return await self._pending.ask(request, requester, timeout, ask)
         finally:
-            del self._cluster.askers[asker]
+            del self._cluster.requesters[requester]
 
-    def reply(self, asker: str, reply: Reply) -> None:
-        """Hand a reply to an asker, in the next turn of the event loop."""
-        pending = self._cluster.askers.get(asker)
+    def reply(self, requester: str, reply: Reply) -> None:
+        """Send a reply to a requester, in the next turn of the event loop."""
+        pending = self._cluster.requesters.get(requester)
         if pending is not None:
             asyncio.get_running_loop().call_soon(pending.take, reply)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions."""
-        seat = self._open_seat()
-        return [self._cluster.read(seat, read) for read in reads]
+        """Read the messages after positions."""
+        node = self._opened()
+        return [self._cluster.read(node, read) for read in reads]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Forget what was received."""
-        if self._seat is not None:
+        """Forget messages that were received."""
+        if self._node is not None:
             for acknowledgement in acknowledgements:
-                self._cluster.acknowledge(self._seat, acknowledgement)
+                self._cluster.acknowledge(self._node, acknowledgement)
 
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to everybody after a position."""
         return self._cluster.broadcasts(position)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are."""
+        """Return the heads of the outboxes of `ids`."""
         return self._cluster.heads(check_ids(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox."""
+        """Return the first `limit` messages of an outbox."""
         return self._cluster.peek(check_id(id), limit)
 
     async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox."""
+        """Drop all messages of an outbox, and return their number."""
         return self._cluster.purge(check_id(id))
 
-    def _open_seat(self) -> Seat:
-        if self._seat is None:
+    def _opened(self) -> MemoryNode:
+        if self._node is None:
             raise BackendUnavailable("the memory backend is not open; enter the server first")
-        return self._seat
+        return self._node

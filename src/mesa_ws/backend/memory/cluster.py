@@ -1,4 +1,4 @@
-"""One namespace. Each method is one step that nothing comes between, as a script is in Redis."""
+"""One namespace in memory. Each method is one atomic step, as a script is in Redis."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -10,88 +10,60 @@ from ...settings import Durability
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from .inbox import Inbox
-from .node import Holders, Seat
-from .outbox import Kept, Outbox, Outboxes, Timetable
+from .node import Holders, MemoryNode
+from .outbox import Outbox, Outboxes, StoredMessage, Timetable
 
-AT_ONCE = 64
-"""Ids that are forgotten in one step, at most."""
-
-Known = dict[str, Position | None]
-"""Whom a message was sent to, `*` among them, and where it is stored."""
-
-
-class _Memory(NamedTuple):
-    until: float
-    known: Known
-
-
-class Remembered:
-    """Messages that were sent, for as long as each asked for."""
-
-    def __init__(self) -> None:
-        self._memories: dict[str, _Memory] = {}
-        self._timetable: Timetable[str] = Timetable()
-
-    def __len__(self) -> int:
-        return len(self._memories)
-
-    def of(self, message_id: str, seconds: float, now: float) -> Known:
-        """What is known of a message; what the caller adds is remembered for `seconds`."""
-        for forgotten in self._timetable.take(now, AT_ONCE):
-            del self._memories[forgotten]
-        if not seconds:
-            return {}
-        memory = self._memories.get(message_id)
-        if memory is None or memory.until <= now:
-            memory = self._memories[message_id] = _Memory(now + seconds, {})
-            self._timetable.put(message_id, memory.until)
-        return memory.known
-
+FORGOTTEN_AT_ONCE = 64
+"""Largest number of message ids that are forgotten in one step."""
 
 EVERYBODY = "*"
 
+Known = dict[str, Position | None]
+"""Recipients of a message, `*` among them, each with the position at which the message is stored."""
+
 
 class Cluster:
-    """Nodes, whom they hold, and what is kept for ids and for everybody.
+    """Nodes and their connections, outboxes and the inbox of one namespace.
 
     Args:
-        clock: tells the time in seconds of Unix time.
+        clock: returns the time in seconds of Unix time.
 
     Attributes:
-        holders: which node holds whom.
-        askers: whose requests wait for replies.
+        holders: the nodes, and the connections of all ids on them.
+        requesters: requester -> its pending requests.
+        inbox: the events for portals.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.holders = Holders()
-        self.askers: dict[str, Pending] = {}
+        self.requesters: dict[str, Pending] = {}
         self.inbox = Inbox(clock)
         self._clock = clock
         self._outboxes = Outboxes(self.holders.floor)
         self._broadcasts = Outbox()
-        self._remembered = Remembered()
+        self._remembered = _RememberedMessages()
 
     def dispatch(self, envelope: Envelope) -> Receipt:
-        """Store a message as it asks for, and hand it to the nodes that hold a recipient."""
+        """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
         now = self._clock()
-        self._look_after(now)
+        self._tend(now)
         known = self._remembered.of(envelope.message_id, envelope.remember, now)
         if envelope.recipients.everybody:
             return self._to_everybody(envelope, known, now)
         return self._to_ids(envelope, known, now)
 
-    def attach(self, seat: Seat, id: str, sockets: int, start: Start | None) -> Page | None:
-        """Take note of connections, and read from where the newest of them wants to start."""
-        is_new = id not in seat.held
-        holding = self.holders.hold(seat, id, sockets)
+    def attach(self, node: MemoryNode, id: str, sockets: int, start: Start | None) -> Page | None:
+        """Set the number of connections of an id on a node, and read the first page of the newest one."""
+        is_new = id not in node.held
+        holding = self.holders.hold(node, id, sockets)
         if start is None:
             return None
         now = self._clock()
-        self._look_after(now)
+        self._tend(now)
         is_unborn = self._outboxes.find(id, now) is None
-        outbox = self._outboxes.use(id, now, seat.ttl)
+        outbox = self._outboxes.use(id, now, node.ttl)
         if start.is_wire2:
-            self._outboxes.meet_wire2(id, seat.window, now)
+            self._outboxes.meet_wire2(id, node.window, now)
         page = self._started(id, outbox, start, now)
         if is_unborn:
             holding.epoch = page.epoch
@@ -99,28 +71,28 @@ class Cluster:
         self._outboxes.revisit(id)
         return page
 
-    def detach(self, seat: Seat, id: str) -> None:
-        """Take note that a node holds `id` no more."""
-        self.holders.leave(seat, id)
+    def detach(self, node: MemoryNode, id: str) -> None:
+        """Remove the connections of `id` on a node."""
+        self.holders.leave(node, id)
         self._outboxes.revisit(id)
 
-    def read(self, seat: Seat, read: Read) -> Page:
-        """Read what follows a position."""
+    def read(self, node: MemoryNode, read: Read) -> Page:
+        """Read the messages after a position."""
         now = self._clock()
-        outbox = self._outboxes.use(read.id, now, seat.ttl)
+        outbox = self._outboxes.use(read.id, now, node.ttl)
         if read.is_wire2:
-            self._outboxes.meet_wire2(read.id, seat.window, now)
+            self._outboxes.meet_wire2(read.id, node.window, now)
         return self._continued(read.id, outbox, read.position, now)
 
-    def acknowledge(self, seat: Seat, acknowledgement: Acknowledgement) -> None:
-        """Forget what was received; what cannot be true is ignored."""
+    def acknowledge(self, node: MemoryNode, acknowledgement: Acknowledgement) -> None:
+        """Forget messages that were received; ignore an acknowledgement that cannot be true."""
         id, position, floor = acknowledgement
         now = self._clock()
         outbox = self._outboxes.find(id, now)
         if outbox is None or not outbox.holds(position):
             return
-        outbox = self._outboxes.use(id, now, seat.ttl)
-        holding = seat.held.get(id)
+        outbox = self._outboxes.use(id, now, node.ttl)
+        holding = node.held.get(id)
         if holding is not None:
             holding.floor = min(floor, outbox.top)
         outbox.acknowledge(position.sequence)
@@ -137,35 +109,35 @@ class Cluster:
         return outbox.page("reset", outbox.top)
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far outboxes are."""
+        """Return the heads of outboxes."""
         now = self._clock()
         found = {id: self._outboxes.find(id, now) for id in ids}
         return {id: outbox.head if outbox else None for id, outbox in found.items()}
 
     def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first messages of an outbox."""
+        """Return the first messages of an outbox."""
         outbox = self._outboxes.find(id, self._clock())
         return outbox.peek(limit) if outbox else []
 
     def purge(self, id: str) -> int:
-        """Drop the messages of an outbox."""
+        """Drop the messages of an outbox, and return their number."""
         outbox = self._outboxes.find(id, self._clock())
         return outbox.purge() if outbox else 0
 
     def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of a node, if that is here."""
-        seat = next((seat for seat in self.holders.seats if seat.node == node), None)
-        if seat is None:
+        """Send a message to one connection of a node; return whether that node is open."""
+        receiver = next((each for each in self.holders.nodes if each.name == node), None)
+        if receiver is None:
             return False
         known = self._remembered.of(envelope.message_id, envelope.remember, self._clock())
         [connection_id] = envelope.recipients.ids
         if connection_id not in known:
             known[connection_id] = None
-            seat.deliver(envelope)
+            receiver.deliver(envelope)
         return True
 
-    def _look_after(self, now: float) -> None:
-        self._outboxes.look_after(now)
+    def _tend(self, now: float) -> None:
+        self._outboxes.tend(now)
         self._broadcasts.expire(now)
 
     def _started(self, id: str, outbox: Outbox, start: Start, now: float) -> Page:
@@ -186,68 +158,68 @@ class Cluster:
 
     def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
         if EVERYBODY in known:
-            return Receipt(envelope.message_id, {}, len(self.holders.seats))
+            return Receipt(envelope.message_id, {}, len(self.holders.nodes))
         position = None
         if envelope.retention is not None:
-            kept = _kept(envelope, now, BROADCASTS.ttl)
-            position, _ = self._broadcasts.push(kept, BROADCASTS)
+            message = _stored_message(envelope, now, BROADCASTS.ttl)
+            position, _ = self._broadcasts.push(message, BROADCASTS)
         known[EVERYBODY] = position
         sent = _sent(envelope, (), (position,) if position else ())
-        for seat in self.holders.seats:
-            seat.deliver(sent)
-        return Receipt(envelope.message_id, {}, len(self.holders.seats))
+        for node in self.holders.nodes:
+            node.deliver(sent)
+        return Receipt(envelope.message_id, {}, len(self.holders.nodes))
 
     def _to_ids(self, envelope: Envelope, known: Known, now: float) -> Receipt:
         retention = envelope.retention
-        kept = _kept(envelope, now, retention.ttl) if retention else None
+        message = _stored_message(envelope, now, retention.ttl) if retention else None
         deliveries: dict[str, Delivery] = {}
-        hints: dict[Seat, list[str]] = {}
+        new_ids: dict[MemoryNode, list[str]] = {}
         for id in envelope.recipients.ids:
-            displaced, is_news = 0, id not in known
-            if is_news:
+            displaced, is_new = 0, id not in known
+            if is_new:
                 known[id] = None
-                if retention and kept:
-                    known[id], displaced = self._outboxes.push(id, kept, retention, self.holders.of(id))
-            for seat in self.holders.of(id):
-                hints.setdefault(seat, []).extend([id] if is_news else ())
+                if retention and message:
+                    known[id], displaced = self._outboxes.push(id, message, retention, self.holders.of(id))
+            for node in self.holders.of(id):
+                new_ids.setdefault(node, []).extend([id] if is_new else ())
             deliveries[id] = _delivery(self.holders.online(id), known[id], displaced)
-        for seat, ids in hints.items():
+        for node, ids in new_ids.items():
             if ids:
                 positions = (known[id] for id in ids)
-                seat.deliver(_sent(envelope, ids, tuple(at for at in positions if at)))
-        return Receipt(envelope.message_id, deliveries, len(hints))
+                node.deliver(_sent(envelope, ids, tuple(at for at in positions if at)))
+        return Receipt(envelope.message_id, deliveries, len(new_ids))
 
 
-def check_offered(envelopes: Sequence[Envelope]) -> None:
-    """Refuse what memory cannot promise.
+def check_durabilities(envelopes: Sequence[Envelope]) -> None:
+    """Refuse envelopes with a durability that memory does not offer.
 
     Raises:
-        Unsupported: more durability than that of this process is asked for.
+        Unsupported: an envelope has another durability than `memory`.
     """
     for envelope in envelopes:
         check_durability("durability", envelope.durability)
 
 
 def check_durability(name: str, durability: Durability) -> None:
-    """Refuse what memory cannot promise; `name` is that of the argument.
+    """Refuse a durability that memory does not offer; `name` is the name of the argument.
 
     Raises:
-        Unsupported: more durability than that of this process is asked for.
+        Unsupported: it is not `memory`.
     """
     if durability != "memory":
         raise Unsupported(
-            f"{name}: expected 'memory', got {durability!r}; what is stored in this process "
-            "is gone with it, use Redis for more"
+            f"{name}: expected 'memory', got {durability!r}; messages and events that are stored in this "
+            "process end with it, use Redis for more"
         )
 
 
-def _kept(envelope: Envelope, now: float, ttl: float) -> Kept:
+def _stored_message(envelope: Envelope, now: float, ttl: float) -> StoredMessage:
     excluding = envelope.recipients.excluding
-    return Kept(now, now + ttl, envelope.message_id, envelope.body, excluding)
+    return StoredMessage(now, now + ttl, envelope.message_id, envelope.body, excluding)
 
 
 def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...]) -> Envelope:
-    """The message as a node receives it."""
+    """Return the message as a node receives it."""
     recipients = envelope.recipients._replace(ids=tuple(ids))
     return Envelope(recipients, envelope.body, envelope.kind, envelope.message_id, positions=positions)
 
@@ -256,3 +228,31 @@ def _delivery(online: int, position: Position | None, displaced: int) -> Deliver
     if position is None:
         return Delivery(False, online, None if online else "offline")
     return Delivery(True, online, None, position, displaced)
+
+
+class _Memory(NamedTuple):
+    until: float
+    known: Known
+
+
+class _RememberedMessages:
+    """Messages by their ids, each remembered for as long as its sender asked for."""
+
+    def __init__(self) -> None:
+        self._memories: dict[str, _Memory] = {}
+        self._timetable: Timetable[str] = Timetable()
+
+    def __len__(self) -> int:
+        return len(self._memories)
+
+    def of(self, message_id: str, seconds: float, now: float) -> Known:
+        """Return the known recipients of a message; the caller adds others, remembered for `seconds`."""
+        for forgotten in self._timetable.take(now, FORGOTTEN_AT_ONCE):
+            del self._memories[forgotten]
+        if not seconds:
+            return {}
+        memory = self._memories.get(message_id)
+        if memory is None or memory.until <= now:
+            memory = self._memories[message_id] = _Memory(now + seconds, {})
+            self._timetable.put(message_id, memory.until)
+        return memory.known

@@ -1,4 +1,4 @@
-"""Events for portals in memory. Each method is one step, as a script is in Redis."""
+"""The inbox in memory. Each method is one atomic step, as a script is in Redis."""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -27,51 +27,15 @@ from ..inbox import (
 )
 from ..presence import PortalWatch
 
-Kept = TypeVar("Kept", WaitingEvent, DeadLetter)
-
-
-class Shelf(Generic[Kept]):
-    """Holds events by their offsets.
-
-    Args:
-        most: how many.
-        size: bytes of them; the newest fits whatever its size.
-    """
-
-    def __init__(self, most: int, size: int = MAX_KEPT) -> None:
-        self._most = most
-        self._most_bytes = size
-        self._size = 0
-        self._events: OrderedDict[int, Kept] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def put(self, offset: int, kept: Kept) -> None:
-        """Add one, and drop the oldest where there are too many."""
-        self._events[offset] = kept
-        self._size += len(kept.event.data)
-        while len(self._events) > self._most or (self._size > self._most_bytes and len(self._events) > 1):
-            self.take(next(iter(self._events)))
-
-    def take(self, offset: int) -> Kept | None:
-        """Take one away."""
-        kept = self._events.pop(offset, None)
-        if kept is not None:
-            self._size -= len(kept.event.data)
-        return kept
-
-    def items(self) -> Iterable[tuple[int, Kept]]:
-        """All of them with their offsets, the oldest first."""
-        return self._events.items()
-
-
 MAX_OBSERVED = 10_000
-"""Events that are kept for portals that see everything."""
+"""Events that are kept for portals that observe all queues."""
+
+CONNECTION_LOST = b'[1006,""]'
+"""Data of the event that ends a connection when its node leaves."""
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenConnection:
     """A connection that has begun.
 
     Attributes:
@@ -88,16 +52,16 @@ class _Queue:
     """One partition.
 
     Attributes:
-        events: offset -> what nobody has dealt with.
-        size: bytes of them.
-        weights: connection -> what its events weigh together.
-        deliveries: offset -> how often it was delivered.
-        last: the portal that began a delivery last, and its attempt.
-        owner: the portal that owns it.
-        token: the last that was given out.
+        events: offset -> event that no portal has handled.
+        size: bytes of these events.
+        weights: connection -> weight of its events together.
+        deliveries: offset -> how often the event was delivered.
+        last: the portal that began the last delivery, and its attempt.
+        owner: the portal that owns the queue.
+        token: the last token that was given to an owner.
     """
 
-    events: "OrderedDict[int, WaitingEvent]" = field(default_factory=OrderedDict)
+    events: OrderedDict[int, WaitingEvent] = field(default_factory=OrderedDict)
     size: int = 0
     weights: Counter[str] = field(default_factory=Counter)
     deliveries: dict[int, int] = field(default_factory=dict)
@@ -106,7 +70,7 @@ class _Queue:
     token: int = 0
 
     def is_full(self, capacity: Capacity, connection_id: str, *, is_edge: bool) -> bool:
-        """Whether it has no capacity for one more event, which may say that a connection begins or ends."""
+        """Return whether one more event does not fit; `is_edge` if it begins or ends a connection."""
         length = len(self.events)
         if is_edge:
             return length >= 2 * capacity.events
@@ -115,25 +79,25 @@ class _Queue:
         return length >= capacity.events or (length >= GUARANTEED_EVENTS and self.size >= capacity.bytes)
 
     def put(self, offset: int, waiting: WaitingEvent) -> None:
-        """Let an event wait."""
+        """Add an event."""
         self.events[offset] = waiting
         self._weigh(waiting.event, 1)
 
     def is_repeated(self, portal: str, attempt: int) -> bool:
-        """Whether steps are carried out once more."""
+        """Return whether the portal repeats the steps that it carried out last."""
         if not attempt:
             return False
         before, self.last = self.last, (portal, attempt)
         return before == self.last
 
     def begin(self, offset: int, *, is_repeated: bool) -> int:
-        """Count a delivery, unless that was done."""
+        """Count a delivery, unless a repeated step has counted it already; return their number."""
         if not is_repeated or offset not in self.deliveries:
             self.deliveries[offset] = self.deliveries.get(offset, 0) + 1
         return self.deliveries[offset]
 
     def take_out(self, offset: int) -> tuple[WaitingEvent | None, int]:
-        """Forget an event; returns it, if it was there, and how often it was delivered."""
+        """Remove an event; return it, if it was there, and how often it was delivered."""
         waiting, deliveries = self.events.pop(offset, None), self.deliveries.pop(offset, 0)
         if waiting is not None:
             self._weigh(waiting.event, -1)
@@ -147,27 +111,27 @@ class _Queue:
 
 
 class Inbox:
-    """The queues of one namespace. Portals of this process cannot die alone, so nobody has a lease.
+    """The queues of one namespace. Portals of this process cannot die alone, so they need no leases.
 
     Args:
-        clock: tells the time in seconds of Unix time.
+        clock: returns the time in seconds of Unix time.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._queues = [_Queue() for _ in range(PARTITIONS)]
-        self._open: dict[str, dict[str, _Open]] = {}
+        self._open: dict[str, dict[str, _OpenConnection]] = {}
         self._portals: dict[str, None] = {}
         self._watches: dict[str, PortalWatch] = {}
         self._offset = 0
-        self._observed: Shelf[WaitingEvent] = Shelf(MAX_OBSERVED)
+        self._observed: _Log[WaitingEvent] = _Log(MAX_OBSERVED)
         self._observers = 0
-        self._dead: Shelf[DeadLetter] = Shelf(MAX_DEAD)
+        self._dead: _Log[DeadLetter] = _Log(MAX_DEAD)
         self._rejected = 0
         self._arrival = asyncio.Event()
 
     def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Put an event at the end of its queue, if there is capacity."""
+        """Append an event to its queue, if the queue has capacity."""
         connections = self._open.setdefault(event.node, {})
         known, sequence = connections.get(event.connection_id), int(event.sequence)
         is_edge = event.kind in {"connection", "disconnection"}
@@ -180,27 +144,28 @@ class Inbox:
         if event.kind == "disconnection":
             del connections[event.connection_id]
         else:
-            connections[event.connection_id] = _Open(sequence, event)
+            connections[event.connection_id] = _OpenConnection(sequence, event)
         self._put(WaitingEvent("", self._clock(), event))
         return "taken"
 
     def end_connections(self, node: str) -> None:
-        """A node leaves: what began there ends."""
+        """End the connections of a node that leaves."""
         for known in self._open.pop(node, {}).values():
-            last = known.last._replace(sequence=f"{known.sequence}r", kind="disconnection", data=b'[1006,""]')
+            sequence = f"{known.sequence}r"
+            last = known.last._replace(sequence=sequence, kind="disconnection", data=CONNECTION_LOST)
             self._put(WaitingEvent("", self._clock(), last))
 
     def watch_portals(self, node: str, watch: PortalWatch) -> None:
-        """Tell a node which portals there are, and who comes and goes."""
+        """Tell a node which portals there are, and which join and leave later."""
         self._watches[node] = watch
         watch.look(self._portals)
 
     def unwatch_portals(self, node: str) -> None:
-        """Tell a node no more."""
+        """Stop telling a node about portals."""
         self._watches.pop(node, None)
 
     def tend(self, portal: str, wanted: Collection[int], *, stays: bool) -> Ownership:
-        """Own what is wanted and free, and let go of all else."""
+        """Give a portal the wanted queues that are free, and take all others from it."""
         if stays:
             self._portals[portal] = None
         else:
@@ -219,7 +184,7 @@ class Inbox:
         return Ownership(tuple(sorted(self._portals)), tokens)
 
     def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
-        """Events of these partitions behind these offsets."""
+        """Return events of these partitions after these offsets."""
         found, most = list[WaitingEvent](), read_limit(len(after))
         for number, text in after.items():
             offset, some = int(text or 0), []
@@ -239,6 +204,55 @@ class Inbox:
         is_repeated = queue.is_repeated(portal, some.attempt)
         return [self._carry_out(queue, step, is_repeated=is_repeated) for step in some.steps]
 
+    def add_observer(self) -> None:
+        """Keep events for `overhear` as long as there is an observer."""
+        self._observers += 1
+
+    def remove_observer(self) -> None:
+        """Note that an observer is gone."""
+        self._observers -= 1
+
+    @property
+    def end(self) -> str:
+        """The offset of the last event."""
+        return str(self._offset)
+
+    def overhear(self, after: str) -> list[WaitingEvent]:
+        """Return the events of all queues after an offset."""
+        return [waiting for offset, waiting in self._observed.items() if offset > int(after)]
+
+    def backlog(self) -> Backlog:
+        """Return which events wait now."""
+        queues = []
+        for number, queue in enumerate(self._queues):
+            oldest = next((each.at for each in queue.events.values()), None)
+            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
+        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead), self._rejected)
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Return the oldest dead letters."""
+        return [dead for _, dead in self._dead.items()][:limit]
+
+    def revive(self, offsets: Sequence[str]) -> int:
+        """Append dead letters to their queues; return their number."""
+        revived = [dead for offset in offsets if (dead := self._dead.take(int(offset))) is not None]
+        for dead in revived:
+            self._put(WaitingEvent("", dead.at, dead.event), is_new=False)
+        return len(revived)
+
+    def drop(self, offsets: Sequence[str]) -> int:
+        """Drop dead letters; return their number."""
+        return sum(self._dead.take(int(offset)) is not None for offset in offsets)
+
+    async def arrival(self, seconds: float) -> None:
+        """Wait for the next event, at most so many seconds."""
+        arrival = self._arrival
+        try:
+            async with asyncio.timeout(seconds):
+                await arrival.wait()
+        except TimeoutError:
+            return
+
     def _carry_out(self, queue: _Queue, step: Step, *, is_repeated: bool) -> int:
         offset = int(step.offset)
         if step.action == "begin":
@@ -250,56 +264,11 @@ class Inbox:
             self._rejected += 1
         return 0
 
-    def watch(self, starts: bool) -> None:
-        """An observer comes, or goes."""
-        self._observers += 1 if starts else -1
-
-    @property
-    def end(self) -> str:
-        """The offset behind which nothing has come."""
-        return str(self._offset)
-
-    def overhear(self, after: str) -> list[WaitingEvent]:
-        """What came to any queue behind a offset."""
-        return [waiting for offset, waiting in self._observed.items() if offset > int(after)]
-
-    def backlog(self) -> Backlog:
-        """What waits now."""
-        queues = []
-        for number, queue in enumerate(self._queues):
-            oldest = next((each.at for each in queue.events.values()), None)
-            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
-        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead), self._rejected)
-
-    def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead events."""
-        return [dead for _, dead in self._dead.items()][:limit]
-
-    def revive(self, offsets: Sequence[str]) -> int:
-        """Put dead events at the end of their queues."""
-        revived = [dead for offset in offsets if (dead := self._dead.take(int(offset))) is not None]
-        for dead in revived:
-            self._put(WaitingEvent("", dead.at, dead.event), is_news=False)
-        return len(revived)
-
-    def drop(self, offsets: Sequence[str]) -> int:
-        """Forget dead events."""
-        return sum(self._dead.take(int(offset)) is not None for offset in offsets)
-
-    async def arrival(self, seconds: float) -> None:
-        """Wait until an event comes, or for some time."""
-        arrival = self._arrival
-        try:
-            async with asyncio.timeout(seconds):
-                await arrival.wait()
-        except TimeoutError:
-            return
-
-    def _put(self, waiting: WaitingEvent, *, is_news: bool = True) -> None:
+    def _put(self, waiting: WaitingEvent, *, is_new: bool = True) -> None:
         self._offset += 1
         placed = waiting._replace(offset=str(self._offset))
         self._queues[placed.event.partition].put(self._offset, placed)
-        if is_news and self._observers:
+        if is_new and self._observers:
             self._observed.put(self._offset, placed)
         self._arrival.set()
         self._arrival = asyncio.Event()
@@ -308,3 +277,40 @@ class Inbox:
         self._offset += 1
         dead = DeadLetter(str(self._offset), self._clock(), deliveries, reason, waiting.at, waiting.event)
         self._dead.put(self._offset, dead)
+
+
+_Item = TypeVar("_Item", WaitingEvent, DeadLetter)
+
+
+class _Log(Generic[_Item]):
+    """Events by their offsets; the oldest are dropped when there are too many.
+
+    Args:
+        most: largest number of events.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._items: OrderedDict[int, _Item] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, offset: int, item: _Item) -> None:
+        """Add an event; at most `MAX_KEPT` bytes are kept, but the newest whatever its size."""
+        self._items[offset] = item
+        self._size += len(item.event.data)
+        while len(self._items) > self._most or (self._size > MAX_KEPT and len(self._items) > 1):
+            self.take(next(iter(self._items)))
+
+    def take(self, offset: int) -> _Item | None:
+        """Remove an event and return it, if it is there."""
+        item = self._items.pop(offset, None)
+        if item is not None:
+            self._size -= len(item.event.data)
+        return item
+
+    def items(self) -> Iterable[tuple[int, _Item]]:
+        """Return all events with their offsets, the oldest first."""
+        return self._items.items()

@@ -1,4 +1,4 @@
-"""A node, as the others see it."""
+"""Nodes of one namespace, and the connections that they hold."""
 
 import asyncio
 import math
@@ -10,15 +10,18 @@ from types import MappingProxyType
 from ...messages.envelope import Envelope
 from ..base import IdPage, Receive, Watcher
 
+PAGE = 500
+"""Ids on one page."""
+
 
 @dataclass(slots=True)
 class Holding:
-    """What a node holds of an id.
+    """Connections of one id on one node.
 
     Attributes:
-        sockets: connections.
-        floor: the lowest sequence that all of them have, as far as the node has told.
-        epoch: that was given out before anything was stored; empty for none.
+        sockets: number of connections.
+        floor: the lowest sequence that all of them have acknowledged, as far as the node has reported.
+        epoch: the epoch that a connection got before the first message was stored; empty if there is none.
     """
 
     sockets: int = 0
@@ -27,19 +30,19 @@ class Holding:
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
-    """What an open node gave, and whom it holds.
+class MemoryNode:
+    """An open node.
 
     Attributes:
-        loop: where it is called.
-        receive: takes its messages.
-        watcher: is told who comes and goes.
-        ttl: seconds for which positions at this node stay good.
+        loop: event loop of the callbacks.
+        receive: called with each message to this node.
+        watcher: learns which ids and portals come and go.
+        ttl: seconds for which positions at this node stay valid.
         grace: seconds that an id may be away.
         window: seconds for which acknowledged messages are kept for other devices.
-        node: its name.
-        held: its ids.
-        connections: how many it has, logged in or not.
+        name: random name of the node.
+        held: id -> its connections here.
+        connections: number of all connections, authenticated or not.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -48,85 +51,82 @@ class Seat:
     ttl: float
     grace: float
     window: float
-    node: str = ""
+    name: str = ""
     held: dict[str, Holding] = field(default_factory=dict)
     connections: int = 0
 
     def deliver(self, envelope: Envelope) -> None:
-        """Hand over a message in the next turn of the event loop, behind those before."""
+        """Pass a message to the node in the next turn of the event loop, after earlier messages."""
         self.loop.call_soon(self.receive, envelope)
 
 
-_NOBODY: Mapping[Seat, Holding] = MappingProxyType({})
-
-PAGE = 500
-"""Ids on one page."""
+_NO_HOLDERS: Mapping[MemoryNode, Holding] = MappingProxyType({})
 
 
 class Holders:
     """The connections of all ids, by node.
 
-    An id that leaves counts as present until the grace is over, so that one that comes back in
+    An id that leaves counts as present until the grace is over, so an id that comes back in
     time has never been away.
     """
 
     def __init__(self) -> None:
-        self.seats: dict[Seat, None] = {}
-        self._by_id: dict[str, dict[Seat, Holding]] = {}
+        self.nodes: dict[MemoryNode, None] = {}
+        self._by_id: dict[str, dict[MemoryNode, Holding]] = {}
         self._leaving: dict[str, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def page(self, after: str) -> IdPage:
-        """The first ids behind one, in the order of their characters."""
+        """Return the first ids after one, ordered by their characters."""
         ids = nsmallest(PAGE, (id for id in self._by_id if id > after))
         return IdPage(tuple(ids), ids[-1] if len(ids) == PAGE else None)
 
-    def of(self, id: str) -> Mapping[Seat, Holding]:
-        """The nodes that hold `id`, and what they hold of it."""
-        return self._by_id.get(id, _NOBODY)
+    def of(self, id: str) -> Mapping[MemoryNode, Holding]:
+        """Return the nodes that hold `id`, each with its connections."""
+        return self._by_id.get(id, _NO_HOLDERS)
 
     def online(self, id: str) -> int:
-        """Connections of `id` on all nodes."""
+        """Return the number of connections of `id` on all nodes."""
         return sum(holding.sockets for holding in self.of(id).values())
 
     def floor(self, id: str) -> float:
-        """The lowest sequence that all connections of `id` have; infinity for one without any."""
+        """Return the lowest sequence that all connections of `id` have; infinity if it has none."""
         return min((holding.floor for holding in self.of(id).values()), default=math.inf)
 
-    def hold(self, seat: Seat, id: str, sockets: int) -> Holding:
-        """Take note of the connections of `id` at a seat."""
-        holding = seat.held.get(id)
+    def hold(self, node: MemoryNode, id: str, sockets: int) -> Holding:
+        """Set the number of connections of `id` on a node."""
+        holding = node.held.get(id)
         if holding is None:
-            self._come(seat, id)
-            holding = seat.held[id] = self._by_id.setdefault(id, {})[seat] = Holding()
+            self._come(node, id)
+            holding = node.held[id] = self._by_id.setdefault(id, {})[node] = Holding()
         holding.sockets = sockets
         return holding
 
-    def leave(self, seat: Seat, id: str) -> None:
-        """Take note that `id` has left a seat; told if it stays away for longer than the grace."""
-        if seat.held.pop(id, None) is None:
+    def leave(self, node: MemoryNode, id: str) -> None:
+        """Remove the connections of `id` on a node; report the id as offline after the grace."""
+        if node.held.pop(id, None) is None:
             return
         holders = self._by_id[id]
-        del holders[seat]
+        del holders[node]
         if not holders:
             del self._by_id[id]
-            self._leaving[id] = seat.loop.call_later(seat.grace, self._go, seat, id)
+            self._leaving[id] = node.loop.call_later(node.grace, self._go, node, id)
 
-    def _come(self, seat: Seat, id: str) -> None:
+    def _come(self, node: MemoryNode, id: str) -> None:
         if id in self._by_id:
             return
         leaving = self._leaving.pop(id, None)
         if leaving is not None:
             leaving.cancel()
-        elif seat.watcher is not None:
-            seat.loop.call_soon(seat.watcher.came_online, id)
+        elif node.watcher is not None:
+            node.loop.call_soon(node.watcher.came_online, id)
 
-    def _go(self, left: Seat, id: str) -> None:
-        """Tell the node that it left, or another if that one has closed."""
+    def _go(self, left: MemoryNode, id: str) -> None:
+        """Report an id as offline to the node that it left, or to another node if that one has closed."""
         del self._leaving[id]
-        for seat in (left, *self.seats):
-            if seat in self.seats and seat.watcher is not None:
-                seat.watcher.went_offline(id)
+        for node in (left, *self.nodes):
+            if node in self.nodes and node.watcher is not None:
+                node.watcher.went_offline(id)
                 return

@@ -1,4 +1,8 @@
-"""Numbered messages, of one id or to everybody. Without a clock: time is an argument."""
+"""Numbered messages in memory, of one id or to everybody. Time is an argument.
+
+`Outboxes` keeps one `Outbox` for each id that needs one. An empty outbox is not kept: a client gets an epoch
+that `EmptyEpochs` computes, so the outbox that begins later can begin in the same epoch.
+"""
 
 import heapq
 import os
@@ -9,25 +13,43 @@ from typing import Generic, NamedTuple, TypeVar
 from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ..outbox import Entry, Page, PageStatus
-from .node import Holding, Seat
+from .node import Holding, MemoryNode
 
 PAGE_ENTRIES = 256
-"""Messages of one page, at most."""
+"""Messages on one page, at most."""
 
 PAGE_BYTES = 256 * 1024
-"""Bytes of the messages of one page, unless its first is larger by itself."""
+"""Bytes of the messages on one page, unless its first message alone is larger."""
 
 MAX_RANGES = 8
-"""Ranges of dropped messages that are remembered."""
+"""Ranges of dropped messages that an outbox remembers."""
+
+TENDED_AT_ONCE = 16
+"""Largest number of outboxes that one step looks after."""
+
+DAY = 86_400.0
+
+EPOCH_DAYS = 8
+"""Days for which an epoch of an empty outbox is valid, besides the day on which a client got it."""
+
+YOUNG_LIFE = 10 * DAY
+"""Seconds for which an outbox is kept from its first message on, while clients may have positions of empty
+outboxes: longer than its epoch could be computed again."""
+
+GRAIN = 60.0
+"""Seconds: no key of a `Timetable` is due early, and none is due later than this."""
+
+Floor = Callable[[str], float]
+"""Returns the lowest sequence that all connections of an id have; infinity for an id without any."""
 
 
-class Kept(NamedTuple):
-    """A stored message; the outboxes of all its recipients share it.
+class StoredMessage(NamedTuple):
+    """A message that the outboxes of all its recipients share.
 
     Attributes:
         at: when it was stored.
         expires: when it is dropped.
-        message_id: names its dispatch.
+        message_id: id of its dispatch.
         body: the encoded frame.
         excluding: ids that do not get it.
     """
@@ -40,17 +62,17 @@ class Kept(NamedTuple):
 
 
 class Outbox:
-    """Messages in the order of their sequences, without holes: the oldest goes first.
+    """Messages in the order of their sequences, without holes: the oldest is dropped first.
 
     Attributes:
-        epoch: not to be guessed, so that no position of another outbox fits.
+        epoch: cannot be guessed, so no position of another outbox fits.
         top: sequence of the last message.
-        acknowledged: highest sequence that somebody has proven to have.
+        acknowledged: highest sequence that a client has acknowledged.
         window: seconds for which acknowledged messages are kept for other devices.
-        needed_until: nothing is forgotten before this.
+        needed_until: the outbox is not forgotten before this time.
     """
 
-    __slots__ = ("_dropped", "_kept", "_size", "acknowledged", "epoch", "needed_until", "top", "window")
+    __slots__ = ("_dropped", "_messages", "_size", "acknowledged", "epoch", "needed_until", "top", "window")
 
     def __init__(self, epoch: str | None = None) -> None:
         self.epoch = epoch or os.urandom(8).hex()
@@ -58,99 +80,101 @@ class Outbox:
         self.acknowledged = 0
         self.window = 0.0
         self.needed_until = 0.0
-        self._kept: dict[int, Kept] = {}
+        self._messages: dict[int, StoredMessage] = {}
         self._size = 0
         self._dropped: list[Range] = []
 
     @property
     def gone(self) -> int:
-        """Messages up to this sequence are not here any more."""
-        return self.top - len(self._kept)
+        """The sequence up to which messages were dropped."""
+        return self.top - len(self._messages)
 
     @property
-    def last(self) -> Kept | None:
-        """The newest message that is here."""
-        return self._kept.get(self.top)
+    def last(self) -> StoredMessage | None:
+        """The newest message, if it is still stored."""
+        return self._messages.get(self.top)
 
     @property
     def head(self) -> OutboxHead:
-        """What is known without reading."""
-        return OutboxHead(self.epoch, self.top, self.acknowledged, len(self._kept), (), tuple(self._dropped))
+        """The state of the outbox without its messages."""
+        return OutboxHead(
+            self.epoch, self.top, self.acknowledged, len(self._messages), (), tuple(self._dropped)
+        )
 
-    def push(self, kept: Kept, retention: Retention) -> tuple[Position, int]:
-        """Store a message; also tell how many were dropped to make room although nobody had them."""
+    def push(self, message: StoredMessage, retention: Retention) -> tuple[Position, int]:
+        """Store a message; return its position, and how many unacknowledged ones were dropped for it."""
         self.top += 1
-        self._kept[self.top] = kept
-        self._size += len(kept.body)
+        self._messages[self.top] = message
+        self._size += len(message.body)
         displaced = 0
-        while len(self._kept) > retention.max_messages or (
-            self._size > retention.max_bytes and len(self._kept) > 1
+        while len(self._messages) > retention.max_messages or (
+            self._size > retention.max_bytes and len(self._messages) > 1
         ):
             displaced += self._drop()
         return Position(self.epoch, self.top), displaced
 
     def expire(self, now: float) -> None:
-        """Drop the oldest messages while their time is over."""
-        while self._kept and self._kept[self.gone + 1].expires <= now:
+        """Drop the messages that have expired."""
+        while self._messages and self._messages[self.gone + 1].expires <= now:
             self._drop()
 
     def acknowledge(self, sequence: int) -> None:
-        """Take note that somebody has the messages up to `sequence`."""
+        """Note that a client has the messages up to `sequence`."""
         self.acknowledged = max(self.acknowledged, sequence)
 
     def trim(self, floor: float, now: float) -> None:
-        """Forget what is acknowledged, up to `floor`, once the window is over."""
+        """Drop the acknowledged messages up to `floor` whose window is over."""
         limit = min(self.acknowledged, floor)
-        while self._kept and self.gone < limit and self._kept[self.gone + 1].at + self.window <= now:
+        while self._messages and self.gone < limit and self._messages[self.gone + 1].at + self.window <= now:
             self._drop()
 
     def holds(self, position: Position) -> bool:
-        """Whether `position` is one of this outbox."""
+        """Return whether `position` belongs to this outbox."""
         return position.epoch == self.epoch and 0 <= position.sequence <= self.top
 
     def page(self, status: PageStatus, wanted: int) -> Page:
-        """The messages after `wanted` that fit on a page."""
+        """Return a page with the messages after `wanted`."""
         start = max(wanted, self.gone)
         return Page(status, self.epoch, start, self.top, start - wanted, self._entries(start))
 
     def tip(self) -> Page:
-        """An empty page at the end."""
+        """Return an empty page at the end."""
         return self.page("fresh", self.top)
 
     def peek(self, limit: int) -> list[Stored]:
-        """The first `limit` messages."""
+        """Return the first `limit` messages."""
         sequences = range(self.gone + 1, min(self.gone + limit, self.top) + 1)
-        return [_stored(sequence, self._kept[sequence]) for sequence in sequences]
+        return [_stored(sequence, self._messages[sequence]) for sequence in sequences]
 
     def purge(self) -> int:
-        """Drop everything, which counts as acknowledged then, and tell how many messages that were."""
-        count = len(self._kept)
-        while self._kept:
+        """Drop all messages, which count as acknowledged then; return their number."""
+        count = len(self._messages)
+        while self._messages:
             self._drop()
         self.acknowledge(self.top)
         return count
 
     def empties_at(self, floor: float) -> float:
-        """When the last message goes if nothing else happens; there has to be one."""
-        last = self._kept[self.top]
-        is_had = min(self.acknowledged, floor) >= self.top
-        return min(last.expires, last.at + self.window) if is_had else last.expires
+        """Return when the last message will be dropped if nothing else happens; there has to be one."""
+        last = self._messages[self.top]
+        is_acknowledged = min(self.acknowledged, floor) >= self.top
+        return min(last.expires, last.at + self.window) if is_acknowledged else last.expires
 
     def _entries(self, start: int) -> tuple[Entry, ...]:
         entries: list[Entry] = []
         size = 0
         for sequence in range(start + 1, min(start + PAGE_ENTRIES, self.top) + 1):
-            kept = self._kept[sequence]
-            size += len(kept.body)
+            message = self._messages[sequence]
+            size += len(message.body)
             if entries and size > PAGE_BYTES:
                 break
-            entries.append(Entry(sequence, kept.message_id, kept.body, kept.excluding))
+            entries.append(Entry(sequence, message.message_id, message.body, message.excluding))
         return tuple(entries)
 
     def _drop(self) -> bool:
-        """Drop the oldest message; True if nobody had it."""
+        """Drop the oldest message; return whether no client had acknowledged it."""
         sequence = self.gone + 1
-        self._size -= len(self._kept.pop(sequence).body)
+        self._size -= len(self._messages.pop(sequence).body)
         is_lost = sequence > self.acknowledged
         if is_lost:
             self._note_lost(sequence)
@@ -163,80 +187,175 @@ class Outbox:
             self._dropped = [*self._dropped[1 - MAX_RANGES :], (sequence, sequence)]
 
 
-def _stored(sequence: int, kept: Kept) -> Stored:
-    return Stored(sequence, kept.message_id, kept.at, kept.expires, kept.body)
+def _stored(sequence: int, message: StoredMessage) -> Stored:
+    return Stored(sequence, message.message_id, message.at, message.expires, message.body)
 
 
-DAY = 86_400.0
+class Outboxes:
+    """Creates outboxes, and forgets those that are empty, have no connections, and whose positions are so
+    old that no client comes back with them.
 
-DAYS = 8
-"""Days for which such an epoch is known, besides the day on which it was given out."""
+    Args:
+        floor: see `Floor`.
+    """
 
-BORN = 10 * DAY
-"""Seconds for which an outbox is kept from its first message on, while positions of empty ones are
-about: longer than its epoch could be given out again."""
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self._epochs = EmptyEpochs()
+        self._outboxes: dict[str, Outbox] = {}
+        self._timetable: Timetable[str] = Timetable()
+
+    def __len__(self) -> int:
+        return len(self._outboxes)
+
+    def find(self, id: str, now: float) -> Outbox | None:
+        """Return the outbox of `id`, without expired messages, or None."""
+        outbox = self._outboxes.get(id)
+        if outbox is not None:
+            outbox.expire(now)
+        return outbox
+
+    def use(self, id: str, now: float, ttl: float) -> Outbox:
+        """Return the outbox of `id`, and keep it for `ttl` and a day from now on.
+
+        If no message was stored so far, return an empty one that is not kept.
+        """
+        outbox = self.find(id, now)
+        if outbox is None:
+            return Outbox(self._epochs.hand_out(id, now))
+        self._keep_until(id, outbox, now + ttl + DAY)
+        return outbox
+
+    def meet_wire2(self, id: str, window: float, now: float) -> None:
+        """Keep acknowledged messages for `window` from now on; also those of an outbox that begins later."""
+        outbox = self.find(id, now)
+        if outbox is None:
+            self._epochs.hand_out_wire2(window, now)
+        else:
+            outbox.window = window
+
+    def is_before(self, id: str, position: Position, now: float) -> bool:
+        """Return whether a client of `id` got `position` before the first message was stored."""
+        return position.sequence == 0 and self._epochs.knows(id, position.epoch, now)
+
+    def push(
+        self, id: str, message: StoredMessage, retention: Retention, holders: Mapping[MemoryNode, Holding]
+    ) -> tuple[Position, int]:
+        """Store a message; return its position, and how many unacknowledged ones were dropped to make room.
+
+        Args:
+            id: owner of the outbox.
+            message: the message.
+            retention: limits of the outbox.
+            holders: the nodes that hold the id.
+        """
+        outbox = self.find(id, message.at) or self._begin(id, message.at, holders)
+        self._keep_until(id, outbox, message.at + retention.ttl + DAY)
+        pushed = outbox.push(message, retention)
+        self._timetable.put_earlier(id, message.expires)
+        return pushed
+
+    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> Outbox:
+        """Create an outbox in the epoch that a connection got, or may have got today."""
+        if not self._epochs.are_in_use(now):
+            self._outboxes[id] = Outbox()
+            return self._outboxes[id]
+        held = (holding.epoch for holding in holders.values() if holding.epoch)
+        known = (epoch for epoch in held if self._epochs.knows(id, epoch, now))
+        outbox = self._outboxes[id] = Outbox(next(known, None) or self._epochs.epoch(id, now))
+        outbox.window = self._epochs.window(now)
+        self._keep_until(id, outbox, now + YOUNG_LIFE)
+        return outbox
+
+    def _keep_until(self, id: str, outbox: Outbox, until: float) -> None:
+        outbox.needed_until = max(outbox.needed_until, until)
+        self._timetable.put_earlier(id, outbox.needed_until)
+
+    def trim(self, id: str, now: float) -> None:
+        """Drop the messages that all connections of `id` have acknowledged."""
+        outbox = self._outboxes.get(id)
+        if outbox is not None:
+            outbox.trim(self._floor(id), now)
+        self.revisit(id)
+
+    def revisit(self, id: str) -> None:
+        """Plan to drop the messages that all connections have acknowledged: connections came or left."""
+        outbox = self._outboxes.get(id)
+        if outbox is not None and outbox.last is not None:
+            self._timetable.put_earlier(id, outbox.empties_at(self._floor(id)))
+
+    def tend(self, now: float) -> None:
+        """Drop messages and outboxes that are due, a limited number at a time."""
+        for id in self._timetable.take(now, TENDED_AT_ONCE):
+            outbox, floor = self._outboxes[id], self._floor(id)
+            outbox.expire(now)
+            outbox.trim(floor, now)
+            is_attached = floor < float("inf")
+            if is_attached or outbox.needed_until > now:
+                again = outbox.needed_until if outbox.last is None else outbox.empties_at(floor)
+                self._timetable.put(id, again if again > now else now + DAY)
+            else:
+                del self._outboxes[id]
 
 
-class Origins:
-    """Makes epochs of a secret, the day and the id, and knows them again."""
+class EmptyEpochs:
+    """Computes epochs of empty outboxes from a secret, the day and the id, and recognises them."""
 
     def __init__(self) -> None:
         self._secret = os.urandom(16)
-        self._given_until = 0.0
+        self._in_use_until = 0.0
         self._wire2_until = 0.0
         self._window = 0.0
 
-    def give(self, id: str, now: float) -> str:
-        """Return the epoch of an empty outbox of `id` today, which a client will be told."""
-        self._given_until = max(self._given_until, now + BORN)
+    def hand_out(self, id: str, now: float) -> str:
+        """Return the epoch of an empty outbox of `id` today, and note that a client has it."""
+        self._in_use_until = max(self._in_use_until, now + YOUNG_LIFE)
         return self.epoch(id, now)
 
     def epoch(self, id: str, now: float) -> str:
-        """Return the epoch that an empty outbox of `id` has today."""
+        """Return the epoch of an empty outbox of `id` today."""
         return self._epoch(id, int(now // DAY))
 
-    def give_wire2(self, window: float, now: float) -> None:
-        """Note that a client of wire 2 was given such an epoch, and may come back within `window`."""
-        self._wire2_until, self._window = now + BORN, window
+    def hand_out_wire2(self, window: float, now: float) -> None:
+        """Note that a client of wire 2 got such an epoch, and may come back within `window`."""
+        self._wire2_until, self._window = now + YOUNG_LIFE, window
 
     def window(self, now: float) -> float:
-        """For how long an outbox that begins keeps what was acknowledged."""
+        """Return for how long an outbox that begins now keeps acknowledged messages."""
         return self._window if now < self._wire2_until else 0.0
 
-    def are_given(self, now: float) -> bool:
-        """Whether any client may come back with such an epoch."""
-        return now < self._given_until
+    def are_in_use(self, now: float) -> bool:
+        """Return whether any client may come back with such an epoch."""
+        return now < self._in_use_until
 
     def knows(self, id: str, epoch: str, now: float) -> bool:
-        """Whether `epoch` was given out for an empty outbox of `id`; the clock may have stepped back."""
+        """Return whether `epoch` is one of an empty outbox of `id`; the clock may have stepped back."""
         today = int(now // DAY)
-        return any(self._epoch(id, day) == epoch for day in range(today + 1, today - DAYS - 1, -1))
+        return any(self._epoch(id, day) == epoch for day in range(today + 1, today - EPOCH_DAYS - 1, -1))
 
     def _epoch(self, id: str, day: int) -> str:
         return blake2b(f"{day}:{id}".encode(), digest_size=8, key=self._secret).hexdigest()
 
 
-K = TypeVar("K")
-
-GRAIN = 60.0
-"""Seconds: nothing is due early, and nothing is due later than this."""
+_Key = TypeVar("_Key")
 
 
-class Timetable(Generic[K]):
-    """Keys that become due, each at one time. Every step is constant in time, but for a heap of
-    the minutes that are in use.
+class Timetable(Generic[_Key]):
+    """Keys that become due, each at one time.
+
+    Every step takes constant time, except for a heap of the minutes that are in use.
     """
 
     def __init__(self) -> None:
-        self._minute_of: dict[K, int] = {}
-        self._keys_of: dict[int, dict[K, None]] = {}
+        self._minute_of: dict[_Key, int] = {}
+        self._keys_of: dict[int, dict[_Key, None]] = {}
         self._minutes: list[int] = []
 
     def __len__(self) -> int:
         return len(self._minute_of)
 
-    def put(self, key: K, when: float) -> None:
-        """Make `key` due at `when`, and at no other time."""
+    def put(self, key: _Key, when: float) -> None:
+        """Make `key` due at `when`, instead of any other time."""
         self._drop(key)
         minute = int(when // GRAIN)
         self._minute_of[key] = minute
@@ -245,15 +364,15 @@ class Timetable(Generic[K]):
             heapq.heappush(self._minutes, minute)
         self._keys_of[minute][key] = None
 
-    def put_earlier(self, key: K, when: float) -> None:
-        """Make `key` due at `when`, unless it is due before that."""
+    def put_earlier(self, key: _Key, when: float) -> None:
+        """Make `key` due at `when`, unless it is due earlier."""
         minute = self._minute_of.get(key)
         if minute is None or when // GRAIN < minute:
             self.put(key, when)
 
-    def take(self, now: float, limit: int) -> list[K]:
-        """Take out up to `limit` keys that are due."""
-        taken: list[K] = []
+    def take(self, now: float, limit: int) -> list[_Key]:
+        """Remove up to `limit` keys that are due, and return them."""
+        taken: list[_Key] = []
         while self._minutes and self._minutes[0] < now // GRAIN and len(taken) < limit:
             keys = self._keys_of[self._minutes[0]]
             while keys and len(taken) < limit:
@@ -264,120 +383,7 @@ class Timetable(Generic[K]):
                 del self._keys_of[heapq.heappop(self._minutes)]
         return taken
 
-    def _drop(self, key: K) -> None:
+    def _drop(self, key: _Key) -> None:
         minute = self._minute_of.pop(key, None)
         if minute is not None:
             del self._keys_of[minute][key]
-
-
-AT_ONCE = 16
-"""Outboxes that are looked at again in one step, at most."""
-
-Floor = Callable[[str], float]
-"""The lowest sequence that all connections of an id have; infinity for one without any."""
-
-
-class Outboxes:
-    """Makes outboxes, and forgets those that hold nothing, that nobody is attached to, and whose
-    positions nobody can reasonably come back with.
-
-    Args:
-        floor: see `Floor`.
-    """
-
-    def __init__(self, floor: Floor) -> None:
-        self._floor = floor
-        self._origins = Origins()
-        self._outboxes: dict[str, Outbox] = {}
-        self._timetable: Timetable[str] = Timetable()
-
-    def __len__(self) -> int:
-        return len(self._outboxes)
-
-    def find(self, id: str, now: float) -> Outbox | None:
-        """The outbox of `id`, without what has expired, if there is one."""
-        outbox = self._outboxes.get(id)
-        if outbox is not None:
-            outbox.expire(now)
-        return outbox
-
-    def use(self, id: str, now: float, ttl: float) -> Outbox:
-        """The outbox of `id`, which stays for `ttl` and a day from now on; an empty one that is not kept if
-        nothing was stored so far.
-        """
-        outbox = self.find(id, now)
-        if outbox is None:
-            return Outbox(self._origins.give(id, now))
-        self._keep_until(id, outbox, now + ttl + DAY)
-        return outbox
-
-    def meet_wire2(self, id: str, window: float, now: float) -> None:
-        """Keep what is acknowledged for `window` from now on; also where nothing is stored so far."""
-        outbox = self.find(id, now)
-        if outbox is None:
-            self._origins.give_wire2(window, now)
-        else:
-            outbox.window = window
-
-    def is_before(self, id: str, position: Position, now: float) -> bool:
-        """Whether `position` was given out for `id` before anything was stored."""
-        return position.sequence == 0 and self._origins.knows(id, position.epoch, now)
-
-    def push(
-        self, id: str, kept: Kept, retention: Retention, holders: Mapping[Seat, Holding]
-    ) -> tuple[Position, int]:
-        """Store a message; also tell how many were dropped to make room although nobody had them.
-
-        Args:
-            id: whose.
-            kept: the message.
-            keep: how it is kept.
-            holders: the nodes that hold the id.
-        """
-        outbox = self.find(id, kept.at) or self._begin(id, kept.at, holders)
-        self._keep_until(id, outbox, kept.at + retention.ttl + DAY)
-        pushed = outbox.push(kept, retention)
-        self._timetable.put_earlier(id, kept.expires)
-        return pushed
-
-    def _begin(self, id: str, now: float, holders: Mapping[Seat, Holding]) -> Outbox:
-        """Make an outbox: in the epoch that a connection was given, or that one may have been given today."""
-        if not self._origins.are_given(now):
-            self._outboxes[id] = Outbox()
-            return self._outboxes[id]
-        given = (holding.epoch for holding in holders.values() if holding.epoch)
-        known = (epoch for epoch in given if self._origins.knows(id, epoch, now))
-        outbox = self._outboxes[id] = Outbox(next(known, None) or self._origins.epoch(id, now))
-        outbox.window = self._origins.window(now)
-        self._keep_until(id, outbox, now + BORN)
-        return outbox
-
-    def _keep_until(self, id: str, outbox: Outbox, until: float) -> None:
-        outbox.needed_until = max(outbox.needed_until, until)
-        self._timetable.put_earlier(id, outbox.needed_until)
-
-    def trim(self, id: str, now: float) -> None:
-        """Forget what all connections of `id` have."""
-        outbox = self._outboxes.get(id)
-        if outbox is not None:
-            outbox.trim(self._floor(id), now)
-        self.revisit(id)
-
-    def revisit(self, id: str) -> None:
-        """Forget what all connections of `id` have, but not at once: some of them may have come or gone."""
-        outbox = self._outboxes.get(id)
-        if outbox is not None and outbox.last is not None:
-            self._timetable.put_earlier(id, outbox.empties_at(self._floor(id)))
-
-    def look_after(self, now: float) -> None:
-        """Do what is due, some of it at a time."""
-        for id in self._timetable.take(now, AT_ONCE):
-            outbox, floor = self._outboxes[id], self._floor(id)
-            outbox.expire(now)
-            outbox.trim(floor, now)
-            is_attached = floor < float("inf")
-            if is_attached or outbox.needed_until > now:
-                again = outbox.needed_until if outbox.last is None else outbox.empties_at(floor)
-                self._timetable.put(id, again if again > now else now + DAY)
-            else:
-                del self._outboxes[id]

@@ -1,4 +1,4 @@
-"""A portal's seat at a hub."""
+"""A portal's end of the inbox at a hub."""
 
 from collections.abc import Collection, Mapping, Sequence
 from uuid import uuid4
@@ -9,11 +9,11 @@ from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent, steps_of
 from .backend import MemoryHub
 
 WAIT = 0.1
-"""Seconds that reading waits for events."""
+"""Seconds that a read waits for events."""
 
 
 class MemoryPortalConsumer:
-    """`PortalConsumer` at a hub: portals of the process that the servers are in.
+    """`PortalConsumer` at a hub, for portals in the process of the servers.
 
     Args:
         hub: the cluster to join.
@@ -32,7 +32,7 @@ class MemoryPortalConsumer:
         return self._portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Own what is wanted and free; see `PortalConsumer.tend`."""
+        """Own the wanted queues that are free; see `PortalConsumer.tend`."""
         return self._inbox.tend(self._portal, wanted, stays=stays)
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
@@ -50,10 +50,10 @@ class MemoryPortalConsumer:
         ]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
-        """Wait a moment for whatever is appended; see `PortalConsumer.overhear`."""
+        """Wait a moment for the events of all queues; see `PortalConsumer.overhear`."""
         if not self._is_observing:
             self._is_observing = True
-            self._inbox.watch(True)
+            self._inbox.add_observer()
         after = after or self._inbox.end
         if not self._inbox.overhear(after):
             await self._inbox.arrival(WAIT)
@@ -61,27 +61,27 @@ class MemoryPortalConsumer:
         return (found[-1].offset if found else after), found
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection; see `PortalConsumer.reply`."""
+        """Send a message to one connection; see `PortalConsumer.reply`."""
         return self._cluster.reply(envelope, node)
 
     async def backlog(self) -> Backlog:
-        """What waits now; see `PortalConsumer.backlog`."""
+        """Return which events wait; see `PortalConsumer.backlog`."""
         return self._inbox.backlog()
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead events."""
+        """Return the oldest dead letters."""
         return self._inbox.dead_letters(limit)
 
     async def revive(self, offsets: Sequence[str]) -> int:
-        """Put dead events back; count them."""
+        """Append dead letters to their queues; return their number."""
         return self._inbox.revive(offsets)
 
     async def drop(self, offsets: Sequence[str]) -> int:
-        """Forget dead events; count them."""
+        """Drop dead letters; return their number."""
         return self._inbox.drop(offsets)
 
     async def aclose(self) -> None:
         """Leave the hub."""
         if self._is_observing:
             self._is_observing = False
-            self._inbox.watch(False)
+            self._inbox.remove_observer()

@@ -164,7 +164,7 @@ class Mesa1Backend:
         """
         raise Unsupported(NO_REQUESTS)
 
-    def reply(self, asker: str, reply: Reply) -> None:
+    def reply(self, requester: str, reply: Reply) -> None:
         """Does nothing: nobody asks on this wire."""
 
     @property

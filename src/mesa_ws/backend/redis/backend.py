@@ -298,7 +298,7 @@ class RedisBackend:
         return await self._requester.request(request, timeout)
 
     def reply(self, requester: str, reply: Reply) -> None:
-        """Hand a reply to an requester; see `Replies.reply`."""
+        """Hand a reply to a requester; see `Replies.reply`."""
         if self._node is not None:
             self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
 
