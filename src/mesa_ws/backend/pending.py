@@ -99,7 +99,9 @@ def late(timeout: float) -> TimedOut:
 
 def too_many(most: int) -> TooManyRequests:
     """Return the error for a request that would exceed the limit on pending requests."""
-    return TooManyRequests(f"request: {most} requests wait for answers already; wait for some of them first")
+    return TooManyRequests(
+        f"request: expected up to {most} requests at a time, got another one; wait for some answers first"
+    )
 
 
 class Quota:
