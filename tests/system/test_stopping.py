@@ -18,12 +18,12 @@ from tests.system.server.peer import LIMIT, Peer
 SERVER = """
     import asyncio, logging, socket, threading
     from mesa_ws import Server
-    from mesa_ws.server import handlers, loop_work, node
-    from mesa_ws.transports import event_loop, serve, signals
+    from mesa_ws.server import event_loop as work, node, registrations
+    from mesa_ws.transports import event_loop, run
 
     logging.basicConfig()
-    node.GRACE = serve.LIMIT = 0.3
-    for module in (handlers, loop_work, event_loop, signals):
+    node.GRACE = run.LIMIT = 0.3
+    for module in (registrations, work, event_loop, run):
         module.CANCEL_GRACE = event_loop.THREAD_GRACE = 0.1
 
     async def never_ends(*_):
@@ -42,11 +42,11 @@ SERVER = """
 PORTAL = """
     import sys
     from mesa_ws import Portal
-    from mesa_ws.portal import lasting, worker
-    from mesa_ws.transports import portal as running
+    from mesa_ws.portal import native, worker
+    from mesa_ws.transports import run
 
-    worker.GRACE = lasting.PATIENCE = 0.2
-    running.LIMIT = 2.0
+    worker.GRACE = native.PATIENCE = 0.2
+    run.PORTAL_LIMIT = 2.0
     url, namespace, wire, sees_all = sys.argv[1:]
     portal = Portal(url, namespace=namespace, wire=wire, report_all_events=sees_all == "all")
 """
@@ -297,7 +297,7 @@ async def test_a_handler_that_exits_stops_its_server_in_order() -> None:
     exits = """
         import sys
         server = Server()
-        node.GRACE = serve.LIMIT = 10.0
+        node.GRACE = run.LIMIT = 10.0
 
         @server.on_message("EXIT")
         async def leave(message, connection):

@@ -348,10 +348,7 @@ async def test_sentinels_are_asked_about_once_a_second_however_many_calls_fail(
 async def test_what_an_old_master_answers_after_it_was_left_is_carried_out_on_the_new_one(
     site: Site, sender: Sender, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in (
-        "pipeline.LAST_REPLIES",
-        "pool.APART",
-    ):  # the answer comes in time, however busy the machine is
+    for limit in ("pipeline.LAST_REPLIES", "pool.APART"):  # the answer comes in time on a busy machine, too
         monkeypatch.setattr(f"mesa_ws.backend.redis_client.{limit}", LIMIT)
     site.switch(own_redis, 2)
     await sender.store()
