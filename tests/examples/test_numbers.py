@@ -44,7 +44,7 @@ from mesa_ws.client.inbox import PATIENCE as MORE_OF_CLIENT
 from mesa_ws.http_server.server import GRACE as API_GRACE
 from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY
-from mesa_ws.messages.request import DEFAULT_TIMEOUT as PATIENCE
+from mesa_ws.messages.request import DEFAULT_REQUEST_TIMEOUT as PATIENCE
 from mesa_ws.messages.request import MAX_BLOCKING_REQUESTS, MAX_REQUESTS, MAX_TEXT
 from mesa_ws.portal.commits import HAND_OVER, MAX_BYTES, MAX_WAITING
 from mesa_ws.portal.handling import FIRST_PAUSE, MAX_DELIVERIES

@@ -8,7 +8,7 @@ import click
 
 from ..dispatcher import Dispatch, Dispatcher
 from ..messages.message import DISCONNECT_CLIENT, DispatchEvent, Message
-from ..messages.request import DEFAULT_TIMEOUT
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT
 from ..settings import Wire
 from .options import address_options, recipient_options, recipients_of
 from .output import (
@@ -106,9 +106,9 @@ def _dispatch(dispatch: Dispatch, where: _Destination, *, sync: bool = False) ->
 @click.option(
     "--timeout",
     type=float,
-    default=DEFAULT_TIMEOUT,
+    default=DEFAULT_REQUEST_TIMEOUT,
     metavar="SECONDS",
-    help=f"How long to wait for the answer.  [default: {DEFAULT_TIMEOUT:g}]",
+    help=f"How long to wait for the answer.  [default: {DEFAULT_REQUEST_TIMEOUT:g}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as a JSON document.")
 @address_options

@@ -13,7 +13,7 @@ from ..handlers import Handler
 from ..handlers.caller import checked
 from ..messages.frames import encode_message
 from ..messages.message import Message
-from ..messages.request import DEFAULT_TIMEOUT, check_timeout
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout
 from ..protocol import Hello
 from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
 from ..text import plain
@@ -174,7 +174,7 @@ class Client:
         self._link.check_begun()
         await self._link.outgoing.send(encode_message(message))
 
-    async def request(self, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
+    async def request(self, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the server, and wait for the answer of one of its message handlers.
 
         While the client is away, this waits for the next connection, and goes out behind what was

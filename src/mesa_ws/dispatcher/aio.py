@@ -15,24 +15,16 @@ from ..messages.envelope import (
     Dispatch,
     Envelope,
     Retention,
-    checked,
-    is_meant,
+    checked_receipt,
     prepare,
     prepare_all,
-    with_unmeant,
+    with_unaddressed,
 )
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
-from ..messages.request import (
-    DEFAULT_TIMEOUT as DEFAULT_PATIENCE,
-)
-from ..messages.request import (
-    check_timeout,
-    prepare_request,
-    read_answer,
-)
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..settings import Durability, Sync, Wire
 
 log = logging.getLogger("mesa_ws.dispatcher")
@@ -106,7 +98,7 @@ class AsyncDispatcher:
         return await self._send(prepare_all(dispatches, self._retention, self._reserved))
 
     @awaited("AsyncDispatcher.request", "a Dispatcher")
-    async def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
+    async def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the clients of one id, and return the first answer; see `Dispatcher.request`.
 
         Cancelling gives up the wait; the request may be handled all the same.
@@ -119,7 +111,7 @@ class AsyncDispatcher:
     async def status(self, receipt: Receipt) -> Status:
         """Tell what has become of a dispatched message since; see `Dispatcher.status`."""
         self._check_open()
-        ids = list(stored_positions(checked(receipt)))
+        ids = list(stored_positions(checked_receipt(receipt)))
         return judge(receipt, await self._bus.heads(ids) if ids else {})
 
     async def aclose(self) -> None:
@@ -137,10 +129,11 @@ class AsyncDispatcher:
 
     async def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
         self._check_open()
-        meant = [envelope for envelope in envelopes if is_meant(envelope)]
-        receipts = await self._bus.dispatch(meant) if meant else []
-        log_dispatches(log, meant, receipts)
-        return with_unmeant(envelopes, receipts)
+        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
+        receipts = await self._bus.dispatch(addressed) if addressed else []
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, addressed, receipts)
+        return receipts if len(receipts) == len(envelopes) else with_unaddressed(envelopes, receipts)
 
     def _check_open(self) -> None:
         if self._is_closed:

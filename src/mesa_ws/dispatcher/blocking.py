@@ -15,24 +15,16 @@ from ..messages.envelope import (
     Dispatch,
     Envelope,
     Retention,
-    checked,
-    is_meant,
+    checked_receipt,
     prepare,
     prepare_all,
-    with_unmeant,
+    with_unaddressed,
 )
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
-from ..messages.request import (
-    DEFAULT_TIMEOUT as DEFAULT_PATIENCE,
-)
-from ..messages.request import (
-    check_timeout,
-    prepare_request,
-    read_answer,
-)
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
 from ..settings import Durability, Sync, Wire
 
 log = logging.getLogger("mesa_ws.dispatcher")
@@ -153,7 +145,7 @@ class Dispatcher:
         """
         return self._send(prepare_all(dispatches, self._retention, self._reserved))
 
-    def request(self, id: str, message: Message, timeout: float = DEFAULT_PATIENCE) -> Message:
+    def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the clients of one id, wherever they are connected, and wait for the first answer.
 
         All connections of the id are asked; those on wire 1 cannot be. A request is never stored,
@@ -201,7 +193,7 @@ class Dispatcher:
         """
         self._check_open()
         warn_in_event_loop()
-        ids = list(stored_positions(checked(receipt)))
+        ids = list(stored_positions(checked_receipt(receipt)))
         return judge(receipt, self._bus.heads(ids) if ids else {})
 
     def close(self) -> None:
@@ -220,10 +212,11 @@ class Dispatcher:
     def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
         self._check_open()
         warn_in_event_loop()
-        meant = [envelope for envelope in envelopes if is_meant(envelope)]
-        receipts = self._bus.dispatch(meant) if meant else []
-        log_dispatches(log, meant, receipts)
-        return with_unmeant(envelopes, receipts)
+        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
+        receipts = self._bus.dispatch(addressed) if addressed else []
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, addressed, receipts)
+        return receipts if len(receipts) == len(envelopes) else with_unaddressed(envelopes, receipts)
 
     def _ask(self, request: Envelope, timeout: float) -> bytes:
         self._check_open()

@@ -158,7 +158,8 @@ class _Asked:
         self._check_namespace(asked.namespace)
         envelopes = asked.envelopes(self._server.reserved)
         receipts = await self._server.bus.dispatch(envelopes)
-        log_dispatches(log, envelopes, receipts)
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, envelopes, receipts)
         return encode_receipts(receipts)
 
     async def presence(self, body: bytes) -> bytes:

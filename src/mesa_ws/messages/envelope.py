@@ -1,9 +1,7 @@
-"""What nodes and dispatchers exchange: a finished body, its recipients and what to do with it.
+"""One dispatched message on its way between nodes and dispatchers: its body, its recipients, what to do.
 
-What a handler of a portal works on, so that what it sends has a name that stays the same.
-
-An event may be handled more than once. What its handler sends each time is named after the event
-and the place of the call among the calls of that handler: the second time it is a repetition.
+`prepare` makes an envelope of what a caller gave. Every sender passes through it: both dispatchers,
+a server's own code, and the HTTP API.
 """
 
 import os
@@ -20,46 +18,17 @@ from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .receipt import Position, Receipt
 from .recipients import EVERYBODY, Recipients, as_text
 
-
-class IdempotencyScope:
-    """One handling of one event. Used from one thread at a time.
-
-    Tasks that the handler leaves behind are no part of the handling: the same names made in two
-    handlings would stand for different things, and one of them would count as a repetition.
-
-    Args:
-        key: names the event, however often it is handled.
-
-    Attributes:
-        message_ids: what was sent under names made here.
-        is_over: whether the handling has ended, so that no names are made any more.
-    """
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._count = 0
-        self.message_ids: list[str] = []
-        self.is_over = False
-
-    def next_key(self) -> str:
-        """The idempotency key of the next thing that is sent."""
-        self._count += 1
-        return f"{self._key}/{self._count}"
-
-
-current_scope: ContextVar[IdempotencyScope | None] = ContextVar("mesa_current_scope", default=None)
-"""What the running code was called for, if a portal called it."""
-
-
 Kind = Literal["message", "disconnect", "request", "connection"]
 
 REMEMBERED = 120.0
-"""Seconds for which a stored message is known by its id, so that the same again is no other one."""
+"""Seconds for which the backend knows a stored message by its id, and recognizes a repetition."""
 
 REMEMBERED_KEY = 86_400.0
-"""The same where the caller names the message by a key of its own."""
+"""The same where the caller gives the message an idempotency key."""
 
 MAX_KEY_BYTES = 255
+
+CLOSED = "the dispatcher is closed"
 
 
 class Retention(NamedTuple):
@@ -77,7 +46,7 @@ class Retention(NamedTuple):
 
     @classmethod
     def of(cls, sync: Sync) -> "Retention | None":
-        """What `sync` says about messages; None if they are not kept."""
+        """Return the retention that `sync` gives to messages; None if they are not kept."""
         return cls(sync.max_messages, sync.max_bytes, sync.ttl) if sync.enabled else None
 
 
@@ -85,21 +54,21 @@ class Envelope(NamedTuple):
     """One dispatched message on its way.
 
     Attributes:
-        recipients: who it is for.
-        body: the encoded frame, written to sockets as it is; empty for a disconnection; what
-            `inquiry.Question` writes for a request.
+        recipients: who receives it.
+        body: the encoded frame, written to sockets unchanged; empty for a disconnection; what
+            `request.Question` writes for a request.
         kind: `message` to deliver the body, `disconnect` to close the recipients' connections,
             `request` to ask the connections of one id, `connection` to deliver the body to the
             connection that the recipient names.
         message_id: names this dispatch in receipts and logs.
-        keep: how it is stored; None for what is not.
-        remember: seconds for which the backend knows it by its id, so that the same envelope once
-            more is no second message; 0 for what is not remembered.
+        retention: how it is stored; None if it is not.
+        remember: seconds for which the backend knows it by its id, so that sending the same
+            envelope again makes no second message; 0 if it is not remembered.
         durability: what it has to reach before it counts as dispatched.
-        positions: filled in for the node that receives it: where the outbox of each of
-            `recipients.ids` holds it, or for everybody the one place among such messages; empty
-            for what is not stored.
-        sync: what the message itself says of being stored, for the wire of 1.x, which carries it.
+        positions: filled in for the node that receives it: its position in the outbox of each of
+            `recipients.ids`, or the one position among the messages to everybody; empty if it is
+            not stored.
+        sync: the message's own `sync`, for the wire of 1.x, which carries it.
     """
 
     recipients: Recipients
@@ -112,114 +81,10 @@ class Envelope(NamedTuple):
     positions: tuple[Position, ...] = ()
     sync: bool | None = None
 
-
-def new_message_id() -> str:
-    """A random name of 128 bits for one dispatch."""
-    return os.urandom(16).hex()
-
-
-def prepare(
-    message: Message | DispatchEvent,
-    recipients: Iterable[str] = EVERYBODY,
-    excluding: Iterable[str] = (),
-    *,
-    retention: Retention | None = None,
-    idempotency_key: str | None = None,
-    durability: Durability = "memory",
-    reserved: Container[int] = PROTOCOL_OPCODES,
-) -> Envelope:
-    """Check a dispatch and encode its message, once for all who receive it.
-
-    Args:
-        message: what to send; stored only if its own `sync` allows it.
-        recipients: ids, or everybody.
-        excluding: ids that shall not receive.
-        keep: how it is stored; None if it is not.
-        idempotency_key: a name of the caller's for this message, 1 to 255 bytes of UTF-8. Without
-            one, what a portal's handler sends is named after the event.
-        durability: what it has to reach.
-        reserved: opcodes that belong to the protocol of the wire.
-
-    Raises:
-        InvalidMessage: the message cannot go on the wire, or is larger than an outbox.
-        InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
-        InvalidInput: the key or the durability cannot be used.
-    """
-    message_id, remember = name_dispatch(idempotency_key)
-    if isinstance(message, DispatchEvent):
-        if recipients is EVERYBODY:
-            raise InvalidRecipients(
-                f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
-            )
-        _check_durability(durability, None)
-        who = Recipients.of(recipients, excluding)
-        return Envelope(who, b"", "disconnect", message_id, remember=remember)
-    who, body = Recipients.of(recipients, excluding), encode_message(message, reserved)
-    retention = None if message.sync is False else retention
-    _check_durability(durability, retention)
-    if retention is not None:
-        _check_fits(body, retention)
-        remember = remember or REMEMBERED
-    return Envelope(who, body, "message", message_id, retention, remember, durability, sync=message.sync)
-
-
-def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
-    """The message id of a dispatch, and for how long it is remembered at least.
-
-    Without a key, what is sent on account of an event is named after that.
-
-    Raises:
-        InvalidInput: the key cannot be used.
-    """
-    scope = current_scope.get()
-    if idempotency_key is not None:
-        return _named(idempotency_key), REMEMBERED_KEY
-    if scope is None or scope.is_over:
-        return new_message_id(), 0.0
-    message_id = _named(scope.next_key())
-    scope.message_ids.append(message_id)
-    return message_id, REMEMBERED_KEY
-
-
-def _named(key: object) -> str:
-    """The id of the message that the caller names `key`.
-
-    Raises:
-        InvalidInput: it is no name.
-    """
-    expected = f"idempotency_key: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
-    if not isinstance(key, str):
-        mend = as_text(key)
-        raise InvalidInput(f"{expected}, got {type(key).__name__}" + (f"; write {mend}" if mend else ""))
-    try:
-        name = plain(key).encode()
-    except UnicodeEncodeError:
-        raise InvalidInput(f"{expected}, got a lone surrogate") from None
-    if not 0 < len(name) <= MAX_KEY_BYTES:
-        raise InvalidInput(f"{expected}, got {len(name)} bytes")
-    return "k" + sha256(name).hexdigest()[:31]
-
-
-def _check_durability(durability: object, retention: Retention | None) -> None:
-    levels = get_args(Durability)
-    if durability not in levels:
-        raise InvalidInput(f"durability: expected one of {', '.join(levels)}, got {durability!r}")
-    if durability != "memory" and retention is None:
-        raise InvalidInput(
-            f"durability: expected 'memory' for what is not stored, got {durability!r}; "
-            "turn sync on, for the dispatcher and for the message"
-        )
-
-
-def _check_fits(body: bytes, retention: Retention) -> None:
-    if len(body) > retention.max_bytes:
-        raise InvalidMessage(
-            f"message: expected at most {retention.max_bytes} bytes, which an outbox holds, got {len(body)}; "
-            "raise Sync(max_bytes=...), or send it with sync=False"
-        )
-
-
-CLOSED = "the dispatcher is closed"
+    @property
+    def is_addressed(self) -> bool:
+        """Whether it has recipients; without, no backend has to see it."""
+        return self.recipients.everybody or bool(self.recipients.ids)
 
 
 class Dispatch(NamedTuple):
@@ -240,57 +105,190 @@ class Dispatch(NamedTuple):
     durability: Durability = "memory"
 
 
-def checked(receipt: object) -> Receipt:
+class IdempotencyScope:
+    """One handling of one event, which names what is sent in it. Used from one thread at a time.
+
+    A portal may handle an event more than once. Each dispatch of the handler is named after the
+    event and the dispatch's number in that handling, so that the second time it is a repetition.
+
+    Tasks that the handler leaves behind are no part of the handling: the same names made in two
+    handlings would stand for different things, and one of them would count as a repetition.
+
+    Args:
+        key: names the event, however often it is handled.
+
+    Attributes:
+        message_ids: what was sent under names made here.
+        is_over: whether the handling has ended, so that no names are made any more.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._count = 0
+        self.message_ids: list[str] = []
+        self.is_over = False
+
+    def next_key(self) -> str:
+        """Return the idempotency key of the next dispatch."""
+        self._count += 1
+        return f"{self._key}/{self._count}"
+
+
+current_scope: ContextVar[IdempotencyScope | None] = ContextVar("mesa_current_scope", default=None)
+"""The handling that the running code is part of, if a portal called it."""
+
+
+def prepare(
+    message: Message | DispatchEvent,
+    recipients: Iterable[str] = EVERYBODY,
+    excluding: Iterable[str] = (),
+    *,
+    retention: Retention | None = None,
+    idempotency_key: str | None = None,
+    durability: Durability = "memory",
+    reserved: Container[int] = PROTOCOL_OPCODES,
+) -> Envelope:
+    """Check a dispatch, then encode its message, once for all recipients.
+
+    Args:
+        message: what to send; stored only if its own `sync` allows it.
+        recipients: ids, or everybody.
+        excluding: ids that shall not receive.
+        retention: how it is stored; None if it is not.
+        idempotency_key: the caller's name for this message, 1 to 255 bytes of UTF-8. Without one,
+            what a portal's handler sends is named after the event.
+        durability: what it has to reach.
+        reserved: opcodes that belong to the protocol of the wire.
+
+    Raises:
+        InvalidMessage: the message cannot go on the wire, or is larger than an outbox.
+        InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
+        InvalidInput: the key or the durability cannot be used.
+    """
+    if not isinstance(message, Message) or message.sync is False:
+        retention = None
+    message_id, remember = name_dispatch(idempotency_key)
+    _check_durability(durability, is_stored=retention is not None)
+    if isinstance(message, DispatchEvent) and recipients is EVERYBODY:
+        raise InvalidRecipients(
+            f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
+        )
+    checked = Recipients.of(recipients, excluding)
+    if isinstance(message, DispatchEvent):
+        return Envelope(checked, b"", "disconnect", message_id, remember=remember)
+    body = encode_message(message, reserved)
+    if retention is not None:
+        _check_size(body, retention)
+        remember = remember or REMEMBERED
+    return Envelope(checked, body, "message", message_id, retention, remember, durability, sync=message.sync)
+
+
+def prepare_all(
+    dispatches: Iterable[object], retention: Retention | None, reserved: Container[int] = PROTOCOL_OPCODES
+) -> list[Envelope]:
+    """Check several dispatches, and encode their messages.
+
+    Raises:
+        InvalidInput: one of them cannot be used; a note says which.
+    """
+    envelopes = []
+    for number, dispatch in enumerate(dispatches):
+        if not isinstance(dispatch, tuple) or not 1 <= len(dispatch) <= len(Dispatch._fields):
+            raise InvalidInput(
+                f"dispatches[{number}]: expected (message, recipients) or "
+                f"(message, recipients, excluding), got {type(dispatch).__name__}"
+            )
+        message, recipients, excluding, key, durability = Dispatch(*dispatch)
+        try:
+            envelope = prepare(
+                message,
+                recipients,
+                excluding,
+                retention=retention,
+                idempotency_key=key,
+                durability=durability,
+                reserved=reserved,
+            )
+        except InvalidInput as error:
+            error.add_note(f"in dispatches[{number}]; nothing was sent")
+            raise
+        envelopes.append(envelope)
+    return envelopes
+
+
+def name_dispatch(idempotency_key: str | None) -> tuple[str, float]:
+    """Return the message id of a dispatch, and for how long the backend remembers it at least.
+
+    Without a key, what a portal's handler sends is named after the event that it handles.
+
+    Raises:
+        InvalidInput: the key cannot be used.
+    """
+    if idempotency_key is not None:
+        return _id_of_key(idempotency_key), REMEMBERED_KEY
+    scope = current_scope.get()
+    if scope is None or scope.is_over:
+        return new_message_id(), 0.0
+    message_id = _id_of_key(scope.next_key())
+    scope.message_ids.append(message_id)
+    return message_id, REMEMBERED_KEY
+
+
+def new_message_id() -> str:
+    """Return a random name of 128 bits for one dispatch."""
+    return os.urandom(16).hex()
+
+
+def with_unaddressed(envelopes: Iterable[Envelope], receipts: Iterable[Receipt]) -> list[Receipt]:
+    """Add the receipts of envelopes without recipients to those that the backend gave for the others."""
+    rest = iter(receipts)
+    return [next(rest) if each.is_addressed else Receipt(each.message_id, {}, 0) for each in envelopes]
+
+
+def checked_receipt(receipt: object) -> Receipt:
     """Return `receipt` if it is one.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is something else.
     """
     if not isinstance(receipt, Receipt):
         raise InvalidInput(f"receipt: expected what dispatch returned, got {type(receipt).__name__}")
     return receipt
 
 
-def prepare_all(
-    dispatches: Iterable[object], retention: Retention | None, reserved: Container[int] = PROTOCOL_OPCODES
-) -> list[Envelope]:
-    """Check all of them and encode their messages.
+def _id_of_key(key: object) -> str:
+    """Return the id of the message that the caller names `key`.
 
     Raises:
-        InvalidInput: one of them cannot be used; a note says which.
+        InvalidInput: the key cannot be used.
     """
-    envelopes = []
-    for position, dispatch in enumerate(dispatches):
-        if not isinstance(dispatch, tuple) or not 1 <= len(dispatch) <= len(Dispatch._fields):
-            raise InvalidInput(
-                f"dispatches[{position}]: expected (message, recipients) or "
-                f"(message, recipients, excluding), got {type(dispatch).__name__}"
-            )
-        message, recipients, excluding, key, durability = Dispatch(*dispatch)
-        try:
-            envelopes.append(
-                prepare(
-                    message,
-                    recipients,
-                    excluding,
-                    retention=retention,
-                    idempotency_key=key,
-                    durability=durability,
-                    reserved=reserved,
-                )
-            )
-        except InvalidInput as error:
-            error.add_note(f"in dispatches[{position}]; nothing was sent")
-            raise
-    return envelopes
+    expected = f"idempotency_key: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
+    if not isinstance(key, str):
+        mend = as_text(key)
+        raise InvalidInput(f"{expected}, got {type(key).__name__}" + (f"; write {mend}" if mend else ""))
+    try:
+        name = plain(key).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{expected}, got a lone surrogate") from None
+    if not 0 < len(name) <= MAX_KEY_BYTES:
+        raise InvalidInput(f"{expected}, got {len(name)} bytes")
+    return "k" + sha256(name).hexdigest()[:31]
 
 
-def is_meant(envelope: Envelope) -> bool:
-    """Whether anybody is named; if not, there is nothing to ask for."""
-    return envelope.recipients.everybody or bool(envelope.recipients.ids)
+def _check_durability(durability: object, *, is_stored: bool) -> None:
+    levels = get_args(Durability)
+    if durability not in levels:
+        raise InvalidInput(f"durability: expected one of {', '.join(levels)}, got {durability!r}")
+    if durability != "memory" and not is_stored:
+        raise InvalidInput(
+            f"durability: expected 'memory' for what is not stored, got {durability!r}; "
+            "turn sync on, for the dispatcher and for the message"
+        )
 
 
-def with_unmeant(envelopes: Iterable[Envelope], receipts: Iterable[Receipt]) -> list[Receipt]:
-    """Put receipts for those who are meant for nobody where they belong."""
-    rest = iter(receipts)
-    return [next(rest) if is_meant(each) else Receipt(each.message_id, {}, 0) for each in envelopes]
+def _check_size(body: bytes, retention: Retention) -> None:
+    if len(body) > retention.max_bytes:
+        raise InvalidMessage(
+            f"message: expected at most {retention.max_bytes} bytes, which an outbox holds, got {len(body)}; "
+            "raise Sync(max_bytes=...), or send it with sync=False"
+        )

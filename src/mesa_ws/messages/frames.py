@@ -1,7 +1,7 @@
 """JSON on the WebSocket: one frame is `{"op": int, "d": any, "t"?: str, "s"?: int, "b"?: int, "x"?: any}`.
 
-A message is encoded once, into its *body*, whoever receives it; `numbered`, `numbered_broadcast`
-and `extended` add to a finished body what concerns one recipient, without touching the rest.
+A message is encoded once, into its *body*, for all recipients; `numbered`, `numbered_broadcast`
+and `extended` add what concerns one recipient to a finished body, without touching the rest.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -22,7 +22,7 @@ Sequence = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """A frame as it stands on the wire; a missing `op` counts as 0, an ordinary message."""
+    """A frame of the wire; a missing `op` counts as 0, an ordinary message."""
 
     op: Opcode = Op.DISPATCH.value
     d: Any = None
@@ -32,14 +32,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     x: Any = msgspec.UNSET
 
     def message(self) -> Message:
-        """The message this frame carries."""
+        """Return the message that this frame carries."""
         type = self.t if self.t is not msgspec.UNSET else None
         sequence = self.s if self.s is not msgspec.UNSET else None
         return Message(self.op, self.d, type, sequence=sequence)
 
 
 class InvalidFrame(ValueError):
-    """Bytes that are not a frame; the text says why."""
+    """Error of bytes that are not a frame; the text says why."""
 
 
 def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
@@ -51,7 +51,7 @@ def encode_frame(op: int, data: Any = None, type: str | None = None) -> bytes:
     try:
         body = _ENCODER.encode(Frame(op, data, type if type is not None else msgspec.UNSET))
         if data is not None:
-            check_keys(data, _KEYS.encode)
+            _check_keys(data)
         return body
     except InvalidMessage:
         raise
@@ -114,6 +114,14 @@ def decode_frame(payload: bytes | memoryview) -> Frame:
         return _DECODER.decode(str(payload, "utf-8"))  # msgspec passes over what it does not need
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidFrame(str(error)) from None
+
+
+def _check_keys(data: Any) -> None:
+    """Check the keys of `data`; data whose keys are all text, the usual case, costs one more encoding."""
+    try:
+        _KEYS.encode(data)
+    except (TypeError, ValueError, OverflowError):
+        check_keys(data, _KEYS.encode)
 
 
 def _foreign(value: object) -> object:

@@ -21,12 +21,10 @@ _SHOWN = 40
 
 
 def check_keys(data: Any, encode: Callable[[Any], object]) -> None:
-    """Check all keys in `data`, at any depth.
-
-    Data whose keys are all text, the usual case, costs one more encoding.
+    """Find the keys in `data`, at any depth, that JSON cannot hold.
 
     Args:
-        data: what is to be encoded.
+        data: the data to encode, of which some keys are not text.
         encode: encodes, and fails at each dict with a key that is not text.
 
     Raises:
@@ -34,8 +32,6 @@ def check_keys(data: Any, encode: Callable[[Any], object]) -> None:
             key of its dict; the error has the path to that dict.
         RecursionError: `data` contains itself, or is nested too deep.
     """
-    if _has_text_keys(data, encode):
-        return
     try:
         _check(data, encode)
     except _BadKeys as bad:
@@ -43,13 +39,13 @@ def check_keys(data: Any, encode: Callable[[Any], object]) -> None:
 
 
 def check_members(content: bytes) -> None:
-    """Check that each name stands once in its object of a JSON text.
+    """Check that each name occurs once in its object of a JSON text.
 
-    What is no JSON passes: the caller's own reader says what is wrong with it. In the usual case this
-    costs one quick reading and writing: a text that loses a member by that has fewer colons then.
+    Text that is not JSON passes: the caller's own reader says what is wrong with it. The usual case
+    costs one quick decoding and encoding: a text that loses a member by that has fewer colons then.
 
     Raises:
-        InvalidInput: a name stands twice, or the text is nested too deep.
+        InvalidInput: a name occurs twice, or the text is nested too deep.
     """
     try:
         data = msgspec.json.decode(content)
@@ -74,7 +70,7 @@ def _read_members(members: list[tuple[str, object]]) -> None:
 
 
 class _BadKeys(Exception):
-    """Keys that cannot be written, with the way to their dict, last step first."""
+    """Error of keys that cannot be written, with the path to their dict, last step first."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -122,7 +118,7 @@ def _check_names(mapping: Mapping[Any, Any]) -> None:
 
 
 def _name(key: Any) -> str | None:
-    """The text that `key` becomes; None if it must not be one."""
+    """Return the text that `key` becomes; None if it must not be a key."""
     if isinstance(key, str):
         return str.__str__(key)
     if isinstance(key, int) and not isinstance(key, bool):
@@ -131,7 +127,7 @@ def _name(key: Any) -> str | None:
 
 
 def _members(value: Any) -> Iterable[tuple[object, Any]]:
-    """What `value` holds, each with its key or its place."""
+    """Yield the members of `value`, each with its key or its index."""
     if isinstance(value, Mapping):
         return value.items()
     if isinstance(value, list | tuple | AbstractSet):
@@ -145,7 +141,7 @@ def _members(value: Any) -> Iterable[tuple[object, Any]]:
 
 
 def _shown(step: object) -> str:
-    """A step of a path as Python writes it; `.name` where that is a name."""
+    """Write a step of a path as Python does: `.name` for a name."""
     if isinstance(step, str):
         return f".{step}" if step.isidentifier() and len(step) <= _SHOWN else f"[{_brief(step)!r}]"
     return f"[{_brief(str(step))}]"

@@ -24,14 +24,14 @@ class Op(IntEnum):
 
 
 PROTOCOL_OPCODES = frozenset(Op) - {Op.DISPATCH}
-"""Opcodes no application message may be sent with."""
+"""Opcodes that no application message may have."""
 
 WIRE1_OPCODES = PROTOCOL_OPCODES - {Op.ACK, Op.RECONNECT, Op.RESYNC}
-"""The same where all clients speak wire 1, which leaves the others to applications."""
+"""The same where all clients speak wire 1, which leaves the other opcodes to applications."""
 
 
 def reserved_opcodes(wire: str) -> frozenset[int]:
-    """The opcodes no application message may be sent with, where the processes of a cluster speak `wire`."""
+    """Return the opcodes that no application message may have, in a cluster whose processes speak `wire`."""
     return WIRE1_OPCODES if wire == "mesa1" else PROTOCOL_OPCODES
 
 
@@ -49,18 +49,18 @@ def _is_opcode(value: object) -> bool:
 class Message:
     """A message to clients, or one from a client.
 
-    Immutable and comparable. `data` is whatever JSON can hold, and also msgspec Structs,
+    Immutable and comparable. `data` is anything JSON can hold, and also msgspec Structs,
     dataclasses, datetimes (RFC 3339), UUIDs, Decimals (as text), enums (their value), sets and
     bytes (base64). NaN and infinities become null, as in JavaScript. Keys are text; integers as
-    keys become text. It is checked when the message is encoded, by what sends it: other keys are an
-    error that has their path, and so are two keys of one dict that become the same text.
+    keys become text. The data is checked when the message is sent: other keys are an error that
+    names their path, and so are two keys of one dict that become the same text.
 
     Args:
         opcode: kind of the message; 0 for ordinary ones.
         data: the payload.
         type: name by which receivers tell messages apart.
-        sync: whether this message may be stored for recipients who are away, where the
-            dispatcher has sync enabled; None, the default, says nothing and means that it may.
+        sync: False if this message must not be stored for recipients who are away; True or None,
+            the default, if it may, where the dispatcher has sync enabled.
         sequence: number in the recipient's outbox; None for a message that was not stored.
 
     Raises:
@@ -89,7 +89,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class DispatchEvent:
-    """Something that servers shall do to clients; the clients themselves never see it.
+    """An instruction for servers to do something to clients, which the clients themselves never see.
 
     Args:
         type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000.
@@ -107,5 +107,5 @@ class DispatchEvent:
 
 
 def as_message(result: object, request: Message) -> Message:
-    """What a handler returned as the message that answers `request`; data takes over its type."""
+    """Return the answer to `request` for the result of a handler; plain data gets the type of the request."""
     return result if isinstance(result, Message) else Message(0, result, request.type)

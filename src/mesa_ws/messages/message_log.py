@@ -1,7 +1,7 @@
-"""Messages in the log at DEBUG: their types, ids and numbers, never what they hold.
+"""Log messages at DEBUG: their types, ids and numbers, never their data.
 
-Types and ids are written with `repr`, so that none can forge a line. Callers on a road that every
-message takes ask `log.isEnabledFor(logging.DEBUG)` first.
+Types and ids are written with `repr`, so that none can forge a line. Callers that every message
+passes check `log.isEnabledFor(logging.DEBUG)` first.
 """
 
 import logging
@@ -39,9 +39,7 @@ def named(body: bytes) -> str:
 
 
 def log_dispatches(log: logging.Logger, envelopes: Sequence[Envelope], receipts: Iterable[Receipt]) -> None:
-    """Log what was dispatched, and what the backend made of it."""
-    if not log.isEnabledFor(logging.DEBUG):
-        return
+    """Log what was dispatched, and how far the backend brought it."""
     for envelope, receipt in zip(envelopes, receipts, strict=True):
         deliveries = receipt.deliveries.values()
         log.debug(
@@ -56,7 +54,7 @@ def log_dispatches(log: logging.Logger, envelopes: Sequence[Envelope], receipts:
 
 
 def log_delivery(log: logging.Logger, envelope: Envelope, connections: int) -> None:
-    """Log what the bus brought to this node."""
+    """Log a message that the bus brought to this node."""
     log.debug(
         "delivery %s: %s to %s; %d connections here",
         envelope.message_id,
@@ -67,7 +65,7 @@ def log_delivery(log: logging.Logger, envelope: Envelope, connections: int) -> N
 
 
 def log_announcement(log: logging.Logger, message_id: str, body: bytes, connections: int) -> None:
-    """Log a stored message to everybody that this node hands on."""
+    """Log a stored message to everybody that this node delivers."""
     log.debug("delivery %s: %s to everybody; %d connections here", message_id, named(body), connections)
 
 
@@ -80,7 +78,7 @@ class Stored(Protocol):
 
 
 def log_page(log: logging.Logger, id: str, entries: Sequence[Stored]) -> None:
-    """Log what a client gets that was read from the backend."""
+    """Log the messages that a client gets from a page of the backend."""
     if not entries or not log.isEnabledFor(logging.DEBUG):
         return
     types = Counter(named(entry.body) for entry in entries)

@@ -1,18 +1,18 @@
-"""What has become of a dispatched message, as far as the outboxes of its recipients tell."""
+"""Receipts of dispatches, and the status that the outboxes of the recipients tell later."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 
 class Position(NamedTuple):
-    """A place in the outbox of one id, or among the messages to everybody.
+    """A position in the outbox of one id, or among the messages to everybody.
 
-    Sequences of one epoch grow by one. When the backend restarts or fails over, an outbox goes on
-    in a new epoch, because numbers that were given out may have been forgotten; so a position
+    Sequences of one epoch grow by one. When the backend restarts or fails over, an outbox continues
+    in a new epoch, because the backend may have forgotten numbers that it gave out; so a position
     never stands for two messages.
 
     Attributes:
-        epoch: name of a stretch in which numbers can be compared; no two outboxes share one.
+        epoch: name of a period in which numbers can be compared; no two outboxes share one.
         sequence: messages of the outbox up to and including this one; 0 before the first.
     """
 
@@ -21,13 +21,13 @@ class Position(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What became of a message for one id.
+    """The outcome of a dispatch for one id.
 
     Attributes:
-        stored: whether it is in the id's outbox. False without sync.
+        stored: whether the message is in the id's outbox. False without sync.
         online: connections of that id which it was routed to; routed is not yet received.
         dropped: why it went nowhere, such as `"offline"`, or None.
-        position: where the outbox holds it; None if it is not stored.
+        position: its position in the outbox; None if it is not stored.
         displaced: older messages of that id which were dropped to make room for it.
     """
 
@@ -39,12 +39,12 @@ class Delivery(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What a dispatch did.
+    """The outcome of a dispatch.
 
     Attributes:
         message_id: names the dispatch.
         deliveries: by id; empty for a message to everybody.
-        nodes: server nodes it was handed to.
+        nodes: server nodes that the backend handed the message to.
     """
 
     message_id: str
@@ -53,7 +53,7 @@ class Receipt(NamedTuple):
 
     @classmethod
     def of(cls, message_id: str, online: Mapping[str, int], nodes: int) -> "Receipt":
-        """A receipt for a message that was not stored, from the connections found per id."""
+        """Return the receipt of a message that was not stored, from the connections found per id."""
         return cls(
             message_id, {id: _UNSTORED.get(n) or Delivery(False, n, None) for id, n in online.items()}, nodes
         )
@@ -63,24 +63,24 @@ _UNSTORED = {0: Delivery(False, 0, "offline"), 1: Delivery(False, 1, None)}
 
 
 State = Literal["pending", "settled", "dropped", "unknown"]
-"""`pending`: waits in the outbox. `settled`: a connection of the id has proven to have it.
-`dropped`: it made room for later ones, or outlived its time to live. `unknown`: the outbox was
-lost, with all it held."""
+"""`pending`: the message waits in the outbox. `settled`: a connection of the id has acknowledged it.
+`dropped`: it made room for later ones, or its time to live ended. `unknown`: the outbox was lost,
+with all that it held."""
 
 Range = tuple[int, int]
 """First and last sequence of messages that were dropped, both included."""
 
 
 class OutboxHead(NamedTuple):
-    """What is known of an outbox without reading its messages.
+    """The state of an outbox, without its messages.
 
     Attributes:
         epoch: the one that new messages belong to.
         top: sequence of its last message.
-        acknowledged: sequence up to which messages were proven to be received.
+        acknowledged: sequence up to which messages were acknowledged.
         length: messages in it; their sequences are the last ones up to `top`.
         forks: where earlier epochs ended, newest first.
-        dropped: the last ranges of messages that were dropped before anybody had them.
+        dropped: the last ranges of messages that were dropped before a client had them.
     """
 
     epoch: str
@@ -92,11 +92,11 @@ class OutboxHead(NamedTuple):
 
 
 class IdStatus(NamedTuple):
-    """What has become of a message for one id.
+    """The status of a message for one id.
 
     Attributes:
-        state: see `State`.
-        dropped: the last ranges of its outbox that were dropped unreceived, for people.
+        state: `"pending"`, `"settled"`, `"dropped"` or `"unknown"`.
+        dropped: the last ranges of the id's outbox that were dropped unreceived, to show to people.
     """
 
     state: State
@@ -104,7 +104,7 @@ class IdStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What has become of a message.
+    """The status of a message: for each id whether it is pending, settled, dropped or unknown.
 
     Attributes:
         message_id: names the dispatch.
@@ -116,17 +116,17 @@ class Status(NamedTuple):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing can change any more: no id has it pending."""
+        """Whether the status is final: the message is pending for no id."""
         return all(each.state != "pending" for each in self.ids.values())
 
 
 def stored_positions(receipt: Receipt) -> dict[str, Position]:
-    """Where the outboxes of a receipt's recipients hold its message."""
+    """Return the positions of a message in the outboxes of its recipients."""
     return {id: each.position for id, each in receipt.deliveries.items() if each.position is not None}
 
 
 def judge(receipt: Receipt, heads: Mapping[str, OutboxHead | None]) -> Status:
-    """Tell what has become of a message from the heads of the outboxes that took it."""
+    """Return the status of a message, from the heads of the outboxes that it was stored in."""
     positions = stored_positions(receipt)
     return Status(receipt.message_id, {id: _judged(at, heads.get(id)) for id, at in positions.items()})
 
@@ -138,7 +138,7 @@ def _judged(position: Position, head: OutboxHead | None) -> IdStatus:
 
 
 def _is_held(position: Position, head: OutboxHead) -> bool:
-    """Whether the outbox has not forgotten that it took the message."""
+    """Whether the outbox still knows that it stored the message."""
     if position.epoch == head.epoch:
         return position.sequence <= head.top
     return any(fork.epoch == position.epoch and position.sequence <= fork.sequence for fork in head.forks)

@@ -1,4 +1,4 @@
-"""Who a message is for: ids, everybody, and who is left out.
+"""Recipients of a message: ids or everybody, and the ids that are excluded.
 
 An id is text of 1 to 255 bytes of UTF-8 without control characters, and never `*`, which
 stands for everybody.
@@ -26,8 +26,8 @@ class Recipients(NamedTuple):
 
     Attributes:
         everybody: True for every connection; then `ids` is empty and `excluding` counts.
-        ids: each id once, in the order given, exclusions already taken out.
-        excluding: ids that are left out of everybody.
+        ids: each id once, in the order given, without the excluded ones.
+        excluding: ids that are excluded from everybody.
     """
 
     everybody: bool
@@ -36,7 +36,7 @@ class Recipients(NamedTuple):
 
     @classmethod
     def of(cls, recipients: Iterable[str] = EVERYBODY, excluding: Iterable[str] = ()) -> "Recipients":
-        """Check what a caller gave.
+        """Check the recipients that a caller gave.
 
         Args:
             recipients: ids, or `"*"` alone or among them for every connection.
@@ -46,7 +46,7 @@ class Recipients(NamedTuple):
             InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
         """
         is_everybody = isinstance(recipients, str) and plain(recipients) == "*"
-        named = EVERYBODY if is_everybody else [plain(id) for id in _listed("recipients", recipients)]
+        named = EVERYBODY if is_everybody else _listed("recipients", recipients)
         without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
         others = [id for id in named if not isinstance(id, str) or id != "*"]
         ids = dict.fromkeys(check_id(id, "recipients") for id in others)
@@ -61,7 +61,7 @@ def check_id(id: object, where: str = "id") -> str:
     Raises:
         InvalidRecipients: it is not text, is empty, too long, `*`, or holds control characters.
     """
-    text = plain(id)
+    text = id if type(id) is str else plain(id)  # every message passes here: no call in the usual case
     problem = id_problem(text)
     if problem is not None:
         raise InvalidRecipients(f"{where}: {problem}")
@@ -69,7 +69,7 @@ def check_id(id: object, where: str = "id") -> str:
 
 
 def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
-    """Return the ids of a question in their order, each once.
+    """Return `ids` in their order, each once.
 
     Raises:
         InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
@@ -80,7 +80,7 @@ def check_ids(ids: Iterable[str], where: str = "ids") -> list[str]:
 
 
 def id_problem(id: object) -> str | None:
-    """Say what keeps `id` from naming a client, or None if nothing does."""
+    """Say why `id` cannot name a client; None if it can."""
     if not isinstance(id, str):
         mend = as_text(id)
         return f"expected an id as text, got {_shown(id)}" + (f"; write {mend}" if mend else "")
@@ -98,7 +98,7 @@ def id_problem(id: object) -> str | None:
 
 
 def as_text(value: object) -> str:
-    """What to write instead of a value that names something but is no text; empty if it names nothing."""
+    """Suggest the text to write instead of a value that is not text; empty if none is obvious."""
     if isinstance(value, UUID):
         return "str(...)"
     return repr(str(value)) if _is_number(value) else ""
@@ -123,7 +123,7 @@ def _is_number(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """What came, in short: it may be a client's, and then belongs into no log."""
+    """Describe a value in short: it may come from a client, and then must not be logged."""
     if value is None or isinstance(value, bool) or _is_number(value):
         return f"{value!r} ({type(value).__name__})"
     return f"a value of type {type(value).__name__}"
@@ -131,10 +131,10 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What an authenticator returns.
+    """The user that an authenticator returns.
 
     Args:
-        id: who this is; recipients are matched against it.
+        id: the id of the user, which recipients name.
         data: the user object, sent to the client if `send_user_object` is on. Defaults to
             `{"id": id}`.
 

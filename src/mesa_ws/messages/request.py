@@ -112,7 +112,7 @@ WIRE1 = Failure("wire1")
 ABSENT = Failure("absent")
 
 
-DEFAULT_TIMEOUT = 10.0
+DEFAULT_REQUEST_TIMEOUT = 10.0
 """Seconds that an answer is waited for."""
 
 MAX_REQUESTS = 1000

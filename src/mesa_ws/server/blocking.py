@@ -8,7 +8,7 @@ from ..backend.presence import BlockingClusterPresence
 from ..messages.message import DispatchEvent, Message
 from ..messages.receipt import Receipt
 from ..messages.recipients import EVERYBODY
-from ..messages.request import DEFAULT_TIMEOUT
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT
 from ..settings import Durability
 
 T = TypeVar("T")
@@ -66,7 +66,9 @@ class BlockingForms:
             ),
         )
 
-    def request_blocking(self: _Node, id: str, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
+    def request_blocking(
+        self: _Node, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT
+    ) -> Message:
         """Do what `request` does, from a thread; errors as in `send_blocking` and `request`."""
         return self.wait_in_thread("request", lambda: self.request(id, message, timeout))
 

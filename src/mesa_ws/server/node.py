@@ -17,7 +17,14 @@ from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Position, Receipt
 from ..messages.recipients import EVERYBODY, User
-from ..messages.request import DEFAULT_TIMEOUT, KEPT, Failure, check_timeout, prepare_request, read_answer
+from ..messages.request import (
+    DEFAULT_REQUEST_TIMEOUT,
+    KEPT,
+    Failure,
+    check_timeout,
+    prepare_request,
+    read_answer,
+)
 from ..protocol import Authenticate, Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from . import authentication, client_requests, cluster_requests
@@ -185,13 +192,14 @@ class Node(Hooks, Telling, BlockingForms):
         self._check_loop("send")
         self.reports.own(envelope.message_id)
         [receipt] = receipts = await self.backend.dispatch([envelope])
-        log_dispatches(log, [envelope], receipts)
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, [envelope], receipts)
         if isinstance(going, Message):
             self.reports.stored(going, receipt.deliveries)
         return receipt
 
     @awaited("server.request", "server.request_blocking(...)")
-    async def request(self, id: str, message: Message, timeout: float = DEFAULT_TIMEOUT) -> Message:
+    async def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the clients of one id, wherever in the cluster, and wait for the first answer.
 
         See `Dispatcher.request` for what it promises and raises. A handler may wait for it, also

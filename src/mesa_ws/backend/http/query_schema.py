@@ -29,7 +29,7 @@ from ...messages.envelope import Envelope
 from ...messages.message import Message
 from ...messages.receipt import OutboxHead, Position, Range, Receipt, Status, Stored
 from ...messages.recipients import check_id, check_ids
-from ...messages.request import DEFAULT_TIMEOUT, check_timeout, prepare_request
+from ...messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request
 from ..base import FIRST, MAX_CURSOR, IdPage
 from .dispatch_schema import ReceiptForm, read_message
 
@@ -342,7 +342,7 @@ class RequestQuestion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
 
     id: Any
     message: msgspec.Raw = _NO_MESSAGE
-    timeout: Any = DEFAULT_TIMEOUT
+    timeout: Any = DEFAULT_REQUEST_TIMEOUT
     namespace: str | None = None
 
     def prepared(self) -> tuple[Envelope, float]:
