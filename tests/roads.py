@@ -1,0 +1,254 @@
+"""The roads through the code, as really taken: record them, and keep them on the page about the architecture.
+
+    .venv/bin/python -m tests.roads              print the roads, module by module
+    .venv/bin/python -m tests.roads login        print one of them, with the functions
+    .venv/bin/python -m tests.roads --write      put the roads on the page
+
+A road is a list of modules of `src/mesa_ws`, in the order in which they are first called. One process has
+server, dispatcher and, for the road of a client's message, portal; the client is another library's. A Lua
+script stands where its command is made. `--write` keeps the line that the page has for a module. A module
+that is new on the page gets the first line of its docstring, which should be put into words for that road.
+"""
+
+import ast
+import asyncio
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from mesa_ws import AsyncDispatcher, Connection, Message, Portal, PortalEvent, Server, User, serve
+from tests.redis_server import RedisServer
+from tests.system.server.peer import Peer
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/mesa_ws"
+PAGE = ROOT / "docs/explanation/architecture.md"
+
+QUIET = 0.3
+"""Seconds without another module after which a road has come to its end."""
+
+GAP = 0.02
+"""Seconds after a poll of Redis, of which a portal makes ten a second, in which a road may begin."""
+
+LIMIT = 30.0
+"""Seconds within which everything has to become quiet."""
+
+ROADS = ("dispatch", "message", "login", "cut", "resume")
+"""Their names, in the order of the page."""
+
+PERIODIC = ("-heart", "-reaper", "-sweeper", "-repair")
+"""How the names of tasks end that do something every few seconds; none of it belongs to a road."""
+
+TABLE = re.compile(r"(<!-- road: (\w+) -->\n)(.*?)(?=<!-- end of road -->)", re.DOTALL)
+ROW = re.compile(r"^\| `([\w./]+)` \| (.*) \|$", re.MULTILINE)
+HEAD = "| module | what it does here |\n|---|---|"
+
+
+class Step(NamedTuple):
+    """One call: a module, and a function of it or a script."""
+
+    module: str
+    function: str
+
+
+@asynccontextmanager
+async def recording(road: list[Step]) -> AsyncIterator[None]:
+    """Add to `road` each call of a function of `src/mesa_ws` in the block, and those that follow from it.
+
+    The calls of the current task come first: whether Redis replies to a dispatcher before it wakes the
+    server is left to chance.
+    """
+    task = asyncio.current_task()
+    own: list[Step] = []
+    others: list[Step] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and (steps := _steps_of(frame)):
+            running = _running_task()
+            if running is None or not running.get_name().endswith(PERIODIC):
+                (own if running is task else others).extend(steps)
+
+    async def reach_no_more() -> None:
+        known: set[str] = set()
+        async with asyncio.timeout(LIMIT):
+            await asyncio.sleep(QUIET)
+            while grown := {step.module for step in [*own, *others]} - known:
+                known |= grown
+                await asyncio.sleep(QUIET)
+
+    async def follow_a_poll() -> None:
+        for _ in range(round(QUIET / GAP)):
+            count = len(others)
+            await asyncio.sleep(GAP)
+            if len(others) > count:
+                break
+
+    sys.setprofile(note)
+    try:
+        await reach_no_more()
+        await follow_a_poll()
+        own.clear()
+        others.clear()
+        yield
+        await reach_no_more()
+    finally:
+        sys.setprofile(None)
+    road += [*own, *others]
+
+
+def _steps_of(frame: FrameType) -> list[Step]:
+    code = frame.f_code
+    if code.co_name.startswith("<") or not code.co_filename.startswith(f"{SOURCE}/"):
+        return []
+    steps = [Step(Path(code.co_filename).relative_to(SOURCE).as_posix(), code.co_name)]
+    script = getattr(frame.f_locals.get("self"), "script", None)
+    if code.co_name == "command" and script is not None:
+        steps.append(Step(f"backend/redis/scripts/{script.name}.lua", script.name))
+    return steps
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    with suppress(RuntimeError):  # no event loop runs in this thread
+        return asyncio.current_task()
+    return None
+
+
+@asynccontextmanager
+async def _serving(url: str, namespace: str, **options: Any) -> AsyncIterator[str]:
+    server = Server(url, namespace=namespace, sync=True, **options)
+
+    @server.authenticator
+    async def authenticate(data: Any, _: Connection) -> User:
+        return User(data["id"])
+
+    async with serve(server, "127.0.0.1", 0) as endpoint:
+        yield endpoint.url
+
+
+async def record(url: str, namespace: str) -> dict[str, list[Step]]:
+    """Take each road, after everything it needs was used before."""
+    roads: dict[str, list[Step]] = {name: [] for name in ROADS}
+    async with (
+        _serving(url, namespace) as address,
+        AsyncDispatcher(url, namespace=namespace, sync=True) as dispatcher,
+        Peer.connect(address) as peer,
+        Peer.connect(address) as new,
+        Peer.connect(address) as returning,
+    ):
+        position = await peer.log_in("7", wire=2)
+        await dispatcher.dispatch(Message(0, 0, "WARM"), ["7"])
+        await peer.until(t="WARM")
+        async with recording(roads["dispatch"]):
+            await dispatcher.dispatch(Message(0, 1, "ROAD"), ["7"])
+            last = await peer.until(t="ROAD")
+        async with recording(roads["login"]):
+            await new.log_in("8", wire=2)
+        async with recording(roads["cut"]):
+            peer.socket.transport.abort()
+        await dispatcher.dispatch(Message(0, 2, "ROAD"), ["7"])
+        async with recording(roads["resume"]):
+            await returning.log_in("7", wire=2, resume={"e": position["e"], "s": last["s"]})
+            await returning.until(t="ROAD")
+    async with (
+        _serving(url, f"{namespace}-portals", portals=True) as address,
+        Peer.connect(address) as peer,
+    ):
+        portal = Portal(url, namespace=f"{namespace}-portals")
+        handled: asyncio.Queue[Any] = asyncio.Queue()
+
+        @portal.on_message
+        async def handle(event: PortalEvent) -> None:
+            handled.put_nowait(event)
+
+        async with portal:
+            await peer.log_in("7", wire=2)
+            await peer.send("WARM")
+            await asyncio.wait_for(handled.get(), LIMIT)
+            async with recording(roads["message"]):
+                await peer.send("ROAD")
+                await asyncio.wait_for(handled.get(), LIMIT)
+    return roads
+
+
+def modules(road: list[Step]) -> list[str]:
+    """Return the modules of a road, each where it is first called."""
+    return list(dict.fromkeys(step.module for step in road))
+
+
+def listed(roads: Mapping[str, list[Step]]) -> dict[str, list[str]]:
+    """Return what the page lists of each road: of a resumed login, what other logins do not pass."""
+    lists = {name: modules(road) for name, road in roads.items()}
+    lists["resume"] = [module for module in lists["resume"] if module not in lists["login"]]
+    return lists
+
+
+def returns(road: list[Step]) -> int:
+    """Count the calls that land in a module that was left before."""
+    entered = [
+        step.module
+        for last, step in zip([None, *road], road, strict=False)
+        if not last or last.module != step.module
+    ]
+    return len(entered) - len(set(entered))
+
+
+def roads_on_page() -> dict[str, list[str]]:
+    """Return the modules of each road as the page lists them."""
+    return {
+        name: [module for module, _ in ROW.findall(rows)] for _, name, rows in TABLE.findall(PAGE.read_text())
+    }
+
+
+def write(roads: Mapping[str, list[Step]]) -> None:
+    """Put the roads on the page, and keep the lines that it has."""
+
+    lists = listed(roads)
+
+    def table(found: re.Match[str]) -> str:
+        said = dict(ROW.findall(text)) | dict(ROW.findall(found[3]))
+        rows = [f"| `{module}` | {said.get(module) or _summary(module)} |" for module in lists[found[2]]]
+        return "\n".join([found[1], HEAD, *rows, "\n"])
+
+    text = PAGE.read_text()
+    PAGE.write_text(TABLE.sub(table, text))
+
+
+def _summary(module: str) -> str:
+    """Return the first line of what the file says about itself."""
+    text = (SOURCE / module).read_text()
+    if module.endswith(".py"):
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return next(line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("-- "))
+
+
+async def _record_alone() -> dict[str, list[Step]]:
+    with tempfile.TemporaryDirectory() as folder:
+        redis = RedisServer(Path(folder))
+        redis.start()
+        try:
+            return await record(redis.url, "roads")
+        finally:
+            redis.stop()
+
+
+def main(arguments: list[str]) -> None:
+    roads = asyncio.run(_record_alone())
+    if "--write" in arguments:
+        write(roads)
+    for name, road in roads.items():
+        if name in arguments or not set(arguments) & set(roads):
+            print(
+                f"{name}: {len(modules(road))} modules, {len(set(road))} functions, {returns(road)} returns"
+            )
+            for module in modules(road):
+                functions = dict.fromkeys(step.function for step in road if step.module == module)
+                print(f"    {module}", f": {', '.join(functions)}" if name in arguments else "", sep="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
