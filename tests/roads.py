@@ -15,8 +15,10 @@ import asyncio
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -32,14 +34,14 @@ PAGE = ROOT / "docs/explanation/architecture.md"
 QUIET = 0.3
 """Seconds without another module after which a road has come to its end."""
 
-GAP = 0.02
-"""Seconds after a poll of Redis, of which a portal makes ten a second, in which a road may begin."""
-
 LIMIT = 30.0
 """Seconds within which everything has to become quiet."""
 
 ROADS = ("dispatch", "message", "login", "cut", "resume")
 """Their names, in the order of the page."""
+
+PROGRAMS = ("dispatcher", "server", "portal")
+"""What runs in the one process, in the order in which a road passes it."""
 
 PERIODIC = ("-heart", "-reaper", "-sweeper", "-repair")
 """How the names of tasks end that do something every few seconds; none of it belongs to a road."""
@@ -56,49 +58,52 @@ class Step(NamedTuple):
     function: str
 
 
+_program: ContextVar[str] = ContextVar("program", default="dispatcher")
+"""Which of `PROGRAMS` runs; tasks and callbacks inherit it from where they were begun."""
+
+
+@contextmanager
+def _as(program: str) -> Iterator[None]:
+    token = _program.set(program)
+    yield
+    _program.reset(token)
+
+
 @asynccontextmanager
 async def recording(road: list[Step]) -> AsyncIterator[None]:
     """Add to `road` each call of a function of `src/mesa_ws` in the block, and those that follow from it.
 
-    The calls of the current task come first: whether Redis replies to a dispatcher before it wakes the
-    server is left to chance.
+    The calls of one program come after those of another, in the order of `PROGRAMS`: whether Redis replies
+    to a dispatcher before it wakes the server is left to chance. A portal polls Redis all the time, so its
+    calls count from when the server has made a command.
     """
-    task = asyncio.current_task()
-    own: list[Step] = []
-    others: list[Step] = []
+    calls: dict[str, list[Step]] = {program: [] for program in PROGRAMS}
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and (steps := _steps_of(frame)):
-            running = _running_task()
-            if running is None or not running.get_name().endswith(PERIODIC):
-                (own if running is task else others).extend(steps)
+        if event != "call" or not (steps := _steps_of(frame)) or _is_periodic():
+            return
+        program = _program.get()
+        if program != "portal" or any(step.module.endswith(".lua") for step in calls["server"]):
+            calls[program].extend(steps)
 
     async def reach_no_more() -> None:
-        known: set[str] = set()
+        known: set[tuple[str, str]] = set()
         async with asyncio.timeout(LIMIT):
             await asyncio.sleep(QUIET)
-            while grown := {step.module for step in [*own, *others]} - known:
+            while grown := {(who, step.module) for who in calls for step in calls[who]} - known:
                 known |= grown
                 await asyncio.sleep(QUIET)
-
-    async def follow_a_poll() -> None:
-        for _ in range(round(QUIET / GAP)):
-            count = len(others)
-            await asyncio.sleep(GAP)
-            if len(others) > count:
-                break
 
     sys.setprofile(note)
     try:
         await reach_no_more()
-        await follow_a_poll()
-        own.clear()
-        others.clear()
+        for each in calls.values():
+            each.clear()
         yield
         await reach_no_more()
     finally:
         sys.setprofile(None)
-    road += [*own, *others]
+    road += chain.from_iterable(calls.values())
 
 
 def _steps_of(frame: FrameType) -> list[Step]:
@@ -112,10 +117,11 @@ def _steps_of(frame: FrameType) -> list[Step]:
     return steps
 
 
-def _running_task() -> asyncio.Task[Any] | None:
+def _is_periodic() -> bool:
     with suppress(RuntimeError):  # no event loop runs in this thread
-        return asyncio.current_task()
-    return None
+        task = asyncio.current_task()
+        return task is not None and task.get_name().endswith(PERIODIC)
+    return False
 
 
 @asynccontextmanager
@@ -126,7 +132,9 @@ async def _serving(url: str, namespace: str, **options: Any) -> AsyncIterator[st
     async def authenticate(data: Any, _: Connection) -> User:
         return User(data["id"])
 
-    async with serve(server, "127.0.0.1", 0) as endpoint:
+    async with AsyncExitStack() as stack:
+        with _as("server"):
+            endpoint = await stack.enter_async_context(serve(server, "127.0.0.1", 0))
         yield endpoint.url
 
 
@@ -157,6 +165,7 @@ async def record(url: str, namespace: str) -> dict[str, list[Step]]:
     async with (
         _serving(url, f"{namespace}-portals", portals=True) as address,
         Peer.connect(address) as peer,
+        AsyncExitStack() as stack,
     ):
         portal = Portal(url, namespace=f"{namespace}-portals")
         handled: asyncio.Queue[Any] = asyncio.Queue()
@@ -165,13 +174,14 @@ async def record(url: str, namespace: str) -> dict[str, list[Step]]:
         async def handle(event: PortalEvent) -> None:
             handled.put_nowait(event)
 
-        async with portal:
-            await peer.log_in("7", wire=2)
-            await peer.send("WARM")
+        with _as("portal"):
+            await stack.enter_async_context(portal)
+        await peer.log_in("7", wire=2)
+        await peer.send("WARM")
+        await asyncio.wait_for(handled.get(), LIMIT)
+        async with recording(roads["message"]):
+            await peer.send("ROAD")
             await asyncio.wait_for(handled.get(), LIMIT)
-            async with recording(roads["message"]):
-                await peer.send("ROAD")
-                await asyncio.wait_for(handled.get(), LIMIT)
     return roads
 
 
