@@ -44,7 +44,7 @@ async def reply(node: Node, given: bytes | Failure, number: int = 1) -> None:
     envelope, asked = await question(node, number)
     id = envelope.message_id
     answer = Reply.failed(id, given) if isinstance(given, Failure) else Reply(id, given)
-    node.backend.reply(asked.asker, answer)
+    node.backend.reply(asked.requester, answer)
 
 
 async def test_the_answer_comes_back_to_another_node(cluster: Cluster) -> None:
@@ -141,7 +141,7 @@ async def test_a_seat_that_is_left_asks_nobody(cluster: Cluster) -> None:
     with pytest.raises(BackendUnavailable) as raised:
         await asking
     assert raised.value.maybe_sent
-    node.backend.reply(asked.asker, Reply("nobody", ANSWER))
+    node.backend.reply(asked.requester, Reply("nobody", ANSWER))
 
 
 async def test_only_so_many_requests_may_wait() -> None:

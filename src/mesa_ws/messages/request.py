@@ -1,16 +1,16 @@
 """A request to an id on its way through the cluster, and the replies of the nodes that hold the id.
 
-The request travels as an envelope whose body is a `Question`. Each node that got one gives one
-`Reply` back, to the channel of whoever asked. The first that is an answer, or a deliberate error,
-settles the request; so do as many misses as nodes were asked.
+The request travels as an envelope whose body is a `Question`. Each node that receives one sends one
+`Reply` back to the requester. The first reply that is an answer, or a deliberate error, settles the
+request; so do as many misses as nodes were asked.
 
-Why a request is not answered: what peers tell each other, and the error that it becomes.
+A `Failure` takes the place of an answer. Its code says why there is none:
 
 | code | meaning | where |
 |---|---|---|
 | `unanswered` | no handler answers such a request | on the wire |
-| `failed` | the handler raised something that is nobody else's business | on the wire |
-| `busy` | more requests wait for answers than may | on the wire |
+| `failed` | the handler raised an error that is not for the requester | on the wire |
+| `busy` | too many requests wait for answers | on the wire |
 | `gone` | the connection ended before it answered | between nodes |
 | `wire1` | the client speaks wire 1, which knows no requests | between nodes |
 | `absent` | the node that was asked holds no connection of the id | between nodes |
@@ -42,11 +42,11 @@ from .receipt import Receipt
 from .recipients import Recipients, check_id
 
 MAX_TEXT = 1000
-"""Characters of a text that are sent, and read."""
+"""Characters of a text that are sent and read."""
 
 MISSES = ("unanswered", "busy", "gone", "wire1", "absent")
-"""Codes that mean that this peer does not answer, but another connection of the same id may; those
-that tell most first."""
+"""Codes of a peer that does not answer while another connection of the same id may; those that say
+most come first."""
 
 _ON_THE_WIRE = frozenset({"unanswered", "failed", "busy"})
 
@@ -55,7 +55,7 @@ class Failure(NamedTuple):
     """An error in the place of an answer.
 
     Attributes:
-        code: see above.
+        code: one of the codes above.
         text: for people; may be empty.
     """
 
@@ -64,7 +64,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """What the asker is told when a handler raised `error`: nothing that it was not meant to be told."""
+        """Return the failure that the requester gets for `error`; only a `RequestError` says why."""
         if not isinstance(error, RequestError):
             return FAILED
         text = str(error.text)[:MAX_TEXT].encode("utf-8", "replace").decode()  # no lone surrogates
@@ -72,7 +72,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def read(cls, told: object) -> "Failure":
-        """Read the member `error` of an answer; what cannot be read counts as `failed`."""
+        """Read the member `error` of an answer; anything unreadable counts as `failed`."""
         code = told.get("code") if isinstance(told, dict) else None
         text = told.get("message") if isinstance(told, dict) else None
         if not is_error_code(code) or (code in PROTOCOL_ERROR_CODES and code not in _ON_THE_WIRE):
@@ -85,26 +85,28 @@ class Failure(NamedTuple):
         return self.code in MISSES
 
     def error(self) -> MesaError:
-        """What to raise where the answer is waited for."""
+        """Return the error to raise to the requester."""
         match self.code:
             case "unanswered":
                 return Unanswered(self.code, self.text)
             case "busy":
-                return TooManyRequests("the peer has as many requests to answer as it takes; ask again later")
+                return TooManyRequests("the peer has too many requests to answer; ask again later")
             case "gone":
-                return ConnectionClosed(1006, "", "it ended before the request was answered")
+                return ConnectionClosed(1006, "", "it ended before the client answered the request")
             case "wire1":
                 return Unsupported(
                     "request: expected a client that speaks wire 2, got one of wire 1, which knows no "
                     "requests; dispatch a message to it instead"
                 )
             case "absent":
-                return NotConnected("request: expected an id that is connected, got one that has just left")
+                return NotConnected(
+                    "request: expected an id that is connected, got one that has just disconnected"
+                )
         return RequestFailed(self.code, self.text)
 
 
 UNANSWERED = Failure("unanswered", "no handler answers such a request")
-KEPT = Failure("unanswered", "a middleware keeps it back")
+KEPT = Failure("unanswered", "a middleware dropped the request")
 FAILED = Failure("failed", "the handler failed")
 BUSY = Failure("busy")
 GONE = Failure("gone")
@@ -113,43 +115,43 @@ ABSENT = Failure("absent")
 
 
 DEFAULT_REQUEST_TIMEOUT = 10.0
-"""Seconds that an answer is waited for."""
+"""Seconds to wait for an answer."""
 
 MAX_REQUESTS = 1000
-"""Requests of one asker in an event loop that wait for their answers."""
+"""Requests of one requester in an event loop that wait for their answers."""
 
 MAX_BLOCKING_REQUESTS = 50
-"""The same in threads, of which each holds a connection meanwhile."""
+"""The same in threads, each of which holds a connection while it waits."""
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The body of an envelope of the kind `request`.
 
     Attributes:
-        asker: where replies go.
+        requester: where replies go.
         timeout: seconds after which no reply is of use.
         body: the encoded message.
     """
 
-    asker: str
+    requester: str
     timeout: Annotated[float, msgspec.Meta(gt=0)]
     body: bytes
 
     @classmethod
     def read(cls, body: bytes) -> "Question | None":
-        """Read the body of an envelope; None if it is none."""
+        """Read the body of an envelope; None if it is not a question."""
         try:
             return _QUESTION.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     def write(self) -> bytes:
-        """The body of an envelope."""
+        """Return the body of an envelope."""
         return msgspec.msgpack.encode(self)
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one node has to say to a request.
+    """The reply of one node to a request.
 
     Attributes:
         request: the message id of the request.
@@ -165,7 +167,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def failed(cls, request: str, failure: Failure) -> "Reply":
-        """A reply without an answer."""
+        """Return a reply without an answer."""
         return cls(request, None, *failure)
 
     @classmethod
@@ -178,18 +180,18 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def is_miss(self) -> bool:
-        """Whether another node may still have the answer."""
+        """Whether another node may still answer."""
         return self.body is None and self.code in MISSES
 
     def write(self) -> bytes:
-        """The reply as it travels."""
+        """Return the reply as it travels."""
         return msgspec.msgpack.encode(self)
 
     def result(self) -> bytes:
-        """The encoded message that answers the request.
+        """Return the encoded message that answers the request.
 
         Raises:
-            MesaError: there is none, and why.
+            MesaError: there is no answer; the error says why.
         """
         if self.body is None:
             raise Failure(self.code, self.text).error()
@@ -211,12 +213,12 @@ class Tally:
         self.outcome: Reply | None = None
 
     def expect(self, most: int) -> None:
-        """There will be `most` replies."""
+        """Expect `most` replies."""
         self._most = most
         self._settle()
 
     def take(self, reply: Reply) -> None:
-        """Count a reply; those after the outcome change nothing."""
+        """Count a reply; replies after the outcome change nothing."""
         if self.outcome is not None:
             return
         if reply.is_miss:
@@ -235,22 +237,22 @@ def prepare_request(id: str, message: Message) -> Envelope:
 
     Raises:
         InvalidMessage: the message cannot go on the wire.
-        InvalidRecipients: `id` is no id.
+        InvalidRecipients: `id` cannot name a client.
     """
     body = encode_message(message)
     return Envelope(Recipients.of([check_id(id)]), body, "request", new_message_id())
 
 
-def addressed(request: Envelope, asker: str, timeout: float) -> Envelope:
-    """The request as it is handed to nodes, which then know where replies go."""
-    return request._replace(body=Question(asker, timeout, request.body).write())
+def addressed(request: Envelope, requester: str, timeout: float) -> Envelope:
+    """Return the request for the nodes, with the address for their replies."""
+    return request._replace(body=Question(requester, timeout, request.body).write())
 
 
 def asked_nodes(request: Envelope, receipt: Receipt) -> int:
-    """How many nodes were asked.
+    """Return how many nodes were asked.
 
     Raises:
-        NotConnected: none, for nobody holds a connection of the id.
+        NotConnected: none was, because the id has no connection.
     """
     [id] = request.recipients.ids
     if not receipt.nodes or not receipt.deliveries[id].online:
@@ -259,10 +261,10 @@ def asked_nodes(request: Envelope, receipt: Receipt) -> int:
 
 
 def read_answer(body: bytes) -> Message:
-    """The message that an answer holds.
+    """Decode the message of an answer.
 
     Raises:
-        RequestFailed: it cannot be read here, such as one that is nested too deep for this stack.
+        RequestFailed: it cannot be decoded here, for example because it is nested too deep for this stack.
     """
     try:
         return decode_frame(body).message()
@@ -271,10 +273,10 @@ def read_answer(body: bytes) -> Message:
 
 
 def check_timeout(timeout: object) -> float:
-    """Return `timeout` if it can be waited for.
+    """Return `timeout` as a float.
 
     Raises:
-        InvalidSettings: it is no number of seconds.
+        InvalidSettings: it is not a number of seconds, or out of range.
     """
     try:
         return msgspec.convert(timeout, Seconds)

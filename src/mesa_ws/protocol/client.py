@@ -1,4 +1,4 @@
-"""A client's end of one connection."""
+"""The client's end of the protocol."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -15,26 +15,26 @@ from .positions import NOWHERE, Arrived, Positions, Tracking
 from .timers import KeepaliveTimer
 
 VERSION_OF_1X = "1.5.8"
-"""What a client names where the server enforces equal versions."""
+"""The version that a client names where the server enforces equal versions."""
 
 WIRE = 2
-"""The wire that a client speaks with a server that speaks this one, or a later one."""
+"""The wire that a client speaks with a server of this wire or a later one."""
 
 _LONGEST = 86_400
-"""Seconds of a day: whatever is announced beyond counts as this, so that it can be waited for."""
+"""Seconds of a day: a longer time that the server announces counts as this, so that it can be waited for."""
 
 _ANSWER = SendText(encode_frame(Op.HEARTBEAT_ACK, {}))
 
 
 class Hello(NamedTuple):
-    """What the server announced; durations in seconds, None where it said nothing.
+    """The server's HELLO; durations in seconds, None where it announced none.
 
     Attributes:
-        heartbeat_interval: between two heartbeats.
-        reconnect_interval: to wait before coming back.
-        authentication_timeout: to have authenticated in.
-        rules: the rules that hold.
-        version: the newest wire that it speaks; 1 if it named none.
+        heartbeat_interval: time between two heartbeats.
+        reconnect_interval: time to wait before coming back.
+        authentication_timeout: time that the client has to authenticate.
+        rules: the rules that the server enforces.
+        version: the newest wire that the server speaks; 1 if it named none.
     """
 
     heartbeat_interval: float | None
@@ -45,17 +45,17 @@ class Hello(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """The server sent what is not a frame; worth a warning, not the connection."""
+    """The server sent something that is not a frame; log a warning, and keep the connection."""
 
     why: str
 
 
 class AckDue(NamedTuple):
-    """Acknowledge what was handled, if anything is new, before the frame that follows is sent."""
+    """Acknowledge what was handled since the last acknowledgement, before the next frame is sent."""
 
 
 class Leave(NamedTuple):
-    """The server is about to go: handle what came, close the connection, and come back.
+    """The server is about to stop: handle what came, close the connection, and come back.
 
     Attributes:
         after: seconds to stay away at least.
@@ -70,7 +70,7 @@ ClientEvent = (
 
 
 class ClientState(Enum):
-    """What the client's session is."""
+    """States of the client's protocol."""
 
     CONNECTED = auto()
     AUTHENTICATED = auto()
@@ -83,7 +83,7 @@ class ClientProtocol:
     Speaks wire 2 with servers that do, and wire 1 with the others.
 
     Args:
-        keepalive: how to find out that the server is gone.
+        keepalive: how to notice that the server is gone.
         now: when the connection was opened.
         positions: up to where messages were received on connections before.
     """
@@ -100,12 +100,12 @@ class ClientProtocol:
 
     @property
     def positions(self) -> Positions:
-        """Up to where messages were received; what `Arrived` carried last."""
+        """Positions up to which messages were received; the last ones that `Arrived` carried."""
         return self._tracking.positions
 
     @property
     def deadline(self) -> float | None:
-        """When `poll` has something to do, in the time of `now`; None for never."""
+        """Time at which `poll` has something to do, on the clock of `now`; None for never."""
         if self._keepalive is None or self._suspended_at is not None or self.state is ClientState.CLOSED:
             return None
         return self._keepalive.due
@@ -116,7 +116,7 @@ class ClientProtocol:
             self._keepalive.seen(now)
 
     def receive(self, payload: bytes, now: float) -> list[ClientEvent]:
-        """Take one message from the server; `SendText` among the events is to be sent."""
+        """Handle one message from the server; send each `SendText` among the events."""
         if self.state is ClientState.CLOSED:
             return []
         self.heard(now)
@@ -127,7 +127,7 @@ class ClientProtocol:
         return self._take(frame)
 
     def poll(self, now: float) -> list[Output]:
-        """Do what is due at `now`: ask a silent server for a sign of life, or give it up."""
+        """Do what is due at `now`: send a Ping to a silent server, or give up the connection."""
         if self._keepalive is None or self.deadline is None or now < self._keepalive.due:
             return []
         output = self._keepalive.tick(now)
@@ -138,12 +138,12 @@ class ClientProtocol:
     def authenticate(
         self, data: Mapping[str, Any], *, should_sync: bool = True, resume: Positions = NOWHERE
     ) -> SendText:
-        """The frame that asks to be somebody, and for messages from where the client is.
+        """Return the frame that requests authentication, and the messages after the client's positions.
 
         Args:
-            data: for the authenticator.
-            should_sync: False for no stored messages, and so to go on from no position.
-            resume: up to where the application has handled messages.
+            data: credentials for the authenticator.
+            should_sync: False for no stored messages, and so without positions.
+            resume: positions up to which the application has handled messages.
 
         Raises:
             InvalidMessage: `data` is not a mapping, or JSON cannot hold it.
@@ -158,17 +158,16 @@ class ClientProtocol:
         return SendText(extended(question, {"v": WIRE, "resume": members} if members else {"v": WIRE}))
 
     def acknowledge(self, position: Position) -> SendText | None:
-        """The frame that says that everything up to `position` was handled; None if it is no news.
+        """Return the frame that acknowledges everything up to `position`; None if that is not new.
 
-        None also on wire 1, and for a position that is not in the outbox and the epoch that this
-        connection is in.
+        None also on wire 1, and for a position of another outbox or epoch than this connection's.
         """
         if not self._tracking.acknowledges(position):
             return None
         return SendText(encode_frame(Op.ACK, {"e": position.epoch, "s": position.sequence}))
 
     def send(self, message: Message) -> SendText:
-        """The frame of an application's message.
+        """Return the frame of an application's message.
 
         Raises:
             InvalidMessage: it cannot go on the wire.
@@ -176,7 +175,7 @@ class ClientProtocol:
         return SendText(encode_message(message))
 
     def request(self, body: bytes, request: str) -> SendText:
-        """The frame of a request.
+        """Return the frame of a request.
 
         Args:
             body: the encoded message.
@@ -193,17 +192,17 @@ class ClientProtocol:
         return SendText(asking(body, request))
 
     def suspend(self, now: float) -> None:
-        """We stop reading the server, so its silence is ours: no deadline runs."""
+        """Stop all deadlines, because the client stops reading and cannot hear the server."""
         self._suspended_at = now
 
     def resume(self, now: float) -> None:
-        """We read again; silence is counted from now on."""
+        """Run the deadlines again; silence counts from now on."""
         if self._suspended_at is not None:
             self._suspended_at = None
             self.heard(now)
 
     def close(self) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self.state = ClientState.CLOSED
 
     def _take(self, frame: Frame) -> list[ClientEvent]:
@@ -243,7 +242,7 @@ class ClientProtocol:
     def _resynced(self, frame: Frame) -> list[ClientEvent]:
         arrived = self._tracking.resynced(frame.d)
         if arrived is None:
-            return [Ignored("op 9 names no position that this connection follows")]
+            return [Ignored("op 9 names a position that this connection does not follow")]
         return [*arrived]
 
 
@@ -259,7 +258,7 @@ def _hello(data: dict[str, Any]) -> Hello:
 
 
 def _seconds(milliseconds: object) -> float | None:
-    """Read a duration; what is no number of more than 0 counts as not announced."""
+    """Read a duration; anything but a number above 0 counts as not announced."""
     if not _is_number(milliseconds) or milliseconds <= 0:
         return None
     return min(milliseconds, _LONGEST * 1000) / 1000
@@ -269,7 +268,7 @@ def _leave(data: object) -> ClientEvent:
     after = data.get("after") if isinstance(data, dict) else None
     if _is_number(after) and after >= 0:
         return Leave(float(min(after, _LONGEST)))
-    return Ignored("op 7 names no time to come back after")
+    return Ignored("op 7 has no number of seconds in 'after'")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -11,11 +11,11 @@ _is_request_id = re.compile(r"[0-9A-Za-z_-]{1,64}").fullmatch
 
 
 class RequestReceived(NamedTuple):
-    """The peer sent a request; answer it under its id.
+    """The peer sent a request; answer it with its id.
 
     Attributes:
         request: its id.
-        message: what is asked.
+        message: the message of the request.
     """
 
     request: str
@@ -23,11 +23,11 @@ class RequestReceived(NamedTuple):
 
 
 class ReplyReceived(NamedTuple):
-    """The peer answered a request, if it is one of ours.
+    """The peer answered a request, perhaps one that is no longer waited for.
 
     Attributes:
         request: its id.
-        reply: the answer, or why there is none.
+        reply: the answer, or the reason why there is none.
     """
 
     request: str
@@ -35,7 +35,7 @@ class ReplyReceived(NamedTuple):
 
 
 def read_correlation(frame: Frame) -> RequestReceived | ReplyReceived | None:
-    """What a message is beside a message; None if nothing else."""
+    """Return the request or the reply that a frame is; None for an ordinary message."""
     extension = frame.x
     if not isinstance(extension, dict):
         return None
@@ -50,16 +50,16 @@ def read_correlation(frame: Frame) -> RequestReceived | ReplyReceived | None:
 
 
 def asking(body: bytes, request: str) -> bytes:
-    """The frame of a request, from the encoded message."""
+    """Return the frame of a request, from the encoded message."""
     return extended(body, {"r": request})
 
 
 def answering(body: bytes, request: str) -> bytes:
-    """The frame that answers a request, from the encoded message."""
+    """Return the frame that answers a request, from the encoded message."""
     return extended(body, {"a": request})
 
 
 def failing(failure: Failure, request: str) -> bytes:
-    """The frame that says why a request is not answered."""
+    """Return the frame that says why a request is not answered."""
     error = {"code": failure.code, "message": failure.text}
     return extended(encode_frame(0), {"a": request, "error": error})

@@ -1,4 +1,4 @@
-"""Messages out of WebSocket frames (RFC 6455 section 5.4), within limits."""
+"""Join WebSocket frames into messages (RFC 6455 section 5.4), within limits."""
 
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Fragments:
         self._size = 0
 
     def add(self, frame: DataFrame) -> bytes | None:
-        """Take one frame; return the message it completes, if it does.
+        """Add one frame; return the message that it completes, or None.
 
         Raises:
             Violation: a frame out of order, or a message over the limits.

@@ -1,9 +1,9 @@
-"""Where a client is among its messages, as far as the server told it (spec section 17).
+"""Track the client's positions, as the server tells them (spec section 17).
 
 Messages of an outbox, and messages to everybody, are numbered; a *position* is an epoch and a number
-in it. The server names one when it accepts the client, or when it goes on from another place, and
-each message that follows moves it by one. So what was received before is recognized, and what is
-missing is known.
+in it. The server names a position when it accepts the client, or when it continues from another
+position, and each message that follows moves it by one. So the client recognizes what it received
+before, and knows what is missing.
 """
 
 from typing import Any, NamedTuple, Self
@@ -17,13 +17,13 @@ from .login import read_position
 
 
 class Positions(NamedTuple):
-    """Where a client is in its outbox, and among the messages to everybody; None if not known."""
+    """A client's positions in its outbox and among the messages to everybody; None if not known."""
 
     outbox: Position | None = None
     broadcasts: Position | None = None
 
     def completed(self, other: Self) -> Self:
-        """These positions, and those of `other` where one is not known."""
+        """Return these positions, completed by those of `other` where one is not known."""
         return type(self)(self.outbox or other.outbox, self.broadcasts or other.broadcasts)
 
     def members(self) -> dict[str, Any]:
@@ -36,12 +36,12 @@ class Positions(NamedTuple):
         return members
 
     def encode(self) -> bytes:
-        """Write them as bytes to keep."""
+        """Encode them as bytes for storage."""
         return msgspec.json.encode(self.members())
 
     @classmethod
     def decode(cls, data: bytes) -> Self | None:
-        """Read what `encode` wrote; None for anything else."""
+        """Decode what `encode` returned; None for anything else."""
         try:
             members = msgspec.json.decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):  # also of no bytes
@@ -53,15 +53,15 @@ class Positions(NamedTuple):
 
 
 NOWHERE = Positions()
-"""Of a client that was told nothing yet."""
+"""Positions of a client that the server has told nothing yet."""
 
 
 class Lost(NamedTuple):
-    """Messages that this client should have got, and never will.
+    """Messages are lost: this client should have got them, and never will.
 
     Attributes:
         number: how many.
-        is_announced: whether the server said so; if not, it left them out without a word.
+        is_announced: whether the server reported them; if not, it skipped them silently.
     """
 
     number: int
@@ -72,7 +72,7 @@ class Forked(NamedTuple):
     """The server's store came back, perhaps without messages that were confirmed.
 
     Attributes:
-        rollback: names that occasion; one that was told before is no news.
+        rollback: names that event; one with a name that was reported before is not new.
     """
 
     rollback: str
@@ -87,12 +87,12 @@ class Moved(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """The next thing for the application, in order.
+    """The next event for the application, in order.
 
     Attributes:
-        what: a message, or what happened to the position.
-        positions: where the client is once it has handled this; the same object as before if that
-            did not change.
+        what: a message, or a change of position.
+        positions: the client's positions once it has handled this; the same object as before if
+            they did not change.
     """
 
     what: Message | Lost | Forked | Reset | Moved
@@ -100,13 +100,13 @@ class Arrived(NamedTuple):
 
 
 class Tracking:
-    """Keeps the positions of what was received.
+    """Tracks the positions up to which messages were received.
 
     Args:
         positions: those of the connection before.
 
     Attributes:
-        positions: up to where everything was received, or told to be missing.
+        positions: up to where everything was received, or reported as missing.
         is_wire2: whether the server accepted this client as one that speaks wire 2.
     """
 
@@ -120,11 +120,11 @@ class Tracking:
         self._is_accepted = False
 
     def accepted(self, extension: object, asked: Positions) -> list[Arrived]:
-        """Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
+        """Read the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
 
         Args:
-            extension: the member.
-            asked: from where the server was asked to go on.
+            extension: the member `x`.
+            asked: the positions from which the client asked the server to continue.
         """
         self._is_accepted = True
         self.is_wire2 = isinstance(extension, dict)
@@ -135,7 +135,7 @@ class Tracking:
         return self._move(outbox, broadcasts, asked)
 
     def resynced(self, data: object) -> list[Arrived] | None:
-        """Take the `d` of an op 9; None if it cannot be read, or is about nothing that is followed."""
+        """Read the `d` of an op 9; None if it is unreadable, or about messages that are not followed."""
         told = _Told.read(data)
         is_broadcast = isinstance(data, dict) and data.get("b") is True
         if told is None:
@@ -149,7 +149,7 @@ class Tracking:
         return self._move(told, None, self.positions)
 
     def arrived(self, frame: Frame) -> list[Arrived]:
-        """Take a message: nothing comes of one that was received before."""
+        """Handle a message; one that was received before gives no event."""
         hole: list[Arrived] = []
         outbox, broadcasts = self.positions
         if isinstance(frame.s, int) and outbox is not None and self._acknowledged is not None:
@@ -172,9 +172,10 @@ class Tracking:
         return [*hole, Arrived(frame.message(), self.positions)]
 
     def acknowledges(self, position: Position) -> bool:
-        """Whether it is worth to acknowledge `position`; it counts as acknowledged then.
+        """Whether to acknowledge `position`, which then counts as acknowledged.
 
-        It is not in an outbox or an epoch that this connection is not in, nor if the server knows.
+        False for a position of another outbox or epoch than this connection's, and for one that
+        the server knows already.
         """
         last, outbox = self._acknowledged, self.positions.outbox
         if last is None or outbox is None or position.epoch != last.epoch or position > outbox:
@@ -185,7 +186,7 @@ class Tracking:
         return True
 
     def _move(self, outbox: "_Told | None", broadcasts: "_Told | None", asked: Positions) -> list[Arrived]:
-        """Go to where the server says, and tell what that means."""
+        """Move to the positions that the server named, and return what that means for the application."""
         was = self.positions
         moves = []
         if outbox is not None:
@@ -208,7 +209,7 @@ class Tracking:
 
 
 class _Move(NamedTuple):
-    """From one position to another, and what was passed over."""
+    """A change from one position to another, and what it skips."""
 
     to: Position
     is_reset: bool
@@ -218,7 +219,7 @@ class _Move(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What the server said of one position."""
+    """A position as the server reported it."""
 
     position: Position
     status: object
@@ -242,16 +243,16 @@ class _Told(NamedTuple):
         )
 
     def move(self, was: Position | None, asked: Position | None, *, is_dense: bool) -> _Move:
-        """Say what it means to go there; see `_go`."""
+        """Return what it means to move there; see `_go`."""
         return self._go(was, asked, is_dense=is_dense)._replace(rollback=self.rollback)
 
     def _go(self, was: Position | None, asked: Position | None, *, is_dense: bool) -> _Move:
-        """Say what is passed over on the way there.
+        """Return what the move skips.
 
         Args:
-            was: up to where messages were received; what the application has not handled included.
-            asked: from where the server was to go on.
-            is_dense: whether every number is one of a message to this client.
+            was: up to where messages were received, including those not handled yet.
+            asked: the position from which the client asked to continue.
+            is_dense: whether every number belongs to a message to this client.
         """
         is_reset = self._is_reset(asked)
         if is_reset or was is None or asked is None:
@@ -268,10 +269,10 @@ class _Told(NamedTuple):
         return _Move(self.position, False, start - had if is_dense else self.lost, is_announced)
 
     def _carried(self, was: Position, asked: Position) -> int | None:
-        """Up to where messages were received, in the numbers of the epoch that holds now.
+        """Return up to where messages were received, in numbers of the present epoch.
 
-        None where that cannot be known: what was received and not handled may come again, or may be
-        another message now; only the end of the epoch in which it was received would tell.
+        None where that cannot be known: a message that was received and not handled may come again,
+        or its number may stand for another message now; only the end of its epoch would tell.
         """
         if self.position.epoch == was.epoch:
             return was.sequence

@@ -1,4 +1,4 @@
-"""What a server tells a client of wire 2 about where it stands (spec sections 17.4, 17.7 and 17.8)."""
+"""Frames that tell a client of wire 2 its positions (spec sections 17.4, 17.7 and 17.8)."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from .events import SendText
 
 
 class Summary(Protocol):
-    """What a page of an outbox tells, apart from its messages; a backend's page is one."""
+    """A page of an outbox without its messages; a backend's page is one."""
 
     @property
     def status(self) -> str:
@@ -20,11 +20,11 @@ class Summary(Protocol):
 
     @property
     def start(self) -> int:
-        """The messages of the page follow this sequence."""
+        """Sequence that the messages of the page follow."""
 
     @property
     def top(self) -> int:
-        """The last sequence there is."""
+        """Last sequence of the outbox."""
 
     @property
     def lost(self) -> int:
@@ -32,7 +32,7 @@ class Summary(Protocol):
 
     @property
     def last(self) -> int:
-        """The sequence up to which the page tells everything."""
+        """Sequence up to which the page is complete."""
 
     @property
     def ended(self) -> int | None:
@@ -40,11 +40,11 @@ class Summary(Protocol):
 
     @property
     def rollback(self) -> str:
-        """With `forked`, names the occasion on which messages may have been forgotten; else empty."""
+        """With `forked`, names the event in which messages may have been forgotten; else empty."""
 
 
 class ResumeState(NamedTuple):
-    """Where a client is: messages follow from here on."""
+    """The position from which a client continues, and how it relates to the one that it named."""
 
     status: str
     epoch: str
@@ -55,11 +55,11 @@ class ResumeState(NamedTuple):
 
     @classmethod
     def of(cls, page: Summary) -> "ResumeState":
-        """What has to be told before the messages of `page`."""
+        """Return the state to send before the messages of `page`."""
         return cls(page.status, page.epoch, page.start, page.lost, page.ended, page.rollback)
 
     def members(self) -> dict[str, Any]:
-        """The members that tell it on the wire."""
+        """Return the members of the wire."""
         members = {"e": self.epoch, "s": self.start, "status": self.status, "lost": self.lost}
         if self.ended is not None:
             members["ended"] = self.ended
@@ -71,12 +71,12 @@ class ResumeState(NamedTuple):
 def welcome(
     accepted: SendText, outbox: ResumeState | None, broadcasts: ResumeState | None = None
 ) -> SendText:
-    """Add to what `ServerProtocol.accept` gave where a client of wire 2 stands.
+    """Add the positions of a client of wire 2 to the acknowledgement of its login.
 
     Args:
-        accepted: the acknowledgement.
-        outbox: of its id; None where nothing can be stored for it.
-        broadcasts: of the messages to everybody; None likewise.
+        accepted: the acknowledgement, from `ServerProtocol.accept`.
+        outbox: its state in the outbox of its id; None where nothing can be stored for it.
+        broadcasts: its state among the messages to everybody; None likewise.
     """
     extension = outbox.members() if outbox is not None else {}
     if broadcasts is not None:
@@ -85,10 +85,10 @@ def welcome(
 
 
 def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
-    """The frame that tells a client of wire 2 to go on from another place (op 9).
+    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
 
     Args:
-        standing: the place.
+        state: the position.
         is_broadcast: whether it is one among the messages to everybody.
     """
     about = {"b": True} if is_broadcast else {}
@@ -96,5 +96,5 @@ def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
 
 
 def reconnect(after: float) -> SendText:
-    """The frame that tells a client of wire 2 to come back `after` seconds (op 7)."""
+    """Return the frame that tells a client of wire 2 to come back after `after` seconds (op 7)."""
     return SendText(encode_frame(Op.RECONNECT, {"after": after}))

@@ -1,4 +1,4 @@
-"""A server's end of one connection."""
+"""The server's end of the protocol."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from .states import State, Step, after
 from .timers import HeartbeatTimer, KeepaliveTimer
 
 WIRE = 2
-"""What HELLO announces as `v`."""
+"""The wire that HELLO announces as `v`."""
 
 _NEVER = float("inf")
 _PROBE = encode_frame(Op.HEARTBEAT, {})
@@ -34,11 +34,11 @@ _SIGN_OF_LIFE = encode_frame(Op.HEARTBEAT_ACK, {})
 
 
 class Terms:
-    """What one server offers to every connection, worked out once.
+    """What one server offers to every connection, derived from its settings once.
 
     Args:
         settings: the server's settings.
-        has_authenticator: whether op 2 can be answered; without, there is no deadline for it.
+        has_authenticator: whether the server can answer op 2; if not, op 2 has no deadline.
     """
 
     __slots__ = (
@@ -68,12 +68,12 @@ class Terms:
         self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
 
     def sync(self, frame: Frame) -> SyncOptions:
-        """What a client asks of message sync by its op 2; where wire 2 is not spoken, little."""
+        """Return the sync options of an op 2; where the server does not speak wire 2, only `should_sync`."""
         sync = read_sync_options(frame)
         return sync if self.speaks_wire2 else SyncOptions(should_sync=sync.should_sync)
 
     def acknowledgement(self, user: User) -> SendText:
-        """The frame that tells a client who it is.
+        """Return the frame that tells a client that it has authenticated.
 
         Raises:
             InvalidMessage: JSON cannot hold the user object.
@@ -84,8 +84,8 @@ class Terms:
 class ServerProtocol:
     """The protocol state of one connection. Not thread-safe; owned by its connection.
 
-    Write `terms.hello` first. Then: `receive` what comes, obey what it returns; `poll` when
-    `deadline` has come; `probe` when a proof is wanted.
+    Write `terms.hello` first. Then `receive` what comes, and do what it returns; `poll` when
+    `deadline` has come; `probe` when an acknowledgement is wanted.
 
     Attributes:
         state: see `State`.
@@ -132,16 +132,16 @@ class ServerProtocol:
         return None if due == _NEVER else due
 
     def heard(self, now: float) -> None:
-        """Count a control frame or a part of a message as a sign of life."""
+        """Count a control frame, or a part of a message, as a sign of life."""
         if self._keepalive is not None:
             self._keepalive.seen(now)
 
     def receive(self, payload: bytes, now: float) -> ServerEvent | None:
-        """Take one message from the client.
+        """Handle one message from the client.
 
         Returns:
-            What the owner has to handle, in order, or `SendText` to send at once, before what waits to
-            be handled; None if the session dealt with it.
+            An event that the owner has to handle, in order, or `SendText` to send at once, before
+            events that wait to be handled; None if nothing is left to do.
         """
         if self.state is State.CLOSED:
             return None
@@ -163,7 +163,7 @@ class ServerProtocol:
         return self._message(frame)
 
     def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
-        """Take a Pong: a sign of life, and an answer if it carries what a question did."""
+        """Handle a Pong: a sign of life, and an answer if it carries the payload of a probe."""
         self.heard(now)
         token = self._probes.ponged(payload) if self._terms.pings_for_proof else None
         return None if token is None else ProbeAnswered(token)
@@ -186,10 +186,10 @@ class ServerProtocol:
         return outputs
 
     def probe(self, now: float) -> Output | None:
-        """Ask the client for a proof of what it was sent, unless it is too early to ask.
+        """Probe whether the client has what it was sent, unless it is too early.
 
-        At most one question is open, and at most one is asked a second; heartbeats count, for
-        their answers prove as much.
+        At most one probe is open, and at most one is sent a second; heartbeats count as probes,
+        because their answers acknowledge as much.
         """
         if self.state is State.CLOSED or self._suspended_at is not None:
             return None
@@ -200,11 +200,11 @@ class ServerProtocol:
         return SendText(_PROBE, self._probes.ask(now))
 
     def accept(self, user: User) -> SendText:
-        """The client is `user`, and speaks the wire that it asked for.
+        """Accept the client as `user`, on the wire that it asked for.
 
         Returns:
-            The acknowledgement for a client of wire 1. For one of wire 2, `welcome` adds where its
-            messages begin.
+            The acknowledgement for a client of wire 1. For one of wire 2, `welcome` adds its
+            positions.
 
         Raises:
             InvalidMessage: JSON cannot hold the user object; nothing changed.
@@ -218,24 +218,24 @@ class ServerProtocol:
         return acknowledgement
 
     def refuse(self) -> Close | None:
-        """The client is nobody. It is closed for good, unless refused clients are kept."""
+        """Refuse the client, and close it for good, unless refused clients are kept."""
         return self._turn_away(CloseCode.REFUSED, "authentication refused")
 
     def fail(self, why: str) -> Close | None:
-        """Authentication broke on our side. The client may come back, unless it is kept."""
+        """Give up an authentication that failed here. The client may come back, unless it is kept."""
         return self._turn_away(CloseCode.INTERNAL_ERROR, why)
 
     def close(self) -> None:
-        """The connection has ended or is about to."""
+        """Note that the connection has ended or is about to."""
         self.state = after(self.state, Step.CLOSE)
 
     def suspend(self, now: float) -> None:
-        """We stop reading this client, so its silence is ours: no deadline runs."""
+        """Stop all deadlines, because the server stops reading and cannot hear the client."""
         if self._suspended_at is None:
             self._suspended_at = now
 
     def resume(self, now: float) -> None:
-        """We read again; the time in between does not count, and silence is counted from now on."""
+        """Run the deadlines again; the time in between does not count, and silence counts from now on."""
         if self._suspended_at is None:
             return
         away, self._suspended_at = now - self._suspended_at, None
@@ -264,7 +264,7 @@ class ServerProtocol:
         return UnexpectedAnswer() if token is None else ProbeAnswered(token)
 
     def _asking(self, output: Output, now: float) -> Output:
-        """Count a heartbeat, or a Ping where those ask for proofs, as a question."""
+        """Count a heartbeat, or a Ping where Pings are the probes, as a probe."""
         if self._terms.pings_for_proof:
             return self._ping(now) if isinstance(output, SendPing) else output
         return output._replace(token=self._probes.ask(now)) if isinstance(output, SendText) else output
@@ -274,7 +274,7 @@ class ServerProtocol:
         return SendPing(b"%d" % token, token)
 
     def _answer(self, step: Step) -> None:
-        """Take one attempt as answered; after a refusal, those that came meanwhile still wait."""
+        """Count one attempt as answered; after a refusal, later attempts still wait."""
         self._attempts = self._attempts[1:]
         if step is Step.ACCEPT or not self._attempts:
             self.state = after(self.state, step)
@@ -289,7 +289,7 @@ class ServerProtocol:
         return None
 
     def _settle(self) -> None:
-        """The client has done what it owes us, apart from naming its version."""
+        """Note that authentication is settled; the client may still have to name its version."""
         self._is_settled = True
         self._lift_deadline()
 
@@ -314,7 +314,7 @@ def _version(data: Any) -> Any:
 
 
 def _hello(settings: ServerSettings) -> dict[str, Any]:
-    """HELLO's data; members stand in the order of 1.x, which `rules` never leaves out."""
+    """Return HELLO's data, with the members in the order of 1.x, which always sends `rules`."""
     data: dict[str, Any] = {}
     if settings.heartbeat.enabled:
         data["c_heartbeat_interval"] = _milliseconds(settings.heartbeat.interval)

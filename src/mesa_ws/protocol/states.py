@@ -1,4 +1,4 @@
-"""Where a server's session can be, and what moves it.
+"""States of the server's protocol, and the steps between them.
 
     CONNECTED ──op 2──▶ AUTHENTICATING ──accept──▶ AUTHENTICATED ─┐
         ▲                    │                         ▲   op 2,   │
@@ -6,10 +6,10 @@
                                                           refuse
     every state ──close──▶ CLOSED, which nothing leaves
 
-An authenticated client may authenticate again: it stays who it is until the new attempt is
-accepted, so a refusal that keeps the connection also keeps its id. A client may also ask again
-before it was answered: attempts are answered in order, and while one of them waits, a refusal
-leads back to AUTHENTICATING.
+An authenticated client may authenticate again: it keeps its id until the new attempt is accepted, so
+a refusal that keeps the connection also keeps its id. A client may also make another attempt before
+the first was answered: attempts are answered in order, and while one of them waits, a refusal leads
+back to AUTHENTICATING.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """What a session is."""
+    """State of the server's protocol."""
 
     CONNECTED = auto()
     AUTHENTICATING = auto()
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What happens to a session."""
+    """Step from one state to another."""
 
     ATTEMPT = auto()
     ACCEPT = auto()
@@ -53,14 +53,14 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
 
 
 class WrongState(Exception):
-    """The session cannot do this now; a bug of the caller, not of the peer."""
+    """Error of a step that the state does not allow; a bug of the caller, not of the peer."""
 
     def __init__(self, step: Step, state: State) -> None:
         super().__init__(f"cannot {step.name.lower()} while {state.name.lower()}")
 
 
 def after(state: State, step: Step) -> State:
-    """The state that `step` leads to.
+    """Return the state that `step` leads to.
 
     Raises:
         WrongState: the step is not possible in `state`.

@@ -1,6 +1,6 @@
-"""Heartbeats (op 1, answered by op 11) and keepalive Pings: who is still there.
+"""Timers of a connection: heartbeats (op 1, answered by op 11), keepalive Pings, acknowledgements.
 
-Both are driven by `now` and never look at a clock. A heartbeat ticks every `interval` from the
+All are driven by `now` and never look at a clock. A heartbeat ticks every `interval` from the
 connection on. The first tick is empty; at each later one, an answer since the last tick starts
 the count again, and silence counts one try. After `max_attempts` tries the next tick closes.
 """
@@ -15,7 +15,7 @@ _EMPTY = SendText(encode_frame(Op.HEARTBEAT, {}))
 
 
 class HeartbeatTimer:
-    """Asks the peer every interval and counts what stays unanswered."""
+    """Sends a heartbeat every interval, and counts those without an answer."""
 
     __slots__ = ("_answered", "_settings", "_tries", "due")
 
@@ -26,11 +26,11 @@ class HeartbeatTimer:
         self.due = now + settings.interval
 
     def answered(self) -> None:
-        """The peer sent op 11; it counts from the next tick on."""
+        """Note that the peer sent op 11; it counts at the next tick."""
         self._answered = True
 
     def tick(self, now: float) -> Output:
-        """Do what is due: ask again, or give up."""
+        """Do what is due: send a heartbeat, or give up."""
         self.due = now + self._settings.interval
         answered, self._answered = self._answered, False
         if answered:
@@ -44,12 +44,12 @@ class HeartbeatTimer:
         )
 
     def postpone(self, seconds: float) -> None:
-        """Leave out time in which the peer could not be heard."""
+        """Exclude time in which the peer could not be heard."""
         self.due += seconds
 
 
 class KeepaliveTimer:
-    """Pings a silent peer, and gives it up if that stays without any sign of life."""
+    """Pings a silent peer, and gives up if no sign of life follows."""
 
     __slots__ = ("_pinged", "_settings", "due")
 
@@ -59,12 +59,12 @@ class KeepaliveTimer:
         self.due = now + settings.interval
 
     def seen(self, now: float) -> None:
-        """Any inbound frame is a sign of life; so is reading again, for what waited to be read."""
+        """Count an inbound frame as a sign of life; reading again counts too, for frames that waited."""
         self._pinged = False
         self.due = now + self._settings.interval
 
     def tick(self, now: float) -> Output:
-        """Do what is due: ask, or give up. The wait starts with the Ping, however late that is."""
+        """Do what is due: send a Ping, or give up. The wait starts with the Ping, however late it is sent."""
         if self._pinged:
             return Close(CloseCode.NO_KEEPALIVE, f"silent for {self._settings.timeout:g} s after a Ping")
         self._pinged = True
@@ -76,14 +76,14 @@ MAX_WAIT = 1.0
 """Seconds from the first message that was handled to the acknowledgement."""
 
 MAX_MESSAGES = 64
-"""Messages that are handled before an acknowledgement does not wait any longer."""
+"""Handled messages after which an acknowledgement is due at once."""
 
 
 class AckTimer:
-    """Says when the next acknowledgement is due (spec section 17.6).
+    """Tells when the next acknowledgement is due (spec section 17.6).
 
     Attributes:
-        due: when; None if nothing is to be acknowledged.
+        due: when it is due; None if there is nothing to acknowledge.
     """
 
     __slots__ = ("_count", "due")
@@ -93,7 +93,7 @@ class AckTimer:
         self.due: float | None = None
 
     def count(self, now: float) -> None:
-        """One more message was handled."""
+        """Count one handled message."""
         self._count += 1
         if self._count >= MAX_MESSAGES:
             self.due = now
@@ -101,5 +101,5 @@ class AckTimer:
             self.due = now + MAX_WAIT
 
     def acknowledged(self) -> None:
-        """Everything counted so far is being acknowledged."""
+        """Start over, because everything counted so far is being acknowledged."""
         self._count, self.due = 0, None

@@ -96,7 +96,7 @@ class _Inquiry:
     def _settle(self) -> None:
         if self._tally.outcome is not None and self._timer is not None:
             self._withdraw()
-            self._host.backend.reply(self._question.asker, self._tally.outcome)
+            self._host.backend.reply(self._question.requester, self._tally.outcome)
 
     def _withdraw(self) -> None:
         if self._timer is not None:

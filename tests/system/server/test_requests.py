@@ -434,7 +434,7 @@ class Censor(Middleware):
 
 
 RULINGS = [
-    ("kept", {"code": "unanswered", "message": "a middleware keeps it back"}),
+    ("kept", {"code": "unanswered", "message": "a middleware dropped the request"}),
     ("refused", {"code": "refused", "message": "no such thing"}),
     ("rationed", {"code": "rationed", "message": "one a day"}),
     ("broken", {"code": "failed", "message": "the handler failed"}),
@@ -504,7 +504,7 @@ async def test_a_request_to_a_client_passes_it_too(serving: Serving, join: Joini
     assert (await waiting).data == "me"
     assert censor.sent == [("who", None)]
     assert censor.told == [("who!", ["0"], True)]
-    with pytest.raises(Unanswered, match="a middleware keeps it back"):
+    with pytest.raises(Unanswered, match="a middleware dropped the request"):
         await server.request("0", Message(0, "kept"))
     with pytest.raises(Refused, match="no such thing"):
         await server.request("0", Message(0, "refused"))
