@@ -21,7 +21,7 @@ async function buildSmall(entry, format, outfile) {
     ecma: 2020,
     module: format == "esm",
     toplevel: true,
-    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, reduce_funcs: false },
+    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, reduce_funcs: false, unsafe_methods: true },
     sourceMap: { content: map, filename: name, url: `${name}.map` },
   });
   mkdirSync(dirname(outfile), { recursive: true });
