@@ -100,7 +100,7 @@ class Failure(NamedTuple):
                 )
             case "absent":
                 return NotConnected(
-                    "request: expected an id that is connected, got one that has just disconnected"
+                    "request: expected an id that is connected, got one that has just left"
                 )
         return RequestFailed(self.code, self.text)
 
