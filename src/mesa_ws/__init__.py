@@ -1,7 +1,7 @@
 """Realtime messages from any Python process to users over WebSockets.
 
-`Server` is what clients connect to, `Dispatcher` and `AsyncDispatcher` send to users from any
-process, and `Client` is the other end.
+Clients connect to a `Server`; `Dispatcher` and `AsyncDispatcher` send to users from any process; a
+`Portal` handles what clients send, apart from the servers; and `Client` is the other end in Python.
 """
 
 from .backend.memory import MemoryBackend, MemoryHub

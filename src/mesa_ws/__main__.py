@@ -1,4 +1,4 @@
-"""`python -m mesa_ws` is the command `mesa`."""
+"""Run the command `mesa` with `python -m mesa_ws`."""
 
 from .cli import main
 

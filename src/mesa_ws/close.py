@@ -1,4 +1,4 @@
-"""Close codes: one table of what Mesa sends, why, and whether the client may come back.
+"""Close codes: one table of the codes that Mesa sends, why, and whether the client may come back.
 
 Numbers below 4000 have the meaning of RFC 6455 section 7.4.1 and of its IANA registry;
 4000 to 4999 are for private use (section 7.4.2).
@@ -29,12 +29,12 @@ class CloseCode(IntEnum):
 
     @property
     def reason(self) -> str:
-        """What happened, for logs and people."""
+        """The reason for closing, for logs and people."""
         return CLOSE_TABLE[self].reason
 
     @property
     def wire_reason(self) -> str:
-        """What stands in the frame: 1.x peers expect nothing beside the codes they know."""
+        """The reason in the frame; empty for the codes that 1.x peers know, because they expect none."""
         return self.reason if self >= 4000 else ""
 
     @property
@@ -70,7 +70,7 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
 
 
 def may_reconnect(code: int) -> bool:
-    """Say whether a client may come back after `code`, also for codes that are not Mesa's."""
+    """Return whether a client may come back after `code`, also for codes that Mesa does not send."""
     try:
         return CloseCode(code).may_reconnect
     except ValueError:
@@ -78,12 +78,12 @@ def may_reconnect(code: int) -> bool:
 
 
 def is_sendable(code: int) -> bool:
-    """Say whether a close frame may carry `code` (RFC 6455 sections 7.4.1 and 7.4.2)."""
+    """Return whether a close frame may carry `code` (RFC 6455 sections 7.4.1 and 7.4.2)."""
     return code in _REGISTERED or 3000 <= code <= 4999
 
 
 def check_close(code: object, reason: object) -> None:
-    """Check what an application wants to close a connection with.
+    """Check the code and the reason with which an application closes a connection.
 
     1005 is accepted and stands for an empty frame.
 
@@ -107,7 +107,7 @@ def check_close(code: object, reason: object) -> None:
 
 
 def check_own_code(code: object) -> int:
-    """Return the code with which a client's application wants to close, if a client may send it.
+    """Return the code with which a client's application closes, if a client may send it.
 
     Raises:
         InvalidInput: it is neither 1000 nor one for applications (RFC 6455 section 7.4.2).

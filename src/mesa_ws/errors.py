@@ -3,9 +3,9 @@
     MesaError
     ├── InvalidInput (also ValueError)   what the caller gave cannot be used; nothing was done
     │   ├── InvalidMessage               data that JSON cannot hold, an opcode of the protocol
-    │   ├── InvalidRecipients            ids or exclusions that name nobody
+    │   ├── InvalidRecipients            ids or exclusions that cannot name clients
     │   └── InvalidSettings              a setting: its name, what was expected, what came
-    ├── Unsupported                      this backend or this version does not offer it
+    ├── Unsupported                      this backend or this version does not support it
     ├── BackendError
     │   ├── BackendUnavailable           no answer; `maybe_sent` says whether the write may have happened
     │   └── BackendRefused               an answer that says no: a wrong password, a missing permission;
@@ -15,14 +15,14 @@
     ├── ConnectionClosed                 the connection ended; `code` and `reason` say how
     ├── ConnectFailed                    the client could not reach a Mesa server
     ├── ListenFailed                     the server cannot listen: the port is in use, the host is not ours
-    ├── NotAuthenticated                 only a client that has authenticated can have this done
-    ├── QueueFull                        the client's send queue is at its limit while it is away
+    ├── NotAuthenticated                 the operation needs a client that has authenticated
+    ├── QueueFull                        the client is offline and its send queue is at its limit
     ├── RequestError                     raised by a handler, so that a request is answered with this error
-    │   └── Reject                       the same, and what was sent is refused for good, request or not
+    │   └── Reject                       the same; it refuses what was sent for good, request or not
     ├── RequestFailed                    a request was answered with an error: `code` and `text` say which
     │   └── Unanswered                   the peer has no handler that answers such a request
-    ├── NotConnected                     the id that was asked has no connection
-    ├── TooManyRequests                  as many requests wait for their answers as may
+    ├── NotConnected                     the id of the request has no connection
+    ├── TooManyRequests                  too many requests wait for their answers
     └── TimedOut                         the peer gave no answer in time
 
 Texts say what was expected, then what came, then what to do.
@@ -38,7 +38,7 @@ class MesaError(Exception):
 
 
 class InvalidInput(MesaError, ValueError):
-    """What the caller gave cannot be used; nothing was sent and nothing was changed."""
+    """An argument cannot be used; nothing was sent and nothing was changed."""
 
 
 class InvalidMessage(InvalidInput):
@@ -55,7 +55,7 @@ class InvalidSettings(InvalidInput):
     Attributes:
         field: dotted name of the setting, such as `heartbeat.interval`.
         expected: what would have been accepted.
-        got: what came.
+        got: the value that was given.
     """
 
     def __init__(self, field: str, expected: str, got: object) -> None:
@@ -69,14 +69,14 @@ class InvalidSettings(InvalidInput):
 
 
 class Unsupported(MesaError):
-    """The operation exists, but not with this backend or in this version."""
+    """This backend or this version does not support the operation."""
 
 
 class BackendError(MesaError):
     """The backend did not do what was asked, or not all of it.
 
     Attributes:
-        problem: what is wrong, without what became of the message.
+        problem: what is wrong, without the outcome for the message.
         maybe_sent: False when certainly nothing was sent; True when a message, or a part of the
             messages of a call, may have been sent.
     """
@@ -130,12 +130,12 @@ class AuthenticationFailed(MesaError):
 
 
 class ConnectionClosed(MesaError):
-    """The connection has ended, so this cannot be done.
+    """The operation is not possible, because the connection has ended.
 
     Attributes:
         code: close code of RFC 6455 section 7.4, 1006 when there was none.
         reason: text of the close frame, often empty.
-        meaning: what the code says where the frame says nothing; may be empty.
+        meaning: the meaning of the code, where the frame has no reason; may be empty.
     """
 
     def __init__(self, code: int = 1006, reason: str = "", meaning: str = "") -> None:
@@ -162,11 +162,11 @@ class ConnectFailed(MesaError):
 
 
 class ListenFailed(MesaError):
-    """The server cannot listen on the address it was given."""
+    """The server cannot listen on the given address."""
 
 
 class NotAuthenticated(MesaError):
-    """Only a client that has authenticated can have this done."""
+    """The operation needs a client that has authenticated."""
 
 
 class TimedOut(MesaError, TimeoutError):
@@ -174,18 +174,18 @@ class TimedOut(MesaError, TimeoutError):
 
 
 class QueueFull(MesaError):
-    """The client is away and its send queue holds as many messages as it may."""
+    """The client is offline, and its send queue is full."""
 
 
 class RequestError(MesaError):
     """Raise this from a handler to answer a request with an error; its text and code are sent.
 
-    What else a handler raises is answered with the code `failed`, and without its text.
+    Any other exception of a handler is answered with the code `failed`, and without its text.
 
     Attributes:
-        text: what the asker is told; up to 1000 characters are sent.
-        code: by which programs tell such errors apart: 1 to 64 visible ASCII characters, none of
-            the codes that the protocol uses itself.
+        text: explains the error to the requester; up to 1000 characters are sent.
+        code: identifies the error for programs: 1 to 64 visible ASCII characters, none of the
+            codes that the protocol uses itself.
 
     Raises:
         InvalidInput: the code cannot be used.
@@ -207,18 +207,19 @@ class RequestError(MesaError):
 
 
 class Reject(RequestError):
-    """Raise this from a handler to refuse for good what it was given, because it can never be handled.
+    """Raise this from a handler to refuse a message or an event for good, because it can never be handled.
 
-    In a portal the event is not handled again and becomes no dead letter. No handler after this one
-    is called. A request is answered with the text and the code; for a plain message the client gets
-    nothing. Every rejection is counted, logged, and reported to `on_rejected` and not to `on_error`.
+    A portal does not handle the event again and does not make it a dead letter. No handler after
+    this one is called. A request is answered with the text and the code; for a plain message the
+    client gets nothing. Every rejection is counted, logged, and reported to `on_rejected` and not to
+    `on_error`.
 
     It is for what clients send, and in portals for any event. In other handlers of a server, and in
     `on_message` of a client, nothing can be refused, and it is an error like any other.
 
     Attributes:
-        text: what a request is answered with, and what is logged; up to 1000 characters are sent.
-        code: by which programs tell rejections apart, as that of a `RequestError`.
+        text: the answer to a request, and the text of the log; up to 1000 characters are sent.
+        code: identifies the rejection for programs, as that of a `RequestError`.
 
     Raises:
         InvalidInput: the code cannot be used.
@@ -233,7 +234,7 @@ class RequestFailed(MesaError):
 
     Attributes:
         code: that of the handler's `RequestError`, or `failed` if it raised something else.
-        text: what the peer says about it; may be empty.
+        text: the peer's explanation; may be empty.
     """
 
     def __init__(self, code: str, text: str = "") -> None:
@@ -253,15 +254,15 @@ class Unanswered(RequestFailed):
 
 
 class NotConnected(MesaError):
-    """The id that was asked has no connection, so nobody can answer."""
+    """The id of the request has no connection that could answer."""
 
 
 class TooManyRequests(MesaError):
-    """As many requests wait for their answers as may; nothing was sent."""
+    """Too many requests wait for their answers; nothing was sent."""
 
 
 PROTOCOL_ERROR_CODES = frozenset({"unanswered", "failed", "busy", "gone", "wire1", "absent"})
-"""Codes with a meaning of their own, which no application may use."""
+"""Codes of the protocol itself, which no application may use."""
 
 
 def is_error_code(code: object) -> TypeGuard[str]:

@@ -1,8 +1,8 @@
 """Settings: one frozen class per feature, with the names and defaults of @cryb/mesa 1.x.
 
 Durations are seconds and sizes are bytes. A feature may be given as an instance, as a mapping
-of its fields, or as True and False for its `enabled`. Whatever is wrong raises one
-`InvalidSettings` that names the field.
+of its fields, or as True and False for its `enabled`. Anything wrong raises one `InvalidSettings`
+that names the field.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Seconds = Annotated[
 Interval = Annotated[
     float, msgspec.Meta(gt=0, le=600, description="a number of seconds, more than 0 and up to 600")
 ]
-"""Of what 1.x has in milliseconds: its numbers are refused rather than taken for hours."""
+"""A time that 1.x has in milliseconds: its numbers are refused rather than taken for hours."""
 Switch = Annotated[bool, msgspec.Meta(description="True or False")]
 Text = Annotated[str, msgspec.Meta(description="text")]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31, description="an integer from 1 to 2147483648")]
@@ -54,7 +54,7 @@ def _expected(kind: Any, error: msgspec.ValidationError) -> str:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the setting classes: checks every field when it is made, and makes seconds floats."""
+    """Base of the setting classes: checks every field, and converts seconds to floats."""
 
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(self):
@@ -62,10 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @classmethod
     def of(cls, given: object, where: str | None = None) -> Self:
-        """Accept an instance, a mapping of fields, True or False.
+        """Make settings from an instance, a mapping of fields, True or False.
 
         Args:
-            given: what the user wrote.
+            given: the user's value.
             where: name of the setting in errors; the class's own name by default.
 
         Raises:
@@ -111,7 +111,7 @@ class Heartbeat(Settings, frozen=True, kw_only=True):
 
 
 class Reconnect(Settings, frozen=True, kw_only=True):
-    """What clients are told about coming back.
+    """The interval after which clients reconnect, as HELLO announces it.
 
     Attributes:
         enabled: whether HELLO carries an interval.
@@ -131,8 +131,8 @@ class Authentication(Settings, frozen=True, kw_only=True):
         required: connections that have not authenticated receive nothing that is sent to `*`.
         send_user_object: whether the acknowledgement carries the user object.
         disconnect_on_fail: whether a refused client is closed.
-        store_connected_users: whether this node tells the backend whom it serves, which is what
-            lets a message find them from another process.
+        store_connected_users: whether this node tells the backend which ids it serves, so that
+            messages from other processes find them.
     """
 
     timeout: Interval | None = 10.0
@@ -157,16 +157,16 @@ class Keepalive(Settings, frozen=True, kw_only=True):
 
 
 class Limits(Settings, frozen=True, kw_only=True):
-    """What one connection may cost.
+    """Limits of what one connection may cost.
 
     Attributes:
         max_message: bytes of one message from a client.
-        max_buffered: bytes waiting for a client that reads too slowly; beyond, it is closed with
-            4000 and may come back.
+        max_buffered: bytes waiting for a client that reads too slowly; beyond, the client is closed
+            with 4000 and may come back.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
-        max_requests: requests to one client that wait for its answers, and of one that wait for
-            those of portals.
+        max_requests: requests to one client that wait for its answers, and requests of one client
+            that wait for the answers of portals.
         handler_threads: plain `def` handlers that run at the same time in one server.
     """
 
@@ -194,25 +194,25 @@ class Rules(Settings, frozen=True, kw_only=True):
 
 
 class Sync(Settings, frozen=True, kw_only=True):
-    """Message sync: what is stored for clients who are away, and how it reaches them.
+    """Message sync: which messages are stored for clients who are away, and how they are delivered.
 
     The first half matters where messages are dispatched: in a dispatcher, and in a server for what
     it sends itself. The second half matters in servers, whether or not they store anything.
 
     Attributes:
-        enabled: whether messages are stored until their recipients have proven to have them.
+        enabled: whether messages are stored until their recipients have acknowledged them.
         max_messages: messages that wait for one id; beyond, the oldest are dropped and counted.
         max_bytes: bytes of messages that wait for one id; beyond, the oldest are dropped and
             counted. No message may be larger.
         ttl: seconds that a message waits; after that it is dropped and counted.
-        allow_eviction: store in a Redis that may forget messages by itself when it is full.
+        allow_eviction: also store in a Redis that may evict messages by itself when it is full.
         redelivery_interval: seconds between two stored messages to a 1.x client that has logged
             in; None for no pause.
-        resume_window: seconds for which messages that one device has are kept for the other
-            devices of the same id, if they speak wire 2.
-        proof: what proves that a 1.x client has a message: `heartbeat`, its answer to a heartbeat
-            (op 11), which it gives after handling the message; or `ping`, a Pong, which only says
-            that the message has reached the client's machine or a proxy.
+        resume_window: seconds for which messages that one device has received are kept for the
+            other devices of the same id, if they speak wire 2.
+        proof: what counts as the acknowledgement of a 1.x client: `heartbeat`, its answer to a
+            heartbeat (op 11), which it sends after handling the message; or `ping`, a Pong, which
+            only says that the message has reached the client's machine or a proxy.
     """
 
     enabled: Switch = False
@@ -228,40 +228,40 @@ class Sync(Settings, frozen=True, kw_only=True):
 
 
 class Presence(Settings, frozen=True, kw_only=True):
-    """Who is online.
+    """When an id counts as offline.
 
     Attributes:
         grace: seconds that an id may be away before it counts as offline, so that a client that
-            comes back is not reported.
+            comes back soon is not reported.
     """
 
     grace: Window = 5.0
 
 
 Types = Annotated[tuple[str, ...], msgspec.Meta(description="a list of message types, or None for all")]
-"""Which messages, by their type."""
+"""A selection of messages, by their type."""
 
 Durability = Literal["memory", "fsync", "replicated"]
-"""What a message has reached when its dispatch returns: the backend's memory, its disk, or all of its
-replicas."""
+"""Where a message is stored when its dispatch returns: in the backend's memory, on its disk, or on all
+of its replicas."""
 
 DurabilityLevel = Annotated[Durability, msgspec.Meta(description="'memory', 'fsync' or 'replicated'")]
 """The same as a setting."""
 
 
 class Portals(Settings, frozen=True, kw_only=True):
-    """What clients do is handed to portals, the processes that handle it.
+    """How the events of clients are handed to portals, the processes that handle them.
 
     Attributes:
         enabled: whether connections, authentications, messages and disconnections are kept until a
             portal has handled them. Off by default, unless `types` is given.
-        distribute_load: portals share the connections; if not, one of them gets all, and the
+        distribute_load: whether portals share the connections; if not, one portal gets all, and the
             others stand by.
-        backlog_max: events that wait for portals in the whole cluster; beyond, clients who send
-            something are not read any more until portals have caught up.
-        backlog_bytes: memory that they may take; beyond, the same.
-        durability: what an event has to reach before it counts as kept: `memory`, `fsync` or
-            `replicated`, as for messages. Until then its connection is not read any further.
+        backlog_max: events that wait for portals in the whole cluster; beyond, servers stop reading
+            from clients that send something until portals have caught up.
+        backlog_bytes: memory that these events may take; beyond, the same.
+        durability: where an event has to be stored before it counts as kept: `memory`, `fsync` or
+            `replicated`, as for messages. Until then the server does not read from its connection.
         types: types of the messages that are kept; others, and those without a type, are for the
             handlers of servers alone. None for all messages.
     """
@@ -286,7 +286,7 @@ Wire = Literal["native", "mesa1"]
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
-    """Everything a server can be told; a feature may be given in any of its forms."""
+    """All settings of a server; a feature may be given in any of its forms."""
 
     namespace: Namespace | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
@@ -337,7 +337,7 @@ FEATURES: dict[str, type[Settings]] = {
 
 
 def check_namespace(namespace: object) -> str | None:
-    """Return `namespace` if keys can be named after it.
+    """Return `namespace` if it is valid in the names of keys.
 
     Raises:
         InvalidSettings: it is neither None nor 1 to 64 of the allowed characters.
@@ -346,16 +346,16 @@ def check_namespace(namespace: object) -> str | None:
 
 
 def check_wire(wire: object) -> Wire:
-    """Return `wire` if there is such a one.
+    """Return `wire` if it is `"native"` or `"mesa1"`.
 
     Raises:
-        InvalidSettings: there is not.
+        InvalidSettings: it is something else.
     """
     return ServerSettings(wire=wire).wire  # type: ignore[arg-type]
 
 
 class Reconnection(Settings, frozen=True, kw_only=True):
-    """How the client comes back after a connection was lost.
+    """How the client reconnects after it has lost its connection.
 
     Before the n-th attempt in a row the client waits for an interval and a random time that grows
     with n: up to one interval, then two, four and so on. The random part keeps the clients of a
@@ -364,10 +364,10 @@ class Reconnection(Settings, frozen=True, kw_only=True):
 
     Attributes:
         enabled: on by default.
-        interval: seconds to wait at least, unless the server asks for more; None for what the
-            server asks for, or 1 second.
-        max_pause: seconds that interval and random part together may grow to. An interval of more
-            than four fifths of that is waited for all the same, and up to a quarter longer.
+        interval: seconds to wait at least, unless the server asks for more; None for the interval
+            that the server asks for, or 1 second.
+        max_pause: seconds that interval and random part together may grow to. The client still
+            waits a longer interval than four fifths of that, and up to a quarter more.
         authenticate: whether the client then authenticates by itself, as it did before.
     """
 
@@ -382,13 +382,13 @@ class Reconnection(Settings, frozen=True, kw_only=True):
 
 
 class ClientLimits(Settings, frozen=True, kw_only=True):
-    """What a connection may cost the client, and how long it waits for its server.
+    """Limits of what a connection may cost the client, and of how long it waits for its server.
 
     Attributes:
         max_message: bytes of one message from the server.
         max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
-        max_queued: messages waiting to be handled; beyond, reading pauses, while an answer is waited
-            for beyond eight times as many.
+        max_queued: messages waiting to be handled; beyond, reading pauses; while the client waits
+            for an answer, only beyond eight times as many.
         max_requests: requests that wait for answers, in each direction.
         connect_timeout: seconds from the first packet to the server's greeting.
         close_timeout: seconds the server has to answer a close frame.
@@ -407,7 +407,7 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
 
 
 class ClientSettings(Settings, frozen=True, kw_only=True):
-    """Everything a client can be told, but for the address."""
+    """All settings of a client, except its address."""
 
     queue_size: Count = 1000
     reconnect: Reconnection = Reconnection()

@@ -1,8 +1,8 @@
-"""Plain text from what callers give.
+"""Plain text from the strings that callers give.
 
 `class Color(str, Enum)`, `StrEnum` members and other subclasses of `str` compare equal to the text
 that they hold, but they may be formatted, hashed and encoded as something else: `f"{Color.RED}"`
-is `Color.RED` and not `red`. So whatever becomes part of a key, a header or a lookup is made plain
+is `Color.RED` and not `red`. So text that becomes part of a key, a header or a lookup is made plain
 where it enters.
 """
 

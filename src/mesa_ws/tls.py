@@ -1,16 +1,16 @@
-"""What failed in TLS, in words.
+"""Descriptions of TLS errors.
 
-Errors of TLS are `OSError`s whose `errno` is a number of OpenSSL, and none of the operating system:
-1 is not "Operation not permitted". So they have to be looked for before any number is read.
+Errors of TLS are `OSError`s whose `errno` is a number of OpenSSL, and not of the operating system:
+1 is not "Operation not permitted". So look for them before you read any `errno`.
 """
 
 import ssl
 
 MAY_DEMAND = "it may demand a client certificate"
-"""Why a peer may hang up in a handshake; with TLS 1.3 its reason often does not arrive."""
+"""A reason why a peer may hang up in a handshake; with TLS 1.3 its own reason often does not arrive."""
 
 CERTIFICATE_REQUIRED = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-"""The reason of a peer that demands a client certificate and got none."""
+"""OpenSSL's reason when the peer demands a client certificate and got none."""
 
 NO_REASON = "no reason is known"
 
@@ -21,7 +21,7 @@ _REASONS = {
 
 
 def tls_problem(error: BaseException) -> str | None:
-    """Say what failed in TLS, by an error or what caused it; None if it was not TLS."""
+    """Describe the TLS error that `error` is or was caused by; None if there is none."""
     cause = tls_error(error)
     match cause:
         case None:
@@ -35,7 +35,7 @@ def tls_problem(error: BaseException) -> str | None:
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:
-    """Return the error of TLS that `error` is or was caused by; None if there is none."""
+    """Return the TLS error that `error` is or was caused by; None if there is none."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, ssl.SSLError):
         found = found.__cause__ or found.__context__

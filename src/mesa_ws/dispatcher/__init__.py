@@ -1,7 +1,7 @@
 """`Dispatcher` and `AsyncDispatcher`: send messages to users from any process.
 
-Both say the same in two ways of waiting. What a dispatch means is decided in `envelope.prepare`;
-how it travels is the business of a bus, over Redis or over a server's HTTP API.
+The two differ in how they wait. `envelope.prepare` checks a dispatch and encodes it; a bus carries it,
+over Redis or over a server's HTTP API.
 """
 
 from ..messages.envelope import Dispatch

@@ -34,7 +34,7 @@ class AsyncDispatcher:
     """`Dispatcher` for asyncio.
 
     Dispatches arrive in the order in which their calls started, within one event loop. Cancelling
-    one is safe: it may still be sent, and no other call is given its reply.
+    one is safe: the message may still be sent, and no other call gets its reply.
 
     Args:
         url: as in `Dispatcher`.
@@ -66,7 +66,7 @@ class AsyncDispatcher:
 
     @property
     def presence(self) -> ClusterPresence:
-        """Who is online, over all servers of the namespace."""
+        """The presence of ids, over all servers of the namespace."""
         self._check_open()
         return ClusterPresence(self._bus)
 
@@ -101,7 +101,7 @@ class AsyncDispatcher:
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the clients of one id, and return the first answer; see `Dispatcher.request`.
 
-        Cancelling gives up the wait; the request may be handled all the same.
+        Cancelling ends the wait; the client may handle the request all the same.
         """
         self._check_open()
         request = prepare_request(id, message)
@@ -109,13 +109,13 @@ class AsyncDispatcher:
 
     @awaited("AsyncDispatcher.status", "a Dispatcher")
     async def status(self, receipt: Receipt) -> Status:
-        """Tell what has become of a dispatched message since; see `Dispatcher.status`."""
+        """Return the present status of a dispatched message; see `Dispatcher.status`."""
         self._check_open()
         ids = list(stored_positions(checked_receipt(receipt)))
         return judge(receipt, await self._bus.heads(ids) if ids else {})
 
     async def aclose(self) -> None:
-        """Disconnect; a client that was given stays open. Dispatching afterwards is an error."""
+        """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""
         self._is_closed = True
         await self._bus.aclose()
 

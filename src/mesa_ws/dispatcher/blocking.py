@@ -36,23 +36,23 @@ class Dispatcher:
     Any thread may use it, and a process forked after it was made; it connects when it is first
     used. Dispatches of one thread arrive in their order.
 
-    Without sync, delivery is at most once, to those who are connected. With sync, a message to ids
-    is stored until each of them has proven to have it, within the limits of `Sync`; once `dispatch`
-    has returned, it survives whatever becomes of servers and clients. Over Redis, a stored message
-    whose fate is not known, because a connection broke or gave no answer in half of the time, is
-    sent again by itself as long as there is time, and arrives once all the same. Nothing else is
-    ever sent again by itself.
+    Without sync, delivery is at most once, to connected clients. With sync, a message to ids is
+    stored until each of them has acknowledged it, within the limits of `Sync`; once `dispatch` has
+    returned, the message survives the end of any server and any client. Over Redis, the dispatcher
+    repeats a stored message by itself when the outcome is unknown, because a connection broke or
+    gave no answer in half of the time; it does so as long as there is time, and the message arrives
+    once all the same. It repeats nothing else.
 
     Args:
-        url: a Redis URI, a mapping of redis-py options or a redis-py client, whose settings are
-            used for connections of our own; or the `http(s)` URL of a server's dispatch API.
+        url: a Redis URI, a mapping of redis-py options, or a redis-py client, whose settings the
+            dispatcher uses for its own connections; or the `http(s)` URL of a server's dispatch API.
         namespace: the cluster to dispatch to; clusters of different namespaces never meet.
-        sync: True, False, `{"enabled": ...}` or `Sync(...)`: whether messages are kept for those
-            who are away, and for how long.
+        sync: True, False, `{"enabled": ...}` or `Sync(...)`: whether messages are kept for
+            recipients who are away, and for how long.
         timeout: seconds for one dispatch, connecting included.
-        key: of the dispatch API; only with an `http(s)` URL.
+        key: the key of the dispatch API; only with an `http(s)` URL.
         wire: how the servers talk through Redis: `"native"`, or `"mesa1"` as @cryb/mesa 1.x does.
-            Only as that of the servers reaches them.
+            It has to be that of the servers.
 
     Raises:
         InvalidSettings: one of them cannot be used.
@@ -76,7 +76,7 @@ class Dispatcher:
 
     @property
     def presence(self) -> BlockingClusterPresence:
-        """Who is online, over all servers of the namespace."""
+        """The presence of ids, over all servers of the namespace."""
         self._check_open()
         return BlockingClusterPresence(self._bus)
 
@@ -92,29 +92,29 @@ class Dispatcher:
         """Send `message` to the recipients; with sync also to those who are away.
 
         Args:
-            message: what to send; with `sync=False` it is never stored.
-            recipients: ids, or `"*"` for every connected client, which is never stored for those
-                who are away; `[]` sends to nobody. An event needs them written out.
-            excluding: ids that shall not receive, whoever the recipients are.
+            message: the message; with `sync=False` it is never stored.
+            recipients: ids, or `"*"` for every connected client; a message to `"*"` is never stored
+                for ids that are away. `[]` sends to no client. An event needs explicit recipients.
+            excluding: ids that do not receive it, even if `recipients` names them.
             idempotency_key: a name for this message, such as the id of a task. A dispatch with the
-                same name within 24 hours is a repetition: ids that have the message are passed
-                over, and the receipt is that of the first. So a dispatch of which nobody knows
-                whether it worked can be repeated.
-            durability: what the message has reached when this returns: `"memory"` of Redis,
-                `"fsync"`, its disk (Redis 7.2 or later with AOF), or `"replicated"`, all replicas
-                that are online, which holds through a failover together with Redis's own
-                `min-replicas-to-write`.
+                same name within 24 hours is a repetition: ids that have the message are skipped,
+                and the receipt is that of the first. So you can repeat a dispatch whose outcome is
+                unknown.
+            durability: where the message is stored when this returns: in the `"memory"` of Redis;
+                with `"fsync"`, on its disk (Redis 7.2 or later with AOF); with `"replicated"`, on
+                all replicas that are online, which holds through a failover together with Redis's
+                own `min-replicas-to-write`.
 
         Returns:
-            For each id what became of it. Handed to a server is not yet received: see `status`.
+            The outcome for each id. Handed to a server is not yet received: see `status`.
 
         Raises:
             InvalidInput: the message, the recipients or another argument cannot be used.
             BackendUnavailable: no answer within the time limit; `maybe_sent` tells whether the
                 message may have been sent all the same.
-            BackendRefused: the answer is no: a wrong password, a missing permission; for what is to
-                be stored also a full Redis, or one that forgets by itself.
-            Unsupported: this backend cannot give the durability.
+            BackendRefused: the backend refuses: a wrong password, a missing permission; for a stored
+                message also a full Redis, or one that evicts messages by itself.
+            Unsupported: this backend does not support the durability.
         """
         envelope = prepare(
             message,
@@ -148,13 +148,13 @@ class Dispatcher:
     def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Ask the clients of one id, wherever they are connected, and wait for the first answer.
 
-        All connections of the id are asked; those on wire 1 cannot be. A request is never stored,
-        delivered at most once, and never sent again by itself. Up to 50 threads may wait for
-        answers at a time (`AsyncDispatcher`: 1000 requests, over HTTP 100).
+        All connections of the id are asked, except those on wire 1. A request is never stored,
+        delivered at most once, and never repeated by itself. Up to 50 threads may wait for answers
+        at a time (`AsyncDispatcher`: 1000 requests, over HTTP 100).
 
         Args:
-            id: who is asked.
-            message: what is asked.
+            id: the id to ask.
+            message: the request.
             timeout: seconds to wait.
 
         Returns:
@@ -164,32 +164,32 @@ class Dispatcher:
             NotConnected: the id has no connection.
             TimedOut: no answer in time; the client may handle the request all the same.
             RequestFailed: the client answered with an error: `Unanswered` if it has no handler for
-                this, else what its handler raised.
+                this request, else the error that its handler raised.
             ConnectionClosed: the client left before it answered.
             Unsupported: the client speaks wire 1.
             TooManyRequests: too many wait for their answers, here or at the client.
             InvalidInput: the id, the message or the timeout cannot be used.
             BackendUnavailable: Redis or the server cannot be reached; `maybe_sent` tells whether
                 the request may have been sent all the same.
-            BackendRefused: the answer is no, as in `dispatch`.
+            BackendRefused: the backend refuses, as in `dispatch`.
         """
         return read_answer(self._ask(prepare_request(id, message), check_timeout(timeout)))
 
     def status(self, receipt: Receipt) -> Status:
-        """Tell what has become of a dispatched message since.
+        """Return the present status of a dispatched message.
 
-        Any process may ask that has the receipt; receipts can be pickled.
+        Any process that has the receipt may ask; receipts can be pickled.
 
         Args:
-            receipt: what `dispatch` returned.
+            receipt: the receipt that `dispatch` returned.
 
         Returns:
-            For each id in whose outbox the message was stored whether it is still pending, settled
+            For each id in whose outbox the message was stored, whether it is still pending, settled
             or dropped.
 
         Raises:
             BackendError: the backend did not answer.
-            InvalidInput: it is no receipt.
+            InvalidInput: it is not a receipt.
         """
         self._check_open()
         warn_in_event_loop()
@@ -197,7 +197,7 @@ class Dispatcher:
         return judge(receipt, self._bus.heads(ids) if ids else {})
 
     def close(self) -> None:
-        """Disconnect; a client that was given stays open. Dispatching afterwards is an error."""
+        """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""
         self._is_closed = True
         self._bus.close()
 

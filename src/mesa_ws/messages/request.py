@@ -99,9 +99,7 @@ class Failure(NamedTuple):
                     "requests; dispatch a message to it instead"
                 )
             case "absent":
-                return NotConnected(
-                    "request: expected an id that is connected, got one that has just left"
-                )
+                return NotConnected("request: expected an id that is connected, got one that has just left")
         return RequestFailed(self.code, self.text)
 
 
