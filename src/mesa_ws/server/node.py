@@ -164,8 +164,7 @@ class Node(Hooks, Telling, BlockingForms):
             message: what to send.
             recipients: ids, or `"*"` for every connection.
             excluding: ids that shall not receive, also with `"*"`.
-            idempotency_key: a name of yours for this message: who got it by that name does not get
-                it again within 24 hours.
+            idempotency_key: a name for this message, which no id gets twice within 24 hours.
             durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
 
         Raises:
