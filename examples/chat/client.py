@@ -1,4 +1,4 @@
-"""Somebody at a terminal: python client.py NAME ROOM. Each line that is typed is said in the room."""
+"""A person at a terminal: python client.py NAME ROOM. Each line that is typed is said in the room."""
 
 import asyncio
 import os

@@ -25,7 +25,7 @@ class Rooms:
             return [id for (id,) in database.execute("SELECT id FROM members WHERE room = ?", (room,))]
 
     def save(self, key: str, room: str, author: str, text: str) -> None:
-        """Save what was said; the same event once more changes nothing."""
+        """Save what was said; a repeated event changes nothing."""
         with self._database() as database:
             database.execute("INSERT OR IGNORE INTO said VALUES (?, ?, ?, ?)", (key, room, author, text))
 

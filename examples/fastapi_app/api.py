@@ -41,7 +41,7 @@ class Note(BaseModel):
 
 @app.post("/notes/{number}", status_code=202)
 async def send_note(number: UUID, note: Note, caller: Caller, dispatcher: Dispatching) -> dict[str, bool]:
-    """Tell others; whoever repeats this after an error tells nobody twice."""
+    """Send a note; a call that is repeated after an error sends it once."""
     message = Message(0, {"from": caller, "text": note.text}, "NOTE")
     try:
         receipt = await dispatcher.dispatch(message, note.to, idempotency_key=f"{caller}-{number}")

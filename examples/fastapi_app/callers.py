@@ -1,4 +1,4 @@
-"""Who calls the REST API: whoever shows a token."""
+"""Authentication of calls to the REST API, by a token."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Send notes to somebody who may be away, and say what has become of them."""
+"""Send notes to a user who may be away, and print what has become of them."""
 
 import os
 import sys

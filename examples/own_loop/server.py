@@ -11,7 +11,7 @@ server = Server()
 
 @server.authenticator
 async def authenticate(data: dict[str, str], _: Connection) -> User:
-    return User(data["id"])  # believes anybody: put your own check here
+    return User(data["id"])  # accepts every client: put your own check here
 
 
 async def main() -> None:

@@ -138,26 +138,26 @@ export class MesaClient implements AsyncIterable<Message> {
 
   /**
    * Answer the server's requests of one type, or with `"*"` all. The first handler that returns something other
-   * than undefined decides, and so does one that throws: of a `RequestError` the server is told, of anything else
-   * only that it failed. Requests are handled apart from messages and from each other.
+   * than undefined decides, and so does one that throws: the server gets a `RequestError` with its text, and of
+   * anything else only that it failed. Requests are handled apart from messages and from each other.
    */
   onRequest<T = Data>(type: string, handler: RequestHandler<T>): () => void {
     return addTo(this._requestHandlers, [type, handler] as const);
   }
 
-  /** Be told of every change of `state`. */
+  /** Call `handler` with every change of `state`. */
   onStateChange(handler: (state: State, detail: StateDetail) => unknown): () => void {
     return this._inbox._listen("state", handler);
   }
 
-  /** Be told, in the order of messages, how many were dropped before this client could get them. */
+  /** Call `handler`, in the order of messages, with how many were dropped before this client could get them. */
   onLost(handler: (count: number) => unknown): () => void {
     return this._inbox._listen("lost", handler);
   }
 
   /**
-   * Be told, in the order of messages, that some may be missing, because the store of the server came back without
-   * its newest. It is told once for each such occasion, which `rollback` names.
+   * Call `handler`, in the order of messages, when some may be missing because the store of the server came back
+   * without its newest: once for each such occasion, which `rollback` names.
    */
   onForked(handler: (rollback: string) => unknown): () => void {
     return this._inbox._listen("forked", handler);

@@ -14,7 +14,7 @@ export type MessageHandler<T = Data> = (data: T, message: Message<T>) => unknown
 /** Called with what is no message. */
 export type Listener = (...values: Data[]) => unknown;
 
-/** Rollbacks of the server's store that are remembered, so that each is told once. */
+/** Rollbacks of the server's store that are remembered, so that each is reported once. */
 const MAX_ROLLBACKS = 16;
 
 /**

@@ -15,8 +15,8 @@ export interface PositionStore {
   /** Return what was saved last, null if nothing was. Called once, before the client connects. */
   load(): Positions | null | undefined | Promise<Positions | null | undefined>;
   /**
-   * Keep the positions in place of those before. They have to be safe when this returns, or resolves, because
-   * the server is told next, and may forget the messages then. Called once a second or every 64 messages, when
+   * Replace the saved positions. They have to be safe when this returns, or resolves, because the client
+   * acknowledges them to the server next, which may forget the messages then. Called once a second or every 64 messages, when
    * the page is hidden or left, and when the client closes.
    */
   save(positions: Positions): void | Promise<void>;

@@ -108,7 +108,7 @@ export function createSession(keepalive: boolean | Partial<Keepalive>, heard: nu
     },
 
     /**
-     * The frame that asks to be somebody, and for messages from where the client is.
+     * The frame that requests authentication, and messages from the position of the client.
      *
      * @param resume - up to where the application has handled messages.
      */

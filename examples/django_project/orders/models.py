@@ -5,7 +5,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """Something that somebody wants."""
+    """What a customer has ordered."""
 
     owner = models.ForeignKey(User, models.CASCADE)
     item = models.CharField(max_length=80)

@@ -12,7 +12,7 @@ STEPS = ("packed", "handed over", "shipped")
 
 @shared_task(bind=True, acks_late=True, autoretry_for=(BackendUnavailable,), max_retries=10)
 def ship(self, number):
-    """Ship an order. Run twice, by Celery or after an error, it tells nobody twice."""
+    """Ship an order; when Celery runs it twice, each message is still sent once."""
     order = Order.objects.get(pk=number)
     for status in STEPS:
         order.status = status

@@ -1,4 +1,4 @@
-"""The views; whoever changes an order tells its owner when that is committed."""
+"""The views; a change of an order is sent to its owner when it is committed."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ View = Callable[..., JsonResponse]
 
 
 def signed_in(view: View) -> View:
-    """Let in whoever shows a token."""
+    """Authenticate a request by its token."""
 
     @wraps(view)
     def checked(request: HttpRequest, **arguments: Any) -> JsonResponse:

@@ -72,7 +72,7 @@ export class History {
    *
    * @param known - up to where its application has handled messages.
    * @param mark - the last frame that it was given, if it was connected before.
-   * @param lost - messages that were dropped before the head, of which a client without a position is told.
+   * @param lost - messages that were dropped before the head; a client without a position learns of them.
    */
   _answer(known: Positions, mark: Mark | undefined, lost: Positions = NOWHERE): Answer {
     const outbox = this._find(readPosition(known), readPosition, false);
@@ -118,7 +118,7 @@ export class History {
   }
 }
 
-/** Where a tab goes on in the log, and what it is told of its position there. */
+/** Where a tab goes on in the log, and what the leader says of its position there. */
 interface Found {
   index: number;
   isKnown: boolean;

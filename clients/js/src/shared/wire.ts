@@ -8,7 +8,7 @@
  *     tab:     MesaClient ─ SharedSocket ─ Tab ┼─ BroadcastChannel ─ Relay ─ Upstream ─ WebSocket ─ server
  *     leader:  MesaClient ─ SharedSocket ─ Tab ┘                     (in the leader)
  *
- * **Who leads.** Whoever holds a Web Lock; the other tabs queue for it, so that the next one leads as soon as the
+ * **Who leads.** The tab that holds a Web Lock; the other tabs queue for it, so that the next one leads as soon as the
  * leader is closed or dies. Each leader has a *term*, greater than those before, and tabs follow the greatest.
  * A leader that a browser has frozen answers nothing; after three questions a tab takes the lock from it.
  *
