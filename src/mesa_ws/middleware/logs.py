@@ -1,4 +1,4 @@
-"""Structured logging: one record for each event, for programs as well as for people."""
+"""Structured logging: one record for each event, for programs and for people."""
 
 import itertools
 import logging
@@ -15,14 +15,14 @@ MAX_TEXT = 100
 
 
 class StructuredLogging(Middleware):
-    """Logs who comes, who goes and what fails; never what messages, logins or errors contain.
+    """Logs connections, logins, disconnections and errors; never the data of messages, logins or errors.
 
-    A record's `fields` is a mapping that JSON can hold, with `event` and what belongs to it; its
-    text says the same for people. Logged are remote addresses, ids, close codes, and the types of
-    errors. Connections have numbers, which count from 1 in each process.
+    A record's `fields` is a mapping that JSON can hold, with `event` and its details; its text says
+    the same for people. The records have remote addresses, ids, close codes, and the types of errors.
+    Connections have numbers, which count from 1 in each process.
 
     Args:
-        logger: where to; `mesa_ws.events` by default.
+        logger: the logger; `mesa_ws.events` by default.
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -58,7 +58,7 @@ class StructuredLogging(Middleware):
         self._event(logging.WARNING, "forked", None, {"since": since})
 
     async def on_error(self, error: Exception, connection: Connection | None) -> None:
-        """Log at ERROR: `error`, with its `kind`; the server logs the trace beside it."""
+        """Log at ERROR: `error`, with its `kind`; the server itself logs the traceback."""
         self._event(logging.ERROR, "error", connection, {"kind": type(error).__name__})
 
     def _event(
@@ -81,9 +81,9 @@ class StructuredLogging(Middleware):
 
 
 class MessageLogging(StructuredLogging):
-    """`StructuredLogging` that also tells of each message: type, opcode and how many got it.
+    """`StructuredLogging` that also logs each message: its type, its opcode, and how many clients got it.
 
-    At DEBUG, and never with its data. A type is a client's word, and is cut after 100 characters.
+    At DEBUG, and never with its data. A client chooses the type, so it is cut after 100 characters.
     """
 
     async def on_message_received(self, message: Message, connection: Connection) -> None:

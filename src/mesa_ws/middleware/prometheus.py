@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds by which handler times are counted."""
+"""Buckets of handler times, in seconds."""
 
 _CODES = frozenset(int(code) for code in CloseCode)
 
@@ -28,13 +28,13 @@ _CODES = frozenset(int(code) for code in CloseCode)
 class PrometheusMetrics(Middleware):
     """Counts what a server does: `server.use(PrometheusMetrics)`.
 
-    Nothing that clients choose becomes a label, so they cannot make series without end. How the
-    numbers are fetched is prometheus_client's affair, `start_http_server(9000)` for one.
+    No label has a value that clients choose, so clients cannot make unlimited series. prometheus_client
+    exports the numbers, for example with `start_http_server(9000)`.
 
     Args:
-        server: whose numbers.
-        registry: where they are registered; one server to a registry.
-        clock: tells the time in seconds.
+        server: the server to count for.
+        registry: the registry of the metrics; one server to a registry.
+        clock: returns the time in seconds.
 
     Raises:
         InvalidSettings: the registry has such metrics already.
@@ -101,7 +101,7 @@ class PrometheusMetrics(Middleware):
         return message
 
     async def on_message_received(self, message: Message, connection: Connection) -> None:
-        """Observe in `mesa_handler_seconds` what the handlers took, later `before_message` hooks included."""
+        """Observe the handlers' time in `mesa_handler_seconds`, later `before_message` hooks included."""
         began = self._began.pop(connection, None)
         if began is not None:
             self._seconds.observe(self._clock() - began)
@@ -127,7 +127,7 @@ class PrometheusMetrics(Middleware):
         self._lost.inc(count)
 
     async def on_forked(self, since: float) -> None:
-        """Count into `mesa_forks_total`, on the one server that is told."""
+        """Count into `mesa_forks_total`, on the one server that learns of the fork."""
         self._forks.inc()
 
     async def on_rejected(self, rejection: Reject, message: Message, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Rate limiting: how many messages a client may send."""
+"""Rate limiting of the messages that a client sends."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ..server.middleware import Middleware
 from ..settings import Count, Settings
 
 Excess = Literal["refuse", "drop", "close"]
-"""What becomes of a message over the limit."""
+"""What happens to a message over the limit."""
 
 
 class _Limit(Settings, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class _Limit(Settings, frozen=True, kw_only=True):
 
 
 class _Bucket:
-    """What a client may still send."""
+    """The tokens that a client has left."""
 
     __slots__ = ("at", "tokens")
 
@@ -42,18 +42,18 @@ class _Bucket:
 class RateLimit(Middleware):
     """Lets each connection send `rate` messages a second, and `burst` of them at once.
 
-    A token bucket for each connection: it begins with `burst` tokens and gains `rate` a second up to
-    that; a message takes one. Heartbeats, acknowledgements and logins take none. A message over the
+    Each connection has a token bucket: it begins with `burst` tokens and gains `rate` a second up to
+    that; a message costs one. Heartbeats, acknowledgements and logins cost none. A message over the
     limit is not handled.
 
     Args:
         rate: messages a second; may be a fraction.
         burst: messages at once; at least 1.
-        excess: what becomes of those beyond. `refuse` answers with a message of type `RATE_LIMITED`
-            and data `{"retry_after": seconds, "t": type}`; `drop` says nothing; `close` ends
-            the connection with 1013, after which the client may come back. A request fails with
-            the code `rate_limited`.
-        clock: tells the time in seconds.
+        excess: what happens to messages over the limit. `refuse` answers with a message of type
+            `RATE_LIMITED` and data `{"retry_after": seconds, "t": type}`; `drop` answers nothing;
+            `close` ends the connection with 1013, after which the client may come back. A request
+            fails with the code `rate_limited`.
+        clock: returns the time in seconds.
 
     Attributes:
         exceeded: messages that were over the limit, in this process.
@@ -76,7 +76,7 @@ class RateLimit(Middleware):
         self._buckets: WeakKeyDictionary[Connection, _Bucket] = WeakKeyDictionary()
 
     async def before_message(self, message: Message, connection: Connection) -> Message | None:
-        """Let a message pass if there is a token for it."""
+        """Pass a message on if there is a token for it."""
         missing = self._take(connection)
         if missing <= 0:
             return message
@@ -91,7 +91,7 @@ class RateLimit(Middleware):
         raise RequestError(f"too many messages; try again in {pause:g} seconds", "rate_limited")
 
     def _take(self, connection: Connection) -> float:
-        """Take a token; the part of one that is missing, or nothing."""
+        """Take a token; return the missing part of one, or 0."""
         now = self._clock()
         bucket = self._buckets.get(connection)
         if bucket is None:

@@ -1,4 +1,4 @@
-"""The client for browsers, which the WebSocket port hands out (spec section 2.1)."""
+"""The client for browsers, which the WebSocket port serves as files (spec section 2.1)."""
 
 import re
 from functools import cache
@@ -30,13 +30,13 @@ class _File(NamedTuple):
 
 
 class BrowserClient:
-    """Answers requests for the files of the client for browsers, as they were when the first server began."""
+    """Answers requests for the files of the client, as they were when the first server started."""
 
     def __init__(self) -> None:
         self._files = {path: _read(name) for path, name in FILES.items()}
 
     def answer(self, request: WSUpgradeRequest) -> Answer | None:
-        """The answer to a request for one of the files; None for every other request."""
+        """Return the answer to a request for one of the files; None for every other request."""
         file = self._files.get(request.path.partition(b"?")[0])
         if file is None or "upgrade" in request.headers:
             return None

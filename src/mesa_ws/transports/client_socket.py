@@ -1,6 +1,6 @@
 """A client's WebSocket on picows: frames, back-pressure and the closing handshake.
 
-What picows leaves to its user is decided here: fragments (RFC 6455 section 5.4), reserved bits
+This module decides what picows leaves to its user: fragments (RFC 6455 section 5.4), reserved bits
 (5.2), Pings (5.5.2) and the closing handshake (7.1).
 """
 
@@ -33,7 +33,7 @@ from .server_socket import quiet
 log = logging.getLogger("mesa_ws.client")
 
 LINGER = 1.0
-"""Seconds the server has to end the TCP connection once both sides have said goodbye."""
+"""Seconds the server has to end the TCP connection once both sides have sent a close frame."""
 
 
 class Ended(NamedTuple):
@@ -41,7 +41,7 @@ class Ended(NamedTuple):
 
     Attributes:
         code: the code of the first close frame, ours or the server's; 1006 if there was none.
-        reason: its reason, or why we closed.
+        reason: its reason, or why the client closed.
     """
 
     code: int
@@ -49,16 +49,16 @@ class Ended(NamedTuple):
 
 
 class Peer(Protocol):
-    """Whom a wire reports to. Called in the event loop; nothing here waits."""
+    """The owner of a wire, which it reports to. Called in the event loop; nothing here waits."""
 
     def opened(self, wire: "Wire") -> None:
-        """The handshake is done. Comes first."""
+        """The handshake is done. Called first."""
 
     def message(self, payload: bytes) -> None:
-        """A whole message came."""
+        """A whole message has arrived."""
 
     def heard(self) -> None:
-        """A control frame, or a part of a message, came."""
+        """A control frame, or a part of a message, has arrived."""
 
 
 class Wire(WSListener):
@@ -82,22 +82,22 @@ class Wire(WSListener):
 
     @property
     def is_open(self) -> bool:
-        """Whether what is written can still reach the server."""
+        """Whether frames that are sent now can still reach the server."""
         transport = self._transport
         return not (self._goodbye or transport.is_close_frame_sent or transport.is_disconnected)
 
     @property
     def ending(self) -> Ended:
-        """How the connection ended, or will, as far as is known; sensible once it is not open."""
+        """How the connection ended, or will end, as far as is known; meaningful once it is not open."""
         return self._goodbye or _verdict(self._transport)
 
     @property
     def is_congested(self) -> bool:
-        """Whether the socket takes no more, so that what is written piles up in memory."""
+        """Whether the socket accepts no more, so that frames pile up in memory."""
         return not self._has_room.is_set()
 
     async def drained(self) -> None:
-        """Wait until the socket takes more, or the connection ends."""
+        """Wait until the socket accepts more, or the connection ends."""
         await self._has_room.wait()
 
     def write(self, payload: bytes) -> None:
@@ -111,12 +111,12 @@ class Wire(WSListener):
             self._transport.send_ping()
 
     def close(self, code: int, reason: str, *, patience: float | None = None) -> None:
-        """Send a close frame, if none was sent or received; what still comes is dropped.
+        """Send a close frame, if none was sent or received; frames that still arrive are dropped.
 
         Args:
             code: for the frame; 1005 sends an empty one.
-            reason: for `ended`; it stays on this side.
-            patience: seconds until the connection is cut, however little the server has said.
+            reason: for `ended`; it is not sent.
+            patience: seconds until the connection is cut, whether the server has answered or not.
         """
         if self.is_open:
             self._say_goodbye(Ended(int(code), reason))
@@ -145,7 +145,7 @@ class Wire(WSListener):
         self._peer.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A frame came."""
+        """A frame has arrived."""
         try:
             self._take(frame)
         except Violation as violation:
@@ -153,17 +153,17 @@ class Wire(WSListener):
             self.close(violation.code, violation.why)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The socket is gone."""
+        """The socket is closed."""
         if self._cut is not None:
             self._cut.cancel()
         self._has_room.set()
 
     def pause_writing(self) -> None:
-        """The socket takes no more."""
+        """The socket accepts no more."""
         self._has_room.clear()
 
     def resume_writing(self) -> None:
-        """The socket takes more."""
+        """The socket accepts more."""
         self._has_room.set()
 
     def _take(self, frame: WSFrame) -> None:
@@ -203,7 +203,7 @@ class Wire(WSListener):
         if goodbye.code == CloseCode.NO_STATUS:
             self._transport.send(WSMsgType.CLOSE, b"")
         else:
-            # Its annotation names an enumeration; what it takes is any close code.
+            # Its annotation names an enumeration, but it accepts any close code.
             self._transport.send_close(goodbye.code)  # type: ignore[arg-type]
         self._goodbye = goodbye
         self._has_room.set()
@@ -236,7 +236,7 @@ def _may_be_received(code: int, payload: bytes) -> bool:
 
 
 def _verdict(transport: WSTransport) -> Ended:
-    """How a connection ended that nobody closed: picows found a broken frame, or it was cut."""
+    """Return how a connection ended that neither side closed: by a broken frame, or by a cut."""
     handshake: Any = transport.close_handshake
     if handshake is None or handshake.sent is None:
         return Ended(CloseCode.ABNORMAL.value, "")
@@ -246,7 +246,7 @@ def _verdict(transport: WSTransport) -> Ended:
 READ_BUFFER = 16 * 1024
 
 HANDOVER = 3
-"""Rounds of the event loop after which a transport certainly owns the socket it was given."""
+"""Rounds of the event loop after which a transport certainly owns its socket."""
 
 MAX_RETRY_AFTER = 86_400.0
 """Seconds of a day: a longer `Retry-After` counts as this."""
@@ -259,9 +259,9 @@ _URL = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]+")
 
 
 class Address(NamedTuple):
-    """Where a client connects to, and what it says in its handshake.
+    """The address that a client connects to, with the headers of its handshake.
 
-    Shown without its query and its headers, which often hold a token.
+    Its text leaves out the query and the headers, because they often hold a token.
     """
 
     url: str
@@ -270,7 +270,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, url: object, headers: object, context: object) -> Self:
-        """Check what the user gave.
+        """Check the address that the user gave.
 
         Raises:
             InvalidSettings: one of them cannot be used.
@@ -292,7 +292,7 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
     """Open a WebSocket. Cancelling closes what was opened.
 
     Raises:
-        ConnectFailed: the server cannot be reached, or does not agree.
+        ConnectFailed: the server cannot be reached, or refuses the WebSocket.
     """
     wire = Wire(peer, limits)
     dial = _Dial()
@@ -329,7 +329,7 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
 
 
 class _Dial:
-    """Opens the TCP connection, so that it can be given up before picows hands it over."""
+    """Opens the TCP connection, so that it can be given up before picows returns it."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -339,7 +339,7 @@ class _Dial:
         return self._socket
 
     async def hang_up(self, opening: "asyncio.Future[Any]") -> None:
-        """End `opening`, at whatever stage it is, and wait until nothing is left of it."""
+        """End `opening` at any stage, and wait until its socket is closed."""
         if self._socket is None:
             opening.cancel()
         else:
@@ -392,7 +392,7 @@ def read_retry_after(value: str | None, now: float) -> float | None:
 
 
 def _problem(opening: "asyncio.Future[Any]") -> str | None:
-    """What went wrong; None if the connection is open."""
+    """Return what went wrong; None if the connection is open."""
     error = opening.exception()
     if error is not None:
         return _told(error)

@@ -1,7 +1,8 @@
-"""The event loop of a process of our own: whatever hangs in it, the process can end.
+"""Event loops for Mesa's own processes: the process can end even if a task or a thread hangs.
 
 `asyncio.run` waits without a limit for tasks that swallow their cancellation and for the threads of
-its executor, and uvloop waits for libuv's lookups of names. Nothing of that keeps the loops made here.
+its executor, and uvloop waits for libuv's lookups of names. The loops of this module wait for none of
+them.
 """
 
 import asyncio
@@ -20,10 +21,10 @@ from ..concurrency.tasks import start
 from ..handlers.threads import Threads
 
 CANCEL_GRACE = 1.0
-"""Seconds that tasks get that were cancelled, and then asynchronous generators, when a loop is closed."""
+"""Seconds that cancelled tasks get to end when a loop is closed, and then asynchronous generators."""
 
 THREAD_GRACE = 5.0
-"""Seconds that threads of the executor get then."""
+"""Seconds that threads of the executor get after that."""
 
 MAX_LOOKUPS = 8
 """Names that are looked up at the same time."""
@@ -32,7 +33,7 @@ log = logging.getLogger("mesa_ws.server")
 
 
 class _OwnThreads:
-    """What an event loop of ours does in threads, none of which keeps a process."""
+    """The threads of our event loops, none of which keeps the process alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class _OwnThreads:
         )
 
     async def addresses(self, host: str, port: Any, options: dict[str, Any]) -> list[str]:
-        """Return the addresses of a host that are to be tried for a TCP socket, in their order."""
+        """Return the addresses of a host to try for a TCP socket, in their order."""
         hints = {name: options.get(name, 0) for name in ("family", "proto", "flags")}
         found = await self.getaddrinfo(host, port, type=socket.SOCK_STREAM, **hints)
         return list(dict.fromkeys(place[0] for *_, place in found))
@@ -69,7 +70,7 @@ class _Executor(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let threads end; those still busy are not waited for."""
+        """End the threads without waiting for busy ones."""
         self.threads.shutdown()
 
 
@@ -108,7 +109,7 @@ else:
 
 @contextmanager
 def own_event_loop(make: Callable[[], PlainLoop] = new_event_loop) -> Iterator[asyncio.AbstractEventLoop]:
-    """Make the event loop of this thread, and close it after the block, whatever goes on in it."""
+    """Make the event loop of this thread, and close it after the block, even if tasks still run."""
     loop = make()
     asyncio.set_event_loop(loop)
     has_time = False  # a second signal does not wait
@@ -128,7 +129,7 @@ def own_event_loop(make: Callable[[], PlainLoop] = new_event_loop) -> Iterator[a
 
 async def _wind_up(loop: PlainLoop, has_time: bool) -> None:
     grace, grace_of_threads = (CANCEL_GRACE, THREAD_GRACE) if has_time else (0.0, 0.0)
-    if await _end_all(grace):  # generators that a task goes on with cannot be closed
+    if await _end_all(grace):  # generators that a task still runs cannot be closed
         await asyncio.wait({start(loop.shutdown_asyncgens())}, timeout=grace)
         await _end_all(grace)
     works = [asyncio.wrap_future(each) for each in tuple(loop.executor.running)]
@@ -139,7 +140,7 @@ async def _wind_up(loop: PlainLoop, has_time: bool) -> None:
 
 
 async def _end_all(grace: float) -> bool:
-    """Cancel all tasks but this, and tell whether they ended; the loop says nothing of those that do not."""
+    """Cancel all tasks but this one, and return whether they ended; the loop reports none that did not."""
     tasks: set[Any] = asyncio.all_tasks() - {asyncio.current_task()}
     if not tasks:
         return True

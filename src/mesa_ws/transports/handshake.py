@@ -9,16 +9,16 @@ from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRes
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 _ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
-"""Header fields that stand in answers, which picows cannot write if they are not ASCII."""
+"""Header fields that answers repeat, which picows cannot write if they are not ASCII."""
 
 Answer = WSUpgradeResponseWithListener
 
 
 def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
-    """The answer to a request that cannot be upgraded; None for one that can.
+    """Return the answer to a request that cannot be upgraded; None for one that can.
 
     Args:
-        request: what the client asks.
+        request: the client's request.
         path: the only path that is upgraded; None for all.
     """
     if path is not None and request.path.partition(b"?")[0].decode("latin-1") != path:
@@ -39,9 +39,9 @@ def accept(request: WSUpgradeRequest, listener: WSListener) -> Answer:
 
 
 def decoded(headers: Any) -> Any:
-    """Header fields with values decoded as Latin-1, as the path is: each byte is one character.
+    """Decode the values of header fields as Latin-1, like the path: each byte is one character.
 
-    picows makes lone surrogates of bytes above 127, which neither JSON nor a log can hold.
+    picows decodes bytes above 127 as lone surrogates, which neither JSON nor a log can hold.
     """
     if all(value.isascii() for value in headers.values()):
         return headers
@@ -51,14 +51,14 @@ def decoded(headers: Any) -> Any:
 
 
 def _accept_connection_list(request: WSUpgradeRequest) -> None:
-    """Let through `Connection: keep-alive, Upgrade`, as Firefox says (RFC 6455 section 4.2.1)."""
+    """Accept `Connection: keep-alive, Upgrade`, as Firefox sends it (RFC 6455 section 4.2.1)."""
     options: list[str] = request.headers.get("connection", "").lower().split(",")
     if "upgrade" in (option.strip() for option in options):
         request.headers["Connection"] = "upgrade"
 
 
 def without_body(answer: Answer) -> Answer:
-    """The answer to a HEAD, where GET would get this one."""
+    """Return the answer to a HEAD, for the answer to a GET."""
     response: Any = answer.response
     if response.body:
         response.headers["Content-Length"] = str(len(response.body))
@@ -67,29 +67,29 @@ def without_body(answer: Answer) -> Answer:
 
 
 def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
-    """An answer without a WebSocket."""
+    """Return an answer without a WebSocket."""
     response: Any = WSUpgradeResponse.create_error_response(status, status.phrase.encode(), headers)
     return Answer(response, None)
 
 
 READ_AT_ONCE = 64 * 1024
-"""Bytes of one client that are read and handled at a time; in a turn of the event loop 256 KiB and this."""
+"""Bytes of one client that are read and handled at a time; 256 KiB more in a round of the event loop."""
 
 _HEAD, _GET = b"HEAD ", b"GET "
 
 
 class RequestMethod(asyncio.BufferedProtocol):
-    """Stands before a `WSProtocol` until the first bytes of the request are there.
+    """Reads the method of a request before a `WSProtocol` gets it.
 
-    A HEAD is handed on as the GET whose fields it asks for. From then on the transport talks to the
-    protocol itself, so nothing here costs a connection that is open.
+    A HEAD is passed on as the GET whose fields it asks for. From then on the transport talks to the
+    `WSProtocol` itself, so that this class costs an open connection nothing.
 
     Args:
-        make: makes the protocol that follows.
+        make: makes the `WSProtocol`.
 
     Attributes:
-        protocol: the one that follows.
-        is_head: whether the answer has to do without its body.
+        protocol: the `WSProtocol`.
+        is_head: whether the answer must have no body.
     """
 
     __slots__ = ("_room", "_size", "_transport", "is_head", "protocol")
@@ -102,17 +102,17 @@ class RequestMethod(asyncio.BufferedProtocol):
         self._size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let the other protocol begin, with its time limits."""
+        """Start the `WSProtocol`, with its time limits."""
         self._transport = transport
         self.protocol.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the room of the other protocol, behind what came already."""
+        """Return the buffer of the `WSProtocol`, after the bytes that have arrived."""
         self._room = self.protocol.get_buffer(sizehint)
         return self._room[self._size :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Step aside as soon as the method is known."""
+        """Give the transport to the `WSProtocol` as soon as the method is known."""
         self._size += nbytes
         if self._size < len(_HEAD):
             return
@@ -125,24 +125,24 @@ class RequestMethod(asyncio.BufferedProtocol):
         self.protocol.buffer_updated(size)
 
     def eof_received(self) -> bool:
-        """The client has finished before it said anything."""
+        """The client has finished before it sent a request."""
         return bool(self.protocol.eof_received())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone before it said anything."""
+        """The connection is lost before the client sent a request."""
         self.protocol.connection_lost(exc)
 
 
 class SmallReads(WSProtocol):  # type: ignore[misc]  # its stubs leave it out
     """Reads one client in small parts.
 
-    The buffer of picows doubles whenever a read fills it, without a bound. All that the system holds of a
-    client that floods would be handled at once then, and the event loop stand still for seconds.
+    picows doubles its buffer whenever a read fills it, without a bound. So it would handle all bytes
+    that the system holds of a flooding client at once, and block the event loop for seconds.
     """
 
     __slots__ = ()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to: no more than the part, so a flood does not fill the buffer."""
+        """Return a part of the buffer to read into, so that a flood does not fill it."""
         room: memoryview = WSProtocol.get_buffer(self, sizehint)
         return room[:READ_AT_ONCE]

@@ -1,15 +1,13 @@
-"""Listening sockets: every address of every host, on one port.
-
-Accept TCP connections, and wait while the system has no room for more.
+"""Listen on every address of every host, on one port, and accept TCP connections.
 
 The accept loops of asyncio, uvloop and aiofastnet do not survive a process that is out of file
-descriptors: asyncio reports the same error once for every place in the backlog, every second;
+descriptors: asyncio reports the same error once for every connection of the backlog, every second;
 aiofastnet fails to pause at all and fills CPU and log; libuv closes every connection that waits.
-Here the listening socket is left alone for a while. Connections wait in its backlog, clients that
-are connected are served, and the log has one line.
+`Acceptor` stops accepting for a while. Connections wait in the backlog, the server serves the clients
+that are connected, and the log has one line.
 
-Some descriptors are left for other things: a server whose connections to Redis broke has to open new
-ones, and would never get them if waiting clients took every descriptor that becomes free.
+`Acceptor` leaves some descriptors for other things: a server whose connections to Redis broke has to
+open new ones, and would never get them if waiting clients took every descriptor that becomes free.
 """
 
 import asyncio
@@ -29,7 +27,7 @@ ATTEMPTS = 16
 """Free ports that are tried until one is free on every address."""
 
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""How the system refuses an address of a family that is switched off."""
+"""Errors of the system for an address of a family that is switched off."""
 
 HostOrHosts = str | Sequence[str]
 
@@ -37,17 +35,17 @@ HostOrHosts = str | Sequence[str]
 async def listen(hosts: HostOrHosts, port: int, *, backlog: int, who: str = "") -> list[socket.socket]:
     """Listen on one TCP port of every address of `hosts`.
 
-    A name may have addresses that this machine lacks, such as `::1` where IPv6 is off; one that it
-    has is enough.
+    A name may have addresses that this machine lacks, such as `::1` where IPv6 is off; one address
+    that the machine has is enough.
 
     Args:
         hosts: an address or a name, several of them, or an empty string for every address.
         port: 0 for one that is free on all of them.
         backlog: connections that may wait to be accepted.
-        who: how an error begins.
+        who: the beginning of an error's text.
 
     Raises:
-        ListenFailed: the port is in use, or a host is not of this machine.
+        ListenFailed: the port is in use, or a host is not an address of this machine.
     """
     places = await _resolve(listed(hosts), port, who)
     for attempt in range(1, ATTEMPTS + 1):
@@ -61,18 +59,18 @@ async def listen(hosts: HostOrHosts, port: int, *, backlog: int, who: str = "") 
 
 
 def told_host(hosts: HostOrHosts) -> str:
-    """The host to tell clients: the first one, or one that stands for every address."""
+    """Return the host to name to clients: the first one, or one that stands for every address."""
     return listed(hosts)[0] or "localhost"
 
 
 def authority(hosts: HostOrHosts, port: int) -> str:
-    """Host and port as they stand in a URL that reaches a server on `hosts`."""
+    """Return host and port for the URL of a server on `hosts`."""
     host = told_host(hosts)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Place(NamedTuple):
-    """One address to listen on, and the host that it is of."""
+    """One address to listen on, and the host that it belongs to."""
 
     host: str
     family: int
@@ -88,7 +86,7 @@ class _Refused(Exception):
 
 
 def listed(hosts: HostOrHosts) -> list[str]:
-    """Hosts as a list."""
+    """Return hosts as a list."""
     return [hosts] if isinstance(hosts, str) else list(hosts)
 
 
@@ -108,7 +106,7 @@ async def _resolve(hosts: list[str], port: int, who: str) -> list[_Place]:
 
 
 def listen_on(places: list[_Place], port: int, backlog: int) -> list[socket.socket]:
-    """Listen on each place, all on the port that the first one gets."""
+    """Listen on each address, all on the port that the first one gets."""
     listeners: dict[str, list[socket.socket]] = {}
     absent: dict[str, OSError] = {}
     with ExitStack() as stack:
@@ -162,13 +160,13 @@ def _reason(error: OSError | ValueError) -> str:
 log = logging.getLogger("mesa_ws.server")
 
 RETRY = 1.0
-"""Seconds without accepting after the system had no room."""
+"""Seconds without accepting after the system was out of descriptors."""
 
 EPISODE = 60.0
-"""Seconds without such an error after which the next one is news."""
+"""Seconds without such an error after which the next one is logged as a new one."""
 
 BURST = 128
-"""Connections that are accepted before the event loop does other work."""
+"""Connections to accept before the event loop does other work."""
 
 SMALL = 256
 """Descriptors of a process; one that has fewer keeps a smaller reserve, in proportion."""
@@ -187,7 +185,7 @@ _OF_ONE_CONNECTION = frozenset(
 
 
 Arrive = Callable[[socket.socket], Coroutine[Any, Any, None]]
-"""Takes an accepted connection, whose socket does not block, through its handshakes."""
+"""Performs the handshakes of an accepted connection, whose socket does not block."""
 
 
 class Acceptor:
@@ -195,10 +193,10 @@ class Acceptor:
 
     Args:
         listeners: sockets that listen; `close` closes them.
-        arrive: run as a task for each connection. An `OSError` is the peer's fault; the socket is
-            closed then.
-        who: who connects here, as the log names them.
-        reserve: descriptors of the process that are left free.
+        arrive: run as a task for each connection. An `OSError` is the peer's fault, and closes the
+            socket.
+        who: the peers, as the log names them.
+        reserve: descriptors of the process to leave free.
     """
 
     def __init__(self, listeners: Sequence[socket.socket], arrive: Arrive, *, who: str, reserve: int) -> None:
@@ -213,12 +211,12 @@ class Acceptor:
         self._is_closed = False
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Begin to accept connections."""
         for listener in self._listeners:
             self._watch(listener)
 
     def close(self) -> None:
-        """Close the listening sockets, and drop what is still arriving; a second call does nothing."""
+        """Close the listening sockets, and drop unfinished handshakes; a second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -231,7 +229,7 @@ class Acceptor:
             arrival.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is arriving any more."""
+        """Wait until no connection is in its handshakes."""
         if self._arriving:
             await asyncio.wait(self._arriving)
 
@@ -243,7 +241,7 @@ class Acceptor:
         try:
             ceiling = self._ceiling()
             if _lowest_free(listener) >= ceiling:
-                raise OSError(errno.EMFILE, "the rest is reserved")
+                raise OSError(errno.EMFILE, "the other descriptors are reserved")
             for _ in range(BURST):
                 connection = _accepted(listener)
                 if connection is None:
@@ -262,7 +260,7 @@ class Acceptor:
         arrival.add_done_callback(self._arrived)
 
     def _ceiling(self) -> float:
-        """The first descriptor that is left to others."""
+        """Return the first descriptor that is reserved for other things."""
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if most == resource.RLIM_INFINITY:
             return float("inf")
@@ -274,7 +272,7 @@ class Acceptor:
         if arrival.cancelled() or error is not None:
             connection.close()
         if isinstance(error, OSError):
-            log.debug("one of the %s did not get through the handshake: %r", self._who, error)
+            log.debug("one of the %s failed in the handshake: %r", self._who, error)
         elif error is not None:
             log.error("a bug in the server cost one of the %s its connection", self._who, exc_info=error)
 
@@ -301,8 +299,8 @@ def _accepted(listener: socket.socket) -> socket.socket | None:
     """Accept a connection; None if it failed before that.
 
     Raises:
-        BlockingIOError: none waits.
-        OSError: the system has no room for it, or allows none.
+        BlockingIOError: no connection waits.
+        OSError: the system is out of descriptors, or allows no connection.
     """
     try:
         connection, _ = listener.accept()
@@ -316,10 +314,10 @@ def _accepted(listener: socket.socket) -> socket.socket | None:
 
 
 def _lowest_free(listener: socket.socket) -> int:
-    """The number that the next descriptor gets, which POSIX says is the lowest one that is free.
+    """Return the number of the next descriptor: by POSIX the lowest one that is free.
 
     Raises:
-        OSError: there is none.
+        OSError: none is free.
     """
     descriptor = os.dup(listener.fileno())
     os.close(descriptor)

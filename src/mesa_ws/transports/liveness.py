@@ -1,7 +1,7 @@
-"""What the kernel knows about a peer whose socket is not read.
+"""Ask the kernel about a peer whose socket is not read.
 
-Pings prove nothing then: their answers would wait unread. A FIN or a reset is not reported either,
-because an event loop that does not read a socket does not watch it.
+Pings do not help then, because their answers would wait unread. An event loop does not report a FIN
+or a reset either, because it does not watch a socket that it does not read.
 """
 
 import math
@@ -15,14 +15,14 @@ PROBES = 4
 """Keepalive probes of TCP within the `timeout` of the setting."""
 
 _LONGEST = 32_767
-"""Seconds that Linux takes for each of the intervals below."""
+"""Longest interval, in seconds, that Linux accepts below."""
 
 _FINISHED = getattr(select, "POLLRDHUP", 0) or select.POLLHUP
-"""The peer sends no more. Linux has a flag for it, BSD reports a hang-up."""
+"""The peer has finished sending. Linux has a flag for it, BSD reports a hang-up."""
 
 
 def peer_state(descriptor: int) -> PeerState:
-    """Say whether the peer is there, without reading."""
+    """Return whether the peer is still connected, without reading."""
     poll = select.poll()
     poll.register(descriptor, _FINISHED)
     events = dict(poll.poll(0)).get(descriptor, 0)
@@ -32,7 +32,7 @@ def peer_state(descriptor: int) -> PeerState:
 
 
 def probe_silent_peers(listener: socket.socket, keepalive: Keepalive) -> None:
-    """Let TCP probe the peers of the connections that `listener` accepts, as often as Pings would.
+    """Make TCP probe the peers of the connections that `listener` accepts, as often as Pings would.
 
     On Linux and BSD an accepted socket inherits these options.
     """
@@ -51,8 +51,8 @@ def probe_silent_peers(listener: socket.socket, keepalive: Keepalive) -> None:
 def limit_silence(connection: socket.socket, seconds: float) -> None:
     """End the connection when the peer has acknowledged nothing for so long; 0 for the default, 15 min.
 
-    Without it TCP repeats what was written for a quarter of an hour, and probes nobody meanwhile.
-    A peer that is alive but reads nothing for so long is given up, too.
+    Without it TCP retransmits for a quarter of an hour, and sends no keepalive probes in that time.
+    The limit also ends the connection of a peer that is alive but reads nothing for so long.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:

@@ -1,11 +1,11 @@
-"""Running a server: in the caller's event loop, or as a process of its own.
+"""Run servers and portals, in the caller's event loop or as processes of their own.
 
-Work that SIGINT, SIGTERM and SIGQUIT end, as they do in 1.x.
+As in 1.x, SIGINT, SIGTERM and SIGQUIT end a process:
 
 starting ──up──▶ running ──signal──▶ stopping, within a limit ──▶ ended
     └──────signal: cancelled at once──────────────────────────────▶ ended
 
-A second signal does not wait. Work that does not end is named in the log and left behind.
+After a second signal the process does not wait. The log names work that does not end in time.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from .server_socket import NativeListener
 
 
 def announce(log: logging.Logger, text: str) -> None:
-    """Log `text` at INFO; where no logging is set up, write it to stderr, for it would not be seen."""
+    """Log `text` at INFO; where no logging is set up, write it to stderr, where it is seen."""
     if log.hasHandlers():
         log.info("%s", text)
     else:
@@ -49,16 +49,16 @@ Entered = TypeVar("Entered")
 Result = TypeVar("Result")
 
 Heed = Callable[["asyncio.Task[Any]"], float]
-"""Tells work of a signal; returns the seconds that it gets to end."""
+"""Passes a signal on to the work; returns the seconds that the work gets to end."""
 
 signal_log = logging.getLogger("mesa_ws.server")
 
 
 class Interrupted(Exception):
-    """The work was ended by a signal.
+    """A signal ended the work.
 
     Attributes:
-        exit_code: what shells expect of a process that this signal ended.
+        exit_code: the exit code that shells expect after this signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -71,13 +71,13 @@ def run_until_signal(
     on_start: Callable[[Entered], Any] | None,
     limit: float,
 ) -> None:
-    """Stay inside `running`, in an event loop of its own, until a signal comes.
+    """Stay inside `running`, in an event loop of its own, until a signal arrives.
 
-    A signal that comes before it was entered cancels that.
+    A signal that arrives before `running` was entered cancels the entering.
 
     Args:
         running: entered, and left after the signal.
-        on_start: called with what entering gave.
+        on_start: called with the value that entering gave.
         limit: seconds that leaving may take.
 
     Raises:
@@ -116,7 +116,7 @@ def run_interruptible(
     A handler that exits ends it like a signal, a second one at once.
 
     Raises:
-        Interrupted: a signal came, and the work was cancelled or did not end.
+        Interrupted: a signal arrived, and the work was cancelled or did not end.
         SystemExit: a handler has called `sys.exit()`.
     """
     with own_event_loop(make) as loop, _signals(loop) as came:
@@ -148,9 +148,9 @@ async def _supervise(work: Coroutine[Any, Any, Result], came: "asyncio.Future[in
 
 @contextmanager
 def _signals(loop: asyncio.AbstractEventLoop) -> "Iterator[asyncio.Future[int]]":
-    """Catch the first signal; the second one does what it does without us.
+    """Catch the first signal; the second one has its usual effect.
 
-    They are caught outside the event loop, so that the second one works while the loop is blocked.
+    Signals are caught outside the event loop, so that the second one works while the loop is blocked.
     """
     came = loop.create_future()
     before = {signum: signal.getsignal(signum) for signum in _DEFAULTS}
@@ -193,7 +193,7 @@ def _check_no_loop() -> None:
 log = logging.getLogger("mesa_ws.server")
 
 LIMIT = 20.0
-"""Seconds that `run` gives a server to stop, handlers and services included, before it is left behind."""
+"""Seconds that `run` gives a server to stop, handlers and services included; then it returns anyway."""
 
 _NOT_MAIN_THREAD = (
     "server.run: expected the main thread, which signals go to, got another one; "
@@ -201,7 +201,7 @@ _NOT_MAIN_THREAD = (
 )
 
 Service = AbstractAsyncContextManager[Any]
-"""Something that runs beside a server, such as `DispatchApi`: entered after it, left before it."""
+"""A service that runs with a server, such as `DispatchApi`: entered after it, left before it."""
 
 
 class Server(Node):
@@ -211,17 +211,17 @@ class Server(Node):
     `send` belongs to that loop; a `Connection` may be used from any thread.
 
     Args:
-        backend: what this server shares with others: None for one process alone, a Redis URI, a
-            mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list holds
-            what belongs together: `[URI, options]` or `[port, host, options]`.
+        backend: the backend that this server shares with others: None for one process alone, a Redis
+            URI, a mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list
+            may hold the parts of an address: `[URI, options]` or `[port, host, options]`.
         options: `namespace`; `wire`, `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x;
-            `import_from_1x`, to move what that left behind; and the features `heartbeat`, `reconnect`,
+            `import_from_1x`, to move the data that 1.x left; and the features `heartbeat`, `reconnect`,
             `authentication`, `keepalive`, `limits`, `rules`, `sync`, `presence` and `portals`, each as
             its settings class, as a mapping of its fields, or as True or False where it can be enabled.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.
-        Unsupported: an option asks for what this version does not have.
+        Unsupported: this version does not support an option.
     """
 
     def run(
@@ -236,25 +236,25 @@ class Server(Node):
         """Serve until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then stop cleanly.
 
         Clients are closed with 1001, those on wire 2 asked to come back at different times, and
-        handlers get five seconds to finish. What does not end although it is cancelled (tasks,
-        threads of the executor) is named in the log and left behind, so that this returns within
-        30 seconds. A signal that comes before clients are served ends the start at once, and a
-        second signal does not wait.
+        handlers get five seconds to finish. The log names tasks, and threads of the executor, that
+        do not end although they are cancelled; `run` does not wait for them, and returns within 30
+        seconds. A signal that arrives before clients are served ends the start at once; after a
+        second signal, `run` does not wait.
 
         Args:
             host: address or name to listen on, a list of them, or "" for every address of the machine.
             port: port to listen on, the same on every address; 0 for one that is free.
-            services: what runs beside the server.
+            services: services that run with the server.
             path: the only path that is upgraded; None for all.
             ssl: context for TLS.
             on_start: called with the address once clients and services are served. Without it, the
-                log says at INFO where clients connect, or stderr where no logging is set up.
+                address is logged at INFO, or written to stderr where no logging is set up.
 
         Raises:
             InvalidSettings: an argument is wrong.
-            ListenFailed: the address cannot be listened on.
+            ListenFailed: the server cannot listen on the address.
             BackendUnavailable: the backend cannot be reached.
-            BackendRefused: the backend says no.
+            BackendRefused: the backend refuses.
             MesaError: it runs already, or this is not the main thread, which signals go to.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -264,12 +264,12 @@ class Server(Node):
 
 
 class Endpoint(NamedTuple):
-    """Where a server listens, as clients on this machine reach it.
+    """The address of a server, as clients on this machine reach it.
 
     Attributes:
-        url: what clients connect to.
+        url: the URL that clients connect to.
         host: the first of its hosts; `localhost` for every address.
-        port: the real one where 0 was asked for.
+        port: its port; the real one where 0 was asked for.
     """
 
     url: str
@@ -289,21 +289,21 @@ async def serve(
     """Serve in the running event loop for as long as the block lasts.
 
     Args:
-        server: what to serve.
+        server: the server.
         host: address or name to listen on, a list of them, or "" for every address of the machine.
         port: port to listen on, the same on every address; 0 for one that is free.
-        services: what runs beside the server.
+        services: services that run with the server.
         path: the only path that is upgraded; None for all.
         ssl: context for TLS.
 
     Yields:
-        Where it listens, with the URL that clients connect to.
+        The address of the server, with the URL that clients connect to.
 
     Raises:
         InvalidSettings: an argument is wrong.
-        ListenFailed: the address cannot be listened on.
+        ListenFailed: the server cannot listen on the address.
         BackendUnavailable: the backend cannot be reached.
-        BackendRefused: the backend says no.
+        BackendRefused: the backend refuses.
         MesaError: the server is running already.
     """
     listener = NativeListener(server, path)
@@ -332,7 +332,7 @@ def _url(host: str, port: int, path: str | None, ssl: SSLContext | None) -> str:
 
 
 PORTAL_LIMIT = 20.0
-"""Seconds that `run` gives a portal to stop, handlers included, before it is left behind."""
+"""Seconds that `run` gives a portal to stop, handlers included; then it returns anyway."""
 
 portal_log = logging.getLogger("mesa_ws.portal")
 
@@ -343,13 +343,13 @@ _PORTAL_NOT_MAIN_THREAD = (
 
 
 class Portal(Worker):
-    """Handles what clients do, in a process apart from the servers.
+    """Handles the events of clients, in a process apart from the servers.
 
-    Servers with `Server(portals=True)` keep what happens to their connections until a portal has
-    handled it. Any number of portals share that: each works on its part of the connections, and
-    takes over from those that leave or die. Events of one connection are handled one after another,
-    in order, those of different connections at the same time; each at least once, unless its
-    handlers raised five times.
+    Servers with `Server(portals=True)` keep the events of their connections until a portal has
+    handled them. Any number of portals share the events: each handles those of its part of the
+    connections, and takes over from portals that leave or die. Events of one connection are handled
+    one after another, in order, those of different connections at the same time; each at least once,
+    unless its handlers raised five times.
 
     Register handlers with its decorators, then `run` it, or enter it with `async with` in a loop of
     your own.
@@ -360,34 +360,34 @@ class Portal(Worker):
         namespace: that of the servers.
         wire: how the servers talk through Redis: `"native"`; or `"mesa1"` as @cryb/mesa 1.x does, with
             servers and portals of npm in the same cluster, and each event at most once.
-        report_all_events: see what all portals see, each event once at most, and take no work from
-            others; with wire `"mesa1"` it also gets its own part, as in 1.x.
+        report_all_events: see the events of all portals, each once at most, and take no work from
+            them; with wire `"mesa1"` it also gets its own part, as in 1.x.
         concurrency: events that are handled at the same time.
         handler_threads: plain `def` handlers that run at the same time.
         lease: seconds without a sign of life after which others take over from this portal.
         timeout: seconds for one call of the backend, connecting included.
-        durability: what it has to reach that an event begins, before handlers are called:
-            `"memory"`, `"fsync"` or `"replicated"`, as for messages.
+        durability: where it has to be stored that the handling of an event begins, before handlers
+            are called: `"memory"`, `"fsync"` or `"replicated"`, as for messages.
 
     Raises:
         InvalidSettings: an argument is wrong.
-        Unsupported: portals cannot work over HTTP, and this wire or this backend has no such durability.
+        Unsupported: the address is one of HTTP, or this wire or backend does not support the durability.
     """
 
     def run(self, on_start: Callable[[], None] | None = None) -> None:
         """Work until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then hand over cleanly.
 
-        Handlers get ten seconds to finish. What does not end although it is cancelled is named in
-        the log and left behind, so that this returns within 30 seconds. A signal that comes while
-        the portal starts ends the start at once, and a second signal does not wait.
+        Handlers get ten seconds to finish. The log names tasks that do not end although they are
+        cancelled; `run` does not wait for them, and returns within 30 seconds. A signal that arrives
+        while the portal starts ends the start at once; after a second signal, `run` does not wait.
 
         Args:
-            on_start: called when the portal takes part. Without it, the log says so at INFO, or stderr where
-                no logging is set up.
+            on_start: called when the portal takes part. Without it, a line is logged at INFO, or
+                written to stderr where no logging is set up.
 
         Raises:
             BackendUnavailable: the backend cannot be reached.
-            BackendRefused: the backend says no.
+            BackendRefused: the backend refuses.
             MesaError: it runs already, or this is not the main thread, which signals go to.
         """
         if threading.current_thread() is not threading.main_thread():

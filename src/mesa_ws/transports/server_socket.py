@@ -1,12 +1,10 @@
-"""WebSockets by picows: the bytes of one client's connection, and the socket they arrive on.
+"""The server's WebSockets on picows: the connection of one client, and the listening socket.
 
-What picows leaves to its user is decided here: which requests are upgraded (RFC 6455 section
+This module decides what picows leaves to its user: which requests are upgraded (RFC 6455 section
 4.2), fragments (5.4), reserved bits (5.2), Pings (5.5.2) and the closing handshake (7.1).
 
-What the WebSocket library logs, turned down to what it means here.
-
-It reports every connection at INFO and every broken frame of a peer at ERROR. Neither is an
-error of ours; what matters is logged by the server and the client themselves.
+It also turns down the log of picows, which reports every connection at INFO and every broken frame
+of a peer at ERROR. Neither is an error of the server; server and client log what matters themselves.
 """
 
 import asyncio
@@ -39,10 +37,10 @@ from .liveness import limit_silence, peer_state, probe_silent_peers
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """Logs everything at DEBUG. An adapter also saves the logger picows makes per connection."""
+    """Logs everything at DEBUG. An adapter also saves the logger that picows makes for each connection."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
-        """Below DEBUG it would tell whole handshakes, tokens among them: that is never enabled."""
+        """Never enable levels below DEBUG, at which picows logs whole handshakes, with tokens."""
         return level >= logging.DEBUG and super().isEnabledFor(level)
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
@@ -53,14 +51,14 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 
 def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
-    """A logger for the `server` or the `client` end of the WebSocket library."""
+    """Return a logger for the `server` or the `client` end of picows."""
     return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))
 
 
 class QuietLoop:
-    """The event loop as a TLS transport gets it: peers' faults are not reported as errors of this process.
+    """The event loop for TLS transports, which reports no fault of a peer as an error of this process.
 
-    aiofastnet reports a handshake that is left halfway to the loop, as if that were a bug.
+    aiofastnet reports an unfinished handshake to the loop, as if that were a bug.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +68,7 @@ class QuietLoop:
         return getattr(self._loop, name)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Pass on what is no error of the network; aiofastnet also gives classes of exceptions."""
+        """Report errors other than those of the network; aiofastnet also passes exception classes."""
         error = context.get("exception")
         kind = error if isinstance(error, type) else type(error)
         if not issubclass(kind, OSError):
@@ -78,10 +76,10 @@ class QuietLoop:
 
 
 def resume_reading(transport: Any) -> None:
-    """Resume reading, beginning with what was received before the pause.
+    """Resume reading, beginning with the bytes that were received before the pause.
 
-    On its own, aiofastnet reads the socket first, and when it finds that the peer has closed, it drops
-    what it had not decrypted yet. To be called from the event loop alone, not while a frame is handled.
+    aiofastnet itself reads the socket first, and if the peer has closed, it drops the bytes that it has
+    not decrypted yet. Call this from the event loop itself, not while a frame is handled.
     """
     transport.resume_reading()
     read_received = getattr(transport, "_retry_ssl_read", None)
@@ -97,7 +95,7 @@ CLOSE_TIMEOUT = 2.0
 BACKLOG = 4096
 
 RESERVE = 32
-"""Descriptors that clients leave to the backend, the dispatch API and whatever else the process does."""
+"""Descriptors that are reserved for the backend, the dispatch API and other uses of the process."""
 
 READ_BUFFER = 2048
 
@@ -108,7 +106,7 @@ UPGRADE_TIMEOUT = 5.0
 """Seconds a client gets for its HTTP request after that."""
 
 HIGH_WATER = 1024 * 1024
-"""Bytes waiting for a client from which on it counts as slow, unless `max_buffered` is less."""
+"""Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
 
 
 class NativeTransport(WSListener):
@@ -143,7 +141,7 @@ class NativeTransport(WSListener):
 
     @property
     def buffered(self) -> int:
-        """Bytes that the system has not taken yet."""
+        """Bytes that the system has not accepted yet."""
         return self._ws.underlying_transport.get_write_buffer_size()
 
     def ping(self, payload: bytes = b"") -> None:
@@ -157,13 +155,13 @@ class NativeTransport(WSListener):
         if code == CloseCode.NO_STATUS:
             self._ws.send(WSMsgType.CLOSE, b"")
         else:
-            # Its annotation names an enumeration; what it takes is any close code.
+            # Its annotation names an enumeration, but it accepts any close code.
             self._ws.send_close(code, reason.encode() if reason else None)  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
 
     def pause_reading(self) -> None:
-        """Stop reading the socket, and let TCP find out whether the client is still there."""
+        """Stop reading the socket, and make TCP check whether the client is still connected."""
         self._is_read = False
         if not self._ws.is_disconnected:
             self._ws.underlying_transport.pause_reading()
@@ -181,7 +179,7 @@ class NativeTransport(WSListener):
             self._ws.underlying_transport.resume_reading()
 
     def peer_state(self) -> PeerState:
-        """Say whether the client is there, without reading."""
+        """Return whether the client is still connected, without reading."""
         if self._ws.is_disconnected:
             return PeerState.GONE
         return peer_state(self._socket.fileno())
@@ -195,14 +193,14 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self._ws = transport
-        # A message to everybody spends its time here, so no call of ours stands before picows.
+        # A message to everybody spends its time here, so picows is called directly.
         self.write = partial(transport.send, WSMsgType.TEXT)
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A frame came; one that arrives after our close frame is ignored but for its answer."""
+        """A frame has arrived; after our close frame, only the client's close frame counts."""
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._violated(Violation(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension"))
@@ -223,7 +221,7 @@ class NativeTransport(WSListener):
             self._join(kind == WSMsgType.CONTINUATION, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The socket is gone."""
+        """The socket is closed."""
         if self._closing is not None:
             self._closing.cancel()
         code, reason = self._peer or _verdict(transport)
@@ -237,7 +235,7 @@ class NativeTransport(WSListener):
             self._connection.congested()
 
     def resume_writing(self) -> None:
-        """The client has read on."""
+        """The client reads again."""
         self._is_congested = False
         if self._closing is None:
             self._connection.relieved()
@@ -298,7 +296,7 @@ class NativeListener:
     """Listens for WebSockets and hands them to a node.
 
     Args:
-        node: whose connections they become.
+        node: the node that gets the connections.
         path: the only path that is upgraded, compared exactly and without its query; None for all.
     """
 
@@ -320,11 +318,11 @@ class NativeListener:
         self._all_gone = asyncio.Event()
 
     async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
-        """Listen; return the host to tell, and the port, which was chosen if `port` is 0.
+        """Listen; return the host to name to clients, and the port, also where `port` is 0.
 
         Raises:
-            InvalidSettings: the host or the port is none.
-            ListenFailed: the port is in use, or the host is not one of ours.
+            InvalidSettings: the host or the port is invalid.
+            ListenFailed: the port is in use, or the host is not an address of this machine.
         """
         place = _Place.of({"host": host, "port": port})
         self._ssl = ssl
@@ -342,7 +340,7 @@ class NativeListener:
             self._acceptor.close()
 
     async def wait_closed(self) -> None:
-        """Wait until every socket is gone; each one is cut `CLOSE_TIMEOUT` after its close frame."""
+        """Wait until every socket is closed; each one is cut `CLOSE_TIMEOUT` after its close frame."""
         if self._acceptor is not None:
             await self._acceptor.wait_closed()
         if self._open:
@@ -355,11 +353,11 @@ class NativeListener:
         return self._ssl is not None
 
     def fragments(self) -> Fragments:
-        """What joins the frames of one split message."""
+        """Return a joiner for the fragments of one connection's messages."""
         return Fragments(self._limits.max_message, self._limits.max_fragments)
 
     def connected(self, transport: NativeTransport, ws: WSTransport) -> Connection:
-        """Make a connection of a socket whose handshake is done."""
+        """Give a socket whose handshake is done to the node, as a connection."""
         self._open.add(transport)
         peer = ws.underlying_transport.get_extra_info("peername")
         remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
@@ -373,7 +371,7 @@ class NativeListener:
             self._all_gone.set()
 
     async def _arrive(self, connection: socket.socket) -> None:
-        """Take a connection through its handshakes, of TLS and of WebSockets."""
+        """Perform the handshakes of a connection: TLS, then WebSocket."""
         loop = asyncio.get_running_loop()
         tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
         transport, method = await aiofastnet.connect_accepted_socket(
@@ -425,7 +423,7 @@ class NativeListener:
 
 
 def _verdict(transport: WSTransport) -> tuple[int, str]:
-    """How a connection ended that its peer did not close: by picows, or by nobody."""
+    """Return how a connection ended that its peer did not close: picows closed it, or it was cut."""
     handshake: Any = transport.close_handshake
     if handshake is None or handshake.sent is None:
         return CloseCode.ABNORMAL, ""
