@@ -2,7 +2,7 @@
 
 
 class Failed(Exception):
-    """A process of the benchmark did not do what it was told."""
+    """A process of the benchmark did not do what it was ordered to."""
 
 
 class Skipped(Exception):

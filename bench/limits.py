@@ -3,7 +3,7 @@
 import resource
 
 SPARE = 200
-"""Open files of a process beside its clients."""
+"""Open files of a process besides its clients."""
 
 
 def raise_limit(connections: int) -> str | None:

@@ -90,7 +90,7 @@ def split(received: bytes, at_most: int = sys.maxsize) -> tuple[list[bytes], byt
 
 
 def _from_client(frame: dict[str, Any]) -> bytes:
-    """A short frame; its mask of zeros leaves the text as it is."""
+    """A short frame; its mask of zeros leaves the text unchanged."""
     payload = _encode(frame)
     return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 

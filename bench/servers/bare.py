@@ -1,4 +1,4 @@
-"""The least that can be written over picows for the same bytes on the wire: what nobody can beat.
+"""The least that can be written over picows for the same bytes on the wire: a bound that no server can beat.
 
 With a Redis it also passes on what is published there.
 """

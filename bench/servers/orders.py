@@ -39,5 +39,5 @@ async def _collect() -> None:
 
 
 def answer(content: dict[str, Any]) -> None:
-    """Write a line for whoever gave the order."""
+    """Write a line to the benchmark that gave the order."""
     print(json.dumps(content), flush=True)

@@ -14,7 +14,7 @@ from ..rig import Rig, rigged
 
 BATCH = 1_000
 FLUSHED = 0.5
-"""Seconds after the last proof in which the server tells Redis of it."""
+"""Seconds after the last proof in which the server sends it to Redis."""
 
 
 class Kind(NamedTuple):
@@ -44,7 +44,7 @@ class Party(NamedTuple):
         self.rig.load.ask("listen", port=self.rig.port, **details)
 
     def store(self, messages: int, ids: int) -> None:
-        """Have messages dispatched for whom nobody waits yet."""
+        """Have messages dispatched to ids that have no client yet."""
         for start in range(0, messages, BATCH):
             count = min(BATCH, messages - start)
             dispatch(self.dispatcher, count, first=0, ids=ids)

@@ -20,7 +20,7 @@ OWN, SHARED = "a message for each", f"a message for {TOGETHER} of them"
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Dispatch to ids that nobody has heard of, and see how much Redis has grown."""
+    """Dispatch to ids that were never connected, and see how much Redis has grown."""
     grown: dict[str, list[tuple[float, float]]] = {OWN: [], SHARED: []}
     for _ in range(options.rounds):
         for what, each in ((OWN, 1), (SHARED, TOGETHER)):

@@ -33,5 +33,5 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/alerts", status_code=202)
 async def alert(text: str, caller: Caller) -> None:
-    """Tell everybody."""
+    """Send a message to every client."""
     await server.send(Message(0, {"from": caller, "text": text}, "ALERT"))
