@@ -56,7 +56,7 @@ async def test_a_genuine_portal_that_was_killed_is_taken_out_everywhere(
 def knows_connection(backend: Mesa1Backend, portal: str) -> bool:
     node = backend._node
     assert node is not None
-    return portal in node.portals._vitality._bound
+    return portal in node.portals._liveness._bound
 
 
 async def test_a_genuine_portal_that_leaves_is_left_alone(

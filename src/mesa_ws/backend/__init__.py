@@ -1,1 +1,1 @@
-"""What nodes share: the ports, and the backends that offer them."""
+"""Backends, which nodes share: the ports, and their implementations."""

@@ -10,7 +10,7 @@ import redis.asyncio
 from mesa_ws.backend.mesa1 import Mesa1Backend, commands
 from mesa_ws.backend.mesa1.commands import SWAP
 from mesa_ws.backend.mesa1.keys import Keys
-from mesa_ws.backend.mesa1.node import Resident
+from mesa_ws.backend.mesa1.node import Mesa1Node
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Cluster, Node
@@ -41,11 +41,11 @@ def backend(node: Node) -> Mesa1Backend:
 
 async def crash(node: Node) -> None:
     """End a node as a kill would: without a word."""
-    resident: Resident | None = backend(node)._node
+    resident: Mesa1Node | None = backend(node)._node
     assert resident is not None
     await resident._tasks.aclose(1.0)
     await resident._reader.aclose()
-    await resident.links.aclose()
+    await resident.pipelines.aclose()
     backend(node)._node = None
 
 

@@ -105,14 +105,14 @@ async def until_bound(server: Server, *ids: str) -> None:
     """Wait until the server knows the connections of portals of 1.x."""
     node = backend_of(server)._node
     assert node is not None
-    await until(lambda: set(ids) <= node.portals._vitality._bound.keys())
+    await until(lambda: set(ids) <= node.portals._liveness._bound.keys())
 
 
 async def until_seen(server: Server, *ids: str) -> None:
     """Wait until the server has seen the connections of portals of ours."""
     node = backend_of(server)._node
     assert node is not None
-    await until(lambda: set(ids) <= node.portals._vitality._named)
+    await until(lambda: set(ids) <= node.portals._liveness._named)
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ async def test_without_any_portal_events_are_dropped_and_counted_and_clients_go_
             await peer.send("N", n)
         await until(lambda: len(seen) == 20)
     assert backend_of(server).dropped_events == 22
-    assert caplog.text.count("no portal is there") == 1
+    assert caplog.text.count("there is no portal") == 1
 
 
 async def test_a_portal_of_1x_that_was_killed_is_taken_out(
@@ -438,7 +438,7 @@ async def test_servers_that_find_the_same_portal_dead_say_so_once(
     notices = client.pubsub()
     await notices.subscribe(keys.pool)
     for _ in range(3):
-        await node.links.main.execute([withdraw(keys, "f", "theirs", 60.0).command])
+        await node.pipelines.main.execute([withdraw(keys, "f", "theirs", 60.0).command])
     await client.publish(keys.pool, "last")
     told = list[str]()
     async with asyncio.timeout(10):

@@ -101,7 +101,7 @@ async def test_ids_that_are_no_set_harm_nobody_and_are_warned_of(
     await dispatcher.dispatch(Message(0, "live"), ["1", "away"])
     assert [each["d"] for each in await peer.messages(1)] == ["live"]
     assert await client.hkeys(keys.undelivered) == ["away"]
-    assert caplog.text.count(f"{keys.connected!r} is not what 1.x keeps there") == 1
+    assert caplog.text.count(f"{keys.connected!r} has another type than 1.x keeps there") == 1
     await peer.socket.close()
     await until(lambda: is_away(dispatcher, "1"))
     await client.delete(keys.connected)
@@ -169,7 +169,7 @@ async def test_what_is_ours_alone_is_made_anew(
 ) -> None:
     node = await cluster.node({"a": 1})
     await client.sadd(keys.connected, "of 1.x")
-    seat = backend(node)._opened()._seat
+    seat = backend(node)._opened()._commands
     for key in (keys.leases, keys.counts, keys.graces, keys.held(seat.node), keys.user("a")):
         await write(client, key)
     backend(node).connected(2)

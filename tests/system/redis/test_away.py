@@ -284,8 +284,8 @@ def test_an_observer_that_is_gone_is_told_nothing(hand: Hand) -> None:
     assert hand.client.xlen(hand.keys.observed) == 0
 
 
-def seat_of_1x(hand: Hand, node: str) -> mesa1_plan.Seat:
-    return mesa1_plan.Seat(mesa1_keys.Keys(hand.keys.namespace), node, 60.0, 600.0, 5.0)
+def seat_of_1x(hand: Hand, node: str) -> mesa1_plan.Mesa1NodeCommands:
+    return mesa1_plan.Mesa1NodeCommands(mesa1_keys.Keys(hand.keys.namespace), node, 60.0, 600.0, 5.0)
 
 
 def beat_of_1x(hand: Hand, node: str) -> mesa1_plan.Pulse:
@@ -321,9 +321,9 @@ def test_on_the_wire_of_1x_portals_stay(hand: Hand) -> None:
     pass_time(hand, 100 * SECOND)
 
     def seconds_left() -> float:
-        return portal_liveness.Census.of(hand.run(portal_liveness.look(keys, "era", 600.0, 15.0))).leases[
-            "portal"
-        ]
+        return portal_liveness.PoolSnapshot.of(
+            hand.run(portal_liveness.look(keys, "era", 600.0, 15.0))
+        ).leases["portal"]
 
     assert seconds_left() > 0
     assert hand.run(portal_liveness.withdraw(keys, "portal", "ours", 600.0)) == 0

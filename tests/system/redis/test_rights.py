@@ -52,7 +52,7 @@ async def test_the_rights_that_are_documented_are_enough(
             await dispatcher.dispatch(Message(0, "live"), ["1"])
             await dispatcher.dispatch(Message(0, "all"))
             assert [each["d"] for each in await peer.messages(3)] == ["stored", "live", "all"]
-    assert ("may not ask INFO" in caplog.text) == (wire == "mesa1")
+    assert ("has no right to INFO" in caplog.text) == (wire == "mesa1")
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -1,25 +1,23 @@
-"""The Redis wire of @cryb/mesa 1.x: its keys, channels and payloads, for clusters of both kinds.
+"""The Redis wire of @cryb/mesa 1.x: its keys, channels and payloads, for clusters of both kinds of servers.
 
-Delivery is what 1.x gives: a message to those who are connected is published once, and lost to a
-server that does not hear it; one to those who are away waits in a list. Where its wire allows, the
-defects of 1.x are not repeated: lists are changed atomically and kept until what they held is
-proven to be received, devices are counted, and nodes that died are cleaned up after.
+Delivery is that of 1.x: a message to ids that are connected is published once, and lost to a server that
+does not hear it; a message to ids that are away waits in a list. Where its wire allows, the defects of 1.x
+are not repeated: lists are changed atomically and keep messages until clients acknowledge them, devices are
+counted, and nodes that died are cleaned up after.
 
 | module | holds |
 |---|---|
-| `keys` | the names, of 1.x and of our own |
-| `payload` | what is published on `ws` |
-| `waiting` | the lists of `undelivered_messages` |
-| `plan`, `script` | what is asked of Redis, and what it answers |
-| `dialect` | the operations of dispatchers |
-| `stream` | what a node has read of an id's list, and what of that is proven |
-| `lists` | reads and shrinks the lists of a node's ids |
+| `keys` | names of keys and channels, of 1.x and our own |
+| `payloads` | payloads of the channels |
+| `commands` | calls of scripts, and the meaning of their replies |
+| `operations` | the handshake, and the operations of dispatchers |
+| `outbox` | the lists of `undelivered_messages`, and a node's reads and acknowledgements |
 | `importing` | moves lists into outboxes of the native wire |
-| `resident`, `node` | a node while it is open, and the ports |
-| `events` | what is published for portals, and by them |
-| `pool`, `census`, `vitality`, `portals` | portals, whether they live, whose turn it is |
-| `attending` | a portal's seat |
-| `rights` | what its user of Redis has to be granted |
+| `node`, `backend` | an open node, and the ports |
+| `portal_liveness` | which portals live |
+| `portal_dispatch` | sends events to the portals in turn |
+| `portal_consumer` | a portal's end |
+| `rights` | the rights that the Redis user of a process needs |
 """
 
 from .backend import Mesa1Backend

@@ -1,4 +1,4 @@
-"""A server node's seat in a cluster of the 1.x wire."""
+"""A server node's membership in a cluster of the 1.x wire."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -19,8 +19,8 @@ from ..redis.keys import EXPIRY
 from ..redis.operations import NO_REQUESTS
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation
-from .commands import NOWHERE, Seat
-from .node import Resident
+from .commands import NOWHERE, Mesa1NodeCommands
+from .node import Mesa1Node
 from .operations import Mesa1, Mesa1Handshake
 from .rights import of_server
 
@@ -30,18 +30,18 @@ T = TypeVar("T")
 class Mesa1Backend:
     """`Backend` over the Redis wire of 1.x: servers, dispatchers and clients of npm may take part.
 
-    A message reaches every server of the namespace and is handed on by those that hold a recipient,
-    at most once. Messages to everybody are not stored, and nobody can tell what became of a message.
+    A message reaches every server of the namespace, and those that hold a recipient deliver it, at most
+    once. Messages to everybody are not stored, and 1.x has no status of messages.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
-        namespace: as 1.x has it; None for none.
-        lease: seconds without a sign of life after which others take this node for dead.
+        namespace: the prefix of 1.x; None for none.
+        lease: seconds without a heartbeat after which other nodes treat this node as dead.
         timeout: seconds for one call, connecting included.
 
     Attributes:
-        wire: its name in settings.
-        distribute_load: whether portals take turns; if not, each event goes to one by chance.
+        wire: name of the wire in settings.
+        distribute_load: whether portals take turns; if not, each event goes to a random one.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -56,7 +56,7 @@ class Mesa1Backend:
         self._dialect = Mesa1(namespace, names=True)
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
         self.distribute_load = True
-        self._node: Resident | None = None
+        self._node: Mesa1Node | None = None
         self._node_id = ""
 
     @property
@@ -84,7 +84,7 @@ class Mesa1Backend:
         """Subscribe and take the lease; see `Backend.open`. There is no window on this wire.
 
         Raises:
-            Unsupported: events are to be more durable than this wire, which does not keep them.
+            Unsupported: `durability` is more than `memory`; this wire does not keep events.
         """
         if durability != "memory":
             raise Unsupported(
@@ -100,12 +100,14 @@ class Mesa1Backend:
             allow_eviction=allow_eviction,
             database=self._address.database,
         )
-        links = Pipelines(self._address, greeting, timing.timeout)
-        seat = Seat(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace)
-        node = Resident(
+        pipelines = Pipelines(self._address, greeting, timing.timeout)
+        node_commands = Mesa1NodeCommands(
+            self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace
+        )
+        node = Mesa1Node(
             self._address,
-            links,
-            seat,
+            pipelines,
+            node_commands,
             receive,
             watcher,
             timing.timeout,
@@ -120,7 +122,7 @@ class Mesa1Backend:
         self._node = node
 
     async def aclose(self) -> None:
-        """Leave at once, so that no id seems to be here; within the time limit."""
+        """Leave at once, within the time limit, so no id seems to be connected here."""
         node, self._node = self._node, None
         if node is not None:
             await node.aclose()
@@ -135,29 +137,29 @@ class Mesa1Backend:
             self._node.detach(id)
 
     def connected(self, count: int) -> None:
-        """Note how many connections this node has; see `Presence.connected`."""
+        """Declare how many connections this node has; see `Presence.connected`."""
         if self._node is not None:
             self._node.connected(count)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions; see `Outbox.read`."""
+        """Read the messages after positions; see `Outbox.read`."""
         return await self._opened().lists.read(reads)
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Forget what was received; see `Outbox.acknowledge`."""
+        """Forget messages that were received; see `Outbox.acknowledge`."""
         if self._node is not None:
             self._node.lists.acknowledge(acknowledgements)
 
     async def broadcasts(self, position: Position | None) -> Page:
-        """Messages to everybody are not kept on this wire."""
+        """Return an empty page: this wire does not keep messages to everybody."""
         return Page("fresh" if position is None else "resumed", NOWHERE, 0, 0, 0)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Publish `envelopes`, and store what is to be kept for those who are away."""
+        """Publish `envelopes`, and store those with a retention for the recipients who are away."""
         return await self._run(self._dialect.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
-        """Not to be had on this wire.
+        """Refuse: this wire has no requests.
 
         Raises:
             Unsupported: always.
@@ -165,35 +167,35 @@ class Mesa1Backend:
         raise Unsupported(NO_REQUESTS)
 
     def reply(self, requester: str, reply: Reply) -> None:
-        """Does nothing: nobody asks on this wire."""
+        """Do nothing: this wire has no requests."""
 
     @property
     def portals(self) -> tuple[str, ...]:
-        """The portals that take events, as far as this node knows."""
+        """Ids of the portals that take events, as far as this node knows."""
         return self._node.portals.ids if self._node is not None else ()
 
     @property
     def dropped_events(self) -> int:
-        """What clients of this node did since it is open, and no portal was there for."""
+        """Number of events that this node dropped since it was opened, because there was no portal."""
         return self._node.portals.dropped if self._node is not None else 0
 
     @property
     def joins(self) -> int:
-        """Always 0: nobody keeps what was told."""
+        """Always 0: this wire does not keep events."""
         return 0
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Tell a portal of an event, at most once; without portals it is dropped, counted and logged.
+        """Publish an event to a portal, at most once; without portals it is dropped, counted and logged.
 
-        `room` means nothing here: nothing waits.
+        `capacity` has no meaning here: no event waits.
 
         Raises:
-            BackendError: Redis cannot be reached or refuses, and nobody was told.
+            BackendError: Redis cannot be reached or refuses, and the event was not published.
         """
         return await self._opened().portals.append(event)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Not to be had on this wire.
+        """Refuse: this wire has no requests.
 
         Raises:
             Unsupported: always.
@@ -201,15 +203,15 @@ class Mesa1Backend:
         return await self._run(self._dialect.heads_of(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first messages that wait for an id."""
+        """Return the first messages that wait for an id."""
         return await self._run(self._dialect.peeking(id, limit))
 
     async def purge(self, id: str) -> int:
-        """Drop all messages that wait for an id, and tell how many."""
+        """Drop all messages that wait for an id, and return their number."""
         return await self._run(self._dialect.purging(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id; one that only servers of 1.x hold has 1."""
+        """Count the connections of each id; an id that only servers of 1.x hold has 1."""
         return await self._run(self._dialect.presence_of(ids))
 
     async def count(self) -> int:
@@ -217,17 +219,17 @@ class Mesa1Backend:
         return await self._run(self._dialect.counting())
 
     async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
+        """Return one page of the ids that have connections."""
         return await self._run(self._dialect.naming(cursor))
 
     async def connections(self) -> int:
-        """Count the connections of all servers, logged in or not."""
+        """Count the connections of all servers, authenticated or not."""
         return await self._run(self._dialect.tallying())
 
     async def _run(self, operation: Operation[T]) -> T:
-        return await self._opened().links.run(operation)
+        return await self._opened().pipelines.run(operation)
 
-    def _opened(self) -> Resident:
+    def _opened(self) -> Mesa1Node:
         if self._node is None:
             raise BackendUnavailable(f"{self._address.label}: not open; enter the server first")
         return self._node

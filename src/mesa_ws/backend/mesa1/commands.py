@@ -1,4 +1,4 @@
-"""What is asked of Redis and what its replies mean, without any I/O."""
+"""Commands for Redis on the wire of 1.x, and the meaning of their replies, without any I/O."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,39 +38,39 @@ SCRIPTS = (
     *(ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
     *(ADMIT, POOL, READMIT, WITHDRAW, RIGHTS),
 )
-"""All of them, to be loaded by every connection before it is used."""
+"""All scripts; every connection loads them before it is used."""
 
 
 MAX_IDS = 200
-"""Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+"""Ids in one script call: a script blocks Redis for all clients, so it must not take long."""
 
 MAX_RECIPIENTS = 1000
-"""Ids in one dispatch, which 1.x publishes at once, however many they are."""
+"""Ids in one dispatch; 1.x publishes to any number of ids at once."""
 
 MAX_STORED = 50
-"""The same where it may be stored: each list is read and written whole, which takes milliseconds."""
+"""Ids in one dispatch that may store: each list is read and written whole, which takes milliseconds."""
 
 ASIDE = 7 * 86_400.0
-"""Seconds for which what could not be read is kept for people."""
+"""Seconds for which unreadable values are kept aside for inspection."""
 
 NOWHERE = "mesa1"
-"""The epoch of positions in receipts: on this wire nobody can tell what became of a message."""
+"""Epoch of positions in receipts, which lead nowhere: this wire has no status of messages."""
 
 
 class Dispatch(NamedTuple):
-    """The calls that send one envelope, and how to read their replies."""
+    """Calls that send one envelope."""
 
     envelope: Envelope
     calls: tuple[Call, ...]
 
     @classmethod
     def of(cls, keys: Keys, envelope: Envelope, *, is_named: bool = False) -> "Dispatch":
-        """Plan one dispatch; no recipients need no calls.
+        """Return the calls for one envelope; without recipients there are none.
 
         Args:
             keys: names of the namespace.
-            envelope: what is sent.
-            is_named: whether servers are told the id of the message.
+            envelope: the message and its recipients.
+            is_named: whether the payload carries the id of the message.
         """
         message, more = message_json(envelope), naming(envelope.message_id) if is_named else b""
         done = keys.done(envelope.message_id)
@@ -100,7 +100,7 @@ class Dispatch(NamedTuple):
         return cls(envelope, tuple(calls))
 
     def receipt(self, replies: Sequence[Any]) -> Receipt:
-        """Read the replies to `calls`."""
+        """Return the receipt that the replies to `calls` make."""
         if self.envelope.recipients.everybody:
             return Receipt(self.envelope.message_id, {}, replies[0])
         nodes = max((reply[0] for reply in replies), default=0)
@@ -109,25 +109,25 @@ class Dispatch(NamedTuple):
         return Receipt(self.envelope.message_id, {id: _delivery(*four) for id, four in deliveries}, nodes)
 
     def corrupt(self, replies: Sequence[Any]) -> list[str]:
-        """The ids whose list could not be read and was set aside."""
+        """Return the ids whose list could not be read and was set aside."""
         if self.envelope.recipients.everybody:
             return []
         fours = _fours(replies)
         return [id for id, four in zip(self.envelope.recipients.ids, fours, strict=True) if four[3]]
 
     def has_cleared(self, replies: Sequence[Any]) -> bool:
-        """Whether `undelivered_messages` was no hash and was set aside."""
+        """Return whether `undelivered_messages` was no hash and was set aside."""
         return not self.envelope.recipients.everybody and any(reply[1] for reply in replies)
 
 
-class Seat(NamedTuple):
-    """The calls of one node.
+class Mesa1NodeCommands(NamedTuple):
+    """Calls of one node.
 
     Attributes:
         keys: names of the namespace.
-        node: its name.
-        lease: seconds without a sign of life after which others take it for dead.
-        expiry: seconds after the last heartbeat until nothing of it is left.
+        node: name of the node.
+        lease: seconds without a heartbeat after which other nodes treat it as dead.
+        expiry: seconds after its last heartbeat until Redis has forgotten it.
         grace: seconds that an id may be away.
     """
 
@@ -138,7 +138,7 @@ class Seat(NamedTuple):
     grace: float
 
     def beat(self, connections: int, runs: tuple[str, str] = ("", "")) -> Call:
-        """Take or renew the lease; the reply is read by `Pulse`. `runs` is `Runs.args`."""
+        """Take or renew the lease; `Pulse` reads the reply. `runs` is `Runs.args`."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
@@ -148,26 +148,26 @@ class Seat(NamedTuple):
         return Call(BEAT, (*own, *theirs, *shown), (*about, *more))
 
     def recount(self, connections: int) -> Call:
-        """Say how many connections there are."""
+        """Set the number of connections."""
         keys = self.keys
         return Call(COUNT, (keys.leases, keys.counts, keys.connections), (self.node, connections))
 
     def attach(self, held: Mapping[str, int], mode: str = "") -> Call:
-        """Record ids with their connections; `mode` and the reply are those of `attach.lua`."""
+        """Record ids with their connections; see `attach.lua` for `mode` and the reply."""
         keys = self.keys
         own = (keys.leases, keys.held(self.node), keys.graces, keys.connected, keys.undelivered)
         wishes = (part for each in held.items() for part in each)
         return Call(ATTACH, (*own, *map(keys.user, held)), (self.node, ms(self.expiry), mode, *wishes))
 
     def detach(self, ids: Sequence[str]) -> Call:
-        """Forget ids."""
+        """Remove ids."""
         keys = self.keys
         own = (keys.held(self.node), keys.graces, keys.connected)
         times = (ms(self.expiry), round(self.grace * 1000))
         return Call(DETACH, (*own, *map(keys.user, ids)), (self.node, *times, *ids))
 
     def reap(self, node: str = "") -> Call:
-        """Forget some ids of a node whose lease ran out, or of `node`; 1 when there may be more."""
+        """Remove some ids of a node whose lease ran out, or of `node`; the reply is 1 if more may follow."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections, keys.signs)
         grace = round(self.grace * 1000) if node else 0
@@ -181,16 +181,16 @@ class Seat(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """What a heartbeat found.
+    """Reply to a heartbeat.
 
     Attributes:
-        had_lease: whether there was a lease.
-        dead: nodes that died.
-        gone: ids whose grace is over.
+        had_lease: whether the node had a lease.
+        dead: number of nodes whose lease ran out.
+        gone: number of ids whose grace is over.
         has_cleared: whether `undelivered_messages` was no hash and was set aside.
-        strange: keys of 1.x that are of another type, and were left alone.
-        run: what `Runs.ended` reads.
-        was_passed_over: 1 where the lease had run out while Redis was away: messages may be missing.
+        strange: keys of 1.x that have another type, and were left alone.
+        run: run of Redis, for `Runs.ended`.
+        was_passed_over: 1 if the lease had run out while Redis was away: messages may be missing.
     """
 
     had_lease: int
@@ -203,22 +203,22 @@ class Pulse(NamedTuple):
 
 
 def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
-    """Replace what is kept for an id, unless it has changed; the reply is 1 if that was done."""
+    """Replace the list of an id, unless it has changed; the reply is 1 if it was replaced."""
     return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside), ms(ASIDE)))
 
 
 def kept(keys: Keys, ids: Sequence[str]) -> Command:
-    """Read what is kept for ids."""
+    """Read the lists of ids."""
     return ("HMGET", keys.undelivered, *ids)
 
 
 def purge(keys: Keys, id: str) -> Call:
-    """Throw away what is kept for an id; the reply is what that was."""
+    """Delete the list of an id; the reply is the deleted list."""
     return Call(PURGE, (keys.undelivered,), (id,))
 
 
 def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
-    """Count connections of ids."""
+    """Count the connections of ids; `counts_by_id` reads the replies."""
     own = (keys.leases, keys.connected)
     where = (keys.messages, keys.channels)
     return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
@@ -230,12 +230,12 @@ def count(keys: Keys) -> Command:
 
 
 def scan_online(keys: Keys, cursor: str) -> Command:
-    """Ask for some of the ids; `online_page` reads the reply."""
+    """Scan the ids that have connections; `online_page` reads the reply."""
     return ("SSCAN", keys.connected, cursor, "COUNT", MAX_SCANNED)
 
 
 def online_page(reply: Sequence[Any]) -> IdPage:
-    """Read the reply to `scan_online`."""
+    """Return the page that the reply to `scan_online` makes."""
     cursor, ids = reply
     return IdPage(
         tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
@@ -243,12 +243,12 @@ def online_page(reply: Sequence[Any]) -> IdPage:
 
 
 def tally(keys: Keys) -> Command:
-    """Ask for the number of connections, as servers of either kind have counted."""
+    """Read the number of connections, as servers of both kinds have counted it."""
     return ("GET", keys.connections)
 
 
 def tallied(keys: Keys, reply: bytes | None) -> int:
-    """Read the reply to `tally`.
+    """Return the number in the reply to `tally`.
 
     Raises:
         BackendRefused: it is no number.
@@ -261,8 +261,8 @@ def tallied(keys: Keys, reply: bytes | None) -> int:
         ) from None
 
 
-def flat(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
-    """Reads the replies to `online`."""
+def counts_by_id(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
+    """Return a reader of the replies to `online`."""
     return lambda replies: dict(zip(ids, (each for reply in replies for each in reply), strict=True))
 
 
@@ -284,16 +284,16 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
-    """Say whose lists could not be read, and where they are kept for whoever wants to see."""
+    """Log whose lists could not be read, and where they are kept for inspection."""
     for id in ids:
         _log.warning(
-            "what 1.x kept for %r was corrupt; it was set aside under %r, and what could be read of it stays",
+            "the list of 1.x for %r was corrupt; it was set aside under %r, and its readable messages stay",
             id,
             keys.set_aside(id),
         )
 
 
 def warn_of_another_type(keys: Keys) -> None:
-    """Say that no list could be kept where 1.x keeps them, and where what stood there is now."""
+    """Log that the key of the lists had another type, and where its value is now."""
     aside = keys.cleared(keys.undelivered)
-    _log.warning("%r was not what 1.x keeps there; it was set aside as %r", keys.undelivered, aside)
+    _log.warning("%r had another type than 1.x keeps there; it was set aside as %r", keys.undelivered, aside)

@@ -1,4 +1,4 @@
-"""Moving what 1.x left behind into outboxes, once a cluster speaks the native wire."""
+"""Move the stored messages of 1.x into outboxes, once a cluster speaks the native wire."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ from .keys import Keys
 from .outbox import WaitingList
 
 LATE = 60.0
-"""Seconds for which a late writer of 1.x may put back what was moved, without it counting twice."""
+"""Seconds in which a late writer of 1.x may put moved messages back without a second delivery."""
 
 PAGE = 10
-"""Lists, about, that are looked for at once, and moved at the same time."""
+"""Approximate number of lists that one scan finds, and that are moved at the same time."""
 
 BIG = 64 * 1024
-"""Bytes of a list that is moved alone: reading it takes so long that calls for others would be given up."""
+"""Bytes of a list that is moved alone: reading it takes so long that calls for others would time out."""
 
 ATTEMPTS = 20
-"""Times that a list is tried to be moved, while others add to it."""
+"""Attempts to move a list while other processes add to it."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -34,11 +34,11 @@ _log = logging.getLogger("mesa_ws.backend")
 class ImportingBackend(RedisBackend):
     """`RedisBackend` that moves the lists of 1.x into outboxes: all when it opens, late ones at logins.
 
-    The messages come before those that are stored later, each once. What cannot be read is set aside.
+    Moved messages come before those that are stored later, each once. Unreadable members are set aside.
 
     Args:
         address: as in `RedisBackend`.
-        namespace: of both, the old cluster and this one.
+        namespace: of both clusters, the old one and this one.
     """
 
     def __init__(self, address: object, *, namespace: str | None = None) -> None:
@@ -58,7 +58,7 @@ class ImportingBackend(RedisBackend):
         portals: bool = False,
         durability: Durability = "memory",
     ) -> None:
-        """Take the seat, and move all lists; see `Backend.open`. `retention` limits what is moved."""
+        """Join the cluster, and move all lists; see `Backend.open`. `retention` limits the moved messages."""
         self._limits = retention or self._limits
         await super().open(
             receive,
@@ -77,22 +77,22 @@ class ImportingBackend(RedisBackend):
             raise
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare connections, and read the outbox with what 1.x kept; see `Presence.attach`."""
+        """Declare connections, and read the outbox with the messages of 1.x; see `Presence.attach`."""
         if start is not None:
             await self._try_to_move(id)
         return await super().attach(id, sockets, start)
 
     async def _move_all(self) -> None:
-        link, cursor, count = self._opened().pipelines.main, b"0", 0
+        pipeline, cursor, count = self._opened().pipelines.main, b"0", 0
         while True:
             look = ("HSCAN", self._old.undelivered, cursor, "COUNT", PAGE)
             try:
-                [[cursor, found]] = await link.execute([look], is_repeatable=True)
+                [[cursor, found]] = await pipeline.execute([look], is_repeatable=True)
             except BackendRefused as error:
-                _log.warning("what 1.x kept stays where it is: %s", error)
+                _log.warning("the messages that 1.x stored were not moved: %s", error)
                 return
             sizes = {field.decode(errors="replace"): len(value) for field, value in chunks(found, 2)}
-            del found  # each is read again when it is moved
+            del found  # each list is read again when it is moved
             await asyncio.gather(*(self._try_to_move(id) for id, size in sizes.items() if size <= BIG))
             for id, size in sizes.items():
                 if size > BIG:
@@ -101,29 +101,31 @@ class ImportingBackend(RedisBackend):
             if cursor == b"0":
                 break
         if count:
-            _log.info("what 1.x kept for %d ids was moved", count)
+            _log.info("moved the messages that 1.x stored for %d ids", count)
 
     async def _try_to_move(self, id: str) -> None:
         try:
             await self._move(check_id(id))
         except (BackendRefused, InvalidRecipients) as error:
-            _log.warning("what 1.x kept for %r stays where it is: %s", id, error)
+            _log.warning("the messages that 1.x stored for %r were not moved: %s", id, error)
 
     async def _move(self, id: str) -> None:
-        link = self._opened().pipelines.main
+        pipeline = self._opened().pipelines.main
         for _ in range(ATTEMPTS):
-            [[raw]] = await link.execute([commands.kept(self._old, [id])], is_repeatable=True)
+            [[raw]] = await pipeline.execute([commands.kept(self._old, [id])], is_repeatable=True)
             if raw is None:
                 return
             found = WaitingList.of(raw)
             if found.is_corrupt or not raw:
                 aside = self._old.set_aside(id)
-                await link.execute([("RPUSH", aside, raw), ("PEXPIRE", aside, round(commands.ASIDE * 1000))])
-                _log.warning("what 1.x kept for %r was corrupt; it was set aside under %r", id, aside)
+                await pipeline.execute(
+                    [("RPUSH", aside, raw), ("PEXPIRE", aside, round(commands.ASIDE * 1000))]
+                )
+                _log.warning("the list of 1.x for %r was corrupt; it was set aside under %r", id, aside)
             messages = [(new_message_id(), each.frame) for each in found.messages]
             legacy = Legacy(self._old.undelivered, id, raw, messages)
-            assert self._limits is not None  # noqa: S101 - storing was asked for above
+            assert self._limits is not None  # noqa: S101 - set in __init__ and open
             call = legacy.move(self._keys, self._limits, LATE)
-            [reply] = await link.execute([call.command], is_repeatable=True)
+            [reply] = await pipeline.execute([call.command], is_repeatable=True)
             if reply[0] != b"changed":
                 return

@@ -1,4 +1,4 @@
-"""The names of what 1.x keeps in Redis, and of what is kept beside it."""
+"""Names of keys and channels in Redis: those of 1.x, and our own."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Keys:
 
     namespace: str | None = None
 
-    # What 1.x knows.
+    # Names of 1.x.
 
     @property
     def messages(self) -> str:
@@ -27,7 +27,7 @@ class Keys:
 
     @property
     def connections(self) -> str:
-        """Number: connections of all servers, of ids or not."""
+        """Number: connections of all servers, authenticated or not."""
         return self._named("connected_clients_count")
 
     @property
@@ -37,19 +37,19 @@ class Keys:
 
     @property
     def portal(self) -> str:
-        """Channel: what clients do, for all portals; each event names the one that it is for."""
+        """Channel: events of clients, for all portals; each event names its portal."""
         return self._named("portal")
 
     @property
     def pool(self) -> str:
-        """SET: portals that take events. Channel, too: who comes and goes."""
+        """SET: portals that take events. Also a channel: portals that come and go."""
         return self._named("available_portals_pool")
 
-    # What is ours alone.
+    # Our own names.
 
     @property
     def prefix(self) -> str:
-        """What every key of our own begins with."""
+        """Prefix of all our own keys and channels."""
         return f"mesa:{{{self.namespace or ''}.m1}}:"
 
     @property
@@ -59,12 +59,12 @@ class Keys:
 
     @property
     def signs(self) -> str:
-        """HASH: when nodes and portals showed last that they live, as in `leases.lua`. A day."""
+        """HASH: last heartbeats of nodes and portals, as in `leases.lua`. A day."""
         return f"{self.prefix}f"
 
     @property
     def counts(self) -> str:
-        """HASH: node -> its part of `connections`. A day."""
+        """HASH: node -> its share of `connections`. A day."""
         return f"{self.prefix}n"
 
     @property
@@ -74,7 +74,7 @@ class Keys:
 
     @property
     def users(self) -> str:
-        """What the name of every `user` key begins with."""
+        """Prefix of `user` keys."""
         return f"{self.prefix}u:"
 
     def user(self, id: str) -> str:
@@ -83,24 +83,24 @@ class Keys:
 
     @property
     def holdings(self) -> str:
-        """What the name of every `held` key begins with."""
+        """Prefix of `held` keys."""
         return f"{self.prefix}c:"
 
     def held(self, node: str) -> str:
-        """SET: the ids that a node holds, for whoever cleans up after it. A day."""
+        """SET: the ids that a node holds, for the node that cleans up after it. A day."""
         return f"{self.holdings}{node}"
 
     @property
     def channels(self) -> str:
-        """What the name of every `channel` begins with."""
+        """Prefix of `channel` names."""
         return f"{self.prefix}r:"
 
     def channel(self, node: str) -> str:
-        """Channel: empty messages by which a node knows that it hears Redis, and others that it does."""
+        """Channel: replies to one node, and empty messages that show that the node hears Redis."""
         return f"{self.channels}{node}"
 
     def database(self, number: int) -> str:
-        """Channel: nothing is said there; servers and portals on a database listen, so that they are seen."""
+        """Channel without messages: servers and portals on a database listen, so that others see them."""
         return f"{self.prefix}d:{number}"
 
     @property
@@ -110,7 +110,7 @@ class Keys:
 
     @property
     def gone_portals(self) -> str:
-        """HASH: portal that was taken for dead -> `ours` or `theirs`. A day."""
+        """HASH: portal that was removed as dead -> `ours` or `theirs`. A day."""
         return f"{self.prefix}d"
 
     @property
@@ -124,20 +124,20 @@ class Keys:
         return f"{self.prefix}i"
 
     def done(self, message_id: str) -> str:
-        """HASH: recipient -> whether it was stored, of a message that may be sent again."""
+        """HASH: recipient -> whether the message was stored for it; of a message that may be sent again."""
         return f"{self.prefix}k:{message_id}"
 
     @property
     def asides(self) -> str:
-        """What the name of every `set_aside` key begins with."""
+        """Prefix of `set_aside` keys."""
         return f"{self.prefix}z:"
 
     def set_aside(self, id: str) -> str:
-        """LIST: what could not be read in `undelivered`. 7 days."""
+        """LIST: values of `undelivered` that could not be read. 7 days."""
         return f"{self.asides}{id}"
 
     def cleared(self, key: str) -> str:
-        """Where a key of 1.x goes that is of another type than 1.x keeps there. 7 days."""
+        """New name of a key of 1.x that has another type than 1.x keeps there. 7 days."""
         return f"{self.prefix}w:{key}"
 
     def _named(self, name: str) -> str:

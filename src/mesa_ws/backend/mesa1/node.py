@@ -1,4 +1,4 @@
-"""A node of the 1.x wire while it is open: its lease, whom it holds, and what comes in."""
+"""An open node of the 1.x wire: its lease, the ids that it holds, and the messages that it receives."""
 
 import asyncio
 import logging
@@ -21,49 +21,49 @@ from ..redis.runs import Runs
 from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.subscriber import Subscriber
-from .commands import MAX_IDS, Pulse, Seat, warn_of_another_type
+from .commands import MAX_IDS, Mesa1NodeCommands, Pulse, warn_of_another_type
 from .operations import ignore
-from .outbox import Lists
-from .payloads import InvalidPayload, read_answer, read_payload
-from .portal_dispatch import Portals
+from .outbox import WaitingLists
+from .payloads import InvalidPayload, read_payload, read_reply
+from .portal_dispatch import PortalDispatch
 
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
 
 LATE = 1.0
-"""Seconds after a login when its list is looked at again. A dispatcher of 1.x that asked before
-the login whether the id is online stores after it."""
+"""Seconds between a login and a second look at its list. A dispatcher of 1.x that asked before
+the login whether the id is online stores its message after the login."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Resident:
-    """One node while it is open.
+class Mesa1Node:
+    """One open node.
 
-    With every heartbeat it records all ids it holds: a server of 1.x whose connection of an id ends
-    takes the id out of the set for everybody, and Redis may have forgotten.
+    With every heartbeat it records all ids that it holds: a server of 1.x whose connection of an id ends
+    removes the id from the shared set, and Redis may have lost its data.
 
     Args:
-        address: where Redis is.
-        links: connections to it.
-        seat: the node's calls.
-        receive: takes what comes in.
-        watcher: who is told of doubt, and of who comes and goes.
+        address: address of Redis.
+        pipelines: connections to Redis.
+        commands: the node's calls.
+        receive: called with each message to this node.
+        watcher: learns that messages may be missing, and which ids and portals come and go.
         timeout: seconds for one call.
-        has_portals: whether portals are told what clients do.
-        spreads: whether they take turns.
+        has_portals: whether portals get the events of clients.
+        spreads: whether portals take turns.
 
-    Attributes:
-        lists: what is kept for its ids.
-        portals: who is told what clients do.
-        garbage: payloads that were none.
+        Attributes:
+        lists: stored messages of the ids that it holds.
+        portals: the portals that get events.
+        garbage: number of payloads that could not be read.
     """
 
     def __init__(
         self,
         address: Address,
-        links: Pipelines,
-        seat: Seat,
+        pipelines: Pipelines,
+        commands: Mesa1NodeCommands,
         receive: Receive,
         watcher: Watcher | None,
         timeout: float,
@@ -71,16 +71,16 @@ class Resident:
         has_portals: bool = False,
         spreads: bool = True,
     ) -> None:
-        self.links = links
+        self.pipelines = pipelines
         self.garbage = 0
-        self._seat = seat
-        self._link = links.main
+        self._commands = commands
+        self._pipeline = pipelines.main
         self._receive = receive
         self._watcher = watcher or NoWatcher()
         self._timeout = timeout
         self._tasks = Tasks()
         self._held: dict[str, int] = {}
-        self._owed: dict[str, None] = {}  # ids that Redis does not know to be gone
+        self._undetached: dict[str, None] = {}  # ids that have left, but not yet in Redis
         self._connections = 0
         self._is_counting = False
         self._lease_ends = 0.0
@@ -91,15 +91,15 @@ class Resident:
         self._wake = asyncio.Event()
         self._fresh: dict[str, None] = {}
         self._logins = asyncio.Event()
-        self._sweeper = GraceWatch(self._link, seat, self._watcher)
-        self.lists = Lists(self._link, seat.keys, receive, self._held.__contains__)
-        self.portals = Portals(self._link, seat, self._watcher, spreads=spreads)
+        self._grace_watch = GraceWatch(self._pipeline, commands, self._watcher)
+        self.lists = WaitingLists(self._pipeline, commands.keys, receive, self._held.__contains__)
+        self.portals = PortalDispatch(self._pipeline, commands, self._watcher, spreads=spreads)
         self._has_portals = has_portals
-        others: dict[str, Callable[[bytes], None]] = {seat.keys.channel(seat.node): self._on_own}
-        others[seat.keys.database(address.database)] = ignore
+        others: dict[str, Callable[[bytes], None]] = {commands.keys.channel(commands.node): self._on_own}
+        others[commands.keys.database(address.database)] = ignore
         if has_portals:
-            others[seat.keys.pool] = self.portals.hear
-        channels = [seat.keys.messages]
+            others[commands.keys.pool] = self.portals.hear
+        channels = [commands.keys.messages]
         self._reader = Subscriber(address, channels, self._on_frame, self.doubt, timeout, others=others)
 
     @property
@@ -108,16 +108,16 @@ class Resident:
         return self._reader.is_subscribed and time.monotonic() < self._lease_ends and self._is_mended
 
     async def open(self) -> None:
-        """Listen first: from the lease on, others count on this node."""
+        """Listen first: once the node has its lease, other processes rely on it."""
         await self._reader.open()
         await self._beat()
         if self._has_portals:
             await self.portals.look()
             self._tasks.start(self.portals.run, "portals")
-        self._link.on_reconnect = self.doubt
+        self._pipeline.on_reconnect = self.doubt
         self._tasks.start(self._beat_forever, "heart")
         self._tasks.start(self._look_late, "lists")
-        self._tasks.start(self._sweeper.run, "sweeper")
+        self._tasks.start(self._grace_watch.run, "sweeper")
 
     async def aclose(self) -> None:
         """Leave at once, within the time limit."""
@@ -127,24 +127,24 @@ class Resident:
                     await self._tasks.aclose(self._timeout)
                     await self.lists.aclose()
                     self._lease_ends = 0.0
-                    await self._repeat(self._seat.reap(self._seat.node))
+                    await self._repeat(self._commands.reap(self._commands.node))
         finally:
             await self._reader.aclose()
-            await self.links.aclose()
+            await self.pipelines.aclose()
 
     def doubt(self) -> None:
-        """Something may have been missed, or forgotten by Redis: make it good, at once."""
+        """Resync at once: the node may have missed messages, or Redis may have lost data."""
         self._is_mended = False
         self._wake.set()
         self.portals.doubt()
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
-        """Note connections of `id`, record them, and read what is kept for it."""
+        """Record connections of `id`, and read its stored messages."""
         self._held[id] = sockets
-        self._owed.pop(id, None)
+        self._undetached.pop(id, None)
         if start is None:
             [(_, is_new, _)] = await self._record({id: sockets})
-            if is_new:  # a server of 1.x had taken it out, and others may have stored for it
+            if is_new:  # a server of 1.x had removed the id, and others may have stored messages for it
                 self._look_soon(id)
             return None
         drops = start.mode == "acknowledge"
@@ -156,14 +156,14 @@ class Resident:
         return page
 
     def detach(self, id: str) -> None:
-        """Note that `id` has no connections here any more, and tell Redis without waiting."""
+        """Note that `id` has no connections here any more, and remove it from Redis without waiting."""
         self._held.pop(id, None)
         self.lists.forget(id)
-        self._owed[id] = None
+        self._undetached[id] = None
         self._post_detach([id])
 
     def connected(self, count: int) -> None:
-        """Note how many connections there are, and tell Redis soon."""
+        """Set the number of connections, and write it to Redis soon."""
         self._connections = count
         if not self._is_counting:
             self._is_counting = True
@@ -175,23 +175,23 @@ class Resident:
 
     def _post_count(self) -> None:
         self._is_counting = False
-        self._link.post([self._seat.recount(self._connections).command], self.doubt)
+        self._pipeline.post([self._commands.recount(self._connections).command], self.doubt)
 
     def _post_detach(self, ids: Sequence[str]) -> None:
         def done(_: list[Any]) -> None:
             for id in ids:
-                self._owed.pop(id, None)
-            self._sweeper.seen_off()
+                self._undetached.pop(id, None)
+            self._grace_watch.seen_off()
 
-        self._link.post([self._seat.detach(ids).command], self.doubt, done)
+        self._pipeline.post([self._commands.detach(ids).command], self.doubt, done)
 
     async def _record(self, held: Mapping[str, int], mode: str = "") -> list[Any]:
-        """Record ids; takes a new lease first if it was lost."""
-        call = self._seat.attach(held, mode)
+        """Record ids; take a new lease first if it was lost."""
+        call = self._commands.attach(held, mode)
         replies = await self._run(call)
         if replies == 0:
             await self._beat()
-            self.doubt()  # no later heartbeat would find out
+            self.doubt()  # no later heartbeat would notice
             replies = await self._run(call)
         if replies == 0:
             raise BackendUnavailable("redis: the lease of this node was lost again at once")
@@ -202,18 +202,18 @@ class Resident:
         return found
 
     async def _run(self, call: Call) -> Any:
-        [reply] = await self._link.execute([call.command], is_repeatable=True)
+        [reply] = await self._pipeline.execute([call.command], is_repeatable=True)
         return reply
 
     async def _repeat(self, call: Call) -> None:
-        """Run `call` until there is nothing more for it to do."""
+        """Run `call` until nothing is left to do."""
         while await self._run(call) == 1:
             pass
 
     async def _beat(self) -> Pulse:
         start = time.monotonic()
-        pulse = Pulse(*await self._run(self._seat.beat(self._connections, self._runs.args)))
-        self._lease_ends = start + self._seat.lease
+        pulse = Pulse(*await self._run(self._commands.beat(self._connections, self._runs.args)))
+        self._lease_ends = start + self._commands.lease
         since = self._runs.ended(pulse.run)
         if since is not None:
             self._watcher.forked(since)
@@ -226,57 +226,57 @@ class Resident:
 
     def _warn_of_types(self, pulse: Pulse) -> None:
         if pulse.has_cleared:
-            warn_of_another_type(self._seat.keys)
+            warn_of_another_type(self._commands.keys)
         if pulse.strange:
             self._strange.warn(
                 _log,
-                "%r is not what 1.x keeps there, so servers of 1.x cannot work: is it of another namespace? "
-                "Use another one, or delete it",
+                "%r has another type than 1.x keeps there, so servers of 1.x cannot work; use another "
+                "namespace if the key belongs to another application, or delete it",
                 pulse.strange[0].decode(),
             )
 
     async def _beat_forever(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seat.lease / BEATS):
+                async with asyncio.timeout(self._commands.lease / BEATS):
                     await self._wake.wait()
             self._wake.clear()
             try:
                 await self._look_after()
             except BackendError as error:
                 if self._is_mended:
-                    _log.warning("node %s: Redis does not answer: %s", self._seat.node, error)
+                    _log.warning("node %s: Redis does not answer: %s", self._commands.node, error)
                 self._is_mended = False
-                await asyncio.sleep(min(0.2, self._seat.lease / BEATS))
+                await asyncio.sleep(min(0.2, self._commands.lease / BEATS))
                 self._wake.set()
 
     async def _look_after(self) -> None:
-        """Renew everything, and make good what there is doubt about."""
+        """Renew the lease and all ids, and resync where messages may be missing."""
         is_doubtful = not self._is_mended
         pulse = await self._beat()
         if not pulse.had_lease:
             _log.warning(
-                "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
-                self._seat.node,
+                "node %s: its lease ran out, so others treated it as dead; it reads stored messages again",
+                self._commands.node,
             )
             is_doubtful = True
         is_doubtful |= bool(pulse.was_passed_over)
         forgotten = await self._record_all()
-        if self._owed:
-            self._post_detach(list(islice(self._owed, MAX_IDS)))
+        if self._undetached:
+            self._post_detach(list(islice(self._undetached, MAX_IDS)))
         self.lists.go_on()
         if pulse.dead:
-            _log.info("node %s: cleans up after nodes whose lease ran out", self._seat.node)
-            await self._repeat(self._seat.reap())
+            _log.info("node %s: cleans up after nodes whose lease ran out", self._commands.node)
+            await self._repeat(self._commands.reap())
         if pulse.gone:
-            self._sweeper.look()
+            self._grace_watch.look()
         await self.lists.look(forgotten)
         if is_doubtful:
             await self._watcher.catch_up()
         self._is_mended = not self._wake.is_set()
 
     async def _record_all(self) -> list[str]:
-        """Record every id; return those that 1.x did not know of, for whom it may have stored."""
+        """Record every id; return those that were not in the set of 1.x, which may have stored messages."""
         forgotten = []
         ids = iter(list(self._held))
         while some := list(islice(ids, MAX_IDS)):
@@ -295,17 +295,17 @@ class Resident:
             try:
                 await self.lists.look(ids)
             except BackendError as error:
-                _log.debug("node %s: looking again for messages failed: %s", self._seat.node, error)
+                _log.debug("node %s: looking again for messages failed: %s", self._commands.node, error)
 
     def _on_own(self, frame: bytes) -> None:
-        """Take what came in for this node alone: a sign that it hears, or what a portal answers."""
+        """Handle a payload of the node's own channel: its own empty message, or a portal's reply."""
         if not frame:
             self._unheard = 0
         else:
-            self._deliver(frame, read_answer, self._seat.keys.channel(self._seat.node))
+            self._deliver(frame, read_reply, self._commands.keys.channel(self._commands.node))
 
     def _on_frame(self, frame: bytes) -> None:
-        self._deliver(frame, read_payload, self._seat.keys.messages)
+        self._deliver(frame, read_payload, self._commands.keys.messages)
 
     def _deliver(self, frame: bytes, read: Callable[[bytes], Envelope | None], channel: str) -> None:
         try:
@@ -318,10 +318,10 @@ class Resident:
             if envelope is not None:
                 self._receive(envelope)
         except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
-            _log.exception("a message could not be delivered here")
+            _log.exception("the server failed to deliver a message")
 
     def _tell(self, id: str) -> None:
         try:
             self._watcher.came_online(id)
         except Exception:  # noqa: BLE001
-            _log.exception("the server could not be told that %r came online", id)
+            _log.exception("the server failed to note that %r came online", id)

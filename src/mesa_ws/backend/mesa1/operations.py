@@ -1,4 +1,4 @@
-"""What dispatchers say on the wire of 1.x."""
+"""The handshake and the operations of dispatchers on the wire of 1.x."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -26,25 +26,25 @@ from .outbox import WaitingList
 _HAS_WARNED = threading.Event()
 
 DATABASES = 16
-"""Databases that are looked at for others of the namespace: as many as Redis has by default."""
+"""Databases that are searched for other processes of the namespace: as many as Redis has by default."""
 
 NO_STATUS = (
-    "wire 'mesa1': expected no questions about outboxes, got one; 1.x keeps lists that tell nothing of what "
-    "has become of a message, use wire 'native' for that"
+    "wire 'mesa1' has no status of messages: 1.x keeps lists that do not say what became of a message; use "
+    "wire 'native' for that"
 )
 
 
 class Mesa1Handshake(NativeHandshake):
-    """The first words on each connection: the scripts, and no layout, for 1.x has none.
+    """First commands on each connection: loads the scripts; checks no layout, for 1.x has none.
 
-    Channels of Redis know no databases, keys do. So processes on two databases of one Redis hear each
-    other's messages, and neither finds who the other one holds: that is looked for, and warned of.
+    Keys of Redis belong to a database, channels do not. So processes on two databases of one Redis hear each
+    other's messages, but do not find each other's connections: the handshake looks for that, and warns.
 
     Args:
         keys: names of the namespace.
-        rights: what the process needs.
-        stores: whether messages are going to be kept there.
-        allow_eviction: keep them even in a Redis that may forget them by itself.
+        rights: the rights that the process needs.
+        stores: whether messages are going to be stored there.
+        allow_eviction: store them even in a Redis that may evict them.
         database: number of the database that the process uses.
     """
 
@@ -67,20 +67,20 @@ class Mesa1Handshake(NativeHandshake):
 
     @property
     def commands(self) -> list[Command]:
-        """What to send; `check` takes the replies."""
+        """The commands to send; `check` reads the replies."""
         loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
         looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
         return [INFO, living(self._keys.leases), *looks, *loads, *self._asking()]
 
     @property
     def farewell(self) -> list[Command]:
-        """Nothing: this wire has no positions that an old master could go on with."""
+        """No commands: this wire has no positions that an old master could go on with."""
         return []
 
     def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
         """Read the replies; errors as in `Handshake.check`.
 
-        A user that may not ask for INFO is good enough, as it is for 1.x.
+        As for 1.x, the user need not have the right to INFO.
         """
         about, others, hello, elsewhere, *loaded = replies
         is_unknown = is_forbidden(about)
@@ -98,7 +98,7 @@ class Mesa1Handshake(NativeHandshake):
         return facts
 
     def _warn_of_databases(self, where: str, elsewhere: object) -> None:
-        """Warn once of processes on other databases, by who listens there; an error tells nothing."""
+        """Warn once of processes that listen on other databases; an error says nothing about them."""
         if self._has_warned_of_database or not isinstance(elsewhere, list):
             return
         for channel, listeners in chunks(elsewhere, 2):
@@ -106,7 +106,7 @@ class Mesa1Handshake(NativeHandshake):
                 self._has_warned_of_database = True
                 _log.warning(
                     "%s: %d processes of this namespace use database %d, and this one database %d; on wire "
-                    "'mesa1' they get each other's messages, because channels of Redis know no databases; "
+                    "'mesa1' they get each other's messages, as channels of Redis belong to no database; "
                     "give each application a namespace of its own",
                     where,
                     listeners,
@@ -118,18 +118,22 @@ class Mesa1Handshake(NativeHandshake):
     def _warn_of_the_unknown(self, where: str) -> None:
         if self.stores and not self._knows_nothing:
             self._knows_nothing = True
-            _log.warning("%s: its user may not ask INFO; nobody knows whether it keeps what is stored", where)
+            _log.warning(
+                "%s: its user has no right to INFO, so it is not known whether Redis evicts stored messages; "
+                "grant +info",
+                where,
+            )
 
 
 class Mesa1:
-    """The wire of 1.x; a `Dialect`.
+    """Operations on the wire of 1.x; a `Dialect`.
 
     Args:
         namespace: of the cluster.
-        names: whether messages carry their ids to servers, as those of servers do.
+        names: whether messages carry their ids to servers, as the messages of servers do.
 
-    Raises:
-        InvalidSettings: keys cannot be named after it.
+        Raises:
+        InvalidSettings: the namespace cannot be part of keys.
     """
 
     def __init__(self, namespace: str | None, *, names: bool = False) -> None:
@@ -142,17 +146,17 @@ class Mesa1:
         return None
 
     def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
-        """What every connection of a dispatcher begins with."""
+        """Return the handshake of a dispatcher's connections."""
         rights = rights_of.of_dispatcher(self.keys, stores=stores)
         return Mesa1Handshake(
             self.keys, rights, stores=stores, allow_eviction=allow_eviction, database=database
         )
 
     def dispatching(self, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
-        """Publish envelopes, and store those that are to be kept for ids that are away.
+        """Publish envelopes, and store those with a retention for ids that are away.
 
         Raises:
-            Unsupported: more durability is asked for than this wire has.
+            Unsupported: an envelope has another durability than `memory`.
         """
         envelopes = tuple(envelopes)
         for envelope in envelopes:
@@ -173,7 +177,7 @@ class Mesa1:
         return Operation(calls, read, known_for > 0, known_for=known_for)
 
     def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
-        """Not to be had.
+        """Refuse: 1.x has no heads.
 
         Raises:
             Unsupported: always.
@@ -181,7 +185,7 @@ class Mesa1:
         raise Unsupported(NO_STATUS)
 
     def peeking(self, id: str, limit: int) -> Operation[list[Stored]]:
-        """Show the first messages that wait for an id; 1.x keeps neither their names nor times."""
+        """Return the first messages that wait for an id; 1.x keeps neither their ids nor their times."""
 
         def read(replies: Sequence[Any]) -> list[Stored]:
             [[raw]] = replies
@@ -191,33 +195,35 @@ class Mesa1:
         return Operation([commands.kept(self.keys, [check_id(id)])], read)
 
     def purging(self, id: str) -> Operation[int]:
-        """Drop the messages that wait for an id. Once more would count none, so it is not repeated."""
+        """Drop the messages that wait for an id. Not retried: a second run would return 0."""
         command = commands.purge(self.keys, check_id(id)).command
         return Operation(
             [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
         )
 
     def presence_of(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
-        """Count the connections of each id; one that only servers of 1.x hold has 1."""
+        """Count the connections of each id; an id that only servers of 1.x hold has 1."""
         wanted = check_ids(ids)
-        return Operation([call.command for call in commands.online(self.keys, wanted)], commands.flat(wanted))
+        return Operation(
+            [call.command for call in commands.online(self.keys, wanted)], commands.counts_by_id(wanted)
+        )
 
     def counting(self) -> Operation[int]:
-        """Count the ids that have connections, by what 1.x knows."""
+        """Count the ids that have connections, in the set of 1.x."""
         return Operation([commands.count(self.keys)], lambda replies: int(replies[0]))
 
     def naming(self, cursor: str) -> Operation[IdPage]:
-        """Name some of the ids that have connections, by what 1.x knows."""
+        """Return one page of the ids that have connections, from the set of 1.x."""
         command = commands.scan_online(self.keys, check_cursor(cursor))
         return Operation([command], lambda replies: commands.online_page(replies[0]))
 
     def tallying(self) -> Operation[int]:
-        """Count connections as 1.x does, whose servers may have let the number fall below zero."""
+        """Count connections as 1.x does; a number below zero, which its servers may leave, counts as 0."""
         return Operation([commands.tally(self.keys)], lambda replies: commands.tallied(self.keys, replies[0]))
 
 
 def ignore(payload: bytes) -> None:
-    """Pass over what comes on the channel of a database: listening there says enough."""
+    """Ignore payloads on the channel of a database; the subscription itself is the signal."""
 
 
 def _check_offered(envelope: Envelope) -> None:
@@ -229,5 +235,5 @@ def _check_offered(envelope: Envelope) -> None:
     if envelope.recipients.everybody and envelope.recipients.excluding and not _HAS_WARNED.is_set():
         _HAS_WARNED.set()
         _log.warning(
-            "a message to everybody excludes some: servers of 1.x do not know that, and send it to all"
+            "a message to everybody excludes ids: servers of 1.x do not support that, and send it to all ids"
         )

@@ -1,15 +1,12 @@
-"""Reads the lists of the ids that a node holds, and shrinks them by what was proven.
+"""The JSON lists in which 1.x stores messages, read and shrunk by a node for the ids that it holds.
 
-The JSON lists in which 1.x keeps messages, as values.
-
-Other writers read a list, add to it and write all of it again, so the same message may come back in
+Other writers read a list, append to it and write the whole list again, so the same message may come back in
 other bytes: without spaces, with members sorted by number, with `1` for `1.0`. Messages are compared
-by what they say.
+by their meaning.
 
-What a node has read of the list of one id, numbered for its connections. Without any I/O.
-
-Numbers belong to an epoch, which is new whenever a node begins to hold an id. The first messages of
-a stream may be proven and still stand in the list, until Redis has agreed to forget them.
+A node numbers the messages of a list for the connections of its id. Numbers belong to an epoch, which is new
+whenever a node begins to hold an id. The first messages may be acknowledged and still be in the list, until
+Redis has removed them.
 """
 
 import asyncio
@@ -34,26 +31,26 @@ from ..redis_client.pipeline import Pipeline
 from . import commands
 from .commands import warn_of_corruption
 from .keys import Keys
-from .payloads import Carried
+from .payloads import WireMessage
 
 
-class Waiting(NamedTuple):
+class ListedMessage(NamedTuple):
     """One message of a list.
 
     Attributes:
-        raw: as it stands there.
-        frame: what clients get.
+        raw: its bytes in the list.
+        frame: the frame for clients.
     """
 
     raw: bytes
     frame: bytes
 
     @classmethod
-    def of(cls, raw: bytes) -> "Waiting | None":
+    def of(cls, raw: bytes) -> "ListedMessage | None":
         """Read a member of a list; None if it is no message.
 
-        An event is none: 1.x stores `DISCONNECT_CLIENT` for those who are away, and nobody who logs in
-        later is meant by it.
+        An event is no message: 1.x stores `DISCONNECT_CLIENT` for ids that are away, but it is not meant
+        for a client that logs in later.
         """
         try:
             carried = _MESSAGE.decode(raw)
@@ -62,22 +59,22 @@ class Waiting(NamedTuple):
         is_message = carried.is_sayable and carried.op != Op.EVENT
         return cls(raw, carried.frame) if is_message else None
 
-    def says_what(self, other: "Waiting") -> bool:
-        """Whether another one says the same, whatever its bytes."""
+    def says_what(self, other: "ListedMessage") -> bool:
+        """Return whether another message means the same, whatever its bytes."""
         return self.raw == other.raw or _sense(self.raw) == _sense(other.raw)
 
 
 class WaitingList(NamedTuple):
-    """What is kept for one id.
+    """The list of one id.
 
     Attributes:
-        raw: as it was read; empty for nothing.
-        messages: those that can be read, in order.
-        is_corrupt: whether there was something else, too.
+        raw: its bytes; empty if there is none.
+        messages: the readable messages, in order.
+        is_corrupt: whether the list held anything else, too.
     """
 
     raw: bytes
-    messages: Sequence[Waiting]
+    messages: Sequence[ListedMessage]
     is_corrupt: bool
 
     @classmethod
@@ -88,24 +85,24 @@ class WaitingList(NamedTuple):
         members = _members(raw)
         if members is None:
             return cls(raw, (), True)
-        found = [Waiting.of(member) for member in members]
+        found = [ListedMessage.of(member) for member in members]
         messages = [each for each in found if each is not None]
         return cls(raw, messages, len(messages) < len(found))
 
     def without(self, count: int) -> bytes:
-        """The list without its first messages; empty if nothing is left."""
+        """Return the list without its first messages; empty if no message is left."""
         return joined(self.messages[count:])
 
 
-def joined(messages: Sequence[Waiting]) -> bytes:
-    """The JSON list of messages; empty for none."""
+def joined(messages: Sequence[ListedMessage]) -> bytes:
+    """Return the JSON list of messages; empty for none."""
     return b"[" + b",".join(each.raw for each in messages) + b"]" if messages else b""
 
 
-def passed(known: Sequence[Waiting], there: Sequence[Waiting]) -> int:
-    """How many of the first messages that are known are not in the list any more.
+def passed(known: Sequence[ListedMessage], there: Sequence[ListedMessage]) -> int:
+    """Return how many of the first known messages are not in the list any more.
 
-    The others are its beginning. All of them are gone if the list begins with something else.
+    The others are its beginning. All of them are gone if the list begins with another message.
     """
     for gone in range(len(known)):
         rest = known[gone:]
@@ -115,10 +112,10 @@ def passed(known: Sequence[Waiting], there: Sequence[Waiting]) -> int:
 
 
 def _members(raw: bytes) -> list[bytes] | None:
-    """The members of a list, each as JSON; None if it is no list.
+    """Return the members of a list, each as JSON; None if it is no list.
 
-    JavaScript writes half of a surrogate pair where a text was cut within one character. It spoils the
-    member that it is in, and not the others; so does what is no UTF-8.
+    JavaScript writes half of a surrogate pair where a text was cut within a character. That spoils its own
+    member, and not the others; so do bytes that are no UTF-8.
     """
     try:
         return [bytes(member) for member in _MEMBERS.decode(raw.decode())]
@@ -134,7 +131,7 @@ def _members(raw: bytes) -> list[bytes] | None:
 
 
 def _sense(raw: bytes) -> bytes:
-    """What a message says; of one that is nested too deeply, or has numbers too great, its bytes."""
+    """Return the meaning of a message; its bytes if it is nested too deeply, or has too large numbers."""
     try:
         return msgspec.json.encode(_plain(_ANY.decode(raw)), order="deterministic")
     except (msgspec.MsgspecError, RecursionError):
@@ -142,7 +139,7 @@ def _sense(raw: bytes) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JavaScript reads it: there is one kind of number."""
+    """Return a value as JavaScript reads it, which has one kind of number."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
@@ -155,23 +152,23 @@ def _plain(value: Any) -> Any:
 
 
 _MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
-_MESSAGE = msgspec.json.Decoder(Carried)
+_MESSAGE = msgspec.json.Decoder(WireMessage)
 _ANY = msgspec.json.Decoder()
 
 
-class Stream:
-    """Messages of one id, in the order of its list.
+class NumberedList:
+    """Numbered messages of one id, in the order of its list.
 
     Attributes:
-        epoch: random, so that no position of another stream fits.
-        proven: the sequence up to which somebody has proven to have them.
+        epoch: random, so no position of another list fits.
+        acknowledged: the sequence up to which a client has acknowledged them.
     """
 
     def __init__(self) -> None:
         self.epoch = os.urandom(8).hex()
-        self.proven = 0
+        self.acknowledged = 0
         self._gone = 0
-        self._messages: list[Waiting] = []
+        self._messages: list[ListedMessage] = []
 
     @property
     def top(self) -> int:
@@ -179,42 +176,42 @@ class Stream:
         return self._gone + len(self._messages)
 
     @property
-    def is_owed(self) -> bool:
-        """Whether the list still holds what is proven."""
-        return self._gone < self.proven
+    def has_leftovers(self) -> bool:
+        """Whether the list may still hold acknowledged messages."""
+        return self._gone < self.acknowledged
 
     @property
-    def owed(self) -> Sequence[Waiting]:
-        """What is proven and may still be in the list."""
-        return self._messages[: self.proven - self._gone]
+    def leftovers(self) -> Sequence[ListedMessage]:
+        """The acknowledged messages that may still be in the list."""
+        return self._messages[: self.acknowledged - self._gone]
 
-    def merge(self, there: Sequence[Waiting]) -> list[Entry]:
-        """Take what the list holds now; return the messages that are new."""
+    def merge(self, there: Sequence[ListedMessage]) -> list[Entry]:
+        """Update from the current list; return the new messages."""
         gone = passed(self._messages, there)
         self._gone += gone
         del self._messages[:gone]
-        self.proven = max(self.proven, self._gone)
+        self.acknowledged = max(self.acknowledged, self._gone)
         before = self.top
         self._messages.extend(there[len(self._messages) :])
         return self._entries(before)
 
-    def prove(self, sequence: int) -> bool:
-        """Note that somebody has the messages up to `sequence`; return whether that is news."""
-        if not self.proven < sequence <= self.top:
+    def acknowledge(self, sequence: int) -> bool:
+        """Note that a client has the messages up to `sequence`; return whether that is new."""
+        if not self.acknowledged < sequence <= self.top:
             return False
-        self.proven = sequence
+        self.acknowledged = sequence
         return True
 
     def settle(self, sequence: int) -> None:
-        """The list holds the messages up to `sequence` no more."""
+        """Note that the list no longer holds the messages up to `sequence`."""
         count = max(0, sequence - self._gone)
         self._gone += count
         del self._messages[:count]
-        self.proven = max(self.proven, self._gone)
+        self.acknowledged = max(self.acknowledged, self._gone)
 
     def page(self, status: PageStatus, after: int) -> Page:
-        """Everything after a sequence; what is proven is left out."""
-        start = min(max(after, self.proven), self.top)
+        """Return a page with all messages after a sequence, without acknowledged ones."""
+        start = min(max(after, self.acknowledged), self.top)
         return Page(status, self.epoch, start, self.top, 0, tuple(self._entries(start)))
 
     def _entries(self, after: int) -> list[Entry]:
@@ -223,48 +220,50 @@ class Stream:
 
 
 ATTEMPTS = 20
-"""Times that a list is tried to be changed, while others change it too."""
+"""Attempts to change a list while other processes change it, too."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Lists:
-    """The streams of the ids of one node; for its event loop only.
+class WaitingLists:
+    """The lists of the ids of one node; for its event loop only.
 
     Args:
-        link: the connection to Redis.
+        pipeline: the connection to Redis.
         keys: names of the namespace.
-        receive: takes messages that are found late.
-        holds: whether the node holds an id.
+        receive: called with messages that are found late.
+        holds: returns whether the node holds an id.
     """
 
-    def __init__(self, link: Pipeline, keys: Keys, receive: Receive, holds: Callable[[str], bool]) -> None:
-        self._link = link
+    def __init__(
+        self, pipeline: Pipeline, keys: Keys, receive: Receive, holds: Callable[[str], bool]
+    ) -> None:
+        self._pipeline = pipeline
         self._keys = keys
         self._receive = receive
         self._holds = holds
-        self._streams: dict[str, Stream] = {}
+        self._lists: dict[str, NumberedList] = {}
         self._shrinker: asyncio.Task[None] | None = None
         self._due: dict[str, None] = {}
 
     async def took(self, id: str, raw: bytes) -> Page:
-        """The page of a connection that logs in, from what its list holds."""
+        """Return the page of a connection that logs in, from the list that was read with the login."""
         found = await self._readable(id, raw)
-        is_new = id not in self._streams
-        stream = self._streams.setdefault(id, Stream())
-        fresh = stream.merge(found.messages)
+        is_new = id not in self._lists
+        numbered = self._lists.setdefault(id, NumberedList())
+        fresh = numbered.merge(found.messages)
         if not is_new:
-            self._offer(id, stream, fresh)
-        return stream.page("fresh", stream.proven)
+            self._offer(id, numbered, fresh)
+        return numbered.page("fresh", numbered.acknowledged)
 
     def dropped(self, id: str) -> Page:
-        """The page of a connection that wants nothing of what was stored, which is gone now."""
-        stream = self._streams.setdefault(id, Stream())
-        stream.merge(())
-        return stream.page("fresh", stream.top)
+        """Return the page of a connection that wants no stored messages; the list was deleted."""
+        numbered = self._lists.setdefault(id, NumberedList())
+        numbered.merge(())
+        return numbered.page("fresh", numbered.top)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """What follows positions.
+        """Return the messages after positions.
 
         Raises:
             BackendError: Redis did not answer.
@@ -274,7 +273,7 @@ class Lists:
         return [self._page(read) for read in reads]
 
     async def look(self, ids: Iterable[str]) -> None:
-        """Look again whether something is kept for ids, and hand it over.
+        """Read the lists of ids again, and deliver new messages.
 
         Raises:
             BackendError: Redis did not answer.
@@ -282,62 +281,66 @@ class Lists:
         await self._look([id for id in ids if self._holds(id)], offers=True)
 
     def acknowledge(self, acknowledgements: Iterable[Acknowledgement]) -> None:
-        """Forget what was received, soon."""
+        """Remove received messages from their lists, soon."""
         for id, position, _ in acknowledgements:
-            stream = self._streams.get(id)
-            if stream is not None and stream.epoch == position.epoch and stream.prove(position.sequence):
+            numbered = self._lists.get(id)
+            if (
+                numbered is not None
+                and numbered.epoch == position.epoch
+                and numbered.acknowledge(position.sequence)
+            ):
                 self._due[id] = None
         self.go_on()
 
     def go_on(self) -> None:
-        """Shrink lists that hold what is proven."""
+        """Shrink the lists that hold acknowledged messages."""
         if self._due and self._shrinker is None:
             self._shrinker = start(self._shrink_all(), name="mesa1-lists")
 
     def forget(self, id: str) -> None:
-        """The node holds an id no more; what is owed to its list stays known until it is done."""
-        stream = self._streams.get(id)
-        if stream is not None and not stream.is_owed:
-            del self._streams[id]
+        """Forget an id that the node no longer holds, once its list holds no acknowledged messages."""
+        numbered = self._lists.get(id)
+        if numbered is not None and not numbered.has_leftovers:
+            del self._lists[id]
 
     async def aclose(self) -> None:
-        """Finish what is owed, within the time limits of the link."""
+        """Finish shrinking lists, within the time limits of the pipeline."""
         if self._shrinker is not None:
             await asyncio.wait([self._shrinker])
 
     def _page(self, read: Read) -> Page:
-        stream = self._streams.setdefault(read.id, Stream())
-        is_known = read.position.epoch == stream.epoch and read.position.sequence <= stream.top
+        numbered = self._lists.setdefault(read.id, NumberedList())
+        is_known = read.position.epoch == numbered.epoch and read.position.sequence <= numbered.top
         status: PageStatus = "resumed" if is_known else "reset"
-        return stream.page(status, read.position.sequence if is_known else stream.proven)
+        return numbered.page(status, read.position.sequence if is_known else numbered.acknowledged)
 
     async def _look(self, ids: Sequence[str], *, offers: bool) -> None:
         for some in chunks(ids, commands.MAX_IDS):
-            [raws] = await self._link.execute([commands.kept(self._keys, some)])
+            [raws] = await self._pipeline.execute([commands.kept(self._keys, some)])
             for id, raw in zip(some, raws, strict=True):
                 found = await self._readable(id, raw)
-                stream = self._streams.get(id)
-                if stream is None and (not offers or not found.messages):
+                numbered = self._lists.get(id)
+                if numbered is None and (not offers or not found.messages):
                     continue
-                stream = self._streams.setdefault(id, Stream())
-                fresh = stream.merge(found.messages)
+                numbered = self._lists.setdefault(id, NumberedList())
+                fresh = numbered.merge(found.messages)
                 if offers:
-                    self._offer(id, stream, fresh)
+                    self._offer(id, numbered, fresh)
 
     async def _readable(self, id: str, raw: bytes | None) -> WaitingList:
-        """Read a list; what cannot be read of it is set aside, so that the id can log in."""
+        """Read a list; a corrupt one is set aside and replaced by its messages, so that the id can log in."""
         found = WaitingList.of(raw)
         if found.is_corrupt:
             call = commands.swap(self._keys, id, found.raw, joined(found.messages), sets_aside=True)
-            [is_done] = await self._link.execute([call.command])
+            [is_done] = await self._pipeline.execute([call.command])
             warn_of_corruption(self._keys, [id] if is_done else [])
         return found
 
-    def _offer(self, id: str, stream: Stream, entries: Sequence[Entry]) -> None:
-        """Hand over what was found; a connection that is logging in has it on its page."""
+    def _offer(self, id: str, numbered: NumberedList, entries: Sequence[Entry]) -> None:
+        """Deliver messages that were found; a connection that is logging in has them on its page."""
         for entry in entries:
             who = Recipients(False, (id,), frozenset())
-            at = Position(stream.epoch, entry.sequence)
+            at = Position(numbered.epoch, entry.sequence)
             self._receive(Envelope(who, entry.body, "message", entry.message_id, positions=(at,)))
 
     async def _shrink_all(self) -> None:
@@ -345,13 +348,13 @@ class Lists:
             while self._due:
                 id = next(iter(self._due))
                 del self._due[id]
-                stream = self._streams.get(id)
-                if stream is None:
+                numbered = self._lists.get(id)
+                if numbered is None:
                     continue
                 try:
-                    await self._shrink(id, stream)
+                    await self._shrink(id, numbered)
                 except BackendError as error:
-                    _log.debug("what %r has received is still stored: %s", id, error)
+                    _log.debug("the messages that %r has received are still stored: %s", id, error)
                     self._due[id] = None
                     return
                 if not self._holds(id):
@@ -359,20 +362,20 @@ class Lists:
         finally:
             self._shrinker = None
 
-    async def _shrink(self, id: str, stream: Stream) -> None:
-        """Take what is proven out of a list, and nothing else, whoever writes to it meanwhile."""
+    async def _shrink(self, id: str, numbered: NumberedList) -> None:
+        """Remove the acknowledged messages from a list, and no others, even while others write to it."""
         for _ in range(ATTEMPTS):
-            owed, until = stream.owed, stream.proven
-            [[raw]] = await self._link.execute([commands.kept(self._keys, [id])])
+            leftovers, until = numbered.leftovers, numbered.acknowledged
+            [[raw]] = await self._pipeline.execute([commands.kept(self._keys, [id])])
             there = await self._readable(id, raw)
-            gone = passed(owed, there.messages)
-            left = len(owed) - gone
+            gone = passed(leftovers, there.messages)
+            left = len(leftovers) - gone
             if not left:
-                stream.settle(until)
+                numbered.settle(until)
                 return
             call = commands.swap(self._keys, id, there.raw, there.without(left))
-            [is_done] = await self._link.execute([call.command])
+            [is_done] = await self._pipeline.execute([call.command])
             if is_done:
-                stream.settle(until)
+                numbered.settle(until)
                 return
         self._due[id] = None

@@ -1,19 +1,17 @@
-"""What is published on `ws`: `{"message": {"op", "d", "t", "o"}, "recipients": [...]}`.
+"""Payloads on the channels of 1.x and of our nodes. 1.x ignores members that it does not know.
 
-`recipients` are ids, or `"*"` among them for everybody. Two members are ours: `excluding`, ids that do
-not get a message to everybody, and `id`, by which a server knows what it has sent itself. 1.x passes
-over members that it does not know.
+| channel | payload |
+|---|---|
+| `ws` | `{"message": {"op", "d", "t", "o"}, "recipients": [...]}`, a message |
+| `portal` | `{"type", "message": {"op", "d", "t"}, "clientId", "portalId"}`, an event for one portal |
+| `available_portals_pool` | `{"id", "ready"}`, a portal that comes or goes |
+| a node's own | `{"to", "frame"}`, a portal's message to one connection |
 
-What is published for portals, and by them.
+`recipients` are ids, or `"*"` among them for everybody. Two members are our own: `excluding`, ids that do
+not get a message to everybody, and `id`, by which a server recognises a message that it sent itself.
 
-On `portal`, for the portal that is named: `{"type", "message": {"op", "d", "t"}, "clientId",
-"portalId"}`; there is a message for messages, and a client id once a client has authenticated. A
-message without data has no `d`, so that handlers of 1.x see undefined. `x` is ours, for our portals;
-1.x passes over members that it does not know.
-
-On `available_portals_pool`: `{"id", "ready"}`.
-
-On the channel of a node of ours: `{"to", "frame"}`, what a portal answers to one connection.
+An event has a `message` if it is one, and a `clientId` once its client has authenticated. A message without
+data has no `d`, so handlers of 1.x see undefined. The member `x` is our own, for our portals.
 """
 
 import re
@@ -32,11 +30,11 @@ DISCONNECT = b'{"op":5,"d":{},"t":"DISCONNECT_CLIENT"}'
 
 
 class InvalidPayload(ValueError):
-    """Bytes that carry no message; the text says why, and shows nothing of them."""
+    """Payload that cannot be read; the text says why, and repeats nothing of the payload."""
 
 
-class Carried(msgspec.Struct, frozen=True, gc=False):
-    """A message as 1.x writes it, in payloads and in lists. What is not there was undefined."""
+class WireMessage(msgspec.Struct, frozen=True, gc=False):
+    """Message as 1.x writes it, in payloads and in lists. A missing member was undefined."""
 
     op: int = 0
     d: msgspec.Raw = msgspec.Raw(b"")
@@ -44,7 +42,7 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def frame(self) -> bytes:
-        """The frame that clients get: without options and numbers of others."""
+        """The frame for clients: without the options and numbers of 1.x."""
         parts = [b'{"op":%d' % self.op]
         if bytes(self.d):
             parts.append(b',"d":' + bytes(self.d))
@@ -54,12 +52,12 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_sayable(self) -> bool:
-        """Whether clients can be sent such an opcode."""
+        """Whether a client can receive such an opcode."""
         return 0 <= self.op <= MAX_OPCODE
 
 
 class _Payload(msgspec.Struct, frozen=True, gc=False):
-    message: Carried
+    message: WireMessage
     recipients: list[Any]
     excluding: list[Any] = []
     id: Any = None
@@ -69,7 +67,7 @@ _DECODER = msgspec.json.Decoder(_Payload)
 
 
 def message_json(envelope: Envelope) -> bytes:
-    """A message as it is published and stored; its options are there if it says anything."""
+    """Encode a message as 1.x publishes and stores it, with its options if it has any."""
     if envelope.kind == "disconnect":
         return DISCONNECT
     if envelope.sync is None:
@@ -78,30 +76,30 @@ def message_json(envelope: Envelope) -> bytes:
 
 
 def to_everybody(message: bytes, excluding: Iterable[str] = (), more: bytes = b"") -> bytes:
-    """The payload of a message to everybody, with `more` members behind the others."""
+    """Encode the payload of a message to everybody, with `more` members at its end."""
     left_out = sorted(excluding)
     without = b',"excluding":' + msgspec.json.encode(left_out) if left_out else b""
     return b'{"message":%s,"recipients":["*"]%s%s}' % (message, without, more)
 
 
 def naming(message_id: str) -> bytes:
-    """The member that names a message, behind others."""
+    """Encode the member with the id of a message, to follow others."""
     return b',"id":' + msgspec.json.encode(message_id)
 
 
 def read_payload(payload: bytes) -> Envelope | None:
-    """Read what came in on `ws`; None for what is meant for nobody, or is an event of no known type.
+    """Read a payload of `ws`; None if it has no recipient, or is an event of an unknown type.
 
     Raises:
         InvalidPayload: it is no message.
     """
     try:
-        read = _DECODER.decode(payload.decode())  # a client closes on text that is no UTF-8
+        read = _DECODER.decode(payload.decode())  # a client closes the connection on text that is no UTF-8
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidPayload("not a message and its recipients as JSON") from None
     message = read.message
     if not message.is_sayable:
-        raise InvalidPayload("an opcode that there is not")
+        raise InvalidPayload("an opcode that does not exist")
     kind: Kind = "disconnect" if message.op == Op.EVENT else "message"
     if kind == "disconnect" and message.t != DISCONNECT_CLIENT:
         return None
@@ -116,13 +114,13 @@ def read_payload(payload: bytes) -> Envelope | None:
 
 
 def _ids(given: Iterable[Any]) -> tuple[str, ...]:
-    """Each id once; 1.x also names them by numbers, and what names nobody is passed over."""
+    """Return each id once; 1.x also has numbers as ids, and values that are no id are ignored."""
     named = (name_of(each) for each in given)
     return tuple(dict.fromkeys(id for id in named if id is not None and id_problem(id) is None))
 
 
 def name_of(given: Any) -> str | None:
-    """An id as text; 1.x also has numbers. None for what names nobody."""
+    """Return an id as text; 1.x also has numbers. None for a value that is no id."""
     if isinstance(given, str):
         return given
     if isinstance(given, bool) or not isinstance(given, int | float):
@@ -132,22 +130,22 @@ def name_of(given: Any) -> str | None:
     return str(given) if abs(given) <= 2**63 else None
 
 
-class Heard(NamedTuple):
+class PublishedEvent(NamedTuple):
     """An event, and the portal that it is for."""
 
     portal_id: str
     event: InboxEvent
 
 
-class Notice(NamedTuple):
-    """A portal comes, or goes."""
+class PortalNotice(NamedTuple):
+    """Notice that a portal comes or goes."""
 
     portal_id: str
     is_ready: bool
 
 
 class _Origin(msgspec.Struct, frozen=True, gc=False):
-    """What our servers add: connection, node, sequence; code and reason of a disconnection."""
+    """Members that our servers add: connection, node, sequence; code and reason of a disconnection."""
 
     c: str
     n: str
@@ -155,35 +153,35 @@ class _Origin(msgspec.Struct, frozen=True, gc=False):
     e: tuple[int, str] | None = None
 
 
-class _Event(msgspec.Struct, frozen=True, gc=False):
+class _EventForm(msgspec.Struct, frozen=True, gc=False):
     type: EventKind
     portalId: str  # noqa: N815 - as 1.x has it
-    message: Carried | None = None
+    message: WireMessage | None = None
     clientId: Any = None  # noqa: N815
     x: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Notice(msgspec.Struct, frozen=True, gc=False):
+class _NoticeForm(msgspec.Struct, frozen=True, gc=False):
     id: str
     ready: bool
 
 
-class _Answer(msgspec.Struct, frozen=True, gc=False):
+class _ReplyForm(msgspec.Struct, frozen=True, gc=False):
     to: str
     frame: msgspec.Raw
 
 
-_EVENT = msgspec.json.Decoder(_Event)
+_EVENT = msgspec.json.Decoder(_EventForm)
 _ORIGIN = msgspec.json.Decoder(_Origin)
-_NOTICE = msgspec.json.Decoder(_Notice)
-_ANSWER = msgspec.json.Decoder(_Answer)
+_NOTICE = msgspec.json.Decoder(_NoticeForm)
+_REPLY = msgspec.json.Decoder(_ReplyForm)
 _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_DATA = re.compile(rb'^({"op":\d+),"d":null(?=[,}])')
 _NOT_KNOWN = _Origin("", "", "")
 
 
 def event_payload(event: InboxEvent, portal_id: str) -> bytes:
-    """What tells a portal of an event."""
+    """Encode an event for a portal."""
     parts = [b'{"type":"%s"' % event.kind.encode()]
     if event.kind == "message":
         parts.append(b',"message":' + _NO_DATA.sub(rb"\1", event.data))
@@ -196,11 +194,10 @@ def event_payload(event: InboxEvent, portal_id: str) -> bytes:
     return b"".join(parts)
 
 
-def read_event(payload: bytes) -> Heard:
-    """Read what came in on `portal`.
+def read_event(payload: bytes) -> PublishedEvent:
+    """Read a payload of `portal`.
 
-    An event of a server of 1.x does not say which connection it is about, nor which node; it gets a
-    random sequence.
+    An event of a server of 1.x names neither its connection nor its node; it gets a random sequence.
 
     Raises:
         InvalidPayload: it is no event.
@@ -212,50 +209,50 @@ def read_event(payload: bytes) -> Heard:
     data = b""
     if event.type == "message":
         if event.message is None or not event.message.is_sayable:
-            raise InvalidPayload("no message")
+            raise InvalidPayload("an event without its message")
         data = event.message.frame
     id = name_of(event.clientId)
     if id is not None and id_problem(id) is not None:
-        raise InvalidPayload("a client id that cannot be one")
+        raise InvalidPayload("a client id that is no id")
     origin = _origin(bytes(event.x))
     if event.type == "disconnection" and origin.e is not None:
         data = msgspec.json.encode(origin.e)
     sequence = origin.s if origin.c else uuid4().hex
-    return Heard(event.portalId, InboxEvent(origin.c, 0, sequence, event.type, id, origin.n, data))
+    return PublishedEvent(event.portalId, InboxEvent(origin.c, 0, sequence, event.type, id, origin.n, data))
 
 
-def notice_payload(notice: Notice) -> bytes:
-    """What says that a portal comes or goes."""
-    return msgspec.json.encode(_Notice(*notice))
+def notice_payload(notice: PortalNotice) -> bytes:
+    """Encode a notice of a portal."""
+    return msgspec.json.encode(_NoticeForm(*notice))
 
 
-def read_notice(payload: bytes) -> Notice:
-    """Read what came in on `available_portals_pool`.
+def read_notice(payload: bytes) -> PortalNotice:
+    """Read a payload of `available_portals_pool`.
 
     Raises:
-        InvalidPayload: it says nothing of portals.
+        InvalidPayload: it is no notice of a portal.
     """
     try:
         notice = _NOTICE.decode(payload)
     except _BROKEN:
         raise InvalidPayload("not the id of a portal, and whether it is ready, as JSON") from None
-    return Notice(notice.id, notice.ready)
+    return PortalNotice(notice.id, notice.ready)
 
 
-def answer_payload(envelope: Envelope) -> bytes:
-    """What hands a message to the one connection that an envelope is for."""
+def reply_payload(envelope: Envelope) -> bytes:
+    """Encode a message to the one connection that an envelope is for."""
     [connection_id] = envelope.recipients.ids
     return b'{"to":%s,"frame":%s}' % (msgspec.json.encode(connection_id), envelope.body)
 
 
-def read_answer(payload: bytes) -> Envelope:
-    """Read what came in on the channel of this node.
+def read_reply(payload: bytes) -> Envelope:
+    """Read a payload of a node's own channel.
 
     Raises:
         InvalidPayload: it is no message to a connection.
     """
     try:
-        answer = _ANSWER.decode(payload.decode())
+        answer = _REPLY.decode(payload.decode())
     except _BROKEN:
         raise InvalidPayload("not a connection and its message as JSON") from None
     who = Recipients(False, (answer.to,), frozenset())
@@ -263,7 +260,7 @@ def read_answer(payload: bytes) -> Envelope:
 
 
 def _origin(given: bytes) -> _Origin:
-    """Where an event comes from; whatever else stands there is somebody else's."""
+    """Return the origin of an event; any other value is not ours, and ignored."""
     try:
         return _ORIGIN.decode(given) if given else _NOT_KNOWN
     except _BROKEN:

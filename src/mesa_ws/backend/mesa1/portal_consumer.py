@@ -1,4 +1,4 @@
-"""A portal's seat on the wire of 1.x."""
+"""A portal's end of the wire of 1.x."""
 
 import asyncio
 import logging
@@ -21,37 +21,37 @@ from ..redis_client.pipeline import Pipeline
 from ..redis_client.subscriber import Subscriber
 from .keys import Keys
 from .operations import Mesa1Handshake, ignore
-from .payloads import InvalidPayload, answer_payload, read_event
+from .payloads import InvalidPayload, read_event, reply_payload
 from .portal_liveness import NAME, admit, withdraw
 from .rights import of_portal
 
 BEATS = 3
-"""Signs of life in one lease: two may fail."""
+"""Heartbeats in one lease: two may fail."""
 
 NO_REPLY = (
     "event.reply: expected an event of a server of Mesa for Python, got one of a server of npm's @cryb/mesa, "
-    "which does not say whose connection it is about; dispatch to event.id instead"
+    "which does not name its connection; dispatch to event.id instead"
 )
 
 Take = Callable[[InboxEvent], None]
-"""Takes an event, in the event loop; must not raise."""
+"""Called with each event, in the event loop; must not raise."""
 
 _log = logging.getLogger("mesa_ws.portal")
 
 
 class Mesa1PortalConsumer:
-    """Hears what servers of both kinds tell portals, at most once each.
+    """Receives the events that servers of both kinds publish for portals, each at most once.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
         namespace: that of the servers.
-        sees_all: hear also what other portals are told.
-        lease: seconds without a sign of life after which servers of ours tell it nothing more.
+        sees_all: receive the events for other portals, too.
+        lease: seconds without a heartbeat after which our servers send the portal no more events.
         timeout: seconds for one call, connecting included.
 
     Attributes:
         portal_id: random name of this portal; a UUID.
-        garbage: payloads that were no events.
+        garbage: number of payloads that were no events.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -73,7 +73,7 @@ class Mesa1PortalConsumer:
         self._address = Address.of(address)
         self._sees_all = sees_all
         hello = Mesa1Handshake(self._keys, of_portal(self._keys), database=self._address.database)
-        self._link = Pipeline(self._address, hello, timeout)
+        self._pipeline = Pipeline(self._address, hello, timeout)
         self._reader: Subscriber | None = None
         self._tasks = Tasks()
         self._wake = asyncio.Event()
@@ -83,11 +83,11 @@ class Mesa1PortalConsumer:
         self._broken = LimitedWarning()
 
     async def open(self, take: Take) -> None:
-        """Listen, and then stand in the pool, where servers find it.
+        """Listen, and then join the pool, where servers find the portal.
 
         Raises:
             BackendUnavailable: Redis cannot be reached.
-            BackendRefused: it can, and says no.
+            BackendRefused: Redis refuses.
         """
         self._take = take
         reader = self._reader = Subscriber(
@@ -101,11 +101,11 @@ class Mesa1PortalConsumer:
         )
         await reader.open()
         await self._show(is_new=True)
-        self._link.on_reconnect = self._wake.set
+        self._pipeline.on_reconnect = self._wake.set
         self._tasks.start(self._beat, "portal")
 
     async def leave(self) -> None:
-        """Say that this portal takes nothing more; what is on its way is still heard.
+        """Leave the pool; events that are on their way still arrive.
 
         Raises:
             BackendError: Redis did not answer.
@@ -114,7 +114,7 @@ class Mesa1PortalConsumer:
         await self._run(withdraw(self._keys, self.portal_id, "leaves", self._timing.expiry))
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; tell whether that node lives.
+        """Send a message to one connection of one node; return whether that node lives.
 
         Raises:
             BackendError: Redis did not answer.
@@ -122,8 +122,8 @@ class Mesa1PortalConsumer:
         """
         if not node:
             raise Unsupported(NO_REPLY)
-        command = ("PUBLISH", self._keys.channel(node), answer_payload(envelope))
-        (heard,) = await self._link.execute([command])
+        command = ("PUBLISH", self._keys.channel(node), reply_payload(envelope))
+        (heard,) = await self._pipeline.execute([command])
         return bool(heard)
 
     async def aclose(self) -> None:
@@ -131,7 +131,7 @@ class Mesa1PortalConsumer:
         await self._tasks.aclose(self._timing.timeout)
         if self._reader is not None:
             await self._reader.aclose()
-        await self._link.aclose()
+        await self._pipeline.aclose()
 
     async def _beat(self) -> None:
         is_cut_off = False
@@ -148,7 +148,7 @@ class Mesa1PortalConsumer:
                 is_cut_off = False
             except BackendError as error:
                 if not is_cut_off:
-                    _log.warning("portal %s cannot show that it lives: %s", self.portal_id, error)
+                    _log.warning("portal %s cannot renew its lease: %s", self.portal_id, error)
                 is_cut_off = True
 
     async def _show(self, *, is_new: bool) -> None:
@@ -156,18 +156,18 @@ class Mesa1PortalConsumer:
         await self._run(admit(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new))
 
     async def _listen_again_if_deaf(self, reader: Subscriber) -> None:
-        """Say something to itself; if it never hears that, the subscription is dead, and nobody said so."""
+        """Publish to this portal's own channel; if that never arrives, the subscription is dead: renew it."""
         self._unheard += 1
         if self._unheard > MISSED:
             self._unheard = 0
             await reader.restart()
-        await self._link.execute([("PUBLISH", self._own, b"")], is_repeatable=True)
+        await self._pipeline.execute([("PUBLISH", self._own, b"")], is_repeatable=True)
 
     def _on_own(self, payload: bytes) -> None:
         self._unheard = 0
 
     async def _run(self, call: Call) -> None:
-        await self._link.execute([call.command], is_repeatable=True)
+        await self._pipeline.execute([call.command], is_repeatable=True)
 
     def _hear(self, payload: bytes) -> None:
         try:
@@ -181,4 +181,4 @@ class Mesa1PortalConsumer:
 
 
 def _nothing(event: InboxEvent) -> None:
-    """Nobody listens before the portal is open."""
+    """Ignore events before the portal is open."""

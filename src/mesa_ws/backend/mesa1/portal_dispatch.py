@@ -1,10 +1,10 @@
-"""What a server does about portals: knows them, hands them what clients do, and finds the dead.
+"""A server's dispatch of events to portals: it knows the portals, publishes events, and finds dead portals.
 
-An event is published once, for the portal whose turn it is, and whoever is not there misses it. So the
-number of connections that heard it is looked at: if there are fewer than there are portals, or than
-heard the one before, somebody may be dead. An event is published again only if it is certain that its
-portal did not hear it: its connection is gone, as many others are there as have heard it, and none of
-them has come since.
+An event is published once, for the portal whose turn it is, and a portal that is away misses it. So the
+server compares the number of connections that heard the event with the number of portals and with the
+listeners of the event before: if fewer heard it, a portal may be dead. The server publishes an event again
+only if its portal certainly did not hear it: the portal's connection is gone, as many other connections
+are there as have heard the event, and none of them has come since.
 """
 
 import asyncio
@@ -21,17 +21,26 @@ from ..base import Watcher
 from ..inbox import AppendResult, InboxEvent
 from ..redis_client.command import Call, Command
 from ..redis_client.pipeline import Pipeline
-from .commands import Seat
+from .commands import Mesa1NodeCommands
 from .payloads import InvalidPayload, event_payload, read_notice
-from .portal_liveness import SUBSCRIBERS, Census, Subscribers, Verdict, Vitality, look, readmit, withdraw
+from .portal_liveness import (
+    SUBSCRIBERS,
+    PoolSnapshot,
+    PortalLiveness,
+    Subscribers,
+    Verdict,
+    look,
+    readmit,
+    withdraw,
+)
 
 
-class Pool:
+class PortalPool:
     """Portals in the order in which they came, each once.
 
     Args:
-        spreads: take turns, as 1.x does: the index advances before it is used, so the second is the
-            first. If not, each time one of them by chance.
+        spreads: portals take turns, as with 1.x: the index advances before it is used, so the second portal
+            gets the first event. Otherwise each event goes to a random portal.
     """
 
     def __init__(self, *, spreads: bool) -> None:
@@ -41,7 +50,7 @@ class Pool:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All of them."""
+        """Ids of all portals."""
         return tuple(self._ids)
 
     def __len__(self) -> int:
@@ -51,21 +60,21 @@ class Pool:
         return id in self._ids
 
     def join(self, id: str) -> bool:
-        """Add a portal; return whether that is news."""
+        """Add a portal; return whether it is new."""
         if id in self._ids:
             return False
         self._ids.append(id)
         return True
 
     def leave(self, id: str) -> bool:
-        """Take a portal out; return whether it was there."""
+        """Remove a portal; return whether it was there."""
         if id not in self._ids:
             return False
         self._ids.remove(id)
         return True
 
     def choose(self, avoid: Container[str] = ()) -> str | None:
-        """The portal of the next event; one to be avoided only where there is no other."""
+        """Return the portal of the next event; a portal in `avoid` only if there is no other."""
         rest = [id for id in self._ids if id not in avoid] or self._ids
         if not rest:
             return None
@@ -80,48 +89,50 @@ class Pool:
 
 
 PATIENCE = 5.0
-"""Seconds, unless a third of the lease is less, in which a portal may come back that was cut off."""
+"""Seconds, or a third of the lease if that is less, in which a portal that was cut off may come back."""
 
 SILENCE = 1.0
-"""Seconds for which an event that nobody hears waits, and its client with it; at most `PATIENCE`."""
+"""Seconds for which an event without a listener waits, and its client with it; at most `PATIENCE`."""
 
 PAUSE = 0.05
-"""Seconds between attempts to reach anybody, and before a second look at one that joined."""
+"""Seconds between attempts to reach a portal, and before a second look at a portal that joined."""
 
 STALE = 0.5
-"""Seconds after which a look says nothing of what was just published."""
+"""Seconds after which a snapshot says nothing about an event that was just published."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class Portals:
+class PortalDispatch:
     """The portals that one node knows; in one event loop.
 
     Args:
-        link: the connection to Redis.
-        seat: the node's names and times.
-        watcher: who is told of portals that come and go; must not raise.
-        spreads: whether they take turns.
+        pipeline: the connection to Redis.
+        commands: the node's names and times.
+        watcher: learns which portals come and go; must not raise.
+        spreads: whether portals take turns.
 
     Attributes:
-        dropped: events that nobody was there for.
-        doubtful: events that may not have reached Redis.
-        garbage: notices that were none.
+        dropped: number of events that were dropped because no portal was there.
+        doubtful: number of events that may not have reached Redis.
+        garbage: number of payloads that were no notices.
     """
 
-    def __init__(self, link: Pipeline, seat: Seat, watcher: Watcher, *, spreads: bool) -> None:
+    def __init__(
+        self, pipeline: Pipeline, commands: Mesa1NodeCommands, watcher: Watcher, *, spreads: bool
+    ) -> None:
         self.dropped = 0
         self.doubtful = 0
         self.garbage = 0
-        self._link = link
-        self._seat = seat
+        self._pipeline = pipeline
+        self._commands = commands
         self._watcher = watcher
-        self._patience = min(PATIENCE, seat.lease / 3)
-        self._pool = Pool(spreads=spreads)
-        self._vitality = Vitality(self._patience)
+        self._patience = min(PATIENCE, commands.lease / 3)
+        self._pool = PortalPool(spreads=spreads)
+        self._liveness = PortalLiveness(self._patience)
         self._changes: dict[str, float] = {}
         self._era = ""
-        self._census: Census | None = None
+        self._snapshot: PoolSnapshot | None = None
         self._looked_at = 0.0
         self._connections: frozenset[int] = frozenset()
         self._appeared_at = 0.0
@@ -133,28 +144,28 @@ class Portals:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The portals that take events."""
+        """Ids of the portals that take events."""
         return self._pool.ids
 
     def hear(self, payload: bytes) -> None:
-        """Take a notice from `available_portals_pool`."""
+        """Handle a notice of `available_portals_pool`."""
         try:
             notice = read_notice(payload)
         except InvalidPayload as error:
             self.garbage += 1
-            _log.warning("ignored %d bytes on %r: %s", len(payload), self._seat.keys.pool, error)
+            _log.warning("ignored %d bytes on %r: %s", len(payload), self._commands.keys.pool, error)
             return
         self._changes[notice.portal_id] = asyncio.get_running_loop().time()
         self._set(notice.portal_id, is_there=notice.is_ready)
-        self._looked_at = 0.0  # what was seen before says nothing of these portals
+        self._looked_at = 0.0  # older snapshots say nothing about these portals
         self._news.set()
 
     def doubt(self) -> None:
-        """Something may have been missed: look soon."""
+        """Look soon: the node may have missed notices."""
         self._news.set()
 
     async def run(self) -> None:
-        """Look at once when a portal has joined or left, and now and then."""
+        """Look at once when a portal has joined or left, and otherwise at intervals."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
@@ -167,21 +178,21 @@ class Portals:
                     await asyncio.sleep(PAUSE)
                     await self.look()
             except BackendError as error:
-                _log.debug("node %s: cannot look after portals: %s", self._seat.node, error)
+                _log.debug("node %s: cannot read the pool of portals: %s", self._commands.node, error)
                 await asyncio.sleep(PAUSE)
 
     async def append(self, event: InboxEvent) -> AppendResult:
-        """Tell a portal of an event, at most once; without portals it is dropped and counted.
+        """Publish an event to a portal, at most once; without portals it is dropped and counted.
 
         Raises:
-            BackendError: Redis cannot be reached or refuses; it was not published.
+            BackendError: Redis cannot be reached or refuses; the event was not published.
         """
         avoid: set[str] = set()
         while True:
-            portal = self._pool.choose(self._vitality.suspects | avoid)
+            portal = self._pool.choose(self._liveness.suspects | avoid)
             if portal is None or portal in avoid:
                 return self._drop()
-            expected = max(len(self._pool), self._audience)  # both may change while it is told
+            expected = max(len(self._pool), self._audience)  # both may change while it is published
             told_at = asyncio.get_running_loop().time()
             heard = await self._publish(event, portal)
             if heard == 0:
@@ -190,13 +201,13 @@ class Portals:
                 continue
             self._silent_since = None
             if heard is not None and heard > self._audience:
-                self._audience, self._looked_at = heard, 0.0  # somebody has come since
+                self._audience, self._looked_at = heard, 0.0  # a listener has come since
             if heard is None or heard >= expected or not await self._missed(portal, heard, told_at):
                 return "taken"
             avoid.add(portal)
 
     async def look(self) -> None:
-        """Read who takes events, and take out who does not live.
+        """Read the pool of portals, and remove dead portals.
 
         Raises:
             BackendError: Redis did not answer.
@@ -208,79 +219,79 @@ class Portals:
 
     async def _look(self) -> None:
         now = self._looked_at = asyncio.get_running_loop().time()
-        call = look(self._seat.keys, uuid4().hex, self._seat.expiry, self._seat.lease)
-        census = self._census = Census.of(await self._ask(call.command))
-        self._audience = census.listeners
+        call = look(self._commands.keys, uuid4().hex, self._commands.expiry, self._commands.lease)
+        snapshot = self._snapshot = PoolSnapshot.of(await self._ask(call.command))
+        self._audience = snapshot.listeners
         subscribers = await self._subscribers()
-        await self._agree(census, now)
-        verdict = self._vitality.observe(census, subscribers, self._pool.ids, now)
-        await self._act(census, verdict, is_heard=self._vitality.others > 0)
+        await self._agree(snapshot, now)
+        verdict = self._liveness.observe(snapshot, subscribers, self._pool.ids, now)
+        await self._act(snapshot, verdict, is_heard=self._liveness.others > 0)
 
-    async def _agree(self, census: Census, now: float) -> None:
-        """Let the pool be what stands in Redis, unless that has lost its data."""
-        has_forgotten = self._era not in ("", census.era)
-        self._era = census.era
+    async def _agree(self, snapshot: PoolSnapshot, now: float) -> None:
+        """Make the node's pool that of Redis; if Redis has lost its data, put the portals back there."""
+        has_forgotten = self._era not in ("", snapshot.era)
+        self._era = snapshot.era
         self._changes = {id: at for id, at in self._changes.items() if at > now - self._patience}
         if has_forgotten and len(self._pool):
-            _log.warning("Redis has lost who takes events; %d portals are put back", len(self._pool))
-            living = [id for id in self._pool.ids if id not in self._vitality.suspects] or self._pool.ids
-            await self._ask(("SADD", self._seat.keys.pool, *living))
+            _log.warning("Redis has lost the pool of portals; %d portals are put back", len(self._pool))
+            living = [id for id in self._pool.ids if id not in self._liveness.suspects] or self._pool.ids
+            await self._ask(("SADD", self._commands.keys.pool, *living))
             return
-        for id in census.members - set(self._changes):
+        for id in snapshot.members - set(self._changes):
             self._set(id, is_there=True)
-        for id in set(self._pool.ids) - census.members - set(self._changes):
+        for id in set(self._pool.ids) - snapshot.members - set(self._changes):
             self._set(id, is_there=False)
 
-    async def _act(self, census: Census, verdict: Verdict, *, is_heard: bool) -> None:
-        """Do what the verdict says; where a portal of 1.x may listen, put those back that seemed dead."""
-        expiry = self._seat.expiry
+    async def _act(self, snapshot: PoolSnapshot, verdict: Verdict, *, is_heard: bool) -> None:
+        """Carry out the verdict; if a portal of 1.x may listen, put those back that seemed dead."""
+        expiry = self._commands.expiry
         for why, ids in (("ours", verdict.ours), ("theirs", verdict.theirs)):
             for id in ids:
                 _log.warning("portal %s is dead; it gets no more events", id)
                 self._set(id, is_there=False)
-                await self._run(withdraw(self._seat.keys, id, why, expiry))
+                await self._run(withdraw(self._commands.keys, id, why, expiry))
         if verdict.unclear:
             self._unclear.warn(
                 _log,
-                "%d of the portals of 1.x are dead, and it cannot be told which, so their share is lost: "
-                "restart them one after another, or take the dead ids out of %r",
+                "%d of the portals of 1.x are dead, and it is not clear which, so their events are lost: "
+                "restart them one after another, or remove the dead ids from %r",
                 verdict.unclear,
-                self._seat.keys.pool,
+                self._commands.keys.pool,
             )
-        if census.gone and is_heard and not len(self._pool):
-            _log.warning("somebody listens for events; %d portals of 1.x are put back", len(census.gone))
-            await self._run(readmit(self._seat.keys, sorted(census.gone)))
+        if snapshot.gone and is_heard and not len(self._pool):
+            _log.warning("a process listens for events; %d portals of 1.x are put back", len(snapshot.gone))
+            await self._run(readmit(self._commands.keys, sorted(snapshot.gone)))
 
     async def _publish(self, event: InboxEvent, portal: str) -> int | None:
-        """Publish an event; returns how many heard it, or None if nobody knows."""
+        """Publish an event; return how many connections heard it, or None if that is not known."""
         payload = event_payload(event, portal)
         try:
-            return int(await self._ask(("PUBLISH", self._seat.keys.portal, payload), is_repeatable=False))
+            return int(await self._ask(("PUBLISH", self._commands.keys.portal, payload), is_repeatable=False))
         except BackendUnavailable as error:
             if not error.maybe_sent:
                 raise
             self.doubtful += 1
-            self._lost.warn(_log, "an event may not have reached portals, and is not sent twice (%s)", error)
+            self._lost.warn(_log, "an event may not have reached portals; it is not repeated (%s)", error)
             return None
 
     async def _missed(self, portal: str, heard: int, told_at: float) -> bool:
-        """Whether a portal certainly did not hear what so many have heard.
+        """Return whether a portal certainly did not hear an event that so many connections have heard.
 
-        One that has left may have heard it, and so may one whose connection has ended since.
+        A portal that has left may have heard it, and so may one whose connection has ended since.
         """
         if not self._has_looked(heard):
             with suppress(BackendError):
                 await self.look()
         is_as_then = self._has_looked(heard) and self._appeared_at < told_at
-        return is_as_then and portal in self._vitality.suspects | self._vitality.unheard
+        return is_as_then and portal in self._liveness.suspects | self._liveness.unheard
 
     def _has_looked(self, heard: int) -> bool:
-        """Whether a look of this moment has found so many listeners."""
+        """Return whether a recent snapshot has so many listeners."""
         age = asyncio.get_running_loop().time() - self._looked_at
-        return age < STALE and self._census is not None and self._census.listeners == heard
+        return age < STALE and self._snapshot is not None and self._snapshot.listeners == heard
 
     async def _stays_silent(self) -> bool:
-        """Nobody heard it: wait a moment for somebody who comes back; returns whether nobody did."""
+        """Wait a moment for a listener of an event that no connection heard; return whether none came."""
         now = asyncio.get_running_loop().time()
         if self._silent_since is None:
             self._silent_since = now
@@ -296,7 +307,7 @@ class Portals:
         self.dropped += 1
         self._nobody.warn(
             _log,
-            "no portal is there: %d events were dropped so far; start one, or say portals=False",
+            "there is no portal: %d events were dropped so far; start a portal, or pass portals=False",
             self.dropped,
         )
         return "taken"
@@ -323,5 +334,5 @@ class Portals:
         await self._ask(call.command)
 
     async def _ask(self, command: Command, *, is_repeatable: bool = True) -> Any:
-        [reply] = await self._link.execute([command], is_repeatable=is_repeatable)
+        [reply] = await self._pipeline.execute([command], is_repeatable=is_repeatable)
         return reply

@@ -1,14 +1,14 @@
 """Which portals live, as far as Redis shows it. Without any I/O.
 
-Portals of ours have leases, and their connections carry their names. Those of 1.x have neither: one is
-bound to the connection that appeared when it joined. When that connection is gone, the portal is
-*suspected*, and others get the events as long as there are any. It counts as dead when the number of
-listeners has agreed for some time; so does one that has no connection, where those that have one are
-all that listen. Where it cannot be told which one is dead, none is.
+Our portals have leases, and their connections carry their names. Portals of 1.x have neither: such a portal
+is bound to the connection that appeared when it joined. When that connection is gone, the portal is
+*suspected*, and other portals get the events as long as there are any. It counts as dead when the number of
+listeners has agreed for some time; so does a portal without a connection, if the connections of the others
+are all that listen. Where it is not clear which portal is dead, none is.
 
-Redis does not say what a connection listens to. So one that appears may be of another namespace, or of
+Redis does not say what a connection listens to. So a connection that appears may be of another namespace or
 another application, while the portal that announced itself has yet to subscribe. A portal is bound only
-while no more listeners are missing than before it joined, those apart whose connections are gone.
+while no more listeners are missing than before it joined, apart from those whose connections are gone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,23 +17,23 @@ from typing import Any, NamedTuple
 from ..redis_client.command import Call, Command, chunks, ms
 from .commands import ADMIT, ASIDE, POOL, READMIT, WITHDRAW
 from .keys import Keys
-from .payloads import Notice, notice_payload
+from .payloads import PortalNotice, notice_payload
 
 NAME = "mesa-portal-"
-"""What the connection by which a portal of ours listens is called, and then its id."""
+"""Name of the connection by which one of our portals listens, followed by its id."""
 
 SUBSCRIBERS: Command = ("CLIENT", "LIST", "TYPE", "PUBSUB")
 
 
-class Census(NamedTuple):
-    """What was found.
+class PoolSnapshot(NamedTuple):
+    """The pool of portals in Redis at one moment.
 
     Attributes:
-        era: another one than before means that Redis has lost its data.
-        listeners: connections that hear the events.
-        members: portals that stand in the pool.
-        leases: portal of ours -> seconds that are left of its lease.
-        gone: portals of 1.x that were taken for dead.
+        era: if it differs from the previous one, Redis has lost its data.
+        listeners: number of connections that hear the events.
+        members: portals in the pool.
+        leases: our portal -> seconds that are left of its lease.
+        gone: portals of 1.x that were removed as dead.
     """
 
     era: str
@@ -43,7 +43,7 @@ class Census(NamedTuple):
     gone: frozenset[str]
 
     @classmethod
-    def of(cls, reply: Sequence[Any]) -> "Census":
+    def of(cls, reply: Sequence[Any]) -> "PoolSnapshot":
         """Read the reply to `look`."""
         era, listeners, members, leases, gone = reply
         return cls(
@@ -56,12 +56,12 @@ class Census(NamedTuple):
 
 
 class Subscribers(NamedTuple):
-    """The connections by which processes listen to anything.
+    """The connections to Redis that listen to any channel.
 
     Attributes:
-        plain: numbers of those that listen to one channel and have no name; portals of 1.x do.
-        named: portals of ours.
-        numbers: those of all of them.
+        plain: numbers of the connections that listen to one channel and have no name, as portals of 1.x.
+        named: ids of our portals.
+        numbers: numbers of all connections.
     """
 
     plain: frozenset[int]
@@ -84,14 +84,14 @@ class Subscribers(NamedTuple):
 
 
 def look(keys: Keys, era: str, expiry: float, lease: float) -> Call:
-    """Ask who takes events; the reply is read by `Census`."""
+    """Read the pool of portals; `PoolSnapshot` reads the reply."""
     aside = (keys.cleared(keys.pool), ms(ASIDE))
     return Call(POOL, (*_own(keys), keys.era, keys.signs), (era, ms(expiry), keys.portal, *aside, ms(lease)))
 
 
 def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
-    """Show that a portal of ours lives."""
-    announcement = notice_payload(Notice(portal, True))
+    """Renew the lease of one of our portals."""
+    announcement = notice_payload(PortalNotice(portal, True))
     return Call(
         ADMIT,
         (*_own(keys), keys.leases, keys.signs),
@@ -100,14 +100,14 @@ def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool)
 
 
 def withdraw(keys: Keys, portal: str, why: str, expiry: float) -> Call:
-    """Take a portal out of the pool; `why` is that of `withdraw.lua`."""
-    announcement = notice_payload(Notice(portal, False))
+    """Take a portal out of the pool; see `withdraw.lua` for `why`."""
+    announcement = notice_payload(PortalNotice(portal, False))
     return Call(WITHDRAW, (*_own(keys), keys.signs), (portal, why, keys.pool, announcement, ms(expiry)))
 
 
 def readmit(keys: Keys, portals: Sequence[str]) -> Call:
-    """Put portals of 1.x back that were taken for dead."""
-    told = (part for each in portals for part in (each, notice_payload(Notice(each, True))))
+    """Put portals of 1.x back that were removed as dead."""
+    told = (part for each in portals for part in (each, notice_payload(PortalNotice(each, True))))
     return Call(READMIT, (keys.pool, keys.gone_portals), (keys.pool, *told))
 
 
@@ -127,17 +127,17 @@ def _text(given: bytes) -> str:
     return given.decode(errors="replace")
 
 
-NEWS = 5.0
+NEW_FOR = 5.0
 """Seconds for which a portal or a connection that appeared counts as new."""
 
 
 class Verdict(NamedTuple):
-    """Whom to take out of the pool.
+    """Portals to take out of the pool.
 
     Attributes:
-        ours: portals whose lease has ended.
+        ours: our portals whose lease has ended.
         theirs: portals of 1.x that are dead.
-        unclear: how many more of 1.x are dead, nobody knows which.
+        unclear: number of further dead portals of 1.x; it is not known which ones they are.
     """
 
     ours: tuple[str, ...] = ()
@@ -146,23 +146,23 @@ class Verdict(NamedTuple):
 
 
 class _Joined(NamedTuple):
-    """When a portal of 1.x was seen first, and how many listeners were missing before, nobody knows whose."""
+    """When a portal of 1.x was seen first, and how many listeners were missing without a cause before."""
 
     at: float
     unexplained: int
 
 
-class Vitality:
-    """Remembers what looks have shown.
+class PortalLiveness:
+    """Tells from consecutive snapshots which portals live.
 
     Args:
         patience: seconds in which a portal of 1.x may come back on another connection.
 
     Attributes:
-        suspects: portals whose connection is gone; all of 1.x where only ours listen.
+        suspects: portals whose connection is gone; all portals of 1.x if only ours listen.
         unheard: portals of 1.x that do not listen at this moment. They may be about to, so they keep
             their turn.
-        others: listeners that may be portals of 1.x: all that are not known to be ours.
+        others: number of listeners that may be portals of 1.x: all that are not known to be ours.
     """
 
     def __init__(self, patience: float) -> None:
@@ -175,35 +175,35 @@ class Vitality:
         self._bound: dict[str, int] = {}
         self._named: set[str] = set()
         self._ours: set[str] = set()  # had a lease, and may still listen without one
-        self._unexplained = 0  # listeners that are missing, and nobody is known to be gone
+        self._unexplained = 0  # listeners that are missing, while no connection is known to be gone
         self._leased: set[str] = set()
         self._leaseless: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when a portal of 1.x seems to be dead
         self._unclear_since: float | None = None
 
     def observe(
-        self, census: Census, subscribers: Subscribers | None, pool: Iterable[str], now: float
+        self, snapshot: PoolSnapshot, subscribers: Subscribers | None, pool: Iterable[str], now: float
     ) -> Verdict:
-        """Take in a look; `subscribers` is None where Redis does not show them."""
+        """Evaluate a snapshot; `subscribers` is None where Redis does not show them."""
         ids = list(pool)
-        self._leased = (self._leased | set(census.leases)) & set(ids)
+        self._leased = (self._leased | set(snapshot.leases)) & set(ids)
         theirs = [id for id in ids if id not in self._leased]
         self._remember(theirs, subscribers, now)
-        self.others = self._strangers(census, subscribers)
+        self.others = self._strangers(snapshot, subscribers)
         missing = len(theirs) - self.others
         self._unexplained = missing - sum(number not in self._plain for number in self._bound.values())
         if subscribers is not None:
             self._bind(now)
         gone = self._gone(theirs, subscribers, now, is_full=missing <= 0)
-        silent = self._silent_named(subscribers) | (frozenset(ids) if not census.listeners else frozenset())
-        only_ours = subscribers is not None and census.listeners <= len(self._leased & subscribers.named)
+        silent = self._silent_named(subscribers) | (frozenset(ids) if not snapshot.listeners else frozenset())
+        only_ours = subscribers is not None and snapshot.listeners <= len(self._leased & subscribers.named)
         self.suspects = frozenset(theirs if only_ours else gone) | silent
         self.unheard = self._unheard(theirs, subscribers, missing)
         certain = [id for id in theirs if id in self.unheard] or gone
         dead = theirs if missing >= len(theirs) else certain if len(certain) <= missing else []
         lasting = self._lasting(dead, now)
         return Verdict(
-            tuple(self._ended(census, now)), tuple(lasting), self._unclear(missing - len(dead), now)
+            tuple(self._ended(snapshot, now)), tuple(lasting), self._unclear(missing - len(dead), now)
         )
 
     def _remember(self, theirs: Sequence[str], subscribers: Subscribers | None, now: float) -> None:
@@ -215,34 +215,35 @@ class Vitality:
             self._named |= subscribers.named
         self._named &= self._leased | (subscribers.named if subscribers else set())
 
-    def _strangers(self, census: Census, subscribers: Subscribers | None) -> int:
-        """Listeners that are not seen to be portals of ours. A lease does not say that one does."""
+    def _strangers(self, snapshot: PoolSnapshot, subscribers: Subscribers | None) -> int:
+        """Count the listeners that may be of others: a lease does not prove that a portal of ours listens."""
+
         if subscribers is None:
-            return census.listeners
-        self._ours = (self._ours & subscribers.named) | set(census.leases)
-        return max(0, census.listeners - len(self._ours & subscribers.named))
+            return snapshot.listeners
+        self._ours = (self._ours & subscribers.named) | set(snapshot.leases)
+        return max(0, snapshot.listeners - len(self._ours & subscribers.named))
 
     def _silent_named(self, subscribers: Subscribers | None) -> frozenset[str]:
-        """Portals of ours whose connection was there, and is gone."""
+        """Return our portals whose connection was there, and is gone."""
         return frozenset() if subscribers is None else frozenset(self._named - subscribers.named)
 
     def _bind(self, now: float) -> None:
-        """Bind the one portal that is new to the one connection that is, if it certainly listens."""
-        new = [id for id, (at, _) in self._portals.items() if id not in self._bound and now - at <= NEWS]
+        """Bind the only new portal to the only new connection, if that certainly listens."""
+        new = [id for id, (at, _) in self._portals.items() if id not in self._bound and now - at <= NEW_FOR]
         taken = set(self._bound.values())
-        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEWS]
+        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEW_FOR]
         if len(new) == len(fresh) == 1 and self._unexplained <= self._portals[new[0]].unexplained:
             self._bound[new[0]] = fresh[0]
 
     def _gone(
         self, theirs: Sequence[str], subscribers: Subscribers | None, now: float, *, is_full: bool
     ) -> list[str]:
-        """Portals of 1.x whose connection is gone, unless they have come back on others."""
+        """Return the portals of 1.x whose connection is gone and that did not come back on another one."""
         if subscribers is None:
             return []
         gone = [id for id in theirs if id in self._bound and self._bound[id] not in subscribers.plain]
         taken = set(self._bound.values())
-        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEWS]
+        fresh = [number for number, at in self._plain.items() if number not in taken and now - at <= NEW_FOR]
         if not gone or not is_full or len(fresh) < len(gone):
             return gone
         for id in gone:
@@ -254,20 +255,22 @@ class Vitality:
     def _unheard(
         self, theirs: Sequence[str], subscribers: Subscribers | None, missing: int
     ) -> frozenset[str]:
-        """Portals of 1.x of which none can be there, because the others are all that listen."""
+        """Return the portals of 1.x that cannot listen, because the others are all that listen."""
         if subscribers is None:
             return frozenset()
         rest = [id for id in theirs if self._bound.get(id) not in subscribers.plain]
         return frozenset(rest if len(rest) == missing else ())
 
-    def _ended(self, census: Census, now: float) -> list[str]:
-        """Portals of ours whose lease has ended; one that Redis has forgotten may still be renewed."""
-        self._leaseless = {id: self._leaseless.get(id, now) for id in self._leased if id not in census.leases}
+    def _ended(self, snapshot: PoolSnapshot, now: float) -> list[str]:
+        """Return our portals whose lease has ended; a lease that Redis lost may still be renewed."""
+        self._leaseless = {
+            id: self._leaseless.get(id, now) for id in self._leased if id not in snapshot.leases
+        }
         forgotten = [id for id, at in self._leaseless.items() if now - at >= 3 * self._patience]
-        return [id for id in self._leased if census.leases.get(id, 1) <= 0] + forgotten
+        return [id for id in self._leased if snapshot.leases.get(id, 1) <= 0] + forgotten
 
     def _lasting(self, dead: Iterable[str], now: float) -> list[str]:
-        """Those that have seemed dead for long enough."""
+        """Return the portals that have seemed dead for long enough."""
         self._doubted = {id: self._doubted.get(id, now) for id in dead}
         return [id for id, at in self._doubted.items() if now - at >= self._patience]
 

@@ -1,4 +1,4 @@
-"""Which rights of their user of Redis processes need on the wire of 1.x."""
+"""Rights that the Redis user of a process needs on the wire of 1.x."""
 
 from ..redis.rights import GrantedName, Rights
 from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
@@ -6,7 +6,7 @@ from .keys import Keys
 
 
 def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
-    """What a dispatcher needs."""
+    """Return the rights of a dispatcher."""
     places = [_own(keys), _key(keys.connected, is_written=False)]
     if stores:
         places.append(_key(keys.undelivered))
@@ -14,7 +14,7 @@ def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
 
 
 def of_server(keys: Keys) -> Rights:
-    """What a server needs."""
+    """Return the rights of a server."""
     shared = (keys.connected, keys.connections, keys.undelivered, keys.pool)
     channels = [_channel(each) for each in (keys.messages, keys.portal, keys.pool)]
     places, channels = [_own(keys), *map(_key, shared)], [*channels, _own_channels(keys)]
@@ -22,7 +22,7 @@ def of_server(keys: Keys) -> Rights:
 
 
 def of_portal(keys: Keys) -> Rights:
-    """What a portal needs."""
+    """Return the rights of a portal."""
     channels = [_channel(keys.pool), _own_channels(keys)]
     return Rights((ADMIT, WITHDRAW), [_own(keys), _key(keys.pool)], channels)
 

@@ -7,15 +7,15 @@ import pytest
 from mesa_ws.backend.inbox import InboxEvent
 from mesa_ws.backend.mesa1.payloads import (
     InvalidPayload,
-    Notice,
-    answer_payload,
+    PortalNotice,
     event_payload,
     notice_payload,
-    read_answer,
     read_event,
     read_notice,
+    read_reply,
+    reply_payload,
 )
-from mesa_ws.backend.mesa1.portal_liveness import Census, Subscribers
+from mesa_ws.backend.mesa1.portal_liveness import PoolSnapshot, Subscribers
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.recipients import Recipients
 
@@ -105,7 +105,7 @@ def test_what_is_no_event_is_said_to_be_none(payload: str) -> None:
 
 
 def test_notices_are_those_of_1x() -> None:
-    assert notice_payload(Notice(P, True)) == b'{"id":"%s","ready":true}' % P.encode()
+    assert notice_payload(PortalNotice(P, True)) == b'{"id":"%s","ready":true}' % P.encode()
     assert read_notice(b'{"id":"p","ready":false,"more":1}') == ("p", False)
 
 
@@ -117,16 +117,16 @@ def test_what_is_no_notice_is_said_to_be_none(payload: bytes) -> None:
 
 def test_an_answer_reaches_the_connection_it_is_for() -> None:
     sent = Envelope(Recipients(False, ("n.1",), frozenset()), FRAME.encode(), "connection", "m")
-    found = read_answer(answer_payload(sent))
+    found = read_reply(reply_payload(sent))
     assert (found.recipients.ids, found.body, found.kind) == (("n.1",), FRAME.encode(), "connection")
     with pytest.raises(InvalidPayload):
-        read_answer(b"{}")
+        read_reply(b"{}")
 
 
 def test_a_census_is_read() -> None:
     reply = [b"era", 2, [b"p", b"q"], [b"p", 1500, b"r", b"-20"], [b"x", b"theirs", b"y", b"ours"]]
     leases = {"p": 1.5, "r": -0.02}
-    assert Census.of(reply) == Census("era", 2, frozenset("pq"), leases, frozenset("x"))
+    assert PoolSnapshot.of(reply) == PoolSnapshot("era", 2, frozenset("pq"), leases, frozenset("x"))
 
 
 def test_subscribers_are_read() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesa_ws.backend.mesa1.outbox import Stream, Waiting, WaitingList, joined, passed
+from mesa_ws.backend.mesa1.outbox import ListedMessage, NumberedList, WaitingList, joined, passed
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
 
 
-def listed(*numbers: float) -> list[Waiting]:
+def listed(*numbers: float) -> list[ListedMessage]:
     return list(
         WaitingList.of(("[" + ",".join(f'{{"op":0,"d":{n}}}' for n in numbers) + "]").encode()).messages
     )
@@ -86,38 +86,38 @@ def test_what_others_took_out_is_found(known: list[float], there: list[float], g
     assert passed(listed(*known), listed(*there)) == gone
 
 
-def frames(stream: Stream, after: int = 0) -> list[tuple[int, bytes]]:
-    return [(entry.sequence, entry.body) for entry in stream.page("fresh", after).entries]
+def frames(numbered: NumberedList, after: int = 0) -> list[tuple[int, bytes]]:
+    return [(entry.sequence, entry.body) for entry in numbered.page("fresh", after).entries]
 
 
 def test_what_is_proven_is_on_no_page_though_it_is_still_listed() -> None:
-    stream = Stream()
-    stream.merge(listed(1, 2, 3))
-    assert stream.prove(2)
-    assert frames(stream) == [(3, b'{"op":0,"d":3}')]
-    assert [entry.sequence for entry in stream.merge(listed(1, 2, 3, 4))] == [4]
-    assert [each.frame for each in stream.owed] == [b'{"op":0,"d":1}', b'{"op":0,"d":2}']
+    numbered = NumberedList()
+    numbered.merge(listed(1, 2, 3))
+    assert numbered.acknowledge(2)
+    assert frames(numbered) == [(3, b'{"op":0,"d":3}')]
+    assert [entry.sequence for entry in numbered.merge(listed(1, 2, 3, 4))] == [4]
+    assert [each.frame for each in numbered.leftovers] == [b'{"op":0,"d":1}', b'{"op":0,"d":2}']
 
 
 def test_numbers_go_on_when_the_list_has_shrunk() -> None:
-    stream = Stream()
-    stream.merge(listed(1, 2))
-    stream.prove(2)
-    stream.settle(2)
-    assert not stream.is_owed
-    assert [entry.sequence for entry in stream.merge(listed(3))] == [3]
-    assert stream.top == 3
+    numbered = NumberedList()
+    numbered.merge(listed(1, 2))
+    numbered.acknowledge(2)
+    numbered.settle(2)
+    assert not numbered.has_leftovers
+    assert [entry.sequence for entry in numbered.merge(listed(3))] == [3]
+    assert numbered.top == 3
 
 
 def test_what_another_took_out_counts_as_proven() -> None:
-    stream = Stream()
-    stream.merge(listed(1, 2))
-    stream.merge(listed(9))
-    assert (stream.proven, frames(stream)) == (2, [(3, b'{"op":0,"d":9}')])
+    numbered = NumberedList()
+    numbered.merge(listed(1, 2))
+    numbered.merge(listed(9))
+    assert (numbered.acknowledged, frames(numbered)) == (2, [(3, b'{"op":0,"d":9}')])
 
 
 @pytest.mark.parametrize("sequence", [0, 3])
 def test_a_proof_of_what_was_not_sent_is_none(sequence: int) -> None:
-    stream = Stream()
-    stream.merge(listed(1, 2))
-    assert not stream.prove(sequence)
+    numbered = NumberedList()
+    numbered.merge(listed(1, 2))
+    assert not numbered.acknowledge(sequence)

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
-from mesa_ws.backend.mesa1.portal_dispatch import Pool
-from mesa_ws.backend.mesa1.portal_liveness import NEWS, Census, Subscribers, Verdict, Vitality
+from mesa_ws.backend.mesa1.portal_dispatch import PortalPool
+from mesa_ws.backend.mesa1.portal_liveness import NEW_FOR, PoolSnapshot, PortalLiveness, Subscribers, Verdict
 
 PATIENCE = 5.0
 
 
-def pool_of(*ids: str, spreads: bool = True) -> Pool:
-    pool = Pool(spreads=spreads)
+def pool_of(*ids: str, spreads: bool = True) -> PortalPool:
+    pool = PortalPool(spreads=spreads)
     for id in ids:
         pool.join(id)
     return pool
@@ -61,7 +61,7 @@ class Site:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.vitality = Vitality(PATIENCE)
+        self.vitality = PortalLiveness(PATIENCE)
 
     def look(
         self,
@@ -74,9 +74,9 @@ class Site:
         after: float = 0.0,
     ) -> Verdict:
         self.now += after
-        census = Census("era", listeners, frozenset(pool), leases or {}, frozenset())
+        snapshot = PoolSnapshot("era", listeners, frozenset(pool), leases or {}, frozenset())
         subscribers = None if plain is None else Subscribers(frozenset(plain), frozenset(named))
-        return self.vitality.observe(census, subscribers, pool, self.now)
+        return self.vitality.observe(snapshot, subscribers, pool, self.now)
 
     @property
     def suspects(self) -> set[str]:
@@ -175,7 +175,7 @@ def test_without_permission_to_see_connections_nobody_is_taken_for_dead() -> Non
 def test_an_old_portal_is_not_bound_to_whoever_comes_later() -> None:
     site = Site()
     site.look(["a"], listeners=2, plain=[1, 2])
-    site.look(["a"], listeners=3, plain=[1, 2, 3], after=NEWS + 1)
+    site.look(["a"], listeners=3, plain=[1, 2, 3], after=NEW_FOR + 1)
     site.look(["a"], listeners=2, plain=[1, 2], after=1)
     assert site.suspects == set()
 

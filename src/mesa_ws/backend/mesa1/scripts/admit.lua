@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- A portal of ours shows that it lives: it has a lease, and stands in the pool that 1.x reads.
+-- Renew the lease of one of our portals, and keep it in the pool that 1.x reads.
 --
 -- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone, 4 leases of nodes, 5 signs
 -- ARGV  1 portal, 2 lease (ms), 3 expiry (ms), 4 1 if it has just started, 5 channel, 6 the announcement
 --
--- It is announced when it starts, and when others had taken it for dead and said so. If only Redis has
--- forgotten it, servers of 1.x still know it, and would have it twice.
+-- The portal is announced when it starts, and when others had removed it as dead and announced that. If only
+-- Redis has forgotten it, servers of 1.x still know it, and would have it twice.
 -- Returns 1 if it was announced, else 0.
 
 renew(KEYS[2], 'zset')

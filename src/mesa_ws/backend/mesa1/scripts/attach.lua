@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- Record that a node holds connections of ids, and read what 1.x keeps for them: in one step, so that
--- every message that is stored atomically is either read here or published to the node.
+-- Record that a node holds connections of ids, and read their lists: in one step, so that every message
+-- that is stored atomically is either read here or published to the node.
 --
 -- KEYS  1 leases, 2 the held key of the node, 3 graces, 4 connected_clients, 5 undelivered_messages,
 --       then the user key of each id
 -- ARGV  1 node, 2 expiry (ms), 3 mode, then for each id: id, connections
 --
--- Mode 'read' returns what is kept, 'drop' throws it away, '' leaves it alone.
--- Returns 0 when the node has no lease: nobody would clean up. Else for each id {1 if it came online by
--- this, 1 if 1.x did not know of it, what is kept or ''}.
+-- Mode 'read' returns the list of each id, 'drop' deletes it, '' leaves it alone.
+-- Returns 0 when the node has no lease: no other node would clean up. Else for each id {1 if it came online
+-- by this, 1 if it was not in the set of 1.x, its list or ''}.
 
 local node, mode = ARGV[1], ARGV[3]
 if not lease_reader(KEYS[1], now_ms())(node) then return 0 end

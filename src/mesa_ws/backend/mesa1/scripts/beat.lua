@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Take or renew a node's lease, say how many connections it has, and prove its own channel.
+-- Take or renew a node's lease, set its number of connections, and publish to its own channel.
 --
 -- KEYS  1 leases, 2 counts, 3 connected_clients_count, 4 the held key of the node, 5 graces,
 --       6 connected_clients, 7 undelivered_messages, 8 signs, 9 leases of portals
@@ -7,11 +7,11 @@
 --       undelivered_messages is set aside if it is no hash, 7 its life there (ms), 8 the run that the node saw
 --       last, 9 the one in which it told of an end
 --
--- A lease that ran out while Redis was away is still had.
+-- A lease that ran out while Redis was away counts as kept.
 -- Returns {1 if it had a lease, else 0, how many nodes' leases ran out, how many ids' graces are over, 1 if
--- undelivered_messages was set aside, else 0, keys of 1.x that are of another type and left alone: in
--- another namespace they may be right, what look_at_runs() of runs.lua says, or {''} to a user without INFO, 1 if
--- messages passed the node over}.
+-- undelivered_messages was set aside, else 0, keys of 1.x that have another type and were left alone: they
+-- may belong to another namespace, the result of look_at_runs() in runs.lua, or {''} for a user without
+-- INFO, 1 if the node may have missed messages}.
 
 local node, now = ARGV[1], now_ms()
 for at, kind in pairs({'zset', 'hash', [4] = 'set', [5] = 'zset', [8] = 'hash', [9] = 'zset'}) do renew(KEYS[at], kind) end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Publish a message to everybody. Where Redis refuses that, nothing is done, and the error is the reply.
+-- Publish a message to everybody. If Redis refuses, nothing is changed, and the error is the reply.
 --
--- KEYS  1 what is remembered of the message id
+-- KEYS  1 recipients that are remembered for the message id
 -- ARGV  1 channel, 2 the payload, 3 for how long the message id is remembered (ms), or 0
 -- Returns how many processes heard it, now or the first time.
 

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Take ids whose grace is over, to tell one node that they are offline.
+-- Take ids whose grace is over, so that one node reports them as offline.
 --
 -- KEYS  1 graces, 2 connected_clients, 3 signs
 -- ARGV  1 prefix of user keys, 2 how many
--- None is taken while Redis may have been away: who was about to come back could not.
--- Returns those of them that no node holds, and that are nowhere as far as 1.x says.
+-- None is taken while Redis may have been away: clients that were about to come back could not.
+-- Returns those that no node holds, and that are not in the set of 1.x.
 
 local gone, now = {}, now_ms()
 if must_wait(KEYS[3], now) then return gone end

@@ -1,20 +1,20 @@
 #!lua
--- Publish a message to ids; with storing, only to those who are online, and append it to what 1.x keeps
--- for the others. 1.x does that in several steps, and so loses messages.
+-- Publish a message to ids. If it is to be stored, publish it only to ids that are online, and append it to
+-- the lists of the others. 1.x does that in several steps, and so loses messages.
 --
--- KEYS  1 connected_clients, 2 undelivered_messages, 3 what is remembered of the message id, 4 leases,
---       then the user key of each id
--- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for those who are away, 4 most messages of one
---       list, 5 most bytes of it, 6 for how long the message id is remembered (ms), or 0, 7 prefix of the
---       keys for what is set aside, 8 their life (ms), 9 prefix of the channels of nodes, 10 more
---       members of the payload as JSON, or '', 11 where undelivered_messages is set aside if it is no
+-- KEYS  1 connected_clients, 2 undelivered_messages, 3 recipients that are remembered for the message id,
+--       4 leases, then the user key of each id
+-- ARGV  1 channel, 2 the message as JSON, 3 1 to store it for ids that are away, 4 most messages of one
+--       list, 5 most bytes of a list, 6 for how long the message id is remembered (ms), or 0, 7 prefix of
+--       the keys for values that are set aside, 8 their life (ms), 9 prefix of the channels of nodes, 10
+--       more members of the payload as JSON, or '', 11 where undelivered_messages is set aside if it is no
 --       hash, then for each id: id, the same as JSON, 1 if messages may be stored for it
 --
--- A message that no process heard is stored for those who are said to be online, too: nobody serves them.
--- So it is where the nodes that hold an id are not subscribed at this moment, because they were killed or
--- cut off; somebody of 1.x may hold it as well, so as long as any listens it is also published.
--- Where Redis refuses to publish, nothing is done, and the error is the reply. What is refused behind that
--- keeps nothing back: what was published or stored is remembered.
+-- A message that no process heard is also stored for ids that are marked online: no server has them.
+-- The same holds where the nodes that hold an id are not subscribed at this moment, because they were killed
+-- or cut off; a server of 1.x may hold the id as well, so as long as any listens, the message is also
+-- published. If Redis refuses to publish, nothing is changed, and the error is the reply. A refusal after
+-- that undoes nothing: recipients for which the message was published or stored are remembered.
 -- Returns {processes that heard it, 1 if undelivered_messages was set aside, then for each id: messages
 -- that its list holds with this one, or 0 if it was not stored; its connections; messages dropped to make
 -- room; 1 if a corrupt list was set aside}. Or an error, which begins with PARTLY if some were served.
@@ -25,7 +25,7 @@ local max_messages, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_live = lease_reader(KEYS[4], now_ms())
 local has_foreigners = foreign_reader(ARGV[1], KEYS[4], ARGV[9])
 
--- Whether a node gets what is published now. Redis knows at once that a process was killed.
+-- Whether a node hears messages now. Redis notices at once that a process was killed.
 local subscribed = {}
 local function hears(node)
   if subscribed[node] == nil then
@@ -34,7 +34,7 @@ local function hears(node)
   return subscribed[node]
 end
 
--- Where the member of a list that begins at a place ends: at a comma outside of everything, or nil.
+-- Position of the end of the list member that begins at `at`: a comma outside of nested values, or nil.
 local function next_comma(raw, at, last)
   local depth = 0
   while true do
@@ -54,8 +54,8 @@ local function next_comma(raw, at, last)
   end
 end
 
--- Where the first member of a list begins and the last one ends, and how many there are, if it is not
--- too long to be counted; nil when it is no list. A list may be long, so it is not copied here.
+-- Begin of the first member of a list, end of the last one, and their number, unless the list is too long
+-- to be counted; nil when it is no list. A list may be long, so it is not copied here.
 local function bounds(raw)
   local from, to, count = string.find(raw, '%S'), #raw, nil
   while to > 0 and string.find(string.sub(raw, to, to), '%s') do to = to - 1 end
@@ -119,7 +119,7 @@ end
 
 local reply, served = {heard, is_cleared and 1 or 0}, #names > 0
 
--- Store the message for an id that does not hear it, if it may be, and remember what became of it.
+-- Store the message for an id that does not hear it, if allowed, and remember the result.
 local function serve(one)
   local stored, displaced, is_aside = one.before or 0, 0, 0
   if not one.before and one.is_storable and (one.online == 0 or heard == 0) then

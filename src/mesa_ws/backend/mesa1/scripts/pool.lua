@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Look who takes events.
+-- Read the pool of portals.
 --
 -- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone, 4 era, 5 signs
 -- ARGV  1 an era, if there is none, 2 expiry (ms), 3 the channel of events, 4 where the pool is set aside
---       if it is no set, 5 its life there (ms), 6 the lease of a portal that does not say its own (ms)
+--       if it is no set, 5 its life there (ms), 6 lease of a portal whose score has no length (ms)
 -- While Redis may have been away, every portal that has a lease lives.
 -- Returns {era, how many listen, the pool, leases as {portal, milliseconds left, ...}, portals that are
 -- gone as {portal, 'ours' or 'theirs', ...}}.

@@ -1,8 +1,8 @@
--- Put in front of the body of every script, behind its first line.
+-- Comes before the body of every script, after its first line.
 --
--- What 1.x keeps is only touched as 1.x does: `connected_clients` is a set of ids,
--- `connected_clients_count` a number, `undelivered_messages` a hash of id to a JSON list. Everything
--- else is ours alone: the user key of an id, a hash of node to connections; the held key of a node, a
+-- Keys of 1.x are only changed as 1.x does: `connected_clients` is a set of ids,
+-- `connected_clients_count` a number, `undelivered_messages` a hash of id to a JSON list. All other keys
+-- are our own: the user key of an id, a hash of node to connections; the held key of a node, a
 -- set of ids; leases, graces (both by Redis's own clock) and counts of nodes.
 
 -- Whether a key can be used as one of this type.
@@ -11,12 +11,12 @@ local function is_of(key, kind)
   return is == kind or is == 'none'
 end
 
--- What is ours alone is made anew where it is not what we have written.
+-- Delete a key of our own that has another type than we have written.
 local function renew(key, kind)
   if not is_of(key, kind) then redis.call('DEL', key) end
 end
 
--- What 1.x keeps has one type. Another one is in everybody's way, and set aside for people.
+-- Rename a key of 1.x that has another type than 1.x keeps there, for inspection; returns whether it did.
 local function clear_way(key, kind, aside, life)
   if is_of(key, kind) then return false end
   redis.call('PEXPIRE', key, life) -- which it keeps when it is renamed
@@ -24,7 +24,7 @@ local function clear_way(key, kind, aside, life)
   return true
 end
 
--- What could not be read of a list joins what was set aside before.
+-- Append an unreadable value to those that were set aside before.
 local function set_aside(aside, raw, life)
   renew(aside, 'list')
   redis.call('RPUSH', aside, raw)
@@ -32,8 +32,8 @@ local function set_aside(aside, raw, life)
   redis.call('PEXPIRE', aside, life)
 end
 
--- A function that says whether any process that is not a node of ours hears the messages. Every node
--- hears its own channel by the same connection.
+-- Returns a function that says whether any process that is not one of our nodes hears the messages. Each
+-- of our nodes hears its own channel by the same connection.
 local function foreign_reader(channel, leases, channels)
   local answer
   return function()
@@ -49,22 +49,22 @@ local function foreign_reader(channel, leases, channels)
   end
 end
 
--- Connections of an id: those at living nodes of ours, or 1 if only 1.x says that it is there. Servers
--- of 1.x that were killed leave that behind, so it counts while there is any.
+-- Connections of an id: those on our living nodes, or 1 if only the set of 1.x has it. Servers of 1.x that
+-- were killed leave ids in that set, so it counts only while a server of 1.x listens.
 local function connections(user, connected, id, is_live, has_foreigners)
-  local seats, sum = try('HGETALL', user), 0
-  if seats.err or #seats == 0 then
+  local holders, sum = try('HGETALL', user), 0
+  if holders.err or #holders == 0 then
     local is_there = try('SISMEMBER', connected, id)
     return is_there == 1 and has_foreigners() and 1 or 0
   end
-  for i = 1, #seats, 2 do
-    if is_live(seats[i]) then sum = sum + (tonumber(seats[i + 1]) or 0) end
+  for i = 1, #holders, 2 do
+    if is_live(holders[i]) then sum = sum + (tonumber(holders[i + 1]) or 0) end
   end
   return sum
 end
 
--- A node holds an id no more. If that was the last of ours, the id leaves the set that 1.x reads.
-local function leave_seat(user, node, id, graces, due, connected)
+-- Remove the connections of an id on a node. If it was the last of our nodes, remove the id from the set of 1.x.
+local function leave(user, node, id, graces, due, connected)
   local had = try('HDEL', user, node)
   if type(had) == 'table' then had = redis.call('DEL', user) end
   if had ~= 1 or redis.call('EXISTS', user) == 1 then return end
@@ -72,9 +72,9 @@ local function leave_seat(user, node, id, graces, due, connected)
   redis.call('ZADD', graces, due, id)
 end
 
--- Let a node's part in the number that 1.x reads be so many connections. Our nodes' own are the least
--- that it can be: servers of 1.x take away too much when they stop, or after somebody deleted it. A key
--- of another type is somebody else's.
+-- Set a node's share of the number that 1.x reads. The number is at least the sum of our nodes' shares:
+-- servers of 1.x subtract too much when they stop, or after the key was deleted. A key of another type
+-- belongs to another application.
 local function recount(counts, total, node, now_has)
   local delta = now_has - (tonumber(redis.call('HGET', counts, node) or '0') or 0)
   if now_has == 0 then redis.call('HDEL', counts, node) else redis.call('HSET', counts, node, now_has) end

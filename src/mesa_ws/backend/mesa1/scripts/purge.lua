@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Throw away what 1.x keeps for an id.
+-- Delete the list of an id.
 --
 -- KEYS  1 undelivered_messages
 -- ARGV  1 id
--- Returns what that was, or nil.
+-- Returns the list, or nil.
 
 local raw = try('HGET', KEYS[1], ARGV[1])
 try('HDEL', KEYS[1], ARGV[1])

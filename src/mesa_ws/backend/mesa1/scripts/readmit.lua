@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Put portals of 1.x back that were taken for dead: there is nobody else, and somebody listens.
+-- Put portals of 1.x back that were removed as dead: there is no other portal, and a process listens.
 --
 -- KEYS  1 available_portals_pool, 2 portals that are gone
 -- ARGV  1 channel, then for each portal: its name, its announcement

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Forget a node whose lease ran out, some of its ids at a time, and then its connections.
+-- Remove a node whose lease ran out: some of its ids at a time, and then its connections.
 --
 -- KEYS  1 leases, 2 counts, 3 graces, 4 connected_clients, 5 connected_clients_count, 6 signs
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its own
@@ -25,7 +25,7 @@ if ids.err then
   ids = {}
 end
 for _, id in ipairs(ids) do
-  leave_seat(ARGV[2] .. id, node, id, KEYS[3], end_of(now, ARGV[6]), KEYS[4])
+  leave(ARGV[2] .. id, node, id, KEYS[3], end_of(now, ARGV[6]), KEYS[4])
   redis.call('SREM', held, id)
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[5])

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Replace what 1.x keeps for an id, unless it has changed since it was read.
+-- Replace the list of an id, unless it has changed since it was read.
 --
 -- KEYS  1 undelivered_messages, 2 where corrupt lists are set aside
--- ARGV  1 id, 2 what was read, 3 what it becomes, or '' for nothing, 4 1 to set aside what was read, 5 its
+-- ARGV  1 id, 2 the list that was read, 3 the new list, or '' for none, 4 1 to set the old list aside, 5 its
 --       life there (ms)
 -- Returns 1 if it was replaced, else 0.
 

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- A portal leaves, or is taken for dead: take it out of the pool, and say so once.
+-- Remove a portal that leaves, or that is dead, from the pool, and announce that once.
 --
 -- KEYS  1 available_portals_pool, 2 portal leases, 3 portals that are gone, 4 signs
--- ARGV  1 portal, 2 why: 'leaves'; 'ours' or 'theirs' that is taken for dead, 3 channel, 4 the
+-- ARGV  1 portal, 2 why: 'leaves'; 'ours' or 'theirs' for a dead portal, 3 channel, 4 the
 --       announcement, 5 expiry (ms)
 --
--- A server of 1.x that hears of a leave that it has heard before takes another portal out of its list;
--- so it is said only by whoever took the portal out. One with a lease is never taken for dead, and none
+-- A server of 1.x that hears the same leave twice removes another portal from its list, so only the call
+-- that removed the portal announces it. A portal with a lease is never removed as dead, and none
 -- of ours while Redis may have been away.
--- Returns 1 if it was said, else 0.
+-- Returns 1 if it was announced, else 0.
 
 local portal, why = ARGV[1], ARGV[2]
 renew(KEYS[2], 'zset')

@@ -62,7 +62,7 @@ local function write_seat(user, node, seat)
 end
 
 -- A node holds an id no more. If nobody does, its grace begins; one that began goes on.
-local function leave_seat(user, node, id, graces, due)
+local function leave(user, node, id, graces, due)
   local is_last = try('HDEL', user, node) == 1
   if redis.call('EXISTS', user) == 1 then return end
   if is_last then

@@ -30,7 +30,7 @@ if ids.err then
   ids = {}
 end
 for _, id in ipairs(ids) do
-  leave_seat(ARGV[2] .. id, node, id, KEYS[3], end_of(now, ARGV[6]))
+  leave(ARGV[2] .. id, node, id, KEYS[3], end_of(now, ARGV[6]))
   redis.call('SREM', held, id)
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
