@@ -215,7 +215,7 @@ async def test_exclusions_from_everybody_are_warned_of_once(
         for _ in range(2):
             await dispatcher.dispatch(Message(0, 1), ["*"], ["1"])
     assert json.loads(await tap.heard())["excluding"] == ["1"]
-    assert caplog.text.count("do not know that") == 1
+    assert caplog.text.count("do not support that") == 1
 
 
 async def test_what_this_wire_cannot_tell_is_unsupported(dispatcher: AsyncDispatcher) -> None:
@@ -247,7 +247,7 @@ async def test_what_servers_of_1x_say_of_presence_is_told(
 
 
 def test_a_servers_api_speaks_for_itself() -> None:
-    with pytest.raises(InvalidSettings, match=r"^wire: expected 'native' with the http:// URL"):
+    with pytest.raises(InvalidSettings, match=r"^wire: expected 'native' with an http:// URL"):
         Dispatcher("http://localhost", key="0123456789abcdef", wire="mesa1")
     with pytest.raises(InvalidSettings, match=r"^wire: expected 'native' or 'mesa1', got 'other'$"):
         Dispatcher("redis://localhost", wire="other")  # type: ignore[arg-type]

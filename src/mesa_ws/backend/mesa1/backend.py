@@ -92,28 +92,14 @@ class Mesa1Backend:
                 "use wire 'native'"
             )
         self._node_id = uuid4().hex
-        timing = self._timing
-        greeting = Mesa1Handshake(
+        handshake = Mesa1Handshake(
             self._dialect.keys,
             of_server(self._dialect.keys),
             stores=retention is not None,
             allow_eviction=allow_eviction,
             database=self._address.database,
         )
-        pipelines = Pipelines(self._address, greeting, timing.timeout)
-        node_commands = Mesa1NodeCommands(
-            self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace
-        )
-        node = Mesa1Node(
-            self._address,
-            pipelines,
-            node_commands,
-            receive,
-            watcher,
-            timing.timeout,
-            has_portals=portals,
-            spreads=self.distribute_load,
-        )
+        node = self._new_node(handshake, receive, watcher, grace=grace, has_portals=portals)
         try:
             await node.open()
         except BaseException:
@@ -225,6 +211,27 @@ class Mesa1Backend:
     async def connections(self) -> int:
         """Count the connections of all servers, authenticated or not."""
         return await self._run(self._dialect.tallying())
+
+    def _new_node(
+        self,
+        handshake: Mesa1Handshake,
+        receive: Receive,
+        watcher: Watcher | None,
+        *,
+        grace: float,
+        has_portals: bool,
+    ) -> Mesa1Node:
+        timing = self._timing
+        return Mesa1Node(
+            self._address,
+            Pipelines(self._address, handshake, timing.timeout),
+            Mesa1NodeCommands(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace),
+            receive,
+            watcher,
+            timing.timeout,
+            has_portals=has_portals,
+            spreads=self.distribute_load,
+        )
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)
