@@ -1,4 +1,4 @@
-"""How far the application has come: handled, then saved, then acknowledged, in this order."""
+"""Positions of a client: handled by the application, then saved, then acknowledged, in this order."""
 
 import asyncio
 import logging
@@ -16,41 +16,42 @@ from ..text import plain
 
 
 class PositionStore(Protocol):
-    """Keeps the positions of one client: which messages its application has handled.
+    """Saves the positions of one client: which messages its application has handled.
 
     Both methods may be `def` or `async def`; a `def` runs in the event loop, so it must not block.
-    The client calls them one at a time; they must not call the client. One that raises is reported
-    to `on_error`; the client then goes on, but acknowledges nothing that was not saved.
+    The client calls them one at a time; they must not call the client. If one raises, the client
+    reports the error to `on_error` and goes on, but acknowledges no message whose position was not saved.
     """
 
     def load(self) -> bytes | Awaitable[bytes | None] | None:
-        """Return what was saved last, None if nothing was. Called when the client connects."""
+        """Return the data that was saved last, or None. Called when the client connects."""
 
     def save(self, data: bytes) -> Awaitable[None] | None:
-        """Keep `data`, up to a few hundred bytes, in place of what was saved before.
+        """Save `data`, up to a few hundred bytes, in place of the data saved before.
 
-        It has to be safe when this returns, because the server is told next, and may forget the
-        messages then. Called once a second or every 64 messages, and when the client closes.
+        The data has to be safe when this returns, because the client acknowledges the messages next, and
+        the server may then forget them. Called once a second or every 64 messages, and when the client
+        closes.
         """
 
 
 class FilePositions:
-    """Keeps a client's positions in a file, for one process at a time.
+    """Saves a client's positions in a file, for one process at a time.
 
-    What was saved survives a crash of the process, and of the machine: the file is replaced as a
-    whole, and written to the disk before the server is told. Reading and writing is done in a
-    thread, so the event loop is not held up.
+    Saved positions survive a crash of the process, and of the machine: the file is replaced as a
+    whole, and written to the disk before the client acknowledges. A thread reads and writes, so the
+    event loop is not blocked.
 
     Args:
-        path: the file; its directory has to exist. While it is replaced, there is another one
-            beside it that ends in `.new`.
+        path: the file; its directory has to exist. While the file is replaced, another one with the
+            suffix `.new` is in the same directory.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(plain(path))
 
     async def load(self) -> bytes | None:
-        """Read the file; None if there is none."""
+        """Read the file; return None if there is none."""
         return await asyncio.to_thread(self._read)
 
     async def save(self, data: bytes) -> None:
@@ -75,7 +76,7 @@ class FilePositions:
 
 
 def _sync_directory(path: Path) -> None:
-    """See that the name of a file that was replaced is on the disk, too."""
+    """Write a directory to the disk, so that the name of a replaced file is there too."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -86,13 +87,13 @@ def _sync_directory(path: Path) -> None:
 log = logging.getLogger("mesa_ws.client")
 
 
-class Progress:
-    """Keeps the positions of what was handled, over all connections of a client.
+class Acknowledging:
+    """Saves and acknowledges the positions of handled messages, over all connections of a client.
 
     Args:
-        store: where they are saved before they are acknowledged; None for nowhere.
-        acknowledge: tells the server, if there is one now.
-        report: tells the application what its store raised.
+        store: saves positions before they are acknowledged; None for no store.
+        acknowledge: sends an acknowledgement, if there is a connection.
+        report: reports an error of the store to the application.
     """
 
     def __init__(
@@ -112,29 +113,29 @@ class Progress:
 
     @property
     def resumable(self) -> Positions:
-        """From where to go on: what was handled and, with a store, saved; or else the first place of all."""
+        """Positions to resume from: handled and, with a store, saved; or else where the client began."""
         return (self._handled if self._store is None else self._settled).completed(self._beginning)
 
     async def load(self) -> Positions:
-        """Begin where the store says; what cannot be read counts as nothing."""
+        """Begin with the stored positions; positions that cannot be read count as none."""
         if self._store is None:
             return self._handled
         try:
             data = await call_for_application(self._store.load)
-        except Exception as error:  # noqa: BLE001 - it is the application's
+        except Exception as error:  # noqa: BLE001 - raised by the application
             self._failed("load", error)
             return self._handled
         positions = None if data is None else Positions.decode(data)
         if data is not None and positions is None:
-            log.warning("the stored positions cannot be read; messages may come again, or be missing")
+            log.warning("cannot read the stored positions; messages may come again, or be missing")
         self._handled = self._settled = positions or self._handled
         return self._handled
 
     def received(self, arrived: Arrived) -> None:
-        """Note where the server lets a client begin that had no position; nothing before is to be handled.
+        """Record where the server lets a client begin that had no position; nothing before has to be handled.
 
-        Without that, a client that is cut off before its application takes the first message would have no
-        position to go on from: it would begin at another place, and get messages twice or not at all.
+        Without that, a client that is cut off before its application gets the first message would have no
+        position to resume from: it would begin elsewhere, and get messages twice or not at all.
         """
         if isinstance(arrived.what, Message):
             return
@@ -144,23 +145,27 @@ class Progress:
             self.hurry()
 
     def handled(self, positions: Positions) -> None:
-        """The application has handled everything up to `positions`."""
-        if positions is self._handled or positions == NOWHERE:  # what has no number does not move them
+        """Record that the application has handled everything up to `positions`."""
+        if (
+            positions is self._handled or positions == NOWHERE
+        ):  # a message without a number does not move them
             return
         now, is_elsewhere = asyncio.get_running_loop().time(), _epochs(positions) != _epochs(self._handled)
         self._handled = positions
         self._pace.count(now)
         if is_elsewhere and self._store is not None:
-            self._pace.due = now  # a connection that ends before it is saved would be told of it again
+            self._pace.due = (
+                now  # the server would announce it again to a connection that ends before it is saved
+            )
         self._proceed()
 
     def hurry(self) -> None:
-        """Acknowledge what is new without waiting for the time to do so; with a store, soon."""
+        """Acknowledge new positions now; with a store, as soon as they are saved."""
         if self._handled is not self._settled:
             self._push()
 
     async def flush(self) -> None:
-        """Save and acknowledge what is new. From within the store, it waits for nothing."""
+        """Save and acknowledge new positions. A call from within the store does not wait."""
         if self._saving is not None:
             await self._saving.finish()
         self.hurry()
@@ -192,9 +197,9 @@ class Progress:
     async def _save(self) -> None:
         positions = self._handled
         try:
-            assert self._store is not None  # noqa: S101 - else there is nothing to save to
+            assert self._store is not None  # noqa: S101 - started only with a store
             await call(self._store.save, positions.encode())
-        except Exception as error:  # noqa: BLE001 - it is the application's
+        except Exception as error:  # noqa: BLE001 - raised by the application
             self._failed("save", error)
         else:
             self._settle(positions)

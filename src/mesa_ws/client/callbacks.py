@@ -1,4 +1,4 @@
-"""The application's callbacks, told one after another."""
+"""The application's callbacks, called one after another, and its handlers of requests."""
 
 import asyncio
 import logging
@@ -12,14 +12,14 @@ from ..messages.frames import encode_message
 from ..messages.message import Message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
 from ..protocol import Arrived, Forked, Lost, Moved, RequestReceived, Reset, answering, failing
-from .events import ConnectionInfo, Disconnection, Event
-from .inbox import Exhausted, Inbox
+from .events import ConnectionInfo, Disconnection, QueuedEvent
+from .receive_queue import QueueClosed, ReceiveQueue
 
 log = logging.getLogger("mesa_ws.client")
 
 
 class Callbacks:
-    """What the application wants to be called for: `async def`, or `def` in the event loop."""
+    """Registered callbacks: `async def`, or `def` in the event loop."""
 
     def __init__(self) -> None:
         self.connected: list[Handler] = []
@@ -30,24 +30,24 @@ class Callbacks:
         self.disconnected: list[Handler] = []
         self.error: list[Handler] = []
 
-    async def tell_all(self, inbox: Inbox) -> None:
-        """Tell everything that happens, until nothing can happen any more."""
+    async def run(self, queue: ReceiveQueue) -> None:
+        """Call the callbacks for every event, until the queue is closed."""
         while True:
             try:
-                event = await inbox.next_event()
-            except Exhausted:
+                event = await queue.next_event()
+            except QueueClosed:
                 return
-            except asyncio.CancelledError:  # by a callback that has kept this task
+            except asyncio.CancelledError:  # by a callback that kept a reference to this task
                 await survive()
                 continue
-            await self._tell(event)
+            await self._call_for(event)
             if isinstance(event, Arrived):
-                inbox.handled(event)
+                queue.handled(event)
 
-    async def _tell(self, event: Event) -> None:
+    async def _call_for(self, event: QueuedEvent) -> None:
         match event:
             case Arrived(what):
-                await self._tell_arrival(what)
+                await self._call_for_arrival(what)
             case ConnectionInfo():
                 await self._call(self.connected, event)
             case Disconnection():
@@ -57,7 +57,7 @@ class Callbacks:
             case _:
                 await self._report(event)
 
-    async def _tell_arrival(self, what: Message | Lost | Forked | Reset | Moved) -> None:
+    async def _call_for_arrival(self, what: Message | Lost | Forked | Reset | Moved) -> None:
         match what:
             case Message(type=type):
                 wanted = [callback for filter, callback in self.message if filter in {None, type}]
@@ -66,20 +66,20 @@ class Callbacks:
                 await self._call(wanted, what)
             case Lost(number):
                 if not self.lost:
-                    log.warning("%d messages are lost; register on_lost to be told", number)
+                    log.warning("%d messages are lost; register on_lost to handle this", number)
                 await self._call(self.lost, number)
             case Forked():
                 if not self.forked:
                     log.warning(
                         "messages may be missing: the server's Redis came back, perhaps without the newest "
-                        "of what it had confirmed; register on_forked to be told"
+                        "messages that it had confirmed; register on_forked to handle this"
                     )
                 await self._call(self.forked)
             case Reset():
                 if not self.reset:
                     log.warning(
                         "messages may be missing, or come again: the server does not know this client's "
-                        "position; register on_reset to be told"
+                        "position; register on_reset to handle this"
                     )
                 await self._call(self.reset)
 
@@ -88,7 +88,7 @@ class Callbacks:
             try:
                 await call(callback, *args)
             except ConnectionClosed:
-                log.debug("callback %s: the connection has ended meanwhile", name_of(callback))
+                log.debug("callback %s: the connection has ended", name_of(callback))
             except Exception as error:
                 log.exception("callback %s raised", name_of(callback))
                 await self._report(error)
@@ -102,15 +102,15 @@ class Callbacks:
 
 
 Write = Callable[[bytes], None]
-"""Sends a frame to where the request came from, if that is still there."""
+"""Sends a frame over the connection of the request, if that is still open."""
 
 
-class Answering:
-    """Runs the handlers of requests, each request in a task of its own.
+class RequestHandlers:
+    """Runs the handlers of the server's requests, each request in a task of its own.
 
     Args:
-        most: requests at a time; more are answered with `busy`.
-        report: tells the application what a handler raised.
+        most: requests at a time; others are answered with `busy`.
+        report: reports an error of a handler to the application.
     """
 
     def __init__(self, most: int, report: Callable[[Exception], None]) -> None:
@@ -123,8 +123,8 @@ class Answering:
         """Let `handler` answer requests of one type, or all."""
         self._handlers.append((type, handler))
 
-    def ask(self, asked: RequestReceived, write: Write) -> None:
-        """Answer a request, in its own time."""
+    def handle(self, asked: RequestReceived, write: Write) -> None:
+        """Answer a request, in a task of its own."""
         if not self._wanting(asked.message):
             write(failing(UNANSWERED, asked.request))
         elif len(self._tasks) >= self._most:
@@ -133,7 +133,7 @@ class Answering:
             self._begin(asked, write)
 
     async def finish(self) -> None:
-        """Wait for the handlers that run; from within one of them, for the others."""
+        """Wait for the handlers that run; a call from within a handler waits for the others."""
         for task in tuple(self._tasks):
             await task.finish()
 
@@ -159,7 +159,7 @@ class Answering:
         self._tasks.add(task)
 
     async def _answer(self, message: Message) -> bytes | Failure:
-        """The first handler that returns something, or raises, decides."""
+        """Call the handlers until one returns a value or raises, and return the answer."""
         for handler in self._wanting(message):
             try:
                 result = await call(handler, message)
@@ -169,10 +169,10 @@ class Answering:
             except RequestError as error:
                 return Failure.of(error)
             except ConnectionClosed:
-                log.debug("on_request handler: the connection has ended meanwhile")
+                log.debug("on_request handler: the connection has ended")
                 return FAILED
             except Exception as error:
-                log.exception("on_request handler raised, or returned what cannot be sent")
+                log.exception("on_request handler raised, or its result cannot be sent")
                 self._report(error)
                 return FAILED
         return UNANSWERED

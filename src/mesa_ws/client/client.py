@@ -21,7 +21,7 @@ from ..transports.client_socket import Address
 from .acknowledging import PositionStore
 from .callbacks import Callbacks
 from .connection import AuthenticationData, Credentials
-from .reconnecting import Link
+from .reconnecting import ReconnectingConnection
 
 AnyCallback = TypeVar("AnyCallback", bound=Handler)
 
@@ -29,8 +29,8 @@ AnyCallback = TypeVar("AnyCallback", bound=Handler)
 class Client:
     """A client of a Mesa server, for asyncio.
 
-    Stays connected: a lost connection is opened again, and authenticated as before. What is sent
-    in between waits its turn. Messages come out of `async for`, or go to callbacks.
+    Stays connected: a lost connection is opened again, and authenticated as before. Messages that are
+    sent in between wait. Received messages come out of `async for`, or go to callbacks.
 
         async with Client("ws://localhost:4000") as client:
             await client.authenticate({"id": "0"})
@@ -38,24 +38,24 @@ class Client:
             async for message in client:
                 print(message)
 
-    Callbacks are `async def` or `def`; both run in the event loop, so a `def` must not block. They
-    are told one after another, in the order of events, and may call every method of the client.
-    One that raises is logged and reported to `on_error`. A client is used once, in one event
-    loop; its methods are not safe to call from other threads.
+    Callbacks are `async def` or `def`; both run in the event loop, so a `def` must not block. The
+    client calls them one after another, in the order of events; they may call every method of the
+    client. If one raises, the error is logged and reported to `on_error`. A client is used once, in one
+    event loop; its methods are not safe to call from other threads.
 
     Args:
         url: `ws://host:port/path`, or `wss://` for TLS.
-        reconnect: whether and how to come back: True, False, a `Reconnection` or its fields.
+        reconnect: whether and how to reconnect: True, False, a `Reconnection` or its fields.
         queue_size: messages that may wait while the client is away.
         headers: to send with the handshake, such as `{"Authorization": "Bearer ..."}`.
         ssl: context for `wss://`; the system's trust by default.
         keepalive: how to find out that the server is gone.
-        limits: what a connection may cost, and how long to wait.
-        positions: keeps over restarts of the program which messages were handled, such as
+        limits: memory of a connection, and time limits.
+        positions: saves which messages were handled, over restarts of the program, such as
             `FilePositions("positions")`; each client needs one of its own.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument cannot be used.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Client:
             keepalive=Keepalive.of(keepalive, "keepalive"),
             limits=ClientLimits.of(limits, "limits"),
         )
-        self._link = Link(Address.of(url, headers, ssl), settings, positions)
+        self._reconnecting = ReconnectingConnection(Address.of(url, headers, ssl), settings, positions)
         self._callbacks = Callbacks()
-        self._telling: OwnTask | None = None
+        self._calling: OwnTask | None = None
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -91,53 +91,53 @@ class Client:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-        connection = self._link.connection
+        """Whether the client has a connection now."""
+        connection = self._reconnecting.connection
         return connection is not None and connection.wire.is_open
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether the connection there is now belongs to a user."""
-        connection = self._link.connection
+        """Whether the current connection is authenticated."""
+        connection = self._reconnecting.connection
         return connection is not None and connection.is_authenticated
 
     @property
     def user(self) -> Any:
         """The user object that the server sent on this connection; None before."""
-        connection = self._link.connection
+        connection = self._reconnecting.connection
         return connection.user if connection is not None else None
 
     @property
     def hello(self) -> Hello | None:
-        """What the server said about itself on this connection; None without one."""
-        connection = self._link.connection
+        """The server's description of itself on the current connection; None without a connection."""
+        connection = self._reconnecting.connection
         return connection.hello if connection is not None else None
 
     async def connect(self) -> None:
-        """Open the first connection. Does nothing if that was done before.
+        """Open the first connection. Does nothing if it was opened before.
 
         Raises:
-            ConnectFailed: the server cannot be reached, or is not a Mesa server. It is not tried
-                again by itself; call this again.
+            ConnectFailed: the server cannot be reached, or is not a Mesa server. The client does not
+                try again by itself; call this again.
             ConnectionClosed: the client was closed.
         """
-        if await self._link.connect():
-            self._telling = OwnTask(self._tell_all)
+        if await self._reconnecting.connect():
+            self._calling = OwnTask(self._run_callbacks)
 
     async def authenticate(
         self, data: AuthenticationData, should_sync: bool = True, timeout: float = 10.0
     ) -> Any:
-        """Tell the server who this is, and wait for its answer.
+        """Authenticate, and wait for the server's answer.
 
-        While the client is away, this waits for the next connection. What the server accepted is
-        said again, by itself, on every connection that follows. A server that then refuses ends
-        the client, unless `data` is a function: that is called for another attempt three times at
+        While the client is away, this waits for the next connection. The client repeats by itself, on
+        every connection that follows, what the server has accepted. If the server then refuses, the
+        client ends, unless `data` is a function: the client calls it for another attempt, three times at
         most. Cancelling gives up the wait; the server may accept all the same.
 
         Args:
-            data: what the server's authenticator wants; or a function, `def` or `async def`, that
-                returns it and is called for every connection, for tokens that expire.
-            should_sync: whether messages stored for this user shall be delivered.
+            data: the data for the server's authenticator; or a function, `def` or `async def`, that
+                returns the data and is called for every connection, for tokens that expire.
+            should_sync: whether the server delivers messages stored for this user.
             timeout: seconds to wait.
 
         Returns:
@@ -145,23 +145,23 @@ class Client:
 
         Raises:
             AuthenticationFailed: the server refused. With a mapping the client has ended; with a function it
-                comes back, up to three times in a row, and this may be called again.
+                reconnects, up to three times in a row, and this may be called again.
             ConnectionClosed: the connection ended before the answer; authenticate again.
             TimedOut: no answer in time.
             InvalidMessage: `data` is neither a mapping nor a function, or JSON cannot hold it.
             InvalidSettings: `timeout` is not a number of seconds.
         """
-        self._link.check_begun()
+        self._reconnecting.check_begun()
         _check_timeout(timeout)
-        return await self._link.authenticate(Credentials(data, should_sync, timeout))
+        return await self._reconnecting.authenticate(Credentials(data, should_sync, timeout))
 
     async def send(self, message: Message) -> None:
         """Send a message to the server.
 
-        Waits while the connection takes no more. While the client is away, the message is kept,
-        and sent on the next connection once that is authenticated as before. Messages are sent
-        in the order of calls, each at most once: one that was on its way when the connection was
-        cut is not repeated. A call that is cancelled has sent nothing.
+        Waits while the connection's buffer is full. While the client is away, the message is kept, and
+        sent on the next connection once that is authenticated as before. Messages are sent in the order
+        of calls, each at most once: a message that was on its way when the connection was cut is not
+        repeated. A call that is cancelled has sent nothing.
 
         Raises:
             QueueFull: the client is away, and `queue_size` messages wait already.
@@ -171,79 +171,78 @@ class Client:
         """
         if not isinstance(message, Message):
             raise InvalidMessage(f"message: expected a Message, got {type(message).__name__}")
-        self._link.check_begun()
-        await self._link.outgoing.send(encode_message(message))
+        self._reconnecting.check_begun()
+        await self._reconnecting.send_queue.send(encode_message(message))
 
     async def request(self, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
-        """Ask the server, and wait for the answer of one of its message handlers.
+        """Send a request to the server, and wait for the answer of one of its message handlers.
 
-        While the client is away, this waits for the next connection, and goes out behind what was
-        sent before. A request is delivered at most once, and never sent again by itself. The answer
-        passes by the messages that wait, so a callback may wait for it. Cancelling gives up the
-        wait; the server may handle the request all the same.
+        While the client is away, this waits for the next connection; the request goes out behind the
+        messages sent before. A request is delivered at most once, and never repeated by itself. The
+        answer overtakes the messages that wait, so a callback may wait for it. Cancelling gives up
+        the wait; the server may handle the request all the same.
 
         Args:
-            message: what is asked.
+            message: the request.
             timeout: seconds to wait.
 
         Returns:
-            What the handler returned.
+            The result of the handler.
 
         Raises:
             TimedOut: no connection, or no answer, in time.
             RequestFailed: the server answered with an error: `Unanswered` if it has no handler for
-                this, else what its handler raised.
+                this request, else the error that its handler raised.
             ConnectionClosed: the connection ended before the answer, or the client has ended.
-            AuthenticationFailed: it ended because the server refused this client.
-            Unsupported: the server speaks wire 1, which knows no requests; nothing was sent.
-            TooManyRequests: as many wait for answers as may, here or there.
+            AuthenticationFailed: the client has ended because the server refused it.
+            Unsupported: the server speaks wire 1, which has no requests; nothing was sent.
+            TooManyRequests: as many requests wait for answers as may, here or at the server.
             InvalidMessage: the message cannot go on the wire.
             InvalidSettings: `timeout` is not a number of seconds.
         """
-        self._link.check_begun()
-        return await self._link.request(encode_message(message), check_timeout(timeout))
+        self._reconnecting.check_begun()
+        return await self._reconnecting.request(encode_message(message), check_timeout(timeout))
 
     async def aclose(self, code: int = 1000) -> None:
-        """Say goodbye to the server, and do not come back.
+        """Close the connection, and do not reconnect.
 
         Messages that were received and not handled are dropped; iterations end. A callback that
-        runs may finish, and `on_disconnected` is told. May be called from a callback, and more
-        than once. Cancelling cuts the connection and the callback.
+        runs may finish, and the `on_disconnected` callbacks are called. May be called from a callback,
+        and more than once. Cancelling cuts the connection and the callback.
 
         Args:
-            code: what the server is told: 1000, or one of your own from 3000 to 4999. The first
-                call decides.
+            code: the close code: 1000, or a code of your own from 3000 to 4999. The first call decides.
 
         Raises:
-            InvalidInput: the code is another one.
+            InvalidInput: the code is not one of these.
         """
         own_code = check_own_code(code)
         try:
-            await self._link.aclose(own_code)
-            if self._telling is not None:
-                await self._telling.finish()
-            await self._link.answering.finish()
-            await self._link.progress.flush()
+            await self._reconnecting.aclose(own_code)
+            if self._calling is not None:
+                await self._calling.finish()
+            await self._reconnecting.request_handlers.finish()
+            await self._reconnecting.acknowledging.flush()
         except asyncio.CancelledError:
-            if self._telling is not None:
-                self._telling.cancel()
-            self._link.answering.cancel()
+            if self._calling is not None:
+                self._calling.cancel()
+            self._reconnecting.request_handlers.cancel()
             raise
 
     async def wait_closed(self) -> None:
         """Wait until the client has ended, which keeps a program with callbacks running.
 
         Raises:
-            ConnectionClosed: the connection ended, and the client does not come back.
+            ConnectionClosed: the connection ended, and the client does not reconnect.
             AuthenticationFailed: the server refused this client.
         """
-        self._link.check_begun()
-        ending = await self._link.wait_over()
+        self._reconnecting.check_begun()
+        ending = await self._reconnecting.wait_over()
         if not ending.is_wanted:
             raise ending.error()
 
     def __aiter__(self) -> Self:
-        self._link.inbox.feed_iteration()
+        self._reconnecting.receive_queue.feed_iteration()
         return self
 
     async def __anext__(self) -> Message:
@@ -251,15 +250,15 @@ class Client:
 
         Raises:
             StopAsyncIteration: the client was closed.
-            ConnectionClosed: the connection ended, and the client does not come back.
+            ConnectionClosed: the connection ended, and the client does not reconnect.
             AuthenticationFailed: the server refused this client.
-            Unsupported: there are `on_message` callbacks, which get the messages.
+            Unsupported: the client has `on_message` callbacks, which get the messages.
         """
-        self._link.check_begun()
-        return await self._link.inbox.next_message()
+        self._reconnecting.check_begun()
+        return await self._reconnecting.receive_queue.next_message()
 
     def on_connected(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback(info)`, told of every new connection with a `ConnectionInfo`."""
+        """Register `callback(info)`, called for every new connection with a `ConnectionInfo`."""
         self._callbacks.connected.append(checked("on_connected", callback, "info"))
         return callback
 
@@ -272,12 +271,12 @@ class Client:
     def on_message(self, callback_or_type: Any, /) -> Any:
         """Register `callback(message)`, for all messages or for those of one type.
 
-        Used as `@client.on_message` or as `@client.on_message("PING")`. A client with such a
-        callback hands its messages to callbacks only; it cannot be iterated over.
+        Use it as `@client.on_message` or as `@client.on_message("PING")`. The messages of a client
+        with such a callback go to callbacks only; `async for` raises an error.
 
         Raises:
-            Unsupported: the client is being iterated over.
-            InvalidSettings: what came is neither a function nor a type.
+            Unsupported: the application iterates over the client's messages.
+            InvalidSettings: the argument is neither a function nor a type.
         """
         if isinstance(callback_or_type, str):
             return lambda callback: self._add(callback_or_type, callback)
@@ -294,14 +293,14 @@ class Client:
     def on_request(self, handler_or_type: Any, /) -> Any:
         """Register `handler(message)`, which answers the server's requests, all or those of one type.
 
-        Used as `@client.on_request` or as `@client.on_request("PING")`. What it returns is the
-        answer: a `Message`, or data for one of the request's type. The first handler that returns
-        something other than None decides, and so does one that raises: `RequestError` is told to
-        the asker, of anything else only that it failed. Requests are handled at the same time as
-        messages and as each other, so a handler may wait for what another one does.
+        Use it as `@client.on_request` or as `@client.on_request("PING")`. Its result is the answer: a
+        `Message`, or data for one of the request's type. The first handler that returns a value other
+        than None, or raises, decides: the requester gets a `RequestError` with its code and text, and
+        of any other error only that the handler failed. Requests are handled at the same time as
+        messages and other requests, so a handler may wait for another one.
 
         Raises:
-            InvalidSettings: what came is neither a function nor a type.
+            InvalidSettings: the argument is neither a function nor a type.
         """
         if isinstance(handler_or_type, str):
             return lambda handler: self._add_answering(handler_or_type, handler)
@@ -310,64 +309,65 @@ class Client:
         return self._add_answering(None, handler_or_type)
 
     def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback(code, reason, will_reconnect)`, told of the end of every connection."""
+        """Register `callback(code, reason, will_reconnect)`, called at the end of every connection."""
         self._callbacks.disconnected.append(
             checked("on_disconnected", callback, "code", "reason", "will_reconnect")
         )
         return callback
 
     def on_lost(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback(number)`, told how many messages this client missed for good.
+        """Register `callback(number)`, called with the number of messages that this client lost.
 
-        They were dropped while it was away, because they were too old or too many. It is told in
-        the order of messages: what comes next is what follows them. Without such a callback it is
-        logged.
+        The server dropped them while the client was away, because they were too old or too many. The
+        call comes in the order of messages: the next message is the one that follows them. Without
+        such a callback the client logs a warning.
         """
         self._callbacks.lost.append(checked("on_lost", callback, "number"))
         return callback
 
     def on_forked(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback()`, told when messages may be missing because the server's Redis failed.
+        """Register `callback()`, called when messages may be missing because the server's Redis failed.
 
         Redis restarted, or a replica took over, perhaps without the newest messages that it had
-        confirmed: some may be missing that this client never had, and it is not known which. Read
-        again what they are about. It is told once each time, in the order of messages, also to a
-        client that was away then. Without such a callback it is logged.
+        confirmed: messages may be missing that this client never had, and it is not known which. Load
+        the state that your messages describe again. The call comes once for each such failure, in the
+        order of messages, also if the client was away then. Without such a callback the client logs a
+        warning.
         """
         self._callbacks.forked.append(checked("on_forked", callback))
         return callback
 
     def on_reset(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback()`, told when it is not known what this client missed.
+        """Register `callback()`, called when it is not known which messages this client missed.
 
-        The server does not know the client's position, because it was away for too long, the store
-        behind the server was lost, or the client is somebody else now. Messages may be missing, and
-        some that were handled may come again; read anew what they are about. It is told in the order
-        of messages. Without such a callback it is logged.
+        The server does not know the client's position, because the client was away for too long, the
+        server's store was lost, or the client has authenticated as another user. Messages may be
+        missing, and some that were handled may come again; load the state that your messages describe
+        again. The call comes in the order of messages. Without such a callback the client logs a warning.
         """
         self._callbacks.reset.append(checked("on_reset", callback))
         return callback
 
     def on_error(self, callback: AnyCallback) -> AnyCallback:
-        """Register `callback(error)`, told what other callbacks, or the store of positions, raised."""
+        """Register `callback(error)`, called with errors of other callbacks, or of the store of positions."""
         self._callbacks.error.append(checked("on_error", callback, "error"))
         return callback
 
-    async def _tell_all(self) -> None:
+    async def _run_callbacks(self) -> None:
         watch()
         try:
-            await self._callbacks.tell_all(self._link.inbox)
-            await self._link.progress.flush()
+            await self._callbacks.run(self._reconnecting.receive_queue)
+            await self._reconnecting.acknowledging.flush()
         finally:
             await unwatch()
 
     def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
-        self._link.answering.add(plain(type), checked("on_request", handler, "message"))
+        self._reconnecting.request_handlers.add(plain(type), checked("on_request", handler, "message"))
         return handler
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
         checked("on_message", callback, "message")
-        self._link.inbox.feed_callbacks()
+        self._reconnecting.receive_queue.feed_callbacks()
         self._callbacks.message.append((plain(type), callback))
         return callback
 

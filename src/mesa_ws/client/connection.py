@@ -1,4 +1,4 @@
-"""One connection of a client: its wire, the state of its protocol, and its deadlines."""
+"""One connection of a client: its WebSocket, the state of its protocol, and its deadlines."""
 
 import asyncio
 import logging
@@ -32,15 +32,15 @@ from ..protocol import (
 from ..settings import ClientSettings
 from ..transports.client_socket import Address, Ended, Wire, connect
 from .events import Ending
-from .inbox import Crowd
+from .receive_queue import QueueLevel
 
 
-class Asking:
-    """Requests on one connection. Nothing is left of one whose call has ended.
+class PendingRequests:
+    """Requests of this client on one connection that wait for their answers.
 
     Args:
         most: requests at a time.
-        changed: called when an answer begins, or ceases, to be waited for.
+        changed: called when a request begins, or ceases, to wait.
     """
 
     def __init__(self, most: int, changed: Callable[[], None]) -> None:
@@ -53,19 +53,19 @@ class Asking:
         return len(self._open)
 
     async def ask(self, write: Callable[[str], None]) -> Message:
-        """Ask, and wait for the reply however long it takes.
+        """Send a request, and wait for the answer however long it takes.
 
         Args:
-            write: sends the request under the id that it is given.
+            write: sends the request under an id.
 
         Raises:
-            TooManyRequests: as many wait as may.
-            MesaError: what the reply says, what `close` was given, or what `write` raises.
+            TooManyRequests: `most` requests wait already.
+            MesaError: the error that the server answered, that `close` was given, or that `write` raised.
         """
         if len(self._open) >= self._most:
             raise TooManyRequests(
-                f"request: expected up to {self._most} that wait for answers at a time, got one more; "
-                "wait for some first, or give the client larger limits.max_requests"
+                f"request: {self._most} requests wait for answers already; wait for some of them first, or "
+                "give the client a larger limits.max_requests"
             )
         self._number += 1
         request = str(self._number)
@@ -83,33 +83,33 @@ class Asking:
         return answer
 
     def replied(self, request: str, reply: Message | Failure) -> None:
-        """The server said something to a request; what was not asked is ignored."""
+        """Settle a request; an answer without a request is ignored."""
         waiting = self._open.get(request)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
     def close(self, ending: Callable[[], MesaError]) -> None:
-        """The connection has ended; every call raises what `ending` makes."""
+        """Settle all requests with errors that `ending` makes, after the connection has ended."""
         for waiting in self._open.values():
             if not waiting.done():
                 waiting.set_exception(ending())
-                waiting.exception()  # the call may have been given up, and nobody looks
+                waiting.exception()  # marks it as seen: the call may have been cancelled
 
 
 AuthenticationData = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
-"""The data itself, or a function that makes it anew each time: `def` or `async def`."""
+"""The data itself, or a function that returns it for each attempt: `def` or `async def`."""
 
-Call = Callable[[Handler], Awaitable[Any]]
+CallFunction = Callable[[Handler], Awaitable[Any]]
 """Calls a function of the application, and waits for its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One way to authenticate; equal ones make the same user.
+    """Authentication data of a client; equal credentials make the same user.
 
     Args:
         data: for the authenticator of the server.
-        should_sync: whether messages stored for this user shall be delivered.
+        should_sync: whether the server delivers messages stored for this user.
         timeout: seconds to wait for the answer.
     """
 
@@ -130,11 +130,11 @@ class Credentials:
         """Whether the data is the same at every attempt."""
         return isinstance(self.data, Mapping)
 
-    async def resolve(self, call: Call) -> Mapping[str, Any]:
-        """Return the data to send, as of now; errors of the application's function are its caller's.
+    async def resolve(self, call: CallFunction) -> Mapping[str, Any]:
+        """Return the data to send now.
 
         Args:
-            call: calls that function.
+            call: calls the application's function, and raises its errors.
         """
         if isinstance(self.data, Mapping):
             return self.data
@@ -145,50 +145,51 @@ class Credentials:
 log = logging.getLogger("mesa_ws.client")
 
 
-class Crew(Protocol):
-    """Who works with what a connection receives. Called in the event loop; nothing here waits."""
+class ConnectionOwner(Protocol):
+    """Uses what a connection receives. Called in the event loop; its methods do not wait."""
 
     def receive(self, arrived: Arrived) -> None:
-        """Something arrived; comes after `start` only."""
+        """Queue a message or event from the server; called after `start` only."""
 
     def hurry(self) -> None:
-        """Acknowledge what was handled, now."""
+        """Acknowledge handled messages now."""
 
     def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
-        """The server wants an answer, which `write` sends."""
+        """Answer a request of the server with `write`."""
 
 
 class ClientConnection:
-    """A connection whose server has greeted.
+    """A connection on which the server has sent its greeting.
 
     Args:
         settings: of the client.
-        crew: who works with what comes.
-        positions: up to where messages were received on connections before.
+        owner: uses what comes.
+        positions: up to which messages were received on connections before.
 
     Attributes:
         wire: the WebSocket.
-        hello: what the server announced.
-        usable_since: when the server greeted, or first accepted this client, in the event loop's time.
+        hello: the greeting.
+        usable_since: when the greeting came, or the server first accepted this client, in the event
+            loop's time.
         user: the object the server sent when it accepted this client.
-        accepted: what the server accepted; None before.
-        preparing: what the application makes the data of at the moment, to authenticate with.
-        leave: done when the server is about to go, with the seconds to stay away.
+        accepted: the credentials that the server accepted; None before.
+        preparing: the credentials whose data the application's function makes at the moment.
+        leave: done when the server is about to stop, with the seconds to stay away.
     """
 
     wire: Wire
 
-    def __init__(self, settings: ClientSettings, crew: Crew, positions: Positions) -> None:
+    def __init__(self, settings: ClientSettings, owner: ConnectionOwner, positions: Positions) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._protocol = ClientProtocol(settings.keepalive, self._loop.time(), positions)
-        self._crew = crew
+        self._owner = owner
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
         self._answer: asyncio.Future[Any] | None = None
         self._pending: Credentials | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._crowd = Crowd.SMALL
-        self._asking = Asking(settings.limits.max_requests, self._regulate)
+        self._level = QueueLevel.SMALL
+        self._requests = PendingRequests(settings.limits.max_requests, self._regulate)
         self._is_paused = False
         self.hello: Hello
         self.usable_since = self._loop.time()
@@ -200,13 +201,15 @@ class ClientConnection:
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
-    async def open(cls, address: Address, settings: ClientSettings, crew: Crew, positions: Positions) -> Self:
-        """Connect, and wait until the server has greeted. Cancelling leaves nothing open.
+    async def open(
+        cls, address: Address, settings: ClientSettings, owner: ConnectionOwner, positions: Positions
+    ) -> Self:
+        """Connect, and wait for the server's greeting. Cancelling leaves nothing open.
 
         Raises:
             ConnectFailed: the server cannot be reached, or is not a Mesa server.
         """
-        connection = cls(settings, crew, positions)
+        connection = cls(settings, owner, positions)
         wire = await connect(address, connection, settings.limits)
         try:
             connection.hello = await connection._greeting(address)
@@ -223,22 +226,22 @@ class ClientConnection:
 
     @property
     def attempt(self) -> Credentials | None:
-        """What waits for the server's answer, or is about to be sent; None if no attempt is under way."""
+        """Credentials that wait for the server's answer, or are about to be sent; or None."""
         return self._pending or self.preparing
 
     @property
     def positions(self) -> Positions:
-        """Up to where messages were received."""
+        """Positions up to which messages were received."""
         return self._protocol.positions
 
     def start(self) -> None:
-        """Hand over what arrives from now on, beginning with what is here already."""
+        """Give the owner what arrives from now on, beginning with what has arrived already."""
         early, self._early = self._early, None
         for arrived in early or ():
-            self._crew.receive(arrived)
+            self._owner.receive(arrived)
 
     def acknowledge(self, position: Position) -> None:
-        """Tell the server that everything up to `position` was handled, if that is news to it."""
+        """Acknowledge everything up to `position`, unless the client did so before."""
         acknowledgement = self._protocol.acknowledge(position)
         if acknowledgement is not None:
             self.wire.write(acknowledgement.payload)
@@ -248,12 +251,12 @@ class ClientConnection:
         await self._first_of(self._authenticated)
 
     async def authenticate(self, credentials: Credentials, data: Mapping[str, Any], resume: Positions) -> Any:
-        """Ask to be somebody, and wait for the answer however long it takes.
+        """Request authentication, and wait for the answer however long it takes.
 
         Args:
-            credentials: who.
-            data: what they say at the moment.
-            resume: from where to go on.
+            credentials: of the application.
+            data: the data of the credentials now.
+            resume: positions to resume from.
 
         Returns:
             The user object that the server sent.
@@ -278,52 +281,52 @@ class ClientConnection:
         raise self.ending().error()
 
     async def request(self, body: bytes) -> Message:
-        """Ask the server, and wait for its answer however long it takes.
+        """Send a request, and wait for its answer however long it takes.
 
         Args:
             body: the encoded message.
 
         Raises:
             Unsupported: the server speaks wire 1; nothing was sent.
-            TooManyRequests: as many wait for answers as may.
+            TooManyRequests: as many requests wait for answers as may.
             RequestFailed: the answer is an error.
             ConnectionClosed: the connection ended before the answer.
         """
-        return await self._asking.ask(
+        return await self._requests.ask(
             lambda request: self.wire.write(self._protocol.request(body, request).payload)
         )
 
-    def throttle(self, crowd: Crowd) -> None:
+    def throttle(self, level: QueueLevel) -> None:
         """Stop reading while the application is behind, or read again."""
-        self._crowd = crowd
+        self._level = level
         self._regulate()
 
     def ending(self) -> Ending:
-        """How this connection ended, or will; call it when its wire is not open any more."""
+        """Return how this connection ended, or will; call it when its wire is not open any more."""
         code, reason = self.wire.ending
         is_refusal = code == CloseCode.REFUSED and self._pending is not None
         return Ending(code, reason, is_refusal)
 
     async def aclose(self, code: int = CloseCode.NORMAL) -> Ended:
-        """Close it in order with a code, and tell how it ended."""
+        """Close the connection with a close frame, and return how it ended."""
         self.wire.close(code, "")
         return await asyncio.shield(self.wire.ended)
 
-    # What the wire calls.
+    # Called by the wire.
 
     def opened(self, wire: Wire) -> None:
-        """The handshake is done."""
+        """Begin, after the handshake."""
         self.wire = wire
         wire.ended.add_done_callback(self._stop)
         self._schedule()
 
     def message(self, payload: bytes) -> None:
-        """A message came."""
+        """Handle a message of the WebSocket."""
         for event in self._protocol.receive(payload, self._loop.time()):
             self._obey(event)
 
     def heard(self) -> None:
-        """A sign of life came."""
+        """Record that the server is alive."""
         self._protocol.heard(self._loop.time())
 
     def _obey(self, event: ClientEvent) -> None:
@@ -331,11 +334,11 @@ class ClientConnection:
             case Arrived():
                 self._arrived(event)
             case ReplyReceived(request, reply):
-                self._asking.replied(request, reply)
+                self._requests.replied(request, reply)
             case RequestReceived():
-                self._crew.asked(event, self._write)
+                self._owner.asked(event, self._write)
             case AckDue():
-                self._crew.hurry()
+                self._owner.hurry()
             case SendText(payload):
                 self.wire.write(payload)
             case Authenticated(user):
@@ -346,10 +349,10 @@ class ClientConnection:
             case Leave(after):
                 _settle(self.leave, after)
             case Ignored(why):
-                log.warning("ignored what is not a frame of the protocol: %s", why)
+                log.warning("ignored a message that is not a frame of the protocol: %s", why)
 
     def _write(self, payload: bytes) -> None:
-        """Send an answer, if there is still somebody to get it."""
+        """Send an answer, if the connection is still open."""
         if self.wire.is_open:
             self.wire.write(payload)
 
@@ -359,7 +362,7 @@ class ClientConnection:
         if self._early is not None:
             self._early.append(arrived)
         else:
-            self._crew.receive(arrived)
+            self._owner.receive(arrived)
 
     def _accept(self, user: Any) -> None:
         self.user = user
@@ -376,7 +379,7 @@ class ClientConnection:
         await self._first_of(self._greeted, timeout=patience)
         if self._greeted.done():
             return self._greeted.result()
-        problem = f"said nothing for {patience:g} s"
+        problem = f"sent nothing for {patience:g} s"
         if self.wire.ended.done():
             problem = f"closed the connection with {self.wire.ended.result().code}"
         raise ConnectFailed(
@@ -389,10 +392,10 @@ class ClientConnection:
         await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _regulate(self) -> None:
-        # The answer to a question can only be read by reading on, whatever comes before it. Of messages
-        # there may be no end, so one that is behind too many of them has to run out of time.
-        has_patience = self._answer is not None or (len(self._asking) and self._crowd < Crowd.OVERFULL)
-        is_paused = self._crowd > Crowd.SMALL and not has_patience
+        # An answer can only be read by reading on, whatever comes before it. But messages may never end,
+        # so a request whose answer is behind too many of them has to time out.
+        has_patience = self._answer is not None or (len(self._requests) and self._level < QueueLevel.OVERFULL)
+        is_paused = self._level > QueueLevel.SMALL and not has_patience
         if is_paused == self._is_paused:
             return
         self._is_paused = is_paused
@@ -416,13 +419,13 @@ class ClientConnection:
                 case SendPing():
                     self.wire.ping()
                 case Close(code, why):
-                    # Who does not answer Pings will not answer a close frame either.
+                    # A server that does not answer Pings will not answer a close frame either.
                     self.wire.close(code, why, patience=0)
         self._schedule()
 
     def _stop(self, ended: "asyncio.Task[Ended]") -> None:
         self._protocol.close()
-        self._asking.close(lambda: self.ending().error())
+        self._requests.close(lambda: self.ending().error())
         self._schedule()
 
 

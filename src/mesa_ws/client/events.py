@@ -1,4 +1,4 @@
-"""What happens to a client, in the order in which its callbacks are told."""
+"""Events of a client, in the order in which its callbacks are called."""
 
 import asyncio
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from ..protocol import Arrived, Hello
 
 
 class ConnectionInfo(NamedTuple):
-    """A connection, when it is new.
+    """A new connection.
 
     Attributes:
-        is_initial_connection: the first one of this client.
-        is_initial_session_connection: the first one since `connect`.
-        is_automatic_reconnection: the client came back by itself.
-        hello: what the server said about itself.
+        is_initial_connection: it is the first one of this client.
+        is_initial_session_connection: it is the first one since `connect`.
+        is_automatic_reconnection: the client reconnected by itself.
+        hello: the server's description of itself.
     """
 
     is_initial_connection: bool
@@ -37,8 +37,8 @@ class Disconnection(NamedTuple):
     will_reconnect: bool
 
 
-Event = ConnectionInfo | Arrived | Disconnection | Exception | asyncio.Event
-"""An exception among the events is one to report to `on_error`; an `asyncio.Event` is set when it is
+QueuedEvent = ConnectionInfo | Arrived | Disconnection | Exception | asyncio.Event
+"""An exception among the events is reported to `on_error`; an `asyncio.Event` is set when it is
 reached, that is, when everything before was handled."""
 
 
@@ -47,7 +47,7 @@ class Ending(NamedTuple):
 
     Attributes:
         code: close code of its last connection.
-        reason: what the server, or this side, said about it.
+        reason: the text of the close frame, from the server or this side.
         is_refusal: the server refused to authenticate it.
         is_wanted: the application closed it.
     """
@@ -58,13 +58,13 @@ class Ending(NamedTuple):
     is_wanted: bool = False
 
     def error(self) -> ConnectionClosed | AuthenticationFailed:
-        """What to raise from whatever can no longer be done."""
+        """Return the error for calls that are no longer possible."""
         if self.is_refusal:
             return AuthenticationFailed(self.code, self.reason)
         return ConnectionClosed(self.code, self.reason, _BLAME.get(self.code, ""))
 
 
 _BLAME = {int(code): rule.meaning for code, rule in CLOSE_TABLE.items() if not rule.may_reconnect}
-"""What the client did, by the code; the server says it in no other words."""
+"""What the client did wrong, by close code; the server sends no other text."""
 
 CLOSED_BY_US = Ending(CloseCode.NORMAL.value, "closed by this client", is_wanted=True)

@@ -2,7 +2,7 @@
 
 new ──connect──▶ up ──lost──▶ away ──▶ up again, authenticated as before
                   │            │
-                  └─ closed by us, refused, or reconnection is off ─▶ ended
+                  └─ closed by the application, refused, or reconnection is off ─▶ ended
 """
 
 import asyncio
@@ -20,26 +20,26 @@ from ..messages.receipt import Position
 from ..protocol import NOWHERE, Arrived, Hello, RequestReceived
 from ..settings import ClientSettings
 from ..transports.client_socket import Address
-from .acknowledging import PositionStore, Progress
-from .callbacks import Answering
+from .acknowledging import Acknowledging, PositionStore
+from .callbacks import RequestHandlers
 from .connection import ClientConnection, Credentials
 from .events import CLOSED_BY_US, ConnectionInfo, Disconnection, Ending
-from .inbox import Crowd, Inbox
 from .login import Login
-from .send_queue import Outgoing
+from .receive_queue import QueueLevel, ReceiveQueue
+from .send_queue import SendQueue
 
 log = logging.getLogger("mesa_ws.client")
 
 
-class Link:
-    """The connection of a client, whichever it is at the moment.
+class ReconnectingConnection:
+    """The connections of a client, one after another.
 
     Attributes:
-        inbox: what comes from the server, and what happens to the link.
-        outgoing: what goes to the server.
-        progress: how far the application has come with what was received.
-        answering: who answers the server's requests.
-        ending: why it is over; None before.
+        receive_queue: messages from the server, and events of the connections.
+        send_queue: messages to the server.
+        acknowledging: saves and acknowledges the positions of handled messages.
+        request_handlers: answer the server's requests.
+        ending: why the client has ended; None before.
     """
 
     def __init__(self, address: Address, settings: ClientSettings, store: PositionStore | None) -> None:
@@ -52,24 +52,26 @@ class Link:
         self._closing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
-        self.progress = Progress(store, self._acknowledge, self._report)
-        self.inbox = Inbox(settings.limits.max_queued, self._throttle, self.progress.handled)
-        self.answering = Answering(settings.limits.max_requests, self._report)
-        self._login = Login(self.progress, is_automatic=settings.reconnect.authenticate)
-        self._positions = NOWHERE  # of what was received, up to the connection before
-        self.outgoing = Outgoing(settings.queue_size, self._is_final)
+        self.acknowledging = Acknowledging(store, self._acknowledge, self._report)
+        self.receive_queue = ReceiveQueue(
+            settings.limits.max_queued, self._throttle, self.acknowledging.handled
+        )
+        self.request_handlers = RequestHandlers(settings.limits.max_requests, self._report)
+        self._login = Login(self.acknowledging, is_automatic=settings.reconnect.authenticate)
+        self._positions = NOWHERE  # received up to the connection before
+        self.send_queue = SendQueue(settings.queue_size, self._is_final)
         self.ending: Ending | None = None
 
     @property
     def connection(self) -> ClientConnection | None:
-        """The connection there is now."""
+        """The current connection; None while the client is away."""
         return self._connection
 
     def check_begun(self) -> None:
-        """Refuse what makes no sense before `connect`.
+        """Refuse a call that makes no sense before `connect`.
 
         Raises:
-            MesaError: nobody has called it.
+            MesaError: `connect` was not called.
         """
         if self._task is None and self.ending is None and not self._connecting.locked():
             raise MesaError(
@@ -81,10 +83,10 @@ class Link:
         """Open the first connection.
 
         Returns:
-            False if that was done before.
+            False if it was opened before.
 
         Raises:
-            ConnectFailed: it cannot be opened; this may be called again.
+            ConnectFailed: the connection cannot be opened; call this again.
             ConnectionClosed: the client has ended.
         """
         async with self._connecting:
@@ -92,7 +94,7 @@ class Link:
                 self._check_not_over()
                 return False
             if self._positions is NOWHERE:
-                self._positions = await self.progress.load()
+                self._positions = await self.acknowledging.load()
             connection = await self._open()
             try:
                 self._check_not_over()
@@ -104,25 +106,26 @@ class Link:
             return True
 
     async def authenticate(self, credentials: Credentials) -> Any:
-        """Authenticate the connection there is, or else the next one; see `Login.attempt`."""
+        """Authenticate the current connection, or else the next one; see `Login.attempt`."""
         return await self._login.attempt(self._current, credentials)
 
     async def request(self, body: bytes, timeout: float) -> Message:
-        """Ask the server by the connection there is, or else the next one; see `Client.request`."""
+        """Send a request over the current connection, or else the next one; see `Client.request`."""
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                connection = await self.outgoing.next_in_line()
+                connection = await self.send_queue.next_in_line()
                 return await connection.request(body)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise TimedOut(
-                f"request: expected an answer within {timeout:g} s, got none; it may be handled all the same"
+                f"request: expected an answer within {timeout:g} s, got none; the server may handle it all "
+                "the same"
             ) from None
 
     async def aclose(self, code: int = CloseCode.NORMAL) -> None:
-        """Close the connection with `code`, and never come back. Cancelling cuts it."""
+        """Close the connection with `code`, and do not reconnect. Cancelling cuts the connection."""
         if self.ending is None:
             self._end(CLOSED_BY_US._replace(code=code))
         async with self._closing:
@@ -136,30 +139,30 @@ class Link:
                 self._finish()
 
     async def wait_over(self) -> Ending:
-        """Wait for the end, and tell how it came."""
+        """Wait for the end of the client, and return it."""
         await self._is_over.wait()
         assert self.ending is not None  # noqa: S101 - set before the event is
         return self.ending
 
-    # What a connection calls.
+    # Called by a connection.
 
     def receive(self, arrived: Arrived) -> None:
-        """Something arrived."""
-        self.progress.received(arrived)
-        self.inbox.receive(arrived)
+        """Queue a message or event from the server."""
+        self.acknowledging.received(arrived)
+        self.receive_queue.receive(arrived)
 
     def hurry(self) -> None:
-        """Acknowledge what was handled, now."""
-        self.progress.hurry()
+        """Acknowledge handled messages now."""
+        self.acknowledging.hurry()
 
     def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
-        """The server wants an answer."""
-        self.answering.ask(asked, write)
+        """Answer a request of the server."""
+        self.request_handlers.handle(asked, write)
 
     def _report(self, error: Exception) -> None:
-        self.inbox.happened(error)
+        self.receive_queue.happened(error)
 
-    # The life of the link.
+    # The connections, one after another.
 
     async def _keep(self, connection: ClientConnection) -> None:
         while True:
@@ -178,15 +181,15 @@ class Link:
             self._begin(connection, is_first=False)
 
     async def _attend(self, connection: ClientConnection) -> None:
-        """See a connection through, from the moment it is there to its end."""
+        """Authenticate a new connection, send what waits, and wait for its end."""
         try:
             await self._login.renew(connection)
-        except Exception as error:  # noqa: BLE001 - it may come from the application's function
+        except Exception as error:  # noqa: BLE001 - the application's function may have raised it
             self._give_up(connection, error)
         if self._login.is_missing(connection):
             await connection.wait_authenticated()
-        self.outgoing.attach(connection)
-        await self.outgoing.flush()
+        self.send_queue.attach(connection)
+        await self.send_queue.flush()
         waited: set[asyncio.Future[Any]] = {connection.wire.ended, connection.leave}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if connection.leave.done() and self._settings.reconnect.enabled:
@@ -194,44 +197,44 @@ class Link:
         await asyncio.wait({connection.wire.ended})
 
     async def _move_out(self, connection: ClientConnection) -> None:
-        """Leave a server that is about to go, once all that came is handled and acknowledged."""
-        handled = start(self.inbox.mark().wait())
+        """Leave a server that is about to stop, once everything received is handled and acknowledged."""
+        handled = start(self.receive_queue.mark().wait())
         waited: set[asyncio.Future[Any]] = {connection.wire.ended, handled}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             handled.cancel()
-        await self.progress.flush()
-        connection.wire.close(CloseCode.NORMAL, "the server asked to come back later")
+        await self.acknowledging.flush()
+        connection.wire.close(CloseCode.NORMAL, "the server asked the client to reconnect later")
 
     def _give_up(self, connection: ClientConnection, error: Exception) -> None:
-        """Leave a connection that cannot be authenticated; what ended by itself needs no report."""
+        """Close a connection that cannot be authenticated; if it has ended already, report nothing."""
         if connection.wire.is_open:
             log.warning("cannot authenticate again; trying on another connection", exc_info=error)
-            self.inbox.happened(error)
+            self.receive_queue.happened(error)
             connection.wire.close(CloseCode.NORMAL, "")
 
     def _begin(self, connection: ClientConnection, *, is_first: bool) -> None:
         log.info("connected to %s", self._address)
         self._connection = connection
-        self.inbox.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
+        self.receive_queue.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
         connection.start()
-        connection.throttle(self.inbox.crowd)
+        connection.throttle(self.receive_queue.level)
         if not self._login.is_missing(connection):
-            self.outgoing.attach(connection)
+            self.send_queue.attach(connection)
         self._changed.set()
 
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
         log.info("the connection to %s ended with %d %r", self._address, ending.code, ending.reason)
         if will_reconnect and ending.code == CloseCode.REFUSED:
-            log.warning("the server refused this client, which comes back with new authentication data")
+            log.warning("the server refused this client, which reconnects with new authentication data")
         self._connection = None
         self._positions = connection.positions
-        self.outgoing.detach()
+        self.send_queue.detach()
         self._login.remember(connection)
         if not self._login.is_missing(connection):
             self._backoff.lasted(asyncio.get_running_loop().time() - connection.usable_since)
-        self.inbox.happened(Disconnection(ending.code, ending.reason, will_reconnect))
+        self.receive_queue.happened(Disconnection(ending.code, ending.reason, will_reconnect))
 
     def _first_pause(self, connection: ClientConnection) -> float:
         if connection.leave.done():
@@ -250,8 +253,8 @@ class Link:
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending
-        self.outgoing.end(ending)
-        self.inbox.end(ending)
+        self.send_queue.end(ending)
+        self.receive_queue.end(ending)
         self._changed.set()
 
     async def _leave(self, code: int) -> None:
@@ -259,13 +262,13 @@ class Link:
             self._task.cancel()
             await self._task.finish()
         if self._connection is not None:
-            await self.progress.flush()
+            await self.acknowledging.flush()
             ended = await self._connection.aclose(code)
             self._connection = None
-            self.inbox.happened(Disconnection(*ended, will_reconnect=False))
+            self.receive_queue.happened(Disconnection(*ended, will_reconnect=False))
 
     def _finish(self) -> None:
-        self.inbox.finish()
+        self.receive_queue.finish()
         self._is_over.set()
 
     async def _current(self) -> ClientConnection:
@@ -291,6 +294,6 @@ class Link:
         if self._connection is not None:
             self._connection.acknowledge(position)
 
-    def _throttle(self, crowd: Crowd) -> None:
+    def _throttle(self, level: QueueLevel) -> None:
         if self._connection is not None:
-            self._connection.throttle(crowd)
+            self._connection.throttle(level)

@@ -1,4 +1,4 @@
-"""What a client sends: straight to its connection, or kept until there is one again."""
+"""Send queue of a client: messages go to its connection, or are kept until there is one again."""
 
 import asyncio
 import logging
@@ -13,12 +13,12 @@ from .events import Ending
 log = logging.getLogger("mesa_ws.client")
 
 
-class Outgoing:
-    """Sends in the order of the calls, each message to one connection at most.
+class SendQueue:
+    """Sends messages in the order of the calls, each over one connection at most.
 
     Args:
         limit: messages that are kept while there is no connection.
-        is_final: says of a connection that has ended whether no other will follow.
+        is_final: returns whether no other connection follows one that has ended.
     """
 
     def __init__(self, limit: int, is_final: Callable[[ClientConnection], bool]) -> None:
@@ -31,7 +31,7 @@ class Outgoing:
         self._changed = asyncio.Event()
 
     def attach(self, connection: ClientConnection) -> None:
-        """Send by `connection` from now on; `flush` sends what was kept."""
+        """Send over `connection` from now on; `flush` sends the messages that were kept."""
         self._connection = connection
         self._changed.set()
 
@@ -40,21 +40,21 @@ class Outgoing:
         self._connection = None
 
     def end(self, ending: Ending) -> None:
-        """Send nothing any more."""
+        """Send no more messages."""
         self._ending = ending
         self._connection = None
         self._changed.set()
         if self._kept:
-            log.warning("%d messages were never sent, the client has ended", len(self._kept))
+            log.warning("%d messages were never sent, because the client has ended", len(self._kept))
             self._kept.clear()
 
     async def send(self, payload: bytes) -> None:
-        """Send when the connection has room, or keep while there is none.
+        """Send a message when the connection has room, or keep it while there is no connection.
 
         A call that is cancelled has sent nothing.
 
         Raises:
-            QueueFull: there is no connection, and as many messages are kept as may be.
+            QueueFull: there is no connection, and `limit` messages are kept already.
             ConnectionClosed: there will be no connection any more.
             AuthenticationFailed: the same, because the server refused this client.
         """
@@ -66,7 +66,7 @@ class Outgoing:
                 self._keep(payload)
 
     async def next_in_line(self) -> ClientConnection:
-        """Wait until a message would be sent at once, behind all that were sent before.
+        """Wait until a message would be sent at once, behind all messages sent before.
 
         Raises:
             ConnectionClosed: there will be no connection any more.
@@ -82,12 +82,12 @@ class Outgoing:
             await self._changed.wait()
 
     async def flush(self) -> None:
-        """Send what was kept, for as long as there is a connection."""
+        """Send the messages that were kept, while there is a connection."""
         async with self._turn:
             await self._ready_wire()
 
     async def _ready_wire(self) -> Wire | None:
-        """Wait for room, having sent what was kept before; None if there is no connection."""
+        """Send the messages that were kept, and wait for room; return None if there is no connection."""
         while self._connection is not None and self._connection.wire.is_open:
             wire = self._connection.wire
             if wire.is_congested:
@@ -105,7 +105,7 @@ class Outgoing:
             raise self._connection.ending().error()
         if len(self._kept) >= self._limit:
             raise QueueFull(
-                f"expected up to {self._limit} messages while the client is away, got one more; "
-                "send it later, or give the client a larger queue_size"
+                f"the client is away, and {self._limit} messages wait already; "
+                "send later, or give the client a larger queue_size"
             )
         self._kept.append(payload)

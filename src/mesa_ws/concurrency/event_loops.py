@@ -35,7 +35,7 @@ class PerLoop(Generic[T]):
         self._make = make
         self._close = close
         self._abandon = abandon
-        self._entries: dict[asyncio.AbstractEventLoop, _Entry[T]] = {}
+        self._entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]] = {}
         self._lock = threading.Lock()
         finalize(self, _abandon_closed, self._entries, abandon)
 
@@ -47,7 +47,7 @@ class PerLoop(Generic[T]):
                 _abandon_closed(self._entries, self._abandon)
                 if loop not in self._entries:
                     end = _close_at_the_end(self._entries, loop, self._close)
-                    self._entries[loop] = _Entry(self._make(), end)
+                    self._entries[loop] = _LoopEntry(self._make(), end)
                     with suppress(StopIteration):
                         anext(end).__await__().send(None)
         return self._entries[loop].value
@@ -61,13 +61,13 @@ class PerLoop(Generic[T]):
             await entry.end.aclose()
 
 
-class _Entry(NamedTuple, Generic[T]):
+class _LoopEntry(NamedTuple, Generic[T]):
     value: T
     end: AsyncGenerator[None]
 
 
 async def _close_at_the_end(
-    entries: dict[asyncio.AbstractEventLoop, _Entry[T]],
+    entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]],
     loop: asyncio.AbstractEventLoop,
     close: Callable[[T], Awaitable[None]],
 ) -> AsyncGenerator[None]:
@@ -80,7 +80,7 @@ async def _close_at_the_end(
 
 
 def _abandon_closed(
-    entries: dict[asyncio.AbstractEventLoop, _Entry[T]], abandon: Callable[[T], None]
+    entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]], abandon: Callable[[T], None]
 ) -> None:
     for loop in list(entries):  # a copy: a loop of another thread may end at the same time
         entry = entries.pop(loop, None) if loop.is_closed() else None

@@ -24,7 +24,6 @@ class KeyedQueues(Generic[Item]):
     Args:
         handle: handles an item; must not raise. An item whose task is cancelled by foreign code is
             handled again (see `persist`).
-        size_of: bytes of an item.
         spawn: runs the task of a key.
 
     Attributes:
@@ -37,27 +36,24 @@ class KeyedQueues(Generic[Item]):
         self,
         handle: Callable[[Item], Awaitable[None]],
         *,
-        size_of: Callable[[Item], int] | None = None,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = start,
     ) -> None:
         self._handle = handle
-        self._size_of = size_of
         self._spawn = spawn
-        self._queues: dict[Hashable, deque[Item]] = {}
+        self._queues: dict[Hashable, deque[tuple[Item, int]]] = {}
         self.count = 0
         self.size = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def put(self, key: Hashable, item: Item) -> None:
-        """Add an item behind the other items of its key."""
+    def put(self, key: Hashable, item: Item, size: int = 0) -> None:
+        """Add an item of so many bytes behind the other items of its key."""
         self.count += 1
-        if self._size_of is not None:
-            self.size += self._size_of(item)
+        self.size += size
         queue = self._queues.get(key)
         if queue is not None:
-            queue.append(item)
+            queue.append((item, size))
             return
-        queue = self._queues[key] = deque((item,))
+        queue = self._queues[key] = deque(((item, size),))
         task = self._spawn(persist(partial(self._work, key, queue)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -72,13 +68,12 @@ class KeyedQueues(Generic[Item]):
         for task in tuple(self.tasks):
             end(task)
 
-    async def _work(self, key: Hashable, queue: deque[Item]) -> None:
+    async def _work(self, key: Hashable, queue: deque[tuple[Item, int]]) -> None:
         while queue:
-            await self._handle(queue[0])
-            item = queue.popleft()
+            await self._handle(queue[0][0])
+            _, size = queue.popleft()
             self.count -= 1
-            if self._size_of is not None:
-                self.size -= self._size_of(item)
+            self.size -= size
         del self._queues[key]
 
 

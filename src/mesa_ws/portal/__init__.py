@@ -1,15 +1,15 @@
 """Portals: processes that handle what clients do.
 
-| module | holds |
+| module | subject |
 |---|---|
 | `worker` | a portal without a process around it |
-| `hooks` | the application's handlers |
-| `answering` | answering requests with what handlers return |
-| `event` | what handlers are given |
-| `work` | how a portal gets what it handles: `lasting` on Mesa's own wire, `fleeting` on that of 1.x |
-| `holdings`, `share` | which queues this portal owns, and which it should |
-| `owned` | one of them, with what was read of it |
-| `reader`, `desk`, `ledger` | reading letters, having them handled, and noting that |
-| `observer` | seeing everything, and taking nothing |
-| `seats` | which inbox an address leads to |
+| `hooks` | the decorators that register the application's handlers |
+| `event` | the argument of a handler |
+| `calls` | calls of the handlers of an event, and the reply to a request |
+| `source` | the port between a portal and its wire |
+| `native` | the sources of Mesa's own wire: owned queues, and observing |
+| `mesa1` | the source of the wire of 1.x |
+| `assignment` | which queues a portal should own, and owning them |
+| `handling` | reading owned queues, and handling their events in order |
+| `commits` | an owned queue, and recording what was begun and done |
 """

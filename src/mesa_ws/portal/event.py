@@ -1,4 +1,4 @@
-"""What handlers of a portal are given."""
+"""The argument of a portal's handlers."""
 
 import asyncio
 import threading
@@ -18,11 +18,9 @@ from ..messages.recipients import Recipients
 from ..protocol.correlation import RequestReceived, read_correlation
 
 Send = Callable[[Envelope, str], Awaitable[bool]]
-"""Hands a message to one connection of the node named."""
+"""Sends a message to one connection of the node named."""
 
-_IN_LOOP = (
-    "event.reply_blocking: expected a thread, got the event loop of the portal; use await event.reply(...)"
-)
+_IN_LOOP = "event.reply_blocking would block the event loop of the portal; use await event.reply(...)"
 
 _STOPPED = "event.reply_blocking: the portal has stopped"
 
@@ -31,22 +29,21 @@ class PortalEvent:
     """Something that a client did, or that happened to its connection.
 
     The same event may be handled more than once: after a handler raised, and after its portal died.
-    What a dispatcher or `reply` sends meanwhile is named after the event and the order of the calls,
-    so that the second time it is a repetition, which nobody gets.
+    Messages that a dispatcher or `reply` sends in a handler get their ids from the event and the order
+    of the calls, so that servers recognize those of the second time, and deliver them once.
 
     Attributes:
         type: `connection`, `authentication`, `message` or `disconnection`.
-        id: who the client was then, or None before it authenticated.
+        id: the id of the client at that time, or None before it authenticated.
         connection_id: names the connection in the whole cluster.
         node: the server it is connected to.
-        message: what it sent; None where `type` is another.
+        message: the message that the client sent; None where `type` is another.
         code: close code of a disconnection, 1006 where the server died; else None.
         reason: text of the close frame; else empty.
         time: when it happened, in seconds of Unix time.
-        deliveries: how often it was given to handlers by now, this time included.
-        request: names the request that this portal is to answer with what a handler returns; None
-            where nobody waits for an answer.
-        key: names the event, always the same: a key for effects of your own.
+        deliveries: how often it was delivered to handlers, this time included.
+        request: names the request that the result of a handler answers; None where there is no request.
+        key: names the event, the same at each delivery: an idempotency key for effects of your own.
     """
 
     __slots__ = (
@@ -55,48 +52,48 @@ class PortalEvent:
     )
 
     def __init__(self, waiting: WaitingEvent, deliveries: int, send: Send) -> None:
-        letter = waiting.event
+        event = waiting.event
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.type: EventKind = letter.kind
-        self.id = letter.id
-        self.connection_id = letter.connection_id
-        self.node = letter.node
-        self.key = letter.key
+        self.type: EventKind = event.kind
+        self.id = event.id
+        self.connection_id = event.connection_id
+        self.node = event.node
+        self.key = event.key
         self.time = waiting.at
         self.deliveries = deliveries
         self.message: Message | None = None
         self.code: int | None = None
         self.reason = ""
         self.request: str | None = None
-        if letter.kind == "message":
-            frame = decode_frame(letter.data)
+        if event.kind == "message":
+            frame = decode_frame(event.data)
             self.message, asked = frame.message(), read_correlation(frame)
             self.request = asked.request if isinstance(asked, RequestReceived) else None
-        elif letter.data:  # servers of 1.x do not say how a connection ended
-            self.code, self.reason = _DECODE_END(letter.data)
+        elif event.data:  # servers of 1.x do not send how a connection ended
+            self.code, self.reason = _DECODE_END(event.data)
 
     @awaited("event.reply", "event.reply_blocking(...)")
     async def reply(self, message: Message) -> bool:
-        """Send to the connection that this event is about; never stored.
+        """Send a message to the connection of this event; it is never stored.
 
         Returns:
-            Whether its server lives. Handed to a server is not yet received.
+            Whether the server of the connection lives; the client need not have received the message yet.
 
         Raises:
-            InvalidMessage: it cannot go on the wire.
-            BackendError: the backend did not take it.
-            Unsupported: a server of 1.x told of the event, and does not say which connection that is.
+            InvalidMessage: the message cannot go on the wire.
+            BackendError: the backend did not accept the message.
+            Unsupported: a server of 1.x sent the event, and does not say which connection that is.
         """
         return await self._send(self._envelope(message), self.node)
 
     def reply_blocking(self, message: Message) -> bool:
-        """`reply` for plain functions, which are called in threads.
+        """Do as `reply`, for plain functions, which are called in threads.
 
         Raises:
-            MesaError: this is the event loop of the portal.
-            BackendUnavailable: the event loop of the portal has ended, or ends before it is done.
+            MesaError: called in the event loop of the portal.
+            BackendUnavailable: the event loop of the portal has ended, or ends before the message is sent.
         """
         if threading.get_ident() == self._thread:
             raise MesaError(_IN_LOOP)
@@ -114,8 +111,8 @@ class PortalEvent:
     def _envelope(self, message: Message) -> Envelope:
         body = encode_message(message)
         message_id, remember = name_dispatch(None)
-        who = Recipients(False, (self.connection_id,), frozenset())
-        return Envelope(who, body, "connection", message_id, remember=remember)
+        recipients = Recipients(False, (self.connection_id,), frozenset())
+        return Envelope(recipients, body, "connection", message_id, remember=remember)
 
     async def _sent(self, envelope: Envelope) -> bool:
         return await self._send(envelope, self.node)

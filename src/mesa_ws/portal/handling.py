@@ -1,116 +1,29 @@
-"""Having letters handled: those of one connection one after another, those of others meanwhile."""
+"""Handling of owned queues: events of one connection in order, those of different ones at the same time."""
 
 import asyncio
 import logging
-import random
-from collections import deque
-from functools import partial
+from collections.abc import Coroutine
+from typing import Any
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
 from ..concurrency.left_behind import report_tasks
-from ..concurrency.tasks import end, persist, start
+from ..concurrency.retry import Backoff
+from ..concurrency.tasks import end, start
 from ..errors import BackendError
-from .assignment import Holdings
-from .commits import Ledger, Owned
+from .assignment import Assignment
+from .commits import Commits, OwnedQueue
 from .source import Handle
 
 MAX_DELIVERIES = 5
-"""Deliveries after which a letter is given up."""
+"""Deliveries after which an event becomes a dead letter."""
 
 FIRST_PAUSE = 0.1
-"""Seconds until a letter whose handler raised is handled again; three times as long each time."""
+"""Seconds until an event whose handler raised is handled again; three times as long each time."""
 
 DIED = "the process of its portal ended while it was handled"
 
-log = logging.getLogger("mesa_ws.portal")
-
-
-class Desk:
-    """Works on the letters of queues that are owned.
-
-    Args:
-        ledger: takes note.
-        handle: see `Handle`.
-        concurrency: letters that are handled at the same time.
-    """
-
-    def __init__(self, ledger: Ledger, handle: Handle, concurrency: int) -> None:
-        self._ledger = ledger
-        self._handle = handle
-        self._slots = asyncio.Semaphore(concurrency)
-        self._tasks: set[asyncio.Task[None]] = set()  # also of queues that were lost meanwhile
-
-    def take(self, owned: Owned, waiting: WaitingEvent) -> None:
-        """Let a letter be handled after all before it of the same connection."""
-        owned.cursor = waiting.offset
-        owned.waiting += 1
-        owned.size += len(waiting.event.data)
-        connection_id = waiting.event.connection_id
-        line = owned.lines.get(connection_id)
-        if line is not None:
-            line.append(waiting)
-            return
-        line = owned.lines[connection_id] = deque((waiting,))
-        task = start(persist(partial(self._work, owned, connection_id, line)))
-        for tasks in (self._tasks, owned.tasks):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-    async def aclose(self, timeout: float) -> None:
-        """Let nothing be handled any more; what does not end in so many seconds goes on."""
-        for task in self._tasks:
-            end(task)
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
-            report_tasks(log, stuck)
-
-    async def _work(self, owned: Owned, connection_id: str, line: deque[WaitingEvent]) -> None:
-        while line and await self._deal(owned, line[0]):
-            owned.size -= len(line.popleft().event.data)
-            owned.waiting -= 1
-        if not line:
-            del owned.lines[connection_id]
-
-    async def _deal(self, owned: Owned, waiting: WaitingEvent) -> bool:
-        """Deal with a letter; returns False if that is left to whoever owns the queue next."""
-        pause = FIRST_PAUSE
-        while owned.is_open:
-            async with self._slots:
-                deliveries = await self._begin(owned, waiting)
-                if deliveries < 0:
-                    return False
-                reason = await self._deliver(owned, waiting, deliveries)
-            if reason is None:
-                return True
-            if deliveries >= MAX_DELIVERIES:
-                self._give_up(owned, waiting, reason)
-                return True
-            await owned.closes_within(pause)
-            pause *= 3
-        return False
-
-    async def _begin(self, owned: Owned, waiting: WaitingEvent) -> int:
-        """Count a delivery, unless the queue was closed while this one waited for a slot."""
-        return await self._ledger.begin(owned, waiting) if owned.is_open else -1
-
-    async def _deliver(self, owned: Owned, waiting: WaitingEvent, deliveries: int) -> str | None:
-        """Hand a letter to handlers, unless it was begun too often; returns why that failed."""
-        if deliveries > MAX_DELIVERIES:
-            return DIED
-        handled = await self._handle(waiting, deliveries)
-        if handled.failure is None:
-            settle = self._ledger.reject if handled.is_rejected else self._ledger.done
-            settle(owned, waiting, handled.message_ids)
-        return handled.failure
-
-    def _give_up(self, owned: Owned, waiting: WaitingEvent, reason: str) -> None:
-        letter = waiting.event
-        log.error("%s %s becomes a dead letter: %s", letter.kind, letter.key, reason)
-        self._ledger.die(owned, waiting, reason)
-
-
 IDLE = 0.02
-"""Seconds until somebody who can read nothing looks again."""
+"""Seconds until the portal looks again whether there is a queue to read."""
 
 PAUSE = 0.5
 """Seconds, at most, until reading is tried again."""
@@ -118,51 +31,117 @@ PAUSE = 0.5
 LOOK_BACK = 5.0
 """Seconds between two looks at the start of queues that seem empty."""
 
+log = logging.getLogger("mesa_ws.portal")
 
-class Reader:
-    """Brings letters to the desk, no more than there is room for.
+
+class Handling:
+    """Handles the events of owned queues.
 
     Args:
-        attendance: the portal's seat.
-        holdings: what is owned.
-        desk: where letters go.
+        commits: records what was begun and done.
+        handle: calls the handlers of an event.
+        concurrency: events that are handled at the same time, in all queues.
     """
 
-    def __init__(self, attendance: PortalConsumer, holdings: Holdings, desk: Desk) -> None:
-        self._attendance = attendance
-        self._holdings = holdings
-        self._desk = desk
+    def __init__(self, commits: Commits, handle: Handle, concurrency: int) -> None:
+        self._commits = commits
+        self._handle = handle
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()  # also of queues that were lost
+
+    def own(self, number: int, token: int) -> OwnedQueue:
+        """Return a queue whose events are handled here."""
+        return OwnedQueue(number, token, self._handle_event, self._spawn)
+
+    async def aclose(self, timeout: float) -> None:
+        """Cancel all handling, and report what has not ended after so many seconds."""
+        for task in self._tasks:
+            end(task)
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
+            report_tasks(log, stuck)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = start(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _handle_event(self, queue: OwnedQueue, waiting: WaitingEvent) -> None:
+        """Deliver an event until it is handled; once the queue is closed, leave it to the next owner."""
+        pause = FIRST_PAUSE
+        while queue.is_open:
+            async with self._slots:
+                deliveries = await self._commits.begin(queue, waiting)
+                if deliveries < 0:
+                    return
+                reason = await self._deliver(queue, waiting, deliveries)
+            if reason is None:
+                return
+            if deliveries >= MAX_DELIVERIES:
+                event = waiting.event
+                log.error("%s %s becomes a dead letter: %s", event.kind, event.key, reason)
+                self._commits.give_up(queue, waiting, reason)
+                return
+            await queue.closes_within(pause)
+            pause *= 3
+
+    async def _deliver(self, queue: OwnedQueue, waiting: WaitingEvent, deliveries: int) -> str | None:
+        """Call the handlers of an event, unless it was delivered too often; return why that failed."""
+        if deliveries > MAX_DELIVERIES:
+            return DIED
+        handled = await self._handle(waiting, deliveries)
+        if handled.failure is None:
+            commit = self._commits.reject if handled.is_rejected else self._commits.done
+            commit(queue, waiting, handled.message_ids)
+        return handled.failure
+
+
+class Reader:
+    """Reads the queues that a portal owns, no more than there is room for.
+
+    Args:
+        consumer: the portal's end of the inbox.
+        assignment: knows which queues the portal owns.
+    """
+
+    def __init__(self, consumer: PortalConsumer, assignment: Assignment) -> None:
+        self._consumer = consumer
+        self._assignment = assignment
         self._looked_back = 0.0
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read; never ends."""
+        backoff = Backoff(PAUSE, PAUSE)
         while True:
             try:
                 await self._read()
             except BackendError as error:
-                log.debug("reading failed, once more: %s", error)
-                await asyncio.sleep(random.uniform(PAUSE / 2, PAUSE))  # noqa: S311 - spreads load
+                log.debug("cannot read events; trying again: %s", error)
+                await asyncio.sleep(backoff.next())
 
     async def _read(self) -> None:
         self._look_back(asyncio.get_running_loop().time())
-        owned = {number: each for number, each in self._holdings.owned.items() if each.has_room}
-        if not owned:
+        queues = {number: queue for number, queue in self._assignment.owned.items() if queue.has_room}
+        if not queues:
             await asyncio.sleep(IDLE)
             return
-        for waiting in await self._attendance.read({number: each.cursor for number, each in owned.items()}):
-            each = owned[waiting.event.partition]
-            if each.is_open:
-                self._desk.take(each, waiting)
+        offsets = {number: queue.cursor for number, queue in queues.items()}
+        for waiting in await self._consumer.read(offsets):
+            queue = queues[waiting.event.partition]
+            if queue.is_open:
+                queue.cursor = waiting.offset
+                queue.events.put(waiting.event.connection_id, waiting, len(waiting.event.data))
 
     def _look_back(self, now: float) -> None:
-        """Now and then, read queues of which nothing is being handled from their start.
+        """Now and then, read queues of which no event is being handled from their start.
 
-        A backend that lost what it held, and whose clock is behind that of its predecessor, gives
-        places that are lower than those before. What has been dealt with is not there any more.
+        A backend that lost its data, and whose clock is behind that of its predecessor, gives lower
+        offsets than before. Events that were handled are not in the queue any more.
         """
         if now - self._looked_back < LOOK_BACK:
             return
         self._looked_back = now
-        for owned in self._holdings.owned.values():
-            if owned.is_idle:
-                owned.cursor = ""
+        for queue in self._assignment.owned.values():
+            if queue.is_idle:
+                queue.cursor = ""

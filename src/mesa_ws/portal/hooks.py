@@ -1,4 +1,4 @@
-"""The decorators by which an application registers the handlers of a portal."""
+"""The decorators that register an application's handlers at a portal."""
 
 from collections.abc import Callable
 from typing import Any, overload
@@ -8,37 +8,48 @@ from ..errors import InvalidSettings
 from ..handlers import Handler
 from ..handlers.caller import AnyHandler, checked
 from ..text import plain
-from .event import PortalEvent
 
 
-class PortalHooks:
-    """Registers handlers; each decorator returns the function as it is.
+class RegisteredHandlers:
+    """The handlers of one portal.
 
-    A handler takes a `PortalEvent`. It is `async def`, or `def` to be run in a thread. If one raises,
-    the event is handled again, by all of its handlers; after five times it is a dead letter.
-
-    One that does not take what it is called with is refused at once, with `InvalidSettings`.
-
-    What a handler returns answers a request, and none after it is called; `RequestError` does so, too.
-    One that raises `Reject` refuses the event for good: it is not handled again.
+    Attributes:
+        by_kind: kind of event -> its handlers, each with the type of messages it wants; None for all.
+        error: handlers of errors.
+        rejected: handlers of rejections.
     """
 
     def __init__(self) -> None:
-        self._handlers: dict[EventKind, list[tuple[str | None, Handler]]] = {
+        self.by_kind: dict[EventKind, list[tuple[str | None, Handler]]] = {
             "connection": [],
             "authentication": [],
             "message": [],
             "disconnection": [],
         }
-        self._on_error: list[Handler] = []
-        self._on_rejected: list[Handler] = []
+        self.error: list[Handler] = []
+        self.rejected: list[Handler] = []
+
+
+class PortalHooks:
+    """Registers handlers; each decorator returns the function unchanged.
+
+    A handler gets a `PortalEvent`. It is `async def`, or `def` to run in a thread. If a handler raises,
+    the event is handled again, by all of its handlers; after five times it is a dead letter. A handler
+    that cannot be called with its arguments is refused at once, with `InvalidSettings`.
+
+    The first handler that returns a value or raises `RequestError` answers a request; no other handler
+    is called then. A handler that raises `Reject` refuses the event for good: it is not handled again.
+    """
+
+    def __init__(self) -> None:
+        self._registered = RegisteredHandlers()
 
     def on_connection(self, handler: AnyHandler) -> AnyHandler:
-        """Register `handler(event)` for new connections, before anything else of that connection."""
+        """Register `handler(event)` for new connections; it is the first event of a connection."""
         return self._add("connection", None, handler)
 
     def on_authentication(self, handler: AnyHandler) -> AnyHandler:
-        """Register `handler(event)` for connections that belong to somebody now; `event.id` says whom."""
+        """Register `handler(event)` for connections that have authenticated, as `event.id`."""
         return self._add("authentication", None, handler)
 
     @overload
@@ -50,7 +61,7 @@ class PortalHooks:
     def on_message(self, handler_or_type: Any, /) -> Any:
         """Register `handler(event)` for all messages, or for those of one type.
 
-        Used as `@portal.on_message` or as `@portal.on_message("PING")`.
+        Use it as `@portal.on_message` or as `@portal.on_message("PING")`.
         """
         if isinstance(handler_or_type, str):
             return lambda handler: self._add("message", handler_or_type, handler)
@@ -63,23 +74,19 @@ class PortalHooks:
         return self._add("disconnection", None, handler)
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
-        """Register `handler(error, event)`, called each time when a handler raised."""
-        self._on_error.append(checked("on_error", handler, "error", "event"))
+        """Register `handler(error, event)`, called each time a handler has raised."""
+        self._registered.error.append(checked("on_error", handler, "error", "event"))
         return handler
 
     def on_rejected(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(rejection, event)`, called when a handler has raised `Reject`.
 
-        Nothing of the event is kept once this has returned. It is called again for the same event if
-        the portal dies before it has noted the rejection.
+        Mesa keeps nothing of the event after `handler` has returned. `handler` is called again for the
+        same event if the portal dies before it has recorded the rejection.
         """
-        self._on_rejected.append(checked("on_rejected", handler, "rejection", "event"))
+        self._registered.rejected.append(checked("on_rejected", handler, "rejection", "event"))
         return handler
 
     def _add(self, kind: EventKind, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers[kind].append((plain(type), checked(f"on_{kind}", handler, "event")))
+        self._registered.by_kind[kind].append((plain(type), checked(f"on_{kind}", handler, "event")))
         return handler
-
-    def _handlers_of(self, event: PortalEvent) -> list[Handler]:
-        name = event.message.type if event.message is not None else None
-        return [handler for type, handler in self._handlers[event.type] if type is None or type == name]

@@ -1,68 +1,61 @@
-"""Work on the wire of 1.x: events are heard once, or never."""
+"""EventSource of the wire of 1.x, where an event arrives once, or never."""
 
 import asyncio
 import logging
 import time
-from collections import deque
-from functools import partial
 
 from ..backend.inbox import InboxEvent, WaitingEvent
 from ..backend.mesa1 import Mesa1PortalConsumer
-from ..concurrency.tasks import end, persist, start
+from ..concurrency.queues import KeyedQueues
+from ..concurrency.retry import LimitedWarning
 from ..errors import BackendError
 from ..messages.envelope import Envelope
-from .source import See
+from .source import Observe
 
 MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Bytes of them, from which on the same."""
+"""Bytes of such events, from which on further ones are dropped."""
 
 LULL = 0.2
-"""Seconds without an event after which nothing is on its way to a portal that leaves any more."""
+"""Seconds without an event after which none is on its way to a portal that leaves."""
 
 LAST = 1.0
-"""Seconds that are waited for that at most."""
-
-QUIET = 60.0
-"""Seconds between two warnings of events that are dropped."""
+"""Seconds that a portal that leaves waits for such a lull at most."""
 
 log = logging.getLogger("mesa_ws.portal")
 
 
-class Hearing:
-    """Has handled what servers tell this portal, at most once.
+class Mesa1Source:
+    """Has the events handled that servers send to this portal, once at most.
 
-    Events of one connection form a line, and where their server does not name it, those of one
-    client; each line is worked on by a task of its own.
+    Events of one connection are handled in order; where their server does not name the connection,
+    those of one client.
 
     Args:
-        attendance: the portal's seat.
-        see: see `See`.
+        consumer: the portal's end of the wire.
+        observe: calls the handlers of an event.
         concurrency: events that are handled at the same time.
     """
 
-    def __init__(self, attendance: Mesa1PortalConsumer, see: See, concurrency: int) -> None:
-        self._dropped = 0
-        self._attendance = attendance
-        self._see = see
+    def __init__(self, consumer: Mesa1PortalConsumer, observe: Observe, concurrency: int) -> None:
+        self._consumer = consumer
+        self._observe = observe
         self._slots = asyncio.Semaphore(concurrency)
-        self._lines: dict[str, deque[WaitingEvent]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting = 0
-        self._size = 0
-        self._heard = 0
-        self._quiet_until = 0.0
+        self._events = KeyedQueues(self._handle)
+        self._received = 0
+        self._dropped = 0
+        self._drops = LimitedWarning()
 
     @property
     def portal_id(self) -> str:
         """Random name of this portal; a UUID."""
-        return self._attendance.portal_id
+        return self._consumer.portal_id
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """None: there are no queues on this wire."""
+        """Always empty: this wire has no queues."""
         return ()
 
     @property
@@ -71,73 +64,56 @@ class Hearing:
         return self._dropped
 
     async def start(self) -> None:
-        """Listen, and let servers know."""
-        await self._attendance.open(self._take)
+        """Receive events, and announce this portal to the servers."""
+        await self._consumer.open(self._receive)
 
     async def finish(self) -> None:
-        """Let servers know that this portal leaves, if that can be, and handle what was on its way."""
+        """Tell the servers that this portal leaves, and handle the events that are on their way."""
         try:
-            await self._attendance.leave()
+            await self._consumer.leave()
             await self._lull()
         except BackendError as error:
-            log.warning("portal %s cannot say that it leaves: %s", self.portal_id, error)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+            log.warning("portal %s cannot tell servers that it leaves: %s", self.portal_id, error)
+        await self._events.drained()
 
     async def aclose(self) -> None:
-        """Hear nothing more; what is still being handled is lost."""
-        for task in self._tasks:
-            end(task)
-        if self._waiting:
-            log.warning("portal %s stops, and %d events are lost", self.portal_id, self._waiting)
-        await self._attendance.aclose()
+        """Receive no more, and lose what is still being handled."""
+        self._events.cancel()
+        if self._events.count:
+            log.warning("portal %s stops, and %d events are lost", self.portal_id, self._events.count)
+        await self._consumer.aclose()
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; see `Mesa1PortalConsumer.reply`."""
-        return await self._attendance.reply(envelope, node)
+        """Send a message to one connection of one node; see `Mesa1PortalConsumer.reply`."""
+        return await self._consumer.reply(envelope, node)
 
     async def _lull(self) -> None:
-        """Wait until nothing is on its way any more."""
+        """Wait until no event is on its way."""
         for _ in range(round(LAST / LULL)):
-            before = self._heard
+            before = self._received
             await asyncio.sleep(LULL)
-            if self._heard == before:
+            if self._received == before:
                 break
 
-    def _take(self, letter: InboxEvent) -> None:
-        self._heard += 1
-        if self._waiting >= MAX_WAITING or self._size >= MAX_BYTES:
+    def _receive(self, event: InboxEvent) -> None:
+        self._received += 1
+        if self._events.count >= MAX_WAITING or self._events.size >= MAX_BYTES:
             self._drop()
             return
-        waiting = WaitingEvent("", time.time(), letter)
-        self._waiting += 1
-        self._size += len(letter.data)
-        name = letter.connection_id or (f"client {letter.id}" if letter.id is not None else letter.key)
-        line = self._lines.get(name)
-        if line is not None:
-            line.append(waiting)
-            return
-        line = self._lines[name] = deque((waiting,))
-        task = start(persist(partial(self._work, name, line)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        client = f"client {event.id}" if event.id is not None else event.key
+        waiting = WaitingEvent("", time.time(), event)
+        self._events.put(event.connection_id or client, waiting, len(event.data))
 
-    async def _work(self, name: str, line: deque[WaitingEvent]) -> None:
-        while line:
-            async with self._slots:
-                await self._see(line[0])
-            self._size -= len(line.popleft().event.data)
-            self._waiting -= 1
-        del self._lines[name]
+    async def _handle(self, waiting: WaitingEvent) -> None:
+        async with self._slots:
+            await self._observe(waiting)
 
     def _drop(self) -> None:
         self._dropped += 1
-        now = asyncio.get_running_loop().time()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            log.warning(
-                "%d events wait for their handlers, further ones are dropped; %d were so far; "
-                "start another portal, or let handlers do less",
-                self._waiting,
-                self._dropped,
-            )
+        self._drops.warn(
+            log,
+            "%d events wait for their handlers, further ones are dropped; %d were dropped so far; "
+            "start another portal, or let handlers do less",
+            self._events.count,
+            self._dropped,
+        )

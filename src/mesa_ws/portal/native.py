@@ -1,209 +1,163 @@
-"""Work on Mesa's own wire: letters wait in queues until they were handled."""
+"""Sources of Mesa's own wire, where events wait in queues until they are handled."""
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
-from ..concurrency.tasks import Tasks, end, persist, start
+from ..concurrency.queues import KeyedQueues
+from ..concurrency.retry import Backoff
+from ..concurrency.tasks import Tasks
 from ..errors import BackendError
 from ..messages.envelope import Envelope
-from .assignment import Holdings
-from .commits import Ledger
-from .handling import Desk, Reader
-from .source import Handle, See
+from .assignment import Assignment
+from .commits import Commits
+from .handling import Handling, Reader
+from .source import Handle, Observe
 
 MAX_WAITING = 10_000
-"""Letters that are read before they can be handled."""
+"""Events that an observer reads before they can be handled."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Bytes of them, from which on no more are read."""
+"""Bytes of such events, from which on no more are read."""
 
 PAUSE = 0.5
-"""Seconds until reading is tried again."""
+"""Seconds, at most, until reading is tried again."""
+
+PATIENCE = 1.0
+"""Seconds that cancelled tasks get to end."""
 
 log = logging.getLogger("mesa_ws.portal")
 
 
-class Observer:
-    """Has every letter handled that comes from now on, once, in order for each connection.
+class _NativeSource:
+    """Base of both sources.
 
     Args:
-        attendance: the portal's seat.
-        handle: has a letter handled; must not raise.
-        concurrency: letters that are handled at the same time.
+        consumer: the portal's end of the inbox.
     """
 
-    def __init__(
-        self, attendance: PortalConsumer, handle: Callable[[WaitingEvent], Awaitable[None]], concurrency: int
-    ) -> None:
-        self._attendance = attendance
-        self._handle = handle
-        self._slots = asyncio.Semaphore(concurrency)
-        self._lines: dict[str, deque[WaitingEvent]] = {}
-        self._place = ""
-        self._waiting = 0
-        self._size = 0
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    async def begin(self) -> None:
-        """See what comes from now on.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        self._place, letters = await self._attendance.overhear("")
-        self._take(letters)
-
-    async def run(self) -> None:
-        """Look for ever."""
-        while True:
-            if self._waiting >= MAX_WAITING or self._size >= MAX_BYTES:
-                await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
-            try:
-                self._place, letters = await self._attendance.overhear(self._place)
-            except BackendError as error:
-                log.debug("reading failed, once more: %s", error)
-                await asyncio.sleep(PAUSE)
-            else:
-                self._take(letters)
-
-    def _take(self, letters: list[WaitingEvent]) -> None:
-        for waiting in letters:
-            self._waiting += 1
-            self._size += len(waiting.event.data)
-            connection_id = waiting.event.connection_id
-            if connection_id in self._lines:
-                self._lines[connection_id].append(waiting)
-                continue
-            line = self._lines[connection_id] = deque((waiting,))
-            task = start(persist(partial(self._work, connection_id, line)))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-
-    async def _work(self, connection_id: str, line: deque[WaitingEvent]) -> None:
-        while line:
-            async with self._slots:
-                await self._handle(line[0])
-            self._size -= len(line.popleft().event.data)
-            self._waiting -= 1
-        del self._lines[connection_id]
-
-
-PATIENCE = 1.0
-"""Seconds that tasks which were cancelled get to end."""
-
-
-class _Lasting:
-    """What both kinds of lasting work do alike.
-
-    Args:
-        attendance: the portal's seat.
-    """
-
-    def __init__(self, attendance: PortalConsumer) -> None:
-        self._attendance = attendance
+    def __init__(self, consumer: PortalConsumer) -> None:
+        self._consumer = consumer
         self._tasks = Tasks("portal")
 
     @property
     def portal_id(self) -> str:
         """Random name of this portal."""
-        return self._attendance.portal_id
+        return self._consumer.portal_id
 
     @property
     def dropped(self) -> int:
-        """None: what cannot be handled yet is left in its queue."""
+        """Always 0: events that cannot be handled yet stay in their queue."""
         return 0
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; see `PortalConsumer.reply`."""
-        return await self._attendance.reply(envelope, node)
+        """Send a message to one connection of one node; see `PortalConsumer.reply`."""
+        return await self._consumer.reply(envelope, node)
 
     async def _stop_reading(self) -> None:
         await self._tasks.aclose(PATIENCE)
 
 
-class Sharing(_Lasting):
-    """Owns a share of the queues, and has what is in them handled, at least once.
+class QueueSource(_NativeSource):
+    """Owns a share of the queues, and has their events handled at least once.
 
     Args:
-        attendance: the portal's seat.
-        handle: see `Handle`.
-        concurrency: letters that are handled at the same time.
-        lease: seconds without a sign of life after which others take over.
+        consumer: the portal's end of the inbox.
+        handle: calls the handlers of an event.
+        concurrency: events that are handled at the same time.
+        lease: seconds without a heartbeat after which other portals take over.
     """
 
-    def __init__(self, attendance: PortalConsumer, handle: Handle, concurrency: int, lease: float) -> None:
-        super().__init__(attendance)
+    def __init__(self, consumer: PortalConsumer, handle: Handle, concurrency: int, lease: float) -> None:
+        super().__init__(consumer)
         self._takes_part = False
-        self._ledger = Ledger(attendance)
-        self._holdings = Holdings(attendance, self._ledger, lease)
-        self._desk = Desk(self._ledger, handle, concurrency)
-        self._reader = Reader(attendance, self._holdings, self._desk)
+        self._commits = Commits(consumer)
+        self._handling = Handling(self._commits, handle, concurrency)
+        self._assignment = Assignment(consumer, self._commits, self._handling.own, lease)
+        self._reader = Reader(consumer, self._assignment)
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """Which queues are owned now."""
-        return tuple(sorted(number for number, each in self._holdings.owned.items() if each.is_open))
+        """The queues that this portal owns now."""
+        return tuple(sorted(number for number, queue in self._assignment.owned.items() if queue.is_open))
 
     async def start(self) -> None:
-        """Own what should be owned, and read it."""
-        await self._holdings.tend()
+        """Own the assigned queues, and read them."""
+        await self._assignment.tend()
         self._takes_part = True
-        self._tasks.start(self._holdings.run, "heart")
+        self._tasks.start(self._assignment.run, "heartbeat")
         self._tasks.start(self._reader.run, "reader")
 
     async def finish(self) -> None:
-        """Begin nothing more, and hand over each queue when nothing of it is being handled."""
+        """Begin no other event, and give up each queue when none of its events is being handled."""
         await self._stop_reading()
-        await self._holdings.leave()
+        await self._assignment.leave()
 
     async def aclose(self) -> None:
-        """Let go of everything; what was not finished is handled again, by another portal."""
+        """Give up all queues; another portal handles again what was not finished."""
         await self._stop_reading()
-        await self._ledger.aclose()
-        await self._desk.aclose(PATIENCE)
+        await self._commits.aclose()
+        await self._handling.aclose(PATIENCE)
         if self._takes_part:
             with suppress(BackendError):
-                await self._holdings.depart()
-        await self._attendance.aclose()
+                await self._assignment.depart()
+        await self._consumer.aclose()
 
 
-class Observing(_Lasting):
-    """Has handled what everybody's queues get, each letter once at most.
+class ObserverSource(_NativeSource):
+    """Has the events of all queues handled once at most, in order for each connection; removes none.
 
     Args:
-        attendance: the portal's seat.
-        see: see `See`.
-        concurrency: letters that are handled at the same time.
+        consumer: the portal's end of the inbox.
+        observe: calls the handlers of an event.
+        concurrency: events that are handled at the same time.
     """
 
-    def __init__(self, attendance: PortalConsumer, see: See, concurrency: int) -> None:
-        super().__init__(attendance)
-        self._observer = Observer(attendance, see, concurrency)
+    def __init__(self, consumer: PortalConsumer, observe: Observe, concurrency: int) -> None:
+        super().__init__(consumer)
+        self._observe = observe
+        self._slots = asyncio.Semaphore(concurrency)
+        self._events = KeyedQueues(self._handle)
+        self._offset = ""
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """None: it takes nothing from others."""
+        """Always empty: an observer owns no queue."""
         return ()
 
     async def start(self) -> None:
-        """See what comes from now on."""
-        await self._observer.begin()
-        self._tasks.start(self._observer.run, "observer")
+        """Observe the events that come from now on."""
+        await self._read()
+        self._tasks.start(self._run, "observer")
 
     async def finish(self) -> None:
-        """Look no more, and wait for what is being handled."""
+        """Read no more, and wait until everything that was read is handled."""
         await self._stop_reading()
-        if self._observer.tasks:
-            await asyncio.wait(self._observer.tasks)
+        await self._events.drained()
 
     async def aclose(self) -> None:
-        """Give up what is still being handled."""
+        """Cancel what is being handled."""
         await self._stop_reading()
-        for task in self._observer.tasks:
-            end(task)
-        await self._attendance.aclose()
+        self._events.cancel()
+        await self._consumer.aclose()
+
+    async def _run(self) -> None:
+        backoff = Backoff(PAUSE, PAUSE)
+        while True:
+            if self._events.count >= MAX_WAITING or self._events.size >= MAX_BYTES:
+                await asyncio.wait(self._events.tasks, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await self._read()
+            except BackendError as error:
+                log.debug("cannot read events; trying again: %s", error)
+                await asyncio.sleep(backoff.next())
+
+    async def _read(self) -> None:
+        self._offset, events = await self._consumer.overhear(self._offset)
+        for waiting in events:
+            self._events.put(waiting.event.connection_id, waiting, len(waiting.event.data))
+
+    async def _handle(self, waiting: WaitingEvent) -> None:
+        async with self._slots:
+            await self._observe(waiting)

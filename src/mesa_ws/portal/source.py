@@ -1,4 +1,4 @@
-"""How a portal gets what it handles; there is one way for each wire."""
+"""The port between a portal and its wire: a source brings events to handlers."""
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
@@ -8,12 +8,12 @@ from ..messages.envelope import Envelope
 
 
 class Handled(NamedTuple):
-    """What became of a letter that handlers were given.
+    """Outcome of calling the handlers of an event.
 
     Attributes:
-        failure: why it is to be handled again; None if it is not.
-        is_rejected: whether a handler has refused it for good.
-        message_ids: what its handlers sent.
+        failure: why the event has to be handled again; None if it has not.
+        is_rejected: whether a handler has refused the event for good.
+        message_ids: ids of the messages that its handlers sent.
     """
 
     failure: str | None
@@ -22,14 +22,14 @@ class Handled(NamedTuple):
 
 
 Handle = Callable[[WaitingEvent, int], Awaitable[Handled]]
-"""Has a letter handled for the nth time."""
+"""Calls the handlers of an event, at its nth delivery."""
 
-See = Callable[[WaitingEvent], Awaitable[None]]
-"""Has a letter handled that comes once."""
+Observe = Callable[[WaitingEvent], Awaitable[None]]
+"""Calls the handlers of an event that is delivered once at most."""
 
 
-class Work(Protocol):
-    """Brings letters to handlers, from `start` to `aclose`; in one event loop."""
+class EventSource(Protocol):
+    """Brings events to handlers, from `start` to `aclose`; in one event loop."""
 
     @property
     def portal_id(self) -> str:
@@ -38,7 +38,7 @@ class Work(Protocol):
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """The queues it works on now, where there are any."""
+        """The queues that this portal owns now; empty where the wire has none."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class Work(Protocol):
         ...
 
     async def start(self) -> None:
-        """Take part from now on.
+        """Bring events from now on.
 
         Raises:
-            BackendError: the backend cannot be reached, or says no.
+            BackendError: the backend cannot be reached, or refuses.
         """
         ...
 
     async def finish(self) -> None:
-        """Begin nothing that could be left to others, and wait until what has begun is done.
+        """Begin no event that another portal can handle, and wait until the begun ones are handled.
 
         Raises:
             BackendError: the backend did not answer.
@@ -63,14 +63,14 @@ class Work(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Take part no more, whatever is still under way, and disconnect."""
+        """Cancel handlers that still run, and disconnect."""
         ...
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection of one node; tell whether that node lives.
+        """Send a message to one connection of one node; return whether that node lives.
 
         Raises:
             BackendError: the backend did not answer.
-            Unsupported: nobody knows which connection that would be.
+            Unsupported: the wire does not say which connection that is.
         """
         ...

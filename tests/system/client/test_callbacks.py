@@ -371,7 +371,7 @@ async def test_a_client_with_message_callbacks_cannot_be_iterated(endpoint: Endp
     client = Client(endpoint.url)
     client.on_message("PING")(print)
     async with client:
-        with pytest.raises(Unsupported, match="go to its on_message callbacks"):
+        with pytest.raises(Unsupported, match="the on_message callbacks of this client get its messages"):
             async for _ in client:
                 pass
         with pytest.raises(Unsupported):
@@ -381,7 +381,7 @@ async def test_a_client_with_message_callbacks_cannot_be_iterated(endpoint: Endp
 async def test_a_client_that_is_iterated_takes_no_message_callbacks(endpoint: Endpoint) -> None:
     async with Client(endpoint.url) as client:
         aiter(client)
-        with pytest.raises(Unsupported, match="taken by `async for`"):
+        with pytest.raises(Unsupported, match="`async for` gets the messages of this client"):
             client.on_message(print)
 
 

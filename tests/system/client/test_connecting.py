@@ -305,7 +305,7 @@ async def test_closing_at_any_moment_of_coming_back_leaves_nothing_open(
 
 
 async def test_a_server_without_a_greeting_is_no_mesa_server(scripted: ScriptedServer) -> None:
-    with pytest.raises(ConnectFailed, match=r"said nothing for 0\.2 s; check that it is a Mesa server"):
+    with pytest.raises(ConnectFailed, match=r"sent nothing for 0\.2 s; check that it is a Mesa server"):
         await scripted.client(IMPATIENT).connect()
 
 

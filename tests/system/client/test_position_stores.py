@@ -269,7 +269,7 @@ async def test_what_cannot_be_read_is_no_position(
 ) -> None:
     with caplog.at_level(logging.WARNING, "mesa_ws.client"):
         assert await resume_of(scripted, Shelf(b"something else")) is None
-    assert "the stored positions cannot be read" in caplog.text
+    assert "cannot read the stored positions" in caplog.text
 
 
 async def test_a_connection_that_failed_does_not_forget_what_was_loaded() -> None:

@@ -220,7 +220,7 @@ async def test_what_is_no_frame_of_the_protocol_is_ignored(
         await guest.socket.send(garbage)
         await guest.dispatch("AFTER")
         assert (await anext(client)).type == "AFTER"
-    assert "ignored what is not a frame of the protocol" in caplog.text
+    assert "ignored a message that is not a frame of the protocol" in caplog.text
 
 
 async def test_the_version_is_named_where_the_server_asks_for_it(scripted: ScriptedServer) -> None:

@@ -210,7 +210,7 @@ async def test_what_is_sent_after_a_refusal_waits_for_the_next_login(scripted: S
     second = await scripted.guest()
     await second.authentication()
     closing = asyncio.create_task(second.close(1008))
-    connection = client._link.connection
+    connection = client._reconnecting.connection
     assert connection is not None
     async with asyncio.timeout(LIMIT):
         await asyncio.wait({connection.wire.ended})

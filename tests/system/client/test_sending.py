@@ -88,7 +88,7 @@ async def test_more_than_may_wait_is_an_error(scripted: ScriptedServer) -> None:
     await lose(client, await meet(scripted, client))
     await client.send(message("FIRST"))
     await client.send(message("SECOND"))
-    with pytest.raises(QueueFull, match="expected up to 2 messages while the client is away"):
+    with pytest.raises(QueueFull, match="the client is away, and 2 messages wait already"):
         await client.send(message("THIRD"))
 
 
@@ -113,7 +113,7 @@ async def test_messages_that_were_never_sent_are_reported(
     await client.send(message("FIRST", {"secret": 1}))
     with caplog.at_level(logging.WARNING, "mesa_ws.client"):
         await client.aclose()
-    assert caplog.messages == ["1 messages were never sent, the client has ended"]
+    assert caplog.messages == ["1 messages were never sent, because the client has ended"]
 
 
 async def test_sending_after_closing_is_an_error(endpoint: Endpoint) -> None:

@@ -26,7 +26,7 @@ from mesa_ws.backend.inbox import InboxEvent
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.backend.mesa1.portal_liveness import withdraw
 from mesa_ws.portal import mesa1
-from mesa_ws.portal.mesa1 import Hearing
+from mesa_ws.portal.mesa1 import Mesa1Source
 from tests.redis_server import RedisServer
 from tests.system.portal.conftest import Site
 from tests.system.proxy import Proxy
@@ -373,8 +373,8 @@ async def test_a_portal_of_ours_that_was_killed_is_taken_out(
     await dead.start()
     await until_seen(server, record.portal.portal_id, dead.portal_id)
     peer = await site.join()
-    assert isinstance(dead._work, Hearing)
-    await dead._work._attendance.aclose()  # as if its process were gone
+    assert isinstance(dead._source, Mesa1Source)
+    await dead._source._consumer.aclose()  # as if its process were gone
     for n in range(10):
         await peer.send("N", n)
     await until_pool(server, record.portal.portal_id)
@@ -395,8 +395,8 @@ async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens
         peer = await site.join()
         while not await curious.get_message(ignore_subscribe_messages=True, timeout=5):
             pass  # all three hear that it has connected
-        assert isinstance(dead._work, Hearing)
-        await dead._work._attendance.aclose()
+        assert isinstance(dead._source, Mesa1Source)
+        await dead._source._consumer.aclose()
         for n in range(10):
             await peer.send("N", n)
         await until(lambda: record.data == list(range(10)))
@@ -769,8 +769,8 @@ async def test_who_may_not_see_connections_still_finds_portals_of_ours_that_died
     server = await site.serve()
     await dead.start()
     await until_pool(server, record.portal.portal_id, dead.portal_id)
-    assert isinstance(dead._work, Hearing)
-    await dead._work._attendance.aclose()
+    assert isinstance(dead._source, Mesa1Source)
+    await dead._source._consumer.aclose()
     await until_pool(server, record.portal.portal_id)
     peer = await site.join()
     await peer.send("N", 1)
@@ -812,12 +812,12 @@ async def test_a_portal_that_stops_without_redis_handles_what_it_was_told(
     peer = await site.join()
     for n in range(3):
         await peer.send("N", n)
-    work = portal._work
-    assert isinstance(work, Hearing)
-    await until(lambda: work._waiting == 3)
+    work = portal._source
+    assert isinstance(work, Mesa1Source)
+    await until(lambda: work._events.count == 3)
     own_redis.stop()
     stopping = asyncio.create_task(portal.stop())
-    await until(lambda: not work._attendance._tasks._tasks)
+    await until(lambda: not work._consumer._tasks._tasks)
     may_go_on.set()
     await stopping
     assert seen == [0, 1, 2]

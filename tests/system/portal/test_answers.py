@@ -24,7 +24,7 @@ from mesa_ws.messages.envelope import Envelope, new_message_id
 from mesa_ws.messages.recipients import Recipients
 from mesa_ws.messages.request import Reply
 from mesa_ws.portal import handling
-from mesa_ws.portal.native import Sharing
+from mesa_ws.portal.native import QueueSource
 from mesa_ws.server import portal_forwarding
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.run import Server
@@ -168,8 +168,8 @@ async def test_another_portal_answers_for_one_that_died(redis_site: Site, stack:
     await redis_site.start(portal)
     asking = asyncio.create_task(client.request(PING, LIMIT))
     await began.wait()
-    assert isinstance(portal._work, Sharing)
-    await portal._work._tasks.aclose(LIMIT)
+    assert isinstance(portal._source, QueueSource)
+    await portal._source._tasks.aclose(LIMIT)
     other = redis_site.portal()
     other.on_message(lambda event: f"at delivery {event.deliveries}")
     await redis_site.start(other)

@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws import PortalEvent
 from mesa_ws.portal import handling, worker
-from mesa_ws.portal.native import Sharing
+from mesa_ws.portal.native import QueueSource
 from mesa_ws.transports.run import Portal, serve
 from tests.system.cancelling import WAYS, Way, cancels_itself_and_returns, swallows_its_cancellation
 from tests.system.portal.conftest import Site
@@ -163,10 +163,10 @@ async def test_a_task_that_was_kept_and_is_cancelled_later_goes_on(memory_site: 
     await second.send("HI", "hold")
     await until(lambda: len(tasks) == 2)
     await first.send("HI", 2)
-    assert isinstance(portal._work, Sharing)
-    owned = portal._work._holdings.owned
-    await until(lambda: sum(each.waiting for each in owned.values()) == 2)
-    for task in portal._work._desk._tasks - {tasks[1]}:
+    assert isinstance(portal._source, QueueSource)
+    owned = portal._source._assignment.owned
+    await until(lambda: sum(each.events.count for each in owned.values()) == 2)
+    for task in portal._source._handling._tasks - {tasks[1]}:
         task.cancel()
     go.set()
     await until(lambda: len(handled) == 3)

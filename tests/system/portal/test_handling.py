@@ -13,7 +13,7 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.urls import portal_consumer
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.portal import handling
-from mesa_ws.portal.native import Sharing
+from mesa_ws.portal.native import QueueSource
 from tests.system.portal.conftest import Site
 from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
@@ -154,8 +154,8 @@ async def test_another_portal_takes_over_from_one_that_died(redis_site: Site) ->
     peer = await redis_site.join()
     await peer.send("HI", 1)
     await began.wait()
-    assert isinstance(portal._work, Sharing)
-    await portal._work._tasks.aclose(LIMIT)
+    assert isinstance(portal._source, QueueSource)
+    await portal._source._tasks.aclose(LIMIT)
     record = await redis_site.record()
     [event] = [event for event in await record.until(1) if event.type == "message"]
     assert event.deliveries == 2

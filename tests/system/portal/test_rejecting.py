@@ -27,7 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seat(portal: Any) -> PortalConsumer:
-    attendance: PortalConsumer = portal._work._attendance
+    attendance: PortalConsumer = portal._source._consumer
     return attendance
 
 
@@ -156,7 +156,7 @@ async def test_a_rejection_whose_answer_cannot_be_sent_is_told_once(
 ) -> None:
     shop = Shop(site)
     portal = await site.start(shop.portal)
-    work: Any = portal._work
+    work: Any = portal._source
     reply, failed = work.reply, list[bool]()
 
     async def away_once(*arguments: Any) -> bool:

@@ -11,8 +11,8 @@ from mesa_ws.backend.memory import inbox as memory_inbox
 from mesa_ws.backend.redis import inbox_commands
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import commits, handling
-from mesa_ws.portal.assignment import share
-from mesa_ws.portal.worker import MAX_REASON
+from mesa_ws.portal.assignment import assigned_queues
+from mesa_ws.portal.calls import MAX_REASON
 from tests.system.portal.conftest import Record, Site
 from tests.system.waiting import until
 
@@ -138,7 +138,7 @@ async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_
     peer = await redis_site.join("alice")
     await peer.send("HI")
     await until(lambda: len(left) == 2)
-    await until(lambda: all(not each.lines for each in _holdings(portal).owned.values()))
+    await until(lambda: all(not each.events.count for each in _assignment(portal).owned.values()))
     go.set()
     got = [(await peer.until(t="LATER"))["d"] for _ in range(2)]
     assert sorted(got) == [1, 2]
@@ -162,8 +162,8 @@ async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
         await peer.send("HI", [n, "x" * 10_000])
     await peer.send("PING")
     await site.start(portal)
-    await until(lambda: any(not each.has_room for each in _holdings(portal).owned.values()))
-    most = max(each.waiting for each in _holdings(portal).owned.values())
+    await until(lambda: any(not each.has_room for each in _assignment(portal).owned.values()))
+    most = max(each.events.count for each in _assignment(portal).owned.values())
     assert most <= 32 + 10
     go.set()
     await until(lambda: len(seen) == 300)
@@ -229,7 +229,7 @@ async def rival(site: Site, first: Portal) -> Record:
     """Another portal, which has to be given the first queue."""
     while True:
         record = await site.record()
-        if 0 not in share([first.portal_id, record.portal.portal_id], first.portal_id):
+        if 0 not in assigned_queues([first.portal_id, record.portal.portal_id], first.portal_id):
             return record
         await record.portal.stop()
 
@@ -257,7 +257,7 @@ async def test_a_client_that_floods_holds_up_nobody_else(
     await until(
         lambda: (
             "backlog of portals is full" in caplog.text
-            or any(not each.has_room for each in _holdings(portal).owned.values())
+            or any(not each.has_room for each in _assignment(portal).owned.values())
         )
     )
     await other.send("HI", "other")
@@ -283,7 +283,7 @@ async def test_letters_with_lower_places_than_before_are_read(
         return await read(after)
 
     monkeypatch.setattr(seat, "read", watched)
-    for each in _holdings(record.portal).owned.values():
+    for each in _assignment(record.portal).owned.values():
         each.cursor = "99999999999999-0"
     await until(lambda: places == ["99999999999999-0"])
     monkeypatch.setattr(handling, "LOOK_BACK", 0.1)
@@ -305,8 +305,8 @@ def test_whether_all_is_seen_is_true_or_false(site: Site) -> None:
 
 
 def _seat(portal: Any) -> Any:
-    return portal._work._attendance
+    return portal._source._consumer
 
 
-def _holdings(portal: Any) -> Any:
-    return portal._work._holdings
+def _assignment(portal: Any) -> Any:
+    return portal._source._assignment

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesa_ws.client.acknowledging import Progress
+from mesa_ws.client.acknowledging import Acknowledging
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol import Positions
 
@@ -22,7 +22,7 @@ class Store:
 
 async def test_another_epoch_is_saved_at_once_so_that_a_reset_is_not_told_again() -> None:
     store, acknowledged = Store(), list[Position]()
-    progress = Progress(store, acknowledged.append, _raise)
+    progress = Acknowledging(store, acknowledged.append, _raise)
     one, other = Position("all", 7), Position("other", 0)
     for positions in (
         Positions(Position("a", 1), one),

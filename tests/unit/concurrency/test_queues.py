@@ -43,9 +43,9 @@ class Gate:
 
 async def test_items_of_one_key_go_in_order_and_hold_up_no_other_key() -> None:
     gate = Gate()
-    queues = KeyedQueues(gate.handle, size_of=len)
+    queues = KeyedQueues(gate.handle)
     for item in ("a1", "a22", "b1"):
-        queues.put(item[0], item)
+        queues.put(item[0], item, len(item))
     await until(lambda: gate.begun == ["a1", "b1"])
     assert (queues.count, queues.size, len(queues.tasks)) == (3, 7, 2)
     gate.open("b1")
