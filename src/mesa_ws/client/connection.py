@@ -64,8 +64,8 @@ class PendingRequests:
         """
         if len(self._open) >= self._most:
             raise TooManyRequests(
-                f"request: {self._most} requests wait for answers already; wait for some of them first, or "
-                "give the client a larger limits.max_requests"
+                f"request: {self._most} already wait for answers, which is the limit; wait for some of them first, "
+                "or give the client a larger limits.max_requests"
             )
         self._number += 1
         request = str(self._number)
