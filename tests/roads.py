@@ -43,7 +43,7 @@ ROADS = ("dispatch", "message", "login", "cut", "resume")
 PROGRAMS = ("dispatcher", "server", "portal")
 """What runs in the one process, in the order in which a road passes it."""
 
-PERIODIC = ("-heart", "-reaper", "-sweeper", "-repair")
+PERIODIC = ("-heart", "-heartbeat", "-reaper", "-sweeper", "-repair")
 """How the names of tasks end that do something every few seconds; none of it belongs to a road."""
 
 TABLE = re.compile(r"(<!-- road: (\w+) -->\n)(.*?)(?=<!-- end of road -->)", re.DOTALL)

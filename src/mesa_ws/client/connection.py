@@ -64,7 +64,7 @@ class PendingRequests:
         """
         if len(self._open) >= self._most:
             raise TooManyRequests(
-                f"request: {self._most} already wait for answers, which is the limit; wait for some of them first, "
+                f"request: {self._most} already wait for answers, and no more may; wait for some first, "
                 "or give the client a larger limits.max_requests"
             )
         self._number += 1
