@@ -14,6 +14,8 @@ from ..messages.receipt import Position
 from ..protocol import NOWHERE, AckTimer, Arrived, Moved, Positions
 from ..text import plain
 
+log = logging.getLogger("mesa_ws.client")
+
 
 class PositionStore(Protocol):
     """Saves the positions of one client: which messages its application has handled.
@@ -82,9 +84,6 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-log = logging.getLogger("mesa_ws.client")
 
 
 class Acknowledging:

@@ -34,6 +34,8 @@ from ..transports.client_socket import Address, Ended, Wire, connect
 from .events import Ending
 from .receive_queue import QueueLevel
 
+log = logging.getLogger("mesa_ws.client")
+
 
 class PendingRequests:
     """Requests of this client on one connection that wait for their answers.
@@ -140,9 +142,6 @@ class Credentials:
             return self.data
         data: Mapping[str, Any] = await call(self.data)
         return data
-
-
-log = logging.getLogger("mesa_ws.client")
 
 
 class ConnectionOwner(Protocol):

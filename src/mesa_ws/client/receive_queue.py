@@ -20,6 +20,12 @@ from .events import Ending, QueuedEvent
 
 Item = TypeVar("Item")
 
+PATIENCE = 8
+"""Factor by which more messages may wait while a request waits for an answer that is behind them."""
+
+MAX_ROLLBACKS = 16
+"""Rollbacks of the server's store that are remembered, so that each is reported once."""
+
 
 class QueueClosed(Exception):
     """The queue is empty, and nothing will be added."""
@@ -61,13 +67,6 @@ class ClosableQueue(Generic[Item]):
             self._changed.clear()
             await self._changed.wait()
         return self._items.popleft()
-
-
-PATIENCE = 8
-"""By how much more messages may wait while a request waits for an answer that is behind them."""
-
-MAX_ROLLBACKS = 16
-"""Rollbacks of the server's store that are remembered, so that each is reported once."""
 
 
 class QueueLevel(IntEnum):
