@@ -90,7 +90,7 @@ PROMISES = [
         "explanation/delivery.md",
         f"({BROADCASTS.max_messages // 1000} 000 messages, {BROADCASTS.max_bytes // MIB} MiB)",
     ),
-    ("explanation/delivery.md", f"recognizes it, for {REMEMBERED:g} seconds"),
+    ("explanation/delivery.md", f"recognizes the message for {REMEMBERED:g} seconds"),
     (
         "explanation/delivery.md",
         f"{REMEMBERED:g} seconds; {REMEMBERED_KEY / HOUR:g} hours for an `idempotency_key`",
@@ -131,7 +131,7 @@ PROMISES = [
     ("howto/portals.md", f"its lease is over, {DEFAULT_LEASE:g} seconds"),
     ("howto/portals.md", f"Of one connection {MAX_CONNECTION_WEIGHT} events wait"),
     ("howto/portals.md", f"{WORDS[PARTITIONS].capitalize()} queues hold the events"),
-    ("howto/portals.md", f"after {HAND_OVER:g} seconds all the same"),
+    ("howto/portals.md", f"after {HAND_OVER:g} seconds in any case"),
     ("howto/portals.md", f"what it has begun within {WORDS[int(PORTAL_GRACE)]} seconds"),
     ("howto/portals.md", f"kept for {WORDS[int(BACKLOG_LIFE / DAY)]} days after the last event"),
     ("howto/portals.md", f"after {FIRST_PAUSE:g} seconds, and then three times as long"),
