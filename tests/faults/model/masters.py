@@ -79,5 +79,5 @@ class Process:
 def is_misled(reply: Any) -> bool:
     """Whether a reply makes a process ask the Sentinels."""
     batch = Batch([("EVALSHA",)])
-    batch.took([reply])
+    batch.on_replies([reply])
     return batch.is_misled

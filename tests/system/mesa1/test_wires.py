@@ -29,10 +29,10 @@ async def test_who_speaks_another_wire_than_the_servers_is_warned_once(
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
         async with AsyncDispatcher(redis_url, namespace=namespace, wire=server) as same:
             await same.dispatch(Message(0, 1))
-        assert "do not meet" not in caplog.text
+        assert "do not reach each other" not in caplog.text
         async with AsyncDispatcher(redis_url, namespace=namespace, wire=dispatcher) as other:
             await other.dispatch(Message(0, 1))
-    assert f"1 servers of this namespace speak wire {server!r}, and this process" in caplog.text
+    assert f"1 servers of this namespace use wire {server!r}, and this process" in caplog.text
 
 
 async def test_nobody_is_warned_of_servers_that_have_ended(
@@ -43,4 +43,4 @@ async def test_nobody_is_warned_of_servers_that_have_ended(
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
         async with AsyncDispatcher(redis_url, namespace=namespace) as dispatcher:
             await dispatcher.dispatch(Message(0, 1))
-    assert "do not meet" not in caplog.text
+    assert "do not reach each other" not in caplog.text

@@ -101,7 +101,10 @@ async def test_what_was_there_is_set_aside_and_told_of(
         await until(is_aside)
     assert await client.lrange(keys.aside(name), 0, -1) == ["foreign"]
     assert 0 < await client.ttl(keys.aside(name)) <= 7 * 86_400
-    assert f"{name!r} was not what Mesa keeps there; it was set aside as {keys.aside(name)!r}" in caplog.text
+    assert (
+        f"{name!r} had another type than Mesa keeps there; it was set aside as {keys.aside(name)!r}"
+        in caplog.text
+    )
 
 
 async def test_events_die_past_a_key_of_another_type(

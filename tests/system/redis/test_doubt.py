@@ -177,7 +177,7 @@ async def test_catching_up_that_failed_is_tried_again(
     server.failures = 2
     proxy.cut()
     await until(lambda: server.caught_up > 0 and server.backend.is_ready)
-    assert caplog.text.count("repair failed, once more: not yet") == 2
+    assert caplog.text.count("synchronizing with Redis failed, retrying: not yet") == 2
 
 
 async def test_a_fault_of_the_server_does_not_keep_a_node_from_getting_ready(

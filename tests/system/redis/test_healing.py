@@ -226,7 +226,7 @@ async def test_a_node_is_not_ready_until_redis_agrees_with_it(
     node = await nodes.node({"alice": 1})
     await client.acl_setuser("default", commands=["-sscan"])
     await client.zrem(keys.leases, node.backend.node_id)
-    await until(lambda: caplog.text.count("repair failed") > 1)
+    await until(lambda: caplog.text.count("synchronizing with Redis failed") > 1)
     assert not node.backend.is_ready
     await client.acl_setuser("default", commands=["+sscan"])
     await until_ready(node)

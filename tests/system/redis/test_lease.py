@@ -190,7 +190,7 @@ async def test_a_lease_that_is_lost_at_once_again_is_an_error(
         try:
             await node.backend.attach("alice", 1)
         except BackendUnavailable as error:
-            return "lost again at once" in str(error)
+            return "lost its lease again at once" in str(error)
         return False
 
     taking = asyncio.create_task(take_leases())

@@ -181,7 +181,7 @@ class Mesa1Node:
         def done(_: list[Any]) -> None:
             for id in ids:
                 self._undetached.pop(id, None)
-            self._grace_watch.seen_off()
+            self._grace_watch.plan()
 
         self._pipeline.post([self._commands.detach(ids).command], self.doubt, done)
 
@@ -194,7 +194,7 @@ class Mesa1Node:
             self.doubt()  # no later heartbeat would notice
             replies = await self._run(call)
         if replies == 0:
-            raise BackendUnavailable("redis: the lease of this node was lost again at once")
+            raise BackendUnavailable("redis: this node lost its lease again at once")
         for id, (came_online, _, _) in zip(held, replies, strict=True):
             if came_online:
                 self._tell(id)

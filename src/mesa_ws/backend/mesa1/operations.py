@@ -70,7 +70,7 @@ class Mesa1Handshake(NativeHandshake):
         """The commands to send; `check` reads the replies."""
         loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
         looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
-        return [INFO, living(self._keys.leases), *looks, *loads, *self._asking()]
+        return [INFO, living(self._keys.leases), *looks, *loads, *self._rights_command()]
 
     @property
     def farewell(self) -> list[Command]:

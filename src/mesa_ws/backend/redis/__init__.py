@@ -1,4 +1,4 @@
-"""The native Redis backend: leases, routed hints, and one Lua script for each atomic step."""
+"""Native Redis backend: leases, routed frames, and one Lua script for each atomic step."""
 
 from ..redis_client.address import Address, Given
 from .aio import AsyncRedisBus

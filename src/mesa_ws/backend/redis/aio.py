@@ -1,4 +1,4 @@
-"""The bus over Redis, for asyncio."""
+"""Bus over Redis, for asyncio."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -21,14 +21,14 @@ NOT_STORED = Sync()
 
 
 class Pipelines:
-    """Two ordered connections of one event loop, made when they are needed.
+    """Two ordered connections of one event loop, opened when they are needed.
 
-    What waits for a proof of durability holds up whatever follows it on its connection, so such
-    operations have one of their own. Order is kept within each of the two.
+    An operation that waits for a proof of durability blocks those that follow on its connection, so such
+    operations have a connection of their own. Order is kept within each of the two.
 
     Args:
         address: where to connect.
-        handshake: what every connection begins with.
+        handshake: first commands of every connection.
         timeout: seconds for one operation, connecting included.
     """
 
@@ -37,7 +37,7 @@ class Pipelines:
         self.durable = Pipeline(address, handshake, timeout)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Carry out `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
+        """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
         pipeline = self.durable if operation.proof else self.main
         return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
 
@@ -53,11 +53,11 @@ class Pipelines:
 
 
 class _Own(NamedTuple):
-    """What one event loop uses.
+    """Connections of one event loop.
 
     Attributes:
-        pipelines: its connections.
-        requester: waits for the replies to requests; None where the wire has none.
+        pipelines: for operations.
+        requester: sends requests and receives their replies; None on a wire without requests.
     """
 
     pipelines: Pipelines
@@ -75,23 +75,21 @@ class _Own(NamedTuple):
 
 
 class AsyncRedisBus:
-    """`AsyncBus` over one ordered connection, which is made when it is needed.
+    """`AsyncBus` over one ordered connection, which is opened when it is needed.
 
-    Each event loop that calls has a connection and an order of its own. The next call closes what
-    belongs to loops that have ended. Dispatches of a durability
-    other than `memory` have another connection: they are in order among themselves, and behind
-    whatever was awaited before they were called.
+    Each event loop has a connection and an order of its own. The next call closes the connections of
+    loops that have ended. Dispatches with a durability other than `memory` have another connection: they
+    are in order among themselves, and after every call that was awaited before they were made.
 
     Args:
         address: anything `Address.of` understands.
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call, connecting included.
-        sync: whether messages are going to be stored, and whether a Redis will do that forgets by
-            itself.
-        dialect: makes what is said to Redis, of the namespace.
+        sync: whether messages will be stored, and whether a Redis that evicts keys is accepted.
+        dialect: makes the operations of a namespace.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument is wrong.
     """
 
     def __init__(
@@ -115,13 +113,13 @@ class AsyncRedisBus:
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one round trip; see `AsyncBus.dispatch`."""
+        """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
         return await self._run(self._dialect.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
 
-        Replies come in over a second connection, which the first request of an event loop makes.
+        Replies arrive on a second connection, which the first request of an event loop opens.
         """
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
@@ -131,15 +129,15 @@ class AsyncRedisBus:
         return await requester.request(request, timeout)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are."""
+        """Return where the outboxes of `ids` stand."""
         return await self._run(self._dialect.heads_of(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox without changing anything."""
+        """Return the first `limit` messages of an outbox, and change nothing."""
         return await self._run(self._dialect.peeking(id, limit))
 
     async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many."""
+        """Drop all messages of an outbox, and return how many."""
         return await self._run(self._dialect.purging(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
@@ -151,7 +149,7 @@ class AsyncRedisBus:
         return await self._run(self._dialect.counting())
 
     async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
+        """Return a page of the ids that have connections."""
         return await self._run(self._dialect.naming(cursor))
 
     async def connections(self) -> int:
@@ -159,7 +157,7 @@ class AsyncRedisBus:
         return await self._run(self._dialect.tallying())
 
     async def aclose(self) -> None:
-        """Disconnect. Calls under way fail; calling it again is fine."""
+        """Disconnect. Pending calls fail; a second call does nothing."""
         self._is_closed = True
         await self._own.aclose()
 

@@ -1,4 +1,4 @@
-"""A server node's commands in a cluster that shares a Redis."""
+"""Native Redis backend of a server node."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -34,42 +34,42 @@ from .requester import Requester, replying
 from .resync import Resync
 
 MISSED = 2
-"""Markers that may be missing, one for each heartbeat; with more, the subscription is taken for dead."""
+"""Missing markers, one for each heartbeat, after which the subscription counts as dead."""
 
 
 class NoWatcher:
-    """A watcher for a node that wants to know nothing."""
+    """Watcher that ignores every event."""
 
     async def catch_up(self) -> None:
-        """There is nothing to catch up with."""
+        """Do nothing."""
 
     def came_online(self, id: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def went_offline(self, id: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def portal_joined(self, id: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def portal_left(self, id: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def forked(self, since: float) -> None:
-        """Ignored."""
+        """Do nothing."""
 
 
 class RedisNode:
-    """One node while it is open.
+    """An open node.
 
     Args:
-        address: where Redis is.
+        address: address of Redis.
         pipelines: connections to it.
-        commands: the node's calls.
+        commands: commands of the node.
         receive: gets the envelopes.
-        watcher: who is told what happens; None for nobody.
+        watcher: learns what happens; None if nothing has to.
         timeout: seconds for one call.
-        durability: what letters have to reach before they count as taken.
+        durability: durability that events have to reach before they count as taken.
     """
 
     def __init__(
@@ -82,22 +82,22 @@ class RedisNode:
         timeout: float,
         durability: Durability,
     ) -> None:
-        told = self._told = watcher or NoWatcher()
         self._is_watched = watcher is not None
+        watcher = self._watcher = watcher or NoWatcher()
         self.pipelines = pipelines
         self._timeout = timeout
         self._tasks = Tasks()
-        self._sweeper = GraceWatch(pipelines.main, commands, told)
+        self._grace_watch = GraceWatch(pipelines.main, commands, watcher)
         self.keeper = LeaseKeeper(pipelines.main, commands, self, self._tasks)
         self.members = Members(
-            pipelines.main, self.keeper, commands, told, self.on_doubt, self._sweeper.seen_off
+            pipelines.main, self.keeper, commands, watcher, self.on_doubt, self._grace_watch.plan
         )
         self.inbox = InboxWriter(self.keeper, commands, pipelines, durability)
-        self._portals = PortalWatch(told)
+        self._portals = PortalWatch(watcher)
         self._watches_portals = commands.watches_portals
-        self._resync = Resync(self.keeper, commands, self.members, told)
+        self._resync = Resync(self.keeper, commands, self.members, watcher)
         self.channel = Channel(receive, self.members.table, self.members.give_up, self.on_doubt)
-        # Who was away may have come back to a Redis that forgot everything.
+        # A subscription that was lost may have come back to a Redis without data.
         self._subscriber = Subscriber(
             address, [commands.keys.channel(commands.node)], self.channel.on_frame, self.on_doubt, timeout
         )
@@ -105,16 +105,16 @@ class RedisNode:
     @property
     def is_ready(self) -> bool:
         """Whether messages reach this node, and none has passed it by."""
-        return self._subscriber.is_subscribed and self.keeper.has_lease and self._resync.is_mended
+        return self._subscriber.is_subscribed and self.keeper.has_lease and self._resync.is_synchronized
 
     async def open(self) -> None:
-        """Listen first: from the lease on, others send."""
+        """Subscribe, then take the lease: from then on other processes send to this node."""
         await self._subscriber.open()
         await self.keeper.open()
         self.inbox.check()
-        self._tasks.start(self._resync.run, "repair")
+        self._tasks.start(self._resync.run, "resync")
         if self._is_watched:
-            self._tasks.start(self._sweeper.run, "sweeper")
+            self._tasks.start(self._grace_watch.run, "graces")
 
     async def aclose(self) -> None:
         """Leave at once, within the time limit."""
@@ -128,7 +128,7 @@ class RedisNode:
             await self.pipelines.aclose()
 
     async def on_beat(self, pulse: Pulse) -> None:
-        """A marker is under way; if those before it never came, the subscription is dead."""
+        """Handle a heartbeat: if the markers of earlier ones never arrived, the subscription is dead."""
         self.channel.unheard += 1
         if self.channel.unheard > MISSED:
             self.channel.unheard = 0
@@ -138,19 +138,19 @@ class RedisNode:
         self.members.confirm()
         since = self.keeper.runs.ended(pulse.run)
         if since is not None:
-            self._told.forked(since)
+            self._watcher.forked(since)
         if self._watches_portals:
             self._portals.look(id.decode(errors="replace") for id in pulse.portals)
         if pulse.gone:
-            self._sweeper.look()
+            self._grace_watch.look()
 
     def on_doubt(self) -> None:
-        """Something may have been missed, or forgotten by Redis."""
+        """Synchronize soon: messages may have been missed, or Redis may have lost data."""
         self._resync.doubt()
 
     def on_lost_lease(self) -> None:
-        """Others may have told that the ids of this node are offline."""
-        self.members.table.untell()
+        """Announce the ids again: other nodes may have reported them offline."""
+        self.members.table.forget_announced()
 
 
 T = TypeVar("T")
@@ -159,24 +159,24 @@ T = TypeVar("T")
 class RedisBackend:
     """`Backend` over Redis: any number of processes form one cluster.
 
-    Messages reach a node as hints on a channel of its own, which hears only of messages that it
-    holds a recipient of. One that was published while the node was cut off is lost there: that is
-    counted in `lost` and logged, and the node catches up with what was stored.
+    Each node has a channel, to which Redis publishes the messages whose recipients the node holds. A
+    message published while the node was cut off is lost there: it is counted in `lost` and logged, and
+    the node reads the stored ones from Redis.
 
-    Messages of a durability other than `memory` go over a connection of their own: they are in order
-    among themselves, and behind whatever was awaited before.
+    Messages with a durability other than `memory` go over a connection of their own: they are in order
+    among themselves, and after every call that was awaited before.
 
-    Who is offline is told by the node that is first to look when the grace is over; if Redis
-    does not answer in that very moment, nobody is told. After Redis lost all it held, ids that are
-    there come online once more.
+    The first node that looks after the end of a grace reports the id offline; if the reply of Redis is
+    lost in that moment, no node reports it. After Redis lost all its data, the present ids come online
+    again.
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
         namespace: clusters of different namespaces at one Redis never meet.
-        lease: seconds without a sign of life after which others take this node for dead.
+        lease: seconds without a heartbeat after which this node counts as dead.
         timeout: seconds for one call, connecting included.
-        expiry: seconds after the last heartbeat until nothing of a cluster is left in Redis, but what
-            is stored for clients and waits for portals.
+        expiry: seconds after the last heartbeat until only messages for clients and events for portals
+            are left of a cluster in Redis.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -200,7 +200,7 @@ class RedisBackend:
 
     @property
     def node_id(self) -> str:
-        """Random name of this node, new at every `open`; empty before the first."""
+        """Random id of this node, new at every `open`; empty before the first."""
         return self._node_id
 
     @property
@@ -210,7 +210,7 @@ class RedisBackend:
 
     @property
     def lost(self) -> int:
-        """Messages for this node that are known to be lost since it was opened."""
+        """Number of messages for this node known to be lost since it was opened."""
         return self._node.channel.lost if self._node else 0
 
     async def open(
@@ -243,7 +243,7 @@ class RedisBackend:
         self._requester = Requester(self._address, self._keys, self.dispatch, timing.timeout)
 
     async def aclose(self) -> None:
-        """Leave at once, so that no id seems to be here; within the time limit."""
+        """Leave at once, so that no id counts as connected here; within the time limit."""
         requester, self._requester = self._requester, None
         if requester is not None:
             await requester.aclose()
@@ -261,21 +261,21 @@ class RedisBackend:
             self._node.members.detach(id)
 
     def connected(self, count: int) -> None:
-        """Note how many connections this node has; Redis hears of it with the next heartbeat."""
+        """Set the number of this node's connections, which the next heartbeat reports to Redis."""
         if self._node is not None:
             self._node.keeper.connections = count
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions; see `Outbox.read`."""
+        """Read the messages after positions; see `Outbox.read`."""
         return await self._opened().members.read(reads)
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Forget what was received; see `Outbox.acknowledge`."""
+        """Acknowledge received messages; see `Outbox.acknowledge`."""
         if self._node is not None:
             self._node.members.acknowledge(acknowledgements)
 
     async def broadcasts(self, position: Position | None) -> Page:
-        """Read the messages to everybody after a position; see `Outbox.broadcasts`."""
+        """Read the messages to `*` after a position; see `Outbox.broadcasts`."""
         return await self._run(broadcasts_after(self._keys, position))
 
     @property
@@ -284,11 +284,11 @@ class RedisBackend:
         return self._node.keeper.joins if self._node is not None else 0
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Put a letter at the end of its queue; see `Inbox.append`."""
+        """Append an event to its queue; see `Inbox.append`."""
         return await self._opened().inbox.append(event, capacity)
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Hand `envelopes` to the nodes that hold a recipient, in one round trip."""
+        """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
         return await self._run(dispatching(self._keys, envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
@@ -298,20 +298,20 @@ class RedisBackend:
         return await self._requester.request(request, timeout)
 
     def reply(self, requester: str, reply: Reply) -> None:
-        """Hand a reply to a requester; see `Replies.reply`."""
+        """Send a reply to a requester; see `Replies.reply`."""
         if self._node is not None:
             self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are."""
+        """Return where the outboxes of `ids` stand."""
         return await self._run(heads_of(self._keys, ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first messages of an outbox."""
+        """Return the first messages of an outbox."""
         return await self._run(peeking(self._keys, id, limit))
 
     async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many."""
+        """Drop all messages of an outbox, and return how many."""
         return await self._run(purging(self._keys, id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
@@ -323,7 +323,7 @@ class RedisBackend:
         return await self._run(counting(self._keys))
 
     async def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
+        """Return a page of the ids that have connections."""
         return await self._run(naming(self._keys, cursor))
 
     async def connections(self) -> int:
@@ -340,4 +340,4 @@ class RedisBackend:
 
 
 def _nothing() -> None:
-    """A reply that is lost means that the requester waits until its time is over."""
+    """Ignore a lost reply: the requester times out."""

@@ -1,4 +1,4 @@
-"""The bus over Redis, for threads."""
+"""Bus over Redis, for threads."""
 
 import random
 import time
@@ -25,18 +25,17 @@ NOT_STORED = Sync()
 
 
 class BlockingRedisBus:
-    """`BlockingBus` over a pool of connections, which are made when they are needed.
+    """`BlockingBus` over a pool of connections, which are opened when they are needed.
 
     Args:
         address: anything `Address.of` understands.
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call: waiting for a connection, connecting, writing and reading.
-        sync: whether messages are going to be stored, and whether a Redis will do that forgets by
-            itself.
-        dialect: makes what is said to Redis, of the namespace.
+        sync: whether messages will be stored, and whether a Redis that evicts keys is accepted.
+        dialect: makes the operations of a namespace.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument is wrong.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class BlockingRedisBus:
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one round trip; see `BlockingBus.dispatch`."""
+        """Dispatch `envelopes` in one round trip; see `BlockingBus.dispatch`."""
         return self._run(self._dialect.dispatching(envelopes))
 
     def request(self, request: Envelope, timeout: float) -> bytes:
@@ -77,15 +76,15 @@ class BlockingRedisBus:
         return self._requester.request(request, timeout)
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are."""
+        """Return where the outboxes of `ids` stand."""
         return self._run(self._dialect.heads_of(ids))
 
     def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first `limit` messages of an outbox without changing anything."""
+        """Return the first `limit` messages of an outbox, and change nothing."""
         return self._run(self._dialect.peeking(id, limit))
 
     def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and tell how many."""
+        """Drop all messages of an outbox, and return how many."""
         return self._run(self._dialect.purging(id))
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
@@ -97,7 +96,7 @@ class BlockingRedisBus:
         return self._run(self._dialect.counting())
 
     def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that have connections."""
+        """Return a page of the ids that have connections."""
         return self._run(self._dialect.naming(cursor))
 
     def connections(self) -> int:
@@ -105,7 +104,7 @@ class BlockingRedisBus:
         return self._run(self._dialect.tallying())
 
     def close(self) -> None:
-        """Release connections. Calls afterwards fail; calling it again is fine."""
+        """Release connections. Later calls fail; a second call does nothing."""
         self._is_closed = True
         self._pool.close()
 
@@ -118,7 +117,7 @@ class BlockingRedisBus:
         return operation.read(self._execute(operation.batch(), deadline) if operation.commands else [])
 
     def _execute(self, batch: Batch, deadline: float) -> list[Any]:
-        """Carry it out; once more as long as its time allows, if that is right and needed."""
+        """Run a batch, and repeat it before its deadline where that is safe and needed."""
         while True:
             try:
                 with self._pool.lend(deadline, is_new=batch.is_doubtful) as lent:
@@ -134,7 +133,7 @@ class BlockingRedisBus:
                     raise failed_call(self._address.label, error, maybe_sent=batch.is_written) from error
 
     def _carry_out(self, batch: Batch, lent: LentConnection, deadline: float) -> bool:
-        """Carry it out once; returns whether its replies count."""
+        """Run a batch once; return whether its replies count."""
         where, connection = self._address.label, lent.connection
         self._pool.permit(batch.commands)
         if batch.proof is not None:
@@ -163,12 +162,12 @@ class BlockingRedisBus:
         return True
 
     def _round(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
-        batch.writing(time.monotonic())
-        batch.took(self._pool.talk(connection, batch.unsent, deadline))
+        batch.on_write(time.monotonic())
+        batch.on_replies(self._pool.talk(connection, batch.unsent, deadline))
 
 
 def _first_limit(batch: Batch, deadline: float) -> float:
-    """Until when to wait on a connection that may be dead: what is repeatable keeps time for another one."""
+    """Return until when to wait on a connection that may be dead, which leaves time for another one."""
     return batch.first_limit(time.monotonic(), deadline)
 
 

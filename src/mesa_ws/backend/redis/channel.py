@@ -1,4 +1,4 @@
-"""Turns the frames on a node's channel into envelopes for the server."""
+"""Channel of a node: reads frames and passes their envelopes to the server."""
 
 import logging
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from .members import MemberTable
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What stands before the body.
+    """Head of a frame, which precedes the body.
 
-    Later versions append members; those that do not know them pass over them.
+    Later versions append members; readers ignore members that they do not know.
 
     Attributes:
-        counter: hints published to this node up to and including this one.
-        kind: what to do; `marker` belongs to a heartbeat and has no body.
-        message_id: names the dispatch.
+        counter: number of frames published to this node, this one included.
+        kind: kind of the message; `marker` belongs to a heartbeat and has no body.
+        message_id: id of the dispatch.
         ids: the recipients that this node holds, or `*` for everybody.
-        excluding: ids that are left out of everybody.
-        positions: epoch and sequence in turn, for each of the ids or once for everybody; empty for
-            what is not stored.
+        excluding: ids that `*` leaves out.
+        positions: epoch and sequence in turn, for each of the ids or once for `*`; empty for a message
+            that is not stored.
     """
 
     counter: int
@@ -37,11 +37,11 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class InvalidHint(ValueError):
-    """Bytes on the channel that are not a frame."""
+    """The bytes on the channel are not a frame."""
 
 
 class Hint(msgspec.Struct, frozen=True, gc=False):
-    """One frame."""
+    """One frame on a node's channel."""
 
     head: Head
     body: bytes
@@ -52,11 +52,13 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
         """Read a frame.
 
         Raises:
-            InvalidHint: it is none.
+            InvalidHint: the bytes are not a frame.
         """
         start = 4 + int.from_bytes(frame[:4], "big")
         if len(frame) < start:
-            raise InvalidHint(f"expected a head of {start - 4} bytes, got {max(0, len(frame) - 4)}")
+            raise InvalidHint(
+                f"the frame announces a head of {start - 4} bytes and has {max(0, len(frame) - 4)}"
+            )
         try:
             head = _DECODER.decode(frame[4:start])
             return cls(head, frame[start:], _positions(head))
@@ -65,7 +67,7 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def envelope(self) -> Envelope:
-        """The message it carries; not for markers."""
+        """The message that the frame carries; a marker carries none."""
         head = self.head
         everybody = head.ids == "*"
         recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
@@ -79,13 +81,13 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 
 
 class Continuity:
-    """Finds hints that were lost, from the counter that every frame carries.
+    """Detects lost frames by the counter that every frame carries.
 
-    Redis counts what it published to a node; pub/sub forgets what finds no listener. A counter
-    that falls is a Redis that lost its memory, from which nothing can be concluded.
+    Redis counts the frames that it publishes to a node; pub/sub drops a frame that no subscriber
+    receives. A counter that falls belongs to a Redis that lost its data, and proves no loss of frames.
 
     Attributes:
-        lost: hints known to be lost so far.
+        lost: frames known to be lost so far.
     """
 
     def __init__(self) -> None:
@@ -93,7 +95,7 @@ class Continuity:
         self._last: int | None = None
 
     def passed(self, head: Head) -> int:
-        """Take note of a frame and return how many are missing before it."""
+        """Record a frame, and return how many are missing before it."""
         before = head.counter - (head.kind != "marker")
         missing = max(0, before - self._last) if self._last is not None else 0
         self._last = head.counter
@@ -105,7 +107,7 @@ def _positions(head: Head) -> tuple[Position, ...]:
     """Read the positions of a head.
 
     Raises:
-        InvalidHint: they are none, or not one for each id.
+        InvalidHint: the members are no positions, or not one for each id.
     """
     flat = head.positions
     if not flat:
@@ -113,14 +115,14 @@ def _positions(head: Head) -> tuple[Position, ...]:
     if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
         return (_position(*flat),)
     if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
-        raise InvalidHint(f"expected a position for each recipient, got {len(flat)} members")
+        raise InvalidHint(f"{len(flat)} members are not one position for each recipient")
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
 
 
 def _position(epoch: str | int, sequence: str | int) -> Position:
     if not isinstance(epoch, str) or not isinstance(sequence, int):
-        raise InvalidHint("expected positions of text and integer in turn")
+        raise InvalidHint("positions have to be text and integer in turn")
     return Position(epoch, sequence)
 
 
@@ -131,31 +133,31 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class Channel:
-    """What a node does with each frame.
+    """Channel of one node: passes each frame on, and notices gaps.
 
     Args:
         receive: gets the envelopes.
-        table: whom the node holds.
-        on_strangers: called with ids that a hint names and the node does not hold, which others
-            therefore believe to be here.
-        on_gap: called when frames are missing before the one that came, or may be: the counter fell,
-            so this is a Redis that forgot.
+        table: ids that the node holds.
+        on_unknown_ids: called with ids that a frame names and the node does not hold: Redis wrongly
+            has them here.
+        on_gap: called when frames are missing before the one that arrived, or may be: a counter that
+            fell belongs to a Redis that lost its data.
 
     Attributes:
-        garbage: frames that were none.
-        unheard: heartbeats since the last marker that came in.
+        garbage: number of messages that were not frames.
+        unheard: heartbeats since the last marker that arrived.
     """
 
     def __init__(
         self,
         receive: Receive,
         table: MemberTable,
-        on_strangers: Callable[[list[str]], None],
+        on_unknown_ids: Callable[[list[str]], None],
         on_gap: Callable[[], None],
     ) -> None:
         self._receive = receive
         self._table = table
-        self._on_strangers = on_strangers
+        self._on_unknown_ids = on_unknown_ids
         self._on_gap = on_gap
         self._continuity = Continuity()
         self._counter = 0
@@ -164,22 +166,22 @@ class Channel:
 
     @property
     def lost(self) -> int:
-        """Hints that were published to this node and never came."""
+        """Frames that were published to this node and never arrived."""
         return self._continuity.lost
 
     def on_frame(self, frame: bytes) -> None:
-        """Take one frame as it came."""
+        """Handle one message from the channel."""
         try:
             hint = Hint.of(frame)
         except InvalidHint:
             self.garbage += 1
-            _log.warning("ignored %d bytes on this node's channel that no Mesa sent", len(frame))
+            _log.warning("ignored %d bytes on this node's channel, which are not a frame of Mesa", len(frame))
             return
         missing = self._continuity.passed(hint.head)
         if missing:
             _log.info(
-                "a gap of %d on this node's channel: what is stored is read from Redis now, "
-                "what was sent without sync did not arrive here",
+                "a gap of %d on this node's channel: stored messages are read from Redis now, "
+                "those sent without sync did not arrive here",
                 missing,
             )
         if missing or hint.head.counter < self._counter:
@@ -194,10 +196,10 @@ class Channel:
         envelope = hint.envelope
         try:
             self._receive(envelope)
-        except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
+        except Exception:  # noqa: BLE001  # one message that fails must not stop those that follow
             _log.exception("message %r could not be delivered here", envelope.message_id)
         if envelope.kind == "connection":
             return
-        strangers = self._table.strangers(envelope.recipients.ids)
-        if strangers:
-            self._on_strangers(strangers)
+        unknown_ids = self._table.unknown_ids(envelope.recipients.ids)
+        if unknown_ids:
+            self._on_unknown_ids(unknown_ids)

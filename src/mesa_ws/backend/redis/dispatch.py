@@ -1,4 +1,4 @@
-"""Dispatches as commands for Redis, and their replies as receipts."""
+"""Dispatches: envelopes to commands for Redis, replies to receipts."""
 
 import logging
 import math
@@ -18,10 +18,10 @@ from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
 
 
 class Dispatch(NamedTuple):
-    """The calls that hand one envelope to nodes.
+    """The calls that pass one envelope to nodes.
 
     More than `MAX_IDS` recipients take several calls under one message id. Their deliveries are
-    merged, and a node that holds recipients of two calls counts, and hears of the message, twice.
+    merged; a node that holds recipients of two calls receives the message, and counts, twice.
     """
 
     envelope: Envelope
@@ -29,7 +29,7 @@ class Dispatch(NamedTuple):
 
     @classmethod
     def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
-        """Plan one dispatch; no recipients need no calls."""
+        """Make the calls of one envelope; without recipients there are none."""
         shared = (keys.leases, keys.counters, keys.done(envelope.message_id))
         about = (keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
         if envelope.retention is None:
@@ -66,7 +66,7 @@ class Dispatch(NamedTuple):
         )
 
     def _relayed(self, replies: Sequence[Any], nodes: int) -> Receipt:
-        """Read the replies about what is not stored, but may have been when it came before."""
+        """Read the replies for a message that is not stored, but may have been when it came before."""
         online: dict[str, int] = {}
         special: dict[str, Delivery] = {}
         for ids, reply in zip(chunks(self.envelope.recipients.ids, MAX_IDS), replies, strict=True):
@@ -81,11 +81,11 @@ class Dispatch(NamedTuple):
         return receipt._replace(deliveries={**receipt.deliveries, **special}) if special else receipt
 
     def replicas(self, replies: Sequence[Any]) -> int:
-        """How many replicas were online when it was stored, at least; 0 if it is not stored."""
+        """Return how many replicas at least were online when it was stored; 0 if it is not stored."""
         return 0 if self.envelope.retention is None else min((reply[1] for reply in replies), default=0)
 
     def corrupt(self, replies: Sequence[Any]) -> list[str]:
-        """The ids whose outbox could not be read and was set aside; `*` for everybody's."""
+        """Return the ids whose outbox was corrupt and was set aside; `*` for the shared one."""
         if self.envelope.retention is None:
             return []
         if self.envelope.recipients.everybody:
@@ -93,8 +93,8 @@ class Dispatch(NamedTuple):
         flags = (each[4] for reply in replies for each in chunks(reply[3:], 5))
         return [id for id, flag in zip(self.envelope.recipients.ids, flags, strict=True) if flag]
 
-    def unheard(self, replies: Sequence[Any]) -> str:
-        """Why nodes could not be told of what was stored; empty if they were."""
+    def refused_publish(self, replies: Sequence[Any]) -> str:
+        """Return why Redis refused to publish the stored message to nodes; empty if it did not."""
         if self.envelope.retention is None:
             return ""
         at = 5 if self.envelope.recipients.everybody else 2
@@ -108,12 +108,12 @@ class Dispatches(NamedTuple):
 
     @classmethod
     def of(cls, keys: Keys, envelopes: Iterable[Envelope]) -> "Dispatches":
-        """Plan them in their order."""
+        """Make the dispatches, in the order of the envelopes."""
         return cls(tuple(Dispatch.of(keys, envelope) for envelope in envelopes))
 
     @property
     def commands(self) -> list[Command]:
-        """All commands in order; empty when nobody is meant."""
+        """All commands in order; empty without recipients."""
         return [call.command for dispatch in self.dispatches for call in dispatch.calls]
 
     def receipts(self, replies: Sequence[Any]) -> list[Receipt]:
@@ -121,12 +121,12 @@ class Dispatches(NamedTuple):
         return [dispatch.receipt(own) for dispatch, own in self.dealt(replies)]
 
     def replicas(self, replies: Sequence[Any]) -> int:
-        """How many replicas have to have all of it, for what asked for that."""
+        """Return how many replicas have to hold the messages whose durability is `replicated`."""
         asked = (each for each in self.dealt(replies) if each[0].envelope.durability == "replicated")
         return max((dispatch.replicas(own) for dispatch, own in asked), default=0)
 
     def dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
-        """Each dispatch with the replies to its own calls."""
+        """Return each dispatch with the replies to its own calls."""
         rest = iter(replies)
         return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
 
@@ -144,7 +144,7 @@ def _limits(retention: Retention) -> tuple[int, int, int]:
 
 
 def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) -> Delivery:
-    """What became of a stored message for one id; 0 is one that came before, and was not stored."""
+    """Return the delivery to one id; sequence 0 is a message that came before and was not stored."""
     if not sequence:
         return Delivery(False, max(online, 0), None if online > 0 else "offline")
     return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence), displaced)
@@ -153,14 +153,14 @@ def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) 
 _CORRUPT = Delivery(False, 0, "corrupt")
 
 
-_UNHEARD: dict[Keys, LimitedWarning] = {}
+_REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
 """Warnings of each namespace; a process has few."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
-    """Hand envelopes to the nodes that hold a recipient, and store what is to be kept."""
+    """Pass envelopes to the nodes that hold a recipient, and store those with a retention."""
     envelopes = tuple(envelopes)
     dispatches = Dispatches.of(keys, envelopes)
     levels = {each.durability for each in envelopes} - {"memory"}
@@ -175,24 +175,24 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
 
 
 def remembered_for(envelopes: Iterable[Envelope]) -> float:
-    """Seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
+    """Return the seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
     return min((each.remember for each in envelopes), default=math.inf)
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
-    """Say which outboxes could not be read, and where they are kept for whoever wants to see."""
+    """Log which outboxes were corrupt, and the keys under which operators find them."""
     for id in ids:
         _log.warning(
-            "the outbox of %r was corrupt and begins anew; what it held was set aside under %r",
+            "the outbox of %r was corrupt and starts empty; its content was set aside under %r",
             id,
             keys.set_aside(id),
         )
 
 
-def warn_of_the_unheard(keys: Keys, why: str) -> None:
-    """Say, once a minute, that nodes could not be told of messages that are stored."""
+def warn_of_refused_publish(keys: Keys, why: str) -> None:
+    """Log, once a minute, that Redis refuses to publish stored messages to nodes."""
     if why:
-        _UNHEARD.setdefault(keys, LimitedWarning()).warn(
+        _REFUSED_PUBLISH.setdefault(keys, LimitedWarning()).warn(
             _log,
             "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
             "when servers find the gap; grant the user that channel with ACL SETUSER",
@@ -207,5 +207,5 @@ def _receipts(keys: Keys, dispatches: Dispatches, replies: Sequence[Any]) -> lis
     for dispatch, own in dealt:
         if dispatch.envelope.retention is not None:
             warn_of_corruption(keys, dispatch.corrupt(own))
-            warn_of_the_unheard(keys, dispatch.unheard(own))
+            warn_of_refused_publish(keys, dispatch.refused_publish(own))
     return [dispatch.receipt(own) for dispatch, own in dealt]

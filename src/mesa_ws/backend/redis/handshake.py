@@ -1,4 +1,4 @@
-"""What every connection says before it is used, and what has to be true of the Redis it reached."""
+"""First commands on every connection, and the conditions that the Redis has to meet."""
 
 import logging
 import time
@@ -14,32 +14,32 @@ from .rights import READING, Rights, of_server
 from .scripts import LEAVE, SCRIPTS
 
 LEFT = 15.0
-"""Seconds for which nothing is stored in a master that was left; Sentinels make it a replica by then."""
+"""Seconds for which a master that was left stores nothing; Sentinels make it a replica by then."""
 
 INFO: Command = ("INFO", "server", "memory", "persistence")
 
 HELLO: Command = ("HELLO",)
-"""Asks for what users without INFO may know."""
+"""Asks for the description that users without the right to INFO may read."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class NativeHandshake:
-    """The first words on each connection of one user of Redis.
+    """First commands on the connections of one Redis user.
 
-    Rights are looked at on the first connection, and again while some are lacking: what only reads is
-    carried out without them, and nothing else is begun. A right that is taken away later costs what needs
-    it, and nothing else.
+    The rights of the user are checked on the first connection, and on every new one while some are
+    missing: until then only commands that read are run. A right that is revoked later fails the commands
+    that need it, and no others.
 
     Args:
         keys: names of the namespace.
-        rights: what the process needs; None for what a server does.
-        stores: whether messages are going to be kept there.
-        allow_eviction: keep them even in a Redis that may forget them by itself.
+        rights: the rights that the process needs; None for those of a server.
+        stores: whether messages will be stored there.
+        allow_eviction: store messages even in a Redis that evicts keys.
     """
 
     scripts: Sequence[Script] = SCRIPTS
-    """What every connection loads."""
+    """The scripts that every connection loads."""
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class NativeHandshake:
 
     @property
     def commands(self) -> list[Command]:
-        """What to send; `check` takes the replies."""
-        return [INFO, living(self._keys.leases_of_1x), *layout_commands(self._keys), *self._asking()]
+        """The commands to send; `check` reads the replies."""
+        return [INFO, living(self._keys.leases_of_1x), *layout_commands(self._keys), *self._rights_command()]
 
     @property
     def farewell(self) -> list[Command]:
-        """What to send to a master that is left for another one; the replies do not matter."""
+        """The commands to send to a master that is left for another one; their replies are ignored."""
         marks = (self._keys.left, self._keys.broadcasts_left)
         return [Call(LEAVE, (mark,), (round(LEFT * 1000),)).command for mark in marks]
 
@@ -73,12 +73,12 @@ class NativeHandshake:
 
         Raises:
             BackendRefused: this Redis must not be used.
-            RedisError: what it replied with.
+            RedisError: Redis replied with this error.
         """
         about, others, *hands = replies
         raise_first([about])
-        facts = ServerInfo.of(about)
-        facts.check_mode(where)
+        info = ServerInfo.of(about)
+        info.check_mode(where)
         layout = len(self.scripts)
         raise_first(hands[:layout])
         if is_forbidden(hands[layout]):
@@ -88,23 +88,23 @@ class NativeHandshake:
         self._note_rights(hands[layout + 1 :])
         self.warn_of_wire(where, others, ours="native", theirs="mesa1")
         if self.stores:
-            self.check_store(where, facts)
-        return facts
+            self.check_store(where, info)
+        return info
 
     def permit(self, where: str, commands: Sequence[Command]) -> None:
-        """See that the user has the rights for commands; one that lacks some may still look.
+        """Check that the user has the rights for commands; without some, it may still read.
 
         Raises:
-            BackendRefused: it lacks some; a new connection looks again.
+            BackendRefused: some are missing; the next connection checks again.
         """
         if self._lacking and not all(map(self._is_reading, commands)):
             raise lacking_rights(where, self._lacking)
 
-    def _asking(self) -> list[Command]:
+    def _rights_command(self) -> list[Command]:
         return [] if self._lacking == [] else [self._rights.command]
 
     def _note_rights(self, replies: Sequence[Any]) -> None:
-        """Read the reply to `_asking`, if that was asked."""
+        """Read the reply to `_rights_command`, if that was sent."""
         for reply in replies:
             self._lacking = self._rights.lacking(reply)
 
@@ -113,32 +113,32 @@ class NativeHandshake:
             return any(each.is_reading and each.sha == command[1] for each in self.scripts)
         return command[0] in READING
 
-    def check_store(self, where: str, facts: ServerInfo) -> None:
-        """See that messages can be kept there.
+    def check_store(self, where: str, info: ServerInfo) -> None:
+        """Check that this Redis keeps stored messages.
 
         Raises:
-            BackendRefused: this Redis may forget them by itself.
+            BackendRefused: it evicts keys when it is full.
         """
-        if facts.max_memory and facts.policy != "noeviction" and not self._allow_eviction:
+        if info.max_memory and info.policy != "noeviction" and not self._allow_eviction:
             raise BackendRefused(
-                f"{where}: expected maxmemory-policy noeviction, so that no stored message is forgotten "
-                f"unsaid, got {facts.policy} with a maxmemory of {facts.max_memory}; change it in "
-                "redis.conf, or accept that with Sync(allow_eviction=True)"
+                f"{where}: its maxmemory-policy is {info.policy} with a maxmemory of {info.max_memory}, so "
+                "it may silently drop stored messages; expected maxmemory-policy noeviction: set that in "
+                "redis.conf, or accept the loss with Sync(allow_eviction=True)"
             )
-        if not facts.has_log and not self._has_warned:
+        if not info.has_log and not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "%s: appendonly is off; when it restarts, stored messages since its last snapshot are lost",
+                "%s: appendonly is off; a restart loses the messages stored since its last snapshot",
                 where,
             )
 
     def warn_of_wire(self, where: str, others: object, *, ours: str, theirs: str) -> None:
-        """Say once that servers speak the other wire, by the reply to `living`; an error tells nothing."""
+        """Log once, from the reply to `living`, that servers use the other wire; ignore an error."""
         if isinstance(others, int) and others > 0 and not self._has_warned_of_wire:
             self._has_warned_of_wire = True
             _log.warning(
-                "%s: %d servers of this namespace speak wire %r, and this process wire %r; the two do not "
-                "meet, so give all of them the same `wire`",
+                "%s: %d servers of this namespace use wire %r, and this process wire %r; they do not reach "
+                "each other, so set the same `wire` everywhere",
                 where,
                 others,
                 theirs,
@@ -147,12 +147,12 @@ class NativeHandshake:
 
 
 def living(leases: str) -> Command:
-    """Count nodes by their leases. It is only told of, so the clock of this process is good enough."""
+    """Count nodes by their leases. Only a warning depends on it, so this process's clock is good enough."""
     return ("ZCOUNT", leases, round(time.time() * 1000), "+inf")
 
 
 def layout_commands(keys: Keys) -> list[Command]:
-    """What every connection says before it is used: the scripts, then the layout."""
+    """Return the commands that load the scripts, then read the layout."""
     loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS]
     return [*loads, ("HGET", keys.meta, "partitions")]
 
@@ -161,13 +161,14 @@ def check_layout(keys: Keys, replies: Sequence[Any]) -> None:
     """Read the replies to `layout_commands`.
 
     Raises:
-        BackendRefused: the cluster has another layout, so messages would not be found.
+        BackendRefused: the cluster has another layout, so this process would not find its messages.
     """
     found = replies[-1]
     if found is not None and found != b"%d" % PARTITIONS:
         raise BackendRefused(
-            f"{keys.meta}: expected a cluster of {PARTITIONS} partition, as this program makes it, got "
-            f"{found.decode(errors='replace')[:20]}; run one version everywhere, or use another namespace"
+            f"{keys.meta}: another version of Mesa made this cluster with "
+            f"{found.decode(errors='replace')[:20]} partitions, and this one uses {PARTITIONS}; run one "
+            "version everywhere, or use another namespace"
         )
 
 
@@ -175,9 +176,9 @@ class Timing(Settings, frozen=True, kw_only=True):
     """Checked durations, in seconds.
 
     Args:
-        timeout: for one call, connecting included.
-        lease: without a sign of life, after which others take a node for dead.
-        expiry: after the last heartbeat, until nothing of a cluster is left in Redis but what is stored.
+        timeout: limit of one call, connecting included.
+        lease: time without a heartbeat after which a node counts as dead.
+        expiry: time after the last heartbeat until only stored messages of a cluster are left in Redis.
     """
 
     timeout: Seconds = 5.0

@@ -1,4 +1,4 @@
-"""What is asked of Redis about letters and portals, and what its replies mean, without any I/O."""
+"""Commands for the inbox and for portals, and the meaning of their replies. No I/O."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,28 +32,28 @@ from .node_commands import NodeCommands, reap
 from .scripts import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
 
 START = "0-0"
-"""The place before all others."""
+"""Offset before all events."""
 
 WAIT = 0.1
-"""Seconds that reading waits for letters."""
+"""Seconds that a read waits for events."""
 
 _FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
-"""Names of the fields of a letter, in the order in which inbox.lua writes them."""
+"""Names of the fields of an event, in the order in which inbox.lua writes them."""
 
 _TIME, _PARTITION = 11, 15
-"""Where in such an entry the time stands, and that for observers the partition."""
+"""Indexes in such an entry: of the time, and of the partition that observers read."""
 
 _SETTLING = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
-"""What settle.lua is told of limits."""
+"""Limits that settle.lua gets."""
 
 _ANSWERS: tuple[AppendResult, ...] = ("taken", "full", "unknown", "gone")
 
-_ADVICE = "it is asked for again"
-"""What becomes of a letter, or of steps, of which it is not known whether they are durable enough."""
+_ADVICE = "it is sent again"
+"""Advice of the error when it is unknown whether an event, or steps, are durable enough."""
 
 
 def proof(durability: Durability) -> Proof | None:
-    """What has to be waited for behind `append` and `settle`; nothing for what is in memory alone."""
+    """Return the proof to wait for after `append` and `settle`; None for durability `memory`."""
     return Proof((durability,), _replicas, _ADVICE) if durability != "memory" else None
 
 
@@ -62,7 +62,7 @@ def _replicas(replies: Sequence[Any]) -> int:
 
 
 def _wanted(durability: Durability) -> int:
-    """How many replicas have to be online."""
+    """Return how many replicas have to be online."""
     return int(durability == "replicated")
 
 
@@ -72,7 +72,7 @@ def append(
     """Append events to their queues, each with the capacity of its queue."""
     keys = commands.keys
     shared = (keys.leases, keys.connections(commands.node), keys.observers, keys.observed)
-    places = (key for each, _ in events for key in (keys.queue(each.partition), keys.weights(each.partition)))
+    names = (key for each, _ in events for key in (keys.queue(each.partition), keys.weights(each.partition)))
     parts: list[str | bytes | int] = []
     for each, capacity in events:
         parts += (
@@ -93,7 +93,7 @@ def append(
         MAX_CONNECTION_WEIGHT,
         _wanted(durability),
     )
-    return Call(APPEND, (*shared, *places), (commands.node, *limits, *parts))
+    return Call(APPEND, (*shared, *names), (commands.node, *limits, *parts))
 
 
 def answers(reply: Sequence[int]) -> list[AppendResult]:
@@ -102,11 +102,11 @@ def answers(reply: Sequence[int]) -> list[AppendResult]:
 
 
 class TendReply(NamedTuple):
-    """What `tend` found.
+    """Reply to `tend`.
 
     Attributes:
-        dead: how many nodes' leases ran out, so that their connections have to be ended.
-        ownership: who takes part, and what is owned.
+        dead: number of nodes whose leases ran out, so that their connections have to be ended.
+        ownership: the living portals, and the partitions that this one owns.
     """
 
     dead: int
@@ -114,13 +114,13 @@ class TendReply(NamedTuple):
 
 
 class PortalCommands(NamedTuple):
-    """The calls by which one portal takes part.
+    """Commands of one portal.
 
     Args:
         keys: names of the namespace.
-        portal: this portal's id.
-        lease: seconds that showing up lasts.
-        durability: what steps have to reach.
+        portal: id of the portal.
+        lease: seconds that a heartbeat lasts.
+        durability: durability that steps have to reach.
     """
 
     keys: Keys
@@ -129,7 +129,7 @@ class PortalCommands(NamedTuple):
     durability: Durability = "memory"
 
     def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
-        """Show up, and own what is wanted; `tend_reply` reads the reply."""
+        """Renew the lease, and own the wanted partitions; `tend_reply` reads the reply."""
         numbers = range(PARTITIONS)
         shared = (self.keys.portals, self.keys.tokens, self.keys.leases, self.keys.observers, self.keys.signs)
         wishes: list[str | bytes | int] = [int(number in wanted) for number in numbers]
@@ -141,12 +141,12 @@ class PortalCommands(NamedTuple):
         return reap(self.keys, "", ms(EXPIRY), 0)
 
     def read(self, after: Mapping[int, str]) -> Command:
-        """Wait for letters; `letters` reads the reply."""
-        names, places = map(self.keys.queue, after), (place or START for place in after.values())
-        return ("XREAD", "COUNT", read_limit(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *places)
+        """Wait for events; `events` reads the reply."""
+        names, offsets = map(self.keys.queue, after), (offset or START for offset in after.values())
+        return ("XREAD", "COUNT", read_limit(len(after)), "BLOCK", ms(WAIT), "STREAMS", *names, *offsets)
 
-    def letters(self, reply: Any) -> list[WaitingEvent]:
-        """Read the reply to `read`; what is no letter is passed over."""
+    def events(self, reply: Any) -> list[WaitingEvent]:
+        """Read the reply to `read`; entries that are no events are skipped."""
         prefix = len(self.keys.queues)
         return [
             waiting
@@ -156,7 +156,7 @@ class PortalCommands(NamedTuple):
         ]
 
     def settle(self, steps: Sequence[Step]) -> Call:
-        """Carry out steps, those of one queue after another; `settled` reads the reply."""
+        """Apply steps, one queue after another; `settled` reads the reply."""
         keys: list[str] = [self.keys.dead, self.keys.rejected]
         parts: list[str | int] = [self.portal, *_SETTLING, _wanted(self.durability)]
         for partition, token, attempt, together in steps_of_queues(steps):
@@ -165,27 +165,27 @@ class PortalCommands(NamedTuple):
             keys += (self.keys.deliveries(partition), self.keys.weights(partition), *sent)
             parts += (partition, token, attempt, len(sent), len(together))
             for step in together:
-                parts += _told(step)
+                parts += _step_args(step)
         return Call(SETTLE, tuple(keys), tuple(parts))
 
     def overhear(self) -> Call:
-        """Show up as an observer; the reply is where the stream ends."""
+        """Renew the lease of an observer; the reply is the end of the stream."""
         keys = (self.keys.observers, self.keys.observed)
         return Call(OVERHEAR, keys, (self.portal, ms(self.lease), ms(EXPIRY)))
 
     def listen(self, after: str) -> Command:
-        """Wait for what observers are told; `overheard` reads the reply."""
+        """Wait for events on the observers' stream; `overheard` reads the reply."""
         return ("XREAD", "COUNT", MAX_READ, "BLOCK", ms(WAIT), "STREAMS", self.keys.observed, after)
 
     def reply(self, envelope: Envelope, node: str) -> Call:
-        """Hand a message to one connection; the reply is 1 when its node lives."""
+        """Send a message to one connection; the reply is 1 when its node lives."""
         keys = (self.keys.leases, self.keys.counters, self.keys.done(envelope.message_id))
         about = (self.keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
         remember = ms(envelope.remember) if envelope.remember else 0
         return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
 
 
-def _told(step: Step) -> tuple[str | int, ...]:
+def _step_args(step: Step) -> tuple[str | int, ...]:
     if step.action == "begin":
         return (step.action, step.offset)
     taken = (step.action, step.offset, step.connection_id, step.weight)
@@ -193,7 +193,7 @@ def _told(step: Step) -> tuple[str | int, ...]:
 
 
 def settled(reply: Sequence[int]) -> Sequence[int]:
-    """Read the reply to `PortalCommands.settle`: what came of each step."""
+    """Read the reply to `PortalCommands.settle`: the result of each step."""
     return reply[1:]
 
 
@@ -211,7 +211,7 @@ def overheard(reply: Any) -> list[WaitingEvent]:
 
 
 def survey(keys: Keys) -> Call:
-    """Look at what waits for portals; `surveyed` reads the reply."""
+    """Read the backlog of portals; `surveyed` reads the reply."""
     queues = (key for number in range(PARTITIONS) for key in (keys.owner(number), keys.queue(number)))
     return Call(SURVEY, (keys.portals, keys.dead, keys.rejected, *queues), ())
 
@@ -231,7 +231,7 @@ def surveyed(reply: Sequence[Any]) -> Backlog:
 
 
 def dead_letters(keys: Keys, limit: int) -> Command:
-    """Ask for the oldest dead letters; `dead` reads the reply."""
+    """Read the oldest dead letters; `dead` reads the reply."""
     return ("XRANGE", keys.dead, "-", "+", "COUNT", limit)
 
 
@@ -241,22 +241,22 @@ def dead(reply: Any) -> list[DeadLetter]:
 
 
 def revive(keys: Keys, places: Sequence[str]) -> Call:
-    """Put dead letters back; the reply says how many."""
+    """Put dead letters back into their queues; the reply is their number."""
     return Call(REVIVE, (keys.dead,), (keys.queues, ms(BACKLOG_LIFE), *places))
 
 
 def drop(keys: Keys, places: Sequence[str]) -> Command:
-    """Forget dead letters; the reply says how many."""
+    """Delete dead letters; the reply is their number."""
     return ("XDEL", keys.dead, *places)
 
 
 def _waiting(entry: Any, partition: str | None = None) -> WaitingEvent | None:
     place, flat = entry
-    if flat is None:  # it was taken out while it was being read
+    if flat is None:  # the entry was deleted during the read
         return None
     try:
         number = int(flat[_PARTITION] if partition is None else partition)
-        return WaitingEvent(place.decode(), int(flat[_TIME]) / 1000, _letter(flat, number))
+        return WaitingEvent(place.decode(), int(flat[_TIME]) / 1000, _event(flat, number))
     except (IndexError, ValueError):
         return None
 
@@ -264,17 +264,17 @@ def _waiting(entry: Any, partition: str | None = None) -> WaitingEvent | None:
 def _dead(place: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     try:
-        letter = _letter(flat, int(fields[b"p"]))
+        event = _event(flat, int(fields[b"p"]))
         died = int(place.split(b"-")[0]) / 1000
         reason = fields[b"r"].decode(errors="replace")
-        return DeadLetter(place.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, letter)
+        return DeadLetter(place.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, event)
     except (KeyError, ValueError):
         return None
 
 
-def _letter(flat: Sequence[bytes], partition: int) -> InboxEvent:
+def _event(flat: Sequence[bytes], partition: int) -> InboxEvent:
     if flat[:14:2] != _FIELDS:
-        raise ValueError("no letter")
+        raise ValueError("no event")
     connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
     return InboxEvent(
         connection_id.decode(),

@@ -1,4 +1,4 @@
-"""Putting letters into queues: many in one call, for a node has many connections."""
+"""Writer of events into portal queues, many in one call, since a node has many connections."""
 
 import asyncio
 from collections import deque
@@ -14,11 +14,11 @@ from .inbox_commands import answers, append, proof
 from .lease import LeaseKeeper
 from .node_commands import NodeCommands
 
-MAX_LETTERS = 100
-"""Letters in one call."""
+MAX_EVENTS = 100
+"""Events in one call."""
 
 MAX_BYTES = 1024 * 1024
-"""Bytes in one call, unless its first letter alone has more."""
+"""Bytes in one call, unless its first event alone has more."""
 
 
 class _Order(NamedTuple):
@@ -28,16 +28,16 @@ class _Order(NamedTuple):
 
 
 class InboxWriter:
-    """Appends letters in the order in which they are given; in one event loop.
+    """Appends events in the order of the calls; in one event loop.
 
-    Letters that wait for replicas or the disk go over the connection for that, so that they hold up
-    nothing else. What comes while some are waited for goes together, and is waited for at once.
+    Events that have to reach replicas or the disk go over the connection for durable operations, so that
+    they block nothing else. Events that arrive during one call go together in the next.
 
     Args:
-        keeper: who keeps the lease, without which nothing is appended.
-        commands: the node's calls.
+        keeper: keeper of the lease, without which nothing is appended.
+        commands: commands of the node.
         pipelines: connections to Redis.
-        durability: what letters have to reach before they count as taken.
+        durability: durability that events have to reach before they count as taken.
     """
 
     def __init__(
@@ -52,20 +52,20 @@ class InboxWriter:
         self._worker: asyncio.Task[None] | None = None
 
     def check(self) -> None:
-        """See that this Redis makes letters as durable as they have to be; it has been connected to.
+        """Check that this Redis, which is connected, can make events as durable as they have to be.
 
         Raises:
-            Unsupported: it does not.
+            Unsupported: it cannot.
         """
         if self._proof is not None:
             self._pipelines.main.check(self._proof)
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Append a letter; see `Inbox.append`. Cancelling is safe; it may be appended all the same."""
+        """Append an event; see `Inbox.append`. Cancelling is safe; the event may still be appended."""
         order = _Order(event, capacity, asyncio.get_running_loop().create_future())
         self._orders.append(order)
         if self._worker is None:
-            self._worker = start(self._work(), name="mesa-redis-appender")
+            self._worker = start(self._work(), name="mesa-redis-inbox")
         return await order.answer
 
     async def _work(self) -> None:
@@ -78,7 +78,7 @@ class InboxWriter:
     def _next_batch(self) -> list[_Order]:
         batch: list[_Order] = []
         size = 0
-        while self._orders and len(batch) < MAX_LETTERS:
+        while self._orders and len(batch) < MAX_EVENTS:
             size += len(self._orders[0].event.data)
             if batch and size > MAX_BYTES:
                 break
@@ -92,7 +92,7 @@ class InboxWriter:
         except BackendError as error:
             _refuse(batch, error)
             return
-        except Unsupported as error:  # another Redis took over, and this one cannot
+        except Unsupported as error:  # another Redis took over, which cannot do this
             _refuse(batch, BackendRefused(str(error)))
             return
         for order, answer in zip(batch, answers(reply), strict=True):

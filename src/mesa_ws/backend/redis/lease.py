@@ -1,13 +1,13 @@
-"""Keeps a node's lease: without it messages pass the node over, and others clean up after it.
+"""Lease of a node, and the end of its ids' grace.
 
-The *heart* renews the lease every third of it, and takes a new one when it was lost, because the
-process was paused, cut off, or Redis forgot. It beats at once when Redis is reached again, and soon after a
-beat that failed. It is a task of its own, so that much to repair never costs the lease.
+Without a lease, dispatches skip the node, and other nodes clean up after it. The *heart* renews the lease
+every third of its length, and takes a new one when it was lost: the process was paused or cut off, or
+Redis lost its data. The heart beats at once when Redis is reached again, and soon after a beat that
+failed. It is a task of its own, so that long repairs never cost the lease.
 
-Tells a server which ids went offline, when their grace is over.
-
-Redis keeps the ids in grace, and gives each to one node alone. Whoever saw an id off looks a grace
-later; every heartbeat says whether some were forgotten, because the node that saw them off died.
+An id whose last connection ended is in grace. Redis keeps the ids in grace, and gives each to one node,
+which reports it offline. The node that released an id looks one grace later; every heartbeat tells
+whether ids are left over because the node that released them died.
 """
 
 import asyncio
@@ -37,32 +37,32 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class LeaseHost(Protocol):
-    """What a keeper reports to, in the event loop."""
+    """Receiver of a lease's events, in the event loop."""
 
     async def on_beat(self, pulse: Pulse) -> None:
-        """The lease was renewed, and a marker is under way."""
+        """Handle a renewed lease; a marker is on its way."""
 
     def on_doubt(self) -> None:
-        """Redis may have forgotten things, or was not reached."""
+        """Handle a Redis that may have lost data, or was not reached."""
 
     def on_lost_lease(self) -> None:
-        """Others took this node for dead."""
+        """Handle a lease that ran out: other nodes counted this one as dead."""
 
 
 class LeaseKeeper:
-    """Looks after the lease of one node until it is closed.
+    """Keeper of one node's lease.
 
     Args:
         pipeline: the connection to Redis.
-        commands: the node's calls.
-        host: who has to know.
-        tasks: what the heart runs in.
+        commands: commands of the node.
+        host: receives the events.
+        tasks: owner of the heart's task.
 
     Attributes:
-        connections: how many the node has, as heartbeats tell.
-        joins: how often it took a lease.
-        runs: of Redis, as far as this node saw them.
-        queues: repeats calls about queues of portals where one is of another type.
+        connections: number of connections of the node, which heartbeats report.
+        joins: how often the node took a lease.
+        runs: runs of Redis that this node saw.
+        queues: repeats calls about portal queues when a key had the wrong type.
     """
 
     def __init__(self, pipeline: Pipeline, commands: NodeCommands, host: LeaseHost, tasks: Tasks) -> None:
@@ -82,15 +82,15 @@ class LeaseKeeper:
 
     @property
     def has_lease(self) -> bool:
-        """Whether others certainly take this node for alive."""
+        """Whether other nodes certainly count this one as alive."""
         return time.monotonic() < self._lease_ends
 
     async def open(self) -> None:
         """Take the lease, and keep it from now on.
 
         Raises:
-            BackendUnavailable: Redis gave no answer.
-            BackendRefused: it said no.
+            BackendUnavailable: Redis did not answer.
+            BackendRefused: Redis refused.
         """
         await self._join()
         self._pipeline.on_reconnect = self._on_reconnect
@@ -100,18 +100,17 @@ class LeaseKeeper:
     async def execute(
         self, calls: Sequence[Call], pipeline: Pipeline | None = None, proof: Proof | None = None
     ) -> list[Any]:
-        """Carry out calls that need the lease; takes a new one first if it was lost meanwhile.
+        """Run calls that need the lease; if it was lost, take a new one and run them again.
 
-        They have to be such that once more changes nothing: they are sent again when their
-        connection broke.
+        A second run of the calls must change nothing: they are repeated when their connection breaks.
 
         Args:
-            calls: what is asked.
+            calls: the calls.
             pipeline: the connection; that of the lease by default.
-            proof: what has to be waited for afterwards.
+            proof: the durability to wait for afterwards.
 
         Raises:
-            BackendError: it was not done.
+            BackendError: the calls failed.
         """
         joins = self.joins
         commands = [call.command for call in calls]
@@ -126,23 +125,23 @@ class LeaseKeeper:
             await self._rejoin(joins)
             replies = await carry_out()
             if 0 in replies:
-                raise BackendUnavailable("redis: the lease of this node was lost again at once")
+                raise BackendUnavailable("redis: this node lost its lease again at once")
         return replies
 
     async def run(self, *calls: Call | Command) -> list[Any]:
-        """Carry out calls that need no lease."""
+        """Run calls that need no lease."""
         return await self._pipeline.execute(
             [call.command if isinstance(call, Call) else call for call in calls]
         )
 
     async def leave(self) -> None:
-        """Give up the lease and forget the ids, so that nobody takes them for connected."""
+        """Give up the lease and release the ids, so that they do not count as connected."""
         self._lease_ends = 0.0
         with suppress(BackendError):
             await self._repeat(self._commands.leave())
 
     def _on_reconnect(self) -> None:
-        """Redis may have been away, for this node or for all: show at once that it lives."""
+        """Beat at once: Redis may have been away, for this node or for all."""
         self._host.on_doubt()
         self._news.set()
 
@@ -158,7 +157,7 @@ class LeaseKeeper:
             except BackendError as error:
                 self._lose(error)
                 pause = retry_after(self._commands.lease)
-            except Exception:  # noqa: BLE001  # whatever it was, without a heart the node is dead
+            except Exception:  # noqa: BLE001  # without a heartbeat the node would count as dead
                 _log.exception("node %s: a heartbeat failed", self._commands.node)
 
     async def _rest(self, pause: float) -> None:
@@ -169,7 +168,7 @@ class LeaseKeeper:
         self._news.clear()
 
     async def _beat(self, *, join: bool) -> bool:
-        """Renew or take the lease; returns whether the node has it."""
+        """Renew or take the lease; return whether the node has it."""
         start = time.monotonic()
         beat = self._commands.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
         replies = await self._pipeline.execute([beat[0].command, beat[1]], is_repeatable=True)
@@ -186,19 +185,22 @@ class LeaseKeeper:
     async def _join(self) -> None:
         await self._beat(join=True)
         self.joins += 1
-        with suppress(BackendRefused):  # a full Redis refuses, and the layout is no matter of life
+        with suppress(
+            BackendRefused
+        ):  # a full Redis refuses, and a node works without the record of the layout
             await self.run(*self._commands.claim())
 
     async def _rejoin(self, joins: int) -> None:
-        """Renew the lease, or take another one, unless that has been done since `joins` was read.
+        """Renew the lease, or take another one, unless that was done since `joins` was read.
 
-        One that ran out while Redis was away can be renewed.
+        A lease that ran out while Redis was away can be renewed.
         """
         async with self._joining:
             if self.joins != joins or await self._beat(join=False):
                 return
             _log.warning(
-                "node %s: its lease ran out, others took it for dead; what was stored meanwhile is read",
+                "node %s: its lease ran out, so other nodes counted it as dead; it reads the messages stored "
+                "since then",
                 self._commands.node,
             )
             self._host.on_lost_lease()
@@ -207,91 +209,93 @@ class LeaseKeeper:
 
     def _lose(self, error: BackendError) -> None:
         if not self._is_cut_off:
-            # The rest of the text is about a message, and there is none here.
+            # The rest of that text is about a message, and a heartbeat has none.
             why = error.problem if isinstance(error, BackendUnavailable) else error
             _log.warning("node %s: cannot renew its lease: %s", self._commands.node, why)
         self._is_cut_off, self._lease_ends = True, 0.0
         self._host.on_doubt()
 
     async def _reap_forever(self) -> None:
-        """Clean up after the dead, whenever a heartbeat found some."""
+        """Clean up after dead nodes, whenever a heartbeat found some."""
         while True:
             await self._dead.wait()
             self._dead.clear()
-            _log.info("node %s: cleans up after nodes whose lease ran out", self._commands.node)
+            _log.info("node %s: cleaning up after nodes whose lease ran out", self._commands.node)
             try:
                 await self._repeat(self._commands.reap())
             except BackendError as error:
                 _log.debug("node %s: cleaning up failed: %s", self._commands.node, error)
 
     async def _repeat(self, call: Call) -> None:
-        """Run `call` until there is nothing more for it to do."""
+        """Run `call` until its reply says that nothing is left."""
         more = 1
         while more == 1:
             (more,) = await self.queues.run(lambda: self.run(call))
 
 
 SLACK = 0.02
-"""Seconds to look later than the grace says: the clock is that of Redis."""
+"""Seconds to look after the end of the grace, which the clock of Redis decides."""
 
 SLOTS = 50
-"""Looks in one grace, at most; ids whose grace is over at about the same time are one."""
+"""Maximum number of looks in one grace; one look serves the ids whose grace ends at about the same time."""
 
 
-class SweepHost(Protocol):
-    """The node, and its call."""
+class GraceCommands(Protocol):
+    """Commands that a `GraceWatch` needs; both wires have them."""
 
     @property
     def node(self) -> str:
-        """Its name."""
+        """Id of the node."""
 
     @property
     def grace(self) -> float:
         """Seconds that an id may be away."""
 
     def depart(self) -> Call:
-        """Take some ids whose grace is over; the reply is them."""
+        """Take some ids whose grace is over; the reply lists them."""
 
 
 class GraceWatch:
-    """Looks for ids whose grace is over.
+    """Watch for ids whose grace is over; reports them offline.
 
     Args:
         pipeline: the connection to Redis.
-        commands: the node's calls.
-        watcher: who is told.
+        commands: commands of the node.
+        watcher: receives the ids.
     """
 
-    def __init__(self, pipeline: Pipeline, commands: SweepHost, watcher: Watcher) -> None:
+    def __init__(self, pipeline: Pipeline, commands: GraceCommands, watcher: Watcher) -> None:
         self._pipeline = pipeline
         self._commands = commands
         self._watcher = watcher
         self._dues: deque[float] = deque()
         self._news = asyncio.Event()
 
-    def seen_off(self) -> None:
-        """Ids were given up just now, so that there is something to find a grace later."""
+    def plan(self) -> None:
+        """Plan a look one grace from now, because ids were released."""
         due = asyncio.get_running_loop().time() + self._commands.grace + SLACK
         if not self._dues or due > self._dues[-1]:
             self._dues.append(due + self._commands.grace / SLOTS)
             self._news.set()
 
     def look(self) -> None:
-        """There is something to find now."""
+        """Look now, because a heartbeat found ids whose grace is over."""
         self._dues.appendleft(0.0)
         self._news.set()
 
     async def run(self) -> None:
-        """Look whenever it is time; never ends."""
+        """Look at every planned time; never returns."""
         while True:
             await self._wait()
             try:
-                await self._sweep()
+                await self._look()
             except BackendError as error:
-                _log.debug("node %s: looking for who is offline failed: %s", self._commands.node, error)
+                _log.debug(
+                    "node %s: reading the ids that went offline failed: %s", self._commands.node, error
+                )
 
     async def _wait(self) -> None:
-        """Wait for the first time to look, and forget it and those that passed with it."""
+        """Wait for the next planned look, and drop all planned looks that are due."""
         loop = asyncio.get_running_loop()
         while not self._dues or self._dues[0] > loop.time():
             self._news.clear()
@@ -301,7 +305,7 @@ class GraceWatch:
         while self._dues and self._dues[0] <= loop.time():
             self._dues.popleft()
 
-    async def _sweep(self) -> None:
+    async def _look(self) -> None:
         while True:
             (ids,) = await self._pipeline.execute([self._commands.depart().command])
             for id in ids:
@@ -313,4 +317,4 @@ class GraceWatch:
         try:
             self._watcher.went_offline(id)
         except Exception:  # noqa: BLE001
-            _log.exception("the server could not be told that %r went offline", id)
+            _log.exception("the server failed to handle that %r went offline", id)

@@ -1,4 +1,4 @@
-"""Whom a node holds: in its table first, and made so in Redis."""
+"""Ids that a node holds: in a table of the process, recorded in Redis."""
 
 import asyncio
 import logging
@@ -17,71 +17,71 @@ from .node_commands import NodeCommands, came_online
 from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, waiting
 
 Held = tuple[int, int]
-"""Sockets of an id here, and the version of that."""
+"""Number of sockets of an id here, and the version of that entry."""
 
 
 class MemberTable:
-    """Ids with their sockets and the version of that entry. Versions only grow.
+    """Table of the ids of this node, each with its sockets and a version. Versions only grow.
 
-    It also knows of which ids the server was told that they came online, and of which of those
-    Redis does not know that yet.
+    It also records which ids the server was told are online, and which of those Redis does not know of
+    yet.
 
     Attributes:
-        told: ids that the server was told of.
+        announced: ids that the server was told are online.
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, Held] = {}
         self._version = 0
         self._unconfirmed: set[str] = set()
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def version(self) -> int:
-        """The newest version given out."""
+        """The newest version."""
         return self._version
 
     def put(self, id: str, sockets: int) -> Held:
-        """Note that `id` has `sockets` connections here; returns the new entry."""
+        """Record that `id` has `sockets` connections here; return the new entry."""
         self._version += 1
         entry = self._entries[id] = (sockets, self._version)
         return entry
 
     def get(self, id: str) -> Held | None:
-        """The entry of `id`."""
+        """Return the entry of `id`."""
         return self._entries.get(id)
 
     def drop(self, id: str) -> int:
-        """Note that `id` is gone; returns the version of that."""
+        """Remove `id`; return the version of that change."""
         self._version += 1
         self._entries.pop(id, None)
-        self.told.discard(id)
+        self.announced.discard(id)
         self._unconfirmed.discard(id)
         return self._version
 
-    def tell(self, id: str) -> bool:
-        """Note that the server is told that `id` is online; returns whether that is news."""
-        if id in self.told:
+    def announce(self, id: str) -> bool:
+        """Record that the server learns that `id` is online; return whether it did not know."""
+        if id in self.announced:
             return False
         if id in self._entries:
-            self.told.add(id)
+            self.announced.add(id)
             self._unconfirmed.add(id)
         return True
 
     def take_unconfirmed(self) -> list[str]:
-        """The ids that the server was told of since the last call, so that Redis can be told too."""
+        """Return the ids announced since the last call, so that Redis can be told, too."""
         ids, self._unconfirmed = list(self._unconfirmed), set()
         return ids
 
-    def untell(self) -> None:
-        """Others may have told that ids of this node are offline; then they come online again."""
-        self.told = set(self._unconfirmed)
+    def forget_announced(self) -> None:
+        """Forget confirmed announcements: other nodes may have reported these ids offline."""
+        self.announced = set(self._unconfirmed)
 
     def entries(self, ids: Iterable[str]) -> dict[str, Held]:
-        """The entries of those of `ids` that are held here."""
+        """Return the entries of those `ids` that are held here."""
         return {id: self._entries[id] for id in ids if id in self._entries}
 
     @property
@@ -90,48 +90,48 @@ class MemberTable:
         return list(self._entries)
 
     def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, Held]]:
-        """The entries in pieces of at most `size`, each as it is when it is asked for.
+        """Yield the entries in pages, each one current when it is yielded.
 
         Args:
-            size: how many are in one piece.
+            size: entries of one page, at most.
             first: ids that come before all others.
         """
         ids = iter(dict.fromkeys([*first, *self._entries]))
         while some := list(islice(ids, size)):
             yield self.entries(some)
 
-    def strangers(self, ids: Iterable[str]) -> list[str]:
-        """Those of `ids` that are not held here."""
+    def unknown_ids(self, ids: Iterable[str]) -> list[str]:
+        """Return those `ids` that are not held here."""
         return [id for id in ids if id not in self._entries]
 
 
 MAX_OWED = 100_000
-"""Acknowledgements that are kept for a Redis that cannot be reached; without them messages come twice."""
+"""Acknowledgements kept while Redis cannot be reached; lost ones mean that messages are sent twice."""
 
 ASKED = 1000
-"""Ids about which Redis is asked at once whether they have messages."""
+"""Ids of one question to Redis for ids with messages."""
 
 RECORDED = 50
-"""Ids that are recorded at once when all of them are: after an outage every node does so."""
+"""Ids of one call when all of them are recorded, which every node does after an outage."""
 
 LONGEST_PAUSE = 0.25
-"""Seconds between two such calls, at most."""
+"""Maximum seconds between two such calls."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class Members:
-    """Declares ids, reads and acknowledges what waits for them; in one event loop.
+    """Records the ids of a node, and reads and acknowledges their messages; in one event loop.
 
-    Everything about one id goes over one connection, in the order of the calls.
+    All calls about one id go over one connection, in order.
 
     Args:
         pipeline: the connection to Redis.
-        keeper: who keeps the lease.
-        commands: the node's calls.
-        watcher: who is told of ids that come online.
-        on_doubt: called when something that was posted was not done.
-        on_leaving: called when ids were given up.
+        keeper: keeper of the lease.
+        commands: commands of the node.
+        watcher: learns of ids that come online.
+        on_doubt: called when posted commands failed.
+        on_leaving: called when ids were released.
 
     Attributes:
         table: the ids.
@@ -156,7 +156,7 @@ class Members:
         self._owed: dict[str, tuple[Acknowledgement, int]] = {}
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
-        """Note connections of `id`, record them, and read what waits from `start` on."""
+        """Record connections of `id`, and read its messages from `start` on."""
         entry = self.table.put(id, sockets)
         try:
             if start is None:
@@ -168,7 +168,7 @@ class Members:
             raise
 
     def detach(self, id: str) -> None:
-        """Note that `id` has no connections here any more, and tell Redis without waiting."""
+        """Remove `id`, which has no connections here any more; tell Redis without waiting."""
         self.table.drop(id)
         self.correct(id)
 
@@ -181,12 +181,12 @@ class Members:
             self._post_record({id: entry})
 
     def give_up(self, ids: Sequence[str]) -> None:
-        """Tell Redis that `ids` are not here, without waiting."""
+        """Tell Redis, without waiting, that `ids` are not here."""
         command = self._commands.detach(ids, self.table.version).command
         self._pipeline.post([command], self._on_doubt, lambda _: self._on_leaving())
 
     async def record_all(self) -> None:
-        """Record every id of the table, at least the lease; and repeat acknowledgements that got lost.
+        """Record every id of the table, check the lease, and repeat lost acknowledgements.
 
         Ids with messages come first. Between two pages Redis has as much time for others as a page took.
         """
@@ -200,18 +200,18 @@ class Members:
         self._post_acknowledgements(list(self._owed.values()))
 
     def confirm(self) -> None:
-        """Let Redis know which ids the server was told of, so that it does not answer that again."""
+        """Tell Redis which ids were announced, so that it does not report them as new again."""
         for some in chunks(self.table.take_unconfirmed(), MAX_IDS):
             self._post_record(self.table.entries(some))
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions."""
+        """Read the messages that follow positions."""
         replies = await self._keeper.execute(read(self._commands, reads))
         found = [answer for reply in replies for answer in _found(reply)]
         return [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Post what was received; what gets lost is repeated when Redis is back."""
+        """Post acknowledgements; lost ones are repeated when Redis is back."""
         self._post_acknowledgements([(each, self._version(each.id)) for each in acknowledgements])
 
     def _version(self, id: str) -> int:
@@ -226,9 +226,9 @@ class Members:
             self._pipeline.post(commands, partial(self._owe, some))
 
     def _owe(self, versioned: Iterable[tuple[Acknowledgement, int]]) -> None:
-        """Remember them with the version of then: their floors know of no connection that came later.
+        """Keep them with the version of that time: their floors cover no connection that came later.
 
-        They fail in the order in which they were posted, so the last of an id is the newest.
+        They fail in the order in which they were posted, so the last one of an id is the newest.
         """
         for each, version in versioned:
             if each.id in self._owed or len(self._owed) < MAX_OWED:
@@ -239,7 +239,7 @@ class Members:
         return [ids[number - 1] for number in found]
 
     async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
-        call = enter(self._commands, id, entry, start, is_told=id in self.table.told)
+        call = enter(self._commands, id, entry, start, is_announced=id in self.table.announced)
         (reply,) = await self._keeper.execute([call])
         (answer,) = _found(reply)
         if answer.came_online:
@@ -252,12 +252,12 @@ class Members:
         return answer.page
 
     async def _record(self, held: Mapping[str, Held]) -> None:
-        (reply,) = await self._keeper.execute([self._commands.attach(held, self.table.told)])
+        (reply,) = await self._keeper.execute([self._commands.attach(held, self.table.announced)])
         self._on_recorded(list(held), reply)
 
     def _post_record(self, held: Mapping[str, Held]) -> None:
         if held:
-            command = self._commands.attach(held, self.table.told).command
+            command = self._commands.attach(held, self.table.announced).command
             self._pipeline.post(
                 [command], self._on_doubt, lambda replies: self._on_recorded(list(held), replies[0])
             )
@@ -271,12 +271,12 @@ class Members:
             self._tell(id)
 
     def _tell(self, id: str) -> None:
-        if not self.table.tell(id):
+        if not self.table.announce(id):
             return
         try:
             self._watcher.came_online(id)
         except Exception:  # noqa: BLE001
-            _log.exception("the server could not be told that %r came online", id)
+            _log.exception("the server failed to handle that %r came online", id)
 
 
 def _found(reply: Any) -> list[OutboxReply]:

@@ -1,8 +1,8 @@
-"""What is asked of Redis and what its replies mean, without any I/O.
+"""Commands of one node and of presence, and the meaning of their replies. No I/O.
 
-Every operation is a pure function to `Call`s, and one from their replies to a result; the asyncio
-and the blocking runner only carry them. A runner sends the calls of one operation in their order,
-over one connection.
+Each operation is a pure function that returns `Call`s, and one that reads their replies; the asyncio and
+the blocking runner only carry them. A runner sends the calls of one operation in order, over one
+connection.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -21,30 +21,30 @@ MAX_BYTES = 256 * 1024
 
 
 def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
-    """Ask how many connections `ids` have."""
+    """Count the connections of `ids`; `online_counts` reads the replies."""
     return [Call(ONLINE, (keys.leases, *map(keys.user, some)), ()) for some in chunks(ids, MAX_IDS)]
 
 
 def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[str, int]:
-    """Read the replies to `online`; a corrupt key counts as nobody."""
+    """Read the replies to `online`; a corrupt key counts as no connection."""
     return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
 
 
 def count(keys: Keys) -> Command:
-    """Ask how many ids have connections; the reply is the number.
+    """Count the ids that have connections; the reply is the number.
 
-    Those of a node that died count until others have cleaned up after it.
+    The ids of a node that died count until other nodes have cleaned up after it.
     """
     return ("ZCOUNT", keys.graces, "+inf", "+inf")
 
 
 def scan_online(keys: Keys, cursor: str) -> Command:
-    """Ask for some of the ids, and those whose grace runs; `online_page` reads the reply."""
+    """Scan the ids that are online or in grace; `online_page` reads the reply."""
     return ("ZSCAN", keys.graces, cursor, "COUNT", MAX_SCANNED)
 
 
 def online_page(reply: Sequence[Any]) -> IdPage:
-    """Read the reply to `scan_online`: who is held by a node has no end of grace."""
+    """Read the reply to `scan_online`: an id that a node holds has no end of grace."""
     cursor, flat = reply
     ids = (id.decode(errors="replace") for id, end in chunks(flat, 2) if end == b"inf")
     return IdPage(tuple(ids), None if cursor == b"0" else cursor.decode())
@@ -56,17 +56,17 @@ def tally(keys: Keys) -> Call:
 
 
 class NodeCommands(NamedTuple):
-    """The calls by which one node keeps its place.
+    """Commands of one node.
 
     Args:
         keys: names of the namespace.
-        node: this node's id.
+        node: id of the node.
         lease: seconds that a heartbeat lasts.
-        expiry: seconds until what this node wrote disappears without it.
+        expiry: seconds after which the keys that this node wrote disappear without it.
         grace: seconds that an id may be away before it counts as offline.
-        window: seconds for which acknowledged messages are kept for clients that come back with a
+        window: seconds for which acknowledged messages are kept for clients that return with a
             position.
-        watches_portals: whether heartbeats ask which portals live.
+        watches_portals: whether heartbeats also return the living portals.
     """
 
     keys: Keys
@@ -80,7 +80,7 @@ class NodeCommands(NamedTuple):
     def heartbeat(
         self, *, join: bool, connections: int = 0, runs: tuple[str, str] = ("", "")
     ) -> tuple[Call, Command]:
-        """Renew the lease, or take one, and tell how many connections there are.
+        """Renew the lease, or take one, and report the number of connections.
 
         `Pulse.of` reads the first reply; `runs` is `Runs.args`.
         """
@@ -93,7 +93,7 @@ class NodeCommands(NamedTuple):
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
     def claim(self) -> tuple[Command, Command]:
-        """Record the layout for programs that start later."""
+        """Record the layout for processes that start later."""
         return (
             ("HSETNX", self.keys.meta, "partitions", PARTITIONS),
             ("PEXPIRE", self.keys.meta, ms(self.expiry)),
@@ -106,7 +106,7 @@ class NodeCommands(NamedTuple):
 
         Args:
             held: id -> sockets, version.
-            told: ids of which this node has told that they are online.
+            told: ids that this node has announced as online.
         """
         wishes = (
             (id, sockets, version, int(id in told), "", "", 0, 0) for id, (sockets, version) in held.items()
@@ -114,7 +114,7 @@ class NodeCommands(NamedTuple):
         return self.visit(list(held), [part for wish in wishes for part in wish])
 
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
-        """Run `attach.lua` for `ids`; it says what the wishes are."""
+        """Run `attach.lua` for `ids`; its head documents the arguments of each id."""
         keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces, self.keys.signs)
         args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
         return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
@@ -125,29 +125,29 @@ class NodeCommands(NamedTuple):
         return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
 
     def leave(self) -> Call:
-        """Give up the lease and forget some ids; the reply is 1 when there is more to do."""
+        """Give up the lease and release some ids; the reply is 1 when there may be more."""
         return reap(self.keys, self.node, ms(self.expiry), ms(self.grace))
 
     def reap(self) -> Call:
-        """Forget some ids of a node whose lease ran out; the reply is 1 when there may be more."""
+        """Release some ids of a node whose lease ran out; the reply is 1 when there may be more."""
         return reap(self.keys, "", ms(self.expiry), 0)
 
     def depart(self) -> Call:
-        """Take some ids whose grace is over, to tell that they are offline; the reply is them."""
+        """Take some ids whose grace is over, to announce them as offline; the reply lists them."""
         return Call(DEPART, (self.keys.graces, self.keys.signs), (self.keys.users, MAX_IDS))
 
     def scan(self, cursor: int) -> Command:
-        """Read some of the ids that Redis has for this node."""
+        """Scan the ids that Redis records for this node."""
         return ("SSCAN", self.keys.held(self.node), cursor, "COUNT", MAX_IDS)
 
 
 def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
-    """Forget some ids and connections of a node; the reply is 1 when there may be more.
+    """Release some ids and connections of a node; the reply is 1 when there may be more.
 
     Args:
         keys: names of the namespace.
-        node: which gives up its own lease; '' for one whose lease ran out.
-        expiry: milliseconds until what was written disappears.
+        node: a node that gives up its own lease; '' for one whose lease ran out.
+        expiry: milliseconds after which the written keys disappear.
         grace: milliseconds that its ids may be away.
     """
     names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
@@ -156,15 +156,15 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
 
 
 class Pulse(NamedTuple):
-    """What a heartbeat found.
+    """Reply to a heartbeat.
 
     Attributes:
         has_lease: False when the lease is lost and the node has to join.
-        dead: how many nodes' leases ran out.
-        gone: how many ids' grace is over, for `NodeCommands.depart`.
-        portals: those that live, if they were asked for.
-        run: what `Runs.ended` reads.
-        was_passed_over: 1 where the lease had run out while Redis was away, so that messages may be missing.
+        dead: number of nodes whose leases ran out.
+        gone: number of ids whose grace is over, for `NodeCommands.depart`.
+        portals: the living portals, if the node watches them.
+        run: input of `Runs.ended`.
+        was_passed_over: 1 if the lease ran out while Redis was away, so that messages may be missing.
     """
 
     has_lease: bool

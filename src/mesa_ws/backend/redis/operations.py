@@ -32,7 +32,7 @@ def peeking(keys: Keys, id: str, limit: int) -> Operation[list[Stored]]:
 
 
 def purging(keys: Keys, id: str) -> Operation[int]:
-    """Drop the messages of an outbox. Once more would count none, so it is not repeated."""
+    """Drop the messages of an outbox. Not retried: a second run would return 0."""
     commands = _commands(purge(keys, [check_id(id)]))
     return Operation(commands, lambda replies: int(replies[0][0]), is_repeatable=False)
 

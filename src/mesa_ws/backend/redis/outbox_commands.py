@@ -1,6 +1,6 @@
-"""What is asked of outboxes in Redis and what the replies mean, without any I/O.
+"""Commands for outboxes, and the meaning of their replies. No I/O.
 
-Like `plan`: pure functions to `Call`s, and from their replies to results.
+As in `node_commands`, pure functions return `Call`s, and others read their replies.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +19,13 @@ from .scripts import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE, WAITING
 
 
 class RawEntry(NamedTuple):
-    """One member of an outbox's list.
+    """One entry in the list of an outbox.
 
     Attributes:
-        at: when it was stored, in seconds of Unix time.
-        expires: when its life ends, in seconds of Unix time.
-        message_id: names its dispatch.
-        body: the encoded frame; behind the exclusions, among messages to everybody.
+        at: time when it was stored, in seconds of Unix time.
+        expires: time when it expires, in seconds of Unix time.
+        message_id: id of its dispatch.
+        body: the encoded frame; for a message to `*`, the excluded ids precede it.
     """
 
     at: float
@@ -35,10 +35,10 @@ class RawEntry(NamedTuple):
 
     @classmethod
     def of(cls, raw: bytes) -> "RawEntry":
-        """Read a member.
+        """Read an entry.
 
         Raises:
-            InvalidEntry: it is none.
+            InvalidEntry: the bytes are not an entry.
         """
         if len(raw) < _HEAD.size:
             raise InvalidEntry(f"expected at least {_HEAD.size} bytes, got {len(raw)}")
@@ -50,10 +50,10 @@ class RawEntry(NamedTuple):
 
     @property
     def for_everybody(self) -> tuple[frozenset[str], bytes]:
-        """The ids that are left out, and the encoded frame.
+        """The excluded ids, and the encoded frame.
 
         Raises:
-            InvalidEntry: it is none of those to everybody.
+            InvalidEntry: the entry is not one for `*`.
         """
         start = 4 + int.from_bytes(self.body[:4], "big")
         if len(self.body) < start:
@@ -65,7 +65,7 @@ class RawEntry(NamedTuple):
 
 
 class InvalidEntry(ValueError):
-    """Bytes in an outbox that Mesa did not write."""
+    """An outbox holds bytes that Mesa did not write."""
 
 
 _HEAD = Struct(">dddB")
@@ -73,16 +73,16 @@ _EXCLUDING = msgspec.msgpack.Decoder(frozenset[str])
 
 
 MAX_PEEK = 1000
-"""Messages that are shown at most."""
+"""Maximum number of messages that `peek` returns."""
 
 
 class OutboxReply(NamedTuple):
-    """What an outbox answered to `enter` or `read`.
+    """Reply to `enter` or `read` for one outbox.
 
     Attributes:
         page: its messages.
-        came_online: whether the id came online by entering.
-        is_corrupt: whether the outbox could not be read and was set aside; `Keys.set_aside`.
+        came_online: whether the id came online by this call.
+        is_corrupt: whether the outbox was corrupt and was set aside; see `Keys.set_aside`.
     """
 
     page: Page
@@ -91,26 +91,26 @@ class OutboxReply(NamedTuple):
 
 
 def enter(
-    commands: NodeCommands, id: str, held: tuple[int, int], start: Start, *, is_told: bool = False
+    commands: NodeCommands, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False
 ) -> Call:
     """Record an id and read its outbox, in one step; `answers` reads the reply.
 
     Args:
         commands: the node's.
-        id: whose connection came.
-        held: all sockets of the id there, and the version of that.
-        start: where the connection's messages begin.
-        is_told: whether this node has told that the id is online.
+        id: the id whose connection came.
+        held: number of sockets of the id there, and the version of that entry.
+        start: the position from which the connection's messages are read.
+        is_announced: whether this node has announced the id as online.
     """
-    epoch, sequence = _sayable(start.position)
-    wish = (id, *held, int(is_told), start.mode, epoch, sequence, int(start.is_wire2))
+    epoch, sequence = _position_args(start.position)
+    wish = (id, *held, int(is_announced), start.mode, epoch, sequence, int(start.is_wire2))
     return commands.visit([id], wish)
 
 
 def read(commands: NodeCommands, reads: Sequence[Read]) -> list[Call]:
-    """Read outboxes further; `answers` reads each reply.
+    """Read the next pages of outboxes; `answers` reads each reply.
 
-    A page may be empty although messages follow, when others in the same call took the room.
+    A page may be empty although messages follow, when others of the same call used up its size.
     """
     return [
         commands.visit([each.id for each in some], [part for each in some for part in _wish(each)])
@@ -126,17 +126,17 @@ def answers(reply: Any) -> list[OutboxReply] | None:
 
 
 def acknowledge(commands: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
-    """Note what was received, each with the version of the id's entry; nothing has to be read.
+    """Record acknowledgements, each with the version of the id's entry; the replies are ignored.
 
-    The version is that of what the floor was found from: a newer one that was recorded knows of a
-    connection which this floor does not.
+    The version is that of the entry from which the floor was computed: a newer entry counts a connection
+    that this floor does not cover.
     """
     return [_acknowledge(commands, few) for few in chunks(some, MAX_IDS)]
 
 
 def broadcasts(keys: Keys, position: Position | None) -> Call:
-    """Read messages to everybody after a position, or only where they are."""
-    epoch, sequence = _sayable(position) if position else ("", 0)
+    """Read messages to `*` after a position; without one, read only the present position."""
+    epoch, sequence = _position_args(position) if position else ("", 0)
     args = (MAX_ENTRIES, MAX_BYTES, ms(EXPIRY), epoch, sequence)
     return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
 
@@ -147,45 +147,45 @@ def broadcast_answer(reply: Sequence[Any]) -> OutboxReply:
 
 
 def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
-    """Ask where the outboxes of ids stand; `outbox_heads` reads the replies."""
+    """Read where outboxes stand; `outbox_heads` reads the replies."""
     return [Call(HEADS, tuple(_own_keys(keys, some)), ()) for some in chunks(ids, MAX_IDS)]
 
 
 def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
-    """Read the replies to `heads`; None for what is not there, or cannot be read."""
+    """Read the replies to `heads`; None for an outbox that does not exist or is corrupt."""
     found = (_readable_head(each) if each else None for reply in replies for each in reply)
     return dict(zip(ids, found, strict=True))
 
 
 def waiting(keys: Keys, ids: Sequence[str]) -> Call:
-    """Ask which ids have messages; the reply numbers them from 1 on."""
+    """Find the ids that have messages; the reply lists their numbers, starting at 1."""
     return Call(WAITING, tuple(map(keys.outbox, ids)), ())
 
 
 def peek(keys: Keys, id: str, limit: int) -> Call:
-    """Show the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
+    """Read the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
     return Call(PEEK, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
 
 
 def stored(reply: Sequence[Any]) -> list[Stored]:
-    """Read the reply to `peek`. What cannot be read has no message id and no time."""
+    """Read the reply to `peek`. A corrupt entry has no message id and no time."""
     return [_stored(sequence, raw) for sequence, raw in enumerate(reply[1:], reply[0] + 1)] if reply else []
 
 
 def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:
-    """Throw away what waits for ids; each reply says of each id how many messages that were."""
+    """Drop the messages of ids; each reply has their number for each id."""
     return [
         Call(PURGE, tuple(_own_keys(keys, some)), (ms(POSITION_LIFE), *some)) for some in chunks(ids, MAX_IDS)
     ]
 
 
 class Legacy(NamedTuple):
-    """What 1.x keeps for one id.
+    """Messages that 1.x keeps for one id.
 
     Attributes:
         key: the hash of 1.x.
-        id: whose; the field of the hash.
-        value: what was read from it.
+        id: the recipient, which is the field of the hash.
+        value: the value that was read from it.
         messages: message id and encoded frame of each message of `value`, in order.
     """
 
@@ -195,12 +195,12 @@ class Legacy(NamedTuple):
     messages: Sequence[tuple[str, bytes]]
 
     def move(self, keys: Keys, retention: Retention, window: float) -> Call:
-        """Move it into the outbox.
+        """Move the messages into the outbox.
 
         Args:
             keys: names of the namespace.
             keep: how the messages are kept from now on.
-            window: seconds for which a late writer of 1.x may put back what was moved.
+            window: seconds for which a late writer of 1.x may put back the moved messages.
         """
         own = (self.key, *_own_keys(keys, [self.id]))
         limits = (ms(window), retention.max_messages, retention.max_bytes, ms(retention.ttl))
@@ -212,11 +212,11 @@ class Legacy(NamedTuple):
 
 
 def _wish(each: Read) -> tuple[str | int, ...]:
-    return (each.id, "", 0, 0, "read", *_sayable(each.position), int(each.is_wire2))
+    return (each.id, "", 0, 0, "read", *_position_args(each.position), int(each.is_wire2))
 
 
-def _sayable(position: Position | None) -> tuple[str, int]:
-    """A position as Redis can be told; one that no outbox gave out stays one that none gave out."""
+def _position_args(position: Position | None) -> tuple[str, int]:
+    """Return a position that a script can read; one that no outbox gave out stays unknown."""
     if position is None or not (position.epoch.isascii() and position.epoch.isalnum()):
         return "-", 0
     return position
@@ -224,7 +224,7 @@ def _sayable(position: Position | None) -> tuple[str, int]:
 
 def _acknowledge(commands: NodeCommands, some: Sequence[tuple[Acknowledgement, int]]) -> Call:
     keys = (commands.keys.leases, *outbox_keys(commands.keys, [each.id for each, _ in some]))
-    args = (part for each, version in some for part in (*_sayable(each.position), each.floor, version))
+    args = (part for each, version in some for part in (*_position_args(each.position), each.floor, version))
     return Call(ACK, keys, (commands.node, round(commands.window * 1000), *args))
 
 
@@ -261,7 +261,7 @@ def _stored(sequence: int, raw: bytes) -> Stored:
 def _readable_head(members: Sequence[Any]) -> OutboxHead | None:
     try:
         return _head(*members)
-    except ValueError:  # the script looks only at the signs that forks and ranges are made of
+    except ValueError:  # the script checks only the characters of forks and ranges
         return None
 
 
@@ -269,7 +269,7 @@ def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes
     older = (fork.split(":") for fork in forks.decode().split(",") if fork)
     dropped = [_range(text) for text in ranges.decode().split(",") if text]
     first = max(acknowledged, dropped[-1][1] if dropped else 0) + 1
-    if first <= top - length:  # left the list, and no script has come across it since
+    if first <= top - length:  # left the list, and no script has recorded it since
         dropped.append((first, top - length))
     positions = tuple(Position(epoch, int(ended)) for epoch, ended in older)
     return OutboxHead(epoch.decode(), top, acknowledged, length, positions, tuple(dropped))

@@ -1,4 +1,4 @@
-"""A portal's commands at a Redis."""
+"""Portal consumer over Redis."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ from .queue_types import QueueTypes
 from .rights import of_portal
 
 MAX_STEPS = 500
-"""Steps of one call."""
+"""Steps in one call."""
 
 
 class RedisPortalConsumer:
@@ -41,10 +41,10 @@ class RedisPortalConsumer:
 
     Args:
         address: a Redis URI, a mapping of redis-py options, or a redis-py client.
-        namespace: that of the servers.
-        lease: seconds without a sign of life after which others take over what this portal owns.
+        namespace: the namespace of the servers.
+        lease: seconds without a heartbeat after which other portals take over this one's partitions.
         timeout: seconds for one call, connecting included.
-        durability: what steps have to reach.
+        durability: durability that steps have to reach.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -65,7 +65,7 @@ class RedisPortalConsumer:
         found, handshake = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
         self._pipeline = Pipeline(found, handshake, timing.timeout)
         self._waiting = Pipeline(found, handshake, timing.timeout)
-        # What is waited for there would hold up the signs of life.
+        # Waiting for durability on the first connection would delay heartbeats.
         self._settling = Pipeline(found, handshake, timing.timeout)
         self._proof = proof(durability)
         self._queues = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
@@ -78,10 +78,10 @@ class RedisPortalConsumer:
         return self._commands.portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Show that this portal lives, and own what is wanted; see `PortalConsumer.tend`.
+        """Renew the lease, and own the wanted partitions; see `PortalConsumer.tend`.
 
         Raises:
-            Unsupported: this Redis does not make steps as durable as they have to be; nothing is owned.
+            Unsupported: this Redis cannot make steps as durable as they have to be; nothing is owned.
         """
         if not self._is_checked:
             await self._check()
@@ -93,21 +93,21 @@ class RedisPortalConsumer:
         return found.ownership
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
-        """Wait a moment for letters; see `PortalConsumer.read`."""
+        """Wait a moment for events; see `PortalConsumer.read`."""
         (reply,) = await self._execute(
             [self._commands.read(after)], is_repeatable=True, pipeline=self._waiting
         )
-        return self._commands.letters(reply)
+        return self._commands.events(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
-        """Carry out steps; see `PortalConsumer.settle`."""
+        """Apply steps; see `PortalConsumer.settle`."""
         commands = [self._commands.settle(some).command for some in chunks(steps, MAX_STEPS)]
         pipeline = self._pipeline if self._proof is None else self._settling
         replies = await self._execute(commands, is_repeatable=True, pipeline=pipeline, proof=self._proof)
         return [result for reply in replies for result in settled(reply)]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
-        """Wait a moment for whatever is appended; see `PortalConsumer.overhear`."""
+        """Wait a moment for events of any queue; see `PortalConsumer.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
             (end,) = await self._execute([self._commands.overhear().command], is_repeatable=True)
@@ -116,11 +116,11 @@ class RedisPortalConsumer:
         (reply,) = await self._execute(
             [self._commands.listen(after)], is_repeatable=True, pipeline=self._waiting
         )
-        letters = overheard(reply)
-        return (reply[0][1][-1][0].decode() if reply else after), letters
+        events = overheard(reply)
+        return (reply[0][1][-1][0].decode() if reply else after), events
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Hand a message to one connection; see `PortalConsumer.reply`."""
+        """Send a message to one connection; see `PortalConsumer.reply`."""
         call = self._commands.reply(envelope, node)
         (reply,) = await self._execute(
             [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
@@ -128,22 +128,22 @@ class RedisPortalConsumer:
         return bool(reply)
 
     async def backlog(self) -> Backlog:
-        """What waits now; see `PortalConsumer.backlog`."""
+        """Return the present backlog; see `PortalConsumer.backlog`."""
         (reply,) = await self._execute([survey(self._keys).command], is_repeatable=True)
         return surveyed(reply)
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """Return the oldest dead letters."""
         (reply,) = await self._execute([dead_letters(self._keys, limit)], is_repeatable=True)
         return dead(reply)
 
     async def revive(self, offsets: Sequence[str]) -> int:
-        """Put dead letters back; count them."""
+        """Put dead letters back into their queues; return their number."""
         calls = [revive(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
         return sum([(await self._execute([call.command]))[0] for call in calls])
 
     async def drop(self, offsets: Sequence[str]) -> int:
-        """Forget dead letters; count them."""
+        """Delete dead letters; return their number."""
         commands = [drop(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
         return sum([(await self._execute([command]))[0] for command in commands])
 
@@ -154,14 +154,14 @@ class RedisPortalConsumer:
         await self._pipeline.aclose()
 
     async def _check(self) -> None:
-        """See, before anything is owned, that this Redis can do what is asked of it."""
+        """Check, before anything is owned, that this Redis can give the proof."""
         assert self._proof is not None  # noqa: S101 - else there is nothing to check
         await self._execute([("ZCOUNT", self._keys.portals, 0, 0)], is_repeatable=True)
         self._pipeline.check(self._proof)
         self._is_checked = True
 
     async def _reap(self) -> None:
-        """End what the connections of dead nodes began."""
+        """End the connections of dead nodes."""
         more = 1
         while more == 1:
             (more,) = await self._execute([self._commands.reap().command], is_repeatable=True)
@@ -175,7 +175,7 @@ class RedisPortalConsumer:
         pipeline: Pipeline | None = None,
         proof: Proof | None = None,
     ) -> list[Any]:
-        """Carry out commands; set keys of another type aside and repeat them."""
+        """Run commands; if a key has the wrong type, set it aside and run them again."""
         chosen = pipeline or self._pipeline
         return await self._queues.run(
             lambda: chosen.carry_out(

@@ -1,4 +1,4 @@
-"""Keys of portals that hold another type than Mesa writes: set aside, so that the work goes on."""
+"""Portal keys of a wrong type, which are set aside so that work continues."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -18,15 +18,15 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class QueueTypes:
-    """Repeats calls about queues that Redis refused for the type of a key, which it sets aside.
+    """Sets keys of a wrong type aside when Redis refuses a call for them, and repeats the call.
 
-    Nothing is looked at before Redis refuses something, so it costs nothing. The scripts check
-    types before they write what must not be written twice.
+    Types are checked only after a refusal, so a call that works costs nothing more. The scripts check
+    types before they write anything that must not be written twice.
 
     Args:
         keys: names of the namespace.
-        execute: carries out one command.
-        node: of a server, whose connections portals know of; empty in a portal.
+        execute: runs one command.
+        node: id of a server's node, whose connections portals know of; empty in a portal.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class QueueTypes:
         self._node = node
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Carry out `call`, and again if keys had to be set aside.
+        """Run `call`, and again if keys had to be set aside.
 
         Raises:
-            BackendError: it was not done.
+            BackendError: the call failed.
         """
         try:
             return await call()
@@ -59,14 +59,14 @@ class QueueTypes:
         for number in found:
             name = names[number - 1]
             _log.warning(
-                "%r was not what Mesa keeps there; it was set aside as %r for 7 days",
+                "%r had another type than Mesa keeps there; it was set aside as %r for 7 days",
                 name,
                 self._keys.aside(name),
             )
 
 
 def expected_types(keys: Keys) -> dict[str, str]:
-    """Return the keys that scripts for portals use, each with its type in Redis."""
+    """Return the keys that portal scripts use, each with its type in Redis."""
     shared = {
         keys.leases: "zset",
         keys.signs: "hash",

@@ -1,4 +1,4 @@
-"""Requests over Redis: a channel of the requester's own, on which the replies of nodes come in."""
+"""Requesters over Redis: each has a channel on which the replies of nodes arrive."""
 
 import asyncio
 import time
@@ -31,20 +31,20 @@ from .keys import Keys
 T = TypeVar("T")
 
 CHECK = 1.0
-"""Seconds in which a subscription has to show that it is alive, at most half of a request's time."""
+"""Seconds in which a subscription has to give a sign of life; at most half of a request's time."""
 
 
 class Requester:
-    """Asks from one event loop. Subscribes when the first request is made, and stays so until closed.
+    """Requester of one event loop. It subscribes with the first request, until it is closed.
 
-    Of a subscription that was cut off in silence nothing is heard, and every request would run out
-    of time. So one that has been silent for long, or as long as a request waited, is checked before
-    the next request, and replaced if it gives no sign of life.
+    A subscription that was silently cut off receives nothing, and every request would time out. So a
+    subscription that was silent for long, or while a request timed out, is checked before the next
+    request, and replaced if it gives no sign of life.
 
     Args:
         address: where to connect.
         keys: names of the namespace.
-        dispatch: hands envelopes over.
+        dispatch: dispatches envelopes.
         timeout: seconds for connecting and subscribing.
     """
 
@@ -67,17 +67,17 @@ class Requester:
         self._is_closed = False
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask, and wait for an answer; see `AsyncBus.request`."""
+        """Send a request, and wait for its answer; see `AsyncBus.request`."""
         began = time.monotonic()
         try:
             return await self._pending.ask(request, self._name, timeout, partial(self._ask, timeout))
         except TimedOut:
-            if self._trusted_until < began + self._address.max_idle:  # nothing was heard meanwhile
+            if self._trusted_until < began + self._address.max_idle:  # nothing arrived during the request
                 self._trusted_until = 0.0
             raise
 
     async def aclose(self) -> None:
-        """Let calls fail, and listen no more."""
+        """Fail pending requests, and unsubscribe."""
         self._is_closed = True
         self._pending.close()
         subscriber, self._subscriber = self._subscriber, None
@@ -97,10 +97,10 @@ class Requester:
         return receipt
 
     async def _listen(self, patience: float) -> None:
-        """Subscribe, if that was not done; without, no reply would arrive.
+        """Subscribe, unless that was done; without a subscription no reply arrives.
 
         Args:
-            patience: seconds for a sign of life of a subscription that was silent for long.
+            patience: seconds for a sign of life from a subscription that was silent for long.
         """
         async with self._turn:
             if self._subscriber is not None and time.monotonic() >= self._trusted_until:
@@ -113,7 +113,7 @@ class Requester:
             raise BackendUnavailable(f"{self._address.label}: cut off from the replies to requests")
 
     async def _check(self, subscriber: Subscriber, timeout: float) -> None:
-        """Part with a subscription that gives no sign of life in time; cancelling counts as none."""
+        """Drop a subscription that gives no sign of life in time; a cancelled check counts as none."""
         is_alive = False
         try:
             is_alive = await subscriber.is_alive(timeout)
@@ -143,12 +143,12 @@ class Requester:
 
 
 class BlockingRequester:
-    """Asks from threads; each request has a connection of its own, on which it waits.
+    """Requester for threads; each request waits on a connection of its own.
 
     Args:
         address: where to connect.
         keys: names of the namespace.
-        run: carries out an operation before a deadline of the monotonic clock.
+        run: runs an operation before a deadline of the monotonic clock.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class BlockingRequester:
         self._quota = Quota(MAX_BLOCKING_REQUESTS)
 
     def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask, and wait for an answer; see `AsyncBus.request`."""
+        """Send a request, and wait for its answer; see `AsyncBus.request`."""
         deadline = time.monotonic() + timeout
         question = addressed(request, request.message_id, timeout)
         with self._quota.one():
@@ -177,7 +177,7 @@ class BlockingRequester:
         return reply.result()
 
     def _listening(self, channel: str, timeout: float, deadline: float) -> BlockingConnection:
-        """A connection on which replies come in."""
+        """Return a connection on which replies arrive."""
         try:
             connection = self._address.connect(timeout)
             try:
@@ -193,19 +193,19 @@ class BlockingRequester:
 
 
 def replying(keys: Keys, requester: str, reply: Reply) -> Command:
-    """The command that brings a reply to its requester."""
+    """Return the command that sends a reply to its requester."""
     return ("PUBLISH", keys.replies(requester), reply.write())
 
 
 _NO_TIME = 0.01
-"""Seconds that are not worth to wait for."""
+"""Remaining seconds that are too few to wait for."""
 
 
 def _settled(connection: BlockingConnection, question: Envelope, nodes: int, deadline: float) -> Reply:
     """Read replies until one settles the request.
 
     Raises:
-        redis.RedisError, OSError: none did before the deadline.
+        redis.RedisError, OSError: no reply settled it before the deadline.
     """
     tally = Tally()
     tally.expect(nodes)
@@ -225,4 +225,4 @@ def _reply(response: object) -> Reply | None:
 
 
 def _nothing() -> None:
-    """Replies that were missed mean that their requests wait until their time is over."""
+    """Ignore a restored subscription: requests whose replies were missed time out."""

@@ -1,9 +1,9 @@
-"""Makes Redis agree with what a node holds, whenever there is doubt, and has the server catch up.
+"""Resynchronization of a node with Redis, whenever there is doubt.
 
 There is doubt after a lost lease, a new connection (to a Redis that may have lost its last
-seconds), a subscription that was away, a gap between the messages that came in, or a call that
-failed. First the ids are recorded again, so that messages come in from then on; then the server
-reads what may have passed it by; only then is the node ready.
+seconds), a lost subscription, a gap between the frames of the channel, or a call that failed. First the
+node records its ids again, so that messages reach it from then on; then the server reads the messages
+that may have passed it by; only then is the node ready.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from .lease import BEATS, LeaseKeeper
 from .members import Members
 from .node_commands import NodeCommands
 
-CROWD = 10_000
-"""Ids of one node for which it waits up to a second before it reads, since others do so as well."""
+SPREAD_IDS = 10_000
+"""Number of ids for which a node waits up to a second before it reads, since other nodes read as well."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class Resync:
-    """Doubts and mends, as long as `run` runs.
+    """Task that makes Redis agree with the node again after every doubt.
 
     Args:
-        keeper: who keeps the lease.
-        commands: the node's calls.
-        members: whom the node holds.
-        watcher: who has to catch up.
+        keeper: keeper of the lease.
+        commands: commands of the node.
+        members: ids of the node.
+        watcher: the server, which has to catch up.
     """
 
     def __init__(
@@ -43,47 +43,49 @@ class Resync:
         self._members = members
         self._watcher = watcher
         self._doubt = asyncio.Event()
-        self._is_mended = True
+        self._is_synchronized = True
 
     @property
-    def is_mended(self) -> bool:
-        """Whether there is no doubt left."""
-        return self._is_mended
+    def is_synchronized(self) -> bool:
+        """Whether no doubt is left."""
+        return self._is_synchronized
 
     def doubt(self) -> None:
-        """Something may have been missed or forgotten: make it good, soon."""
-        self._is_mended = False
+        """Synchronize soon: messages may have been missed, or Redis may have lost data."""
+        self._is_synchronized = False
         self._doubt.set()
 
     async def run(self) -> None:
-        """Mend whenever there is doubt, and renew what Redis keeps for ids that stay long; never ends."""
+        """Synchronize after every doubt, and renew the keys of ids that stay long; never returns."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._commands.expiry / 4):
                     await self._doubt.wait()
             try:
-                await self._mend()
+                await self._synchronize()
             except BackendError as error:
-                _log.debug("node %s: repair failed, once more: %s", self._commands.node, error)
+                _log.debug(
+                    "node %s: synchronizing with Redis failed, retrying: %s", self._commands.node, error
+                )
                 self.doubt()
                 await asyncio.sleep(self._commands.lease / BEATS * random.uniform(0.5, 1))  # noqa: S311
             except Exception:
                 self.doubt()
                 raise
 
-    async def _mend(self) -> None:
+    async def _synchronize(self) -> None:
         is_doubtful = self._doubt.is_set()
         self._doubt.clear()
         await self._members.record_all()
-        await self._forget_strangers()
+        await self._forget_unknown_ids()
         if is_doubtful:
-            crowd = min(1.0, len(self._members.table) / CROWD)
-            await asyncio.sleep(random.uniform(0, crowd))  # noqa: S311
+            spread = min(1.0, len(self._members.table) / SPREAD_IDS)
+            await asyncio.sleep(random.uniform(0, spread))  # noqa: S311
             await self._watcher.catch_up()
-        self._is_mended = not self._doubt.is_set()
+        self._is_synchronized = not self._doubt.is_set()
 
-    async def _forget_strangers(self) -> None:
-        """Give up what Redis has for this node and the node does not hold."""
+    async def _forget_unknown_ids(self) -> None:
+        """Release the ids that Redis records for this node and that it does not hold."""
         cursor = -1
         while cursor != 0:
             (reply,) = await self._keeper.run(self._commands.scan(max(cursor, 0)))
@@ -93,6 +95,6 @@ class Resync:
     async def _forget(self, ids: Sequence[str]) -> None:
         table = self._members.table
         for some in chunks(ids, MAX_IDS):
-            strangers = table.strangers(some)
-            if strangers:
-                await self._keeper.run(self._commands.detach(strangers, table.version))
+            unknown_ids = table.unknown_ids(some)
+            if unknown_ids:
+                await self._keeper.run(self._commands.detach(unknown_ids, table.version))

@@ -1,7 +1,7 @@
-"""Which rights of its user of Redis a process lacks: asked once, before anything is written.
+"""Check of the Redis user's rights, made once before anything is written.
 
-`ACL DRYRUN` would tell it, to administrators alone. So a script that does not write tries each command:
-Redis looks at rights first, and then refuses to write.
+`ACL DRYRUN` would answer, but only to administrators. So a read-only script tries each command: Redis
+checks the rights first, and then refuses to write.
 """
 
 import re
@@ -33,7 +33,7 @@ from .scripts import (
 READING = frozenset(
     {"GET", "HGET", "HMGET", "SCARD", "SISMEMBER", "XRANGE", "XREAD", "ZCOUNT", "ZSCAN"}
 )  # fmt: skip
-"""Commands by which dispatchers and portals only look; a user without other rights may."""
+"""Commands by which dispatchers and portals only read; a user without other rights may run them."""
 
 _FORMS = {
     form.split()[0]: tuple(form.split())
@@ -51,7 +51,7 @@ _FORMS = {
         *("PUBLISH c m", "PUBSUB NUMSUB c", "INFO replication", "TIME"),
     )
 }
-"""Each command that scripts run, as it can be tried: `k` is a key, `c` a channel."""
+"""Trial form of each command that scripts run: `k` is a key, `c` a channel."""
 
 _OF_PORTALS = (TEND, SETTLE, OVERHEAR, REPLY)
 _OF_OPERATORS = (REVIVE, SURVEY)
@@ -63,9 +63,9 @@ class GrantedName(NamedTuple):
     """A key or a channel.
 
     Attributes:
-        pattern: by which a user is given it, as ACL SETUSER takes it.
-        name: one that the pattern is for.
-        is_written: whether it is written, for a key.
+        pattern: pattern that grants it, as ACL SETUSER takes it.
+        name: a name that the pattern matches.
+        is_written: for a key, whether it is written.
     """
 
     pattern: str
@@ -74,14 +74,14 @@ class GrantedName(NamedTuple):
 
 
 class Rights:
-    """What a process needs.
+    """Rights that a process needs.
 
     Args:
-        scripts: what it runs to write.
-        keys: what it reads and writes; the first is one of Mesa's own keys.
-        channels: what it publishes to.
-        more: names of commands that it sends itself.
-        without: commands of the scripts that it can do without.
+        scripts: the scripts by which it writes.
+        keys: the keys that it reads and writes; the first is one of Mesa's own keys.
+        channels: the channels that it publishes to.
+        more: names of commands that it sends outside of scripts.
+        without: commands of the scripts that are optional.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Rights:
         self.command: Command = (
             "EVALSHA", RIGHTS.sha, 0, msgspec.msgpack.encode([form for form, _ in self._tried])
         )  # fmt: skip
-        """What asks; `lacking` reads the reply."""
+        """Command that checks the rights; `lacking` reads the reply."""
 
     def lacking(self, reply: Sequence[Any]) -> list[str]:
-        """The rights that are missing, as ACL SETUSER takes them."""
+        """Return the missing rights, as ACL SETUSER takes them."""
         return list(
             dict.fromkeys(
                 _lacking(*self._tried[number - 1], problem=problem.decode(errors="replace"))
@@ -116,27 +116,27 @@ class Rights:
 
 
 def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
-    """What a dispatcher needs."""
+    """Return the rights that a dispatcher needs."""
     scripts = (RELAY, BROADCAST, DISPATCH, ANNOUNCE) if stores else (RELAY, BROADCAST)
     places = (_own(keys), _everybody(keys)) if stores else (_own(keys),)
     return Rights(scripts, places, [_channel(keys)])
 
 
 def of_server(keys: Keys) -> Rights:
-    """What a server needs."""
+    """Return the rights that a server needs."""
     meta = GrantedName(f"~{keys.meta}", keys.meta)
     scripts = (script for script in SCRIPTS if script not in (*_OF_PORTALS, *_OF_OPERATORS))
     return Rights(scripts, (_own(keys), _everybody(keys), meta), [_channel(keys)], ("HSETNX", "SSCAN"))
 
 
 def of_portal(keys: Keys) -> Rights:
-    """What a portal needs."""
+    """Return the rights that a portal needs."""
     return Rights((*_OF_PORTALS, REAP, SET_ASIDE), (_own(keys),), [_channel(keys)], ("XREAD",))
 
 
 @cache
 def commands_of(script: Script) -> frozenset[str]:
-    """The commands that a script may run."""
+    """Return the commands that a script may run."""
     return frozenset(name.decode() for name in _CALLED.findall(script.source))
 
 
@@ -155,13 +155,13 @@ def _channel(keys: Keys) -> GrantedName:
 def _trial(
     form: tuple[str, ...], key: GrantedName, channel: GrantedName
 ) -> tuple[tuple[str, ...], GrantedName]:
-    """A command that is tried, and where."""
+    """Return a command to try, and the key or channel that it tries."""
     command = tuple({"k": key.name, "c": channel.name}.get(part, part) for part in form)
     return command, channel if "c" in form else key
 
 
 def _lacking(command: tuple[str, ...], place: GrantedName, *, problem: str) -> str:
-    """The right that a command lacks, by what Redis 7.0 and later ones say."""
+    """Return the right that a command lacks, from the error text of Redis 7.0 or later."""
     if re.search("(a|the) (key|channel)s? ", f"{problem} "):
         return place.pattern
     has_parts = command[0] in ("MEMORY", "PUBSUB")

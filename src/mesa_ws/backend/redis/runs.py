@@ -1,31 +1,31 @@
-"""What a node knows of the runs of Redis; `scripts/runs.lua` says what a run is."""
+"""Runs of Redis that a node has seen; `scripts/runs.lua` defines a run."""
 
 from collections.abc import Sequence
 
 
 class Runs:
-    """Keeps which run a node saw last, and which end of one it has told.
+    """The run that a node saw last, and the last end of a run that it reported.
 
-    Redis gives the end of a run to one node, again and again until that has told it.
+    Redis gives the end of a run to one node, again and again until that node has reported it.
     """
 
     def __init__(self) -> None:
-        self._last = self._told = ""
+        self._last = self._reported = ""
 
     @property
     def args(self) -> tuple[str, str]:
-        """What a heartbeat says of them."""
-        return self._last, self._told
+        """Arguments of a heartbeat."""
+        return self._last, self._reported
 
     def ended(self, found: Sequence[bytes]) -> float | None:
-        """Take what a heartbeat found.
+        """Read the runs in the reply to a heartbeat.
 
         Returns:
-            If this node is to tell that a run has ended: up to when, in seconds of Redis's clock,
-            all that was confirmed is kept; 0 if nothing is.
+            None, unless this node has to report that a run ended; then the time, in seconds of Redis's
+            clock, up to which all confirmed data is kept; 0 if none is.
         """
         self._last = found[0].decode()
-        if len(found) == 1 or self._last == self._told:
+        if len(found) == 1 or self._last == self._reported:
             return None
-        self._told = self._last
+        self._reported = self._last
         return int(found[1]) / 1000

@@ -1,4 +1,4 @@
-"""The Lua scripts, each one atomic step; their files say what they do, take and return."""
+"""Lua scripts, each one atomic step; the head of each file documents it."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def _read(name: str, package: str | None = __package__) -> str:
 
 
 class _Part(NamedTuple):
-    """A piece of Lua: a function of that name, or what stands between functions."""
+    """A piece of Lua: a function of that name, or the text between functions."""
 
     name: str
     text: str
@@ -26,7 +26,7 @@ _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DO
 
 
 _REMARK = re.compile(r" -- [^'\"]*$")
-"""A comment behind code."""
+"""A comment after code."""
 
 
 def _without_comments(text: str) -> str:
@@ -36,7 +36,7 @@ def _without_comments(text: str) -> str:
 
 @cache
 def _parts(name: str, package: str | None) -> list[_Part]:
-    """The functions of a file that no other function holds, and all between them, in order."""
+    """Return the top-level functions of a file, and the text between them, in order."""
     text, at, parts = _without_comments(_read(name, package)), 0, list[tuple[str, str]]()
     for function in _FUNCTION.finditer(text):
         parts += [("", text[at : function.start()]), (function[1], function[0])]
@@ -45,10 +45,10 @@ def _parts(name: str, package: str | None) -> list[_Part]:
 
 
 def _in_use(parts: Sequence[_Part]) -> str:
-    """The text without functions that nothing behind them calls.
+    """Return the text without the functions that no later part calls.
 
-    Every connection brings all scripts. Redis also ends one that sends more than 16 KiB in one piece before
-    it has logged in, and then nothing would tell that the password is wrong.
+    Every connection loads all scripts. Redis also closes a connection that sends more than 16 KiB in one
+    piece before it has logged in, which would hide the error for a wrong password.
     """
     kept, words = list[str](), set[str]()
     for part in reversed(parts):
@@ -59,11 +59,13 @@ def _in_use(parts: Sequence[_Part]) -> str:
 
 
 def script(name: str, *parts: str, package: str | None = __package__) -> Script:
-    """The script of a file: its flags, what it uses of shared files, prelude and other parts, its body."""
+    """Build the script of a file: its flags, the functions that it uses from shared files, its body."""
     shared = [part for each in ("access", "leases", "runs") for part in _parts(each, __package__)]
     own = [part for each in ("prelude", *parts, name) for part in _parts(each, package)]
     flags = _read(name, package).partition("\n")[0]
-    body = _in_use([*shared, *own]).replace("redis.call(", "call(")  # shorter, and no look-up for each
+    body = _in_use([*shared, *own]).replace(
+        "redis.call(", "call("
+    )  # shorter, and without a look-up for each call
     source = f"{flags}\nlocal call = redis.call\n{body}".encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
@@ -106,4 +108,4 @@ SCRIPTS = (
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT, WAITING),
     *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
 )
-"""All of them, to be loaded by every connection before it is used."""
+"""All scripts; every connection loads them before it is used."""

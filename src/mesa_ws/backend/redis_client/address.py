@@ -1,4 +1,4 @@
-"""Where Redis is, in whichever way the user says it."""
+"""Address of a Redis, read from any form in which a user gives it."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from .sentinel import DEFAULT_PORT, Sentinels
 from .tls import checked_tls
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-"""What the address of a Redis may begin with."""
+"""Schemes of a Redis URI."""
 
 EXPECTED = (
     "redis://host:port/db, rediss://, unix://path, redis+sentinel://host:port,.../service, "
@@ -39,7 +39,7 @@ EXPECTED = (
 )
 
 Given = str | Mapping[str, Any] | Sequence[Any] | redis.Redis | redis.asyncio.Redis
-"""What `Address.of` understands."""
+"""Forms that `Address.of` accepts."""
 
 _SETTING = "redis"
 
@@ -51,20 +51,20 @@ _OPTIONS = frozenset(
         "socket_keepalive", "socket_keepalive_options", "socket_type", "socket_read_size",
     }
 )  # fmt: skip
-"""Options that say where and as whom to connect. Limits and retries are Mesa's own, and what a
-client does with replies is its own affair."""
+"""Options that say where to connect and with which credentials. Mesa sets its own limits and retries, and
+decodes replies itself."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
-    """Makes connections to one Redis; they belong to whoever asked for them.
+    """Address of one Redis; opens connections, which belong to the caller.
 
     Attributes:
-        label: how messages to people name it; without credentials.
+        label: its name in errors and logs; without credentials.
         options: redis-py options of a connection.
         kind: `tcp`, `tls` or `unix`.
-        sentinels: who knows where the master is, or None.
-        max_idle: seconds after which an idle connection is not trusted any more.
+        sentinels: the Sentinels that name the master, or None.
+        max_idle: seconds after which an idle connection is no longer trusted.
     """
 
     label: str
@@ -78,7 +78,7 @@ class Address:
 
     @property
     def masters(self) -> MasterResolver | None:
-        """Knows who is master, for all of this process; None where there are no Sentinels."""
+        """Resolver of the master, shared by the whole process; None without Sentinels."""
         return MasterResolver.of(self.sentinels) if self.sentinels is not None else None
 
     @property
@@ -88,16 +88,16 @@ class Address:
 
     @classmethod
     def of(cls, given: object) -> "Address":
-        """Understand what a user gave.
+        """Read an address that a user gave.
 
         Args:
-            given: a URI, a mapping of redis-py options, a list of a URI or a port and a host with
-                options behind, as 1.x took them, or a client whose settings are used to make
-                connections of our own; the client itself is left alone.
+            given: a URI; a mapping of redis-py options; a list of a URI, or of a port and a host,
+                followed by options, as 1.x took them; or a redis-py client, whose settings are used
+                to open separate connections. The client itself is not used.
 
         Raises:
-            InvalidSettings: it says no Redis. No password is ever shown.
-            Unsupported: it is a client of Redis Cluster.
+            InvalidSettings: `given` does not describe a Redis. The error never shows a password.
+            Unsupported: `given` is a client of Redis Cluster.
         """
         if isinstance(given, cls):
             return given
@@ -114,10 +114,10 @@ class Address:
         raise InvalidSettings(_SETTING, EXPECTED, type(given).__name__)
 
     def connect(self, timeout: float) -> BlockingConnection:
-        """Open a blocking connection, logged in.
+        """Open a blocking connection and log in.
 
         Raises:
-            redis.RedisError, OSError: it did not come about within about `timeout` seconds.
+            redis.RedisError, OSError: connecting failed, or took longer than about `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         masters = self.masters
@@ -132,11 +132,11 @@ class Address:
         return connection
 
     async def aconnect(self, timeout: float) -> AsyncConnection:
-        """`connect` for asyncio; the caller sets the limit, and Sentinels get `timeout` to answer."""
+        """`connect` for asyncio; the caller limits the time, and Sentinels have `timeout` to answer."""
         masters = self.masters
         master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
         cls = getattr(redis.asyncio, _CLASSES[self.kind])
-        options = {**DRIVER, **self.options, **_leading_to(master), "retry": AsyncRetry(NoBackoff(), 0)}
+        options = {**DRIVER, **self.options, **_host_options(master), "retry": AsyncRetry(NoBackoff(), 0)}
         connection: AsyncConnection = cls(**options, **_limits(None))
         connection.mesa_master = master
         try:
@@ -147,21 +147,21 @@ class Address:
         return connection
 
     def follow(self, on_left: Callable[[], None]) -> MasterWatch | None:
-        """Call a method in this event loop whenever Sentinels have named another master.
+        """Call a method in this event loop whenever Sentinels name another master.
 
         Returns:
-            What is to be closed, and held until then; None where there are no Sentinels.
+            A handle that the caller keeps and closes; None without Sentinels.
         """
         masters = self.masters
         return masters.follow(on_left) if masters is not None else None
 
     def failed(self, error: Exception) -> BackendError:
-        """The error for a connection that did not come about; nothing was sent."""
+        """Return the error for a connection that failed; nothing was sent."""
         return failed_connect(self.label, error, is_secure=self.kind == "tls")
 
     def _blocking(self, timeout: float, master: Master) -> BlockingConnection:
         cls = getattr(redis, _CLASSES[self.kind])
-        options = {**DRIVER, **self.options, **_leading_to(master), "retry": Retry(NoBackoff(), 0)}
+        options = {**DRIVER, **self.options, **_host_options(master), "retry": Retry(NoBackoff(), 0)}
         connection: BlockingConnection = cls(**options, **_limits(timeout))
         return connection
 
@@ -169,7 +169,7 @@ class Address:
 _CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
 
 
-def _leading_to(master: Master) -> dict[str, Any]:
+def _host_options(master: Master) -> dict[str, Any]:
     return {} if master is FIXED else {"host": master.host, "port": master.port}
 
 
@@ -178,7 +178,7 @@ def _limits(timeout: float | None) -> dict[str, Any]:
 
 
 def _checked(address: Address) -> Address:
-    """Make a connection without connecting it, so that a wrong option is found now."""
+    """Construct a connection without connecting, so that a wrong option is found now."""
     try:
         address._blocking(1.0, FIXED)
     except (TypeError, ValueError, redis.RedisError) as error:
@@ -187,7 +187,7 @@ def _checked(address: Address) -> Address:
 
 
 def _plain(given: Any) -> Any:
-    """An argument of 1.x, or the options of a mapping, with their texts as plain `str`."""
+    """Return an argument of 1.x, or the options of a mapping, with every text as a plain `str`."""
     if isinstance(given, Mapping):
         return {plain(name): plain(value) for name, value in given.items()}
     return plain(given)
@@ -205,7 +205,7 @@ def _of_mapping(given: Mapping[str, Any]) -> Address:
 
 
 def _of_list(given: Sequence[Any]) -> Address:
-    """Understand the arguments of 1.x in one list; the first counts where two say the same."""
+    """Read the arguments of 1.x from one list; the first one counts where two set the same option."""
     match given:
         case [str(url)]:
             return _of_url(url)
@@ -246,10 +246,10 @@ def _of_plain_url(url: str) -> Address:
         _check_port(parts)
         _check_database(parts.path)
     if parts.scheme != "rediss" and any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
-        raise ValueError("options that begin with ssl_ need TLS, as in rediss://host:port")
+        raise ValueError("options that begin with ssl_ need TLS; use rediss://host:port")
     for name in sorted({name for name, _ in parse_qsl(parts.query)} - _OPTIONS - _PASSED_OVER - {_CHECK}):
         if not name.startswith("ssl_"):
-            raise ValueError(f"there is no option {name!r}")
+            raise ValueError(f"unknown option {name!r}")
     return _of_pool(redis.ConnectionPool.from_url(url))
 
 
@@ -268,7 +268,7 @@ def _of_sentinel_url(parts: SplitResult) -> Address:
 
 
 def _sentinel_query(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Take what is meant for the Sentinels out of a query: `sentinel_username`, `sentinel_password`."""
+    """Split a query into the Sentinels' `sentinel_username` and `sentinel_password`, and the rest."""
     own, rest = {}, []
     for name, value in parse_qsl(query):
         if name in {"sentinel_username", "sentinel_password"}:
@@ -282,27 +282,29 @@ def _host_and_port(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     _check_port(parts)
     if not parts.hostname:
-        raise ValueError("a Sentinel has no host")
+        raise ValueError("a Sentinel without a host")
     return parts.hostname, parts.port or DEFAULT_PORT
 
 
 def _check_port(parts: SplitResult) -> None:
-    """A password with `/`, `?` or `#` in it looks like a wrong port; nothing of it may be shown."""
+    """Check the port; the error shows nothing, since a password with `/`, `?` or `#` looks like a port."""
     try:
         is_valid = parts.port != 0
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise ValueError("the port must be 1 to 65535, and signs like / ? # @ in a password written as %2F")
+        raise ValueError(
+            "the port must be 1 to 65535; escape characters such as / ? # @ in a password, as in %2F"
+        )
 
 
 def _check_database(path: str) -> None:
     if path.strip("/") and not path.strip("/").isdecimal():
-        raise ValueError("the database behind the port must be a number")
+        raise ValueError("the database after the port must be a number")
 
 
 def _of_pool(pool: Any) -> Address:
-    """Read the settings of a redis-py pool; TLS and Unix sockets are known by their classes."""
+    """Read the settings of a redis-py pool; its connection class tells TLS and Unix sockets apart."""
     kind, options = _kind(pool.connection_class), pool.connection_kwargs
     kept = {name: value for name, value in options.items() if name in _OPTIONS or name.startswith("ssl_")}
     if kind == "tls":
@@ -320,7 +322,7 @@ def _of_pool(pool: Any) -> Address:
 
 
 def _max_idle(given: object) -> float:
-    """Read `health_check_interval`; 0 is the default, since a redis-py client that says nothing has it."""
+    """Read `health_check_interval`; 0 means Mesa's default, since redis-py has 0 unless it is set."""
     if not given:
         return MAX_IDLE
     try:
@@ -339,7 +341,7 @@ def _sentinels_of(pool: Any) -> Sentinels:
 
 
 def _tls(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a connection's options by which a client connects with TLS in the same way."""
+    """Return the TLS options of a connection, for a client that connects in the same way."""
     if kind != "tls":
         return {}
     return {"ssl": True} | {name: value for name, value in options.items() if name.startswith("ssl_")}
@@ -361,7 +363,7 @@ def _kind(cls: type) -> str:
 
 
 def _masked(url: str) -> str:
-    """The URL as far as it certainly holds no credentials."""
+    """Return the part of a URL that certainly holds no credentials."""
     scheme = url.partition(":")[0][:20]
     try:
         parts = urlsplit(url)
@@ -379,4 +381,4 @@ _PASSED_OVER = frozenset(
     {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
      "decode_responses", "encoding", "encoding_errors", "protocol"}
 )  # fmt: skip
-"""Options of a URL that mean something to a client, and nothing here."""
+"""Options of a URL that matter to a redis-py client and are ignored here."""

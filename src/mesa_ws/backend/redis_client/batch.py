@@ -1,4 +1,4 @@
-"""The state of one request to Redis: what was asked, what was written, what was answered."""
+"""State of one batch of commands: written, answered, or to be repeated."""
 
 import asyncio
 import math
@@ -15,23 +15,23 @@ from .durability import Proof
 
 
 class Batch:
-    """Some commands and their replies, whichever runner carries them.
+    """Commands and their replies, independent of the runner that sends them.
 
-    A runner writes `unsent`, then reports `writing` and `took`, and starts again while something
-    is `missing`: Redis has not run a script that it does not know, so that alone is sent twice.
-    What is repeatable may also be sent again, from the start, after its connection broke.
+    A runner calls `on_write`, writes `unsent`, passes the replies to `on_replies`, and starts again
+    while something is `missing`: Redis did not run a script that it did not know, so only that one is
+    sent twice. A repeatable batch may also be sent again from the start after its connection broke.
 
     Args:
-        commands: what is asked, in order.
-        is_repeatable: whether carrying it out once more changes nothing.
-        known_for: seconds for which that is so. It is repeated in the first half of them alone, for what is
-            written may take its time to arrive.
-        proof: what has to be asked for afterwards, on the same connection.
+        commands: the commands, in order.
+        is_repeatable: whether a second run changes nothing.
+        known_for: seconds for which that holds. The batch is repeated only in the first half of this
+            time, since written bytes may take a while to arrive.
+        proof: the durability to ask for afterwards, on the same connection.
 
     Attributes:
-        commands: what is asked, in order.
-        replies: what came back, errors of Redis among them.
-        missing: positions of commands that Redis has not carried out so far.
+        commands: the commands, in order.
+        replies: the replies, including errors of Redis.
+        missing: positions of commands that Redis has not run yet.
     """
 
     __slots__ = (
@@ -68,41 +68,41 @@ class Batch:
 
     @property
     def is_written(self) -> bool:
-        """Whether Redis may have carried out any of the commands."""
+        """Whether Redis may have run any of the commands."""
         return self._is_written or self._is_doubtful
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it is being repeated, because nobody knows what became of it."""
+        """Whether the batch is being repeated because the outcome of its first run is unknown."""
         return self._is_doubtful
 
     def first_limit(self, now: float, deadline: float) -> float:
-        """Until when to wait for a reply on a connection that may be dead; another one needs time, too."""
+        """Return until when to wait on a connection that may be dead, which leaves time for another one."""
         return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
 
     @property
     def unsent(self) -> list[Command]:
-        """What is to be written."""
+        """The commands to write."""
         return [self.commands[at] for at in self.missing]
 
     @property
     def is_read_only(self) -> bool:
-        """Whether this Redis is a replica, so that another one has to be asked."""
+        """Whether this Redis is a replica, so that another one has to run the commands."""
         return self._has_errors and any(isinstance(reply, ReadOnlyError) for reply in self.replies)
 
     @property
     def is_misled(self) -> bool:
-        """Whether this Redis does not answer as the master does, so that another one may be that."""
+        """Whether the replies suggest that this Redis is not the master."""
         return self._has_errors and any(map(is_of_no_master, self.replies))
 
-    def writing(self, now: float) -> None:
-        """From now on Redis may carry it out."""
+    def on_write(self, now: float) -> None:
+        """Note that the commands are about to be written: from now on Redis may run them."""
         self._is_written = True
         if self._written_at is None:
             self._written_at = now
 
     def repeat(self, now: float) -> bool:
-        """Start anew on another connection; returns whether that is right to do."""
+        """Reset the batch for another connection; return whether a repeat is safe."""
         if not (self.is_repeatable and self.is_written) or self._written_at is None:
             return False
         if now - self._written_at > self._known_for / 2:
@@ -112,8 +112,8 @@ class Batch:
         self.missing = list(range(len(self.commands)))
         return True
 
-    def took(self, replies: Sequence[Any]) -> None:
-        """Take the replies to `unsent`."""
+    def on_replies(self, replies: Sequence[Any]) -> None:
+        """Store the replies to `unsent`."""
         asked, self.missing = self.missing, []
         for at, reply in zip(asked, replies, strict=True):
             self.replies[at] = reply
@@ -124,7 +124,7 @@ class Batch:
         self._is_written = len(self.missing) < len(self.commands)
 
     def doubting(self, error: BackendError) -> BackendError:
-        """A copy of what kept it from being carried out, which says if that was done before."""
+        """Return a copy of the error that stopped a run, noting whether an earlier run may have succeeded."""
         if self._is_doubtful and not isinstance(error, BackendUnavailable):
             return BackendUnavailable(str(error), maybe_sent=True)
         mine = copy(error)
@@ -132,7 +132,7 @@ class Batch:
         return mine
 
     def failure(self, where: str) -> BackendError | None:
-        """The first error among the replies as ours, its cause set; None if all is well."""
+        """Return the first error among the replies as a `BackendError` with its cause; None without."""
         if not self._has_errors:
             return None
         failed = [reply for reply in self.replies if isinstance(reply, RedisError)]
@@ -146,11 +146,11 @@ class Batch:
 
 
 class QueuedBatch:
-    """An batch in one event loop, and the future of its replies.
+    """A batch in the queue of one event loop, with the future of its replies.
 
     Args:
-        batch: what is asked.
-        future: gets the replies, or an error of ours.
+        batch: the commands.
+        future: receives the replies, or a `BackendError`.
         deadline: by the clock of the event loop.
     """
 
@@ -162,12 +162,12 @@ class QueuedBatch:
         self.deadline = deadline
 
     def succeed(self) -> None:
-        """Hand out the replies."""
+        """Resolve the future with the replies."""
         if not self.future.done():
             self.future.set_result(self.batch.replies)
 
     def fail(self, error: Exception, cause: BaseException | None) -> None:
-        """Hand out an error."""
+        """Fail the future."""
         if not self.future.done():
             error.__cause__ = cause
             self.future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Commands and scripts, as values: what is written to Redis, and how its replies are read."""
+"""Values for commands, scripts and the description of a server."""
 
 import re
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, Protocol
 from ...errors import BackendRefused
 
 CLUSTER = (
-    "Redis Cluster is not supported; use one Redis, with replicas and Sentinel where it has to survive a "
-    "machine, and a redis:// or redis+sentinel:// address"
+    "Redis Cluster is not supported; use a single Redis (redis://), or replicas with Sentinel "
+    "(redis+sentinel://) to survive the loss of a machine"
 )
 
 
 class ServerInfo(NamedTuple):
-    """What a Redis says about itself.
+    """Description that a Redis gives in INFO or HELLO.
 
     Attributes:
-        version: of Redis, or of the Redis that it stands for.
-        max_memory: bytes that it may use; 0 for any number.
-        policy: what it does when it is full.
-        has_log: whether it writes changes to a file (AOF).
+        version: of Redis, or the Redis version that a compatible server reports.
+        max_memory: bytes that it may use; 0 for no limit.
+        policy: its eviction policy when it is full.
+        has_log: whether it writes changes to an append-only file (AOF).
         mode: `standalone`, `cluster` or `sentinel`.
     """
 
@@ -44,34 +44,34 @@ class ServerInfo(NamedTuple):
 
     @classmethod
     def of_hello(cls, reply: object) -> "ServerInfo":
-        """Read the reply to HELLO, which tells little."""
+        """Read the reply to HELLO, which tells only the mode."""
         flat = reply if isinstance(reply, list) else []
         about = dict(zip(flat[::2], flat[1::2], strict=False))
         mode = about.get(b"mode", b"standalone")
         return cls(mode=mode.decode(errors="replace") if isinstance(mode, bytes) else "standalone")
 
     def check_mode(self, where: str) -> None:
-        """See that this is one Redis, or the master of some.
+        """Check that this is a single Redis, or a master with replicas.
 
         Raises:
-            BackendRefused: it is of another kind.
+            BackendRefused: it is a Redis Cluster or a Sentinel.
         """
         if self.mode == "cluster":
             raise BackendRefused(f"{where}: {CLUSTER}")
         if self.mode == "sentinel":
             raise BackendRefused(
-                f"{where}: expected a Redis, got a Sentinel; name it and the service, as in "
+                f"{where}: this is a Sentinel, not a Redis; name the Sentinel and the service, as in "
                 "redis+sentinel://host:26379/mymaster"
             )
 
 
 class Script(NamedTuple):
-    """A script as Redis knows it.
+    """A Lua script.
 
     Attributes:
         name: name of its file without the suffix.
-        source: what Redis runs.
-        sha: name by which Redis runs what it has loaded.
+        source: the text that Redis loads.
+        sha: SHA-1 of the source, by which Redis runs a loaded script.
     """
 
     name: str
@@ -80,19 +80,19 @@ class Script(NamedTuple):
 
     @property
     def is_reading(self) -> bool:
-        """Whether it only looks."""
+        """Whether the script only reads."""
         return b"no-writes" in self.source.partition(b"\n")[0]
 
 
 MAX_IDS = 200
-"""Ids in one script call: a script blocks Redis for everybody, so none may take long."""
+"""Ids in one script call: a script blocks Redis for all its clients, so none may take long."""
 
 MAX_SCANNED = 500
-"""Ids that a look at all of them passes in one command; Redis may pass a few more."""
+"""Ids that one command of a scan visits; Redis may visit a few more."""
 
 
 Command = tuple[str | bytes | int, ...]
-"""One Redis command as it is sent."""
+"""One Redis command with its arguments."""
 
 
 class Call(NamedTuple):
@@ -114,26 +114,26 @@ def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def ms(seconds: float) -> int:
-    """Milliseconds, never none: that would mean forever, or at once."""
+    """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))
 
 
 class Handshake(Protocol):
-    """What every connection begins with, and what has to be true of the Redis it reached."""
+    """First commands on every connection, and the conditions that the Redis has to meet."""
 
     @property
     def scripts(self) -> Sequence[Script]:
-        """What every connection loads."""
+        """The scripts that every connection loads."""
         ...
 
     @property
     def commands(self) -> list[Command]:
-        """What to send; `check` takes the replies."""
+        """The commands to send; `check` reads the replies."""
         ...
 
     @property
     def farewell(self) -> list[Command]:
-        """What to send to a master that is left for another one; the replies do not matter."""
+        """The commands to send to a master that is left for another one; their replies are ignored."""
         ...
 
     def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
@@ -141,14 +141,14 @@ class Handshake(Protocol):
 
         Raises:
             BackendRefused: this Redis must not be used.
-            RedisError: what it replied with.
+            RedisError: Redis replied with this error.
         """
         ...
 
     def permit(self, where: str, commands: Sequence[Command]) -> None:
-        """Check that the user of Redis has the rights for commands.
+        """Check that the Redis user has the rights for commands.
 
         Raises:
-            BackendRefused: it lacks some; a new connection looks again.
+            BackendRefused: some are missing; the next connection checks again.
         """
         ...

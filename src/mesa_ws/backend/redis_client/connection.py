@@ -1,4 +1,4 @@
-"""What is used of redis-py's connections, which have hardly any types, and what they keep private."""
+"""Typed access to redis-py's connections, private parts included, and Mesa's errors for theirs."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from .command import CLUSTER, Command
 from .master import Master
 
 FOREIGN = (exceptions.RedisError, OSError, TimeoutError)
-"""What redis-py and the network under it raise."""
+"""Exceptions that redis-py and the network raise."""
 
 _NOT_NOW = (
     exceptions.ReadOnlyError,
@@ -42,22 +42,22 @@ _ALONE = ("NOREPLICAS Not enough good replicas", "UNBLOCKED ")
 
 
 PARTLY = "PARTLY "
-"""What scripts put before an error that came when a part of their work was done."""
+"""Prefix of a script's error when a part of its work was already done."""
 
 _RUNTIME_ERROR = re.compile(r"(ERR )?(Error running script|user_script:)")
-"""What a fault of ours in a script looks like; nothing is known of what it did before."""
+"""Text of a bug in a script; how much it did before is unknown."""
 
 _FORBIDDEN = re.compile(r"(ERR |NOPERM )*(The user executing the script can't|ACL failure in script)")
-"""What Redis 7.0, and later ones, say inside a script to a user who may not do that."""
+"""Texts of Redis 7.0 and of later versions for a command that a script's user may not run."""
 
 _SCRIPT_NAME = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?")
-"""What Redis adds to an error in a script; of no use to people."""
+"""Suffix that Redis adds to an error in a script; of no use to a reader."""
 
 RIGHTS_PAGE = 'as the section "A user of its own" of the documentation says'
-"""Where the rights are listed that a user of Redis needs."""
+"""Pointer to the list of rights that a Redis user needs."""
 
 _NAME_OF_ONE = re.compile(r":[0-9a-f-]{32,36}$")
-"""The end of the name of a channel that one process listens to."""
+"""End of the name of a channel that one process listens to."""
 
 _HINTS = {
     exceptions.AuthenticationError: "check the user name and the password",
@@ -71,12 +71,12 @@ _HINTS = {
 
 
 def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> BackendError:
-    """The error for a connection that did not come about; nothing was sent.
+    """Return the error for a connection that failed; nothing was sent.
 
     Args:
         where: names the Redis.
         error: of redis-py, or of the network.
-        is_secure: whether it was to be a connection with TLS.
+        is_secure: whether the connection was to use TLS.
     """
     if _is_answer(error):
         return _refused(where, error)
@@ -85,18 +85,18 @@ def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> 
 
 
 def forbidden_subscribe(where: str, channels: Iterable[str], error: Exception) -> BackendError:
-    """The error for a subscription that the user may not have."""
+    """Return the error for a subscription that the user has no right to."""
     if "channel" not in str(error):
         return lacking_rights(where, ["+subscribe"])
     return lacking_rights(where, [f"&{_NAME_OF_ONE.sub(':*', channel)}" for channel in channels])
 
 
 def lacking_rights(where: str, rights: Iterable[str]) -> BackendRefused:
-    """The error for a user who has too few rights; nothing was written.
+    """Return the error for a user without some rights; nothing was written.
 
     Args:
-        where: which Redis.
-        rights: what is lacking, as ACL SETUSER takes it.
+        where: names the Redis.
+        rights: the missing ones, as ACL SETUSER takes them.
     """
     lacking = " ".join(dict.fromkeys(rights))
     return BackendRefused(
@@ -105,7 +105,7 @@ def lacking_rights(where: str, rights: Iterable[str]) -> BackendRefused:
 
 
 def failed_call(where: str, error: Exception, *, maybe_sent: bool) -> BackendError:
-    """The error for a call that ended without a usable reply."""
+    """Return the error for a call that ended without a usable reply."""
     if is_not_now(error):
         return BackendUnavailable(f"{where}: {_text(error)}", maybe_sent=maybe_sent)
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
@@ -114,26 +114,26 @@ def failed_call(where: str, error: Exception, *, maybe_sent: bool) -> BackendErr
 
 
 def failed_reply(where: str, error: exceptions.RedisError) -> BackendError:
-    """The error for a reply that is an error; `is_partial` says whether a part was done."""
+    """Return the error for an error reply; `is_partial` tells whether a part was done."""
     if is_not_now(error):
         return BackendUnavailable(f"{where}: {_text(error)}")
     return _refused(where, error)
 
 
 def is_not_now(error: BaseException) -> bool:
-    """Whether Redis would do it later, or another Redis would do it now."""
+    """Whether Redis would accept the command later, or another Redis would accept it now."""
     return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
 
 
 def is_of_no_master(reply: object) -> bool:
-    """Whether a reply shows that this Redis is not the master, or lost its replicas and may soon not be."""
+    """Whether a reply shows that this Redis is no master, or lost its replicas and may soon be none."""
     return isinstance(reply, exceptions.ReadOnlyError | exceptions.ClusterDownError) or (
         isinstance(reply, exceptions.ResponseError) and str(reply).startswith(_ALONE)
     )
 
 
 def is_forbidden(reply: object) -> bool:
-    """Whether Redis replied that its user may not do that, itself or in a script."""
+    """Whether Redis, or a script, replied that the user lacks a right."""
     if isinstance(reply, exceptions.NoPermissionError):
         return True
     text = str(reply).removeprefix(PARTLY)
@@ -167,7 +167,7 @@ def _refused(where: str, error: Exception) -> BackendRefused:
 
 
 def _advice(error: BaseException) -> str:
-    """What to do about a connection with TLS that did not come about."""
+    """Return advice for a TLS connection that failed; empty if there is none."""
     cause = tls_error(error) or error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return "; name a file with the certificates to trust with ssl_ca_certs"
@@ -179,7 +179,7 @@ def _advice(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """One short line, without control characters."""
+    """Return the text of an error as one short line, without control characters."""
     problem = tls_problem(error)
     if problem is not None:
         return problem
@@ -195,15 +195,15 @@ MAX_IDLE = 30.0
 """Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
 
 DRIVER: Mapping[str, Any] = {"driver_info": redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
-"""How redis-py names itself to Redis, as an option of a connection: some of its versions would otherwise read
-their own version from disk for each one."""
+"""Connection option by which redis-py names itself to Redis: without it, some versions of redis-py read their
+own version from disk for each connection."""
 
 
 class BlockingConnection(Protocol):
-    """`redis.Connection` and its kin."""
+    """`redis.Connection` and its variants."""
 
     mesa_master: Master
-    """Where it leads."""
+    """The master that it leads to."""
 
     def connect(self) -> None: ...  # noqa: D102
     def disconnect(self) -> None: ...  # noqa: D102
@@ -214,10 +214,10 @@ class BlockingConnection(Protocol):
 
 
 class AsyncConnection(Protocol):
-    """`redis.asyncio.Connection` and its kin."""
+    """`redis.asyncio.Connection` and its variants."""
 
     mesa_master: Master
-    """Where it leads."""
+    """The master that it leads to."""
 
     async def connect(self) -> None: ...  # noqa: D102
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: D102
@@ -227,20 +227,20 @@ class AsyncConnection(Protocol):
 
 
 def packed(commands: Iterable[Command]) -> list[bytes]:
-    """Commands as they go over the wire; redis-py's own packing for asyncio takes eight times as long."""
+    """Encode commands for the wire; redis-py's own packing for asyncio takes eight times as long."""
     # Its annotation says a tuple of one member.
     return [b"".join([pack_command(command) for command in commands])]  # type: ignore[arg-type]
 
 
 def raise_first(replies: Iterable[Any]) -> None:
-    """Raise the first error that Redis replied with."""
+    """Raise the first error among replies."""
     for reply in replies:
         if isinstance(reply, RedisError):
             raise reply
 
 
 def read_reply(connection: BlockingConnection, deadline: float) -> Any:
-    """Read one reply; an error that Redis replies with is returned, not raised."""
+    """Read one reply; an error reply is returned, not raised."""
     set_limit(connection, deadline)
     try:
         return connection.read_response()
@@ -249,7 +249,7 @@ def read_reply(connection: BlockingConnection, deadline: float) -> Any:
 
 
 async def aread_reply(connection: AsyncConnection) -> Any:
-    """`read_reply` for asyncio, without a limit."""
+    """`read_reply` for asyncio, without a time limit."""
     try:
         return await connection.read_response()
     except ResponseError as error:
@@ -257,12 +257,12 @@ async def aread_reply(connection: AsyncConnection) -> Any:
 
 
 async def say_farewell(connection: AsyncConnection, commands: Sequence[Command], limit: float) -> None:
-    """Send commands to a Redis that is left, if it still takes them; their replies do not matter.
+    """Send commands to a Redis that is left, if it still accepts them; their replies are ignored.
 
     Args:
-        connection: on which no reply is awaited.
-        commands: what to send.
-        limit: seconds for all of it.
+        connection: on which no reply is outstanding.
+        commands: the commands.
+        limit: seconds for sending and reading.
     """
     with suppress(*FOREIGN):
         async with asyncio.timeout(limit):
@@ -272,17 +272,17 @@ async def say_farewell(connection: AsyncConnection, commands: Sequence[Command],
 
 
 async def open_connection(connection: AsyncConnection) -> None:
-    """Connect, and note the transport: redis-py forgets it when it is cancelled while it writes."""
+    """Connect, and keep the transport: redis-py loses it when a write is cancelled."""
     await connection.connect()
     private: Any = connection
     private.mesa_transport = private._writer.transport
 
 
 async def hang_up(connection: AsyncConnection) -> None:
-    """Disconnect without waiting for anything.
+    """Disconnect without waiting.
 
-    A transport that is only closed would wait until all is sent and, with TLS, until the other side
-    agrees: for longer than its event loop may last, and with all that is not sent in memory.
+    Closing a transport waits until everything is sent and, with TLS, until the peer agrees. That may
+    outlast the event loop, and keeps the unsent bytes in memory, so the transport is aborted.
     """
     with suppress(*FOREIGN):
         abort(connection)
@@ -290,19 +290,19 @@ async def hang_up(connection: AsyncConnection) -> None:
 
 
 def abort(connection: AsyncConnection) -> None:
-    """Cut a connection, so that the task that reads it finds that it is lost."""
+    """Abort a connection, so that the task that reads it sees a lost connection."""
     transport = _transport(connection)
     if transport is not None:
         transport.abort()
 
 
 def abandon(connection: AsyncConnection) -> None:
-    """Close the socket of a connection whose event loop is closed; redis-py would ask that loop."""
+    """Close the socket of a connection whose event loop is closed; redis-py would use that loop."""
     private: Any = connection
     transport = _transport(connection)
     if transport is not None:
         abandon_transport(transport)
-    private._reader = private._writer = None  # a writer that goes before its transport would complain
+    private._reader = private._writer = None  # a writer collected before its transport would warn
 
 
 def _transport(connection: AsyncConnection) -> Any:
@@ -312,14 +312,14 @@ def _transport(connection: AsyncConnection) -> Any:
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:
-    """Let the next write or read end at `deadline`; redis-py fixes its limit when it connects."""
+    """Limit the next write or read to `deadline`; redis-py fixes its limit when it connects."""
     sock = getattr(connection, "_sock", None)
     if sock is not None:
         sock.settimeout(remaining(deadline))
 
 
 def is_ended(connection: BlockingConnection) -> bool:
-    """Whether Redis has closed an idle connection: there is nothing else to read on one."""
+    """Whether Redis has closed an idle connection: the end is all that one can read there."""
     try:
         return connection.can_read()
     except (RedisError, OSError):
@@ -327,7 +327,7 @@ def is_ended(connection: BlockingConnection) -> bool:
 
 
 def is_ended_async(connection: AsyncConnection) -> bool:
-    """`is_ended` for asyncio, where no public call tells in all versions of redis-py."""
+    """`is_ended` for asyncio; not all versions of redis-py have a public call for this."""
     reader = getattr(connection, "_reader", None)
     return reader is None or reader.at_eof()
 

@@ -1,7 +1,7 @@
-"""What makes a message durable: the proof that is asked for behind the script that stored it.
+"""Durability of stored messages: WAIT and WAITAOF after the script that stored them.
 
-WAIT and WAITAOF speak of everything that their own connection wrote before, so one of each proves
-a whole batch. They hold up whatever follows them on that connection.
+Both commands cover everything that their own connection wrote before, so one of each proves a whole
+group. They block the commands that follow on the same connection.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,12 +15,12 @@ SAFE = "dispatching again with the same idempotency key is safe"
 
 
 class Proof(NamedTuple):
-    """What the dispatches of one call have to reach.
+    """Durability that the dispatches of one call have to reach.
 
     Attributes:
         levels: `fsync`, `replicated`, or both.
-        replicas: reads from the replies of the scripts how many replicas there are.
-        advice: what to do when it is not reached in time.
+        replicas: reads the number of replicas from the replies of the scripts.
+        advice: text of the error when the durability is not reached in time.
     """
 
     levels: Collection[Durability]
@@ -28,7 +28,7 @@ class Proof(NamedTuple):
     advice: str = SAFE
 
     def check(self, where: str, info: ServerInfo) -> None:
-        """See that this Redis can give the proof, before anything is sent.
+        """Check, before anything is sent, that this Redis can give the proof.
 
         Raises:
             Unsupported: it cannot.
@@ -48,24 +48,24 @@ class Proof(NamedTuple):
             )
 
     def lost_master(self, where: str) -> BackendUnavailable:
-        """The error for what was stored by a Redis that is not the master any more."""
+        """Return the error for a message stored by a Redis that is no longer the master."""
         return BackendUnavailable(
-            f"{where}: stored, but another master was named since; {SAFE}", maybe_sent=True
+            f"{where}: stored, but Sentinel has named another master since; {SAFE}", maybe_sent=True
         )
 
     def demand(self, replies: Sequence[Any]) -> "Demand":
-        """What has to be waited for, now that the scripts were run."""
+        """Return the copies to wait for, now that the scripts have run."""
         replicas = self.replicas(replies) if "replicated" in self.levels else 0
         return Demand(replicas, int("fsync" in self.levels), self.advice)
 
 
 class Demand(NamedTuple):
-    """How many copies there have to be.
+    """Copies that have to exist.
 
     Attributes:
-        replicas: replicas that have the message in memory.
-        logs: 1 if Redis itself has to have it on its disk.
-        advice: what to do when there are fewer.
+        replicas: replicas that have to hold the message in memory.
+        logs: 1 if the Redis itself has to have it on its disk.
+        advice: text of the error when there are fewer.
     """
 
     replicas: int = 0
@@ -74,31 +74,30 @@ class Demand(NamedTuple):
 
     @classmethod
     def of(cls, demands: Collection["Demand"]) -> "Demand":
-        """What satisfies all of `demands`."""
+        """Return a demand that satisfies all of `demands`."""
         return cls(max(each.replicas for each in demands), max(each.logs for each in demands))
 
     def commands(self, seconds: float) -> list[Command]:
-        """Wait for it on the connection that ran the scripts, a little less than `seconds`."""
+        """Return commands that wait a little less than `seconds`, on the connection of the scripts."""
         limit = max(1, int(seconds * 900))
         wait: list[Command] = [("WAIT", self.replicas, limit)] if self.replicas else []
         return wait + ([("WAITAOF", self.logs, 0, limit)] if self.logs else [])
 
     def shortfall(self, where: str, asked: "Demand", replies: Sequence[Any]) -> BackendUnavailable | None:
-        """Judge the replies to the commands of `asked`, which asks for no less."""
+        """Return the error if the replies fall short; `asked`, whose commands were sent, asks for no less."""
         for name, wanted, reply in zip(asked._named(), self._wanted(asked), replies, strict=True):
             count = reply[0] if isinstance(reply, list) else reply
             if not isinstance(count, int) or count < wanted:
                 got = f"only {count} of {wanted} {name} confirmed in time"
                 if not isinstance(count, int):
-                    got = f"no confirmation came ({reply})"
+                    got = f"Redis did not confirm it ({reply})"
                 return BackendUnavailable(f"{where}: stored, but {got}; {self.advice}", maybe_sent=True)
         return None
 
     def unsure(self, where: str) -> BackendUnavailable:
-        """The error for a confirmation of fewer replicas than before, of which one may be a master now."""
+        """Return the error for fewer replicas than before, since a missing one may be a master now."""
         return BackendUnavailable(
-            f"{where}: stored, but a replica is missing, and it is not certain that none became the master; "
-            f"{self.advice}",
+            f"{where}: stored, but a replica is missing and may have become the master; {self.advice}",
             maybe_sent=True,
         )
 

@@ -1,16 +1,14 @@
-"""Which Redis is the master, as far as Sentinels report. Without any I/O.
+"""Choice of the master from the reports of Sentinels, and of the confirmations to trust. No I/O.
 
-A Sentinel raises the configuration epoch with every failover, and passes it on with the address.
-Sentinels learn of a failover one after another, and one that was cut off learns of it late. So the
-highest epoch counts, whichever Sentinel reports it and however many report an older one.
+A Sentinel raises the configuration epoch with every failover, and reports it with the address.
+Sentinels learn of a failover one after another, and a Sentinel that was cut off learns of it late. So
+the highest epoch counts, however many Sentinels still report an older one.
 
-Whether a replica that is missing may have become a master, so that what the others confirm does not last.
-
-A replica that is promoted leaves the old master at once. For about a second nothing knows of it but the
-Sentinel that did it, while the other replicas still follow the old master and confirm what it writes. All of
-that is rolled back. What every replica had confirmed lasts. So where fewer replicas confirm than there were,
-that counts only when some time has passed, and most Sentinels, asked afterwards, still name this master.
-Without any I/O.
+A promoted replica leaves the old master at once. For about a second only the Sentinel that promoted it
+knows. The other replicas still follow the old master and confirm its writes, all of which are rolled back
+later. Only writes that every replica confirmed survive. So when fewer replicas confirm than
+before, the confirmation counts only after some time, and only if most Sentinels, asked after it, still
+name this master.
 """
 
 from collections import Counter
@@ -18,15 +16,15 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 HOLD = 3.0
-"""Seconds for which confirmations are held back after a replica is missed. A Sentinel looks every second
-whether a replica has become a master, and tells the others at once."""
+"""Seconds for which confirmations are held back after a replica goes missing. A Sentinel checks every
+second whether a replica has become a master, and informs the others at once."""
 
 
 class Copies:
-    """How many replicas one master had, and since when there are fewer. Any thread may use it.
+    """Count of one master's replicas, and the time since which there are fewer. Thread-safe.
 
     Args:
-        expected: how many there should be, as far as that is known.
+        expected: the number that there should be, as far as it is known.
     """
 
     __slots__ = ("_fewer_since", "_most")
@@ -36,10 +34,10 @@ class Copies:
         self._fewer_since: float | None = None
 
     def due(self, replicas: int, now: float) -> float | None:
-        """From when on so many replicas are enough, if most Sentinels answer after that; None for at once.
+        """Return when so many replicas are enough, if most Sentinels answer after that; None for at once.
 
         Args:
-            replicas: how many there are.
+            replicas: the present number.
             now: seconds of a monotonic clock.
         """
         if replicas >= self._most:
@@ -54,19 +52,19 @@ class Copies:
 FORGET = 10.0
 """Seconds for which Sentinels must report only older epochs until one of those counts.
 
-A Sentinel that reported the highest epoch may be away for a moment; Sentinels that were set up again
-begin at 0.
+The Sentinel that reported the highest epoch may be unreachable for a moment; Sentinels that were set up
+again start at 0.
 """
 
 
 class Report(NamedTuple):
-    """What one Sentinel reports.
+    """Report of one Sentinel.
 
     Attributes:
         host: of the master.
         port: of the master.
         epoch: of the configuration that names it.
-        replicas: how many that master has, those that cannot be reached among them.
+        replicas: number of its replicas, including those that cannot be reached.
     """
 
     host: str
@@ -76,16 +74,16 @@ class Report(NamedTuple):
 
 
 class Master:
-    """A Redis that connections lead to; each connection carries the one it was made for.
+    """A Redis that connections lead to; each connection carries the master it was opened for.
 
     Args:
         host: where it listens.
         port: where it listens.
         epoch: of the configuration that names it.
-        copies: tells when fewer replicas are enough; None where no Sentinel could be asked about that.
+        copies: tells when fewer replicas are enough; None without Sentinels.
 
     Attributes:
-        is_left: whether another master counts now, so that connections to this one are given up.
+        is_left: whether another master counts now, so that connections to this one are closed.
     """
 
     __slots__ = ("_copies", "epoch", "host", "is_left", "port")
@@ -98,7 +96,7 @@ class Master:
         self.is_left = False
 
     def due(self, replicas: int, now: float) -> float | None:
-        """From when on the confirmation of so many replicas is enough; see `Copies.due`."""
+        """Return when the confirmation of so many replicas is enough; see `Copies.due`."""
         return self._copies.due(replicas, now) if self._copies is not None and replicas else None
 
     def __repr__(self) -> str:
@@ -110,7 +108,7 @@ FIXED = Master("", 0, 0)
 
 
 class MasterChoice:
-    """The master that counts, and how reports change that.
+    """The current master, updated from reports.
 
     Attributes:
         master: None before the first report.
@@ -121,14 +119,14 @@ class MasterChoice:
         self._contradicted_since: float | None = None
 
     def take(self, reports: Collection[Report], now: float) -> Master | None:
-        """Read what Sentinels report at the same time.
+        """Update the master from reports that were collected at the same time.
 
         Args:
-            reports: none where no Sentinel answered; then the last master still counts.
+            reports: empty when no Sentinel answered; then the last master still counts.
             now: seconds of a monotonic clock.
 
         Returns:
-            The master that does not count any more, if there was one and this is news.
+            The previous master, if another one counts from now on.
         """
         if not reports:
             return None
@@ -140,13 +138,13 @@ class MasterChoice:
         left = self.master
         if left is not None and (left.host, left.port, left.epoch) == (host, port, epoch):
             return None
-        # How many replicas a master has after a failover is counted anew: the old master may stay away.
+        # After a failover the replicas are counted from zero: the old master may stay away.
         expected = max(report.replicas for report in newest) if left is None else 0
         self.master = Master(host, port, epoch, Copies(expected))
         return left
 
     def _is_older(self, epoch: int, now: float) -> bool:
-        """Whether the present master counts more than what is reported now."""
+        """Whether the present master still outranks the epoch reported now."""
         if self.master is None or epoch >= self.master.epoch:
             self._contradicted_since = None
             return False
@@ -158,7 +156,7 @@ class MasterChoice:
         return False
 
     def _named(self, newest: Collection[Report]) -> tuple[str, int]:
-        """Return the address that most of equal reports name; the present one where it is among them."""
+        """Return the address that most reports of one epoch name, or the present one if any names it."""
         names = Counter((report.host, report.port) for report in newest)
         if self.master is not None and (self.master.host, self.master.port) in names:
             return (self.master.host, self.master.port)

@@ -1,18 +1,17 @@
 """One ordered connection to Redis that many tasks share.
 
-Callers append requests and wait; one task owns the connection, writes whatever has gathered and
-reads the replies in turn. So a request that is given up never leaves a reply behind for another
-one to take, requests are carried out in the order in which the calls started, and it is known of
-each whether it was written.
+Callers queue batches and wait. One task owns the connection, writes the queued batches and reads the
+replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
+in which the calls started, and the pipeline knows of each batch whether it was written.
 
-Where Sentinels name another master, the connection to the old one is given up as soon as its replies are
-read. What may be repeated is not answered by a master that counts no more: it is carried out on the new one.
+When Sentinels name another master, the connection to the old one is closed as soon as its replies are
+read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
 
-A connection that was idle for long is replaced: a firewall may have forgotten it, and would drop what
-is sent on it without a word.
+A connection that was idle for long is replaced: a firewall may have forgotten it, and would silently drop
+everything that is sent on it.
 
-When a connection breaks, requests that may be repeated go back to the front of the queue and are
-written first on the next connection, so that none overtakes them. The others fail.
+When a connection breaks, repeatable batches return to the front of the queue and are written first on the
+next connection, so that no other batch overtakes them. The others fail.
 """
 
 import asyncio
@@ -50,9 +49,9 @@ from .resolver import APART, MasterWatch
 
 
 async def prove(address: Address, connection: AsyncConnection, requests: Collection[QueuedBatch]) -> None:
-    """Wait for what the requests have to reach, on the connection that carried them out, and answer them.
+    """Wait for the durability that batches ask for, on the connection that ran them, and answer them.
 
-    Where another master counts by then, they are not answered.
+    If another master counts by then, they stay unanswered.
     """
     demands = [(r, r.batch.proof.demand(r.batch.replies)) for r in requests if r.batch.proof]
     if not demands:
@@ -73,7 +72,7 @@ async def prove(address: Address, connection: AsyncConnection, requests: Collect
 
 
 async def _hold(address: Address, due: float, limit: float) -> bool:
-    """Hold back confirmations of fewer replicas than before; returns whether they count. See `Copies`."""
+    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
     await asyncio.sleep(due - time.monotonic())
     now = time.monotonic()
     masters = address.masters
@@ -81,27 +80,27 @@ async def _hold(address: Address, due: float, limit: float) -> bool:
 
 
 MAX_BATCH = 128
-"""Commands that are written at once, unless one request alone has more."""
+"""Commands that are written at once, unless a single batch has more."""
 
 LAST_REPLIES = 0.5
-"""Seconds for which replies of a master are read that counts no more."""
+"""Seconds for which the replies of a master that no longer counts are still read."""
 
 PAUSE = 0.05
-"""Seconds between attempts to reach Redis once more for what is repeated; of it a random part more."""
+"""Base delay in seconds of a retry; up to 100 % jitter is added."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class Pipeline:
-    """A connection that is opened when it is needed, and again after it was lost; in one event loop.
+    """A connection that is opened when it is needed, and reopened after it was lost; in one event loop.
 
-    Nothing is sent twice, except a script that Redis answered not to know, for that one was not
-    run; and what is said to be repeatable.
+    Nothing is sent twice, except repeatable batches, and scripts that Redis did not know and therefore
+    did not run.
 
     Args:
         address: where to connect.
-        handshake: what every connection begins with.
-        timeout: seconds for one request, connecting included.
+        handshake: first commands of every connection.
+        timeout: seconds for one batch, connecting included.
     """
 
     def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
@@ -118,25 +117,25 @@ class Pipeline:
         self._group_limit: asyncio.Timeout | None = None
         self._is_closed = False
         self.generation = 0
-        """How many connections there were."""
+        """Number of connections so far."""
         self.on_reconnect: Callable[[], None] = _nothing
-        """Called with each connection but the first: it may lead to a Redis that forgot things."""
+        """Called after every reconnection: the Redis may have lost data."""
 
     async def execute(
         self, commands: Sequence[Command], *, is_repeatable: bool = False, known_for: float = math.inf
     ) -> list[Any]:
-        """Carry out `commands`; see `carry_out`, and `Batch` for the others."""
+        """Run `commands`; see `carry_out`, and `Batch` for the other arguments."""
         return await self.carry_out(Batch(commands, is_repeatable=is_repeatable, known_for=known_for))
 
     async def carry_out(self, batch: Batch) -> list[Any]:
-        """Carry out the commands of `batch` in order, with no others between them.
+        """Run the commands of `batch` in order, with no others between them.
 
-        Cancelling is safe; they may still be carried out.
+        Cancelling is safe; Redis may still run them.
 
         Raises:
             BackendUnavailable: no reply within the time limit, or no connection.
-            BackendRefused: Redis said no to one of them; the others were carried out.
-            Unsupported: this Redis cannot give the proof that is asked for; nothing was sent.
+            BackendRefused: Redis refused one of them; the others were run.
+            Unsupported: this Redis cannot give the requested proof; nothing was sent.
         """
         request = self._append(batch)
         try:
@@ -147,7 +146,7 @@ class Pipeline:
             raise BackendUnavailable(problem, maybe_sent=batch.is_written) from None
 
     def check(self, proof: Proof) -> None:
-        """See that the Redis of the present connection can give a proof.
+        """Check that the Redis of the present connection can give a proof.
 
         Raises:
             Unsupported: it cannot.
@@ -160,7 +159,7 @@ class Pipeline:
         on_failure: Callable[[], None],
         on_replies: Callable[[list[Any]], None] | None = None,
     ) -> None:
-        """Carry out `commands` without waiting; then one of the functions is called. Never raises."""
+        """Run `commands` without waiting, then call one of the functions. Never raises."""
         try:
             request = self._append(Batch(commands))
         except BackendError:
@@ -177,13 +176,13 @@ class Pipeline:
         request.future.add_done_callback(check)
 
     async def aclose(self) -> None:
-        """Disconnect. Requests under way fail."""
+        """Disconnect. Queued batches fail."""
         self._is_closed = True
         self._unfollow()
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.wait([self._owner], timeout=self._timeout)
-        self._fail(self._queue, RedisConnectionError("it was closed"))
+        self._fail(self._queue, RedisConnectionError("the connection was closed by this process"))
         await self._drop()
 
     def abandon(self) -> None:
@@ -211,20 +210,20 @@ class Pipeline:
             self._owner.add_done_callback(self._on_owner_done)
 
     def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
-        """What was appended while it ended, or behind a fault of ours, needs another one."""
+        """Start another owner for batches that were queued while this one ended, or failed."""
         if owner.cancelled():
-            self._fail(self._queue, RedisConnectionError("it was closed"))
+            self._fail(self._queue, RedisConnectionError("the connection was closed by this process"))
             self._queue.clear()
         else:
             self._ensure_owner()
 
     async def _serve(self) -> None:
-        """Own the connection until nothing waits."""
+        """Own the connection until the queue is empty."""
         while group := self._next_group():
             await self._talk(group)
 
     def _next_group(self) -> list[QueuedBatch]:
-        """Take requests from the queue; those that were given up are never sent."""
+        """Take batches from the queue; those that were cancelled are never sent."""
         now = asyncio.get_running_loop().time()
         group: list[QueuedBatch] = []
         size = 0
@@ -253,15 +252,15 @@ class Pipeline:
             self._fail(self._repeat(group, group), error)
         except BaseException as error:
             await self._drop()
-            self._fail(group, RedisConnectionError("it was closed"))
+            self._fail(group, RedisConnectionError("the connection was closed by this process"))
             if not isinstance(error, Exception):
                 raise
-            _log.exception("%s: a fault while talking to Redis", self._address.label)
+            _log.exception("%s: a bug while talking to Redis", self._address.label)
         finally:
             self._group_limit = None
 
     def _repeat(self, group: list[QueuedBatch], wanted: Iterable[QueuedBatch]) -> list[QueuedBatch]:
-        """Put what may be repeated of `wanted` back to the front; returns the rest of the group."""
+        """Put the repeatable ones of `wanted` back to the front; return the rest of the group."""
         now = asyncio.get_running_loop().time()
         again = {
             request: None
@@ -274,7 +273,7 @@ class Pipeline:
     async def _connected(self) -> AsyncConnection:
         connection = self._connection
         if connection is not None and self._is_unfit(connection):
-            if connection.mesa_master.is_left:  # nothing may be stored there once the new one is read
+            if connection.mesa_master.is_left:  # the old one must store nothing after the new one was read
                 await say_farewell(connection, self._handshake.farewell, LAST_REPLIES)
             await self._drop()
             connection = None
@@ -283,7 +282,7 @@ class Pipeline:
         return connection
 
     async def _connect(self) -> AsyncConnection | None:
-        """Connect; returns None where another master was named while that was tried."""
+        """Connect; return None if Sentinels named another master during the attempt."""
         if self._following is None:
             self._following = self._address.follow(self._on_left)
         attempt = self._attempt = asyncio.timeout(None)
@@ -313,7 +312,7 @@ class Pipeline:
         return connection.mesa_master.is_left or is_ended_async(connection) or self._was_idle()
 
     def _on_left(self) -> None:
-        """Give up an attempt to connect; wait only for a moment for replies."""
+        """End an attempt to connect, and wait only a moment for outstanding replies."""
         now = asyncio.get_running_loop().time()
         if self._attempt is not None:
             self._attempt.reschedule(now)
@@ -364,7 +363,7 @@ class Pipeline:
             masters.doubt()
 
     def _begin_again(self, group: list[QueuedBatch]) -> None:
-        """Repeat what a master answered that counts no more; what cannot be repeated has its answer."""
+        """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
         for request in self._repeat(group, group):
             if request.batch.proof is not None:
                 request.fail(request.batch.proof.lost_master(self._address.label), None)
@@ -372,7 +371,7 @@ class Pipeline:
                 self._hand_out(request)
 
     def _is_possible(self, request: QueuedBatch) -> bool:
-        """Whether this Redis does it for this user; if not, it fails before anything is sent."""
+        """Whether this Redis runs the batch for this user; if not, fail it before anything is sent."""
         where, batch = self._address.label, request.batch
         try:
             self._handshake.permit(where, batch.commands)
@@ -384,10 +383,10 @@ class Pipeline:
         return True
 
     def _first_limit(self, group: list[QueuedBatch]) -> float | None:
-        """Until when to wait on a connection that may be dead, so that time is left for another one.
+        """Return until when to wait on a connection that may be dead, which leaves time for another one.
 
-        Not where a new connection means that a whole node is repaired, nor where that would cost a
-        request its time that cannot be repeated.
+        None, for no such limit, where a new connection makes a node synchronize all of its ids, and
+        where a batch of the group is not repeatable and would lose its time.
         """
         if self._used_at is None or self.on_reconnect is not _nothing or not group:
             return None
@@ -397,19 +396,19 @@ class Pipeline:
         return min(request.batch.first_limit(now, request.deadline) for request in group)
 
     async def _round(self, connection: AsyncConnection, requests: list[QueuedBatch]) -> None:
-        """Write what is unsent, and settle whoever has all replies."""
+        """Write the unsent commands, and settle the batches that have all their replies."""
         wire = packed([command for request in requests for command in request.batch.unsent])
         now = asyncio.get_running_loop().time()
         for request in requests:
-            request.batch.writing(now)
+            request.batch.on_write(now)
         await connection.send_packed_command(wire)
         for request in requests:
-            request.batch.took([await aread_reply(connection) for _ in request.batch.missing])
+            request.batch.on_replies([await aread_reply(connection) for _ in request.batch.missing])
             if not request.batch.missing:
                 self._settle(request, connection.mesa_master)
 
     def _settle(self, request: QueuedBatch, master: Master) -> None:
-        """Hand out the replies, unless they are to be proven, or to be had from another master."""
+        """Resolve a batch, unless it waits for a proof or has to run on another master."""
         if master.is_left and request.batch.is_repeatable:
             return
         self._hand_out(request)
@@ -436,7 +435,7 @@ class Pipeline:
 
 
 def _nothing() -> None:
-    """Whoever keeps nothing at Redis does not mind."""
+    """Default `on_reconnect`, for pipelines whose users keep nothing in Redis."""
 
 
 T = TypeVar("T")
@@ -444,13 +443,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
-    """Commands, and how to read their replies.
+    """Commands, and the function that reads their replies.
 
     Attributes:
-        commands: what Redis is asked, on one connection; nothing needs no connection at all.
-        read: makes the result of the replies.
-        is_repeatable: whether carrying it out once more changes nothing.
-        proof: what is to be waited for afterwards.
+        commands: the commands for one connection; without any, no connection is used.
+        read: makes the result from the replies.
+        is_repeatable: whether a second run changes nothing.
+        proof: the durability to wait for afterwards.
         known_for: seconds for which it is repeatable.
     """
 
@@ -461,7 +460,7 @@ class Operation(Generic[T]):
     known_for: float = math.inf
 
     def batch(self) -> Batch:
-        """What a runner carries out."""
+        """Return a batch of the commands for a runner."""
         return Batch(
             self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
         )

@@ -1,9 +1,9 @@
-"""Blocking connections for threads, a bounded number of them.
+"""Bounded pool of blocking connections for threads.
 
-redis-py's own pool waits, connects and reads with a limit for each; this one keeps one deadline
-over all of it, so that a call ends within its limit whatever is slow. Connections made before a
+redis-py's own pool has separate limits for waiting, connecting and reading. This one keeps one deadline
+over all three, so that a call ends within its limit whichever step is slow. Connections made before a
 fork are never used after it, nor are those that were idle for long: a firewall that has forgotten a
-connection drops what is sent on it, and says nothing.
+connection silently drops everything that is sent on it.
 """
 
 import math
@@ -24,11 +24,11 @@ from .master import FIXED
 from .resolver import APART
 
 MAX_CONNECTIONS = 50
-"""Calls at a time; more wait for their turn."""
+"""Calls at the same time; further ones wait."""
 
 
 ATTEMPT = (1.0, 3.0)
-"""Seconds, at least and at most, that a master behind Sentinel gets for a connection: half of its time."""
+"""Minimum and maximum seconds to connect to a master behind Sentinel: half of the remaining time."""
 
 TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
@@ -50,10 +50,10 @@ class Pool:
 
     Args:
         address: where to connect.
-        handshake: what every connection begins with.
+        handshake: first commands of every connection.
 
     Attributes:
-        info: what Redis said of itself on the newest connection.
+        info: description that Redis gave on the newest connection.
     """
 
     def __init__(self, address: Address, handshake: Handshake) -> None:
@@ -64,15 +64,15 @@ class Pool:
 
     @contextmanager
     def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
-        """Lend a connection that is ready for use; given back in good order, else it is closed.
+        """Lend a connection that is ready for use; it is closed if the block raises, else kept.
 
         Args:
             deadline: of the monotonic clock.
             is_new: lend none that was used before.
 
         Raises:
-            BackendUnavailable: there was none before `deadline` (of the monotonic clock).
-            BackendRefused: Redis does not let us in.
+            BackendUnavailable: none was available before `deadline`.
+            BackendRefused: Redis refuses this client.
         """
         process = self._of_this_process()
         if not process.turns.acquire(timeout=remaining(deadline)):
@@ -92,20 +92,20 @@ class Pool:
             process.turns.release()
 
     def close(self) -> None:
-        """Close idle connections now, and those in use as soon as they come back."""
+        """Close idle connections now, and those in use when they are returned."""
         self._of_this_process().close()
 
     def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
-        """Say what every connection begins with; errors that Redis replies with are redis-py's."""
+        """Send the first commands of a connection; raises the errors of redis-py."""
         replies = self.talk(connection, self._handshake.commands, deadline)
         self.info = self._handshake.check(self._address.label, replies)
 
     def talk(self, connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
-        """Write commands and read their replies, errors of Redis among them.
+        """Write commands and read their replies, including errors of Redis.
 
         Raises:
-            redis.RedisError, OSError: the connection was lost, or there was no reply before `deadline`, or
-                none before another master was named.
+            redis.RedisError, OSError: the connection was lost, or no reply came before `deadline`, or
+                before Sentinels named another master.
         """
         packed = connection.pack_commands(commands)
         set_limit(connection, deadline)
@@ -115,7 +115,7 @@ class Pool:
         return [read_reply(connection, deadline) for _ in commands]
 
     def hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
-        """Hold back the confirmation of fewer replicas than before; returns whether it counts.
+        """Hold back the confirmation of fewer replicas than before; return whether it counts.
 
         See `Copies`.
         """
@@ -130,24 +130,24 @@ class Pool:
         return masters.confirm(max(due, time.monotonic() - APART), deadline)
 
     def doubt(self) -> None:
-        """Ask for the master soon, because Redis did not answer as one; see `MasterResolver.doubt`."""
+        """Ask the Sentinels soon, because Redis did not answer like a master; see `MasterResolver.doubt`."""
         masters = self._of_this_process().masters
         if masters is not None:
             masters.doubt()
 
     def permit(self, commands: Sequence[Command]) -> None:
-        """See that the user of Redis has the rights for commands; see `Handshake.permit`."""
+        """Check that the Redis user has the rights for commands; see `Handshake.permit`."""
         self._handshake.permit(self._address.label, commands)
 
     def _of_this_process(self) -> "_Process":
-        """What belongs to this process; after a fork that is nothing yet."""
+        """Return the connections of this process; after a fork there are none yet."""
         process = self._process
         if process.pid != os.getpid():
             process = self._process = _Process(self._address)
         return process
 
     def _wait(self, connection: BlockingConnection, deadline: float) -> None:
-        """Wait for a reply for as long as it is the master that owes it."""
+        """Wait for a reply for as long as the connection leads to the master."""
         masters = self._of_this_process().masters
         while masters is not None and not connection.can_read(min(APART, remaining(deadline))):
             if time.monotonic() >= deadline:
@@ -157,7 +157,7 @@ class Pool:
                 raise RedisTimeoutError("another master was named")
 
     def _connect(self, deadline: float) -> BlockingConnection:
-        """Connect; where Sentinels may name another master, not all of the time is spent on one."""
+        """Connect; with Sentinels, spend only a part of the time on one master: they may name another."""
         while True:
             limit = deadline
             if self._address.sentinels is not None:
@@ -193,7 +193,7 @@ class _Process:
         self._is_closed = False
 
     def take(self, max_idle: float) -> BlockingConnection | None:
-        """The connection used last, passing over those that Redis has closed or that were idle too long."""
+        """Return the idle connection used last; discard closed ones and those idle for too long."""
         while True:
             try:
                 connection, used = self._idle.pop()

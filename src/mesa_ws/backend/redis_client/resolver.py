@@ -1,13 +1,13 @@
-"""One master for everything that a process does, however many connections and Sentinels there are.
+"""Shared knowledge of the master in one process, for all its connections.
 
 Sentinels leave an old master writable for seconds after they have named another one. If each connection
-asked for itself, a process would write to both. So there is one resolver for each address in a process.
-It asks all Sentinels at once, and when another master counts, it marks the old one as left: connections
-see that before they are used, and event loops are called at once.
+asked for itself, a process would write to both. So a process has one resolver for each address. It asks
+all Sentinels at once, and when another master counts, it marks the old one as left: connections check
+that before they are used, and event loops are notified at once.
 
-Sentinels are asked in threads, which serve any event loop and any thread alike. Threads that last, in which
-changes are followed, exist only while an event loop uses the address: a program that uses it from threads
-alone may fork at any time.
+Threads ask the Sentinels, for any event loop and any thread. Long-lived threads, which follow changes,
+exist only while an event loop uses the address: a program that uses it only from threads may fork at any
+time.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ from .master import Master, MasterChoice, Report
 from .sentinel import LIMIT, Sentinel, Sentinels, cut
 
 APART = 1.0
-"""Seconds between two questions to the Sentinels, if nothing tells that there is news."""
+"""Seconds between two questions to the Sentinels, unless one of them announces a change."""
 
 PATIENCE = 0.25
-"""Seconds for which further answers are waited for after the first one."""
+"""Seconds to wait for further answers after the first one."""
 
 PING = 10.0
-"""Seconds without news after which a subscription has to show that it is alive."""
+"""Seconds of silence after which a subscription has to answer a PING."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class MasterWatch:
-    """A method that is called in its event loop whenever a master is left; weakly referenced.
+    """A method to call in its event loop whenever a master is left; weakly referenced.
 
     Args:
-        resolver: who knows the master.
+        resolver: resolver of the master.
         on_left: the method.
     """
 
@@ -54,22 +54,22 @@ class MasterWatch:
         self._on_left = WeakMethod(on_left)
 
     def call(self) -> None:
-        """Call the method soon. Any thread may do this."""
+        """Schedule the call. Thread-safe."""
         on_left = self._on_left()
         if on_left is not None:
             with suppress(RuntimeError):  # the event loop has been closed
                 self._loop.call_soon_threadsafe(on_left)
 
     def close(self) -> None:
-        """Call it no more."""
+        """Stop calling the method."""
         self._resolver.unfollow(self)
 
 
 class MasterResolver:
-    """Knows which master counts for one address. Any thread and any event loop may use it.
+    """Resolver of the master of one address. Any thread and any event loop may use it.
 
     Args:
-        sentinels: whom to ask.
+        sentinels: the Sentinels to ask.
     """
 
     def __init__(self, sentinels: Sentinels) -> None:
@@ -81,7 +81,7 @@ class MasterResolver:
         self._lock = threading.Lock()
         self._asked_at = self._answered_at = self._doubted_at = self._heard_at = float("-inf")
         self._is_asked_soon = False
-        self._problem = "they do not answer"
+        self._problem = "the Sentinels do not answer"
         self._followings: WeakSet[MasterWatch] = WeakSet()
         self._holders: WeakSet[object] = WeakSet()
         self._followers: list[_Follower] = []
@@ -89,7 +89,7 @@ class MasterResolver:
 
     @classmethod
     def of(cls, sentinels: Sentinels) -> "MasterResolver":
-        """Return the one of this process; it exists as long as it is used."""
+        """Return the resolver of this process; it exists as long as it is used."""
         with _registry.lock:
             resolver = _registry.resolvers.get(sentinels.name)
             if resolver is None:
@@ -114,17 +114,17 @@ class MasterResolver:
     async def afind(self, deadline: float) -> Master:
         """`find` for asyncio. Cancelling is safe."""
         if self._was_just_asked:
-            self.doubt()  # a connection that was lost may be the first sign of a failover
+            self.doubt()  # a lost connection may be the first sign of a failover
         else:
             await self._in_thread(lambda: self._ask_if(lambda: self._was_just_asked, deadline))
         return self._known()
 
     def confirm(self, since: float, deadline: float) -> bool:
-        """Whether most Sentinels were heard, to a question of after `since`; asks if they were not.
+        """Return whether most Sentinels answered a question asked after `since`; ask them if not.
 
-        Where they name another master, the old one is left when this returns.
+        If they name another master, the old one is marked as left when this returns.
         """
-        for _ in range(2):  # the answers that come first may be to an older question
+        for _ in range(2):  # the first answers may belong to an older question
             self._ask_if(lambda: self._heard_at >= since, deadline)
         return self._heard_at >= since
 
@@ -135,7 +135,7 @@ class MasterResolver:
         return self._heard_at >= since
 
     def refresh(self, deadline: float) -> None:
-        """Ask again, unless it is certain enough who is master; for use from threads.
+        """Ask again, unless the master is certain enough; for use from threads.
 
         Never raises: without an answer the last master counts.
         """
@@ -143,29 +143,29 @@ class MasterResolver:
             self._ask_if(lambda: self._is_certain, deadline)
 
     def doubt(self) -> None:
-        """Ask soon, because a master does not behave like one. Never waits."""
+        """Ask soon, because a Redis does not behave like a master. Never waits."""
         self._doubted_at = time.monotonic()
         with self._lock:
             if self._is_asked_soon:
                 return
             self._is_asked_soon = True
-        with suppress(RuntimeError):  # Python ends, and starts no more threads
+        with suppress(RuntimeError):  # the interpreter is shutting down and starts no threads
             threading.Thread(target=self._ask_in_time, name="mesa-sentinel", daemon=True).start()
 
     def follow(self, on_left: Callable[[], None]) -> MasterWatch:
-        """Call a method in this event loop from now on whenever a master is left."""
+        """Call a method in this event loop whenever a master is left."""
         following = MasterWatch(self, on_left)
         with self._lock:
             self._followings.add(following)
             if not self._followers:
                 self._followers = [_Follower(self, sentinel) for sentinel in self._sentinels]
-                with suppress(RuntimeError):  # Python ends, and starts no more threads
+                with suppress(RuntimeError):  # the interpreter is shutting down and starts no threads
                     for follower in self._followers:
                         follower.start()
         return following
 
     def unfollow(self, following: MasterWatch) -> None:
-        """Take back `follow`."""
+        """Undo `follow`."""
         with self._lock:
             self._followings.discard(following)
             if self._followings:
@@ -176,28 +176,28 @@ class MasterResolver:
         self._close_unused()
 
     def hold(self, holder: object) -> None:
-        """Keep connections to the Sentinels for a user that asks often from threads; weakly referenced."""
+        """Keep connections to the Sentinels for a holder that asks often from threads; weakly referenced."""
         self._holders.add(holder)
 
     def release(self, holder: object) -> None:
-        """Take back `hold`."""
+        """Undo `hold`."""
         self._holders.discard(holder)
         self._close_unused()
 
     def ask_now(self) -> None:
-        """Ask, because a Sentinel may know more than before."""
+        """Ask now, because a Sentinel has announced a change."""
         wanted = time.monotonic()
         with self._turn:
             if self._asked_at < wanted:
                 self._ask(LIMIT)
 
     def is_followed_by(self, follower: "_Follower") -> bool:
-        """Whether news that this one brings are still of use."""
+        """Whether the announcements that this follower hears are still of use."""
         return follower in self._followers and bool(self._followings)
 
     @property
     def _was_just_asked(self) -> bool:
-        """Whether they were, and have answered."""
+        """Whether the Sentinels were asked a moment ago, and have answered."""
         return self._asked_at <= self._answered_at and time.monotonic() - self._asked_at < APART
 
     @property
@@ -220,7 +220,7 @@ class MasterResolver:
             self.refresh(time.monotonic() + LIMIT)
 
     def _ask_if(self, is_enough: Callable[[], bool], deadline: float) -> None:
-        """Ask unless enough is known; one thread at a time, and what it learns serves all that wait."""
+        """Ask unless enough is known; one thread asks at a time, for all that wait."""
         wanted = time.monotonic()
         if is_enough() or not self._turn.acquire(timeout=remaining(deadline)):
             return
@@ -244,7 +244,7 @@ class MasterResolver:
         await done
 
     def _ask(self, limit: float) -> None:
-        """Ask all Sentinels at once, except those that still owe an answer."""
+        """Ask all Sentinels at once, except those whose last answer is outstanding."""
         self._asked_at = now = time.monotonic()
         end = now + limit
         answers: SimpleQueue[Report | None] = SimpleQueue()
@@ -269,7 +269,9 @@ class MasterResolver:
         try:
             report = sentinel.ask()
             master = self._choice.master
-            if master is not None and report.epoch > master.epoch:  # even if nothing waits for it any more
+            if (
+                master is not None and report.epoch > master.epoch
+            ):  # even if no question waits for this answer any more
                 self._take([report])
         except FOREIGN as error:
             self._problem = str(error) or type(error).__name__
@@ -279,7 +281,7 @@ class MasterResolver:
             self._close_unused()
 
     def _close_unused(self) -> None:
-        """Disconnect where there are no users; a Sentinel that is still being asked follows afterwards."""
+        """Disconnect from the Sentinels if nothing uses them; one that is being asked follows afterwards."""
         if not self._followings and not self._holders:
             _close([sentinel for sentinel in self._sentinels if sentinel not in self._busy])
 
@@ -296,7 +298,7 @@ class MasterResolver:
 
 
 class _Follower(threading.Thread):
-    """Listens to one Sentinel while event loops use the address."""
+    """Thread that listens to one Sentinel while event loops use the address."""
 
     def __init__(self, resolver: MasterResolver, sentinel: Sentinel) -> None:
         super().__init__(name="mesa-sentinel", daemon=True)
@@ -311,15 +313,15 @@ class _Follower(threading.Thread):
             try:
                 self._listen()
             except FOREIGN as error:
-                _log.debug("a Sentinel is not there: %s", error)
-            except Exception:  # noqa: BLE001  # without this thread a failover is noticed late
-                _log.exception("listening to a Sentinel failed; it is tried again")
+                _log.debug("a Sentinel cannot be reached: %s", error)
+            except Exception:  # noqa: BLE001  # without this thread, a failover would be noticed late
+                _log.exception("listening to a Sentinel failed; retrying")
             finally:
                 self.is_subscribed = False
             self._stopped.wait(APART)
 
     def stop(self) -> None:
-        """End soon. Never waits."""
+        """Stop soon. Never waits."""
         self._stopped.set()
         connection = self._connection
         if connection is not None:
@@ -328,7 +330,7 @@ class _Follower(threading.Thread):
     def _listen(self) -> None:
         connection = self._connection = self._sentinel.subscribe()
         try:
-            self._resolver.ask_now()  # there may have been news before
+            self._resolver.ask_now()  # changes before the subscription were not announced
             self.is_subscribed = True
             while not self._stopped.is_set() and self._resolver.is_followed_by(self):
                 if not connection.can_read(PING):
@@ -352,7 +354,7 @@ _registry = _Registry()
 
 
 def _forget() -> None:
-    """A process that was forked has no threads, and no resolvers."""
+    """Start without resolvers in a forked process, which has none of their threads."""
     global _registry  # noqa: PLW0603
     _registry = _Registry()
 
@@ -361,7 +363,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _start(work: Callable[[], None]) -> None:
-    """Do some work in a thread of its own; in this one where Python ends and starts no more threads."""
+    """Run work in a new thread, or in this one if the interpreter is shutting down."""
     try:
         threading.Thread(target=work, name="mesa-sentinel", daemon=True).start()
     except RuntimeError:

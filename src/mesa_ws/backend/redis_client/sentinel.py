@@ -1,4 +1,4 @@
-"""Asking one Sentinel, in a thread."""
+"""Blocking client of one Sentinel."""
 
 import socket
 import time
@@ -19,14 +19,14 @@ from .master import Report
 DEFAULT_PORT = 26379
 
 LIMIT = 1.0
-"""Seconds that a Sentinel gets for each step: connecting, and answering."""
+"""Seconds that a Sentinel has for each step: connecting, and answering."""
 
 CHANGES = ("+switch-master", "+promoted-slave", "+config-update-from")
-"""Channels on which a Sentinel tells that another Redis is, or becomes, the master."""
+"""Channels on which a Sentinel announces that another Redis is, or becomes, the master."""
 
 
 class Sentinels(NamedTuple):
-    """Where Sentinels listen and which master they shall name.
+    """Addresses of Sentinels, and the master that they watch.
 
     Args:
         hosts: host and port of each.
@@ -40,7 +40,7 @@ class Sentinels(NamedTuple):
 
     @property
     def name(self) -> object:
-        """Two that are equal in this lead to the same masters in the same way."""
+        """Key of this configuration: equal keys lead to the same masters in the same way."""
         return (
             self.hosts,
             self.service,
@@ -49,7 +49,7 @@ class Sentinels(NamedTuple):
 
 
 class Sentinel:
-    """One Sentinel. One thread at a time asks it; that is up to the caller.
+    """One Sentinel. The caller ensures that one thread at a time uses it.
 
     Args:
         host: where it listens.
@@ -66,13 +66,13 @@ class Sentinel:
         self._used_at = 0.0
 
     def ask(self) -> Report:
-        """Ask who is master, within about `LIMIT` seconds for each step.
+        """Ask for the master, within about `LIMIT` seconds for each step.
 
         `SENTINEL MASTER` knows the epoch. During a failover it still names the old master, while
-        `GET-MASTER-ADDR-BY-NAME` names the new one already; asked second, it never is the older answer.
+        `GET-MASTER-ADDR-BY-NAME` names the new one already; asked second, it is never the older answer.
 
         Raises:
-            redis.RedisError, OSError: it did not answer, or knows no such master.
+            redis.RedisError, OSError: the Sentinel did not answer, or knows no such master.
         """
         connection = self._take() or self._connect()
         try:
@@ -103,7 +103,7 @@ class Sentinel:
         return connection
 
     def is_about(self, message: object) -> bool:
-        """Whether a message of a subscription is about this master."""
+        """Whether a published message is about this master."""
         match message:
             case [b"message", bytes(), bytes(text)]:
                 return self._service.encode() in text.split()
@@ -116,7 +116,7 @@ class Sentinel:
             connection.disconnect()
 
     def _take(self) -> BlockingConnection | None:
-        """Return the connection of the last time, if it is still good."""
+        """Return the connection of the last question, if it is still usable."""
         connection, self._connection = self._connection, None
         if connection is None:
             return None
@@ -139,13 +139,13 @@ class Sentinel:
 
 
 def cut(connection: BlockingConnection) -> None:
-    """End a connection that another thread is reading; that thread closes it."""
+    """Shut down a connection that another thread is reading; that thread closes it."""
     sock = getattr(connection, "_sock", None)
     if sock is not None:
         with suppress(OSError):
             socket.socket.shutdown(
                 sock, socket.SHUT_RDWR
-            )  # that of TLS would change what the other thread uses
+            )  # the method of a TLS socket would change state that the other thread uses
 
 
 def _talk(
@@ -158,13 +158,15 @@ def _talk(
 
 def _report(state: Any, address: Any) -> Report:
     if address is None:
-        raise MasterNotFoundError("it knows no such master")
+        raise MasterNotFoundError("the Sentinel knows no such master")
     try:
         about = dict(zip(state[::2], state[1::2], strict=False))
         host, port = address
         epoch = int(about[b"config-epoch"])
-        # During a failover, what it says of replicas is about the old master.
+        # During a failover, its number of replicas is that of the old master.
         is_same = (about[b"ip"], about[b"port"]) == (host, port)
         return Report(host.decode(), int(port), epoch, int(about[b"num-slaves"]) if is_same else 0)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RedisConnectionError(f"expected what a Sentinel says of a master, got {error!r}") from None
+        raise RedisConnectionError(
+            f"the reply of the Sentinel is no description of a master: {error!r}"
+        ) from None

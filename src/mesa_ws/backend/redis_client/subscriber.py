@@ -1,4 +1,4 @@
-"""Listens on channels, and comes back when it was cut off."""
+"""Subscription to channels that reconnects by itself."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from .resolver import MasterWatch
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
-"""Seconds between attempts to come back: doubled each time, and of each a random part."""
+"""Seconds between attempts to reconnect: doubled each time, with jitter."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -35,13 +35,13 @@ class Subscriber:
 
     Args:
         address: where to connect.
-        channels: what to listen to.
-        on_frame: called in the event loop with each message as it came; must not raise.
-        on_return: called in the event loop when the subscription was lost and is there again, before
-            `is_subscribed` says so; must not raise.
+        channels: channels to subscribe to.
+        on_frame: called in the event loop with each message; must not raise.
+        on_return: called in the event loop when a lost subscription is restored, before
+            `is_subscribed` is true again; must not raise.
         timeout: seconds for connecting and subscribing.
-        others: further channels, each with what is called instead of `on_frame`.
-        name: what Redis shall call the connection, for others who look; if it may.
+        others: further channels, each with a function to call instead of `on_frame`.
+        name: name of the connection in CLIENT LIST, if the user has the right to set it.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Subscriber:
         return self._connection is not None
 
     async def open(self) -> None:
-        """Subscribe, and stay so from now on.
+        """Subscribe, and keep the subscription from now on.
 
         Raises:
             BackendUnavailable: Redis cannot be reached.
-            BackendRefused: it can, and says no.
+            BackendRefused: Redis refuses the subscription.
         """
         while self._connection is None:
             self._left.clear()
@@ -94,7 +94,7 @@ class Subscriber:
         self._tasks.start(self._stay, "subscriber")
 
     async def restart(self) -> None:
-        """Subscribe on a new connection, because this one seems to be dead."""
+        """Subscribe on a new connection, because the present one seems to be dead."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await hang_up(connection)
@@ -102,7 +102,7 @@ class Subscriber:
     async def is_alive(self, timeout: float) -> bool:
         """Ask Redis for a sign of life, for at most `timeout` seconds.
 
-        A network may drop a connection without a word, and who only listens would never know.
+        A network may silently drop a connection, and a process that only listens would never notice.
         """
         connection = self._connection
         if connection is None:
@@ -110,7 +110,7 @@ class Subscriber:
         self._echo.clear()
         try:
             async with asyncio.timeout(timeout):
-                # To subscribe once more changes nothing, and whoever listens may do it.
+                # A second SUBSCRIBE changes nothing, and every subscriber has the right to it.
                 await connection.send_packed_command(
                     connection.pack_commands([("SUBSCRIBE", *self._channels)])
                 )
@@ -148,7 +148,7 @@ class Subscriber:
                 await self._listen(self._connection)
 
     async def _listen(self, connection: AsyncConnection) -> None:
-        """Take messages until the connection ends."""
+        """Read messages until the connection ends."""
         try:
             while True:
                 match await connection.read_response():
@@ -158,11 +158,11 @@ class Subscriber:
                         self._echo.set()
         except FOREIGN as error:
             _log.warning(
-                "%s: cut off from messages of other processes; what is stored meanwhile is read later (%s)",
+                "%s: cut off from the messages of other processes; stored ones are read later (%s)",
                 self._address.label,
                 error,
             )
-        finally:  # whatever it was: what came in meanwhile is lost, so nothing may go on as before
+        finally:  # whatever the reason: messages may be lost from here on, so reconnect
             if self._connection is connection:
                 self._connection = None
             await hang_up(connection)
@@ -182,7 +182,7 @@ class Subscriber:
             self._pause = FIRST_PAUSE
             self._on_return()
             self._connection = connection
-            _log.info("%s: messages of other processes come in again", self._address.label)
+            _log.info("%s: receiving the messages of other processes again", self._address.label)
 
     async def _subscribe(self) -> AsyncConnection:
         """Connect and wait until Redis has confirmed the subscription."""
@@ -210,7 +210,7 @@ class Subscriber:
 
     @asynccontextmanager
     async def _limited(self) -> AsyncIterator[None]:
-        """An attempt that ends after some time, or when another master is named."""
+        """Limit an attempt to the timeout, or until Sentinels name another master."""
         try:
             async with asyncio.timeout(self._timeout) as self._attempt:
                 yield
@@ -218,7 +218,7 @@ class Subscriber:
             self._attempt = None
 
     def _on_left(self) -> None:
-        """Subscribe at the new master."""
+        """Reconnect, to the new master."""
         self._left.set()
         now = asyncio.get_running_loop().time()
         if self._attempt is not None:

@@ -1,4 +1,4 @@
-"""Options of TLS, checked before the first connection, so that what is wrong is named."""
+"""TLS options, checked before the first connection, so that the error names the wrong one."""
 
 import os
 import ssl
@@ -11,10 +11,10 @@ _CHECKS = ("none", "optional", "required")
 
 
 def checked_tls(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return redis-py's options of a connection with TLS, with what it understands as `ssl_cert_reqs`.
+    """Return redis-py's options of a TLS connection, with `ssl_cert_reqs` in the form that it accepts.
 
     Raises:
-        InvalidSettings: a file cannot be read or holds something else, or another option is wrong.
+        InvalidSettings: a file cannot be read or has the wrong content, or an option is wrong.
     """
     checked = dict(options)
     if "ssl_cert_reqs" in options:
@@ -28,7 +28,7 @@ def checked_tls(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cert_reqs(given: object) -> str:
-    """Read the check of certificates in any of its spellings; None is what redis-py takes for none."""
+    """Read the certificate check in any of its spellings; redis-py treats None as "none"."""
     name = "none" if given is None else getattr(given, "name", given)
     plain = str(name).lower().removeprefix("cert_")
     if plain not in _CHECKS:
@@ -44,7 +44,7 @@ def _check_readable(name: str, path: Any) -> None:
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         kind = "directory" if name == "ssl_ca_path" else "file"
-        raise InvalidSettings(f"redis.{name}", f"a {kind} that can be read ({reason})", path) from None
+        raise InvalidSettings(f"redis.{name}", f"a readable {kind} ({reason})", path) from None
 
 
 def _check_trust(context: ssl.SSLContext, options: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ def test_a_dropped_id_is_a_stranger() -> None:
     table.put("b", 1)
     table.drop("a")
     table.drop("never here")
-    assert table.strangers(["a", "b", "c"]) == ["a", "c"]
+    assert table.unknown_ids(["a", "b", "c"]) == ["a", "c"]
     assert table.get("a") is None
 
 
@@ -43,22 +43,22 @@ def test_pages_show_changes_made_while_they_are_read() -> None:
 def test_an_id_is_told_once_while_it_is_here() -> None:
     table = MemberTable()
     table.put("alice", 1)
-    assert [table.tell("alice"), table.tell("alice")] == [True, False]
+    assert [table.announce("alice"), table.announce("alice")] == [True, False]
     table.drop("alice")
     table.put("alice", 1)
-    assert table.tell("alice")
+    assert table.announce("alice")
 
 
 def test_an_id_that_left_meanwhile_is_told_and_forgotten() -> None:
     table = MemberTable()
-    assert table.tell("alice")
-    assert (table.told, table.take_unconfirmed()) == (set(), [])
+    assert table.announce("alice")
+    assert (table.announced, table.take_unconfirmed()) == (set(), [])
 
 
 def test_what_was_told_is_to_be_confirmed_once() -> None:
     table = MemberTable()
     table.put("alice", 1)
-    table.tell("alice")
+    table.announce("alice")
     assert (table.take_unconfirmed(), table.take_unconfirmed()) == (["alice"], [])
 
 
@@ -66,11 +66,11 @@ def test_only_what_is_confirmed_may_be_told_again() -> None:
     table = MemberTable()
     for id in ("alice", "bob"):
         table.put(id, 1)
-    table.tell("alice")
+    table.announce("alice")
     table.take_unconfirmed()
-    table.tell("bob")
-    table.untell()
-    assert [table.tell(id) for id in ("alice", "bob")] == [True, False]
+    table.announce("bob")
+    table.forget_announced()
+    assert [table.announce(id) for id in ("alice", "bob")] == [True, False]
 
 
 def test_some_ids_come_first() -> None:

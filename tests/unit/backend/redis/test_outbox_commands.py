@@ -36,7 +36,7 @@ def raw(message_id: bytes, body: bytes) -> bytes:
 
 
 def test_entering_records_and_reads_in_one_call() -> None:
-    call = enter(SEAT, "a", (2, 9), Start("resume", AT, True), is_told=True)
+    call = enter(SEAT, "a", (2, 9), Start("resume", AT, True), is_announced=True)
     assert call.script.name == "attach"
     assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, KEYS.signs, *outbox_keys(KEYS, ["a"]))
     assert call.args[5:] == ("a", 2, 9, 1, "resume", AT.epoch, 7, 1)

@@ -53,7 +53,7 @@ def test_a_shortfall_is_said_with_its_numbers() -> None:
 def test_an_error_of_redis_is_no_confirmation() -> None:
     error = Demand(0, 1).shortfall("redis", Demand(0, 1), [ValueError("appendonly is disabled")])
     assert error is not None
-    assert "stored, but no confirmation came (appendonly is disabled)" in str(error)
+    assert "stored, but Redis did not confirm it (appendonly is disabled)" in str(error)
 
 
 @pytest.mark.parametrize(
