@@ -193,7 +193,7 @@ async def test_a_fault_of_the_server_does_not_keep_a_node_from_getting_ready(
 
     server.catch_up = faulty  # type: ignore[method-assign]
     proxy.cut()
-    await until(lambda: "the repair of this node failed; it is started again" in caplog.text)
+    await until(lambda: "the resync of this node failed; it is started again" in caplog.text)
     await until(lambda: server.caught_up > 0 and server.backend.is_ready)
 
 

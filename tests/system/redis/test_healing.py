@@ -137,7 +137,7 @@ async def test_messages_lost_while_cut_off_are_counted(
     await client.hincrby(keys.counters, node.backend.node_id, 3)
     await until(lambda: node.backend.lost == 3)  # type: ignore[attr-defined]
     [told] = [record for record in caplog.records if "a gap of 3 on this node's channel" in record.message]
-    assert (told.levelname, "is read from Redis now" in told.message) == ("INFO", True)
+    assert (told.levelname, "are read from Redis now" in told.message) == ("INFO", True)
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

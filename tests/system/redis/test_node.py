@@ -89,7 +89,7 @@ async def test_another_layout_is_refused_when_opening(
     nodes: Cluster, client: redis.asyncio.Redis, keys: Keys
 ) -> None:
     await client.hset(keys.meta, "partitions", "64")
-    with pytest.raises(BackendRefused, match=r"expected a cluster of 1 partition.* got 64"):
+    with pytest.raises(BackendRefused, match=r"with 64 partitions, and this one uses 1"):
         await nodes.node()
     assert await client.keys("*") == [keys.meta]
 

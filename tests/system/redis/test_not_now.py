@@ -109,7 +109,7 @@ async def test_a_cluster_is_refused_at_the_first_connection(
         with pytest.raises(BackendRefused) as refused:
             await use(kind, cluster.url, namespace, wire)
         text = str(refused.value)
-        assert "Redis Cluster is not supported; use one Redis" in text, kind
+        assert "Redis Cluster is not supported; use a single Redis" in text, kind
         assert "\n" not in text
     with redis.Redis.from_url(cluster.url) as client:
         assert client.dbsize() == 0
@@ -141,5 +141,5 @@ def test_commands_refuse_a_cluster_in_one_line(
     result = CliRunner().invoke(main, [*arguments, "--wire", wire], prog_name="mesa")
     assert result.exit_code != 0
     [line] = [line for line in result.output.splitlines() if "Cluster" in line]
-    assert "Redis Cluster is not supported; use one Redis" in line
+    assert "Redis Cluster is not supported; use a single Redis" in line
     assert "Traceback" not in result.output

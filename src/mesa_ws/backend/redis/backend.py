@@ -114,7 +114,7 @@ class RedisNode:
         self.inbox.check()
         self._tasks.start(self._resync.run, "resync")
         if self._is_watched:
-            self._tasks.start(self._grace_watch.run, "graces")
+            self._tasks.start(self._grace_watch.run, "grace watch")
 
     async def aclose(self) -> None:
         """Leave at once, within the time limit."""
