@@ -248,7 +248,6 @@ async def test_a_cluster_of_another_layout_is_refused(make: Make, redis_url: str
     error = await make(redis_url).fails()
     assert isinstance(error, BackendRefused)
     assert "with 64 partitions, and this one uses 1" in str(error)
-    assert "got 64" in str(error)
 
 
 async def test_a_closed_bus_refuses_calls(make: Make, redis_url: str) -> None:
