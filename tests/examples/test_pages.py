@@ -197,7 +197,7 @@ async def test_a_client_is_told_when_redis_has_forgotten_everything(tmp_path: Pa
             await server.send(Message(0, 2, "N"), ["0"])
 
             async def has_all() -> bool:
-                return told[-1] == 2
+                return bool(told[-1] == 2)
 
             await until(has_all)
             # Once for the outbox, once for messages to everybody.
