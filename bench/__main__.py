@@ -17,7 +17,7 @@ from .npm import find_npm_peer
 from .options import FULL, QUICK, Options
 from .peer import Peer, python_peers
 from .report import Report
-from .synced import cost, dispatch, idle, login, script_time, waiting
+from .synced import cost, dispatch, idle, login, script_time, stored
 
 Run = Callable[[Options, Sequence[Peer]], Outcome]
 
@@ -27,7 +27,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
-    memory.NAME: (memory.run, idle.run, waiting.run),
+    memory.NAME: (memory.run, idle.run, stored.run),
     cost.NAME: (cost.run,),
     script_time.NAME: (script_time.run,),
     login.NAME: (login.run_single, login.run),
@@ -45,10 +45,10 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 @click.option("--npm/--no-npm", "with_npm", default=True, help="Measure the npm package as well.")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON; bench/results by default.")
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
-    """Measure speed and memory beside a bare picows loop and the npm package @cryb/mesa.
+    """Compare speed and memory with a bare picows loop and the npm package @cryb/mesa.
 
     BENCHMARK is one of fanout, one, redis, storm, portal and memory, and for message sync one of sync,
-    outbox, login and dispatch; without any, all are run.
+    outbox, login and dispatch. Without any, all run.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")

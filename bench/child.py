@@ -1,4 +1,4 @@
-"""A process that takes orders as JSON lines and answers each with one."""
+"""A process that obeys orders in JSON lines, and answers each with a JSON line."""
 
 import json
 import os
@@ -18,12 +18,12 @@ PATIENCE = 60.0
 
 
 class Child:
-    """A started process. It ends when its standard input is closed, so none is left behind.
+    """A started process. It ends when its standard input is closed, so that none is left running.
 
     Args:
-        name: what to call it in errors.
+        name: for errors.
         command: program and arguments.
-        environment: what to add to our own.
+        environment: variables in addition to our own.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Child:
         except BrokenPipeError as error:
             raise Failed(f"{self.name} has ended; its last words are above") from error
 
-    def hear(self, patience: float = PATIENCE) -> dict[str, Any]:
+    def answer(self, patience: float = PATIENCE) -> dict[str, Any]:
         """Wait for the next answer."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + patience
@@ -75,7 +75,7 @@ class Child:
     def ask(self, order: str, **details: Any) -> dict[str, Any]:
         """Give an order and wait for its answer."""
         self.tell(order, **details)
-        return self.hear()
+        return self.answer()
 
     @property
     def cpu_seconds(self) -> float:

@@ -1,14 +1,14 @@
-"""The table of what a unit of work costs each peer."""
+"""Table of the cost of a unit of work with each peer."""
 
 from collections.abc import Iterable, Mapping
 
 from .figures import LOAD, SERVER, Outcome, Series, Target
 from .peer import BARE, NPM
 
-BESIDE = {BARE: BARE, "npm": NPM}
+BASELINES = {BARE: BARE, "npm": NPM}
 
 FULLY_BUSY = 0.95
-"""Part of a core from which on a process is a bottleneck."""
+"""Share of a core above which a process counts as the bottleneck."""
 
 
 def cost_outcome(
@@ -16,20 +16,20 @@ def cost_outcome(
     title: str,
     series: Series,
     targets: list[Target],
-    beside: Mapping[str, str] = BESIDE,
+    baselines: Mapping[str, str] = BASELINES,
 ) -> Outcome:
-    """Sum up the rounds of all peers.
+    """Summarize the rounds of all peers.
 
     Args:
-        name: the benchmark.
-        title: what was done.
-        series: what was measured.
-        targets: what was promised.
-        beside: whom every peer is compared with, by what the column is called.
+        name: name of the benchmark.
+        title: description of the work.
+        series: the samples.
+        targets: the promises.
+        baselines: the peers to compare every peer with, by the name of the column.
     """
     others = [role for role in series.roles if role not in (SERVER, LOAD)]
     header = [
-        "peer", f"CPU µs/{series.unit}", "spread", *(f"x {column}" for column in beside),
+        "peer", f"CPU µs/{series.unit}", "spread", *(f"x {column}" for column in baselines),
         *(f"{role} CPU µs" for role in others),
         f"{series.unit}s/s", "server core", "load core",
     ]  # fmt: skip
@@ -37,20 +37,20 @@ def cost_outcome(
         name=name,
         title=title,
         header=header,
-        rows=[_row(series, peer, others, beside.values()) for peer in series.rounds],
+        rows=[_row(series, peer, others, baselines.values()) for peer in series.rounds],
         raw={peer: [sample._asdict() for sample in samples] for peer, samples in series.rounds.items()},
         targets=targets,
         notes=_bottlenecks(series),
     )
 
 
-def _row(series: Series, peer: str, others: list[str], beside: Iterable[str]) -> list[str]:
+def _row(series: Series, peer: str, others: list[str], baselines: Iterable[str]) -> list[str]:
     cost = series.cost(peer)
     return [
         peer,
         f"{cost.median:.2f}",
         f"{cost.lowest:.2f} to {cost.highest:.2f}",
-        *(times(series.ratio(peer, other)) for other in beside),
+        *(times(series.ratio(peer, other)) for other in baselines),
         *(f"{series.cost(peer, role).median:.2f}" for role in others),
         f"{series.speed(peer):,.0f}",
         f"{series.share(peer, SERVER):.0%}",
@@ -59,7 +59,7 @@ def _row(series: Series, peer: str, others: list[str], beside: Iterable[str]) ->
 
 
 def times(ratio: float | None) -> str:
-    """A ratio as text."""
+    """Return a ratio as text."""
     return "" if ratio is None else f"{ratio:.2f}"
 
 

@@ -1,9 +1,9 @@
-"""What can keep a benchmark from its figures; the texts are for people."""
+"""Reasons why a benchmark has no result; their texts are printed."""
 
 
 class Failed(Exception):
-    """A process of the benchmark did not do what it was ordered to."""
+    """A process of the benchmark failed."""
 
 
 class Skipped(Exception):
-    """Something is not there, so a part of the run is left out."""
+    """A part of the run is skipped because something is missing."""

@@ -1,4 +1,4 @@
-"""Messages to everybody."""
+"""Cost of a message to all clients."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from .rig import all_rigged, take_turns
 
 NAME = "fanout"
 BATCH = 20_000
-"""Deliveries between two looks whether all clients have read them, so that none falls behind."""
+"""Deliveries after which all clients must have caught up, so that none falls behind."""
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Send to all clients, and wait until they have it."""
+    """Send messages to all clients, and wait until they have read them."""
     messages, connections = options.messages, options.connections
     batch = max(1, BATCH // connections)
     with all_rigged(peers, connections) as rigs:
@@ -34,10 +34,10 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
         series = take_turns(rigs, options.rounds, "message", round_of)
     return cost_outcome(
         NAME,
-        f"{messages} messages of 100 bytes to everybody, {connections:,} clients",
+        f"{messages} messages of 100 bytes to all clients,  {connections:,} clients",
         series,
         [
-            Target(f"CPU of a delivered message beside {BARE}", 1.25, series.ratio(OURS, BARE)),
-            Target(f"CPU of a delivered message beside {NPM}", 0.6, series.ratio(OURS, NPM)),
+            Target(f"CPU of a delivered message, relative to {BARE}", 1.25, series.ratio(OURS, BARE)),
+            Target(f"CPU of a delivered message, relative to {NPM}", 0.6, series.ratio(OURS, NPM)),
         ],
     )

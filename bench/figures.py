@@ -1,4 +1,4 @@
-"""What was measured, and what it says: medians over rounds, and ratios within each round."""
+"""Samples, and the figures computed from them: medians over rounds, and ratios within each round."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Sample(NamedTuple):
     """One round of one peer.
 
     Attributes:
-        units: how much was done: messages delivered, clients let in.
+        units: work done, such as messages delivered or clients connected.
         wall: seconds it took.
         cpu: CPU seconds of each process that took part, by its role.
     """
@@ -23,16 +23,16 @@ class Sample(NamedTuple):
     cpu: Mapping[str, float]
 
     def cost(self, role: str = SERVER) -> float:
-        """CPU microseconds of one unit."""
+        """CPU microseconds a unit."""
         return self.cpu[role] / self.units * 1e6
 
     def share(self, role: str) -> float:
-        """Part of a core that a process used."""
+        """Share of a core that a process used."""
         return self.cpu[role] / self.wall
 
 
 class Figure(NamedTuple):
-    """A value that was measured several times."""
+    """Summary of a value that was measured several times."""
 
     median: float
     lowest: float
@@ -40,7 +40,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Sum up what was measured."""
+        """Summarize measured values."""
         values = sorted(values)
         return cls(median(values), values[0], values[-1])
 
@@ -50,7 +50,7 @@ class Series:
     """The rounds of all peers, in the same order.
 
     Attributes:
-        unit: what one unit is called.
+        unit: name of a unit of work.
         rounds: samples by peer.
     """
 
@@ -58,23 +58,23 @@ class Series:
     rounds: dict[str, list[Sample]] = field(default_factory=dict)
 
     def add(self, peer: str, sample: Sample) -> None:
-        """Add what a peer did in its turn."""
+        """Add the sample of a peer."""
         self.rounds.setdefault(peer, []).append(sample)
 
     def cost(self, peer: str, role: str = SERVER) -> Figure:
-        """CPU microseconds of one unit."""
+        """CPU microseconds a unit."""
         return Figure.of(sample.cost(role) for sample in self.rounds[peer])
 
     def share(self, peer: str, role: str) -> float:
-        """Part of a core that a process used."""
+        """Share of a core that a process used."""
         return median(sample.share(role) for sample in self.rounds[peer])
 
     def speed(self, peer: str) -> float:
-        """Units in a second."""
+        """Units a second."""
         return median(sample.units / sample.wall for sample in self.rounds[peer])
 
     def ratio(self, peer: str, other: str, role: str = SERVER) -> float | None:
-        """What `peer` costs beside `other`: the median of the ratios within each round."""
+        """Cost of `peer` relative to `other`: the median of the ratios within each round."""
         return ratio(
             [sample.cost(role) for sample in self.rounds.get(peer, ())],
             [sample.cost(role) for sample in self.rounds.get(other, ())],
@@ -87,7 +87,7 @@ class Series:
 
 
 class Target(NamedTuple):
-    """A promise about speed or memory, and what was found; None where a peer was missing."""
+    """A promise about speed or memory, and the measured value; None where a peer was missing."""
 
     what: str
     limit: float
@@ -95,7 +95,7 @@ class Target(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether it is kept, as text."""
+        """Whether the promise is kept, as text."""
         if self.found is None:
             return "not measured"
         return "met" if self.found <= self.limit else "missed"
@@ -103,16 +103,16 @@ class Target(NamedTuple):
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What one benchmark found, for people and for programs.
+    """Result of one benchmark, as a table and as JSON.
 
     Attributes:
-        name: the benchmark.
-        title: what was done, in one line.
+        name: name of the benchmark.
+        title: description of the work, in one line.
         header: names of the columns.
         rows: the table.
-        targets: what was promised.
-        notes: what has to be known to read the table.
-        raw: everything that was measured.
+        targets: the promises.
+        notes: remarks on how to read the table.
+        raw: all measured values.
     """
 
     name: str
@@ -125,6 +125,6 @@ class Outcome:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """The median ratio of values that were measured in turns."""
+    """Return the median ratio of values that were measured in turns."""
     pairs = list(zip(ours, theirs, strict=False))
     return median(mine / their for mine, their in pairs) if pairs else None

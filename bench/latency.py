@@ -1,4 +1,4 @@
-"""How long a message to one id takes through Redis, at a fixed rate."""
+"""Latency of a message to one id through Redis, at a fixed rate."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from .figures import Figure, Outcome
 from .options import Options
 from .peer import Peer
 from .redis_server import redis_server
-from .through_redis import all_lines
+from .through_redis import all_dispatch_rigs
 
 NAME = "latency"
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -15,15 +15,15 @@ WARM_UP = 500
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Dispatch on schedule, whatever the answers do."""
+    """Dispatch on a fixed schedule, however long the replies take."""
     messages = round(options.rate * options.seconds)
     taken: dict[str, list[list[int]]] = {peer.name: [] for peer in peers}
-    with redis_server() as redis, all_lines(peers, options.connections, redis) as lines:
-        for line in lines.values():
-            line.pace(options.rate, WARM_UP)
+    with redis_server() as redis, all_dispatch_rigs(peers, options.connections, redis) as rigs:
+        for rig in rigs.values():
+            rig.pace(options.rate, WARM_UP)
         for _ in range(options.rounds):
-            for name, line in lines.items():
-                taken[name].append(line.pace(options.rate, messages))
+            for name, rig in rigs.items():
+                taken[name].append(rig.pace(options.rate, messages))
     return Outcome(
         name=NAME,
         title=f"{options.rate} messages a second to one of {options.connections:,} clients through Redis",
@@ -35,7 +35,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
 
 
 def percentile(values: Sequence[int], part: float) -> int:
-    """The smallest of `values` that `part` percent of them do not exceed (nearest rank)."""
+    """Return the percentile `part` of `values` by nearest rank."""
     return sorted(values)[max(1, math.ceil(len(values) * part / 100)) - 1]
 
 

@@ -10,13 +10,13 @@ from .rig import rigged
 
 NAME = "memory"
 FIRST = 200
-"""Clients that are there before memory is read, so that what all share does not count."""
+"""Clients that connect before the first reading, so that shared memory does not count."""
 
 ABOVE_BARE = 6 * 1024
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Let clients in, each round to a new process, and see how much that has grown."""
+    """Connect clients, in each round to a new process, and measure how much the process has grown."""
     raise_limit(FIRST + options.idle)
     grown: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for _ in range(options.rounds):

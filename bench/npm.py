@@ -1,4 +1,4 @@
-"""The npm package that we measure ourselves against, installed beside the project."""
+"""Installation of the npm package that Mesa is compared with."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ def find_npm_peer() -> Peer:
     """Make the package ready to run.
 
     Raises:
-        Skipped: Node or npm is not there, or the package cannot be installed.
+        Skipped: Node or npm is missing, or the package cannot be installed.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:

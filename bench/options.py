@@ -1,4 +1,4 @@
-"""How much work a run does."""
+"""Amount of work of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,15 @@ class Options:
     """Sizes of the benchmarks.
 
     Attributes:
-        rounds: how often every peer does the work; peers take turns.
+        rounds: repetitions by every peer; peers take turns.
         connections: clients of each peer.
         many: clients of each peer in the second half of `one`.
-        messages: messages to everybody in each round of `fanout`.
+        messages: messages to all clients in each round of `fanout`.
         singles: messages to one client in each round of `one` and `redis`.
         rate: messages a second in the latency part of `redis`.
-        seconds: how long each round of the latency part lasts.
+        seconds: length of each round of the latency part.
         idle: clients whose memory is measured.
-        waiting: ids that are away and for whom messages wait.
+        waiting: absent ids that messages are stored for.
     """
 
     rounds: int = 5

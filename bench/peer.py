@@ -1,4 +1,4 @@
-"""Who does the work: our server, a bare loop over the same library, and the npm package."""
+"""Peers of a benchmark: our server, a bare loop over the same library, and the npm package."""
 
 import sys
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ class Peer:
     """A server and, where Redis is used, a dispatcher, as programs.
 
     Attributes:
-        name: what to call it in tables.
+        name: for tables.
         server: command of the server; the URL of a Redis may follow.
         dispatcher: command of the dispatcher; the URL of a Redis follows.
-        environment: what both need in their environment.
+        environment: variables that both need.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Peer:
 
 
 def python_peers() -> list[Peer]:
-    """The bare loop, against which the others are measured, and our server."""
+    """Return the bare loop, which the others are compared with, and our server."""
     python = (sys.executable, "-m")
     return [
         Peer(BARE, (*python, "bench.servers.bare"), (*python, "bench.dispatchers.bare")),
@@ -37,7 +37,7 @@ def python_peers() -> list[Peer]:
 
 
 def npm_peer(node: str, modules: Path) -> Peer:
-    """The npm package on Node; it may be told to collect garbage before memory is read."""
+    """Return the npm package on Node, with garbage collection on request before memory is read."""
     command, here = (node, "--expose-gc"), Path(__file__).parent
     return Peer(
         NPM,

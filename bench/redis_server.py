@@ -1,4 +1,4 @@
-"""A Redis of our own for the length of a benchmark."""
+"""A Redis for one benchmark."""
 
 import shutil
 import socket
@@ -16,14 +16,14 @@ _PATIENCE = 10.0
 
 
 class RunningRedis(NamedTuple):
-    """Where it is, and what it costs."""
+    """Address and CPU time of the Redis."""
 
     url: str
     pid: int
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time that it used."""
+        """CPU time that Redis has used."""
         return cpu_seconds(self.pid)
 
 
@@ -32,7 +32,7 @@ def redis_server(*, logs: bool = False) -> Iterator[RunningRedis]:
     """Run a Redis on a free port of the loopback interface.
 
     Args:
-        logs: whether it writes changes to a file every second, as one that stores messages should.
+        logs: whether Redis writes an append-only file every second, as one that stores messages should.
 
     Raises:
         Skipped: there is no redis-server.

@@ -1,4 +1,4 @@
-"""Figures for people, on the terminal, and for programs, as JSON."""
+"""Report of outcomes, as tables on the terminal and as JSON files."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from .figures import Outcome, Target
 from .options import Options
 
 WIDTH = 140
-"""Columns where there is no terminal that says how many it has."""
+"""Width of the output where there is no terminal."""
 
 
 class Report:
-    """Prints outcomes and writes each into a file of its own.
+    """Prints outcomes, and writes a file for each.
 
     Args:
-        machine: what the figures were measured on.
-        options: how much was done.
+        machine: description of the machine.
+        options: amount of work.
     """
 
     def __init__(self, machine: Mapping[str, str], options: Options) -> None:
@@ -31,15 +31,15 @@ class Report:
         self._options = options
 
     def begin(self) -> None:
-        """Say what is measured on what."""
+        """Print the machine and the options."""
         self._console.print(", ".join(f"{name} {value}" for name, value in self._machine.items()))
 
     def skip(self, why: str) -> None:
-        """Say that something is left out."""
+        """Print that a part is skipped."""
         self._console.print(f"SKIPPED {why}", style="bold yellow", markup=False)
 
     def add(self, outcome: Outcome) -> None:
-        """Print an outcome and write it."""
+        """Print an outcome, and write it to a file."""
         self._console.print()
         self._console.print(_table(outcome))
         for target in outcome.targets:

@@ -1,4 +1,4 @@
-"""A peer that runs: its server, the load generator of its own, and what both cost."""
+"""A running peer: its server, its load generator, and the CPU time of both."""
 
 import sys
 import time
@@ -29,17 +29,17 @@ class Rig(NamedTuple):
     port: int
 
     def connect(self, connections: int) -> None:
-        """Let clients in, and have them authenticate."""
+        """Connect and authenticate clients."""
         self.load.ask("connect", port=self.port, connections=connections)
 
     def deliver(self, order: str, messages: int, deliveries: int, **details: Any) -> None:
-        """Have the server send, and wait until every client has read what it was sent."""
+        """Make the server send, and wait until every client has read what it was sent."""
         self.load.tell("read", count=deliveries * wire.FRAME)
         self.server.ask(order, messages=messages, data=wire.data(), type=wire.TYPE, **details)
-        self.load.hear()
+        self.load.answer()
 
     def measure(self, units: int, work: Callable[[], None], **others: Costly) -> Sample:
-        """Do `work` and read what it cost the server, the load generator and others."""
+        """Do `work`, and measure the CPU time of the server, the load generator and others."""
         processes: Mapping[str, Costly] = {SERVER: self.server, LOAD: self.load, **others}
         before = {role: process.cpu_seconds for role, process in processes.items()}
         began = time.perf_counter()
@@ -50,7 +50,7 @@ class Rig(NamedTuple):
         )
 
     def check_each_received(self, messages: int) -> None:
-        """Make sure that every client got every message, before its cost is believed."""
+        """Raise `Failed` unless every client has received every message."""
         counts = self.load.ask("counts")
         expected = messages * wire.FRAME
         if counts != {"fewest": expected, "most": expected}:
@@ -66,12 +66,12 @@ def rigged(peer: Peer, *arguments: str) -> Iterator[Rig]:
         Child(f"{peer.name} server", (*peer.server, *arguments), peer.environment) as server,
         Child(f"load of {peer.name}", load) as generator,
     ):
-        yield Rig(peer, server, generator, server.hear()["port"])
+        yield Rig(peer, server, generator, server.answer()["port"])
 
 
 @contextmanager
 def all_rigged(peers: Sequence[Peer], connections: int) -> Iterator[dict[str, Rig]]:
-    """Start all peers, each with its clients; those whose turn it is not are idle."""
+    """Start all peers, each with its clients; peers are idle until it is their turn."""
     with ExitStack() as running:
         rigs = {peer.name: running.enter_context(rigged(peer)) for peer in peers}
         for rig in rigs.values():
@@ -80,9 +80,9 @@ def all_rigged(peers: Sequence[Peer], connections: int) -> Iterator[dict[str, Ri
 
 
 def take_turns(names: Iterable[str], rounds: int, unit: str, work: Callable[[str], Sample]) -> Series:
-    """Let everyone work once a round, so that what else the machine does strikes all alike.
+    """Let every peer work once a round, so that other load of the machine affects all alike.
 
-    The first round warms up caches and compilers, and does not count.
+    The first round warms up caches and compilers; its samples are dropped.
     """
     series = Series(unit)
     for turn in range(rounds + 1):

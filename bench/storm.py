@@ -1,4 +1,4 @@
-"""Many clients that come at once: handshake, HELLO, authentication, acknowledgement."""
+"""Cost of many clients that connect at once: handshake, HELLO, authentication, acknowledgement."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ NAME = "storm"
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Let all clients in, then cut them off, once a round."""
+    """Connect all clients, then reset their connections, once a round."""
 
     with all_rigged(peers, 0) as rigs:
 

@@ -1,4 +1,4 @@
-"""What clients send, until one portal has handled it."""
+"""Cost of messages from clients to one portal."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,71 +22,69 @@ REDIS = "redis"
 _HERE = Path(__file__).parent / "portals"
 
 
-class Passage(NamedTuple):
-    """A server with clients, and its portal."""
+class PortalRig(NamedTuple):
+    """A server with clients, and a portal."""
 
     rig: Rig
     portal: Child
 
     def send(self, messages: int) -> int:
-        """Have clients send, all at once and in turn; return how many messages the portal handled."""
+        """Make clients send, in turn and at full speed; return how many the portal handled."""
         self.portal.tell("count", messages=messages)
         self.rig.load.ask("send", messages=messages)
-        handled: int = self.portal.hear()["handled"]
-        self.portal.hear()
+        handled: int = self.portal.answer()["handled"]
+        self.portal.answer()
         return handled
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Have clients send as fast as the server reads, and wait until the portal has handled all."""
+    """Make clients send as fast as the server reads, and wait until the portal has handled all."""
     messages = options.singles
     lost: dict[str, int] = {}
-    with redis_server() as redis, _all_passages(peers, options.connections, redis) as passages:
+    with redis_server() as redis, _all_rigs(peers, options.connections, redis) as rigs:
 
         def round_of(name: str) -> Sample:
-            passage = passages[name]
+            portal_rig = rigs[name]
 
             def work() -> None:
-                missing = messages - passage.send(messages)
+                missing = messages - portal_rig.send(messages)
                 if missing and name != NPM:
                     raise Failed(f"{name}: {missing} of {messages} messages were not handled")
                 lost[name] = lost.get(name, 0) + missing
 
-            processes = {PORTAL: passage.portal, REDIS: redis}
-            return passage.rig.measure(messages, work, **processes)
+            processes = {PORTAL: portal_rig.portal, REDIS: redis}
+            return portal_rig.rig.measure(messages, work, **processes)
 
-        series = take_turns(passages, options.rounds, "message", round_of)
+        series = take_turns(rigs, options.rounds, "message", round_of)
     title = f"{messages} messages of 100 bytes from {options.connections} clients to one portal"
     outcome = cost_outcome(NAME, title, series, [], {"npm": NPM})
     outcome.notes += [f"{name}: {count} messages were lost" for name, count in lost.items() if count]
     outcome.notes += [
-        f"CPU of the {role} beside {NPM}: {name} {times:.2f}"
+        f"CPU of the {role}, relative to {NPM}: {name} {times:.2f}"
         for role in (PORTAL, REDIS)
-        for name in passages
+        for name in rigs
         if name != NPM and (times := series.ratio(name, NPM, role)) is not None
     ]
     return outcome
 
 
 @contextmanager
-def _all_passages(
-    peers: Sequence[Peer], connections: int, redis: RunningRedis
-) -> Iterator[dict[str, Passage]]:
+def _all_rigs(peers: Sequence[Peer], connections: int, redis: RunningRedis) -> Iterator[dict[str, PortalRig]]:
     """Start servers with portals at one Redis, each in a namespace of its own."""
     with ExitStack() as running:
-        passages = {}
+        rigs = {}
         for number, (name, peer, wire) in enumerate(_kinds(peers)):
             namespace = f"bench-{number}"
             portal = Child(f"{name} portal", (*_portal(peer), redis.url, namespace, wire), peer.environment)
-            running.enter_context(portal).hear()
+            running.enter_context(portal).answer()
             rig = running.enter_context(rigged(peer, redis.url, "", namespace, wire))
             rig.connect(connections)
-            passages[name] = Passage(rig, portal)
-        yield passages
+            rigs[name] = PortalRig(rig, portal)
+        yield rigs
 
 
 def _kinds(peers: Sequence[Peer]) -> Iterator[tuple[str, Peer, str]]:
-    """What to call each kind, who it is, and how it talks through Redis."""
+    """Yield the name, the peer and the Redis wire of each kind."""
     for peer in peers:
         if peer.name == OURS:
             yield OURS, peer, "native"

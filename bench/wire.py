@@ -1,4 +1,4 @@
-"""The bytes of every benchmark: the handshake, the authentication, and one message of 100 bytes."""
+"""Bytes on the wire in every benchmark: handshake, authentication, and a message of 100 bytes."""
 
 import json
 import sys
@@ -25,56 +25,56 @@ REQUEST = (
 HELLO = b'{"op":10,"d":{"c_authentication_timeout":10000,"rules":["sends_user_object"],"v":2}}'
 
 _SHORT = 125
-"""Bytes of payload up to which one byte tells them (RFC 6455 section 5.2)."""
+"""Longest payload whose length fits in one byte (RFC 6455 section 5.2)."""
 
 _BEFORE_STAMP = '{"op":0,"d":{"at":"'
 _STAMP = 20
 STAMP = slice(2 + len(_BEFORE_STAMP), 2 + len(_BEFORE_STAMP) + _STAMP)
-"""Where in a frame the message says when it was sent."""
+"""Position of the time stamp in a frame."""
 
 
 def stamp(nanoseconds: int) -> str:
-    """Write a time so that every message has the same length."""
+    """Return a time with a fixed number of digits, so that every message has the same length."""
     return f"{nanoseconds:0{_STAMP}}"
 
 
 def data(at: str = stamp(0)) -> dict[str, str]:
-    """The data of a message, padded so that its body has `BODY` bytes."""
+    """Return the data of a message, padded so that its body has `BODY` bytes."""
     return {"at": at, "content": _PADDING}
 
 
 def body(at: str = stamp(0)) -> bytes:
-    """The message as every peer has to write it."""
+    """Return the body of a message, which is the same for every peer."""
     return _encode({"op": 0, "d": data(at), "t": TYPE})
 
 
 def acknowledgement(id: str) -> bytes:
-    """The answer to a client that has authenticated."""
+    """Return the server's answer to an authentication."""
     return _encode({"op": 22, "d": {"id": id}})
 
 
 def authentication(id: str, *, is_wire2: bool = False) -> bytes:
-    """A client's frame that says who it is."""
+    """Return a client's frame that requests authentication."""
     return _from_client({"op": 2, "d": {"id": id}, **({"x": {"v": 2}} if is_wire2 else {})})
 
 
 def message() -> bytes:
-    """A client's frame with a message for the application."""
+    """Return a client's frame with a message for the application."""
     return _from_client({"op": 0, "d": data(), "t": TYPE})
 
 
 def answer() -> bytes:
-    """A client's answer to a heartbeat; it proves that what came before was handled."""
+    """Return a client's answer to a heartbeat, which acknowledges all messages before it."""
     return _from_client({"op": 11, "d": {}})
 
 
-def proof(epoch: str, sequence: int) -> bytes:
-    """A client's frame that says, on wire 2, up to where it has everything."""
+def acknowledge_position(epoch: str, sequence: int) -> bytes:
+    """Return a client's frame that acknowledges, on wire 2, everything up to a position."""
     return _from_client({"op": 3, "d": {"e": epoch, "s": sequence}})
 
 
 def split(received: bytes, at_most: int = sys.maxsize) -> tuple[list[bytes], bytes]:
-    """The payloads of the first whole frames, and what is left; none has 64 KiB."""
+    """Return the payloads of the complete frames, each below 64 KiB, and the remaining bytes."""
     payloads: list[bytes] = []
     start = 0
     while len(payloads) < at_most and len(received) >= start + 4:
@@ -90,7 +90,7 @@ def split(received: bytes, at_most: int = sys.maxsize) -> tuple[list[bytes], byt
 
 
 def _from_client(frame: dict[str, Any]) -> bytes:
-    """A short frame; its mask of zeros leaves the text unchanged."""
+    """Return a short frame; a mask of zeros leaves the text unchanged."""
     payload = _encode(frame)
     return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 

@@ -21,7 +21,7 @@ IN_A_BROWSER = "in a browser"
 BROWSER = ("tests/browser/", "tests/faults/browser/")
 """Folders whose tests share one Chromium, which is started once."""
 
-SPREAD = {"tests/faults/model/test_model.py", "tests/system/test_stopping.py"}
+SPREAD = {"tests/faults/model/test_model.py", "tests/system/transports/test_stopping.py"}
 """Files whose tests are long and share nothing, so that each test may run anywhere."""
 
 ORDER = (

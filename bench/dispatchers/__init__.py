@@ -1,15 +1,16 @@
-"""The dispatchers that are measured. Each prints the port on which it takes ticks.
+"""Dispatchers to measure. Each prints the port on which it listens for ticks.
 
-On standard input `dispatch` sends messages to one id, `AT_ONCE` under way at a time. A tick is a
-line over TCP with the moment when it was due: one message that carries it, sent without waiting.
+The order `dispatch` on standard input sends messages to one id, `AT_ONCE` at a time. A tick is a line
+over TCP with the time when it was due: the dispatcher sends one message with that time, and does not
+wait for its receipt.
 
-`spread` and `waiting` are told by `dispatch` to how many ids, in turn, and take no ticks. Their
-arguments are the URL of a Redis, a namespace, and `sync` to have messages stored.
+`many_ids` and `blocking` send to several ids in turn, as the order `dispatch` says, and listen for no
+ticks. Their arguments are the URL of a Redis, a namespace, and `sync` to have messages stored.
 """
 
 AT_ONCE = 64
 
 
 def recipients(number: int, first: int, ids: int, each: int = 1) -> list[str]:
-    """To whom message `number` goes: `each` of the `ids` ids from `first` on, in turn."""
-    return [str(first + (number * each + place) % ids) for place in range(each)]
+    """Return the recipients of message `number`: `each` of the `ids` ids from `first` on, in turn."""
+    return [str(first + (number * each + offset) % ids) for offset in range(each)]

@@ -1,4 +1,4 @@
-"""The least that can be written over Redis: PUBLISH, without asking whom it reaches."""
+"""Lower bound of a dispatcher over Redis: PUBLISH, without a look at its recipients."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ TARGET = sys.argv[2].encode()
 
 
 class Publisher(asyncio.Protocol):
-    """Writes commands, and counts the answers."""
+    """Writes PUBLISH commands, and counts the replies."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -35,14 +35,14 @@ class Publisher(asyncio.Protocol):
             self._all_answered.set()
 
     def publish(self, body: bytes) -> None:
-        """Send without waiting."""
+        """Publish a message without waiting for the reply."""
         self._unanswered += 1
         self._all_answered.clear()
         command = ("PUBLISH", CHANNEL, TARGET + b" " + body)
         self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # takes any length
 
     async def publish_many(self, messages: int, **_: Any) -> None:
-        """Send so many, `AT_ONCE` under way."""
+        """Publish messages, `AT_ONCE` at a time."""
         for start in range(0, messages, AT_ONCE):
             for _turn in range(min(AT_ONCE, messages - start)):
                 self.publish(wire.body())

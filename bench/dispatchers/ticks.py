@@ -1,4 +1,4 @@
-"""Takes ticks over TCP."""
+"""Receiver of ticks over TCP."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Ticks(asyncio.Protocol):
 
 
 async def listen_for_ticks(send: Send) -> int:
-    """Listen on a free port, which is returned."""
+    """Listen on a free port, and return it."""
     server = await asyncio.get_running_loop().create_server(lambda: Ticks(send), "127.0.0.1", 0)
     port: int = server.sockets[0].getsockname()[1]
     return port

@@ -1,5 +1,5 @@
-"""The load generator: a process of its own that connects, authenticates, and counts what comes.
+"""The load generator: a process that connects clients, authenticates them, and counts what they receive.
 
-It does no more than it must, so that it is not what a benchmark measures: sockets without any
-library, bytes counted where messages could be parsed, and one wait for many sockets.
+It does as little as possible, so that a benchmark measures the server instead: sockets without a
+library, bytes counted instead of messages parsed, and one epoll for all sockets.
 """

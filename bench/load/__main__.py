@@ -1,4 +1,4 @@
-"""Takes the orders of a benchmark on standard input."""
+"""Main program: obeys the orders of a benchmark on standard input."""
 
 import json
 import sys
@@ -6,83 +6,83 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Failed
-from .audience import Audience
-from .crowd import Crowd
+from .acknowledging_clients import AcknowledgingClients
+from .clients import Clients
 from .pacer import Pacer
 
 Answer = dict[str, Any]
 
 
 class Load:
-    """What can be ordered; each method is an order, its arguments are the details."""
+    """The orders: each method is one, with its details as arguments."""
 
     def __init__(self) -> None:
-        self._crowd = Crowd()
-        self._audience = Audience()
+        self._clients = Clients()
+        self._acknowledging = AcknowledgingClients()
 
     def connect(self, port: int, connections: int) -> Answer:
-        """Let clients in."""
-        self._crowd.connect(port, connections)
+        """Connect clients that do not acknowledge."""
+        self._clients.connect(port, connections)
         return {}
 
     def read(self, count: int) -> Answer:
-        """Read so many bytes."""
-        self._crowd.read(count)
+        """Read `count` bytes."""
+        self._clients.read(count)
         return {}
 
     def send(self, messages: int) -> Answer:
         """Send messages, each client in turn."""
-        self._crowd.send(messages)
+        self._clients.send(messages)
         return {}
 
     def forget(self) -> Answer:
-        """Count from nothing again."""
-        self._crowd.forget_counts()
+        """Reset the counts."""
+        self._clients.forget_counts()
         return {}
 
     def counts(self) -> Answer:
-        """Say what each client has received at least and at most."""
-        fewest, most = self._crowd.counts()
+        """Return the fewest and the most bytes that a client has received."""
+        fewest, most = self._clients.counts()
         return {"fewest": fewest, "most": most}
 
     def pace(self, port: int, number: int, rate: int, messages: int) -> Answer:
         """Measure latencies."""
-        return {"latencies": Pacer(self._crowd.client(number), port).run(rate, messages)}
+        return {"latencies": Pacer(self._clients.client(number), port).run(rate, messages)}
 
     def drop(self) -> Answer:
-        """Cut all clients off."""
-        self._crowd.drop()
-        self._audience.drop()
+        """Reset all connections."""
+        self._clients.drop()
+        self._acknowledging.drop()
         return {}
 
     def listen(self, port: int, first: int, count: int, is_wire2: bool) -> Answer:
-        """Let clients in that prove what they have."""
-        self._audience.connect(port, first, count, is_wire2=is_wire2)
+        """Connect clients that acknowledge."""
+        self._acknowledging.connect(port, first, count, is_wire2=is_wire2)
         return {}
 
-    def hear(self, count: int) -> Answer:
-        """Have them read so many messages."""
-        self._audience.hear(count)
+    def receive(self, count: int) -> Answer:
+        """Read `count` messages with clients that acknowledge."""
+        self._acknowledging.receive(count)
         return {}
 
-    def prove(self) -> Answer:
-        """Wait until they have proven what they have."""
-        self._audience.prove()
+    def acknowledge(self) -> Answer:
+        """Wait until these clients have acknowledged everything."""
+        self._acknowledging.acknowledge()
         return {}
 
     def log_in(self, port: int, first: int, count: int, messages: int, is_wire2: bool) -> Answer:
-        """Let clients in for whom messages wait."""
-        seconds = self._audience.log_in(port, first, count, messages, is_wire2=is_wire2)
+        """Connect clients that have stored messages."""
+        seconds = self._acknowledging.log_in(port, first, count, messages, is_wire2=is_wire2)
         return {"seconds": seconds}
 
-    def heard(self) -> Answer:
-        """Say how many messages each of them has received at least and at most."""
-        fewest, most = self._audience.counts()
+    def received(self) -> Answer:
+        """Return the fewest and the most messages that one of these clients has received."""
+        fewest, most = self._acknowledging.counts()
         return {"fewest": fewest, "most": most}
 
 
 def main() -> None:
-    """Obey until standard input ends."""
+    """Obey orders until standard input ends."""
     load = Load()
     for line in sys.stdin:
         details = json.loads(line)

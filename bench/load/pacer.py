@@ -1,7 +1,7 @@
-"""Messages at a fixed rate, and how long each took from the moment when it was due.
+"""Latency of messages at a fixed rate, each measured from the moment when it was due.
 
 The schedule never waits for an answer, so a slow server does not slow its own measurement down.
-Both ends of every measurement are in this process: it tells the dispatcher when to send, and it
+Both ends of every measurement are in this process: it triggers the dispatcher, and it
 holds the socket of the client that receives.
 """
 
@@ -17,7 +17,7 @@ _BILLION = 1_000_000_000
 
 
 class Pacer:
-    """Ticks to a dispatcher, and the message that comes of each.
+    """Sends ticks to a dispatcher, and receives a message for each.
 
     Args:
         client: socket of the client that receives.
@@ -32,7 +32,7 @@ class Pacer:
         self._latencies: list[int] = []
 
     def run(self, rate: int, count: int) -> list[int]:
-        """Have `count` messages sent, `rate` a second; return the latency of each in nanoseconds."""
+        """Trigger `count` messages, `rate` a second; return the latency of each in nanoseconds."""
         first = time.monotonic_ns()
         for number in range(count):
             due = first + number * _BILLION // rate
@@ -47,7 +47,7 @@ class Pacer:
         return self._latencies
 
     def _receive_until(self, due: int) -> None:
-        """Note what comes until a moment has come; select(2) waits for microseconds, poll(2) does not."""
+        """Receive until `due`; select(2) waits with microsecond precision, poll(2) does not."""
         while (left := due - time.monotonic_ns()) > 0:
             if select.select([self._client], [], [], left / _BILLION)[0]:
                 self._receive()

@@ -1,9 +1,9 @@
-"""The portals that are measured. Each prints a line when it takes part, then takes orders.
+"""Portals to measure. Each prints a line when it has joined, then obeys orders.
 
 Arguments: the URL of a Redis, a namespace, and for ours the wire.
 
-`count` waits until so many messages of clients were handled since it was asked last, or until none
-has come for a while, and answers how many there were.
+The order `count` waits until so many messages of clients were handled since the last `count`, or
+until none has arrived for a while, and answers with their number.
 """
 
 LULL = 3.0

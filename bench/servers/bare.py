@@ -1,6 +1,6 @@
-"""The least that can be written over picows for the same bytes on the wire: a bound that no server can beat.
+"""Lower bound of a server over picows: the same bytes on the wire, with no other work.
 
-With a Redis it also passes on what is published there.
+With a Redis, it also delivers what is published there.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Listener(WSListener):
 
 
 class Subscriber(asyncio.Protocol):
-    """Hands what Redis publishes to its recipient."""
+    """Sends what Redis publishes to the recipient."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()

@@ -1,4 +1,4 @@
-"""Orders for a program that runs an event loop."""
+"""Orders to a program that runs an event loop."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ Obey = Callable[..., Awaitable[None]]
 
 
 async def obey_orders(port: int, orders: Mapping[str, Obey]) -> None:
-    """Say where we listen, then obey until standard input ends."""
+    """Print the port, then obey orders until standard input ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -39,5 +39,5 @@ async def _collect() -> None:
 
 
 def answer(content: dict[str, Any]) -> None:
-    """Write a line to the benchmark that gave the order."""
+    """Print the answer to an order."""
     print(json.dumps(content), flush=True)

@@ -1,7 +1,7 @@
 """Our server as an application would write it.
 
-Arguments, none of them needed: the URL of a Redis; `sync`, to have messages stored; a namespace;
-where clients' messages go to portals, the wire on which they do.
+Arguments, all optional: the URL of a Redis; `sync`, to have messages stored; a namespace; the wire on
+which clients' messages go to portals, if they do.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from .orders import obey_orders, run
 
 redis, sync, namespace, portals = (*sys.argv[1:], *(None, "", "bench", "")[len(sys.argv) - 1 :])
 
-# The load generator does not answer Pings; the keepalive is on, but does not come up in a run.
+# The load generator does not answer Pings: keepalive is on, with an interval longer than a run.
 server = Server(
     redis,
     namespace=namespace,

@@ -1,1 +1,1 @@
-"""What message sync costs: the server, Redis, and dispatchers, beside the same work without sync."""
+"""Cost of message sync for the server, Redis and dispatchers, compared with the same work without sync."""

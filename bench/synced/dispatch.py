@@ -1,4 +1,4 @@
-"""What a dispatch costs the dispatcher."""
+"""Cost of a dispatch in the dispatcher."""
 
 import sys
 import time
@@ -12,22 +12,22 @@ from ..options import Options
 from ..peer import Peer
 from ..redis_server import RunningRedis, redis_server
 from ..rig import take_turns
-from .party import dispatch, dispatching
+from .rig import dispatch, dispatching
 
 NAME = "dispatch"
 NAMESPACE = "bench"
 IDS = 1_000
 DISPATCHER, REDIS = "dispatcher", "redis"
-PROGRAMS = {"async, 64 under way": "spread", "blocking, one by one": "waiting"}
+PROGRAMS = {"async, 64 under way": "many_ids", "blocking, one by one": "blocking"}
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Dispatch to ids that are online, one message to one id."""
+    """Dispatch to online ids, one message to one id."""
     with redis_server(logs=True) as redis, ExitStack() as running:
-        command = (sys.executable, "-m", "bench.servers.seat", redis.url, NAMESPACE)
-        seat = running.enter_context(Child("seat", command))
-        seat.hear()
-        seat.ask("hold", first=0, ids=IDS)
+        command = (sys.executable, "-m", "bench.servers.node", redis.url, NAMESPACE)
+        node = running.enter_context(Child("node", command))
+        node.answer()
+        node.ask("hold", first=0, ids=IDS)
         dispatchers = {
             _label(how, sync): running.enter_context(dispatching(program, redis, NAMESPACE, sync=sync))
             for how, program in PROGRAMS.items()

@@ -8,13 +8,13 @@ from ..memory import FIRST
 from ..options import Options
 from ..peer import Peer
 from ..redis_server import RunningRedis, redis_server
-from .party import KINDS, OFF, Kind, Party, all_parties
+from .rig import KINDS, OFF, Kind, SyncRig, all_sync_rigs
 
 NAME = "sync-memory"
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Let clients in, each round to a new process, and see how much that has grown."""
+    """Connect clients, in each round to a new process, and measure how much the process has grown."""
     raise_limit(FIRST + options.idle)
     grown: dict[str, list[tuple[float, float]]] = {kind.name: [] for kind in KINDS}
     for _ in range(options.rounds):
@@ -31,19 +31,19 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
 
 
 def _growth(redis: RunningRedis, kind: Kind, clients: int) -> tuple[float, float]:
-    with all_parties(redis, (kind,)) as parties:
-        party = parties[kind.name]
-        party.listen(FIRST)
-        before = _resident(party)
-        party.log_in(FIRST, clients, 0)
-        silent = _resident(party)
-        party.deliver(FIRST + clients, FIRST + clients, rate=2_000)
-        return (silent - before) / clients, (_resident(party) - before) / clients
+    with all_sync_rigs(redis, (kind,)) as rigs:
+        rig = rigs[kind.name]
+        rig.listen(FIRST)
+        before = _resident(rig)
+        rig.log_in(FIRST, clients, 0)
+        silent = _resident(rig)
+        rig.deliver(FIRST + clients, FIRST + clients, rate=2_000)
+        return (silent - before) / clients, (_resident(rig) - before) / clients
 
 
-def _resident(party: Party) -> int:
-    party.rig.server.ask("collect")
-    return party.rig.server.resident_bytes
+def _resident(rig: SyncRig) -> int:
+    rig.rig.server.ask("collect")
+    return rig.rig.server.resident_bytes
 
 
 def _row(name: str, grown: dict[str, list[tuple[float, float]]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What programs send to Redis: how many commands, and how many of which script."""
+"""Count of the commands and scripts that programs send to Redis."""
 
 import re
 import socket
@@ -18,13 +18,13 @@ _sent = re.compile(rb'^\+[\d.]+ \[\d+ (?!lua)\S+\] "(\w+)"(?: "(\w*)")?').match
 
 
 def commands_during(redis: RunningRedis, work: Callable[[], None]) -> Counter[str]:
-    """Count what comes in while `work` is done, scripts by their names; not what scripts call."""
+    """Count commands, and scripts by name, that Redis receives during `work`; not those that scripts call."""
     with (
         Redis.from_url(redis.url) as client,
         socket.create_connection(address(redis.url)) as observer,
         observer.makefile("rb") as lines,
     ):
-        client.ping()  # what it says of itself when it connects is not counted
+        client.ping()  # commands of our own connection are not counted
         observer.sendall(b"MONITOR\r\n")
         lines.readline()
         work()

@@ -1,4 +1,4 @@
-"""What a dispatch costs Redis: commands, and time of its main thread."""
+"""Cost of a dispatch in Redis: commands, and time of its main thread."""
 
 import sys
 import time
@@ -16,20 +16,20 @@ from ..peer import Peer
 from ..redis_server import RunningRedis, redis_server
 from ..rig import take_turns
 from .monitor import commands_during
-from .party import dispatch, dispatching
+from .rig import dispatch, dispatching
 
 NAME = "outbox"
 NAMESPACE = "bench"
 ONLINE, AWAY = 0, 10**6
 IDS = 1_000
-"""Ids in turn: as many as are online, and as many as are away."""
+"""Number of online ids, and of absent ids."""
 
 SCRIPT, REDIS = "script", "redis"
 COUNTED = 10
 
 
 class Case(NamedTuple):
-    """One row: to whom, and what the prototype of the design took, on the machine of its time."""
+    """One row: the recipients, and the time of the design's prototype on another machine."""
 
     name: str
     sync: bool
@@ -51,7 +51,7 @@ CASES = (
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Dispatch with 64 under way, and read what Redis says that its scripts took."""
+    """Dispatch 64 messages at a time, and read the script time from Redis' statistics."""
     cases = {case.name: case for case in CASES}
     with _ready() as (redis, dispatchers):
 
@@ -77,7 +77,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
             if case.sync
         ],
         notes=[
-            "script: what Redis tells of EVALSHA; CPU: all of the process; without AOF, as the prototype",
+            "script: Redis' statistics of EVALSHA; CPU: the whole process; without AOF, like the prototype",
             "the prototype ran on another, quiet machine: compare ratios to sync off, not µs",
             "several commands of one dispatch are written at once",
         ],
@@ -88,13 +88,13 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
 def _ready() -> Iterator[tuple[RunningRedis, dict[bool, Child]]]:
     with (
         redis_server(logs=True) as redis,
-        Child("seat", (sys.executable, "-m", "bench.servers.seat", redis.url, NAMESPACE)) as seat,
-        dispatching("spread", redis, NAMESPACE, sync=True) as stored,
-        dispatching("spread", redis, NAMESPACE, sync=False) as unstored,
+        Child("node", (sys.executable, "-m", "bench.servers.node", redis.url, NAMESPACE)) as node,
+        dispatching("many_ids", redis, NAMESPACE, sync=True) as stored,
+        dispatching("many_ids", redis, NAMESPACE, sync=False) as unstored,
     ):
-        seat.hear()
-        seat.ask("hold", first=ONLINE, ids=IDS)
-        with Redis.from_url(redis.url) as client:  # dispatchers warn of one that has no log
+        node.answer()
+        node.ask("hold", first=ONLINE, ids=IDS)
+        with Redis.from_url(redis.url) as client:  # set late, as dispatchers warn of a Redis without AOF
             client.config_set("appendonly", "no")
         yield redis, {True: stored, False: unstored}
 

@@ -1,4 +1,4 @@
-"""A cluster of backends of one kind, and what its nodes received."""
+"""A cluster of backends of one kind, and the envelopes that its nodes receive."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import Message
 
 LIMIT = 30.0
-"""Seconds that a test waits for what has to happen."""
+"""Seconds that a test waits for a condition."""
 
 Make = Callable[[str], Backend]
-"""Makes a backend of the namespace it is given."""
+"""Makes a backend of a namespace."""
 
 
 class Node:
-    """An open backend, the envelopes it was given, and who it was told has come and gone."""
+    """An open backend, its received envelopes, and the changes of presence that it was notified of."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -31,7 +31,7 @@ class Node:
         self._news.set()
 
     async def catch_up(self) -> None:
-        """Tests of this folder cause no doubt."""
+        """Do nothing: no test of this folder interrupts a subscription."""
 
     def came_online(self, id: str) -> None:
         self.changes.append(("online", id))
@@ -54,14 +54,14 @@ class Node:
         self._news.set()
 
     async def until_told(self, change: str, id: str) -> None:
-        """Wait until the node was told of a change."""
+        """Wait until the node is notified of a change."""
         async with asyncio.timeout(LIMIT):
             while (change, id) not in self.changes:
                 self._news.clear()
                 await self._news.wait()
 
     async def until(self, message_id: str) -> list[Envelope]:
-        """What was received before a message that is waited for."""
+        """Wait for a message, and return the envelopes received before it."""
         async with asyncio.timeout(LIMIT):
             while all(envelope.message_id != message_id for envelope in self.received):
                 self._news.clear()
@@ -79,7 +79,7 @@ class Cluster:
         self.namespace = namespace
 
     def backend(self, namespace: str | None = None) -> Backend:
-        """A backend that is not open."""
+        """Make a backend that is not open."""
         return self._make(namespace or self.namespace)
 
     async def node(
@@ -89,7 +89,7 @@ class Cluster:
         namespace: str | None = None,
         **options: Any,
     ) -> Node:
-        """An open node that holds the ids named, with so many connections; options as of `open`."""
+        """Open a node that holds ids with numbers of connections; options are those of `open`."""
         node = Node(self.backend(namespace))
         await node.backend.open(node.receive, node, **options)
         self._stack.push_async_callback(node.backend.aclose)
@@ -99,9 +99,9 @@ class Cluster:
 
 
 async def heard(*nodes: Node) -> list[list[Envelope]]:
-    """What each of some nodes of one namespace received so far.
+    """Return the envelopes that nodes of one namespace have received so far.
 
-    A last message to everybody tells when all before it have arrived, or never will.
+    They are complete when a last message to all nodes has arrived, as messages keep their order.
     """
     last = prepare(Message(0, None, "LAST"))
     await nodes[0].backend.dispatch([last])

@@ -1,7 +1,7 @@
-"""Every test of this folder runs over each kind of backend, on asyncio's own event loop and on uvloop.
+"""Run every test of this folder over each kind of backend, on asyncio's own event loop and on uvloop.
 
-A kind whose name ends in `-8` is over Redis 8, and runs on asyncio's event loop alone: Redis does not
-know which one it is.
+A kind whose name ends in `-8` uses Redis 8, and runs on asyncio's event loop alone: the event loop makes
+no difference to Redis.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def url_for(request: pytest.FixtureRequest, kind: str) -> str:
-    """The address of the Redis that a kind of backend is over."""
+    """Return the URL of the Redis of a kind of backend."""
     url: str = request.getfixturevalue("redis_8_url" if kind.endswith("-8") else "redis_url")
     return url
 

@@ -1,4 +1,4 @@
-"""What may be asked of a cluster, for hypothesis to choose from."""
+"""Steps of a random script for a cluster, as hypothesis strategies."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,43 +10,43 @@ from mesa_ws.backend.outbox import Acknowledgement, Read, Start
 from mesa_ws.messages.envelope import Envelope, Kind, Retention
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Node
-from tests.contract.twins import AGES, IDS, NODES, Twin
+from tests.contract.normalized_cluster import IDS, LONG, NODES, NormalizedCluster
 
-Ask = Callable[[Twin, Node], Awaitable[object]]
+Ask = Callable[[NormalizedCluster, Node], Awaitable[object]]
 
 
 class Step(NamedTuple):
-    """One question to one node, whose answer does not depend on the backend.
+    """One request to one node, whose answer does not depend on the backend.
 
     Attributes:
         node: which one.
-        says: what it is, for people.
+        description: for error messages.
         ask: asks it.
     """
 
     node: int
-    says: str
+    description: str
     ask: Ask
 
     def __repr__(self) -> str:
-        return f"node {self.node}: {self.says}"
+        return f"node {self.node}: {self.description}"
 
 
 Place = tuple[str, int]
-"""Whose epoch, and a sequence."""
+"""The id whose epoch it is in, and a sequence."""
 
 ids = st.sampled_from([*[IDS[0]] * 4, *IDS[1:]])
 nodes = st.integers(0, NODES - 1)
 low = st.sampled_from([*range(7), *range(7), 9, 12])
 sequences = st.sampled_from([*range(7), *range(7), 9, -1, 300, 2**53, 10**20])
-places = st.tuples(st.sampled_from([*IDS, *IDS, "*", "nobody"]), sequences)
+places = st.tuples(st.sampled_from([*IDS, *IDS, "*", "unknown"]), sequences)
 keeps = st.sampled_from(
     [
         None,
-        *[Retention(1000, 1024 * 1024, AGES)] * 4,
-        Retention(3, 1024 * 1024, AGES),
-        Retention(1, 1024 * 1024, AGES),
-        Retention(1000, 250, AGES),
+        *[Retention(1000, 1024 * 1024, LONG)] * 4,
+        Retention(3, 1024 * 1024, LONG),
+        Retention(1, 1024 * 1024, LONG),
+        Retention(1000, 250, LONG),
     ]
 )
 
@@ -58,7 +58,7 @@ WHO = [*[["alice"]] * 4, ["bob"], ["alice", "bob"], [*IDS], ["carol", "alice"], 
 
 @st.composite
 def envelopes(draw: st.DrawFn) -> Envelope:
-    """A message, often one whose id was there before."""
+    """A message whose id often repeats that of an earlier one."""
     retention = draw(keeps)
     recipients = draw(st.sampled_from(WHO))
     excluding = draw(st.sampled_from([[], [], ["bob"]]))
@@ -71,9 +71,9 @@ def envelopes(draw: st.DrawFn) -> Envelope:
 
 
 def dispatch(node: int, some: list[Envelope]) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
         receipts = await node.backend.dispatch(some)
-        twin.met_in(receipts)
+        cluster.remember_all(receipts)
         return receipts
 
     said = [(e.message_id, e.recipients, len(e.body), e.kind, e.retention, e.remember) for e in some]
@@ -81,46 +81,46 @@ def dispatch(node: int, some: list[Envelope]) -> Step:
 
 
 def burst(node: int, id: str, how: tuple[int, int]) -> Step:
-    """Messages enough for several pages, by their number or by their size."""
+    """Dispatch enough messages for several pages, by number or by size."""
     count, size = how
 
-    async def ask(twin: Twin, node: Node) -> object:
-        who, retention = Recipients.of([id]), Retention(1000, 1024 * 1024, AGES)
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
+        who, retention = Recipients.of([id]), Retention(1000, 1024 * 1024, LONG)
         some = [Envelope(who, b"x" * size, "message", f"{n}", retention) for n in range(count)]
         receipts = await node.backend.dispatch(some)
-        twin.met_in(receipts)
+        cluster.remember_all(receipts)
         return receipts
 
     return Step(node, f"dispatch {count} messages of {size} bytes to {id}", ask)
 
 
 def attach(node: int, id: str, sockets: int, mode: str | None, place: Place | None, is_wire2: bool) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
         if mode is None:
             return await node.backend.attach(id, sockets)
-        position = twin.position(*place) if place and mode == "resume" else None
+        position = cluster.position(*place) if place and mode == "resume" else None
         start = Start(mode, position, is_wire2)  # type: ignore[arg-type]
         page = await node.backend.attach(id, sockets, start)
-        twin.met(id, page)
+        cluster.remember(id, page)
         return page
 
     return Step(node, f"attach {sockets} of {id}, {mode} {place}, wire 2: {is_wire2}", ask)
 
 
 def read(node: int, wanted: list[tuple[str, Place]]) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
-        pages = await node.backend.read([Read(id, twin.position(*place)) for id, place in wanted])
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
+        pages = await node.backend.read([Read(id, cluster.position(*place)) for id, place in wanted])
         for (id, _), page in zip(wanted, pages, strict=True):
-            twin.met(id, page)
+            cluster.remember(id, page)
         return pages
 
     return Step(node, f"read {wanted}", ask)
 
 
 def acknowledge(node: int, some: list[tuple[str, Place, int]]) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
         node.backend.acknowledge(
-            [Acknowledgement(id, twin.position(*place), floor) for id, place, floor in some]
+            [Acknowledgement(id, cluster.position(*place), floor) for id, place, floor in some]
         )
         return None
 
@@ -128,7 +128,7 @@ def acknowledge(node: int, some: list[tuple[str, Place, int]]) -> Step:
 
 
 def detach(node: int, id: str) -> Step:
-    async def ask(_: Twin, node: Node) -> object:
+    async def ask(_: NormalizedCluster, node: Node) -> object:
         node.backend.detach(id)
         return None
 
@@ -136,42 +136,42 @@ def detach(node: int, id: str) -> Step:
 
 
 def broadcasts(node: int, place: Place | None) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
-        page = await node.backend.broadcasts(twin.position(*place) if place else None)
-        twin.met("*", page)
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
+        page = await node.backend.broadcasts(cluster.position(*place) if place else None)
+        cluster.remember("*", page)
         return page
 
     return Step(node, f"read messages to everybody after {place}", ask)
 
 
 def look(node: int) -> Step:
-    async def ask(twin: Twin, node: Node) -> object:
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
         backend = node.backend
         found = await asyncio.gather(backend.heads(IDS), backend.online(IDS), backend.count())
         for id, head in found[0].items():
-            twin.met(id, head)
+            cluster.remember(id, head)
         return found
 
     return Step(node, "heads, online and count", ask)
 
 
 def peek(node: int, id: str, limit: int) -> Step:
-    async def ask(_: Twin, node: Node) -> object:
+    async def ask(_: NormalizedCluster, node: Node) -> object:
         return await node.backend.peek(id, limit)
 
     return Step(node, f"peek at {limit} of {id}", ask)
 
 
 def purge(node: int, id: str) -> Step:
-    async def ask(_: Twin, node: Node) -> object:
+    async def ask(_: NormalizedCluster, node: Node) -> object:
         return await node.backend.purge(id)
 
     return Step(node, f"purge {id}", ask)
 
 
 def replace(node: int) -> Step:
-    async def ask(twin: Twin, _: Node) -> object:
-        await twin.replace(node)
+    async def ask(cluster: NormalizedCluster, _: Node) -> object:
+        await cluster.replace(node)
         return None
 
     return Step(node, "is closed, and another one opened", ask)

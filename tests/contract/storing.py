@@ -1,4 +1,4 @@
-"""Messages that are kept, and what nodes read of them."""
+"""Helpers to store messages, and to read them as nodes do."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ WIRE2 = Start(is_wire2=True)
 def kept(
     data: object, recipients: Iterable[str] = ("alice",), *, retention: Retention = KEEP, size: int = 0
 ) -> Envelope:
-    """A message to be stored; with a size, of just so many bytes."""
+    """Return an envelope to be stored; with `size`, its body has exactly that many bytes."""
     envelope = prepare(Message(0, data), recipients, retention=retention)
     return envelope._replace(body=bytes(size)) if size else envelope
 
@@ -37,27 +37,27 @@ async def attach(node: Node, id: str = "alice", start: Start = FRESH) -> Page:
 
 
 async def resume(node: Node, position: Position | None, id: str = "alice") -> Page:
-    """Attach one connection with a position of its own."""
+    """Attach one connection that has a position."""
     return await attach(node, id, Start("resume", position, is_wire2=True))
 
 
 async def read(node: Node, epoch: str, sequence: int, id: str = "alice", *, is_wire2: bool = False) -> Page:
-    """Read on after a sequence."""
+    """Read the page after a sequence."""
     [page] = await node.backend.read([Read(id, Position(epoch, sequence), is_wire2)])
     return page
 
 
 def acknowledge(node: Node, epoch: str, sequence: int, floor: int | None = None) -> None:
-    """Say that all of alice's connections on a node have what comes up to a sequence."""
+    """Acknowledge everything up to a sequence for all of alice's connections on a node."""
     position = Position(epoch, sequence)
     node.backend.acknowledge([Acknowledgement("alice", position, sequence if floor is None else floor)])
 
 
 def bodies(page: Page) -> list[bytes]:
-    """What a page holds."""
+    """Return the bodies of a page."""
     return [entry.body for entry in page.entries]
 
 
 def sent_bodies(envelopes: Sequence[Envelope]) -> list[bytes]:
-    """What was sent."""
+    """Return the bodies of envelopes."""
     return [envelope.body for envelope in envelopes]

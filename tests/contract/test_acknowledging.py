@@ -1,4 +1,4 @@
-"""What was received leaves the outbox; what was not stays."""
+"""Acknowledged messages leave the outbox; others stay."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.contract.storing import (
 )
 
 
-async def test_what_was_acknowledged_is_not_read_again(cluster: Cluster) -> None:
+async def test_an_acknowledged_message_is_not_read_again(cluster: Cluster) -> None:
     node = await cluster.node()
     sent = await store(node, 5)
     acknowledge(node, (await attach(node)).epoch, 3)
@@ -26,7 +26,7 @@ async def test_what_was_acknowledged_is_not_read_again(cluster: Cluster) -> None
     assert bodies(page) == sent_bodies(sent[3:])
 
 
-async def test_what_was_not_acknowledged_is_read_again(cluster: Cluster) -> None:
+async def test_an_unacknowledged_message_is_read_again(cluster: Cluster) -> None:
     node = await cluster.node()
     sent = await store(node, 3)
     for _ in range(3):
@@ -34,7 +34,7 @@ async def test_what_was_not_acknowledged_is_read_again(cluster: Cluster) -> None
         node.backend.detach("alice")
 
 
-async def test_what_was_acknowledged_leaves_the_outbox(cluster: Cluster) -> None:
+async def test_an_acknowledged_message_leaves_the_outbox(cluster: Cluster) -> None:
     node = await cluster.node()
     await store(node, 5)
     epoch = (await attach(node)).epoch
@@ -64,7 +64,7 @@ async def test_acknowledging_twice_changes_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("sequence", [6, 2**53, 10**400, -1])
-async def test_what_was_never_stored_cannot_be_acknowledged(cluster: Cluster, sequence: int) -> None:
+async def test_a_sequence_that_was_never_stored_cannot_be_acknowledged(cluster: Cluster, sequence: int) -> None:
     node = await cluster.node()
     await store(node, 5)
     acknowledge(node, (await attach(node)).epoch, sequence)
@@ -113,8 +113,8 @@ async def test_a_connection_that_left_messages_to_others_acknowledges_none_of_th
     assert (await read(fast, epoch, 0)).lost == 5
 
 
-async def test_of_a_node_that_has_several_connections_at_once_nothing_is_known(cluster: Cluster) -> None:
-    """It was forgotten, and comes back with another connection: the first may need everything."""
+async def test_a_node_that_attaches_several_connections_at_once_has_no_floor(cluster: Cluster) -> None:
+    """Its state expired, and it returns with another connection: the first one may need everything."""
     fast, back = await cluster.node(), await cluster.node()
     await store(fast, 3)
     epoch = (await attach(fast)).epoch
@@ -214,7 +214,7 @@ async def test_a_connection_that_begins_at_the_top_holds_nothing_before(cluster:
     assert (await read(node, epoch, 0)).lost == 3
 
 
-async def test_declaring_the_number_of_connections_changes_nothing_about_what_they_have(
+async def test_declaring_the_number_of_connections_does_not_change_the_floor(
     cluster: Cluster,
 ) -> None:
     node, other = await cluster.node(), await cluster.node()
@@ -246,7 +246,7 @@ async def test_acknowledging_to_a_closed_node_changes_nothing(cluster: Cluster) 
     assert (await read(node, epoch, 0)).lost == 0
 
 
-async def test_acknowledging_for_a_stranger_changes_nothing(cluster: Cluster) -> None:
+async def test_acknowledging_for_an_unknown_id_changes_nothing(cluster: Cluster) -> None:
     node = await cluster.node()
-    node.backend.acknowledge([Acknowledgement("nobody", Position("0123456789abcdef", 1), 1)])
-    assert await node.backend.heads(["nobody"]) == {"nobody": None}
+    node.backend.acknowledge([Acknowledgement("unknown", Position("0123456789abcdef", 1), 1)])
+    assert await node.backend.heads(["unknown"]) == {"unknown": None}

@@ -1,4 +1,4 @@
-"""Messages to everybody are kept for some minutes, in an outbox that all share."""
+"""Messages to all are stored for some minutes, in an outbox that all ids share."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.contract.cluster import Cluster, heard
 from tests.contract.storing import attach, bodies, kept, sent_bodies
 
 
-async def test_without_a_position_only_the_place_is_told(cluster: Cluster) -> None:
+async def test_without_a_position_only_the_end_is_returned(cluster: Cluster) -> None:
     node = await cluster.node()
     before = await node.backend.broadcasts(None)
     await node.backend.dispatch([kept(n, "*") for n in range(3)])
@@ -21,7 +21,7 @@ async def test_without_a_position_only_the_place_is_told(cluster: Cluster) -> No
     assert (before.lost, after.lost, before.epoch) == (0, 0, after.epoch)
 
 
-async def test_what_was_missed_is_read(cluster: Cluster) -> None:
+async def test_missed_messages_are_read(cluster: Cluster) -> None:
     node = await cluster.node()
     epoch = (await node.backend.broadcasts(None)).epoch
     await node.backend.dispatch(sent := [kept(n, "*") for n in range(5)])
@@ -32,7 +32,7 @@ async def test_what_was_missed_is_read(cluster: Cluster) -> None:
     assert [entry.sequence for entry in page.entries] == [3, 4, 5]
 
 
-async def test_whom_a_message_leaves_out_is_kept_with_it(cluster: Cluster) -> None:
+async def test_the_excluded_ids_are_stored_with_a_message(cluster: Cluster) -> None:
     node = await cluster.node()
     epoch = (await node.backend.broadcasts(None)).epoch
     excluded = [[], ["alice", "ünï-\U0001f600"], [f"id-{n}" for n in range(500)]]
@@ -46,7 +46,7 @@ async def test_whom_a_message_leaves_out_is_kept_with_it(cluster: Cluster) -> No
     assert bodies(page) == sent_bodies(sent)
 
 
-async def test_every_node_is_told_the_place_of_a_message(cluster: Cluster) -> None:
+async def test_every_node_receives_the_position_of_a_message(cluster: Cluster) -> None:
     nodes = [await cluster.node(), await cluster.node({"alice": 1})]
     epoch = (await nodes[0].backend.broadcasts(None)).epoch
     [receipt] = await nodes[0].backend.dispatch([kept(1, "*")])
@@ -55,7 +55,7 @@ async def test_every_node_is_told_the_place_of_a_message(cluster: Cluster) -> No
         assert (envelope.recipients.everybody, envelope.positions) == (True, (Position(epoch, 1),))
 
 
-async def test_what_is_not_stored_takes_no_number(cluster: Cluster) -> None:
+async def test_a_message_that_is_not_stored_takes_no_number(cluster: Cluster) -> None:
     node = await cluster.node()
     unstored = [
         prepare(Message(0, 1), "*"),
@@ -122,7 +122,7 @@ async def test_their_own_limits_do_not_depend_on_the_message(cluster: Cluster) -
     assert len((await node.backend.broadcasts(Position(epoch, 0))).entries) == 5
 
 
-async def test_messages_of_many_callers_are_numbered_as_they_are_told(cluster: Cluster) -> None:
+async def test_messages_of_many_callers_arrive_in_the_order_of_their_numbers(cluster: Cluster) -> None:
     nodes = [await cluster.node() for _ in range(3)]
     epoch = (await nodes[0].backend.broadcasts(None)).epoch
     await asyncio.gather(*(node.backend.dispatch([kept(n, "*") for n in range(30)]) for node in nodes))

@@ -1,4 +1,4 @@
-"""The same message once more is no second message."""
+"""A repeated message has the effect of one message."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ def positions(receipt: Receipt) -> dict[str, Position | None]:
 
 
 def named(key: str, *recipients: str, stored: bool = True) -> Envelope:
-    """A message that the caller gave a name."""
+    """Return a message with an idempotency key."""
     return prepare(Message(0, 1), recipients, retention=KEEP if stored else None, idempotency_key=key)
 
 
@@ -95,20 +95,20 @@ async def test_a_repeat_is_known_although_it_was_received(cluster: Cluster) -> N
     assert (await attach(node)).top == 1
 
 
-async def test_another_name_is_another_message(cluster: Cluster) -> None:
+async def test_another_key_is_another_message(cluster: Cluster) -> None:
     node = await cluster.node()
     await node.backend.dispatch([named("one", "alice"), named("two", "alice")])
     assert (await attach(node)).top == 2
 
 
-async def test_names_of_namespaces_never_meet(cluster: Cluster) -> None:
+async def test_keys_of_namespaces_never_meet(cluster: Cluster) -> None:
     here, there = await cluster.node(), await cluster.node(namespace=f"{cluster.namespace}-2")
     await here.backend.dispatch([named("task", "alice")])
     await there.backend.dispatch([named("task", "alice")])
     assert (await attach(there)).top == 1
 
 
-async def test_a_named_message_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
+async def test_a_message_with_a_key_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     for _ in range(2):
         [receipt] = await node.backend.dispatch([named("task", "alice", "away", stored=False)])
@@ -119,7 +119,7 @@ async def test_a_named_message_that_is_not_stored_is_sent_once(cluster: Cluster)
     assert len((await heard(node))[0]) == 1
 
 
-async def test_a_named_event_is_sent_once(cluster: Cluster) -> None:
+async def test_an_event_with_a_key_is_sent_once(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     sent = prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"], idempotency_key="task")
     await node.backend.dispatch([sent])
@@ -127,7 +127,7 @@ async def test_a_named_event_is_sent_once(cluster: Cluster) -> None:
     assert len((await heard(node))[0]) == 1
 
 
-async def test_a_named_message_to_everybody_is_sent_and_stored_once(cluster: Cluster) -> None:
+async def test_a_message_to_everybody_with_a_key_is_sent_and_stored_once(cluster: Cluster) -> None:
     node = await cluster.node()
     receipts = [(await node.backend.dispatch([named("task", "*")]))[0] for _ in range(2)]
     assert receipts[0] == receipts[1]
@@ -135,7 +135,7 @@ async def test_a_named_message_to_everybody_is_sent_and_stored_once(cluster: Clu
     assert (await node.backend.broadcasts(None)).top == 1
 
 
-async def test_a_named_message_to_everybody_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
+async def test_a_message_to_everybody_with_a_key_that_is_not_stored_is_sent_once(cluster: Cluster) -> None:
     node = await cluster.node()
     for _ in range(2):
         await node.backend.dispatch([named("task", "*", stored=False)])
@@ -150,7 +150,7 @@ async def test_what_is_not_remembered_is_sent_again(cluster: Cluster) -> None:
     assert len((await heard(node))[0]) == 2
 
 
-async def test_a_name_is_forgotten_after_its_time(cluster: Cluster) -> None:
+async def test_a_key_expires(cluster: Cluster) -> None:
     node = await cluster.node()
     sent = named("task", "alice")._replace(remember=0.05)
     top = 0

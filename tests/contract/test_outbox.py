@@ -1,4 +1,4 @@
-"""What is stored waits for its recipients, numbered and in order."""
+"""Stored messages wait for their recipients, numbered and in order."""
 
 import asyncio
 
@@ -105,7 +105,7 @@ async def test_a_message_to_everybody_is_in_no_outbox_of_an_id(cluster: Cluster)
     assert (await attach(node)).top == 0
 
 
-async def test_numbers_go_on_after_everybody_has_left(cluster: Cluster) -> None:
+async def test_numbers_go_on_after_all_connections_have_left(cluster: Cluster) -> None:
     node = await cluster.node()
     before = await attach(node)
     await store(node, 3)

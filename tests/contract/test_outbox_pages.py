@@ -9,7 +9,7 @@ KIB = 1024
 
 
 async def read_on(node: Node, page: Page) -> list[Page]:
-    """A first page and all that follow."""
+    """Return all pages, from a first one on."""
     pages = [page]
     while page.has_more:
         page = await read(node, page.epoch, page.last)
@@ -39,7 +39,7 @@ async def test_a_message_larger_than_a_page_has_one_of_its_own(cluster: Cluster)
     assert [len(page.entries) for page in await read_on(node, await attach(node))] == [1, 1, 1, 1]
 
 
-async def test_what_is_sent_between_two_pages_is_read(cluster: Cluster) -> None:
+async def test_messages_sent_between_two_pages_are_read(cluster: Cluster) -> None:
     node = await cluster.node()
     await store(node, 300)
     first = await attach(node)
@@ -57,7 +57,7 @@ async def test_the_outboxes_of_many_ids_are_read_at_once(cluster: Cluster) -> No
     assert [len(page.entries) for page in pages] == [1, 0] * 225
 
 
-async def test_what_many_ids_do_not_get_at_once_follows(cluster: Cluster) -> None:
+async def test_ids_left_out_of_a_full_reply_are_read_later(cluster: Cluster) -> None:
     ids = [f"id-{n}" for n in range(40)]
     node = await cluster.node(dict.fromkeys(ids, 1))
     [receipt] = await node.backend.dispatch([kept(1, ids, size=200 * KIB)])

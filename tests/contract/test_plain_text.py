@@ -1,4 +1,4 @@
-"""Members of `class Color(str, Enum)` and other subclasses of `str` are the text that they hold."""
+"""Members of `class Color(str, Enum)` and other subclasses of `str` count as the text that they hold."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,14 +18,14 @@ KEY = "0123456789abcdef"
 
 
 def member(text: str) -> str:
-    """A member of `class Named(str, Enum)` whose value is `text`."""
+    """Return a member of `class Named(str, Enum)` whose value is `text`."""
     make: Any = Enum
     made: str = make("Named", {"MEMBER": text}, type=str).MEMBER
     return made
 
 
 class Odd(str):
-    """Text that shows, encodes and hashes itself as another."""
+    """A `str` that prints, encodes and hashes as another text."""
 
     def __str__(self) -> str:
         return "odd"
@@ -52,12 +52,12 @@ def odd(request: pytest.FixtureRequest) -> Callable[[str], str]:
 
 @dataclass
 class Site:
-    """A server, and the way of a dispatcher to it.
+    """A server, and a dispatcher to it.
 
     Attributes:
-        server: it runs; clients log in with the id that they say.
-        dispatch: sends as any other process would, with sync.
-        presence: who is online.
+        server: running; clients log in with any id.
+        dispatch: dispatches with sync, as another process would.
+        presence: presence of the cluster.
     """
 
     server: Server
@@ -189,7 +189,7 @@ async def test_portals_of_a_namespace_that_is_a_member_of_an_enum_take_part(
             assert await seen.get() == 5
 
 
-def test_threads_find_who_a_member_of_an_enum_means(
+def test_threads_look_up_a_member_of_an_enum(
     redis_url: str, namespace: str, odd: Callable[[str], str]
 ) -> None:
     with (

@@ -1,4 +1,4 @@
-"""Where a connection's messages begin: what a position is worth."""
+"""Positions: where the messages of a connection begin, and which positions are trusted."""
 
 import pytest
 
@@ -74,7 +74,7 @@ async def test_a_position_that_cannot_be_read_is_not_trusted(cluster: Cluster) -
     assert (await resume(node, None)).status == "reset"
 
 
-async def test_a_position_that_is_not_trusted_gives_what_nobody_has_acknowledged(cluster: Cluster) -> None:
+async def test_a_position_that_is_not_trusted_gives_all_unacknowledged_messages(cluster: Cluster) -> None:
     node = await cluster.node()
     sent = await store(node, 5)
     acknowledge(node, (await attach(node)).epoch, 2)
@@ -83,7 +83,7 @@ async def test_a_position_that_is_not_trusted_gives_what_nobody_has_acknowledged
     assert bodies(page) == sent_bodies(sent[2:])
 
 
-async def test_reading_on_from_a_made_up_position_tells_so(cluster: Cluster) -> None:
+async def test_reading_on_from_a_made_up_position_is_a_reset(cluster: Cluster) -> None:
     node = await cluster.node()
     await store(node, 3)
     await attach(node)

@@ -1,4 +1,4 @@
-"""Who is online is what living nodes say."""
+"""An id is online while a living node holds it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ async def test_connections_are_counted_over_all_nodes(cluster: Cluster) -> None:
     assert await node.backend.online(["alice", "bob", "away"]) == {"alice": 5, "bob": 1, "away": 0}
 
 
-async def test_nobody_may_be_asked_for(cluster: Cluster) -> None:
+async def test_no_ids_may_be_asked_for(cluster: Cluster) -> None:
     node = await cluster.node()
     assert await node.backend.online([]) == {}
 
@@ -65,10 +65,10 @@ async def test_an_id_may_come_back(cluster: Cluster) -> None:
     assert await node.backend.online(["alice"]) == {"alice": 1}
 
 
-async def test_detaching_a_stranger_changes_nothing(cluster: Cluster) -> None:
+async def test_detaching_an_unknown_id_changes_nothing(cluster: Cluster) -> None:
     node, holder = await cluster.node(), await cluster.node({"alice": 1})
     node.backend.detach("alice")
-    node.backend.detach("nobody")
+    node.backend.detach("unknown")
     assert await node.backend.online(["alice"]) == {"alice": 1}
     assert await holder.backend.online(["alice"]) == {"alice": 1}
 
@@ -99,7 +99,7 @@ async def test_a_wrong_id_cannot_be_attached(cluster: Cluster) -> None:
         (["*"], r"^ids: .*stands for everybody"),
     ],
 )
-async def test_a_question_about_what_are_no_ids_is_refused(
+async def test_a_query_about_invalid_ids_is_refused(
     cluster: Cluster, question: str, ids: Any, text: str
 ) -> None:
     node = await cluster.node()
@@ -108,7 +108,7 @@ async def test_a_question_about_what_are_no_ids_is_refused(
 
 
 @pytest.mark.parametrize("id", [7, None, "", "*", ["anna"]])
-async def test_the_outbox_of_what_is_no_id_cannot_be_seen_or_dropped(cluster: Cluster, id: Any) -> None:
+async def test_the_outbox_of_an_invalid_id_cannot_be_read_or_purged(cluster: Cluster, id: Any) -> None:
     node = await cluster.node()
     with pytest.raises(InvalidRecipients, match=r"^id: expected an id"):
         await node.backend.peek(id, 1)
@@ -135,7 +135,7 @@ async def test_every_opening_has_a_new_node_id(cluster: Cluster) -> None:
         await backend.aclose()
 
 
-async def test_a_node_that_is_reopened_holds_nobody(cluster: Cluster) -> None:
+async def test_a_node_that_is_reopened_holds_no_ids(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     await node.backend.aclose()
     await node.backend.open(node.receive)

@@ -1,4 +1,4 @@
-"""Nodes are told who comes and who stays away, once per change in the whole cluster."""
+"""Nodes are notified of ids that come online or go offline, once per change in the whole cluster."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ async def test_an_id_that_comes_is_online(cluster: Cluster) -> None:
     await node.until_told("online", "alice")
 
 
-async def test_an_id_that_comes_to_a_second_node_is_not_told_again(cluster: Cluster) -> None:
+async def test_an_id_that_comes_to_a_second_node_is_not_notified_again(cluster: Cluster) -> None:
     first, second = await cluster.node(grace=LONG), await cluster.node(grace=LONG)
     for node in (first, second, first):
         await node.backend.attach("alice", 1)
@@ -78,7 +78,7 @@ async def test_an_id_that_comes_back_later_is_online_again(cluster: Cluster) -> 
     assert node.changes == [("online", "alice")]
 
 
-async def test_one_node_is_told_that_an_id_stays_away(cluster: Cluster) -> None:
+async def test_one_node_is_notified_that_an_id_stays_away(cluster: Cluster) -> None:
     nodes = [await cluster.node(grace=SHORT) for _ in range(3)]
     for node in nodes:
         await node.backend.attach("alice", 1)
@@ -95,7 +95,7 @@ async def test_one_node_is_told_that_an_id_stays_away(cluster: Cluster) -> None:
     assert [told.count(("offline", id)) for id in ("alice", "bob")] == [1, 1]
 
 
-async def test_the_others_are_told_whom_a_closed_node_held(cluster: Cluster) -> None:
+async def test_other_nodes_are_notified_of_the_ids_of_a_closed_node(cluster: Cluster) -> None:
     closed, open = await cluster.node({"alice": 1}, grace=SHORT), await cluster.node(grace=SHORT)
     await closed.backend.aclose()
     await open.until_told("offline", "alice")
@@ -106,11 +106,11 @@ async def test_ids_are_counted_once_each(cluster: Cluster) -> None:
     assert [await node.backend.count() for node in (first, second)] == [3, 3]
 
 
-async def test_nobody_is_counted_where_nobody_is(cluster: Cluster) -> None:
+async def test_an_empty_cluster_counts_no_ids(cluster: Cluster) -> None:
     assert await (await cluster.node()).backend.count() == 0
 
 
-async def test_those_who_left_are_not_counted(cluster: Cluster) -> None:
+async def test_ids_that_left_are_not_counted(cluster: Cluster) -> None:
     node, closed = await cluster.node({"alice": 1, "bob": 1}), await cluster.node({"carol": 1})
     node.backend.detach("alice")
     await closed.backend.aclose()

@@ -1,4 +1,4 @@
-"""Asking an id: requests reach the nodes that hold it, and replies whoever asked."""
+"""Requests to an id reach the nodes that hold it, and replies reach the requester."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ def request(id: str = "alice") -> Envelope:
 
 
 async def question(node: Node, number: int = 1) -> tuple[Envelope, Question]:
-    """What a node was asked, once it was asked so often."""
+    """Wait until a node has received `count` requests, and return them."""
     async with asyncio.timeout(LIMIT):
         while True:
             asked = [envelope for envelope in node.received if envelope.kind == "request"]
@@ -40,7 +40,7 @@ async def question(node: Node, number: int = 1) -> tuple[Envelope, Question]:
 
 
 async def reply(node: Node, given: bytes | Failure, number: int = 1) -> None:
-    """Let a node reply to what it was asked."""
+    """Make a node reply to a request."""
     envelope, asked = await question(node, number)
     id = envelope.message_id
     answer = Reply.failed(id, given) if isinstance(given, Failure) else Reply(id, given)
@@ -59,14 +59,14 @@ async def test_the_answer_comes_back_to_another_node(cluster: Cluster) -> None:
     assert (await heard(other))[0] == []
 
 
-async def test_a_node_may_ask_itself(cluster: Cluster) -> None:
+async def test_a_node_may_send_a_request_to_itself(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     asking = asyncio.create_task(node.backend.request(request(), LIMIT))
     await reply(node, ANSWER)
     assert await asking == ANSWER
 
 
-async def test_who_is_away_cannot_be_asked(cluster: Cluster) -> None:
+async def test_a_request_to_an_absent_id_is_refused(cluster: Cluster) -> None:
     node = await cluster.node({"bob": 1})
     with pytest.raises(NotConnected, match="'alice'"):
         await node.backend.request(request(), LIMIT)
@@ -120,20 +120,20 @@ async def test_replies_find_their_requests(cluster: Cluster) -> None:
     assert [answer.decode() for answer in await asyncio.gather(*asking)] == ids
 
 
-async def test_a_call_that_is_given_up_harms_no_other(cluster: Cluster) -> None:
+async def test_a_request_that_is_given_up_harms_no_other(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     asking = asyncio.create_task(node.backend.request(request(), LIMIT))
     await question(node)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    await reply(node, b"nobody hears this")
+    await reply(node, b"a reply without a requester")
     again = asyncio.create_task(node.backend.request(request(), LIMIT))
     await reply(node, ANSWER, 2)
     assert await again == ANSWER
 
 
-async def test_a_seat_that_is_left_asks_nobody(cluster: Cluster) -> None:
+async def test_a_closed_backend_sends_no_request(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     asking = asyncio.create_task(node.backend.request(request(), LIMIT))
     _, asked = await question(node)
@@ -141,7 +141,7 @@ async def test_a_seat_that_is_left_asks_nobody(cluster: Cluster) -> None:
     with pytest.raises(BackendUnavailable) as raised:
         await asking
     assert raised.value.maybe_sent
-    node.backend.reply(asked.requester, Reply("nobody", ANSWER))
+    node.backend.reply(asked.requester, Reply("unknown", ANSWER))
 
 
 async def test_only_so_many_requests_may_wait() -> None:

@@ -1,4 +1,4 @@
-"""What one device has is kept for the other devices of its id, for a while."""
+"""Messages that one device has acknowledged are kept for other devices of its id, for a while."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.contract.cluster import LIMIT, Cluster
 from tests.contract.storing import WIRE2, acknowledge, attach, bodies, read, resume, sent_bodies, store
 
 
-async def test_what_another_device_has_is_kept_within_the_window(cluster: Cluster) -> None:
+async def test_messages_of_another_device_are_kept_within_the_window(cluster: Cluster) -> None:
     node = await cluster.node(window=3600.0)
     sent = await store(node, 3)
     epoch = (await attach(node, start=WIRE2)).epoch
@@ -17,7 +17,7 @@ async def test_what_another_device_has_is_kept_within_the_window(cluster: Cluste
     assert bodies(page) == sent_bodies(sent[1:])
 
 
-async def test_what_is_kept_for_other_devices_is_not_read_without_a_position(cluster: Cluster) -> None:
+async def test_messages_kept_for_other_devices_are_not_read_without_a_position(cluster: Cluster) -> None:
     node = await cluster.node(window=3600.0)
     await store(node, 3)
     acknowledge(node, (await attach(node, start=WIRE2)).epoch, 2)
@@ -59,7 +59,7 @@ async def test_without_a_window_nothing_is_kept(cluster: Cluster) -> None:
     assert (await resume(node, Position(epoch, 0))).lost == 3
 
 
-async def test_when_the_window_is_over_it_leaves_and_is_told(cluster: Cluster) -> None:
+async def test_when_the_window_is_over_they_are_dropped_and_counted(cluster: Cluster) -> None:
     node = await cluster.node(window=0.05)
     await store(node, 3)
     epoch = (await attach(node, start=WIRE2)).epoch

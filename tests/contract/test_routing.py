@@ -13,7 +13,7 @@ from tests.contract.cluster import Cluster, heard
 HELLO = Message(0, {"text": "hello"}, "HELLO")
 
 
-async def test_only_nodes_that_hold_a_recipient_hear_of_a_message(cluster: Cluster) -> None:
+async def test_only_nodes_that_hold_a_recipient_receive_a_message(cluster: Cluster) -> None:
     holder, other = await cluster.node({"alice": 1}), await cluster.node({"bob": 1})
     sent = prepare(HELLO, ["alice", "carol"])
     await other.backend.dispatch([sent])
@@ -22,7 +22,7 @@ async def test_only_nodes_that_hold_a_recipient_hear_of_a_message(cluster: Clust
     assert to_other == []
 
 
-async def test_a_node_is_told_which_of_its_ids_are_meant(cluster: Cluster) -> None:
+async def test_a_node_receives_the_recipients_that_it_holds(cluster: Cluster) -> None:
     node, other = await cluster.node({"alice": 1, "bob": 1, "carol": 1}), await cluster.node({"dora": 1})
     await other.backend.dispatch([prepare(HELLO, ["bob", "dora", "alice", "away"])])
     ((envelope,), _) = await heard(node, other)
@@ -58,7 +58,7 @@ async def test_namespaces_never_meet(cluster: Cluster) -> None:
     assert await heard(there) == [[]]
 
 
-async def test_the_body_arrives_as_it_is(cluster: Cluster) -> None:
+async def test_the_body_arrives_unchanged(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     body = bytes(range(256)) * 5000
     await node.backend.dispatch([prepare(HELLO, ["alice"])._replace(body=body)])
@@ -82,7 +82,7 @@ async def test_ids_may_hold_any_text(cluster: Cluster) -> None:
     assert set(receipt.deliveries.values()) == {Delivery(False, 1, None)}
 
 
-async def test_a_receipt_says_what_became_of_each_id(cluster: Cluster) -> None:
+async def test_a_receipt_has_the_delivery_of_each_id(cluster: Cluster) -> None:
     first = await cluster.node({"alice": 2})
     await cluster.node({"alice": 1, "bob": 1})
     sent = prepare(HELLO, ["alice", "bob", "away"])
@@ -96,7 +96,7 @@ async def test_a_receipt_says_what_became_of_each_id(cluster: Cluster) -> None:
     }
 
 
-async def test_no_recipients_send_to_nobody(cluster: Cluster) -> None:
+async def test_a_message_without_recipients_reaches_no_node(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     (receipt,) = await node.backend.dispatch([prepare(HELLO, [])])
     assert (receipt.deliveries, receipt.nodes) == ({}, 0)

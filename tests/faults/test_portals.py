@@ -51,16 +51,16 @@ async def test_everything_is_handled_in_order_and_has_its_effect_once(
 ) -> None:
     clients = CLIENTS[release]
     async with Run.standing(tmp_path, release, clients) as run:
-        await run.crowd.run(harm(run), LEAST * clients)
+        await run.load.run(harm(run), LEAST * clients)
         await run.until_handled()
         lives, handlings = await run.lives(), run.handlings()
-    sent, complete = run.crowd.sent, run.crowd.complete
+    sent, complete = run.load.sent, run.load.complete
     repeated = sum(deliveries > 1 for _, deliveries in handlings)
-    rate = sum(sent.values()) / run.crowd.took
+    rate = sum(sent.values()) / run.load.took
     ClosingReport.of(pytestconfig).add(
         "faults",
         f"portals on {release}: {sum(sent.values())} messages of {len(sent)} connections "
-        f"in {run.crowd.took:.1f} s ({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}",
+        f"in {run.load.took:.1f} s ({rate:.0f}/s), {repeated} events handled again; logs in {tmp_path}",
     )
     of_ids = {id: life for id, life in lives.values() if id is not None}
     assert {id: life for id, life in of_ids.items() if id in sent and not is_whole(life, len(life) - 3)} == {}

@@ -46,7 +46,7 @@ def test_it_writes_json(printed: str, results: Path) -> None:
 
 def test_it_says_what_is_left_out(printed: str) -> None:
     assert "SKIPPED @cryb/mesa: --no-npm was given" in printed
-    assert "beside @cryb/mesa: at most 0.6: not measured" in printed
+    assert "relative to @cryb/mesa: at most 0.6: not measured" in printed
 
 
 SMALL = ["--rounds", "1", "--connections", "10", "--singles", "50", "--no-npm"]
@@ -57,7 +57,7 @@ def test_it_says_what_sync_costs_the_server(results: Path) -> None:
     assert done.returncode == 0, done.stderr
     rounds = json.loads((results / "sync.json").read_text())["raw"]
     assert [samples[0]["units"] for samples in rounds.values()] == [50, 50, 50, 10, 10, 10]
-    assert "server CPU of a message, sync, 1.x, 50 each, beside sync off" in done.stdout
+    assert "server CPU of a message, sync, 1.x, 50 each, relative to sync off" in done.stdout
 
 
 def test_it_counts_the_commands_of_a_dispatch(results: Path) -> None:

@@ -18,7 +18,7 @@ from tests.faults.chaos.program import Program
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 
-from .crowd import Crowd
+from .load import Load
 from .worker import KEEP, SINKS
 
 NAMESPACE = "portals"
@@ -38,7 +38,7 @@ class Run:
     """Everything that takes part.
 
     Attributes:
-        crowd: the clients; of the servers, the first is to be killed.
+        load: the clients; of the servers, the first is to be killed.
         servers: supervised, as portals are.
         portals: what is to be harmed.
     """
@@ -46,7 +46,7 @@ class Run:
     def __init__(self, folder: Path, release: str, clients: int) -> None:
         self.redis = RedisServer(folder, release=release)
         ports = [free_port() for _ in range(SERVERS)]
-        self.crowd = Crowd(ports, clients)
+        self.load = Load(ports, clients)
         self._port = ports[-1]
         self.servers = [
             self._program(folder, "server", f"server-{n}", str(port)) for n, port in enumerate(ports)

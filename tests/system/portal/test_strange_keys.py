@@ -11,7 +11,7 @@ from mesa_ws.backend.inbox import PARTITIONS
 from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.portal import handling
-from tests.contract.post_office import EVERY, Owner, PostOffice, told
+from tests.contract.inbox_cluster import EVERY, InboxCluster, OwnerPortal, contents
 from tests.system.portal.conftest import Site
 from tests.system.waiting import until
 
@@ -38,8 +38,8 @@ def keys(namespace: str) -> Keys:
 
 
 @pytest.fixture
-def office(redis_url: str, namespace: str, stack: object) -> PostOffice:
-    return PostOffice(
+def inbox(redis_url: str, namespace: str, stack: object) -> InboxCluster:
+    return InboxCluster(
         lambda: RedisBackend(redis_url, namespace=namespace),
         lambda: RedisPortalConsumer(redis_url, namespace=namespace),
         stack,  # type: ignore[arg-type]  # the exit stack of the folder
@@ -133,9 +133,9 @@ async def test_events_die_past_a_key_of_another_type(
 
 @pytest.mark.parametrize("is_text", [False, True], ids=["of another type", "with another text"])
 async def test_events_are_rejected_past_a_count_that_is_none(
-    office: PostOffice, client: Redis, keys: Keys, is_text: bool
+    inbox: InboxCluster, client: Redis, keys: Keys, is_text: bool
 ) -> None:
-    node, owner = await office.node(), await office.owner()
+    node, owner = await inbox.node(), await inbox.owner()
     await node.open_with("a")
     letters = await owner.until_read(2)
     await (client.set(keys.rejected, "foreign") if is_text else spoil(client, keys.rejected))
@@ -145,20 +145,20 @@ async def test_events_are_rejected_past_a_count_that_is_none(
 
 
 async def test_a_letter_stands_in_its_queue_once_although_observers_could_not_be_told(
-    office: PostOffice, client: Redis, keys: Keys
+    inbox: InboxCluster, client: Redis, keys: Keys
 ) -> None:
-    node, owner = await office.node(), await office.owner()
+    node, owner = await inbox.node(), await inbox.owner()
     await owner.portal.overhear("")
     await spoil(client, keys.observed)
     await node.open_with("a")
-    assert told(await owner.until_read(2)) == [("connection", "1", ""), ("message", "2", "a")]
+    assert contents(await owner.until_read(2)) == [("connection", "1", ""), ("message", "2", "a")]
     assert await client.xlen(keys.queue(3)) == await client.xlen(keys.observed) == 2
 
 
 async def test_connections_of_a_dead_server_end_once_past_keys_of_another_type(
-    office: PostOffice, client: Redis, keys: Keys
+    inbox: InboxCluster, client: Redis, keys: Keys
 ) -> None:
-    node, owner = await office.node(), await office.owner()
+    node, owner = await inbox.node(), await inbox.owner()
     await owner.portal.overhear("")
     await node.open_with(connection="a")
     await node.open_with(connection="b")
@@ -172,30 +172,30 @@ async def test_connections_of_a_dead_server_end_once_past_keys_of_another_type(
 
 @pytest.mark.parametrize("kind", ["queue", "owner", "dead", "rejected", "portals"])
 async def test_what_waits_can_be_looked_at_past_keys_of_another_type(
-    office: PostOffice, client: Redis, keys: Keys, kind: str
+    inbox: InboxCluster, client: Redis, keys: Keys, kind: str
 ) -> None:
-    owner = await office.owner()
+    owner = await inbox.owner()
     await spoil(client, *named(keys, kind))
     backlog = await owner.portal.backlog()
     assert [queue.waiting for queue in backlog.queues] == [0] * PARTITIONS
 
 
 async def test_dead_letters_are_put_back_past_a_queue_of_another_type(
-    office: PostOffice, client: Redis, keys: Keys
+    inbox: InboxCluster, client: Redis, keys: Keys
 ) -> None:
-    node, owner = await office.node(), await office.owner()
+    node, owner = await inbox.node(), await inbox.owner()
     await node.open_with("a")
     letters = await owner.until_read(2)
     await owner.settle("die", *letters, reason="a test")
     places = [dead.offset for dead in await owner.portal.dead_letters(10)]
     await spoil(client, keys.queue(3))
     assert await owner.portal.revive(places) == 2
-    assert told(await Owner(owner.portal, owner.tokens).until_read(2)) == told(letters)
+    assert contents(await OwnerPortal(owner.portal, owner.tokens).until_read(2)) == contents(letters)
 
 
-async def test_another_refusal_is_told_as_before(office: PostOffice, client: Redis, keys: Keys) -> None:
+async def test_another_refusal_is_told_as_before(inbox: InboxCluster, client: Redis, keys: Keys) -> None:
     """Only a type is a reason to set keys aside: here a number cannot be counted on."""
-    owner = await office.owner()
+    owner = await inbox.owner()
     await owner.portal.tend(())
     await client.hset(keys.tokens, mapping={str(number + 1): "many" for number in EVERY})
     with pytest.raises(Exception, match="not an integer"):

@@ -20,11 +20,11 @@ from mesa_ws.backend.redis import RedisBackend, inbox_commands
 from mesa_ws.backend.redis.inbox_commands import PortalCommands, surveyed, tend_reply
 from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import Cluster, Node
-from tests.contract.post_office import EVERY
+from tests.contract.inbox_cluster import EVERY
 from tests.redis_server import RedisServer
 from tests.system.conftest import crash
 from tests.system.proxy import Proxy
-from tests.system.redis_hand import Hand
+from tests.system.redis.script_runner import Hand
 from tests.system.waiting import until, until_ready
 
 SECOND = 1000

@@ -12,7 +12,7 @@ from mesa_ws.backend.redis import outbox_commands
 from mesa_ws.backend.redis.outbox_commands import Legacy
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
-from tests.system.redis_hand import KEEP, Hand, bodies
+from tests.system.redis.script_runner import KEEP, Hand, bodies
 
 
 @pytest.fixture

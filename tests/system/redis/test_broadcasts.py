@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from mesa_ws.messages.receipt import Position
-from tests.system.redis_hand import Hand, bodies
+from tests.system.redis.script_runner import Hand, bodies
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import redis.asyncio
 from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.redis_server import RedisServer
-from tests.system.node_process import NodeProcess
+from tests.system.redis.node_process import NodeProcess
 from tests.system.waiting import until, until_online, until_ready
 
 GRACE = 0.2

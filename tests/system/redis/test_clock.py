@@ -18,9 +18,9 @@ from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.backend.redis.inbox_commands import PortalCommands
 from mesa_ws.backend.redis.node_commands import NodeCommands
 from tests.contract.cluster import Cluster
-from tests.contract.post_office import EVERY
+from tests.contract.inbox_cluster import EVERY
 from tests.system.conftest import LEASE, crash
-from tests.system.redis_hand import Hand
+from tests.system.redis.script_runner import Hand
 from tests.system.waiting import until
 
 STEP = 3_600_000

@@ -14,10 +14,10 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.settings import Durability
 from mesa_ws.transports.run import serve
 from tests.contract.cluster import LIMIT
-from tests.contract.post_office import EVERY, Owner, PostOffice, Sender
+from tests.contract.inbox_cluster import EVERY, InboxCluster, InboxNode, OwnerPortal
 from tests.redis_server import RedisServer
 from tests.system.portal.conftest import Record
-from tests.system.replicated import Replicated
+from tests.system.redis.replicated import Replicated
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import Peer
 from tests.system.waiting import until
@@ -31,7 +31,7 @@ async def site(tmp_path: Path, release: str) -> AsyncIterator[Replicated]:
         yield site
 
 
-class Office(PostOffice):
+class DurableInboxCluster(InboxCluster):
     """Nodes and portals for which events have to be replicated."""
 
     timeout = TIMEOUT
@@ -45,17 +45,17 @@ class Office(PostOffice):
             stack,
         )
 
-    async def node(self) -> Sender:
+    async def node(self) -> InboxNode:
         backend = self._make_backend()
         await backend.open(lambda envelope: None, durability="replicated")
         self._stack.push_async_callback(backend.aclose)
-        return Sender(backend, [])
+        return InboxNode(backend, [])
 
 
 @pytest.fixture
-async def office(site: Replicated, namespace: str) -> AsyncIterator[Office]:
+async def inbox(site: Replicated, namespace: str) -> AsyncIterator[DurableInboxCluster]:
     async with AsyncExitStack() as stack:
-        yield Office(site.clients.url, namespace, stack)
+        yield DurableInboxCluster(site.clients.url, namespace, stack)
 
 
 async def waiting(server: RedisServer, namespace: str) -> int:
@@ -64,7 +64,7 @@ async def waiting(server: RedisServer, namespace: str) -> int:
         return int(await client.xlen(Keys(namespace).queue(3)))
 
 
-async def until_taken(node: Sender) -> None:
+async def until_taken(node: InboxNode) -> None:
     """Offer the same event until it is taken."""
     async with asyncio.timeout(LIMIT):
         while True:
@@ -76,17 +76,17 @@ async def until_taken(node: Sender) -> None:
 
 
 async def test_an_event_that_was_taken_is_on_the_replica(
-    office: Office, site: Replicated, namespace: str
+    inbox: DurableInboxCluster, site: Replicated, namespace: str
 ) -> None:
-    node = await office.node()
+    node = await inbox.node()
     assert await node.append("connection", 1) == "taken"
     assert await waiting(site.replicas[0], namespace) == 1
 
 
 async def test_an_event_that_no_replica_has_is_not_taken_however_often_it_is_offered(
-    office: Office, site: Replicated, namespace: str
+    inbox: DurableInboxCluster, site: Replicated, namespace: str
 ) -> None:
-    node = await office.node()
+    node = await inbox.node()
     await node.append("connection", 1)
     site.replicas[0].freeze()
     for _ in range(2):
@@ -101,10 +101,10 @@ async def test_an_event_that_no_replica_has_is_not_taken_however_often_it_is_off
 
 
 async def test_an_event_that_waits_for_a_replica_holds_up_nothing_else(
-    office: Office, site: Replicated
+    inbox: DurableInboxCluster, site: Replicated
 ) -> None:
-    office.timeout = LIMIT
-    node = await office.node()
+    inbox.timeout = LIMIT
+    node = await inbox.node()
     await node.append("connection", 1)
     site.replicas[0].freeze()
     offered = asyncio.create_task(node.append("message", 2, "x"))
@@ -116,9 +116,9 @@ async def test_an_event_that_waits_for_a_replica_holds_up_nothing_else(
 
 
 async def test_handlers_are_called_when_a_replica_knows_that_they_are(
-    office: Office, site: Replicated
+    inbox: DurableInboxCluster, site: Replicated
 ) -> None:
-    node, owner = await office.node(), await office.owner()
+    node, owner = await inbox.node(), await inbox.owner()
     await node.append("connection", 1)
     letters = await owner.until_read(1)
     begin = owner.step("begin", letters[0])
@@ -140,10 +140,10 @@ async def test_handlers_are_called_when_a_replica_knows_that_they_are(
 
 
 async def test_a_portal_shows_that_it_lives_while_it_waits_for_a_replica(
-    office: Office, site: Replicated, namespace: str
+    inbox: DurableInboxCluster, site: Replicated, namespace: str
 ) -> None:
-    office.timeout = LIMIT
-    node, owner = await office.node(), await office.owner()
+    inbox.timeout = LIMIT
+    node, owner = await inbox.node(), await inbox.owner()
     await node.append("connection", 1)
     letters = await owner.until_read(1)
     site.replicas[0].freeze()
@@ -159,14 +159,14 @@ async def test_without_a_replica_nothing_is_kept_and_nothing_begins(
     own_redis: RedisServer, namespace: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        office = Office(own_redis.url, namespace, stack)
-        node, portal = await office.node(), office.portal()
+        inbox = DurableInboxCluster(own_redis.url, namespace, stack)
+        node, portal = await inbox.node(), inbox.portal()
         with pytest.raises(BackendRefused, match=r"no replica is online.*nothing was stored"):
             await node.append("connection", 1)
         assert await waiting(own_redis, namespace) == 0
-        plain = PostOffice(lambda: RedisBackend(own_redis.url, namespace=namespace), office.portal, stack)
+        plain = InboxCluster(lambda: RedisBackend(own_redis.url, namespace=namespace), inbox.portal, stack)
         await (await plain.node()).append("connection", 1)
-        owner = Owner(portal, dict((await portal.tend(EVERY)).tokens))
+        owner = OwnerPortal(portal, dict((await portal.tend(EVERY)).tokens))
         letters = await owner.until_read(1)
         with pytest.raises(BackendRefused, match="no replica is online"):
             await owner.settle("begin", *letters)
@@ -199,7 +199,7 @@ async def test_an_event_that_was_taken_is_on_the_disk_or_refused(
         async with redis.asyncio.Redis.from_url(server.url) as client:
             await client.config_set("appendonly", "yes")
             await backend.open(lambda envelope: None, durability="fsync")
-            node = Sender(backend, [])
+            node = InboxNode(backend, [])
             assert await node.append("connection", 1) == "taken"
             await client.config_set("appendonly", "no")
             await client.client_kill_filter(_type="normal", skipme=True)

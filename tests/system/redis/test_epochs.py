@@ -9,7 +9,7 @@ import redis
 from mesa_ws.backend.outbox import Start
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
-from tests.system.redis_hand import Hand, bodies
+from tests.system.redis.script_runner import Hand, bodies
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mesa_ws.backend.outbox import Start
 from mesa_ws.backend.redis import outbox_commands
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
-from tests.system.redis_hand import KEEP, Hand, bodies
+from tests.system.redis.script_runner import KEEP, Hand, bodies
 
 DAY_MS = 86_400_000
 WIRE2 = Start(is_wire2=True)

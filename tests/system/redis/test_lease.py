@@ -21,7 +21,7 @@ from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Cluster
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
-from tests.system.node_process import NodeProcess
+from tests.system.redis.node_process import NodeProcess
 from tests.system.waiting import HELLO, until, until_online, until_ready
 
 

@@ -10,7 +10,7 @@ from mesa_ws.backend.outbox import Read, Start
 from mesa_ws.backend.redis import outbox_commands
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
-from tests.system.redis_hand import KEEP, Hand, bodies, envelope
+from tests.system.redis.script_runner import KEEP, Hand, bodies, envelope
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.system.redis_hand import Hand
+from tests.system.redis.script_runner import Hand
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from mesa_ws.backend.redis_client import master
 from tests.contract.cluster import LIMIT
 from tests.fake_sentinel import FakeSentinel
 from tests.redis_server import RedisServer
-from tests.system.replicated import Replicated, until_followed
+from tests.system.redis.replicated import Replicated, until_followed
 from tests.system.waiting import until
 
 STORED = Message(0, "x", "STORED")

@@ -20,7 +20,7 @@ from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
 from mesa_ws.transports.run import serve
 from tests.redis_server import RedisServer
-from tests.system.redis_hand import Hand
+from tests.system.redis.script_runner import Hand
 from tests.system.server.conftest import Joining, Serving, accepting, join, serving, stack
 
 __all__ = ["join", "serving", "stack"]

@@ -12,7 +12,7 @@ from mesa_ws.backend.redis.node_commands import Pulse
 from mesa_ws.backend.redis.runs import Runs
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RELEASES, RedisServer
-from tests.system.redis_hand import Hand, bodies
+from tests.system.redis.script_runner import Hand, bodies
 
 LIMIT = 20.0
 

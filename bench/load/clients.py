@@ -1,0 +1,93 @@
+"""All clients of one server, and how much they have received."""
+
+import select
+import socket
+import time
+
+from .. import wire
+from ..errors import Failed
+from .connecting import connect_all
+
+REST = 0.001
+"""Seconds between two polls of the sockets, so that one read gets several messages."""
+
+_PATIENCE = 50.0
+
+
+class Clients:
+    """Clients that have authenticated."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        self._clients: dict[int, socket.socket] = {}
+        self._received: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._total = 0
+        self._buffer = bytearray(1 << 16)
+
+    def connect(self, port: int, count: int) -> None:
+        """Connect `count` more clients; their ids continue the numbers of the present ones."""
+        first = len(self._clients)
+        for handshake in connect_all(self.epoll, port, range(first, first + count)):
+            fd = handshake.socket.fileno()
+            self._clients[fd] = handshake.socket
+            self._numbers[fd] = handshake.number
+            self._received[fd] = 0
+
+    def read(self, count: int) -> None:
+        """Read until all clients together have received `count` bytes."""
+        deadline, self._total = time.monotonic() + _PATIENCE, 0
+        while self._total < count:
+            if time.monotonic() > deadline:
+                raise Failed(f"expected {count} bytes within {_PATIENCE:g} s, got {self._total}")
+            for fd, _ in self.epoll.poll(1.0):
+                self._read(fd)
+            time.sleep(REST)
+        if self._total > count:
+            raise Failed(f"expected {count} bytes, got {self._total}")
+
+    def send(self, messages: int) -> None:
+        """Send messages, each client in turn, as fast as the server reads."""
+        frame, clients = wire.message(), list(self._clients.values())
+        for number in range(messages):
+            client = clients[number % len(clients)]
+            rest = memoryview(frame)
+            while rest:
+                try:
+                    rest = rest[client.send(rest) :]
+                except BlockingIOError:
+                    _wait_until_writable(client)
+
+    def forget_counts(self) -> None:
+        """Reset the count of each client."""
+        self._received = dict.fromkeys(self._received, 0)
+
+    def counts(self) -> tuple[int, int]:
+        """Return the fewest and the most bytes that one client has received."""
+        return min(self._received.values()), max(self._received.values())
+
+    def client(self, number: int) -> socket.socket:
+        """Return the socket of the client with this id."""
+        return next(self._clients[fd] for fd, each in self._numbers.items() if each == number)
+
+    def drop(self) -> None:
+        """Reset all connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+        self._received.clear()
+        self._numbers.clear()
+
+    def _read(self, fd: int) -> None:
+        count = self._clients[fd].recv_into(self._buffer)
+        if not count:
+            raise Failed(f"the server closed client {self._numbers[fd]}")
+        self._received[fd] += count
+        self._total += count
+
+
+def _wait_until_writable(client: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(client, select.POLLOUT)
+    if not poll.poll(_PATIENCE * 1000):
+        raise Failed(f"the server has read nothing for {_PATIENCE:g} s")
