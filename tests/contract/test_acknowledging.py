@@ -64,7 +64,9 @@ async def test_acknowledging_twice_changes_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("sequence", [6, 2**53, 10**400, -1])
-async def test_a_sequence_that_was_never_stored_cannot_be_acknowledged(cluster: Cluster, sequence: int) -> None:
+async def test_a_sequence_that_was_never_stored_cannot_be_acknowledged(
+    cluster: Cluster, sequence: int
+) -> None:
     node = await cluster.node()
     await store(node, 5)
     acknowledge(node, (await attach(node)).epoch, sequence)

@@ -106,7 +106,7 @@ async def test_leaving_the_loop_early_is_fine(cluster: Cluster) -> None:
 
 async def test_namespaces_do_not_list_each_others_ids(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
-other = await cluster.node({"bob": 1}, namespace=cluster.namespace + ".other")
+    other = await cluster.node({"bob": 1}, namespace=cluster.namespace + ".other")
     assert (await listed(node), await listed(other)) == (["alice"], ["bob"])
 
 

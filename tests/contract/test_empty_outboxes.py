@@ -1,4 +1,4 @@
-"""Ids without stored messages: the backend keeps nothing for them, and their positions are valid all the same."""
+"""Ids without stored messages: the backend keeps nothing for them, and yet their positions are valid."""
 
 from mesa_ws.backend.outbox import Start
 from mesa_ws.messages.receipt import Position
