@@ -1,4 +1,4 @@
-"""One configuration out of every source: a flag beats the environment, which beats the file."""
+"""One configuration from flags, environment and file: a flag beats the environment, which beats the file."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -45,10 +45,10 @@ def _check_key(key: str) -> None:
 
 
 class Jwt(Settings, frozen=True, kw_only=True):
-    """How clients prove who they are to a server without an application: by a signed token.
+    """How clients authenticate to a server without an application: by a signed token.
 
     Args:
-        secret: what tokens are signed with; RFC 7518 section 3.2 asks for 32 bytes or more.
+        secret: the secret that signs tokens; RFC 7518 section 3.2 asks for 32 bytes or more.
         secret_file: a file that holds the secret, instead of `secret`.
         algorithm: the only algorithm that is accepted, whatever a token says.
         audience: the `aud` that tokens have to carry; None to accept those without one.
@@ -74,13 +74,13 @@ class Jwt(Settings, frozen=True, kw_only=True):
 
 
 class Api(Settings, frozen=True, kw_only=True):
-    """The HTTP dispatch API beside the server.
+    """The HTTP dispatch API of the server.
 
     Args:
         enabled: on by default.
         host: address or name to listen on, several of them, or "" for every address.
         port: port to listen on; 0 for a free one.
-        key: what dispatchers have to show; None for a random one, made and shown at every start.
+        key: the key that dispatchers have to send; None for a random one, made and shown at every start.
         max_body: bytes of the largest request.
     """
 
@@ -98,12 +98,12 @@ class Api(Settings, frozen=True, kw_only=True):
 
 
 class Log(Settings, frozen=True, kw_only=True):
-    """What is written to stderr while the server runs.
+    """The log on stderr while the server runs.
 
     Args:
-        level: the least important level that is written.
+        level: the lowest level that is written.
         json: one JSON object a line instead of text.
-        messages: also each message, by type and id, whatever the level.
+        messages: also each message, by type and id, at any level.
     """
 
     level: Level = "info"
@@ -112,7 +112,7 @@ class Log(Settings, frozen=True, kw_only=True):
 
 
 class Configuration(ServerSettings, frozen=True, kw_only=True):
-    """Everything `mesa serve` can be told.
+    """All settings of `mesa serve`.
 
     Args:
         host: address or name to listen on for clients, several of them, or "" for every address.
@@ -142,7 +142,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, given: object, where: str | None = None) -> Self:
-        """Accept a mapping whose tables are given in any of their forms."""
+        """Make a configuration from a mapping whose tables are given in any of their forms."""
         if not isinstance(given, Mapping):
             return super().of(given, where)
         tables = {name: TABLES[name].of(given[name], name) for name in given if name in TABLES}
@@ -150,7 +150,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
 
     @property
     def server_options(self) -> dict[str, Any]:
-        """The part that `Server` takes as its options."""
+        """The settings that are options of `Server`."""
         return {name: getattr(self, name) for name in ServerSettings.__struct_fields__}
 
 
@@ -162,7 +162,7 @@ SECRETS = frozenset({"jwt.secret", "api.key"})
 
 
 class Setting(NamedTuple):
-    """A value that `mesa serve` can be given.
+    """One setting of `mesa serve`.
 
     Attributes:
         path: its name in the file and in errors, such as `heartbeat.interval`.
@@ -184,19 +184,19 @@ class Setting(NamedTuple):
         return f"MESA_{self.path.upper().replace('.', '_')}"
 
     def check(self, value: object) -> None:
-        """Check one value for itself.
+        """Check one value by itself.
 
         Raises:
             InvalidSettings: it is wrong.
-            Unsupported: this version does not have what it asks for.
+            Unsupported: this version does not support it.
         """
         self.owner.of({self.name: value})
 
     def read(self, text: str) -> object:
-        """Make a value of what stands on a command line or in the environment.
+        """Convert text from the command line or the environment to a value.
 
-        `none` is no value, where a setting that is not text may have none. Text that makes no
-        value is returned as it is, for `check` to refuse. Hosts and types have commas between them.
+        `none` means no value, for a setting that may have none and is not text. Text that cannot be
+        converted is returned unchanged, for `check` to refuse. Commas separate hosts and types.
         """
         if self.clears_with(text):
             return None
@@ -208,7 +208,7 @@ class Setting(NamedTuple):
             return text
 
     def clears_with(self, value: object) -> bool:
-        """Whether `value` is the word for no value here; TOML has no other."""
+        """Whether `value` is the word `none`, for a setting that may have no value; TOML has no null."""
         kinds = get_args(self.type)
         return type(None) in kinds and value == "none" and not any(_is_text(kind) for kind in kinds)
 
@@ -241,7 +241,7 @@ class Given(NamedTuple):
 
 
 Layer = dict[str, Given]
-"""What one source gives, by the path of the setting."""
+"""The values of one source, by the path of the setting."""
 
 
 def of_environment(environment: Mapping[str, str]) -> Layer:
@@ -249,7 +249,7 @@ def of_environment(environment: Mapping[str, str]) -> Layer:
 
     Raises:
         InvalidSettings: a value is wrong.
-        Unsupported: this version does not have what is asked for.
+        Unsupported: this version does not support a value.
     """
     layer = {}
     for setting in SETTINGS.values():
@@ -265,7 +265,7 @@ def of_file(file: Path) -> Layer:
     Raises:
         InvalidInput: it cannot be read, or is not TOML.
         InvalidSettings: a name is not known, or a value is wrong.
-        Unsupported: this version does not have what is asked for.
+        Unsupported: this version does not support a value.
     """
     return {
         path: _checked(_known(file, path), f"{file}: {path}", value)
@@ -318,23 +318,23 @@ def _checked(setting: Setting, where: str, value: object) -> Given:
 
 
 DEFAULT_FILE = Path("mesa.toml")
-"""Read if it is there and no other is named."""
+"""The file that is read if it exists and no other is named."""
 
 _SWITCHED_ON_BY_USE = ("heartbeat", "reconnect")
-"""Features that are off by default. To name one of their settings is to want them."""
+"""Features that are off by default, and turned on by any of their settings."""
 
 _ALTERNATIVES = {"jwt.secret": "jwt.secret_file", "jwt.secret_file": "jwt.secret"}
-"""Settings of which a later source's replaces the other of an earlier one."""
+"""Pairs of settings: one from a later source replaces the other from an earlier one."""
 
 
 class Resolved(NamedTuple):
-    """The outcome.
+    """The resolved configuration, and its sources.
 
     Attributes:
-        configuration: what is to be done.
-        given: everything that was said, by path.
-        file: what its file says, by path.
-        flags: what its flags say, by path.
+        configuration: the configuration.
+        given: all values that were given, by path.
+        file: the values of the file, by path.
+        flags: the values of flags, by path.
     """
 
     configuration: Configuration
@@ -344,16 +344,16 @@ class Resolved(NamedTuple):
 
 
 def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = None) -> Resolved:
-    """Put together what flags, environment and file say.
+    """Combine flags, environment and file.
 
     Args:
-        flags: checked by whoever read them.
-        environment: variables, of which those that name a setting count.
+        flags: values of flags, already checked.
+        environment: environment variables, of which those that name a setting count.
         file: the TOML file; None for `mesa.toml` in the working directory, if there is one.
 
     Raises:
-        InvalidInput: something is wrong; the error names the source.
-        Unsupported: this version does not have what is asked for.
+        InvalidInput: a value is wrong; the error names its source.
+        Unsupported: this version does not support a value.
     """
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
@@ -378,7 +378,7 @@ def _overlay(merged: Layer, layer: Layer) -> None:
 
 
 def _check_authentication(merged: Layer) -> None:
-    """Refuse tokens and demo authentication together; one would silently undo the other."""
+    """Refuse tokens together with demo authentication; one would silently undo the other."""
     token = merged.get("jwt.secret") or merged.get("jwt.secret_file")
     for path in ("insecure_demo_auth", "insecure_demo_auth_anywhere"):
         demo = merged.get(path)
@@ -399,7 +399,7 @@ def _nested(values: Mapping[str, object]) -> dict[str, Any]:
 
 _PREFIX = "MESA_"
 _ALIKE = 0.72
-"""How much of a name has to agree. Others are left alone: the graphics library Mesa has variables too."""
+"""How similar names have to be. The graphics library Mesa has variables too, which get no warning."""
 
 
 def warn_of_unknown(environment: Mapping[str, str], main: click.Group) -> None:

@@ -1,4 +1,4 @@
-"""`mesa demo`: see it work, in a few seconds."""
+"""`mesa demo`: show Mesa at work in a few seconds."""
 
 import asyncio
 import secrets
@@ -16,27 +16,27 @@ from ..backend.redis import Address
 from ..client import Client
 from ..messages.message import Message
 from ..transports.run import Interrupted
-from .demo_page import control, kept
+from .demo_page import demo_page, kept_servers
 from .demo_servers import LISTEN, REPLICAS, DemoFailed, DispatchRun, ServerRun, dispatch, server
 from .output import compact, console, from_command_line, note_address, plain, print_json
 from .process import run
 
 CLIENTS = ("0", "1", "2")
-"""The ids that are connected."""
+"""The ids of the clients."""
 
 END = "DEMO_END"
-"""Type of the last message, to everybody: after it nothing is on its way any more."""
+"""Type of the last message, to everybody: when it has arrived, all others have."""
 
 
-class Scene(NamedTuple):
-    """One dispatch.
+class DemoDispatch(NamedTuple):
+    """One dispatch of the demo.
 
     Attributes:
-        type: of the message.
-        data: of the message.
-        to: how to tell people whom it is for.
-        options: how to tell `mesa dispatch` the same.
-        receivers: the ids that have to receive it, and nobody else.
+        type: the type of the message.
+        data: its data.
+        to: its recipients, as the table shows them.
+        options: its recipients, as options of `mesa dispatch`.
+        receivers: exactly the ids that have to receive it.
     """
 
     type: str
@@ -46,23 +46,23 @@ class Scene(NamedTuple):
     receivers: frozenset[str]
 
 
-SCENES = (
-    Scene("STATUS_UPDATE", {"status": "online"}, '["0", "1"]', ("--to", "0,1"), frozenset({"0", "1"})),
-    Scene(
+DISPATCHES = (
+    DemoDispatch("STATUS_UPDATE", {"status": "online"}, '["0", "1"]', ("--to", "0,1"), frozenset({"0", "1"})),
+    DemoDispatch(
         "NEW_MESSAGE",
         {"content": "hi"},
         "everybody but 1",
         ("--all", "--excluding", "1"),
         frozenset({"0", "2"}),
     ),
-    Scene("GLOBAL_ALERT", {"alert": True}, '["*"]', ("--to", "*"), frozenset(CLIENTS)),
+    DemoDispatch("GLOBAL_ALERT", {"alert": True}, '["*"]', ("--to", "*"), frozenset(CLIENTS)),
 )
 
-CURTAIN = Scene(END, {}, "everybody", ("--all",), frozenset(CLIENTS))
+LAST_DISPATCH = DemoDispatch(END, {}, "everybody", ("--all",), frozenset(CLIENTS))
 
 
 LIMIT = 15.0
-"""Seconds in which everything that was dispatched has to arrive."""
+"""Seconds in which all messages have to arrive."""
 
 
 class Arrival(NamedTuple):
@@ -73,34 +73,35 @@ class Arrival(NamedTuple):
     at: float
 
 
-class Audience:
-    """Clients that note what comes, as it comes.
+class DemoClients:
+    """Clients that record the messages that they receive.
 
     Args:
-        seats: which server each id connects to.
+        urls: the server that each id connects to.
 
     Attributes:
-        notes: what each id has received so far.
+        urls: as above.
+        notes: the messages that each id has received so far.
     """
 
-    def __init__(self, seats: Mapping[str, str]) -> None:
-        self.seats = seats
-        self.notes: dict[str, list[Arrival]] = {id: [] for id in seats}
-        self._ends = {id: asyncio.Event() for id in seats}
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self.urls = urls
+        self.notes: dict[str, list[Arrival]] = {id: [] for id in urls}
+        self._ends = {id: asyncio.Event() for id in urls}
 
-    async def take_seats(self, open_clients: AsyncExitStack) -> None:
-        """Connect and authenticate everybody; `open_clients` closes them."""
-        for id, url in self.seats.items():
+    async def connect(self, open_clients: AsyncExitStack) -> None:
+        """Connect and authenticate all clients; `open_clients` closes them."""
+        for id, url in self.urls.items():
             client = Client(url)
             client.on_message(partial(self._note, id))
             await open_clients.enter_async_context(client)
             await client.authenticate({"id": id})
 
     async def received(self) -> Mapping[str, Sequence[Arrival]]:
-        """What each id received, in order, once the last message has come to everybody.
+        """Return the messages that each id received, in order, once all have received the last one.
 
         Raises:
-            DemoFailed: it did not come.
+            DemoFailed: a client did not receive it in time.
         """
         try:
             async with asyncio.timeout(LIMIT):
@@ -118,73 +119,73 @@ class Audience:
 
 
 @asynccontextmanager
-async def audience(urls: Sequence[str]) -> AsyncIterator[Audience]:
+async def connected_clients(urls: Sequence[str]) -> AsyncIterator[DemoClients]:
     """Connect the clients, spread over the servers, for as long as the block lasts."""
-    everybody = Audience({id: urls[index % len(urls)] for index, id in enumerate(CLIENTS)})
+    clients = DemoClients({id: urls[index % len(urls)] for index, id in enumerate(CLIENTS)})
     async with AsyncExitStack() as open_clients:
-        await everybody.take_seats(open_clients)
-        yield everybody
+        await clients.connect(open_clients)
+        yield clients
 
 
 _NOT_FOR_IT = "-"
 
 
-class Report(NamedTuple):
+class DemoReport(NamedTuple):
     """The outcome of the demo.
 
     Attributes:
-        runs: the dispatches, in the order of `SCENES`.
-        received: what each id received, in order.
-        seats: the server each id was connected to.
+        runs: the dispatches, in the order of `DISPATCHES`.
+        received: the messages that each id received, in order.
+        urls: the server that each id was connected to.
     """
 
     runs: Sequence[DispatchRun]
     received: Mapping[str, Sequence[Arrival]]
-    seats: Mapping[str, str]
+    urls: Mapping[str, str]
 
     @property
     def problems(self) -> list[str]:
-        """Everything that differs from what had to happen; empty when all is well."""
+        """The differences from the expected outcome; empty if there are none."""
         return [problem for id, arrivals in self.received.items() for problem in _problems(id, arrivals)]
 
     @property
     def document(self) -> dict[str, Any]:
-        """The report as JSON holds it."""
+        """The report as a JSON document."""
         return {
             "ok": not self.problems,
             "problems": self.problems,
-            "servers": dict(self.seats),
+            "servers": dict(self.urls),
             "dispatches": [
                 {
-                    "type": scene.type,
-                    "data": scene.data,
-                    "to": scene.to,
+                    "type": planned.type,
+                    "data": planned.data,
+                    "to": planned.to,
                     "process": sent.pid,
-                    "received_after_ms": self._delays_ms(scene, sent),
+                    "received_after_ms": self._delays_ms(planned, sent),
                 }
-                for scene, sent in zip(SCENES, self.runs, strict=True)
+                for planned, sent in zip(DISPATCHES, self.runs, strict=True)
             ],
         }
 
     def print(self) -> None:
-        """Print it as a table: a row a dispatch, a column a client."""
+        """Print a table: one row for each dispatch, one column for each client."""
         table = Table("dispatched", "to", "by process", *(f"client {id}" for id in self.received))
-        for scene, sent in zip(SCENES, self.runs, strict=True):
-            delays = self._delays_ms(scene, sent)
+        for planned, sent in zip(DISPATCHES, self.runs, strict=True):
+            delays = self._delays_ms(planned, sent)
             cells = [Text(_shown(delays.get(id)), justify="right") for id in self.received]
             table.add_row(
-                plain(f"{scene.type} {compact(scene.data)}"), plain(scene.to), str(sent.pid), *cells
+                plain(f"{planned.type} {compact(planned.data)}"), plain(planned.to), str(sent.pid), *cells
             )
         output = console()
         output.print(table)
         output.print(f"Milliseconds from dispatch to receipt; {_NOT_FOR_IT} received nothing.")
 
-    def _delays_ms(self, scene: Scene, sent: DispatchRun) -> dict[str, float]:
+    def _delays_ms(self, planned: DemoDispatch, sent: DispatchRun) -> dict[str, float]:
         return {
             id: round((arrival.at - sent.outcome.dispatched_at) * 1000, 1)
             for id, arrivals in self.received.items()
             for arrival in arrivals
-            if arrival.type == scene.type
+            if arrival.type == planned.type
         }
 
 
@@ -193,7 +194,7 @@ def _shown(delay_ms: float | None) -> str:
 
 
 def _problems(id: str, arrivals: Sequence[Arrival]) -> Iterator[str]:
-    expected = [(scene.type, compact(scene.data)) for scene in SCENES if id in scene.receivers]
+    expected = [(planned.type, compact(planned.data)) for planned in DISPATCHES if id in planned.receivers]
     got = [(arrival.type or "-", compact(arrival.data)) for arrival in arrivals]
     for name, data in expected:
         if (name, data) not in got:
@@ -207,55 +208,55 @@ def _problems(id: str, arrivals: Sequence[Arrival]) -> Iterator[str]:
         yield f"client {id}: expected the order of dispatch, got {', '.join(name for name, _ in got)}"
 
 
-class Stage(NamedTuple):
-    """Servers that run.
+class RunningServers(NamedTuple):
+    """The servers of the demo.
 
     Attributes:
-        urls: where clients connect to.
-        dispatching: the environment in which `mesa dispatch` finds the way to them.
+        urls: the URLs that clients connect to.
+        dispatching: environment variables with which `mesa dispatch` reaches the servers.
     """
 
     urls: Sequence[str]
     dispatching: Mapping[str, str]
 
 
-async def play(redis: str | None) -> Report:
-    """Play every scene and report what was received.
+async def run_demo(redis: str | None) -> DemoReport:
+    """Run every dispatch, and report which client received what.
 
     Args:
         redis: URI of the Redis that two replicas share; None for one server without Redis.
 
     Raises:
-        DemoFailed: a process did not do its work.
+        DemoFailed: a process failed.
         MesaError: a client could not connect.
     """
-    stage_of_kind = _embedded() if redis is None else _replicated(redis)
-    async with stage_of_kind as stage, audience(stage.urls) as clients:
-        runs = [await _dispatched(scene, stage) for scene in (*SCENES, CURTAIN)]
-        return Report(runs[: len(SCENES)], await clients.received(), clients.seats)
+    opened = _embedded() if redis is None else _replicas(redis)
+    async with opened as running, connected_clients(running.urls) as clients:
+        runs = [await _dispatched(planned, running) for planned in (*DISPATCHES, LAST_DISPATCH)]
+        return DemoReport(runs[: len(DISPATCHES)], await clients.received(), clients.urls)
 
 
 @asynccontextmanager
-async def _embedded() -> AsyncIterator[Stage]:
+async def _embedded() -> AsyncIterator[RunningServers]:
     key = secrets.token_urlsafe(24)
     async with server((*LISTEN, "--api-port", "0"), {"MESA_API_KEY": key}) as started:
-        yield Stage([started.url], {"MESA_URL": started.api_url or "", "MESA_API_KEY": key})
+        yield RunningServers([started.url], {"MESA_URL": started.api_url or "", "MESA_API_KEY": key})
 
 
 @asynccontextmanager
-async def _replicated(redis: str) -> AsyncIterator[Stage]:
+async def _replicas(redis: str) -> AsyncIterator[RunningServers]:
     namespace = f"demo-{secrets.token_hex(8)}"
     settings = {"MESA_REDIS": redis, "MESA_NAMESPACE": namespace}
-    async with AsyncExitStack() as running:
+    async with AsyncExitStack() as open_servers:
         started: list[ServerRun] = [
-            await running.enter_async_context(server((*LISTEN, "--no-api"), settings))
+            await open_servers.enter_async_context(server((*LISTEN, "--no-api"), settings))
             for _ in range(REPLICAS)
         ]
-        yield Stage([one.url for one in started], {"MESA_URL": redis, "MESA_NAMESPACE": namespace})
+        yield RunningServers([one.url for one in started], {"MESA_URL": redis, "MESA_NAMESPACE": namespace})
 
 
-async def _dispatched(scene: Scene, stage: Stage) -> DispatchRun:
-    return await dispatch((scene.type, compact(scene.data), *scene.options), stage.dispatching)
+async def _dispatched(planned: DemoDispatch, running: RunningServers) -> DispatchRun:
+    return await dispatch((planned.type, compact(planned.data), *planned.options), running.dispatching)
 
 
 _SETTING = {
@@ -286,8 +287,8 @@ def demo(context: click.Context, redis: str | None, keep: bool, as_json: bool) -
     """Start a server, connect clients, dispatch from another process, show who received what.
 
     Clients 0, 1 and 2 are connected. Messages go to ["0", "1"], to everybody but 1, and to
-    everybody, each from a process of its own. Succeeds only if everybody received exactly what
-    was for them. Everything that was started is stopped at the end.
+    everybody, each from a process of its own. Succeeds only if each client received exactly the
+    messages for it. Stops everything that it started.
     """
     if redis is not None:
         with from_command_line():
@@ -297,45 +298,45 @@ def demo(context: click.Context, redis: str | None, keep: bool, as_json: bool) -
             run(_stay(redis, as_json))
         return
     try:
-        report = run(play(redis))
+        report = run(run_demo(redis))
     except Interrupted as interrupted:
         context.exit(interrupted.exit_code)
     show(report, redis, as_json)
 
 
-def show(report: Report, redis: str | None, as_json: bool) -> None:
+def show(report: DemoReport, redis: str | None, as_json: bool) -> None:
     """Print the outcome.
 
     Raises:
-        DemoFailed: somebody received something else than what was for them.
+        DemoFailed: a client received something else than the messages for it.
     """
     if as_json:
         print_json(report.document)
     else:
         _print(report, redis)
     if report.problems:
-        raise DemoFailed(f"the demo went otherwise than it had to: {'; '.join(report.problems)}")
+        raise DemoFailed(f"the outcome differs from the expected one: {'; '.join(report.problems)}")
     if not as_json:
-        click.echo("ok: everybody received exactly what was for them.")
+        click.echo("ok: each client received exactly the messages for it.")
         click.echo("In a browser: make demo KEEP=1, or mesa demo --keep")
 
 
 async def _stay(redis: str | None, as_json: bool) -> None:
     """Serve the page until the task is cancelled."""
-    async with kept(redis) as stage, control(stage) as url:
+    async with kept_servers(redis) as running, demo_page(running) as url:
         if as_json:
-            servers = [each.url for each in stage.servers]
-            print_json({"page": url, "servers": servers, "storage": stage.storage})
+            servers = [each.url for each in running.servers]
+            print_json({"page": url, "servers": servers, "storage": running.storage})
         else:
             click.echo(f"See it at {url} (Ctrl-C stops everything)")
-            click.echo(_SETTING[stage.storage])
+            click.echo(_SETTING[running.storage])
         await asyncio.Event().wait()
 
 
-def _print(report: Report, redis: str | None) -> None:
+def _print(report: DemoReport, redis: str | None) -> None:
     if redis is None:
-        click.echo(f"One server on the embedded backend, at {report.seats['0']}.")
+        click.echo(f"One server on the embedded backend, at {report.urls['0']}.")
     else:
-        seats = ", ".join(f"client {id} at {url}" for id, url in report.seats.items())
-        click.echo(f"{REPLICAS} replicas on {Address.of(redis).label}: {seats}.")
+        urls = ", ".join(f"client {id} at {url}" for id, url in report.urls.items())
+        click.echo(f"{REPLICAS} replicas on {Address.of(redis).label}: {urls}.")
     report.print()

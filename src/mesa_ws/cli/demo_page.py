@@ -1,10 +1,8 @@
-"""The servers of `mesa demo --keep`: they stay, can be killed, and start again where they were.
+"""The page of `mesa demo --keep`, and its servers, which can be killed and started again.
 
-The page of `mesa demo --keep`, and what its buttons do: an HTTP service for that page alone.
-
-It listens on 127.0.0.1. Pages of other sites must not kill servers either, so it answers only to its own
-names (a foreign name that resolves to 127.0.0.1 is refused), never to another origin, and does
-nothing without the token that stands in the page, which other origins cannot read.
+The HTTP service of the page listens on 127.0.0.1. Pages of other sites must not kill servers either, so
+it answers only to its own names (it refuses a foreign name that resolves to 127.0.0.1), never to another
+origin, and does nothing without the token in the page, which other origins cannot read.
 """
 
 import asyncio
@@ -37,20 +35,20 @@ from ..transports.listening import listen
 from .demo_servers import LISTEN, REPLICAS, START_LIMIT, DemoFailed, ServerRun, environment, server
 
 Storage = Literal["memory", "own redis", "redis"]
-"""Where outboxes are kept: in the server itself, in a Redis of the demo, in one that was named."""
+"""Where the outboxes are: in the server itself, in a Redis of the demo, or in the user's Redis."""
 
 OLDEST_REDIS = 7
 
 PATIENCE = 2.0
-"""Seconds a dispatch may take before the page says that it failed."""
+"""Seconds a dispatch may take before the page reports that it failed."""
 
 
 class KeptServer:
     """A server process that can be killed, and started again on the ports it had.
 
     Args:
-        name: what the page calls it.
-        arguments: of `mesa serve`; the ports are 0, and stay what they were at the first start.
+        name: its name on the page.
+        arguments: the arguments of `mesa serve`; port 0 becomes the port of the first start.
         settings: the environment of the process.
     """
 
@@ -66,11 +64,11 @@ class KeptServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process runs."""
         return self._run is not None and self._run.is_running
 
     async def start(self) -> None:
-        """Start it, unless it runs.
+        """Start the server, unless it runs.
 
         Raises:
             DemoFailed: it did not start.
@@ -83,13 +81,13 @@ class KeptServer:
                 self._run, self.url, self.api_url = run, run.url, run.api_url
 
     async def kill(self) -> None:
-        """End it as `kill -9` does, unless it is dead."""
+        """Kill the server as `kill -9` does, if it runs."""
         async with self._turn:
             if self._run is not None:
                 await self._run.kill()
 
     async def stop(self) -> None:
-        """Stop it in order."""
+        """Stop the server cleanly."""
         async with self._turn:
             await self._process.aclose()
 
@@ -100,14 +98,14 @@ class KeptServer:
         return ports if self.api_url is None else (*ports, "--api-port", str(urlsplit(self.api_url).port))
 
 
-class Kept(NamedTuple):
-    """Servers that stay, and the way to them.
+class KeptServers(NamedTuple):
+    """The servers of the page, and the connections to them.
 
     Attributes:
-        storage: where outboxes are kept.
+        storage: where the outboxes are.
         servers: one, or replicas on one Redis.
         dispatcher: sends messages that are stored until they are received.
-        bus: answers how far outboxes are.
+        bus: reads the outboxes.
     """
 
     storage: Storage
@@ -117,12 +115,12 @@ class Kept(NamedTuple):
 
 
 @asynccontextmanager
-async def kept(redis: str | None) -> AsyncIterator[Kept]:
+async def kept_servers(redis: str | None) -> AsyncIterator[KeptServers]:
     """Run the servers for as long as the block lasts.
 
     Args:
         redis: URI of the Redis that replicas share. Without one, the `redis-server` on the PATH is
-            started; where there is none, or an old one, one server keeps everything in its memory.
+            started; if there is none, or an old one, one server keeps everything in its memory.
 
     Raises:
         DemoFailed: a process did not start.
@@ -138,13 +136,13 @@ async def kept(redis: str | None) -> AsyncIterator[Kept]:
             yield await _on_redis(running, redis, storage)
 
 
-async def _alone(running: AsyncExitStack) -> Kept:
+async def _alone(running: AsyncExitStack) -> KeptServers:
     key = secrets.token_urlsafe(24)
     [one] = await _started(running, ["A"], (*LISTEN, "--api-port", "0"), {"MESA_API_KEY": key})
     return await _reached(running, "memory", [one], one.api_url or "", key=key)
 
 
-async def _on_redis(running: AsyncExitStack, redis: str, storage: Storage) -> Kept:
+async def _on_redis(running: AsyncExitStack, redis: str, storage: Storage) -> KeptServers:
     namespace = f"demo-{secrets.token_hex(8)}"
     settings = {"MESA_REDIS": redis, "MESA_NAMESPACE": namespace}
     names = [chr(ord("A") + index) for index in range(REPLICAS)]
@@ -170,17 +168,17 @@ async def _reached(
     *,
     namespace: str | None = None,
     key: str | None = None,
-) -> Kept:
+) -> KeptServers:
     dispatcher = AsyncDispatcher(url, namespace=namespace, key=key, sync=True, timeout=PATIENCE)
     await running.enter_async_context(dispatcher)
     await dispatcher.presence.count()  # so that the first dispatch does not have to connect first
     bus = async_bus(url, namespace=namespace, key=key, timeout=PATIENCE)
     running.push_async_callback(bus.aclose)
-    return Kept(storage, servers, dispatcher, bus)
+    return KeptServers(storage, servers, dispatcher, bus)
 
 
 async def _redis_server() -> str | None:
-    """Return the path of the `redis-server` on the PATH, if there is one that is new enough."""
+    """Return the path of the `redis-server` on the PATH, if it is new enough."""
     program = shutil.which("redis-server")
     if program is None:
         return None
@@ -209,12 +207,12 @@ async def _own_redis(program: str) -> AsyncIterator[str]:
             yield f"unix://{path}"
         finally:
             with suppress(ProcessLookupError):
-                process.kill()  # nothing that it keeps is needed any more
+                process.kill()  # nothing in it is needed any more
             await process.wait()
 
 
 async def _answering(process: asyncio.subprocess.Process, path: Path) -> None:
-    """Wait until it takes connections."""
+    """Wait until Redis accepts connections."""
     with suppress(TimeoutError):
         async with asyncio.timeout(START_LIMIT):
             while process.returncode is None:
@@ -230,13 +228,13 @@ IDS = ("0", "1")
 """The users of the page."""
 
 PERIOD = 0.2
-"""Seconds between two looks at the servers and the outboxes."""
+"""Seconds between two reads of the servers' states and the outboxes."""
 
 HEADER = "x-demo-token"
 """The header that carries the token of the page."""
 
 SHOWN = 1000
-"""Messages of an outbox that are looked through for those that wait."""
+"""Messages of an outbox that are read to find those that wait."""
 
 _PACKAGE = files("mesa_ws")
 
@@ -248,18 +246,18 @@ FILES = {
     "user.js": _PAGE / "user.js",
     "mesa.mjs": _PACKAGE / "browser/mesa.mjs",
 }
-"""What the page loads."""
+"""Files that the page loads."""
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript"}
 
 INDEX = _PAGE / "index.html"
-"""The page; the token stands in it."""
+"""The page, which contains the token."""
 
-Answer = Callable[[Request], Coroutine[Any, Any, Response]]
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class _Dispatching(msgspec.Struct, forbid_unknown_fields=True):
-    """What the form of the page dispatches."""
+class _DispatchForm(msgspec.Struct, forbid_unknown_fields=True):
+    """A dispatch from the form of the page."""
 
     type: str
     data: Any
@@ -268,8 +266,8 @@ class _Dispatching(msgspec.Struct, forbid_unknown_fields=True):
     times: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
 
 
-class _Switching(msgspec.Struct, forbid_unknown_fields=True):
-    """What a button of a server asks for."""
+class _ServerButton(msgspec.Struct, forbid_unknown_fields=True):
+    """A click on a button of a server."""
 
     running: bool
 
@@ -279,15 +277,15 @@ class DemoPage:
 
     Args:
         stage: the servers that it is about.
-        hosts: the names that it is reached by, each with its port.
+        hosts: the names of the service, each with its port.
 
     Attributes:
         closing: set when streams have to end.
     """
 
-    def __init__(self, stage: Kept, hosts: frozenset[str]) -> None:
+    def __init__(self, kept: KeptServers, hosts: frozenset[str]) -> None:
         self.closing = asyncio.Event()
-        self._stage = stage
+        self._kept = kept
         self._hosts = hosts
         self._token = secrets.token_urlsafe(24)
 
@@ -306,7 +304,7 @@ class DemoPage:
             exception_handlers={MesaError: _failed, msgspec.MsgspecError: _unreadable},
         )
 
-    def _guarded(self, answer: Answer) -> Answer:
+    def _guarded(self, answer: Endpoint) -> Endpoint:
         async def guarded(request: Request) -> Response:
             self._check_source(request)
             response = await answer(request)
@@ -316,7 +314,7 @@ class DemoPage:
         return guarded
 
     def _check_source(self, request: Request) -> None:
-        """Refuse what does not come from the page itself, or from a person who asks for it."""
+        """Refuse requests that neither the page itself nor a person opening it has made."""
         host, origin = request.headers.get("host"), request.headers.get("origin")
         if host not in self._hosts:
             raise HTTPException(421, f"Host: expected {' or '.join(sorted(self._hosts))}")
@@ -329,7 +327,7 @@ class DemoPage:
 
     @property
     def _headers(self) -> dict[str, str]:
-        connected = " ".join(each.url.rstrip("/") for each in self._stage.servers)
+        connected = " ".join(each.url.rstrip("/") for each in self._kept.servers)
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
             f"connect-src 'self' {connected}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -354,19 +352,19 @@ class DemoPage:
 
     async def _dispatch(self, request: Request) -> Response:
         self._check_token(request.headers.get(HEADER))
-        asked = msgspec.json.decode(await request.body(), type=_Dispatching)
+        asked = msgspec.json.decode(await request.body(), type=_DispatchForm)
         each = Dispatch(Message(0, asked.data, asked.type), asked.to, asked.excluding)
-        receipts = await self._stage.dispatcher.dispatch_many([each] * asked.times)
+        receipts = await self._kept.dispatcher.dispatch_many([each] * asked.times)
         last = receipts[-1].deliveries
         return _json({id: delivery.position and delivery.position.sequence for id, delivery in last.items()})
 
     async def _switch(self, request: Request) -> Response:
         self._check_token(request.headers.get(HEADER))
         index = request.path_params["index"]
-        if index >= len(self._stage.servers):
+        if index >= len(self._kept.servers):
             raise HTTPException(404)
-        server = self._stage.servers[index]
-        if msgspec.json.decode(await request.body(), type=_Switching).running:
+        server = self._kept.servers[index]
+        if msgspec.json.decode(await request.body(), type=_ServerButton).running:
             await server.start()
         else:
             await server.kill()
@@ -377,7 +375,7 @@ class DemoPage:
         return StreamingResponse(self._states(), media_type="text/event-stream")
 
     async def _states(self) -> AsyncIterator[bytes]:
-        """Tell what is, and again whenever it has changed."""
+        """Yield the state of servers and outboxes, now and after each change."""
         told = b""
         while not self.closing.is_set():
             state = msgspec.json.encode(await self._state())
@@ -389,27 +387,27 @@ class DemoPage:
 
     async def _state(self) -> dict[str, Any]:
         servers = [
-            {"name": each.name, "url": each.url, "running": each.is_running} for each in self._stage.servers
+            {"name": each.name, "url": each.url, "running": each.is_running} for each in self._kept.servers
         ]
         try:
             outboxes = {id: await self._outbox(id) for id in IDS}
         except MesaError as error:
-            return {"storage": self._stage.storage, "servers": servers, "problem": str(error)}
-        return {"storage": self._stage.storage, "servers": servers, "outboxes": outboxes}
+            return {"storage": self._kept.storage, "servers": servers, "problem": str(error)}
+        return {"storage": self._kept.storage, "servers": servers, "outboxes": outboxes}
 
     async def _outbox(self, id: str) -> dict[str, Any]:
-        """Tell how far an outbox is, and what in it no client has acknowledged."""
-        head = (await self._stage.bus.heads([id]))[id]
+        """Return the head of an outbox, and the messages that no client has acknowledged."""
+        head = (await self._kept.bus.heads([id]))[id]
         if head is None:
             return {"top": 0, "acknowledged": 0, "waiting": []}
         waits = head.top > head.acknowledged
-        held = await self._stage.bus.peek(id, SHOWN) if waits else []
+        held = await self._kept.bus.peek(id, SHOWN) if waits else []
         waiting = [each.sequence for each in held if each.sequence > head.acknowledged]
         return {"top": head.top, "acknowledged": head.acknowledged, "waiting": waiting}
 
 
 @asynccontextmanager
-async def control(stage: Kept) -> AsyncIterator[str]:
+async def demo_page(kept: KeptServers) -> AsyncIterator[str]:
     """Serve the page for as long as the block lasts.
 
     Yields:
@@ -417,7 +415,7 @@ async def control(stage: Kept) -> AsyncIterator[str]:
     """
     listeners = await listen("127.0.0.1", 0, backlog=16, who="the page of the demo ")
     port = listeners[0].getsockname()[1]
-    page = DemoPage(stage, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}))
+    page = DemoPage(kept, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}))
     service = HttpService(
         page.app, listeners, name="the page of the demo", who="browsers", keep_alive=60, grace=1
     )

@@ -1,4 +1,4 @@
-"""The processes of the demo: each is `mesa` itself, and none outlives the demo."""
+"""The processes of the demo: each runs `mesa` itself, and none outlives the demo."""
 
 import asyncio
 import os
@@ -13,18 +13,18 @@ import msgspec
 from ..errors import MesaError
 
 START_LIMIT = 30.0
-"""Seconds a process gets to start and do its work; machines that are busy take their time."""
+"""Seconds a process gets to start and do its work; a busy machine needs many."""
 
 STOP_LIMIT = 10.0
 """Seconds a server gets to stop before it is killed."""
 
 
 class DemoFailed(MesaError):
-    """A part of the demo did not do its work."""
+    """A part of the demo failed."""
 
 
 class Started(msgspec.Struct):
-    """What a server says when it has started."""
+    """The output of a server that has started."""
 
     url: str
     api_url: str | None
@@ -39,7 +39,7 @@ class ServerRun(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether the process still lives."""
+        """Whether the process still runs."""
         return self.process.returncode is None
 
     async def kill(self) -> None:
@@ -50,7 +50,7 @@ class ServerRun(NamedTuple):
 
 
 class Dispatched(msgspec.Struct):
-    """What a dispatch says when it is done."""
+    """The output of a dispatch."""
 
     message_id: str
     dispatched_at: float
@@ -58,14 +58,14 @@ class Dispatched(msgspec.Struct):
 
 
 class DispatchRun(NamedTuple):
-    """A dispatch, and the process that did it."""
+    """A dispatch, and its process."""
 
     pid: int
     outcome: Dispatched
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the demo's processes: none of the user's own settings, but `settings`."""
+    """Return the environment of the demo's processes: `settings` instead of the user's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MESA_")}
     return {**kept, **settings}
 
@@ -108,7 +108,7 @@ async def dispatch(arguments: tuple[str, ...], settings: Mapping[str, str]) -> D
 async def _start(
     arguments: tuple[str, ...], settings: Mapping[str, str], errors: IO[bytes]
 ) -> asyncio.subprocess.Process:
-    # -P: what lies in the working directory must not stand in for a library.
+    # -P: a file in the working directory must not replace a library.
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",

@@ -1,4 +1,4 @@
-"""`mesa dispatch` and `mesa disconnect`: one dispatch from the shell."""
+"""`mesa dispatch`, `mesa disconnect` and `mesa request`: one message from the shell."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from .output import (
 
 
 class _Destination(NamedTuple):
-    """Where to dispatch, and to whom."""
+    """The cluster and the recipients of a dispatch."""
 
     url: str
     key: str | None
@@ -46,23 +46,23 @@ def _destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--opcode", type=int, default=0, help="Opcode of the message.  [default: 0]")
 @click.option("--sync", is_flag=True, help="Keep it for ids that are away.")
 @click.option(
-    "--idempotency-key", metavar="KEY", help="A name for the message; the same again is no second message."
+    "--idempotency-key", metavar="KEY", help="A name for the message; repeating it sends no second message."
 )
 @_destination_options
 def dispatch(
     type: str, data: str, opcode: int, sync: bool, idempotency_key: str | None, **destination: Any
 ) -> None:
-    """Send a message to clients and print what became of it.
+    """Send a message to clients and print the receipt.
 
-    TYPE is the message's type; JSON is its data, or - to read it from stdin. Say whom it is for with
+    TYPE is the message's type; JSON is its data, or - to read it from stdin. Name the recipients with
     --to, or with --all.
 
     \b
       mesa dispatch STATUS_UPDATE '{"status": "online"}' --to 0,1
       mesa dispatch NEW_MESSAGE '{"content": "hi"}' --all --excluding 1
 
-    It fails when the message was not taken. To an id that nobody is connected with, it succeeds;
-    the receipt says so.
+    It fails when the backend did not accept the message. For an id without a connection it succeeds;
+    the receipt shows that.
     """
     where = _Destination(**destination)
     recipients = recipients_of(where.to, where.everybody)

@@ -1,4 +1,4 @@
-"""`mesa` and its subcommands; how a foreseeable problem becomes one line and an exit code."""
+"""`mesa` and its subcommands; a foreseeable problem becomes one line and an exit code."""
 
 import os
 from typing import Any
@@ -19,9 +19,9 @@ from .tail import tail
 
 
 class _Commands(click.Group):
-    """Subcommands whose errors are told in one line.
+    """Subcommands that report an error in one line.
 
-    Exit codes: 0 when done, 1 when it could not be done, 2 when the command line was wrong.
+    Exit codes: 0 for success, 1 for a failure, 2 for a wrong command line.
     """
 
     def invoke(self, context: click.Context) -> Any:

@@ -1,4 +1,4 @@
-"""The flags of `mesa serve`: each one gives a setting, checked like that of any other source."""
+"""Options of several commands: the flags of `mesa serve`, addresses, and recipients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
@@ -19,13 +19,13 @@ _LAYER = "mesa_ws.flags"
 
 
 class _Flag(NamedTuple):
-    """A flag of the command line.
+    """A flag of `mesa serve`, which gives one setting.
 
     Attributes:
-        name: as it is typed.
-        path: the setting it gives.
-        help: one line for people.
-        value: what a flag without an argument gives; None for one that takes an argument.
+        name: the flag as the user types it.
+        path: the setting.
+        help: one line of help.
+        value: the value of a flag without an argument; None for a flag with an argument.
         metavar: name of the argument in the help.
     """
 
@@ -86,7 +86,7 @@ _FLAGS = (
     _Flag(
         "--insecure-demo-auth-anywhere",
         "insecure_demo_auth_anywhere",
-        "The same where other machines can connect. Anybody can be anybody.",
+        "The same where other machines can connect. Any client can take any id.",
         True,
     ),
     _Flag(
@@ -118,36 +118,36 @@ _FLAGS = (
     _Flag(
         "--api-key",
         "api.key",
-        "What dispatchers have to show; better set the variable. Without one, a random key is made "
-        "and shown.",
+        "The key that dispatchers have to send; better set the variable. Without one, a random key is "
+        "made and shown.",
         metavar="KEY",
     ),
     _Flag("--no-api", "api.enabled", "Do not open the HTTP dispatch API.", False),
     _Flag(
         "--log-level",
         "log.level",
-        "The least that is logged: debug, info, warning or error.",
+        "The lowest level that is logged: debug, info, warning or error.",
         metavar="LEVEL",
     ),
     _Flag("--log-json", "log.json", "Log one JSON object a line.", True),
     _Flag(
         "--log-messages",
         "log.messages",
-        "Log who comes and goes, and each message by its type; never what it holds.",
+        "Log connections, and each message by its type; never its data.",
         True,
     ),
 )
 
 
 def setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags to a command; what they give is read with `given_flags`."""
+    """Add the flags to a command; `given_flags` returns their values."""
     for flag in reversed(_FLAGS):
         command = _option(flag)(command)
     return command
 
 
 def given_flags(context: click.Context) -> Layer:
-    """The settings that stand on the command line."""
+    """Return the settings from the command line."""
     layer: Layer = context.meta.get(_LAYER, {})
     return layer
 
@@ -220,7 +220,7 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def connect(url: str, key: str | None, namespace: str | None, wire: Wire) -> BlockingBus:
-    """The bus to that cluster; it connects when it is first used.
+    """Return a bus to that cluster; it connects when it is first used.
 
     Raises:
         InvalidSettings: the address cannot be used.
@@ -229,7 +229,7 @@ def connect(url: str, key: str | None, namespace: str | None, wire: Wire) -> Blo
 
 
 def _key(context: click.Context, param: click.Parameter, key: str | None) -> str | None:
-    """The key. Redis takes none, so one that only stands in the environment is not meant for it."""
+    """Return the key. Redis has none, so a key that is only in the environment is ignored for Redis."""
     is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
     if is_http and key is None:
         raise click.BadParameter(
@@ -241,7 +241,7 @@ def _key(context: click.Context, param: click.Parameter, key: str | None) -> str
 
 
 def _wire(context: click.Context, param: click.Parameter, wire: str) -> str:
-    """The wire. A server's API speaks it for us, so what only stands in the environment is not meant."""
+    """Return the wire. A server's API needs none, so one that is only in the environment is ignored."""
     is_http = str(context.params.get("url", "")).lower().startswith(("http://", "https://"))
     is_typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
     return wire if is_typed or not is_http else "native"
@@ -260,7 +260,7 @@ def recipient_options(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=_read_ids,
             metavar="ID,...",
             multiple=True,
-            help="Ids that are left out.",
+            help="Ids that shall not receive it.",
         ),
         click.option(
             "--all", "everybody", is_flag=True, help="For every connected client; the same as --to '*'."
@@ -279,9 +279,9 @@ def recipient_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recipients_of(to: tuple[str, ...], everybody: bool) -> Sequence[str]:
-    """Whom the options name. Nobody gets everything by leaving something out.
+    """Return the recipients that the options name, never all clients by default.
 
-    Everybody is written out, since an event is refused for recipients that were not.
+    Everybody is returned as `["*"]`, because an event needs explicit recipients.
 
     Raises:
         UsageError: neither ids nor everybody, or both.
@@ -294,7 +294,7 @@ def recipients_of(to: tuple[str, ...], everybody: bool) -> Sequence[str]:
 
 
 def _read_ids(context: click.Context, param: click.Parameter, typed: tuple[str, ...]) -> tuple[str, ...]:
-    """Ids between commas, or a JSON list; `*` may stand for everybody in `--to` only."""
+    """Read ids between commas, or a JSON list; only `--to` may have `*` for everybody."""
     ids = tuple(id for text in typed for id in _ids(text))
     try:
         for id in ids:

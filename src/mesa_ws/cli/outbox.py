@@ -1,4 +1,4 @@
-"""`mesa outbox show` and `mesa outbox purge`: what waits for an id."""
+"""`mesa outbox show` and `mesa outbox purge`: the messages that wait for an id."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +14,12 @@ from .options import address_options, connect
 from .output import compact, console, escaped, from_command_line, plain, print_json
 
 _LONGEST = 60
-"""Characters of a message's data that a table shows."""
+"""Characters of a message's data in a table."""
 
 
 @click.group()
 def outbox() -> None:
-    """See what waits for an id, or drop it."""
+    """Show the messages that wait for an id, or drop them."""
 
 
 @outbox.command()
@@ -30,10 +30,10 @@ def outbox() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @address_options
 def show(id: str, limit: int, as_json: bool, **address: Any) -> None:
-    """Show the messages that wait for ID, the oldest first, and how far its outbox is.
+    """Show the messages that wait for ID, the oldest first, and the state of its outbox.
 
-    What is marked as acknowledged was received by a client; it stays for a while for other devices
-    of ID. Nothing is changed by looking.
+    A client has received the messages that are marked as acknowledged; they stay for a while for
+    other devices of ID. The command changes nothing.
     """
     with from_command_line():
         bus = connect(**address)
@@ -54,9 +54,9 @@ def show(id: str, limit: int, as_json: bool, **address: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document; does not ask.")
 @address_options
 def purge(id: str, yes: bool, as_json: bool, **address: Any) -> None:
-    """Drop every message that waits for ID.
+    """Drop every message that waits for ID, for good.
 
-    They are gone. Clients that know their position are told how many they lost.
+    Clients that know their position learn how many messages they lost.
     """
     with from_command_line():
         bus = connect(**address)
@@ -74,7 +74,7 @@ def purge(id: str, yes: bool, as_json: bool, **address: Any) -> None:
 
 
 def _look(bus: BlockingBus, id: str, limit: int) -> tuple[OutboxHead | None, list[Stored]]:
-    """How far an outbox is, and its messages; the wire of 1.x tells only those."""
+    """Return the state of an outbox, and its messages; on the wire of 1.x only the messages."""
     try:
         head = bus.heads([id])[id]
     except Unsupported:
@@ -111,12 +111,12 @@ def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
 
 
 def _is_acknowledged(head: OutboxHead | None, message: Stored) -> bool:
-    """Whether a client has it; it stays for the other devices of the id."""
+    """Whether a client has the message; it stays for other devices of the id."""
     return head is not None and message.sequence <= head.acknowledged
 
 
 def _told(body: bytes) -> tuple[Any, Any]:
-    """Type and data of a stored frame, as far as they fit."""
+    """Return the type and the data of a stored frame, as far as they fit into the table."""
     try:
         frame = msgspec.json.decode(body)
         type, data = str(frame.get("t", "")), compact(frame.get("d"))

@@ -1,4 +1,4 @@
-"""Where results go: JSON lines for programs, tables for people, colours only on a terminal."""
+"""Output and errors of commands: JSON lines for programs, tables for people, colours only on a terminal."""
 
 import os
 import re
@@ -19,39 +19,39 @@ from ..messages.json_keys import check_members
 from ..messages.receipt import Delivery, Receipt
 
 _WIDTH_OF_FILES = 120
-"""Columns of a table that is not shown on a terminal."""
+"""Columns of a table that is not printed on a terminal."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def console() -> Console:
-    """Whatever stdout is now; colours are for terminals only, and not where `NO_COLOR` is set."""
+    """Return a console on stdout, with colours only on a terminal, and not where `NO_COLOR` is set."""
     output = Console(highlight=False)
     return output if output.is_terminal else Console(highlight=False, no_color=True, width=_WIDTH_OF_FILES)
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on one line, at once, whoever reads it."""
+    """Print one JSON document on one line, without buffering."""
     click.echo(msgspec.json.encode(document))
 
 
 def plain(text: str) -> Text:
-    """Text from outside, which can neither colour the table nor drive the terminal."""
+    """Return untrusted text for a table, where it can neither add colours nor control the terminal."""
     return Text(escaped(text))
 
 
 def escaped(text: str) -> str:
-    """Text from outside on one line, control characters as their escapes."""
+    """Return untrusted text on one line, with control characters escaped."""
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def compact(data: Any) -> str:
-    """Data from outside as JSON on one line."""
+    """Return untrusted data as JSON on one line."""
     return escaped(msgspec.json.encode(data).decode())
 
 
 _AROUND = 16
-"""Characters that are shown on either side of a mistake."""
+"""Characters that an error shows before a mistake."""
 
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
@@ -60,11 +60,11 @@ def read_json(argument: str, name: str) -> Any:
     """Read a JSON argument, or stdin if it is `-`.
 
     Args:
-        argument: what was typed.
-        name: what the argument is called in errors.
+        argument: the argument as the user typed it.
+        name: the name of the argument in errors.
 
     Raises:
-        BadParameter: it is not JSON, or a name stands twice in one of its objects.
+        BadParameter: it is not JSON, or a name occurs twice in one of its objects.
     """
     content = sys.stdin.buffer.read() if argument == "-" else argument.encode("utf-8", "surrogateescape")
     try:
@@ -93,7 +93,7 @@ def _mistake(content: bytes, error: Exception) -> str:
 
 
 def _first_foreign(content: bytes) -> int:
-    """The first byte that is no part of UTF-8; as surrogates such bytes stand for themselves (PEP 383)."""
+    """Return the first byte that is not UTF-8; `surrogateescape` keeps such bytes as surrogates (PEP 383)."""
     text = content.decode("utf-8", "surrogateescape")
     return next(ord(sign) - 0xDC00 for sign in text if "\udc80" <= sign <= "\udcff")
 
@@ -104,12 +104,12 @@ def _end(content: bytes) -> str:
 
 
 def receipt_document(receipt: Receipt, at: float, took_ms: float) -> dict[str, Any]:
-    """The receipt as JSON holds it.
+    """Return the receipt as a JSON document.
 
     Args:
-        receipt: what the dispatch did.
-        at: when it began, in seconds since 1970.
-        took_ms: until the receipt was there, in milliseconds.
+        receipt: the receipt of the dispatch.
+        at: when the dispatch began, in seconds since 1970.
+        took_ms: its duration in milliseconds.
     """
     return {
         "message_id": receipt.message_id,
@@ -121,7 +121,7 @@ def receipt_document(receipt: Receipt, at: float, took_ms: float) -> dict[str, A
 
 
 def print_receipt(receipt: Receipt, took_ms: float) -> None:
-    """Print the receipt as a table, one row an id."""
+    """Print the receipt as a table, with one row for each id."""
     output = console()
     if receipt.deliveries:
         table = Table("id", "connections", "result")
@@ -143,7 +143,7 @@ _ADDRESS = "mesa_ws.address"
 
 @contextmanager
 def from_command_line() -> Iterator[None]:
-    """Report input that cannot be used as a wrong command line, with exit code 2."""
+    """Report `InvalidInput` as an error of the command line, with exit code 2."""
     try:
         yield
     except InvalidInput as error:
@@ -151,13 +151,13 @@ def from_command_line() -> Iterator[None]:
 
 
 def note_address(context: click.Context, param: click.Parameter, url: str) -> str:
-    """Remember where the address comes from that a command uses; the callback of its option."""
+    """Remember the source of a command's address; the callback of its option."""
     context.meta[_ADDRESS] = _source(context, param)
     return url
 
 
 def said(error: MesaError) -> str:
-    """What an error says, on one line; if it is about the address, with the place that names it."""
+    """Return the text of an error on one line; if it is about the address, with the address's source."""
     context = click.get_current_context(silent=True)
     where: str | None = context.meta.get(_ADDRESS) if context is not None else None
     text = str(error)

@@ -1,4 +1,4 @@
-"""`mesa portal`: a portal of an application as a process, and a look at what waits for portals."""
+"""`mesa portal`: run an application's portal as a process, and inspect the events that wait for portals."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from .serve import application_portal
 Result = TypeVar("Result")
 
 
-def seat_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def portal_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command gets them as `url`, `namespace` and `as_json`."""
     for option in (
         click.option(
@@ -53,16 +53,16 @@ def seat_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ask(url: str, namespace: str | None, work: Callable[[PortalConsumer], Awaitable[Result]]) -> Result:
-    """Do something at a portal's seat, without taking part."""
+    """Call the backend of portals, without handling events."""
     with from_command_line():
-        portal_consumer(url, namespace=namespace)  # what is wrong with the address is said as such
+        portal_consumer(url, namespace=namespace)  # a wrong address is an error of the command line
 
     async def work_there() -> Result:
-        seat = portal_consumer(url, namespace=namespace)
+        consumer = portal_consumer(url, namespace=namespace)
         try:
-            return await work(seat)
+            return await work(consumer)
         finally:
-            await seat.aclose()
+            await consumer.aclose()
 
     return asyncio.run(work_there())
 
@@ -73,12 +73,12 @@ def _check_wire(context: click.Context, param: click.Parameter, wire: str) -> No
 
 
 _LONGEST = 60
-"""Characters that a table shows of a reason or of data."""
+"""Characters of a reason, or of data, that a table shows."""
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """See what could not be handled; have it handled again, or drop it."""
+    """Show events that portals could not handle; have them handled again, or drop them."""
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,42 +92,42 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dead_letters.command("list")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, help="How many to show.  [default: 20]")
-@seat_options
+@portal_options
 def list_(limit: int, as_json: bool, url: str, namespace: str | None) -> None:
-    """Show the oldest dead letters: what happened, and why it could not be handled."""
-    found = ask(url, namespace, lambda seat: seat.dead_letters(limit))
+    """Show the oldest dead letters: the event, and why portals could not handle it."""
+    found = ask(url, namespace, lambda consumer: consumer.dead_letters(limit))
     if as_json:
-        print_json([_letter_document(each) for each in found])
+        print_json([_dead_letter_document(each) for each in found])
         return
     if not found:
         click.echo("there are no dead letters")
         return
     table = Table("letter", "given up", "what", "id", "data", "deliveries", "reason")
     for each in found:
-        letter = each.event
+        event = each.event
         died = datetime.fromtimestamp(each.died, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        data, reason = _short(letter.data.decode(errors="replace")), _short(each.reason)
+        data, reason = _short(event.data.decode(errors="replace")), _short(each.reason)
         table.add_row(
-            each.offset, died, letter.kind, plain(letter.id or ""), data, str(each.deliveries), reason
+            each.offset, died, event.kind, plain(event.id or ""), data, str(each.deliveries), reason
         )
     console().print(table)
 
 
 @dead_letters.command()
 @_chosen
-@seat_options
+@portal_options
 def retry(letters: tuple[str, ...], is_all: bool, as_json: bool, url: str, namespace: str | None) -> None:
-    """Have dead letters handled again, after what waits now. Their key stays the same."""
-    count = ask(url, namespace, _on(letters, is_all, lambda seat, places: seat.revive(places)))
+    """Have dead letters handled again, after the events that wait now. Their keys stay the same."""
+    count = ask(url, namespace, _on(letters, is_all, lambda consumer, offsets: consumer.revive(offsets)))
     _tell("retried", count, as_json)
 
 
 @dead_letters.command()
 @_chosen
-@seat_options
+@portal_options
 def drop(letters: tuple[str, ...], is_all: bool, as_json: bool, url: str, namespace: str | None) -> None:
-    """Drop dead letters. They are gone."""
-    count = ask(url, namespace, _on(letters, is_all, lambda seat, places: seat.drop(places)))
+    """Drop dead letters for good."""
+    count = ask(url, namespace, _on(letters, is_all, lambda consumer, offsets: consumer.drop(offsets)))
     _tell("dropped", count, as_json)
 
 
@@ -141,9 +141,9 @@ def _on(
         if not (milliseconds.isdecimal() and number.isdecimal()):
             raise click.UsageError(f"LETTER: expected a name such as 1718000000000-0, got {letter!r}")
 
-    async def work(seat: PortalConsumer) -> int:
-        places = [each.offset for each in await seat.dead_letters(MAX_DEAD)] if is_all else list(letters)
-        return await do(seat, places) if places else 0
+    async def work(consumer: PortalConsumer) -> int:
+        offsets = [each.offset for each in await consumer.dead_letters(MAX_DEAD)] if is_all else list(letters)
+        return await do(consumer, offsets) if offsets else 0
 
     return work
 
@@ -155,19 +155,19 @@ def _tell(what: str, count: int, as_json: bool) -> None:
         click.echo(f"{what} {count} {'letter' if count == 1 else 'letters'}")
 
 
-def _letter_document(dead: DeadLetter) -> dict[str, Any]:
-    letter = dead.event
+def _dead_letter_document(dead: DeadLetter) -> dict[str, Any]:
+    event = dead.event
     return {
         "letter": dead.offset,
         "died": dead.died,
         "deliveries": dead.deliveries,
         "reason": dead.reason,
-        "type": letter.kind,
-        "id": letter.id,
-        "connection_id": letter.connection_id,
-        "key": letter.key,
+        "type": event.kind,
+        "id": event.id,
+        "connection_id": event.connection_id,
+        "key": event.key,
         "time": dead.at,
-        "data": _data(letter.data),
+        "data": _data(event.data),
     }
 
 
@@ -183,10 +183,10 @@ def _short(text: str) -> Any:
 
 
 @click.command()
-@seat_options
+@portal_options
 def status(as_json: bool, url: str, namespace: str | None) -> None:
-    """Tell which portals live, how many events wait and for how long, and what became of bad ones."""
-    found, now = ask(url, namespace, lambda seat: seat.backlog()), time.time()
+    """Show the running portals, how many events wait and for how long, and how many failed."""
+    found, now = ask(url, namespace, lambda consumer: consumer.backlog()), time.time()
     if as_json:
         print_json(_status_document(found, now))
         return
@@ -201,7 +201,7 @@ def status(as_json: bool, url: str, namespace: str | None) -> None:
         if owner is not None or share.waiting:
             numbers = " ".join(str(queue.partition) for queue in share.queues)
             age = "" if share.oldest is None else f"{_age(share.oldest, now):.1f} s"
-            table.add_row(plain(owner or "nobody"), numbers, str(share.waiting), age)
+            table.add_row(plain(owner or "none"), numbers, str(share.waiting), age)
     if table.rows:
         console().print(table)
 
@@ -239,7 +239,7 @@ def _age(at: float, now: float) -> float:
 
 @click.group()
 def portal() -> None:
-    """Handle what clients do, in a process of its own."""
+    """Handle the events of clients, in a process apart from the servers."""
 
 
 @portal.command()
@@ -258,8 +258,8 @@ def portal() -> None:
 def run(application: str, as_json: bool, log_level: Any, log_json: bool) -> None:
     """Run the Portal object of your application, such as main:portal, until SIGINT, SIGTERM or SIGQUIT.
 
-    What is being handled then is finished, and the rest is left to other portals. The wire of the
-    servers is an argument of the Portal object, as everything else is.
+    Then it finishes the events that it is handling, and leaves the rest to other portals. The wire of
+    the servers is an argument of the Portal object, like all other settings.
     """
     found = application_portal(application)
     log_everything = start_logging(Log(level=log_level, json=log_json))

@@ -1,4 +1,4 @@
-"""`mesa presence`: who is online."""
+"""`mesa presence`: show which ids are online."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from .output import console, escaped, from_command_line, plain, print_json
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @address_options
 def presence(ids: tuple[str, ...], all_ids: bool, connections: bool, as_json: bool, **address: Any) -> None:
-    """Tell how many connections each ID has, or without any how many ids are online.
+    """Show how many connections each ID has, or without an ID how many ids are online.
 
     \b
       mesa presence 0 1

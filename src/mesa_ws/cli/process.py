@@ -1,4 +1,4 @@
-"""Work that SIGINT, SIGTERM and SIGQUIT end in order: what it has begun is taken down before it ends."""
+"""Commands as processes: they end cleanly after SIGINT, SIGTERM or SIGQUIT, and log to stderr."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from .config import Log
 __all__ = ["Interrupted", "run"]
 
 LIMIT = 15.0
-"""Seconds that work gets to end after a signal."""
+"""Seconds that a command gets to end after a signal."""
 
 Result = TypeVar("Result")
 
@@ -24,7 +24,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run `work` in an event loop of its own.
 
     Raises:
-        Interrupted: a signal came, and the work did not end by itself.
+        Interrupted: a signal arrived, and the work did not end by itself.
     """
     return run_interruptible(work, _cancel, PlainLoop)
 
@@ -38,13 +38,13 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def start_logging(settings: Log) -> Callable[[], None]:
-    """Log to stderr, unless an application has made its own arrangements already.
+    """Log to stderr, unless an application has set up logging already.
 
-    Until the server has started, only what went wrong is logged, so that a server that cannot
-    start says so in one line; `debug` tells everything from the beginning.
+    Until the server has started, only warnings and errors are logged, so that a server that cannot
+    start reports it in one line; `debug` logs everything from the beginning.
 
     Returns:
-        What to call when the server has started.
+        A function to call when the server has started.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -62,9 +62,9 @@ def start_logging(settings: Log) -> Callable[[], None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`.
+    """Formats a record as one JSON object: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error`.
 
-    With the `fields` of a record that has some, such as those of `StructuredLogging`.
+    Records that have `fields`, such as those of `StructuredLogging`, keep them.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,4 +1,4 @@
-"""`mesa serve`: a server as a process of its own."""
+"""`mesa serve` and `mesa check-config`: run a server as a process, or check its settings."""
 
 import os
 import secrets
@@ -28,17 +28,17 @@ from .tokens import authenticator_of
 Found = TypeVar("Found", Server, Portal)
 
 _OURS = frozenset({"host", "port", "path"})
-"""Settings of the command itself; also every one of the tables below."""
+"""Settings of the command itself, in addition to those of the tables below."""
 
 _OUR_TABLES = ("api.", "log.")
 
 
 def application_server(name: str, resolved: Resolved) -> Server:
-    """Import an application's server. Its module is looked for in the working directory first.
+    """Import an application's server, from the working directory first.
 
     Args:
         name: `module:server`, as in `shop.realtime:server`.
-        resolved: what else was said; it must leave the server's own settings alone.
+        resolved: the other settings; they must not change those of the server.
 
     Raises:
         UsageError: `name` has another form, or a flag contradicts the application.
@@ -94,10 +94,10 @@ def _check_left_alone(name: str, resolved: Resolved) -> None:
     advice = f"{name} has settings of its own; set it there"
     for path, given in resolved.flags.items():
         if not _is_ours(path):
-            raise click.UsageError(f"{given.where}: expected no settings of the server, got one; {advice}")
+            raise click.UsageError(f"{given.where}: expected no setting of the server, got one; {advice}")
     for path, given in resolved.file.items():
         if not _is_ours(path):
-            raise InvalidInput(f"{given.where}: expected no settings of the server, got one; {advice}")
+            raise InvalidInput(f"{given.where}: expected no setting of the server, got one; {advice}")
 
 
 def _is_ours(path: str) -> bool:
@@ -121,7 +121,7 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     """Run a server until SIGINT, SIGTERM or SIGQUIT.
 
     APP:server is the Server object of your application, such as main:server; its own settings
-    stand. Without it, clients authenticate by a token that you sign with a shared secret
+    apply. Without it, clients authenticate by a token that you sign with a shared secret
     ({"token": "..."}; its sub is their id), or with --insecure-demo-auth by naming their id
     ({"id": "..."}).
 
@@ -151,17 +151,17 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
 
 
 def build(configuration: Configuration, found: Server | None, key: str) -> tuple[Server, DispatchApi | None]:
-    """Make what `mesa serve` runs, without starting it.
+    """Make the server of `mesa serve` and its dispatch API, without starting them.
 
     Args:
-        configuration: what was asked for.
+        configuration: the configuration.
         found: the server of an application; None to make one.
-        key: of the dispatch API.
+        key: the key of the dispatch API.
 
     Raises:
-        UsageError: clients have no way to say who they are, or one that would let anybody be anybody.
+        UsageError: clients have no way to authenticate, or one that would let any client take any id.
         InvalidInput: a setting, or two together, cannot be used.
-        Unsupported: this version does not have what is asked for.
+        Unsupported: this version does not support a setting.
     """
     server = found or _own_server(configuration)
     if configuration.log.messages:
@@ -193,7 +193,7 @@ def _run(
     try:
         server.run(settings.host, settings.port, *services, path=settings.path, on_start=announce)
     except BackendUnavailable as error:
-        # Whether a message was sent is no question when a server starts.
+        # `problem` leaves out whether a message was sent: none is sent while a server starts.
         where = f" (address: {redis_from})" if redis_from else ""
         raise click.ClickException(escaped(error.problem) + where) from error
     except BackendRefused as error:
@@ -228,11 +228,11 @@ _MASK = "***"
 @click.option("--json", "as_json", is_flag=True, help="Print every setting as it would be, secrets masked.")
 @click.pass_context
 def check_config(context: click.Context, application: str | None, file: Path | None, as_json: bool) -> None:
-    """Check what `mesa serve` would read and refuse: the TOML file, the environment, and flags.
+    """Check the settings of `mesa serve`: the TOML file, the environment, and flags.
 
-    Takes the same arguments as `mesa serve`, with which an application, if one is named, is imported.
-    Says ok, or what is wrong and where. Nothing is started and nothing is connected to; whether a port
-    is free and whether Redis answers is seen when the server starts.
+    Takes the same arguments as `mesa serve`, and imports the application if one is named. Prints ok, or
+    what is wrong and where. It starts nothing and connects to nothing; only `mesa serve` finds out
+    whether a port is free and whether Redis answers.
     """
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
@@ -245,7 +245,7 @@ def check_config(context: click.Context, application: str | None, file: Path | N
 
 
 def shown(configuration: Configuration) -> dict[str, Any]:
-    """The configuration as builtin types, with nothing in it that is secret."""
+    """Return the configuration as builtin types, without secrets."""
     settings: dict[str, Any] = msgspec.to_builtins(configuration)
     for path in SECRETS:
         table, _, name = path.partition(".")

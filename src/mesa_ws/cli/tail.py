@@ -1,4 +1,4 @@
-"""`mesa tail`: be a client, and print what comes."""
+"""`mesa tail`: connect as a client, and print the messages."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -40,8 +40,8 @@ def tail(
 ) -> None:
     """Connect as a client and print messages as they come.
 
-    Without --id, --token or --auth it stays anonymous, and gets what is sent to everybody. A lost
-    connection is opened again. Ends with Ctrl-C, or after --count messages.
+    Without --id, --token or --auth it stays anonymous, and receives the messages to everybody. It
+    reopens a lost connection. Ends with Ctrl-C, or after --count messages.
     """
     credentials = _credentials(context, id, token, auth)
     with from_command_line():
@@ -55,7 +55,7 @@ def tail(
 def _credentials(
     context: click.Context, id: str | None, token: str | None, auth: str | None
 ) -> dict[str, Any] | None:
-    """What to authenticate with. What was typed beats the environment."""
+    """Return the credentials. An option on the command line beats the environment."""
     if (
         token is not None
         and context.get_parameter_source("token") is not ParameterSource.COMMANDLINE

@@ -1,4 +1,4 @@
-"""Authentication by tokens that are signed with a shared secret (RFC 7519)."""
+"""Authentication by tokens signed with a shared secret (RFC 7519)."""
 
 import logging
 import warnings
@@ -23,17 +23,17 @@ except ImportError:  # pragma: no cover - covered by a process in which it canno
 log = logging.getLogger("mesa_ws.server")
 
 _ADVISED_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518 section 3.2: a key as long as the hash, or longer."""
+"""Advised length of a key: that of the hash, or longer (RFC 7518 section 3.2)."""
 
 
 class TokenAuthenticator:
     """Accepts `{"token": "..."}` and makes the token's `sub` the id of the user.
 
-    The algorithm is fixed, `exp` and `nbf` are obeyed, `aud` and `iss` as the settings say. Whatever
-    is wrong with a token turns the client away for good; the reason is logged, the token never.
+    The algorithm is fixed; `exp` and `nbf` are checked, `aud` and `iss` as the settings say. A client
+    with an invalid token is refused for good; the reason is logged, the token never.
 
     Args:
-        settings: with a secret, or a file that holds it.
+        settings: settings with a secret, or with a file that holds it.
 
     Raises:
         InvalidInput: there is no secret in the file, or PyJWT is not installed.
@@ -90,7 +90,7 @@ def _secret(settings: Jwt) -> str:
 
 
 def _advise(secret: str, algorithm: str) -> None:
-    """Say once that a secret is short; the library would say so for every token."""
+    """Warn once of a short secret; the library would warn for every token."""
     warnings.filterwarnings("ignore", message="The HMAC key is", category=UserWarning)
     size, advised = len(secret.encode()), _ADVISED_BYTES[algorithm]
     if size < advised:
@@ -100,7 +100,7 @@ def _advise(secret: str, algorithm: str) -> None:
 
 
 _CHOICES = (
-    "expected a way for clients to say who they are, got none. Choose one:\n"
+    "expected a way for clients to authenticate, got none. Choose one:\n"
     "  --jwt-secret-file FILE, or MESA_JWT_SECRET   they send a token signed with your secret\n"
     "  --insecure-demo-auth                         they name their id themselves, for trying things out\n"
     "  APP:server                                   your application decides"
@@ -108,11 +108,11 @@ _CHOICES = (
 
 
 def authenticator_of(configuration: Configuration) -> Handler:
-    """The authenticator that the configuration asks for.
+    """Return the authenticator for the configuration.
 
     Raises:
-        UsageError: it asks for none, or for one that would let anybody be anybody.
-        InvalidInput: the secret for tokens cannot be had.
+        UsageError: it names none, or one that would let any client take any id.
+        InvalidInput: the secret for tokens cannot be read.
     """
     if configuration.jwt.is_wanted:
         return TokenAuthenticator(configuration.jwt)
@@ -124,13 +124,13 @@ def authenticator_of(configuration: Configuration) -> Handler:
         got = ", ".join(listed(configuration.host)) or "every address"
         raise click.UsageError(
             f"--insecure-demo-auth: expected a host that only this machine can reach, such as 127.0.0.1, "
-            f"got {got}; to let anybody be anybody, --insecure-demo-auth-anywhere"
+            f"got {got}; to let any client take any id, --insecure-demo-auth-anywhere"
         )
     return trust
 
 
 async def trust(data: Any, connection: Connection) -> User:
-    """Believe `{"id": "..."}`.
+    """Accept any `{"id": "..."}`.
 
     Raises:
         Refused: there is no id in `data`.

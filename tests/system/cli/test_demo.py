@@ -56,7 +56,7 @@ def test_it_shows_who_received_what(embedded: MesaProcess) -> None:
 def test_it_says_what_it_plays_and_that_all_is_well(embedded: MesaProcess) -> None:
     assert embedded.lines[0].startswith("One server on the embedded backend")
     assert embedded.lines[-2:] == [
-        "ok: everybody received exactly what was for them.",
+        "ok: each client received exactly the messages for it.",
         "In a browser: make demo KEEP=1, or mesa demo --keep",
     ]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mesa_ws.cli.demo_page import control, kept
+from mesa_ws.cli.demo_page import demo_page, kept_servers
 from mesa_ws.client import Client
 from tests.redis_server import RedisServer
 
@@ -69,10 +69,10 @@ def staying() -> Iterator[Page]:
     up: Future[tuple[dict[str, Any], Callable[[], object]]] = Future()
 
     async def stay() -> None:
-        async with kept(None) as stage, control(stage) as url:
+        async with kept_servers(None) as kept, demo_page(kept) as url:
             loop, over = asyncio.get_running_loop(), asyncio.Event()
-            servers = [each.url for each in stage.servers]
-            started = {"page": url, "servers": servers, "storage": stage.storage}
+            servers = [each.url for each in kept.servers]
+            started = {"page": url, "servers": servers, "storage": kept.storage}
             up.set_result((started, lambda: loop.call_soon_threadsafe(over.set)))
             await over.wait()
 

@@ -9,7 +9,7 @@ import pytest
 
 from mesa_ws.cli import demo as audience_module
 from mesa_ws.cli import demo_servers
-from mesa_ws.cli.demo import audience
+from mesa_ws.cli.demo import connected_clients
 from mesa_ws.cli.demo_servers import DemoFailed, dispatch, server
 from mesa_ws.cli.process import run
 from mesa_ws.messages.message import Message
@@ -70,7 +70,7 @@ async def test_a_message_that_does_not_come_is_told_with_what_came(monkeypatch: 
     async def authenticate(data: dict[str, str], connection: Connection) -> User:
         return User(data["id"])
 
-    async with serve(site) as endpoint, audience([endpoint.url]) as clients:
+    async with serve(site) as endpoint, connected_clients([endpoint.url]) as clients:
         await site.send(Message(0, None, "HELLO"), ["1"])
         async with asyncio.timeout(10):
             while not clients.notes["1"]:

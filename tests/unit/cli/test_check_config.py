@@ -35,7 +35,7 @@ server = Server()
 @pytest.mark.parametrize(
     ("settings", "arguments", "problem"),
     [
-        ("", [], "expected a way for clients to say who they are, got none"),
+        ("", [], "expected a way for clients to authenticate, got none"),
         (
             'insecure_demo_auth = true\nhost = "0.0.0.0"',
             [],

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from mesa_ws.cli.demo import SCENES, Arrival, Report, show
+from mesa_ws.cli.demo import DISPATCHES, Arrival, DemoReport, show
 from mesa_ws.cli.demo_servers import DemoFailed, Dispatched, DispatchRun
 
-STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in SCENES)
+STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in DISPATCHES)
 RIGHT = {"0": [STATUS, NEWS, ALERT], "1": [STATUS, ALERT], "2": [NEWS, ALERT]}
 
 
-def report(**differing: Sequence[Arrival]) -> Report:
+def report(**differing: Sequence[Arrival]) -> DemoReport:
     runs = [DispatchRun(pid, Dispatched("abc", 100.0, 1.0)) for pid in (11, 12, 13)]
     received = {**RIGHT, **{name.removeprefix("client_"): arrivals for name, arrivals in differing.items()}}
-    return Report(runs, received, {"0": "ws://a", "1": "ws://b", "2": "ws://a"})
+    return DemoReport(runs, received, {"0": "ws://a", "1": "ws://b", "2": "ws://a"})
 
 
 def test_all_is_well_if_everybody_received_what_was_for_them() -> None:
@@ -67,7 +67,7 @@ def test_the_demo_fails_with_everything_that_differs(capsys: pytest.CaptureFixtu
     with pytest.raises(DemoFailed) as caught:
         show(report(client_1=[ALERT], client_2=[NEWS, ALERT, STATUS]), None, as_json=False)
     assert str(caught.value) == (
-        "the demo went otherwise than it had to: "
+        "the outcome differs from the expected one: "
         'client 1: expected STATUS_UPDATE {"status":"online"}, got none; '
         'client 2: expected no STATUS_UPDATE {"status":"online"}, got one'
     )
