@@ -9,7 +9,7 @@ import pytest
 
 
 def make_certificate(path: Path) -> Path:
-    """Make a self-signed certificate for this machine, and its key, in one file."""
+    """Make a self-signed certificate for this machine; certificate and key are in one file."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not on the PATH; it makes the certificates")
     key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
@@ -20,7 +20,7 @@ def make_certificate(path: Path) -> Path:
 
 
 def server_side(certificate: Path) -> ssl.SSLContext:
-    """What a server needs to speak TLS with that certificate."""
+    """Return the TLS context of a server with that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context

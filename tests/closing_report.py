@@ -1,4 +1,4 @@
-"""What tests have found, printed at the end of the run, whichever process ran them."""
+"""Report of results of tests, printed at the end of the run, whichever process ran them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class ClosingReport:
     """Sections of lines that are printed before pytest's own summary.
 
     Args:
-        config: of this process; with pytest-xdist a worker hands its sections to the one that prints.
+        config: that of this process; with pytest-xdist, a worker sends its sections to the controller.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -20,13 +20,13 @@ class ClosingReport:
 
     @classmethod
     def of(cls, config: pytest.Config) -> "ClosingReport":
-        """The report of this process."""
+        """Return the report of this process."""
         found = config.pluginmanager.get_plugin(NAME)
         assert isinstance(found, cls)
         return found
 
     def add(self, section: str, *lines: str) -> None:
-        """Have lines printed."""
+        """Add lines to a section."""
         self._sections.setdefault(section, []).extend(lines)
 
     def pytest_sessionfinish(self) -> None:

@@ -1,4 +1,4 @@
-"""What a parallel run compiles: each test file in one process, which leaves the result to the others."""
+"""Compile each test file in one process of a parallel run, which shares the result with the others."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,12 +20,12 @@ def pytest_collection(session: pytest.Session) -> None:
     number, count = int(place["workerid"].removeprefix("gw")), place["workercount"]
     files = list(_files(session.config, "test_*.py"))
     for file in [*_files(session.config, "conftest.py"), *files[number::count]]:
-        with suppress(Exception, pytest.skip.Exception):  # collecting it will tell
+        with suppress(Exception, pytest.skip.Exception):  # the collection of tests reports it
             import_module(".".join(file.with_suffix("").parts))
 
 
 def _files(config: pytest.Config, pattern: str) -> Iterator[Path]:
-    """The files among what is asked for, relative to the project."""
+    """Return the test files among the arguments, relative to the project."""
     for argument in config.args:
         path = Path(config.invocation_params.dir, argument.partition("::")[0])
         for file in sorted(path.rglob(pattern)) if path.is_dir() else []:

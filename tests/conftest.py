@@ -1,4 +1,4 @@
-"""Fixtures for every test: a real Redis, and a namespace that no other test uses."""
+"""Fixtures for every test: a real Redis, and a namespace of its own."""
 
 import gc
 from collections.abc import Generator, Iterator
@@ -20,7 +20,7 @@ from tests.redis_server import RELEASES, RedisServer
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for each process of the run; tests that harm it have to start their own."""
+    """One Redis for each process of the run; tests that disturb Redis start their own."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -29,7 +29,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def redis_8_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis 8 for each process of the run; skips where there is none."""
+    """A Redis 8 for each process of the run; skips the test where Redis 8 is missing."""
     skip_without("redis-8")
     server = RedisServer(tmp_path_factory.mktemp("redis"), release="redis-8")
     server.start()
@@ -76,13 +76,13 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture
 def namespace() -> str:
-    """A namespace that is new."""
+    """A new namespace."""
     return f"test-{uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for this machine, and its key, in one file; only what names it trusts it."""
+    """A certificate for this machine, and its key, in one file; clients trust it only by its path."""
     return make_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem")
 
 
@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep thousands of tests out of every collection of garbage from here on."""
+    """Exclude the thousands of collected tests from every garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -126,12 +126,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Let reports with lone surrogates, as strange input leaves them in logs, travel between processes."""
+    """Send reports with lone surrogates, as strange input leaves them in logs, between processes."""
     return _encodable((yield))  # type: ignore[no-any-return]
 
 
 def _encodable(value: Any) -> Any:
-    """Return `value` with every text as UTF-8 can express it."""
+    """Return `value` with lone surrogates of every text escaped."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):

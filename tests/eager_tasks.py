@@ -1,6 +1,6 @@
-"""Running tests with `asyncio.eager_task_factory`, which begins a task before its creator goes on.
+"""A pytest plugin for `asyncio.eager_task_factory`, which begins a task before its creator goes on.
 
-It exists since Python 3.12: pytest --eager-tasks tests/system/server tests/system/client tests/system/portal
+It needs Python 3.12: pytest --eager-tasks tests/system/server tests/system/client tests/system/portal
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def _eager(new_event_loop: LoopFactory) -> asyncio.AbstractEventLoop:
 
 
 def _factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
-    # uvloop says whether to be eager, which that of asyncio does not take before Python 3.13.3.
+    # uvloop passes `eager_start`, which asyncio's factory does not accept before Python 3.13.3.
     options.pop("eager_start", None)
     task: asyncio.Task[Any] = vars(asyncio)["eager_task_factory"](loop, work, **options)
     return task

@@ -1,4 +1,4 @@
-"""A Sentinel that reports what a test says; it serves each connection in a thread."""
+"""A fake Sentinel that reports what a test sets; it serves each connection in a thread."""
 
 import socketserver
 import threading
@@ -9,16 +9,16 @@ import hiredis
 
 
 class FakeSentinel:
-    """Answers what Mesa asks Sentinels, on a free port of 127.0.0.1.
+    """Answers the queries of Mesa to a Sentinel, on a free port of 127.0.0.1.
 
     Attributes:
-        port: where it listens.
-        master: host and port that it names; None where it knows no master.
-        epoch: of its configuration.
-        replicas: how many the master has, as it says.
-        promoted: host and port that it names during a failover, when it still keeps the old master.
-        asked: how often it was asked.
-        answers: whether it answers questions; without, they wait.
+        port: port that it listens on.
+        master: host and port that it reports; None where it knows no master.
+        epoch: configuration epoch.
+        replicas: number of replicas that it reports.
+        promoted: host and port of the promoted replica during a failover, while `master` is the old one.
+        asked: number of queries.
+        answers: whether it answers queries; otherwise they wait.
     """
 
     def __init__(self, port: int, epoch: int = 1) -> None:
@@ -38,23 +38,23 @@ class FakeSentinel:
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
+        """Number of open connections."""
         return len(self._handlers)
 
     @property
     def subscribers(self) -> int:
-        """How many of them have subscribed."""
+        """Number of connections that have subscribed."""
         return sum(handler.has_subscribed for handler in list(self._handlers))
 
     def switch(self, port: int, epoch: int) -> None:
-        """Name another master, and tell subscribers."""
+        """Report another master, and notify subscribers."""
         assert self.master is not None
         host, old = self.master
         self.master, self.epoch = (host, port), epoch
         self.publish("+switch-master", f"mymaster {host} {old} {host} {port}")
 
     def publish(self, channel: str, text: str) -> None:
-        """Tell subscribers."""
+        """Notify subscribers."""
         for handler in list(self._handlers):
             if handler.has_subscribed:
                 handler.reply([b"message", channel.encode(), text.encode()])
@@ -69,7 +69,7 @@ class FakeSentinel:
         self._thread.join()
 
     def report(self) -> list[Any]:
-        """What SENTINEL MASTER says."""
+        """Return the reply to SENTINEL MASTER."""
         assert self.master is not None
         host, port = self.master
         state = {

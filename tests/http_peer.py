@@ -1,4 +1,4 @@
-"""Peers that a dispatcher over HTTP may meet: each talks as its script says, in threads."""
+"""HTTP peers of a dispatcher: each behaves as its script says, in threads."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from mesa_ws.backend.http.dispatch_schema import encode_receipts
 from mesa_ws.messages.receipt import Receipt
 
 PAUSE = 0.015
-"""Seconds between two bytes of a peer that sends them one by one."""
+"""Seconds between two bytes of a peer that sends byte by byte."""
 
 
 class Peer:
-    """Listens, and lets a script talk on each connection, in threads.
+    """Listens, and runs a script on each connection, in threads.
 
     Attributes:
-        url: where it listens.
-        requests: for each request read, which connection it came on and the ids of its messages.
+        url: URL that it listens on.
+        requests: the connection number and the message ids of each request.
     """
 
     def __init__(self, script: "Script", tls: ssl.SSLContext | None) -> None:
@@ -37,16 +37,16 @@ class Peer:
 
     @property
     def body(self) -> bytes:
-        """Receipts for the last request."""
+        """Return receipts for the last request."""
         return encode_receipts([Receipt(id, {}, 1) for id in self.requests[-1][1]])
 
     @property
     def talking(self) -> int:
-        """How many connections have not ended."""
+        """Return the number of open connections."""
         return sum(talk.is_alive() for talk in self._talks)
 
     def read(self, connection: socket.socket, number: int) -> bool:
-        """Read one request; False when the connection ended before its end."""
+        """Read one request; return False when the connection ended before the request did."""
         head = body = b""
         while b"\r\n\r\n" not in head:
             received = connection.recv(65536)
@@ -62,7 +62,7 @@ class Peer:
         return True
 
     def stop(self) -> None:
-        """Hang up on everybody, and wait until that is done."""
+        """Close all connections, and wait for their threads."""
         self.stopped.set()
         self._shut_down(self._listener)
         self._accepting.join()
@@ -72,7 +72,7 @@ class Peer:
         self.finish()
 
     def finish(self) -> None:
-        """Wait until all that was begun has ended."""
+        """Wait until all threads have ended."""
         for talk in self._talks:
             talk.join()
 
@@ -108,48 +108,48 @@ def answered(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 def served(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer every request, as a server does."""
+    """Answer every request like a server."""
     while peer.read(connection, number):
         connection.sendall(answered(peer.body))
 
 
 def silent(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read the request and say nothing."""
+    """Read the request and do not answer."""
     peer.read(connection, number)
     peer.stopped.wait()
 
 
 def deaf(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Accept, and read nothing."""
+    """Accept the connection and read nothing."""
     peer.stopped.wait()
 
 
 def until_hung_up(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read whatever comes until the other side hangs up."""
+    """Read until the client closes the connection."""
     while connection.recv(65536):
         pass
 
 
 def cutting(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Read the request and hang up."""
+    """Read the request and close the connection."""
     peer.read(connection, number)
 
 
 def cutting_the_second(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer one request, read the next one and hang up."""
+    """Answer one request, read the next one and close the connection."""
     peer.read(connection, number)
     connection.sendall(answered(peer.body))
     peer.read(connection, number)
 
 
 def hanging_up(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Answer one request and hang up, without having said so."""
+    """Answer one request and close the connection without announcing that."""
     peer.read(connection, number)
     connection.sendall(answered(peer.body))
 
 
 def cutting_the_answer(peer: Peer, connection: socket.socket, number: int) -> None:
-    """Send half of an answer and hang up."""
+    """Send half of an answer and close the connection."""
     peer.read(connection, number)
     connection.sendall(answered(peer.body)[:-5])
 

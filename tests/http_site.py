@@ -1,4 +1,4 @@
-"""A server as the dispatch API sees it, and both buses to it behind one face."""
+"""A server for tests of the dispatch API, and both HTTP buses behind one interface."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ class Site:
     """A server in memory that holds connections of the id 0.
 
     Attributes:
-        bus: what dispatches go to; a test may put another one in its place.
+        bus: the bus of the API; a test may replace it.
         received: the data of the messages that were delivered, and whole envelopes of events.
     """
 
@@ -43,7 +43,7 @@ class Site:
 
 
 class HeldBus:
-    """A bus that holds each dispatch back until it is let go."""
+    """A bus that holds each dispatch back until it is released."""
 
     def __init__(self, bus: AsyncBus) -> None:
         self.arrived: asyncio.Queue[str] = asyncio.Queue()
@@ -121,7 +121,7 @@ class FailingBus:
 
 
 class Dispatching:
-    """Both buses behind one face, so that one test covers both."""
+    """Both buses behind one interface, so that one test covers both."""
 
     def __init__(self, kind: str, url: str, **settings: Any) -> None:
         settings = {"key": KEY} | settings
@@ -148,7 +148,7 @@ class Dispatching:
 
 
 def message(data: Any, recipients: Sequence[str] = ("0",)) -> Envelope:
-    """A message that is ready to be sent."""
+    """Return an encoded message."""
     return prepare(Message(0, data), recipients)
 
 

@@ -1,4 +1,4 @@
-"""How a parallel run spreads the tests: which of them stay together, and what comes first."""
+"""Distribution of tests over the processes of a parallel run: which stay together, and in which order."""
 
 import os
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ HEAVY = {
     "tests/faults/test_portals.py",
     "tests/system/test_bench.py",
 }
-"""Files that keep a whole machine busy: never two of them run at once."""
+"""Files that keep the whole machine busy: no two of them run at once."""
 
 IN_A_BROWSER = "in a browser"
 
@@ -22,7 +22,7 @@ BROWSER = ("tests/browser/", "tests/faults/browser/")
 """Folders whose tests share one Chromium, which is started once."""
 
 SPREAD = {"tests/faults/model/test_model.py", "tests/system/transports/test_stopping.py"}
-"""Files whose tests are long and share nothing, so that each test may run anywhere."""
+"""Files whose tests are long and share no fixtures, so that each test may run in any process."""
 
 ORDER = (
     *BROWSER,
@@ -33,21 +33,21 @@ ORDER = (
     "tests/system/",
     "tests/contract/",
 )
-"""Folders by the length of their files, longest first; the short ones fill the gaps at the end."""
+"""Folders by duration of their files, longest first; short files fill the gaps at the end."""
 
 WORKERS_PER_CORE = 3
-"""Tests wait more than they compute."""
+"""More than one, as tests wait more than they compute."""
 
 MOST_WORKERS = 12
 
 
 def worker_count() -> int:
-    """How many processes `-n auto` starts."""
+    """Return the number of processes that `-n auto` starts."""
     return min(int(WORKERS_PER_CORE * (os.cpu_count() or 1)), MOST_WORKERS)
 
 
 def lane_of(nodeid: str) -> str:
-    """Name what runs in one process, in order: a file, as its fixtures are made once, or some files."""
+    """Return the lane of a test. Tests of one lane run in one process, in order: a file, or several files."""
     file = nodeid.partition("::")[0]
     if file in HEAVY:
         return ONE_BY_ONE
@@ -57,7 +57,7 @@ def lane_of(nodeid: str) -> str:
 
 
 def rank(item: pytest.Item) -> int:
-    """Sort what is heavy or long to the front: what comes last should not be waited for."""
+    """Return the sort key of a test: heavy and long files come first, so that the run ends evenly."""
     file = PurePosixPath(item.nodeid.partition("::")[0])
     if str(file) in HEAVY:
         return -1
@@ -65,7 +65,7 @@ def rank(item: pytest.Item) -> int:
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives processes one lane after the other, in the order of the tests."""
+    """Assigns lanes to processes, in the order of the tests."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         config.option.loadscopereorder = False

@@ -1,4 +1,4 @@
-"""What coverage counts: the core by unit tests alone, and nothing of the programs that tests start."""
+"""Coverage: the core counts by unit tests alone, and the programs that tests start do not count."""
 
 import io
 from collections.abc import Generator
@@ -12,26 +12,26 @@ from pytest_cov.plugin import CovPlugin
 from tests.closing_report import ClosingReport
 
 MEASURED = ("tests/unit/", "tests/system/")
-"""Whose tests have to cover the package; what others cover besides does not count."""
+"""Folders of tests that have to cover the package; coverage by other tests does not count."""
 
 AGAIN = ("[uvloop", "redis-8", "mesa1-8")
-"""In the names of tests that take the ways of another test, on another event loop or another Redis."""
+"""Parts of names of tests that repeat another test on another event loop or another Redis."""
 
 COUNTED = ["^imports$", "^unit$"]
 
 
 def context_of(nodeid: str) -> str:
-    """Say as what a test is measured: "unit", "other", or "" for what takes half as long without."""
+    """Return the coverage context of a test: "unit", "other", or "" for tests that run unmeasured."""
     if not nodeid.startswith(MEASURED) or any(part in nodeid for part in AGAIN):
         return ""
     return "unit" if nodeid.startswith("tests/unit/") else "other"
 
 
 class CoreGate:
-    """Tells what unit tests cover from the rest, and fails a run whose unit tests miss part of the core.
+    """Separates the coverage by unit tests, and fails a run whose unit tests miss part of the core.
 
     Args:
-        settings: a file for coverage that says what the core is, and how much has to be covered.
+        settings: a configuration file of coverage with the core's modules and the required percentage.
     """
 
     def __init__(self, config: pytest.Config, settings: str) -> None:
@@ -40,7 +40,7 @@ class CoreGate:
         self._context = ""
 
     def pytest_collection(self) -> None:
-        """Import the whole package, and measure nothing else until tests run."""
+        """Import the whole package under measurement, then pause until tests run."""
         if self._runs_tests:
             self._plugin.cov_controller.cov.switch_context("imports")
             import mesa_ws
@@ -50,11 +50,11 @@ class CoreGate:
                     import_module(module.name)
         self._plugin.cov_controller.pause()
         if forgotten := coverage.Coverage.current():
-            forgotten.stop()  # pytest-cov starts one before that of a worker, and all tests would be traced
+            forgotten.stop()  # pytest-cov starts one before that of a worker, and would trace all tests
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Measure a test from before its fixtures to the beginning of the next one."""
+        """Measure a test from the setup of its fixtures to the start of the next test."""
         controller, context = self._plugin.cov_controller, context_of(nodeid)
         if context == self._context or not self._runs_tests:
             return
@@ -86,7 +86,7 @@ class CoreGate:
 
     @property
     def _runs_tests(self) -> bool:
-        """Whether this is not the process that gives tests to others."""
+        """Return whether this process runs tests, unlike the controller of pytest-xdist."""
         return hasattr(self._config, "workerinput") or not self._config.option.numprocesses
 
     @property

@@ -15,7 +15,7 @@ from tests.ports import free_port
 PAGE = Path(__file__).parents[1] / "docs/howto/deploy.md"
 
 LIMIT = 20.0
-"""Seconds within which it has to start."""
+"""Seconds within which nginx has to start."""
 
 AROUND = """
 daemon off;
@@ -36,7 +36,7 @@ http {{
 
 
 def find_nginx() -> str:
-    """Return the path of nginx; skip the test where there is none."""
+    """Return the path of nginx; skip the test where nginx is missing."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if path is None:
         pytest.skip("there is no nginx on the PATH; on Debian: apt-get install nginx-light")
@@ -58,10 +58,10 @@ def documented(port: int, servers: Sequence[int]) -> str:
 
 
 class Nginx:
-    """nginx as the page says.
+    """nginx with the configuration of the page.
 
     Attributes:
-        port: where it listens, at the path `/ws`.
+        port: port that nginx listens on, at the path `/ws`.
         servers: ports of the two servers behind it.
     """
 
@@ -72,7 +72,7 @@ class Nginx:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Nginx"]:
-        """Run it until the end of the context; skip the test where there is none."""
+        """Run nginx until the end of the context; skip the test where nginx is missing."""
         program, file = find_nginx(), self._directory / "nginx.conf"
         block = documented(self.port, self.servers)
         file.write_text(AROUND.format(directory=self._directory, configuration=block))
@@ -92,7 +92,7 @@ class Nginx:
 
     @property
     def errors(self) -> str:
-        """What it complained about."""
+        """Return the lines of the error log."""
         return (self._directory / "error.log").read_text()
 
     async def _listens(self) -> bool:

@@ -1,6 +1,6 @@
 """Drawn pictures of the documentation: `.venv/bin/python -m tests.pictures` writes them into `docs/images`.
 
-`layers.svg` has the layers that `tests/unit/test_layers.py` checks, `cluster.svg` what talks to what.
+`layers.svg` shows the layers that `tests/unit/test_layers.py` checks, `cluster.svg` a cluster's parts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ ABOUT: Mapping[str, str] = {
     "public": "the names that applications import",
     "cli": "the program mesa",
 }
-"""What the picture says of each part."""
+"""Captions of the parts of the picture."""
 
 WIDTH = 760
 ROW = 48
@@ -50,7 +50,7 @@ HEAD = (
 
 
 def box(x: float, y: float, width: float, name: str, about: str, kind: str = "box") -> str:
-    """Draw a box with a name and a line about it."""
+    """Draw a box with a name and a caption."""
     middle = x + width / 2
     return (
         f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{ROW - GAP}" rx="6"/>'
@@ -60,7 +60,7 @@ def box(x: float, y: float, width: float, name: str, about: str, kind: str = "bo
 
 
 def picture(title: str, height: int, parts: Iterator[str]) -> str:
-    """Put what was drawn on a white sheet."""
+    """Put elements on a white sheet."""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
@@ -75,7 +75,7 @@ def picture(title: str, height: int, parts: Iterator[str]) -> str:
 
 
 def layers() -> str:
-    """Draw the layers, the lowest at the bottom."""
+    """Draw the layers, with the lowest at the bottom."""
     rows = [list(parts) for _, parts in groupby(LAYERS, key=LAYERS.__getitem__)]
 
     def parts() -> Iterator[str]:
@@ -89,7 +89,7 @@ def layers() -> str:
 
 
 def cluster() -> str:
-    """Draw processes, and the ways of messages between them."""
+    """Draw processes, and the routes of messages between them."""
     return picture("Dispatchers, Redis, servers, users and portals", 220, _cluster())
 
 

@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts later, or never."""
+"""Free ports for servers that a test starts later, or never."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 LOWEST = 10_000
 
 SYSTEMS_OWN = Path("/proc/sys/net/ipv4/ip_local_port_range")
-"""From which Linux gives ports to connections, and to servers that ask for any."""
+"""First port of the range from which Linux assigns ports to connections and to servers on port 0."""
 
 
 def free_port() -> int:
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def _own_ports() -> Iterator[int]:
-    """The ports of this process, from a random one on, for another run may be on its way."""
+    """Yield the ports of this process, from a random one on, as another run may be active."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     ports = range(LOWEST + worker, _highest(), workers)

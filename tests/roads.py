@@ -32,19 +32,19 @@ SOURCE = ROOT / "src/mesa_ws"
 PAGE = ROOT / "docs/explanation/architecture.md"
 
 QUIET = 0.3
-"""Seconds without another module after which a road has come to its end."""
+"""Seconds without another call after which a road has ended."""
 
 LIMIT = 30.0
-"""Seconds within which everything has to become quiet."""
+"""Seconds within which the processes have to become idle."""
 
 ROADS = ("dispatch", "message", "login", "cut", "resume")
-"""Their names, in the order of the page."""
+"""Names of the roads, in the order of the page."""
 
 PROGRAMS = ("dispatcher", "server", "portal")
-"""What runs in the one process, in the order in which a road passes it."""
+"""Programs in the process, in the order in which a road passes them."""
 
 PERIODIC = ("-heart", "-heartbeat", "-reaper", "-sweeper", "-repair")
-"""How the names of tasks end that do something every few seconds; none of it belongs to a road."""
+"""Suffixes of the names of periodic tasks; their calls do not belong to a road."""
 
 TABLE = re.compile(r"(<!-- road: (\w+) -->\n)(.*?)(?=<!-- end of road -->)", re.DOTALL)
 ROW = re.compile(r"^\| `([\w./]+)` \| (.*) \|$", re.MULTILINE)
@@ -59,7 +59,7 @@ class Step(NamedTuple):
 
 
 _program: ContextVar[str] = ContextVar("program", default="dispatcher")
-"""Which of `PROGRAMS` runs; tasks and callbacks inherit it from where they were begun."""
+"""The active one of `PROGRAMS`; tasks and callbacks inherit it from their creator."""
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _steps_of(frame: FrameType) -> list[Step]:
 
 
 def _is_periodic() -> bool:
-    with suppress(RuntimeError):  # no event loop runs in this thread
+    with suppress(RuntimeError):  # this thread has no running event loop
         task = asyncio.current_task()
         return task is not None and task.get_name().endswith(PERIODIC)
     return False
@@ -139,7 +139,7 @@ async def _serving(url: str, namespace: str, **options: Any) -> AsyncIterator[st
 
 
 async def record(url: str, namespace: str) -> dict[str, list[Step]]:
-    """Take each road, after everything it needs was used before."""
+    """Take each road, after a warm-up of everything that it needs."""
     roads: dict[str, list[Step]] = {name: [] for name in ROADS}
     async with (
         _serving(url, namespace) as address,
@@ -186,7 +186,7 @@ async def record(url: str, namespace: str) -> dict[str, list[Step]]:
 
 
 def modules(road: list[Step]) -> list[str]:
-    """Return the modules of a road, each where it is first called."""
+    """Return the modules of a road in the order of their first calls."""
     return list(dict.fromkeys(step.module for step in road))
 
 
@@ -198,7 +198,7 @@ def listed(roads: Mapping[str, list[Step]]) -> dict[str, list[str]]:
 
 
 def returns(road: list[Step]) -> int:
-    """Count the calls that land in a module that was left before."""
+    """Count the calls that return to a module already left."""
     entered = [
         step.module
         for last, step in zip([None, *road], road, strict=False)
@@ -215,7 +215,7 @@ def roads_on_page() -> dict[str, list[str]]:
 
 
 def write(roads: Mapping[str, list[Step]]) -> None:
-    """Put the roads on the page, and keep the lines that it has."""
+    """Write the roads to the page, and keep its lines about modules."""
 
     lists = listed(roads)
 

@@ -1,4 +1,4 @@
-"""The wheel of this clone, and environments to try it in, as uv makes them."""
+"""Build of the wheel of this clone, and of environments to test it in, by uv."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LIMIT = 120.0
-"""Seconds for one environment, which may have to be downloaded."""
+"""Seconds for one environment, including downloads."""
 
 UNREACHABLE = re.compile(r"Failed to fetch|error sending request|dns error|Could not connect", re.IGNORECASE)
 
@@ -23,7 +23,7 @@ def build_wheel(directory: Path) -> Path:
 
 
 def uv(*arguments: str) -> None:
-    """Run uv; skip the test where no package index can be reached."""
+    """Run uv; skip the test where the package index cannot be reached."""
     command = [sys.executable, "-m", "uv", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
     if done.returncode and UNREACHABLE.search(done.stderr):

@@ -1,4 +1,4 @@
-"""Ways in which an `async def` handler fails with something that is no exception."""
+"""Handlers for tests: `async def` handlers that fail with a `BaseException`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ Way = Callable[[], Awaitable[None]]
 
 
 class Foreign(BaseException):
-    """What other libraries derive, such as a timeout of gevent."""
+    """A `BaseException` of another library, such as a timeout of gevent."""
 
 
 def cancel_this_task() -> None:
@@ -76,7 +76,7 @@ WAYS: tuple[Way, ...] = (
 
 
 async def swallows_its_cancellation() -> None:
-    """Not a failure: the handler has dealt with it."""
+    """Not a failure: the handler has caught the exception."""
     try:
         await cancels_itself_and_waits()
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""Fixtures for tests that harm a Redis or its connections."""
+"""Fixtures for tests that disturb Redis or its connections."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -15,11 +15,11 @@ from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
 
 LEASE = 0.6
-"""Seconds; a lease that ends within a test."""
+"""Seconds; short enough that a lease expires within a test."""
 
 
 async def crash(node: Node) -> None:
-    """Do nothing any more, and leave nothing."""
+    """Stop all tasks of a node, as a crash does."""
     backend = node.backend
     assert isinstance(backend, RedisBackend | Mesa1Backend)
     opened = backend._node
@@ -38,7 +38,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    """A way to the shared Redis that can be cut."""
+    """A proxy to the shared Redis."""
     async with Proxy.to(redis_server.port) as proxy:
         yield proxy
 
@@ -56,7 +56,7 @@ async def nodes(own_redis: RedisServer, namespace: str) -> AsyncIterator[Cluster
 
 @pytest.fixture
 async def client(own_redis: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    """What an operator would do to Redis."""
+    """A client with which a test acts as an operator of Redis."""
     async with redis.asyncio.Redis.from_url(own_redis.url, decode_responses=True) as client:
         yield client
 

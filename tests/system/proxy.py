@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Proxy:
-    """Passes bytes on to a port of 127.0.0.1.
+    """Forwards bytes to a port of 127.0.0.1.
 
     Attributes:
-        port: where it listens.
-        accepted: how many connections there were.
-        loses_replies: whether what comes back is thrown away.
-        is_shut: whether new connections are ended at once.
+        port: port that it listens on.
+        accepted: number of accepted connections.
+        loses_replies: whether the proxy drops bytes from the server.
+        is_shut: whether new connections are closed at once.
     """
 
     def __init__(self, target: int) -> None:
@@ -30,7 +30,7 @@ class Proxy:
     @classmethod
     @asynccontextmanager
     async def to(cls, target: int) -> AsyncIterator["Proxy"]:
-        """A proxy that listens until the end of the context."""
+        """Run a proxy until the end of the context."""
         proxy = cls(target)
         server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
         proxy.port = server.sockets[0].getsockname()[1]
@@ -47,21 +47,21 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}"
 
     def lead_to(self, target: int) -> None:
-        """Lead to another port from now on."""
+        """Forward new connections to another port."""
         self._target = target
         self.cut()
 
     def cut(self) -> None:
-        """End every connection at once."""
+        """Close all connections."""
         for writer in self._writers:
             writer.transport.abort()
 
     def mute_subscribers(self) -> None:
-        """Let connections that have subscribed so far hear nothing any more."""
+        """Drop everything that Redis sends to the present subscribers."""
         self._mute |= self._subscribers
 
     def forget(self) -> None:
-        """Lose everything on the connections that there are, as a firewall does that has forgotten them."""
+        """Drop all bytes of the present connections, like a firewall that has forgotten them."""
         self._forgotten |= self._writers
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks run as their documentation says. What they measure is asserted nowhere."""
+"""The benchmarks run as their documentation says. Tests assert no measured value."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Waiting for what a cluster does in its own time."""
+"""Helpers to wait for a condition."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ HELLO = Message(0, "hello", "HELLO")
 
 
 async def until(holds: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait for a condition."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(LIMIT):
         while True:
             result = holds()
@@ -36,7 +36,7 @@ async def until_online(node: Node, id: str, count: int) -> None:
 
 
 async def deliver(sender: Node, holder: Node, id: str = "alice") -> None:
-    """Send a message to an id of `holder` and wait until it is there."""
+    """Send a message to an id of `holder`, and wait until it arrives."""
     sent = prepare(HELLO, [id])
     await sender.backend.dispatch([sent])
     await holder.until(sent.message_id)

@@ -55,7 +55,7 @@ async def node(redis_url: str, namespace: str) -> AsyncIterator[Node]:
 
 
 class Sender:
-    """Either dispatcher, always awaited."""
+    """Either dispatcher behind one async interface."""
 
     def __init__(self, dispatcher: Dispatcher | AsyncDispatcher) -> None:
         self._dispatcher = dispatcher
@@ -82,13 +82,13 @@ async def sender(request: pytest.FixtureRequest, redis_url: str, namespace: str)
 
 
 def run(program: str, *arguments: str) -> None:
-    """Run a program to its end; it has to succeed."""
+    """Run a program to its end, and assert that it succeeds."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT * 3, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-async def test_a_message_reaches_its_recipients_and_says_so(sender: Sender, node: Node) -> None:
+async def test_a_message_reaches_its_recipients_and_has_a_receipt(sender: Sender, node: Node) -> None:
     receipt = await sender.dispatch(HELLO, ["alice", "bob", "away"], ["bob"])
     ((envelope,),) = await heard(node)
     assert envelope.recipients == Recipients(False, ("alice",), frozenset())

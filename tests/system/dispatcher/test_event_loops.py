@@ -1,4 +1,4 @@
-"""One asyncio dispatcher in many event loops: each has connections of its own, and leaves none behind."""
+"""An asyncio dispatcher in many event loops: each loop has its own connections, and leaves none behind."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ Run = Callable[[Coroutine[Any, Any, object]], object]
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs something in an event loop of its own, as `asyncio.run` does."""
+    """Runs a coroutine in an event loop of its own, like `asyncio.run`."""
 
     def run(work: Coroutine[Any, Any, object]) -> object:
         with asyncio.Runner(loop_factory=request.param) as runner:
@@ -38,7 +38,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def run_and_close(work: Coroutine[Any, Any, object]) -> None:
-    """Close the loop right behind the call, whatever is left in it."""
+    """Close the loop right after the call, with whatever is left in it."""
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(work)
@@ -47,7 +47,7 @@ def run_and_close(work: Coroutine[Any, Any, object]) -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until the other side has noticed what was closed."""
+    """Wait until the peer has noticed the closed connections."""
     end = time.monotonic() + LIMIT
     while not holds():
         assert time.monotonic() < end
@@ -55,18 +55,18 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def open_at(server: RedisServer) -> int:
-    """Count the connections that Redis has, but for the one that asks."""
+    """Count the connections of Redis, except for the one that queries."""
     with redis.Redis.from_url(server.url) as client:
         return len(client.client_list()) - 1
 
 
 async def use(dispatcher: AsyncDispatcher) -> None:
-    """Open all three connections that a dispatcher may have, in any event loop."""
-    await dispatcher.dispatch(Message(0, "hello"), ["nobody"])
-    with pytest.raises(BackendRefused):  # there is no replica
-        await dispatcher.dispatch(Message(0, "hello"), ["nobody"], durability="replicated")
+    """Open all three connections that a dispatcher may have."""
+    await dispatcher.dispatch(Message(0, "hello"), ["unknown"])
+    with pytest.raises(BackendRefused):  # no replica exists
+        await dispatcher.dispatch(Message(0, "hello"), ["unknown"], durability="replicated")
     with pytest.raises(NotConnected):
-        await dispatcher.request("nobody", Message(0, "hello"))
+        await dispatcher.request("unknown", Message(0, "hello"))
 
 
 def test_loops_that_ended_leave_no_connections_to_redis(
@@ -74,7 +74,7 @@ def test_loops_that_ended_leave_no_connections_to_redis(
 ) -> None:
     dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
     for n in range(LOOPS):
-        run(dispatcher.dispatch(Message(0, n), ["nobody"]))
+        run(dispatcher.dispatch(Message(0, n), ["unknown"]))
     until(lambda: open_at(own_redis) == 0)
 
 
@@ -83,8 +83,8 @@ def test_the_next_call_closes_all_that_a_loop_left(
     own_redis: RedisServer, namespace: str, ending: Run
 ) -> None:
     async def dispatch() -> None:
-        for _ in range(2):  # in a loop that stays
-            await dispatcher.dispatch(Message(0, "hello"), ["nobody"])
+        for _ in range(2):  # in a loop that stays open
+            await dispatcher.dispatch(Message(0, "hello"), ["unknown"])
         await asyncio.to_thread(until, lambda: open_at(own_redis) == 1)
 
     dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
@@ -104,14 +104,14 @@ def test_a_dispatcher_that_is_collected_closes_what_loops_left(
     until(lambda: open_at(own_redis) == 0)
 
 
-def test_a_call_that_was_given_up_and_left_in_a_closed_loop_is_no_trouble(
+def test_a_call_that_was_given_up_and_left_in_a_closed_loop_raises_nothing(
     own_redis: RedisServer, namespace: str
 ) -> None:
     async def give_up() -> None:
-        await dispatcher.dispatch(Message(0, "connected"), ["nobody"])
+        await dispatcher.dispatch(Message(0, "connected"), ["unknown"])
         own_redis.freeze()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(dispatcher.dispatch(Message(0, "late"), ["nobody"]), 0.05)
+            await asyncio.wait_for(dispatcher.dispatch(Message(0, "late"), ["unknown"]), 0.05)
 
     dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
     run_and_close(give_up())
@@ -135,7 +135,7 @@ def test_loops_of_several_threads_keep_their_connections(own_redis: RedisServer,
     async def dispatch() -> None:
         for n in range(rounds):
             await asyncio.to_thread(together.wait, LIMIT)
-            await dispatcher.dispatch(Message(0, n), ["nobody"])
+            await dispatcher.dispatch(Message(0, n), ["unknown"])
         await asyncio.to_thread(together.wait, LIMIT)
 
     with ThreadPoolExecutor(count) as threads:
@@ -143,7 +143,7 @@ def test_loops_of_several_threads_keep_their_connections(own_redis: RedisServer,
             done.result(LIMIT)
     with redis.Redis.from_url(own_redis.url) as client:
         received = client.info("stats")["total_connections_received"]
-    assert received == count + 2  # this one, and that of the server's start
+    assert received == count + 2  # this connection, and that of the server's start
     asyncio.run(dispatcher.aclose())
 
 
@@ -155,7 +155,7 @@ def test_loops_that_ended_leave_no_connections_to_a_server(
     with peer_that(served, server_side(certificate) if scheme == "https" else None) as peer:
         dispatcher = AsyncDispatcher(peer.url, key="k")
         for n in range(10):
-            run(dispatcher.dispatch(Message(0, n), ["nobody"]))
+            run(dispatcher.dispatch(Message(0, n), ["unknown"]))
         until(lambda: peer.talking == 0)
 
 
@@ -167,7 +167,7 @@ def test_the_next_call_closes_what_a_closed_loop_left_at_a_server(
     with peer_that(served, server_side(certificate) if scheme == "https" else None) as peer:
         dispatcher = AsyncDispatcher(peer.url, key="k")
         for n in range(3):
-            run_and_close(dispatcher.dispatch(Message(0, n), ["nobody"]))
+            run_and_close(dispatcher.dispatch(Message(0, n), ["unknown"]))
         until(lambda: peer.talking == 1)
         del dispatcher
         gc.collect()
@@ -182,7 +182,7 @@ def test_a_call_that_is_cancelled_at_any_moment_leaves_no_connection_to_a_server
 
     async def cancel_after(rounds: int) -> bool:
         async with AsyncDispatcher(peer.url, key="k") as dispatcher:
-            calling = asyncio.create_task(dispatcher.dispatch(Message(0, "hello"), ["nobody"]))
+            calling = asyncio.create_task(dispatcher.dispatch(Message(0, "hello"), ["unknown"]))
             for _ in range(rounds):
                 await asyncio.sleep(0.0005)
             calling.cancel()

@@ -1,4 +1,4 @@
-"""What applications are told when a Redis comes back that may have forgotten what it confirmed."""
+"""Notifications of applications after a restart of Redis that may have lost confirmed messages."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class Site:
-    """Servers of one cluster, and what they and their clients were told."""
+    """Servers of one cluster, and the notifications of servers and clients."""
 
     def __init__(self, redis: RedisServer, namespace: str, stack: AsyncExitStack) -> None:
         self._redis, self._namespace, self._stack = redis, namespace, stack
@@ -61,7 +61,7 @@ class Site:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
+async def test_a_restart_notifies_one_server_and_every_client_once(
     tmp_path: Path, namespace: str, release: str
 ) -> None:
     redis = RedisServer(tmp_path, *AOF, release=release)
@@ -87,7 +87,7 @@ async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
             await dispatcher.dispatch(Message(0, 2), ["has", "empty"])
             await dispatcher.dispatch(Message(0, "all"))
             assert await site.heard(4) == [("empty", "all"), ("empty", 2), ("has", "all"), ("has", 2)]
-            late = await site.server()  # and a server that comes later is told nothing
+            late = await site.server()  # a server that starts later is not notified
             await site.client(late, "late")
             await dispatcher.dispatch(Message(0, 3), ["late"])
             assert await site.heard(1) == [("late", 3)]
@@ -98,7 +98,7 @@ async def test_a_restart_is_told_to_one_server_and_to_every_client_once(
         redis.stop()
 
 
-async def test_a_store_that_was_emptied_is_told_for_both_positions_at_once_and_what_follows_arrives(
+async def test_an_emptied_store_resets_both_positions_at_once_and_later_messages_arrive(
     own_redis: RedisServer, namespace: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -120,7 +120,9 @@ async def test_a_store_that_was_emptied_is_told_for_both_positions_at_once_and_w
 
 
 @pytest.mark.parametrize("release", RELEASES)
-async def test_servers_of_the_wire_of_1x_are_told_once(tmp_path: Path, namespace: str, release: str) -> None:
+async def test_servers_on_the_wire_of_1x_are_notified_once(
+    tmp_path: Path, namespace: str, release: str
+) -> None:
     redis, told = RedisServer(tmp_path, *AOF, release=release), list[float]()
     redis.start()
     try:

@@ -1,4 +1,4 @@
-"""Asking connected clients from other processes: by both dispatchers, over Redis and over HTTP."""
+"""Requests to connected clients from other processes: by both dispatchers, over Redis and over HTTP."""
 
 import asyncio
 import os
@@ -49,13 +49,13 @@ from tests.system.waiting import until
 PING = Message(0, {"n": 1}, "PING")
 
 ANY_SILENCE = 1e-6
-"""Seconds; every silence is longer."""
+"""Seconds; shorter than every silence in this file."""
 
 Ask = Callable[..., Awaitable[Message]]
 
 
 def believing(backend: Any = None, **options: Any) -> Server:
-    """A server that believes who clients say they are."""
+    """Return a server that accepts any id."""
     server = Server(backend, **options)
 
     @server.authenticator
@@ -66,7 +66,7 @@ def believing(backend: Any = None, **options: Any) -> Server:
 
 
 class Cluster:
-    """Two servers, and a dispatcher that asks."""
+    """Two servers, and a dispatcher that sends requests."""
 
     def __init__(self, ends: tuple[Endpoint, Endpoint], ask: Ask, stack: AsyncExitStack) -> None:
         self._ends = ends
@@ -86,7 +86,7 @@ class Cluster:
 
 @pytest.fixture(params=["redis", "http"])
 def way(request: pytest.FixtureRequest) -> str:
-    """How the dispatcher reaches the cluster."""
+    """Return the dispatcher's URL of the cluster."""
     return str(request.param)
 
 
@@ -120,7 +120,7 @@ async def test_a_client_answers_a_dispatcher(cluster: Cluster) -> None:
         assert await cluster.ask("0", PING) == Message(99, [{"n": 1}], "PONG")
 
 
-async def test_many_are_asked_at_the_same_time(cluster: Cluster) -> None:
+async def test_many_requests_are_answered_at_the_same_time(cluster: Cluster) -> None:
     client = await cluster.client()
     client.on_request(lambda message: message.data)
     answers = await asyncio.gather(*(cluster.ask("0", Message(0, n)) for n in range(10)))
@@ -136,7 +136,7 @@ async def test_the_first_of_the_devices_on_two_servers_answers(cluster: Cluster)
     assert "r" in (await silent.receive())["x"]
 
 
-async def test_who_is_away_is_an_error_at_once(cluster: Cluster) -> None:
+async def test_an_absent_id_is_an_error_at_once(cluster: Cluster) -> None:
     with pytest.raises(NotConnected, match="'7'"):
         await cluster.ask("7", PING)
 
@@ -192,14 +192,14 @@ async def test_a_client_of_wire_1_is_an_error(cluster: Cluster) -> None:
         ("0", PING, 0, InvalidSettings),
     ],
 )
-async def test_what_cannot_be_asked_is_refused(
+async def test_an_invalid_request_is_refused(
     cluster: Cluster, id: Any, message: Message, timeout: float, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         await cluster.ask(id, message, timeout)
 
 
-async def test_a_server_asks_clients_of_another(redis_url: str, namespace: str) -> None:
+async def test_a_server_sends_requests_to_clients_of_another(redis_url: str, namespace: str) -> None:
     async with AsyncExitStack() as stack:
         asker, holder = (believing(redis_url, namespace=namespace) for _ in range(2))
         await stack.enter_async_context(serve(asker))
@@ -214,7 +214,7 @@ async def test_a_server_asks_clients_of_another(redis_url: str, namespace: str) 
 # Redis.
 
 
-async def test_a_closed_dispatcher_asks_nobody(redis_url: str, namespace: str) -> None:
+async def test_a_closed_dispatcher_sends_no_request(redis_url: str, namespace: str) -> None:
     dispatcher, blocking = AsyncDispatcher(redis_url), Dispatcher(redis_url)
     await dispatcher.aclose()
     blocking.close()
@@ -224,7 +224,7 @@ async def test_a_closed_dispatcher_asks_nobody(redis_url: str, namespace: str) -
         await asyncio.to_thread(blocking.request, "0", PING)
 
 
-async def test_without_redis_nothing_is_asked() -> None:
+async def test_without_redis_a_request_is_an_error() -> None:
     async with AsyncDispatcher("redis://127.0.0.1:1") as dispatcher:
         with pytest.raises(BackendUnavailable) as raised:
             await dispatcher.request("0", PING)
@@ -257,12 +257,12 @@ async def test_closing_a_dispatcher_ends_its_requests_and_its_subscription(
                 await asyncio.sleep(0.01)
 
 
-async def test_a_dispatcher_that_is_closed_meanwhile_does_not_subscribe(
+async def test_a_dispatcher_that_is_closed_while_it_connects_does_not_subscribe(
     own_redis: RedisServer, client: Any, namespace: str
 ) -> None:
     dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace)
     asking = asyncio.create_task(dispatcher.request("0", PING))
-    await asyncio.sleep(0)  # it has begun to connect
+    await asyncio.sleep(0)  # the dispatcher has begun to connect
     await dispatcher.aclose()
     with pytest.raises(BackendUnavailable):
         await asking
@@ -307,7 +307,7 @@ async def test_a_cut_from_redis_ends_or_outlasts_a_request(
 # HTTP.
 
 
-async def test_no_more_than_so_many_wait_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_requests_that_wait_over_http_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "MAX_REQUESTS", 1)
     async with AsyncExitStack() as stack:
         server = believing()
@@ -320,17 +320,17 @@ async def test_no_more_than_so_many_wait_over_http(monkeypatch: pytest.MonkeyPat
         await peer.receive()
         with pytest.raises(TooManyRequests, match="up to 1"):
             await dispatcher.request("0", PING)
-        receipt = await dispatcher.dispatch(Message(0), ["7"])  # is not held up meanwhile
+        receipt = await dispatcher.dispatch(Message(0), ["7"])  # is not delayed by the request
         assert not asking.done()
         assert receipt.nodes == 0
         with pytest.raises(TimedOut):
             await asking
-        with pytest.raises(NotConnected):  # one may wait again
+        with pytest.raises(NotConnected):  # one more may wait again
             await dispatcher.request("7", PING)
 
 
 @pytest.mark.parametrize("kind", ["aio", "blocking"])
-async def test_a_request_over_http_is_given_up_with_its_asker(
+async def test_a_request_over_http_is_given_up_with_its_requester(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "MAX_REQUESTS", 1)
@@ -363,7 +363,7 @@ async def test_a_request_over_http_is_given_up_with_its_asker(
         await until(may_ask)
 
 
-async def test_what_is_no_request_is_refused_over_http() -> None:
+async def test_a_body_that_is_no_request_is_refused_over_http() -> None:
     server = believing()
     api = DispatchApi(server, key=KEY, port=0)
     async with serve(server, "127.0.0.1", 0, api), httpcore.AsyncConnectionPool() as http:
@@ -405,7 +405,7 @@ async def test_an_answer_of_no_mesa_server_is_refused() -> None:
 # Threads.
 
 
-def test_so_many_threads_may_wait() -> None:
+def test_the_number_of_threads_that_wait_is_limited() -> None:
     quota = Quota(1)
     with quota.one(), pytest.raises(TooManyRequests, match="up to 1"), quota.one():
         pass
@@ -427,12 +427,12 @@ def test_a_forked_process_has_a_quota_of_its_own() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-async def test_memory_asks_only_where_it_is() -> None:
+async def test_the_memory_backend_reaches_only_its_own_process() -> None:
     with pytest.raises(NotConnected):
         await MemoryBackend().request(prepare_request("0", PING), 1.0)
 
 
-async def test_nothing_is_left_in_memory_of_a_request_that_is_over() -> None:
+async def test_a_request_that_is_over_leaves_nothing_in_memory() -> None:
     server = believing()
     async with serve(server) as endpoint, Client(endpoint.url) as client:
         client.on_request(lambda message: "here")
@@ -448,7 +448,7 @@ async def test_nothing_is_left_in_memory_of_a_request_that_is_over() -> None:
 async def behind_proxy(
     proxy: Proxy, redis_url: str, namespace: str
 ) -> AsyncIterator[tuple[AsyncDispatcher, list[Message]]]:
-    """A dispatcher, and what the client with the id 0 was asked."""
+    """A dispatcher, and the requests that the client with the id 0 received."""
     asked: list[Message] = []
     async with (
         serve(believing(redis_url, namespace=namespace)) as endpoint,

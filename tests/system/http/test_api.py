@@ -1,4 +1,4 @@
-"""Dispatching through the API over real sockets: what arrives, in which order, and what is refused."""
+"""Dispatches through the HTTP API over real sockets: delivery, order and refusals."""
 
 import asyncio
 import sys
@@ -71,7 +71,7 @@ async def test_a_batch_arrives_in_its_order(site: Site, bus: Dispatching) -> Non
     assert len(receipts) == 1000
 
 
-async def test_nothing_to_send_asks_nobody(kind: str) -> None:
+async def test_an_empty_batch_sends_no_request(kind: str) -> None:
     async with Dispatching(kind, "http://127.0.0.1:9") as bus:
         assert await bus.dispatch() == []
 
@@ -94,7 +94,7 @@ async def test_an_error_of_the_servers_backend_reaches_the_dispatcher(
     assert str(caught.value) == str(error)
 
 
-async def test_what_the_server_finds_wrong_is_raised_as_such(bus: Dispatching) -> None:
+async def test_an_error_that_the_server_finds_is_raised_as_such(bus: Dispatching) -> None:
     with pytest.raises(InvalidRecipients, match=r"^batch\[1\]: recipients: expected an id of 1 to 255 bytes"):
         await bus.dispatch(message(1), message(2)._replace(recipients=Recipients(False, ("",), frozenset())))
 
@@ -155,7 +155,7 @@ async def test_concurrent_calls_arrive_in_the_order_in_which_they_start(site: Si
     assert [receipt.message_id for (receipt,) in receipts] == [one.message_id for one in sent]
 
 
-async def test_a_cancelled_call_gives_its_receipt_to_nobody(site: Site, api: DispatchApi) -> None:
+async def test_the_receipt_of_a_cancelled_call_goes_to_no_other_call(site: Site, api: DispatchApi) -> None:
     site.bus = held = HeldBus(site.bus)
     bus, first, second = AsyncHttpBus(api.url, key=KEY), message(1), message(2)
     cancelled = asyncio.create_task(bus.dispatch([first]))

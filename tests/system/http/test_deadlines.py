@@ -1,4 +1,4 @@
-"""The moment by which a blocking request has to be over."""
+"""Deadline of a blocking request."""
 
 import socket
 import time
@@ -25,7 +25,7 @@ def stream(port: int) -> Iterator[httpcore.NetworkStream]:
     stream.close()
 
 
-def test_every_operation_of_a_request_has_the_same_moment() -> None:
+def test_every_operation_of_a_request_has_the_same_deadline() -> None:
     now = time.monotonic()
     timeouts = within(5.0)["timeout"]
     assert now + 5.0 <= timeouts["connect"] == timeouts["read"] == timeouts["write"] <= time.monotonic() + 5.0

@@ -1,4 +1,4 @@
-"""Dispatching over HTTP to peers that misbehave: what is raised, when, and whether it was sent."""
+"""Dispatches over HTTP to peers that misbehave: which error, when, and whether the message was sent."""
 
 import asyncio
 import socket
@@ -35,14 +35,14 @@ from tests.http_peer import (
 )
 
 SHORT = 0.3
-"""Seconds after which a peer that holds a dispatcher has to be given up."""
+"""Seconds after which a dispatcher has to give up a peer that does not answer."""
 
 Dispatch = Callable[..., Any]
 
 
 @pytest.fixture(params=["aio", "blocking"])
 async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[Dispatch]:
-    """Makes a bus to a URL; the same tests run over both kinds."""
+    """Makes a bus to a URL; the tests run over both kinds."""
     made: list[Any] = []
 
     def make(url: str, timeout: float = 5.0) -> Callable[[Sequence[Envelope]], Any]:
@@ -65,7 +65,7 @@ def message(data: object = 1) -> Envelope:
 
 
 async def unavailable(dispatching: Any) -> BackendUnavailable:
-    """The error of a dispatch that has to fail."""
+    """Return the error of a dispatch that has to fail."""
     with pytest.raises(BackendUnavailable) as caught:
         await dispatching
     return caught.value
@@ -79,7 +79,7 @@ async def test_requests_share_a_connection(make_bus: Dispatch) -> None:
     assert [number for number, _ in peer.requests] == [0] * 5
 
 
-async def test_nobody_listening_means_nothing_was_sent(make_bus: Dispatch) -> None:
+async def test_a_refused_connection_means_nothing_was_sent(make_bus: Dispatch) -> None:
     with peer_that(served) as peer:
         url = peer.url
     error = await unavailable(make_bus(url)([message()]))
@@ -135,7 +135,7 @@ async def test_a_connection_that_ended_while_idle_is_replaced(make_bus: Dispatch
     assert [number for number, _ in peer.requests] == [0, 1, 2]
 
 
-async def test_what_a_gateway_says_to_an_idle_connection_is_no_answer_to_the_next_request(
+async def test_a_gateways_response_to_an_idle_connection_is_no_answer_to_the_next_request(
     make_bus: Dispatch,
 ) -> None:
     is_idle, is_said = threading.Event(), threading.Event()
@@ -183,7 +183,7 @@ async def test_a_peer_that_does_not_read_is_given_up(make_bus: Dispatch) -> None
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_peer_that_is_given_up_is_hung_up_on(make_bus: Dispatch, scheme: str) -> None:
+async def test_the_connection_to_a_peer_that_is_given_up_is_closed(make_bus: Dispatch, scheme: str) -> None:
     with peer_that(until_hung_up) as peer:
         await unavailable(make_bus(peer.url.replace("http", scheme), SHORT)([message()]))
         await asyncio.wait_for(asyncio.to_thread(peer.finish), 10)
@@ -217,7 +217,7 @@ async def test_another_kind_of_server_is_refused(make_bus: Dispatch, answer: byt
         await make_bus(peer.url)([message()])
 
 
-async def test_what_does_not_speak_http_is_unavailable(make_bus: Dispatch) -> None:
+async def test_a_peer_that_does_not_speak_http_is_unavailable(make_bus: Dispatch) -> None:
     with peer_that(answering(b"SSH-2.0-OpenSSH_9.6\r\n")) as peer:
         error = await unavailable(make_bus(peer.url)([message()]))
     assert error.problem.startswith(f"the connection to {peer.url} broke: ")
@@ -252,10 +252,10 @@ async def test_a_name_with_several_addresses_is_reached_on_the_one_that_answers(
 async def test_a_name_without_an_address_means_nothing_was_sent(
     make_bus: Dispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nobody(*_: Any, **__: Any) -> Any:
+    def no_address(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
     error = await unavailable(make_bus("http://mesa.test:4001")([message()]))
     assert "Name or service not known" in error.problem
     assert not error.maybe_sent

@@ -1,4 +1,4 @@
-"""The dispatch API as a service: when it listens, how it stops, and what it leaves alone."""
+"""The dispatch API as a service: start, stop, and no effect on signals and logging of the process."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ async def test_requests_sent_at_once_on_a_connection_are_answered_in_order(
     assert (ids, site.received) == ([b"0", b"1", b"2"], [0, 1, 2])
 
 
-async def test_health_is_told_over_http(site: Site, api: DispatchApi) -> None:
+async def test_health_is_served_over_http(site: Site, api: DispatchApi) -> None:
     ready = await _exchange(api, b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
     await site.memory.aclose()
     away = await _exchange(api, b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -117,14 +117,14 @@ async def test_a_connection_outlives_a_restart_of_the_server(
     assert site.received == [0, 1]
 
 
-async def test_a_port_in_use_is_said_in_one_line(site: Site, api: DispatchApi) -> None:
+async def test_a_port_in_use_is_an_error_of_one_line(site: Site, api: DispatchApi) -> None:
     port = int(api.url.rpartition(":")[2])
     with pytest.raises(ListenFailed, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use$"):
         await DispatchApi(site, key=KEY, port=port).__aenter__()
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b", "256.256.256.256"])
-async def test_a_host_of_another_machine_is_said_in_one_line(site: Site, host: str) -> None:
+async def test_a_host_of_another_machine_is_an_error_of_one_line(site: Site, host: str) -> None:
     with pytest.raises(ListenFailed, match=f"cannot listen on {host}:0: "):
         await DispatchApi(site, key=KEY, host=host, port=0).__aenter__()
 
@@ -209,7 +209,7 @@ def _request(body: bytes) -> bytes:
 
 
 async def _exchange(api: DispatchApi, *requests: bytes) -> bytes:
-    """Send requests at once, the last one closing the connection; return all that comes back."""
+    """Send requests at once, of which the last closes the connection; return all responses."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
     writer.write(b"".join(requests))
     answers = b""

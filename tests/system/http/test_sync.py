@@ -16,7 +16,7 @@ from tests.http_site import KEY, Site
 
 
 class Asking:
-    """A dispatcher or a bus of either kind, always awaited."""
+    """A dispatcher or a bus of either kind, behind one async interface."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
@@ -28,7 +28,7 @@ class Asking:
         return await asyncio.to_thread(target, *arguments, **named)
 
     async def each(self, name: str) -> list[Any]:
-        """What an iteration over all pages brings."""
+        """Return the items of all pages."""
         target = self._found(name)
         if inspect.isasyncgenfunction(target):
             return [each async for each in target()]
@@ -75,14 +75,14 @@ async def bus(request: pytest.FixtureRequest, api: DispatchApi) -> AsyncIterator
         await closing
 
 
-async def test_a_message_is_kept_for_who_is_away(dispatcher: Asking, site: Site) -> None:
+async def test_a_message_is_stored_for_an_absent_id(dispatcher: Asking, site: Site) -> None:
     receipt = await dispatcher("dispatch", Message(0, 1, "T"), ["away"])
     delivery = receipt.deliveries["away"]
     assert (delivery.stored, delivery.dropped, delivery.position.sequence) == (True, None, 1)
     assert [stored.body for stored in await site.memory.peek("away", 9)] == [b'{"op":0,"d":1,"t":"T"}']
 
 
-async def test_what_became_of_a_message_is_told(dispatcher: Asking, site: Site) -> None:
+async def test_the_state_of_a_message_is_returned(dispatcher: Asking, site: Site) -> None:
     receipt = await dispatcher("dispatch", Message(0, 1), ["away", "0"])
     before = await dispatcher("status", receipt)
     await site.memory.purge("away")
@@ -93,12 +93,12 @@ async def test_what_became_of_a_message_is_told(dispatcher: Asking, site: Site) 
     ]
 
 
-async def test_who_is_online_is_told(dispatcher: Asking) -> None:
+async def test_online_ids_are_returned(dispatcher: Asking) -> None:
     assert await dispatcher("presence.online", ["0", "away"]) == {"0": 2, "away": 0}
     assert await dispatcher("presence.count") == 1
 
 
-async def test_everybody_who_is_online_is_named(dispatcher: Asking, site: Site) -> None:
+async def test_all_online_ids_are_listed(dispatcher: Asking, site: Site) -> None:
     ids = {f"id {n}" for n in range(1200)}
     for id in ids:
         await site.memory.attach(id, 1)
@@ -115,18 +115,18 @@ async def test_the_same_key_is_the_same_message(dispatcher: Asking, site: Site) 
     assert len(await site.memory.peek("away", 9)) == 1
 
 
-async def test_what_memory_cannot_promise_is_refused(dispatcher: Asking, site: Site) -> None:
+async def test_a_durability_that_memory_lacks_is_refused(dispatcher: Asking, site: Site) -> None:
     with pytest.raises(Unsupported):
         await dispatcher("dispatch", Message(0, 1), ["away"], durability="fsync")
     assert await site.memory.peek("away", 9) == []
 
 
-async def test_an_outbox_is_looked_into_and_emptied(bus: Asking, site: Site, api: DispatchApi) -> None:
+async def test_an_outbox_is_peeked_at_and_purged(bus: Asking, site: Site, api: DispatchApi) -> None:
     async with AsyncDispatcher(api.url, key=KEY, sync=True) as dispatcher:
         for number in range(3):
             await dispatcher.dispatch(Message(0, number), ["away"])
     assert await bus("peek", "away", 2) == await site.memory.peek("away", 2)
-    assert await bus("heads", ["away", "nobody"]) == await site.memory.heads(["away", "nobody"])
+    assert await bus("heads", ["away", "unknown"]) == await site.memory.heads(["away", "unknown"])
     assert (await bus("purge", "away"), await bus("purge", "away")) == (3, 0)
 
 
@@ -134,7 +134,7 @@ async def test_an_outbox_is_looked_into_and_emptied(bus: Asking, site: Site, api
     ("name", "arguments"),
     [("online", [["*"]]), ("heads", [["*"]]), ("peek", ["*", 1]), ("purge", ["*"])],
 )
-async def test_only_ids_are_asked_about(bus: Asking, name: str, arguments: list[Any]) -> None:
+async def test_a_query_about_invalid_ids_is_refused(bus: Asking, name: str, arguments: list[Any]) -> None:
     with pytest.raises(InvalidRecipients, match="stands for everybody"):
         await bus(name, *arguments)
 

@@ -1,6 +1,6 @@
-"""A replica as a process of its own: python cluster_server.py REDIS_URL NAMESPACE LEASE_SECONDS.
+"""A server in a process of its own: python cluster_server.py REDIS_URL NAMESPACE LEASE_SECONDS.
 
-Prints its URL when it is up. Answers PING with PONG, and believes who clients say they are.
+It prints its URL when it is up. It answers PING with PONG, and accepts any id.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from mesa_ws.transports.run import Server, serve
 
 
 async def main(redis_url: str, namespace: str, lease: str) -> None:
-    # Those who stay anonymous may stay, however busy the machine is.
+    # Anonymous clients must not be closed, however busy the machine is.
     server = Server(
         RedisBackend(redis_url, namespace=namespace, lease=float(lease)), authentication={"timeout": 60}
     )

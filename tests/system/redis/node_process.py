@@ -1,4 +1,4 @@
-"""A node in a process of its own, to be killed and paused."""
+"""A node in a process of its own, which tests kill and pause."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ PROGRAM = Path(__file__).with_name("node_program.py")
 
 
 class NodeProcess:
-    """A node that can be killed and paused."""
+    """A node program, with its output."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -44,7 +44,7 @@ class NodeProcess:
         self._process.send_signal(number)
 
     async def line(self) -> str:
-        """The next line it prints."""
+        """Return the next line that the node prints."""
         assert self._process.stdout is not None
         async with asyncio.timeout(LIMIT):
             return (await self._process.stdout.readline()).decode().strip()

@@ -1,6 +1,6 @@
-"""A node as a process of its own: python node_program.py REDIS_URL NAMESPACE LEASE ID...
+"""A node in a process of its own: python node_program.py REDIS_URL NAMESPACE LEASE ID...
 
-Holds the ids, prints its node id when it does, and then the body of each message it receives or
+It holds the ids, prints its node id, and then the body of each message that it receives or
 catches up with.
 """
 
@@ -14,7 +14,7 @@ from mesa_ws.messages.receipt import Position
 
 
 class Node:
-    """Prints each stored message once, in order, and any other one as it comes."""
+    """Prints each stored message once and in order, and other messages as they arrive."""
 
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
@@ -24,7 +24,7 @@ class Node:
     async def hold(self, id: str) -> None:
         page = await self._backend.attach(id, 1, Start())
         if page is not None:
-            self._take(id, page)
+            self._print_page(id, page)
 
     def receive(self, envelope: Envelope) -> None:
         if not envelope.positions:
@@ -37,13 +37,13 @@ class Node:
                 self._print(envelope.body)
 
     async def catch_up(self) -> None:
-        """Read all ids, and again those of which a message was announced behind what was read."""
+        """Read the outboxes of all ids, and repeat that for ids with a message announced after the page."""
         ids = list(self._positions)
         while ids:
             reads = [Read(id, self._positions[id]) for id in ids]
             for read, page in zip(reads, await self._backend.read(reads), strict=True):
                 if read.position == self._positions[read.id]:
-                    self._take(read.id, page)
+                    self._print_page(read.id, page)
             ids = [id for id in ids if self._is_behind(id)]
 
     def _is_behind(self, id: str) -> bool:
@@ -53,21 +53,21 @@ class Node:
         return announced.sequence > position.sequence
 
     def came_online(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignore the notification."""
 
     def went_offline(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignore the notification."""
 
     def portal_joined(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignore the notification."""
 
     def portal_left(self, id: str) -> None:
-        """Nobody wants to know."""
+        """Ignore the notification."""
 
     def forked(self, since: float) -> None:
-        """Nobody wants to know."""
+        """Ignore the notification."""
 
-    def _take(self, id: str, page: Page) -> None:
+    def _print_page(self, id: str, page: Page) -> None:
         self._positions[id] = Position(page.epoch, page.last)
         for entry in page.entries:
             self._print(entry.body)

@@ -14,13 +14,13 @@ from tests.system.waiting import until
 
 
 class Replicated:
-    """A master, and replicas that follow it over a way of their own.
+    """A master, and replicas that follow it through a proxy.
 
     Attributes:
         master: writable from the start.
         replicas: follow it.
-        way: what the master tells its replicas; `loses_replies` lets nothing arrive there any more.
-        clients: the way of those who write, which leads to the master.
+        way: proxy from the replicas to the master; `loses_replies` stops the replication.
+        clients: proxy from the clients to the master.
     """
 
     def __init__(self, master: RedisServer, replicas: list[RedisServer], way: Proxy, clients: Proxy) -> None:
@@ -32,7 +32,7 @@ class Replicated:
     @classmethod
     @asynccontextmanager
     async def running(cls, folder: Path, release: str, replicas: int) -> AsyncIterator[Self]:
-        """Start a master and so many replicas, and wait until all of them follow."""
+        """Start a master and replicas, and wait until all of them follow."""
         async with AsyncExitStack() as stack:
 
             async def start(name: str, *options: str) -> RedisServer:
@@ -53,7 +53,7 @@ class Replicated:
             yield cls(master, found, way, clients)
 
     async def promote(self, replica: RedisServer, *followers: RedisServer) -> None:
-        """Make a replica a master, let others follow it, and wait until they do."""
+        """Promote a replica, make the others follow it, and wait until they do."""
         async with redis.asyncio.Redis.from_url(replica.url) as client:
             await client.replicaof("NO", "ONE")
         for follower in followers:

@@ -1,4 +1,4 @@
-"""Runs the calls of nodes and dispatchers that nobody keeps, one by one, on a real Redis."""
+"""Runner of single script calls of nodes and dispatchers on a real Redis, without their retries and tasks."""
 
 import struct
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ def envelope(
     excluding: Sequence[str] = (),
     **settings: Any,
 ) -> Envelope:
-    """An envelope with a body of one's own."""
+    """Return an envelope with a given body."""
     made = prepare(HELLO, recipients, excluding, retention=retention and KEEP, **settings)
     return made._replace(body=body, retention=retention)
 
 
 class Hand:
-    """A cluster whose clock is real and whose members do only what they are told."""
+    """Runs script calls for the nodes of one namespace, on the clock of Redis."""
 
     def __init__(self, client: "redis.Redis", namespace: str) -> None:
         self.client = client
@@ -64,11 +64,11 @@ class Hand:
         return Pulse.of(self.run(self.seat(node).heartbeat(join=join)[0]))
 
     def kill(self, node: str = "node") -> None:
-        """The lease of a node runs out."""
+        """Expire the lease of a node."""
         self.client.zadd(self.keys.leases, {node: 1})
 
     def attach(self, id: str = "alice", node: str = "node", *, told: bool = False) -> bool:
-        """Record an id; returns whether it came online."""
+        """Attach an id; return whether it came online."""
         self._versions += 1
         call = self.seat(node).attach({id: (1, self._versions)}, [id] if told else [])
         came = came_online([id], self.run(call))
@@ -101,7 +101,7 @@ class Hand:
         return receipt
 
     def fill(self, count: int, id: str = "alice", **settings: Any) -> Position:
-        """Send `count` messages whose bodies are their numbers; returns the last position."""
+        """Send `count` messages whose bodies are their numbers; return the last position."""
         for n in range(1, count + 1):
             position = self.dispatch([id], b"%d" % n, **settings).deliveries[id].position
         assert position is not None
@@ -133,7 +133,7 @@ class Hand:
         return int(self.ask(*count(self.keys)))
 
     def due(self, id: str = "alice") -> float:
-        """When the grace of an id ends."""
+        """Return the time when the grace of an id ends."""
         due = self.client.zscore(self.keys.graces, id)
         assert isinstance(due, float)
         return due
@@ -148,7 +148,7 @@ class Hand:
     def age(
         self, index: int, *, at: float | None = None, expires: float | None = None, id: str = "alice"
     ) -> None:
-        """Change when an entry was stored or when its life ends."""
+        """Change when an entry was stored or when it expires."""
         outbox = self.keys.broadcasts if id == "*" else self.keys.outbox(id)
         raw = self.client.lindex(outbox, index)
         assert isinstance(raw, bytes)
@@ -157,7 +157,7 @@ class Hand:
         self.ask("LSET", outbox, index, struct.pack(">dd", *times) + raw[16:])
 
     def restart(self, id: str = "alice") -> None:
-        """What an outbox looks like to a Redis that has begun another run."""
+        """Make an outbox look as if Redis had begun another run since."""
         self.client.hset(self.keys.position(id), "r", "0" * 16)
 
 

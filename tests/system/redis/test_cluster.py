@@ -1,4 +1,4 @@
-"""Two servers as processes, one Redis, and a dispatcher in a third process."""
+"""Two servers in processes of their own, one Redis, and a dispatcher in a third process."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from mesa_ws.dispatcher import AsyncDispatcher
 from tests.system.server.peer import LIMIT, Peer
 
 LEASE = 1.5
-"""Seconds; short, so that a death is noticed within a test."""
+"""Seconds; short, so that the cluster notices a dead server within a test."""
 
 SERVER = Path(__file__).with_name("cluster_server.py")
 
@@ -104,7 +104,7 @@ async def cluster(redis_url: str, namespace: str) -> AsyncIterator[Cluster]:
 
 
 async def received(*peers: Peer) -> list[list[Any]]:
-    """What each peer got of type HI."""
+    """Return the messages of type HI that each peer received."""
     return [await peer.received("HI") for peer in peers]
 
 

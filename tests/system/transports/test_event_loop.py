@@ -1,4 +1,4 @@
-"""The event loop of a process of our own looks names up by itself, whatever it is made of."""
+"""Event loops that look up names in threads of their own, on asyncio and on uvloop."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ both = pytest.mark.parametrize("make", [PlainLoop, new_event_loop])
 
 
 class Names:
-    """What names stand for, in place of the system's."""
+    """A resolver in place of the system's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         self.asked: list[str] = []
@@ -60,7 +60,9 @@ def test_a_name_is_checked_against_the_certificate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[[], PlainLoop]
 ) -> None:
     Names(monkeypatch, "127.0.0.1")
-    certificate = make_certificate(tmp_path / "server.pem")  # for the address, and not for the name
+    certificate = make_certificate(
+        tmp_path / "server.pem"
+    )  # the certificate is for the address, not for the name
     ours = ssl.create_default_context(cafile=certificate)
 
     async def reach(port: int, host: str) -> bytes:

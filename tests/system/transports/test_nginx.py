@@ -15,7 +15,7 @@ from tests.nginx import Nginx
 
 
 class Site:
-    """nginx as the page says, and the two servers that it names."""
+    """nginx with the configuration of the page, and its two servers."""
 
     def __init__(self, nginx: Nginx) -> None:
         self._running = AsyncExitStack()
@@ -46,7 +46,7 @@ async def test_when_all_servers_were_away_the_first_client_after_that_gets_in(si
         async with await site.enter() as client:
             assert '"op":10' in str(await client.recv())
     await site.stop_servers()
-    for _ in range(4):  # nginx has now seen each server fail
+    for _ in range(4):  # each server has failed for nginx by now
         with pytest.raises(InvalidStatus, match="502"):
             await site.enter()
     await site.start_servers()

@@ -1,4 +1,4 @@
-"""Processes that are told to stop: they end, whatever their handlers do."""
+"""Servers and portals end when they are stopped, whatever their handlers do."""
 
 import asyncio
 import signal
@@ -110,7 +110,7 @@ STUBBORN = {
 
 
 class Process:
-    """A Python program that prints what it has come to."""
+    """A Python program that prints its progress."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -137,12 +137,12 @@ class Process:
             return (await self._process.stdout.readline()).decode().strip()
 
     async def stop(self, signum: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; return the exit code, and the rest of stdout and stderr."""
+        """Send a signal; return the exit code and the rest of stdout and stderr."""
         self._process.send_signal(signum)
         return await self.ended()
 
     async def ended(self) -> tuple[int, str, str]:
-        """Wait until it has ended by itself; return the same."""
+        """Wait until the program ends by itself; return the same values."""
         async with asyncio.timeout(LIMIT):
             out, err = await self._process.communicate()
             return await self._process.wait(), out.decode(), err.decode()
