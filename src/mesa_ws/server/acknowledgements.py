@@ -1,112 +1,106 @@
-"""Proofs of receipt: asking clients of 1.x for them, and passing on to the backend what was proven.
+"""Acknowledgements: probing clients of 1.x for them, and passing them on to the backend.
 
-Clients of 1.x answer op 1 (`protocol.delivery`); one with unproven messages is asked about once a
-second. What connections have proven is told to the backend a few times a second, for all ids at
-once, and at once when a connection ends. What is not proven is never told, so it stays stored.
+Clients of 1.x answer op 1 (`protocol.delivery`); the server probes one with unacknowledged messages
+once a second. It tells the backend several times a second what clients have acknowledged, for all
+ids at once, and immediately when a connection ends. Unacknowledged messages stay stored.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 from ..backend.outbox import Acknowledgement
 from ..messages.receipt import Position
-from ..protocol import Acknowledged, ProbeAnswered, UnexpectedAnswer
-from .subscription import Feed
-
-log = logging.getLogger("mesa_ws.server")
+from .connection import Connection
+from .registry import Registry
+from .subscription import Subscription
 
 ROUND = 1.0
-"""Seconds from one question to a client to the next."""
+"""Seconds from one probe of a client to the next."""
 
 STEPS = 8
-"""Parts of a round, so that not all clients are asked at the same moment."""
+"""Parts of a round, so that the server does not probe all clients at the same moment."""
 
 FLUSH = 0.25
-"""Seconds for which proofs are collected."""
+"""Seconds for which acknowledgements are collected."""
 
 
-class Office(Protocol):
-    """What proofs need of their node."""
-
-    @property
-    def is_prompt(self) -> bool:
-        """Whether proofs are asked for and passed on at once."""
-
-    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
-        """Call back at `when`, in the time of `now`."""
-
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-
-    def feeds(self, id: str) -> Sequence[Feed]:
-        """The feeds of an id's connections here."""
-
-    def acknowledge(self, acknowledgements: Sequence[Acknowledgement], /) -> None:
-        """Tell the backend."""
-
-
-class Proofs:
-    """Asks for proofs, and collects them. For the event loop only.
+class Acknowledgements:
+    """Probe clients, and collect what they acknowledge. For the event loop only.
 
     Args:
-        office: the node.
+        registry: finds the other connections of an id.
+        acknowledge: tells the backend; never waits.
+        is_prompt: whether acknowledgements are passed on at once.
     """
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._rounds: deque[set[Feed]] = deque((set() for _ in range(STEPS)), STEPS)
+    def __init__(
+        self,
+        registry: Registry[Connection],
+        acknowledge: Callable[[Sequence[Acknowledgement]], None],
+        *,
+        is_prompt: bool,
+    ) -> None:
+        self._registry = registry
+        self._acknowledge = acknowledge
+        self._delay = 0.0 if is_prompt else FLUSH
+        self._rounds: deque[set[Subscription]] = deque((set() for _ in range(STEPS)), STEPS)
         self._prober: asyncio.TimerHandle | None = None
-        self._dirty: dict[str, str] = {}  # ids of which somebody has proven more, and in which epoch
-        self._loose: dict[str, str] = {}  # ids of which somebody has left, likewise
+        self._acked: dict[str, str] = {}  # ids with new acknowledgements, and the epoch of these
+        self._left: dict[str, str] = {}  # ids that a connection has left, likewise
         self._flusher: asyncio.TimerHandle | None = None
 
-    def watch(self, feed: Feed) -> None:
-        """Ask the client of `feed` for proofs, within a round, as long as it has something to prove."""
-        feed.is_watched = True
-        self._rounds[-1].add(feed)
+    def watch(self, subscription: Subscription) -> None:
+        """Probe the client of `subscription`, within a round, while it has something to acknowledge."""
+        subscription.is_watched = True
+        self._rounds[-1].add(subscription)
         if self._prober is None:
-            self._prober = self._office.at(self._office.now() + ROUND / STEPS, self._probe)
+            self._prober = asyncio.get_running_loop().call_later(ROUND / STEPS, self._probe)
 
-    def proved(self, feed: Feed) -> None:
-        """Pass on to the backend what `feed` has proven, soon."""
-        self._dirty[feed.id] = feed.replay.epoch
+    def acked(self, subscription: Subscription) -> None:
+        """Pass on soon what the client of `subscription` has acknowledged."""
+        self._acked[subscription.id] = subscription.outbox.epoch
         self._flush_soon()
 
-    def left(self, feed: Feed) -> None:
-        """Somebody else of the id of `feed` has left: pass on what the others need, soon."""
-        self._loose[feed.id] = feed.replay.epoch
-        self._flush_soon()
+    def left(self, id: str) -> None:
+        """Pass on soon how far the remaining connections of `id` need its outbox."""
+        for connection in self._registry.of(id):
+            subscription = connection.subscription
+            if subscription is not None and subscription.is_started:  # one stands for all
+                self._left[id] = subscription.outbox.epoch
+                self._flush_soon()
+                return
 
     def flush(self, ids: Iterable[str] | None = None) -> None:
-        """Pass on at once what was proven for `ids`, or for all."""
-        told = []
+        """Pass on at once the acknowledgements for `ids`, or for all."""
+        collected = []
         if ids is None:
-            self._dirty, self._loose = self._loose | self._dirty, {}
-        for id in tuple(self._dirty) if ids is None else ids:
-            epoch = self._dirty.pop(id, None)
+            self._acked, self._left = self._left | self._acked, {}
+        for id in tuple(self._acked) if ids is None else ids:
+            epoch = self._acked.pop(id, None)
             if epoch is not None:
-                told += acknowledgements(id, epoch, self._office.feeds(id))
-        if told:
-            self._office.acknowledge(told)
+                collected += combined(id, epoch, self._subscriptions(id))
+        if collected:
+            self._acknowledge(collected)
 
-    def settle(self, feed: Feed, position: Position) -> None:
-        """Tell the backend that nothing up to `position` is there any more, so that it is done with."""
-        self._office.acknowledge([Acknowledgement(feed.id, position, position.sequence)])
+    def settle(self, id: str, position: Position) -> None:
+        """Tell the backend that it holds nothing for `id` up to `position`, so that it is done with that."""
+        self._acknowledge([Acknowledgement(id, position, position.sequence)])
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Pass on all acknowledgements, and stop probing."""
+        self.flush()
         for timer in (self._prober, self._flusher):
             if timer is not None:
                 timer.cancel()
         self._prober = self._flusher = None
 
+    def _subscriptions(self, id: str) -> Sequence[Subscription]:
+        return [each.subscription for each in self._registry.of(id) if each.subscription is not None]
+
     def _flush_soon(self) -> None:
         if self._flusher is None:
-            delay = 0.0 if self._office.is_prompt else FLUSH
-            self._flusher = self._office.at(self._office.now() + delay, self._tick)
+            self._flusher = asyncio.get_running_loop().call_later(self._delay, self._tick)
 
     def _tick(self) -> None:
         self._flusher = None
@@ -115,47 +109,36 @@ class Proofs:
     def _probe(self) -> None:
         due = self._rounds.popleft()
         self._rounds.append(set())
-        for feed in due:
-            if feed.is_open and feed.probe():
-                self._rounds[-1].add(feed)
+        for subscription in due:
+            if subscription.is_open and subscription.probe():
+                self._rounds[-1].add(subscription)
             else:
-                feed.is_watched = False
+                subscription.is_watched = False
         self._prober = None
         if any(self._rounds):
-            self._prober = self._office.at(self._office.now() + ROUND / STEPS, self._probe)
+            self._prober = asyncio.get_running_loop().call_later(ROUND / STEPS, self._probe)
 
 
-def acknowledgements(id: str, epoch: str, feeds: Sequence[Feed]) -> list[Acknowledgement]:
-    """What the connections of an id here have proven together: one acknowledgement, or none.
+def combined(id: str, epoch: str, subscriptions: Sequence[Subscription]) -> list[Acknowledgement]:
+    """Combine the acknowledgements of all connections of an id here into one, or none.
 
-    Those that left older messages to others acknowledge nothing, but need what they have no more.
+    Connections that left older messages to others acknowledge nothing for the id, but no longer need
+    the messages that they have.
 
     Args:
         id: whose outbox.
-        epoch: in which one of them has proven something.
-        feeds: of all its connections. One that is elsewhere, or not known to be anywhere yet, may
+        epoch: in which one of them has acknowledged something.
+        subscriptions: of all its connections. One that is in another epoch, or has no position yet, may
             need everything.
     """
-    if len(feeds) == 1:  # nearly always
-        [only] = feeds
-        proven = only.replay.acked
+    if len(subscriptions) == 1:  # nearly always
+        [only] = subscriptions
+        proven = only.outbox.acked
         highest, floor = proven if only.settles else 0, proven
-        return [Acknowledgement(id, Position(epoch, highest), floor)] if only.replay.epoch == epoch else []
-    present = [feed for feed in feeds if feed.replay.epoch == epoch]
+        return [Acknowledgement(id, Position(epoch, highest), floor)] if only.outbox.epoch == epoch else []
+    present = [each for each in subscriptions if each.outbox.epoch == epoch]
     if not present:
         return []
-    highest = max((feed.replay.acked for feed in present if feed.settles), default=0)
-    floor = min(feed.replay.acked for feed in feeds) if len(present) == len(feeds) else 0
+    highest = max((each.outbox.acked for each in present if each.settles), default=0)
+    floor = min(each.outbox.acked for each in subscriptions) if len(present) == len(subscriptions) else 0
     return [Acknowledgement(id, Position(epoch, highest), floor)]
-
-
-def take_proof(feed: Feed, event: Acknowledged | ProbeAnswered | UnexpectedAnswer) -> None:
-    """Tell a feed what its client said of what it has."""
-    match event:
-        case Acknowledged(position):
-            feed.acknowledged(position)
-        case ProbeAnswered(token):
-            feed.answered(token)
-        case UnexpectedAnswer():
-            log.info("%r answered a question that was not asked; what it is sent stays stored", feed.id)
-            feed.strayed()

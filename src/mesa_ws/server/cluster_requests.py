@@ -1,11 +1,9 @@
-"""Requests of the cluster to the clients of this node, and what becomes of them."""
+"""Requests from the cluster to the clients of this node, and the replies."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from ..backend.base import Backend
 from ..errors import InvalidMessage
 from ..messages.envelope import Envelope
 from ..messages.frames import encode_frame
@@ -13,103 +11,102 @@ from ..messages.message import Message
 from ..messages.request import ABSENT, FAILED, WIRE1, Failure, Question, Reply, Tally
 from ..protocol import asking
 from .connection import Connection
-from .notifications import Reports
+from .notifications import Notifications
 from .registry import Registry
 
 log = logging.getLogger("mesa_ws.server")
 
 
-class Host(Protocol):
-    """What asking needs of its node."""
+def ask(
+    envelope: Envelope,
+    registry: Registry[Connection],
+    notifications: Notifications,
+    reply: Callable[[str, Reply], None],
+) -> None:
+    """Send a request to every connection of an id here, and reply once: an answer, or why there is none.
 
-    registry: Registry[Connection]
-    reports: Reports
-
-    @property
-    def backend(self) -> Backend:
-        """Where replies go."""
-
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-
-    def at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
-        """Call back at `when`, in the time of `now`."""
-
-
-def ask(host: Host, envelope: Envelope) -> None:
-    """Ask every connection of an id here, and reply once: an answer, or that there is none.
-
-    Nothing is left of it when its time is over.
+    Args:
+        envelope: holds the request.
+        registry: finds the connections.
+        notifications: of middleware, about the messages sent.
+        reply: sends the reply to the requester; never waits.
     """
     question = Question.read(envelope.body)
     if question is None or len(envelope.recipients.ids) != 1:
         log.warning("ignored a request that cannot be read")
         return
-    connections = host.registry.of(envelope.recipients.ids[0])
-    _Inquiry(host, envelope.message_id, question).put_to(connections)
+    connections = registry.of(envelope.recipients.ids[0])
+    request = _ClusterRequest(envelope.message_id, question, connections, reply)
+    notifications.delivered(question.body, envelope.message_id, request.send())
+    request.settle()
 
 
-class _Inquiry:
-    """One request to the connections of one id."""
+class _ClusterRequest:
+    """A request to all connections of one id on this node; when its timeout is over, nothing remains."""
 
-    def __init__(self, host: Host, id: str, question: Question) -> None:
-        self._host = host
+    def __init__(
+        self,
+        id: str,
+        question: Question,
+        connections: Sequence[Connection],
+        reply: Callable[[str, Reply], None],
+    ) -> None:
         self._id = id
         self._question = question
+        self._connections = connections
+        self._reply = reply
         self._tally = Tally()
-        self._asked: Sequence[Connection] = ()
+        self._tally.expect(max(1, len(connections)))
         self._timer: asyncio.TimerHandle | None = None
 
-    def put_to(self, connections: Sequence[Connection]) -> None:
-        """Ask all of them that can be asked."""
-        self._asked = connections
-        self._timer = self._host.at(self._host.now() + self._question.timeout, self._withdraw)
+    def send(self) -> Sequence[Connection]:
+        """Send the request to every connection that can answer; return those."""
+        self._timer = asyncio.get_running_loop().call_later(self._question.timeout, self._withdraw)
         body = asking(self._question.body, self._id)
         reached = []
-        for connection in connections:
-            failure = self._put_to(connection, body)
+        for connection in self._connections:
+            failure = self._send_to(connection, body)
             if failure is None:
                 reached.append(connection)
             else:
-                self._take(failure)
-        self._host.reports.delivered(self._question.body, self._id, reached)
-        if not connections:
-            self._take(ABSENT)
-        self._tally.expect(max(1, len(connections)))
-        self._settle()
+                self._add(failure)
+        if not self._connections:
+            self._add(ABSENT)
+        return reached
 
-    def _put_to(self, connection: Connection, body: bytes) -> Failure | None:
-        if not connection.protocol.is_wire2:
-            return WIRE1
-        failure = connection.asked.add(self._id, self._took)
-        if failure is None:
-            connection.outlet.write(body)
-        return failure
-
-    def _took(self, reply: Message | Failure) -> None:
-        self._take(reply)
-        self._settle()
-
-    def _take(self, reply: Message | Failure) -> None:
-        self._tally.take(_written(self._id, reply))
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Reply if the outcome is known."""
         if self._tally.outcome is not None and self._timer is not None:
             self._withdraw()
-            self._host.backend.reply(self._question.requester, self._tally.outcome)
+            self._reply(self._question.requester, self._tally.outcome)
+
+    def _send_to(self, connection: Connection, body: bytes) -> Failure | None:
+        if not connection.protocol.is_wire2:
+            return WIRE1
+        failure = connection.pending_requests.add(self._id, self._on_answer)
+        if failure is None:
+            connection.send_queue.write(body)
+        return failure
+
+    def _on_answer(self, answer: Message | Failure) -> None:
+        self._add(answer)
+        self.settle()
+
+    def _add(self, answer: Message | Failure) -> None:
+        self._tally.take(_encoded(self._id, answer))
 
     def _withdraw(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for connection in self._asked:
-            connection.asked.withdraw(self._id)
+        for connection in self._connections:
+            connection.pending_requests.withdraw(self._id)
 
 
-def _written(request: str, reply: Message | Failure) -> Reply:
-    if isinstance(reply, Failure):
-        return Reply.failed(request, reply)
+def _encoded(request: str, answer: Message | Failure) -> Reply:
+    if isinstance(answer, Failure):
+        return Reply.failed(request, answer)
     try:
-        return Reply(request, encode_frame(reply.opcode, reply.data, reply.type))
+        return Reply(request, encode_frame(answer.opcode, answer.data, answer.type))
     except InvalidMessage:  # read where the stack was flatter, and nested deeper than it allows here
         return Reply.failed(request, FAILED)

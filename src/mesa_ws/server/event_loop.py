@@ -1,4 +1,4 @@
-"""The event loop that a node belongs to, and the work it does there."""
+"""The event loop of a node, and the tasks that the node runs there."""
 
 import asyncio
 import logging
@@ -20,21 +20,21 @@ log = logging.getLogger("mesa_ws.server")
 NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
 
 CANCEL_GRACE = 1.0
-"""Seconds that work gets after it was cancelled."""
+"""Seconds that a task may take to end after it was cancelled."""
 
 _ANOTHER_LOOP = (
-    "server.%s: expected the event loop of the server, got another one; "
+    "server.%s was called in another event loop than the server's; "
     "in a `def` handler or another thread use server.%s_blocking, in another loop an AsyncDispatcher"
 )
 
 _IN_LOOP = (
-    "server.%s_blocking: expected a thread, got the event loop of the server, which it would stop; "
-    "use server.%s and await it"
+    "server.%s_blocking was called in the event loop of the server, which it would block; "
+    "use `await server.%s` there"
 )
 
 
 class LoopWork:
-    """What a node does in its event loop, from `_enter_loop` to `_leave_loop`."""
+    """Tasks of a node in its event loop, from `_enter_loop` to `_leave_loop`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -44,44 +44,36 @@ class LoopWork:
 
     @property
     def is_in_loop(self) -> bool:
-        """Whether there is an event loop."""
+        """Whether the node has an event loop now."""
         return self._loop is not None
 
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-        return self._running().time()
-
-    def at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Call back at `when`, in the time of `now`."""
-        return self._running().call_at(when, callback)
-
     def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call `callback` in the event loop: at once if we are in it, else as soon as possible."""
+        """Call `callback` in the event loop: at once from there, and soon from another thread."""
         loop = self._loop
         if threading.get_ident() == self._thread:
             callback(*args)
-        elif loop is not None:  # without it every connection has ended, and there is nothing to do
+        elif loop is not None:  # without a loop, every connection has ended
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(callback, *args)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` on its own; `stop` waits for it."""
+        """Run `work` in a task; `stop` waits for it."""
         task = start(work, loop=self._running())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def wait_in_thread(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do `work` in the event loop, with the context of the caller, whose thread waits for it.
+        """Run `work` in the event loop, in the context of the caller, whose thread waits for the result.
 
         Args:
             method: of the server, for errors.
-            work: what to do.
+            work: makes the coroutine to run.
 
         Raises:
             MesaError: the server is not running, or this is its event loop.
             BackendUnavailable: the server stops before the work is done.
-            Exception: what the work raises.
+            Exception: raised by the work.
         """
         self._running()
         self.check_thread(method)
@@ -89,7 +81,7 @@ class LoopWork:
         self._waited.add(outcome)
         outcome.add_done_callback(self._waited.discard)
         self.in_loop(self._begin, outcome, work)
-        if self._loop is None:  # what was to begin may never do so
+        if self._loop is None:  # then the loop may never call `_begin`
             outcome.cancel()
         try:
             return outcome.result()
@@ -97,7 +89,7 @@ class LoopWork:
             raise BackendUnavailable("the server is stopping", maybe_sent=True) from None
 
     def check_thread(self, method: str) -> None:
-        """Refuse a blocking form in the event loop.
+        """Raise an error if a blocking method is called in the event loop.
 
         Raises:
             MesaError: this is the thread of the event loop.
@@ -117,7 +109,7 @@ class LoopWork:
 
     def _enter_loop(self) -> None:
         if self._loop is not None:
-            raise MesaError("the server is running already; make another Server to listen once more")
+            raise MesaError("the server is running already; make another Server to listen a second time")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         watch()
@@ -129,12 +121,12 @@ class LoopWork:
         for outcome in tuple(self._waited):
             outcome.cancel()
         try:
-            await self._end_tasks()  # what threads have begun after the others were ended, for example
+            await self._end_tasks()  # for example of threads, begun after the others were ended
         finally:
             await unwatch()
 
     async def _finish_tasks(self, grace: float) -> None:
-        """Let tasks finish for a time, and end those that do not."""
+        """Give tasks some time to finish, and cancel those that do not."""
         tasks = self._others()
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -150,7 +142,7 @@ class LoopWork:
             report_tasks(log, stuck)
 
     def _others(self) -> set[asyncio.Task[Any]]:
-        """The tasks but for the one that asks, such as of a handler that stops its server."""
+        """Return all tasks but the current one, which may be of a handler that stops its server."""
         return {task for task in self._tasks if task is not asyncio.current_task()}
 
     def _check_loop(self, method: str) -> None:

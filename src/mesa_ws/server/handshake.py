@@ -5,13 +5,13 @@ from urllib.parse import parse_qsl
 
 
 class Request:
-    """What an application may want to know of the handshake.
+    """The handshake, as applications see it.
 
     Attributes:
         headers: header fields; names are compared without case. Values come from the client; each
-            byte of one is one character (Latin-1), so `value.encode("latin-1").decode()` reads what
-            was sent as UTF-8.
-        target: path and query as they were sent, likewise.
+            byte is one character (Latin-1), so `value.encode("latin-1").decode()` reads a value that was
+            sent as UTF-8.
+        target: path and query as the client sent them, likewise.
         remote_address: host and port of the peer, or None where there is none (a Unix socket).
     """
 
@@ -31,7 +31,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's fields; of a repeated one, the last. What is percent-encoded is read as UTF-8."""
+        """The query's fields; of a repeated one, the last. Percent-encoded bytes are read as UTF-8."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The last messages of a connection, for servers whose rules keep them."""
+"""The last messages of a connection, for servers whose rules store them."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from ..messages.frames import decode_frame
 from ..messages.message import Message
 
 KEPT = 100
-"""Messages kept in each direction; older ones are forgotten, so that memory stays bounded."""
+"""Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
 
 
 class History:
-    """What a connection sent and received last, oldest first."""
+    """The last messages that a connection sent and received, oldest first."""
 
     __slots__ = ("_received", "_sent")
 
@@ -30,11 +30,11 @@ class History:
         return list(self._received)
 
     def add_sent(self, body: bytes) -> None:
-        """Keep what is written."""
+        """Add a message to the client."""
         self._sent.append(body)
 
     def recording(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """A way to write that keeps what is written."""
+        """Return a function that writes like `write`, and adds each message."""
 
         def put(payload: bytes) -> None:
             self.add_sent(payload)
@@ -43,5 +43,5 @@ class History:
         return put
 
     def add_received(self, message: Message) -> None:
-        """Keep what came."""
+        """Add a message from the client."""
         self._received.append(message)

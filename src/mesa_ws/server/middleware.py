@@ -1,4 +1,4 @@
-"""What a middleware may listen to, and what it may refuse or change."""
+"""Middleware: the hooks that it may have, and how they are registered."""
 
 import inspect
 import logging
@@ -11,153 +11,153 @@ from ..handlers import Handler, is_async, name_of
 from ..handlers.caller import checked
 from ..messages.message import Message
 from ..text import plain
-from .registrations import Calls, Handlers
+from .registrations import HandlerList, Handlers
 
 if TYPE_CHECKING:
     from .connection import Connection
 
 
 class Middleware:
-    """A part of a server that can be reused: give it to `server.use`.
+    """A reusable part of a server: pass it to `server.use`.
 
-    Override any of these methods; the others cost nothing. A class of another base will do as well,
+    Override any of these methods; the others cost nothing. A class with another base works as well,
     if it has methods of these names. Each is `async def`, which runs in the event loop, or `def`,
-    which runs in a thread, where it does not say otherwise.
+    which runs in a thread unless its description says otherwise.
 
-    Several are called in the order in which they were given to `server.use`. What begins with
-    `on_` is called after the application's own handlers of the same event; what it raises is
-    logged, reported to `on_error`, and harms nobody else. What begins with `before_` is called
-    first, and decides what goes on.
+    The server calls several middlewares in the order in which they were passed to `server.use`. It
+    calls `on_` hooks after the application's own handlers of the same event; it logs the errors that
+    they raise and reports them to `on_error`, and they affect nothing else. It calls `before_` hooks
+    first; they decide what is handled or sent.
     """
 
-    # What may refuse or change.
+    # Hooks that may refuse or change.
 
     async def before_authentication(self, data: Any, connection: "Connection") -> Any:
-        """See what a client authenticates with, before the authenticator does.
+        """Inspect the authentication data of a client before the authenticator does.
 
-        The time it takes counts as the authenticator's. Raise `Refused` to turn the client away.
+        The time it takes counts as the authenticator's. Raise `Refused` to refuse the client.
 
         Returns:
-            What the authenticator gets instead of `data`; None to leave it as it is.
+            Data for the authenticator instead of `data`; None to leave `data` unchanged.
         """
 
     async def before_message(self, message: Message, connection: "Connection") -> Message | None:
-        """See a message from a client before it is handled.
+        """Inspect a message from a client before it is handled.
 
-        If it raises, the message is not handled. `Refused` and `RequestError` are decisions, with
-        which a request is answered, `Reject` one that is counted and reported as well; anything else is
-        an error, which is reported.
+        If the hook raises, the message is not handled. `Refused` and `RequestError` are decisions, with
+        which the server answers a request; it counts and reports `Reject` as well. Any other exception
+        is an error, which the server reports.
 
         Returns:
-            The message that is handled; None to drop it without a word.
+            The message to handle; None to drop it silently.
         """
         return message
 
     def before_send(self, message: Message, connection: "Connection | None") -> Message | None:
-        """See a message before this server sends it, whichever way its code does.
+        """Inspect a message before code of this server sends it.
 
-        That is `server.send`, `server.request`, `connection.send`, and what a handler answers a request
-        with. What others send, dispatchers and portals, does not come by here.
+        The code sends with `server.send`, `server.request` or `connection.send`, or answers a request.
+        Messages of dispatchers and portals do not pass this hook.
 
-        Called in the thread that sends, so it is `def` and must not wait. What it raises, `Refused`
-        for one, is raised to whoever sends; where that is an answer, the asker is told as if the
-        handler had raised it.
+        Called in the thread that sends, so it is `def` and must not wait. The sender gets the exception
+        that it raises, `Refused` for example; for an answer, the client gets it as if the handler had
+        raised it.
 
         Args:
-            message: what is to be sent.
-            connection: whom `connection.send` or an answer goes to; else None.
+            message: to be sent.
+            connection: that `connection.send` or an answer goes to; otherwise None.
 
         Returns:
-            The message that is sent; None to send nothing, which a request or an answer fails of.
+            The message to send; None to send nothing. Then a request or an answer fails.
         """
         return message
 
-    # What happened.
+    # Hooks about events.
 
     async def on_connection(self, connection: "Connection") -> None:
-        """A client has connected."""
+        """Called when a client has connected."""
 
     async def on_authenticated(self, connection: "Connection") -> None:
-        """A client was told who it is."""
+        """Called when a client got the answer to its login."""
 
     async def on_message_received(self, message: Message, connection: "Connection") -> None:
-        """A message of a client's was handled: the application's handlers are done with it."""
+        """Called when the application's handlers have handled a message of a client."""
 
     def on_message_sent(
         self, message: Message, connections: Sequence["Connection"], from_this_node: bool
     ) -> None:
-        """A message was handed to connections of this server; to none is not told.
+        """Called when a message was written to connections of this server, one at least.
 
-        Requests, answers and what portals reply are such messages; frames of the protocol are not,
-        nor is what clients get later from their outboxes. As `def` it is called at once in the
-        event loop, for every message, and must not wait. As `async def` it is called in order
+        Requests, answers and replies of portals are such messages; frames of the protocol are not,
+        nor are messages that clients get later from their outboxes. As `def` it is called at once in
+        the event loop, for every message, and must not wait. As `async def` it is called in order
         later, and holds up no other hook; while 10 000 calls wait, further ones are dropped and
         counted in a warning.
 
         Args:
-            message: what was sent, without the numbers that it has for each of them.
-            connections: to whom; one that reads slowly gets it later, or in its next connection.
+            message: that was sent, without the number that it has for each connection.
+            connections: that get it; one that reads slowly gets it later, or after it reconnects.
             from_this_node: whether this server's own code sent it, and not a dispatcher or another
                 server.
         """
 
     async def on_undeliverable_message_sent(self, message: Message, ids: Sequence[str]) -> None:
-        """A message that this server sent was stored for `ids`, who are connected nowhere."""
+        """Called when a message that this server sent was stored for `ids`, which have no connection."""
 
     async def on_redeliver_undeliverable_messages(
         self, messages: Sequence[Message], connection: "Connection"
     ) -> None:
-        """A client has logged in, and gets what was stored for it until then, perhaps nothing.
+        """Called when a client that has logged in gets its stored messages, perhaps none.
 
-        A long backlog is told in parts, as it is read.
+        A long backlog comes in several calls, as it is read.
         """
 
     async def on_disconnection(self, connection: "Connection", code: int, reason: str) -> None:
-        """A connection has ended; the last that is told of it."""
+        """Called when a connection has ended; the last call for it."""
 
     async def on_error(self, error: Exception, connection: "Connection | None") -> None:
-        """A handler or a hook raised. What this one raises is logged, and goes no further."""
+        """Called when a handler or a hook raised. An error of this hook itself is only logged."""
 
     async def on_rejected(self, rejection: Reject, message: Message, connection: "Connection") -> None:
-        """A handler or a `before_message` hook has refused a message for good; see `Server.on_rejected`."""
+        """Called when a handler or a `before_message` hook rejected a message; see `Server.on_rejected`."""
 
     async def on_online(self, id: str) -> None:
-        """An id has its first connection in the cluster; see `Server.on_online`."""
+        """Called when an id has its first connection in the cluster; see `Server.on_online`."""
 
     async def on_offline(self, id: str) -> None:
-        """An id has had no connection for a while; see `Server.on_offline`."""
+        """Called when an id has had no connection for a while; see `Server.on_offline`."""
 
     async def on_lost(self, id: str, count: int) -> None:
-        """Stored messages to an id of a 1.x client were dropped; see `Server.on_lost`."""
+        """Called when stored messages to an id of a 1.x client were dropped; see `Server.on_lost`."""
 
     async def on_forked(self, since: float) -> None:
-        """Redis may have forgotten what it confirmed after `since`; see `Server.on_forked`."""
+        """Called when Redis may have lost writes confirmed after `since`; see `Server.on_forked`."""
 
     async def on_portal_join(self, id: str) -> None:
-        """A portal has begun to take what clients send, or was there when this server started.
+        """Called when a portal has joined, or was there when this server started.
 
-        Told on every server that has portals, within a heartbeat.
+        Every server with portals calls it, within a heartbeat.
         """
 
     async def on_portal_leave(self, id: str) -> None:
-        """A portal has ended, or its lease has; told like `on_portal_join`."""
+        """Called when a portal has left or its lease has ended; like `on_portal_join`."""
 
     async def on_stop(self) -> None:
-        """The server is about to stop; see `Server.on_stop`."""
+        """Called when the server is about to stop; see `Server.on_stop`."""
 
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
 def middleware_key(namespace: str | None, name: str, *parts: str) -> str:
-    """The key `mesa:{<namespace>}:mw:<name>[:<part>...]`, which nothing else of Mesa's is named like.
+    """Return the key `mesa:{<namespace>}:mw:<name>[:<part>...]`, which no other key of Mesa looks like.
 
     All keys of a namespace are in one slot of a Redis Cluster, so a script may use several.
 
     Args:
-        namespace: the server's.
-        name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-        parts: what tells its keys apart; any text, such as an id.
+        namespace: of the server.
+        name: of the middleware: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+        parts: tell its keys apart; any text, such as an id.
 
     Raises:
         InvalidInput: a name or a part cannot be used.
@@ -167,22 +167,22 @@ def middleware_key(namespace: str | None, name: str, *parts: str) -> str:
 
 
 def mesa1_middleware_key(namespace: str | None, name: str, *parts: str) -> str:
-    """The key `<part>[:<part>...]_mw-<name>[_<namespace>]`, as 1.x names it, whose prefix is the parts.
+    """Return the key `<part>[:<part>...]_mw-<name>[_<namespace>]`, as 1.x names it.
 
-    So what a middleware of the npm package has kept under the prefix `unread` is found with
-    the one part `unread`.
+    The parts are the prefix of 1.x: data that a middleware of the npm package stored under the prefix
+    `unread` is found with the one part `unread`.
 
     Args:
-        namespace: the server's.
-        name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-        parts: what the key is for, at least one; several are joined by colons.
+        namespace: of the server.
+        name: of the middleware: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+        parts: purpose of the key, at least one; several are joined by colons.
 
     Raises:
         InvalidInput: a name or a part cannot be used, or there is none.
     """
     name, parts = _checked(name, parts)
     if not parts:
-        raise InvalidInput("parts: expected what the key is for, as in every key of 1.x, got none")
+        raise InvalidInput("parts: expected at least one, as keys of 1.x begin with their purpose; got none")
     key = f"{':'.join(parts)}_mw-{name}"
     return f"{key}_{plain(namespace)}" if namespace else key
 
@@ -228,16 +228,16 @@ _KINDS: Mapping[str, str] = {
     "on_stop": "stop",
     "on_undeliverable_message_sent": "undeliverable",
 }
-"""Each hook, and what `Handlers` calls the list it belongs to."""
+"""The list in `Handlers` that each hook belongs to."""
 
 
-def made(middleware: object, server: object) -> object:
-    """The object with the hooks: `middleware` itself, or what it makes for `server`.
+def create(middleware: object, server: object) -> object:
+    """Return the object with the hooks: `middleware` itself, or the one that it makes for `server`.
 
-    A class and a function are called, with the server if they need an argument.
+    A class or a function is called, with the server if it needs an argument.
 
     Raises:
-        InvalidSettings: a hook cannot be called, or would have to be waited for.
+        InvalidSettings: a hook cannot be called, or is `async def` where it must not wait.
     """
     if not callable(middleware) or (not isinstance(middleware, type) and hooks_of(middleware)):
         return middleware
@@ -250,10 +250,10 @@ def made(middleware: object, server: object) -> object:
 
 
 def hooks_of(middleware: object) -> dict[str, Handler]:
-    """The hooks that a middleware has of its own.
+    """Return the hooks that a middleware defines.
 
     Raises:
-        InvalidSettings: one of them cannot be called, or would have to be waited for.
+        InvalidSettings: one of them cannot be called, or is `async def` where it must not wait.
     """
     found = {name: getattr(middleware, name, None) for name in _KINDS}
     hooks = {name: hook for name, hook in found.items() if hook is not None and not _does_nothing(name, hook)}
@@ -264,29 +264,29 @@ def hooks_of(middleware: object) -> dict[str, Handler]:
     return hooks
 
 
-def enlist(handlers: Handlers, middleware: object) -> None:
-    """Let the hooks of a middleware be called from now on.
+def register(handlers: Handlers, middleware: object) -> None:
+    """Register the hooks of a middleware.
 
     Raises:
-        InvalidSettings: it has none.
+        InvalidSettings: it has no hook.
     """
     hooks = hooks_of(middleware)
     if not hooks:
         raise InvalidSettings("middleware", _EXPECTED, middleware)
     _warn_of_unknown(middleware)
     for name, hook in hooks.items():
-        calls: Calls[Any] = getattr(handlers, _KINDS[name])
+        calls: HandlerList[Any] = getattr(handlers, _KINDS[name])
         calls.append_last((hook, is_async(hook)) if name == "on_message_sent" else hook)
 
 
 def _arguments_of(name: str) -> list[str]:
-    """What a hook is called with, as `Middleware` has it."""
+    """Return the arguments of a hook, as `Middleware` declares them."""
     _, *arguments = inspect.signature(getattr(Middleware, name)).parameters
     return arguments
 
 
 def _does_nothing(name: str, hook: object) -> bool:
-    """Whether a hook is the one that `Middleware` has for those who do not care."""
+    """Return whether a hook is the empty one that `Middleware` declares."""
     return getattr(hook, "__func__", hook) is getattr(Middleware, name)
 
 
@@ -302,7 +302,7 @@ def _warn_of_unknown(middleware: object) -> None:
 
 
 def _is_meant(name: str) -> bool:
-    """Whether a name looks like that of a hook, here or in 1.x."""
+    """Return whether a name looks like that of a hook, here or in 1.x."""
     return name.startswith(_PREFIXES) or (name.startswith("on") and name[2:3].isupper())
 
 

@@ -1,64 +1,61 @@
-"""A server node: everything a server does, without sockets."""
+"""A server node: a server without its sockets."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import count
-from typing import Unpack
+from typing import Any, TypeVar, Unpack
 
-from ..backend.base import AsyncBus, Backend
-from ..backend.outbox import Page
-from ..backend.presence import ClusterPresence
+from ..backend.base import AsyncBus, Backend, IdPage
+from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.redis import Given
 from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
-from ..errors import BackendError, MesaError, Unsupported
-from ..messages.envelope import Envelope, Retention, new_message_id, prepare
+from ..errors import MesaError, Unsupported
+from ..messages.envelope import Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
-from ..messages.receipt import Position, Receipt
-from ..messages.recipients import EVERYBODY, User
-from ..messages.request import (
-    DEFAULT_REQUEST_TIMEOUT,
-    KEPT,
-    Failure,
-    check_timeout,
-    prepare_request,
-    read_answer,
-)
-from ..protocol import Authenticate, Terms
+from ..messages.receipt import Receipt
+from ..messages.recipients import EVERYBODY
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT, KEPT, check_timeout, prepare_request, read_answer
+from ..protocol import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
-from . import authentication, client_requests, cluster_requests
-from .blocking import BlockingForms
+from .authentication import Authenticator
 from .connection import Connection
 from .event_loop import NOT_RUNNING
-from .fanout import Supply
+from .fanout import Fanout
 from .handshake import Request
 from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
-from .notifications import Reports, Telling
-from .portal_forwarding import Awaited, Forwarder
+from .notifications import ClusterNotifications, Notifications
+from .portal_forwarding import Forwarder
 from .registrations import Handlers
 from .registry import Registry
 from .send_queue import Transport
-from .subscription import Feed
+
+T = TypeVar("T")
 
 log = logging.getLogger("mesa_ws.server")
 
 GRACE = 5.0
-"""Seconds that handlers get to finish when the node stops."""
+"""Seconds that handlers may take to finish when the node stops."""
 
 
-class Node(Hooks, Telling, BlockingForms):
-    """Knows its connections, runs the application's handlers, and delivers what the bus brings.
+class Node(Hooks, ClusterNotifications):
+    """One server of a cluster: its connections, the application's handlers, and the fan-out of messages.
 
     Args:
-        backend: what this node shares with others: None for one process alone, a Redis URI, a
-            mapping or a list of its options, a redis-py client, or a `Backend`.
+        backend: shared with the other nodes: None for one process alone, a Redis URI, a mapping or a list
+            of its options, a redis-py client, or a `Backend`.
         options: the fields of `ServerSettings`, features in any of their forms.
+
+    Attributes:
+        fanout: delivers messages to connections.
+        authentication: handles the logins of connections.
+        notifications: tells middleware of messages.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.
-        Unsupported: an option asks for what this version does not have.
+        Unsupported: this version does not have a feature that an option turns on.
     """
 
     def __init__(self, backend: Backend | Given | None = None, **options: Unpack[ServerOptions]) -> None:
@@ -66,9 +63,9 @@ class Node(Hooks, Telling, BlockingForms):
         if not self.settings.authentication.store_connected_users:
             raise Unsupported(
                 "authentication.store_connected_users: expected True, got False; "
-                "messages find an id by what nodes declare, so without it none would arrive"
+                "without it no message would arrive, because messages find an id by what nodes declare"
             )
-        Telling.__init__(self, Handlers(self.settings.limits.handler_threads))
+        ClusterNotifications.__init__(self, Handlers(self.settings.limits.handler_threads))
         Hooks.__init__(self, self.handlers)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
@@ -77,8 +74,24 @@ class Node(Hooks, Telling, BlockingForms):
             most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most)
         self._numbers = count(1)
-        self.reports = Reports(self.handlers, self.spawn)
-        self._supply = Supply(self)
+        self.notifications = Notifications(self.handlers, self.spawn)
+        self.fanout = Fanout(
+            self.backend,
+            registry=self.registry,
+            settings=self.settings,
+            notifications=self.notifications,
+            forwarder=self.handlers.forwarder,
+            spawn=self.spawn,
+            report_lost=self.lost_messages,
+        )
+        self.authentication = Authenticator(
+            self.backend,
+            registry=self.registry,
+            fanout=self.fanout,
+            handlers=self.handlers,
+            timeout=self.settings.authentication.timeout,
+            spawn=self.spawn,
+        )
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
         self._is_stopping = False
@@ -86,17 +99,17 @@ class Node(Hooks, Telling, BlockingForms):
 
     @property
     def namespace(self) -> str | None:
-        """The namespace this node lives in."""
+        """The namespace of this node."""
         return self.settings.namespace
 
     def middleware_key(self, name: str, *parts: str) -> str:
-        """A key for what a middleware keeps in Redis, apart from those of other namespaces and names.
+        """Return a key for a middleware's data in Redis, apart from those of other namespaces and names.
 
-        With `wire="mesa1"` it has the form of 1.x: `mesa1_middleware_key` says how.
+        With `wire="mesa1"` it has the form of 1.x; see `mesa1_middleware_key`.
 
         Args:
-            name: the middleware's: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-            parts: what tells its keys apart.
+            name: of the middleware: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+            parts: tell its keys apart.
 
         Raises:
             InvalidInput: a name or a part cannot be used.
@@ -106,17 +119,17 @@ class Node(Hooks, Telling, BlockingForms):
 
     @property
     def bus(self) -> AsyncBus:
-        """The way to every node of the cluster, this one included."""
+        """The bus to every node of the cluster, this one included."""
         return self.backend
 
     @property
     def presence(self) -> ClusterPresence:
-        """Which ids have connections, anywhere in the cluster."""
+        """The ids that have connections, anywhere in the cluster."""
         return ClusterPresence(self.backend)
 
     @property
     def is_running(self) -> bool:
-        """Whether connections may come."""
+        """Whether the node accepts connections."""
         return self.is_in_loop and not self._is_stopping
 
     @property
@@ -132,7 +145,7 @@ class Node(Hooks, Telling, BlockingForms):
     @property
     def lost(self) -> int:
         """Stored messages that clients of 1.x have lost, as far as this node found out."""
-        return self._supply.lost_count
+        return self.fanout.lost_count
 
     @property
     def terms(self) -> Terms:
@@ -157,13 +170,13 @@ class Node(Hooks, Telling, BlockingForms):
     ) -> Receipt:
         """Send to every connection of the recipients, wherever in the cluster they are.
 
-        With `Server(sync=...)` it is stored for those of them who are away, unless the message
-        says `sync=False`; without, it goes at most once to those who are connected.
+        With `Server(sync=...)` the message is stored for recipients who are away, unless it says
+        `sync=False`; without, it goes at most once to those who are connected.
 
         Args:
-            message: what to send.
+            message: to send.
             recipients: ids, or `"*"` for every connection.
-            excluding: ids that shall not receive, also with `"*"`.
+            excluding: ids that do not receive it, also with `"*"`.
             idempotency_key: a name for this message, which no id gets twice within 24 hours.
             durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
 
@@ -172,9 +185,9 @@ class Node(Hooks, Telling, BlockingForms):
             InvalidRecipients: recipients or exclusions are not ids.
             InvalidInput: the key or the durability cannot be used.
             Unsupported: the backend does not have that durability.
-            BackendError: the backend did not take it.
+            BackendError: the backend did not accept it.
             MesaError: the server is not running, or in another event loop.
-            Exception: what a middleware raises `before_send`.
+            Exception: raised by a middleware's `before_send`.
         """
         going = self.handlers.outgoing(message, None)
         if going is None:
@@ -189,25 +202,25 @@ class Node(Hooks, Telling, BlockingForms):
             reserved=self.reserved,
         )
         self._check_loop("send")
-        self.reports.own(envelope.message_id)
+        self.notifications.own(envelope.message_id)
         [receipt] = receipts = await self.backend.dispatch([envelope])
         if log.isEnabledFor(logging.DEBUG):
             log_dispatches(log, [envelope], receipts)
         if isinstance(going, Message):
-            self.reports.stored(going, receipt.deliveries)
+            self.notifications.stored(going, receipt.deliveries)
         return receipt
 
     @awaited("server.request", "server.request_blocking(...)")
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
-        """Ask the clients of one id, wherever in the cluster, and wait for the first answer.
+        """Send a request to the clients of one id, wherever in the cluster, and return the first answer.
 
-        See `Dispatcher.request` for what it promises and raises. A handler may wait for it, also
-        for an answer of the client whose message it handles. What a middleware raises `before_send`
-        is raised; what it keeps back is `Unanswered`.
+        `Dispatcher.request` documents its promises and errors. A handler may await it, even for an
+        answer of the client whose message it handles. Errors that a middleware's `before_send` raises
+        are raised; a request that it drops raises `Unanswered`.
 
         Args:
-            id: who is asked.
-            message: what is asked; never stored.
+            id: of the clients.
+            message: the request; never stored.
             timeout: seconds to wait.
         """
         going = self.handlers.outgoing(message, None)
@@ -215,15 +228,51 @@ class Node(Hooks, Telling, BlockingForms):
             raise KEPT.error()
         request = prepare_request(id, going)
         self._check_loop("request")
-        self.reports.own(request.message_id)
+        self.notifications.own(request.message_id)
         return read_answer(await self.backend.request(request, check_timeout(timeout)))
 
+    # For threads. In the event loop of the server these raise `MesaError`, because they would block it.
+
+    def send_blocking(
+        self,
+        message: Message | DispatchEvent,
+        recipients: Iterable[str] = EVERYBODY,
+        excluding: Iterable[str] = (),
+        *,
+        idempotency_key: str | None = None,
+        durability: Durability = "memory",
+    ) -> Receipt:
+        """Send like `send`, from a thread, such as that of a `def` handler.
+
+        Raises:
+            MesaError: as `send`; also in the event loop of the server.
+            BackendUnavailable: as `send`; also if the server stops before it is done.
+        """
+        return self.wait_in_thread(
+            "send",
+            lambda: self.send(
+                message, recipients, excluding, idempotency_key=idempotency_key, durability=durability
+            ),
+        )
+
+    def request_blocking(
+        self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT
+    ) -> Message:
+        """Send a request like `request`, from a thread; errors as in `send_blocking` and `request`."""
+        return self.wait_in_thread("request", lambda: self.request(id, message, timeout))
+
+    @property
+    def presence_blocking(self) -> BlockingClusterPresence:
+        """The ids that have connections, for use in a thread; errors as in `send_blocking`."""
+        self.check_thread("presence")
+        return BlockingClusterPresence(_BlockingPresence(self))
+
     async def start(self) -> None:
-        """Join the cluster; connections may come from now on.
+        """Join the cluster, and accept connections from now on.
 
         Raises:
             BackendUnavailable: the backend cannot be reached.
-            BackendRefused: it says no.
+            BackendRefused: the backend refuses the node.
             MesaError: the server is running already.
         """
         self._enter_loop()
@@ -237,9 +286,9 @@ class Node(Hooks, Telling, BlockingForms):
         log.info("node %s is up", self.backend.node_id)
 
     async def stop(self) -> None:
-        """Tell `on_stop`, close every connection with 1001, let handlers finish, and leave the cluster.
+        """Call `on_stop`, close every connection with 1001, let handlers finish, and leave the cluster.
 
-        Handlers that do not finish are cancelled; those that go on all the same are left behind.
+        Handlers that do not finish are cancelled; those that ignore that are left behind.
         """
         was_running, self._is_stopping = self.is_running, True
         try:
@@ -247,7 +296,7 @@ class Node(Hooks, Telling, BlockingForms):
                 if was_running:
                     await self.handlers.stopping(GRACE)
             finally:  # also where this is cancelled
-                self._supply.close()
+                self.fanout.close()
                 for connection, pause in self.registry.come_back():
                     connection.send_away(pause)
             await self._finish_tasks(GRACE)
@@ -257,99 +306,33 @@ class Node(Hooks, Telling, BlockingForms):
             await self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 
-    # What the backend tells.
-
-    def deliver(self, envelope: Envelope) -> None:
-        """Hand what the bus brought to the connections it is for. Never waits."""
-        if envelope.kind == "request":
-            cluster_requests.ask(self, envelope)
-        elif envelope.kind != "connection":
-            self._supply.deliver(envelope)
-        elif self.handlers.forwarder is not None:
-            reached = self.handlers.forwarder.reply(envelope)
-            self.reports.wrote(envelope.body, reached, from_this_node=False)
+    # From the backend.
 
     async def catch_up(self) -> None:
-        """Read again everything that concerns this node.
+        """Read everything again that concerns this node.
 
         Raises:
             BackendError: the backend did not answer.
         """
-        await self._supply.catch_up()
+        await self.fanout.catch_up()
 
-    # What connections and transports call.
+    # From transports and connections.
 
     def connect(self, transport: Transport, request: Request) -> Connection:
-        """Take in a client whose handshake is done."""
+        """Add the connection of a client whose handshake is done."""
         connection = Connection(self, transport, request)
-        self.registry.add(connection)
-        self._count()
+        self.fanout.add(connection)
         connection.open()
         return connection
 
-    async def answer(self, message: Message, connection: Connection) -> bytes | Failure | Awaited:
-        """Answer a request of a client."""
-        return await client_requests.answer_by(self.handlers, message, connection)
-
-    async def admit(self, connection: Connection, attempt: Authenticate) -> None:
-        """Answer op 2 of a connection."""
-        await authentication.admit(self, connection, attempt)
-
-    def rename(self, connection: Connection, user: User) -> bool:
-        """Take note that a connection belongs to another user now; return whether to another id."""
-        if self.registry.id_of(connection) == user.id:
-            return False
-        work = authentication.rename(self, connection, user)
-        if work is not None:
-            self.spawn(work)
-        return True
-
-    def feed(self, connection: Connection, id: str) -> Feed:
-        """Begin to feed a connection from the outbox of `id`."""
-        return self._supply.feed(connection, id)
-
-    def leave(self, id: str) -> None:
-        """Pass on what was proven for an id that a connection is about to leave."""
-        self._supply.leave(id)
-
-    def left(self, id: str) -> None:
-        """A connection has left an id; tell the backend how many it has here now."""
-        if self.registry.count(id) == 0:
-            self.backend.detach(id)
-        else:
-            self._supply.left(id)
-            self.spawn(self._redeclare(id))
-
-    @property
-    def broadcast_position(self) -> Position | None:
-        """Where this node is among the messages to everybody."""
-        return self._supply.broadcast_position
-
-    async def broadcasts(self, position: Position | None) -> Page:
-        """Read the messages to everybody after a position."""
-        return await self._supply.broadcasts(position)
-
-    def forget(self, connection: Connection) -> None:
-        """Let go of a connection that has ended; what it has proven is told before that."""
-        id = self.registry.id_of(connection)
-        if id is not None:
-            self.leave(id)
-        self.registry.discard(connection)
-        self._count()
-        if id is not None:
-            self.left(id)
-
     def name_connection(self) -> str:
-        """A name that no connection had before, anywhere."""
+        """Return a name that no connection had before, on any node."""
         return f"{self.backend.node_id}.{next(self._numbers)}"
-
-    def _count(self) -> None:
-        self.backend.connected(len(self.registry))
 
     async def _open(self) -> None:
         settings = self.settings
         await self.backend.open(
-            self.deliver,
+            self.fanout.deliver,
             self,
             retention=self._retention,
             grace=settings.presence.grace,
@@ -359,16 +342,29 @@ class Node(Hooks, Telling, BlockingForms):
             durability=settings.portals.durability if settings.portals.enabled else "memory",
         )
         try:
-            await self._supply.start()
+            await self.fanout.broadcasts.start()
         except BaseException:
             await self.backend.aclose()
             raise
 
-    async def _redeclare(self, id: str) -> None:
-        """Tell how many connections `id` has, as of when this runs; so the order does not matter."""
-        sockets = self.registry.count(id)
-        try:
-            if sockets:
-                await self.backend.attach(id, sockets)
-        except BackendError as error:
-            log.warning("the backend does not know that a connection of %r has left: %s", id, error)
+
+class _BlockingPresence:
+    """Queries presence in the event loop of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def online(self, ids: Iterable[str]) -> dict[str, int]:
+        return self._wait(lambda bus: bus.online(ids))
+
+    def count(self) -> int:
+        return self._wait(lambda bus: bus.count())
+
+    def some_ids(self, cursor: str) -> IdPage:
+        return self._wait(lambda bus: bus.some_ids(cursor))
+
+    def connections(self) -> int:
+        return self._wait(lambda bus: bus.connections())
+
+    def _wait(self, ask: Callable[[AsyncBus], Coroutine[Any, Any, T]]) -> T:
+        return self._node.wait_in_thread("presence", lambda: ask(self._node.bus))

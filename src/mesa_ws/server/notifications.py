@@ -1,12 +1,17 @@
-"""What middleware is told of messages on their way out, where nothing may wait for it."""
+"""Notifications: calls of hooks and handlers that nothing waits for.
+
+`Notifications` are about messages that were sent, for middleware. `ClusterNotifications` are about ids,
+portals and Redis.
+"""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+from ..backend.outbox import Entry
 from ..handlers import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
@@ -17,18 +22,89 @@ from .registrations import Handlers
 log = logging.getLogger("mesa_ws.server")
 
 MOST = 10_000
-"""Calls that wait; further ones are dropped."""
+"""Calls of one hook that may wait; further ones are dropped."""
+
+OWN = 10_000
+"""Messages of its own that a node recognizes when the bus brings them."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
-class LateCalls:
-    """Calls a hook in order, and holds up nobody else's. For the event loop only.
+class Notifications:
+    """Call the hooks about messages that were sent and stored. For the event loop only.
 
     Args:
-        handlers: calls it, and reports what it raises.
-        hook: what is called.
-        spawn: runs the work.
+        handlers: has the hooks.
+        spawn: runs tasks.
+
+    Attributes:
+        sent_handlers: hooks about every message; while it is empty, callers need not collect anything.
+        redelivered_handlers: hooks about backlogs; likewise.
+    """
+
+    def __init__(self, handlers: Handlers, spawn: Spawn) -> None:
+        self.sent_handlers = handlers.sent
+        self.redelivered_handlers = handlers.redelivered
+        self._handlers = handlers
+        self._spawn = spawn
+        self._late: dict[int, HookQueue] = {}
+        self._own: dict[str, None] = {}
+
+    def own(self, message_id: str) -> None:
+        """Remember a message that this node is about to send, to recognize it on the bus."""
+        if self.sent_handlers:
+            self._own[message_id] = None
+            if len(self._own) > OWN:
+                del self._own[next(iter(self._own))]
+
+    def delivered(self, body: bytes, message_id: str, connections: Sequence[object]) -> None:
+        """Notify of a message from the bus that was written to connections."""
+        self.wrote(body, connections, from_this_node=message_id in self._own)
+
+    def wrote(self, body: bytes, connections: Sequence[object], *, from_this_node: bool) -> None:
+        """Notify of an encoded message that was written to connections."""
+        if connections and self.sent_handlers:
+            self.sent(decode_frame(body).message(), connections, from_this_node=from_this_node)
+
+    def sent(self, message: Message, connections: Sequence[object], *, from_this_node: bool) -> None:
+        """Notify of a message that was written to connections."""
+        for hook, runs_later in self.sent_handlers:
+            if runs_later:
+                self._later(hook, None, message, connections, from_this_node)
+                continue
+            try:
+                call_at_once(hook, message, connections, from_this_node)
+            except Exception as error:
+                log.exception("hook %s raised", name_of(hook))
+                self._spawn(self._handlers.failed(error, None))
+
+    def stored(self, message: Message, deliveries: Mapping[str, Delivery]) -> None:
+        """Notify of a message of this node that was stored for ids who are away."""
+        if self._handlers.undeliverable:
+            away = [id for id, each in deliveries.items() if each.stored and not each.online]
+            for hook in self._handlers.undeliverable if away else ():
+                self._later(hook, None, message, away)
+
+    def redelivered(self, entries: Sequence[Entry], connection: object) -> None:
+        """Notify of stored messages that a client gets after its login."""
+        messages = [decode_frame(entry.body).message() for entry in entries]
+        for hook in self.redelivered_handlers:
+            self._later(hook, connection, messages, connection)
+
+    def _later(self, hook: Handler, connection: object, *args: Any) -> None:
+        calls = self._late.get(id(hook))  # hooks live as long as the server, and need not be hashable
+        if calls is None:
+            calls = self._late[id(hook)] = HookQueue(self._handlers, hook, self._spawn)
+        calls.add(connection, *args)
+
+
+class HookQueue:
+    """Call one hook in order, without holding up other hooks. For the event loop only.
+
+    Args:
+        handlers: calls the hook, and reports errors that it raises.
+        hook: to call.
+        spawn: runs the task; it exists only while calls wait.
     """
 
     def __init__(self, handlers: Handlers, hook: Handler, spawn: Spawn) -> None:
@@ -40,7 +116,7 @@ class LateCalls:
         self._dropped = 0
 
     def add(self, connection: object, *args: Any) -> None:
-        """Let it be called with `args`, of which `connection` is whose they are."""
+        """Add a call with `args`; it concerns `connection`."""
         if len(self._waiting) >= MOST:
             if not self._dropped:
                 log.warning(
@@ -59,114 +135,31 @@ class LateCalls:
                 await self._handlers.tell(self._hook, connection, *args)
             if self._dropped:
                 log.warning("%d calls of %s were dropped", self._dropped, name_of(self._hook))
-        finally:  # a server that stops does not wait for calls, and has none to make when it starts again
+        finally:  # a server that stops drops the calls that wait, and makes none when it starts again
             self._waiting.clear()
             self._worker, self._dropped = None, 0
 
 
-OWN = 10_000
-"""Messages of its own that a node knows again when the bus brings them."""
-
-
-class Stored(Protocol):
-    """A message as an outbox holds it."""
-
-    @property
-    def body(self) -> bytes:
-        """The encoded frame."""
-
-
-class Reports:
-    """Calls the hooks about messages that are sent and stored. For the event loop only.
+class IdCalls:
+    """Make calls about ids: those about one id in order, those about different ids concurrently.
 
     Args:
-        handlers: who listens.
-        spawn: runs work of its own.
-
-    Attributes:
-        sent_calls: who is told of every message; nothing needs to be gathered while it is empty.
-        redelivered_calls: who is told of backlogs; likewise.
+        spawn: runs a task for each id while calls about it wait.
     """
 
-    def __init__(self, handlers: Handlers, spawn: Spawn) -> None:
-        self.sent_calls = handlers.sent
-        self.redelivered_calls = handlers.redelivered
-        self._handlers = handlers
+    def __init__(self, spawn: Spawn) -> None:
         self._spawn = spawn
-        self._late: dict[int, LateCalls] = {}
-        self._own: dict[str, None] = {}
+        self._waiting: dict[str, deque[Callable[[], Awaitable[None]]]] = {}
 
-    def own(self, message_id: str) -> None:
-        """This node is about to send a message; know it again."""
-        if self.sent_calls:
-            self._own[message_id] = None
-            if len(self._own) > OWN:
-                del self._own[next(iter(self._own))]
-
-    def delivered(self, body: bytes, message_id: str, connections: Sequence[object]) -> None:
-        """The bus brought a message, which was handed to connections."""
-        self.wrote(body, connections, from_this_node=message_id in self._own)
-
-    def wrote(self, body: bytes, connections: Sequence[object], *, from_this_node: bool) -> None:
-        """An encoded message was handed to connections."""
-        if connections and self.sent_calls:
-            self.sent(decode_frame(body).message(), connections, from_this_node=from_this_node)
-
-    def sent(self, message: Message, connections: Sequence[object], *, from_this_node: bool) -> None:
-        """A message was handed to connections."""
-        for hook, runs_later in self.sent_calls:
-            if runs_later:
-                self._later(hook, None, message, connections, from_this_node)
-                continue
-            try:
-                call_at_once(hook, message, connections, from_this_node)
-            except Exception as error:
-                log.exception("hook %s raised", name_of(hook))
-                self._spawn(self._handlers.failed(error, None))
-
-    def stored(self, message: Message, deliveries: Mapping[str, Delivery]) -> None:
-        """This node has sent a message to ids."""
-        if self._handlers.undeliverable:
-            away = [id for id, each in deliveries.items() if each.stored and not each.online]
-            for hook in self._handlers.undeliverable if away else ():
-                self._later(hook, None, message, away)
-
-    def redelivered(self, entries: Sequence[Stored], connection: object) -> None:
-        """A client that has logged in gets what was stored."""
-        messages = [decode_frame(entry.body).message() for entry in entries]
-        for hook in self.redelivered_calls:
-            self._later(hook, connection, messages, connection)
-
-    def _later(self, hook: Handler, connection: object, *args: Any) -> None:
-        calls = self._late.get(id(hook))  # which lives as long as the server, hashable or not
-        if calls is None:
-            calls = self._late[id(hook)] = LateCalls(self._handlers, hook, self._spawn)
-        calls.add(connection, *args)
-
-
-OfflineTelling = Callable[[], Awaitable[None]]
-
-
-class IdNews:
-    """Calls handlers about ids: those of one id one after another, those of others meanwhile.
-
-    Args:
-        spawn: runs the work.
-    """
-
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
-        self._spawn = spawn
-        self._waiting: dict[str, deque[OfflineTelling]] = {}
-
-    def add(self, id: str, tell: OfflineTelling) -> None:
-        """Let `tell` be called after what was added for `id` before."""
+    def add(self, id: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Make `call` after all earlier calls about `id`."""
         if id in self._waiting:
-            self._waiting[id].append(tell)
+            self._waiting[id].append(call)
             return
-        self._waiting[id] = deque((tell,))
-        self._spawn(self._tell(id))
+        self._waiting[id] = deque((call,))
+        self._spawn(self._work(id))
 
-    async def _tell(self, id: str) -> None:
+    async def _work(self, id: str) -> None:
         waiting = self._waiting[id]
         try:
             while waiting:
@@ -175,8 +168,8 @@ class IdNews:
             del self._waiting[id]
 
 
-class Telling(LoopWork):
-    """Calls the handlers that are about ids, portals or Redis, and about no connection.
+class ClusterNotifications(LoopWork):
+    """Call the handlers that concern ids, portals or Redis, and no connection.
 
     Args:
         handlers: the application's.
@@ -185,37 +178,37 @@ class Telling(LoopWork):
     def __init__(self, handlers: Handlers) -> None:
         super().__init__()
         self.handlers = handlers
-        self._news = IdNews(self.spawn)
-        self._portal_news = IdNews(self.spawn)
+        self._id_queue = IdCalls(self.spawn)
+        self._portal_queue = IdCalls(self.spawn)
 
     def came_online(self, id: str) -> None:
-        """Tell the application that an id has its first connection in the cluster."""
+        """Notify that an id has its first connection in the cluster."""
         if self.handlers.online and self._loop is not None:
-            self._news.add(id, lambda: self.handlers.came_online(id))
+            self._id_queue.add(id, lambda: self.handlers.came_online(id))
 
     def went_offline(self, id: str) -> None:
-        """Tell the application that an id has had none for longer than the grace."""
+        """Notify that an id has had no connection for longer than the grace."""
         if self.handlers.offline and self._loop is not None:
-            self._news.add(id, lambda: self.handlers.went_offline(id))
+            self._id_queue.add(id, lambda: self.handlers.went_offline(id))
 
     def portal_joined(self, id: str) -> None:
-        """Tell middleware that a portal takes part."""
+        """Notify middleware that a portal has joined."""
         if self.handlers.portal_join and self._loop is not None:
-            self._portal_news.add(id, lambda: self.handlers.portal_joined(id))
+            self._portal_queue.add(id, lambda: self.handlers.portal_joined(id))
 
     def portal_left(self, id: str) -> None:
-        """Tell middleware that a portal takes part no more."""
+        """Notify middleware that a portal has left."""
         if self.handlers.portal_leave and self._loop is not None:
-            self._portal_news.add(id, lambda: self.handlers.portal_left(id))
+            self._portal_queue.add(id, lambda: self.handlers.portal_left(id))
 
     def forked(self, since: float) -> None:
-        """Tell the application that Redis may have forgotten what it confirmed after `since`."""
-        what = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
-        log.warning("Redis restarted or failed over: what it confirmed %s may be lost", what)
+        """Notify that Redis may have lost writes that it confirmed after `since`."""
+        when = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
+        log.warning("Redis restarted or failed over: writes that it confirmed %s may be lost", when)
         if self.handlers.forked and self._loop is not None:
-            self._news.add("*", lambda: self.handlers.forked_store(since))
+            self._id_queue.add("*", lambda: self.handlers.forked_store(since))
 
-    def tell_lost(self, id: str, count: int) -> None:
-        """Tell the application that a client of 1.x has lost messages."""
+    def lost_messages(self, id: str, count: int) -> None:
+        """Notify that a client of 1.x has lost messages."""
         if self.handlers.lost:
-            self._news.add(id, lambda: self.handlers.lost_messages(id, count))
+            self._id_queue.add(id, lambda: self.handlers.lost_messages(id, count))

@@ -1,14 +1,13 @@
-"""What a client caused, waiting for its turn: handled one after another, in order.
+"""The receive queue of one connection, and back-pressure: reading stops while the queue is full.
 
-Whether a client is read: not while too much of it waits for its handlers.
+While a client owes an answer, the server reads it nevertheless, because a handler may wait for just
+that answer, and nothing behind the handler would ever be handled. Even then at most `PATIENCE` times as
+many events may wait as usual; beyond that, the request has to time out.
 
-While a client owes an answer it is read all the same, because a handler may wait for just that,
-and nothing behind it would ever be handled. Even then no more than `PATIENCE` times as much may
-wait as else; beyond, the request has to run out of time.
-
-A client that is not read cannot be heard leaving, and its deadlines are suspended. So the system is
-asked from time to time whether it is still there. One that is gone is cut. One that has finished
-sending gets time for what it sent to be read and handled, and is cut then.
+The server cannot notice the close of a client that it does not read, and the client's deadlines are
+suspended. So it asks the operating system from time to time whether the client is still there. It cuts
+one that is gone. One that has finished sending gets time for its messages to be read and handled, and is
+cut then.
 """
 
 import asyncio
@@ -24,45 +23,47 @@ from .send_queue import PeerState, Transport
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 
-class Turns:
-    """A queue with a task that works on it, which exists only while there is something to do.
+class ReceiveQueue:
+    """Handle the events of one connection in order.
+
+    The task that handles them exists only while there are events.
 
     Args:
         spawn: runs the task.
         handle: handles one event.
-        most: events after which no more shall come.
-        flow: called when that many wait and for each that is added then, and again when half of
-            them are done.
+        most: events after which reading should stop.
+        regulate: called when that many wait, for each event added then, and again when half of them
+            are handled.
 
     Attributes:
         most: see above.
-        is_full: whether that many wait, or did and half of them still do.
+        is_full: whether that many wait, or did and more than half of them still do.
     """
 
-    __slots__ = ("_flow", "_handle", "_queue", "_spawn", "_worker", "is_full", "most")
+    __slots__ = ("_handle", "_queue", "_regulate", "_spawn", "_worker", "is_full", "most")
 
     def __init__(
         self,
         spawn: Spawn,
         handle: Callable[[object], Awaitable[None]],
         most: int,
-        flow: Callable[[], None],
+        regulate: Callable[[], None],
     ) -> None:
         self._spawn = spawn
         self._handle = handle
         self.most = most
-        self._flow = flow
+        self._regulate = regulate
         self._queue: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
         self.is_full = False
 
     @property
     def waiting(self) -> int:
-        """Events that wait for their turn."""
+        """Number of events that wait."""
         return len(self._queue) if self._queue else 0
 
     def add(self, event: object) -> None:
-        """Let `event` be handled after all before it."""
+        """Add an event, to be handled after all earlier ones."""
         if self._queue is None:
             self._queue = deque()
         self._queue.append(event)
@@ -70,7 +71,7 @@ class Turns:
             self._worker = self._spawn(self._work())
         if self.is_full or len(self._queue) >= self.most:
             self.is_full = True
-            self._flow()
+            self._regulate()
 
     async def _work(self) -> None:
         try:
@@ -78,7 +79,7 @@ class Turns:
                 await self._handle(self._queue.popleft())
                 if self.is_full and len(self._queue) <= self.most // 2:
                     self.is_full = False
-                    self._flow()
+                    self._regulate()
         finally:
             self._queue = None
             self._worker = None
@@ -87,20 +88,21 @@ class Turns:
 log = logging.getLogger("mesa_ws.server")
 
 PATIENCE = 8
+"""Times as many events as usual may wait while the client owes an answer."""
 
 LOOKS = 5
-"""Looks after a client that is not read, in each `interval` of the keepalive."""
+"""Checks of a client that is not read, in each `interval` of the keepalive."""
 
 
-class Flow:
-    """Pauses and resumes the reading of one client. For the event loop only.
+class FlowControl:
+    """Pause and resume the reading of one client. For the event loop only.
 
     Args:
         transport: reads.
-        protocol: whose deadlines are suspended while reading is paused.
-        keepalive: says how soon a client that is gone has to be noticed.
-        now: tells the time.
-        changed: called after reading was paused or resumed, for `deadline` is another then.
+        protocol: its deadlines are suspended while reading is paused.
+        keepalive: how soon the server has to notice that a client is gone.
+        now: returns the event loop's time.
+        changed: called after reading was paused or resumed, because `deadline` has changed.
     """
 
     __slots__ = (
@@ -133,18 +135,18 @@ class Flow:
 
     @property
     def deadline(self) -> float | None:
-        """When `look` has something to do, or else the protocol; None for never."""
+        """Time at which `look` or the protocol has something to do; None for never."""
         return self._look_at if self._is_paused else self._protocol.deadline
 
-    def regulate(self, turns: Turns, *, owes_answer: bool) -> None:
-        """Pause or go on, as it has to be now.
+    def regulate(self, queue: ReceiveQueue, *, owes_answer: bool) -> None:
+        """Pause or resume reading, as the queue demands.
 
         Args:
-            turns: what waits for the handlers.
-            owes_answer: whether an answer of the client is waited for.
+            queue: events that wait for the handlers.
+            owes_answer: whether a request to the client is pending.
         """
-        has_patience = owes_answer and turns.waiting < PATIENCE * turns.most
-        is_paused = turns.is_full and not has_patience
+        has_patience = owes_answer and queue.waiting < PATIENCE * queue.most
+        is_paused = queue.is_full and not has_patience
         if is_paused == self._is_paused:
             return
         self._is_paused = is_paused
@@ -152,7 +154,7 @@ class Flow:
         if is_paused:
             self._protocol.suspend(now)
             self._transport.pause_reading()
-            if self._look_at <= now:  # or else a client that is paused again and again is never looked after
+            if self._look_at <= now:  # otherwise a client that is paused again and again is never checked
                 self._look_at = now + self._keepalive.interval / LOOKS
         else:
             self._protocol.resume(now)
@@ -160,7 +162,7 @@ class Flow:
         self._changed()
 
     def look(self) -> None:
-        """See whether a client that is not read is still there, if it is time; cut it if it is not."""
+        """Check, if it is time, whether a client that is not read is still there; cut it if it is gone."""
         now = self._now()
         if not self._is_paused or now < self._look_at:
             return
@@ -172,5 +174,5 @@ class Flow:
             self._finished_at = now
         silence = self._keepalive.interval + self._keepalive.timeout
         if state is PeerState.GONE or now >= self._finished_at + silence:
-            log.debug("cutting a client that has gone while it was not read")
+            log.debug("cutting a client that has gone while reading was paused")
             self._transport.cut()

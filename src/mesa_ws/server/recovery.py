@@ -1,59 +1,53 @@
-"""Reading outboxes for feeds that miss something: many in one call, and again until it works."""
+"""Recovery: reading what connections and the node have missed from the backend.
+
+`Recovery` reads outboxes for subscriptions, many in one call, and repeats a call that failed.
+`BroadcastReader` keeps the node's position among the stored messages to everybody.
+"""
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from ..backend.outbox import Page, Read
+from ..backend.base import Outbox
+from ..backend.outbox import Entry, Page, Read
+from ..concurrency.retry import Backoff
 from ..errors import BackendError, BackendUnavailable
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
-from .subscription import Feed
+from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 BATCH = 200
 """Outboxes that are read in one call."""
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
-"""Seconds until a call that failed is repeated: the first time, and at most."""
-
-
-class Source(Protocol):
-    """Where outboxes are."""
-
-    async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Read what follows positions."""
-
-    async def broadcasts(self, position: Position | None) -> Page:
-        """Read the messages to everybody after a position."""
+"""Seconds until a failed call is repeated: the first time, and at most."""
 
 
 class _Order(NamedTuple):
-    feed: Feed
+    subscription: Subscription
     is_broadcast: bool
 
 
-class CatchUp:
-    """Serves feeds in the order in which they ask. For the event loop only.
+class Recovery:
+    """Read pages for subscriptions, in the order of their requests. For the event loop only.
 
     Args:
-        source: the backend.
-        spawn: runs the work; it exists only while there is some.
-        give_up: called with a feed that the backend will not serve, and why.
+        outbox: the backend.
+        spawn: runs the task that reads; it exists only while there are requests.
+        give_up: called with a subscription that the backend does not serve, and the error.
     """
 
     def __init__(
-        self,
-        source: Source,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-        give_up: Callable[[Feed, Exception], None],
+        self, outbox: Outbox, spawn: Spawn, give_up: Callable[[Subscription, Exception], None]
     ) -> None:
-        self._source = source
+        self._outbox = outbox
         self._spawn = spawn
         self._give_up = give_up
         self._orders: deque[_Order] = deque()
@@ -62,24 +56,24 @@ class CatchUp:
         self._ordered = 0
         self._served = 0
 
-    def read(self, feed: Feed) -> None:
-        """Bring `feed` the page it wants of its outbox."""
-        self._order(_Order(feed, is_broadcast=False))
+    def read(self, subscription: Subscription) -> None:
+        """Bring `subscription` the page of its outbox that it wants."""
+        self._order(_Order(subscription, is_broadcast=False))
 
-    def read_broadcasts(self, feed: Feed) -> None:
-        """Bring `feed` the page it wants of the messages to everybody."""
-        self._order(_Order(feed, is_broadcast=True))
+    def read_broadcasts(self, subscription: Subscription) -> None:
+        """Bring `subscription` the page of messages to everybody that it wants."""
+        self._order(_Order(subscription, is_broadcast=True))
 
     def close(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         if self._worker is not None:
             self._worker.cancel()
 
     async def settled(self) -> None:
-        """Wait until everything that was asked for by now has been read.
+        """Wait until everything that was requested by now has been read.
 
         Raises:
-            BackendError: the backend did not answer; reading goes on all the same.
+            BackendError: the backend did not answer; reading goes on nevertheless.
         """
         if self._served == self._ordered:
             return
@@ -94,98 +88,97 @@ class CatchUp:
             self._worker = self._spawn(self._work())
 
     async def _work(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             while self._orders:
                 batch = [self._orders.popleft() for _ in range(min(BATCH, len(self._orders)))]
                 try:
                     await self._serve(batch)
-                    pause = FIRST_PAUSE
+                    backoff.reset()
                 except BackendError as error:
                     self._failed(batch, error)
-                    await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads load
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    await asyncio.sleep(backoff.next())
                 except Exception as error:
-                    log.exception("a bug in reading outboxes; their clients may come back")
+                    log.exception("a bug in reading outboxes; their clients may reconnect")
                     self._abandon(batch, error)
         finally:
             self._worker = None
 
     async def _serve(self, batch: list[_Order]) -> None:
-        """Read for a batch; those that were served are taken out of it."""
-        feeds = [order.feed for order in batch if not order.is_broadcast]
+        """Read for a batch; orders that were served are removed from it."""
+        subscriptions = [order.subscription for order in batch if not order.is_broadcast]
         try:
-            await self._read([feed for feed in feeds if feed.is_open])
+            await self._read([each for each in subscriptions if each.is_open])
         except BackendUnavailable:
             raise
         except BackendError as error:
-            await self._read_singly(feeds, error)
+            await self._read_singly(subscriptions, error)
         self._done(batch, [order for order in batch if not order.is_broadcast])
-        for position in {order.feed.reading_broadcasts for order in batch}:
-            same = [order for order in batch if order.feed.reading_broadcasts == position]
+        for position in {order.subscription.reading_broadcasts for order in batch}:
+            same = [order for order in batch if order.subscription.reading_broadcasts == position]
             await self._read_broadcasts(same)
             self._done(batch, same)
 
-    async def _read(self, feeds: Sequence[Feed]) -> None:
-        wanted: dict[Read, list[Feed]] = {}
-        for feed in feeds:
-            if feed.reading is not None:
-                wanted.setdefault(Read(feed.id, feed.reading, feed.is_wire2), []).append(feed)
+    async def _read(self, subscriptions: Sequence[Subscription]) -> None:
+        wanted: dict[Read, list[Subscription]] = {}
+        for each in subscriptions:
+            if each.reading is not None:
+                wanted.setdefault(Read(each.id, each.reading, each.is_wire2), []).append(each)
         if not wanted:
             return
-        pages = await self._source.read(list(wanted))
+        pages = await self._outbox.read(list(wanted))
         for same, page in zip(wanted.values(), pages, strict=True):
-            for feed in same:
-                if feed.is_open:
-                    self._hand(feed, feed.took, page)
+            for each in same:
+                if each.is_open:
+                    self._hand_over(each, each.on_page, page)
 
-    async def _read_singly(self, feeds: Sequence[Feed], error: BackendError) -> None:
-        """Find out for whom the backend says no: the others are served all the same."""
-        for feed in feeds:
+    async def _read_singly(self, subscriptions: Sequence[Subscription], error: BackendError) -> None:
+        """Find out which subscriptions the backend refuses, and serve the others."""
+        for each in subscriptions:
             try:
-                await self._read([feed])
+                await self._read([each])
             except BackendUnavailable:
                 raise
             except BackendError as refusal:
-                self._give_up(feed, refusal)
+                self._give_up(each, refusal)
 
     async def _read_broadcasts(self, orders: Sequence[_Order]) -> None:
-        feeds = [order.feed for order in orders if order.is_broadcast and order.feed.is_open]
-        position = feeds[0].reading_broadcasts if feeds else None
+        open_ones = [o.subscription for o in orders if o.is_broadcast and o.subscription.is_open]
+        position = open_ones[0].reading_broadcasts if open_ones else None
         if position is None:
             return
-        page = await self._source.broadcasts(position)
-        for feed in feeds:
-            if feed.is_open:
-                self._hand(feed, feed.took_broadcasts, page)
+        page = await self._outbox.broadcasts(position)
+        for each in open_ones:
+            if each.is_open:
+                self._hand_over(each, each.on_broadcast_page, page)
 
     def _done(self, batch: list[_Order], served: Sequence[_Order]) -> None:
         for order in served:
             batch.remove(order)
         self._served += len(served)
-        self._report(None)
+        self._notify_waiting(None)
 
     def _failed(self, batch: list[_Order], error: BackendError) -> None:
-        log.warning("the backend gives no messages to %d connections: %s", len(batch), error)
+        log.warning("the stored messages of %d connections cannot be read yet: %s", len(batch), error)
         self._orders.extendleft(reversed(batch))
-        self._report(error)
+        self._notify_waiting(error)
 
     def _abandon(self, batch: list[_Order], error: Exception) -> None:
-        """Let go of whom nothing can be brought: who waited for ever would miss all that follows."""
+        """Drop connections whose page cannot be read; they would wait for ever."""
         for order in batch:
-            self._give_up(order.feed, error)
+            self._give_up(order.subscription, error)
         self._done(batch, tuple(batch))
 
-    def _hand(self, feed: Feed, take: Callable[[Page], None], page: Page) -> None:
-        """Hand over a page; what goes wrong in one feed is not the others' business."""
-        log_page(log, feed.id, page.entries)
+    def _hand_over(self, subscription: Subscription, on_page: Callable[[Page], None], page: Page) -> None:
+        """Hand over a page; an error in one subscription does not affect the others."""
+        log_page(log, subscription.id, page.entries)
         try:
-            take(page)
+            on_page(page)
         except Exception as error:
             log.exception("a page could not be written")
-            self._give_up(feed, error)
+            self._give_up(subscription, error)
 
-    def _report(self, error: BackendError | None) -> None:
+    def _notify_waiting(self, error: BackendError | None) -> None:
         waiting, self._waiting = self._waiting, []
         for until, done in waiting:
             if done.done():
@@ -198,33 +191,133 @@ class CatchUp:
                 self._waiting.append((until, done))
 
 
-class SharedReads:
-    """Reads pages for whoever asks, equal ones once. For the event loop only.
+RETRY = 1.0
+"""Seconds until messages to everybody are read again after a failure."""
 
-    Who joins a read that is under way may get a page from before it asked.
+ReadBroadcasts = Callable[[Position | None], Coroutine[Any, Any, Page]]
+
+
+class BroadcastReader:
+    """The node's position among the stored messages to everybody. For the event loop only.
+
+    Each message is announced once and in order to all open connections; the reader reads one that
+    passed the node by. Clients of wire 2 that read for themselves have positions of their own.
 
     Args:
-        source: reads what follows a position.
-        spawn: runs the work.
+        source: reads the messages after a position, or with None only where they are.
+        spawn: runs tasks.
+        announce: called with each message.
+        on_reset: called when the backend has forgotten the position, as after it was emptied.
+
+    Attributes:
+        position: of the last message announced; None until it is known.
+        lost: messages that were dropped before this node could read them.
     """
 
     def __init__(
         self,
-        source: Callable[[Position | None], Coroutine[Any, Any, Page]],
-        spawn: Callable[[Coroutine[Any, Any, Page]], asyncio.Task[Page]],
+        source: ReadBroadcasts,
+        spawn: Spawn,
+        announce: Callable[[Position, Entry], None],
+        on_reset: Callable[[], None],
     ) -> None:
         self._source = source
         self._spawn = spawn
-        self._under_way: dict[Position | None, asyncio.Task[Page]] = {}
+        self._announce = announce
+        self._on_reset = on_reset
+        self._worker: asyncio.Task[None] | None = None
+        self._again = False
+        self._in_order = asyncio.Lock()  # an older page after a newer one would lead back
+        self._shared: dict[Position | None, asyncio.Task[Page]] = {}
+        self.position: Position | None = None
+        self.lost = 0
 
-    async def read(self, position: Position | None) -> Page:
-        """Read what follows `position`. Cancelling takes it from nobody else.
+    async def start(self) -> None:
+        """Find out where the messages are; earlier ones are not announced here.
 
         Raises:
-            BackendError: the source did not answer.
+            BackendError: the backend did not answer.
         """
-        reading = self._under_way.get(position)
+        page = await self._source(None)
+        if self.position is None:
+            self.position = Position(page.epoch, page.last)
+
+    def close(self) -> None:
+        """Forget the position, and stop reading."""
+        self.position = None
+        if self._worker is not None:
+            self._worker.cancel()
+
+    def offer(self, position: Position, entry: Entry) -> None:
+        """Announce a message from the bus if it is the next; read if messages before it are missing."""
+        here = self.position
+        if here is not None and position.epoch == here.epoch:
+            if position.sequence == here.sequence + 1:
+                self.position = position
+                self._announce(position, entry)
+                return
+            if position.sequence <= here.sequence:
+                return
+        self._again = True
+        if self._worker is None:
+            self._worker = self._spawn(self._work())
+
+    async def catch_up(self) -> None:
+        """Read and announce the messages that the node missed.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        async with self._in_order:
+            if self.position is None:
+                await self.start()
+            while self.position is not None:
+                page = await self._source(self.position)
+                self._announce_page(page)
+                if not page.has_more:
+                    return
+
+    async def read(self, position: Position | None) -> Page:
+        """Read the messages after a position for one client; equal reads at the same time share one call.
+
+        A read that joins another under way may get a page from a moment ago; messages announced since
+        then have to be read again. Cancelling affects no other caller.
+
+        Raises:
+            BackendError: the backend did not answer.
+        """
+        reading = self._shared.get(position)
         if reading is None:
-            reading = self._under_way[position] = self._spawn(self._source(position))
-            reading.add_done_callback(lambda _: self._under_way.pop(position, None))
+            reading = self._shared[position] = self._spawn(self._source(position))
+            reading.add_done_callback(lambda _: self._shared.pop(position, None))
         return await asyncio.shield(reading)
+
+    def _announce_page(self, page: Page) -> None:
+        here = self.position
+        if here is None:
+            return
+        if page.epoch != here.epoch or page.status == "reset" or page.start > here.sequence:
+            self.position = Position(page.epoch, page.start)
+        if page.status == "reset":
+            self._on_reset()
+        if page.lost:
+            self.lost += page.lost
+            log.warning("%d messages to everybody were dropped before this node had them", page.lost)
+        for entry in page.entries:
+            position = Position(page.epoch, entry.sequence)
+            if self.position == (position.epoch, position.sequence - 1):
+                self.position = position
+                self._announce(position, entry)
+
+    async def _work(self) -> None:
+        try:
+            while self._again:
+                self._again = False
+                try:
+                    await self.catch_up()
+                except BackendError as error:
+                    log.warning("messages to everybody cannot be read yet: %s", error)
+                    self._again = True
+                    await asyncio.sleep(RETRY)
+        finally:
+            self._worker = None

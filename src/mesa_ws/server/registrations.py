@@ -1,7 +1,7 @@
-"""The application's handlers, and how they are run.
+"""The handlers that the application and its middleware have registered, and the calls of them.
 
-Handlers are `async def`, which run in the event loop, or `def`, which run in a bounded pool of
-threads. Those of one connection run one after another.
+`async def` handlers run in the event loop, `def` handlers in a bounded pool of threads. Those of one
+connection run one after another.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from .portal_forwarding import Forwarder, Sender
 T = TypeVar("T")
 
 
-class Calls(list[T]):
+class HandlerList(list[T]):
     """The application's own handlers, then those of middleware; each in the order of registration.
 
-    Looked into while the server runs, so that what nobody listens to costs nothing.
+    The server looks into each list as it runs, so an event without handlers costs nothing.
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Calls(list[T]):
         self._of_middleware = 0
 
     def append(self, handler: T) -> None:
-        """Add a handler of the application's."""
+        """Add a handler of the application."""
         self.insert(len(self) - self._of_middleware, handler)
 
     def append_last(self, handler: T) -> None:
-        """Add a hook of a middleware's."""
+        """Add a hook of a middleware."""
         self._of_middleware += 1
         super().append(handler)
 
@@ -47,10 +47,10 @@ Sent = TypeVar("Sent", bound=Message | DispatchEvent)
 
 
 class Handlers:
-    """What the application wants to be called for; connections are only passed on.
+    """The registered handlers. Connections are only passed on to them.
 
     Args:
-        threads: plain `def` handlers that run at the same time.
+        threads: number of plain `def` handlers that run at the same time.
 
     Attributes:
         caller: calls handlers.
@@ -59,41 +59,41 @@ class Handlers:
     def __init__(self, threads: int) -> None:
         self.caller = Caller(threads, "mesa-handler")
         self.authenticator: Handler | None = None
-        self.before_authentication: Calls[Handler] = Calls()
-        self.before_message: Calls[Handler] = Calls()
-        self.before_send: Calls[Handler] = Calls()
-        self.connection: Calls[Handler] = Calls()
-        self.authentication: Calls[Handler] = Calls()
+        self.before_authentication: HandlerList[Handler] = HandlerList()
+        self.before_message: HandlerList[Handler] = HandlerList()
+        self.before_send: HandlerList[Handler] = HandlerList()
+        self.connection: HandlerList[Handler] = HandlerList()
+        self.authentication: HandlerList[Handler] = HandlerList()
         self.message: list[tuple[str | None, Handler]] = []
-        self.message_received: Calls[Handler] = Calls()
-        self.disconnection: Calls[Handler] = Calls()
-        self.online: Calls[Handler] = Calls()
-        self.offline: Calls[Handler] = Calls()
-        self.lost: Calls[Handler] = Calls()
-        self.forked: Calls[Handler] = Calls()
-        self.error: Calls[Handler] = Calls()
-        self.rejected: Calls[Handler] = Calls()
-        self.stop: Calls[Handler] = Calls()
-        self.sent: Calls[tuple[Handler, bool]] = Calls()  # with whether it runs later, as `async def`
-        self.undeliverable: Calls[Handler] = Calls()
-        self.redelivered: Calls[Handler] = Calls()
-        self.portal_join: Calls[Handler] = Calls()
-        self.portal_leave: Calls[Handler] = Calls()
+        self.message_received: HandlerList[Handler] = HandlerList()
+        self.disconnection: HandlerList[Handler] = HandlerList()
+        self.online: HandlerList[Handler] = HandlerList()
+        self.offline: HandlerList[Handler] = HandlerList()
+        self.lost: HandlerList[Handler] = HandlerList()
+        self.forked: HandlerList[Handler] = HandlerList()
+        self.error: HandlerList[Handler] = HandlerList()
+        self.rejected: HandlerList[Handler] = HandlerList()
+        self.stop: HandlerList[Handler] = HandlerList()
+        self.sent: HandlerList[tuple[Handler, bool]] = HandlerList()  # with whether it is `async def`
+        self.undeliverable: HandlerList[Handler] = HandlerList()
+        self.redelivered: HandlerList[Handler] = HandlerList()
+        self.portal_join: HandlerList[Handler] = HandlerList()
+        self.portal_leave: HandlerList[Handler] = HandlerList()
         self.forwarder: Forwarder | None = None
 
     @property
     def wants_connections(self) -> bool:
-        """Whether anybody is to be told of new connections."""
+        """Whether there is a handler of new connections."""
         return bool(self.connection) or self.forwarder is not None
 
     @property
     def wants_disconnections(self) -> bool:
-        """Whether anybody is to be told of connections that have ended."""
+        """Whether there is a handler of connections that have ended."""
         return bool(self.disconnection) or self.forwarder is not None
 
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
-        """Ask the authenticator; errors, also a wrong result, are its caller's to handle."""
-        assert self.authenticator is not None  # noqa: S101 - sessions ask only where there is one
+        """Call the authenticator; its errors are raised, and a result of a wrong type raises TypeError."""
+        assert self.authenticator is not None  # noqa: S101 - called only where there is one
         async with asyncio.timeout(timeout) as limit:
             for hook in self.before_authentication:
                 changed = await self.caller.call(hook, data, connection, limit=limit)
@@ -104,23 +104,23 @@ class Handlers:
         raise TypeError(f"authenticator: expected User(id, data) or None, got {type(user).__name__}")
 
     async def connected(self, connection: Sender) -> None:
-        """Tell of a new connection."""
+        """Call the handlers of a new connection."""
         if self.forwarder is not None:
             await self.forwarder.connected(connection)
         await self._run(self.connection, connection, connection)
 
     async def authenticated(self, connection: Sender) -> None:
-        """Tell that a connection belongs to somebody now."""
+        """Call the handlers of a connection that has authenticated."""
         await self.renamed(connection)
         await self._run(self.authentication, connection, connection)
 
     async def renamed(self, connection: Sender) -> None:
-        """Tell portals alone that a connection belongs to somebody else."""
+        """Notify portals alone that a connection has another user."""
         if self.forwarder is not None:
             await self.forwarder.authenticated(connection)
 
     async def received(self, message: Message, connection: Sender) -> None:
-        """Hand over a message, unless a middleware keeps it."""
+        """Call the handlers of a message, unless a middleware drops it."""
         kept = await self.intercepted(message, connection) if self.before_message else message
         if isinstance(kept, Failure):
             return
@@ -131,11 +131,11 @@ class Handlers:
             await self.handled(kept, connection)
 
     def wanting(self, message: Message) -> list[Handler]:
-        """The handlers that want such a message."""
+        """Return the handlers of messages of this type."""
         return [handler for type, handler in self.message if type is None or type == message.type]
 
     async def intercepted(self, message: Message, connection: object) -> Message | Failure:
-        """What middleware makes of a message before it is handled, or why it is not to be handled."""
+        """Call `before_message`; return the message to handle, or why it is not handled."""
         for hook in self.before_message:
             kept = await self._checked(hook, message, connection)
             if isinstance(kept, Failure):
@@ -144,11 +144,11 @@ class Handlers:
         return message
 
     async def handled(self, message: Message, connection: object) -> None:
-        """Tell middleware that a message was handled."""
+        """Notify middleware that a message was handled."""
         await self._run(self.message_received, connection, message, connection)
 
     async def reject(self, rejection: Reject, handler: Handler, message: Message, connection: object) -> None:
-        """Report a message that a handler or a hook refuses for good."""
+        """Report a message that a handler or a hook has rejected for good."""
         code, text = Failure.of(rejection)
         log.info(
             "handler %s rejected a message of %r with the code %r: %r",
@@ -160,55 +160,55 @@ class Handlers:
         await self._run(self.rejected, connection, rejection, message, connection)
 
     async def disconnected(self, connection: Sender, code: int, reason: str) -> None:
-        """Tell that a connection has ended."""
+        """Call the handlers of a connection that has ended."""
         if self.forwarder is not None:
             await self.forwarder.disconnected(connection, code, reason)
         await self._run(self.disconnection, connection, connection, code, reason)
 
     async def came_online(self, id: str) -> None:
-        """Tell that an id has its first connection."""
+        """Call the handlers of an id that has its first connection."""
         await self._run(self.online, None, id)
 
     async def went_offline(self, id: str) -> None:
-        """Tell that an id has none any more."""
+        """Call the handlers of an id that has no connection any more."""
         await self._run(self.offline, None, id)
 
     async def portal_joined(self, id: str) -> None:
-        """Tell that a portal takes part."""
+        """Call the hooks of a portal that has joined."""
         await self._run(self.portal_join, None, id)
 
     async def portal_left(self, id: str) -> None:
-        """Tell that a portal takes part no more."""
+        """Call the hooks of a portal that has left."""
         await self._run(self.portal_leave, None, id)
 
     async def lost_messages(self, id: str, count: int) -> None:
-        """Tell that messages were lost on the way to a client of 1.x."""
+        """Call the handlers of messages that a client of 1.x has lost."""
         await self._run(self.lost, None, id, count)
 
     async def forked_store(self, since: float) -> None:
-        """Tell that Redis may have forgotten what it confirmed after `since`."""
+        """Call the handlers of a Redis that may have lost writes confirmed after `since`."""
         await self._run(self.forked, None, since)
 
     async def stopping(self, timeout: float) -> None:
-        """Tell that the server is about to stop, and wait so many seconds at most."""
-        telling = start(self._run(self.stop, None))
+        """Call `on_stop` handlers, and wait at most `timeout` seconds for them."""
+        calls = start(self._run(self.stop, None))
         try:
-            await asyncio.wait({telling}, timeout=timeout)
+            await asyncio.wait({calls}, timeout=timeout)
         except asyncio.CancelledError:
-            end(telling)
+            end(calls)
             raise
-        if not telling.done():
-            log.error("on_stop did not finish within %g seconds; the server stops all the same", timeout)
-            end(telling)
-            await asyncio.wait({telling}, timeout=CANCEL_GRACE)
-            report_tasks(log, [telling])
+        if not calls.done():
+            log.error("on_stop did not finish within %g seconds; the server stops without it", timeout)
+            end(calls)
+            await asyncio.wait({calls}, timeout=CANCEL_GRACE)
+            report_tasks(log, [calls])
 
     async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
-        """Call one handler, with what it raises treated like any other's."""
+        """Call one handler; its errors are handled like those of any other."""
         await self._run([handler], connection, *args)
 
     def outgoing(self, message: Sent, connection: object) -> Sent | Message | None:
-        """What is sent instead of `message`; None for nothing. Errors are the sender's."""
+        """Call `before_send`; return the message to send, or None. Its errors are raised to the sender."""
         going: Sent | Message = message
         for hook in self.before_send if isinstance(message, Message) else ():
             kept = _kept(hook, call_at_once(hook, going, connection))
@@ -218,11 +218,11 @@ class Handlers:
         return going
 
     async def failed(self, error: BaseException, connection: object) -> None:
-        """Report what a handler raised; a reporter that raises is only logged.
+        """Report an error of a handler; an error of `on_error` itself is only logged.
 
         Args:
-            error: what it raised.
-            connection: whose handler it was; None for what concerns an id.
+            error: raised by the handler.
+            connection: of the handler; None if it concerned an id.
         """
         for handler in self.error:
             try:
@@ -231,7 +231,7 @@ class Handlers:
                 log.exception("on_error handler %s raised", name_of(handler))
 
     def shutdown(self) -> None:
-        """Let threads end; those still busy are named in the log, and not waited for."""
+        """End the threads; those still busy are named in the log, and not waited for."""
         report_threads(log, self.caller.busy)
         self.caller.shutdown()
 
@@ -245,7 +245,7 @@ class Handlers:
             await self.reject(rejection, hook, message, connection)
             return Failure.of(rejection)
         except RequestError as error:
-            log.debug("%s keeps a message of %r: %r", name_of(hook), connection, error.code)
+            log.debug("%s drops a message of %r: %r", name_of(hook), connection, error.code)
             return Failure.of(error)
         except Exception as error:
             log.exception("hook %s raised; the message is not handled", name_of(hook))
@@ -253,7 +253,7 @@ class Handlers:
             return FAILED
 
     async def _handle(self, message: Message, connection: object) -> None:
-        """Call the handlers of a message, until one rejects it."""
+        """Call the handlers of a message until one rejects it."""
         for handler in self.wanting(message):
             try:
                 await self.caller.call(handler, message, connection)
@@ -271,11 +271,11 @@ class Handlers:
                 await self._raised(error, handler, connection)
 
     async def _raised(self, error: Exception, handler: Handler, connection: object) -> None:
-        """Log and report what a handler raised where it answers nothing."""
+        """Log and report an error of a handler that has no request to answer."""
         if isinstance(error, RequestError) and not isinstance(error, Reject):
-            log.info("handler %s: no request waits to be told %r", name_of(handler), error.code)
+            log.info("handler %s raised %r, but there is no request to answer", name_of(handler), error.code)
         elif is_of_the_end(error, connection):
-            log.debug("handler %s: %r has ended meanwhile", name_of(handler), connection)
+            log.debug("handler %s: %r has ended already", name_of(handler), connection)
         else:
             log.error("handler %s raised", name_of(handler), exc_info=error)
             await self.failed(error, connection)
@@ -288,9 +288,9 @@ def _kept(hook: Handler, answer: object) -> Message | None:
 
 
 def is_of_the_end(error: Exception, connection: object) -> bool:
-    """Whether a handler failed because the connection that it was called for has ended meanwhile.
+    """Return whether a handler failed because the connection that it was called for has ended.
 
-    That is nobody's fault. Another connection may have ended as well, such as one that was asked
-    or sent something, and that is an error like any other.
+    That is no fault of the application. If the handler used another connection that has ended, its
+    error is like any other.
     """
     return isinstance(error, ConnectionClosed) and not getattr(connection, "is_open", True)

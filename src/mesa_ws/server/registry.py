@@ -1,20 +1,20 @@
-"""Who is connected to this node: all connections, and those of each id."""
+"""The connections of this node: all of them, and those of each id."""
 
 import random
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 COMING_BACK = 1000
-"""Clients that a stopping node asks back for each second."""
+"""Clients that a stopping node asks to reconnect in each second."""
 
 MIN_SPREAD = 1.0
-"""Seconds within which they are asked back at least."""
+"""Seconds over which their reconnecting is spread at least."""
 
 C = TypeVar("C", bound=Hashable)
 
 
 class Registry(Generic[C]):
-    """Finds connections by id in constant time. Used from the event loop only."""
+    """Find connections by id in constant time. For the event loop only."""
 
     def __init__(self) -> None:
         self._all: dict[C, str | None] = {}
@@ -31,52 +31,49 @@ class Registry(Generic[C]):
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every id that is connected here."""
+        """Every id with a connection here."""
         return tuple(self._by_id)
 
     def come_back(self) -> Iterator[tuple[C, float]]:
-        """Return every connection, with the seconds after which its client is to come back."""
+        """Yield every connection, with the seconds after which its client should reconnect."""
         spread = max(MIN_SPREAD, len(self) / COMING_BACK)
         for connection in self:
             yield connection, round(random.uniform(0, spread), 3)  # noqa: S311 - spreads load
 
     def add(self, connection: C) -> None:
-        """Take in a connection that nobody is known for yet."""
+        """Add an unauthenticated connection."""
         self._all[connection] = None
 
-    def identify(self, connection: C, id: str) -> str | None:
-        """Say that `connection` belongs to `id`; return whom it belonged to before."""
+    def identify(self, connection: C, id: str) -> None:
+        """Find `connection` by `id` from now on, and no longer by its id before."""
         previous = self._all[connection]
         if previous != id:
             self._leave(connection, previous)
             self._all[connection] = id
             self._by_id.setdefault(id, []).append(connection)
-        return previous
 
     def id_of(self, connection: C) -> str | None:
-        """Whom `connection` belongs to."""
+        """Return the id of `connection`; None before authentication."""
         return self._all.get(connection)
 
-    def discard(self, connection: C) -> str | None:
-        """Forget a connection; return whom it belonged to."""
-        id = self._all.pop(connection, None)
-        self._leave(connection, id)
-        return id
+    def discard(self, connection: C) -> None:
+        """Remove a connection."""
+        self._leave(connection, self._all.pop(connection, None))
 
     def count(self, id: str) -> int:
-        """Connections of `id` here."""
+        """Return the number of connections of `id`."""
         return len(self._by_id.get(id, ()))
 
     def of(self, id: str) -> Sequence[C]:
-        """The connections of `id`; safe to iterate while they change."""
+        """Return the connections of `id`; safe to iterate while they change."""
         return tuple(self._by_id.get(id, ()))
 
     def everybody(self, excluding: frozenset[str], *, anonymous: bool) -> Sequence[C]:
-        """Every connection but those of the excluded ids; safe to iterate while they change.
+        """Return every connection but those of the excluded ids; safe to iterate while they change.
 
         Args:
             excluding: ids to leave out; connections without an id cannot match.
-            anonymous: whether connections without an id are among them.
+            anonymous: whether to include connections without an id.
         """
         if anonymous and not excluding:
             return tuple(self._all)

@@ -1,9 +1,9 @@
-"""What is written to one client: at once, or as soon as nothing is in the way.
+"""The send queue of one connection, and the transport below it.
 
-Two things are in the way: a client that reads slowly (*congested*), and stored messages that
-have to be read from the backend first (*blocked*). Frames that are stored nowhere wait here then,
-each marked with the stored message that it follows. What waits is bounded; a client for whom more
-would wait is given up.
+A frame is written at once unless one of two things is in the way: the client reads slowly
+(*congested*), or stored messages have to be read from the backend first (*blocked*). Then frames
+that are not stored anywhere wait in the queue, each marked with the stored message that it follows.
+The queue is bounded: a client for whom more would wait is disconnected.
 """
 
 from collections import deque
@@ -13,28 +13,28 @@ from typing import NamedTuple, Protocol
 
 
 class PeerState(Enum):
-    """What is known of a client whose socket is not read."""
+    """State of a client whose socket is not read."""
 
     PRESENT = auto()
     FINISHED = auto()
-    """It has closed its end; what it sent before may still have to be read."""
+    """The client has closed its end; frames that it sent before may still have to be read."""
     GONE = auto()
-    """The connection was reset, or TCP has given it up."""
+    """The connection was reset, or TCP has given up on it."""
 
 
 class Transport(Protocol):
-    """One client's WebSocket. Called in the event loop; nothing here waits.
+    """WebSocket of one client. Called in the event loop; no method waits.
 
-    It tells its connection when more is buffered than the client reads in time (`congested`), and
-    when that has been read (`relieved`).
+    The transport calls its connection when more is buffered than the client reads in time
+    (`congested`), and when the client has read that (`relieved`).
     """
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the client, outside of the system's own buffers."""
+        """Bytes that wait for the client, without those in the system's own buffers."""
 
     def is_cut(self) -> bool:
-        """Whether the client has gone or said that it sends no more: what is written may not arrive."""
+        """Whether the client has gone or has closed its end, so that frames written now may not arrive."""
 
     def write(self, payload: bytes, /) -> None:
         """Send a text frame, or buffer it."""
@@ -43,28 +43,29 @@ class Transport(Protocol):
         """Send a Ping frame."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, empty for 1005, and cut the connection if no answer comes."""
+        """Send a close frame, empty for 1005, and cut the connection if the client does not answer."""
 
     def pause_reading(self) -> None:
-        """Receive nothing until `resume_reading`."""
+        """Stop receiving until `resume_reading`."""
 
     def resume_reading(self) -> None:
-        """Receive again."""
+        """Start receiving again."""
 
     def peer_state(self) -> PeerState:
-        """Say whether the client is there, without reading."""
+        """Return whether the client is still there, without reading."""
 
     def cut(self) -> None:
-        """End the connection at once; the connection is told as of any other end."""
+        """End the connection at once; the transport reports that like any other end."""
 
 
 MAX_HELD_BYTES = 1024 * 1024
-"""Bytes that wait for the backend; what waits for the client is bounded by `max_buffered`."""
+"""Bytes that may wait for the backend; `max_buffered` bounds those that wait for the client."""
 
 MAX_HELD_FRAMES = 4096
+"""Frames that may wait for the backend."""
 
 FRAME_COST = 64
-"""Bytes that a frame takes beside its own."""
+"""Bytes of memory that a waiting frame takes besides its payload."""
 
 
 class _Held(NamedTuple):
@@ -72,23 +73,23 @@ class _Held(NamedTuple):
     payload: bytes
 
 
-class Outlet:
-    """Writes frames to one client in order. For the event loop only.
+class SendQueue:
+    """Write frames to one client in order. For the event loop only.
 
     Args:
-        transport: where frames go.
-        put: writes a frame of the application's, whatever waits.
+        transport: writes frames to the socket.
+        put: writes a frame of the application at once, even while others wait.
         max_buffered: bytes that may wait for the client.
         give_up: called with the reason when more would wait.
 
     Attributes:
-        write: writes a frame, or lets it wait.
+        write: writes a frame, or queues it.
         put: see above.
-        mark: sequence of the last stored message that is known and not written; what is held from
-            now on follows it.
+        mark: sequence of the last stored message that is known and not written; frames queued from
+            now on follow it.
         is_congested: whether the client reads too slowly.
-        is_cut: tells whether the client is gone before its connection has ended here. Of what is
-            written then some frames arrive and others do not.
+        is_cut: returns whether the client has gone although its connection has not ended here. Of
+            the frames written then, some arrive and others do not.
     """
 
     __slots__ = (
@@ -127,7 +128,7 @@ class Outlet:
         self.is_cut = transport.is_cut
 
     def control(self, payload: bytes) -> None:
-        """Write a frame of the protocol at once, whatever waits."""
+        """Write a frame of the protocol at once, even while others wait."""
         if self.put is not _nowhere:
             self._transport.write(payload)
 
@@ -138,57 +139,57 @@ class Outlet:
 
     @property
     def is_over(self) -> bool:
-        """Whether more waits for the client than may."""
+        """Whether more bytes wait for the client than may."""
         return self._transport.buffered + self._size > self._max_buffered + self._spared
 
     def congested(self, *, by_page: bool = False) -> None:
-        """Let everything wait until `relieved`.
+        """Queue every frame until `relieved`.
 
         Args:
-            by_page: whether what was written last was read from the backend. It may be larger than
-                what else may wait, or a large message would never arrive; so what waits now does not count.
+            by_page: whether the frame written last was read from the backend. A stored message may be
+                larger than `max_buffered`, or it would never arrive; so bytes that wait now do not count.
         """
         self._spared = self._transport.buffered if by_page else 0
         self.is_congested = True
         self._choose()
 
     def relieved(self) -> None:
-        """The client reads again; write what waits, if nothing else is in the way."""
+        """Write the frames that wait, now that the client reads again, unless the queue is blocked."""
         self.is_congested = False
         self._spared = 0
         if not self._is_blocked:
             self.unblock()
 
     def block(self) -> None:
-        """Let everything wait until `unblock`, for stored messages go first."""
+        """Queue every frame until `unblock`, because stored messages go first."""
         self._is_blocked = True
         self._choose()
 
     def unblock(self) -> None:
-        """No stored message is missing: write what waits, as far as the client reads."""
+        """Write the frames that wait, as far as the client reads: no stored message is missing."""
         self._is_blocked = False
         self.mark = 0
         self._release(None)
 
     def follow(self, sequence: int, *, is_first: bool = False) -> None:
-        """Let what will wait follow a stored message; with `is_first` also what waits already."""
+        """Mark later frames as following a stored message; with `is_first`, those that wait as well."""
         self.mark = max(self.mark, sequence)
         if is_first and self._frames:
             self._frames = deque(_Held(sequence, held.payload) for held in self._frames)
 
     def release_before(self, sequence: int) -> None:
-        """Write what waits for no message from `sequence` on."""
+        """Write the frames that follow only messages before `sequence`."""
         if self._frames:
             self._release(sequence)
 
     def flush(self) -> None:
-        """Write all that waits, whatever is in the way: the last thing before a close."""
+        """Write every frame that waits, also to a slow client: the last step before a close."""
         frames, self._frames, self._size = self._frames or (), None, 0
         for held in frames:
             self.put(held.payload)
 
     def close(self) -> None:
-        """Write nothing any more."""
+        """Drop the frames that wait, and ignore later ones."""
         self._frames, self._size = None, 0
         self.put = self.write = _nowhere
 
@@ -219,4 +220,4 @@ class Outlet:
 
 
 def _nowhere(payload: bytes) -> None:
-    """Where messages to a connection that has ended go; whoever calls `send` gets an error."""
+    """Drop a frame for a connection that has ended; callers of `Connection.send` get an error."""

@@ -259,7 +259,7 @@ async def test_an_end_whose_reply_was_lost_is_told_once(site: Site, monkeypatch:
     monkeypatch.setattr(server.backend, "append", lossy)
     peer = await site.join("alice")
     await peer.socket.close()
-    await until(lambda: server.handlers.forwarder is not None and not server.handlers.forwarder._passages)
+    await until(lambda: server.handlers.forwarder is not None and not server.handlers.forwarder._connections)
     await site.join("bob")
     await until(lambda: any(event.id == "bob" for event in record.events))
     assert repeated

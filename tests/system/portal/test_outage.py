@@ -49,7 +49,7 @@ async def test_events_wait_for_a_redis_that_does_not_answer(
         redis.freeze()
         for n in range(1, 20):
             await peer.send("N", n)
-        await until(lambda: "does not take what clients do" in caplog.text)
+        await until(lambda: "does not store clients' events" in caplog.text)
         redis.thaw()
         await record.until(21)
         assert list(dict.fromkeys(record.data)) == list(range(20))

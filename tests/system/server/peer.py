@@ -60,7 +60,7 @@ class Peer:
         return dict((await self.until(op=22)).get("x", {}))
 
     async def messages(self, count: int) -> list[dict[str, Any]]:
-        """Receive that many messages, and answer no heartbeat meanwhile."""
+        """Receive that many messages without answering heartbeats."""
         found: list[dict[str, Any]] = []
         while len(found) < count:
             frame = await self.receive()

@@ -45,7 +45,7 @@ async def until(holds: Callable[[], Awaitable[bool] | bool]) -> None:
 
 
 async def unproven(server: Server, id: str = "1") -> int:
-    """How many messages of an id nobody has proven to have."""
+    """Return the number of unacknowledged messages of an id."""
     head = (await server.bus.heads([id]))[id]
     return head.top - head.acknowledged if head else 0
 

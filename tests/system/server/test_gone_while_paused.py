@@ -47,7 +47,7 @@ class Case:
 
     @property
     def client(self) -> socket.socket:
-        """The client's own socket, once more."""
+        """A second handle of the client's socket."""
         return socket.socket(fileno=os.dup(self.peer.socket.transport.get_extra_info("socket").fileno()))
 
     @property
@@ -65,7 +65,7 @@ class Case:
                 await asyncio.sleep(0.005)
 
     async def ends(self) -> int:
-        """Wait until the server has ended the connection; return what is told of that."""
+        """Wait until the server has ended the connection; return what its handlers were called with."""
         await self.until(lambda: not self.connection.is_open)
         assert len(self.handled) == 1
         self.go.set()

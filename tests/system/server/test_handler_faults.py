@@ -140,7 +140,7 @@ async def test_that_its_own_connection_has_ended_is_no_handlers_fault(
     with caplog.at_level("DEBUG", "mesa_ws.server"):
         await peer.raw('{"op":0,"t":"BOOM","x":%s}' % ('{"r":"1"}' if is_request else "null"))
         assert await peer.closed() == 4100
-        await until(lambda: "has ended meanwhile" in caplog.text)
+        await until(lambda: "has ended already" in caplog.text)
     assert reported == []
 
 

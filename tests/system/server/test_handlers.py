@@ -324,7 +324,7 @@ async def test_update_user_moves_the_connection_to_another_id(serving: Serving, 
 
 async def test_update_user_needs_an_authenticated_connection(serving: Serving, join: Joining) -> None:
     connection = await connected(accepting(), serving, join, id=None)
-    with pytest.raises(NotAuthenticated, match="expected an authenticated connection"):
+    with pytest.raises(NotAuthenticated, match="the client has no user yet"):
         connection.update_user(User("1"))
 
 

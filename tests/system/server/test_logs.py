@@ -39,7 +39,7 @@ class Verbose(Middleware):
     """Says no, and quotes the client."""
 
     async def before_authentication(self, data: Any, connection: Connection) -> Any:
-        raise Refused(f"nobody is {data['id']}")
+        raise Refused(f"no user has the id {data['id']}")
 
     async def before_message(self, message: Message, connection: Connection) -> Message | None:
         match message.type:

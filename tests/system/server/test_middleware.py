@@ -1,4 +1,4 @@
-"""Middleware: what it is told, what it may refuse or change, and what its faults do."""
+"""Middleware: the calls of its hooks, what they may refuse or change, and what their faults do."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ async def told(queue: Told, count: int) -> list[tuple[Any, ...]]:
 
 
 class Life(Middleware):
-    """Tells what it is told of connections."""
+    """Records the calls of its hooks about connections."""
 
     def __init__(self, name: str, queue: Told) -> None:
         self.name = name
@@ -324,7 +324,7 @@ async def test_what_a_connection_is_sent_can_be_changed_dropped_and_refused(
 
 
 class Telling(Middleware):
-    """Tells what it is told of sent messages."""
+    """Records the calls of its hooks about sent messages."""
 
     def __init__(self, queue: Told) -> None:
         self.queue = queue
@@ -370,7 +370,7 @@ async def test_a_message_from_elsewhere_is_told_as_such(serving: Serving, join: 
     await join(await serving(server), "1")
     server.use(Telling(queue))
     await server.bus.dispatch([prepare(HI, ["1"])])
-    await server.bus.dispatch([prepare(HI, ["nobody"])])
+    await server.bus.dispatch([prepare(HI, ["absent"])])
     await server.send(HI)
     assert await told(queue, 2) == [(HI, ["1"], False), (HI, ["1"], True)]
 
@@ -672,11 +672,11 @@ async def test_a_server_that_starts_again_begins_with_no_calls_that_waited(
             await peer.send("PING", "waits")
         await peer.received("PONG")
     async with serve(server) as endpoint, Peer.connect(endpoint.url) as peer:
-        await peer.send("PING", "anew")
-        assert await told(queue, 1) == [("anew",)]
+        await peer.send("PING", "again")
+        assert await told(queue, 1) == [("again",)]
 
 
-# What is kept, and what reaches nobody.
+# Messages that are stored, and messages without a recipient.
 
 
 async def test_a_request_that_a_middleware_keeps_is_not_answered(serving: Serving, join: Joining) -> None:
@@ -712,7 +712,7 @@ async def test_what_reaches_nobody_is_not_told(serving: Serving, join: Joining) 
 
     server.use(Sent)
     endpoint = await serving(server)
-    await server.send(Message(0, "to nobody", "HI"))
+    await server.send(Message(0, "to no connection", "HI"))
     peer = await join(endpoint)
     await server.send(Message(0, "to one", "HI"))
     await peer.messages(1)

@@ -1,4 +1,4 @@
-"""What a program does wrong is told to it, and harms nobody else."""
+"""Misuse by a program raises errors there, and affects nothing else."""
 
 import asyncio
 import threading
@@ -76,7 +76,7 @@ async def test_a_server_sends_in_its_own_event_loop(serving: Serving) -> None:
     def send() -> None:
         asyncio.run(server.send(Message(0, {}, "T")))
 
-    with pytest.raises(MesaError, match="expected the event loop of the server, got another one"):
+    with pytest.raises(MesaError, match="in another event loop than the server's"):
         await asyncio.to_thread(send)
 
 

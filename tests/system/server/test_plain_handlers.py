@@ -187,7 +187,7 @@ async def test_a_coroutine_that_it_returns_is_awaited(serving: Serving, join: Jo
 async def test_the_blocking_forms_refuse_the_event_loop_of_the_server(use: Use, serving: Serving) -> None:
     server = accepting()
     await serving(server)
-    with pytest.raises(MesaError, match=r"_blocking: expected a thread, got the event loop of the server"):
+    with pytest.raises(MesaError, match=r"_blocking was called in the event loop of the server"):
         use(server)
 
 

@@ -21,7 +21,7 @@ Rejected = tuple[str, str, object, str | None]
 
 
 class Desk:
-    """A server that takes numbers, and what it is told of others."""
+    """A server that accepts numbers, and the rejections of other messages."""
 
     def __init__(self) -> None:
         self.server = accepting()

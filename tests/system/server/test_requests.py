@@ -253,7 +253,7 @@ async def test_an_answer_that_cannot_be_passed_on_is_a_failure(serving: Serving,
     for _ in range(100_000):
         deep = [deep]
     [connection] = server.connections
-    connection.asked.replied(frame["x"]["r"], Message(0, deep))
+    connection.pending_requests.answered(frame["x"]["r"], Message(0, deep))
     with pytest.raises(RequestFailed) as raised:
         await waiting
     assert raised.value.code == "failed"
@@ -359,9 +359,9 @@ async def test_a_call_that_is_given_up_leaves_nothing(serving: Serving, join: Jo
         await waiting
     [connection] = server.connections
     async with asyncio.timeout(LIMIT):
-        while len(connection.asked):
+        while len(connection.pending_requests):
             await asyncio.sleep(0.01)
-    await reply(peer, frame, "nobody hears this")
+    await reply(peer, frame, "no reader")
     with pytest.raises(TimedOut):
         await server.request("0", PING, timeout=0.05)
 

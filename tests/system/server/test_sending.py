@@ -88,8 +88,8 @@ async def test_a_device_that_left_counts_no_more(serving: Serving, join: Joining
 async def test_the_receipt_says_who_is_offline(serving: Serving, join: Joining) -> None:
     server = answering()
     await serving(server)
-    receipt = await server.send(Message(), ["nobody"])
-    assert receipt.deliveries == {"nobody": Delivery(False, 0, "offline")}
+    receipt = await server.send(Message(), ["absent"])
+    assert receipt.deliveries == {"absent": Delivery(False, 0, "offline")}
     assert receipt.nodes == 0
 
 

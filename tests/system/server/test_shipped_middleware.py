@@ -278,12 +278,12 @@ async def test_what_a_server_does_is_counted(serving: Serving, join: Joining) ->
     endpoint = await serving(server)
     await server.send(Message(0, None, "STORED"), ["1", "2"])
     await server.send(Message(0, None, "STORED"), ["1"])
-    one, two, nobody = await join(endpoint, "1"), await join(endpoint, "1"), await join(endpoint)
+    one, two, anonymous = await join(endpoint, "1"), await join(endpoint, "1"), await join(endpoint)
     await server.send(Message(0, None, "HI"))
     await one.send("SLOW")
     assert await one.received("HI") == [None]
     assert await two.received("HI") == [None]
-    await nobody.socket.close(4999)
+    await anonymous.socket.close(4999)
     await until(lambda: "other" in str(numbers(registry)))
     seen = numbers(registry)
     pings = seen["mesa_messages_received_total"] - 1

@@ -129,8 +129,8 @@ async def test_a_slow_reader_of_stored_messages_costs_bounded_memory_and_gets_al
             for frame in await peer.messages(1):
                 found.append(frame["d"][0])
                 if wire == 2 and "s" in frame and frame["s"] % 64 == 0:
-                    assert connection.feed is not None
-                    await peer.acknowledge(connection.feed.replay.epoch, frame["s"])
+                    assert connection.subscription is not None
+                    await peer.acknowledge(connection.subscription.outbox.epoch, frame["s"])
     assert found == expected
 
 

@@ -1,4 +1,4 @@
-"""Where messages begin: resuming, positions that are not trusted, and becoming somebody else."""
+"""Where messages begin: resuming, positions that are not trusted, and changing the user."""
 
 import asyncio
 from typing import Any

@@ -20,8 +20,8 @@ async def test_nobody_is_asked_without_stored_messages(serving: Serving, join: J
     await send(server, 1)
     await peer.messages(1)
     (connection,) = server.connections
-    assert connection.feed is not None
-    assert not connection.feed.is_watched
+    assert connection.subscription is not None
+    assert not connection.subscription.is_watched
 
 
 async def test_clients_of_wire_2_are_not_asked(serving: Serving, join: Joining) -> None:
@@ -132,9 +132,9 @@ async def test_stopping_tells_what_was_proven_and_asks_wire_2_to_come_back(join:
         await send(server, 1)
         await first.messages(1)
         await first.acknowledge(x["e"], 1)
-        (feed,) = [each.feed for each in server.registry.of("1")]
-        assert feed is not None
-        await until(lambda: feed.replay.acked == 1)
+        (subscription,) = [each.subscription for each in server.registry.of("1")]
+        assert subscription is not None
+        await until(lambda: subscription.outbox.acked == 1)
     assert [await first.closed(), await second.closed()] == [1001, 1001]
     [asked] = [frame["d"]["after"] for frame in first.frames if frame["op"] == 7]
     assert 0 <= asked <= 1

@@ -1,4 +1,4 @@
-"""What happens while a client logs in, becomes somebody else, or waits: nothing is lost by it."""
+"""Events while a client logs in, gets another user, or waits: no message is lost."""
 
 import asyncio
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ async def test_a_slow_reader_whose_user_is_updated_misses_nothing_that_is_for_ev
     await peer.log_in("1", wire=2)
     (connection,) = server.connections
     count = 0
-    while not connection.outlet.is_congested:
+    while not connection.send_queue.is_congested:
         connection.send(Message(0, [count, BIG], "N"))
         count += 1
     await server.send(Message(0, "all", "ALL"))
@@ -199,7 +199,7 @@ async def test_clients_that_come_back_at_once_share_what_they_missed(serving: Se
 
 
 class Acknowledged(MemoryBackend):
-    """Counts how often it is told of acknowledgements, and reads."""
+    """Counts acknowledgements and reads."""
 
     calls = 0
     reads = 0

@@ -55,9 +55,11 @@ async def test_a_client_resumes_on_another_node(
 ) -> None:
     servers = [node(redis_url, namespace) for _ in range(2)]
     here, there = [await serving(server) for server in servers]
-    before = [server.broadcast_position for server in servers]
+    before = [server.fanout.broadcasts.position for server in servers]
     await dispatch(dispatcher, 0, to="*")
-    await until(lambda: all(s.broadcast_position != was for s, was in zip(servers, before, strict=True)))
+    await until(
+        lambda: all(s.fanout.broadcasts.position != was for s, was in zip(servers, before, strict=True))
+    )
     peer = await join(here)
     x = await peer.log_in("1", wire=2)
     await dispatch(dispatcher, 1, 2)

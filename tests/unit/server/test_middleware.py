@@ -13,7 +13,7 @@ from mesa_ws.messages.message import Message
 from mesa_ws.server import notifications
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.middleware import hooks_of, mesa1_middleware_key, middleware_key
-from mesa_ws.server.registrations import Calls, Handlers
+from mesa_ws.server.registrations import HandlerList, Handlers
 
 
 class Counting(Middleware):
@@ -44,7 +44,7 @@ def test_so_many_messages_of_its_own_are_known_again(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(notifications, "OWN", 2)
     told, handlers = list[bool](), Handlers(threads=1)
     handlers.sent.append((lambda message, connections, from_this_node: told.append(from_this_node), False))
-    some = notifications.Reports(handlers, asyncio.ensure_future)
+    some = notifications.Notifications(handlers, asyncio.ensure_future)
     for message_id in ("a", "b", "c"):
         some.own(message_id)
     for message_id in ("a", "b", "c", "of another"):
@@ -53,7 +53,7 @@ def test_so_many_messages_of_its_own_are_known_again(monkeypatch: pytest.MonkeyP
 
 
 def test_the_applications_handlers_come_before_those_of_middleware() -> None:
-    calls: Calls[str] = Calls()
+    calls: HandlerList[str] = HandlerList()
     calls.append_last("first hook")
     calls.append("first handler")
     calls.append_last("second hook")

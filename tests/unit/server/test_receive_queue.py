@@ -4,7 +4,7 @@ import pytest
 
 from mesa_ws.protocol import ServerProtocol
 from mesa_ws.protocol.server import Terms
-from mesa_ws.server.receive_queue import PATIENCE, Flow
+from mesa_ws.server.receive_queue import PATIENCE, FlowControl
 from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Keepalive, ServerSettings
 
@@ -69,7 +69,7 @@ class Client:
         self.changes = 0
         settings = ServerSettings(keepalive=KEEPALIVE)
         self.protocol = ServerProtocol(Terms(settings, has_authenticator=False), self.now)
-        self.flow = Flow(self.socket, self.protocol, KEEPALIVE, lambda: self.now, self.changed)
+        self.flow = FlowControl(self.socket, self.protocol, KEEPALIVE, lambda: self.now, self.changed)
 
     def changed(self) -> None:
         self.changes += 1

@@ -1,14 +1,13 @@
-"""What a feed writes, and in which order."""
+"""What a subscription writes, and in which order."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
-from mesa_ws.server.send_queue import Outlet, PeerState
-from mesa_ws.server.subscription import Feed
+from mesa_ws.server.send_queue import PeerState, SendQueue
+from mesa_ws.server.subscription import Subscription
 
 
 class Transport:
@@ -38,8 +37,8 @@ class Transport:
     def cut(self) -> None: ...
 
 
-class Office:
-    """A node that notes what it is asked to read."""
+class Host:
+    """Counts the reads that its subscriptions request."""
 
     redelivery_interval: float | None = None
     is_prompt = False
@@ -47,24 +46,18 @@ class Office:
     def __init__(self) -> None:
         self.reads = 0
 
-    def at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        raise AssertionError("nothing is paced here")
-
-    def now(self) -> float:
-        return 0.0
-
-    def read(self, feed: Feed) -> None:
+    def read(self, subscription: Subscription) -> None:
         self.reads += 1
 
-    def read_broadcasts(self, feed: Feed) -> None: ...
+    def read_broadcasts(self, subscription: Subscription) -> None: ...
 
-    def watch(self, feed: Feed) -> None: ...
+    def watch(self, subscription: Subscription) -> None: ...
 
-    def proved(self, feed: Feed) -> None: ...
+    def acked(self, subscription: Subscription) -> None: ...
 
-    def redelivers(self, feed: Feed, entries: Sequence[Entry]) -> None: ...
+    def redelivers(self, subscription: Subscription, entries: Sequence[Entry]) -> None: ...
 
-    def lost(self, feed: Feed, page: Page) -> None: ...
+    def lost(self, subscription: Subscription, page: Page) -> None: ...
 
 
 OLD = Page("fresh", "old", 5, 5, 0)
@@ -76,26 +69,26 @@ def transport() -> Transport:
 
 
 @pytest.fixture
-def office() -> Office:
-    return Office()
+def host() -> Host:
+    return Host()
 
 
 @pytest.fixture
-def feed(transport: Transport, office: Office) -> Feed:
-    outlet = Outlet(transport, transport.write, 1000, pytest.fail)
-    return Feed(office, outlet, "1", is_wire2=False, ask=lambda: None)
+def subscription(transport: Transport, host: Host) -> Subscription:
+    send_queue = SendQueue(transport, transport.write, 1000, pytest.fail)
+    return Subscription(host, send_queue, "1", is_wire2=False, probe=lambda: None)
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
 def test_what_is_not_stored_waits_for_what_is_read_from_another_epoch(
-    feed: Feed, transport: Transport, office: Office, has_begun: bool
+    subscription: Subscription, transport: Transport, host: Host, has_begun: bool
 ) -> None:
     if has_begun:
-        feed.begin(OLD, None, None)
-    feed.deliver(Position("new", 3), b"stored")
+        subscription.begin(OLD, None, None)
+    subscription.deliver(Position("new", 3), b"stored")
     if not has_begun:
-        feed.begin(OLD, None, None)
-    feed.outlet.write(b"not stored")
-    assert (transport.written, office.reads) == ([], 1)
-    feed.took(Page("forked", "new", 2, 3, 0, (Entry(3, "m", b"stored"),)))
+        subscription.begin(OLD, None, None)
+    subscription.send_queue.write(b"not stored")
+    assert (transport.written, host.reads) == ([], 1)
+    subscription.on_page(Page("forked", "new", 2, 3, 0, (Entry(3, "m", b"stored"),)))
     assert transport.written == [b"stored", b"not stored"]

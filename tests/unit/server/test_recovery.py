@@ -1,4 +1,4 @@
-"""A node's place among the messages to everybody."""
+"""A node's position among the messages to everybody."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
-from mesa_ws.server.fanout import Everybody
+from mesa_ws.server.recovery import BroadcastReader
 
 
 class Source:
@@ -41,31 +41,31 @@ def _entry(sequence: int) -> Entry:
     return Entry(sequence, str(sequence), b"{}")
 
 
-async def test_two_that_catch_up_at_once_hand_on_nothing_twice() -> None:
+async def test_two_that_catch_up_at_once_announce_nothing_twice() -> None:
     source = Source()
-    handed_on: list[int] = []
+    announced: list[int] = []
     resets: list[int] = []
-    everybody = Everybody(
-        source,
+    reader = BroadcastReader(
+        source.broadcasts,
         _spawn,
-        lambda _, entry: handed_on.append(entry.sequence),
-        lambda: resets.append(len(handed_on)),
+        lambda _, entry: announced.append(entry.sequence),
+        lambda: resets.append(len(announced)),
     )
-    await everybody.start()
-    both = [_spawn(everybody.catch_up()) for _ in range(2)]
+    await reader.start()
+    both = [_spawn(reader.catch_up()) for _ in range(2)]
     await asyncio.sleep(0)
     source.answers[0].set()
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     source.top = 8
-    everybody.offer(Position("new", 8), _entry(8))
+    reader.offer(Position("new", 8), _entry(8))
     source.is_prompt = True
     for answer in source.answers:
         answer.set()
     await asyncio.gather(*both)
     source.top = 9
-    everybody.offer(Position("new", 9), _entry(9))
-    await everybody.catch_up()
-    assert (handed_on, resets) == ([8, 9], [0])
+    reader.offer(Position("new", 9), _entry(9))
+    await reader.catch_up()
+    assert (announced, resets) == ([8, 9], [0])
 
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -74,10 +74,12 @@ def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 async def test_a_message_that_comes_again_asks_for_nothing() -> None:
     source = Source()
-    handed_on: list[int] = []
-    everybody = Everybody(source, _spawn, lambda _, entry: handed_on.append(entry.sequence), lambda: None)
-    await everybody.start()
+    announced: list[int] = []
+    reader = BroadcastReader(
+        source.broadcasts, _spawn, lambda _, entry: announced.append(entry.sequence), lambda: None
+    )
+    await reader.start()
     for sequence in (6, 7, 6, 7, 5):
-        everybody.offer(Position("old", sequence), _entry(sequence))
+        reader.offer(Position("old", sequence), _entry(sequence))
     await asyncio.sleep(0)
-    assert (handed_on, source.answers) == ([6, 7], [])
+    assert (announced, source.answers) == ([6, 7], [])
