@@ -220,19 +220,28 @@ class Forwarder:
 
     async def _insist(self, event: InboxEvent) -> AppendResult:
         """Offer an event until it is stored, however long that takes."""
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while True:
-            try:
-                answer = await self._backend.append(event, self._capacity)
-            except asyncio.CancelledError:
-                await self._go_on(event)
-            except BackendError as error:
-                self._warning.warn(log, _PAUSED, f"the backend does not store clients' events ({error})")
-            else:
-                if answer != "full":
-                    return answer
-                self._warning.warn(log, _PAUSED, _FULL)
-            await asyncio.sleep(backoff.next())
+        result = await self._offer(event)
+        if result is None:
+            backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+            while result is None:
+                await asyncio.sleep(backoff.next())
+                result = await self._offer(event)
+        return result
+
+    async def _offer(self, event: InboxEvent) -> AppendResult | None:
+        """Offer an event; return None, with a warning, if it is not stored."""
+        try:
+            result = await self._backend.append(event, self._capacity)
+        except asyncio.CancelledError:
+            await self._go_on(event)
+            return None
+        except BackendError as error:
+            self._warning.warn(log, _PAUSED, f"the backend does not store clients' events ({error})")
+            return None
+        if result == "full":
+            self._warning.warn(log, _PAUSED, _FULL)
+            return None
+        return result
 
     async def _go_on(self, event: InboxEvent) -> None:
         """Go on after a cancellation by code other than the server's."""
