@@ -1,17 +1,17 @@
 /**
- * How long to wait before connecting again (section 15.5 of the protocol): an interval, and a random time
- * that grows with every attempt. Both together stay under `maxPause`, unless the server asks for more.
+ * The pause before the next connection (section 15.5 of the protocol): an interval, and a random time that
+ * grows with every attempt. Both together stay under `maxPause`, unless the server asks for more.
  */
 
-/** How a client comes back; seconds. */
+/** How a client reconnects; durations are seconds. */
 export interface Reconnection {
-  /** To wait at least; by default what the server asks for, else none. */
+  /** The shortest pause; by default the interval that the server asks for, or none. */
   interval?: number;
-  /** That interval and random time together may grow to; 5 by default. */
+  /** The longest pause, interval and random time together; 5 by default. */
   maxPause?: number;
 }
 
-/** Seconds that the first random time is up to, where no interval is known. */
+/** Longest first random time, in seconds, where no interval is known. */
 const FIRST_RANDOM = 1;
 
 /** Part of a long interval that its random time may grow to, so that clients do not return all at once. */
@@ -24,7 +24,7 @@ export function createBackoff({ interval: least = 0, maxPause = 5 }: Reconnectio
   let last = 0;
   return {
     /**
-     * The seconds before the next attempt.
+     * Return the seconds before the next attempt.
      *
      * @param announced - the interval that the server announced.
      * @param after - the seconds that it asked to stay away, if it did.
@@ -40,7 +40,7 @@ export function createBackoff({ interval: least = 0, maxPause = 5 }: Reconnectio
     /**
      * Start over if a connection was usable for longer than any pause.
      *
-     * A login alone proves nothing: a server may accept clients and throw each of them out again.
+     * A login alone is not enough: a server may accept clients and then close each of them.
      */
     _lasted(seconds: number): void {
       if (seconds > Math.max(maxPause, last)) attempts = 0;

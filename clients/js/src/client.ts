@@ -5,62 +5,62 @@ import { MesaError, RequestError } from "./errors.js";
 import { type Data, encodeMessage, encodeRefusal, type Message } from "./frames.js";
 import { addTo, createInbox, type Inbox, matching, type MessageHandler } from "./inbox.js";
 import { iterate, type Iteration } from "./iteration.js";
-import { createLink, type Link, type LinkHost, type Options, type Reason, type State, type StateDetail } from "./link.js";
+import { createReconnecting, type Reconnecting, type ConnectionHost, type Options, type Reason, type State, type StateDetail } from "./reconnecting.js";
 import { socketAddress, watchPage } from "./page.js";
-import { createProgress, type Progress } from "./progress.js";
+import { createAcknowledging, type Acknowledging } from "./acknowledging.js";
 
-/** Called with the data of a request; what it returns, or a promise resolves to, is the answer. */
+/** Called with the data of a request; its result, or that of its promise, is the answer. */
 export type RequestHandler<T = Data> = (data: T, message: Message<T>) => unknown;
 
 /**
- * A client of a Mesa server. It connects by itself, in the next microtask, and stays connected: a lost
- * connection is opened again, authenticated as before, and goes on after the last message that was handled.
+ * A client of a Mesa server. It connects by itself, in the next microtask, and stays connected: it reopens a
+ * lost connection, authenticates as before, and continues after the last message that was handled.
  *
  *     const mesa = new MesaClient("/ws", { token: async () => (await fetch("/token")).text() });
  *     mesa.on("STATUS_UPDATE", (data) => show(data));
  *     await mesa.send("CHAT", { text: "hello" });
  *
- * Every `on...` method returns a function that takes the handler away again.
+ * Every `on...` method returns a function that removes the handler.
  */
 export class MesaClient implements AsyncIterable<Message> {
   /** Why the client has ended, once it has; never rejects. */
   readonly closed: Promise<Reason>;
-  private _link: Link;
+  private _connections: Reconnecting;
   private _inbox: Inbox;
-  private _progress: Progress;
+  private _acknowledging: Acknowledging;
   private _iterations = new Set<Iteration>();
   private _requestHandlers = new Set<readonly [string, RequestHandler]>();
   private _state: State = "connecting";
   private _user: Data;
   private _finish: (error?: MesaError) => void;
-  private _last: { error?: MesaError } | undefined; // once no message comes any more
+  private _last: { error?: MesaError } | undefined; // once the client has ended
 
   /**
    * @param url - `wss://host/path`; also `https://`, or relative to the page.
-   * @throws MesaError `invalid`: there is no class of WebSockets here.
+   * @throws MesaError `invalid`: the environment has no class of WebSockets.
    */
   constructor(url: string, options: Options = {}) {
     const { positions: store } = options;
-    const inbox = (this._inbox = createInbox((positions) => progress._advance(positions)));
-    const progress = (this._progress = createProgress(
+    const inbox = (this._inbox = createInbox((positions) => acknowledging._advance(positions)));
+    const acknowledging = (this._acknowledging = createAcknowledging(
       store,
-      (positions) => this._link._acknowledge(positions),
+      (positions) => this._connections._acknowledge(positions),
       inbox._report,
     ));
     this._finish = (error) => {
       this._last = { error };
       for (const iteration of this._iterations) iteration._finish(error);
-      void progress._flush().then(() => store?.release?.());
+      void acknowledging._flush().then(() => store?.release?.());
     };
-    const unwatch = watchPage(() => this._link._wake(), progress._push);
+    const unwatch = watchPage(() => this._connections._wake(), acknowledging._push);
     let over: (reason: Reason) => void;
     this.closed = new Promise((resolve) => (over = resolve));
-    this._link = this._createLink(
+    this._connections = this._createConnections(
       socketAddress(url),
       options,
       {
         _arrived: (arrival) => {
-          if (arrival[0] != "message") progress._begin(arrival[2], arrival[0] == "moved");
+          if (arrival[0] != "message") acknowledging._begin(arrival[2], arrival[0] == "moved");
           inbox._add(arrival);
         },
         _asked: (request, message, reply) => void this._answer(request, message, reply),
@@ -70,9 +70,9 @@ export class MesaClient implements AsyncIterable<Message> {
         },
         _accepted: (user) => (this._user = user),
         _failed: inbox._report,
-        _hurry: progress._push,
-        _afterAll: (then) => inbox._add(() => void progress._flush().then(then)),
-        _resumable: progress._resumable,
+        _hurry: acknowledging._push,
+        _afterAll: (then) => inbox._add(() => void acknowledging._flush().then(then)),
+        _resumable: acknowledging._resumable,
         _over: (reason) => {
           unwatch();
           inbox._add(() => this._finish(reason.error));
@@ -80,10 +80,10 @@ export class MesaClient implements AsyncIterable<Message> {
         },
       },
     );
-    void Promise.resolve().then(progress._load).then(this._link._open);
+    void Promise.resolve().then(acknowledging._load).then(this._connections._open);
   }
 
-  /** What the client is at the moment. */
+  /** The present state of the client. */
   get state(): State {
     return this._state;
   }
@@ -96,32 +96,32 @@ export class MesaClient implements AsyncIterable<Message> {
   /**
    * Call `handler` for messages of one type, or with `"*"` for all.
    *
-   * Messages are handled one after another, in order. A promise that a handler returns is waited for; then the
-   * client's position moves, is saved, and is acknowledged. A handler that throws is reported to `onError`, and
-   * has handled its message. While there is no handler at all, messages wait.
+   * Messages are handled one after another, in order. The client waits for a promise that a handler returns; then
+   * it moves its position, saves it, and acknowledges it. If a handler throws, the error goes to `onError`, and the
+   * message counts as handled. While there is no handler at all, messages wait.
    *
-   * A handler may await whatever it likes of this client.
+   * A handler may await any method of this client.
    */
   on<T = Data>(type: string, handler: MessageHandler<T>): () => void {
     return this._inbox._on(type, handler);
   }
 
   /**
-   * Send a message. Resolves when it is written to an open connection; while the client is away, it waits, and
-   * is sent when the client is logged in again. It is sent at most once.
+   * Send a message. Resolves when the message is written to an open connection; while the client is offline, the
+   * message waits until the client is authenticated again. It is sent at most once.
    *
    * @param opcode - 0 by default.
    * @throws MesaError `queue_full`, `closed`, `refused`, `invalid`.
    */
   async send(type: string | null, data?: Data, { opcode }: { opcode?: number } = {}): Promise<void> {
-    return this._link._send(encodeMessage(type, data, opcode));
+    return this._connections._send(encodeMessage(type, data, opcode));
   }
 
   /**
-   * Ask the server, and wait for the answer of one of its message handlers. A request that was sent is never sent
-   * again by itself.
+   * Ask the server, and wait for the answer of one of its message handlers. The client never repeats a request
+   * that was sent.
    *
-   * @param timeout - seconds, the time while the client is away included.
+   * @param timeout - seconds, including the time while the client is offline.
    * @returns the data of the answer.
    * @throws RequestError: the answer is an error.
    * @throws MesaError `timeout`, `closed`, `refused`, `queue_full`, `unsupported`, `invalid`.
@@ -132,14 +132,14 @@ export class MesaClient implements AsyncIterable<Message> {
     { timeout, opcode }: { timeout?: number; opcode?: number } = {},
   ): Promise<Data> {
     const encode = (extension?: Data) => encodeMessage(type, data, opcode, extension);
-    encode(); // what cannot be sent is refused now
-    return this._link._request(encode, timeout);
+    encode(); // a request that cannot be sent is refused now
+    return this._connections._request(encode, timeout);
   }
 
   /**
-   * Answer the server's requests of one type, or with `"*"` all. The first handler that returns something other
-   * than undefined decides, and so does one that throws: the server gets a `RequestError` with its text, and of
-   * anything else only that it failed. Requests are handled apart from messages and from each other.
+   * Answer the server's requests of one type, or with `"*"` all. The first handler decides that returns something
+   * other than undefined, or throws: the server gets the text of a `RequestError`, and for any other error only
+   * that the handler failed. Requests are handled independently of messages and of each other.
    */
   onRequest<T = Data>(type: string, handler: RequestHandler<T>): () => void {
     return addTo(this._requestHandlers, [type, handler] as const);
@@ -150,35 +150,35 @@ export class MesaClient implements AsyncIterable<Message> {
     return this._inbox._listen("state", handler);
   }
 
-  /** Call `handler`, in the order of messages, with how many were dropped before this client could get them. */
+  /** Call `handler`, in the order of messages, with the number of messages that were dropped before this client got them. */
   onLost(handler: (count: number) => unknown): () => void {
     return this._inbox._listen("lost", handler);
   }
 
   /**
    * Call `handler`, in the order of messages, when some may be missing because the store of the server came back
-   * without its newest: once for each such occasion, which `rollback` names.
+   * without its newest ones: once for each such event, which `rollback` names.
    */
   onForked(handler: (rollback: string) => unknown): () => void {
     return this._inbox._listen("forked", handler);
   }
 
   /**
-   * Be told, in the order of messages, that it is not known what this client missed: load again what it shows. A
-   * promise that the handler returns is waited for before the messages that follow.
+   * Call `handler`, in the order of messages, when the server does not know what this client missed: reload the
+   * data that the page shows. The client waits for a promise of the handler before it handles later messages.
    */
   onReset(handler: () => unknown): () => void {
     return this._inbox._listen("reset", handler);
   }
 
-  /** Be told what handlers, the function `token` and the store of positions threw. Without it, it goes to the console. */
+  /** Call `handler` with errors of handlers, of the function `token` and of the position store; without it, the console gets them. */
   onError(handler: (error: unknown) => unknown): () => void {
     return this._inbox._listen("error", handler);
   }
 
   /**
-   * Take messages out of `for await`: each is handled when the next one is asked for, or the loop is left. It ends
-   * when the client is closed, and throws if it has ended otherwise.
+   * Iterate over messages with `for await`: each is handled when the loop asks for the next one, or ends. The loop
+   * ends when the client is closed, and throws if the client has ended otherwise.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
     const iteration = iterate(this._inbox, () => this._iterations.delete(iteration));
@@ -188,26 +188,26 @@ export class MesaClient implements AsyncIterable<Message> {
   }
 
   /**
-   * Say goodbye to the server, and do not come back. What was received and not handled is dropped, what waits to be
-   * sent is rejected; what was handled is saved and acknowledged.
+   * Close the connection, and do not come back. The client drops messages that were received and not handled,
+   * rejects messages that wait to be sent, and saves and acknowledges those that were handled.
    *
-   * @param code - 1000, or one of your own from 3000 to 4999. The first call decides.
+   * @param code - 1000, or a code of the application from 3000 to 4999. The first call decides.
    */
   async close(code = 1000): Promise<void> {
     if (code != 1000 && !(code >= 3000 && code < 5000))
       throw new MesaError("invalid", `code: expected 1000, or 3000 to 4999, got ${code}`);
     if (this._state != "closed") {
-      this._link._stop(code);
+      this._connections._stop(code);
       this._inbox._shut(() => this._finish());
-      await this._progress._flush();
-      this._link._leave(code);
+      await this._acknowledging._flush();
+      this._connections._leave(code);
     }
     await this.closed;
   }
 
-  /** Where a subclass connects otherwise. */
-  protected _createLink(url: string, options: Options, host: LinkHost): Link {
-    return createLink(url, options, host);
+  /** Create the connections; a subclass may replace them. */
+  protected _createConnections(url: string, options: Options, host: ConnectionHost): Reconnecting {
+    return createReconnecting(url, options, host);
   }
 
   private async _answer(request: string, message: Message, reply: Reply): Promise<void> {

@@ -1,12 +1,12 @@
-/** Time, in seconds. */
+/** Time and timers, in seconds. */
 
 /** Milliseconds of the longest timer: one that is set for longer fires at once. */
 const LONGEST = 2 ** 31 - 1;
 
-/** The time now, which no change of the date moves; the difference of two times is meant. */
+/** Return a monotonic time, of which only differences have a meaning. */
 export const now = (): number => (globalThis.performance ?? Date).now() / 1000;
 
-/** Call `then` after so many seconds, in place of what the timer was set for before; without `then`, stop it. */
+/** Call `then` after so many seconds, instead of an earlier setting of the timer; without `then`, stop the timer. */
 export type Timer = (seconds?: number, then?: () => void) => void;
 
 export function createTimer(): Timer {
@@ -17,7 +17,7 @@ export function createTimer(): Timer {
   };
 }
 
-/** Call `then` after so many seconds, unless the result is called before. */
+/** Call `then` after so many seconds, unless the returned function is called before. */
 export function later(seconds: number, then: () => void): () => void {
   const timer = createTimer();
   timer(seconds, then);

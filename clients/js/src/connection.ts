@@ -3,10 +3,10 @@
 import { createTimer, later, now } from "./clock.js";
 import { MesaError, RequestError } from "./errors.js";
 import { type Data, encodeFrame, type Message } from "./frames.js";
-import { type Hello, type Output, type Session } from "./protocol.js";
+import { type Hello, type Output, type Protocol } from "./protocol.js";
 import { type Arrival, type Positions } from "./tracking.js";
 
-/** Of a WebSocket what a client uses: the one of browsers, of Node, or of the package `ws`. */
+/** The part of a WebSocket that a client uses: that of browsers, of Node, or of the package `ws`. */
 export interface Socket {
   readonly readyState: number;
   onmessage: ((event: Data) => void) | null;
@@ -14,17 +14,17 @@ export interface Socket {
   onerror: ((event: Data) => void) | null;
   send(text: string): void;
   close(code?: number, reason?: string): void;
-  /** Cut without a closing handshake, where the class can. */
+  /** Cut the connection without a closing handshake, if the class can. */
   terminate?(): void;
 }
 
 /** A class of WebSockets. */
 export type SocketClass = new (url: string) => Socket;
 
-/** Sends the answer to a request of the server, if its connection is still there. */
+/** Sends the answer to a request of the server, if its connection is still open. */
 export type Reply = (frame: string) => void;
 
-/** Who works with what a connection receives. Nothing here waits. */
+/** Handles what a connection receives. Nothing here waits. */
 export interface Receiver {
   _arrived(arrival: Arrival): void;
   _asked(request: string, message: Message, reply: Reply): void;
@@ -32,11 +32,11 @@ export interface Receiver {
   _hurry(): void;
 }
 
-/** Who sees to what becomes of a connection. Nothing here waits. */
-export interface Keeper {
+/** Follows the state of a connection. Nothing here waits. */
+export interface ConnectionOwner {
   _greeted(hello: Hello): void;
   _accepted(user: Data): void;
-  /** The server is about to go, and wants the client back after so many seconds. */
+  /** The server is about to stop, and asks the client to come back after so many seconds. */
   _drained(after: number): void;
   _ended(code: number, reason: string): void;
 }
@@ -44,8 +44,8 @@ export interface Keeper {
 /** Seconds that a server has to answer a close frame; a browser waits for much longer. */
 const CLOSE_TIMEOUT = 2;
 
-/** Who waits for an answer. */
-export interface Asking {
+/** A request that waits for its answer. */
+export interface PendingRequest {
   _resolve(data: Data): void;
   _reject(error: MesaError): void;
 }
@@ -55,24 +55,24 @@ export type Connection = ReturnType<typeof createConnection>;
 
 /**
  * @param patience - seconds until the server must have greeted.
- * @throws what the class of WebSockets throws at an address that it does not take.
+ * @throws the error of the class of WebSockets for an address that it does not accept.
  */
 export function createConnection(
   socketClass: SocketClass,
   url: string,
   patience: number,
-  session: Session,
-  keeper: Keeper,
+  protocol: Protocol,
+  owner: ConnectionOwner,
   receiver: Receiver,
 ) {
   const socket = new socketClass(url);
-  const asking = new Map<string, Asking>();
+  const pending = new Map<string, PendingRequest>();
   const endTimer = createTimer();
   const pollTimer = createTimer();
   let isOver = false;
   let requests = 0;
 
-  /** What is done with each output of the session; all others are arrivals. */
+  /** Actions for the outputs of the protocol; all other outputs are arrivals. */
   const actions: Record<string, (...values: Data[]) => void> = {
     send,
     probe: () => send(encodeFrame(1, {}, { r: nextRequest() })),
@@ -80,18 +80,18 @@ export function createConnection(
     hello(hello: Hello) {
       endTimer();
       watch();
-      keeper._greeted(hello);
+      owner._greeted(hello);
     },
-    authenticated: keeper._accepted,
+    authenticated: owner._accepted,
     acknowledge: receiver._hurry,
-    leave: keeper._drained,
+    leave: owner._drained,
     asked: (request, message) => receiver._asked(request, message, send),
     replied: (request, message) => settle(request)?._resolve(message.data),
     failed: (request, code, text) => settle(request)?._reject(new RequestError(code, text)),
     ignored() {},
   };
 
-  /** Whether a frame that is sent now has a chance to arrive. */
+  /** Whether a frame that is sent now can arrive. */
   function isOpen(): boolean {
     return !isOver && socket.readyState == 1;
   }
@@ -107,13 +107,13 @@ export function createConnection(
     }
   }
 
-  /** Look again when the session says so. Signs of life only move that, so there is no timer for each. */
+  /** Poll the protocol at its deadline. Signs of life only move the deadline, so that they need no timer of their own. */
   function watch(): void {
-    const due = session._deadline();
+    const due = protocol._deadline();
     if (due == null) pollTimer();
     else
       pollTimer(due - now(), () => {
-        obey(session._poll(now()));
+        obey(protocol._poll(now()));
         watch();
       });
   }
@@ -122,13 +122,13 @@ export function createConnection(
     return `${++requests}`;
   }
 
-  function settle(request: string): Asking | undefined {
-    const asked = asking.get(request);
-    asking.delete(request);
+  function settle(request: string): PendingRequest | undefined {
+    const asked = pending.get(request);
+    pending.delete(request);
     return asked;
   }
 
-  /** End now: a server that is gone answers no close frame. */
+  /** End at once, because a dead server answers no close frame. */
   function cut(code: number, reason: string): void {
     socket.onmessage = socket.onclose = null;
     end(code, reason);
@@ -137,14 +137,14 @@ export function createConnection(
 
   function end(code: number, reason: string): void {
     if (isOver) return;
-    isOver = session._isClosed = true;
+    isOver = protocol._isClosed = true;
     endTimer();
     pollTimer();
-    for (const { _reject } of asking.values()) _reject(new MesaError("closed", "the connection ended before the answer"));
-    keeper._ended(code, reason);
+    for (const { _reject } of pending.values()) _reject(new MesaError("closed", "the connection ended before the answer"));
+    owner._ended(code, reason);
   }
 
-  socket.onmessage = ({ data }) => obey(session._receive(data, now()));
+  socket.onmessage = ({ data }) => obey(protocol._receive(data, now()));
   socket.onclose = ({ code, reason }) => end(code || 1006, reason); // Deno has 0 for an attempt that failed
   // `onclose` follows, but not in Node 22 where an attempt failed.
   socket.onerror = () => later(0, () => socket.readyState || cut(1006, ""));
@@ -155,32 +155,32 @@ export function createConnection(
     _isOpen: isOpen,
     _send: send,
 
-    /** Acknowledge what was handled, if that is news to the server. */
+    /** Acknowledge positions that the server does not know yet. */
     _acknowledge(positions: Positions): void {
-      if (isOpen()) send(session._acknowledge(positions));
+      if (isOpen()) send(protocol._acknowledge(positions));
     },
 
     /**
      * Ask the server.
      *
-     * @returns what forgets the request: its answer is then ignored.
+     * @returns a function that forgets the request, whose answer is then ignored.
      * @throws MesaError `unsupported`: the server speaks wire 1; nothing was sent.
      */
-    _request(encode: (extension: Data) => string, asked: Asking): () => void {
-      if (!session._canAsk()) throw new MesaError("unsupported", "the server knows no requests; send a message");
+    _request(encode: (extension: Data) => string, asked: PendingRequest): () => void {
+      if (!protocol._canAsk()) throw new MesaError("unsupported", "the server knows no requests; send a message");
       const request = nextRequest();
-      asking.set(request, asked);
+      pending.set(request, asked);
       send(encode({ r: request }));
-      return () => asking.delete(request);
+      return () => pending.delete(request);
     },
 
-    /** Ask at once whether the server is still there. */
+    /** Check at once whether the server is still there. */
     _wake(): void {
-      obey(session._wake(now()));
+      obey(protocol._wake(now()));
       watch();
     },
 
-    /** Close in order; a server that does not answer is not waited for longer than `CLOSE_TIMEOUT`. */
+    /** Close cleanly; wait for the server at most `CLOSE_TIMEOUT`. */
     _close(code: number): void {
       endTimer(CLOSE_TIMEOUT, () => cut(code, ""));
       socket.close(code);

@@ -1,8 +1,8 @@
-/** JSON on the WebSocket: section 4 of the protocol, and of 17.10 how requests and answers are written. */
+/** JSON on the WebSocket: section 4 of the protocol, and the encoding of requests and answers (section 17.10). */
 
 import { MesaError } from "./errors.js";
 
-/** What JSON holds; its shape is the application's. */
+/** Any JSON value; the application knows its shape. */
 export type Data = any;
 
 /** A message, as applications get it. */
@@ -10,13 +10,13 @@ export interface Message<T = Data> {
   /** 0, unless the sender chose another one. */
   opcode: number;
   data: T;
-  /** By which applications tell messages apart; null if it has none. */
+  /** The name by which applications tell messages apart; null if there is none. */
   type: string | null;
-  /** The place in this user's outbox, if the message was stored. */
+  /** The message's number in this user's outbox, if it was stored. */
   sequence?: number;
 }
 
-/** One frame, as it was read. */
+/** One decoded frame. */
 export interface Frame {
   op: number;
   d: Data;
@@ -43,7 +43,7 @@ export const membersOf = (value: Data): Record<string, Data> => (isRecord(value)
 export const isCount = (value: Data, most = 2 ** 53 - 1): value is number =>
   Number.isInteger(value) && value >= 0 && value <= most;
 
-/** Read a frame; undefined for what is none. */
+/** Read a frame; undefined for anything else. */
 export function readFrame(payload: unknown): Frame | undefined {
   try {
     const frame = typeof payload == "string" && JSON.parse(payload);
@@ -60,7 +60,7 @@ export function readFrame(payload: unknown): Frame | undefined {
   }
 }
 
-/** The message that a frame carries. */
+/** Return the message that a frame carries. */
 export const messageOf = ({ op, d, t, s }: Frame): Message => ({ opcode: op, data: d, type: t ?? null, sequence: s });
 
 /**

@@ -1,4 +1,4 @@
-/** The plain script: `Mesa.MesaClient` and the others, in the global scope. */
+/** The plain script: defines `Mesa.MesaClient` and the other names in the global scope. */
 
 import { localPositions, MesaClient, MesaError, RequestError, sessionPositions } from "./index.js";
 

@@ -1,46 +1,46 @@
 /**
- * What a client received, on its way to the handlers of the application.
+ * Received messages and events, on their way to the handlers of the application.
  *
- * One thing after the other is handed over, in the order in which it came; what was handed over is *handled*
- * when all its handlers are done. While there is nothing that takes messages at all, they wait.
+ * They are handed over one after another, in the order in which they arrived; one is *handled* when all its
+ * handlers are done. While there is no handler for messages at all, they wait.
  */
 
 import { type Data, type Message } from "./frames.js";
 import { type Arrival, type Positions } from "./tracking.js";
 
-/** Called with a message's data; a promise that it returns is waited for before the next message. */
+/** Called with a message's data; the client waits for its promise before the next message. */
 export type MessageHandler<T = Data> = (data: T, message: Message<T>) => unknown;
 
-/** Called with what is no message. */
+/** Called with the values of an event that is not a message. */
 export type Listener = (...values: Data[]) => unknown;
 
 /** Rollbacks of the server's store that are remembered, so that each is reported once. */
 const MAX_ROLLBACKS = 16;
 
 /**
- * Things that wait for the handlers, beyond which messages that the server does not store are dropped, and told as
- * lost. A browser cannot stop reading; of stored messages the server itself sends only so many ahead.
+ * Arrivals that may wait for the handlers; beyond, messages that the server does not store are dropped, and reported
+ * as lost. A browser cannot stop reading; of stored messages the server sends only a limited number ahead.
  */
 const MAX_WAITING = 10_000;
 
-/** Kinds that an application has to know of, though it does not listen. */
+/** Kinds that go to the console if the application does not listen for them. */
 const IMPORTANT = ["lost", "forked", "reset"];
 
 const logError = (error: unknown) => console.error("mesa:", error);
 
-/** Add to a set; what is returned takes it out again. */
+/** Add to a set, and return a function that removes it. */
 export function addTo<T>(set: Set<T>, entry: T): () => void {
   set.add(entry);
   return () => set.delete(entry);
 }
 
-/** Those of the handlers that want one of the names. */
+/** Return the handlers for any of the names. */
 export const matching = <T>(handlers: Set<readonly [string, T]>, ...names: (string | null)[]) =>
   [...handlers].filter(([wanted]) => names.includes(wanted));
 
 export type Inbox = ReturnType<typeof createInbox>;
 
-/** @param handled - called with the positions of what was handled. */
+/** @param handled - called with the positions after each arrival that was handled. */
 export function createInbox(handled: (positions: Positions) => void) {
   const handlers = new Set<readonly [string, MessageHandler]>();
   const listeners = new Set<readonly [string, Listener]>();
@@ -50,7 +50,7 @@ export function createInbox(handled: (positions: Positions) => void) {
   let isShut = false;
   let rollbacks: Data[] = [];
 
-  /** Hand over what waits. Without promises of handlers all of it is done in this very call. */
+  /** Hand over all arrivals that wait, in this very call if no handler returns a promise. */
   async function hand(): Promise<void> {
     if (isHanding) return;
     isHanding = true;
@@ -66,7 +66,7 @@ export function createInbox(handled: (positions: Positions) => void) {
     isHanding = false;
   }
 
-  /** Call the handlers of one thing; what they have begun, to be waited for. */
+  /** Call the handlers of one arrival, and return their promises. */
   function call([kind, value]: Arrival): Promise<unknown>[] {
     if (kind == "message") return run(matching(handlers, value.type, "*"), [value.data, value]);
     if (kind == "moved" || (kind == "forked" && rollbacks.includes(value))) return [];
@@ -74,23 +74,23 @@ export function createInbox(handled: (positions: Positions) => void) {
     return kind == "reset" ? tell(kind) : tell(kind, value);
   }
 
-  /** Tell the listeners of one kind. */
+  /** Call the listeners of one kind, and return their promises. */
   function tell(kind: string, ...values: Data[]): Promise<unknown>[] {
     const heard = matching(listeners, kind);
     if (!heard.length) {
       if (kind == "error") logError(values[0]);
       if (IMPORTANT.includes(kind)) console.warn(`mesa: no handler for ${kind}`, ...values);
     }
-    // Who fails to hear of errors is not told of that.
+    // An error of an error handler goes to the console, not to that handler.
     return run(heard, values, kind == "error" ? logError : report);
   }
 
-  /** Tell the application what its code threw. */
+  /** Report an error of the application's code to the application. */
   function report(error: unknown): void {
     tell("error", error);
   }
 
-  /** Call handlers; what they have begun. */
+  /** Call handlers, and return their promises. */
   function run(called: (readonly [string, Listener])[], values: Data[], failed = report): Promise<unknown>[] {
     const pending: Promise<unknown>[] = [];
     for (const [, handler] of called) {
@@ -109,7 +109,7 @@ export function createInbox(handled: (positions: Positions) => void) {
     _report: report,
     _waiting: waiting,
 
-    /** Take in what arrived next, or what is to be called once all that arrived before is handled. */
+    /** Add the next arrival, or a function to call once all earlier arrivals are handled. */
     _add(arrival: Arrival | (() => void)): void {
       if (isShut) return;
       const last: Data = waiting[waiting.length - 1];
@@ -121,7 +121,7 @@ export function createInbox(handled: (positions: Positions) => void) {
       void hand();
     },
 
-    /** Take nothing in any more, drop what waits, and call `then` when the handlers that run are done. */
+    /** Drop all arrivals from now on, and those that wait, and call `then` when the running handlers are done. */
     _shut(then: () => void): void {
       isShut = true;
       waiting.length = 0;
@@ -129,13 +129,13 @@ export function createInbox(handled: (positions: Positions) => void) {
       else then();
     },
 
-    /** Take messages out by `handler`, those that wait already from the next microtask on. */
+    /** Give messages to `handler`; those that wait already, from the next microtask on. */
     _on(type: string, handler: MessageHandler): () => void {
       void Promise.resolve().then(hand);
       return addTo(handlers, [type, handler] as const);
     },
 
-    /** Call `listener` for what is no message. */
+    /** Call `listener` for events of one kind. */
     _listen: (kind: string, listener: Listener) => addTo(listeners, [kind, listener] as const),
   };
 }

@@ -1,10 +1,10 @@
-/** `for await` over the messages of a client: a handler that is done when the next message is asked for. */
+/** `for await` over the messages of a client: a handler that ends when the loop asks for the next message. */
 
 import { type MesaError } from "./errors.js";
 import { type Message } from "./frames.js";
 import { type Inbox } from "./inbox.js";
 
-interface Asked {
+interface PendingNext {
   _resolve(result: IteratorResult<Message>): void;
   _reject(error: MesaError): void;
 }
@@ -16,7 +16,7 @@ export interface Iteration extends AsyncIterableIterator<Message> {
 
 /** @param ended - called when the loop is left, or has ended. */
 export function iterate({ _on }: Inbox, ended: () => void): Iteration {
-  const asked: Asked[] = [];
+  const pending: PendingNext[] = [];
   let release = () => {};
   let remove: (() => void) | undefined;
   let last: (() => Promise<IteratorResult<Message>>) | undefined;
@@ -29,15 +29,15 @@ export function iterate({ _on }: Inbox, ended: () => void): Iteration {
       release();
       if (last) return last();
       remove ??= _on("*", (_, value) => {
-        const next = asked.shift();
+        const next = pending.shift();
         if (!next) return; // another handler of the same message has ended the loop
         next._resolve({ value, done: false });
-        if (!asked.length) return new Promise<void>((resolve) => (release = resolve));
+        if (!pending.length) return new Promise<void>((resolve) => (release = resolve));
       });
-      return new Promise((_resolve, _reject) => asked.push({ _resolve, _reject }));
+      return new Promise((_resolve, _reject) => pending.push({ _resolve, _reject }));
     },
 
-    /** Leave the loop: the message in hand is handled. */
+    /** Leave the loop; the last message is handled. */
     return() {
       iteration._finish();
       return iteration.next();
@@ -48,7 +48,7 @@ export function iterate({ _on }: Inbox, ended: () => void): Iteration {
       remove?.();
       ended();
       last = () => (error ? Promise.reject(error) : Promise.resolve(end));
-      for (const { _resolve, _reject } of asked.splice(0)) error ? _reject(error) : _resolve(end);
+      for (const { _resolve, _reject } of pending.splice(0)) error ? _reject(error) : _resolve(end);
     },
   };
   return iteration;

@@ -1,11 +1,11 @@
-/** What a browser tells of its page, where there is one: nothing of this is assumed. */
+/** The page of a browser, where there is one; every part of it is optional. */
 
 import { type Data } from "./frames.js";
 
 /**
- * Call `wake` when the page comes back to its user or the network to the page, `leave` when it may be gone.
+ * Call `wake` when the page is visible or online again, `leave` when it may be about to end.
  *
- * @returns what ends that.
+ * @returns a function that stops watching.
  */
 export function watchPage(wake: () => void, leave: () => void): () => void {
   const { document, addEventListener, removeEventListener }: Data = globalThis;
@@ -20,7 +20,7 @@ export function watchPage(wake: () => void, leave: () => void): () => void {
   return () => each(removeEventListener);
 }
 
-/** The address of a WebSocket: `http` counts as `ws`, and a page may name one relative to itself. */
+/** Return the address of a WebSocket: `http` becomes `ws`, and a page may give one relative to itself. */
 export function socketAddress(url: string): string {
   const { location }: Data = globalThis;
   const isWhole = /^(ws|http)s?:/i.test(url);

@@ -1,33 +1,33 @@
 /**
- * A client's end of one connection, without sockets and clocks: time, in seconds, is an argument, what is to
- * be done is a return value. The outputs are named as in `spec/vectors/README.md`.
+ * The client's end of the protocol, without sockets and clocks: time, in seconds, is an argument, and the
+ * actions to perform are the return value. The outputs are named as in `spec/vectors/README.md`.
  */
 
 import { type Data, encodeFrame, encodeMessage, type Frame, isCount, isRecord, membersOf, type Message, messageOf, readFrame } from "./frames.js";
 import { type Arrival, createTracking, isKnown, isName, NOWHERE, type Position } from "./tracking.js";
 
-/** What a client names where the server enforces equal versions (section 8). */
+/** The version that a client names where the server enforces equal versions (section 8). */
 const VERSION_OF_1X = "1.5.8";
 
-/** Seconds of a day: what is announced beyond counts as this (section 15.1). */
+/** Seconds of a day: a longer time that the server announces counts as this (section 15.1). */
 const LONGEST = 86400;
 
-/** Seconds that a server has to answer when the client woke, or stood still (section 10.1). */
+/** Seconds that a server has to answer after the client woke, or stood still (section 10.1). */
 const WAKE_PATIENCE = 5;
 
-/** How a dead server is found (section 10); both in seconds. */
+/** How the client detects a dead server (section 10); both in seconds. */
 export interface Keepalive {
-  /** Without a sign of life, after which the client asks for one. */
+  /** Silence after which the client asks for a sign of life. */
   interval: number;
-  /** More without one, after which the connection counts as dead. */
+  /** Further silence after which the connection counts as dead. */
   timeout: number;
 }
 
-/** Of what the server announced (section 6) the part that a client uses; seconds, undefined where it said nothing. */
+/** The part of the server's HELLO (section 6) that a client uses; seconds, undefined where it announced none. */
 export interface Hello {
   _heartbeatInterval?: number;
   _reconnectInterval?: number;
-  /** The newest wire that it speaks; 1 if it named none. */
+  /** The newest wire that the server speaks; 1 if it named none. */
   _version: number;
 }
 
@@ -46,14 +46,14 @@ export type Output =
   | ["failed", string, string, string];
 
 /** The protocol state of one connection. Speaks wire 2 with servers that do, and wire 1 with the others. */
-export type Session = ReturnType<typeof createSession>;
+export type Protocol = ReturnType<typeof createProtocol>;
 
 /**
- * @param keepalive - `false` for none, `true` for the usual one.
+ * @param keepalive - `false` for none, `true` for the default.
  * @param heard - when the connection was opened.
  * @param positions - up to where messages were received on connections before.
  */
-export function createSession(keepalive: boolean | Partial<Keepalive>, heard: number, positions = NOWHERE) {
+export function createProtocol(keepalive: boolean | Partial<Keepalive>, heard: number, positions = NOWHERE) {
   const { interval = 25, timeout = 20 } = keepalive as Partial<Keepalive>;
   const tracking = createTracking(positions);
   let hello: Hello | undefined;
@@ -61,23 +61,23 @@ export function createSession(keepalive: boolean | Partial<Keepalive>, heard: nu
   let answerDue: number | undefined; // while an answer to a probe is waited for
   let isPatient = true;
 
-  const session = {
+  const protocol = {
     _isClosed: false,
     _tracking: tracking,
 
     /** Whether the server knows requests. */
     _canAsk: (): boolean => !!hello && hello._version > 1,
 
-    /** When `_poll` has something to do; undefined for never. */
+    /** Return when `_poll` has something to do; undefined for never. */
     _deadline(): number | undefined {
-      if (session._isClosed || !keepalive) return;
-      const wait = hello && !session._canAsk() ? 3 * hello._heartbeatInterval! : interval;
+      if (protocol._isClosed || !keepalive) return;
+      const wait = hello && !protocol._canAsk() ? 3 * hello._heartbeatInterval! : interval;
       return answerDue ?? (wait ? heard + wait : undefined);
     },
 
-    /** Take one message from the server. */
+    /** Handle one message from the server. */
     _receive(payload: unknown, now: number): Output[] {
-      if (session._isClosed) return [];
+      if (protocol._isClosed) return [];
       heard = now;
       answerDue = undefined;
       isPatient = true;
@@ -85,41 +85,41 @@ export function createSession(keepalive: boolean | Partial<Keepalive>, heard: nu
       return frame ? take(frame) : [["ignored"]];
     },
 
-    /** Do what is due: ask a silent server for a sign of life, or give it up (section 10.1). */
+    /** Do what is due: ask a silent server for a sign of life, or give up (section 10.1). */
     _poll(now: number): Output[] {
-      const due = session._deadline();
+      const due = protocol._deadline();
       if (due == null || now < due) return [];
-      if (session._canAsk() && answerDue == null) return ask(now + timeout);
+      if (protocol._canAsk() && answerDue == null) return ask(now + timeout);
       if (now > due + WAKE_PATIENCE && isPatient) {
         // The client itself stood still; the silence until now is not the server's.
         isPatient = false;
         return ask(now + WAKE_PATIENCE);
       }
-      session._isClosed = true;
+      protocol._isClosed = true;
       return [["close", 4001]];
     },
 
-    /** The page came back to its user, or the network to the page: ask at once. */
+    /** Ask for a sign of life at once, because the page is visible or online again. */
     _wake(now: number): Output[] {
-      const due = session._deadline();
-      if (due == null || (hello && !session._canAsk())) return [];
+      const due = protocol._deadline();
+      if (due == null || (hello && !protocol._canAsk())) return [];
       const isOpen = !hello || answerDue != null;
       return isOpen && due >= now && due <= now + WAKE_PATIENCE ? [] : ask(now + WAKE_PATIENCE);
     },
 
     /**
-     * The frame that requests authentication, and messages from the position of the client.
+     * Return the frame that requests authentication, and messages from the client's positions.
      *
-     * @param resume - up to where the application has handled messages.
+     * @param resume - positions up to which the application has handled messages.
      */
     _authenticate(data: Record<string, Data>, shouldSync = true, resume = NOWHERE): string {
       const d = { ...data, shouldSync };
-      if (!session._canAsk()) return encodeFrame(2, d);
+      if (!protocol._canAsk()) return encodeFrame(2, d);
       asked = shouldSync ? resume : NOWHERE;
       return encodeFrame(2, d, { v: 2, resume: isKnown(asked) ? asked : undefined });
     },
 
-    /** The frame that acknowledges everything up to a position of the outbox; undefined if it is no news. */
+    /** Return the frame that acknowledges everything up to a position of the outbox; undefined if that is not new. */
     _acknowledge({ e, s }: Partial<Position>): string | undefined {
       if (e && tracking._acknowledges({ e, s: s! })) return encodeFrame(3, { e, s });
     },
@@ -127,7 +127,7 @@ export function createSession(keepalive: boolean | Partial<Keepalive>, heard: nu
 
   function ask(due: number): Output[] {
     answerDue = due;
-    return session._canAsk() ? [["probe"]] : [];
+    return protocol._canAsk() ? [["probe"]] : [];
   }
 
   function take(frame: Frame): Output[] {
@@ -162,14 +162,14 @@ export function createSession(keepalive: boolean | Partial<Keepalive>, heard: nu
     return outputs;
   }
 
-  return session;
+  return protocol;
 }
 
-/** Read a duration; what is no number of more than 0 counts as not announced. */
+/** Read a duration; anything but a number above 0 counts as not announced. */
 const seconds = (milliseconds: Data): number | undefined =>
   typeof milliseconds == "number" && milliseconds > 0 ? Math.min(milliseconds / 1000, LONGEST) : undefined;
 
-/** Read an answer; an error that cannot be read, or is not for the wire, counts as `failed` (section 17.10). */
+/** Read an answer; an unreadable error, or one with an internal code, counts as `failed` (section 17.10). */
 function answered(frame: Frame): Output {
   const { a, error } = frame.x;
   const request = typeof a == "string" ? a : "";

@@ -1,28 +1,28 @@
 /**
- * Where a client is among its messages, as far as the server told it (section 17 of the protocol).
+ * Track the client's positions, as the server tells them (section 17 of the protocol).
  *
  * Messages of an outbox, and messages to everybody, are numbered; a *position* is an epoch and a number in
- * it. The server names one when it accepts the client, or when it goes on from another place, and each
- * message that follows moves it by one. So what was received before is recognized, and what is missing is
- * known.
+ * it. The server names a position when it accepts the client, or when it continues from another position,
+ * and each message that follows moves it by one. So the client recognizes what it received before, and knows
+ * what is missing.
  */
 
 import { type Data, type Frame, isCount, isRecord, membersOf, type Message, messageOf } from "./frames.js";
 
-/** A place in an outbox: everything in the epoch `e` up to and including the number `s`. */
+/** A position in an outbox: everything in the epoch `e` up to and including the number `s`. */
 export interface Position {
   e: string;
   s: number;
 }
 
-/** A place in the outbox, and one among the messages to everybody, as in `x.resume`; absent: not known. */
+/** A position in the outbox, and one among the messages to everybody, as in `x.resume`; absent if not known. */
 export interface Positions extends Partial<Position> {
   b?: Position;
 }
 
 /**
- * The next thing for the application, in order, and where the client is once that is handled: the same
- * object as before if this did not change.
+ * The next event for the application, in order, and the client's positions once it is handled: the same object
+ * as before if they did not change.
  */
 export type Arrival =
   | ["message", Message, Positions]
@@ -30,13 +30,13 @@ export type Arrival =
   | ["forked", string, Positions]
   | ["reset" | "moved", undefined, Positions];
 
-/** Of a client that was told nothing yet. */
+/** Positions of a client that the server has told nothing yet. */
 export const NOWHERE: Positions = {};
 
 /** Whether `value` is the name of an epoch, or of a request. */
 export const isName = (value: Data): value is string => typeof value == "string" && /^[\w-]{1,64}$/.test(value);
 
-/** Whether positions name a place at all. */
+/** Whether any position is known. */
 export const isKnown = ({ e, b }: Positions): boolean => !!(e ?? b);
 
 /** Read a position; undefined for anything else. Other members do not matter. */
@@ -45,15 +45,15 @@ export function readPosition(value: Data): Position | undefined {
   if (isName(e) && isCount(s)) return { e, s };
 }
 
-/** Read positions that were kept as JSON; what cannot be read counts as none. */
+/** Read positions that were stored as JSON; unreadable ones count as none. */
 export const readPositions = (value: Data): Positions => positionsOf(readPosition(value), readPosition(membersOf(value).b));
 
 const positionsOf = (outbox?: Position, b?: Position): Positions => (b ? { ...outbox, b } : { ...outbox });
 
-/** Keeps the positions of what was received. */
+/** Tracks the positions up to which messages were received. */
 export type Tracking = ReturnType<typeof createTracking>;
 
-/** @param positions - up to where everything was received, or told to be missing. */
+/** @param positions - up to where everything was received, or reported as missing. */
 export function createTracking(positions: Positions) {
   let outbox = readPosition(positions);
   let broadcasts = positions.b;
@@ -66,36 +66,36 @@ export function createTracking(positions: Positions) {
     _positions: positions,
 
     /**
-     * Take the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
+     * Read the `x` of an op 22. Without one the server speaks wire 1, and numbers nothing.
      *
-     * @param asked - from where the server was asked to go on.
+     * @param asked - the positions from which the client asked the server to continue.
      */
     _accepted(extension: Data, asked: Positions): Arrival[] {
       tracking._isAccepted = true;
       tracking._isWire2 = isRecord(extension);
-      const told = readTold(extension);
-      const toldBroadcasts = readTold(membersOf(extension).b);
+      const told = readServerPosition(extension);
+      const toldBroadcasts = readServerPosition(membersOf(extension).b);
       acknowledged = told;
       followsBroadcasts = !!toldBroadcasts;
       return follow(told, toldBroadcasts, asked);
     },
 
     /**
-     * Take the `d` of an op 9; undefined if it cannot be read, or is about nothing that is followed. Among tabs that
+     * Read the `d` of an op 9; undefined if it is unreadable, or about messages that are not followed. Among tabs that
      * share a connection one may move both positions: its `b` is then as in an op 22.
      */
     _resynced(data: Data): Arrival[] | undefined {
-      const told = readTold(data);
+      const told = readServerPosition(data);
       if (!told) return;
       if (data.b === true) {
         if (followsBroadcasts) return follow(undefined, told, tracking._positions);
       } else if (acknowledged) {
         if (acknowledged.e != told.e) acknowledged = { e: told.e, s: -1 };
-        return follow(told, readTold(data.b), tracking._positions);
+        return follow(told, readServerPosition(data.b), tracking._positions);
       }
     },
 
-    /** Take a message: nothing comes of one that was received before. */
+    /** Handle a message; one that was received before gives no event. */
     _arrived(frame: Frame): Arrival[] {
       const arrivals: Arrival[] = [];
       const { s, b } = frame;
@@ -118,9 +118,9 @@ export function createTracking(positions: Positions) {
     },
 
     /**
-     * Whether it is worth to acknowledge a position; it counts as acknowledged then.
+     * Whether to acknowledge a position, which then counts as acknowledged.
      *
-     * It is not in an outbox or an epoch that this connection is not in, nor if the server knows.
+     * False for a position of another outbox or epoch than this connection's, and for one that the server knows.
      */
     _acknowledges(position: Position): boolean {
       const { e, s } = position;
@@ -136,8 +136,8 @@ export function createTracking(positions: Positions) {
     tracking._positions = positionsOf(to, toBroadcasts);
   }
 
-  /** Go to where the server says, and tell what that means. */
-  function follow(told: Told | undefined, toldBroadcasts: Told | undefined, asked: Positions): Arrival[] {
+  /** Move to the positions that the server named, and return what that means for the application. */
+  function follow(told: ServerPosition | undefined, toldBroadcasts: ServerPosition | undefined, asked: Positions): Arrival[] {
     const moves = [
       told && move(told, outbox, readPosition(asked), true),
       toldBroadcasts && move(toldBroadcasts, broadcasts, asked.b, false),
@@ -155,15 +155,15 @@ export function createTracking(positions: Positions) {
   return tracking;
 }
 
-/** What the server said of one position. */
-interface Told extends Position {
+/** A position as the server reported it. */
+interface ServerPosition extends Position {
   _status: Data;
   _lost: number;
   _ended?: number;
   _rollback: string;
 }
 
-/** From one position to another, and what was passed over. */
+/** A change from one position to another, and what it skips. */
 interface Move {
   _to: Position;
   _isReset: boolean;
@@ -171,7 +171,7 @@ interface Move {
   _rollback: string;
 }
 
-function readTold(value: Data): Told | undefined {
+function readServerPosition(value: Data): ServerPosition | undefined {
   const position = readPosition(value);
   if (!position) return;
   const { status, lost, ended, rollback } = value;
@@ -185,13 +185,13 @@ function readTold(value: Data): Told | undefined {
 }
 
 /**
- * Say what is passed over on the way to where the server says.
+ * Return what the move to the server's position skips.
  *
- * @param was - up to where messages were received; what the application has not handled included.
- * @param asked - from where the server was to go on.
- * @param isDense - whether every number is one of a message to this client.
+ * @param was - up to where messages were received, including those not handled yet.
+ * @param asked - the position from which the client asked to continue.
+ * @param isDense - whether every number belongs to a message to this client.
  */
-function move(told: Told, was: Position | undefined, asked: Position | undefined, isDense: boolean): Move {
+function move(told: ServerPosition, was: Position | undefined, asked: Position | undefined, isDense: boolean): Move {
   const { e, s, _status, _lost, _rollback } = told;
   const to = (number: number, lost: number, isReset = false): Move => ({
     _to: { e, s: number },
@@ -211,12 +211,12 @@ function move(told: Told, was: Position | undefined, asked: Position | undefined
 }
 
 /**
- * Up to where messages were received, in the numbers of the epoch that holds now.
+ * Return up to where messages were received, in numbers of the present epoch.
  *
- * Undefined where that cannot be known: what was received and not handled may come again, or may be another
- * message now; only the end of the epoch in which it was received would tell.
+ * Undefined where that cannot be known: a message that was received and not handled may come again, or its
+ * number may stand for another message now; only the end of its epoch would tell.
  */
-function carried(told: Told, was: Position, asked: Position): number | undefined {
+function carried(told: ServerPosition, was: Position, asked: Position): number | undefined {
   if (told.e == was.e) return was.s;
   if (told._ended != null && asked.e == was.e) return Math.min(was.s, told._ended);
 }

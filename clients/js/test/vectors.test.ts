@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { FINAL } from "../src/close.js";
 import { MesaError } from "../src/errors.js";
 import { type Data, encodeFrame, encodeMessage, encodeRefusal } from "../src/frames.js";
-import { createSession, type Output, type Session } from "../src/protocol.js";
+import { createProtocol, type Output, type Protocol } from "../src/protocol.js";
 import { readPositions } from "../src/tracking.js";
 
 const VECTORS = new URL("../../../../spec/vectors/", import.meta.url);
@@ -89,25 +89,25 @@ function expected(output: Data): Data {
 
 const sent = (frame: string | undefined): Data[] => (frame ? [["send", frame]] : []);
 
-function play(session: Session, now: number, [action, ...args]: Data[]): Data[] {
+function play(protocol: Protocol, now: number, [action, ...args]: Data[]): Data[] {
   switch (action) {
     case "receive":
-      return session._receive(payload(args[0]), now);
+      return protocol._receive(payload(args[0]), now);
     case "poll":
-      return session._poll(now);
+      return protocol._poll(now);
     case "wake":
-      return session._wake(now);
+      return protocol._wake(now);
     case "authenticate":
-      return sent(session._authenticate(args[0], args[1], readPositions(args[2])));
+      return sent(protocol._authenticate(args[0], args[1], readPositions(args[2])));
     case "acknowledge":
-      return sent(session._acknowledge(args[0]));
+      return sent(protocol._acknowledge(args[0]));
     case "send":
       return sent(encodeMessage(args[0].type, args[0].data, args[0].opcode));
     case "request":
-      if (!session._canAsk()) return [["unsupported"]];
+      if (!protocol._canAsk()) return [["unsupported"]];
       return sent(encodeMessage(args[0].type, args[0].data, args[0].opcode, { r: args[1] }));
     case "close":
-      session._isClosed = true;
+      protocol._isClosed = true;
       return [];
   }
   throw new Error(`not an action: ${action}`);
@@ -117,14 +117,14 @@ each(
   "session",
   (scenario) => {
     const { keepalive = true } = scenario.settings;
-    const session = createSession(keepalive ?? false, scenario.start ?? 0, readPositions(scenario.positions));
+    const protocol = createProtocol(keepalive ?? false, scenario.start ?? 0, readPositions(scenario.positions));
     for (const step of scenario.steps) {
-      const outputs = play(session, step.at, step.do);
+      const outputs = play(protocol, step.at, step.do);
       assert.deepEqual(plain(outputs.map(told)), (step.expect ?? []).map(expected), JSON.stringify(step));
-      const state = session._isClosed ? "closed" : session._tracking._isAccepted ? "authenticated" : "connected";
+      const state = protocol._isClosed ? "closed" : protocol._tracking._isAccepted ? "authenticated" : "connected";
       if ("state" in step) assert.equal(state, step.state);
-      if ("positions" in step) assert.deepEqual(plain(session._tracking._positions), step.positions);
-      if ("deadline" in step) assert.equal(session._deadline() ?? null, step.deadline, JSON.stringify(step));
+      if ("positions" in step) assert.deepEqual(plain(protocol._tracking._positions), step.positions);
+      if ("deadline" in step) assert.equal(protocol._deadline() ?? null, step.deadline, JSON.stringify(step));
     }
   },
   (scenario) => scenario.side == "client",

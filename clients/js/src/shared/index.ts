@@ -3,7 +3,7 @@
 import { type Reconnection } from "../backoff.js";
 import { type SocketClass } from "../connection.js";
 import { MesaClient, MesaError, type Options } from "../index.js";
-import { type LinkHost } from "../link.js";
+import { type ConnectionHost } from "../reconnecting.js";
 import { socketAddress } from "../page.js";
 import { Tab } from "./tab.js";
 
@@ -36,7 +36,7 @@ let isWarned = false;
  */
 export class SharedClient extends MesaClient {
   private _tab?: Tab;
-  private _host!: LinkHost;
+  private _host!: ConnectionHost;
   private _limit!: number;
 
   constructor(url: string, { key = "", ...options }: SharedOptions = {}) {
@@ -67,9 +67,9 @@ export class SharedClient extends MesaClient {
     await tab?._written();
   }
 
-  protected override _createLink(...[url, options, host]: Parameters<MesaClient["_createLink"]>): ReturnType<MesaClient["_createLink"]> {
+  protected override _createConnections(...[url, options, host]: Parameters<MesaClient["_createConnections"]>): ReturnType<MesaClient["_createConnections"]> {
     this._host = host;
-    return super._createLink(url, options, host);
+    return super._createConnections(url, options, host);
   }
 }
 

@@ -1,17 +1,17 @@
 /**
- * Staying connected: the first connection, those after it, and the end.
+ * Stay connected: the first connection, later ones, and the end.
  *
  *     connecting ──greeted, accepted──▶ open ──lost──▶ waiting ──▶ connecting
- *          └── closed by the application, refused, or it is not to come back ──▶ closed
+ *          └── closed by the application, refused, or not to reconnect ──▶ closed
  */
 
 import { createBackoff, type Reconnection } from "./backoff.js";
 import { FINAL } from "./close.js";
 import { createTimer, later, now } from "./clock.js";
-import { type Asking, type Connection, createConnection, type Keeper, type Receiver, type SocketClass } from "./connection.js";
+import { type PendingRequest, type Connection, createConnection, type ConnectionOwner, type Receiver, type SocketClass } from "./connection.js";
 import { MesaError } from "./errors.js";
 import { type Data, isRecord } from "./frames.js";
-import { createSession, type Keepalive, type Session } from "./protocol.js";
+import { createProtocol, type Keepalive, type Protocol } from "./protocol.js";
 import { type PositionStore } from "./positions.js";
 import { NOWHERE, type Positions } from "./tracking.js";
 
@@ -23,68 +23,68 @@ export interface Reason {
   /** The close code; 1006 if the connection was cut, or could not be opened. */
   code: number;
   reason: string;
-  /** Why it does not come back, unless the application closed it. */
+  /** Why the client does not reconnect, unless the application closed it. */
   error?: MesaError;
 }
 
-/** What a change of the state is about. */
+/** Details of a change of the state. */
 export interface StateDetail extends Partial<Reason> {
   /** Seconds until the next attempt. */
   after?: number;
 }
 
-/** Text becomes `{token: text}`; an object is all of the data that the server's authenticator gets. */
+/** Text becomes `{token: text}`; an object is sent unchanged to the server's authenticator. */
 export type Token = string | Record<string, Data>;
 
-/** How a client behaves; durations are seconds. */
+/** Options of a client; durations are seconds. */
 export interface Options {
   /**
-   * Who this is: text, sent as `{token: text}`; an object, sent as it is; or a function, also async, that
+   * The credentials: text, sent as `{token: text}`; an object, sent unchanged; or a function, also async, that
    * returns one of them and is called for every connection. Without it the client stays unauthenticated.
    */
   token?: Token | (() => Token | Promise<Token>);
-  /** Keeps over reloads or restarts which messages were handled; in memory by default. */
+  /** Keeps the positions of handled messages over reloads or restarts; in memory by default. */
   positions?: PositionStore;
-  /** Whether messages that were stored for this user shall be delivered; true by default. */
+  /** Whether the server delivers messages that it stored for this user; true by default. */
   shouldSync?: boolean;
-  /** Messages and requests that may wait while the client is away; 1000 by default. */
+  /** Messages and requests that may wait while the client is offline; 1000 by default. */
   queueSize?: number;
-  /** To connect, to log in, and for the answer to a request; 10 by default. */
+  /** Seconds to connect, to authenticate, and to wait for the answer to a request; 10 by default. */
   timeout?: number;
-  /** Whether and how to come back; true by default. */
+  /** Whether and how to reconnect; true by default. */
   reconnect?: boolean | Reconnection;
-  /** How a dead connection is found; `{interval: 25, timeout: 20}` by default. */
+  /** How the client detects a dead connection; `{interval: 25, timeout: 20}` by default. */
   keepalive?: boolean | Partial<Keepalive>;
-  /** The class of WebSockets, where there is none in the environment, such as that of `ws` in Node 20. */
+  /** The class of WebSockets, where the environment has none, such as that of `ws` in Node 20. */
   WebSocket?: unknown;
 }
 
-/** What a link tells. Nothing here waits for the application. */
-export interface LinkHost extends Receiver {
+/** The owner of the connections, which they report to. Nothing here waits for the application. */
+export interface ConnectionHost extends Receiver {
   _changed(state: State, detail: StateDetail): void;
   _accepted(user: Data): void;
   _failed(error: unknown): void;
-  /** Call `then` once all that has arrived by now is handled and acknowledged. */
+  /** Call `then` once everything that has arrived is handled and acknowledged. */
   _afterAll(then: () => void): void;
-  /** From where to go on: up to where the application has handled messages. */
+  /** Return the positions to continue from: up to where the application has handled messages. */
   _resumable(): Positions;
   _over(reason: Reason): void;
 }
 
-/** Times in a row that a client comes back with another token after a refusal (section 15.5). */
+/** Refusals in a row after which a client still reconnects with another token (section 15.5). */
 const MAX_REFUSALS = 3;
 
-/** Something to send: `_write` sends it, or throws; `_reject` tells that it never will be. */
+/** An entry of the send queue: `_write` sends it, or throws; `_reject` reports that it never will be sent. */
 interface Entry {
   _write(connection: Connection): void;
   _reject(error: unknown): void;
 }
 
 /** A client's connections, one after the other. */
-export type Link = ReturnType<typeof createLink>;
+export type Reconnecting = ReturnType<typeof createReconnecting>;
 
-/** @throws MesaError `invalid`: there is no class of WebSockets here. */
-export function createLink(url: string, options: Options, host: LinkHost) {
+/** @throws MesaError `invalid`: the environment has no class of WebSockets. */
+export function createReconnecting(url: string, options: Options, host: ConnectionHost) {
   const { token, shouldSync, queueSize = 1000, timeout = 10, reconnect = true, keepalive = true } = options;
   const socketClass = (options.WebSocket ?? globalThis.WebSocket) as SocketClass;
   if (!socketClass) throw new MesaError("invalid", "no WebSocket here; give the option WebSocket the class of 'ws'");
@@ -93,7 +93,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
   let queue: Entry[] = []; // in the order of the calls
   let state: State = "connecting";
   let connection: Connection | undefined;
-  let session: Session;
+  let protocol: Protocol;
   let received = NOWHERE; // up to the connection before
   let interval: number | undefined;
   let after: number | undefined;
@@ -103,7 +103,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
   let refusals = 0;
   let ended: Reason | undefined;
 
-  const keeper: Keeper = {
+  const owner: ConnectionOwner = {
     _greeted(hello) {
       interval = hello._reconnectInterval;
       if (token == null) becomeUsable();
@@ -125,7 +125,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
     },
 
     _ended(code, reason) {
-      const { _isAccepted: isAccepted, _positions: positions } = session._tracking;
+      const { _isAccepted: isAccepted, _positions: positions } = protocol._tracking;
       connection = undefined;
       received = positions;
       timer();
@@ -147,8 +147,8 @@ export function createLink(url: string, options: Options, host: LinkHost) {
     timer();
     set("connecting");
     try {
-      session = createSession(keepalive, now(), received);
-      connection = createConnection(socketClass, url, timeout, session, keeper, host);
+      protocol = createProtocol(keepalive, now(), received);
+      connection = createConnection(socketClass, url, timeout, protocol, owner, host);
     } catch (error) {
       fail(1006, "", "invalid", `cannot connect to ${url}: ${error}`);
     }
@@ -166,7 +166,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
       const given = typeof token == "function" ? await token() : token;
       const data = typeof given == "string" ? { token: given } : given;
       if (!isRecord(data)) throw new MesaError("invalid", `token: expected text or an object, got ${typeof given}`);
-      if (mine == connection) mine._send(session._authenticate(data, shouldSync, host._resumable()));
+      if (mine == connection) mine._send(protocol._authenticate(data, shouldSync, host._resumable()));
     } catch (error) {
       giveUp(error);
     }
@@ -180,7 +180,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
     flush();
   }
 
-  /** Send what waits, for as long as the connection is there. */
+  /** Send the queue, as long as the connection is open. */
   function flush(): void {
     while (queue.length && state == "open" && connection!._isOpen()) {
       const entry = queue.shift()!;
@@ -221,7 +221,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
   }
 
   return {
-    /** Begin, from the positions of an earlier life. */
+    /** Connect for the first time, from stored positions. */
     _open(positions: Positions): void {
       received = positions;
       if (!ended) connect();
@@ -254,7 +254,7 @@ export function createLink(url: string, options: Options, host: LinkHost) {
           forget();
           reject(new MesaError("timeout", `request: no answer within ${seconds} s`));
         });
-        const entry: Entry & Asking = {
+        const entry: Entry & PendingRequest = {
           _write: ({ _request }) => (forget = _request(encode, entry)),
           _resolve: (data) => (stopTimer(), resolve(data)),
           _reject: (error) => (stopTimer(), reject(error)),
@@ -262,16 +262,16 @@ export function createLink(url: string, options: Options, host: LinkHost) {
         enqueue(entry);
       }),
 
-    /** Tell the server what was handled, if it is there. */
+    /** Acknowledge positions, if there is a connection. */
     _acknowledge: (positions: Positions) => connection?._acknowledge(positions),
 
-    /** Never come back from now on; `_leave` closes the connection. */
+    /** Do not reconnect from now on; `_leave` closes the connection. */
     _stop: (code: number) => end({ code, reason: "closed by this client" }),
 
     /** Close the connection, after `_stop`. */
     _leave: (code: number) => (connection ? connection._close(code) : host._over(ended!)),
 
-    /** The page came back to its user, or the network to the page: look at once. */
+    /** Check the connection at once, because the page is visible or online again. */
     _wake: () => (state == "waiting" ? connect() : connection?._wake()),
   };
 }

@@ -1,23 +1,23 @@
-/** How far the application has come: handled, then saved, then acknowledged, in this order. */
+/** Positions of handled messages: first handled, then saved, then acknowledged. */
 
 import { later } from "./clock.js";
 import { type PositionStore } from "./positions.js";
 import { isKnown, NOWHERE, type Positions, readPositions } from "./tracking.js";
 
-/** Seconds from the first message that was handled to the acknowledgement (section 17.6). */
+/** Seconds from the first handled message to the acknowledgement (section 17.6). */
 const MAX_WAIT = 1;
 
-/** Messages that are handled before an acknowledgement does not wait any longer. */
+/** Handled messages after which an acknowledgement is due at once. */
 const MAX_MESSAGES = 64;
 
-/** Keeps the positions of what was handled, over all connections of a client. */
-export type Progress = ReturnType<typeof createProgress>;
+/** Tracks the positions of handled messages, over all connections of a client. */
+export type Acknowledging = ReturnType<typeof createAcknowledging>;
 
 /**
- * @param acknowledge - tells the server, if there is one now.
- * @param report - tells the application what its store threw.
+ * @param acknowledge - sends an acknowledgement, if there is a connection.
+ * @param report - reports an error of the store to the application.
  */
-export function createProgress(
+export function createAcknowledging(
   store: PositionStore | undefined,
   acknowledge: (positions: Positions) => void,
   report: (error: unknown) => void,
@@ -29,10 +29,10 @@ export function createProgress(
   let stopTimer: (() => void) | undefined;
   let saving: Promise<void> | undefined;
 
-  /** The application has handled everything up to `positions`. */
+  /** Note that the application has handled everything up to `positions`. */
   function advance(positions: Positions): void {
-    if (positions == handled || !isKnown(positions)) return; // what has no number does not move them
-    // A connection that ends before another epoch is saved would be told of it again, as a reset perhaps.
+    if (positions == handled || !isKnown(positions)) return; // a message without a number does not move them
+    // Save a new epoch at once: if the connection ended before, the server would report the epoch again, perhaps as a reset.
     count += positions.e == handled.e && positions.b?.e == handled.b?.e ? 1 : MAX_MESSAGES;
     handled = positions;
     pace();
@@ -43,7 +43,7 @@ export function createProgress(
     else if (count) stopTimer ??= later(MAX_WAIT, push);
   }
 
-  /** Save and acknowledge what is new, without waiting for the time to do so. */
+  /** Save and acknowledge new positions now, before they are due. */
   function push(): void {
     const positions = handled;
     stopTimer?.();
@@ -70,10 +70,10 @@ export function createProgress(
     _advance: advance,
     _push: push,
 
-    /** From where to go on: what was handled and, with a store, saved; or else the first place of all. */
+    /** Return the positions to continue from: handled and, with a store, saved; or else the first ones of all. */
     _resumable: (): Positions => ({ ...beginning, ...(store ? settled : handled) }),
 
-    /** Begin where the store says; what cannot be read counts as nothing. */
+    /** Load the positions from the store; unreadable ones count as none. */
     async _load(): Promise<Positions> {
       try {
         handled = settled = readPositions(await store?.load());
@@ -84,16 +84,16 @@ export function createProgress(
     },
 
     /**
-     * The server has said where the client is: it goes on from there, where it had no position before.
+     * Continue from the positions that the server named, where the client had none.
      *
-     * @param isAll - whether there is nothing to tell the application first.
+     * @param isAll - whether there is nothing to report to the application first.
      */
     _begin(positions: Positions, isAll: boolean): void {
       beginning = { ...positions, ...beginning };
       if (isAll && !isKnown(handled)) advance(positions);
     },
 
-    /** Save and acknowledge what is new; there is something to wait for only if the store is slow. */
+    /** Save and acknowledge new positions; waits only for a slow store. */
     async _flush(): Promise<void> {
       await saving;
       push();

@@ -2,19 +2,19 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createProgress } from "../src/progress.js";
+import { createAcknowledging } from "../src/acknowledging.js";
 import { type Positions } from "../src/tracking.js";
 
 test("where a client begins is saved, also when it ends before its first message", async () => {
   const saved: Positions[] = [];
   const store = { load: () => null, save: (positions: Positions) => void saved.push(positions) };
-  const progress = createProgress(store, () => {}, assert.ifError);
-  await progress._load();
+  const acknowledging = createAcknowledging(store, () => {}, assert.ifError);
+  await acknowledging._load();
   const begin = { e: "epoch", s: 0, b: { e: "all", s: 7 } };
-  progress._begin(begin, true);
-  assert.deepEqual(progress._resumable(), begin);
-  progress._advance(begin);
-  await progress._flush();
+  acknowledging._begin(begin, true);
+  assert.deepEqual(acknowledging._resumable(), begin);
+  acknowledging._advance(begin);
+  await acknowledging._flush();
   assert.deepEqual(saved, [begin]);
 });
 
@@ -25,14 +25,14 @@ test("another epoch is saved at once, so that a reset is not told again", async 
     saved.push(positions);
     return new Promise<void>((then) => (finish = then));
   };
-  const progress = createProgress({ load: () => null, save }, () => {}, assert.ifError);
+  const acknowledging = createAcknowledging({ load: () => null, save }, () => {}, assert.ifError);
   const positions = (epoch: string, all: string, s: number): Positions => ({ e: epoch, s, b: { e: all, s: 7 } });
-  progress._advance(positions("a", "all", 1));
-  for (const each of [positions("a", "all", 2), positions("b", "all", 0), positions("b", "other", 0)]) progress._advance(each);
+  acknowledging._advance(positions("a", "all", 1));
+  for (const each of [positions("a", "all", 2), positions("b", "all", 0), positions("b", "other", 0)]) acknowledging._advance(each);
   finish();
   await new Promise(setImmediate);
   assert.deepEqual(saved, [positions("a", "all", 1), positions("b", "other", 0)]);
-  progress._advance(positions("b", "other", 1));
+  acknowledging._advance(positions("b", "other", 1));
   finish();
   await new Promise(setImmediate);
   assert.equal(saved.length, 2);
