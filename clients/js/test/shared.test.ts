@@ -45,6 +45,40 @@ test("the server is acknowledged what all tabs have handled, not more", async ()
   assert.equal(shop.server.acknowledged, 5);
 });
 
+test("a tab that reloads is waited for with acknowledgements of what it missed", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  const storage = new Map<string, string>();
+  const before = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 1, 3);
+  await shop.world.run(2500);
+  before.close();
+  dispatch(shop, 4, 6);
+  await shop.world.run(50);
+  const after = await shop.opened({ isKept: true, storage, slowness: (n) => (n == 4 ? 10_000 : 0) });
+  await shop.world.run(5000);
+  assert.equal(shop.server.acknowledged, 3);
+  await shop.world.run(10_000);
+  assert.equal(shop.server.acknowledged, 6);
+  assert.deepEqual(given(after), [4, 5, 6]);
+});
+
+test("nothing is acknowledged in an epoch that a tab has not come to", async () => {
+  const shop = new Shop();
+  await shop.opened();
+  const slow = await shop.opened({ slowness: (n) => (n == 6 ? 20_000 : 0) });
+  dispatch(shop, 1, 6);
+  await shop.world.run(5000);
+  assert.equal(shop.server.acknowledged, 5);
+  shop.server.empty();
+  dispatch(shop, 11, 13);
+  await shop.world.run(10_000);
+  assert.equal(shop.server.acknowledged, 0);
+  await shop.world.run(10_000);
+  assert.equal(shop.server.acknowledged, 3);
+  assert.deepEqual(given(slow), [...count(1, 6), 11, 12, 13]);
+});
+
 test("a tab that opens begins where the others are", async () => {
   const shop = new Shop();
   await shop.opened();
@@ -395,6 +429,30 @@ test("a leader that reloads behind the others goes on where it was, and they mis
     assert.deepEqual([...given(tab, "reset"), ...given(tab, "lost")], []);
   }
   assert.equal(shop.server.connections.size, 1);
+});
+
+test("a tab that comes back from an epoch that the others have not seen goes on where it was, and they miss nothing", async () => {
+  const shop = new Shop();
+  shop.server.isKeeping = true;
+  const storage = new Map<string, string>();
+  const before = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 1, 3);
+  shop.server.announce("a");
+  await shop.world.run(2500);
+  before.close();
+  dispatch(shop, 4, 5);
+  shop.server.fork();
+  const others = [await shop.opened(), await shop.opened()];
+  shop.server.announce("b");
+  dispatch(shop, 6, 7);
+  await shop.world.run(2500);
+  const after = await shop.opened({ isKept: true, storage });
+  dispatch(shop, 8, 9);
+  await shop.world.run(5000);
+  assert.deepEqual([given(after), given(after, "ALL"), given(after, "forked").length], [count(4, 9), ["b"], 1]);
+  for (const [tab, first] of [[others[0]!, 4], [others[1]!, 6]] as const)
+    assert.deepEqual([given(tab), given(tab, "ALL"), given(tab, "forked")], [count(first, 9), ["b"], []]);
+  for (const tab of [after, ...others]) assert.deepEqual([...given(tab, "reset"), ...given(tab, "lost")], []);
 });
 
 test("a tab with a position that the server does not know is told so, and the others go on", async () => {

@@ -35,13 +35,14 @@ class Storm {
   constructor(readonly seed: number) {
     this.shop = new Shop(seed);
     this.shop.server.isKeeping = seed % 2 == 0;
+    this.shop.server.onAcknowledged = (number) => this.checkAcknowledged(number);
   }
 
   async run(steps: number): Promise<void> {
     const { world, server } = this.shop;
     this.open();
     for (let step = 0; step < steps; step++) {
-      this.step();
+      await this.step();
       await world.run(world.random() < 0.3 ? world.random() * 5 : world.random() * 400);
     }
     server.isDown = false;
@@ -53,7 +54,7 @@ class Storm {
     this.check();
   }
 
-  private step(): void {
+  private async step(): Promise<void> {
     const { shop, tabs } = this;
     const { server, world } = shop;
     const any = tabs[Math.floor(world.random() * tabs.length)];
@@ -63,7 +64,7 @@ class Storm {
     else if (dice < 0.66 && tabs.length < 5) this.open();
     else if (dice < 0.72) this.end(any, "close");
     else if (dice < 0.76) this.end(any, "kill");
-    else if (dice < 0.81) this.endLeader();
+    else if (dice < 0.81) await this.endLeader();
     else if (dice < 0.85) this.reload(any);
     else if (dice < 0.89 && !any.page.isFrozen) {
       any.wasFrozen = true;
@@ -95,16 +96,25 @@ class Storm {
     const { world, server } = this.shop;
     const isKept = world.random() < 0.5;
     storage ??= isKept ? new Map() : undefined;
-    const slowest = world.random() < 0.3 ? 300 : 0;
-    const page = this.shop.open({
-      ...(storage && { storage, isKept: true }),
-      slowness: () => (slowest ? world.random() * slowest : 0),
-    });
+    const page = this.shop.open({ ...(storage && { storage, isKept: true }), slowness: this.slowness() });
     const tab: Tab = { page, wasFrozen: false, since: undefined, storage, before, sent: 0, written: [] };
     page.client.onStateChange((state: string) => {
       if (state == "open") tab.since ??= [server.end, server.everybodyEnd];
     });
     this.tabs.push(tab);
+  }
+
+  /** Some tabs are slow; some are stuck for longer than others wait before they acknowledge. */
+  private slowness(): () => number {
+    const { world } = this.shop;
+    const dice = world.random();
+    if (dice < 0.3) return () => world.random() * 300;
+    let next = dice < 0.6 ? 0 : Infinity;
+    return () => {
+      if (world.now < next) return 0;
+      next = world.now + 5000;
+      return 2500;
+    };
   }
 
   private send(tab: Tab): void {
@@ -122,9 +132,15 @@ class Storm {
     tab.page[how]();
   }
 
-  private endLeader(): void {
-    const tab = this.tabs.find(({ page }) => page == this.shop.leader);
-    if (tab) this.end(tab, this.shop.world.random() < 0.5 ? "close" : "kill");
+  /** Have the leader end in the midst of what the tabs send and get. */
+  private async endLeader(): Promise<void> {
+    const { world, leader } = this.shop;
+    const tab = this.tabs.find(({ page }) => page == leader);
+    if (!tab) return;
+    this.dispatch();
+    for (const each of [...this.tabs, ...this.tabs]) this.send(each);
+    await world.run(world.random() * 10);
+    this.end(tab, world.random() < 0.5 ? "close" : "kill");
   }
 
   private reload(tab: Tab): void {
@@ -156,6 +172,14 @@ class Storm {
       for (const number of tab.written) assert.ok(isThere(number) || server.dropped.includes(number), `${number} was written`);
       const first = tab.written.filter(isThere).map((number) => server.received.indexOf(number));
       first.slice(1).forEach((place, index) => assert.ok(place > first[index]!, "what is sent keeps its order"));
+    }
+  }
+
+  /** What is acknowledged, all tabs have handled; those that were frozen are not waited for. */
+  private checkAcknowledged(number: number): void {
+    for (const { page, wasFrozen, since, before } of this.tabs) {
+      const handled = given(page).pop() ?? (before ? undefined : since?.[0]);
+      if (!wasFrozen && handled !== undefined) assert.ok(number <= handled, `${number} is acknowledged after ${handled}`);
     }
   }
 

@@ -158,12 +158,13 @@ export interface Place {
  * The position from which all of these tabs can go on: the least one.
  *
  * The server knows where the oldest epoch has ended, and up to there its numbers are those of the next one. Which
- * one is older is known to tabs that have seen both; or it is that of the tab that was given least.
+ * one is older is known to tabs that have seen both; or it is that of `first`, or of the tab that was given least.
  */
-export function least(places: Place[]): Positions {
+export function least(places: Place[], first?: Place): Positions {
   const ordered = [...places].sort(
     ({ mark: a }, { mark: b }) => (a?.term ?? Infinity) - (b?.term ?? Infinity) || (a?.number ?? 0) - (b?.number ?? 0),
   );
+  if (first) ordered.unshift(first);
   const isBefore = (one: string, other: string) =>
     places.some(({ epochs }) => epochs.includes(one) && epochs.indexOf(one) < epochs.indexOf(other));
   const find = (read: (positions: Positions) => Position | undefined) => {

@@ -39,6 +39,7 @@ export class Members {
   /** Whether tabs are still waited for to say where they are. */
   _isCalling = true;
   private _members = new Map<string, Member>();
+  private _wentBack: string[] = [];
   private _expected: Set<string> | undefined; // those that have not answered
   private _isStopped = false;
   private _stopCalling = () => {};
@@ -108,9 +109,17 @@ export class Members {
     this._host._acknowledge();
   }
 
+  /** Have `_least` begin in the epoch of a tab; once for each, whether it is the first time. */
+  _goBack(tab: string): boolean {
+    const isFirst = !this._wentBack.includes(tab);
+    if (isFirst) this._wentBack.push(tab);
+    return isFirst;
+  }
+
   /** The position from which all of them can go on. */
   get _least(): Positions {
-    return least([...this._members.values()]);
+    const last = this._wentBack[this._wentBack.length - 1];
+    return least([...this._members.values()], last === undefined ? last : this._members.get(last));
   }
 
   /**

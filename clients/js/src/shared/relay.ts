@@ -43,7 +43,6 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
   private _members: Members;
   private _requests: Requests<Peer>;
   private _peers = new Map<SocketId, Peer>();
-  private _wentBack = new Set<string>();
   private _number = 0;
   private _isStopped = false;
   // Of the present connection:
@@ -229,8 +228,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
    * @returns whether it does so.
    */
   private _goBack({ tab }: Peer): boolean {
-    if (this._wentBack.has(tab)) return false;
-    this._wentBack.add(tab);
+    if (!this._members._goBack(tab)) return false;
     this._history._begin(NOWHERE);
     this._upstream._after = 0;
     this._upstream._cut(1006, "a tab is further back");

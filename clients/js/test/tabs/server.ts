@@ -32,6 +32,7 @@ export class Server {
   dropped: any[] = [];
   epoch = "e0";
   acknowledged = 0;
+  onAcknowledged = (_number: number) => {};
   /** Where each epoch ended, and the next. */
   forks = new Map<string, number>();
   outbox: Stored[] = [];
@@ -83,11 +84,20 @@ export class Server {
     for (const connection of this.connections) connection.end(1001);
   }
 
+  /** Forget all messages too, and count from 1 again. */
+  empty(): void {
+    this.outbox = [];
+    this.everybody = [];
+    this.end = this.everybodyEnd = this.acknowledged = 0;
+    this.forget();
+  }
+
   cut(code = 1006): void {
     for (const connection of [...this.connections]) connection.end(code);
   }
 
   acknowledge(number: number): void {
+    this.onAcknowledged(number);
     this.acknowledged = Math.max(this.acknowledged, number);
     while (!this.isKeeping && this.outbox.length && this.outbox[0]!.number <= this.acknowledged) this.outbox.shift();
     for (const connection of this.connections) connection.pump();
