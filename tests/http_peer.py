@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from mesa_ws.backend.http.dispatch_schema import encode_receipts
+from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.messages.receipt import Receipt
 
 PAUSE = 0.015
@@ -38,7 +38,7 @@ class Peer:
     @property
     def body(self) -> bytes:
         """Return receipts for the last request."""
-        return encode_receipts([Receipt(id, {}, 1) for id in self.requests[-1][1]])
+        return DISPATCH.encode_answer([Receipt(id, {}, 1) for id in self.requests[-1][1]])
 
     @property
     def talking(self) -> int:

@@ -1,1 +1,1 @@
-"""What operators reach over HTTP: dispatch, health."""
+"""HTTP servers for operators: the dispatch API and health."""

@@ -1,53 +1,41 @@
-"""What the HTTP API answers: dispatches, questions and the health of the server, as an ASGI application."""
+"""The HTTP API of a server as an ASGI application: dispatches, requests, questions and health."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route as HttpRoute
 
 from ..backend.base import AsyncBus
 from ..backend.http.auth import is_authorized
-from ..backend.http.dispatch_schema import (
-    INTERNAL_ERROR,
-    PATH,
-    Problem,
-    decode_request,
-    encode_problem,
-    encode_receipts,
-    problem_of,
-    shortened,
-)
-from ..backend.http.query_schema import (
-    OUTBOXES,
-    PRESENCE,
-    PRESENCE_CONNECTIONS,
-    PRESENCE_IDS,
+from ..backend.http.dispatch_schema import DispatchRequest
+from ..backend.http.problems import INTERNAL_ERROR, Problem, encode_problem, problem_of, shortened
+from ..backend.http.routes import (
+    CONNECTIONS,
+    COUNT,
+    DISPATCH,
+    HEADS,
+    IDS,
+    ONLINE,
     PURGE,
     REQUEST,
     SHOW,
     STATUS,
-    decode_connections_question,
-    decode_cursor,
-    decode_ids,
-    decode_outbox_question,
-    decode_receipt,
-    decode_request_question,
-    encode_answer,
-    encode_connections,
-    encode_count,
-    encode_heads,
-    encode_online,
-    encode_page,
-    encode_purged,
-    encode_status,
-    encode_stored,
+    CursorQuestion,
+    EmptyQuestion,
+    IdsQuestion,
+    OutboxQuestion,
+    Question,
+    RequestQuestion,
+    Route,
+    StatusQuestion,
 )
 from ..concurrency.tasks import start
 from ..errors import BackendUnavailable, InvalidInput, MesaError
@@ -61,15 +49,17 @@ LIVE = "/health/live"
 READY = "/health/ready"
 
 Work = Callable[[bytes], Coroutine[Any, Any, bytes]]
-"""Turns the body of a request into that of its answer."""
+"""Turns the body of a request into the body of its answer."""
+
+Q = TypeVar("Q", bound=Question)
 
 
 class Dispatching(Protocol):
-    """What the API needs of a server."""
+    """The parts of a server that the API needs."""
 
     @property
     def bus(self) -> AsyncBus:
-        """Where dispatches and questions go."""
+        """Carries out dispatches and answers questions."""
         ...
 
     @property
@@ -84,27 +74,29 @@ class Dispatching(Protocol):
 
     @property
     def reserved(self) -> Container[int]:
-        """Opcodes that no application message may be sent with on its wire."""
+        """Opcodes that application messages must not have on its wire."""
         ...
 
 
 def application(server: Dispatching, key: str, max_body: int) -> Starlette:
-    """The API of `server` as an ASGI application.
+    """Return the API of `server` as an ASGI application.
 
     Args:
-        server: where dispatches go, and whose health is told.
-        key: what a dispatcher has to show.
+        server: carries out dispatches and reports its health.
+        key: the key that a dispatcher has to send.
         max_body: bytes of the largest request.
     """
-    gate, asked = _Gate(key, max_body), _Asked(server)
-    health = _Health(server)
-    works = asked.works
+    gate, api, health = _Gate(key, max_body), _Api(server), _Health(server)
     app = Starlette(
         routes=[
-            *(Route(path, partial(gate.answer, work), methods=["POST"]) for path, work in works.items()),
-            Route(REQUEST, partial(gate.answer_while_heard, asked.request), methods=["POST"]),
-            Route(LIVE, health.live),
-            Route(READY, health.ready),
+            *(HttpRoute(path, partial(gate.answer, work), methods=["POST"]) for path, work in api.works()),
+            HttpRoute(
+                REQUEST.path,
+                partial(gate.answer_while_connected, api.work(REQUEST, api.request)),
+                methods=["POST"],
+            ),
+            HttpRoute(LIVE, health.live),
+            HttpRoute(READY, health.ready),
         ],
         exception_handlers={HTTPException: _no_such_route},
     )
@@ -112,12 +104,12 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
     return app
 
 
-class _Rejected(Exception):
-    """A request that is turned away before it becomes a dispatch."""
+class _Refused(Exception):
+    """A request that the API refuses before the server sees it."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.answer = _told(status, Problem(code, shortened(message)), headers)
+        self.answer = _problem(status, Problem(code, shortened(message)), headers)
 
 
 class _Health:
@@ -133,82 +125,73 @@ class _Health:
         return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
 
 
-class _Asked:
-    """What is asked of a server, once the request has passed the gate."""
+class _Api:
+    """Carries out requests that have passed the gate, one method a route."""
 
     def __init__(self, server: Dispatching) -> None:
         self._server = server
 
-    @property
-    def works(self) -> dict[str, Work]:
-        """What is done at once, by path."""
-        return {
-            PATH: self.dispatch,
-            PRESENCE: self.presence,
-            PRESENCE_IDS: self.ids,
-            PRESENCE_CONNECTIONS: self.connections,
-            OUTBOXES: self.outboxes,
-            SHOW: self.show,
-            PURGE: self.purge,
-            STATUS: self.status,
-        }
+    def works(self) -> list[tuple[str, Work]]:
+        """Return the paths of the routes that are answered at once, each with its work."""
+        return [
+            (DISPATCH.path, self.work(DISPATCH, self.dispatch)),
+            (STATUS.path, self.work(STATUS, self.status)),
+            (ONLINE.path, self.work(ONLINE, self.presence)),
+            (IDS.path, self.work(IDS, self.ids)),
+            (CONNECTIONS.path, self.work(CONNECTIONS, self.connections)),
+            (HEADS.path, self.work(HEADS, self.heads)),
+            (SHOW.path, self.work(SHOW, self.show)),
+            (PURGE.path, self.work(PURGE, self.purge)),
+        ]
 
-    async def dispatch(self, body: bytes) -> bytes:
-        asked = decode_request(body)
-        self._check_namespace(asked.namespace)
-        envelopes = asked.envelopes(self._server.reserved)
+    def work(self, route: Route[Q, Any], answer: Callable[[Q], Awaitable[bytes]]) -> Work:
+        """Return the work of a route: decode the body, check the namespace, and answer."""
+
+        async def work(body: bytes) -> bytes:
+            question = route.decode_question(body)
+            self._check_namespace(question.namespace)
+            return await answer(question)
+
+        return work
+
+    async def dispatch(self, question: DispatchRequest) -> bytes:
+        envelopes = question.envelopes(self._server.reserved)
         receipts = await self._server.bus.dispatch(envelopes)
-        if log.isEnabledFor(logging.DEBUG):
-            log_dispatches(log, envelopes, receipts)
-        return encode_receipts(receipts)
+        log_dispatches(log, envelopes, receipts)
+        return DISPATCH.encode_answer(receipts)
 
-    async def presence(self, body: bytes) -> bytes:
-        asked = decode_ids(body)
-        self._check_namespace(asked.namespace)
-        if asked.is_about_all:
-            return encode_count(await self._server.bus.count())
-        return encode_online(await self._server.bus.online(asked.checked()))
+    async def request(self, question: RequestQuestion) -> bytes:
+        return REQUEST.encode_answer(await self._server.bus.request(*question.prepared()))
 
-    async def ids(self, body: bytes) -> bytes:
-        asked = decode_cursor(body)
-        self._check_namespace(asked.namespace)
-        return encode_page(await self._server.bus.some_ids(asked.cursor))
-
-    async def connections(self, body: bytes) -> bytes:
-        asked = decode_connections_question(body)
-        self._check_namespace(asked.namespace)
-        return encode_connections(await self._server.bus.connections())
-
-    async def outboxes(self, body: bytes) -> bytes:
-        asked = decode_ids(body)
-        self._check_namespace(asked.namespace)
-        return encode_heads(await self._server.bus.heads(asked.checked()))
-
-    async def show(self, body: bytes) -> bytes:
-        asked = decode_outbox_question(body)
-        self._check_namespace(asked.namespace)
-        return encode_stored(await self._server.bus.peek(asked.id, asked.limit))
-
-    async def purge(self, body: bytes) -> bytes:
-        asked = decode_outbox_question(body)
-        self._check_namespace(asked.namespace)
-        return encode_purged(await self._server.bus.purge(asked.id))
-
-    async def status(self, body: bytes) -> bytes:
-        receipt, namespace = decode_receipt(body)
-        self._check_namespace(namespace)
+    async def status(self, question: StatusQuestion) -> bytes:
+        receipt = question.receipt.receipt()
         heads = await self._server.bus.heads(stored_positions(receipt))
-        return encode_status(judge(receipt, heads))
+        return STATUS.encode_answer(judge(receipt, heads))
 
-    async def request(self, body: bytes) -> bytes:
-        asked = decode_request_question(body)
-        self._check_namespace(asked.namespace)
-        return encode_answer(await self._server.bus.request(*asked.prepared()))
+    async def presence(self, question: IdsQuestion) -> bytes:
+        if question.ids is msgspec.UNSET:
+            return COUNT.encode_answer(await self._server.bus.count())
+        return ONLINE.encode_answer(await self._server.bus.online(question.checked()))
+
+    async def ids(self, question: CursorQuestion) -> bytes:
+        return IDS.encode_answer(await self._server.bus.some_ids(question.cursor))
+
+    async def connections(self, question: EmptyQuestion) -> bytes:
+        return CONNECTIONS.encode_answer(await self._server.bus.connections())
+
+    async def heads(self, question: IdsQuestion) -> bytes:
+        return HEADS.encode_answer(await self._server.bus.heads(question.checked()))
+
+    async def show(self, question: OutboxQuestion) -> bytes:
+        return SHOW.encode_answer(await self._server.bus.peek(question.id, question.limit))
+
+    async def purge(self, question: OutboxQuestion) -> bytes:
+        return PURGE.encode_answer(await self._server.bus.purge(question.id))
 
     def _check_namespace(self, meant: str | None) -> None:
         served = self._server.namespace
         if meant is not None and meant != served:
-            raise _Rejected(
+            raise _Refused(
                 400,
                 "wrong_namespace",
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
@@ -216,7 +199,7 @@ class _Asked:
 
 
 class _Gate:
-    """Lets in who has the key and sends what can be read; whatever happens, there is an answer."""
+    """Checks the key and the form of requests; answers each one, whatever happens."""
 
     def __init__(self, key: str, max_body: int) -> None:
         self._key = key
@@ -229,36 +212,36 @@ class _Gate:
             body = await self._body(request)
             _check_names(body)
             answer = await work(body)
-        except _Rejected as rejected:
-            return rejected.answer
+        except _Refused as refused:
+            return refused.answer
         except asyncio.CancelledError:
             return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the dispatcher gets an answer
             return _failed(error)
         return Response(answer, media_type="application/json")
 
-    async def answer_while_heard(self, work: Work, request: Request) -> Response:
-        """Answer what may take long, but give it up when nobody is there any more to hear the answer."""
+    async def answer_while_connected(self, work: Work, request: Request) -> Response:
+        """Answer a request that may take long; cancel its work when the dispatcher disconnects."""
 
-        async def heard(body: bytes) -> bytes:
+        async def cancellable(body: bytes) -> bytes:
             working = start(work(body))
-            leaving = start(_left(request))
+            leaving = start(_until_disconnected(request))
             leaving.add_done_callback(lambda _: working.cancel())
             try:
                 return await working
             finally:
                 leaving.cancel()
 
-        return await self.answer(heard, request)
+        return await self.answer(cancellable, request)
 
     def _check_key(self, request: Request) -> None:
-        shown = request.headers.get("authorization")
-        if shown is None or not is_authorized(shown, self._key):
-            got = "no such header" if shown is None else "another key"
+        given = request.headers.get("authorization")
+        if given is None or not is_authorized(given, self._key):
+            got = "no such header" if given is None else "another key"
             message = (
                 f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
             )
-            raise _Rejected(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
+            raise _Refused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -266,13 +249,13 @@ class _Gate:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > self._max_body:
-                    raise _Rejected(
+                    raise _Refused(
                         413,
                         "too_large",
                         f"body: expected at most {self._max_body} bytes, got more; send fewer at once",
                     )
         except ClientDisconnect:
-            raise _Rejected(400, "invalid_request", "body: expected all of it, got a part") from None
+            raise _Refused(400, "invalid_request", "body: expected all of it, got a part") from None
         return bytes(body)
 
 
@@ -282,7 +265,7 @@ def _check_content_type(request: Request) -> None:
         return
     media_type = given.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise _Rejected(
+        raise _Refused(
             415,
             "unsupported_media_type",
             f"expected the header 'Content-Type: application/json', got {given!r}; curl sets it with -H",
@@ -296,8 +279,8 @@ def _check_names(body: bytes) -> None:
         raise InvalidInput(f"body: {error}") from None
 
 
-async def _left(request: Request) -> None:
-    """Wait until who asks has closed the connection; the body has been read."""
+async def _until_disconnected(request: Request) -> None:
+    """Wait until the dispatcher closes the connection; the body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -307,23 +290,23 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         headers = dict(error.headers or {})
         message = f"expected {headers.get('Allow', 'another method')}, {got}"
-        return _Rejected(405, "method_not_allowed", message, headers).answer
-    return _Rejected(
+        return _Refused(405, "method_not_allowed", message, headers).answer
+    return _Refused(
         404,
         "not_found",
-        f"expected POST {PATH} or another path of the API, GET {LIVE} or {READY}, {got}",
+        f"expected POST {DISPATCH.path} or another path of the API, GET {LIVE} or {READY}, {got}",
     ).answer
 
 
 def _failed(error: Exception) -> Response:
-    told = problem_of(error) if isinstance(error, MesaError) else None
-    if told is not None:
-        return _told(*told)
+    found = problem_of(error) if isinstance(error, MesaError) else None
+    if found is not None:
+        return _problem(*found)
     log.error("the dispatch API failed", exc_info=error)
-    return _told(500, Problem(INTERNAL_ERROR, "the server failed; its log says why", maybe_sent=True))
+    return _problem(500, Problem(INTERNAL_ERROR, "the server failed; see its log", maybe_sent=True))
 
 
-def _told(status: int, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def _problem(status: int, problem: Problem, headers: dict[str, str] | None = None) -> Response:
     return Response(encode_problem(problem), status, headers, media_type="application/json")
 
 

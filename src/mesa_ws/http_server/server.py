@@ -1,4 +1,4 @@
-"""The dispatch API as a service beside a server: its own port, in the same event loop."""
+"""The dispatch API as a service of a server: on its own port, in the same event loop."""
 
 import logging
 from types import TracebackType
@@ -13,16 +13,16 @@ from .service import HttpService
 log = logging.getLogger("mesa_ws.server")
 
 GRACE = 5
-"""Seconds that requests under way get to finish when the API stops."""
+"""Seconds in which requests in progress may finish when the API stops."""
 
 BACKLOG = 1024
 
 KEEP_ALIVE = 75
-"""Seconds for which a silent connection is kept, longer than our dispatchers keep theirs."""
+"""Seconds for which an idle connection is kept, longer than our dispatchers keep theirs."""
 
 
 class ApiSettings(Settings, frozen=True):
-    """Where the dispatch API listens and how much it takes; see `DispatchApi`."""
+    """Address and limits of the dispatch API; see `DispatchApi`."""
 
     host: Hosts
     port: Port
@@ -36,15 +36,15 @@ class ApiSettings(Settings, frozen=True):
 class DispatchApi:
     """Serves the HTTP dispatch API of a server while it is entered.
 
-    Requests of one connection are answered in their order, and a batch keeps its own. Entering it
-    again after it was left is fine.
+    Requests of one connection are answered in their order, and a batch keeps its order. Entering the API
+    again after leaving it is fine.
 
     Args:
-        server: where dispatches go, and whose health is told.
-        key: what dispatchers have to show; 16 or more visible ASCII characters.
+        server: carries out dispatches and reports its health.
+        key: the key that dispatchers have to send; 16 or more visible ASCII characters.
         host: an address or a name of this machine, a list of them, or "" for every address; by
             default only this machine can connect.
-        port: the same on every address; 0 for one that is free, see `url`.
+        port: the same on every address; 0 for a free one, see `url`.
         max_body: bytes of the largest request.
 
     Raises:
@@ -67,14 +67,14 @@ class DispatchApi:
 
     @property
     def url(self) -> str:
-        """What to give to a dispatcher, such as `http://127.0.0.1:4001`; empty before it was entered."""
+        """URL for dispatchers, such as `http://127.0.0.1:4001`; empty until the API is entered."""
         return self._url
 
     async def __aenter__(self) -> Self:
         """Listen and serve.
 
         Raises:
-            ListenFailed: the port is in use, or the host is not of this machine.
+            ListenFailed: the port is in use, or the host is no address of this machine.
         """
         host, port = self._settings.host, self._settings.port
         listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
@@ -94,6 +94,6 @@ class DispatchApi:
     async def __aexit__(
         self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop listening, and let requests under way finish within `GRACE` seconds."""
+        """Stop listening, and let requests in progress finish within `GRACE` seconds."""
         if self._service is not None:
             await self._service.aclose()

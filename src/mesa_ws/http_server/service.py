@@ -1,4 +1,4 @@
-"""uvicorn as a guest in an event loop: an ASGI application on listening sockets of our own."""
+"""uvicorn in the event loop of a server: an ASGI application on listening sockets of our own."""
 
 import asyncio
 import contextlib
@@ -17,21 +17,21 @@ from ..transports.listening import Acceptor
 log = logging.getLogger("mesa_ws.server")
 
 RESERVE = 8
-"""Descriptors that these connections leave to the rest of the process; fewer than clients do."""
+"""File descriptors that these connections leave to the rest of the process; fewer than clients leave."""
 
 
 class HttpService:
     """Serves an application from `start` to `aclose`.
 
-    Signals and the logging of the process stay as they are.
+    The signal handlers and the logging of the process stay unchanged.
 
     Args:
         app: answers the requests.
         listeners: listening sockets; `aclose` closes them.
-        name: what the log calls it.
-        who: who connects to it, for the log.
-        keep_alive: seconds for which a silent connection is kept.
-        grace: seconds that requests under way get to finish.
+        name: name of the service in the log.
+        who: name of its peers in the log.
+        keep_alive: seconds for which an idle connection is kept.
+        grace: seconds in which requests in progress may finish.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class HttpService:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         self._task = start(self._server.serve(), name=f"mesa {self._name}")
 
     async def aclose(self) -> None:
-        """Stop listening, and let requests under way finish."""
+        """Stop listening, and let requests in progress finish."""
         if self._task is not None:
             self._server.should_exit = True
             await self._task
 
 
 class _Server(uvicorn.Server):
-    """Serves the connections that our own `Acceptor` accepts."""
+    """uvicorn's server for connections that our own `Acceptor` accepts."""
 
     def __init__(self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str) -> None:
         super().__init__(config)
@@ -99,7 +99,7 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """Without the access log. Switching it off in the settings would do so for the whole process."""
+    """uvicorn's connection without an access log. Its setting would disable that log in the whole process."""
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,4 +107,6 @@ class _Connection(H11Protocol):
         self._name = name
 
     def _unsupported_upgrade_warning(self) -> None:
-        log.warning("%s was asked for a WebSocket; clients connect to the server's own port", self._name)
+        log.warning(
+            "%s got a WebSocket request; clients have to connect to the server's own port", self._name
+        )

@@ -155,7 +155,7 @@ async def test_a_client_at_the_wrong_port_is_named_in_the_log(
     assert [(record.name, record.message) for record in caplog.records if record.levelno > logging.INFO] == [
         (
             "mesa_ws.server",
-            "the dispatch API was asked for a WebSocket; clients connect to the server's own port",
+            "the dispatch API got a WebSocket request; clients have to connect to the server's own port",
         )
     ]
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesa_ws.backend.base import IdPage
-from mesa_ws.backend.http.dispatch_schema import PATH
+from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.http_server.routes import application
@@ -148,7 +148,9 @@ class Api:
 
     async def dispatch(self, *body: bytes, **headers: str) -> Answer:
         """Send a dispatch with the key."""
-        return await self.call("POST", PATH, *body, headers={"Authorization": f"Bearer {KEY}", **headers})
+        return await self.call(
+            "POST", DISPATCH.path, *body, headers={"Authorization": f"Bearer {KEY}", **headers}
+        )
 
     async def ask(self, path: str, question: object) -> Answer:
         """Ask something with the key."""
@@ -219,13 +221,15 @@ async def test_nothing_of_a_batch_is_sent_when_a_part_of_it_is_wrong(api: Api, s
 )
 async def test_without_the_key_a_dispatch_is_refused(api: Api, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
-    answer = await api.call("POST", PATH, JSON_BODY, headers=headers)
+    answer = await api.call("POST", DISPATCH.path, JSON_BODY, headers=headers)
     assert (answer.status, answer.code) == (401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 async def test_a_refused_key_is_not_repeated(api: Api) -> None:
-    answer = await api.call("POST", PATH, JSON_BODY, headers={"Authorization": "Bearer hunter2hunter2"})
+    answer = await api.call(
+        "POST", DISPATCH.path, JSON_BODY, headers={"Authorization": "Bearer hunter2hunter2"}
+    )
     assert "hunter2" not in json.dumps(answer.body)
 
 
@@ -274,13 +278,13 @@ async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
 
 async def test_a_body_over_the_limit_is_not_read_to_its_end(api: Api) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    answer = await api.call("POST", PATH, b" " * MAX_BODY, b" ", headers=headers, whole=False)
+    answer = await api.call("POST", DISPATCH.path, b" " * MAX_BODY, b" ", headers=headers, whole=False)
     assert answer.status == 413
 
 
 async def test_a_body_that_is_cut_off_is_not_sent(api: Api, site: Site) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    answer = await api.call("POST", PATH, JSON_BODY, headers=headers, whole=False)
+    answer = await api.call("POST", DISPATCH.path, JSON_BODY, headers=headers, whole=False)
     assert answer.status == 400
     assert await site.delivered() == []
 
@@ -294,7 +298,7 @@ async def test_an_unknown_path_is_not_found(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 async def test_another_method_is_not_allowed(api: Api, method: str) -> None:
-    answer = await api.call(method, PATH)
+    answer = await api.call(method, DISPATCH.path)
     assert (answer.status, answer.code, answer.headers["allow"]) == (405, "method_not_allowed", "POST")
 
 
@@ -392,11 +396,11 @@ async def test_a_damaged_byte_is_served_or_refused_with_a_reason(place: int, byt
 @pytest.mark.parametrize(
     ("path", "body", "name"),
     [
-        (PATH, b'{"message":{},"recipients":["0"],"recipients":["1"]}', "recipients"),
-        (PATH, b'{"message":{"d":{"rooms":[{"7":1,"8":"a:b","7":2}]}}}', "7"),
-        (PATH, b'{"message":{"d":{"a\\u003a":1,"a:":2,"b":"\\u003A"}}}', "a:"),
-        (PATH, b'{"message":{"d":{"\\u003a":0,":":1}}}', ":"),
-        (PATH, b'{"message":{"d":{"a":1,"a":"\\u003a\\u003a"}}}', "a"),
+        (DISPATCH.path, b'{"message":{},"recipients":["0"],"recipients":["1"]}', "recipients"),
+        (DISPATCH.path, b'{"message":{"d":{"rooms":[{"7":1,"8":"a:b","7":2}]}}}', "7"),
+        (DISPATCH.path, b'{"message":{"d":{"a\\u003a":1,"a:":2,"b":"\\u003A"}}}', "a:"),
+        (DISPATCH.path, b'{"message":{"d":{"\\u003a":0,":":1}}}', ":"),
+        (DISPATCH.path, b'{"message":{"d":{"a":1,"a":"\\u003a\\u003a"}}}', "a"),
         ("/v1/request", b'{"id":"0","message":{"d":{"a":1,"b":2,"\\u0061":3}}}', "a"),
         ("/v1/presence", b'{"ids":["0"],"ids":["1"]}', "ids"),
         ("/v1/outboxes/purge", b'{"id":"0","id":"1"}', "id"),

@@ -2,12 +2,8 @@
 
 import pytest
 
-from mesa_ws.backend.http.query_schema import (
-    decode_answer,
-    decode_request_question,
-    encode_answer,
-    encode_request_question,
-)
+from mesa_ws.backend.http.routes import REQUEST as REQUEST_ROUTE
+from mesa_ws.backend.http.routes import RequestQuestion
 from mesa_ws.errors import (
     ConnectionClosed,
     InvalidMessage,
@@ -191,16 +187,18 @@ def test_another_timeout_is_refused(timeout: object) -> None:
 
 
 def test_a_request_crosses_http_as_it_is() -> None:
-    question = decode_request_question(encode_request_question(REQUEST, 2.5, "api"))
+    question = REQUEST_ROUTE.decode_question(
+        REQUEST_ROUTE.encode_question(RequestQuestion.of(REQUEST, 2.5, "api"))
+    )
     request, timeout = question.prepared()
     assert (request.recipients, request.body, timeout) == (REQUEST.recipients, REQUEST.body, 2.5)
     assert question.namespace == "api"
-    assert decode_answer(encode_answer(b'{"op":0,"d":1}')) == b'{"op":0,"d":1}'
+    assert REQUEST_ROUTE.decode_answer(REQUEST_ROUTE.encode_answer(b'{"op":0,"d":1}')) == b'{"op":0,"d":1}'
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"answers":1}', b"\xff", b"[" * 100_000])
 def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
-    assert decode_answer(body) is None
+    assert REQUEST_ROUTE.decode_answer(body) is None
 
 
 @pytest.mark.parametrize(
@@ -216,5 +214,5 @@ def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
 )
 def test_what_is_no_request_is_refused(body: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match="expected") as raised:
-        decode_request_question(body).prepared()
+        REQUEST_ROUTE.decode_question(body).prepared()
     assert problem in str(raised.value)

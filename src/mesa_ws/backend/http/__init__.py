@@ -1,8 +1,16 @@
-"""Dispatching through a server's HTTP API, without Redis: the bus alone, no presence.
+"""Dispatching through a server's HTTP API, without Redis: the bus alone, without presence of a node.
 
-`plan` says what goes over the wire and what comes back; `blocking` and `aio` are its two thin
-runners. Proxy settings of the environment are not used: the API is reached directly, so that a
-dispatch never leaves for a proxy that was meant for the outside world.
+| module | holds |
+|---|---|
+| `routes` | the table of requests and answers, which the server uses as well |
+| `dispatch_schema`, `problems` | bodies of dispatches and receipts, and of errors |
+| `exchange` | one request and the meaning of its answer |
+| `aio`, `blocking` | the two buses that send requests |
+| `streams`, `connections` | their connections |
+| `auth` | the key |
+
+The buses ignore proxy settings of the environment and connect to the API directly, so that a dispatch never
+goes to a proxy that was meant for the internet.
 """
 
 from .aio import AsyncHttpBus

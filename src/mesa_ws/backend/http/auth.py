@@ -7,7 +7,7 @@ from ...errors import InvalidSettings
 from ...text import plain
 
 SHORTEST_KEY = 16
-"""Characters that a server's key has at least, so that it cannot be guessed."""
+"""Smallest number of characters of a server's key, so that it cannot be guessed."""
 
 _KEY = re.compile(r"[\x21-\x7e]+")
 
@@ -16,11 +16,11 @@ def check_key(key: object, *, shortest: int = 1) -> str:
     """Return `key` if it can stand in an HTTP header.
 
     Args:
-        key: what the user gave; errors do not repeat it.
-        shortest: characters that it has to have.
+        key: as the user gave it; errors do not repeat it.
+        shortest: smallest number of characters.
 
     Raises:
-        InvalidSettings: it is not text, too short, or holds spaces or characters outside ASCII.
+        InvalidSettings: it is no text, too short, or has spaces or characters outside ASCII.
     """
     key = plain(key)
     if not isinstance(key, str):
@@ -33,11 +33,11 @@ def check_key(key: object, *, shortest: int = 1) -> str:
 
 
 def authorization(key: str) -> str:
-    """The value of the `Authorization` header that shows `key`."""
+    """Return the value of the `Authorization` header for `key`."""
     return f"Bearer {key}"
 
 
 def is_authorized(header: str, key: str) -> bool:
-    """Say whether an `Authorization` header shows `key`, in a time that does not depend on it."""
-    scheme, _, shown = header.partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), key.encode())
+    """Return whether an `Authorization` header has `key`, in constant time."""
+    scheme, _, given = header.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())

@@ -12,33 +12,33 @@ from ...messages.request import MAX_BLOCKING_REQUESTS
 from ..base import IdPage
 from ..pending import Quota
 from .connections import DeadlineBackend, within
-from .exchange import FAILURES, KEEP_ALIVE, Exchange, Plan, T
+from .exchange import FAILURES, KEEP_ALIVE, Exchange, HttpApi, T
 
 MAX_CONNECTIONS = 100
-"""Dispatches that may be under way at the same time; more wait, within their time limit."""
+"""Largest number of dispatches at the same time; more wait, within their time limit."""
 
 
 class BlockingHttpBus:
     """Dispatches through a server's HTTP API; any thread may call it, also after a fork.
 
-    Connections are opened when they are needed and kept for the next call. A request is never
-    sent twice: when its answer is lost, the caller hears that it may have been sent.
+    A call opens a connection if there is no idle one, and leaves it for the next call. A request is never
+    sent twice: when its answer is lost, the error says that messages may have been sent.
 
     Args:
         url: `http(s)://host:port` of the API; a path in front of it is kept.
         key: of that API.
-        namespace: what the server has to serve; None for whatever it does.
+        namespace: namespace that the server has to serve; None for any.
         timeout: seconds for one dispatch, from the connection to the last byte of the answer.
 
     Raises:
-        InvalidSettings: one of them cannot be used.
+        InvalidSettings: an argument cannot be used.
     """
 
     def __init__(
         self, url: str, *, key: str | None = None, namespace: str | None = None, timeout: float = 5.0
     ) -> None:
-        self._plan = Plan(url, key, namespace, timeout)
-        self._tls = httpcore.default_ssl_context() if self._plan.endpoint.scheme == "https" else None
+        self._api = HttpApi(url, key, namespace, timeout)
+        self._tls = httpcore.default_ssl_context() if self._api.endpoint.scheme == "https" else None
         self._pools: dict[int, httpcore.ConnectionPool] = {}
         self._quota = Quota(MAX_BLOCKING_REQUESTS)
         self._is_closed = False
@@ -47,50 +47,50 @@ class BlockingHttpBus:
         """Send `envelopes` in one request and wait for the receipts, in their order.
 
         Raises:
-            InvalidInput: more than 1000 at once, or the server found one wrong; none was sent.
+            InvalidInput: more than 1000 at once, or the server refused one of them; none was sent.
             BackendUnavailable: no answer within the time limit, or the server's backend is away.
-            BackendRefused: another key or namespace, or not a Mesa server.
-            Unsupported: the server cannot do it.
+            BackendRefused: wrong key or namespace, or not a Mesa server.
+            Unsupported: the server does not offer the durability.
         """
         self._check_open()
-        return self._ask(self._plan.dispatch(envelopes)) if envelopes else []
+        return self._ask(self._api.dispatch(envelopes)) if envelopes else []
 
     def request(self, request: Envelope, timeout: float) -> bytes:
-        """Ask the connections of one id; see `AsyncBus.request`."""
+        """Send a request to the connections of one id; see `AsyncBus.request`."""
         self._check_open()
         with self._quota.one():
-            return self._ask(self._plan.request(request, timeout))
+            return self._ask(self._api.request(request, timeout))
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; errors as in `dispatch`."""
-        return self._ask(self._plan.online(ids))
+        return self._ask(self._api.online(ids))
 
     def count(self) -> int:
         """Count the ids that are online; errors as in `dispatch`."""
-        return self._ask(self._plan.count())
+        return self._ask(self._api.count())
 
     def some_ids(self, cursor: str) -> IdPage:
-        """Name some of the ids that are online; errors as in `dispatch`."""
-        return self._ask(self._plan.some_ids(cursor))
+        """Return one page of the ids that are online; errors as in `dispatch`."""
+        return self._ask(self._api.some_ids(cursor))
 
     def connections(self) -> int:
         """Count the connections, authenticated or not; errors as in `dispatch`."""
-        return self._ask(self._plan.connections())
+        return self._ask(self._api.connections())
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Tell how far the outboxes of `ids` are; errors as in `dispatch`."""
-        return self._ask(self._plan.heads(ids))
+        """Return the heads of the outboxes of `ids`; errors as in `dispatch`."""
+        return self._ask(self._api.heads(ids))
 
     def peek(self, id: str, limit: int) -> list[Stored]:
-        """Show the first messages of an outbox; errors as in `dispatch`."""
-        return self._ask(self._plan.peek(id, limit))
+        """Return the first messages of an outbox; errors as in `dispatch`."""
+        return self._ask(self._api.peek(id, limit))
 
     def purge(self, id: str) -> int:
-        """Drop the messages of an outbox, and tell how many; errors as in `dispatch`."""
-        return self._ask(self._plan.purge(id))
+        """Drop the messages of an outbox, and return their number; errors as in `dispatch`."""
+        return self._ask(self._api.purge(id))
 
     def close(self) -> None:
-        """Close the connections. Calls afterwards fail; calling it again is fine."""
+        """Close the connections. Later calls fail; calling it again is fine."""
         self._is_closed = True
         self._pool().close()
 
@@ -118,7 +118,7 @@ class BlockingHttpBus:
 
     def _opened(self, pid: int) -> httpcore.ConnectionPool:
         for other in set(self._pools) - {pid}:
-            _forget(self._pools.pop(other, None))
+            _close_inherited(self._pools.pop(other, None))
         return self._pools.setdefault(
             pid,
             httpcore.ConnectionPool(
@@ -130,8 +130,8 @@ class BlockingHttpBus:
         )
 
 
-def _forget(inherited: httpcore.ConnectionPool | None) -> None:
-    # The parent goes on with these connections. Its pool may have been locked at the fork, so each
-    # is closed here without asking the pool; that closes this process's copy of the socket alone.
+def _close_inherited(inherited: httpcore.ConnectionPool | None) -> None:
+    # The parent process goes on using these connections. Its pool may have been locked at the fork, so this
+    # closes each connection without the pool, and with it only this process's copy of the socket.
     for connection in inherited.connections if inherited else ():
         connection.close()

@@ -1,8 +1,8 @@
-"""A total time limit for blocking requests.
+"""Deadline of a whole blocking request.
 
 httpcore limits each read and each write, so a peer that sends a byte now and then could hold a
-caller for ever. Here what it hands down as `timeout` is the moment, on the monotonic clock, by
-which the whole request has to be over; every operation gets what is left until then.
+caller for ever. Here the `timeout` of httpcore is a deadline on the monotonic clock for the whole request;
+every operation gets the time that is left until then.
 """
 
 import socket
@@ -15,13 +15,13 @@ import httpcore
 
 
 def within(seconds: float) -> dict[str, Any]:
-    """The extensions of a request that has to be over in `seconds`."""
+    """Return the extensions of a request that has to end within `seconds`."""
     deadline = time.monotonic() + seconds
     return {"timeout": {"pool": seconds, "connect": deadline, "read": deadline, "write": deadline}}
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
-    """Connects within a deadline, however many addresses a name has."""
+    """Opens connections within a deadline, however many addresses a name has."""
 
     def __init__(self) -> None:
         self._plain = httpcore.SyncBackend()
@@ -36,7 +36,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first address of `host` that answers.
 
-        Resolving the name takes the time that the operating system allows it.
+        The operating system limits how long resolving the name takes.
         """
         problem = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port):

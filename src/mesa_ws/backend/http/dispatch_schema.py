@@ -1,71 +1,53 @@
-"""What a dispatcher asks of a server's HTTP API: the body of a request, written and read here.
+"""Body of a dispatch over HTTP, and its receipts.
 
-A request is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "sync",
-"idempotency_key", "durability", "id"}`, or several in order, `{"batch": [...]}`, and may name the
-`namespace` it is meant for. A member that is not known is refused, so that a typing error never
-widens the recipients.
+A body is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "sync", "idempotency_key",
+"durability", "id"}`, or several in order, `{"batch": [...]}`, and may name the `namespace` that it is meant
+for. A server refuses unknown members, so that a typing error never widens the recipients.
 
-What a server's HTTP API answers a dispatcher: receipts, or one error; written and read here.
-
-`{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped", "position",
-"displaced"}}, "nodes"}]}`, one receipt for each message in the order of the request, or
-`{"error": {"code", "message", "maybe_sent"}}`. A reader passes over members it does not know.
+The answer is `{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped", "position",
+"displaced"}}, "nodes"}]}`, one receipt for each message in the order of the request. A reader ignores
+members that it does not know.
 """
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from ...errors import (
-    BackendError,
-    BackendRefused,
-    BackendUnavailable,
-    ConnectionClosed,
-    InvalidInput,
-    InvalidMessage,
-    InvalidRecipients,
-    MesaError,
-    NotConnected,
-    RequestFailed,
-    TimedOut,
-    TooManyRequests,
-    Unanswered,
-    Unsupported,
-)
+from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ...messages.envelope import REMEMBERED_KEY, Envelope, Retention, prepare
 from ...messages.message import DISCONNECT_CLIENT, PROTOCOL_OPCODES, DispatchEvent, Message, Op
 from ...messages.receipt import Delivery, Position, Receipt
 from ...messages.recipients import EVERYBODY
 from ...settings import Sync
-
-PATH = "/v1/dispatch"
-"""Where a server takes dispatches."""
+from .problems import UNREADABLE
 
 MAX_BATCH = 1000
 """Messages that one request may carry."""
 
-_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
-_NO_MESSAGE = msgspec.Raw()
+NO_MESSAGE = msgspec.Raw()
+
+_FRAME_FORM = 'an object such as {"op": 0, "d": {"any": "data"}, "t": "TYPE"}'
 _DISCONNECT = msgspec.Raw(f'{{"op":{Op.EVENT},"t":"{DISCONNECT_CLIENT}"}}')
+_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
 
 
 class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One message on its way to a server.
 
     Args:
-        message: the frame `{"op", "d", "t"}` as the bytes it stands in.
+        message: the encoded frame `{"op", "d", "t"}`.
         recipients: ids, or `"*"`; everybody if absent.
-        excluding: ids that shall not receive it; nobody if absent.
+        excluding: ids that shall not receive it; none if absent.
         sync: whether it is stored: true, false, or an object of `max_messages`, `max_bytes` and
             `ttl`; false if absent.
         idempotency_key: the sender's own name for the message.
-        durability: what it has to reach; memory if absent.
-        id: 32 lower-case hexadecimal digits that name the dispatch; random if absent. A dispatcher
-            that was given a key sends what it made of that, which begins with a k.
+        durability: durability that it has to reach; memory if absent.
+        id: 32 lower-case hexadecimal digits, the id of the message; random if absent. A dispatcher
+            that got an idempotency key sends the id that it made from the key, which begins with a k.
     """
 
-    message: msgspec.Raw = _NO_MESSAGE
+    message: msgspec.Raw = NO_MESSAGE
     recipients: Any = msgspec.UNSET
     excluding: Any = msgspec.UNSET
     sync: Any = False
@@ -75,7 +57,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     @classmethod
     def of(cls, envelope: Envelope) -> Self:
-        """The dispatch that makes a server send `envelope`; the body is not encoded again."""
+        """Return the dispatch that makes a server send `envelope`; the message is not encoded again."""
         everybody, ids, excluding = envelope.recipients
         message = _DISCONNECT if envelope.kind == "disconnect" else msgspec.Raw(envelope.body)
         without = tuple(excluding) if excluding else msgspec.UNSET
@@ -89,15 +71,15 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         )
 
     def envelope(self, reserved: Container[int] = PROTOCOL_OPCODES) -> Envelope:
-        """The envelope to send, after everything in it was checked.
+        """Check all members, and return the envelope to send.
 
         Args:
             reserved: opcodes that belong to the protocol of the server's wire.
 
         Raises:
             InvalidMessage: the message is absent, or is none.
-            InvalidRecipients: ids or exclusions that name nobody, or an event without recipients.
-            InvalidInput: how it is stored cannot be, or two names for one message.
+            InvalidRecipients: an id cannot be used, or an event has no recipients.
+            InvalidInput: `sync` cannot be used, or the message has two names.
         """
         envelope = prepare(
             read_message(self.message),
@@ -111,71 +93,102 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         if self.id is None:
             return envelope
         if self.idempotency_key is not None:
-            raise InvalidInput("id: expected none beside an idempotency_key, got both; leave out the id")
+            raise InvalidInput("id: pass either 'id' or 'idempotency_key', not both; leave out the id")
         remember = REMEMBERED_KEY if self.id.startswith("k") else envelope.remember
         return envelope._replace(message_id=self.id, remember=remember)
 
 
 class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
-    """The body of a request: one dispatch, or a batch of them.
+    """Body of a request: one dispatch, or a batch of dispatches.
 
     Args:
         batch: dispatches in order, instead of the one.
-        namespace: the namespace that the sender means; None for whichever the server serves.
+        namespace: the namespace that the sender means; None for that of the server.
     """
 
     batch: list[Dispatch] | None = None
     namespace: str | None = None
 
+    @classmethod
+    def of_all(cls, envelopes: Sequence[Envelope], namespace: str | None = None) -> Self:
+        """Return the body that sends `envelopes`.
+
+        Args:
+            envelopes: at most `MAX_BATCH`.
+            namespace: the namespace that the server has to serve; None for any.
+
+        Raises:
+            InvalidInput: there are more.
+        """
+        if len(envelopes) > MAX_BATCH:
+            raise InvalidInput(
+                f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; "
+                "send them in parts"
+            )
+        return cls(batch=[Dispatch.of(envelope) for envelope in envelopes], namespace=namespace)
+
     def envelopes(self, reserved: Container[int] = PROTOCOL_OPCODES) -> list[Envelope]:
-        """The envelopes in order, all of them checked.
+        """Check all dispatches, and return their envelopes in order.
 
         Args:
             reserved: opcodes that belong to the protocol of the server's wire.
 
         Raises:
-            InvalidInput: what is wrong first; in a batch it names the place.
+            InvalidInput: the first error; in a batch it names the index of the dispatch.
         """
         if self.batch is None:
             return [self.envelope(reserved)]
         if self != DispatchRequest(batch=self.batch, namespace=self.namespace):
             raise InvalidInput(
-                "batch: expected it instead of a message, got both; move the message into the batch"
+                "batch: pass either 'message' or 'batch', not both; move the message into the batch"
             )
         if not 0 < len(self.batch) <= MAX_BATCH:
             raise InvalidInput(f"batch: expected 1 to {MAX_BATCH} dispatches, got {len(self.batch)}")
         return [_envelope_at(index, dispatch, reserved) for index, dispatch in enumerate(self.batch)]
 
 
-def encode_request(envelopes: Sequence[Envelope], namespace: str | None = None) -> bytes:
-    """Write the body of a request for `envelopes`.
+class ReceiptForm(msgspec.Struct):
+    """Receipt in JSON."""
 
-    Args:
-        envelopes: at most `MAX_BATCH`.
-        namespace: the namespace that the server has to serve; None for any.
+    message_id: str
+    deliveries: dict[str, "DeliveryForm"]
+    nodes: int
 
-    Raises:
-        InvalidInput: there are more.
-    """
-    if len(envelopes) > MAX_BATCH:
-        raise InvalidInput(
-            f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; "
-            "send them in parts"
-        )
-    batch = [Dispatch.of(envelope) for envelope in envelopes]
-    return msgspec.json.encode(DispatchRequest(batch=batch, namespace=namespace))
+    @classmethod
+    def of(cls, receipt: Receipt) -> "ReceiptForm":
+        """Return the form of a receipt."""
+        deliveries = {id: DeliveryForm(*delivery) for id, delivery in receipt.deliveries.items()}
+        return cls(receipt.message_id, deliveries, receipt.nodes)
+
+    def receipt(self) -> Receipt:
+        """Return the receipt of this form."""
+        deliveries = {id: Delivery(*msgspec.structs.astuple(d)) for id, d in self.deliveries.items()}
+        return Receipt(self.message_id, deliveries, self.nodes)
 
 
-def decode_request(body: bytes) -> DispatchRequest:
-    """Read the body of a request; its dispatches are checked when their envelopes are made.
+class DeliveryForm(msgspec.Struct):
+    """Delivery in JSON."""
 
-    Raises:
-        InvalidInput: not JSON, not of this form, or with a member that is not known.
-    """
-    try:
-        return _REQUEST.decode(body)
-    except _UNREADABLE as error:
-        raise InvalidInput(f"body: expected {_REQUEST_FORM}, but: {error}") from None
+    stored: bool
+    online: int
+    dropped: str | None
+    position: Position | None = None
+    displaced: int = 0
+
+
+class Receipts(msgspec.Struct):
+    """Answer to a dispatch."""
+
+    receipts: list[ReceiptForm]
+
+    @classmethod
+    def of(cls, receipts: Iterable[Receipt]) -> Self:
+        """Return the answer with `receipts`."""
+        return cls([ReceiptForm.of(receipt) for receipt in receipts])
+
+    def all(self) -> list[Receipt]:
+        """Return the receipts of this answer."""
+        return [form.receipt() for form in self.receipts]
 
 
 class _Frame(msgspec.Struct, forbid_unknown_fields=True):
@@ -185,22 +198,25 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_message(raw: msgspec.Raw) -> Message | DispatchEvent:
-    """Read the message of a body, or the event in its place.
+    """Decode the message of a body, or the event in its place.
 
     Raises:
         InvalidMessage: it is neither.
     """
-    if raw == _NO_MESSAGE:
+    if raw == NO_MESSAGE:
         raise InvalidMessage(f"message: expected {_FRAME_FORM}, got none")
     try:
         frame = _FRAME.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidMessage(f"message: expected {_FRAME_FORM}, but: {error}") from None
     if frame.op != Op.EVENT:
         return Message(frame.op, frame.d, frame.t)
     if frame.d not in (None, {}):
         raise InvalidMessage("message: expected no d in an event, got one; leave it out")
     return DispatchEvent(frame.t)  # type: ignore[arg-type]  # None is refused like any other
+
+
+_FRAME = msgspec.json.Decoder(_Frame)
 
 
 def _retention(given: object) -> Retention | None:
@@ -231,170 +247,3 @@ def _envelope_at(index: int, dispatch: Dispatch, reserved: Container[int]) -> En
         return dispatch.envelope(reserved)
     except InvalidInput as error:
         raise type(error)(f"batch[{index}]: {error}") from None
-
-
-_REQUEST = msgspec.json.Decoder(DispatchRequest)
-_FRAME = msgspec.json.Decoder(_Frame)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_REQUEST_FORM = (
-    "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability and "
-    "id, or batch, and if need be namespace"
-)
-_FRAME_FORM = 'an object such as {"op": 0, "d": {"any": "data"}, "t": "TYPE"}'
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What kept a request from being answered with receipts.
-
-    Args:
-        code: a name that programs may rely on.
-        message: what was expected, what came, what to do.
-        maybe_sent: whether a message may have been sent all the same.
-        reason: the code of the error that a request was answered with; absent in all else.
-    """
-
-    code: str
-    message: str
-    maybe_sent: bool = False
-    reason: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class ErrorForm(NamedTuple):
-    """How one of our errors looks over HTTP: its status (RFC 9110 section 15) and its code."""
-
-    error: type[MesaError]
-    status: int
-    code: str
-
-
-ERROR_FORMS = (
-    ErrorForm(InvalidMessage, 400, "invalid_message"),
-    ErrorForm(InvalidRecipients, 400, "invalid_recipients"),
-    ErrorForm(InvalidInput, 400, "invalid_request"),
-    ErrorForm(NotConnected, 409, "not_connected"),
-    ErrorForm(TooManyRequests, 429, "too_many_requests"),
-    ErrorForm(Unsupported, 501, "unsupported"),
-    ErrorForm(Unanswered, 502, "unanswered"),
-    ErrorForm(RequestFailed, 502, "request_failed"),
-    ErrorForm(ConnectionClosed, 502, "connection_closed"),
-    ErrorForm(TimedOut, 504, "timed_out"),
-    ErrorForm(BackendRefused, 502, "backend_refused"),
-    ErrorForm(BackendUnavailable, 503, "backend_unavailable"),
-)
-"""The errors of a dispatch and of a request, special ones before general ones."""
-
-_LONGEST_TEXT = 1000
-
-_Form = TypeVar("_Form")
-
-INTERNAL_ERROR = "internal_error"
-"""Code of a defect of the server; what became of the message is not known."""
-
-
-def problem_of(error: MesaError) -> tuple[int, Problem] | None:
-    """The status and the problem that tell `error`, or None if nothing that is asked raises such an error."""
-    for form in ERROR_FORMS:
-        if isinstance(error, form.error):
-            text, maybe_sent = _told(error)
-            reason = error.code if isinstance(error, RequestFailed) else msgspec.UNSET
-            return form.status, Problem(form.code, shortened(text), maybe_sent, reason)
-    return None
-
-
-def shortened(text: str) -> str:
-    """`text` for an answer: what a client sent is not sent back to it at any length."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
-
-
-def error_of(problem: Problem) -> MesaError:
-    """The error that `problem` tells; a refusal where there is none of its own."""
-    if problem.code == INTERNAL_ERROR:
-        return BackendUnavailable(problem.message, maybe_sent=problem.maybe_sent)
-    match problem.code:
-        case "unanswered":
-            return Unanswered(text=problem.message)
-        case "request_failed":
-            return RequestFailed(problem.reason or "failed", problem.message)
-        case "connection_closed":
-            return ConnectionClosed(1006, "", problem.message)
-    types = {form.code: form.error for form in ERROR_FORMS if form.error is not InvalidInput}
-    kind = types.get(problem.code, BackendRefused)
-    if issubclass(kind, BackendError):
-        return kind(problem.message, maybe_sent=problem.maybe_sent)
-    return kind(problem.message)
-
-
-def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
-    """Write the answer to a request that was served."""
-    return msgspec.json.encode(_Receipts([ReceiptForm.of(receipt) for receipt in receipts]))
-
-
-def decode_receipts(body: bytes) -> list[Receipt] | None:
-    """Read the answer to a request that was served; None if a Mesa server did not write it."""
-    answer = _decode(body, _Receipts)
-    return None if answer is None else [receipt.read() for receipt in answer.receipts]
-
-
-def encode_problem(problem: Problem) -> bytes:
-    """Write the answer to a request that was not served."""
-    return msgspec.json.encode(_Error(problem))
-
-
-def decode_problem(body: bytes) -> Problem | None:
-    """Read the answer to a request that was not served; None if a Mesa server did not write it."""
-    answer = _decode(body, _Error)
-    return None if answer is None else answer.error
-
-
-class _Delivery(msgspec.Struct):
-    stored: bool
-    online: int
-    dropped: str | None
-    position: Position | None = None
-    displaced: int = 0
-
-
-class ReceiptForm(msgspec.Struct):
-    """A receipt as it stands in JSON."""
-
-    message_id: str
-    deliveries: dict[str, _Delivery]
-    nodes: int
-
-    @classmethod
-    def of(cls, receipt: Receipt) -> "ReceiptForm":
-        """Write a receipt."""
-        deliveries = {id: _Delivery(*delivery) for id, delivery in receipt.deliveries.items()}
-        return cls(receipt.message_id, deliveries, receipt.nodes)
-
-    def read(self) -> Receipt:
-        """The receipt that it tells."""
-        deliveries = {id: Delivery(*msgspec.structs.astuple(d)) for id, d in self.deliveries.items()}
-        return Receipt(self.message_id, deliveries, self.nodes)
-
-
-class _Receipts(msgspec.Struct):
-    receipts: list[ReceiptForm]
-
-
-class _Error(msgspec.Struct):
-    error: Problem
-
-
-def _decode(body: bytes, form: type[_Form]) -> _Form | None:
-    try:
-        return msgspec.json.decode(body, type=form)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _told(error: MesaError) -> tuple[str, bool]:
-    if isinstance(error, BackendError):
-        return error.problem, error.maybe_sent
-    if isinstance(error, RequestFailed):
-        return error.text, True
-    if isinstance(error, ConnectionClosed):
-        return error.reason or error.meaning, True
-    if isinstance(error, TimedOut):
-        return str(error), True
-    return str(error), False

@@ -1,11 +1,10 @@
-"""Connections for asyncio that leave nothing behind, and begin no tasks of their own.
+"""Connections for asyncio that can always be closed, and start no tasks of their own.
 
-Of the backends that httpcore has, that for asyncio connects in a task group of anyio, which fails
-where an event loop begins tasks at once, as with `asyncio.eager_task_factory`. A connection whose
-handshake was cancelled would stay open there for as long as the peer likes, and so would those of an
-event loop that has ended.
+The asyncio backend of httpcore connects in a task group of anyio, which fails where an event loop starts
+tasks eagerly, as with `asyncio.eager_task_factory`. It would leave a connection open whose handshake was
+cancelled, for as long as the peer likes, and also the connections of an event loop that has ended.
 
-Nothing here has a time limit: `AsyncHttpBus` limits a whole request.
+Operations here have no time limits: `AsyncHttpBus` limits a whole request.
 """
 
 import asyncio
@@ -21,11 +20,11 @@ from ...concurrency.event_loops import abandon_transport
 from ...concurrency.happy_eyeballs import connect_socket
 
 MOST_UNREAD = 256 * 1024
-"""Bytes that wait to be read, after which the peer has to wait."""
+"""Unread bytes after which reading from the peer is paused."""
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
-    """Opens connections of the running event loop, and closes what an ended loop leaves."""
+    """Opens connections of the running event loop, and closes those of an event loop that has ended."""
 
     def __init__(self) -> None:
         self._streams: WeakSet[_Stream] = WeakSet()
@@ -38,7 +37,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of `host` that answers. Cancelling closes what was opened."""
+        """Connect to the first address of `host` that answers. Cancelling closes a connection in progress."""
         try:
             sock = await connect_socket(host, port)
             _, stream = await asyncio.get_running_loop().create_connection(_Stream, sock=sock)
@@ -83,12 +82,12 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         while self._is_full and not self._is_over:
             await self._until_changed()
         if self._is_over:
-            raise httpcore.WriteError("the peer hung up") from self._error
+            raise httpcore.WriteError("the peer closed the connection") from self._error
 
     async def aclose(self) -> None:
         self.transport.close()
         await asyncio.sleep(0)
-        self.transport.abort()  # else TLS would wait for the peer to agree
+        self.transport.abort()  # otherwise TLS would wait for the peer to close, too
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -105,7 +104,9 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # between requests: the peer has hung up, or sent what is no answer
+        if (
+            info == "is_readable"
+        ):  # between requests: the peer closed the connection, or sent bytes that are no answer
             return bool(self._unread) or self._is_over or _is_readable(self.transport)
         return self.transport.get_extra_info(info)
 
@@ -141,7 +142,7 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
 
 def _is_readable(transport: asyncio.Transport) -> bool:
-    """Whether something has arrived that the event loop has not come to yet."""
+    """Return whether bytes have arrived that the event loop has not read yet."""
     poll = select.poll()
     poll.register(transport.get_extra_info("socket"), select.POLLIN)
     return bool(poll.poll(0))

@@ -4,16 +4,15 @@ import json
 
 import pytest
 
-from mesa_ws.backend.http.dispatch_schema import (
+from mesa_ws.backend.http.problems import (
     INTERNAL_ERROR,
     Problem,
     decode_problem,
-    decode_receipts,
     encode_problem,
-    encode_receipts,
     error_of,
     problem_of,
 )
+from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -43,26 +42,26 @@ def test_receipts_have_the_documented_form() -> None:
         "é": {"stored": False, "online": 0, "dropped": "offline"} | nowhere,
         "1": {"stored": True, "online": 0, "dropped": None, "position": ["e", 7], "displaced": 1},
     }
-    assert json.loads(encode_receipts([RECEIPT])) == {
+    assert json.loads(DISPATCH.encode_answer([RECEIPT])) == {
         "receipts": [{"message_id": "ab", "deliveries": deliveries, "nodes": 1}]
     }
 
 
 def test_receipts_are_read_as_they_were_written() -> None:
     receipts = [RECEIPT, Receipt("cd", {}, 3)]
-    assert decode_receipts(encode_receipts(receipts)) == receipts
+    assert DISPATCH.decode_answer(DISPATCH.encode_answer(receipts)) == receipts
 
 
 def test_receipts_of_servers_that_store_nothing_are_read() -> None:
     delivery = b'{"stored":false,"online":1,"dropped":null}'
     body = b'{"receipts":[{"message_id":"ab","deliveries":{"0":%s},"nodes":1}]}' % delivery
-    assert decode_receipts(body) == [Receipt("ab", {"0": Delivery(False, 1, None)}, 1)]
+    assert DISPATCH.decode_answer(body) == [Receipt("ab", {"0": Delivery(False, 1, None)}, 1)]
 
 
 def test_members_of_later_versions_are_passed_over() -> None:
-    answer = json.loads(encode_receipts([RECEIPT]))
+    answer = json.loads(DISPATCH.encode_answer([RECEIPT]))
     answer["more"] = answer["receipts"][0]["more"] = answer["receipts"][0]["deliveries"]["0"]["more"] = 1
-    assert decode_receipts(json.dumps(answer).encode()) == [RECEIPT]
+    assert DISPATCH.decode_answer(json.dumps(answer).encode()) == [RECEIPT]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_members_of_later_versions_are_passed_over() -> None:
     ],
 )
 def test_what_is_not_receipts_is_not_read_as_such(body: bytes) -> None:
-    assert decode_receipts(body) is None
+    assert DISPATCH.decode_answer(body) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.backend.http.dispatch_schema import MAX_BATCH, decode_request, encode_request
+from mesa_ws.backend.http.dispatch_schema import MAX_BATCH, DispatchRequest
+from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
@@ -15,8 +16,12 @@ from mesa_ws.settings import Sync
 ID = "0123456789abcdef0123456789abcdef"
 
 
+def encoded(envelopes: list[Envelope], namespace: str | None = None) -> bytes:
+    return DISPATCH.encode_question(DispatchRequest.of_all(envelopes, namespace))
+
+
 def envelopes(body: dict[str, Any]) -> list[Envelope]:
-    return decode_request(json.dumps(body).encode()).envelopes()
+    return DISPATCH.decode_question(json.dumps(body).encode()).envelopes()
 
 
 def envelope(body: dict[str, Any]) -> Envelope:
@@ -104,7 +109,7 @@ def test_an_error_in_a_batch_names_its_place_and_keeps_its_kind() -> None:
 
 @pytest.mark.parametrize("beside", [{"message": {}}, {"recipients": ["0"]}, {"excluding": []}, {"id": ID}])
 def test_a_batch_beside_a_dispatch_is_refused(beside: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="got both"):
+    with pytest.raises(InvalidInput, match="not both"):
         envelopes({"batch": [{"message": {}}], **beside})
 
 
@@ -177,13 +182,13 @@ def test_an_id_of_another_form_is_refused(id: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"\xff", b'{"message":{}} {}', b"NaN"])
 def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput, match="body: expected a JSON object"):
-        decode_request(body)
+        DISPATCH.decode_question(body)
 
 
 @pytest.mark.parametrize("data", [b"NaN", b"Infinity", b"1e999", b'"\\ud800"', b'"\xff"', b"9" * 5000])
 def test_data_that_a_frame_cannot_hold_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
-        decode_request(b'{"message":{"d":%s}}' % data).envelopes()
+        DISPATCH.decode_question(b'{"message":{"d":%s}}' % data).envelopes()
 
 
 @pytest.mark.parametrize("depth", [500, 900, 950, 990, 2_000, 200_000])
@@ -191,7 +196,7 @@ def test_data_that_a_frame_cannot_hold_is_refused(data: bytes) -> None:
 def test_deep_nesting_is_taken_or_refused_but_never_fails(member: bytes, depth: int) -> None:
     body = b"{%s}" % (member % (b"[" * depth + b"]" * depth))
     try:
-        made = decode_request(body).envelopes()
+        made = DISPATCH.decode_question(body).envelopes()
     except InvalidInput:
         made = []
     assert all(b"[" in e.body for e in made)
@@ -203,21 +208,21 @@ def test_what_is_written_is_read_as_the_same_envelopes() -> None:
         prepare(Message(12, "é"), ["*"], ["1"]),
         prepare(DispatchEvent("DISCONNECT_CLIENT"), ["2"]),
     ]
-    assert decode_request(encode_request(sent)).envelopes() == sent
+    assert DISPATCH.decode_question(encoded(sent)).envelopes() == sent
 
 
 def test_a_body_is_written_as_it_was_encoded() -> None:
     sent = prepare(Message(0, {"a": [1, 2.50]}, "T"), ["0"])
-    assert sent.body in encode_request([sent])
+    assert sent.body in encoded([sent])
 
 
 def test_a_namespace_is_written_and_read() -> None:
-    assert decode_request(encode_request([], "api")).namespace == "api"
+    assert DISPATCH.decode_question(encoded([], "api")).namespace == "api"
 
 
 def test_more_than_a_batch_is_not_written() -> None:
     with pytest.raises(InvalidInput, match=f"at most {MAX_BATCH} at once over HTTP, got {MAX_BATCH + 1}"):
-        encode_request([prepare(Message())] * (MAX_BATCH + 1))
+        encoded([prepare(Message())] * (MAX_BATCH + 1))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ def test_a_key_of_the_sender_names_the_message() -> None:
 
 
 def test_two_names_for_one_message_are_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"^id: expected none beside an idempotency_key"):
+    with pytest.raises(InvalidInput, match=r"^id: pass either 'id' or 'idempotency_key', not both"):
         envelope({"message": {}, "idempotency_key": "task-1", "id": ID})
 
 
@@ -263,4 +268,4 @@ def test_a_durability_that_nobody_has_is_refused() -> None:
 def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
     kept = Retention(3, 400, 5.0)
     sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
-    assert decode_request(encode_request([sent])).envelopes() == [sent]
+    assert DISPATCH.decode_question(encoded([sent])).envelopes() == [sent]

@@ -7,8 +7,9 @@ from typing import Any
 import httpcore
 import pytest
 
-from mesa_ws.backend.http.dispatch_schema import Problem, decode_request, encode_problem, encode_receipts
-from mesa_ws.backend.http.exchange import Endpoint, Exchange, Plan
+from mesa_ws.backend.http.exchange import Endpoint, Exchange, HttpApi
+from mesa_ws.backend.http.problems import Problem, encode_problem
+from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -24,13 +25,13 @@ URL = "http://127.0.0.1:4001"
 RECEIPTS = [Receipt("ab", {}, 1)]
 
 
-def plan(**changed: object) -> Plan:
+def api(**changed: object) -> HttpApi:
     settings = {"url": URL, "key": "secret", "namespace": "api", "timeout": 5.0} | changed
-    return Plan(**settings)  # type: ignore[arg-type]
+    return HttpApi(**settings)  # type: ignore[arg-type]
 
 
 def exchange(**changed: object) -> Exchange[list[Receipt]]:
-    return plan(**changed).dispatch([prepare(Message(0, 1), ["0"])])
+    return api(**changed).dispatch([prepare(Message(0, 1), ["0"])])
 
 
 def begun() -> Exchange[list[Receipt]]:
@@ -86,25 +87,25 @@ def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", None])
 def test_a_time_limit_that_is_none_is_refused(timeout: object) -> None:
     with pytest.raises(InvalidSettings, match="timeout: expected a number of seconds"):
-        plan(timeout=timeout)
+        api(timeout=timeout)
 
 
 def test_a_missing_key_is_refused_with_the_mend() -> None:
     with pytest.raises(InvalidSettings, match=r"pass key='\.\.\.'"):
-        plan(key=None)
+        api(key=None)
 
 
 def test_a_namespace_that_cannot_be_one_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="namespace"):
-        plan(namespace="a b")
+        api(namespace="a b")
 
 
 def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
     sent = prepare(Message(0, "x" * 200_000), ["0"])
-    made = plan().dispatch([sent])
+    made = api().dispatch([sent])
     parts = list(made.parts())
     assert len(parts) > 2
-    assert decode_request(b"".join(parts)).envelopes() == [sent]
+    assert DISPATCH.decode_question(b"".join(parts)).envelopes() == [sent]
     assert ("Content-Length", str(sum(map(len, parts)))) in made.headers
 
 
@@ -114,15 +115,15 @@ def test_the_request_names_the_host_and_shows_the_key() -> None:
 
 
 def test_the_request_names_the_namespace() -> None:
-    assert decode_request(b"".join(exchange().parts())).namespace == "api"
+    assert DISPATCH.decode_question(b"".join(exchange().parts())).namespace == "api"
 
 
 def test_receipts_are_returned() -> None:
-    assert exchange().answer(200, encode_receipts(RECEIPTS)) == RECEIPTS
+    assert exchange().answer(200, DISPATCH.encode_answer(RECEIPTS)) == RECEIPTS
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>hello</html>", b"{}", encode_receipts([]), encode_receipts(RECEIPTS * 2)]
+    "body", [b"<html>hello</html>", b"{}", DISPATCH.encode_answer([]), DISPATCH.encode_answer(RECEIPTS * 2)]
 )
 def test_an_answer_that_is_not_mesas_is_a_refusal(body: bytes) -> None:
     with pytest.raises(BackendRefused, match="with status 200; check the URL, which is not"):
@@ -179,31 +180,31 @@ def test_it_may_have_been_sent_once_the_body_left() -> None:
 
 def test_more_than_a_request_holds_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 1000 at once"):
-        plan().dispatch([prepare(Message())] * 1001)
+        api().dispatch([prepare(Message())] * 1001)
 
 
 @pytest.mark.parametrize(
     ("asked", "path", "body"),
     [
-        (plan().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
-        (plan().count(), "/v1/presence", {"namespace": "api"}),
-        (plan().some_ids(""), "/v1/presence/ids", {"namespace": "api"}),
-        (plan().some_ids("7"), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
-        (plan().connections(), "/v1/presence/connections", {"namespace": "api"}),
-        (plan(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
+        (api().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
+        (api().count(), "/v1/presence", {"namespace": "api"}),
+        (api().some_ids(""), "/v1/presence/ids", {"namespace": "api"}),
+        (api().some_ids("7"), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
+        (api().connections(), "/v1/presence/connections", {"namespace": "api"}),
+        (api(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
     ],
 )
 def test_a_question_names_what_it_is_about(asked: Exchange[Any], path: str, body: dict[str, Any]) -> None:
     assert (asked.url.target.decode(), json.loads(b"".join(asked.parts()))) == (path, body)
 
 
-@pytest.mark.parametrize("ask", [plan().online, plan().heads])
+@pytest.mark.parametrize("ask", [api().online, api().heads])
 def test_a_question_about_what_is_no_id_is_refused(ask: Callable[[list[str]], object]) -> None:
     with pytest.raises(InvalidRecipients, match="stands for everybody"):
         ask(["*"])
 
 
-@pytest.mark.parametrize("asked", [plan().online(["0"]), plan().count(), plan().heads(["0"])])
+@pytest.mark.parametrize("asked", [api().online(["0"]), api().count(), api().heads(["0"])])
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"online":[],"count":"1","outboxes":7}'])
 def test_an_answer_of_nobody_we_know_is_an_error(asked: Exchange[Any], body: bytes) -> None:
     with pytest.raises(BackendRefused, match="expected the answer of a Mesa server"):

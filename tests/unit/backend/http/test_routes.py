@@ -1,0 +1,88 @@
+"""The table of routes: each side reads what the other side wrote."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesa_ws.backend.base import IdPage
+from mesa_ws.backend.http import routes
+from mesa_ws.backend.http.routes import IdsQuestion, OutboxQuestion, Route
+from mesa_ws.errors import InvalidInput, InvalidRecipients
+from mesa_ws.messages.receipt import Delivery, IdStatus, OutboxHead, Position, Receipt, Status, Stored
+
+REFERENCE = Path(__file__).parents[4] / "docs/reference/http-api.md"
+ROUTES = [each for each in vars(routes).values() if isinstance(each, Route)]
+HEAD = OutboxHead("e", 5, 2, 3, (Position("d", 1),), ((1, 2),))
+STORED = [Stored(1, "m", 10.5, 20.5, b'{"op":0,"d":"\xc3\xa9"}')]
+STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2),))})
+
+
+@pytest.mark.parametrize(
+    ("route", "result"),
+    [
+        (routes.REQUEST, b'{"op":0,"d":"\xc3\xa9"}'),
+        (routes.STATUS, STATUS),
+        (routes.ONLINE, {"0": 2, "é": 0}),
+        (routes.COUNT, 7),
+        (routes.IDS, IdPage(("0", "é"), "7")),
+        (routes.IDS, IdPage((), None)),
+        (routes.CONNECTIONS, 7),
+        (routes.HEADS, {"0": HEAD, "1": None}),
+        (routes.SHOW, STORED),
+        (routes.PURGE, 3),
+    ],
+)
+def test_answers_are_read_as_they_were_written(route: Route[Any, Any], result: Any) -> None:
+    assert route.decode_answer(route.encode_answer(result)) == result
+    assert route.decode_answer(b"<html>") is None
+
+
+@pytest.mark.parametrize("ids", [["0", "é"], []])
+@pytest.mark.parametrize("namespace", [None, "api"])
+def test_questions_about_ids_are_read_as_they_were_written(ids: list[str], namespace: str | None) -> None:
+    asked = routes.ONLINE.decode_question(
+        routes.ONLINE.encode_question(IdsQuestion(ids, namespace=namespace))
+    )
+    assert (asked.checked(), asked.namespace) == (ids, namespace)
+
+
+def test_a_question_about_all_ids_names_none() -> None:
+    assert routes.COUNT.encode_question(IdsQuestion()) == b"{}"
+
+
+def test_questions_about_one_outbox_are_read_as_they_were_written() -> None:
+    asked = routes.SHOW.decode_question(routes.SHOW.encode_question(OutboxQuestion("0", 5, namespace="api")))
+    assert (asked.id, asked.limit, asked.namespace) == ("0", 5, "api")
+
+
+@pytest.mark.parametrize(("ids", "got"), [(None, "null"), ({}, "an object")])
+def test_a_question_about_no_list_is_refused(ids: object, got: str) -> None:
+    with pytest.raises(InvalidRecipients, match=f"expected a list of ids, got {got}"):
+        IdsQuestion(ids).checked()
+
+
+def test_a_question_about_too_many_ids_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="at most 10000 at once, got 10001"):
+        IdsQuestion(["0"] * 10_001).checked()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+@pytest.mark.parametrize("body", [b"", b"7", b'{"more":1}', b"\xff", b"[" * 100_000])
+def test_a_body_of_another_form_is_refused(route: Route[Any, Any], body: bytes) -> None:
+    with pytest.raises(InvalidInput, match=r"^body: expected an? (JSON )?object"):
+        route.decode_question(body)
+
+
+def test_a_receipt_is_read_as_a_dispatch_was_answered() -> None:
+    delivery = b'{"stored":true,"online":0,"dropped":null,"position":["e",1]}'
+    body = b'{"receipt":{"message_id":"m","nodes":1,"deliveries":{"0":%s}},"namespace":"api"}' % delivery
+    asked = routes.STATUS.decode_question(body)
+    receipt = Receipt("m", {"0": Delivery(True, 0, None, Position("e", 1))}, 1)
+    assert (asked.receipt.receipt(), asked.namespace) == (receipt, "api")
+
+
+def test_the_reference_names_every_route() -> None:
+    page = REFERENCE.read_text()
+    assert len(ROUTES) == 10
+    assert [route.path for route in ROUTES if f"`POST {route.path}`" not in page] == []
