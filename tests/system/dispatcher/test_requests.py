@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_is_an_error(cluster: Cluster) -> None:
     asking = asyncio.ensure_future(cluster.ask("0", PING))
     await peer.receive()
     await peer.socket.close()
-    with pytest.raises(ConnectionClosed, match="before the request was answered"):
+    with pytest.raises(ConnectionClosed, match="before the client answered the request"):
         await asking
 
 
