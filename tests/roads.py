@@ -32,7 +32,7 @@ SOURCE = ROOT / "src/mesa_ws"
 PAGE = ROOT / "docs/explanation/architecture.md"
 
 QUIET = 0.3
-"""Seconds without another call after which a road has ended."""
+"""Seconds without a call into a new module after which a road has ended."""
 
 LIMIT = 30.0
 """Seconds within which the processes have to become idle."""
