@@ -8,7 +8,7 @@
     ├── Unsupported                      this backend or this version does not support it
     ├── BackendError
     │   ├── BackendUnavailable           no answer; `maybe_sent` says whether the write may have happened
-    │   └── BackendRefused               an answer that says no: a wrong password, a missing permission;
+    │   └── BackendRefused               a refusal: a wrong password, a missing permission;
     │                                    `maybe_sent` says whether a part was done before
     ├── Refused                          raised by an authenticator to turn a client away
     ├── AuthenticationFailed             the client's view of a refusal
@@ -73,7 +73,7 @@ class Unsupported(MesaError):
 
 
 class BackendError(MesaError):
-    """The backend did not do what was asked, or not all of it.
+    """The backend did not perform the operation, or only a part of it.
 
     Attributes:
         problem: what is wrong, without the outcome for the message.
@@ -88,7 +88,7 @@ class BackendError(MesaError):
 
 
 class BackendUnavailable(BackendError):
-    """The backend gave no answer in time, or cannot do it now.
+    """The backend gave no answer in time, or cannot perform the operation now.
 
     `maybe_sent` is also True when the write may have happened and its reply was lost.
     """
@@ -99,7 +99,7 @@ class BackendUnavailable(BackendError):
 
 
 class BackendRefused(BackendError):
-    """The backend answered, and the answer is no.
+    """The backend refused the operation.
 
     `maybe_sent` is True when only a part was refused: other messages of the call, or some of its
     recipients, were served.

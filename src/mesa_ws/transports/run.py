@@ -204,7 +204,24 @@ Service = AbstractAsyncContextManager[Any]
 """A service that runs with a server, such as `DispatchApi`: entered after it, left before it."""
 
 
-class Server(Node):
+FOR_APPLICATIONS = (
+    *("authenticator", "on_connection", "on_authentication", "on_message", "on_disconnection", "on_online"),
+    *("on_offline", "on_lost", "on_forked", "on_stop", "on_rejected", "on_error", "use", "middleware_key"),
+    *("send", "send_blocking", "request", "request_blocking", "presence", "presence_blocking", "run"),
+    *("namespace", "connections", "lost", "is_running", "is_ready"),
+)
+"""Members of a server that its application uses; the others belong to the server itself."""
+
+
+class _Listing(type):
+    """Metaclass that leaves the other members out of `dir(Server)`, and so out of completion."""
+
+    def __dir__(cls) -> list[str]:
+        internal = {name for name in dir(Node) if not name.startswith("__")} - set(FOR_APPLICATIONS)
+        return [name for name in super().__dir__() if name not in internal]
+
+
+class Server(Node, metaclass=_Listing):
     """A WebSocket server.
 
     Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own.
@@ -223,6 +240,9 @@ class Server(Node):
         InvalidSettings: an option is unknown or wrong.
         Unsupported: this version does not support an option.
     """
+
+    def __dir__(self) -> list[str]:
+        return [*vars(self), *dir(type(self))]
 
     def run(
         self,
