@@ -13,7 +13,7 @@ import {
 } from "react";
 import type { MesaClient, Message, MessageHandler, State } from "../index.js";
 
-/** What components know of the connection. */
+/** The state of the connection for components. */
 export interface Mesa {
   /** Undefined where there is none yet: on a server, and in the very first rendering with `create`. */
   client: MesaClient | undefined;
@@ -43,7 +43,7 @@ class Holder {
     return () => this._listeners.delete(listener);
   };
 
-  /** Take a client, or create one; what it returns gives it back. */
+  /** Use a client, or create one; the returned function gives it back. */
   _take(client: MesaClient | undefined, create: () => MesaClient): () => void {
     const taken = client ?? (this._created ??= create());
     const set = () => {
@@ -75,8 +75,8 @@ const useEarlyEffect = typeof document == "undefined" ? useEffect : useLayoutEff
 /**
  * Give a client to the components below it.
  *
- * With `client` it is one of yours, and stays open. With `create` it is created when the provider is mounted, once,
- * and closed when the provider is unmounted; give the provider a `key` to have another one, such as the user.
+ * With `client` the application owns it, and it stays open. With `create` it is created when the provider is mounted,
+ * once, and closed when the provider is unmounted; give the provider another `key`, such as the user, for another one.
  */
 export function MesaProvider({ client, create, children }: MesaProviderProps): ReactNode {
   const [holder] = useState(() => new Holder());
@@ -95,10 +95,10 @@ export function useMesa(): Mesa {
 
 /**
  * Call `handler` for each message of a type, or with `"*"` for all, while the component is mounted. It is always the
- * handler of the last rendering, and no message is missed between two of them. A promise that it returns is waited
- * for before the next message.
+ * handler of the last rendering, and no message is missed between two of them. The client waits for a promise that it
+ * returns before the next message.
  *
- * Without a handler: the last message of that type that came while the component was mounted.
+ * Without a handler, return the last message of that type that arrived while the component was mounted.
  */
 export function useMessage<T = any>(type: string, handler: MessageHandler<T>): void;
 export function useMessage<T = any>(type: string): Message<T> | undefined;

@@ -1,18 +1,18 @@
 /**
- * What the server sent most recently, and where among it each tab is.
+ * The log of frames that the server sent most recently, and the place of each tab in it.
  *
- * The leader logs what comes from the server, so that a tab that connects to it is sent what it missed, as a
- * server would do it (section 17 of the protocol): from the position that the tab names, or `reset` where
- * that is not known. The log is bounded; of a tab that is further behind, what it missed is not known.
+ * The leader logs the server's frames, so that it can send a connecting tab the frames that the tab missed, as a
+ * server would (section 17 of the protocol): from the position that the tab names, or `reset` where that is not
+ * known. The log is bounded; what a tab missed that is further behind is not known.
  */
 
 import { type Data, type Frame, isCount } from "../frames.js";
 import { NOWHERE, type Position, type Positions, readPosition, readPositions } from "../tracking.js";
 
-/** Frames that are kept; more than a server sends without an acknowledgement (4096), and than `MAX_LAG`. */
+/** Frames in the log; more than a server sends without an acknowledgement (4096), and than `MAX_LAG`. */
 export const MAX_FRAMES = 6000;
 
-/** Characters of the frames that are kept. */
+/** Characters of all frames in the log. */
 export const MAX_CHARACTERS = 16 * 1024 * 1024;
 
 /** One frame, and where a tab is that had everything before it. */
@@ -20,13 +20,13 @@ interface Entry {
   number: number;
   text: string;
   before: Positions;
-  /** Whether it has a place of its own, so that a client knows it again. */
+  /** Whether it has a position of its own, so that a client recognizes it. */
   isNumbered: boolean;
   /** The data of an op 9. */
   move?: Data;
 }
 
-/** What to answer to a tab that connects: the `x` of its op 22, where it is then, and the frames that follow. */
+/** The answer to a tab that connects: the `x` of its op 22, its place after that, and the frames that follow. */
 export interface Answer {
   extension: Data;
   position: Position | undefined;
@@ -105,8 +105,8 @@ export class History {
   }
 
   /**
-   * Answer with the ends of epochs, as a server does, in place of the frames that told of them. The tab may have
-   * been sent those before, and not have handled them.
+   * Answer with the ends of epochs, as a server does, instead of the frames that reported them. The tab may have
+   * received those before without handling them.
    */
   private _forked(known: Position, start: number, head: Position, b: boolean): Partial<Found> {
     if (known.e == head.e) return {};
@@ -118,7 +118,7 @@ export class History {
   }
 }
 
-/** Where a tab goes on in the log, and what the leader says of its position there. */
+/** The place in the log where a tab continues, and the leader's answer about its position there. */
 interface Found {
   index: number;
   isKnown: boolean;
@@ -127,11 +127,11 @@ interface Found {
   forks?: Entry[];
 }
 
-/** What is said of a position that a tab does not have, or that the log does not know. */
+/** The answer for a position that a tab does not have, or that the log does not know. */
 const unknown = (there: Position | undefined, isKnown: boolean, lost = 0): Data =>
   there && { ...there, ...(isKnown ? { status: "fresh", lost } : { status: "reset", lost: 0 }) };
 
-/** Where a tab is after a frame; the same object as before if it has no place of its own. */
+/** The positions of a tab after a frame; the same object as before if the frame has no position of its own. */
 function after(before: Positions, { op, d, s, b }: Frame): Positions {
   const outbox = readPosition(before);
   if (op == 9) {

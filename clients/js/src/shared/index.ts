@@ -10,11 +10,11 @@ import { Tab } from "./tab.js";
 /** How a shared client behaves; see `Options`. */
 export interface SharedOptions extends Options {
   /**
-   * Clients with the same address and the same key share a connection. Name the user in it: all of them are
-   * who the first of them has logged in as. Empty by default.
+   * Clients with the same address and the same key share a connection. Name the user in it, because all of them
+   * share the login of the first. Empty by default.
    */
   key?: string;
-  /** How to come back; `false` is not possible, because tabs come back to one another. */
+  /** How to reconnect; `false` is not possible, because tabs reconnect to one another. */
   reconnect?: true | Reconnection;
 }
 
@@ -22,15 +22,15 @@ let isWarned = false;
 
 /**
  * A `MesaClient` that shares its connection with those of the other tabs of its origin that have the same address
- * and the same `key`. What it promises is the same, and each tab is promised it by itself: every message once, in
- * order, whichever tab is closed, reloaded, killed or frozen. A tab that opens begins where the others are, unless it
- * has a position that was kept.
+ * and the same `key`. Each tab has the promises of a `MesaClient`: every message once, in order, even if any tab is
+ * closed, reloaded, killed or frozen. A new tab begins at the position of the others, unless it has a stored position.
  *
- * What is acknowledged is what the clients of all tabs have handled. A tab that was frozen for so long that the
- * others have gone on without it gets what the server still has, and `onLost` for the rest.
+ * The connection acknowledges the messages that the clients of all tabs have handled. A tab that was frozen for so
+ * long that the others have continued without it gets the messages that the server still has, and `onLost` for the
+ * rest.
  *
- * A message that `send` was called for is written at least once: it may be written twice when the tab with the
- * connection dies in the very moment in which it writes it. `send` resolves when it is known to be written.
+ * A message given to `send` is written at least once: it may be written twice if the tab with the connection dies
+ * at the very moment of writing it. `send` resolves when the message is known to be written.
  *
  * Needs Web Locks and BroadcastChannel; without them it is a plain `MesaClient`, and says so on the console.
  */
@@ -51,7 +51,7 @@ export class SharedClient extends MesaClient {
     const address = socketAddress(url);
     const how = { _url: address, _socketClass: socketClass, _timeout: timeout, _reconnect: reconnect === true ? {} : reconnect };
     const tab = new Tab(`mesa-ws 1 ${address} ${key}`, how, options.token !== undefined);
-    // The pauses before coming back to the server are those of the tab that has the connection.
+    // The tab with the connection makes the pauses before it reconnects to the server.
     super(url, { ...options, reconnect: { interval: 0, maxPause: 0 }, WebSocket: tab._socketClass });
     tab._known = () => this._host._resumable();
     this._tab = tab;

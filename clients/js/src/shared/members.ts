@@ -1,42 +1,42 @@
-/** The tabs that live, how far each is, and what they are waited for with. */
+/** The living tabs, the position of each, and which of them the leader waits for. */
 
 import { later } from "../clock.js";
 import { type Position, type Positions, readPosition } from "../tracking.js";
 import { least, type Place } from "./history.js";
 
-/** Seconds that a new leader waits for tabs to say where they are. */
+/** Seconds that a new leader waits for the positions of tabs. */
 export const ROLL_CALL = 1;
 
-/** Messages that a tab may be behind the first one before it is not waited for with acknowledgements. */
+/** Messages that a tab may be behind the first one; beyond, acknowledgements do not wait for it. */
 export const MAX_LAG = 3000;
 
-/** Seconds between two looks at who is silent, and how often one may be silent until nothing waits for it. */
+/** Seconds between two checks for silent tabs, and checks that a tab may miss before nothing waits for it. */
 export const CHECK = 10;
 export const MAX_SILENCE = 3;
 
-/** A living tab, and how far its application is. */
+/** A living tab, and the position of its application. */
 interface Member extends Place {
   acknowledged: Position | undefined;
   silence: number;
 }
 
 export interface MembersHost {
-  /** Ask all tabs where they are, or those that are silent whether they are there. */
+  /** Ask all tabs for their positions, or silent ones for a sign of life. */
   _ask(kind: "call" | "check"): void;
-  /** All tabs have said where they are, or are not waited for. */
+  /** All tabs have told their positions, or the leader waits no longer. */
   _login(): void;
   /** More may be acknowledged. */
   _acknowledge(): void;
-  /** A tab does not live any more. */
+  /** A tab has ended. */
   _gone(tab: string): void;
-  /** Call `then` once the tab does not live any more. */
+  /** Call `then` once the tab has ended. */
   _watch(tab: string, then: () => void): void;
   /** The tabs that live now. */
   _living(): Promise<string[]>;
 }
 
 export class Members {
-  /** Whether tabs are still waited for to say where they are. */
+  /** Whether the leader still waits for positions of tabs. */
   _isCalling = true;
   private _members = new Map<string, Member>();
   private _wentBack: string[] = [];
@@ -47,7 +47,7 @@ export class Members {
 
   constructor(private _host: MembersHost) {}
 
-  /** Ask all tabs where they are, and from then on who is silent. */
+  /** Ask all tabs for their positions, and from then on silent ones for a sign of life. */
   _call(): void {
     this._stopCalling = later(ROLL_CALL, () => this._called());
     this._host._ask("call");
@@ -69,7 +69,7 @@ export class Members {
     if (member) member.silence = 0;
   }
 
-  /** A tab says where it is. */
+  /** A tab tells its positions. */
   _present(tab: string, { known, mark, epochs }: Place): void {
     const member = this._members.get(tab);
     if (member) Object.assign(member, { known, mark, epochs });
@@ -116,7 +116,7 @@ export class Members {
     return isFirst;
   }
 
-  /** The position from which all of them can go on. */
+  /** The position from which all tabs can continue. */
   get _least(): Positions {
     const last = this._wentBack[this._wentBack.length - 1];
     return least([...this._members.values()], last === undefined ? last : this._members.get(last));

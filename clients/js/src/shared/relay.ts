@@ -1,4 +1,4 @@
-/** The leader's part: to the server it is one client, to the clients of the tabs it is the server. */
+/** The leader's relay: one client to the server, and a server to the clients of the tabs. */
 
 import { type Reconnection } from "../backoff.js";
 import { type SocketClass } from "../connection.js";
@@ -10,10 +10,10 @@ import { Requests, type RequestsHost } from "./requests.js";
 import { Upstream, type UpstreamHost } from "./upstream.js";
 import { type FromLeader, type Numbered, type SocketId, type ToLeader } from "./wire.js";
 
-/** What a relay needs of its tab. */
+/** The tab of a relay. */
 export interface RelayHost {
   _post(message: FromLeader): void;
-  /** Call `then` once the tab does not live any more. */
+  /** Call `then` once the tab has ended. */
   _watch(tab: string, then: () => void): void;
   /** The tabs that live now. */
   _living(): Promise<string[]>;
@@ -33,7 +33,7 @@ interface Peer {
   mark: Mark | undefined;
   count: number;
   isGreeted: boolean;
-  /** What it asked to log in with, while that is not answered. */
+  /** Its credentials, while the login is not answered. */
   login: { d: Data; x: Data } | undefined;
 }
 
@@ -68,7 +68,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     this._members._call();
   }
 
-  /** Take what a tab says. */
+  /** Handle a message of a tab. */
   _take(message: ToLeader): void {
     if (this._isStopped) return;
     this._members._heard(message.tab);
@@ -168,7 +168,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     if (this._fromClient(peer, text, JSON.parse(text))) this._post({ kind: "written", socket, count });
   }
 
-  /** Do with a frame of a tab's client what a server does; whether it is a message that was passed on. */
+  /** Handle a frame of a tab's client as a server does; return whether it is a message that was passed on. */
   private _fromClient(peer: Peer, text: string, { op, d, t, x }: Frame): boolean {
     if (op == 2) {
       peer.login = { d, x };
@@ -199,7 +199,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     }
   }
 
-  /** From where the server is to go on: behind what this leader has, or what no living tab lacks. */
+  /** Return the position to continue from: after the frames of this leader, or the least one of the living tabs. */
   private _resume(d: Data): Positions | undefined {
     if (d?.shouldSync === false) return undefined;
     if (readPosition(this._history._head) || this._history._head.b) return this._history._head;
@@ -235,7 +235,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     return true;
   }
 
-  /** The server has accepted: go on in the log where it says. */
+  /** Continue the log from the position that the server named when it accepted. */
   private _accepted(d: Data, x: Data): void {
     this._user = JSON.stringify(d ?? null);
     this._isTrying = false;
@@ -263,7 +263,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     if (b && !isFreshB) this._moved({ ...x.b, b: true });
   }
 
-  /** Log that the server goes on elsewhere, unless it is where the log ends. */
+  /** Log that the server continues elsewhere than at the end of the log. */
   private _moved(d: Data): void {
     const head = d.b === true ? this._history._head.b : readPosition(this._history._head);
     if (d.status == "resumed" && !d.lost && head?.e == d.e && head?.s == d.s) return;
@@ -280,7 +280,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     this._upstream._send(encodeFrame(3, { e, s }));
   }
 
-  // What the server sends.
+  // Frames of the server.
 
   _received(payload: unknown): void {
     const frame = readFrame(payload);
@@ -310,7 +310,7 @@ export class Relay implements UpstreamHost, MembersHost, RequestsHost<Peer> {
     if (this._peers.size) this._upstream._want();
   }
 
-  /** The pauses before coming back are this leader's, so the clients of the tabs are not told of them. */
+  /** This leader makes the pauses before it reconnects, so it does not pass them on to the tabs. */
   private _greeted(d: Record<string, Data>): void {
     this._version = isCount(d.v) && d.v ? d.v : 1;
     this._upstream._greeted(d.c_reconnect_interval);

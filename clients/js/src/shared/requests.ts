@@ -2,14 +2,14 @@
 
 import { encodeFrame, type Frame } from "../frames.js";
 
-/** What a tab asked, under the ID that it has at the server. */
+/** A request of a tab, under its ID at the server. */
 interface Question<Peer> {
   peer: Peer;
   id: string;
   isProbe: boolean;
 }
 
-/** What the server asked, whom it was passed on to, and who was asked before. */
+/** A request of the server, the tab that has it now, and the tabs that had it before. */
 interface Asked<Peer> {
   frame: Frame;
   peer: Peer;
@@ -33,13 +33,13 @@ export class Requests<Peer> {
 
   constructor(private _host: RequestsHost<Peer>) {}
 
-  /** The connection has ended, and with it the meaning of all IDs. */
+  /** Forget all requests, because their IDs belong to the connection that has ended. */
   _clear(): void {
     this._questions.clear();
     this._asked.clear();
   }
 
-  /** A tab is gone: what it was asked fails. */
+  /** A tab has ended: the requests that it has fail. */
   _forget(peer: Peer): void {
     for (const [id, asked] of this._asked) if (asked.peer == peer) this._refuse(id, "failed", "the tab that was asked is gone");
   }
@@ -49,21 +49,21 @@ export class Requests<Peer> {
     return [...this._questions.values()].some((question) => question.peer == peer && question.isProbe);
   }
 
-  /** Ask the server for a tab. */
+  /** Send a request of a tab to the server. */
   _fromTab(peer: Peer, { op, d, t, x }: Frame): void {
     const id = `${++this._count}`;
     this._questions.set(id, { peer, id: x.r, isProbe: op == 1 });
     this._host._send(JSON.stringify({ op, d, t, x: { r: id } }));
   }
 
-  /** Take the server's answer to the tab that asked. */
+  /** Pass the server's answer on to the tab that asked. */
   _toTab({ op, d, t, x }: Frame): void {
     const question = this._questions.get(x.a);
     this._questions.delete(x.a);
     if (question) this._host._answer(question.peer, JSON.stringify({ op, d, t, x: { ...x, a: question.id } }));
   }
 
-  /** Ask one tab after the other what the server asks, until one has an answer. */
+  /** Pass a request of the server on to one tab after the other, until one answers. */
   _fromServer(frame: Frame, tried = new Set<Peer>()): void {
     const peer = this._host._askable().find((each) => !tried.has(each));
     const id = frame.x.r;
@@ -73,7 +73,7 @@ export class Requests<Peer> {
     this._host._answer(peer, JSON.stringify(frame));
   }
 
-  /** Take a tab's answer to the server, or ask the next one. */
+  /** Pass a tab's answer on to the server, or ask the next tab. */
   _toServer(peer: Peer, frame: Frame): void {
     const id = frame.x.a;
     const asked = this._asked.get(id);

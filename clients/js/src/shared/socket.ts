@@ -1,17 +1,17 @@
-/** What a client of a tab takes for a WebSocket: it leads to the leader. */
+/** The socket that a tab's client uses as its WebSocket, and that leads to the leader. */
 
 import { type Data } from "../frames.js";
 import { type SocketId } from "./wire.js";
 
-/** Stored messages that a client is given before it acknowledges; somewhat more than a server sends it. */
+/** Stored messages that a client gets before it acknowledges; somewhat more than a server sends. */
 export const WINDOW = 4500;
 
-/** What a socket needs of its tab. */
+/** The tab of a socket. */
 export interface SocketHost {
   _open(socket: SharedSocket): void;
   /** @param isMessage - whether it is to arrive, by this leader or the next. */
   _send(socket: SharedSocket, text: string, isMessage: boolean): void;
-  /** The server goes on in this epoch. */
+  /** The server continues in this epoch. */
   _moved(epoch: string): void;
   _shut(socket: SharedSocket, code: number, reason: string, isCut: boolean): void;
 }
@@ -28,7 +28,7 @@ export class SharedSocket {
   _count = 0;
   private _given = 0;
   private _acknowledged = 0;
-  /** Whether frames for all are kept back from it. */
+  /** Whether frames for all are withheld from it. */
   _isFull = false;
 
   constructor(
@@ -68,7 +68,7 @@ export class SharedSocket {
   }
 
   /**
-   * A frame that all are given: kept back from a client that acknowledges nothing, until it connects again.
+   * A frame for all: withheld from a client that acknowledges nothing, until it connects again.
    *
    * @returns whether the client has it.
    */

@@ -8,14 +8,14 @@ import { Relay, type RelayHost, type RelayOptions } from "./relay.js";
 import { SharedSocket, type SocketHost } from "./socket.js";
 import { type FromLeader, isNumbered, type ToLeader } from "./wire.js";
 
-/** Seconds between two looks at the leader, and questions without an answer after which a tab replaces it. */
+/** Seconds between two checks of the leader, and checks without an answer after which a tab replaces it. */
 export const LOOK = 5;
 export const MAX_QUESTIONS = 3;
 
-/** Epochs that a tab remembers the order of. */
+/** Epochs whose order a tab remembers. */
 const MAX_EPOCHS = 16;
 
-/** A message that no leader has said to be written. */
+/** A message that no leader has reported as written. */
 interface Unconfirmed {
   text: string;
   socket: string;
@@ -100,7 +100,7 @@ export class Tab implements SocketHost, RelayHost {
     for (const { settle } of this._unconfirmed.splice(0)) for (const each of settle) each(error);
   }
 
-  // What the client of this tab does.
+  // Actions of this tab's client.
 
   _open(socket: SharedSocket): void {
     this._socket = socket;
@@ -143,7 +143,7 @@ export class Tab implements SocketHost, RelayHost {
     });
   }
 
-  /** Take no part any more, for good or until the page is back. */
+  /** Leave the group of tabs, for good or until the page is back. */
   private _part(): void {
     if (!this._channel) return;
     this._resign();
@@ -156,7 +156,7 @@ export class Tab implements SocketHost, RelayHost {
     this._drop("this page is asleep");
   }
 
-  /** The page is back with its user, or the network with the page. */
+  /** The page is visible or online again. */
   private _wake(): void {
     if (this._isOver || !this._socket) return;
     if (!this._channel) this._join();
@@ -189,7 +189,7 @@ export class Tab implements SocketHost, RelayHost {
       this._tell({ kind: "open", socket: this._idOf(socket), ...this._place });
   }
 
-  /** See whether there is a leader; one that does not answer is frozen, and replaced. */
+  /** Check whether there is a leader; one that does not answer is frozen, and replaced. */
   private _look(): void {
     if (this._isHeard || this._relay) this._questions = 0;
     else if (++this._questions > MAX_QUESTIONS) this._queue(true);
@@ -204,7 +204,7 @@ export class Tab implements SocketHost, RelayHost {
 
   // Leading.
 
-  /** Lead when those before are gone, or instead of one that is frozen. */
+  /** Become the leader when earlier ones have ended, or instead of a frozen one. */
   private _queue(steal = false): void {
     this._stopQueueing.abort();
     const queueing = (this._stopQueueing = new AbortController());
@@ -347,7 +347,8 @@ export class Tab implements SocketHost, RelayHost {
 /**
  * Hold a Web Lock until the signal, or until it is stolen.
  *
- * @param then - called once the lock is held; what it returns is called at the end. Without that, it is released.
+ * @param then - called once the lock is held; a function that it returns is called at the end. Without one, the lock
+ * is released.
  * @returns whether it was stolen.
  */
 async function hold(
@@ -371,7 +372,7 @@ async function hold(
   }
 }
 
-/** Listen to what happens to a page, where there is one. */
+/** Listen to events of the page, where there is one. */
 function listen(handlers: Record<string, (event: Event) => unknown>): () => void {
   if (typeof addEventListener != "function" || typeof document == "undefined") return () => {};
   const names = Object.keys(handlers);

@@ -4,13 +4,13 @@ import { type Backoff, createBackoff, type Reconnection } from "../backoff.js";
 import { later, now } from "../clock.js";
 import { type Socket, type SocketClass } from "../connection.js";
 
-/** Who works with what the server sends. */
+/** Handles the frames of the server. */
 export interface UpstreamHost {
   _received(text: unknown): void;
   _ended(code: number, reason: string): void;
 }
 
-/** Seconds of an interval that count at most. */
+/** Longest interval, in seconds. */
 const LONGEST = 86_400;
 
 export class Upstream {
@@ -20,9 +20,9 @@ export class Upstream {
   private _notBefore = 0;
   private _stopTimer = () => {};
   private _backoff: Backoff;
-  /** Seconds that the server wants its clients to wait before they come back. */
+  /** Seconds that the server asks its clients to wait before they reconnect. */
   _interval: number | undefined;
-  /** Seconds that it wants them to stay away this time. */
+  /** Seconds that the server asks this client to wait this time. */
   _after: number | undefined;
 
   constructor(
@@ -53,7 +53,7 @@ export class Upstream {
     else this._connect();
   }
 
-  /** The server has greeted. */
+  /** The server has sent HELLO. */
   _greeted(milliseconds: unknown): void {
     const isInterval = typeof milliseconds == "number" && milliseconds > 0;
     this._stopTimer();
@@ -63,21 +63,21 @@ export class Upstream {
     this._after = undefined;
   }
 
-  /** Write a frame, if there is a connection; whether there is. */
+  /** Write a frame, if there is a connection; return whether there is. */
   _send(text: string): boolean {
     const isOpen = this._isOpen;
     if (isOpen) this._socket!.send(text);
     return isOpen;
   }
 
-  /** Give the connection up, and say so. */
+  /** Give up the connection, and report it to the tabs. */
   _cut(code: number, reason: string): void {
     if (!this._socket) return;
     this._drop(1000);
     this._lost(code, reason);
   }
 
-  /** End without a word to the tabs. */
+  /** End without reporting it to the tabs. */
   _stop(): void {
     this._stopTimer();
     if (this._socket) this._drop(1000);
