@@ -1,4 +1,4 @@
-"""The judge of the storm around browsers finds what it is there to find."""
+"""The verdict of the storm around browsers reports every fault."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ EMPTIED = 1000.0
 
 
 def notes(*values: Any) -> list[Note]:
-    """Notes of a tab: numbers, and what it was told as `(kind, value)`; a second apart."""
+    """Return notes of a tab, a second apart: numbers, and reports as `(kind, value)`."""
 
     def note(at: int, value: Any) -> Note:
         kind: NoteKind = "number"
@@ -22,7 +22,7 @@ def notes(*values: Any) -> list[Note]:
 
 
 def found(verdict: Verdict) -> dict[str, int]:
-    """What is not 0, but for what is always there."""
+    """Return the counts that are not 0, without those that every verdict has."""
     names = zip(verdict.head(), verdict.row(), strict=True)
     return {
         name: int(value) for name, value in names if value != "0" and name not in {"confirmed", "received"}
@@ -49,7 +49,7 @@ def test_a_tab_that_had_everything_once_is_clean() -> None:
         ((0, 1, 2, 3, 0, 1, 2, 3), {"doubled": 4}),
         ((0, 2, 1, 3), {"disordered": 1}),
         ((1, 2, 3, 0), {"disordered": 1}),
-        # What is told somewhere else explains nothing.
+        # A reset elsewhere is no explanation.
         ((0, 2, RESET, 3), {"lost": 1, "resets": 1}),
         ((0, 2, FORKED, 3), {"lost": 1, "forks": 1}),
         ((RESET, 0, 1, 1, 2, 3), {"doubled": 1, "resets": 1}),

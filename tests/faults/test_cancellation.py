@@ -1,6 +1,6 @@
-"""Callers that give up, over a connection that breaks: no reply ever reaches another caller.
+"""Callers that give up, over a connection that breaks: no reply reaches another caller.
 
-Every call asks for something that no other call asks for, so an answer tells whose it is.
+Every call has a unique query, so that a reply shows which call it belongs to.
 """
 
 import asyncio
@@ -22,26 +22,26 @@ from .chaos.proxy import Proxy
 
 CALLERS = 25
 CALLS = 100
-"""Calls of each caller."""
+"""Number of calls of each caller."""
 
 TIMEOUT = 0.25
-"""Seconds for one call; what is swallowed takes as long to be noticed."""
+"""Seconds for one call; a swallowed reply is noticed only then."""
 
 Ask = Callable[[random.Random], Awaitable[None]]
-"""Asks for something of its own, and asserts that the answer is about that."""
+"""Makes a unique query, and asserts that the reply belongs to it."""
 
 SEEDS = range(2)
 
 
 @pytest.fixture
 async def way(either_redis: RedisServer) -> AsyncIterator[Proxy]:
-    """A way to Redis that breaks."""
+    """A proxy to Redis that breaks connections."""
     async with Proxy(random.Random(0), either_redis.port).listening() as way:
         yield way
 
 
 async def harm(way: Proxy, dice: random.Random) -> None:
-    """Cut, swallow, delay and half-close, without an end."""
+    """Cut, swallow, delay and half-close, for ever."""
     while True:
         await asyncio.sleep(dice.uniform(0, 0.05))
         passages = way.some(dice, 1)
@@ -61,7 +61,7 @@ async def harm(way: Proxy, dice: random.Random) -> None:
 
 
 async def call(ask: Ask, dice: random.Random, outcomes: Counter[str]) -> None:
-    """Ask once; often give up soon, by a time limit or by being cancelled."""
+    """Call once; often give up soon, by a time limit or by cancellation."""
     task = asyncio.ensure_future(_within(ask(dice), dice.choice([0, 0.002, 0.01, LIMIT, LIMIT])))
     if dice.random() < 0.3:
         asyncio.get_running_loop().call_later(dice.uniform(0, 0.02), task.cancel)
@@ -83,7 +83,7 @@ async def _within(asking: Awaitable[None], limit: float) -> None:
 
 
 async def storm(ask: Ask, way: Proxy, seed: int) -> Counter[str]:
-    """Let many callers ask while the way breaks; afterwards everybody is answered."""
+    """Let many callers call while connections break; afterwards every call succeeds."""
     outcomes: Counter[str] = Counter()
 
     async def caller(dice: random.Random) -> None:
@@ -101,7 +101,7 @@ async def storm(ask: Ask, way: Proxy, seed: int) -> Counter[str]:
 
 
 async def _again(ask: Ask, dice: random.Random) -> None:
-    """Ask until it is answered: the last harm may still be on its way."""
+    """Call until it succeeds, as the last fault may still have an effect."""
     async with asyncio.timeout(LIMIT):
         while True:
             try:
@@ -111,7 +111,7 @@ async def _again(ask: Ask, dice: random.Random) -> None:
 
 
 def check(outcomes: Counter[str], seed: int) -> None:
-    """Callers had every kind of luck; else the storm has shown nothing."""
+    """Assert that every outcome occurred; otherwise the storm has shown nothing."""
     print(f"seed {seed}: {dict(outcomes)}")
     assert outcomes.total() == CALLERS * CALLS
     assert outcomes.keys() == {"answered", "cancelled", "timed out", "unavailable"}
@@ -137,7 +137,7 @@ async def test_no_reply_reaches_another_caller(way: Proxy, namespace: str, seed:
 async def test_no_receipt_reaches_another_caller(
     way: Proxy, either_redis: RedisServer, namespace: str, seed: int, sync: bool
 ) -> None:
-    """The id `n` has n connections, so a receipt tells which ids it is about."""
+    """Give the id `n` n connections, so that a receipt shows its ids."""
     backend = RedisBackend(either_redis.url, namespace=namespace, lease=60.0)
     await backend.open(lambda envelope: None)
     for n in range(1, 100):

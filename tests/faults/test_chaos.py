@@ -1,6 +1,6 @@
-"""A storm over a whole cluster: what was confirmed is received, once and in order.
+"""A storm of faults over a whole cluster: confirmed messages are received, once and in order.
 
-`make chaos` runs it for longer: MESA_CHAOS_SECONDS and MESA_CHAOS_SEED say how long and which storm.
+`make chaos` runs it for longer: MESA_CHAOS_SECONDS sets the duration, MESA_CHAOS_SEED the storm.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find."""
+"""The checker of the storm reports every fault."""
 
 import pytest
 
@@ -11,7 +11,7 @@ ALL = Expected({A: 1, B: 2, C: 3}, set())
 
 
 def counts(verdict: Verdict) -> dict[str, int]:
-    """How much of each kind was found."""
+    """Return the number of findings of each kind."""
     return {name: len(found) for name, found in verdict._asdict().items() if name != "checked" and found}
 
 

@@ -1,4 +1,4 @@
-"""The checkers of failovers find what they are there to find, in made-up journals."""
+"""The checkers of failovers report every fault, in made-up journals."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import pytest
 
 from tests.faults.chaos.journal import Record
 
-from .failovers.calls import Call, Outage, calls_of, outages
 from .failovers.failover import Failover, Failovers
 from .failovers.finding import Fault, Finding
 from .failovers.messages import heard_by, judge_messages, sent_to
+from .failovers.outages import Call, Outage, calls_of, outages
 from .failovers.portal_events import judge_events
 from .failovers.presence import judge_presence
 from .failovers.report import PERMITTED, PERMITTED_REPLICATED, Report
@@ -46,8 +46,8 @@ DISPATCHED = [
 ALL = [got(11.2, 0), got(12.2, 1), got(13.2, 2)]
 
 
-def judged_messages(dispatched: list[Record], audience: list[Record]) -> list[Finding]:
-    sent, heard = sent_to([ALICE], dispatched), heard_by([ALICE], audience)
+def judged_messages(dispatched: list[Record], clients: list[Record]) -> list[Finding]:
+    sent, heard = sent_to([ALICE], dispatched), heard_by([ALICE], clients)
     return list(judge_messages(ALICE, sent[ALICE], heard[ALICE], TWO))
 
 
@@ -117,7 +117,7 @@ def test_what_came_again_has_no_place_in_the_epoch_in_which_it_came_first() -> N
 
 
 def test_of_a_message_that_came_twice_the_last_copy_has_the_order_of_its_epoch() -> None:
-    """The first copy stood in an epoch that was rolled back."""
+    """The first copy is in an epoch that was rolled back."""
     other = [
         meant(11.0, 0, "b"),
         confirmed(13.9, 0, 1, "b", "f"),
@@ -141,8 +141,8 @@ def test_a_message_that_was_never_sent_is_found() -> None:
 STAYS: list[Record] = [[1.0, "login", ALICE], [1.1, "ready", ALICE]]
 
 
-def judged_presence(audience: list[Record], nodes: list[Record]) -> list[tuple[Fault, float]]:
-    return faults(list(judge_presence([ALICE], audience, nodes)))
+def judged_presence(clients: list[Record], nodes: list[Record]) -> list[tuple[Fault, float]]:
+    return faults(list(judge_presence([ALICE], clients, nodes)))
 
 
 def test_an_id_that_stays_is_not_offline() -> None:

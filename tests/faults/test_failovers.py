@@ -1,6 +1,6 @@
-"""Failovers behind Sentinel: nothing is lost in silence, out of order, or taken for gone that is connected.
+"""Failovers behind Sentinel: no silent loss, no disorder, and no connected client reported as offline.
 
-`make chaos` loses thirty masters of each Redis, with each durability: MESA_FAILOVERS says how many.
+`make chaos` lets thirty masters of each Redis fail, with each durability: MESA_FAILOVERS sets the number.
 """
 
 import os
@@ -18,14 +18,14 @@ from .failovers.site import Durability
 COUNT = int(os.environ.get("MESA_FAILOVERS") or 0)
 
 EACH = 60.0
-"""Seconds that one failover may take."""
+"""Longest duration of one failover in seconds."""
 
 
 SHORT: dict[str, tuple[str, Durability]] = {
     "redis": ("SIGSTOP", "memory"),
     "redis-8": ("partition", "replicated"),
 }
-"""What each Redis has to show without `make chaos`."""
+"""Failover and durability of each Redis without `make chaos`."""
 
 
 @pytest.mark.timeout(240)

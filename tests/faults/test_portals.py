@@ -1,7 +1,7 @@
-"""Portals and a server are killed, paused and stopped under load: everything is handled, in order, once.
+"""Portals and a server are killed, paused and stopped under load: every event has its effect once, in order.
 
-What a handler does here is a stored dispatch, which clients receive in the end: in the order of the
-effects, and one that came twice they would receive twice.
+The effect of a handler is a stored dispatch, which clients receive in the end: in the order of the
+effects, and twice if the effect happened twice.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from tests.closing_report import ClosingReport
 from .portals.run import DRAIN, LEASE, START, Life, Run
 
 CLIENTS = {"redis": 90, "redis-8": 60}
-"""Together they send 900 messages a second, or 600, if the machine is fast enough."""
+"""Number of clients. Together they send 900 messages a second, or 600, on a fast machine."""
 
 LEAST = 125
-"""Messages of a client on average, without which this shows nothing."""
+"""Average messages of a client, below which the test shows nothing."""
 
 LIMIT = 60.0
-"""Seconds that the trouble and so many messages may take; at full pace it is 13."""
+"""Longest duration of the faults and messages in seconds; at full pace it is 13."""
 
 
-async def harm(run: Run) -> None:
-    """About 13 seconds of trouble."""
+async def inject_faults(run: Run) -> None:
+    """Inject faults for about 13 seconds."""
     first, second, third, fourth = run.portals
     await asyncio.sleep(2.0)
     first.kill()
@@ -51,7 +51,7 @@ async def test_everything_is_handled_in_order_and_has_its_effect_once(
 ) -> None:
     clients = CLIENTS[release]
     async with Run.standing(tmp_path, release, clients) as run:
-        await run.load.run(harm(run), LEAST * clients)
+        await run.load.run(inject_faults(run), LEAST * clients)
         await run.until_handled()
         lives, handlings = await run.lives(), run.handlings()
     sent, complete = run.load.sent, run.load.complete

@@ -16,13 +16,13 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def heard() -> list[bytes]:
-    """What reached the other side."""
+    """Bytes that reached the server."""
     return []
 
 
 @pytest.fixture
 async def proxy(heard: list[bytes]) -> AsyncIterator[Proxy]:
-    """A way to a server that answers each piece with itself, and an end with `end`."""
+    """A proxy to a server that echoes each piece, and answers an end with `end`."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -49,7 +49,7 @@ async def stream(proxy: Proxy) -> AsyncIterator[Stream]:
 
 
 async def said(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
-    """What comes back for `data`."""
+    """Return the reply to `data`."""
     writer.write(data)
     async with asyncio.timeout(LIMIT):
         return await reader.read(1000)

@@ -1,9 +1,9 @@
-"""Behind Sentinel, a master that was cut off goes on for itself: what it confirmed then.
+"""Confirmations of a master that Sentinel and replicas cannot reach, with and without protection.
 
-A dispatcher on each side of the cut: one still reaches the old master, which neither replicas nor
-Sentinels do; the other follows Sentinel to the new one. Then the cut heals, and the old master has
-to forget what it took alone. What was confirmed by either has to be received by a client after all
-of that; with the defaults of Redis it is not, which is shown in figures.
+There is a dispatcher on each side of the cut: one still reaches the old master, the other follows
+Sentinel to the new one. Then the cut heals, and the old master drops what it accepted alone. A client
+has to receive all messages that either master confirmed; with the defaults of Redis it does not, and
+the report counts them.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ LIMIT = 30.0
 """Seconds that a failover may take."""
 
 GUARDED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")
-"""What a master needs to notice that it is alone."""
+"""Options with which a master notices that it is alone."""
 
 ENOUGH = 20
-"""Messages that the new master has to confirm before the cut heals."""
+"""Number of messages that the new master has to confirm before the cut heals."""
 
 
 class Side:
-    """A dispatcher, and what was confirmed to it."""
+    """A dispatcher, and its confirmed messages."""
 
     def __init__(
         self, name: str, dispatcher: AsyncDispatcher, durability: Literal["memory", "replicated"]
@@ -51,7 +51,7 @@ class Side:
         self.confirmed: dict[Label, int | None] = {}
 
     async def dispatch(self) -> None:
-        """Try to dispatch the next message, once."""
+        """Try once to dispatch the next message."""
         label = (self._name, self._number)
         self._number += 1
         try:
@@ -63,7 +63,7 @@ class Side:
         self.confirmed[label] = None
 
     async def go_on(self) -> None:
-        """Dispatch without an end."""
+        """Dispatch for ever."""
         while True:
             await self.dispatch()
             await asyncio.sleep(0.05)
@@ -95,7 +95,7 @@ async def test_a_split_brain_loses_no_message_that_was_confirmed_as_replicated(
 async def split(
     redises: Redises, namespace: str, durability: Literal["memory", "replicated"]
 ) -> dict[Label, int | None]:
-    """Dispatch before a split brain, and on both sides of it; what was confirmed by then."""
+    """Dispatch before a split brain and on both sides of it; return the confirmed messages."""
     master = redises.members[0]
     async with (
         AsyncDispatcher(master.server.url, namespace=namespace, sync=True, timeout=2.0) as near,
@@ -121,14 +121,14 @@ async def split(
 
 
 def follow_successor(redises: Redises, old: Member) -> None:
-    """Let the old master follow the new one, as Sentinel would have it do after 10 seconds."""
+    """Make the old master follow the new one, as Sentinel would after 10 seconds."""
     new = redises.successor(old)
     assert new is not None
     old.follow(new.way.port)
 
 
 async def read_all(redises: Redises, namespace: str) -> list[Label]:
-    """What a client receives that logs in now; a last message tells that there is no more."""
+    """Return all messages that a client receives when it logs in now, up to a last one."""
     server = Server(RedisBackend(redises.url, namespace=namespace), sync=True)
 
     @server.authenticator

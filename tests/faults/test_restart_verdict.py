@@ -1,11 +1,11 @@
-"""The judge of outages finds what it is there to find."""
+"""The verdict about outages reports every fault."""
 
 import pytest
 
 from .restarts.run import Plan, evidence, table
-from .restarts.verdict import Cast, Event, Outage, Verdict, judge
+from .restarts.verdict import Event, IdGroups, Outage, Verdict, judge
 
-CAST = Cast(("ann", "bob"), ("carl",), ("dora",))
+GROUPS = IdGroups(("ann", "bob"), ("carl",), ("dora",))
 
 OUTAGE = Outage(100.0, 108.0, lease=15.0, grace=5.0)
 
@@ -19,16 +19,16 @@ CALM = [*GOING, *TALK, *DEATH]
 
 
 def found(*events: Event, without: Event | None = None) -> dict[str, int]:
-    """How much of each kind is found when this happens as well as what has to happen."""
+    """Return the number of faults of each kind, when these events happen in addition to the required ones."""
     journal = sorted((*(event for event in CALM if event != without), *events), key=lambda event: event.at)
-    verdict = judge(journal, CAST, OUTAGE)
+    verdict = judge(journal, GROUPS, OUTAGE)
     return {
         name: len(value) for name, value in verdict._asdict().items() if isinstance(value, tuple) and value
     }
 
 
 def test_an_outage_that_nobody_notices_is_clean() -> None:
-    verdict = judge(CALM, CAST, OUTAGE)
+    verdict = judge(CALM, GROUPS, OUTAGE)
     assert verdict.is_clean
     assert verdict == Verdict(1, 17 / 15)
 
@@ -57,9 +57,9 @@ def test_what_is_wrong_is_found(event: Event, kind: str) -> None:
 def test_a_grace_may_end_in_an_outage_of_less_than_half_a_lease() -> None:
     brief = OUTAGE._replace(back=107.0)
     early = Event(107.1, "offline", "carl")
-    assert judge(sorted([*CALM, early], key=lambda event: event.at), CAST, brief).hasty == ()
+    assert judge(sorted([*CALM, early], key=lambda event: event.at), GROUPS, brief).hasty == ()
     longer = OUTAGE._replace(back=107.5)
-    assert judge(sorted([*CALM, early], key=lambda event: event.at), CAST, longer).hasty == ("carl",)
+    assert judge(sorted([*CALM, early], key=lambda event: event.at), GROUPS, longer).hasty == ("carl",)
 
 
 @pytest.mark.parametrize("missing", DEATH)
@@ -93,7 +93,7 @@ def test_numbers_out_of_order_are_found_and_repeated_ones_are_not_out_of_order()
 
 
 def test_connected_ids_that_are_not_known_to_be_online_are_found() -> None:
-    verdict = judge(CALM, CAST, OUTAGE, absent=["ann"])
+    verdict = judge(CALM, GROUPS, OUTAGE, absent=["ann"])
     assert verdict.absent == ("ann",)
     assert not verdict.is_clean
 

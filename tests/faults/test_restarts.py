@@ -1,7 +1,7 @@
-"""Redis is restarted or stopped for a while: who stays connected is not taken for gone, and who died is.
+"""Redis is restarted or stopped: connected ids stay online, and ids of a dead server go offline.
 
-`make test` has a short and a long outage of each kind, once, with a short lease: what counts is how many
-leases an outage lasts. `make chaos` has five of each kind, ten times, with the defaults of a server.
+`make test` has a short and a long outage of each kind, once, with a short lease, as only the number of
+leases in an outage matters. `make chaos` has five of each kind, ten times, with the defaults of a server.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ IS_CHAOS = bool(os.environ.get("MESA_CHAOS_SECONDS"))
 
 
 class Kind(NamedTuple):
-    """What the outages of a test have in common; the grace leaves a busy machine time to log in again."""
+    """Settings of all outages of a test; the grace leaves a busy machine time to log in again."""
 
     release: str
     lease: float
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 
 async def suffer(folder: Path, kind: Kind, plans: Sequence[Plan]) -> list[Verdict]:
-    """Go through outages side by side, for most of it is waiting."""
+    """Run outages concurrently, as they mostly wait."""
 
     async def one(plan: Plan) -> Verdict:
         own = folder / f"{plan.how}-{plan.seconds:g}"
@@ -45,7 +45,7 @@ async def suffer(folder: Path, kind: Kind, plans: Sequence[Plan]) -> list[Verdic
 
 
 async def judge(folder: Path, kind: Kind, lengths: Sequence[int], config: pytest.Config) -> None:
-    """Have a table printed at the end of the run, and fail where a promise was broken."""
+    """Print a table at the end of the run, and fail where a promise was broken."""
     plans = [Plan(how, seconds) for how in HOWS for seconds in lengths]
     verdicts = await suffer(folder, kind, plans)
     lines = table(plans, verdicts, kind.lease)

@@ -1,4 +1,4 @@
-"""What breaks between users and servers; each fault ends by itself."""
+"""Faults between users and servers; each ends by itself."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -14,19 +14,19 @@ from .tabs import KEEPALIVE, Tab
 Fault = Callable[[Site, Sequence[Tab], Random], Coroutine[None, None, None]]
 
 AWAY = (0.3, 1.5)
-"""Seconds for which something that was killed or cut stays away."""
+"""Seconds for which a killed or cut part stays away."""
 
 ASLEEP = 3.0
 """Seconds that a tab sleeps."""
 
 ASLEEP_FOR_LONG = 50.0
-"""Seconds that are longer than a server waits for a sign of life, 45."""
+"""Seconds; longer than a server waits for a sign of life, which is 45."""
 
 SILENT = 2 * KEEPALIVE + 1.0
-"""Seconds for which servers hear nothing while they are heard."""
+"""Seconds for which servers receive nothing, but can send."""
 
 NOTICED = 30.0
-"""Seconds within which every client has to notice that its connection is dead, before a server would."""
+"""Seconds within which every client has to notice a dead connection; a server would need longer."""
 
 
 async def first_server_killed(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
@@ -42,7 +42,7 @@ async def both_servers_killed(site: Site, tabs: Sequence[Tab], dice: Random) -> 
 
 
 async def servers_replaced(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """SIGTERM for one server after the other, as an upgrade does."""
+    """Stop one server after the other with SIGTERM, as an upgrade does."""
     for server in site.servers:
         await server.end(SIGTERM)
         await server.start()
@@ -66,7 +66,7 @@ async def network_cut(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
 
 
 async def network_silent(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """Lose what is sent either way, and close nothing: the connections look alive."""
+    """Drop everything in both directions without closing: the connections look alive."""
     await _swallow(site, there=True, back=True)
 
 
@@ -87,7 +87,7 @@ async def tab_asleep_for_long(site: Site, tabs: Sequence[Tab], dice: Random) -> 
 
 
 async def leader_asleep(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """Have a tab sleep that has the connection of others, and has not told them."""
+    """Suspend a leading tab, without a notice to the tabs that share its connection."""
     await dice.choice(await _leaders(tabs)).sleep(ASLEEP, is_told=False)
 
 
@@ -96,12 +96,12 @@ async def leader_asleep_for_long(site: Site, tabs: Sequence[Tab], dice: Random) 
 
 
 async def tab_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """Reload a tab that is behind what others have acknowledged by then."""
+    """Reload a tab that is behind the acknowledgements of others."""
     await dice.choice(tabs).reload(2.0)
 
 
 async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
-    """Reload a tab that has the connection of others, while they send messages."""
+    """Reload a leading tab while the tabs that share its connection send messages."""
     leader = dice.choice(await _leaders(tabs))
     async with asyncio.TaskGroup() as tasks:
         for tab in tabs:
@@ -109,7 +109,7 @@ async def leader_reloaded(site: Site, tabs: Sequence[Tab], dice: Random) -> None
 
 
 def together(*faults: Fault) -> Fault:
-    """Return faults that begin at the same time as one."""
+    """Return one fault that consists of several simultaneous ones."""
 
     async def fault(site: Site, tabs: Sequence[Tab], dice: Random) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -121,7 +121,7 @@ def together(*faults: Fault) -> Fault:
 
 
 async def _leaders(tabs: Sequence[Tab]) -> Sequence[Tab]:
-    """Return the tabs that have a connection of several; all if none is shared."""
+    """Return the tabs that lead others; all tabs if none share a connection."""
     return [tab for tab in tabs if await tab.leads()] or tabs
 
 
@@ -133,7 +133,7 @@ async def _kill(site: Site, dice: Random, *which: int) -> None:
 
 
 async def _swallow(site: Site, *, there: bool, back: bool) -> None:
-    """Let nothing pass on the connections that there are; new ones are not concerned."""
+    """Block the present connections; new ones work."""
     dead = list(site.network.passages)
     for passage in dead:
         passage.there.is_swallowing, passage.back.is_swallowing = there, back
@@ -146,7 +146,7 @@ async def _swallow(site: Site, *, there: bool, back: bool) -> None:
 
 
 async def _noticed(site: Site, dead: Sequence[Passage]) -> None:
-    """Wait until there is another connection for each that is dead."""
+    """Wait until a new connection replaces each dead one."""
     end = monotonic() + NOTICED
     while (returned := len(site.network.passages.difference(dead))) < len(dead):
         assert monotonic() < end, f"{returned} of {len(dead)} clients have noticed the silence"

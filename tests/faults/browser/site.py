@@ -1,4 +1,4 @@
-"""Redis with its log, two servers, nginx in front of them, and a network to nginx that can be harmed."""
+"""Redis with its append-only file, two servers behind nginx, and a network to nginx that can break."""
 
 import asyncio
 import signal
@@ -19,12 +19,12 @@ from tests.nginx import Nginx
 from tests.redis_server import RedisServer
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
-"""What Redis has confirmed, it has on its disk."""
+"""Options with which everything that Redis confirms is on its disk."""
 
 NAMESPACE = "browser"
 
 LIMIT = 30.0
-"""Seconds within which a server has to start or to stop."""
+"""Seconds within which a server has to start or stop."""
 
 
 class ServerProcess:
@@ -35,7 +35,7 @@ class ServerProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it, again where it ends by itself, as without Redis, and wait until it takes clients."""
+        """Start the server, again where it ends for lack of Redis, and wait until it accepts clients."""
         command = [sys.executable, "-m", "tests.faults.browser.server", *self._arguments]
         async with asyncio.timeout(LIMIT):
             while True:
@@ -48,7 +48,7 @@ class ServerProcess:
                 await self._process.wait()
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, and wait until it has ended."""
+        """Send a signal, and wait until the server has ended."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
@@ -60,12 +60,12 @@ class Site:
     """Everything between a dispatcher and the tabs.
 
     Args:
-        folder: where Redis and nginx write.
+        folder: folder for files of Redis and nginx.
 
     Attributes:
-        redis: where messages are stored.
-        servers: two.
-        network: between clients and nginx.
+        redis: the Redis that stores messages.
+        servers: the two servers.
+        network: proxy between clients and nginx.
         flushes: when Redis was emptied, seconds since 1970.
     """
 
@@ -81,7 +81,7 @@ class Site:
     @classmethod
     @asynccontextmanager
     async def standing(cls, folder: Path) -> AsyncIterator[Self]:
-        """Have everything running until the end of the context; skip the test where there is no nginx."""
+        """Run everything until the end of the context; skip the test where nginx is missing."""
         site = cls(folder)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(site._nginx.running())
@@ -95,11 +95,11 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """URL for clients."""
         return f"ws://127.0.0.1:{self.network.port}/ws"
 
     async def flush(self) -> None:
-        """Have Redis forget everything, once it has read its log."""
+        """Empty Redis, once it has read its append-only file."""
         async with redis.asyncio.Redis.from_url(self.redis.url) as client, asyncio.timeout(LIMIT):
             while True:
                 begun = time()

@@ -1,4 +1,4 @@
-"""Numbers for two users, faults, and the table of what their tabs had of it."""
+"""Dispatch of numbers to two users under faults, and the table of what their tabs received."""
 
 import asyncio
 from asyncio import CancelledError
@@ -25,16 +25,16 @@ AGAIN = 0.1
 """Seconds before another attempt."""
 
 PATIENCE = 30.0
-"""Seconds for which clients may be behind when a fault is over."""
+"""Seconds for which clients may be behind after a fault."""
 
 Found = Sequence[tuple[Client, Verdict]]
 
 
 class Talk:
-    """Numbers for one user, each dispatched until it is confirmed, and then the next.
+    """Dispatches numbers to one user, each until it is confirmed, and then the next.
 
     Attributes:
-        confirmed: how many, from 0 on.
+        confirmed: how many numbers are confirmed, from 0 on.
     """
 
     def __init__(self, dispatcher: AsyncDispatcher, user: str) -> None:
@@ -43,7 +43,7 @@ class Talk:
         self.confirmed = 0
 
     async def run(self) -> None:
-        """Go on until cancelled, and even then until the last one is confirmed."""
+        """Dispatch until cancelled, and even then until the last number is confirmed."""
         begun = monotonic()
         for number in count():
             try:
@@ -71,10 +71,10 @@ class Talk:
 async def storm(
     site: Site, clients: Sequence[Client], faults: Iterable[Fault], dice: Random
 ) -> tuple[Found, Sequence[str]]:
-    """Dispatch while one fault comes after another; after each, wait until every client has something later.
+    """Dispatch while one fault follows another; after each, wait until every client has a later number.
 
     Returns:
-        What was found, and who did not come back after a fault, which ends the storm.
+        The verdicts, and the clients that did not come back after a fault, which ends the storm.
     """
     tabs = [client for client in clients if isinstance(client, Tab)]
     behind: Sequence[str] = []
@@ -104,7 +104,7 @@ async def storm(
 
 
 async def _all_open(clients: Sequence[Client]) -> None:
-    """Wait until each client is logged in: from then on it has to have everything."""
+    """Wait until each client is logged in: from then on it has to receive everything."""
     for client in clients:
         async with asyncio.timeout(PATIENCE):
             while ("state", "open") not in [note[1:] for note in await client.notes()]:
@@ -112,7 +112,7 @@ async def _all_open(clients: Sequence[Client]) -> None:
 
 
 async def _behind(clients: Sequence[Client], meant: Mapping[str, int], after: str) -> Sequence[str]:
-    """Wait until each client had so many numbers, and has written what it sent; say who has not."""
+    """Wait until each client has received its numbers and sent its messages; return those that have not."""
     end = monotonic() + PATIENCE
     lacking, silent = list(clients), list(clients)
     while (lacking or silent) and monotonic() < end:
@@ -126,7 +126,7 @@ async def _behind(clients: Sequence[Client], meant: Mapping[str, int], after: st
 
 
 def table(found: Found) -> list[str]:
-    """Lines about clients and what they had."""
+    """Return a table of clients and what they received."""
     rows = [("client", *Verdict.head()), *((client.name, *verdict.row()) for client, verdict in found)]
     first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -1,4 +1,4 @@
-"""Clients that write down what they are sent: tabs of Chromium, and a program of Node."""
+"""Clients that log what they receive: tabs of Chromium, and a program of Node."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
 
 KEEPALIVE = 1.0
-"""Seconds of silence after which a client asks for a sign of life, and for which it waits for one."""
+"""Seconds of silence after which a client probes the server, and for which it waits for the answer."""
 
 FOLDER = Path(__file__).parent
 
@@ -27,26 +27,26 @@ CLIENT = PROJECT / "src/mesa_ws/browser/mesa.mjs"
 
 
 class Client(Protocol):
-    """What a storm needs of a client.
+    """A client in a storm.
 
     Attributes:
-        name: for people.
-        user: who it is.
+        name: for tables.
+        user: its user.
     """
 
     name: str
     user: str
 
     async def newest(self) -> int:
-        """Return the highest number that it had, or -1."""
+        """Return the highest number that the client received, or -1."""
         ...
 
     async def said(self) -> tuple[int, int]:
-        """Return how many messages it sent, and how many of them were written."""
+        """Return the number of messages that the client sent, and how many of them were written."""
         ...
 
     async def notes(self) -> Sequence[Note]:
-        """Return all that it wrote down."""
+        """Return all notes of the client."""
         ...
 
 
@@ -54,9 +54,9 @@ class Tab:
     """A page of Chromium.
 
     Args:
-        name: for people.
-        user: who it is.
-        page: where it is.
+        name: for tables.
+        user: its user.
+        page: the page of Chromium.
     """
 
     def __init__(self, name: str, user: str, page: "Page") -> None:
@@ -71,9 +71,9 @@ class Tab:
         """Open a tab.
 
         Args:
-            name: for people.
-            user: who it is.
-            context: with which tabs it shares storage.
+            name: for tables.
+            user: its user.
+            context: the browser context, whose tabs share storage.
             page_url: of `tab.html`.
             options: its query: `url` of the server, `client`, a module, and where `positions` are kept.
         """
@@ -97,17 +97,17 @@ class Tab:
         return [Note(*note) for note in await self._page.evaluate("journal()")]
 
     async def reload(self, after: float) -> None:
-        """Load the page again when its application has handled a message for some time, and is not done."""
+        """Reload the page while its application is in the middle of handling a message."""
         async with self._page.expect_navigation():
             await self._page.evaluate("reload", 1000 * after)
 
     async def leads(self) -> bool:
-        """Whether it has a connection that it shares with others."""
+        """Whether the tab leads others over a shared connection."""
         leads: bool = await self._page.evaluate("leads()")
         return leads
 
     async def sleep(self, seconds: float, *, is_told: bool) -> None:
-        """Stand still for a while; `is_told` as in `asleep`."""
+        """Suspend the tab for a while; `is_told` as in `asleep`."""
         async with asleep(self._page, is_told=is_told):
             await asyncio.sleep(seconds)
 
@@ -116,8 +116,8 @@ class NodeClient:
     """A process of Node.
 
     Args:
-        user: who it is.
-        process: what writes notes to its stdout.
+        user: its user.
+        process: the process that writes notes to its stdout.
     """
 
     def __init__(self, user: str, process: asyncio.subprocess.Process) -> None:
@@ -129,7 +129,7 @@ class NodeClient:
     @classmethod
     @asynccontextmanager
     async def running(cls, node: str, user: str, url: str) -> AsyncIterator["NodeClient"]:
-        """Run it until the end of the context."""
+        """Run the process until the end of the context."""
         program = str(FOLDER / "node_client.mjs")
         command = [node, *flags(node), program, CLIENT.as_uri(), url, user, str(KEEPALIVE)]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -160,7 +160,7 @@ class NodeClient:
 
 
 def flags(node: str) -> Sequence[str]:
-    """What makes Node have WebSockets of its own; from 22 on it has them."""
+    """Return the option that gives Node a WebSocket class, which it has by default from 22 on."""
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.match(r"v(\d+)", version)
     return ["--experimental-websocket"] if found and int(found[1]) < 22 else []

@@ -1,4 +1,4 @@
-"""Tabs of real users behind nginx, while everything breaks that may break, lose nothing."""
+"""Tabs behind nginx lose nothing while everything breaks that may break."""
 
 import json
 import os
@@ -34,7 +34,7 @@ SHORT: Sequence[Fault] = (
     faults.redis_emptied,
     faults.servers_replaced,
 )
-"""One of each main kind."""
+"""One fault of each main kind."""
 
 TABS = (
     ("ann", "session"),
@@ -44,17 +44,17 @@ TABS = (
     ("bob", "session"),
     ("bob", "local"),
 )
-"""Who has a tab, and where it keeps its position."""
+"""User of each tab, and the storage of its position."""
 
 
-class Stage:
-    """Where clients enter.
+class ClientFactory:
+    """Opens the clients of a storm.
 
     Args:
-        windows: of the browser.
-        web: what serves pages.
-        folder: where a module is built.
-        config: whose report has what could not take part.
+        windows: windows of the browser.
+        web: server of the pages.
+        folder: folder to build a module in.
+        config: for the report of clients that are missing.
     """
 
     def __init__(self, windows: Windows, web: Web, folder: Path, config: pytest.Config) -> None:
@@ -66,8 +66,8 @@ class Stage:
         for name in ("tab.html", "tab.js"):
             web.add(f"/{name}", (FOLDER / name).read_text())
 
-    async def enter(self, site: Site, stack: AsyncExitStack) -> list[Client]:
-        """Open all tabs, those of one user in one browser, and have Node besides."""
+    async def open(self, site: Site, stack: AsyncExitStack) -> list[Client]:
+        """Open all tabs, those of one user in one browser, and a client in Node."""
         modules = {"": CLIENT}
         try:
             bundle(PACKAGE / "src/shared/whole.ts", self._folder / "shared.mjs")
@@ -115,19 +115,19 @@ ALL: Sequence[Fault] = (
 ONCE: Sequence[Fault] = (faults.tab_asleep_for_long, faults.leader_asleep_for_long)
 
 ROUNDS = 5
-"""How often each fault of `ALL` comes in the long version."""
+"""Number of repetitions of each fault of `ALL` in the long version."""
 
 
-async def suffer(
-    stage: Stage, folder: Path, config: pytest.Config, plan: Sequence[Fault], dice: Random
+async def run_storm(
+    factory: ClientFactory, folder: Path, config: pytest.Config, plan: Sequence[Fault], dice: Random
 ) -> None:
-    """Go through faults, have a table printed at the end of the run, and fail where a promise was broken.
+    """Inject faults, print a table at the end of the run, and fail where a promise was broken.
 
-    What every client wrote down is in `notes.json` of the folder then.
+    The notes of all clients are in `notes.json` of the folder then.
     """
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(Site.standing(folder))
-        clients = await stage.enter(site, stack)
+        clients = await factory.open(site, stack)
         found, behind = await storm(site, clients, plan, dice)
         notes = {client.name: await client.notes() for client in clients}
     (folder / "notes.json").write_text(json.dumps({"flushes": site.flushes, **notes}))
@@ -138,22 +138,22 @@ async def suffer(
 
 
 @pytest.fixture
-def stage(windows: Windows, web: Web, tmp_path: Path, pytestconfig: pytest.Config) -> Stage:
-    return Stage(windows, web, tmp_path, pytestconfig)
+def factory(windows: Windows, web: Web, tmp_path: Path, pytestconfig: pytest.Config) -> ClientFactory:
+    return ClientFactory(windows, web, tmp_path, pytestconfig)
 
 
 @pytest.mark.timeout(180)
 async def test_tabs_lose_nothing_whatever_breaks(
-    stage: Stage, tmp_path: Path, pytestconfig: pytest.Config
+    factory: ClientFactory, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    await suffer(stage, tmp_path, pytestconfig, SHORT, Random(1))
+    await run_storm(factory, tmp_path, pytestconfig, SHORT, Random(1))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("MESA_CHAOS_SECONDS"), reason="for make chaos: it takes some minutes")
 async def test_tabs_lose_nothing_however_often_it_breaks(
-    stage: Stage, tmp_path: Path, pytestconfig: pytest.Config
+    factory: ClientFactory, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     dice = Random(os.environ.get("MESA_CHAOS_SEED") or None)
     plan = [*ONCE, *(fault for _ in range(ROUNDS) for fault in dice.sample(ALL, len(ALL)))]
-    await suffer(stage, tmp_path, pytestconfig, plan, dice)
+    await run_storm(factory, tmp_path, pytestconfig, plan, dice)

@@ -1,7 +1,7 @@
-"""Judges what a tab received of the numbers that were dispatched to its user, each of which was confirmed.
+"""Judges whether a tab received the numbers that were dispatched to its user, all of which were confirmed.
 
-Numbers are dispatched one after another, and the store forgets nothing unless it is emptied. A tab gets each
-of them once, in order, unless it is told of a reset exactly where they are missing or come again.
+Numbers are dispatched one after another, and the store loses nothing unless it is emptied. A tab receives
+each of them once, in order, except where its client reports a reset: numbers may be missing or repeat there.
 """
 
 from collections import Counter
@@ -12,19 +12,19 @@ from typing import Literal, NamedTuple
 NoteKind = Literal["number", "reset", "forked", "lost", "refused", "state"]
 
 FLUSH_LIMIT = 30.0
-"""Seconds within which a tab is told that the store was emptied."""
+"""Seconds within which a client has to report that the store was emptied."""
 
 RESETS = 2
-"""How often it is told, at most: of its place in the outbox, and of that among messages to everybody."""
+"""Largest number of resets: one for its outbox, and one for messages to everybody."""
 
 
 class Note(NamedTuple):
-    """What a tab wrote down.
+    """One note of a tab.
 
     Attributes:
         at: seconds since 1970.
-        kind: `number`: its application handled it; `reset`, `forked` and `lost`: it was told so; `refused`:
-            a message that it sent; `state`: of its client.
+        kind: `number`: its application handled it; `reset`, `forked` and `lost`: its client reported it;
+            `refused`: a message that it sent; `state`: of its client.
         value: the number; the rollback; how many were lost; why; the state.
     """
 
@@ -35,23 +35,23 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found in one tab.
+    """The verdict about one tab.
 
     Attributes:
         confirmed: numbers that were dispatched to its user.
-        received: of these, how many it had.
-        lost: of these, how many it did not have, without a reset.
-        doubled: how often it had one again, without a reset.
-        disordered: how many came after a later one.
-        missing: how many it did not have, around a reset.
-        again: how often it had one again, behind a reset.
-        resets: how many it was told.
-        forks: how many it was told.
-        losses: how many messages it was told to be lost.
-        untold: how often the store was emptied, and it was not told of a reset.
-        false: how many resets it was told without a reason, or too often for one.
-        refused: how many messages it could not send.
-        returns: how often its client connected again.
+        received: of these, how many the tab received.
+        lost: of these, how many are missing without a reset.
+        doubled: repeated numbers without a reset.
+        disordered: numbers that came after a later one.
+        missing: numbers missing at a reset.
+        again: repeated numbers after a reset.
+        resets: number of reported resets.
+        forks: number of reported forks.
+        losses: number of messages reported as lost.
+        untold: times that the store was emptied without a reported reset.
+        false: reported resets without a reason, or too many for one.
+        refused: messages that the tab could not send.
+        returns: number of reconnections.
     """
 
     confirmed: int = 0
@@ -71,7 +71,7 @@ class Verdict:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Name what breaks a promise."""
+        """Return the counts that break a promise."""
         names = ("lost", "doubled", "disordered", "untold", "false", "refused")
         broken = [name for name in names if getattr(self, name)]
         return (*broken, "losses") if self.losses > self.missing else tuple(broken)
@@ -88,9 +88,9 @@ def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[flo
     """Judge one tab.
 
     Args:
-        confirmed: the numbers that were dispatched to its user.
-        notes: of the tab, in order.
-        flushes: when the store was emptied, seconds since 1970.
+        confirmed: the numbers dispatched to its user.
+        notes: notes of the tab, in order.
+        flushes: times when the store was emptied, in seconds since 1970.
     """
     meant = set(confirmed)
     had = {note.value for note in notes if note.kind == "number"}
@@ -116,7 +116,7 @@ def judge(confirmed: Iterable[int], notes: Sequence[Note], flushes: Sequence[flo
 
 
 def _false(resets: Iterable[float], flushes: Iterable[float]) -> int:
-    """How many resets do not follow an emptying soon, or are more than `RESETS` for it."""
+    """Count the resets that follow no emptying soon, or are more than `RESETS` for one."""
     found = 0
     told: Counter[float] = Counter()
     for at in resets:
@@ -128,7 +128,7 @@ def _false(resets: Iterable[float], flushes: Iterable[float]) -> int:
 
 
 def _is_told(notes: Sequence[Note], missing: int) -> bool:
-    """Whether the tab was told of a reset between the numbers around one that is missing."""
+    """Return whether a reset was reported between the numbers around a missing one."""
     numbers = [(n, int(note.value)) for n, note in enumerate(notes) if note.kind == "number"]
     end = next((n for n, number in numbers if number > missing), len(notes))
     begin = max((n for n, number in numbers if number < missing and n < end), default=0)
@@ -136,7 +136,7 @@ def _is_told(notes: Sequence[Note], missing: int) -> bool:
 
 
 def _repeats(notes: Iterable[Note]) -> Iterator[bool]:
-    """For each number that comes again, whether a reset was told since it came last."""
+    """Yield for each repeated number whether a reset was reported since its last copy."""
     before: set[int] = set()
     now: set[int] = set()
     for note in notes:
@@ -151,7 +151,7 @@ def _repeats(notes: Iterable[Note]) -> Iterator[bool]:
 
 
 def _disordered(notes: Iterable[Note]) -> int:
-    """How many numbers came for the first time, after a later one that came since the last reset."""
+    """Count the numbers that came for the first time after a later one since the last reset."""
     found, highest = 0, -1
     had: set[int] = set()
     for note in notes:

@@ -1,8 +1,7 @@
-"""Compares what was confirmed with what was received: what is lost, doubled, out of order.
+"""Comparison of confirmed and received messages: which are lost, doubled, or out of order.
 
-For each client: a message that was confirmed has to be there; one whose outcome stayed unknown may
-be; nothing else may. What one source said has an order, and so have all stored messages of an id
-whose positions are known.
+Each client must receive the confirmed messages, may receive those of unknown outcome, and no others.
+Messages of one source have an order, and so have the stored messages of an id with known positions.
 """
 
 from collections import Counter
@@ -15,11 +14,11 @@ Label = tuple[str, int]
 
 
 class Expected(NamedTuple):
-    """What one client should get.
+    """The messages that one client should receive.
 
     Attributes:
-        confirmed: messages that have to be there, with their sequence where it is known.
-        unknown: messages that may be there.
+        confirmed: messages that it must receive, with their sequence where it is known.
+        unknown: messages that it may receive.
     """
 
     confirmed: dict[Label, int | None]
@@ -27,15 +26,15 @@ class Expected(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was found; the members are lists of what is wrong, in words.
+    """The result; its members are lists of descriptions.
 
     Attributes:
-        checked: messages that had to be there.
+        checked: messages that had to arrive.
         lost: confirmed, and never received.
-        reordered: received after something that comes later.
-        doubled: received again, where that may not be.
-        repeated: received again after a new login, where that may be.
-        strange: received, and never sent to this client.
+        reordered: received after a later message.
+        doubled: received again where that is forbidden.
+        repeated: received again after a new login, where that is allowed.
+        strange: received, but never sent to this client.
     """
 
     checked: int = 0
@@ -47,12 +46,12 @@ class Verdict(NamedTuple):
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept."""
+        """Whether all promises were kept."""
         return not (self.lost or self.reordered or self.doubled or self.strange)
 
     @classmethod
     def over(cls, verdicts: Iterable["Verdict"]) -> Self:
-        """One verdict about many clients."""
+        """Return one verdict about many clients."""
         verdicts = list(verdicts)
         lists = [
             tuple(chain.from_iterable(members)) for members in zip(*(v[1:] for v in verdicts), strict=True)
@@ -67,13 +66,13 @@ class Verdict(NamedTuple):
 def check(
     client: str, expected: Expected, logins: Sequence[Sequence[Label]], *, may_repeat: bool = False
 ) -> Verdict:
-    """Judge what one client received.
+    """Judge the messages that one client received.
 
     Args:
-        client: what to call it in findings.
-        expected: what it should have got.
-        logins: what it got, login by login.
-        may_repeat: whether a new login may bring again what came before.
+        client: its name in descriptions.
+        expected: the messages that it should have received.
+        logins: the messages that it received, login by login.
+        may_repeat: whether messages may arrive again after a new login.
     """
     firsts, again = firsts_and_again(chain.from_iterable(logins))
     doubled = (
@@ -97,7 +96,7 @@ def check(
 
 
 def firsts_and_again(labels: Iterable[Label]) -> tuple[list[Label], list[Label]]:
-    """Labels when they came for the first time, and those that came again."""
+    """Return the labels in the order of their first arrival, and the repeated ones."""
     seen: set[Label] = set()
     firsts: list[Label] = []
     again: list[Label] = []
@@ -108,7 +107,7 @@ def firsts_and_again(labels: Iterable[Label]) -> tuple[list[Label], list[Label]]
 
 
 def late_ones(labels: Iterable[Label], sequences: Mapping[Label, int | None]) -> list[Label]:
-    """What came after a later message of its source, or after one that stands behind it in the outbox."""
+    """Yield messages that came after a later one of their source, or after a later one of the outbox."""
     late = []
     highest: dict[str, int] = {}
     top = 0

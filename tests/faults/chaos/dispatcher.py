@@ -2,9 +2,9 @@
 
 The kind is `blocking` or `async`.
 
-Writes `["meant", source, number, ids]` before it dispatches, and `["confirmed", source, number,
-{id: position}]` afterwards. What has no confirmation is tried again under the same key, also after
-it was killed. SIGTERM: it ends when everything it began is confirmed.
+It writes `["meant", source, number, ids]` before it dispatches, and `["confirmed", source, number,
+{id: position}]` afterwards. It tries unconfirmed messages again under the same key, even after it was
+killed. On SIGTERM, it ends when all its messages are confirmed.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def meant(order: Order) -> None:
 
 
 def speak(source: Source, dispatch: Callable[..., object], stop: threading.Event) -> None:
-    """Say what `source` has to say, from a thread."""
+    """Dispatch the messages of `source`, in a thread."""
     while not stop.is_set():
         order = source.order()
         meant(order)
@@ -53,7 +53,7 @@ def confirm(order: Order, dispatch: Callable[..., object]) -> object:
 
 
 async def aspeak(source: Source, dispatch: Callable[..., Awaitable[object]], stop: threading.Event) -> None:
-    """`speak` for asyncio."""
+    """Dispatch the messages of `source`, in asyncio."""
     while not stop.is_set():
         order = source.order()
         meant(order)

@@ -1,6 +1,6 @@
-"""What programs write down: one JSON list a line, which is there even if its writer is killed next.
+"""Journals of programs: one JSON list a line, which survives the death of its writer.
 
-Each begins with the time, for people: `sort *.log` tells the story of a run.
+Each line begins with the time: `sort *.log` shows all events of a run in order.
 """
 
 import json
@@ -14,23 +14,23 @@ Record = list[Any]
 
 
 def write(record: Record, file: int = 1) -> None:
-    """Append a record, whole or not at all; to stdout if nothing else is said."""
+    """Append a record in one write; to stdout by default."""
     os.write(file, json.dumps([round(time.time(), 3), *record]).encode() + b"\n")
 
 
 class Journal:
-    """Reads a file that others append to."""
+    """Reads a file that other processes append to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def news(self) -> Iterator[Record]:
-        """The records that were written since the last call, without their times."""
+        """Yield the records written since the last call, without their times."""
         return (record[1:] for record in self.timed_news())
 
     def timed_news(self) -> Iterator[Record]:
-        """The records that were written since the last call; each begins with its time."""
+        """Yield the records written since the last call; each begins with its time."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

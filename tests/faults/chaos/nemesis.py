@@ -1,4 +1,4 @@
-"""Does to a site what breaks such sites: each fault ends by itself."""
+"""Injection of faults into a site, as Jepsen's nemesis does; each fault ends by itself."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ from .proxy import Way
 from .site import LEASE, Site
 
 PAUSE = (0.4, 1.6)
-"""Seconds between the beginnings of two faults; many last longer, so they overlap."""
+"""Seconds between the beginnings of two faults; many last longer, so that faults overlap."""
 
 Fault = Callable[[Site, Random], Coroutine[None, None, None]]
 
@@ -150,10 +150,10 @@ FAULTS: tuple[Fault, ...] = (
 
 
 class Nemesis:
-    """Injects faults in an order that follows from its dice.
+    """Injects faults in an order determined by its random numbers.
 
     Attributes:
-        injected: how many of each fault there were.
+        injected: number of injected faults of each kind.
     """
 
     def __init__(self, site: Site, dice: Random) -> None:
@@ -162,7 +162,7 @@ class Nemesis:
         self.injected: Counter[str] = Counter()
 
     async def rage(self, seconds: float) -> None:
-        """Go on for so long; every fault comes before any comes again. All have ended at the end."""
+        """Inject faults for so many seconds, each kind before any repeats; return when all have ended."""
         deck: list[Fault] = []
         async with asyncio.TaskGroup() as tasks:
             with suppress(TimeoutError):
@@ -171,7 +171,7 @@ class Nemesis:
                         deck = deck or self._dice.sample(FAULTS, len(FAULTS))
                         fault = deck.pop()
                         self._note(fault.__name__.replace("_", " "))
-                        # Its own dice: what one fault does must not depend on when another went on.
+                        # Its own random numbers, so that a fault does not depend on the timing of others.
                         tasks.create_task(fault(self._site, Random(self._dice.random())))
                         await asyncio.sleep(self._dice.uniform(*PAUSE))
 

@@ -1,6 +1,6 @@
 """A server node: python -m tests.faults.chaos.node REDIS_URL NAMESPACE LEASE PORT.
 
-Writes `["up"]` when clients may come.
+It writes `["up"]` when it accepts clients.
 """
 
 import sys
@@ -12,13 +12,13 @@ from mesa_ws import Connection, Endpoint, Keepalive, Presence, Reconnect, RedisB
 from .journal import write
 
 RECONNECT = 0.3
-"""Seconds that clients wait before they come back."""
+"""Seconds before a client reconnects."""
 
 
 def server(
     redis_url: str, namespace: str, lease: float, *, portals: Mapping[str, Any] | bool = False
 ) -> Server:
-    """A server that believes who clients say they are, and soon finds out who is gone."""
+    """Return a server that accepts any id, and soon notices dead connections."""
     server = Server(
         RedisBackend(redis_url, namespace=namespace, lease=lease, timeout=2.0),
         sync=True,

@@ -1,4 +1,4 @@
-"""What a dispatcher has to send: every message of a source follows from the seed and its number."""
+"""Messages of a dispatcher: the seed and the number determine every message of a source."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,25 +11,25 @@ from mesa_ws.messages.recipients import EVERYBODY
 from .journal import Journal
 
 LANES = 5
-"""Sources of a dispatcher; each waits for the confirmation of one message before the next."""
+"""Sources of a dispatcher; each waits for the confirmation of a message before the next."""
 
 PAUSE = 0.12
 """Seconds between two messages of one source."""
 
 BROADCAST_PAUSE = 1.0
-"""The same for a source that speaks to everybody."""
+"""The same for a source that sends to everybody."""
 
 MAX_RECIPIENTS = 5
 SIZES = (0, 0, 0, 100, 1000, 1000, 30_000)
-"""Bytes of padding; the large ones are there to fill the buffers of who does not read."""
+"""Bytes of padding; large messages fill the buffers of clients that do not read."""
 
 
 class Order(NamedTuple):
     """One message of a source.
 
     Attributes:
-        source: who says it; what one source says has an order.
-        number: counts from 0.
+        source: its source; messages of one source have an order.
+        number: its number, from 0 on.
         recipients: ids, or none for everybody.
     """
 
@@ -40,12 +40,12 @@ class Order(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name under which it may be tried again."""
+        """Idempotency key, to dispatch the message again."""
         return f"{self.source}/{self.number}"
 
     @property
     def label(self) -> tuple[str, int]:
-        """What tells it apart."""
+        """Source and number, which identify the message."""
         return self.source, self.number
 
     @property
@@ -58,12 +58,12 @@ class Order(NamedTuple):
 
 
 class Source:
-    """Knows what it says, and what was confirmed, also after it was killed.
+    """A source, which knows its next message also after its process was killed.
 
     Args:
-        name: the last one of each dispatcher, `.../*`, speaks to everybody.
-        seed: of the run.
-        ids: all there are.
+        name: its name; the last source of each dispatcher, `.../*`, sends to everybody.
+        seed: seed of the run.
+        ids: all ids.
     """
 
     def __init__(self, name: str, seed: str, ids: tuple[str, ...]) -> None:
@@ -79,7 +79,7 @@ class Source:
         return BROADCAST_PAUSE if self._is_loud else PAUSE
 
     def order(self) -> Order:
-        """The message that is next to be confirmed."""
+        """Return the next message to be confirmed."""
         dice = Random(f"{self._seed}/{self.name}/{self.number}")
         if self._is_loud:
             return Order(self.name, self.number, (), 0)
@@ -88,7 +88,7 @@ class Source:
 
 
 def sources(dispatcher: str, seed: str, ids: tuple[str, ...], log: Path) -> list[Source]:
-    """The sources of a dispatcher, which go on where its log ends."""
+    """Return the sources of a dispatcher, which continue where its log ends."""
     names = [f"{dispatcher}/{lane}" for lane in range(LANES)] + [f"{dispatcher}/*"]
     found = {name: Source(name, seed, ids) for name in names}
     for kind, name, number, *_ in Journal(log).news():
@@ -98,6 +98,6 @@ def sources(dispatcher: str, seed: str, ids: tuple[str, ...], log: Path) -> list
 
 
 def confirmation(order: Order, receipt: Any) -> list[Any]:
-    """What to write down about a message that Redis has confirmed."""
+    """Return the record of a message that Redis has confirmed."""
     positions = {id: each.position for id, each in receipt.deliveries.items()}
     return ["confirmed", order.source, order.number, positions]

@@ -1,4 +1,4 @@
-"""A program that is started again whenever it ends, as an operator's supervisor would do."""
+"""A program under supervision: it is restarted whenever it ends."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ RESTART = 0.3
 
 
 class Program:
-    """Runs a command; what it prints is appended to `log`, and its complaints to `errors`.
+    """Runs a command; its stdout is appended to `log`, and its stderr to `errors`.
 
     Args:
-        name: what to call it.
-        command: what to run.
-        folder: where the files are made.
-        environment: what to add to the environment.
+        name: name of its files.
+        command: command to run.
+        folder: folder of its files.
+        environment: variables in addition to our own.
     """
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, **environment: str) -> None:
@@ -29,7 +29,7 @@ class Program:
         self.errors = folder / f"{name}.errors"
         self.starts = 0
         self._command = command
-        # Whoever is killed cannot tell what it covered, and measuring costs half of the machine.
+        # Killed processes cannot report coverage, and measuring costs half of the CPU.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
         self._environment = inherited | environment
         self._process: asyncio.subprocess.Process | None = None
@@ -37,7 +37,7 @@ class Program:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Program"]:
-        """Run it, again and again, until the end of the context."""
+        """Run and restart the program until the end of the context."""
         supervisor = asyncio.create_task(self._supervise())
         try:
             yield self
@@ -47,23 +47,23 @@ class Program:
             await supervisor
 
     def kill(self) -> None:
-        """End it without any warning."""
+        """Kill the program with SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Stop it in its tracks; the kernel still accepts connections for it."""
+        """Suspend the program; the kernel still accepts connections for it."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the program."""
         self._signal(signal.SIGCONT)
 
     async def finish(self, limit: float) -> None:
-        """Ask it to end, and wait until it did so in good order."""
+        """Send SIGTERM, and wait until the program has ended with status 0."""
         self._is_wanted = False
         async with asyncio.timeout(limit):
             while self._process is None:

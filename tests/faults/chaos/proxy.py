@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do to them."""
+"""A TCP proxy that injects network faults."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 DEPTH = 100
-"""Pieces that are under way at most; beyond, no more is read."""
+"""Largest number of pieces under way; beyond it, the proxy stops reading."""
 
 Piece = tuple[float, bytes]
-"""When to pass it on, and what; nothing stands for the end."""
+"""Time to forward a piece, and its bytes; no bytes stand for the end."""
 
 
 class Way:
     """One direction of a connection.
 
     Attributes:
-        is_swallowing: whether what comes is thrown away.
-        flows: cleared to let nothing through for a while; nothing is lost by that.
+        is_swallowing: whether received bytes are dropped.
+        flows: cleared to stop forwarding for a while, without loss.
     """
 
     def __init__(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -28,13 +28,13 @@ class Way:
         self.flows.set()
 
     def end(self) -> None:
-        """Say that nothing more comes, although the other direction goes on."""
+        """Half-close: send an end in this direction, while the other one goes on."""
         self.is_swallowing = True
         with suppress(OSError, RuntimeError):
             self._sink.write_eof()
 
     async def pass_on(self, delay: Callable[[], float]) -> None:
-        """Pass on what comes, each piece `delay` after it came, until an end comes."""
+        """Forward each piece `delay` seconds after its arrival, until the end."""
         pieces: asyncio.Queue[Piece] = asyncio.Queue(DEPTH)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._take(pieces, delay))
@@ -67,9 +67,9 @@ class Passage:
     """One connection through the proxy.
 
     Attributes:
-        peer: the address of who connected.
-        there: from who connected to the target.
-        back: from the target to who connected.
+        peer: address of the client.
+        there: direction from the client to the target.
+        back: direction from the target to the client.
     """
 
     def __init__(self, peer: str, there: Way, back: Way, *writers: asyncio.StreamWriter) -> None:
@@ -79,7 +79,7 @@ class Passage:
         self._writers = writers
 
     async def run(self, delay: Callable[[], float]) -> None:
-        """Pass on both directions, until both have ended or one was cut."""
+        """Forward both directions, until both have ended or the connection is cut."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.there.pass_on(delay))
@@ -90,24 +90,24 @@ class Passage:
             self.cut()
 
     def cut(self) -> None:
-        """End both directions at once."""
+        """Cut both directions."""
         for writer in self._writers:
             writer.transport.abort()
 
 
 class Proxy:
-    """Passes connections on to one of some ports of 127.0.0.1, any that accepts.
+    """Forwards each connection to one of several ports of 127.0.0.1, any that accepts.
 
     Args:
-        dice: what chooses the target.
+        dice: random numbers to choose the target.
         targets: ports.
 
     Attributes:
-        port: where it listens.
-        delay: seconds for which each piece is held back, in both directions.
-        is_down: whether no connection gets through.
-        barred: address from which none gets through, or empty.
-        passages: the connections that there are.
+        port: port that it listens on.
+        delay: seconds by which each piece is delayed, in both directions.
+        is_down: whether connections are refused.
+        barred: client address whose connections are refused, or empty.
+        passages: the open connections.
     """
 
     def __init__(self, dice: Random, *targets: int) -> None:
@@ -135,24 +135,24 @@ class Proxy:
             await server.wait_closed()
 
     def some(self, dice: Random, share: float) -> Sequence[Passage]:
-        """A part of the connections, at least one if there is any."""
+        """Return a part of the connections, at least one if any are open."""
         there_are = list(self.passages)
         return dice.sample(there_are, min(len(there_are), max(1, round(share * len(there_are)))))
 
     def cut(self) -> None:
-        """End all connections at once."""
+        """Cut all connections."""
         for passage in list(self.passages):
             passage.cut()
 
     def bar(self, address: str) -> None:
-        """Keep out what comes from an address of this machine, and end its connections at once."""
+        """Refuse connections from an address of this machine, and cut the present ones."""
         self.barred = address
         for passage in list(self.passages):
             if passage.peer == address:
                 passage.cut()
 
     def heal(self) -> None:
-        """Be up and quick again, and end connections that were harmed."""
+        """Work normally again, and cut the connections that lost data."""
         self.is_down = False
         self.barred = ""
         self.delay = 0.0

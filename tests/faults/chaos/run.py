@@ -1,4 +1,4 @@
-"""One run: calm, storm, calm again, and the comparison."""
+"""One run: calm, storm, calm again, and the check of all messages."""
 
 import asyncio
 import time
@@ -16,31 +16,31 @@ from .journal import Journal, Record
 from .nemesis import Nemesis, subscribers_killed
 from .plan import Order, confirmation
 from .program import Program
+from .records import Received, Sent
 from .site import DISPATCHERS, NAMESPACE, NODES, Site
-from .witness import Received, Sent
 
 START = 60.0
-"""Seconds that all have to log in for the first time."""
+"""Seconds within which all clients have to log in for the first time."""
 
 DRAIN = 30.0
-"""Seconds after the storm in which everything has to arrive."""
+"""Seconds after the storm within which everything has to arrive."""
 
 WHISPERS = 5
-"""Messages to everybody that are sent just after all nodes have lost their subscriptions."""
+"""Messages to everybody that are sent right after all nodes have lost their subscriptions."""
 
 
 class Report(NamedTuple):
-    """What a run found.
+    """The report of a run.
 
     Attributes:
-        heading: what ran.
-        injected: faults by kind.
-        verdicts: by kind of client.
-        complaints: what clients were told: lost messages, resets, ends.
-        unknown: messages whose outcome nobody knows.
-        late: messages that would not come before others followed them.
-        drained: seconds from the end of the storm until everything was there.
-        folder: where the logs are.
+        heading: title.
+        injected: number of faults by kind.
+        verdicts: verdict by kind of client.
+        complaints: reports of clients: lost messages, resets, ends.
+        unknown: messages of unknown outcome.
+        late: messages that arrived only after later ones were sent.
+        drained: seconds from the end of the storm until everything had arrived.
+        folder: folder of the logs.
     """
 
     heading: str
@@ -54,7 +54,7 @@ class Report(NamedTuple):
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept, without excuses."""
+        """Whether all promises were kept, without exception."""
         return (
             not self.complaints
             and not self.late
@@ -85,7 +85,7 @@ class Report(NamedTuple):
 
 
 async def run(folder: Path, release: str, seed: str, seconds: float) -> Report:
-    """Let the nemesis rage for so many seconds, and judge. The logs are in `folder`."""
+    """Inject faults for so many seconds, and judge. The logs are in `folder`."""
     async with Site.standing(folder, release, seed) as site, AsyncExitStack() as stack:
         received = await _gather_clients(site, stack)
         for program in site.dispatchers:
@@ -102,7 +102,7 @@ async def run(folder: Path, release: str, seed: str, seconds: float) -> Report:
         drained = time.monotonic() - began
         await _send(site, sent, "last", 0)
         await _drain(received, sent)
-        verdicts = {_kind(each): each.verdict(sent.expected(each.audience)) for each in received}
+        verdicts = {_kind(each): each.verdict(sent.expected(each.process)) for each in received}
         complaints = [complaint for each in received for complaint in each.complaints]
         heading = _heading(site, release, seed, seconds)
         return Report(heading, nemesis.injected, verdicts, complaints, sent.unknown, late, drained, folder)
@@ -117,12 +117,12 @@ def _heading(site: Site, release: str, seed: str, seconds: float) -> str:
 
 
 def _kind(received: Received) -> str:
-    audience = received.audience
-    return f"{len(audience.ids)} clients on {'wire 2' if audience.is_wire2 else 'npm packages'}"
+    process = received.process
+    return f"{len(process.ids)} clients on {'wire 2' if process.is_wire2 else 'npm packages'}"
 
 
 async def _gather_clients(site: Site, stack: AsyncExitStack) -> list[Received]:
-    """Have every node serve, and then every client log in."""
+    """Start every node, and then log in every client."""
     logs = [Journal(node.log) for node in site.nodes]
     up: set[int] = set()
 
@@ -132,22 +132,22 @@ async def _gather_clients(site: Site, stack: AsyncExitStack) -> list[Received]:
 
     assert await until(all_up, START), _last_words(site.nodes)
     received = []
-    for audience in site.audiences:
-        await stack.enter_async_context(audience.program.running())
-        received.append(Received(audience))
+    for process in site.client_processes:
+        await stack.enter_async_context(process.program.running())
+        received.append(Received(process))
 
     def all_ready() -> bool:
         for each in received:
             each.read()
-        return all(len(each.ready) == len(each.audience.ids) for each in received)
+        return all(len(each.ready) == len(each.process.ids) for each in received)
 
-    assert await until(all_ready, START), _last_words([audience.program for audience in site.audiences])
+    assert await until(all_ready, START), _last_words([process.program for process in site.client_processes])
     return received
 
 
 async def _drain(received: list[Received], sent: Sent) -> list[str]:
-    """Wait until everything is there; what is not within the limit."""
-    expected = [sent.expected(each.audience) for each in received]
+    """Wait until everything has arrived; return what is missing at the limit."""
+    expected = [sent.expected(each.process) for each in received]
     missing: list[str] = []
 
     def is_drained() -> bool:
@@ -162,14 +162,14 @@ async def _drain(received: list[Received], sent: Sent) -> list[str]:
 
 
 async def _whisper(site: Site, sent: Sent) -> None:
-    """Send when no node listens, and then be silent: no later message shows that one is missing."""
+    """Send while no node is subscribed, then pause: no later message reveals a missing one."""
     for number in range(WHISPERS):
         await subscribers_killed(site, Random(number))
         await _send(site, sent, "whisper", number)
 
 
 async def _send(site: Site, sent: Sent, source: str, number: int) -> None:
-    """Send everybody a message, to ids and to all. Behind the last one nothing comes, also not twice."""
+    """Send last messages to ids and to everybody, after which no repetition may arrive either."""
     async with AsyncDispatcher(site.redis.url, namespace=NAMESPACE, sync=True) as dispatcher:
         for order in (Order(source, number, site.ids, 0), Order(f"{source}/*", number, (), 0)):
             sent.take(["meant", order.source, order.number, order.recipients])
@@ -178,7 +178,7 @@ async def _send(site: Site, sent: Sent, source: str, number: int) -> None:
 
 
 async def until(holds: Callable[[], bool], limit: float) -> bool:
-    """Wait for a condition; tell whether it came to hold."""
+    """Wait until a condition holds; return whether it does."""
     end = time.monotonic() + limit
     while not holds():
         if time.monotonic() > end:

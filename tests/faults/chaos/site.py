@@ -1,4 +1,4 @@
-"""Everything that a run consists of: a Redis, nodes, dispatchers, clients, and the ways between them."""
+"""The parts of a run: a Redis, nodes, dispatchers, clients, and the proxies between them."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ LEASE = 2.0
 """Seconds; short, so that a node is often paused for longer."""
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
-"""What is confirmed is on disk: a Redis that is killed may lose nothing of it."""
+"""Options with which confirmed data is on disk, so that a killed Redis loses nothing."""
 
 NAMESPACE = "chaos"
 NODES = 3
@@ -28,11 +28,11 @@ CLIENTS = 60
 NPM_CLIENTS = 40
 
 
-class Audience(NamedTuple):
+class ClientProcess(NamedTuple):
     """A process with clients.
 
     Attributes:
-        is_wire2: whether they are ours; else they are genuine clients of 1.x.
+        is_wire2: whether they are ours; otherwise genuine clients of 1.x.
     """
 
     program: Program
@@ -41,12 +41,12 @@ class Audience(NamedTuple):
 
 
 class Site:
-    """Where the storm will be.
+    """The cluster of a run.
 
     Attributes:
-        redis: keeps everything in an append-only file.
-        redis_ways: from each node and dispatcher to Redis.
-        client_way: from clients to any of the nodes.
+        redis: a Redis with an append-only file.
+        redis_ways: proxies from each node and dispatcher to Redis.
+        client_way: proxy from clients to any of the nodes.
     """
 
     def __init__(self, folder: Path, release: str, seed: str) -> None:
@@ -55,20 +55,20 @@ class Site:
         self._seed = seed
         self.redis = RedisServer(folder, *AOF, release=release)
         self.redis_lock = asyncio.Lock()
-        """Held by who has stopped Redis, until it is there again."""
+        """Lock of the fault that has stopped Redis, until Redis is back."""
         self._ports = [free_port() for _ in range(NODES)]
         self.redis_ways = [Proxy(dice, self.redis.port) for _ in range(NODES + len(DISPATCHERS))]
         self.client_way = Proxy(dice, *self._ports)
         self.nodes: list[Program] = []
         self.dispatchers: list[Program] = []
-        self.audiences: list[Audience] = []
+        self.client_processes: list[ClientProcess] = []
         self.without_npm = ""
-        """Why there are no clients of 1.x; empty if there are."""
+        """Reason why clients of 1.x are missing; empty if they are not."""
 
     @classmethod
     @asynccontextmanager
     async def standing(cls, folder: Path, release: str, seed: str) -> AsyncIterator[Self]:
-        """A site whose Redis, ways and nodes are there until the end of the context; others start later."""
+        """Run Redis, proxies and nodes until the end of the context; the other programs start later."""
         async with AsyncExitStack() as stack:
             site = cls(folder, release, seed)
             stack.callback(site.redis.stop)
@@ -82,22 +82,22 @@ class Site:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All clients."""
-        return tuple(id for audience in self.audiences for id in audience.ids)
+        """Ids of all clients."""
+        return tuple(id for process in self.client_processes for id in process.ids)
 
     def log(self, name: str) -> Path:
-        """Where somebody writes down what happens."""
+        """Return the path of a log."""
         return self._folder / f"{name}.log"
 
     def heal(self) -> None:
-        """End every fault that lasts."""
+        """End all lasting faults."""
         for way in (*self.redis_ways, self.client_way):
             way.heal()
         for program in (*self.nodes, *self.dispatchers):
             program.resume()
 
     def _cast(self) -> None:
-        self.audiences = self._make_audiences(f"ws://127.0.0.1:{self.client_way.port}/")
+        self.client_processes = self._make_client_processes(f"ws://127.0.0.1:{self.client_way.port}/")
         urls = [f"redis://127.0.0.1:{way.port}" for way in self.redis_ways]
         for number, (url, port) in enumerate(zip(urls, self._ports, strict=False)):
             self.nodes.append(self._python("node", f"node-{number}", url, NAMESPACE, str(LEASE), str(port)))
@@ -106,19 +106,21 @@ class Site:
             arguments = (kind, kind, "memory", url, NAMESPACE, self._seed, log, *self.ids)
             self.dispatchers.append(self._python("dispatcher", kind, *arguments))
 
-    def _make_audiences(self, url: str) -> list[Audience]:
+    def _make_client_processes(self, url: str) -> list[ClientProcess]:
         ours, theirs = _names("new", CLIENTS), _names("old", NPM_CLIENTS)
         try:
             npm = self._npm(url, theirs)
         except Unavailable as why:
             self.without_npm = str(why)
-            npm = Audience(self._python("audience", "more-clients", url, *theirs), theirs, True)
-        return [Audience(self._python("audience", "clients", url, *ours), ours, True), npm]
+            npm = ClientProcess(self._python("clients", "more-clients", url, *theirs), theirs, True)
+        return [ClientProcess(self._python("clients", "clients", url, *ours), ours, True), npm]
 
-    def _npm(self, url: str, ids: Sequence[str]) -> Audience:
-        command = [node(), str(Path(__file__).with_name("audience.js")), url, *ids]
+    def _npm(self, url: str, ids: Sequence[str]) -> ClientProcess:
+        command = [node(), str(Path(__file__).with_name("npm_clients.js")), url, *ids]
         packages = str(modules(NPM / "package.json"))
-        return Audience(Program("npm-clients", command, self._folder, NODE_PATH=packages), tuple(ids), False)
+        return ClientProcess(
+            Program("npm-clients", command, self._folder, NODE_PATH=packages), tuple(ids), False
+        )
 
     def _python(self, module: str, name: str, *arguments: str) -> Program:
         command = [sys.executable, "-m", f"tests.faults.chaos.{module}", *arguments]

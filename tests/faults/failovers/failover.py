@@ -1,4 +1,4 @@
-"""When each master was lost, and which of them something belongs to."""
+"""Times of the failovers of a run, to find the failover of an event."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ class Failover(NamedTuple):
     """One change of masters, in seconds of Unix time.
 
     Attributes:
-        kind: how the master was lost.
-        began: when that happened.
-        switched: when the first Sentinel named another one.
+        kind: how the master failed.
+        began: time of the failure.
+        switched: time when the first Sentinel reported another master.
     """
 
     kind: str
@@ -21,16 +21,16 @@ class Failover(NamedTuple):
 
 
 class Failovers:
-    """All of a run, in order. What came before the first counts as part of it."""
+    """All failovers of a run, in order. Events before the first one count as part of it."""
 
     def __init__(self, failovers: Sequence[Failover]) -> None:
         self.all = failovers
         self._begins = [each.began for each in failovers]
 
     def at(self, time: float) -> int:
-        """The number of the failover that something at this time belongs to."""
+        """Return the number of the failover at a time."""
         return max(0, bisect_right(self._begins, time) - 1)
 
     def end_of(self, number: int) -> float:
-        """When the next one began."""
+        """Return the time when the next failover began."""
         return self._begins[number + 1] if number + 1 < len(self._begins) else inf

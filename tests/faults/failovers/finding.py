@@ -1,4 +1,4 @@
-"""What a checker found."""
+"""Findings of a checker."""
 
 from typing import Literal, NamedTuple
 
@@ -22,9 +22,9 @@ class Finding(NamedTuple):
     """One fault.
 
     Attributes:
-        fault: which.
-        time: when it happened, in seconds of Unix time; of what is lost, when it was sent.
-        what: in words.
+        fault: its kind.
+        time: Unix time of the fault; of a lost message, the time when it was sent.
+        what: description.
     """
 
     fault: Fault

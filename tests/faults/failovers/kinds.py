@@ -1,4 +1,4 @@
-"""How a master is lost. Each has ended when the master is another one, and the old one is back."""
+"""Ways in which a master fails. Each ends when another master is in charge and the old one is back."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from .redises import INSIDE, Member, Redises, until
 
 AWAY = 1.0
-"""Seconds that an old master stays away after another one was named."""
+"""Seconds that an old master stays away after Sentinel reported another one."""
 
 
 async def killed(redises: Redises, old: Member) -> float:
-    """It ends at once, and is started again, empty."""
+    """Kill the master, and start it again, empty."""
     old.server.stop()
     switched = await _switched(redises, old)
     await asyncio.to_thread(old.start)
@@ -19,7 +19,7 @@ async def killed(redises: Redises, old: Member) -> float:
 
 
 async def stopped(redises: Redises, old: Member) -> float:
-    """It does nothing for a while, and then goes on as if nothing had been."""
+    """Suspend the master for a while, and resume it."""
     old.server.freeze()
     switched = await _switched(redises, old)
     old.server.thaw()
@@ -27,13 +27,13 @@ async def stopped(redises: Redises, old: Member) -> float:
 
 
 async def planned(redises: Redises, old: Member) -> float:
-    """A Sentinel is asked for another master."""
+    """Request a failover from a Sentinel."""
     await asyncio.to_thread(redises.fail_over)
     return await _switched(redises, old)
 
 
 async def split(redises: Redises, old: Member) -> float:
-    """Replicas and Sentinels cannot reach it; all others can."""
+    """Cut the master off from replicas and Sentinels, but not from other processes."""
     old.way.bar(INSIDE)
     switched = await _switched(redises, old)
     old.way.heal()
@@ -43,7 +43,7 @@ async def split(redises: Redises, old: Member) -> float:
 Kind = Callable[[Redises, Member], Awaitable[float]]
 
 KINDS: dict[str, Kind] = {"kill -9": killed, "SIGSTOP": stopped, "planned": planned, "partition": split}
-"""Each returns when the first Sentinel named another master, by the clock of journals."""
+"""Each returns the time when the first Sentinel reported another master, by the clock of journals."""
 
 
 async def _switched(redises: Redises, old: Member) -> float:

@@ -1,4 +1,4 @@
-"""What became of each message of one client: lost, told, out of order, doubled."""
+"""Judgement of the messages of one client: lost, reported, out of order, or doubled."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,15 +10,15 @@ from .failover import Failovers
 from .finding import Finding
 
 LAG = 0.5
-"""Seconds before a failover in which replicas may lack what was confirmed."""
+"""Seconds before a failover in which replicas may lack confirmed messages."""
 
 
 class Sent(NamedTuple):
-    """A message that the client may get.
+    """A message that the client may receive.
 
     Attributes:
-        meant: when it was dispatched first.
-        confirmed: when it was confirmed, so that it has to be there; else None.
+        meant: time of its first dispatch.
+        confirmed: time of its confirmation, after which it must arrive; otherwise None.
         position: epoch and sequence of the outbox, where that is known.
     """
 
@@ -28,23 +28,23 @@ class Sent(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one client was given.
+    """Messages and reports that one client received.
 
     Attributes:
         got: messages, each with its time.
-        told: when the client was told that something may be missing: lost, reset or forked.
+        told: times when the client reported that something may be missing: lost, reset or forked.
     """
 
     got: Sequence[tuple[float, Label]]
     told: Sequence[float] = ()
 
     def was_told(self, after: float, before: float) -> bool:
-        """Whether it was told so in this time."""
+        """Return whether the client reported a loss in this time."""
         return any(after <= time <= before for time in self.told)
 
 
 def sent_to(ids: Sequence[str], records: Iterable[Record]) -> dict[str, dict[Label, Sent]]:
-    """What each client may get, from the `meant` and `confirmed` records of dispatchers."""
+    """Return the messages that each client may receive, from the records of dispatchers."""
     found: dict[str, dict[Label, Sent]] = {id: {} for id in ids}
     for time, kind, source, number, what in records:
         if kind == "meant":
@@ -59,7 +59,7 @@ def sent_to(ids: Sequence[str], records: Iterable[Record]) -> dict[str, dict[Lab
 
 
 def heard_by(ids: Sequence[str], records: Iterable[Record]) -> dict[str, Heard]:
-    """What each client was given, from the records of an audience."""
+    """Return what each client received, from the records of clients."""
     got: dict[str, list[tuple[float, Label]]] = {id: [] for id in ids}
     told: dict[str, list[float]] = {id: [] for id in ids}
     for time, kind, id, *details in records:
@@ -73,9 +73,9 @@ def heard_by(ids: Sequence[str], records: Iterable[Record]) -> dict[str, Heard]:
 def judge_messages(
     id: str, sent: Mapping[Label, Sent], heard: Heard, failovers: Failovers
 ) -> Iterator[Finding]:
-    """Judge what one client got of what it was sent.
+    """Judge the messages that one client received.
 
-    What is lost has to be told after it was dispatched, and before the next failover.
+    The client has to report a lost message after its dispatch and before the next failover.
     """
     labels = [label for _, label in heard.got]
     times: dict[Label, float] = {}
@@ -99,10 +99,10 @@ def judge_messages(
 
 
 def _out_of_order(labels: Sequence[Label], sent: Mapping[Label, Sent]) -> set[Label]:
-    """What came after a later message of its source, or of the same epoch of the outbox.
+    """Yield the messages that came after a later one of their source, or of the same epoch of the outbox.
 
-    A message that came twice stood in an epoch that was rolled back, and stands in the one that it was
-    confirmed in: there its last copy counts.
+    A message that came twice was in an epoch that was rolled back, and is in the epoch of its
+    confirmation, where its last copy counts.
     """
     late = set(late_ones(firsts_and_again(labels)[0], {}))
     lasts = firsts_and_again(reversed(labels))[0][::-1]

@@ -1,6 +1,6 @@
 """A server node: python -m tests.faults.failovers.node REDIS_URL NAMESPACE LEASE DURABILITY PORT.
 
-Writes `["up"]` when clients may come, `["online", id]`, `["offline", id]`, `["open", connection]`,
+It writes `["up"]` when it accepts clients, `["online", id]`, `["offline", id]`, `["open", connection]`,
 `["authenticated", connection, id]`, `["close", connection, code]` and `["forked", id]`.
 """
 

@@ -1,4 +1,4 @@
-"""What became of what clients did, by the records of nodes and portals."""
+"""Judgement of the portal events of clients, by the records of nodes and portals."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,21 +9,21 @@ from tests.faults.chaos.journal import Record
 from .finding import Finding
 
 MARGIN = 0.5
-"""Seconds by which a node may write down later than a portal that a connection has ended."""
+"""Seconds by which a node may log the end of a connection later than a portal."""
 
 Event = tuple[str, int | None]
-"""Type and, of a message, its number."""
+"""Type of an event and, for a message, its number."""
 
 ORDER = ("connection", "authentication", "message", "disconnection")
 
 
 class Life(NamedTuple):
-    """What a node knows of a connection that has logged in.
+    """A connection that has logged in, by the records of its node.
 
     Attributes:
-        id: who it belongs to.
-        begun: when it logged in.
-        ended: when it ended, or None if it has not.
+        id: its id.
+        begun: time of its login.
+        ended: time of its end, or None if it has not ended.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Life(NamedTuple):
 
 
 def lives_of(nodes: Iterable[Record]) -> dict[str, Life]:
-    """The connections that have logged in, by the `authenticated` and `close` records of nodes."""
+    """Return the connections that have logged in, by `authenticated` and `close` records of nodes."""
     lives: dict[str, Life] = {}
     for time, kind, *details in nodes:
         if kind == "authenticated":
@@ -45,9 +45,9 @@ def lives_of(nodes: Iterable[Record]) -> dict[str, Life]:
 def judge_events(
     audience: Iterable[Record], nodes: Iterable[Record], portals: Iterable[Record]
 ) -> Iterator[Finding]:
-    """Judge what portals handled, by what clients sent and nodes saw.
+    """Judge the events that portals handled, by the records of clients and nodes.
 
-    All records have to be in the order of their times.
+    All records must be in the order of their times.
     """
     nodes = list(nodes)
     lives = lives_of(nodes)
@@ -66,7 +66,7 @@ def judge_events(
 def _judge_connection(
     connection: str, events: list[tuple[float, Event]], closed: float | None
 ) -> Iterator[Finding]:
-    """Judge the events of one connection. After a disconnection that is false it begins again."""
+    """Judge the events of one connection, which begins again after a false disconnection."""
     seen: set[Event] = set()
     stage, highest = 0, -1
     for time, (type, number) in events:
@@ -87,7 +87,7 @@ def _judge_connection(
 def _missing_of_nodes(
     lives: Mapping[str, Life], handled: Mapping[str, list[tuple[float, Event]]]
 ) -> Iterator[Finding]:
-    """Beginnings and ends of connections that no portal handled."""
+    """Yield beginnings and ends of connections that no portal handled."""
     for connection, life in lives.items():
         types = {type for _, (type, _) in handled.get(connection, ())}
         expected = {"connection": life.begun, "authentication": life.begun}
@@ -103,7 +103,7 @@ def _missing_of_clients(
     handled: Mapping[str, list[tuple[float, Event]]],
     audience: Iterable[Record],
 ) -> Iterator[Finding]:
-    """Messages of clients that no portal handled."""
+    """Yield messages of clients that no portal handled."""
     numbers: dict[str, set[int | None]] = defaultdict(set)
     for connection, events in handled.items():
         if connection in lives:

@@ -1,4 +1,4 @@
-"""Whether ids that were connected all the time were reported as offline."""
+"""Search for connected ids that were reported as offline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
@@ -11,21 +11,21 @@ GOODBYE = 1000
 """The close code of a client that leaves by itself."""
 
 MARGIN = 1.0
-"""Seconds by which a login has to be older than an offline event that it makes false."""
+"""Seconds by which a login must precede an offline event to make it false."""
 
 
 def judge_presence(
-    ids: Sequence[str], audience: Iterable[Record], nodes: Iterable[Record]
+    ids: Sequence[str], clients: Iterable[Record], nodes: Iterable[Record]
 ) -> Iterator[Finding]:
-    """Judge the `offline` records of nodes by the logins and ends that clients wrote down.
+    """Judge the `offline` records of nodes by the logins and ends in the records of clients.
 
     Args:
-        ids: the clients.
-        audience: their records, in order.
+        ids: ids of the clients.
+        clients: records of the clients, in order.
         nodes: records of all nodes.
     """
     spans: dict[str, list[tuple[float, float]]] = {id: [] for id in ids}
-    for time, kind, id, *details in audience:
+    for time, kind, id, *details in clients:
         if kind == "ready" or (kind == "login" and spans[id]):
             spans[id].append((time, inf))
         elif kind == "cut" and spans[id]:

@@ -1,7 +1,7 @@
-"""Redis with two replicas and three Sentinels, and a way to each of them that can be cut.
+"""Redis with two replicas and three Sentinels, each behind a proxy that can be cut.
 
-Sentinels and replicas connect from an address of their own, so a master can be cut off from them and
-still be reached by everything else, which is how a network splits a cluster.
+Sentinels and replicas connect from an address of their own. A master can be cut off from them while
+other processes still reach it, which is how a network splits a cluster.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from tests.faults.chaos.proxy import Proxy
 from tests.redis_server import RedisServer
 
 LIMIT = 40.0
-"""Seconds that Sentinel may take for anything."""
+"""Seconds within which Sentinel has to act."""
 
 PAUSE = 0.1
-"""Seconds before a condition is looked at again."""
+"""Seconds between two checks of a condition."""
 
 INSIDE = "127.0.0.2"
-"""The address from which replicas and Sentinels connect."""
+"""Address from which replicas and Sentinels connect."""
 
 SERVICE = "mymaster"
 
@@ -38,7 +38,7 @@ sentinel announce-ip 127.0.0.1
 
 
 class Member:
-    """One Redis, and the way to it, whose port is the one that all others know.
+    """One Redis behind a proxy; all other processes know the port of the proxy.
 
     Args:
         directory: where it may write.
@@ -53,29 +53,29 @@ class Member:
         self.way = Proxy(Random(0), self.server.port)
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start Redis, empty."""
         port = str(self.way.port)
         self.server.start("--replica-announce-ip", "127.0.0.1", "--replica-announce-port", port)
 
     def follow(self, port: int) -> None:
-        """Make it a replica of who is behind a port."""
+        """Make Redis a replica of the master at a port."""
         with _client(self.server) as client:
             client.replicaof("127.0.0.1", str(port))
 
     def replication(self) -> dict[str, Any]:
-        """What it says of its replication."""
+        """Return the replication section of INFO."""
         with _client(self.server) as client:
             info: dict[str, Any] = client.info("replication")
             return info
 
     def is_master_of(self, others: int) -> bool:
-        """Whether it is a master with so many replicas that are up to date."""
+        """Return whether this is a master with so many replicas that are up to date."""
         info = self.replication()
         states = [info.get(f"slave{n}", {}).get("state") for n in range(others)]
         return info["role"] == "master" and states == ["online"] * others
 
     def is_replica(self) -> bool:
-        """Whether it follows a master, and has forgotten what it took alone."""
+        """Return whether this is a replica, and has dropped what it accepted alone."""
         info = self.replication()
         return bool(info["role"] == "slave" and info["master_link_status"] == "up")
 
@@ -98,7 +98,7 @@ class Redises:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Run all of them until the end of the context; they know each other from its beginning on."""
+        """Run all of them until the end of the context; they know each other at its beginning."""
         async with AsyncExitStack() as stack:
             for member in self.members:
                 await stack.enter_async_context(member.way.listening())
@@ -110,27 +110,27 @@ class Redises:
 
     @property
     def url(self) -> str:
-        """Leads to the master, whichever that is."""
+        """URL of the Sentinels, which leads to the current master."""
         hosts = ",".join(f"127.0.0.1:{each.server.port}" for each in self.sentinels)
         return f"redis+sentinel://{hosts}/{SERVICE}"
 
     @property
     def master(self) -> Member:
-        """Who is master by the word of the first Sentinel."""
+        """Return the master that the first Sentinel reports."""
         return self._member(_master_port(self.sentinels[0].server))
 
     def successor(self, old: Member) -> Member | None:
-        """Who is master instead, by the word of any Sentinel; None as long as all name the old one."""
+        """Return a new master that any Sentinel reports; None as long as all report the old one."""
         ports = (_master_port(each.server) for each in self.sentinels)
         return next((self._member(port) for port in ports if port != old.way.port), None)
 
     def fail_over(self) -> None:
-        """Ask a Sentinel for another master; it may refuse for now."""
+        """Request a failover from a Sentinel, which may refuse for now."""
         with suppress(RedisError), _client(self.sentinels[0].server) as client:
             client.execute_command("SENTINEL FAILOVER", SERVICE)
 
     def is_whole(self) -> bool:
-        """Whether all Sentinels name one master, two replicas follow it, and all know all."""
+        """Return whether all Sentinels report one master, two replicas follow it, and all know each other."""
         masters = {_master_port(each.server) for each in self.sentinels}
         with suppress(RedisError, OSError):
             return (
@@ -141,7 +141,7 @@ class Redises:
         return False
 
     def _start(self) -> None:
-        """Replicas first: a Sentinel that looks too early looks again only after 10 seconds."""
+        """Start replicas first: a Sentinel that looks too early looks again only after 10 seconds."""
         master, *replicas = self.members
         for member in self.members:
             member.start()
@@ -162,7 +162,7 @@ class Redises:
 
 
 async def until(holds: Callable[[], bool], limit: float = LIMIT) -> None:
-    """Wait for a condition that may take a while to look at."""
+    """Wait until a condition holds that takes a while to check."""
     end = time.monotonic() + limit
     while not await asyncio.to_thread(holds):
         assert time.monotonic() < end, f"waited {limit:g} s for {holds}"

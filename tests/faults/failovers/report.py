@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .calls import Outage
 from .failover import Failover, Failovers
 from .finding import Fault, Finding
+from .outages import Outage
 
 ALLOWANCE = 4.0
-"""Seconds without dispatch or login that a failover may take beyond what Sentinel takes."""
+"""Longest outage of dispatches or logins that Sentinel does not cause, in seconds."""
 
 COLUMNS: tuple[tuple[str, Fault], ...] = (
     ("lost", "lost"),
@@ -26,24 +26,24 @@ COLUMNS: tuple[tuple[str, Fault], ...] = (
     ("ev.order", "events out of order"),
     ("discon.", "false disconnection"),
 )
-"""Headings and faults, as they stand in the table."""
+"""Columns of the table: heading and fault."""
 
 PERMITTED: frozenset[Fault] = frozenset({"lost", "doubled", "events lost", "events doubled"})
-"""What a failover may do where nothing waits for replicas: it is counted, and told."""
+"""Faults that may occur where no call waits for replicas; they are counted and reported."""
 
 PERMITTED_REPLICATED: frozenset[Fault] = PERMITTED - {"lost", "events lost"}
-"""The same where everything waits for replicas."""
+"""The same where every call waits for replicas."""
 
 
 class Row(NamedTuple):
     """One failover.
 
     Attributes:
-        failover: which.
-        dispatch: what dispatchers felt.
-        login: what clients felt who wanted to log in.
+        failover: the failover.
+        dispatch: outage of dispatchers.
+        login: outage of logins.
         sent: dispatches, for comparison.
-        found: faults.
+        found: number of faults of each kind.
     """
 
     failover: Failover
@@ -53,7 +53,7 @@ class Row(NamedTuple):
     found: Counter[Fault]
 
     def broken(self, permitted: frozenset[Fault]) -> list[str]:
-        """The promises that were broken, in words."""
+        """Return descriptions of the broken promises."""
         broken = [f"{n} {fault}" for fault, n in self.found.items() if fault not in permitted]
         for name, outage in (("dispatch", self.dispatch), ("login", self.login)):
             if outage.beyond > ALLOWANCE:
@@ -61,7 +61,7 @@ class Row(NamedTuple):
         return broken
 
     def cells(self) -> list[str]:
-        """Texts of the table."""
+        """Return the cells of the row."""
         sentinel = self.failover.switched - self.failover.began
         seconds = [sentinel, *self.dispatch, *self.login]
         counts = [self.sent, *(self.found[fault] for _, fault in COLUMNS)]
@@ -75,14 +75,14 @@ HEADINGS = [
 
 
 class Report(NamedTuple):
-    """What a run found.
+    """The report of a run.
 
     Attributes:
-        heading: what ran.
-        rows: failover by failover.
+        heading: title.
+        rows: one row for each failover.
         findings: all faults.
         permitted: the faults that this run may have.
-        folder: where the logs are.
+        folder: folder of the logs.
     """
 
     heading: str
@@ -103,7 +103,7 @@ class Report(NamedTuple):
         permitted: frozenset[Fault],
         folder: Path,
     ) -> "Report":
-        """Put everything into its row."""
+        """Return the report, with every finding in the row of its failover."""
         findings = sorted(findings, key=lambda finding: finding.time)
         found: list[Counter[Fault]] = [Counter() for _ in failovers.all]
         for finding in findings:
@@ -116,7 +116,7 @@ class Report(NamedTuple):
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were broken, row by row."""
+        """Return the broken promises, row by row."""
         return [
             f"{number}: {', '.join(broken)}"
             for number, row in enumerate(self.rows, 1)
@@ -136,7 +136,7 @@ class Report(NamedTuple):
         return "\n".join([self.heading, *lines, *broken])
 
     def _total(self) -> Row:
-        """All rows as one: the longest outages, and the sums of the rest."""
+        """Return the summary of all rows: the longest outages, and sums of the rest."""
         slowest = max((row.failover for row in self.rows), key=lambda each: each.switched - each.began)
         return Row(
             slowest._replace(kind="all"),
@@ -147,7 +147,7 @@ class Report(NamedTuple):
         )
 
     def _evidence(self) -> list[str]:
-        """Some findings of each kind that may not be."""
+        """Return some findings of each forbidden kind."""
         evidence: list[str] = []
         for fault in sorted({finding.fault for finding in self.findings} - self.permitted):
             found = [finding for finding in self.findings if finding.fault == fault]

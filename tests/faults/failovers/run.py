@@ -1,4 +1,4 @@
-"""One run: failover after failover, then calm, and the comparison."""
+"""One run: failover after failover, then calm, and the judgement."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ from tests.faults.chaos.plan import Order
 from tests.faults.chaos.program import Program
 from tests.faults.chaos.run import until as holds_in_time
 
-from .calls import calls_of, outages
 from .failover import Failover, Failovers
 from .kinds import KINDS
 from .messages import heard_by, judge_messages, sent_to
+from .outages import calls_of, outages
 from .portal_events import judge_events
 from .presence import judge_presence
 from .redises import until
@@ -27,7 +27,7 @@ CALM = 1.0
 """Seconds before the first failover, and after each of them."""
 
 DRAIN = 30.0
-"""Seconds in which everything has to arrive."""
+"""Seconds within which everything has to arrive."""
 
 LAST = "last"
 """Source of the last message to everybody."""
@@ -36,14 +36,14 @@ LAST = "last"
 async def run(
     folder: Path, release: str, durability: Durability, kinds: Sequence[str], *, waits: bool = True
 ) -> Report:
-    """Lose masters in so many ways, and judge. The logs are in `folder`.
+    """Let masters fail in several ways, and judge. The logs are in `folder`.
 
     Args:
-        folder: where the logs will be.
+        folder: folder for logs.
         release: which redis-server.
-        durability: what dispatchers ask for.
+        durability: durability of dispatches.
         kinds: names of `KINDS`.
-        waits: whether an old master waits until Sentinel makes it a replica, 8 to 11 seconds.
+        waits: whether to wait until Sentinel makes the old master a replica, 8 to 11 seconds.
     """
     async with Site.standing(folder, release, durability) as site:
         failovers = [await _fail_over(site, kind, waits=waits) for kind in kinds]
@@ -67,12 +67,12 @@ async def _fail_over(site: Site, kind: str, *, waits: bool) -> Failover:
 
 
 async def _end(site: Site) -> None:
-    """Stop what speaks, and then wait until everything has arrived or does not come any more."""
-    await _finish(site.visitors, *site.dispatchers)
+    """Stop the senders, and wait until everything has arrived or the limit is over."""
+    await _finish(site.logins, *site.dispatchers)
     async with AsyncDispatcher(site.redises.url, namespace=NAMESPACE, sync=True, timeout=TIMEOUT) as last:
         await aconfirm(Order(LAST, 0, (*site.ids, *site.travellers), 0), last.dispatch)
-    audiences = (site.clients, site.away)
-    journals = [Journal(each.log) for each in audiences]
+    client_programs = (site.clients, site.away)
+    journals = [Journal(each.log) for each in client_programs]
     missing = {*site.ids, *site.travellers}
 
     def all_have_the_last() -> bool:
@@ -80,7 +80,7 @@ async def _end(site: Site) -> None:
         return not missing
 
     await holds_in_time(all_have_the_last, DRAIN)
-    await _finish(*audiences)
+    await _finish(*client_programs)
     await _finish(*site.nodes)
     await _quiet(site)
     await _finish(*site.portals)
@@ -93,7 +93,7 @@ async def _finish(*programs: Program) -> None:
 
 
 async def _quiet(site: Site) -> None:
-    """Wait until portals have had nothing to do for a while."""
+    """Wait until portals have been idle for a while."""
 
     def sizes() -> list[int]:
         return [portal.log.stat().st_size for portal in site.portals]
@@ -106,13 +106,13 @@ async def _quiet(site: Site) -> None:
 
 
 def judge(site: Site, folder: Path, release: str, durability: Durability, failovers: Failovers) -> Report:
-    """Compare the journals."""
+    """Return the report, from the journals."""
     dispatches = site.records(*site.dispatchers)
-    audience = site.records(site.clients)
+    clients = site.records(site.clients)
     nodes = site.records(*site.nodes)
     findings = [
-        *judge_presence(site.ids, audience, nodes),
-        *judge_events(audience, nodes, site.records(*site.portals)),
+        *judge_presence(site.ids, clients, nodes),
+        *judge_events(clients, nodes, site.records(*site.portals)),
     ]
     everybody = [*site.ids, *site.travellers]
     heard = heard_by(everybody, site.records(site.clients, site.away))
@@ -123,7 +123,7 @@ def judge(site: Site, folder: Path, release: str, durability: Durability, failov
         f"failovers on {release}, durability {durability}: {len(failovers.all)} times",
         failovers,
         outages(calls_of(dispatches), failovers),
-        outages(calls_of(site.records(site.visitors)), failovers),
+        outages(calls_of(site.records(site.logins)), failovers),
         Counter(failovers.at(record[0]) for record in dispatches if record[1] == "confirmed"),
         findings,
         PERMITTED if durability == "memory" else PERMITTED_REPLICATED,

@@ -1,4 +1,4 @@
-"""Everything that lives through failovers: servers, dispatchers, portals, clients and visitors."""
+"""Processes that live through failovers: servers, dispatchers, portals and clients."""
 
 import sys
 from collections import Counter
@@ -17,13 +17,13 @@ from tests.ports import free_port
 from .redises import Redises
 
 LEASE = 3.0
-"""Seconds; about as long as Redis is away, which is the hardest for leases."""
+"""Seconds; about as long as Redis is away, which is the hardest case for leases."""
 
 DOWN_AFTER = 2.0
-"""Seconds after which Sentinels take a master for dead."""
+"""Seconds after which Sentinels consider a master dead."""
 
 START = 60.0
-"""Seconds within which all have to be there."""
+"""Seconds within which all processes have to be ready."""
 
 NAMESPACE = "failovers"
 SERVERS = 2
@@ -42,18 +42,18 @@ OPTIONS = {"memory": (), "replicated": ("--min-replicas-to-write", "1", "--min-r
 
 
 class Site:
-    """What takes part.
+    """All processes of a run.
 
     Args:
         folder: for logs.
         release: which redis-server.
-        durability: of dispatches and of portals' events.
+        durability: durability of dispatches and of portals' events.
 
     Attributes:
-        redises: Redis, replicated, with Sentinels.
+        redises: replicated Redis with Sentinels.
         ids: clients that are connected all the time.
-        travellers: clients that are away while a master is lost.
-        tunnel: the way that these take.
+        travellers: clients that are away during each failover.
+        tunnel: the proxy of these.
     """
 
     def __init__(self, folder: Path, release: str, durability: Durability) -> None:
@@ -68,7 +68,7 @@ class Site:
     @classmethod
     @asynccontextmanager
     async def standing(cls, folder: Path, release: str, durability: Durability) -> AsyncIterator[Self]:
-        """A site where everything runs until the end of the context."""
+        """Run all processes until the end of the context."""
         async with AsyncExitStack() as stack:
             site = cls(folder, release, durability)
             await stack.enter_async_context(site.redises.running())
@@ -77,7 +77,7 @@ class Site:
             for stage in (
                 {**dict.fromkeys(site.nodes, ("up", 1)), **dict.fromkeys(site.portals, ("up", 1))},
                 {site.clients: ("ready", CLIENTS), site.away: ("ready", TRAVELLERS)},
-                dict.fromkeys((*site.dispatchers, site.visitors), ("confirmed", 1)),
+                dict.fromkeys((*site.dispatchers, site.logins), ("confirmed", 1)),
             ):
                 for program in stage:
                     await stack.enter_async_context(program.running())
@@ -86,12 +86,12 @@ class Site:
             yield site
 
     def leave(self) -> None:
-        """Cut off the travellers."""
+        """Disconnect the travellers."""
         self.tunnel.is_down = True
         self.tunnel.cut()
 
     async def come_back(self) -> None:
-        """Wait until the travellers are connected again, and get what they missed."""
+        """Reconnect the travellers, and wait until they receive missed messages."""
         before = Journal(self.away.log)
         for _ in before.news():
             pass
@@ -115,13 +115,13 @@ class Site:
         self.portals = [
             self._program("worker", f"portal-{n}", *where, lease, self._durability) for n in range(PORTALS)
         ]
-        self.clients = self._program("audience", "clients", ",".join(urls), str(PACE), *self.ids)
-        self.away = self._program("audience", "travellers", tunnel, "0", *self.travellers)
-        self.visitors = self._program("visitor", "visitors", *urls)
+        self.clients = self._program("clients", "clients", ",".join(urls), str(PACE), *self.ids)
+        self.away = self._program("clients", "travellers", tunnel, "0", *self.travellers)
+        self.logins = self._program("logins", "logins", *urls)
         self.dispatchers = [self._dispatcher(kind) for kind in DISPATCHERS]
 
     def records(self, *programs: Program) -> list[Record]:
-        """What some programs wrote down, in the order of its times."""
+        """Return the records of programs, in the order of their times."""
         records = [record for program in programs for record in Journal(program.log).timed_news()]
         return sorted(records, key=lambda record: record[0])
 
@@ -136,7 +136,7 @@ class Site:
 
 
 async def said(program: Program, word: str, count: int = 1) -> None:
-    """Wait until a program has written down something so often."""
+    """Wait until a program has written `count` records of a kind."""
 
     journal = Journal(program.log)
     words: Counter[str] = Counter()

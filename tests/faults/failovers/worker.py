@@ -1,6 +1,6 @@
 """A portal: python -m tests.faults.failovers.worker REDIS_URL NAMESPACE LEASE DURABILITY.
 
-Writes `["up"]`, and `["handled", connection, type, number, code]` of each event.
+It writes `["up"]`, and `["handled", connection, type, number, code]` for each event.
 """
 
 import sys

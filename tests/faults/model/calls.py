@@ -1,4 +1,4 @@
-"""The shipped scripts as their headers say: keys and arguments in, replies out."""
+"""Calls of the shipped scripts, with the keys, arguments and replies of their headers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from .truth import Message, Seen, Stored, read_entry
 LEASE_MS = 15_000
 
 PAGE_ENTRIES = 2
-"""So few that reading on is as common as reading."""
+"""Few entries, so that pages often have a next page."""
 
 PAGE_BYTES = 4096
 
@@ -30,8 +30,8 @@ PAGE_BYTES = 4096
 _EVERYBODY = Recipients(True, (), frozenset())
 
 
-class Wish(NamedTuple):
-    """What an attach asks for one id."""
+class AttachRequest(NamedTuple):
+    """The request of an attach for one id."""
 
     id: str
     sockets: int | str
@@ -43,7 +43,7 @@ class Wish(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What an attach answers for one id that it reads."""
+    """The reply of an attach for one id that it reads."""
 
     is_first: bool
     status: str
@@ -65,7 +65,7 @@ class Page(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """What scripts know of the last heartbeat, whose ever it was."""
+    """The last heartbeat of any node, as scripts record it."""
 
     at: float = 0.0
     by: float = math.inf
@@ -74,7 +74,7 @@ class Signs(NamedTuple):
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> "Signs":
-        """Read the key; there is none before the first heartbeat."""
+        """Read the key, which is missing before the first heartbeat."""
         if not fields:
             return cls()
         at, by, till = float(fields[b"at"]), float(fields[b"by"]), float(fields.get(b"till", 0))
@@ -82,7 +82,7 @@ class Signs(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Everything the model looks at after a step."""
+    """Everything that the model checks after a step."""
 
     endless: list[str]
     leases: dict[str, float]
@@ -94,8 +94,8 @@ class Calls:
     """Runs scripts for nodes and dispatchers of one namespace, with the keys and arguments of Mesa.
 
     Args:
-        store: where.
-        window_ms: for how long acknowledged messages are kept for clients that come back.
+        store: the Redis to run them on.
+        window_ms: how long acknowledged messages are kept for clients that come back.
     """
 
     def __init__(self, store: Store, window_ms: int) -> None:
@@ -105,7 +105,7 @@ class Calls:
 
     @property
     def runs(self) -> tuple[str, str]:
-        """The keys that say which run of Redis it is."""
+        """Return the keys that identify the run of Redis."""
         return self.keys.run, self.keys.run.replace(".0}", ".b}")
 
     def heartbeat(self, node: str, *, join: bool) -> Pulse:
@@ -113,37 +113,45 @@ class Calls:
         return Pulse.of(self._ok(self._seat(node).heartbeat(join=join)[0]))
 
     def signs(self) -> Signs:
-        """What is known of heartbeats, past all scripts."""
+        """Read the last heartbeat directly."""
         return Signs.of(self._store.hash(self.keys.signs))
 
-    def attach(self, node: str, wish: Wish) -> list[Any] | None:
-        """Register and read; None without a lease."""
-        wanted = (wish.id, wish.sockets, wish.version, wish.told, wish.mode, *wish.position, wish.wire2)
-        call = self._seat(node).visit([wish.id], wanted)
+    def attach(self, node: str, request: AttachRequest) -> list[Any] | None:
+        """Register and read; return None without a lease."""
+        wanted = (
+            request.id,
+            request.sockets,
+            request.version,
+            request.told,
+            request.mode,
+            *request.position,
+            request.wire2,
+        )
+        call = self._seat(node).visit([request.id], wanted)
         assert call.args[2:4] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
         call = call._replace(args=(*call.args[:2], PAGE_ENTRIES, PAGE_BYTES, *call.args[4:]))
         reply: Any = self._ok(call)
         return None if reply == 0 else reply[0]
 
     def acknowledge(self, node: str, acknowledgement: Acknowledgement, version: int) -> int:
-        """Acknowledge; the new acknowledged sequence, or -1."""
+        """Acknowledge; return the new acknowledged sequence, or -1."""
         (call,) = outbox_commands.acknowledge(self._seat(node), [(acknowledgement, version)])
         return int(self._ok(call)[0])
 
     def detach(self, node: str, id: str, version: int) -> None:
-        """Forget that a node holds an id."""
+        """Detach an id from a node."""
         self._ok(self._seat(node).detach([id], version))
 
     def reap(self) -> None:
-        """Forget a node whose lease ran out."""
+        """Remove a node whose lease has expired."""
         self._ok(self._seat("reaper").reap())
 
     def depart(self) -> list[str]:
-        """Take the ids that are offline."""
+        """Return and remove the ids that went offline."""
         return [id.decode() for id in self._ok(self._seat("teller").depart())]
 
     def dispatch(self, message: Message, id: str, retention: Retention, remember_ms: int) -> Delivery | None:
-        """Store a message for a recipient; None when Redis is full."""
+        """Store a message for a recipient; return None when Redis is full."""
         recipients = Recipients(False, (id,), frozenset())
         name, remember = message.message_id, remember_ms / 1000
         plan = Dispatch.of(
@@ -159,7 +167,7 @@ class Calls:
         return plan.receipt([reply]).deliveries[id]
 
     def announce(self, message: Message, retention: Retention, remember_ms: int) -> Position | None:
-        """Store a message for everybody and say where; None when Redis is full."""
+        """Store a message for everybody and return its position; None when Redis is full."""
         name, remember = message.message_id, remember_ms / 1000
         plan = Dispatch.of(
             self.keys, Envelope(_EVERYBODY, message.body, "message", name, retention, remember)
@@ -179,12 +187,12 @@ class Calls:
         return Page.of([0, *self._ok(call._replace(args=(PAGE_ENTRIES, PAGE_BYTES, *call.args[2:])))])
 
     def purge(self, id: str) -> int:
-        """Throw an outbox away."""
+        """Purge an outbox."""
         (call,) = outbox_commands.purge(self.keys, [id])
         return int(self._ok(call)[0])
 
     def inspect(self, ids: Sequence[str]) -> Whole:
-        """Look at everything, past all scripts."""
+        """Read all data directly."""
         keys = [key for id in ids for key in (*self._box(id), self.keys.user(id))]
         endless, leases, found = self._store.inspect(self.keys.leases, keys)
         boxes, seats = {}, {}

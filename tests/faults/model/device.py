@@ -1,4 +1,4 @@
-"""Clients of an id, and their connections."""
+"""Devices of an id, and their connections."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from mesa_ws.messages.receipt import Position
 
 
 class Began(NamedTuple):
-    """To the device: messages follow from here on (op 22 and op 9 of wire 2)."""
+    """To the device: messages follow from this position on (op 22 and op 9 of wire 2)."""
 
     status: str
     position: Position
@@ -23,7 +23,7 @@ class Sent(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """To the device: answer when all before this was handled (op 1 to a 1.x client)."""
+    """To the device: answer when all earlier messages are handled (op 1 to a 1.x client)."""
 
     position: Position
 
@@ -36,12 +36,12 @@ class Connection:
     """One login of a device, as its node knows it.
 
     Attributes:
-        at: what was sent up to here; None while the attach is on its way.
-        proven: what the device is known to have.
-        is_reading: whether a page is on its way.
-        is_behind: whether something may be stored that was not sent.
-        frames: on their way to the device.
-        answers: on their way from the device: what it says to have.
+        at: position up to which messages were sent; None while the attach is under way.
+        proven: position that the device has acknowledged.
+        is_reading: whether a page is under way.
+        is_behind: whether the outbox may hold unsent messages.
+        frames: frames under way to the device.
+        answers: acknowledgements under way from the device.
     """
 
     device: "Device"
@@ -56,7 +56,7 @@ class Connection:
 
     @property
     def has(self) -> int:
-        """The sequence up to which the device is known to have everything, in the epoch of `at`."""
+        """The sequence up to which the device has acknowledged everything, in the epoch of `at`."""
         return self.proven.sequence if self.proven else 0
 
 
@@ -64,13 +64,13 @@ Kind = Literal["1.x", "wire 2", "wire 2, nothing stored"]
 
 
 class Device:
-    """A client program. It objects to holes, to disorder and, with wire 2, to what it had before.
+    """A client program. It objects to holes, to disorder and, with wire 2, to repeated messages.
 
     Args:
-        name: for people.
-        id: who it is.
-        kind: what it speaks.
-        late: messages that may come after messages that were dispatched later.
+        name: for error messages.
+        id: its id.
+        kind: its protocol.
+        late: messages that may arrive after messages that were dispatched later.
     """
 
     def __init__(self, name: str, id: str, kind: Kind, late: set[str]) -> None:
@@ -86,16 +86,16 @@ class Device:
 
     @property
     def is_wire2(self) -> bool:
-        """Whether it keeps a position of its own."""
+        """Whether the device keeps a position."""
         return self.kind != "1.x"
 
     @property
     def skips_stored(self) -> bool:
-        """Whether it wants only what comes from now on."""
+        """Whether the device wants only future messages."""
         return self.kind == "wire 2, nothing stored"
 
     def begin(self, position: Position | None) -> None:
-        """Log in with a position, which is what this program knows from now on."""
+        """Log in with a position, from which the program continues."""
         if position is None or self.position is None or position.epoch != self.position.epoch:
             self.history = []
         else:
@@ -104,7 +104,7 @@ class Device:
         self._latest = max((number_of(each[1]) for each in self.history), default=0)
 
     def handle(self, frame: Frame, handled: set[str]) -> None:
-        """Take one frame, as the program on the device does."""
+        """Process one frame, as the program on the device does."""
         if isinstance(frame, Began):
             self._begin(frame)
         elif isinstance(frame, Probe):
@@ -121,7 +121,7 @@ class Device:
                 f"{self.name}: {frame}, not {self.position}"
             )
         elif frame.status == "forked":
-            # What was rolled back is gone; if it was dispatched once more, it is another message.
+            # A rolled back message is gone; dispatched again, it is another message.
             self.history = [each for each in self.history if each[0].sequence <= wanted]
         elif frame.status == "reset":
             self.history, self._latest = [], 0
@@ -140,7 +140,7 @@ class Device:
         handled.add(frame.message_id)
 
     def _check_order(self, message_id: str) -> None:
-        """Compare with the order of dispatching, which holds whatever is rolled back."""
+        """Compare with the order of dispatches, which holds in spite of rollbacks."""
         if message_id not in self._had | self._late:
             number = number_of(message_id)
             assert number > self._latest, f"{self.name}: {message_id} after m{self._latest}: out of order"
@@ -149,5 +149,5 @@ class Device:
 
 
 def number_of(message_id: str) -> int:
-    """Tell the messages of the dispatcher by their order."""
+    """Return the order of a message of the dispatcher."""
     return int(message_id.removeprefix("m"))

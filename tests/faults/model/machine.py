@@ -1,4 +1,4 @@
-"""What may happen to a cluster, for hypothesis to choose from."""
+"""Events of a cluster, as rules for hypothesis."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -18,7 +18,7 @@ from .watch import IDS
 from .world import TTL_MS, WINDOW_MS, Claim, Outcome, World
 
 STEPS = 50
-"""Of one example."""
+"""Steps of one example."""
 
 LONG, SHORT = 10 * TTL_MS / 1000, TTL_MS / 1000
 AMPLE = Retention(100, 100_000, LONG)
@@ -39,7 +39,7 @@ RECIPIENTS = st.sampled_from((("ann",), ("ann",), ("bob",), IDS, IDS[::-1]))
 
 
 def sound(step: Callable[..., None]) -> Callable[..., None]:
-    """After a step that found something wrong there is no truth to go on from."""
+    """Stop after a step that found a fault, as no expected state remains."""
 
     @wraps(step)
     def run(self: "Faults", **choices: object) -> None:
@@ -51,12 +51,11 @@ def sound(step: Callable[..., None]) -> Callable[..., None]:
 
 
 class Faults(RuleBasedStateMachine):
-    """A cluster that anything may happen to; `World` objects.
+    """A cluster under random events; `World` objects to broken promises.
 
-    A subclass says which Redis and which scripts, and whether an attach is one step and a process has one
-    master. Rules choose
-    by number from what is there, so that few of them are in vain; those whose names say two things
-    make likely what chance alone would take long to put together.
+    A subclass sets Redis and scripts, and whether an attach is one step and a process has one master. Rules
+    choose by number from what exists, so that few of them have no effect; rules whose names name two events
+    make combinations likely that are rare by chance.
     """
 
     stores: tuple[Store, Store]
@@ -84,7 +83,7 @@ class Faults(RuleBasedStateMachine):
         return self.world.nodes[number]
 
     def connected(self, number: int) -> Device | None:
-        """One of the connected devices."""
+        """Return one of the connected devices."""
         devices = [each for each in self.world.devices if each.connection]
         return devices[number % len(devices)] if devices else None
 
@@ -123,18 +122,18 @@ class Faults(RuleBasedStateMachine):
         number=DEVICES,
         node=NODES,
         claim=CLAIMS,
-        meanwhile=st.sampled_from((0, 0, 1, 3)),
+        hints=st.sampled_from((0, 0, 1, 3)),
         is_answered=st.booleans(),
     )
     @sound
     def connect_and_dispatch(
-        self, number: int, node: int, claim: Claim, meanwhile: int, is_answered: bool
+        self, number: int, node: int, claim: Claim, hints: int, is_answered: bool
     ) -> None:
         devices = [each for each in self.world.devices if not each.connection]
         if devices:
             device = devices[number % len(devices)]
             self.world.connect(device, self.node(node), claim)
-            for _ in range(meanwhile):
+            for _ in range(hints):
                 self.world.dispatch((device.id,), AMPLE, 0, "answered")
             if is_answered:
                 self.world.answer(self.node(node))
@@ -267,7 +266,7 @@ class Faults(RuleBasedStateMachine):
         if then == "serve":
             self.world.serve(frozen)
         elif then == "connect":
-            self.connect_and_dispatch(number=0, node=node, claim="own", meanwhile=0, is_answered=True)
+            self.connect_and_dispatch(number=0, node=node, claim="own", hints=0, is_answered=True)
         elif then == "beat":
             self.world.beat(frozen)
 
@@ -387,13 +386,13 @@ class Faults(RuleBasedStateMachine):
 
 
 def explore(machine: type[Faults], examples: int, random_seed: int) -> int:
-    """Try a machine, the same way for the same seed.
+    """Run a machine, in the same way for the same seed.
 
     Returns:
-        How many examples were run; also in `machine.examples`.
+        The number of examples; also in `machine.examples`.
 
     Raises:
-        AssertionError: the model objects to something; notes on it tell the steps.
+        AssertionError: the model objects to a step; the notes of the error list the steps.
     """
     machine.examples = 0
     chosen = settings(

@@ -1,8 +1,8 @@
-"""Masters, and which of them a process uses.
+"""Masters, and the choice of processes among them.
 
-Sentinels are reports here, and processes read them as the shipped `MasterChoice` does: whether Redis
-answered as a master, the shipped `Batch` says. So what is tried is that they keep all that a process
-does at one master.
+Sentinels are reports here. Processes choose with the shipped `MasterChoice`, and the shipped `Batch`
+tells whether Redis answered as a master. The model checks that all connections of a process use one
+master.
 """
 
 from collections.abc import Sequence
@@ -20,41 +20,41 @@ ALL = tuple(range(SENTINELS))
 
 
 class Home(NamedTuple):
-    """A master, and all that is known of what it holds."""
+    """A master, and its expected data."""
 
     store: Store
     watch: Watch
 
 
 class Sentinels:
-    """What each of them reports.
+    """The reports of all Sentinels.
 
     Args:
-        port: of the first master.
+        port: port of the first master.
     """
 
     def __init__(self, port: int) -> None:
         self._reports = [Report("127.0.0.1", port, 1)] * SENTINELS
 
     def name(self, port: int, late: int) -> None:
-        """Name another master, of a higher epoch; one of them may not know of it so far."""
+        """Report another master with a higher epoch; one Sentinel may not know it yet."""
         newest = Report("127.0.0.1", port, 1 + max(report.epoch for report in self._reports))
         self._reports = [report if number == late else newest for number, report in enumerate(self._reports)]
 
     def agree(self) -> None:
-        """All report what any of them knows."""
+        """Spread the newest report to all Sentinels."""
         self._reports = [max(self._reports, key=lambda report: report.epoch)] * SENTINELS
 
     def reports(self, heard: Sequence[int]) -> list[Report]:
-        """What some of them report."""
+        """Return the reports of some Sentinels."""
         return [self._reports[number] for number in heard]
 
 
 class Process:
-    """Something that has connections to the master.
+    """A process with connections to the master.
 
     Args:
-        is_scattered: whether each connection asks for itself; the model has to object.
+        is_scattered: whether each connection queries the Sentinels itself; the model must object.
     """
 
     def __init__(self, *, is_scattered: bool = False) -> None:
@@ -62,22 +62,22 @@ class Process:
 
     @property
     def connections(self) -> range:
-        """Those that choose by themselves."""
+        """Return the connections that choose by themselves."""
         return range(len(self._choices))
 
     def port(self, connection: int) -> int:
-        """Where a connection leads to now."""
+        """Return the master that a connection leads to."""
         master = self._choices[connection % len(self._choices)].master
         assert master is not None
         return master.port
 
     def read(self, reports: Sequence[Report], now: float, connection: int) -> None:
-        """Take what Sentinels report."""
+        """Process reports of Sentinels."""
         self._choices[connection % len(self._choices)].take(reports, now)
 
 
 def is_misled(reply: Any) -> bool:
-    """Whether a reply makes a process ask the Sentinels."""
+    """Return whether a reply makes a process query the Sentinels."""
     batch = Batch([("EVALSHA",)])
     batch.on_replies([reply])
     return batch.is_misled

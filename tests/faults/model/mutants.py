@@ -1,4 +1,4 @@
-"""The shipped scripts with one promise broken each: what the model has to notice."""
+"""Mutants of the shipped scripts, each of which breaks one promise that the model must notice."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,13 +10,13 @@ class Mutant(NamedTuple):
     """A change to the shipped scripts.
 
     Attributes:
-        name: what is broken.
-        old: what stands in the scripts.
-        new: what stands there instead.
-        scripts: names of the scripts that are changed.
-        is_split: whether a node registers only when it has read.
-        is_scattered: whether each connection of a process asks for the master by itself.
-        broken: something of the shipped modules, and what stands there instead.
+        name: the broken promise.
+        old: text of the scripts.
+        new: its replacement.
+        scripts: names of the changed scripts.
+        is_split: whether a node registers only after it has read.
+        is_scattered: whether each connection of a process queries the master by itself.
+        broken: an attribute of the shipped modules, and its replacement.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Mutant(NamedTuple):
     broken: tuple[str, object] | None = None
 
     def of(self, shipped: Mapping[str, str]) -> dict[str, str]:
-        """The changed scripts among the others."""
+        """Return all scripts, with the changed ones."""
         mutated = dict(shipped)
         for name in self.scripts:
             assert self.old in shipped[name], f"{self.name}: {name}.lua has no {self.old!r} any more"
@@ -37,7 +37,7 @@ class Mutant(NamedTuple):
 
 
 def take_any_report(choice: MasterChoice, reports: Sequence[Report], now: float) -> None:
-    """Believe the first Sentinel that answers, whatever others know."""
+    """Believe the first Sentinel that answers, whatever the others report."""
     for report in reports[:1]:
         choice.master = Master(*report[:3])
 
@@ -92,7 +92,7 @@ MUTANTS = (
         ("ack",),
     ),
     Mutant(
-        "a fork starts numbers anew",
+        "a fork restarts the numbers",
         "change(box, 'f', forks)",
         "change(box, 'f', forks) change(box, 's', 0)",
         OUTBOX,

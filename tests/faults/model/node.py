@@ -1,4 +1,4 @@
-"""A server node: what it holds, what it was told, and what it has not sent yet."""
+"""A server node: its ids, its received frames, and its unsent commands."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,20 +32,20 @@ class Node:
     """One process.
 
     Args:
-        name: never used again.
+        name: unique name.
         process: its connections to the master.
 
     Attributes:
-        roster: version of each id that it holds.
-        outgoing: commands that nobody waits for, in the order of the one link.
-        pending: pages that Redis answered and that have not arrived.
-        is_in_doubt: whether it has to register and to read everything again.
+        members: version of each id that it holds.
+        outgoing: posted commands, in the order of the pipeline.
+        pending: pages under way from Redis.
+        is_in_doubt: whether it has to register and read everything again.
     """
 
     def __init__(self, name: str, process: Process) -> None:
         self.name = name
         self.process = process
-        self.roster: dict[str, int] = {}
+        self.members: dict[str, int] = {}
         self.version = 0
         self.connections: list[Connection] = []
         self.hints: deque[Hint] = deque()
@@ -55,26 +55,26 @@ class Node:
         self.counter: int | None = None
 
     def of(self, id: str) -> list[Connection]:
-        """The connections of an id."""
+        """Return the connections of an id."""
         return [each for each in self.connections if each.id == id]
 
     def next_version(self) -> int:
-        """A version for what changes now."""
+        """Return the version of the next change."""
         self.version += 1
         return self.version
 
     def doubt(self) -> None:
-        """Messages may have passed by."""
+        """Note that the node may have missed messages."""
         self.is_in_doubt = True
         self.counter = None
 
     def fall_behind(self) -> None:
-        """Read everything again."""
+        """Mark every connection as behind, so that the node reads everything again."""
         for connection in self.connections:
             connection.is_behind = True
 
     def hear(self, hint: Hint) -> None:
-        """Take a frame from the channel."""
+        """Process a frame of the channel."""
         before = hint.counter - (not hint.is_marker)
         if self.counter is not None and before > self.counter:
             self.fall_behind()
@@ -94,7 +94,7 @@ class Node:
             connection.is_behind = True
 
     def take_page(self) -> Page | None:
-        """A page arrives: what is in it goes to the device. None if that has left."""
+        """Process a page: its messages go to the device. Return None if the device has left."""
         connection, page = self.pending.popleft()
         if connection not in self.connections:
             return None
@@ -120,7 +120,7 @@ class Node:
             connection.proven = Position(page.epoch, min(proven.sequence, page.start - page.lost))
 
     def take_answer(self, connection: Connection) -> None:
-        """A device says what it has; what it was not sent on this connection is not trusted."""
+        """Process an acknowledgement; one of messages not sent on this connection is not trusted."""
         position, at, proven = connection.answers.popleft(), connection.at, connection.proven
         if at is None or proven is None or position.epoch != at.epoch:
             return
@@ -128,8 +128,8 @@ class Node:
             connection.proven = position
 
     def proofs(self, id: str) -> Iterator[tuple[Position, int]]:
-        """What the connections of an id have proven, for each epoch that some are in: the highest of those
-        that began where the id was, and the lowest of all.
+        """Return the acknowledgements of an id, for each epoch of its connections: the highest of those
+        that began at the acknowledged position, and the lowest of all.
         """
         connections = self.of(id)
         for epoch in dict.fromkeys(each.at.epoch for each in connections if each.at is not None):

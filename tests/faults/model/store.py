@@ -1,6 +1,6 @@
-"""A real redis-server whose time, memory and past the model decides, and the shipped scripts on it.
+"""A real redis-server whose time, memory and snapshots the model controls, and the shipped scripts on it.
 
-Time: the shipped sources are taken as they are, except that the one expression by which they ask for
+The scripts run unchanged, except that the one expression by which they ask for
 the time, `call('TIME')`, reads a key that the model writes. Keys expire by Redis's own clock, so
 `Store.pass_time` shortens the life of every key by the same amount.
 """
@@ -18,7 +18,7 @@ from mesa_ws.backend.redis_client.command import Command
 from tests.redis_server import LIMIT, RedisServer
 
 CLOCK = "model:clock"
-"""Microseconds of the model's time. Not a key of Mesa's."""
+"""Key with the microseconds of the model's time; not a key of Mesa."""
 
 ASK_TIME = "call('TIME')"
 
@@ -87,11 +87,11 @@ class SnapshotServer(RedisServer):
         self._snapshots.mkdir()
 
     def keep_snapshot(self, name: str) -> None:
-        """Set aside what was saved last."""
+        """Keep a copy of the last snapshot."""
         shutil.copyfile(self._dump, self._snapshots / name)
 
     def restart(self, name: str) -> None:
-        """Kill it, and start it with what it held at a snapshot."""
+        """Kill Redis, and start it with the data of a snapshot."""
         self.stop()
         shutil.copyfile(self._snapshots / name, self._dump)
         self.start()
@@ -101,7 +101,7 @@ class Store:
     """One Redis under the model's control.
 
     Args:
-        server: it is running.
+        server: a running server.
         scripts: the sources to run, by name.
     """
 
@@ -117,7 +117,7 @@ class Store:
         self._connect()
 
     def empty(self) -> None:
-        """Forget everything, also that there was no memory left."""
+        """Reset all data and the memory limit."""
         self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
         self._client.config_set("maxmemory", 0, "min-replicas-to-write", 0)
         self._client.flushall()
@@ -127,7 +127,7 @@ class Store:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port of the server."""
         return self._server.port
 
     @property
@@ -136,22 +136,22 @@ class Store:
         return self._now_us // 1000
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         self._hints.close()
         self._client.close()
         self._connection.disconnect()
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """Run a script and return its reply; an error of Redis is returned, not raised."""
-        self._now_us += 1  # a real clock never tells two scripts the same
+        self._now_us += 1  # a real clock never shows two scripts the same time
         commands = [self._set_time, ("EVALSHA", self._shas[name], len(keys), *keys, *args)]
-        if self._inspection is not None:  # what is looked at afterwards comes with it
+        if self._inspection is not None:  # read the checked keys in the same round trip
             commands.append(self._inspection)
         _, reply, *self._inspected = self._talk(commands)
         return reply
 
     def inspect(self, leases: str, keys: Sequence[str]) -> tuple[list[bytes], list[bytes], list[Any]]:
-        """Look at keys: those without an end; `leases`; for each three `keys` their values."""
+        """Read the keys without an expiry, `leases`, and the values of each three `keys`."""
         command: Command = ("EVALSHA", self._shas["inspect"], 1 + len(keys), leases, *keys)
         if self._inspection != command or not self._inspected:
             self._inspection, self._inspected = command, self._talk([command])
@@ -168,12 +168,12 @@ class Store:
         return str(about["master_replid"])[:16]
 
     def hash(self, key: str) -> dict[bytes, bytes]:
-        """Read a hash past all scripts."""
+        """Read a hash directly."""
         found: Any = self._client.hgetall(key)
         return dict(found)
 
     def hints(self) -> list[tuple[str, bytes]]:
-        """What was published so far, as channel and frame."""
+        """Return the published frames so far, with their channels."""
         self._hints.ping()
         frames: list[tuple[str, bytes]] = []
         end = time.monotonic() + LIMIT
@@ -187,20 +187,20 @@ class Store:
     def pass_time(self, milliseconds: int) -> None:
         """Let time pass for scripts and for the life of keys."""
         self._now_us += milliseconds * 1000
-        self._talk([("EVALSHA", self._shas["pass_time"], 0, milliseconds)])  # refused by what is no master
+        self._talk([("EVALSHA", self._shas["pass_time"], 0, milliseconds)])  # a replica refuses it
 
     def set_full(self, is_full: bool) -> None:
         """Make Redis refuse what needs memory, or accept it again."""
         self._client.config_set("maxmemory", 1 if is_full else 0)
 
     def snapshot(self, name: str) -> None:
-        """Remember what Redis holds now."""
+        """Take a snapshot of the data."""
         self._client.save()
         self._server.keep_snapshot(name)
         self._taken[name] = self._now_us
 
     def go_back(self, name: str) -> None:
-        """Kill Redis, and let it come back with what it held at a snapshot; time does not go back."""
+        """Kill Redis, and restart it with the data of a snapshot; time does not go back."""
         self._hints.close()
         self._client.close()
         self._connection.disconnect()
@@ -209,12 +209,12 @@ class Store:
         self._client.evalsha(self._shas["pass_time"], 0, (self._now_us - self._taken[name]) // 1000)
 
     def promote(self) -> None:
-        """Make it a replica and a master again, as a failover does: a new run of numbers, the same data."""
+        """Make Redis a replica and a master again, as a failover does: a new run, the same data."""
         self.demote()
         self._client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
 
     def change_id(self, runs: Sequence[str]) -> None:
-        """Give it another replication id, as a first replica does, without any loss.
+        """Give Redis another replication id, as a first replica does, without any loss.
 
         Only where scripts have seen the last one, as their records in `runs` say: a first replica comes long
         after a promotion.
@@ -224,12 +224,12 @@ class Store:
             self._client.execute_command("DEBUG", "CHANGE-REPL-ID")  # type: ignore[no-untyped-call]
 
     def demote(self) -> None:
-        """Make it the replica of a master that it cannot reach: it is not written to any more."""
+        """Make Redis the replica of an unreachable master, so that it refuses writes."""
         self._client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         self._inspected = []
 
     def take_over(self, other: "Store") -> None:
-        """Become a master with all that another one holds, as its replica would; that one does not notice."""
+        """Become a master with the data of another one, like its replica; that one does not notice."""
         self.empty()
         keys = other._talk([("KEYS", "*")])[0]
         held = other._talk([(word, key) for key in keys for word in ("PEXPIRETIME", "DUMP")])
@@ -240,7 +240,7 @@ class Store:
         self._now_us = other._now_us
 
     def set_alone(self, is_alone: bool) -> None:
-        """Have it refuse to write because its replicas have left, or write without any."""
+        """Make Redis refuse writes for lack of replicas, or accept them without replicas."""
         self._client.config_set("min-replicas-to-write", int(is_alone))
 
     def probe(self) -> Any:

@@ -1,8 +1,8 @@
-"""No loss, no duplicate and no disorder outside the stated bounds, whatever happens.
+"""No loss, no duplicate and no disorder outside the stated bounds, under random events.
 
-`make test` tries the same examples every time. With MESA_CHAOS_SECONDS set, as `make chaos` does,
-other examples are tried for so long; MESA_CHAOS_SEED, any text, says which. MESA_MODEL_EXAMPLES
-sets how many `make test` tries on each release of Redis.
+`make test` runs the same examples every time. With MESA_CHAOS_SECONDS, as in `make chaos`, it runs
+other examples for so long; MESA_CHAOS_SEED, any text, selects them. MESA_MODEL_EXAMPLES
+sets the number of examples of `make test` on each release of Redis.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.faults.model.store import SnapshotServer, Store, shipped_scripts
 EXAMPLES = int(os.environ.get("MESA_MODEL_EXAMPLES") or 20)
 
 MUTANT_EXAMPLES = 200
-"""Within which the model has to notice that something is broken."""
+"""Examples within which the model has to notice a mutant."""
 
 SECONDS = float(os.environ.get("MESA_CHAOS_SECONDS") or 0)
 
@@ -30,7 +30,7 @@ CHAOS_SEED = os.environ.get("MESA_CHAOS_SEED") or secrets.token_hex(4)
 
 
 Servers = tuple[SnapshotServer, SnapshotServer]
-"""A master, and what takes over from it."""
+"""A master, and its successor."""
 
 
 @contextmanager
@@ -48,20 +48,20 @@ def running(folder: Path, release: str) -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """The Redis on the PATH: whether the model notices what is broken is no question of its release."""
+    """Stores on the Redis on the PATH; its release does not matter for noticing mutants."""
     with running(tmp_path_factory.mktemp("model"), "redis") as servers:
         yield servers
 
 
 @pytest.fixture(scope="module")
 def either_servers(tmp_path_factory: pytest.TempPathFactory, release: str) -> Iterator[Servers]:
-    """A Redis of each release."""
+    """Stores on a Redis of each release."""
     with running(tmp_path_factory.mktemp("model"), release) as servers:
         yield servers
 
 
 def model_of(servers: Servers, mutant: Mutant | None = None) -> type[Faults]:
-    """A machine over the shipped scripts, or over ones with something broken."""
+    """Return a machine over the shipped scripts, or over a mutant."""
     scripts = shipped_scripts()
 
     chosen = mutant.of(scripts) if mutant else scripts
@@ -76,7 +76,7 @@ def model_of(servers: Servers, mutant: Mutant | None = None) -> type[Faults]:
 
 @pytest.mark.timeout(300)
 def test_whatever_happens_nothing_is_lost(either_servers: Servers, release: str) -> None:
-    """Each release has examples of its own: the scripts are the same, and few faults are of a release."""
+    """Return the seed of a release: each release has its own examples, as few faults depend on it."""
     examples = explore(model_of(either_servers), EXAMPLES, zlib.crc32(release.encode()))
     print(f"\nmodel: {examples} examples of up to {STEPS} steps, nothing to object to")
 

@@ -1,13 +1,13 @@
-"""What the outbox of an id has to look like, told from what was done to it.
+"""Expected state of the outbox of an id, from the operations on it.
 
-`Truth` follows one id. After every step it is shown what Redis really holds, and objects to what no
-promise of Mesa's allows:
+`Truth` follows one id. After every step it gets the real data of Redis, and objects to everything that
+the promises of Mesa do not allow:
 
-- a position that stands for two messages, or an entry that nobody dispatched;
-- messages acknowledged that no device of the id had;
-- messages gone that were not acknowledged, not too old and not too many, or that a living
-  connection has not proven to have; or gone without being counted;
-- numbers that go back, or an outbox that is gone before its time.
+- a position that stands for two messages, or an entry that was never dispatched;
+- acknowledged messages that no device of the id received;
+- missing messages that were not acknowledged, not too old and not too many, or that a living
+  connection has not acknowledged; or missing without being counted;
+- numbers that go back, or an outbox that expired early.
 """
 
 import struct
@@ -19,24 +19,24 @@ from mesa_ws.messages.receipt import Position
 from .store import DAY_MS
 
 SLACK_MS = 900
-"""What a test may take in real time: keys expire by that. All durations of the model end in this,
-and time passes in whole seconds, so that it makes no difference."""
+"""Allowance for the real duration of a test, as keys expire in real time. All durations of the model
+include it, and time passes in whole seconds, so that it makes no difference."""
 
 MAX_RUNS_BEFORE = 4
-"""Runs of Redis before this one, whose positions of empty outboxes are known."""
+"""Number of earlier runs of Redis whose positions of empty outboxes are known."""
 
 _ENTRY = struct.Struct(">dddB")
 
 
 class Message(NamedTuple):
-    """A message as it was dispatched."""
+    """A dispatched message."""
 
     message_id: str
     body: bytes
 
 
 class Stored(NamedTuple):
-    """A message as Redis holds it."""
+    """A message in Redis."""
 
     message: Message
     at: int
@@ -44,7 +44,7 @@ class Stored(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What Redis holds of an outbox."""
+    """The data of an outbox in Redis."""
 
     epoch: str
     top: int
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, head: list[bytes], entries: list[bytes]) -> "Seen | None":
-        """Read the `m` and the `o` key of an id; None if there is no `m`."""
+        """Read the `m` and the `o` key of an id; return None without `m`."""
         if not head:
             assert not entries, "messages without a position"
             return None
@@ -80,7 +80,7 @@ class Seen(NamedTuple):
         return self.top - len(self.entries)
 
     def translate(self, position: Position) -> int | None:
-        """The sequence up to which somebody at `position` has everything; None if nobody can know."""
+        """Return the sequence up to which a client at `position` has everything; None if unknown."""
         if position.epoch == self.epoch:
             return position.sequence if position.sequence <= self.top else None
         for fork in self.forks:
@@ -97,22 +97,22 @@ def read_entry(entry: bytes) -> Stored:
 
 
 class Given(NamedTuple):
-    """When a position was given out for an outbox that nothing was stored in."""
+    """Time when a position of an empty outbox was given out."""
 
     at: int
     run: int
 
 
 class Step(NamedTuple):
-    """What was done since the outbox was looked at last.
+    """Operations since the last check of an outbox.
 
     Attributes:
-        pushed: what has to be at its end now.
+        pushed: entries that must be at its end now.
         max_messages: cap that a dispatch applied; 0 if there was none.
         max_bytes: the same in bytes of bodies.
-        acknowledges_all: whether what nobody had may count as acknowledged.
+        acknowledges_all: whether messages that no device received may count as acknowledged.
         drops_all: whether everything may be dropped.
-        must_count: whether what is gone has to be counted by now.
+        must_count: whether missing messages have to be counted by now.
     """
 
     pushed: tuple[Message, ...] = ()
@@ -124,13 +124,13 @@ class Step(NamedTuple):
 
 
 class Around(NamedTuple):
-    """What an outbox has to respect.
+    """Constraints of an outbox.
 
     Attributes:
         now: milliseconds of the model's time.
-        handled: names of messages that the application on some device of the id was given.
-        proven: what each living connection of the id has proven to have.
-        keeps: milliseconds for which acknowledged messages stay.
+        handled: names of messages that some device of the id has handled.
+        proven: position that each living connection of the id has acknowledged.
+        keeps: milliseconds for which acknowledged messages are kept.
     """
 
     now: int
@@ -141,15 +141,15 @@ class Around(NamedTuple):
 
 @dataclass
 class Truth:
-    """All that holds of one id; what Redis forgets by going back is forgotten here by a copy.
+    """The expected state of one id; a copy restores it when Redis goes back to a snapshot.
 
     Attributes:
-        log: what each sequence stands for, from the first one on.
-        places: where a message is.
-        seen: what Redis held when it was looked at last.
+        log: message of each sequence, from the first one on.
+        places: position of each message.
+        seen: data of Redis at the last check.
         gone: sequences that were counted as dropped.
-        given: epochs that were given out with number 0 since messages were lost last.
-        rolled_back: those of a past that Redis does not know any more; they may hold or not.
+        given: epochs given out with number 0 since the last loss of messages.
+        rolled_back: those of a rolled back past, which may be valid or not.
     """
 
     id: str
@@ -165,14 +165,14 @@ class Truth:
     wire2_until: int = 0
 
     def give(self, epoch: str, now: int, run: int, *, is_wire2: bool) -> None:
-        """Somebody got to know the epoch of an empty outbox."""
+        """Note that a client received the epoch of an empty outbox."""
         if is_wire2:
             self.wire2_until = now + 8 * DAY_MS
         self.given[epoch] = Given(now, run)
         self.rolled_back.discard(epoch)
 
     def statuses(self, position: Position, epoch: str, now: int, run: int) -> set[str]:
-        """How a position may be taken that the outbox, which is in `epoch`, does not know itself."""
+        """Return the allowed statuses of a position that the outbox in `epoch` does not know."""
         given = self.given.get(position.epoch)
         if position.sequence != 0 or (given is None and position.epoch not in self.rolled_back):
             return {"reset"}
@@ -183,7 +183,7 @@ class Truth:
         return {carried, "reset"} if is_old else {carried}
 
     def observe(self, seen: Seen | None, step: Step, around: Around) -> None:
-        """Compare what Redis holds with what it has to hold, and go on from there."""
+        """Compare the data of Redis with the expected data, which it then becomes."""
         old = self.seen
         if seen is None or (old is not None and seen.translate(Position(old.epoch, old.top)) is None):
             self._forget(around)
@@ -199,13 +199,13 @@ class Truth:
         self.seen = seen
 
     def use(self, now: int) -> None:
-        """It was written to or read, so it stays for a day at least."""
+        """Note a write or a read, after which the outbox stays for a day at least."""
         self.lasts_until = max(self.lasts_until, now + DAY_MS - SLACK_MS)
 
     def _forget(self, around: Around) -> None:
         if self.seen is not None:
             assert around.now >= self.lasts_until, f"{self.id}: its outbox is gone before its time"
-            if self.log:  # who was given a position before that cannot know what is lost
+            if self.log:  # clients with an earlier position cannot know what is lost
                 self.given, self.rolled_back = {}, set()
         self.log, self.places, self.seen, self.gone, self.counted = {}, {}, None, set(), 0
         self.uses_wire2 = False
@@ -226,7 +226,9 @@ class Truth:
             return
         for sequence in range(old.acknowledged + 1, seen.acknowledged + 1):
             had = self.log[sequence].message_id in around.handled
-            assert had or sequence <= old.base, f"{self.id}: nobody had {sequence}, but it is acknowledged"
+            assert had or sequence <= old.base, (
+                f"{self.id}: {sequence} is acknowledged, but no device received it"
+            )
 
     def _check_gone(self, seen: Seen, old: Seen, step: Step, around: Around) -> None:
         assert seen.base >= old.base, f"{self.id}: what was gone is back"
@@ -245,7 +247,7 @@ class Truth:
             assert step.drops_all, f"{self.id}: {sequence} was dropped when it was dispatched"
 
     def _check_may_go(self, sequence: int, stored: Stored, seen: Seen, around: Around) -> None:
-        assert sequence <= seen.acknowledged, f"{self.id}: {sequence} was dropped; nobody acknowledged it"
+        assert sequence <= seen.acknowledged, f"{self.id}: {sequence} was dropped without an acknowledgement"
         for position in around.proven:
             proven = seen.translate(position)
             assert proven is None or proven >= sequence, (

@@ -1,4 +1,4 @@
-"""Runs scripts, and after each compares the whole of Redis, and the reply, with what they have to be."""
+"""Calls of scripts that compare all data of Redis, and the reply, with the expected ones after each call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -9,23 +9,23 @@ from mesa_ws.backend.redis.node_commands import Pulse
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 
-from .calls import LEASE_MS, PAGE_ENTRIES, Calls, Page, Wish
+from .calls import LEASE_MS, PAGE_ENTRIES, AttachRequest, Calls, Page
 from .store import Store
 from .truth import SLACK_MS, Around, Message, Seen, Step, Truth
 
 IDS = ("ann", "bob")
 
 BOXES = (*IDS, "*")
-"""What is kept for everybody looks like what is kept for an id; nobody acknowledges it."""
+"""Messages to everybody are stored like those of an id, but never acknowledged."""
 
 
 class Watch:
-    """The scripts, with everything that is known about the ids.
+    """The scripts, with the expected state of all ids.
 
     Args:
-        store: where they run.
-        window_ms: for how long what is acknowledged is kept for clients that come back.
-        proven: tells what the living connections of an id on a node have proven.
+        store: the Redis that they run on.
+        window_ms: how long acknowledged messages are kept for clients that come back.
+        proven: returns the acknowledged positions of the living connections of an id on a node.
 
     Attributes:
         handled: by id, names of the messages that some device handed to its application.
@@ -42,7 +42,7 @@ class Watch:
         self._meanings: dict[tuple[str, Position], str] = {}
         self._whole = self._calls.inspect(BOXES)
         self._runs = 0
-        self._runs_of: dict[str, int] = {}  # in which an epoch was seen first
+        self._runs_of: dict[str, int] = {}  # run in which an epoch was first seen
         self._patience: dict[str, float] = {}
         self._heard_at = store.now_ms
         self._is_new_run = False
@@ -51,23 +51,23 @@ class Watch:
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
 
     def seen(self, id: str) -> Seen | None:
-        """The outbox of an id as it was looked at last."""
+        """Return the outbox of an id at the last check."""
         return self._truths[id].seen
 
     def holds(self, node: str, id: str) -> bool:
-        """Whether Redis believes a node to hold an id."""
+        """Return whether an id is attached to a node in Redis."""
         return node in self._whole.seats[id]
 
     def knows(self, message: Message, id: str) -> bool:
-        """Whether a message was stored for an id, and that was not rolled back."""
+        """Return whether a message was stored for an id and not rolled back."""
         return message.message_id in self._truths[id].places
 
     def remember(self) -> dict[str, Truth]:
-        """All that is true now."""
+        """Return a copy of the expected state."""
         return deepcopy(self._truths)
 
     def go_back(self, truths: Mapping[str, Truth]) -> None:
-        """Redis holds what it held when `truths` were remembered."""
+        """Restore the expected state of a snapshot."""
         self._truths = deepcopy(dict(truths))
         self.begin_run()
         self.forget_heartbeats()
@@ -76,11 +76,11 @@ class Watch:
         self.look()
 
     def forget_heartbeats(self) -> None:
-        """Redis holds older leases than those that were seen; how old is not known."""
+        """Note that Redis has restored leases of unknown age."""
         self._patience = dict.fromkeys(self._patience, LEASE_MS)
 
     def fork(self, store: Store) -> "Watch":
-        """Another master begins with all that this one holds, and never knows what happens here."""
+        """Copy the expected state to another master, which does not follow later changes."""
         heir = Watch(store, self._window, self._proven)
         heir._meanings, heir._ever_given, heir.handled = self._meanings, self._ever_given, self.handled
         heir._patience = self._patience
@@ -90,16 +90,16 @@ class Watch:
         return heir
 
     def begin_run(self) -> None:
-        """Redis begins another run of numbers, and nobody has been missed in it yet."""
+        """Begin another run of Redis, in which no node is known as silent."""
         self._runs += 1
         self._is_new_run = True
 
     def change_replication_id(self) -> None:
-        """Redis gets another replication id, and nothing else."""
+        """Give Redis another replication id, without any other change."""
         self._store.change_id(self._calls.runs)
 
     def announce(self, message: Message, retention: Retention, remember_ms: int) -> bool:
-        """Store a message for everybody unless it is known; False when Redis is full."""
+        """Store a message for everybody unless it is known; return False when Redis is full."""
         is_known = self.knows(message, "*")
         position = self._calls.announce(message, retention, remember_ms)
         if position is None:
@@ -124,7 +124,7 @@ class Watch:
         return Position(page.epoch, page.start + len(page.entries))
 
     def look(self, **steps: Step) -> None:
-        """Compare Redis with what it has to hold after `steps` for some ids."""
+        """Compare Redis with the expected data after `steps` for some ids."""
         self._whole = self._calls.inspect(BOXES)
         assert not self._whole.endless, f"keys without an end: {self._whole.endless}"
         now = self._store.now_ms
@@ -141,13 +141,13 @@ class Watch:
                 self.means(id, Position(seen.epoch, sequence) if seen else None, stored.message.message_id)
 
     def means(self, id: str, position: Position | None, message_id: str) -> None:
-        """A position was seen to stand for a message; it never stands for another one."""
+        """Assert that a position never stands for two messages."""
         assert position is not None
         known = self._meanings.setdefault((id, position), message_id)
         assert known == message_id, f"{id}: {position} is {known} and {message_id}"
 
     def dispatch(self, message: Message, id: str, retention: Retention, remember_ms: int) -> bool:
-        """Store a message for an id unless it is known; False when Redis is full."""
+        """Store a message for an id unless it is known; return False when Redis is full."""
         known, before = self.knows(message, id), self.seen(id)
         result = self._calls.dispatch(message, id, retention, remember_ms)
         if result is None:
@@ -171,63 +171,71 @@ class Watch:
             assert result.displaced == len(gone), f"{id}: {result}, but {gone} are gone"
         return True
 
-    def attach(self, node: str, wish: Wish) -> Page | bool | None:
-        """Register and read; False without a lease, None when nothing is read."""
+    def attach(self, node: str, request: AttachRequest) -> Page | bool | None:
+        """Register and read; return False without a lease, None when nothing is read."""
         has_lease = self._has_lease(node)
-        reply = self._calls.attach(node, wish)
+        reply = self._calls.attach(node, request)
         assert (reply is not None) == has_lease, f"{node} attached: {reply}, though its lease: {has_lease}"
         if reply is None:
             self.look()
             return False
-        if wish.wire2:
-            self._truths[wish.id].uses_wire2 = True
-        before = self.seen(wish.id)
-        self.look(**{wish.id: Step(acknowledges_all=wish.mode == "acknowledge", must_count=wish.mode != "")})
-        if wish.mode == "":
+        if request.wire2:
+            self._truths[request.id].uses_wire2 = True
+        before = self.seen(request.id)
+        self.look(
+            **{
+                request.id: Step(
+                    acknowledges_all=request.mode == "acknowledge", must_count=request.mode != ""
+                )
+            }
+        )
+        if request.mode == "":
             return None
         page = Page.of(reply)
-        self._check_rollback(wish.id, wish.position, page)
-        self._check_page(wish, page, before.acknowledged if before else 0)
+        self._check_rollback(request.id, request.position, page)
+        self._check_page(request, page, before.acknowledged if before else 0)
         return page
 
-    def _check_page(self, wish: Wish, page: Page, acknowledged: int) -> None:
-        seen, truth, now = self.seen(wish.id), self._truths[wish.id], self._store.now_ms
-        if seen is None:  # nothing is kept
-            self._check_empty(wish, page, truth.statuses(wish.position, page.epoch, now, self._runs))
-            truth.give(page.epoch, now, self._runs, is_wire2=bool(wish.wire2))
-            self._ever_given[wish.id].add(page.epoch)
+    def _check_page(self, request: AttachRequest, page: Page, acknowledged: int) -> None:
+        seen, truth, now = self.seen(request.id), self._truths[request.id], self._store.now_ms
+        if seen is None:  # nothing is stored
+            self._check_empty(request, page, truth.statuses(request.position, page.epoch, now, self._runs))
+            truth.give(page.epoch, now, self._runs, is_wire2=bool(request.wire2))
+            self._ever_given[request.id].add(page.epoch)
             if self._heir is not None:
-                self._heir._miss(wish.id, page.epoch)
+                self._heir._miss(request.id, page.epoch)
             return
         if seen.acknowledged < acknowledged:
             acknowledged = 0  # a new outbox
         status, wanted = "fresh", acknowledged
-        if wish.mode in {"top", "acknowledge"}:
+        if request.mode in {"top", "acknowledge"}:
             wanted = seen.top
-        elif wish.mode != "fresh":
-            carried = seen.translate(wish.position)
-            status = "resumed" if wish.position.epoch == seen.epoch else "forked"
+        elif request.mode != "fresh":
+            carried = seen.translate(request.position)
+            status = "resumed" if request.position.epoch == seen.epoch else "forked"
             if carried is None:
-                carried, status = self._carried_from_before(wish, page, seen)
+                carried, status = self._carried_from_before(request, page, seen)
             wanted = acknowledged if carried is None else carried
-        self._check_read(page, (status, wanted), wish.id)
+        self._check_read(page, (status, wanted), request.id)
 
     def _miss(self, id: str, epoch: str) -> None:
-        """The master before this one gave out an epoch in the meantime."""
+        """Note an epoch that the previous master gave out after the copy."""
         if epoch not in self._truths[id].given:
             self._truths[id].rolled_back.add(epoch)
 
-    def _carried_from_before(self, wish: Wish, page: Page, seen: Seen) -> tuple[int | None, str]:
-        """What becomes of a position that was given out before the outbox was there."""
-        allowed = self._truths[wish.id].statuses(wish.position, seen.epoch, self._store.now_ms, self._runs)
+    def _carried_from_before(self, request: AttachRequest, page: Page, seen: Seen) -> tuple[int | None, str]:
+        """Check a position that was given out before the outbox existed."""
+        allowed = self._truths[request.id].statuses(
+            request.position, seen.epoch, self._store.now_ms, self._runs
+        )
         status = page.status if page.status in allowed else min(allowed)
         return (None if status == "reset" else 0), status
 
-    def _check_empty(self, wish: Wish, page: Page, allowed: set[str]) -> None:
-        if wish.mode not in {"resume", "read"}:
+    def _check_empty(self, request: AttachRequest, page: Page, allowed: set[str]) -> None:
+        if request.mode not in {"resume", "read"}:
             allowed = {"fresh"}
-        assert page.status in allowed, f"{wish}: {page} is none of {allowed}"
-        assert page[3:7] == (0, 0, 0, ()), f"{wish}: {page}, though nothing was ever stored"
+        assert page.status in allowed, f"{request}: {page} is none of {allowed}"
+        assert page[3:7] == (0, 0, 0, ()), f"{request}: {page}, though nothing was ever stored"
 
     def _check_read(self, page: Page, wanting: tuple[str, int], id: str) -> None:
         (status, wanted), seen = wanting, self.seen(id)
@@ -242,14 +250,14 @@ class Watch:
         assert got == expected, f"{id}: {got}, not {expected}"
 
     def _check_rollback(self, id: str, position: Position, page: Page) -> None:
-        """No epoch outlives its run; what forks because of that says so, and nothing else does."""
+        """Assert that no epoch outlives its run, and that exactly the resulting forks are reported."""
         began = self._runs_of.setdefault(page.epoch, self._runs)
         assert began == self._runs, f"{id}: {page} is in an epoch of run {began}, not {self._runs}"
         is_fork = page.status == "forked" and self._runs_of.get(position.epoch) != self._runs
         assert bool(page.rollback) == is_fork, f"{id}: {page} for {position}"
 
     def acknowledge(self, node: str, id: str, position: Position, floor: int, version: int) -> None:
-        """Acknowledge; what Redis never gave out changes nothing."""
+        """Acknowledge; a position that Redis never gave out has no effect."""
         before = self.seen(id)
         result = self._calls.acknowledge(node, Acknowledgement(id, position, floor), version)
         self.look(**{id: Step()})
@@ -261,18 +269,18 @@ class Watch:
             assert result == after.acknowledged, f"{id}: {result}, not {after.acknowledged}"
 
     def detach(self, node: str, id: str, version: int) -> None:
-        """A node holds an id no more."""
+        """Detach an id from a node."""
         self._calls.detach(node, id, version)
         self.look()
 
     def purge(self, id: str) -> None:
-        """Throw away what waits for an id."""
+        """Purge the outbox of an id."""
         if self.seen(id) is not None:
             self._calls.purge(id)
             self.look(**{id: Step(acknowledges_all=True, drops_all=True, must_count=True)})
 
     def beat(self, node: str) -> Pulse:
-        """Renew a lease, if it can be."""
+        """Renew a lease, if possible."""
         has_lease = self._has_lease(node) or self._is_spared(node)
         pulse = self._calls.heartbeat(node, join=False)
         assert pulse.has_lease == has_lease, f"{node}: {pulse}, though it had a lease: {has_lease}"
@@ -287,7 +295,7 @@ class Watch:
         self.look()
 
     def reap(self) -> None:
-        """Clean up after a node whose lease ran out: it has to have been missed for a lease."""
+        """Clean up after a node whose lease expired: it must have been silent for a lease."""
         before = self._whole
         self._calls.reap()
         self.look()
@@ -296,7 +304,7 @@ class Watch:
             assert waited >= LEASE_MS - SLACK_MS, f"{node} was cleaned up after it was missed for {waited} ms"
 
     def _hear(self, node: str | None) -> None:
-        """A heartbeat came: the time before it was waited for all others, unless all were silent."""
+        """Note a heartbeat: the time before it counts as silence of other nodes, unless all were silent."""
         waited = min(self._store.now_ms - self._heard_at, LEASE_MS / 2)
         self._heard_at = self._store.now_ms
         self._patience = {
@@ -307,7 +315,7 @@ class Watch:
             self._patience[node] = 0
 
     def _is_spared(self, node: str) -> bool:
-        """Whether a lease ran out only because nothing was heard of anybody."""
+        """Return whether a lease expired only because all nodes were silent."""
         signs, now, end = self._calls.signs(), self._store.now_ms, self._whole.leases.get(node, 0.0)
         is_other_run = signs.run != self._store.run_id
         if end <= signs.at or not (is_other_run or signs.by < now):
@@ -316,7 +324,7 @@ class Watch:
         return is_full or end + int(max(0, now - signs.by) + LEASE_MS / 6) > now
 
     def depart(self) -> None:
-        """Take the ids that are offline."""
+        """Collect the ids that went offline."""
         for id in self._calls.depart():
             assert not self._whole.seats[id], f"{id} is offline, but held by {self._whole.seats[id]}"
         self.look()

@@ -1,6 +1,6 @@
-"""Nodes, devices, dispatchers and what befalls them, over the shipped scripts.
+"""Nodes, devices, dispatchers and faults over the shipped scripts.
 
-Every method is something that may happen, at any time: it does nothing when there is nothing to do.
+Every method is an event that may happen at any time: it does nothing when there is nothing to do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 
-from .calls import LEASE_MS, Wish
+from .calls import LEASE_MS, AttachRequest
 from .cluster import Cluster
 from .device import Connection, Device, Probe
 from .masters import ALL, Home, Process
@@ -23,17 +23,17 @@ WINDOW_MS = 10_000 + SLACK_MS
 TTL_MS = 20_000 + SLACK_MS
 
 ROUNDS = 100
-"""After which nodes that still have something to do will never be done; eight are the most that they need."""
+"""Rounds after which nodes that are still busy will never finish; they need eight at most."""
 
 Claim = Literal["own", "none", "stale", "foreign", "made up", "beyond"]
-"""What a device shows at login; a 1.x client has no position, and `made up` has it want nothing stored."""
+"""Position of a device at login; a 1.x client has none, and `made up` makes it want nothing stored."""
 
 Outcome = Literal["answered", "unanswered", "half"]
-"""What a dispatcher sees of its dispatch; `half`: it crashes between two chunks."""
+"""Outcome of a dispatch for its dispatcher; `half`: it crashes between two chunks."""
 
 
 class Job(NamedTuple):
-    """A dispatch whose outcome its dispatcher does not know."""
+    """A dispatch of unknown outcome."""
 
     message: Message
     ids: Sequence[str]
@@ -42,20 +42,20 @@ class Job(NamedTuple):
 
 
 class Past(NamedTuple):
-    """A snapshot of Redis, and what is true in it."""
+    """A snapshot of Redis, and the expected state in it."""
 
     name: str
     truths: Mapping[str, Truth]
 
 
 class World(Cluster):
-    """Everything there is in one example.
+    """All parts of one example.
 
     Args:
-        stores: an empty Redis, and another one to take over.
-        window_ms: for how long what is acknowledged is kept for clients that come back.
-        is_split: whether an attach registers only when its reply arrives; the model has to object.
-        is_scattered: whether each connection of a process asks who is master; the model has to object.
+        stores: an empty Redis, and another one for a failover.
+        window_ms: how long acknowledged messages are kept for clients that come back.
+        is_split: whether an attach registers only when its reply arrives; the model must object.
+        is_scattered: whether each connection of a process queries the master; the model must object.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class World(Cluster):
     # Dispatchers
 
     def tell_dispatcher(self, heard: Sequence[int], connection: int) -> None:
-        """The dispatcher hears from some Sentinels, before it uses a connection."""
+        """Let the dispatcher receive reports of some Sentinels before it uses a connection."""
         reports, now = self._sentinels.reports(heard), self._store.now_ms / 1000
         self._dispatcher.read(reports, now, connection)
 
     def dispatch(
         self, ids: Sequence[str], retention: Retention, size: int, outcome: Outcome, connection: int = 0
     ) -> None:
-        """A dispatcher sends a message, in one chunk for each recipient."""
+        """Dispatch a message, in one chunk for each recipient."""
         self._messages += 1
         message = Message(f"m{self._messages}", b"%d" % self._messages + b"." * size)
         job = Job(message, ids, retention, self._store.now_ms + REMEMBER_MS - 2 * SLACK_MS)
@@ -104,7 +104,7 @@ class World(Cluster):
             self._late.add(message.message_id)
 
     def retry(self) -> None:
-        """The oldest dispatch of unknown outcome is tried once more, or given up when it is too late."""
+        """Retry the oldest dispatch of unknown outcome, or give it up when it is too late."""
         if self._jobs:
             job = self._jobs[0]
             if self._store.now_ms >= job.gives_up_at or self._send(job, job.ids):
@@ -121,7 +121,7 @@ class World(Cluster):
         return True
 
     def announce(self, retention: Retention, *, is_repeated: bool) -> None:
-        """A dispatcher sends a message to everybody, perhaps twice because the first reply was lost."""
+        """Dispatch a message to everybody, perhaps twice because the first reply was lost."""
         self._messages += 1
         message = Message(f"m{self._messages}", b"%d" % self._messages)
         for _ in range(1 + is_repeated):
@@ -129,18 +129,18 @@ class World(Cluster):
             self._collect_hints()
 
     def read_broadcasts(self, number: int, *, is_new: bool) -> None:
-        """Somebody reads what was sent to everybody, from where somebody was before."""
+        """Read messages to everybody from an earlier position."""
         position = self._reached[number % len(self._reached)] if self._reached and not is_new else None
         self._reached.append(self._watch.broadcasts(position))
 
     def purge(self, id: str) -> None:
-        """Somebody throws an outbox away."""
+        """Purge an outbox."""
         self._watch.purge(id)
 
     # Devices
 
     def connect(self, device: Device, node: Node, claim: Claim) -> None:
-        """A device logs in."""
+        """Log a device in."""
         if device.connection is not None:
             return
         self.reach(node)
@@ -150,12 +150,16 @@ class World(Cluster):
         connection = Connection(device, device.id, node.name)
         device.connection = connection
         node.connections.append(connection)
-        version = node.roster[device.id] = node.next_version()
-        wish = Wish(device.id, len(node.of(device.id)), version, 0, _mode(device, claim, position))
-        self._ask(node, connection, wish._replace(position=position or _NOWHERE, wire2=int(device.is_wire2)))
+        version = node.members[device.id] = node.next_version()
+        request = AttachRequest(
+            device.id, len(node.of(device.id)), version, 0, _mode(device, claim, position)
+        )
+        self._ask(
+            node, connection, request._replace(position=position or _NOWHERE, wire2=int(device.is_wire2))
+        )
 
     def change_id(self, device: Device) -> None:
-        """A connection authenticates as somebody else; what it proved before means nothing now."""
+        """Authenticate a connection as another id; its earlier acknowledgements count no more."""
         connection = device.connection
         if connection is None:
             return
@@ -165,19 +169,19 @@ class World(Cluster):
         self.connect(device, node, "none")
 
     def disconnect(self, device: Device) -> None:
-        """A connection ends."""
+        """End a connection."""
         if device.connection is not None:
             self._leave(self._node_of(device.connection), device.connection)
 
     def work(self, device: Device, count: int) -> None:
-        """A device handles some of what is on its way to it."""
+        """Let a device handle some of its frames."""
         connection = device.connection
         for _ in range(count):
             if connection is not None and connection.frames:
                 device.handle(connection.frames.popleft(), self._watch.handled[connection.id])
 
     def prove(self, device: Device) -> None:
-        """A device says what it has: by itself with wire 2, otherwise when it is asked."""
+        """Let a device acknowledge: by itself with wire 2, otherwise when the server asks."""
         connection = device.connection
         if connection is None or connection.at is None:
             return
@@ -202,7 +206,7 @@ class World(Cluster):
         return Position(own.epoch, own.top + 1) if claim == "beyond" and own else None
 
     def serve(self, node: Node) -> None:
-        """A node and its devices do all they have to do."""
+        """Let a node and its devices finish all their work."""
         self.deliver(node, 1000)
         self.answer(node)
         self.pull(node)
@@ -218,7 +222,7 @@ class World(Cluster):
     # Redis
 
     def pass_time(self, seconds: int, awake: Sequence[Node]) -> None:
-        """Time passes; nodes that are awake renew their leases."""
+        """Let time pass; nodes that are awake renew their leases."""
         self._sentinels.agree()
         left = seconds * 1000
         while left > 0:
@@ -231,18 +235,18 @@ class World(Cluster):
                 self.beat(node)
 
     def set_full(self, is_full: bool) -> None:
-        """Redis has no memory left, or has some again."""
+        """Fill the memory of Redis, or free some again."""
         for home in self._homes.values():
             home.store.set_full(is_full)
 
     def snapshot(self) -> None:
-        """Redis writes a snapshot."""
+        """Let Redis write a snapshot."""
         past = Past(f"snapshot-{len(self._pasts) % 3}", self._watch.remember())
         self._store.snapshot(past.name)
         self._pasts = [each for each in self._pasts if each.name != past.name] + [past]
 
     def go_back(self, back: int, *, loses_hints: bool) -> None:
-        """Redis dies, and starts with what it held at a snapshot."""
+        """Kill Redis, and restart it with the data of a snapshot."""
         self.unite()
         past = self._pasts[-1 - back % len(self._pasts)]
         self._store.go_back(past.name)
@@ -251,7 +255,7 @@ class World(Cluster):
         self._watch.go_back(past.truths)
 
     def fail_over(self, late: int) -> None:
-        """Another Redis takes over; the old one is there, and processes go on to use it until they hear."""
+        """Promote the other Redis; processes use the old one until they learn of it."""
         self.unite()
         old, new = self._home, self._spare
         new.take_over(old.store)
@@ -262,18 +266,18 @@ class World(Cluster):
         self.snapshot()
 
     def refuse(self) -> None:
-        """The old master has lost its replicas, and writes nothing more."""
+        """Take the replicas of the old master away, so that it refuses writes."""
         if len(self._homes) > 1:
             self._spare.set_alone(True)
 
     def demote(self) -> None:
-        """The old master becomes a replica."""
+        """Make the old master a replica."""
         self._sentinels.agree()
         if len(self._homes) > 1:
             self._spare.demote()
 
     def unite(self) -> None:
-        """Whoever still uses the old master finds out by its replies, whatever news were lost."""
+        """Let processes that still use the old master learn of the new one by its replies."""
         self._sentinels.agree()
         self.refuse()
         for node in self.nodes:
@@ -284,18 +288,18 @@ class World(Cluster):
         self._homes = {self._store.port: self._home}
 
     def promote(self) -> None:
-        """Redis is made a replica and a master again, and keeps all it has."""
+        """Make Redis a replica and a master again, with all its data."""
         self._store.promote()
         self._watch.begin_run()
 
     def change_replication_id(self) -> None:
-        """Redis gets its first replica; nothing is another run for that."""
+        """Give Redis its first replica, which does not begin another run."""
         self._watch.change_replication_id()
 
     # Quiet
 
     def settle(self) -> None:
-        """Let everything that is under way arrive; then nobody who is connected may miss anything."""
+        """Let everything under way arrive, and assert that no connected device misses anything."""
         self.set_full(False)
         self.unite()
         self._calm_down()
@@ -316,7 +320,7 @@ class World(Cluster):
                 assert seen.acknowledged == seen.top, f"{device.name} has all, but {seen} says otherwise"
 
     def forget_what_all_have(self) -> None:
-        """Once everybody has all, nothing is left when those who may come back have had their time."""
+        """Assert that an outbox is empty once all devices have everything and the window is over."""
         self.settle()
         self.pass_time(45, self.nodes)
         self.settle()

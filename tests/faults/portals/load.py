@@ -1,4 +1,4 @@
-"""Clients that send numbers at a steady pace, and go to the next server when theirs is gone."""
+"""Load of clients that send numbers at a steady pace, and change the server when theirs is gone."""
 
 import asyncio
 import json
@@ -9,19 +9,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 PACE = 0.1
-"""Seconds between two messages of one client; clients take turns, so that something is always on its way."""
+"""Seconds between two messages of a client; clients take turns, so that messages are always under way."""
 
 
 class Load:
-    """Clients, and what they have sent.
+    """Clients, and the numbers that they have sent.
 
     Args:
-        ports: of the servers; clients are spread over them.
-        size: how many clients.
+        ports: ports of the servers; clients are spread over them.
+        size: number of clients.
 
     Attributes:
         sent: id of each connection -> how many numbers it sent from 0 on. No two have the same id.
-        complete: the ids that closed in good order, so that all they sent has arrived.
+        complete: ids that closed with 1000, so that all their messages have arrived.
         took: seconds from the first message to the last.
     """
 
@@ -34,7 +34,7 @@ class Load:
         self.took = 0.0
 
     async def run(self, until: Awaitable[None], count: int) -> None:
-        """Send until something is done and so many have been sent; then close."""
+        """Send until an awaitable is done and `count` numbers have been sent; then close."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""A run: servers, portals and clients, and what happens to them meanwhile."""
+"""A run: servers, portals and clients, and the records of handled events."""
 
 import asyncio
 import sys
@@ -25,22 +25,22 @@ NAMESPACE = "portals"
 LEASE = 1.5
 START = 20.0
 DRAIN = 40.0
-"""Seconds for everything to start, and for everything to be handled in the end."""
+"""Seconds for all programs to start, and for all events to be handled in the end."""
 
 PORTALS = 4
 SERVERS = 3
 
 Life = list[Any]
-"""What was handled of one connection: kinds of events and numbers, in the order of their effects."""
+"""Handled events of one connection: kinds and numbers, in the order of their effects."""
 
 
 class Run:
-    """Everything that takes part.
+    """All programs of a run.
 
     Attributes:
-        load: the clients; of the servers, the first is to be killed.
-        servers: supervised, as portals are.
-        portals: what is to be harmed.
+        load: the clients.
+        servers: supervised servers; the test kills the first.
+        portals: supervised portals.
     """
 
     def __init__(self, folder: Path, release: str, clients: int) -> None:
@@ -67,7 +67,7 @@ class Run:
             yield run
 
     async def until_up(self, program: Program, starts: int) -> None:
-        """Wait until a program has come up so often."""
+        """Wait until a program has come up `starts` times."""
         async with asyncio.timeout(START):
             while sum(record == ["up"] for record in Journal(program.log).news()) < starts:
                 await asyncio.sleep(0.02)
@@ -86,8 +86,8 @@ class Run:
             assert await client.xlen(keys.dead) == 0
 
     async def lives(self) -> dict[str, tuple[str | None, Life]]:
-        """What clients receive of the effects: connection -> the id of its client, and its life."""
-        for portal in self.portals:  # the connections of the sinks are no part of this
+        """Return the effects that clients receive: connection -> the id of its client, and its life."""
+        for portal in self.portals:  # so that they do not handle the connections of the sinks
             await portal.finish(DRAIN)
         lives: dict[str, tuple[str | None, Life]] = {}
         for number in range(SINKS):
@@ -100,7 +100,7 @@ class Run:
         return lives
 
     async def _received(self, sink: str) -> list[Any]:
-        """All that a client receives, up to a last message that is sent to it now."""
+        """Return all that a client receives, up to a last message that is sent to it now."""
         effects = []
         async with (
             AsyncDispatcher(self.redis.url, namespace=NAMESPACE, sync=KEEP) as dispatcher,
@@ -115,7 +115,7 @@ class Run:
         return effects
 
     def handlings(self) -> Counter[tuple[str, int]]:
-        """How often handling began: of each event, for each number of deliveries."""
+        """Count how often handling began, by event and number of deliveries."""
         records = (record for portal in self.portals for record in Journal(portal.log).news())
         return Counter((record[1], record[2]) for record in records if record[0] == "begins")
 

@@ -1,6 +1,6 @@
 """A portal whose effects are stored: python -m tests.faults.portals.worker REDIS_URL NAMESPACE LEASE.
 
-Writes `["up"]`, and `["begins", key, deliveries]` whenever it begins to handle an event.
+It writes `["up"]`, and `["begins", key, deliveries]` before it handles an event.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from mesa_ws import AsyncDispatcher, Message, Portal, PortalEvent, Sync
 from tests.faults.chaos.journal import write
 
 SINKS = 16
-"""Outboxes in which the effects are."""
+"""Number of outboxes for the effects."""
 
 MOMENT = 0.02
-"""Seconds that handling takes on average, so that some tens of events are under way in every portal.
+"""Seconds that handling takes on average, so that some tens of events are under way in each portal.
 
-Some take longer: whoever does not keep the order of a connection is found out.
+Random durations reveal a portal that does not keep the order of a connection.
 """
 
 KEEP = Sync(enabled=True, max_messages=10_000_000, max_bytes=2**31)

@@ -1,4 +1,4 @@
-"""Rounds of outages, and the table of what came of them."""
+"""Rounds of outages, and the table of their verdicts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -9,24 +9,24 @@ from typing import NamedTuple
 from mesa_ws import BackendError
 
 from .site import LEASE, TALKING, How, Site
-from .verdict import LEASES, Cast, Outage, Verdict, judge
+from .verdict import LEASES, IdGroups, Outage, Verdict, judge
 
 PATIENCE = LEASES + 1
-"""Leases for which a death is waited for."""
+"""Leases within which a death has to be noticed."""
 
 LIMIT = 30.0
-"""Seconds for whatever else has to come about."""
+"""Seconds for all other conditions."""
 
 PACE = 0.5
-"""Seconds between two numbers of one client, where a lease has its default length."""
+"""Seconds between two numbers of a client, for a lease of default length."""
 
 
 class Plan(NamedTuple):
-    """How Redis goes away.
+    """A kind of outage.
 
     Attributes:
-        how: `restarted`: Redis is killed, and started again with its log; `stopped`: it does not answer.
-        seconds: for how long, where a lease has its default length.
+        how: `restarted`: Redis is killed, and restarted with its data; `stopped`: it does not answer.
+        seconds: duration, for a lease of default length.
     """
 
     how: How
@@ -34,13 +34,13 @@ class Plan(NamedTuple):
 
 
 async def run(site: Site, plan: Plan, rounds: int) -> Verdict:
-    """Have an outage so often, at another moment each time, and judge."""
+    """Cause an outage `rounds` times, each at another moment, and judge."""
     dice = Random(str(plan))
     return Verdict.over([await _round(site, plan, dice) for _ in range(rounds)])
 
 
 def table(plans: Iterable[Plan], verdicts: Iterable[Verdict], lease: float) -> list[str]:
-    """Lines about outages and what came of them."""
+    """Return a table of outages and verdicts."""
     rows: list[tuple[str, ...]] = [
         ("redis was", "for", "leases", "rounds", "deaths told in", *Verdict._fields[2:])
     ]
@@ -53,7 +53,7 @@ def table(plans: Iterable[Plan], verdicts: Iterable[Verdict], lease: float) -> l
 
 
 def evidence(plan: Plan, verdict: Verdict) -> list[str]:
-    """Some of what was wrong, by name."""
+    """Return some examples of each fault, by name."""
     lists = zip(verdict._fields[2:-1], verdict[2:-1], strict=True)
     return [f"{plan.how} {plan.seconds:g}: {name}: {', '.join(found[:5])}" for name, found in lists if found]
 
@@ -61,33 +61,33 @@ def evidence(plan: Plan, verdict: Verdict) -> list[str]:
 async def _round(site: Site, plan: Plan, dice: Random) -> Verdict:
     site.journal.clear()
     seconds = site.scaled(plan.seconds)
-    async with site.mortal() as (cast, process), asyncio.TaskGroup() as tasks:
+    async with site.dying_server() as (groups, process), asyncio.TaskGroup() as tasks:
         talk = tasks.create_task(_talk(site))
-        await asyncio.sleep(dice.uniform(0, site.lease / 3))  # heartbeats come at their own times
-        for visitor in site.returning:
-            await visitor.leave()
-        assert await _comes_about(lambda: _are_online(site, cast.returning, 0), LIMIT)
+        await asyncio.sleep(dice.uniform(0, site.lease / 3))  # at a random moment between heartbeats
+        for client in site.returning:
+            await client.leave()
+        assert await _holds_in_time(lambda: _are_online(site, groups.returning, 0), LIMIT)
         gone = monotonic()
         outing = tasks.create_task(site.disturb(plan.how, seconds))
-        coming = [tasks.create_task(site.come_back(visitor)) for visitor in site.returning]
+        coming = [tasks.create_task(site.come_back(client)) for client in site.returning]
         await asyncio.sleep(dice.uniform(0, seconds))
         process.kill()
         await outing
         back = monotonic()
-        await _comes_about(lambda: _is_told(site, cast), PATIENCE * site.lease)
-        await asyncio.sleep(max(0.0, back + site.lease - monotonic()))  # what is false may still come
+        await _holds_in_time(lambda: _is_told(site, groups), PATIENCE * site.lease)
+        await asyncio.sleep(max(0.0, back + site.lease - monotonic()))  # time for false notifications
         await asyncio.wait(coming, timeout=LIMIT)
         talk.cancel()
-    await _comes_about(lambda: _is_handled(site), LIMIT)
-    here = (*cast.staying, *cast.returning)
-    absent = [] if await _comes_about(lambda: _are_online(site, here, 1), LIMIT) else here
-    return judge(site.journal, cast, Outage(gone, back, site.lease, site.grace), absent)
+    await _holds_in_time(lambda: _is_handled(site), LIMIT)
+    here = (*groups.staying, *groups.returning)
+    absent = [] if await _holds_in_time(lambda: _are_online(site, here, 1), LIMIT) else here
+    return judge(site.journal, groups, Outage(gone, back, site.lease, site.grace), absent)
 
 
 async def _talk(site: Site) -> None:
     while True:
-        for visitor in site.staying[:TALKING]:
-            await visitor.talk()
+        for client in site.staying[:TALKING]:
+            await client.talk()
         await asyncio.sleep(site.scaled(PACE))
 
 
@@ -98,9 +98,9 @@ async def _are_online(site: Site, ids: tuple[str, ...], connections: int) -> boo
         return False
 
 
-async def _is_told(site: Site, cast: Cast) -> bool:
-    told = {(event.kind, event.id) for event in site.journal if event.id in cast.dying}
-    return {(kind, id) for kind in ("offline", "disconnected") for id in cast.dying} <= told
+async def _is_told(site: Site, groups: IdGroups) -> bool:
+    told = {(event.kind, event.id) for event in site.journal if event.id in groups.dying}
+    return {(kind, id) for kind in ("offline", "disconnected") for id in groups.dying} <= told
 
 
 async def _is_handled(site: Site) -> bool:
@@ -111,8 +111,8 @@ async def _is_handled(site: Site) -> bool:
     return sent <= handled
 
 
-async def _comes_about(holds: Callable[[], Awaitable[bool]], limit: float) -> bool:
-    """Wait for a condition; tell whether it came to hold."""
+async def _holds_in_time(holds: Callable[[], Awaitable[bool]], limit: float) -> bool:
+    """Wait until a condition holds; return whether it does."""
     end = monotonic() + limit
     while not await holds():
         if monotonic() > end:

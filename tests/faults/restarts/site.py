@@ -1,4 +1,4 @@
-"""Two servers, a portal and clients on a Redis that goes away, and a third server that dies while it does."""
+"""Two servers, a portal and clients on a Redis that fails, and a third server that dies during the outage."""
 
 import asyncio
 import sys
@@ -19,36 +19,36 @@ from tests.redis_server import RedisServer
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import LIMIT, Peer
 
-from .verdict import Cast, Event, Kind
+from .verdict import Event, IdGroups, Kind
 
 GRACE = 5.0
-"""What an id has to come back by default, and what a call of Redis may take."""
+"""Default grace of an id, and default limit of a Redis call."""
 
 TIMEOUT = 5.0
-"""Seconds that a call of Redis may take by default."""
+"""Default limit of a Redis call, in seconds."""
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 NAMESPACE = "restarts"
 
 LEASE = 15.0
-"""Seconds of a lease by default; everything else keeps its ratio to it here, whatever it is."""
+"""Default lease in seconds; all other durations here are scaled with the lease."""
 
 STAYING, RETURNING, DYING = 300, 10, 10
-"""How many ids."""
+"""Numbers of ids."""
 
 TALKING = 10
-"""How many of those that stay send numbers."""
+"""Number of staying clients that send numbers."""
 
 How = Literal["restarted", "stopped"]
 
 
-class Visitor:
+class TalkingClient:
     """A client with its connection.
 
     Args:
-        id: who it is.
-        note: called when it lost the connection.
+        id: its id.
+        note: called when the connection is lost.
     """
 
     def __init__(self, id: str, note: Callable[[Kind, str, int], None]) -> None:
@@ -60,7 +60,7 @@ class Visitor:
         self._watcher: asyncio.Task[None] | None = None
 
     async def come(self, url: str) -> bool:
-        """Connect and log in; False if that was refused."""
+        """Connect and log in; return False if the server refused."""
         peer = await self._stack.enter_async_context(Peer.connect(url))
         try:
             await peer.authenticate(self.id)
@@ -91,24 +91,24 @@ class Visitor:
 
 
 class Site:
-    """Everything that takes part.
+    """All parts of a run.
 
     Args:
-        folder: where Redis writes.
+        folder: folder for files of Redis.
         release: which redis-server.
-        lease: seconds.
+        lease: length of a lease in seconds.
         grace: seconds that ids have to come back.
 
     Attributes:
-        journal: what happened since it was cleared last.
+        journal: events since it was last cleared.
     """
 
     def __init__(self, folder: Path, release: str, lease: float, grace: float) -> None:
         self.lease = lease
         self.grace = grace
         self.journal: list[Event] = []
-        self.staying = [Visitor(f"staying-{n}", self.note) for n in range(STAYING)]
-        self.returning = [Visitor(f"returning-{n}", self.note) for n in range(RETURNING)]
+        self.staying = [TalkingClient(f"staying-{n}", self.note) for n in range(STAYING)]
+        self.returning = [TalkingClient(f"returning-{n}", self.note) for n in range(RETURNING)]
         self._redis = RedisServer(folder, *AOF, release=release)
         self._urls: list[str] = []
         self._rounds = count()
@@ -117,7 +117,7 @@ class Site:
     @classmethod
     @asynccontextmanager
     async def standing(cls, folder: Path, release: str, lease: float, grace: float) -> AsyncIterator[Self]:
-        """Have everything running, and all who stay or return logged in, until the end of the context."""
+        """Run everything, with staying and returning clients logged in, until the end of the context."""
         site = cls(folder, release, lease, grace)
         async with AsyncExitStack() as stack:
             stack.callback(site._redis.stop)
@@ -128,44 +128,44 @@ class Site:
                 await stack.enter_async_context(site._serving())
             dispatcher = AsyncDispatcher(site._redis.url, namespace=NAMESPACE, timeout=site.scaled(TIMEOUT))
             site._dispatcher = await stack.enter_async_context(dispatcher)
-            for n, visitor in enumerate((*site.staying, *site.returning)):
-                stack.push_async_callback(visitor.leave)
-                assert await visitor.come(site._urls[n % 2])
+            for n, client in enumerate((*site.staying, *site.returning)):
+                stack.push_async_callback(client.leave)
+                assert await client.come(site._urls[n % 2])
             yield site
 
     def scaled(self, seconds: float) -> float:
-        """What so many seconds of a lease of the default length are here."""
+        """Scale seconds by the ratio of the lease to the default."""
         return seconds * self.lease / LEASE
 
     def note(self, kind: Kind, id: str, number: int = 0) -> None:
-        """Write down what happened."""
+        """Add an event to the journal."""
         self.journal.append(Event(monotonic(), kind, id, number))
 
     @asynccontextmanager
-    async def mortal(self) -> AsyncIterator[tuple[Cast, asyncio.subprocess.Process]]:
-        """A third server with clients, which is to be killed."""
+    async def dying_server(self) -> AsyncIterator[tuple[IdGroups, asyncio.subprocess.Process]]:
+        """Run a third server with clients, for the caller to kill."""
         port, name = free_port(), next(self._rounds)
         arguments = (self._redis.url, NAMESPACE, str(self.lease), str(port))
         command = [sys.executable, "-m", "tests.faults.portals.server", *arguments]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=PROJECT)
-        dying = [Visitor(f"dying-{name}-{n}", self.note) for n in range(DYING)]
+        dying = [TalkingClient(f"dying-{name}-{n}", self.note) for n in range(DYING)]
         try:
             assert process.stdout is not None
             async with asyncio.timeout(LIMIT):
                 await process.stdout.readline()
-            for visitor in dying:
-                assert await visitor.come(f"ws://127.0.0.1:{port}/")
+            for client in dying:
+                assert await client.come(f"ws://127.0.0.1:{port}/")
             groups = (self.staying, self.returning, dying)
-            yield Cast(*(tuple(visitor.id for visitor in group) for group in groups)), process
+            yield IdGroups(*(tuple(client.id for client in group) for group in groups)), process
         finally:
             if process.returncode is None:
                 process.kill()
             await process.wait()
-            for visitor in dying:
-                await visitor.leave()
+            for client in dying:
+                await client.leave()
 
     async def disturb(self, how: How, seconds: float) -> None:
-        """Have Redis away for so long."""
+        """Cause an outage of Redis."""
         if how == "stopped":
             self._redis.freeze()
             await asyncio.sleep(seconds)
@@ -175,16 +175,16 @@ class Site:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self._redis.start)
 
-    async def come_back(self, visitor: Visitor) -> None:
-        """Try to log in until that is possible."""
+    async def come_back(self, client: TalkingClient) -> None:
+        """Log in, with repeated attempts."""
         for turn in count():
             with suppress(OSError, TimeoutError):
-                if await visitor.come(self._urls[turn % 2]):
+                if await client.come(self._urls[turn % 2]):
                     return
             await asyncio.sleep(self.scaled(0.3))
 
     async def online(self, ids: Sequence[str]) -> dict[str, int]:
-        """How many connections ids have, as everybody can ask."""
+        """Return the numbers of connections of ids, by the public presence."""
         return await self._dispatcher.presence.online(ids)
 
     def _portal(self) -> Portal:

@@ -1,8 +1,8 @@
-"""Judges an outage of Redis by what servers, portals and clients were told around it.
+"""Judgement of an outage of Redis by the notifications of servers, portals and clients.
 
-An id whose client stays connected never goes offline, and portals never hear that its connection
-ended. The ids of a node that really died during the outage do both, once, within two leases. Numbers of
-clients that go on talking reach portals, in their order.
+An id whose client stays connected never goes offline, and portals never receive the end of its
+connection. For the ids of a node that really died during the outage, both happen once, within two
+leases. Numbers that clients send reach portals in their order.
 """
 
 from collections import Counter, defaultdict
@@ -11,22 +11,22 @@ from itertools import chain
 from typing import Literal, NamedTuple, Self
 
 LEASES = 2
-"""Within so many leases after Redis is back, servers and portals know of a node that died."""
+"""Leases after the outage within which servers and portals are notified of a dead node."""
 
 Kind = Literal["offline", "disconnected", "closed", "left", "came", "sent", "handled"]
-"""`offline`: a server was told; `disconnected`: a portal was told; `closed`: its client lost the connection;
-`left` and `came`: its client closed one, and has logged in; `sent` and `handled`: its client sent a number,
-and a portal handled it."""
+"""`offline`: a server was notified; `disconnected`: a portal was notified; `closed`: the client lost its
+connection; `left` and `came`: the client closed its connection, or has logged in; `sent` and `handled`: the
+client sent a number, or a portal handled it."""
 
 
 class Event(NamedTuple):
-    """What happened to an id.
+    """An event of an id.
 
     Attributes:
-        at: seconds, of any clock.
-        kind: what.
-        id: to whom.
-        number: what was sent or handled.
+        at: seconds of any clock.
+        kind: its kind.
+        id: the id.
+        number: the number that was sent or handled.
     """
 
     at: float
@@ -36,7 +36,7 @@ class Event(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """When Redis was gone and back, by the clock of the journal, and the seconds that servers count with."""
+    """Begin and end of an outage, by the clock of the journal, and the durations that servers use."""
 
     gone: float
     back: float
@@ -44,12 +44,12 @@ class Outage(NamedTuple):
     grace: float
 
 
-class Cast(NamedTuple):
-    """The ids, by what they do.
+class IdGroups(NamedTuple):
+    """The ids, by the behaviour of their clients.
 
     Attributes:
         staying: connected all the time.
-        returning: left just before the outage, and came back as soon as they were let in.
+        returning: left right before the outage, and logged in again as soon as possible.
         dying: on the node that died.
     """
 
@@ -59,20 +59,20 @@ class Cast(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was found in one round or in several; lists name what is wrong.
+    """The verdict about one or several rounds; its lists name the faults.
 
     Attributes:
-        rounds: how many rounds.
-        told_in: leases until everything was told of the node that died, at most.
-        offline: ids that servers were told to be offline, and that are connected.
-        disconnected: ids whose connections live, and of which portals were told that they ended.
+        rounds: number of rounds.
+        told_in: most leases until all notifications about the dead node had arrived.
+        offline: connected ids that servers were notified of as offline.
+        disconnected: ids with living connections whose end was reported to portals.
         closed: ids whose clients lost their connection.
-        hasty: ids that servers were told to be offline sooner than half a grace after Redis was back.
-        untold: what was not told of the node that died within two leases, or was told twice.
+        hasty: ids reported as offline sooner than half a grace after the outage.
+        untold: notifications about the dead node that were missing after two leases, or came twice.
         lost: numbers that no portal handled.
         disordered: numbers that were handled after a later one of their id.
-        absent: ids that are connected and not known to be online in the end.
-        repeated: numbers that were handled again, as they may be.
+        absent: connected ids that are not online in the end.
+        repeated: numbers that were handled again, which is allowed.
     """
 
     rounds: int = 0
@@ -89,24 +89,24 @@ class Verdict(NamedTuple):
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept."""
+        """Whether all promises were kept."""
         return not any(self[2:-1])
 
     @classmethod
     def over(cls, verdicts: Iterable["Verdict"]) -> Self:
-        """One verdict about several rounds."""
+        """Return one verdict about several rounds."""
         rounds, told_in, *lists = zip(*verdicts, strict=True)
         return cls(sum(rounds), max(told_in), *(tuple(chain.from_iterable(each)) for each in lists))
 
 
-def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence[str] = ()) -> Verdict:
+def judge(journal: Sequence[Event], groups: IdGroups, outage: Outage, absent: Sequence[str] = ()) -> Verdict:
     """Judge one round.
 
     Args:
-        journal: what happened, in order.
-        cast: the ids.
-        outage: of Redis.
-        absent: connected ids that are not known to be online in the end.
+        journal: the events, in order.
+        groups: the ids.
+        outage: the outage of Redis.
+        absent: connected ids that are not online in the end.
     """
     by_kind: dict[Kind, list[Event]] = defaultdict(list)
     for event in journal:
@@ -115,16 +115,16 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
     def told(kind: Kind, ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(event.id for event in by_kind[kind] if event.id in ids)
 
-    deaths = [each for each in (*by_kind["offline"], *by_kind["disconnected"]) if each.id in cast.dying]
+    deaths = [each for each in (*by_kind["offline"], *by_kind["disconnected"]) if each.id in groups.dying]
     sent, handled = _numbers(by_kind["sent"]), _numbers(by_kind["handled"])
     return Verdict(
         1,
         max([0.0, *((death.at - outage.back) / outage.lease for death in deaths)]),
-        told("offline", cast.staying),
-        told("disconnected", cast.staying),
-        told("closed", (*cast.staying, *cast.returning)),
-        tuple(_hasty(by_kind["offline"], [e for e in by_kind["left"] if e.id in cast.returning], outage)),
-        tuple(_untold(deaths, cast.dying, outage.back + LEASES * outage.lease)),
+        told("offline", groups.staying),
+        told("disconnected", groups.staying),
+        told("closed", (*groups.staying, *groups.returning)),
+        tuple(_hasty(by_kind["offline"], [e for e in by_kind["left"] if e.id in groups.returning], outage)),
+        tuple(_untold(deaths, groups.dying, outage.back + LEASES * outage.lease)),
         tuple(f"{id} #{n}" for id, numbers in sent.items() for n in numbers if n not in handled.get(id, [])),
         tuple(_disordered(handled)),
         tuple(absent),
@@ -133,10 +133,10 @@ def judge(journal: Sequence[Event], cast: Cast, outage: Outage, absent: Sequence
 
 
 def _hasty(offline: Iterable[Event], left: Iterable[Event], outage: Outage) -> Iterator[str]:
-    """Ids that were told to be offline when they had hardly a chance to come back.
+    """Yield ids that were reported as offline when they had hardly a chance to come back.
 
-    Those that left long before the outage, as on a busy machine, may have had their grace by then. And an
-    outage of less than half a lease is no outage for servers: a grace that ends in it has ended.
+    Ids that left long before the outage, as on a busy machine, may have used up their grace by then. And
+    servers ignore an outage of less than half a lease: a grace that ends during it has ended.
     """
     if outage.back - outage.gone < outage.lease / 2:
         return
@@ -147,7 +147,7 @@ def _hasty(offline: Iterable[Event], left: Iterable[Event], outage: Outage) -> I
 
 
 def _untold(deaths: Sequence[Event], dying: Sequence[str], deadline: float) -> Iterator[str]:
-    """What is missing of the deaths of ids, or too late, or there twice."""
+    """Yield notifications of dead ids that are missing, late or repeated."""
     timely = Counter((event.kind, event.id) for event in deaths if event.at <= deadline)
     late = Counter((event.kind, event.id) for event in deaths if event.at > deadline)
     kinds: tuple[Kind, Kind] = ("offline", "disconnected")
@@ -166,7 +166,7 @@ def _numbers(events: Iterable[Event]) -> dict[str, list[int]]:
 
 
 def _disordered(handled: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """Numbers that came for the first time after a later one."""
+    """Yield numbers that came for the first time after a later one."""
     for id, numbers in handled.items():
         highest = -1
         for at, number in enumerate(numbers):

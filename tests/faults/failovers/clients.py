@@ -1,8 +1,8 @@
-"""Clients that listen, and may talk: python -m tests.faults.failovers.audience URLS PACE ID...
+"""Clients that listen, and may talk: python -m tests.faults.failovers.clients URLS PACE ID...
 
-They are spread over the servers. Each sends a number to portals every PACE seconds, or never if that
-is 0. Writes what `tests.faults.chaos.audience` does, and `["cut", id, code]`, `["forked", id]` and
-`["sent", id, number]`. SIGTERM: they close.
+They are spread over the servers. Each sends a number to portals every PACE seconds, or never if PACE
+is 0. They write the records of `tests.faults.chaos.clients`, and `["cut", id, code]`, `["forked", id]`
+and `["sent", id, number]`. On SIGTERM, they close.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ import signal
 import sys
 
 from mesa_ws import Client, Message
-from tests.faults.chaos.audience import client, stay
+from tests.faults.chaos.clients import client, stay
 from tests.faults.chaos.journal import write
 
 
 def watched(url: str, id: str) -> Client:
-    """A client that also writes down what befalls its connection."""
+    """A client that also logs the events of its connection."""
     each = client(url, id, 0)
 
     @each.on_disconnected
@@ -30,7 +30,7 @@ def watched(url: str, id: str) -> Client:
 
 
 async def talk(each: Client, id: str, pace: float, is_over: asyncio.Event) -> None:
-    """Send numbers until it is over."""
+    """Send numbers until the run is over."""
     number = 0
     while not is_over.is_set():
         if each.is_authenticated:
@@ -41,7 +41,7 @@ async def talk(each: Client, id: str, pace: float, is_over: asyncio.Event) -> No
 
 
 async def live(each: Client, id: str, pace: float, phase: float, is_over: asyncio.Event) -> None:
-    """Stay until it is over."""
+    """Stay connected until the run is over."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(stay(each, id))
         if pace:

@@ -1,6 +1,6 @@
-// Genuine 1.x clients: node audience.js URL ID...; every other one is a browser's.
+// Genuine 1.x clients: node npm_clients.js URL ID...; every other one is a browser's.
 //
-// Writes what audience.py writes. An application of 1.x has to authenticate again by itself.
+// Writes what clients.py writes. An application of 1.x has to authenticate again by itself.
 'use strict'
 const fs = require('fs')
 globalThis.WebSocket = require('ws')

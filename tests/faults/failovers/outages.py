@@ -1,4 +1,4 @@
-"""How long dispatches and logins took, and how much of that was not Sentinel's."""
+"""Duration of dispatches and logins in a failover, and the part that Sentinel did not cause."""
 
 from collections.abc import Iterable
 from math import inf
@@ -10,12 +10,12 @@ from .failover import Failovers
 
 
 class Call(NamedTuple):
-    """Something that is tried until it succeeds.
+    """A dispatch or a login, which is tried until it succeeds.
 
     Attributes:
-        who: who called.
-        began: when it was tried first.
-        ended: when it succeeded; infinite if it never did.
+        who: the caller.
+        began: time of the first attempt.
+        ended: time of the success; infinite if it never succeeded.
     """
 
     who: str
@@ -24,11 +24,11 @@ class Call(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """What callers felt of one failover.
+    """The outage of one failover, as callers see it.
 
     Attributes:
         longest: seconds of the longest call.
-        beyond: seconds that a call lasted after Sentinel named another master, at most.
+        beyond: longest time that a call lasted after Sentinel reported another master, in seconds.
     """
 
     longest: float = 0.0
@@ -36,7 +36,7 @@ class Outage(NamedTuple):
 
 
 def calls_of(records: Iterable[Record]) -> list[Call]:
-    """The calls of `meant` and `confirmed` records."""
+    """Return the calls of `meant` and `confirmed` records."""
     began: dict[tuple[str, int], float] = {}
     calls = []
     for time, kind, who, number, *_ in records:
@@ -48,7 +48,7 @@ def calls_of(records: Iterable[Record]) -> list[Call]:
 
 
 def outages(calls: Iterable[Call], failovers: Failovers) -> list[Outage]:
-    """What was felt of each failover. A call that lasted belongs to the one in which it ended."""
+    """Return the outage of each failover. A long call belongs to the failover in which it ended."""
     found = [Outage() for _ in failovers.all]
     for call in calls:
         number = failovers.at(call.began if call.ended == inf else call.ended)

@@ -1,7 +1,7 @@
-"""Logs in again and again: python -m tests.faults.failovers.visitor URL...
+"""Clients that log in again and again: python -m tests.faults.failovers.logins URL...
 
-One visitor for each server. Writes `["meant", id, number]` before it tries, and `["confirmed", id,
-number]` when it is logged in, however many attempts that took. SIGTERM: they end.
+One client for each server. It writes `["meant", id, number]` before its first attempt, and
+`["confirmed", id, number]` when it is logged in. On SIGTERM, the clients end.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ async def log_in(url: str, id: str) -> bool:
     return True
 
 
-async def visit(url: str, id: str, is_over: asyncio.Event) -> None:
-    """Log in until it is over."""
+async def log_in_again_and_again(url: str, id: str, is_over: asyncio.Event) -> None:
+    """Log in until the run is over."""
     number = 0
     while not is_over.is_set():
         write(["meant", id, number])
@@ -48,7 +48,7 @@ async def main(*urls: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_over.set)
     async with asyncio.TaskGroup() as tasks:
         for number, url in enumerate(urls):
-            tasks.create_task(visit(url, f"visitor-{number}", is_over))
+            tasks.create_task(log_in_again_and_again(url, f"login-{number}", is_over))
 
 
 if __name__ == "__main__":

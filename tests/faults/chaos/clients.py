@@ -1,6 +1,6 @@
-"""Clients on wire 2: python -m tests.faults.chaos.audience URL ID...
+"""Clients on wire 2: python -m tests.faults.chaos.clients URL ID...
 
-Writes `["login", id]`, `["got", id, source, number]` when the handler returns, `["lost", id, n]`,
+They write `["login", id]`, `["got", id, source, number]` when the handler returns, `["lost", id, n]`,
 `["reset", id]` and `["ended", id, why]`.
 """
 
@@ -12,11 +12,11 @@ from mesa_ws import Client, ConnectionInfo, Keepalive, MesaError, Message, Recon
 from .journal import write
 
 SLOW = 0.2
-"""Seconds that a slow reader thinks about each message; every tenth is one."""
+"""Seconds that a slow client takes for each message; every tenth client is slow."""
 
 
 def client(url: str, id: str, pause: float) -> Client:
-    """A client that comes back soon, and writes down what comes."""
+    """A client that reconnects soon, and logs what it receives."""
     client = Client(
         url,
         reconnect=Reconnection(interval=0.3, max_pause=1.3),
@@ -45,7 +45,7 @@ def client(url: str, id: str, pause: float) -> Client:
 
 
 async def stay(client: Client, id: str) -> None:
-    """Log in as `id`, and stay."""
+    """Log in as `id`, and stay connected."""
     try:
         await client.connect()
         await client.authenticate({"id": id}, timeout=30)
@@ -57,7 +57,7 @@ async def stay(client: Client, id: str) -> None:
 
 
 def pause_of(place: int) -> float:
-    """Seconds that the client of that number thinks about each message."""
+    """Return the seconds that a client takes for each message."""
     return SLOW if place % 10 == 0 else 0
 
 

@@ -1,4 +1,4 @@
-"""What the logs of a run tell: what was confirmed, what was received, and what went wrong openly."""
+"""Records in the logs of a run: sent, confirmed and received messages, and reported losses."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 from .checker import Expected, Label, Verdict, check
 from .journal import Journal, Record
 from .program import Program
-from .site import Audience
+from .site import ClientProcess
 
 
 class Sent:
-    """What dispatchers have written down."""
+    """The records of dispatchers."""
 
     def __init__(self, dispatchers: Sequence[Program]) -> None:
         self._meant: dict[Label, tuple[str, ...]] = {}
@@ -21,7 +21,7 @@ class Sent:
                 self.take(record)
 
     def take(self, record: Record) -> None:
-        """Take account of one line."""
+        """Process one record."""
         kind, source, number, what = record
         if kind == "meant":
             self._meant[source, number] = tuple(what)
@@ -30,16 +30,16 @@ class Sent:
 
     @property
     def unknown(self) -> int:
-        """How many messages have no known outcome."""
+        """Number of messages of unknown outcome."""
         return len(self._meant) - len(self._confirmed)
 
-    def expected(self, audience: Audience) -> dict[str, Expected]:
-        """What each client should get; messages to everybody are only a chance for clients of 1.x."""
-        expected = {id: Expected({}, set()) for id in audience.ids}
+    def expected(self, process: ClientProcess) -> dict[str, Expected]:
+        """Return what each client should receive; clients of 1.x may miss messages to everybody."""
+        expected = {id: Expected({}, set()) for id in process.ids}
         for label, recipients in self._meant.items():
             positions = self._confirmed.get(label)
-            is_promised = positions is not None and (recipients or audience.is_wire2)
-            for id in recipients or audience.ids:
+            is_promised = positions is not None and (recipients or process.is_wire2)
+            for id in recipients or process.ids:
                 if id not in expected:
                     continue
                 if is_promised and positions is not None:
@@ -50,39 +50,39 @@ class Sent:
 
 
 class Received:
-    """What the clients of one process have written down so far.
+    """The records of the clients of one process so far.
 
     Attributes:
-        ready: who has logged in for the first time.
-        complaints: lost messages, resets and ends, as they were reported to applications.
+        ready: clients that have logged in for the first time.
+        complaints: lost messages, resets and ends that clients reported.
     """
 
-    def __init__(self, audience: Audience) -> None:
-        self.audience = audience
+    def __init__(self, process: ClientProcess) -> None:
+        self.process = process
         self.ready: set[str] = set()
         self.complaints: list[Record] = []
-        self._journal = Journal(audience.program.log)
+        self._journal = Journal(process.program.log)
         self._logins: dict[str, list[list[Label]]] = defaultdict(list)
         self._labels: dict[str, set[Label]] = defaultdict(set)
 
     def read(self) -> None:
-        """Read what is new."""
+        """Read new records."""
         for record in self._journal.news():
             self._take(*record)
 
     def missing(self, expected: Mapping[str, Expected]) -> list[str]:
-        """What has not come by now of what was confirmed."""
+        """Return the confirmed messages that have not arrived."""
         return [
             f"{id}: {source} #{number}"
-            for id in self.audience.ids
+            for id in self.process.ids
             for source, number in sorted(expected[id].confirmed.keys() - self._labels[id])
         ]
 
     def verdict(self, expected: Mapping[str, Expected]) -> Verdict:
         """Judge all clients."""
-        may_repeat = not self.audience.is_wire2
+        may_repeat = not self.process.is_wire2
         return Verdict.over(
-            check(id, expected[id], self._logins[id], may_repeat=may_repeat) for id in self.audience.ids
+            check(id, expected[id], self._logins[id], may_repeat=may_repeat) for id in self.process.ids
         )
 
     def _take(self, kind: str, id: str, *details: Any) -> None:
