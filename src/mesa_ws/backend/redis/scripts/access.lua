@@ -1,6 +1,6 @@
--- Put in front of every script of both wires: what a reply that is an error means.
+-- Put in front of every script of both wires: the meaning of error replies.
 
--- Whether a reply is the error for a user who may not do that; Redis 7.0 says so without NOPERM.
+-- Whether a reply is the error for a missing right; Redis 7.0 sends it without NOPERM.
 local function is_forbidden(reply)
   if type(reply) ~= 'table' or not reply.err then return false end
   return string.find(reply.err, 'NOPERM', 1, true) == 1
@@ -8,8 +8,8 @@ local function is_forbidden(reply)
     or string.find(reply.err, "The user executing the script can't", 1, true) ~= nil
 end
 
--- Run a command on a key that may not be what Mesa writes: an error about its type or its value is the reply.
--- Any other error, such as a missing right, says nothing of the data, and ends the script.
+-- Run a command on a key that may be of a wrong type: an error about its type or value is returned. Any
+-- other error, such as a missing right, says nothing about the data, and ends the script.
 local function try(...)
   local reply = redis.pcall(...)
   local problem = type(reply) == 'table' and reply.err
@@ -19,7 +19,7 @@ local function try(...)
   return reply
 end
 
--- The text of what pcall() caught.
+-- The text of an error that pcall() caught.
 local function problem_of(caught)
   return type(caught) == 'table' and caught.err or tostring(caught)
 end

@@ -1,23 +1,23 @@
 #!lua flags=allow-oom
--- Note what a node's connections have proven to have received, and let go of what nobody needs.
+-- Record acknowledgements of a node's connections, and drop the messages that no connection needs.
 --
 -- KEYS  1 leases, then for each id: its position, its outbox, its user key
 -- ARGV  1 node, 2 for how long messages are kept for wire-2 clients that come back (ms),
---       then for each id: epoch, highest sequence proven by one connection, lowest sequence that
---       all of them have proven (the floor), version
+--       then for each id: epoch, highest sequence acknowledged by one connection, lowest sequence that
+--       all of them have acknowledged (the floor), version
 --
--- A position of an older epoch counts up to where that epoch ended. What was never given out is
--- not trusted: neither another epoch nor a sequence above the top. The floor is taken unless a
--- newer version has been recorded, which came with a floor of its own.
--- What leaves is acknowledged, and proven by all connections on all living nodes; a node whose
--- floor is of another epoch counts as one that has nothing. Once a wire-2 client was there, what
--- leaves is also older than the time above.
--- Returns for each id what is acknowledged now, or -1 if this acknowledgement was not accepted.
+-- A position of an older epoch counts up to where that epoch ended. A position that was never given out
+-- is not trusted: neither another epoch nor a sequence above the top. The floor is recorded unless a
+-- newer version exists, which came with a floor of its own.
+-- A message is dropped when it is acknowledged, and all connections on all living nodes have it; a node
+-- whose floor is of another epoch counts as having nothing. If a wire-2 client was there, the message
+-- must also be older than the time above.
+-- Returns for each id the acknowledged sequence, or -1 if this acknowledgement was not accepted.
 
 local node, window, now = ARGV[1], tonumber(ARGV[2]), now_ms()
 local is_live = lease_reader(KEYS[1], now)
 
--- The lowest floor of all living nodes, own one included.
+-- The lowest floor of all living nodes, this one included.
 local function lowest(user, epoch)
   local fields, low = redis.call('HGETALL', user), math.huge
   for i = 1, #fields, 2 do
@@ -49,12 +49,12 @@ local function let_go(box, user)
   if needless <= 0 then return end
   local count = box.w and aged(box, needless) or needless
   if count > 0 then redis.call('LTRIM', box.o, count, -1) end
-  -- All that stays was received by everybody.
+  -- Every connection has received all remaining messages.
   if needless == box.len and count < needless then redis.call('PEXPIRE', box.o, window) end
 end
 
 -- The sequences as numbers of the present epoch, or nil. The floor may be above the highest:
--- connections that left older messages to others prove what they have, and acknowledge nothing.
+-- connections that left older messages to others report what they have, and acknowledge nothing.
 local function translate(box, epoch, sequence, floor)
   local high, low, top = natural(sequence), natural(floor), box.s
   if not high or not low then return nil end

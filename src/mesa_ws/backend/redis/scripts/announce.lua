@@ -1,18 +1,18 @@
 #!lua
--- Put a message to everybody into the outbox that all share, and hand it to every living node.
+-- Store a message to everybody (*) in the shared outbox, and publish it to every living node.
 --
--- KEYS  1 leases, 2 counters, 3 what is remembered of the message id,
+-- KEYS  1 leases, 2 counters, 3 the record of the message id,
 --       4 position and 5 outbox of messages to everybody
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
 --       6 most messages of the outbox, 7 most bytes of it, 8 life of the message (ms),
 --       9 for how long the message id is remembered (ms), or 0,
 --       10 how many replicas have to be online: 0 or 1, 11.. ids that are left out
 --
--- What is stored as the body: four bytes, big endian, with the length of the list of ids that are
--- left out; that list as MessagePack; the body. Nobody acknowledges here, so nothing that ends its
--- life is counted as dropped.
--- A message id that is remembered is not stored or told again. Has no allow-oom: a full Redis
--- refuses it before anything is done. Where Redis refuses to publish, the nodes find the gap, and read.
+-- The stored body is: four bytes, big endian, with the length of the list of ids that are left out; that
+-- list as MessagePack; the body. Clients do not acknowledge these messages, so expired ones do not count
+-- as dropped.
+-- A message whose id is remembered is not stored or published again. Without allow-oom a full Redis
+-- refuses the script before it changes anything. If Redis refuses to publish, the nodes find the gap, and read.
 -- Returns {nodes, replicas online, sequence, epoch, 1 if corrupt data was set aside, else 0, why it could not
 -- be published or ''}; a message that came before without being stored has sequence 0 and epoch ''. Or the
 -- error NOREPLICAS or READONLY; or another one, which begins with PARTLY if the message is stored.

@@ -1,30 +1,29 @@
 #!lua flags=allow-oom
--- Record that a node holds connections of ids, and read what waits for them: in one step, so that
--- every message is either read here or told to the node.
+-- Record that a node holds connections of ids, and read their messages: in one step, so that every
+-- message is either read here or published to the node.
 --
 -- KEYS  1 leases, 2 the held key of the node, 3 the ids with their graces, 4 signs,
 --       then for each id: its position, its outbox, its user key
 -- ARGV  1 node, 2 expiry (ms), 3 most entries of one page, 4 most bytes of it,
 --       5 life of a position (ms), then for each id:
---       id, sockets, version, told, mode, epoch, sequence, wire2
+--       id, sockets, version, announced, mode, epoch, sequence, wire2
 --
--- Sockets '' records nothing, for reading on. A version older than the recorded one records
--- nothing. A user key of another type cannot be Mesa's and is replaced: that heals the id.
--- Told is 1 when the node has told that the id is online, so that it is not answered again.
+-- Sockets '' records nothing, and only reads on. A version older than the recorded one records
+-- nothing. A user key of another type is not Mesa's and is replaced, which repairs the id.
+-- Announced is 1 when the node has announced the id as online, so that the reply does not say it again.
 -- Mode says what is read:
 --   ''            nothing; the outbox is not touched, and its position lives on
---   fresh         what follows what is acknowledged
---   resume, read  what follows the position of epoch and sequence
---   top           nothing: what is stored so far is left to others
---   acknowledge   nothing: what is stored so far is acknowledged, and leaves with the next ack.lua
--- Wire2 is 1 for a client that may come back with a position: from now on messages are kept a
--- while after they were acknowledged.
--- The floor of the node becomes the start of this page if it had none and has one connection, or
--- stays what it was if that is lower, or stays unknown; ack.lua raises it.
+--   fresh         the messages after the acknowledged ones
+--   resume, read  the messages after the position of epoch and sequence
+--   top           nothing: the stored messages are left to other connections
+--   acknowledge   nothing: the stored messages are acknowledged; the next ack.lua drops them
+-- Wire2 is 1 for a client that may return with a position: from now on messages are kept a while after
+-- they were acknowledged.
+-- The floor of the node becomes the start of this page if it had none and has one connection, or keeps
+-- its value if that is lower, or stays unknown; ack.lua raises it.
 --
--- One call reads up to eight full pages; ids behind that get empty ones, whose top is above their
--- start.
--- Returns 0 when the node has no lease: it has to join first, or nobody would clean up. Else for
+-- One call reads up to eight full pages; later ids get empty pages, whose top is above their start.
+-- Returns 0 when the node has no lease: it has to join first, or no other node would clean up. Else for
 -- each id {1 if it came online by this, else 0} or, unless mode is '', {the same, status, epoch,
 -- top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch of the position ended
 -- if status is forked, else '', the rollback that ended it or '', entries...}; the entries are numbered
@@ -36,8 +35,8 @@ if redis.call('TYPE', KEYS[2]).ok ~= 'set' then redis.call('DEL', KEYS[2]) end
 if not lease_reader(KEYS[1], now_ms())(node) then return 0 end
 local host, budget = nil, PAGES * max_bytes
 
--- The seat of an id with its new sockets, or nil when nothing is to be recorded; and whether it
--- was taken just now.
+-- The seat of an id with its new sockets, or nil when nothing has to be recorded; and whether it
+-- is new.
 local function take_seat(user, wish)
   if wish.sockets == '' then return nil, false end
   local recorded = try('HGET', user, node)
@@ -55,7 +54,7 @@ local function take_seat(user, wish)
     redis.call('ZADD', KEYS[3], '+inf', wish.id)
     seat = {floor = '0', epoch = '-', first = others == 0 and was_away and '1' or '0'}
   end
-  if wish.told == '1' then seat.first = '0' end
+  if wish.announced == '1' then seat.first = '0' end
   seat.sockets, seat.version = wish.sockets, wish.version
   return seat, is_new
 end
@@ -78,7 +77,7 @@ local function read(box, wish)
   return {start = start, reply = reply}
 end
 
--- Read what the wish is for, and note what that means for the outbox and for the seat.
+-- Read what the wish asks for, and update the outbox and the seat.
 local function serve(position, outbox, wish, seat, is_new)
   host = host or read_host()
   local box = open_box(position, outbox, wish.id, host, true, nil, wish.wire2 == '1')
@@ -91,10 +90,10 @@ local function serve(position, outbox, wish, seat, is_new)
   if wish.mode == 'acknowledge' then change(box, 'a', box.s) end
   if wish.wire2 == '1' then change(box, 'w', host.now) end
   save(box, ARGV[5])
-  -- What everybody had may be about to end its life in a while; here is somebody who has not.
+  -- The list may be about to expire because every connection had all of it; this one has not.
   if found.start < box.s then redis.call('PEXPIRE', outbox, ARGV[5], 'GT') end
   if seat and is_new then
-    -- Of other connections that the node has, and was forgotten with, nothing is known here.
+    -- What other connections of this node have received is unknown here.
     if wish.sockets == '1' then seat.floor, seat.epoch = found.start, box.e end
   elseif seat and seat.epoch == box.e then
     seat.floor = math.min(tonumber(seat.floor), found.start)
@@ -106,7 +105,7 @@ local replies = {}
 for n = 1, (#KEYS - SHARED) / 3 do
   local at, key = 6 + ARGS * (n - 1), SHARED + 3 * n - 2
   local wish = {
-    id = ARGV[at], sockets = ARGV[at + 1], version = ARGV[at + 2], told = ARGV[at + 3],
+    id = ARGV[at], sockets = ARGV[at + 1], version = ARGV[at + 2], announced = ARGV[at + 3],
     mode = ARGV[at + 4], epoch = ARGV[at + 5], sequence = ARGV[at + 6], wire2 = ARGV[at + 7],
   }
   local seat, is_new = take_seat(KEYS[key + 2], wish)

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Hand a message that is not stored to every living node; each delivers it to all of its
+-- Publish a message that is not stored to every living node; each delivers it to all of its
 -- connections.
 --
--- KEYS  1 leases, 2 counters, 3 what is remembered of the message id
+-- KEYS  1 leases, 2 counters, 3 the record of the message id
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
 --       6 for how long the message id is remembered (ms), or 0, 7.. ids that are left out
 --
--- A message id that is remembered is not told again. Where Redis refuses to publish, nothing is done, and
--- the error is the reply; it begins with PARTLY if some nodes were told.
+-- A message whose id is remembered is not published again. If Redis refuses to publish, nothing is done, and
+-- the error is the reply; it begins with PARTLY if some nodes received it.
 -- Returns the number of nodes.
 
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf')

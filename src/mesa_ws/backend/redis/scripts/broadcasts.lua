@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
--- Read messages to everybody after a position.
+-- Read messages to everybody (*) after a position.
 --
 -- KEYS  1 position and 2 outbox of messages to everybody
--- ARGV  1 most entries, 2 most bytes, 3 life of the position (ms), 4 epoch, or '' to learn only
---       where the newest message is, 5 sequence
+-- ARGV  1 most entries, 2 most bytes, 3 life of the position (ms), 4 epoch, or '' to read only
+--       the position of the newest message, 5 sequence
 --
--- A position that was never given out is answered with the top: nobody can say what was missed.
+-- A position that was never given out is answered with the top: the missed messages are unknown.
 -- Returns {status, epoch, top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch
 -- of the position ended if status is forked, else '', the rollback that ended it or '', entries...}; the
 -- entries are numbered from start+1 on.
 
 local host = read_host()
-read_run(host, KEYS[1]) -- so that the record is there when the replication id changes
+read_run(host, KEYS[1]) -- so that the record exists when the replication id changes
 keep_run(host)
 local box = open_box(KEYS[1], KEYS[2], '*', host)
 

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Take the ids whose grace is over, so that one node tells that they are offline.
+-- Take the ids whose grace is over, so that one node reports them offline.
 --
 -- KEYS  1 the ids with their graces, 2 signs
 -- ARGV  1 prefix of user keys, 2 most ids
 --
--- None is taken while Redis may have been away: who was about to come back could not.
--- Each id is taken once, whoever asks; when the reply is lost, nobody tells. The user keys are
+-- None is taken while Redis may have been away, since clients could not come back during that time.
+-- Each id is given to one node only; when that reply is lost, no node reports it. The user keys are
 -- named here, in the same slot.
 -- Returns the ids that no node holds.
 

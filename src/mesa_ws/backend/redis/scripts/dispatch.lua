@@ -1,7 +1,7 @@
 #!lua
--- Put a message into the outbox of each recipient, and hand it to the nodes that hold one of them.
+-- Store a message in the outbox of each recipient, and publish it to the nodes that hold one of them.
 --
--- KEYS  1 leases, 2 counters, 3 what is remembered of the message id,
+-- KEYS  1 leases, 2 counters, 3 the record of the message id,
 --       then for each recipient: its position, its outbox, its user key
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
 --       6 most messages of one outbox, 7 most bytes of it, 8 life of the message (ms),
@@ -9,12 +9,12 @@
 --       10 how many replicas have to be online: 0 or 1,
 --       11.. the id of each recipient, in the order of KEYS
 --
--- A recipient for whom this message id is remembered has it already: it gets the position of then,
--- and nothing is stored or told again. Nodes whose lease ran out are passed over.
--- Has no allow-oom: a full Redis refuses it before anything is done.
--- What may be refused comes before what is stored: reading who holds the recipients, and counting for their
--- nodes. What is refused behind that keeps nothing back: recipients that have the message are told of it, and
--- it is remembered. Where Redis refuses to publish, the node finds the gap, and reads.
+-- A recipient in the record of this message id has the message already: the reply has its position of
+-- that time, and nothing is stored or published again. Nodes whose lease ran out are skipped.
+-- Without allow-oom a full Redis refuses the script before it changes anything.
+-- Steps that may be refused come before the first message is stored: reading which nodes hold the
+-- recipients, and counting for these nodes. A later refusal stops nothing else: the message is published and
+-- recorded for the recipients that have it. If Redis refuses to publish, the node finds the gap, and reads.
 -- Returns {nodes, replicas online, why it could not be published or '', then for each recipient: sequence,
 -- epoch, its connections or -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if
 -- corrupt data was set aside, else 0}. A recipient that got the message before without it being stored has
@@ -59,7 +59,7 @@ local function tidy(box)
   return displaced
 end
 
--- Do something unless anything failed before; what fails ends nothing else.
+-- Run a step unless an earlier one failed; a failure does not end the script.
 local function attempt(step, ...)
   if failure then return nil end
   local is_done, result = pcall(step, ...)

@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Tell where outboxes stand.
+-- Read where outboxes stand.
 --
 -- KEYS  for each id: its position, its outbox
 --
--- What the reader has to add: all up to top-length that is above acknowledged and above the last
--- range was dropped too.
+-- The reader has to add one range: all messages up to top-length that are above acknowledged and above
+-- the last range were dropped, too.
 -- Returns for each id {epoch, top, acknowledged, forks, dropped ranges, length}, or {} when it has
 -- no outbox that can be read.
 

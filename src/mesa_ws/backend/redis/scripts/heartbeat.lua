@@ -1,21 +1,21 @@
 #!lua flags=allow-oom
--- Renew a node's lease, and prove its channel with a marker that takes the way of every hint.
+-- Renew a node's lease, and check its channel with a marker that travels like every frame.
 --
 -- KEYS  1 leases, 2 counters, 3 the held key of the node, 4 the ids with their graces,
 --       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers, 9 signs
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
---       5 expiry (ms), 6 how many connections the node has, 7 1 to tell which portals live,
---       8 life of a queue (ms), 9 the run that the node saw last, 10 the one in which it told of an end
+--       5 expiry (ms), 6 how many connections the node has, 7 1 to return the living portals,
+--       8 life of a queue (ms), 9 the run that the node saw last, 10 the one in which it reported an end
 --
--- A lease that ran out cannot be renewed, even if it was not reaped yet: messages have passed the node
--- over, so it has to know. One that ran out while Redis was away is renewed, and the node has to know as
--- well, but it is still what it was to all others. Some of the ids whose grace was over a minute ago, and that
--- were not told, are forgotten. A key that is of another type than nodes write is begun anew, and the lease with
--- it: so the node declares everything once more. What portals know of lives as long as what waits for them:
--- so connections of a node that died are ended, however late somebody comes.
--- Returns {0} when the lease is lost, else {1, how many nodes' leases ran out, how many ids' grace
--- is over, the living portals if they are to be told, what look_at_runs() of runs.lua says, 1 if messages passed
--- the node over}.
+-- A lease that ran out cannot be renewed, even if it was not reaped yet: messages have skipped the node, so
+-- it has to know. One that ran out while Redis was away is renewed, and the node learns of that, too, but
+-- nothing changes for other nodes. Some of the ids whose grace was over a minute ago, and that no node
+-- reported, are forgotten. A key of a wrong type is deleted, and the lease with it, so that the node records
+-- everything again. The connections of a node live as long as the events of its queues: so they are ended
+-- even if a portal comes very late.
+-- Returns {0} when the lease is lost, else {1, number of nodes whose leases ran out, number of ids whose grace
+-- is over, the living portals if the node watches them, the reply of look_at_runs() in runs.lua, 1 if messages
+-- skipped the node}.
 
 local node, now = ARGV[1], now_ms()
 local is_whole = true

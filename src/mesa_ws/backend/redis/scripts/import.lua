@@ -1,5 +1,5 @@
 #!lua
--- Move what @cryb/mesa 1.x keeps for an id into its outbox.
+-- Move the messages that @cryb/mesa 1.x keeps for an id into its outbox.
 --
 -- KEYS  1 the hash of 1.x, 2 position and 3 outbox of the id
 -- ARGV  1 the id, which is the field of the hash, 2 the value that was read from it, 3 for how long
@@ -8,9 +8,9 @@
 --       are not here, because those that are here leave no room for them,
 --       then for each of the others: message id, body
 --
--- 1.x adds to the value by reading and writing it, so what was moved may come back with more behind
--- it. Its beginning is known again by its length and digest, and is not moved twice.
--- Has no allow-oom: a full Redis refuses it, and the value stays where it is.
+-- 1.x adds to the value by reading and writing it, so a moved value may come back with more messages after
+-- it. Its length and digest identify the beginning, which is not moved twice.
+-- Without allow-oom a full Redis refuses the script, and the value stays where it is.
 -- Returns {'none'} when there is nothing, {'changed'} when the value is another by now, else
 -- {'moved', messages moved, messages known already, sequence, epoch, 1 if corrupt data was set
 -- aside, else 0}.
@@ -18,7 +18,7 @@
 local raw = try('HGET', KEYS[1], ARGV[1])
 if type(raw) ~= 'string' then return {'none'} end
 if raw ~= ARGV[2] then return {'changed'} end
-redis.call('HDEL', KEYS[1], '\0') -- no id: a user who may not take the value away fails before it is copied
+redis.call('HDEL', KEYS[1], '\0') -- no id: a user without the right to HDEL fails before the value is copied
 local host, ttl = read_host(), tonumber(ARGV[6])
 local box = open_box(KEYS[2], KEYS[3], ARGV[1], host)
 

@@ -1,8 +1,8 @@
--- Put in front of the scripts that write letters, behind the prelude.
+-- Put in front of the scripts that write events, after the prelude.
 --
 -- An entry of a queue: c connection, s sequence, k kind, i id or '', n node, t time (ms), d data.
--- The stream of observers has p, the partition, as well; that of dead letters also r, the reason,
--- and y, the number of deliveries.
+-- The stream of observers has p, the partition, as well; that of dead letters also r, the reason, and y,
+-- the number of deliveries.
 
 local MAX_OBSERVED = 10000
 local MAX_OBSERVED_BYTES = 64 * 1024 * 1024
@@ -15,22 +15,22 @@ local function keep_within(stream, bytes)
   redis.call('XTRIM', stream, 'MAXLEN', math.max(1, most))
 end
 
--- What prolong() is for: keys, and the stream of observers with its expiry where they were told anything.
+-- Input of prolong(): written queues, and the stream of observers with its expiry if it was written.
 local posted, told = {}, nil
 
--- Append a letter to its queue, and let observers see it; prolong() has to be called afterwards.
-local function post_letter(queue, observed, expiry, letter)
-  redis.call('XADD', queue, '*', 'c', letter.c, 's', letter.s, 'k', letter.k, 'i', letter.i,
-    'n', letter.n, 't', letter.t, 'd', letter.d)
+-- Append an event to its queue, and to the stream of observers; prolong() has to be called afterwards.
+local function post_event(queue, observed, expiry, event)
+  redis.call('XADD', queue, '*', 'c', event.c, 's', event.s, 'k', event.k, 'i', event.i,
+    'n', event.n, 't', event.t, 'd', event.d)
   posted[queue] = true
   if not observed then return end
-  redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', letter.c, 's', letter.s,
-    'k', letter.k, 'i', letter.i, 'n', letter.n, 't', letter.t, 'd', letter.d, 'p', letter.p)
+  redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', event.c, 's', event.s,
+    'k', event.k, 'i', event.i, 'n', event.n, 't', event.t, 'd', event.d, 'p', event.p)
   told = {stream = observed, expiry = expiry}
 end
 
--- What is known of a connection is written before its letter, which comes again otherwise; this puts it back
--- where the letter could not be posted.
+-- The record of a connection is written before its event, or the event could come twice; this restores it
+-- where the event could not be appended.
 local function restore(connections, connection, known)
   if known then
     redis.call('HSET', connections, connection, known)
@@ -39,7 +39,7 @@ local function restore(connections, connection, known)
   end
 end
 
--- Let the queues of letters that were posted live on, and what belongs to them.
+-- Extend the life of the written queues, and of the keys that belong to them.
 local function prolong(life)
   for key in pairs(posted) do redis.call('PEXPIRE', key, life) end
   if not told then return end
@@ -48,8 +48,8 @@ local function prolong(life)
 end
 
 -- The stream of observers, or nil when there are none: they count until a heartbeat forgets them, so that one
--- that was cut off with everybody else misses nothing. One of another type is an error now, before a
--- letter stands in its queue, so that the script can be run again when the key was set aside.
+-- that was cut off along with all others misses nothing. A stream of a wrong type is an error now, before
+-- an event is in its queue, so that the script can be run again when the key was set aside.
 local function observed_by(observers, observed)
   if redis.call('ZCOUNT', observers, '-inf', '+inf') == 0 then return nil end
   redis.call('XLEN', observed)

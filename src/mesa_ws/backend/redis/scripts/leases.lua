@@ -2,19 +2,19 @@
 --
 -- A lease, and a grace, is a score in a ZSET: the millisecond of Redis's own clock at which it ends.
 -- The fraction of the score says how long it is: n/4096 stands for 2^(n/128) ms, at most one percent
--- more than it is. That clock may step back, also because a replica takes over whose clock is
--- behind. What was written before would then last as much longer. So whatever would end later than
--- its own length from now is shortened to that length: by heartbeats, and by scripts that read it and may write.
+-- more than it is. That clock may step back, also because a replica takes over whose clock is behind. A
+-- score written before would then last longer by as much. So a score that would end later than its own
+-- length from now is shortened to that length: by heartbeats, and by scripts that read it and may write.
 --
--- Where every member of a namespace is silent at the same time, Redis was away, and not they. So each
+-- If all members of a namespace are silent at the same time, Redis was away, and not they. So each
 -- heartbeat of a node or a portal is a sign, and one that comes too late, or to another run of Redis, begins
--- a reprieve: whatever had not ended by the last sign gets its full length again. While one silence
--- follows the other, a third of a lease less than it lasted is added: members that died end all the same.
+-- a reprieve: every lease and grace that had not ended by the last sign gets its full length again. For
+-- silences in a row, only the silence less a third of a lease is added, so that dead members still end.
 --
--- SIGNS, HASH  at  when the last sign came (ms); by  when the next one has to come: half a lease later
+-- SIGNS, HASH  at  time of the last sign (ms); by  time by which the next one has to come: half a lease later
 --              run  the replication id of the Redis that the last sign came to
 --              since  the sign before the last silence; till  the score at which its reprieve ends
---              +<node>  1 where the lease of a node had run out, so that messages passed it over
+--              +<node>  1 where the lease of a node had run out, so that messages skipped it
 
 -- Milliseconds of Redis's own clock: the one clock that all nodes share.
 local function now_ms()
@@ -22,14 +22,14 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The score of what ends so many milliseconds from now.
+-- The score that ends so many milliseconds from now.
 local function end_of(now, length)
   length = math.floor(length)
   if length < 1 then return now end
   return now + length + math.ceil(128 * math.log(length) / math.log(2)) / 4096
 end
 
--- What a score has to be, where it ends too late; else nil. A score without a length is given one.
+-- The corrected score, where it ends too late; else nil. A score without a length gets one.
 local function shortened(score, now, otherwise)
   local code = (score - math.floor(score)) * 4096
   local length = code >= 1 and math.ceil(2 ^ (code / 128)) or otherwise
@@ -37,7 +37,7 @@ local function shortened(score, now, otherwise)
   return code >= 1 and now + length + code / 4096 or end_of(now, length)
 end
 
--- Shorten what ends too late, of which the latest come first: some at each call, as long as there are any.
+-- Shorten the scores that end too late, the latest first: some at each call, as long as there are any.
 local function shorten(key, now, otherwise)
   local AT_ONCE, MOST = 16, 1024
   otherwise = tonumber(otherwise)
@@ -69,8 +69,8 @@ local function lease_reader(leases, now, may_not_write)
   end
 end
 
--- The replication id of this Redis, and the reply to INFO replication in which it stands; nil twice for a user
--- who may not ask. A call that rights.py does not find is none of the rights that are needed.
+-- The replication id of this Redis, and the reply to INFO replication that contains it; nil twice for a user
+-- without that right. The call is written so that rights.py does not find it, since the right is optional.
 local function run_of_redis()
   local ask = redis.pcall
   local info = ask('INFO', 'replication')
@@ -79,7 +79,7 @@ local function run_of_redis()
   return before and string.sub(info, before + 1, before + 16), info
 end
 
--- What is known of signs; nothing where the key is not what Mesa writes.
+-- The signs; empty where the key has another type.
 local function read_signs(signs)
   local found = try('HMGET', signs, 'at', 'by', 'run', 'since', 'till')
   if found.err then found = {} end
@@ -98,7 +98,7 @@ local function is_reprieved(known, now)
   return known.till > now and not shortened(known.till, now, 0)
 end
 
--- Whether nothing that has run out may be ended yet, because Redis was away or may have been.
+-- Whether expired leases and graces must not end yet, because Redis was away or may have been.
 local function must_wait(signs, now)
   local known = read_signs(signs)
   return is_late(known, now) or is_reprieved(known, now)
@@ -122,8 +122,8 @@ local function prolong_leases(key, known, now, otherwise, added, passed_over)
   return latest
 end
 
--- Note that a member lives, and give everybody a reprieve where Redis was away. Leases are those of nodes;
--- others are more keys with leases. Returns what is known of signs now, and what read_host() takes.
+-- Record the sign of a member, and begin a reprieve for all if Redis was away. Leases are those of nodes;
+-- others are more keys with leases. Returns the signs, and the argument of read_host().
 local function note_sign(signs, now, length, expiry, leases, others)
   length = tonumber(length)
   local known, run, info = read_signs(signs), run_of_redis()
@@ -148,7 +148,7 @@ local function note_sign(signs, now, length, expiry, leases, others)
   return known, info
 end
 
--- Let no grace end before the reprieve does, some at most; the next heartbeat goes on.
+-- Extend the graces that end before the reprieve does, some at most; the next heartbeat goes on.
 local function postpone(graces, known, now)
   if not is_reprieved(known, now) then return end
   local MOST = 1024
@@ -158,7 +158,7 @@ local function postpone(graces, known, now)
   end
 end
 
--- Whether an id is as good as forgotten, because its grace was over so long ago while Redis was there.
+-- Whether an id counts as forgotten: its grace ended so long ago while Redis was reachable.
 local function is_untold(signs, due, now)
   local UNTOLD = 60000
   if due >= now - UNTOLD then return false end
@@ -166,7 +166,7 @@ local function is_untold(signs, due, now)
   return not by or by >= now
 end
 
--- Forget those ids: some at each call, for a cluster that comes back after long may have left any number.
+-- Forget those ids, some at each call: a cluster that returns after a long time may have left any number.
 local function forget_untold(graces, now)
   local MOST, UNTOLD = 5000, 60000
   local count = redis.call('ZCOUNT', graces, '-inf', now - UNTOLD)

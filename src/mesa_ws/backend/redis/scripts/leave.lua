@@ -1,9 +1,9 @@
 #!lua
--- Note that a process has left this master, because Sentinels name another one.
+-- Mark that a process has left this master, because Sentinels name another one.
 --
--- Sentinels leave an old master writable for seconds, and processes learn of a new one after each other. What
--- one of them stores here after another has told clients of the change would be lost without a word. So from
--- now on nothing is stored here any more: dispatch.lua and announce.lua refuse it as a replica would. A
+-- Sentinels leave an old master writable for seconds, and processes learn of the new one one after another. A
+-- message stored here after another process has informed clients of the change would be lost silently. So
+-- from now on this master stores nothing: dispatch.lua and announce.lua refuse, as a replica would. A
 -- replica that gets the mark and takes over has another replication id, for which the mark does not count.
 --
 -- KEYS  1 where the mark is

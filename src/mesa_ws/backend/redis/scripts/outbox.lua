@@ -1,47 +1,47 @@
--- Put behind the prelude of every script that numbers or reads messages.
+-- Put after the prelude of every script that numbers or reads messages.
 --
 -- An outbox is a HASH and a LIST. The list holds the entries numbered top-length+1 .. top, so a
--- number is never stored with an entry, and whatever leaves the list leaves it at its head.
+-- number is never stored with an entry, and entries leave the list only at its head.
 --
 -- HASH  e  epoch: 16 hex digits, not to be guessed, and different for every id
 --       s  top: the newest number; it never falls while the epoch lasts
---       a  acknowledged: what some connection of the id has proven to have received
---       r  the run of Redis that numbered last; runs.lua says what that is
+--       a  acknowledged: the highest number that some connection of the id has acknowledged
+--       r  the run of Redis that numbered last; see runs.lua
 --       f  forks 'epoch:top,epoch:top', newest first: older epochs, and where each one ended
---       t  bytes of all bodies that were ever put in
---       d  messages that were dropped and not acknowledged, ever
+--       t  bytes of all bodies ever stored
+--       d  number of messages ever dropped without having been acknowledged
 --       x  the last eight ranges of those, 'low-high,low-high', newest last
---       w  when a wire-2 client was attached last (ms); what it may come back for is kept
--- ENTRY '>dddB' time (ms), end of life (ms), t up to and with this entry, length of the message
+--       w  time when a wire-2 client was attached last (ms); messages that it may return for are kept
+-- ENTRY '>dddB' time (ms), time of expiry (ms), t up to and with this entry, length of the message
 --       id; the message id; the body
 --
--- When a run ends, numbers may have been rolled back. What was numbered before may then be numbered
--- otherwise, so the epoch forks: numbers go on from where this Redis stands, under a new epoch, and the
--- fork tells up to where a position of an older epoch still holds.
+-- When a run ends, numbers may have been rolled back. The same number may then belong to another message,
+-- so the epoch forks: numbers go on from the state of this Redis, under a new epoch, and the fork tells up
+-- to where a position of an older epoch still holds.
 --
--- What is dropped is found, not noted: all up to top-length that is above acknowledged and above
--- the last range. So it is also known after the whole list ended its life.
+-- Dropped messages are computed, not recorded: all up to top-length that are above acknowledged and above
+-- the last range. So they are also known after the whole list expired.
 --
--- Data that Mesa did not write is set aside for people under z:, and the id begins anew.
+-- Corrupt data is set aside under z: for operators, and the id starts with an empty outbox.
 --
--- Nothing is kept of an id until something is stored for it. The position that it is given before can be
--- found again: number 0 of an epoch that is made of a secret of the namespace, the run, the day and
+-- Nothing is kept of an id before its first message is stored. The position that it is given before that can
+-- be computed again: number 0 of an epoch that is made of a secret of the namespace, the run, the day and
 -- the id. An outbox begins in that epoch, and is known for longer (BORN) than such a position (DAYS and
--- today): so where there is no hash, nothing was stored since the position was given out, and an epoch is
--- never begun twice. A Redis that evicts keys would break that: there a hash is kept from the first visit on.
+-- today): so without a hash, nothing was stored since the position was given out, and an epoch is never
+-- begun twice. A Redis that evicts keys would break that: there a hash is kept from the first visit on.
 --
 -- HASH  g  1 for an outbox that began so: positions of such epochs, which are before its first message, hold.
---       Without it, it began behind something that was lost, and is known for as long: who was given such a
---       position before is told.
+--       Without it, the outbox began after a loss, and is known for as long: clients with such an earlier
+--       position learn of the loss.
 -- SECRET, HASH  k  random; r  the last runs, newest first; w  the last day on which a wire-2 client was given
---       such a position: outboxes that begin later keep what it may come back for
+--       such a position: outboxes that begin later keep the messages that it may return for
 
 local ENTRY, ENTRY_SIZE = '>dddB', 25
 local DAY = 86400000
 local DAYS, BORN, MAX_RUNS = 8, 10 * DAY, 5
 local MAX_FORKS, MAX_RANGES = 160, 8
 
--- What stands in front of an entry, with the bytes before it; nil when it is none.
+-- The header of an entry, and the bytes of all bodies before it; nil when it is no entry.
 local function read_entry(raw)
   if not raw or #raw < ENTRY_SIZE then return nil end
   local at, expires, total, size = struct.unpack(ENTRY, raw)
@@ -59,14 +59,14 @@ local function change(box, field, value)
   box[field], box.changes[field] = value, value
 end
 
--- Whether this Redis forgets keys by itself when it is full.
+-- Whether this Redis evicts keys when it is full.
 local function evicts()
   local info = redis.call('INFO', 'memory')
   return not string.find(info, 'maxmemory_policy:noeviction', 1, true)
     and not string.find(info, 'maxmemory:0\r', 1, true)
 end
 
--- What the epochs of empty outboxes are made of, or nil where there are none. A visit begins it.
+-- The values from which the epochs of empty outboxes are made, or nil without them. A visit creates them.
 local function read_origin(box, host, visits, is_wire2)
   local key, run = string.match(box.m, '^mesa:%b{}:') .. 's', read_run(host, box.m)
   if evicts() then
@@ -111,7 +111,7 @@ local function new_epoch(box, host)
   return string.sub(redis.sha1hex(host.id .. ':' .. host.seed .. ':' .. box.id), 1, 16)
 end
 
--- Begin with nothing, under the epoch that is given, or a new one.
+-- Start with an empty outbox, under the given epoch, or a new one.
 local function begin(box, host, epoch)
   redis.call('DEL', box.o)
   box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
@@ -120,7 +120,7 @@ local function begin(box, host, epoch)
   change(box, 's', 0)
 end
 
--- The epochs that those who are connected were given, before there was an outbox or in it.
+-- The epochs that the id's connections were given, before there was an outbox or in it.
 local function epochs_of(user)
   local fields, epochs = user and try('HGETALL', user) or {}, {}
   for i = 2, fields.err and 0 or #fields, 2 do
@@ -130,8 +130,8 @@ local function epochs_of(user)
   return epochs
 end
 
--- An outbox that is not there. A visit leaves nothing behind, unless what is there says that messages
--- were lost. The first message makes it, in the epoch of who is connected if that is of this run.
+-- An outbox that does not exist. A visit leaves nothing behind, unless a list without a hash shows that
+-- messages were lost. The first message creates it, in the epoch of a connection if that is of this run.
 local function found(box, host, visits, user, is_wire2)
   local is_ours = box.id ~= '*'
   box.is_behind_loss = is_ours and redis.call('EXISTS', box.o) == 1
@@ -163,7 +163,7 @@ local function fork(box, host)
   change(box, 'r', read_run(host, box.m))
 end
 
--- Whether the hash is what Mesa writes. Without one there is no epoch.
+-- Whether the hash is intact. Without a hash there is no epoch.
 local function load_hash(box)
   local found = try('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w', 'g')
   if found.err then return false end
@@ -176,8 +176,7 @@ local function load_hash(box)
     and not string.find(box.f, '[^%x:,]') and not string.find(box.x, '[^%d,-]')
 end
 
--- Whether the list is what Mesa writes, as far as its head shows. Entries at the head whose life
--- is over leave it.
+-- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped.
 local function load_list(box, now)
   box.len = 0
   local raw = try('LINDEX', box.o, 0)
@@ -196,28 +195,28 @@ local function load_list(box, now)
   return true
 end
 
--- Keep what Mesa cannot read where people can look at it, and begin anew.
+-- Set a corrupt outbox aside, so that operators can look at it, and start with an empty one.
 local function set_aside(box, host)
   for _, key in ipairs({box.m, box.o}) do put_aside(key) end
   box.is_aside, box.changes, box.head, box.g, box.is_behind_loss = 1, {}, nil, nil, true
   begin(box, host)
 end
 
--- The outbox of an id, as it is now; save() has to follow. A visit does not make one; what makes one may
--- name the user key, which tells who is connected.
+-- Open the outbox of an id; save() has to follow. A visit does not create it; a caller that creates it may
+-- pass the user key, which holds the epochs of the id's connections.
 local function open_box(m, o, id, host, visits, user, is_wire2)
   local box = {m = m, o = o, id = id, is_aside = 0, changes = {}}
   if not load_hash(box) or not load_list(box, host.now) then
     set_aside(box, host)
   elseif not box.e then
     found(box, host, visits, user, is_wire2)
-  elseif box.r ~= host.id and box.r ~= read_run(host, box.m) then -- mostly the run still has its first id
+  elseif box.r ~= host.id and box.r ~= read_run(host, box.m) then -- the run usually still has its first id
     fork(box, host)
   end
   return box
 end
 
--- Note which messages left the list without having been acknowledged.
+-- Record the messages that left the list without having been acknowledged.
 local function note_dropped(box)
   local gone = box.s - box.len
   if gone <= box.a then return end
@@ -237,7 +236,7 @@ local function note_dropped(box)
   change(box, 'x', ranges)
 end
 
--- Write what changed.
+-- Write the changes.
 local function write(box)
   local changes = {}
   for field, value in pairs(box.changes) do
@@ -248,7 +247,7 @@ local function write(box)
   box.changes = {}
 end
 
--- Write what changed. What is kept of an id outlives its messages, but not forever. The expiry comes first:
+-- Write the changes. The position of an id outlives its messages, but not forever. The expiry comes first:
 -- if it is refused, nothing has been written.
 local function save(box, ttl)
   if box.is_unborn then return end
@@ -263,7 +262,7 @@ local function save(box, ttl)
   box.is_new = false
 end
 
--- How many entries have to leave the head so that the newest one has room; itself it stays.
+-- The number of entries that have to leave the head to make room for the newest one, which always stays.
 local function surplus(box, max_messages, max_bytes)
   local low = math.max(0, box.len - max_messages)
   local function fits(over)
@@ -294,7 +293,7 @@ local function append(box, message, ttl, now)
   box.len = length
 end
 
--- Behind append(): drop the oldest messages if there are too many, and note it. Returns how many of those
+-- After append(): drop the oldest messages if there are too many, and record it. Returns how many of those
 -- had not been acknowledged.
 local function make_room(box, ttl, max_messages, max_bytes)
   if box.len == 1 then
@@ -316,15 +315,15 @@ local function fork_point(box, epoch)
   end
 end
 
--- What a rollback is called outside: whatever forks because of one has the same name. The run itself stays
--- secret, since epochs are made of it.
+-- The public name of a rollback: all forks of one rollback have the same name. The run itself stays secret,
+-- since epochs are made of it.
 local function rollback_name(run)
   return string.sub(redis.sha1hex('rollback:' .. run), 1, 16)
 end
 
--- How a position was taken, after which number messages follow for a client that has all up to it; where
--- its epoch ended if that is an older one, else ''; and which rollback ended it, or '' if none did. A
--- position that this outbox never gave out is not trusted.
+-- The status of a position; the number after which messages follow for a client at that position; where its
+-- epoch ended if it is an older one, else ''; and the rollback that ended it, or '' if none did. A position
+-- that this outbox never gave out is not trusted.
 local function locate(box, epoch, sequence, host)
   local wanted = natural(sequence)
   if wanted and epoch == box.e and wanted <= box.s then return 'resumed', wanted, '', '' end
@@ -336,8 +335,7 @@ local function locate(box, epoch, sequence, host)
   return 'forked', 0, 0, is_of_this_run and '' or rollback_name(box.r)
 end
 
--- The entries after a number, as many as fit; the first one always does. nil when one of them is
--- not what Mesa writes.
+-- The entries after a number, as many as fit; the first one always does. nil when one of them is corrupt.
 local function page(box, start, max_entries, max_bytes)
   local skipped, count = start - (box.s - box.len), math.min(box.s - start, max_entries)
   if count <= 0 then return {} end

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Show that an observer lives, so that it is told what is appended.
+-- Renew the lease of an observer, so that appended events are copied for it.
 --
 -- KEYS  1 observers, 2 their stream
 -- ARGV  1 portal, 2 lease (ms), 3 expiry (ms)
 --
 -- Observers whose lease ran out are forgotten by heartbeats of nodes.
--- Returns the place of the last letter that observers were told of.
+-- Returns the offset of the last event on the observers' stream.
 
 local now = now_ms()
 redis.call('ZADD', KEYS[1], end_of(now, ARGV[2]), ARGV[1])

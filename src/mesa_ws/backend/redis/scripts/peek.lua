@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Show the oldest messages of an outbox, without taking them.
+-- Read the oldest messages of an outbox, without changing it.
 --
 -- KEYS  1 its position, 2 its outbox
 -- ARGV  1 most entries

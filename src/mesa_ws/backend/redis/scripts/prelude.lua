@@ -1,4 +1,4 @@
--- Put in front of the body of every script, behind its first line.
+-- Put in front of the body of every script, after its first line.
 --
 -- Frame on a node's channel: four bytes, big endian, with the length of the head; the head; the
 -- body. The head is MessagePack: {counter, kind, message id, ids, excluding, positions}; ids is '*'
@@ -7,8 +7,8 @@
 -- no script ever looks into it.
 --
 -- Field of a node in a user key: '<sockets> <version> <floor> <epoch> <first>'. The floor is the
--- lowest sequence that all connections of the id there have proven, in that epoch. First is 1
--- while the id came online by this node and the node has not told anybody.
+-- lowest sequence that all connections of the id there have acknowledged, in that epoch. First is 1
+-- while the id came online by this node and the node has not announced it.
 
 -- The arguments from one on; unpack() cannot take any number.
 local function arguments_from(first)
@@ -17,19 +17,19 @@ local function arguments_from(first)
   return rest
 end
 
--- Let a key live so long (ms) at least.
+-- Extend the life of a key to at least so long (ms).
 local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
 end
 
--- Write without changing anything. WAIT and WAITAOF speak of what their own connection wrote, and from Redis 7.2
--- on they hold at once where it wrote nothing: so a repeat has to write, or it would be confirmed without any proof.
+-- Write without changing anything. WAIT and WAITAOF cover the writes of their own connection, and from Redis 7.2
+-- on they succeed at once where it wrote nothing: so a repeat has to write, or it would be confirmed unproven.
 local function touch(key)
   local life = redis.call('PTTL', key)
   if life > 0 then redis.call('PEXPIRE', key, life) end
 end
 
--- How many replicas are online, where so many are wanted at least: 0 or 1. Without them it is an error.
+-- The number of replicas online, of which so many are wanted: 0 or 1. It is an error if they are missing.
 local function wanted_replicas(wanted)
   if wanted == '0' then return 0 end
   local count = count_replicas(redis.call('INFO', 'replication'))
@@ -37,7 +37,7 @@ local function wanted_replicas(wanted)
   return count
 end
 
--- Keep a key that Mesa cannot read where people can look at it, for a week.
+-- Set a key that Mesa cannot read aside for a week, so that operators can look at it.
 local function put_aside(key)
   if redis.call('PEXPIRE', key, 604800000) == 0 then return end -- which it keeps when it is renamed
   redis.call('RENAME', key, (string.gsub(key, '^(mesa:%b{}:)', '%1z:')))
@@ -61,7 +61,7 @@ local function write_seat(user, node, seat)
   redis.call('HSET', user, node, table.concat(members, ' '))
 end
 
--- A node holds an id no more. If nobody does, its grace begins; one that began goes on.
+-- Release an id from a node. If no node holds it any more, its grace begins; a running grace goes on.
 local function leave(user, node, id, graces, due)
   local is_last = try('HDEL', user, node) == 1
   if redis.call('EXISTS', user) == 1 then return end
@@ -72,8 +72,8 @@ local function leave(user, node, id, graces, due)
   end
 end
 
--- The living nodes that hold an id, and its connections over all of them. No list but an error
--- when the key is not what Mesa writes: that id alone is set aside.
+-- The living nodes that hold an id, and the number of its connections over all of them; nil for the list
+-- when the key is corrupt, which affects that id only.
 local function holders(user, is_live)
   local fields = try('HGETALL', user)
   if fields.err then return nil, 0 end
@@ -89,8 +89,8 @@ local function holders(user, is_live)
   return nodes, total
 end
 
--- What became of each recipient when this message came before: 'epoch:sequence', or '0' when it
--- was not stored; false when it did not come. A key of another type cannot be Mesa's.
+-- The record of this message id for each recipient: 'epoch:sequence', or '0' when it was not stored; false
+-- when the message did not come before. A key of another type is not Mesa's.
 local function remembered(done, remember, ids)
   if remember == '0' then return {} end
   local known = try('HMGET', done, unpack(ids))
@@ -99,7 +99,7 @@ local function remembered(done, remember, ids)
   return {}
 end
 
--- Note what became of recipients: a flat list of recipient, text.
+-- Write the record of a message id: a flat list of recipient, text.
 local function remember_all(done, remember, news)
   if remember == '0' or #news == 0 then return end
   redis.call('HSET', done, unpack(news))
@@ -122,7 +122,7 @@ local function publish(channels, node, counter, message, ids, excluding, positio
   return type(reply) == 'table' and reply.err or nil
 end
 
--- Hand what is not stored to one node. Where Redis refuses that, nothing is changed.
+-- Publish a message that is not stored to one node. If Redis refuses that, nothing is changed.
 local function hand(counters, expiry, channels, node, message, ids, excluding)
   local counter = next_counter(counters, expiry, node)
   local problem = publish(channels, node, counter, message, ids, excluding, {})
@@ -130,8 +130,8 @@ local function hand(counters, expiry, channels, node, message, ids, excluding)
   return problem
 end
 
--- The reply of a script that could not publish what is not stored. If nobody heard of it, it did not
--- come: it may come again under its id.
+-- The reply of a script that could not publish a message that is not stored. If no node received it, the
+-- record is undone: the message may come again under its id.
 local function unheard(problem, heard, done, remember, news)
   if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
   if remember ~= '0' then
@@ -140,12 +140,12 @@ local function unheard(problem, heard, done, remember, news)
   return redis.error_reply(problem)
 end
 
--- Collects who is told what, so that a node that holds several recipients hears once.
+-- Collects the recipients of each node, so that a node with several recipients gets one frame.
 local function new_mailing()
   return {order = {}, ids = {}, positions = {}}
 end
 
--- A node that holds a recipient; one without an id counts, and hears nothing new.
+-- Add a node that holds a recipient; without an id the node counts, and gets no frame.
 local function address(mailing, node, id, epoch, sequence)
   if not mailing.ids[node] then
     mailing.order[#mailing.order + 1] = node
@@ -158,8 +158,8 @@ local function address(mailing, node, id, epoch, sequence)
   end
 end
 
--- Publish what is stored, with counters that were taken before. Where Redis refuses that, the node finds
--- the gap, and reads. Returns the last such error, or nil.
+-- Publish a stored message, with counters that were taken before. If Redis refuses that, the node finds the
+-- gap, and reads. Returns the last such error, or nil.
 local function post(mailing, counters, channels, message)
   local problem
   for _, node in ipairs(mailing.order) do

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Throw away what waits for ids. It counts as dropped where it was not acknowledged.
+-- Drop the messages of ids. Those that were not acknowledged count as dropped.
 --
 -- KEYS  for each id: its position, its outbox
 -- ARGV  1 life of a position (ms), 2.. the ids, in the order of KEYS
 --
--- Returns for each id how many messages were thrown away.
+-- Returns for each id the number of dropped messages.
 
 local host, reply = read_host(), {}
 for i = 1, #KEYS, 2 do

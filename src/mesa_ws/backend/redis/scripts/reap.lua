@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Forget a node whose lease ran out, some of its ids at a time.
+-- Release the ids of a node whose lease ran out, some at a time.
 --
 -- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream,
 --       6 tallies, 7 signs
@@ -8,12 +8,12 @@
 --       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
 --       8 prefix of queues, 9 life of a queue (ms)
 --
--- Any number of nodes may do this at once and again: what is gone is passed over. A node with a
--- lease is never touched, and none at all while Redis may have been away. The keys of the node and of its ids
--- are named here, in the same slot.
--- Connections that portals know of end: each gets its last letter.
--- An id that no node holds any more is offline when its grace is over; depart.lua tells.
--- Returns 1 when there may be more to forget, else 0.
+-- Any number of nodes may run this at once and repeatedly: released ids are skipped. A node with a lease is
+-- never touched, and no node while Redis may have been away. The keys of the node and of its ids are named
+-- here, in the same slot.
+-- Connections that portals know of end: each gets its last event.
+-- An id that no node holds any more is offline when its grace is over, as depart.lua reports.
+-- Returns 1 when there may be more to release, else 0.
 
 local node, now = ARGV[4], now_ms()
 if node == '' then
@@ -46,11 +46,11 @@ for at = 1, #connections, 2 do
   local sequence, partition, id = string.match(connections[at + 1], '^(%d+) (%d+) (.*)$')
   redis.call('HDEL', open, connections[at])
   if sequence then
-    local letter = {
+    local event = {
       c = connections[at], p = partition, s = sequence .. 'r', k = 'disconnection', i = id, n = node,
       t = now, d = '[1006,""]',
     }
-    local is_posted, problem = pcall(post_letter, ARGV[8] .. partition, observed, ARGV[5], letter)
+    local is_posted, problem = pcall(post_event, ARGV[8] .. partition, observed, ARGV[5], event)
     if not is_posted then
       restore(open, connections[at], connections[at + 1])
       error(problem)

@@ -1,18 +1,17 @@
 #!lua flags=allow-oom
--- Hand a message that is not stored to the nodes that hold one of its recipients, once to each.
+-- Publish a message that is not stored to the nodes that hold one of its recipients, once to each.
 --
--- KEYS  1 leases, 2 counters, 3 what is remembered of the message id, 4.. the user key of each
+-- KEYS  1 leases, 2 counters, 3 the record of the message id, 4.. the user key of each
 --       recipient
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
 --       6 for how long the message id is remembered (ms), or 0,
 --       7.. the id of each recipient, in the order of KEYS
 --
--- A recipient for whom this message id is remembered is not told again. Nodes whose lease ran out
--- are passed over, never removed: only reap.lua removes. Where Redis refuses to publish, nothing is done,
--- and the error is the reply; it begins with PARTLY if some nodes were told.
--- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if
--- one of them was sent it before and it was stored then, then for each what is remembered of it, or
--- ''.
+-- A recipient in the record of this message id does not get it again. Nodes whose lease ran out are
+-- skipped, never removed: only reap.lua removes. If Redis refuses to publish, nothing is done, and the error
+-- is the reply; it begins with PARTLY if some nodes received it.
+-- Returns the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if the
+-- message was stored for one of them before, then for each its text in the record, or ''.
 
 local is_live = lease_reader(KEYS[1], now_ms())
 local mailing, news, reply, was_stored = new_mailing(), {}, {0}, false

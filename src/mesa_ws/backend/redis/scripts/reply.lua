@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Hand a message to one connection of one node.
+-- Publish a message to one connection of one node.
 --
--- KEYS  1 leases, 2 counters, 3 what is remembered of the message id
+-- KEYS  1 leases, 2 counters, 3 the record of the message id
 -- ARGV  1 prefix of channels, 2 expiry of counters (ms), 3 kind, 4 message id, 5 body,
 --       6 for how long the message id is remembered (ms), or 0, 7 node, 8 connection
 --
--- A message id that is remembered is not told again. Where Redis refuses to publish, nothing is done, and
+-- A message whose id is remembered is not published again. If Redis refuses to publish, nothing is done, and
 -- the error is the reply.
 -- Returns 1 when the node lives, else 0.
 

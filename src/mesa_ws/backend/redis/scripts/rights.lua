@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- Tell which of some commands the user may not run, without doing anything: in a script that does not write,
--- Redis looks at the rights of the user before it refuses to write or to publish.
+-- Find the commands that the user may not run, without running any: in a read-only script, Redis checks the
+-- rights of the user before it refuses to write or to publish.
 --
 -- ARGV  1 the commands as MessagePack
 --

@@ -1,23 +1,23 @@
--- Put in front of every script of both wires, before its prelude: in which run of Redis it is.
+-- Put in front of every script of both wires, before its prelude: the current run of Redis.
 --
--- A *run* lasts until Redis may have forgotten what it said: until it starts again, or a replica takes over. Its
--- name is the replication id (16 digits of it) with which it began. The replication id changes then, but it
--- changes too when a master gets its first replica, and when it has had none for repl-backlog-ttl; then nothing
--- is forgotten, and the run goes on. What tells them apart is the process, by its run_id, and whether it was a
--- replica: a promotion leaves the former id as master_replid2, which changes without loss clear.
+-- A *run* lasts until Redis may have lost data that it confirmed: until it restarts, or a replica takes over.
+-- The name of a run is its first replication id (16 digits). The replication id changes with every run, but
+-- also when a master gets its first replica, and when it has had none for repl-backlog-ttl; then nothing is
+-- lost, and the run goes on. The process, by its run_id, and whether it was a replica tell the cases apart: a
+-- promotion leaves the former id as master_replid2, which changes without loss clear.
 --
 -- HASH  n  name of the run
 --       i  the replication id by now
 --       p  the process: its run_id, or '' where the user may not ask for it
 --       h  the run at the last heartbeat
---       t  when that was (ms): what was confirmed before is there, wherever this is
---       o  runs before it whose end servers were told, or are being told, newest first
---       u  what t was when a run ended, until a server has told it; 0 if all was lost
---       c  the node that tells it
+--       t  time of that heartbeat (ms): data confirmed before it exists wherever this field does
+--       o  earlier runs whose end was reported to servers, or is being reported, newest first
+--       u  t at the end of a run, until a server has reported it; 0 if all data was lost
+--       c  the node that reports it
 --
--- It is replicated and rolled back with all other data. So a process that was a replica in between finds what
--- its master wrote there; without that, a promotion that another change of the id has covered before any script
--- ran would not be seen, which takes repl-backlog-ttl at least.
+-- The record is replicated and rolled back with all other data. So a process that was a replica in between
+-- finds the fields that its master wrote. Otherwise a promotion would go unnoticed if the id changed again
+-- before any script ran, which takes repl-backlog-ttl at least.
 
 -- How many replicas are online, by INFO replication. A plain search first: patterns cost more than all the rest.
 local function count_replicas(info)
@@ -26,8 +26,8 @@ local function count_replicas(info)
   return count
 end
 
--- What numbering needs to know of this Redis and of this moment; the reply to INFO replication if there is one
--- already. Plain searches: patterns would cost more than all the rest.
+-- The facts about this Redis and this moment that numbering needs; info is the reply to INFO replication, if
+-- there is one already. Plain searches: patterns would cost more than all the rest.
 local function read_host(info)
   local time = redis.call('TIME')
   info = info or redis.call('INFO', 'replication')
@@ -42,18 +42,18 @@ local function read_host(info)
   }
 end
 
--- Let the record that read_run() has read live on.
+-- Extend the life of the record that read_run() has read.
 local function keep_run(host)
   redis.call('PEXPIRE', host.record, 2592000000) -- 30 days
 end
 
--- The name of the run, for the partition that a key is of. Where the user may not ask for the process, a run
+-- The name of the run, in the partition of a key. Where the user has no right to read the process, a run
 -- ends with every change of the id.
 local function read_run(host, key)
   if host.run then return host.run end
   local record = string.match(key, '^mesa:%b{}:') .. 'i'
   local known = try('HMGET', record, 'n', 'i', 'p')
-  if known.err then -- of another type, so not Mesa's
+  if known.err then -- of a wrong type, so not Mesa's
     redis.call('DEL', record)
     known = {}
   end
@@ -69,9 +69,9 @@ local function read_run(host, key)
   return host.run
 end
 
--- What a heartbeat tells of runs: {the run}, and behind it, for the node that is to tell that one has ended, what
--- u says. A node says which run it saw last, '' for none, and in which it has told of an end. If that is neither
--- the last run nor one before, all of the data was lost.
+-- The reply to a heartbeat about runs: {the run}, followed by u for the node that has to report that a run
+-- ended. A node passes the run that it saw last, '' for none, and the one in which it reported an end. If the
+-- former is neither the last run nor an earlier one, all of the data was lost.
 local function look_at_runs(host, key, node, last, told, is_live)
   local run, record = read_run(host, key), host.record
   local known, at, before, since, teller = unpack(redis.call('HMGET', record, 'h', 't', 'o', 'u', 'c'))

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Set keys aside that are of another type than Mesa writes.
+-- Set keys of a wrong type aside.
 --
 -- KEYS  any number of keys
 -- ARGV  the type of each

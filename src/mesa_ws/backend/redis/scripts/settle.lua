@@ -1,28 +1,27 @@
 #!lua flags=allow-oom
--- Count deliveries of letters, take them out of their queues, or put them among the dead.
+-- Count deliveries of events, delete events from their queues, or move them to the dead letters.
 --
 -- KEYS  1 dead letters, 2 how many were rejected, then for each queue: its owner, itself, its
---       deliveries, weights of its connections, and what is remembered of messages that were sent on
---       account of letters of it that are done or rejected
+--       deliveries, weights of its connections, and the records of messages that the handlers of its done
+--       or rejected events sent
 -- ARGV  1 portal, 2 life of deliveries (ms), 3 life of dead letters and of that number (ms), 4 most dead letters, 5 most
 --       bytes of them, 6 for how long messages are remembered now (ms), 7 how many replicas have to be
 --       online: 0 or 1, then for each queue:
 --       partition, token by which the portal owns it, last attempt that begins here, number of
---       messages, number of steps, and for each step: action, place; where it does not begin
---       also connection and weight; where it dies the reason
+--       messages, number of steps, and for each step: action, offset; unless it begins
+--       also connection and weight; for dead letters the reason
 --
--- Actions: begin, done, reject, die. The same call once more changes nothing, for replies may be lost: it is
--- known by its last attempt, which stands among the deliveries as that of no place. Whether a letter
--- that begins is there is not looked at, which would cost a copy of it: only the owner takes letters
--- out.
--- Returns a list: the replicas online, 0 where none has to be; then for each step -1 when somebody else owns the
--- queue; else how often the letter was delivered by now where it begins, or 0. Or the error NOREPLICAS.
+-- Actions: begin, done, reject, die. Replies may be lost, so a repeated call changes nothing: it is
+-- recognized by its last attempt, which the deliveries hold under the empty offset. The script does not check
+-- that an event that begins exists, which would cost a copy of it: only the owner deletes events.
+-- Returns a list: the replicas online, 0 where none is needed; then for each step -1 when another portal owns
+-- the queue; else the number of deliveries where the event begins, or 0. Or the error NOREPLICAS.
 
 local LAST = ''
 local reply, key, at = {wanted_replicas(ARGV[7])}, 3, 8
 local queue, deliveries, weights, partition
 
--- Take a letter out of its queue; returns whether it was there.
+-- Delete an event from its queue; returns whether it was there.
 local function take_out(place, connection, weight)
   local is_there = redis.call('XDEL', queue, place) > 0
   redis.call('HDEL', deliveries, place)
@@ -32,16 +31,16 @@ local function take_out(place, connection, weight)
   return is_there
 end
 
--- Take a letter out and count it. What may be refused comes first, and what is no number is forgotten.
+-- Delete an event and count it. A step that may be refused comes first; a count that is no number is reset.
 local function reject(place, connection, weight)
   local before = tonumber(redis.call('GET', KEYS[2])) or 0
   if take_out(place, connection, weight) then redis.call('SET', KEYS[2], before + 1, 'PX', ARGV[3]) end
 end
 
--- What may be refused comes before the dead letter is written, or behind the letter was taken out: so none is
--- buried twice.
+-- Steps that may be refused come before the dead letter is written, or after the event was deleted: so none
+-- becomes a dead letter twice.
 local function bury(place, reason, connection, weight)
-  redis.call('XDEL', queue, '0-1') -- no place
+  redis.call('XDEL', queue, '0-1') -- no entry
   local entry = redis.call('XRANGE', queue, place, place)[1]
   if not entry then return end
   local fields = entry[2]
@@ -54,7 +53,7 @@ local function bury(place, reason, connection, weight)
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 
--- Whether the steps of this queue were carried out before, and only the reply was lost.
+-- Whether the steps of this queue were applied before, and only the reply was lost.
 local function is_repeated(attempt)
   if attempt == '0' then return false end
   local this = ARGV[1] .. ' ' .. attempt
@@ -68,7 +67,7 @@ local function begin(place, repeated)
   return known and tonumber(known) or redis.call('HINCRBY', deliveries, place, 1)
 end
 
--- Carry out one step, or pass over it where the queue is lost; returns what came of it.
+-- Apply one step, or skip it if the queue is lost; returns its result.
 local function step(is_owned, repeated)
   local action, place = ARGV[at], ARGV[at + 1]
   at = at + 2

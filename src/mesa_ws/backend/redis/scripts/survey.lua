@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Look at what waits for portals.
+-- Read the backlog of portals.
 --
 -- KEYS  1 leases of portals, 2 dead letters, 3 how many were rejected, then the owner key and the queue of each partition
 --
--- Returns {the living portals, how many dead letters, how many were rejected, then for each partition
--- {its owner or '', how many letters, when the oldest of them came (ms) or ''}}.
+-- Returns {the living portals, number of dead letters, number of rejected events, then for each partition
+-- {its owner or '', number of events, time of the oldest one (ms) or ''}}.
 
 local now = now_ms()
 local portals, lives = redis.call('ZRANGE', KEYS[1], '(' .. now, '+inf', 'BYSCORE'), {}

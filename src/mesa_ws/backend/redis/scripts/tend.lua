@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Show that a portal lives; own partitions, or let go of them.
+-- Renew a portal's lease; own partitions, or release them.
 --
 -- KEYS  1 leases of portals, 2 tokens, 3 leases of nodes, 4 observers, 5 signs, then the owner key of each
 --       partition

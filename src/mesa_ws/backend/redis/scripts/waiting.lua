@@ -1,9 +1,9 @@
 #!lua flags=no-writes
--- Tell which ids have messages.
+-- Find the ids that have messages.
 --
 -- KEYS  the outbox of each id
 --
--- Returns the places among KEYS of those that are there, from 1 on.
+-- Returns the numbers of the existing keys among KEYS, starting at 1.
 
 local found = {}
 for i, outbox in ipairs(KEYS) do
