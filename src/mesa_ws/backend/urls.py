@@ -11,8 +11,16 @@ from .base import AsyncBus, Backend, BlockingBus
 from .http import AsyncHttpBus, BlockingHttpBus
 from .inbox import PortalConsumer
 from .memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, check_durability
-from .mesa1 import ImportingBackend, Mesa1, Mesa1Backend, Mesa1PortalConsumer
-from .redis import Address, AsyncRedisBus, BlockingRedisBus, Given, Native, RedisBackend, RedisPortalConsumer
+from .mesa1 import ImportingBackend, Mesa1Backend, Mesa1PortalConsumer, Mesa1Wire
+from .redis import (
+    Address,
+    AsyncRedisBus,
+    BlockingRedisBus,
+    Given,
+    NativeWire,
+    RedisBackend,
+    RedisPortalConsumer,
+)
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -44,9 +52,9 @@ def blocking_bus(
     wire = _wire_of(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    dialect = Mesa1 if wire == "mesa1" else Native
+    operations = Mesa1Wire if wire == "mesa1" else NativeWire
     return BlockingRedisBus(
-        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
+        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, wire=operations
     )
 
 
@@ -67,9 +75,9 @@ def async_bus(
     wire = _wire_of(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    dialect = Mesa1 if wire == "mesa1" else Native
+    operations = Mesa1Wire if wire == "mesa1" else NativeWire
     return AsyncRedisBus(
-        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, dialect=dialect
+        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, wire=operations
     )
 
 

@@ -21,7 +21,7 @@ from mesa_ws import (
     User,
     serve,
 )
-from mesa_ws.backend.mesa1 import Mesa1
+from mesa_ws.backend.mesa1 import Mesa1Wire
 from mesa_ws.backend.mesa1.keys import Keys
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.transports import server_socket
@@ -310,5 +310,5 @@ async def test_an_id_that_1x_names_by_a_number_is_the_same_as_text(
 def test_who_is_online_of_many_is_asked_for_at_once(keys: Keys) -> None:
     """All scripts are sent together; each asks for fifty, since it may have to store for them."""
     envelope = prepare(Message(0, 1), [str(n) for n in range(5000)], retention=KEEP)
-    operation = Mesa1(keys.namespace).dispatching([envelope])
+    operation = Mesa1Wire(keys.namespace).dispatching([envelope])
     assert len(operation.commands) == 100

@@ -22,7 +22,7 @@ counted, and nodes that died are cleaned up after.
 
 from .backend import Mesa1Backend
 from .importing import ImportingBackend
-from .operations import Mesa1
+from .operations import Mesa1Wire
 from .portal_consumer import Mesa1PortalConsumer
 
-__all__ = ["ImportingBackend", "Mesa1", "Mesa1Backend", "Mesa1PortalConsumer"]
+__all__ = ["ImportingBackend", "Mesa1Backend", "Mesa1PortalConsumer", "Mesa1Wire"]

@@ -16,12 +16,12 @@ from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis.aio import Pipelines
 from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
-from ..redis.operations import NO_REQUESTS
+from ..redis.wire import NO_REQUESTS
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation
 from .commands import NOWHERE, Mesa1NodeCommands
 from .node import Mesa1Node
-from .operations import Mesa1, Mesa1Handshake
+from .operations import Mesa1Handshake, Mesa1Wire
 from .rights import of_server
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Mesa1Backend:
         self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
     ) -> None:
         self._address = Address.of(address)
-        self._dialect = Mesa1(namespace, names=True)
+        self._wire = Mesa1Wire(namespace, names=True)
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
         self.distribute_load = True
         self._node: Mesa1Node | None = None
@@ -93,8 +93,8 @@ class Mesa1Backend:
             )
         self._node_id = uuid4().hex
         handshake = Mesa1Handshake(
-            self._dialect.keys,
-            of_server(self._dialect.keys),
+            self._wire.keys,
+            of_server(self._wire.keys),
             stores=retention is not None,
             allow_eviction=allow_eviction,
             database=self._address.database,
@@ -142,7 +142,7 @@ class Mesa1Backend:
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Publish `envelopes`, and store those with a retention for the recipients who are away."""
-        return await self._run(self._dialect.dispatching(envelopes))
+        return await self._run(self._wire.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Refuse: this wire has no requests.
@@ -186,31 +186,31 @@ class Mesa1Backend:
         Raises:
             Unsupported: always.
         """
-        return await self._run(self._dialect.heads_of(ids))
+        return await self._run(self._wire.heads(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
         """Return the first messages that wait for an id."""
-        return await self._run(self._dialect.peeking(id, limit))
+        return await self._run(self._wire.peek(id, limit))
 
     async def purge(self, id: str) -> int:
         """Drop all messages that wait for an id, and return their number."""
-        return await self._run(self._dialect.purging(id))
+        return await self._run(self._wire.purge(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; an id that only servers of 1.x hold has 1."""
-        return await self._run(self._dialect.presence_of(ids))
+        return await self._run(self._wire.online(ids))
 
     async def count(self) -> int:
         """Count the ids that have connections."""
-        return await self._run(self._dialect.counting())
+        return await self._run(self._wire.count())
 
     async def some_ids(self, cursor: str) -> IdPage:
         """Return one page of the ids that have connections."""
-        return await self._run(self._dialect.naming(cursor))
+        return await self._run(self._wire.some_ids(cursor))
 
     async def connections(self) -> int:
         """Count the connections of all servers, authenticated or not."""
-        return await self._run(self._dialect.tallying())
+        return await self._run(self._wire.connections())
 
     def _new_node(
         self,
@@ -225,7 +225,7 @@ class Mesa1Backend:
         return Mesa1Node(
             self._address,
             Pipelines(self._address, handshake, timing.timeout),
-            Mesa1NodeCommands(self._dialect.keys, self._node_id, timing.lease, timing.expiry, grace),
+            Mesa1NodeCommands(self._wire.keys, self._node_id, timing.lease, timing.expiry, grace),
             receive,
             watcher,
             timing.timeout,

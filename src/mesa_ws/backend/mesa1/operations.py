@@ -125,8 +125,8 @@ class Mesa1Handshake(NativeHandshake):
             )
 
 
-class Mesa1:
-    """Operations on the wire of 1.x; a `Dialect`.
+class Mesa1Wire:
+    """Operations on the wire of 1.x; a `Wire`.
 
     Args:
         namespace: of the cluster.
@@ -176,7 +176,7 @@ class Mesa1:
         known_for = remembered_for(envelopes)
         return Operation(calls, read, known_for > 0, known_for=known_for)
 
-    def heads_of(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
+    def heads(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
         """Refuse: 1.x has no heads.
 
         Raises:
@@ -184,7 +184,7 @@ class Mesa1:
         """
         raise Unsupported(NO_STATUS)
 
-    def peeking(self, id: str, limit: int) -> Operation[list[Stored]]:
+    def peek(self, id: str, limit: int) -> Operation[list[Stored]]:
         """Return the first messages that wait for an id; 1.x keeps neither their ids nor their times."""
 
         def read(replies: Sequence[Any]) -> list[Stored]:
@@ -194,30 +194,30 @@ class Mesa1:
 
         return Operation([commands.kept(self.keys, [check_id(id)])], read)
 
-    def purging(self, id: str) -> Operation[int]:
+    def purge(self, id: str) -> Operation[int]:
         """Drop the messages that wait for an id. Not retried: a second run would return 0."""
         command = commands.purge(self.keys, check_id(id)).command
         return Operation(
             [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
         )
 
-    def presence_of(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
+    def online(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
         """Count the connections of each id; an id that only servers of 1.x hold has 1."""
         wanted = check_ids(ids)
         return Operation(
             [call.command for call in commands.online(self.keys, wanted)], commands.counts_by_id(wanted)
         )
 
-    def counting(self) -> Operation[int]:
+    def count(self) -> Operation[int]:
         """Count the ids that have connections, in the set of 1.x."""
         return Operation([commands.count(self.keys)], lambda replies: int(replies[0]))
 
-    def naming(self, cursor: str) -> Operation[IdPage]:
+    def some_ids(self, cursor: str) -> Operation[IdPage]:
         """Return one page of the ids that have connections, from the set of 1.x."""
         command = commands.scan_online(self.keys, check_cursor(cursor))
         return Operation([command], lambda replies: commands.online_page(replies[0]))
 
-    def tallying(self) -> Operation[int]:
+    def connections(self) -> Operation[int]:
         """Count connections as 1.x does; a number below zero, which its servers may leave, counts as 0."""
         return Operation([commands.tally(self.keys)], lambda replies: commands.tallied(self.keys, replies[0]))
 

@@ -4,15 +4,15 @@ from ..redis_client.address import Address, Given
 from .aio import AsyncRedisBus
 from .backend import RedisBackend
 from .blocking import BlockingRedisBus
-from .operations import Native
 from .portal_consumer import RedisPortalConsumer
+from .wire import NativeWire
 
 __all__ = [
     "Address",
     "AsyncRedisBus",
     "BlockingRedisBus",
     "Given",
-    "Native",
+    "NativeWire",
     "RedisBackend",
     "RedisPortalConsumer",
 ]

@@ -12,8 +12,8 @@ from ..base import IdPage
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipeline
 from .handshake import NativeHandshake, Timing
-from .operations import NO_REQUESTS, Dialect, Native
 from .requester import Requester
+from .wire import NO_REQUESTS, NativeWire, Wire
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class AsyncRedisBus:
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call, connecting included.
         sync: whether messages will be stored, and whether a Redis that evicts keys is accepted.
-        dialect: makes the operations of a namespace.
+        wire: makes the operations of a namespace.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -99,12 +99,12 @@ class AsyncRedisBus:
         namespace: str | None = None,
         timeout: float = 5.0,
         sync: Sync = NOT_STORED,
-        dialect: Callable[[str | None], Dialect] = Native,
+        wire: Callable[[str | None], Wire] = NativeWire,
     ) -> None:
         self._address = Address.of(address)
-        self._dialect = dialect(namespace)
+        self._wire = wire(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        self._handshake = self._dialect.handshake(
+        self._handshake = self._wire.handshake(
             stores=sync.enabled,
             allow_eviction=sync.allow_eviction,
             database=self._address.database,
@@ -114,7 +114,7 @@ class AsyncRedisBus:
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        return await self._run(self._dialect.dispatching(envelopes))
+        return await self._run(self._wire.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
@@ -130,31 +130,31 @@ class AsyncRedisBus:
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Return where the outboxes of `ids` stand."""
-        return await self._run(self._dialect.heads_of(ids))
+        return await self._run(self._wire.heads(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
         """Return the first `limit` messages of an outbox, and change nothing."""
-        return await self._run(self._dialect.peeking(id, limit))
+        return await self._run(self._wire.peek(id, limit))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return how many."""
-        return await self._run(self._dialect.purging(id))
+        return await self._run(self._wire.purge(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        return await self._run(self._dialect.presence_of(ids))
+        return await self._run(self._wire.online(ids))
 
     async def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
-        return await self._run(self._dialect.counting())
+        return await self._run(self._wire.count())
 
     async def some_ids(self, cursor: str) -> IdPage:
         """Return a page of the ids that have connections."""
-        return await self._run(self._dialect.naming(cursor))
+        return await self._run(self._wire.some_ids(cursor))
 
     async def connections(self) -> int:
         """Count the connections of all nodes, logged in or not."""
-        return await self._run(self._dialect.tallying())
+        return await self._run(self._wire.connections())
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""
@@ -167,11 +167,11 @@ class AsyncRedisBus:
         return await self._own.get().pipelines.run(operation)
 
     def _make_own(self) -> _Own:
-        pipelines, dialect = Pipelines(self._address, self._handshake, self._timeout), self._dialect
-        if dialect.replies is None:
+        pipelines, wire = Pipelines(self._address, self._handshake, self._timeout), self._wire
+        if wire.replies is None:
             return _Own(pipelines, None)
 
         async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
-            return await pipelines.run(dialect.dispatching(envelopes))
+            return await pipelines.run(wire.dispatching(envelopes))
 
-        return _Own(pipelines, Requester(self._address, dialect.replies, dispatch, self._timeout))
+        return _Own(pipelines, Requester(self._address, wire.replies, dispatch, self._timeout))

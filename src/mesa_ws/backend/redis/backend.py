@@ -12,7 +12,7 @@ from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import OutboxHead, Position, Receipt, Stored
 from ...messages.recipients import check_id
 from ...messages.request import Reply
-from ...settings import Durability, check_namespace
+from ...settings import Durability
 from ..base import IdPage, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
@@ -25,13 +25,13 @@ from .channel import Channel
 from .dispatch import dispatching
 from .handshake import NativeHandshake, Timing
 from .inbox_writer import InboxWriter
-from .keys import EXPIRY, Keys
+from .keys import EXPIRY
 from .lease import GraceWatch, LeaseKeeper
 from .members import Members
 from .node_commands import NodeCommands, Pulse
-from .operations import broadcasts_after, counting, heads_of, naming, peeking, presence_of, purging, tallying
 from .requester import Requester, replying
 from .resync import Resync
+from .wire import NativeWire
 
 MISSED = 2
 """Missing markers, one for each heartbeat, after which the subscription counts as dead."""
@@ -192,7 +192,8 @@ class RedisBackend:
         expiry: float = EXPIRY,
     ) -> None:
         self._address = Address.of(address)
-        self._keys = Keys(check_namespace(namespace))
+        self._wire = NativeWire(namespace)
+        self._keys = self._wire.keys
         self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
         self._node: RedisNode | None = None
         self._requester: Requester | None = None
@@ -276,7 +277,7 @@ class RedisBackend:
 
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to `*` after a position; see `Outbox.broadcasts`."""
-        return await self._run(broadcasts_after(self._keys, position))
+        return await self._run(self._wire.broadcasts(position))
 
     @property
     def joins(self) -> int:
@@ -304,31 +305,31 @@ class RedisBackend:
 
     async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Return where the outboxes of `ids` stand."""
-        return await self._run(heads_of(self._keys, ids))
+        return await self._run(self._wire.heads(ids))
 
     async def peek(self, id: str, limit: int) -> list[Stored]:
         """Return the first messages of an outbox."""
-        return await self._run(peeking(self._keys, id, limit))
+        return await self._run(self._wire.peek(id, limit))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return how many."""
-        return await self._run(purging(self._keys, id))
+        return await self._run(self._wire.purge(id))
 
     async def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        return await self._run(presence_of(self._keys, ids))
+        return await self._run(self._wire.online(ids))
 
     async def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
-        return await self._run(counting(self._keys))
+        return await self._run(self._wire.count())
 
     async def some_ids(self, cursor: str) -> IdPage:
         """Return a page of the ids that have connections."""
-        return await self._run(naming(self._keys, cursor))
+        return await self._run(self._wire.some_ids(cursor))
 
     async def connections(self) -> int:
         """Count the connections of all living nodes, as of their last heartbeats."""
-        return await self._run(tallying(self._keys))
+        return await self._run(self._wire.connections())
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)

@@ -16,8 +16,8 @@ from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, 
 from ..redis_client.pipeline import PAUSE, Operation
 from ..redis_client.pool import LentConnection, Pool
 from .handshake import Timing
-from .operations import NO_REQUESTS, Dialect, Native
 from .requester import BlockingRequester
+from .wire import NO_REQUESTS, NativeWire, Wire
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class BlockingRedisBus:
         namespace: clusters of different namespaces never meet.
         timeout: seconds for one call: waiting for a connection, connecting, writing and reading.
         sync: whether messages will be stored, and whether a Redis that evicts keys is accepted.
-        dialect: makes the operations of a namespace.
+        wire: makes the operations of a namespace.
 
     Raises:
         InvalidSettings: an argument is wrong.
@@ -45,24 +45,24 @@ class BlockingRedisBus:
         namespace: str | None = None,
         timeout: float = 5.0,
         sync: Sync = NOT_STORED,
-        dialect: Callable[[str | None], Dialect] = Native,
+        wire: Callable[[str | None], Wire] = NativeWire,
     ) -> None:
         self._address = Address.of(address)
-        self._dialect = dialect(namespace)
+        self._wire = wire(namespace)
         self._timeout = Timing(timeout=timeout).timeout
-        handshake = self._dialect.handshake(
+        handshake = self._wire.handshake(
             stores=sync.enabled,
             allow_eviction=sync.allow_eviction,
             database=self._address.database,
         )
         self._pool = Pool(self._address, handshake)
-        keys = self._dialect.replies
+        keys = self._wire.replies
         self._requester = None if keys is None else BlockingRequester(self._address, keys, self._run_before)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Dispatch `envelopes` in one round trip; see `BlockingBus.dispatch`."""
-        return self._run(self._dialect.dispatching(envelopes))
+        return self._run(self._wire.dispatching(envelopes))
 
     def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
@@ -77,31 +77,31 @@ class BlockingRedisBus:
 
     def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
         """Return where the outboxes of `ids` stand."""
-        return self._run(self._dialect.heads_of(ids))
+        return self._run(self._wire.heads(ids))
 
     def peek(self, id: str, limit: int) -> list[Stored]:
         """Return the first `limit` messages of an outbox, and change nothing."""
-        return self._run(self._dialect.peeking(id, limit))
+        return self._run(self._wire.peek(id, limit))
 
     def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return how many."""
-        return self._run(self._dialect.purging(id))
+        return self._run(self._wire.purge(id))
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id over all living nodes."""
-        return self._run(self._dialect.presence_of(ids))
+        return self._run(self._wire.online(ids))
 
     def count(self) -> int:
         """Count the ids that have connections, over all living nodes."""
-        return self._run(self._dialect.counting())
+        return self._run(self._wire.count())
 
     def some_ids(self, cursor: str) -> IdPage:
         """Return a page of the ids that have connections."""
-        return self._run(self._dialect.naming(cursor))
+        return self._run(self._wire.some_ids(cursor))
 
     def connections(self) -> int:
         """Count the connections of all nodes, logged in or not."""
-        return self._run(self._dialect.tallying())
+        return self._run(self._wire.connections())
 
     def close(self) -> None:
         """Release connections. Later calls fail; a second call does nothing."""
