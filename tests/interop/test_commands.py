@@ -78,7 +78,9 @@ def test_no_namespace_may_be_empty_text(url: str, none: str | None) -> None:
     with redis.Redis.from_url(url) as client, client.pubsub() as pubsub:
         pubsub.subscribe("ws")
         assert pubsub.get_message(timeout=LIMIT)
-        exit_code, _ = dispatch(url, {"data": {}, "recipients": [id]}, namespace=none)  # others may have used it
+        exit_code, _ = dispatch(
+            url, {"data": {}, "recipients": [id]}, namespace=none
+        )  # others may have used it
         assert exit_code == 0
         found = pubsub.get_message(timeout=LIMIT)
         assert found is not None
