@@ -1,4 +1,4 @@
-"""Servers, dispatchers and hands on the 1.x Redis wire."""
+"""Servers, dispatchers and Redis commands on the 1.x Redis wire."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -24,7 +24,7 @@ def keys(namespace: str) -> Keys:
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """What a server of 1.x would do to Redis."""
+    """Redis commands as a server of 1.x would send them."""
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 

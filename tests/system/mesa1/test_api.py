@@ -1,4 +1,4 @@
-"""The HTTP API of a server on the 1.x Redis wire: it speaks the wire of its server."""
+"""The HTTP API of a server on the 1.x Redis wire uses the wire of its server."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ Site = tuple[AsyncDispatcher, Peer]
 async def site(
     request: pytest.FixtureRequest, redis_url: str, namespace: str, serving: Serving, join: Joining
 ) -> AsyncIterator[Site]:
-    """A dispatcher at the API of a server of a wire, and a client of that."""
+    """A dispatcher at the API of a server of a wire, and a client of that server."""
     wire: Wire = getattr(request, "param", "mesa1")
     server = accepting(backend=redis_url, namespace=namespace, wire=wire, sync=True)
     peer = await join(await serving(server), "1")

@@ -1,4 +1,4 @@
-"""The commands that talk to a cluster, on the 1.x Redis wire."""
+"""The commands for a cluster, on the 1.x Redis wire."""
 
 import json
 from collections.abc import Callable

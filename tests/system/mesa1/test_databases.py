@@ -1,4 +1,4 @@
-"""Two applications on two databases of one Redis: channels know no databases."""
+"""Two applications on two databases of one Redis: channels belong to no database."""
 
 import logging
 

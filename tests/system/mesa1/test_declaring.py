@@ -1,4 +1,4 @@
-"""Messages to ids that a node holds, stored while Redis knew nothing of that, on the 1.x Redis wire."""
+"""Messages to ids that a node holds, stored while Redis did not have the ids, on the 1.x Redis wire."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,11 +19,11 @@ from tests.system.waiting import until
 Redis = redis.asyncio.Redis
 
 LONG = 60.0
-"""Seconds of a lease; a third of it is until the next heartbeat, longer than a test waits."""
+"""Seconds of a lease; the next heartbeat comes after a third of them, longer than a test waits."""
 
 
 class Doubting(Node):
-    """Counts how often it was told to read everything again."""
+    """Counts how often the backend asked it to read everything again."""
 
     def __init__(self, backend: Mesa1Backend) -> None:
         super().__init__(backend)
@@ -51,7 +51,7 @@ async def until_kept(client: Redis, keys: Keys, id: str, kept: str | None) -> No
 async def test_what_was_stored_while_a_peer_had_taken_an_id_out_comes_when_one_of_its_devices_leaves(
     node: Doubting, client: Redis, keys: Keys
 ) -> None:
-    """The id is declared with one device less, and so comes back before a heartbeat could tell."""
+    """The id is declared with one device less, and so comes back before a heartbeat would notice."""
     await node.backend.attach("a", 2)
     async with client.pipeline(transaction=True) as pipeline:
         pipeline.srem(keys.connected, "a")
@@ -62,7 +62,7 @@ async def test_what_was_stored_while_a_peer_had_taken_an_id_out_comes_when_one_o
 
 
 async def test_a_lease_that_was_lost_is_noticed_by_a_login(node: Doubting, client: Redis, keys: Keys) -> None:
-    """It takes a new one, and so no heartbeat finds out that messages to others may have been stored."""
+    """The node takes a new lease, so no heartbeat notices that messages to others may have been stored."""
     await node.backend.attach("a", 1, Start("fresh"))
     await client.zrem(keys.leases, node.backend.node_id)
     await node.backend.attach("b", 1, Start("fresh"))
@@ -72,7 +72,7 @@ async def test_a_lease_that_was_lost_is_noticed_by_a_login(node: Doubting, clien
 async def test_what_is_stored_for_clients_of_a_node_without_a_lease_is_not_published_too(
     node: Doubting, client: Redis, keys: Keys
 ) -> None:
-    """It would hear it, and read it when it finds that it has lost its lease."""
+    """The node would hear the message, and read it when it notices that it has lost its lease."""
     await node.backend.attach("a", 1, Start("fresh"))
     await client.zadd(keys.leases, {node.backend.node_id: 1})
     sent: Any = prepare(Message(0, "once"), ["a"], retention=KEEP)
@@ -84,7 +84,7 @@ async def test_what_is_stored_for_clients_of_a_node_without_a_lease_is_not_publi
 async def test_a_list_in_which_something_else_appears_is_still_shrunk_by_what_is_proven(
     node: Doubting, client: Redis, keys: Keys
 ) -> None:
-    """npm's servers store events, too; what is proven must not come once more."""
+    """npm's servers store events, too; an acknowledged message must not come again."""
     await client.hset(keys.undelivered, "a", '[{"op":0,"d":1},{"op":0,"d":2}]')
     page = await node.backend.attach("a", 1, Start("fresh"))
     assert page is not None

@@ -1,4 +1,4 @@
-"""What our dispatchers do to the keys and channels of 1.x."""
+"""Our dispatchers' use of the keys and channels of 1.x."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Redis = redis.asyncio.Redis
 
 
 class Tap:
-    """Hears everything that is published for servers."""
+    """Hears all payloads that are published for servers."""
 
     def __init__(self, pubsub: Any) -> None:
         self._pubsub = pubsub
@@ -133,7 +133,7 @@ async def test_a_list_is_bounded(
 async def test_a_long_list_is_bounded_in_no_time(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
-    """1.x has no bounds; Redis serves nobody else meanwhile, and what takes five seconds is given up."""
+    """1.x has no limits; Redis serves no other client during a script, and a call that takes 5 s fails."""
     members = [f'{{"op":0,"d":{n},"t":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}}' for n in range(18_000)]
     await client.hset(keys.undelivered, "1", f"[{','.join(members)}]")
     receipt = await dispatcher.dispatch(Message(0, "new"), ["1"])
@@ -157,7 +157,7 @@ async def test_a_list_of_long_messages_is_bounded_in_number_too(
 async def test_many_are_stored_for_in_several_steps_under_one_name(
     tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
-    """Redis serves others between them; a list takes milliseconds to be added to."""
+    """Redis serves other clients between the calls; an append to a list takes milliseconds."""
     ids = [str(n) for n in range(2 * commands.MAX_STORED + 1)]
     await client.sadd(keys.connected, ids[0], ids[-1])
     for _ in range(2):
@@ -184,7 +184,7 @@ async def test_a_corrupt_list_is_set_aside(
 async def test_half_of_a_surrogate_pair_in_a_list_is_no_reason_to_set_it_aside(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
-    """JavaScript cuts texts within a character, and npm's dispatcher stores what comes of it."""
+    """JavaScript cuts texts within a character, and npm's dispatcher stores the result."""
     cut = '{"op":0,"d":"\\ud83d"}'
     await client.hset(keys.undelivered, "1", f"[{cut}]")
     receipt = await dispatcher.dispatch(Message(0, 1), ["1"])

@@ -1,4 +1,4 @@
-"""What servers of 1.x get wrong on this wire, and ours do not."""
+"""Faults of servers of 1.x on this wire that our servers do not have."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ async def test_a_process_with_anonymous_clients_alone_stops_well(
 async def test_a_server_that_stops_tells_portals_and_leaves_nothing(
     redis_url: str, namespace: str, client: Redis, keys: Keys
 ) -> None:
-    """Also where the portal is in the same process, and stops in the same breath."""
+    """Also where the portal is in the same process, and stops at the same moment."""
     told: list[tuple[str, str | None]] = []
     portal = Portal(redis_url, namespace=namespace, wire="mesa1")
 
@@ -141,7 +141,7 @@ async def test_an_id_on_two_servers_outlives_one_of_them(
 async def test_after_everything_was_flushed_who_is_here_is_online_again(
     endpoint: Endpoint, server: Server, join: Joining, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
-    """Nobody is told by Redis: the next heartbeat finds out."""
+    """Redis notifies no server: the next heartbeat notices."""
     peer = await join(endpoint, "7")
     await until_count(client, keys, 1)
     await client.delete(*[key async for key in client.scan_iter(f"*{keys.namespace}*")])
@@ -200,7 +200,7 @@ async def test_a_peer_that_answers_nothing_is_away_when_heartbeats_give_it_up(
     keys: Keys,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """1.x waits half a minute more for it to answer the close frame."""
+    """1.x waits for another half minute for an answer to the close frame."""
     monkeypatch.setattr(server_socket, "CLOSE_TIMEOUT", 60.0)
     heartbeat = {"enabled": True, "interval": 0.05, "max_attempts": 1}
     endpoint = await serving(make(redis_url, namespace, heartbeat=heartbeat))
@@ -258,7 +258,7 @@ async def test_a_message_to_all_does_not_overtake_one_to_an_id(
 async def test_an_event_that_1x_has_stored_is_not_carried_out_later(
     server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
 ) -> None:
-    """It is neither: who logs in is not disconnected, and is not sent it."""
+    """A client that logs in is not disconnected, and does not get the event."""
     await client.hset(keys.undelivered, "7", '[{"op":5,"d":{},"t":"DISCONNECT_CLIENT"},{"op":0,"d":"waits"}]')
     peer = await join(endpoint, "7")
     await server.send(Message(0, "live"), ["7"])
@@ -308,7 +308,7 @@ async def test_an_id_that_1x_names_by_a_number_is_the_same_as_text(
 
 
 def test_who_is_online_of_many_is_asked_for_at_once(keys: Keys) -> None:
-    """All scripts are sent together; each asks for fifty, since it may have to store for them."""
+    """All scripts are sent together; each takes fifty ids, since it may have to store for them."""
     envelope = prepare(Message(0, 1), [str(n) for n in range(5000)], retention=KEEP)
     operation = Mesa1Wire(keys.namespace).dispatching([envelope])
     assert len(operation.commands) == 100

@@ -1,4 +1,4 @@
-"""What 1.x left behind, after the flip to the native wire."""
+"""Messages that 1.x stored, after the switch to the native wire."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ class Counting(ImportingBackend):
 async def test_long_lists_are_moved_one_after_another(
     redis_url: str, namespace: str, client: Redis, keys: Keys, length: int, most: int
 ) -> None:
-    """Reading them takes so long that what waits for others meanwhile would be given up."""
+    """Reading them takes so long that calls for other ids would time out."""
     for n in range(8):
         await client.hset(keys.undelivered, str(n), json.dumps([{"op": 0, "d": "x" * length}]))
     backend = Counting(redis_url, namespace=namespace)

@@ -1,4 +1,4 @@
-"""Nodes in a cluster of 1.x: whom they declare, what they count, and who cleans up."""
+"""Nodes in a cluster of 1.x: the ids that they declare, their counts, and the cleanup after dead nodes."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def backend(node: Node) -> Mesa1Backend:
 
 
 async def crash(node: Node) -> None:
-    """End a node as a kill would: without a word."""
+    """End a node as a kill would: without leaving the cluster."""
     resident: Mesa1Node | None = backend(node)._node
     assert resident is not None
     await resident._tasks.aclose(1.0)

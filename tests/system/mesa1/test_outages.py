@@ -1,4 +1,4 @@
-"""Servers that are killed or cut off from Redis, and a Redis that forgets, on the 1.x Redis wire."""
+"""Servers that are killed or cut off from Redis, and a Redis that loses data, on the 1.x Redis wire."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ BYSTANDER = "bystander"
 
 @pytest.fixture
 async def bystander(own_redis: RedisServer, namespace: str) -> AsyncIterator[PubSub]:
-    """A server of 1.x that hears everything, so that nothing is published to nobody."""
+    """A server of 1.x that hears all messages, so that each message has a listener."""
     url, channel = own_redis.url, Keys(namespace).messages
     async with redis.asyncio.Redis.from_url(url, client_name=BYSTANDER) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(channel)
@@ -50,7 +50,7 @@ async def bystander(own_redis: RedisServer, namespace: str) -> AsyncIterator[Pub
 
 
 async def cut_off(client: Redis) -> None:
-    """End what all servers hear messages by, but for the bystander's."""
+    """Close the subscriptions of all servers but the bystander."""
     for each in await client.client_list(_type="pubsub"):
         if each["name"] != BYSTANDER:
             await client.client_kill_filter(_id=each["id"])
@@ -59,7 +59,7 @@ async def cut_off(client: Redis) -> None:
 async def test_what_is_sent_to_clients_of_a_killed_server_is_stored(
     own_redis: RedisServer, namespace: str, dispatcher: AsyncDispatcher, bystander: PubSub
 ) -> None:
-    """At once, although its lease runs on; and a server of 1.x may hold them, too."""
+    """At once, although its lease has not ended; and a server of 1.x may hold the ids, too."""
     options = ("--redis", own_redis.url, "--namespace", namespace, "--wire", "mesa1")
     process = await asyncio.to_thread(ServerProcess, *options)
     await asyncio.to_thread(process.start)
@@ -131,7 +131,7 @@ async def test_a_redis_that_is_full_refuses_to_store_and_lets_clients_log_in(
     bystander: PubSub,
     namespace: str,
 ) -> None:
-    """What is refused was not published either."""
+    """A refused message was not published either."""
     endpoint, keys = await serving(server), Keys(namespace)
     await dispatcher.dispatch(Message(0, "before"), ["1"])
     await own_client.config_set("maxmemory", 1)

@@ -1,4 +1,4 @@
-"""Portals on the 1.x Redis wire: ours, and what portals of 1.x leave behind."""
+"""Portals on the 1.x Redis wire: ours, and remains of portals of 1.x."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def site(redis_url: str, namespace: str, stack: AsyncExitStack) -> Mesa1Site:
 
 
 class Foreign:
-    """A portal of 1.x: it announces itself, listens, and never looks back."""
+    """A portal of 1.x: it announces itself once, and listens."""
 
     def __init__(self, client: Redis, keys: Keys, id: str) -> None:
         self.id = id
@@ -109,7 +109,7 @@ async def until_bound(server: Server, *ids: str) -> None:
 
 
 async def until_seen(server: Server, *ids: str) -> None:
-    """Wait until the server has seen the connections of portals of ours."""
+    """Wait until the server has seen the connections of our portals."""
     node = backend_of(server)._node
     assert node is not None
     await until(lambda: set(ids) <= node.portals._liveness._named)
@@ -283,7 +283,7 @@ async def test_a_portal_of_1x_that_was_killed_is_taken_out(
     await until_bound(server, "f")
     await dead.join()
     await until_bound(server, "dead")
-    peer = await site.join()  # which the one that is about to die is told
+    peer = await site.join()  # its event goes to the portal that is about to die
     await peer.send("N", 0)
     await foreign.until(1)
     await dead.die()
@@ -292,7 +292,7 @@ async def test_a_portal_of_1x_that_was_killed_is_taken_out(
     await until_pool(server, "f")
     assert await client.smembers(keys.pool) == {"f"}
     mine = [each["message"]["d"] for each in await foreign.until(10)]
-    assert mine == list(range(10)), "what the dead one did not hear is told again, once"
+    assert mine == list(range(10)), "events that the dead portal did not hear are repeated, once"
 
 
 async def test_who_is_announced_and_never_listens_gets_no_events_and_is_taken_out(
@@ -323,7 +323,7 @@ async def is_heard_by(client: Redis, keys: Keys, count: int) -> bool:
 async def test_what_a_portal_heard_before_it_went_is_not_told_again(
     site: Mesa1Site, client: Redis, keys: Keys, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fewer hear it than there are portals, for one is dead; and somebody comes in the place of who goes."""
+    """Fewer hear it than there are portals, for one is dead; and another one replaces it."""
     server = await site.serve()
     first, second = [Foreign(client, keys, id) for id in ("f", "g")]
     for each in (first, second):
@@ -406,7 +406,7 @@ async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens
 async def test_a_living_portal_of_1x_stays_while_a_dead_one_of_ours_has_its_lease(
     site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
 ) -> None:
-    """It died before the server came, which so never saw its connection."""
+    """It died before the server started, so the server never saw its connection."""
     await foreign.join()
     seconds, _ = await client.time()
     await client.zadd(keys.portal_leases, {"dead": 1000 * (seconds + 2)})
@@ -430,7 +430,7 @@ async def test_a_living_portal_of_1x_stays_while_a_dead_one_of_ours_has_its_leas
 async def test_servers_that_find_the_same_portal_dead_say_so_once(
     site: Mesa1Site, client: Redis, keys: Keys
 ) -> None:
-    """A server of 1.x that hears of a leave twice forgets another portal."""
+    """A server of 1.x that hears the same leave twice forgets another portal."""
     await client.sadd(keys.pool, "f")
     server = await site.serve()
     node = backend_of(server)._node
@@ -720,7 +720,7 @@ async def test_a_portal_that_stops_handles_what_it_was_told(site: Mesa1Site) -> 
 
 @pytest.fixture
 async def own_redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """A Redis that may be harmed."""
+    """A Redis that a test may break."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -826,7 +826,7 @@ async def test_a_portal_that_stops_without_redis_handles_what_it_was_told(
 async def test_a_portal_whose_subscription_died_without_a_word_listens_again(
     own_redis: RedisServer, namespace: str, stack: AsyncExitStack
 ) -> None:
-    """A firewall forgets a connection on which nothing was said for long; Redis takes it for alive."""
+    """A firewall drops a connection that was idle for long; Redis still counts it as open."""
     site = Mesa1Site(own_redis.url, namespace, stack)
     await site.serve()
     peer = await site.join()

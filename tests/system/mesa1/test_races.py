@@ -12,7 +12,7 @@ from tests.system.server.conftest import Serving, accepting
 from tests.system.server.peer import Peer
 
 ENOUGH = 150
-"""Messages that have to be stored, between those that are sent to a client that is there."""
+"""Messages that have to be stored, between those that are sent to a connected client."""
 
 LISTENS = 0.02
 """Seconds that a client stays."""
@@ -35,7 +35,7 @@ async def dispatcher(redis_url: str, namespace: str) -> AsyncIterator[AsyncDispa
 
 
 async def listen(peer: Peer, seen: list[int]) -> None:
-    """Note the numbers of messages, and answer every heartbeat, until it is cut."""
+    """Note the numbers of messages, and answer every heartbeat, until the connection is cut."""
     while True:
         frame = await peer.receive()
         if frame["op"] == 0:
@@ -47,7 +47,7 @@ async def listen(peer: Peer, seen: list[int]) -> None:
 async def test_what_was_stored_is_not_lost_by_who_comes_and_goes(
     endpoints: list[Endpoint], dispatcher: AsyncDispatcher
 ) -> None:
-    """What is sent while a client is there may be lost with its connection, as in 1.x; nothing else.
+    """Messages to a connected client may be lost with its connection, as in 1.x; no others.
 
     What is sent to a connection that ends may still be heard by the next one, which logs in elsewhere. It
     is live, and so follows what was stored, though that may be later.

@@ -39,12 +39,12 @@ async def endpoint(server: Server, serving: Serving) -> Endpoint:
 
 
 def text(*data: Any) -> str:
-    """A list as 1.x writes it."""
+    """Encode a list as 1.x does."""
     return json.dumps([{"op": 0, "d": each, "t": "M"} for each in data], separators=(",", ":"))
 
 
 async def append_as_1x(client: Redis, keys: Keys, id: str, data: Any) -> None:
-    """Read the list, add to it, and write all of it."""
+    """Read the list, append to it, and write the whole list."""
     kept = json.loads(await client.hget(keys.undelivered, id) or "[]")
     kept.append({"op": 0, "d": data, "t": "M"})
     await client.hset(keys.undelivered, id, json.dumps(kept))

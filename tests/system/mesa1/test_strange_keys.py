@@ -1,4 +1,4 @@
-"""Keys of 1.x that hold what 1.x would never write there: of another type, or no number."""
+"""Keys of 1.x with values that 1.x never writes there: of another type, or no number."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ Write = Callable[[Redis, str], Awaitable[object]]
 
 
 async def text(client: Redis, key: str) -> None:
-    await client.set(key, "somebody's")
+    await client.set(key, "another application's")
 
 
 async def numbers(client: Redis, key: str) -> None:
@@ -41,7 +41,7 @@ async def dispatcher(redis_url: str, namespace: str) -> AsyncIterator[AsyncDispa
 async def test_lists_that_are_no_hash_are_set_aside_by_who_stores(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before anything is published: a dispatch that fails has told nobody."""
+    """Before the message is published: a dispatch that fails was published to no server."""
     await write(client, keys.undelivered)
     async with client.pubsub() as pubsub:
         await pubsub.subscribe(keys.messages)
@@ -93,7 +93,7 @@ async def test_ids_that_are_no_set_harm_nobody_and_are_warned_of(
     write: Write,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They may be the number of connections of another namespace, and so stay what they are."""
+    """They may be the number of connections of another namespace, and so stay unchanged."""
     await write(client, keys.connected)
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
         server = accepting(backend=redis_url, namespace=namespace, wire="mesa1", sync=True)
@@ -116,7 +116,7 @@ async def is_away(dispatcher: AsyncDispatcher, id: str) -> bool:
 async def test_whom_no_set_can_tell_of_is_published_and_stored(
     dispatcher: AsyncDispatcher, client: Redis, keys: Keys
 ) -> None:
-    """Somebody of 1.x may hold the id, or nobody may: twice is better than never."""
+    """A server of 1.x may hold the id, or no server may: twice is better than never."""
     await text(client, keys.connected)
     async with client.pubsub() as pubsub:
         await pubsub.subscribe(keys.messages)
@@ -145,7 +145,7 @@ async def test_a_number_of_connections_that_is_none_is_refused_and_made_good(
 async def test_namespaces_whose_keys_have_one_name_leave_each_other_alone(
     redis_url: str, serving: Serving, join: Joining, namespace: str, client: Redis
 ) -> None:
-    """What `count_x` calls its ids is what `x` calls the number of its connections."""
+    """The key of the ids in the namespace `count_x` is that of the number of connections in `x`."""
     collides, name = f"count_{namespace}", Keys(namespace).connections
     assert Keys(collides).connected == name
     first = await join(

@@ -1,4 +1,4 @@
-"""The two wires do not meet, not even in one namespace."""
+"""The two wires do not mix, not even in one namespace."""
 
 import pytest
 

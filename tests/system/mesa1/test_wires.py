@@ -1,4 +1,4 @@
-"""Processes of one namespace that speak different wires."""
+"""Processes of one namespace that use different wires."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What the dispatch API answers, called as an ASGI application without sockets."""
+"""Answers of the dispatch API, called as an ASGI application without sockets."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ class Site:
         await self.bus.attach("0", 2)
 
     async def delivered(self) -> list[bytes]:
-        """The bodies that were sent; the bus delivers in the next turn of the loop."""
+        """Return the bodies that were delivered, in the next turn of the event loop."""
         await asyncio.sleep(0)
         return [envelope.body for envelope in self.received]
 
@@ -118,7 +118,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         whole: bool = True,
     ) -> Answer:
-        """Send one request, its body in the parts given; not `whole` ends it with a disconnection."""
+        """Send one request, its body in these parts; without `whole` the client disconnects after them."""
         incoming = [{"type": "http.request", "body": part, "more_body": True} for part in body]
         incoming.append({"type": "http.request", "body": b""} if whole else {"type": "http.disconnect"})
         sent: list[Mapping[str, Any]] = []
@@ -153,7 +153,7 @@ class Api:
         )
 
     async def ask(self, path: str, question: object) -> Answer:
-        """Ask something with the key."""
+        """Send a question with the key."""
         body = json.dumps(question).encode()
         return await self.call("POST", path, body, headers={"Authorization": f"Bearer {KEY}"})
 

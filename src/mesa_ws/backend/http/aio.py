@@ -30,7 +30,7 @@ class AsyncHttpBus:
     that have ended.
 
     Args:
-        url: `http(s)://host:port` of the API; a path in front of it is kept.
+        url: `http(s)://host:port` of the API; a path before its paths is kept.
         key: of that API.
         namespace: namespace that the server has to serve; None for any.
         timeout: seconds for one dispatch, from the call to the last byte of the answer; waiting

@@ -25,7 +25,7 @@ class BlockingHttpBus:
     sent twice: when its answer is lost, the error says that messages may have been sent.
 
     Args:
-        url: `http(s)://host:port` of the API; a path in front of it is kept.
+        url: `http(s)://host:port` of the API; a path before its paths is kept.
         key: of that API.
         namespace: namespace that the server has to serve; None for any.
         timeout: seconds for one dispatch, from the connection to the last byte of the answer.

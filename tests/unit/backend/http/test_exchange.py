@@ -1,4 +1,4 @@
-"""What a dispatch over HTTP sends, and what its end means."""
+"""Requests of a dispatcher over HTTP, and the meaning of their answers."""
 
 import json
 from collections.abc import Callable

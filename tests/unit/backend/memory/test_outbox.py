@@ -1,4 +1,4 @@
-"""The embedded backend, where a clock of our own shows what time does."""
+"""The embedded backend under a clock that the tests advance."""
 
 import asyncio
 
@@ -43,19 +43,19 @@ class Memory:
 
     @property
     def outboxes(self) -> int:
-        """How many outboxes take up memory."""
+        """Number of outboxes in memory."""
         return len(self.cluster._outboxes)
 
     @property
     def remembered(self) -> int:
-        """How many messages are remembered."""
+        """Number of remembered message ids."""
         return len(self.cluster._remembered)
 
     async def dispatch(self, *ids: str, retention: Retention = KEEP, times: int = 1) -> None:
         await self.backend.dispatch([kept(*ids, retention=retention) for _ in range(times)])
 
     async def enter(self, start: Start = WIRE2) -> Page:
-        """A connection of alice comes."""
+        """Attach a connection of alice."""
         page = await self.backend.attach("alice", 1, start)
         assert page is not None
         return page
@@ -64,7 +64,7 @@ class Memory:
         return await self.enter(Start("resume", position, is_wire2=True))
 
     async def pass_by(self, seconds: float) -> None:
-        """Let time pass, with some traffic that gives occasion to clear up."""
+        """Advance the clock, and send messages, during which the backend cleans up."""
         self.clock.now += seconds
         for _ in range(MANY):
             await self.backend.dispatch([prepare(Message(0, 1), ["other"])])
@@ -277,22 +277,22 @@ async def test_an_id_that_came_back_has_no_grace_running() -> None:
 
     class Leaving:
         async def catch_up(self) -> None:
-            """Nothing is ever in doubt here."""
+            """Do nothing: memory misses no messages."""
 
         def came_online(self, id: str) -> None:
-            """Of no interest."""
+            """Do nothing."""
 
         def went_offline(self, id: str) -> None:
             gone.set()
 
         def portal_joined(self, id: str) -> None:
-            """Of no interest."""
+            """Do nothing."""
 
         def portal_left(self, id: str) -> None:
-            """Of no interest."""
+            """Do nothing."""
 
         def forked(self, since: float) -> None:
-            """Of no interest."""
+            """Do nothing."""
 
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
@@ -343,7 +343,7 @@ async def attach(memory: Memory, start: Start = FRESH) -> Page:
 
 
 def lengths(memory: Memory) -> list[int]:
-    """Messages in each outbox, as they take up memory."""
+    """Number of messages in each outbox in memory."""
     return [outbox.head.length for outbox in memory.cluster._outboxes._outboxes.values()]
 
 
@@ -369,7 +369,7 @@ async def test_the_position_of_a_guest_holds_for_eight_days(memory: Memory, stor
 
 
 async def test_an_epoch_is_never_begun_again(memory: Memory) -> None:
-    """Not while any position in it may be found by its day."""
+    """Not while the epoch of any position may still be computed from its day."""
     guest = Position((await memory.enter()).epoch, 0)
     memory.backend.detach("alice")
     await memory.dispatch("alice", times=50)

@@ -1,4 +1,4 @@
-"""What is published for portals, and by them, as 1.x writes it."""
+"""Payloads for portals and of portals, as 1.x writes them."""
 
 import json
 

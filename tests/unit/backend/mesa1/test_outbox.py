@@ -1,4 +1,4 @@
-"""The lists of `undelivered_messages`, and what a node makes of them."""
+"""The lists of `undelivered_messages`, and a node's numbering of their messages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is published on `ws`, as 1.x writes it."""
+"""Payloads of `ws`, as 1.x writes them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whose turn it is among portals of 1.x, and who of them lives."""
+"""Turns of portals, and which portals of 1.x live."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -57,7 +57,7 @@ def test_without_turns_each_gets_some() -> None:
 
 
 class Site:
-    """A clock, and what is there of portals."""
+    """A clock, and the portals and connections that Redis shows."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -214,7 +214,7 @@ def test_portals_of_ours_do_not_hide_a_dead_one_of_1x(site: Site) -> None:
 
 
 def test_a_portal_of_ours_that_died_before_it_was_seen_is_not_taken_for_one_of_1x() -> None:
-    """Its lease runs on, so it is one listener less than there are portals."""
+    """Its lease has not ended, so there is one listener less than there are portals."""
     site, ours = Site(), {"o": 15.0}
     for _ in range(3):
         verdict = site.look(["a", "o"], listeners=1, plain=[1], leases=ours, after=PATIENCE)
