@@ -1,4 +1,4 @@
-"""Parts of the JavaScript client, bundled for a page."""
+"""Bundles of parts of the JavaScript client, for pages of tests."""
 
 import fcntl
 import os
@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients/js"
 
 PATIENCE = 120
-"""Seconds for a registry to answer."""
+"""Seconds within which a registry has to answer."""
 
 
 def modules() -> Path:
-    """Return the folder of the client's packages; skip where they cannot be had."""
+    """Return the folder of the client's packages; skip the test where they cannot be installed."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm on the PATH; sh scripts/need-node installs it")
     lock, installed = CLIENT / "package-lock.json", CLIENT / "node_modules/.package-lock.json"
@@ -36,7 +36,7 @@ def modules() -> Path:
 
 
 def bundle(entry: Path, to: Path, *options: str) -> None:
-    """Bundle a file and all that it imports into an ES module; it may import the client and React."""
+    """Bundle a file with its imports, such as the client and React, into an ES module."""
     installed = modules()
     subprocess.run(
         [

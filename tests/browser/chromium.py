@@ -1,4 +1,4 @@
-"""The Chromium that is installed, started once, and contexts whose pages may not complain."""
+"""The installed Chromium, started once, and browser contexts whose pages may not log errors."""
 
 import asyncio
 import re
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # it takes a while to import, and every process of a run would do so
+if TYPE_CHECKING:  # a slow import, which every process of a run would pay for
     from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebError
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 FLAGS = ("--disable-dev-shm-usage",)
-"""Containers have little shared memory."""
+"""Options; containers have little shared memory."""
 
 PATIENCE = 20.0
-"""Seconds for which anything in a page is waited for."""
+"""Seconds to wait for any condition in a page."""
 
 
 def find_chromium() -> str:
-    """Return the path of Chromium; skip the test where there is none."""
+    """Return the path of Chromium; skip the test where Chromium is missing."""
     for program in PROGRAMS:
         if path := shutil.which(program):
             return path
@@ -31,7 +31,7 @@ def find_chromium() -> str:
 
 @asynccontextmanager
 async def running_chromium() -> AsyncIterator["Browser"]:
-    """Run a Chromium without a window until the end of the context."""
+    """Run a headless Chromium until the end of the context."""
     path = find_chromium()
     api = pytest.importorskip(
         "playwright.async_api", reason="playwright is not installed: it has no wheel here"
@@ -46,13 +46,13 @@ async def running_chromium() -> AsyncIterator["Browser"]:
 
 @asynccontextmanager
 async def asleep(page: "Page", *, is_told: bool = True) -> AsyncIterator[None]:
-    """Let a page stand still until the end of the context, and see that it does.
+    """Suspend a page until the end of the context, and assert that it stands still.
 
-    The debugger stops it: pages that are driven stay visible, and Chromium freezes none that is.
+    The debugger stops the page: driven pages stay visible, and Chromium freezes no visible page.
 
     Args:
-        page: which one; others go on.
-        is_told: whether it hears of it, as when a browser freezes a tab, or not, as when a machine sleeps.
+        page: the page; others go on.
+        is_told: whether the page gets a `freeze` event, as from a browser, or none, as when a machine sleeps.
     """
     session = await page.context.new_cdp_session(page)
 
@@ -83,13 +83,13 @@ async def asleep(page: "Page", *, is_told: bool = True) -> AsyncIterator[None]:
 
 
 class Windows:
-    """Browser contexts of one test, and what their pages complained about.
+    """Browser contexts of one test, and the errors of their pages.
 
     Args:
-        browser: in which they are opened.
+        browser: the browser to open them in.
 
     Attributes:
-        complaints: errors that pages wrote to the console or did not catch, apart from expected ones.
+        complaints: unexpected errors that pages wrote to the console or did not catch.
     """
 
     def __init__(self, browser: "Browser") -> None:
@@ -99,11 +99,11 @@ class Windows:
         self.complaints: list[str] = []
 
     def expect(self, pattern: str) -> None:
-        """Let pages complain about what a pattern finds, as they do where connections are cut."""
+        """Allow errors that match a pattern, as where connections are cut."""
         self._expected.append(re.compile(pattern))
 
     async def open(self, **options: Any) -> "BrowserContext":
-        """Open a context, as with `Browser.new_context`; two contexts share nothing, as two browsers."""
+        """Open a context, like `Browser.new_context`; two contexts share nothing, like two browsers."""
         context = await self._browser.new_context(**options)
         context.set_default_timeout(PATIENCE * 1000)
         context.on("console", self._on_console)

@@ -1,7 +1,7 @@
-"""Fixtures for tests in a browser: one Chromium, windows and pages of a test, a site for its pages.
+"""Fixtures for tests in a browser: one Chromium, windows and pages of a test, and a site for its pages.
 
-Such tests are in the folders of `BROWSER`, so that one process runs them all and Chromium starts once.
-They run in one event loop, which is Chromium's, and so must their async fixtures:
+Such tests are in the folders of `BROWSER`, so that one process runs them all, with one Chromium.
+They run in one event loop, that of Chromium, and so must their async fixtures:
 `@pytest_asyncio.fixture(loop_scope="session")`. An error that a page writes to the console or does not
 catch fails the test, unless `windows.expect(pattern)` was called.
 """
@@ -29,14 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator["Browser"]:
-    """The one Chromium; skips where there is none."""
+    """The one Chromium; skips the test where Chromium is missing."""
     async with running_chromium() as browser:
         yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def windows(request: pytest.FixtureRequest, browser: "Browser") -> AsyncIterator[Windows]:
-    """Contexts of this test; at its end no page may have complained."""
+    """Contexts of this test; unexpected errors of their pages fail it."""
     assert request.node.nodeid.startswith(BROWSER), f"tests in a browser belong to {' or '.join(BROWSER)}"
     windows = Windows(browser)
     yield windows

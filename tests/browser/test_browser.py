@@ -1,4 +1,4 @@
-"""The browser that tests run in: what they take for granted."""
+"""Assumptions of the tests in a browser about the browser."""
 
 import asyncio
 from asyncio.subprocess import PIPE
@@ -25,7 +25,7 @@ async def test_it_is_the_chromium_that_is_installed(browser: "Browser") -> None:
     assert browser.version in (await version.communicate())[0].decode()
 
 
-async def test_what_a_page_complains_about_is_noticed(windows: Windows, web: Web) -> None:
+async def test_errors_of_a_page_are_noticed(windows: Windows, web: Web) -> None:
     script = "console.error('one'); Promise.reject(Error('two')); setTimeout(() => { throw Error('three') })"
     await windows.page(web.add("/page.html", f"{PAGE}<img src=/absent.svg><script>{script}</script>"))
     await _until_complaints(windows, 4)
@@ -35,7 +35,7 @@ async def test_what_a_page_complains_about_is_noticed(windows: Windows, web: Web
     windows.complaints.clear()
 
 
-async def test_an_expected_complaint_is_none(windows: Windows, web: Web) -> None:
+async def test_an_expected_error_is_ignored(windows: Windows, web: Web) -> None:
     windows.expect("^one")
     await windows.page(
         web.add("/page.html", f"{PAGE}<script>console.error('one'); console.error('two')</script>")

@@ -1,7 +1,7 @@
-"""The page about browsers, done as it says: from `pip install` to a message, then what each section promises.
+"""The page about browsers, step by step: from `pip install` to a message, then the promises of each section.
 
-The wheel is installed into a fresh environment by uv, whose seconds are printed at the end of the run with
-those of the steps after it. With `MESA_WALK=1` it is `python -m venv` and pip, as a newcomer has them.
+uv installs the wheel into a fresh environment. The end of the run prints the seconds of that and of the
+later steps. With `MESA_WALK=1`, `python -m venv` and pip do it, as for a newcomer.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ START, HTML, DISPATCH, TOKEN, MISSING, SENDING = (code for _, code in BLOCKS)
 
 
 class Walk:
-    """What a newcomer types, in an environment of its own, and how long it takes."""
+    """The commands of a newcomer, in an environment of their own, and their durations."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ class Walk:
         self._last = now
 
     async def install(self, line: str, wheel: Path) -> None:
-        """Run a `pip install`, with the wheel in the place of our name."""
+        """Run a `pip install`, with the wheel in place of the package's name."""
         assert line == "pip install mesa-ws"
         self._last = time.monotonic()
         if os.environ.get("MESA_WALK"):
@@ -81,7 +81,7 @@ class Walk:
             self.done("installed by uv")
 
     async def run(self, line: str, **settings: str) -> Process:
-        """Start what a line says, as it is found in the environment; it is stopped at the end."""
+        """Start a command of the environment; it is stopped at the end."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESA_", "PYTHON"))}
         path = f"{self._environment / 'bin'}:{os.environ['PATH']}"
         process = await asyncio.create_subprocess_exec(
@@ -91,7 +91,7 @@ class Walk:
         return process
 
     async def type(self, line: str, **settings: str) -> str:
-        """Run a line to its end, and return what it prints."""
+        """Run a line to its end, and return its output."""
         return await self._ended(await self.run(line, **settings))
 
     async def _ended(self, process: Process) -> str:
@@ -129,18 +129,18 @@ async def test_from_nothing_to_a_message(
         await page.get_by_role("listitem").get_by_text('STATUS_UPDATE {"status":"online"}').wait_for()
         assert await page.get_by_role("listitem").count() == 1
         walk.done("message")
-        await page.close()  # before its server
+        await page.close()  # stop it before its server
     steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in walk.seconds.items())
     ClosingReport.of(pytestconfig).add("the page about browsers", steps)
 
 
 class Site:
-    """A server, and pages that speak to it.
+    """A server, and pages that connect to it.
 
     Attributes:
-        logins: what clients authenticated with.
-        said: the data of messages `TYPING`.
-        url: where clients connect.
+        logins: data of authentications.
+        said: data of `TYPING` messages.
+        url: URL for clients.
     """
 
     def __init__(self, server: Server, url: str, web: Web) -> None:
@@ -176,13 +176,13 @@ class Site:
             yield cls(server, endpoint.url.rstrip("/"), web)
 
     def address(self, script: str) -> str:
-        """Make a page whose script knows the client by the name `Mesa`, and return where it is."""
+        """Make a page whose script has the client as `Mesa`, and return its address."""
         plain = PLAIN_SCRIPT.replace("http://localhost:4000", self.url.replace("ws:", "http:"))
         own = f"<script type=module>{script}</script>".replace('"/ws"', f'"{self.url}"')
         return self._web.add("/page.html", f"<!doctype html><title>Page</title>{plain}{AROUND}{own}")
 
     def answer(self, path: str, text: str) -> None:
-        """Have the application answer pages that fetch a path."""
+        """Make the application answer pages that fetch a path."""
         self._web.add(path, text)
 
     async def send(self, id: str, *data: Any) -> None:
@@ -200,7 +200,7 @@ AROUND = """
 
 
 async def shown(page: "Page", *expected: Any) -> None:
-    """Wait until a page has shown so much, and compare."""
+    """Wait until a page has shown as many texts, and compare."""
     await page.wait_for_function("count => shown.length >= count", arg=len(expected))
     assert await page.evaluate("shown") == list(expected)
 
@@ -250,23 +250,23 @@ async def test_who_the_user_is(page: "Page", site: Site) -> None:
         return [mesa.state, code, error.code];
       };
       let asked = 0;
-      const nobody = new MesaClient(url);
-      await nobody.send("TYPING", "nobody");
+      const anonymous = new MesaClient(url);
+      await anonymous.send("TYPING", "anonymous");
       const bob = new MesaClient(url, { token: { id: "bob" } });
       await bob.send("TYPING", "bob");
-      return [await refused("bad"), await refused(async () => `bad ${asked++}`), nobody.user, bob.state];
+      return [await refused("bad"), await refused(async () => `bad ${asked++}`), anonymous.user, bob.state];
     }"""
     refused = ["closed", 1008, "refused"]
     assert await page.evaluate(script, site.url) == [refused, refused, None, "open"]
     tokens = ["bad", *(f"bad {n}" for n in range(4))]
     assert site.logins == [{"id": "bob"}, *({"token": token} for token in tokens)]
-    assert site.said == ["nobody", "bob"]
+    assert site.said == ["anonymous", "bob"]
 
 
 async def test_what_counts_as_handled(page: "Page", site: Site) -> None:
     await page.goto(site.address('window.mesa = new MesaClient("/ws", { token: "alice" });'))
     await site.send("alice", 1, 2, 3)
-    await page.evaluate("mesa.request('MEMBERS', { room: 7 })")  # whose answer comes after the messages
+    await page.evaluate("mesa.request('MEMBERS', { room: 7 })")  # its answer comes after the messages
     assert await unproven(site.server, "alice") == 3
     await page.evaluate("""() => {
       mesa.onError((error) => show(error.message));

@@ -1,7 +1,7 @@
-"""The page of `mesa demo --keep`, as a person uses it; its pictures for the documentation.
+"""The page of `mesa demo --keep`, as a user operates it, and its pictures for the documentation.
 
 `MESA_PICTURES=1 pytest tests/browser/test_demo_page.py` takes the picture of the documentation, and
-others to look at into `.cache/pictures`.
+more pictures in `.cache/pictures`.
 """
 
 import os
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 PICTURE = ROOT / "docs/images/demo.png"
-"""The one that the documentation shows: light and wide."""
+"""The picture of the documentation: light and wide."""
 
 LARGEST = 150_000
-"""Bytes of a picture, at most."""
+"""Largest size of a picture in bytes."""
 
 SIZES = {"wide": (1280, 760), "narrow": (360, 760), "narrowest": (320, 640)}
 
 SERVER_IS_DEAD = r"WebSocket connection to 'ws://127\.0\.0\.1:\d+/' failed: .*(REFUSED|RESET)"
-"""What Chromium itself writes to the console of a page that connects to a server that was killed."""
+"""Errors that Chromium logs for a page whose server was killed."""
 
 
 class DemoPage:
-    """The page, and what a person does there."""
+    """The page, and the actions of its user."""
 
     def __init__(self, page: "Page") -> None:
         self.page = page
@@ -64,7 +64,7 @@ class DemoPage:
         await self.user(id).locator(".word").get_by_text(word).wait_for()
 
     async def counts(self, id: str, **expected: str) -> None:
-        """Wait for what the card of a user shows."""
+        """Wait until the card of a user shows a text."""
         for name, text in expected.items():
             exactly = re.compile(f"^{re.escape(text)}$")
             await self.user(id).locator(f"[data-count={name}]").filter(has_text=exactly).wait_for()
@@ -73,16 +73,16 @@ class DemoPage:
         await self.user(id).locator(".waiting").get_by_text(text, exact=True).wait_for()
 
     async def types(self, id: str) -> list[str]:
-        """The types of the messages in the log of a user, the oldest first."""
+        """Return the types of the messages in the log of a user, oldest first."""
         return list(reversed(await self.user(id).get_by_role("log").locator("strong").all_inner_texts()))
 
     async def tab(self, key: str = "Tab") -> str:
-        """Move the focus, and return where it is then."""
+        """Move the focus, and return the focused element."""
         await self.page.keyboard.press(key)
         return await self.focused()
 
     async def focused(self) -> str:
-        """The role and the name of what has the focus."""
+        """Return role and name of the focused element."""
         snapshot = await self.page.locator(":focus").aria_snapshot()
         [named] = re.findall(r'^- (\w+ "[^"]*")', snapshot)
         return str(named)
@@ -196,7 +196,7 @@ async def test_by_the_keyboard_a_server_is_killed_and_what_it_missed_is_replayed
     await demo.counts("1", received="10 of 10", replayed="0")
     await demo.outbox("0", "10 not acknowledged")
     await demo.counts("0", received="0 of 10")
-    assert await demo.user("0").locator(".outbox li").count() == 8  # seven by their numbers, and "+3"
+    assert await demo.user("0").locator(".outbox li").count() == 8  # seven numbers, and "+3"
     assert await demo.tab() == 'button "Start server A"'
     await keyboard.press("Space")
     await demo.outcome("Server A runs again.")
@@ -265,7 +265,7 @@ async def test_the_page_fits_and_is_worth_a_picture(demo: DemoPage) -> None:
 
 
 async def _look(page: "Page", size: str, scheme: Any) -> None:
-    """Check that a size needs no scrolling sideways, and take its picture if that is asked for."""
+    """Assert that a window size needs no horizontal scrolling, and take its picture on request."""
     width, height = SIZES[size]
     await page.set_viewport_size({"width": width, "height": height})
     await page.emulate_media(color_scheme=scheme)

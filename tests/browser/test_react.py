@@ -1,4 +1,4 @@
-"""The components of `mesa-ws/react` in Chromium, with each React that they are for."""
+"""The components of `mesa-ws/react` in Chromium, with each supported React."""
 
 import re
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ createRoot(document.getElementById("root")).render(<StrictMode><App /></StrictMo
 
 
 class App:
-    """A page with an application, and the server that it speaks to."""
+    """A page with an application, and its server."""
 
     def __init__(self, server: Server, url: str, web: Web, folder: Path, page: "Page") -> None:
         self.server = server

@@ -69,7 +69,7 @@ class Site:
         self._sent += count
 
     async def check(self, *pages: "Page") -> None:
-        """Each of them was given every message once, in order, by one connection."""
+        """Assert that each tab received every message once, in order, over one connection."""
         for page in pages:
             await page.wait_for_function("n => given[given.length - 1] == n", arg=self._sent)
             assert await page.evaluate("given") == [*range(1, self._sent + 1)]
@@ -77,7 +77,7 @@ class Site:
         assert len(self.server.connections) == 1
 
     async def leader(self, *pages: "Page") -> "Page":
-        """Return the one of these tabs that has the connection."""
+        """Return the tab that has the connection."""
         held = "navigator.locks.query().then(({held}) => held.find(({name}) => name.endsWith('%s')).clientId)"
         leader = await pages[0].evaluate(held % "leader")
         mine = f"navigator.locks.request('me', () => {held % 'me'})"

@@ -1,4 +1,4 @@
-"""A site on 127.0.0.1 that browsers load pages from."""
+"""A web server on 127.0.0.1 for pages of tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ class Web:
     """Pages and folders of one test.
 
     Attributes:
-        port: where it listens.
+        port: port that it listens on.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,7 +36,7 @@ class Web:
     @classmethod
     @contextmanager
     def serving(cls) -> Iterator[Self]:
-        """A site that answers until the end of the context; it allows no caching."""
+        """Serve until the end of the context, without caching."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
         web = cls(server.server_address[1])
@@ -52,25 +52,25 @@ class Web:
 
     @property
     def url(self) -> str:
-        """An origin, without a slash at its end; browsers trust it as they do HTTPS."""
+        """Origin of the site, without a final slash; browsers trust it like HTTPS."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def other_url(self) -> str:
-        """Another origin with the same pages: it shares no storage, no locks and no channels with `url`."""
+        """Another origin with the same pages, which shares no storage, locks or channels with `url`."""
         return f"http://localhost:{self.port}"
 
     def add(self, path: str, text: str) -> str:
-        """Have a page at a path such as `/index.html`, whose ending tells its type; return its address."""
+        """Add a page at a path such as `/index.html`, whose suffix sets its type; return its address."""
         self._pages[path] = text
         return self.url + path
 
     def mount(self, path: str, folder: Path) -> None:
-        """Have the files of a folder below a path such as `/dist`."""
+        """Add the files of a folder below a path such as `/dist`."""
         self._folders[path] = folder
 
     def find(self, path: str) -> bytes | None:
-        """Return what is at a path."""
+        """Return the content at a path."""
         if path in self._pages:
             return self._pages[path].encode()
         for prefix, folder in self._folders.items():
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         body = self.server.web.find(path)  # type: ignore[attr-defined]
         if body is None:
-            # Browsers ask for an icon by themselves, and would complain that there is none.
+            # Browsers request an icon by themselves, and would log an error if it were missing.
             self.send_response(204 if path == "/favicon.ico" else 404)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -9,7 +9,7 @@ from pathlib import Path
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 KEY = "a-long-random-secret"
 LIMIT = 20.0
-"""Seconds within which a program has to do what is waited for."""
+"""Seconds to wait for a program."""
 
 
 class Programs:

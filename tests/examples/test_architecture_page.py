@@ -9,7 +9,7 @@ from tests import pictures, roads
 from tests.unit.test_layers import LAYERS
 
 ATTEMPTS = 3
-"""How often a road is taken before it counts as another one: a heartbeat may fall into it."""
+"""Attempts before a road counts as changed, as a heartbeat may interfere."""
 
 
 async def test_the_page_lists_the_modules_of_each_road_in_order(redis_url: str, namespace: str) -> None:

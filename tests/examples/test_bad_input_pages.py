@@ -1,4 +1,4 @@
-"""What the pages about portals and requests show of bad input, run."""
+"""The examples of bad input on the pages about portals and requests, run."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def run(page: str, section: str, **names: Any) -> dict[str, Any]:
-    """Run what a page shows below a heading, with names that stand for those of the page."""
+    """Run the Python below a heading of a page, with given names."""
     text = (HOWTO / page).read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
     code = "\n".join(BLOCK.findall(text))
     for shown in (r"^portal = .*$", r"^server = .*$"):

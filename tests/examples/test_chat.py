@@ -1,4 +1,4 @@
-"""The example of a chat: a server, two workers, a REST side and people, in processes of their own."""
+"""The example of a chat: a server, two workers, a REST API and users, in processes of their own."""
 
 import asyncio
 import json
@@ -41,11 +41,11 @@ async def say(person: Process, text: str) -> None:
 
 
 async def shown(person: Process, *expected: str) -> None:
-    """Wait until somebody's terminal has shown these lines, in whatever order."""
+    """Wait until a user's terminal has shown these lines, in any order."""
     assert sorted([await line(person) for _ in expected]) == sorted(expected)
 
 
-async def test_people_talk_and_are_told(programs: Programs, tmp_path: Path) -> None:
+async def test_users_chat_and_are_notified(programs: Programs, tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     redis.start()
     try:

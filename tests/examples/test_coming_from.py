@@ -1,4 +1,4 @@
-"""What the page for those who come from Socket.IO says of the JavaScript client is there."""
+"""The page for users of Socket.IO names existing features of the JavaScript client."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ OURS = "\n".join(row.split("|")[2] for row in SECTION.splitlines() if row.starts
 
 
 def members(source: str, opening: str) -> set[str]:
-    """The public names of a class or an interface."""
+    """Return the public names of a class or an interface."""
     body = (SOURCES / source).read_text().split(opening)[1].split("\n}")[0]
     found = re.findall(r"^  (?:readonly |get |async )*([a-z]\w+)\??(?:<[^(]*>)?[(:]", body, re.MULTILINE)
     return set(found)

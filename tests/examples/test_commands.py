@@ -1,4 +1,4 @@
-"""Every `mesa ...` and `make ...` that the documentation shows is one that the project has."""
+"""Every `mesa ...` and `make ...` command of the documentation exists."""
 
 import re
 import shlex
@@ -15,11 +15,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LINE = re.compile(r"""(?:'[^']*'|"[^"]*"|(?<=\s)#[^\n]*|[^'"\n])+""")
-"""A line of a shell, on which a quotation may go on over several."""
+"""A shell command, which a quotation may continue over several lines."""
 
 INLINE = re.compile(r"`((?:mesa|make) [^`]+)`")
 OPTIONAL = re.compile(r" \[[A-Z-][^\]]*\]")
-"""What a synopsis such as `mesa serve [OPTIONS] [APP:server]` says there may be."""
+"""Placeholders of a synopsis such as `mesa serve [OPTIONS] [APP:server]`."""
 
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -31,7 +31,7 @@ def shell_lines(text: str) -> Iterator[str]:
 
 
 def calls(line: str) -> Iterator[tuple[str, list[str]]]:
-    """The programs that a line calls with their arguments, one after another through its pipes."""
+    """Return the programs of a line with their arguments, one for each part of a pipe."""
     lexer = shlex.shlex(OPTIONAL.sub("", line), posix=True, punctuation_chars="|")
     lexer.whitespace_split = True
     words = list(lexer)
@@ -54,12 +54,12 @@ CALLS = [
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the pages set in the environment: nothing but the key."""
+    """Set the environment of the pages: only the key."""
     monkeypatch.setenv("MESA_API_KEY", "a-long-random-secret")
 
 
 def parse(arguments: list[str]) -> None:
-    """Read arguments as `mesa` does, and carry nothing out. A command alone is only named."""
+    """Parse arguments as `mesa` does, without running the command. A bare command name is only looked up."""
     name, *rest = arguments
     command = main.commands[name]
     if rest and rest != ["--help"]:

@@ -29,14 +29,14 @@ ADD_USERS = (
 
 
 class Site:
-    """The running project, as a browser meets it."""
+    """The running project, as a browser sees it."""
 
     def __init__(self, port: int, url: str) -> None:
         self._http = f"http://127.0.0.1:{port}"
         self.url = url
 
     async def call(self, path: str, token: str = "", content: object = None) -> tuple[int, Any]:
-        """GET, or POST where there is content; once more for as long as nobody listens."""
+        """GET, or POST with content; repeat until the server listens."""
         body = None if content is None else json.dumps(content).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self._http}/{path}", body, headers)
@@ -84,7 +84,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with users and without orders, of which each test has a copy."""
+    """A database with users and without orders; each test uses a copy."""
     database = tmp_path_factory.mktemp("migrated") / "shop.sqlite3"
     environment = os.environ | SETTINGS | {"DATABASE": str(database), "REDIS": "redis://127.0.0.1:1"}
     for arguments in (("migrate", "--verbosity", "0"), ("shell", "--no-imports", "-c", ADD_USERS)):
@@ -111,7 +111,7 @@ async def statuses(client: Client, count: int) -> list[str]:
         return [(await anext(client)).data["status"] for _ in range(count)]
 
 
-async def test_the_owner_is_told_of_what_was_committed_and_nobody_else(site: Site) -> None:
+async def test_a_committed_order_reaches_its_owner_and_nobody_else(site: Site) -> None:
     anna_token, bert_token = [await site.token(name) for name in USERS]
     async with Client(site.url) as anna, Client(site.url) as bert:
         assert await anna.authenticate({"token": anna_token}) == {"name": "anna"}
@@ -121,14 +121,14 @@ async def test_the_owner_is_told_of_what_was_committed_and_nobody_else(site: Sit
         for token in (anna_token, bert_token):
             status, content = await site.call("orders", token, {"item": "tea", "price": 3})
             assert status == 201
-        # What was rolled back is not heard of: each hears of the one order that there is.
+        # Nothing is sent for the rolled back order: each user receives the one order.
         async with asyncio.timeout(LIMIT):
             first, other = (await anext(anna)).data, (await anext(bert)).data
         assert other == {"order": content["order"], "status": "placed"}
         assert first == {"order": content["order"] - 1, "status": "placed"}
 
 
-async def test_a_task_tells_how_far_it_is_also_who_comes_later(
+async def test_the_progress_of_a_task_reaches_also_a_later_client(
     site: Site, programs: Programs, environment: dict[str, str]
 ) -> None:
     token = await site.token("anna")
@@ -141,7 +141,7 @@ async def test_a_task_tells_how_far_it_is_also_who_comes_later(
         assert await statuses(anna, 4) == ["placed", "packed", "handed over", "shipped"]
 
 
-async def test_a_portal_writes_what_a_user_sends(
+async def test_a_portal_saves_what_a_user_sends(
     site: Site, programs: Programs, environment: dict[str, str]
 ) -> None:
     token, stranger = [await site.token(name) for name in USERS]
@@ -149,7 +149,7 @@ async def test_a_portal_writes_what_a_user_sends(
     path = f"orders/{content['order']}"
     async with Client(site.url) as anna, Client(site.url) as bert:
         await bert.authenticate({"token": stranger})
-        await bert.send(Message(0, content, "CONFIRM"))  # not his
+        await bert.send(Message(0, content, "CONFIRM"))  # of another user
         await anna.authenticate({"token": token})
         await anna.send(Message(0, content, "CONFIRM"))
         await programs.start(MANAGE, "portal", **environment)
@@ -158,7 +158,7 @@ async def test_a_portal_writes_what_a_user_sends(
     assert (await site.call(path, stranger))[0] == 404
 
 
-async def test_what_is_saved_is_not_refused_because_redis_is_away(site: Site, own_redis: RedisServer) -> None:
+async def test_an_order_is_saved_while_redis_is_away(site: Site, own_redis: RedisServer) -> None:
     token = await site.token("anna")
     own_redis.stop()
     try:
@@ -169,7 +169,7 @@ async def test_what_is_saved_is_not_refused_because_redis_is_away(site: Site, ow
         own_redis.start()
 
 
-async def test_strangers_are_refused_on_both_ways(site: Site) -> None:
+async def test_unknown_users_are_refused_over_http_and_websocket(site: Site) -> None:
     assert (await site.call("orders", "forged", {"item": "tea", "price": 3}))[0] == 401
     given: tuple[dict[str, Any], ...] = ({"token": "forged"}, {"token": 5}, {})
     for credentials in given:

@@ -1,4 +1,4 @@
-"""Numbers that the pages promise are those of the code."""
+"""Numbers on the pages equal those of the code."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {1: "a", 5: "five", 7: "seven", 8: "eight", 10: "ten", 16: "sixteen"}
 KIB = {1024: "KiB"}
 END = 30
-"""Seconds within which a process ends: its limit, and what a loop is given to be closed."""
+"""Seconds within which a process ends: its limit, and the time to close its event loop."""
 
 KEEPALIVE, LIMITS, CLIENT_LIMITS, SYNC = Keepalive(), Limits(), ClientLimits(), Sync()
 DAY, HOUR, MIB = 86_400, 3600, 1024 * 1024

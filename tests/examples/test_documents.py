@@ -1,4 +1,4 @@
-"""What the documentation says about code is true of the code."""
+"""Statements of the documentation about code are true."""
 
 import ast
 import importlib
@@ -91,7 +91,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_has_to_be_turned_on_is_turned_on_where_it_is_shown(page: Path) -> None:
-    """A setting of one of these means nothing unless `enabled` is beside it."""
+    """Groups of settings that need `enabled`."""
     shown = SWITCHED.findall(page.read_text())
     assert [text for text in shown if "enabled" not in text] == []
 
@@ -114,7 +114,7 @@ def test_the_errors_of_the_http_api_are_those_on_its_page() -> None:
 
 
 def test_nothing_on_a_page_needs_a_build_to_be_read() -> None:
-    """Pages are read where the project is hosted, too; there, the wire is read in `spec/`."""
+    """Users read pages also in the repository, and the wire in `spec/`."""
     built = [page.name for page in PAGES if re.search(r'^--8<--|^=== "', page.read_text(), re.MULTILINE)]
     assert built == ["wire-protocol.md"]
 

@@ -1,4 +1,4 @@
-"""The recipe for error reporting, with a stand-in for the library that it reports to."""
+"""The recipe for error reporting, with a fake of the reporting library."""
 
 import runpy
 import sys
@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).parents[2] / "examples/error_reporting/middleware.py"
 
 
 class Scope:
-    """What the real library's scope takes."""
+    """The data that a scope of the real library accepts."""
 
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
@@ -30,7 +30,7 @@ class Scope:
 
 
 class Sentry(ModuleType):
-    """The two functions of the real library that the recipe calls."""
+    """A fake of the two functions of the real library that the recipe calls."""
 
     def __init__(self) -> None:
         super().__init__("sentry_sdk")

@@ -38,7 +38,7 @@ class Api:
         self._url = f"http://127.0.0.1:{port}"
 
     async def call(self, method: str, path: str, who: str | None = None, content: object = None) -> Answer:
-        """Call, and once more for as long as nobody listens."""
+        """Call, and repeat until the server listens."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {who}"} if who else {})
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self._url + path, data, headers, method=method)
@@ -88,7 +88,7 @@ def uvicorn(app: str, port: int) -> tuple[str, ...]:
     return ("-m", "uvicorn", app, "--app-dir", str(FOLDER), "--port", str(port), "--log-level", "warning")
 
 
-async def test_who_is_written_to_receives_and_nobody_else(shop: tuple[Api, str]) -> None:
+async def test_the_recipient_receives_and_nobody_else(shop: tuple[Api, str]) -> None:
     api, url = shop
     async with Client(url) as anna, Client(url) as bert:
         await anna.authenticate({"token": token("anna")})
@@ -101,7 +101,7 @@ async def test_who_is_written_to_receives_and_nobody_else(shop: tuple[Api, str])
         assert (await received(bert)).data == {"from": "carl", "text": "['anna', 'bert']"}
 
 
-async def test_a_repeated_call_sends_once_and_who_is_away_receives_later(shop: tuple[Api, str]) -> None:
+async def test_a_repeated_call_sends_once_and_an_absent_user_receives_later(shop: tuple[Api, str]) -> None:
     api, url = shop
     for text in ("first", "first", "second"):
         content = {"to": ["anna"], "text": text}
@@ -113,7 +113,7 @@ async def test_a_repeated_call_sends_once_and_who_is_away_receives_later(shop: t
 
 
 @pytest.mark.parametrize("to", ["*", "", "an\nna"])
-async def test_what_no_user_is_called_reaches_nobody_at_all(shop: tuple[Api, str], to: str) -> None:
+async def test_an_invalid_name_reaches_nobody(shop: tuple[Api, str], to: str) -> None:
     api, url = shop
     async with Client(url) as anna:
         await anna.authenticate({"token": token("anna")})
@@ -137,7 +137,7 @@ async def test_presence_can_be_asked_for(shop: tuple[Api, str]) -> None:
         assert await seen() == 2
 
 
-async def test_strangers_are_refused_on_both_ways(shop: tuple[Api, str]) -> None:
+async def test_unknown_users_are_refused_over_http_and_websocket(shop: tuple[Api, str]) -> None:
     api, url = shop
     forged = token("anna", "another-secret-of-thirty-two-characters")
     assert (await api.call("GET", "/online/anna", forged)).status == 401
@@ -151,7 +151,7 @@ async def test_server_and_api_share_one_event_loop_without_redis(programs: Progr
     port, mesa_port = free_port(), free_port()
     process = await programs.start(*uvicorn("together:app", port), SECRET=SECRET, MESA_PORT=str(mesa_port))
     api = Api(port)
-    assert (await api.call("POST", "/alerts?text=nobody")).status in (401, 403)  # it is up
+    assert (await api.call("POST", "/alerts?text=anonymous")).status in (401, 403)  # the API is up
     async with Client(f"ws://127.0.0.1:{mesa_port}/") as client:
         await client.authenticate({"token": token("anna")})
         assert (await api.call("POST", "/alerts?text=fire", token("carl"))).status == 202

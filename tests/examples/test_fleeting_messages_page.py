@@ -50,7 +50,7 @@ process.stdin.on("data", (word) => {
 
 
 class Site:
-    """The server of the page, with who its users are."""
+    """The server of the page, with its users."""
 
     def __init__(self, names: dict[str, Any], url: str) -> None:
         self.names = names
@@ -88,7 +88,7 @@ async def join(site: Site, stack: AsyncExitStack, id: str) -> Client:
     return client
 
 
-async def test_a_sign_reaches_who_is_there_and_is_stored_for_no_one(
+async def test_a_fleeting_message_reaches_connected_users_and_is_not_stored(
     site: Site, stack: AsyncExitStack, redis_url: str, namespace: str
 ) -> None:
     names: dict[str, Any] = {}
@@ -108,7 +108,7 @@ async def test_a_sign_reaches_who_is_there_and_is_stored_for_no_one(
         assert [bus.peek(id, 10) for id in ("anna", "ben", "away")] == [[], [], []]
 
 
-async def test_portals_are_told_of_none(site: Site, stack: AsyncExitStack) -> None:
+async def test_portals_receive_no_fleeting_message(site: Site, stack: AsyncExitStack) -> None:
     forwarder = site.server.handlers.forwarder
     assert forwarder is not None
     sent = list[str]()
@@ -125,7 +125,7 @@ async def test_portals_are_told_of_none(site: Site, stack: AsyncExitStack) -> No
     await until(lambda: sent == ["connection", "authentication", "message"])
 
 
-async def test_who_is_away_sends_no_sign_later(namespace: str) -> None:
+async def test_a_client_that_is_away_sends_no_fleeting_message_later(namespace: str) -> None:
     names: dict[str, Any] = {}
     exec(compile(PYTHON, "fleeting-messages.md", "exec"), names)
     client = Client("ws://127.0.0.1:1")
@@ -136,7 +136,7 @@ async def test_who_is_away_sends_no_sign_later(namespace: str) -> None:
 
 @pytest.fixture
 def node() -> str:
-    """Node with a WebSocket of its own, which it has from version 22 on, and before that if it is asked."""
+    """Return the command of Node with a WebSocket class: from version 22 on, or earlier with an option."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no node on the PATH")
@@ -146,7 +146,7 @@ def node() -> str:
     return node
 
 
-async def test_the_script_of_the_page_shows_who_types_and_says_so(
+async def test_the_script_of_the_page_sends_and_shows_who_types(
     site: Site, stack: AsyncExitStack, node: str, tmp_path: Path, redis_url: str, namespace: str
 ) -> None:
     script = SCRIPT.replace('"mesa-ws"', json.dumps(BROWSER.as_uri())).replace('"/ws"', "url")

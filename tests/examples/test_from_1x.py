@@ -1,4 +1,4 @@
-"""The tables of what 1.x had and got wrong: each row names a test that exists."""
+"""The tables of the options and the faults of 1.x: each row names an existing test."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ FAULTS = ROOT / "docs/reference/faults-of-1x.md"
 
 
 def rows(page: Path) -> list[tuple[str, str, str]]:
-    """What was there, what is here, and the test; of every table on the page."""
+    """Return the rows of every table on the page: in 1.x, here, and the test."""
     found = []
     for line in page.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -49,6 +49,6 @@ def test_every_option_of_1x_has_a_row() -> None:
 
 
 def test_every_fault_of_1x_has_a_row_and_a_test() -> None:
-    """One more than there are: what a killed server leaves behind is another matter where that is npm's."""
+    """There is one row more than faults: a killed npm server leaves other data than one of ours."""
     assert len(rows(FAULTS)) == 75 + 1
     assert all(test for _, _, test in rows(FAULTS))

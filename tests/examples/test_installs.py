@@ -1,7 +1,7 @@
-"""Every `pip install` of every page, in an environment that has nothing else, and what is imported after it.
+"""Every `pip install` of every page, in a clean environment, and the imports after it.
 
-A line serves the Python below its own heading; one before the first heading, or the plain
-`pip install mesa-ws`, serves what has none.
+A line counts for the Python below its own heading. A line before the first heading, or the plain
+`pip install mesa-ws`, counts for Python without a line.
 """
 
 import ast
@@ -31,10 +31,10 @@ PROGRAMS = {path.read_text(): path for path in sorted((ROOT / "examples").rglob(
 OURS = {
     part for path in PROGRAMS.values() for part in path.relative_to(ROOT / "examples").with_suffix("").parts
 }
-"""Modules of the examples themselves."""
+"""Modules of the examples."""
 
 DJANGO = ROOT / "examples" / "django_project"
-"""Imported as a whole, not page by page."""
+"""Examples that are imported as a whole."""
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## .*$", re.MULTILINE)
@@ -43,7 +43,7 @@ PLAIN = "pip install mesa-ws"
 
 
 class Use(NamedTuple):
-    """What has to work in an environment: a program that is imported, or imports of a fragment."""
+    """Code that has to work in an environment: an imported program, or the imports of a fragment."""
 
     page: str
     line: str
@@ -52,7 +52,7 @@ class Use(NamedTuple):
 
 
 def _sections(text: str) -> Iterator[str]:
-    """The page cut at its headings; what stands in a block is no heading."""
+    """Return the sections of a page; a `#` in a code block is no heading."""
     masked = FENCE.sub(lambda found: re.sub(r"[^\n]", "x", found[0]), text)
     cuts = [0, *(found.start() for found in HEADING.finditer(masked)), len(text)]
     return (text[start:end] for start, end in pairwise(cuts))
@@ -63,7 +63,7 @@ def _lines(section: str) -> list[str]:
 
 
 def _imports(code: str) -> list[str]:
-    """The imports of a fragment, but for those of the examples themselves."""
+    """Return the imports of a fragment, without those of modules of the examples."""
     tree = compile(code, "page", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     found: list[str] = []
     for node in ast.walk(tree):
@@ -97,7 +97,7 @@ PROJECT = Use(
     "app.connection_for_write().transport",
     DJANGO,
 )
-"""The whole project, and what Celery needs to reach Redis, which it imports when it first does."""
+"""Imports of the whole project, and those that Celery makes when it first uses Redis."""
 
 USES = [use for use in (*_uses(), PROJECT) if use.code]
 LINES = sorted({line for page in PAGES for line in _lines(page.read_text())} | {use.line for use in USES})
@@ -128,7 +128,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
-    """The Python of a clean environment after a line, in the place of the one before."""
+    """Return the Python of a clean environment after a line, which replaces the previous one."""
     directory = tmp_path_factory.mktemp("installed") / "environment"
 
     def install(line: str) -> Path:
@@ -142,12 +142,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder for what Python compiles: much is the same in all environments."""
+    """Folder for bytecode, which the environments share."""
     return str(tmp_path_factory.mktemp("compiled"))
 
 
 def _wanted(line: str, wheel: Path) -> list[str]:
-    """What a line names, with our own wheel in the place of our name."""
+    """Return the requirements of a line, with our wheel in place of the package's name."""
     _, _, *names = shlex.split(line)
     ours = re.compile(r"mesa-ws(\[[\w,]+\])?")
     assert any(ours.fullmatch(name) for name in names), f"{line}: expected mesa-ws in it"
@@ -197,7 +197,7 @@ RELATIVE = re.compile(r"\]\((?!https://)[^)]*\)")
 def test_the_readme_of_the_wheel_has_no_link_that_only_a_repository_can_follow(wheel: Path) -> None:
     description = str(_metadata(wheel).get_payload())
     assert "What exactly is promised" in description
-    assert "A page with two users" not in description  # a picture that nothing could show
+    assert "A page with two users" not in description  # a picture without an address
     assert RELATIVE.findall(description) == []
 
 

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def run(number: int) -> dict[str, Any]:
-    """The names of one block; its server believes who clients say they are, and answers PING."""
+    """Return the names of one block; its server accepts any id, and answers PING."""
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(BLOCK.findall(PAGE.read_text())[number], str(PAGE), "exec"), names)
     server: Server = names["server"]

@@ -1,4 +1,4 @@
-"""A client that is away, and who sends to it: programs in processes of their own, which are killed."""
+"""The example of missed messages: client, sender and server in processes of their own, which are killed."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.ports import free_port
 PROGRAMS = Path(__file__).parents[2] / "examples" / "missed_messages"
 
 
-class Post:
+class Site:
     """A server, and the two programs of the example."""
 
     def __init__(self, programs: Programs, positions: Path, redis_url: str | None) -> None:
@@ -45,7 +45,7 @@ class Post:
         return [await line(program) for _ in notes]
 
     async def saved(self, sequence: int) -> None:
-        """Wait until the client has saved that it handled so many messages."""
+        """Wait until the client has saved the position of a message."""
         async with asyncio.timeout(LIMIT):
             while (
                 not self._positions.exists() or json.loads(self._positions.read_bytes()).get("s") != sequence
@@ -62,30 +62,30 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 async def test_a_client_that_was_killed_misses_nothing_and_gets_nothing_twice(
     programs: Programs, tmp_path: Path, redis_url: str, with_redis: bool
 ) -> None:
-    post = Post(programs, tmp_path / "positions", redis_url if with_redis else None)
-    await post.serve()
-    client = await post.client()
-    [told] = await post.notify("1")
-    assert told.startswith("1: stored=True online=1 ")
+    site = Site(programs, tmp_path / "positions", redis_url if with_redis else None)
+    await site.serve()
+    client = await site.client()
+    [printed] = await site.notify("1")
+    assert printed.startswith("1: stored=True online=1 ")
     assert await line(client) == "NOTE 1"
-    await post.saved(1)
+    await site.saved(1)
     await kill(client)
-    for told in await post.notify("2", "3"):
-        assert told.endswith("pending")
-    again = await post.client()
+    for printed in await site.notify("2", "3"):
+        assert printed.endswith("pending")
+    again = await site.client()
     assert [await line(again), await line(again)] == ["NOTE 2", "NOTE 3"]
-    await post.notify("4")
+    await site.notify("4")
     assert await line(again) == "NOTE 4"
 
 
-async def test_what_was_sent_while_there_was_no_server_arrives(
+async def test_messages_sent_while_the_server_was_away_arrive(
     programs: Programs, tmp_path: Path, redis_url: str
 ) -> None:
-    post = Post(programs, tmp_path / "positions", redis_url)
-    server, client = await post.serve(), await post.client()
-    await post.notify("1")
+    site = Site(programs, tmp_path / "positions", redis_url)
+    server, client = await site.serve(), await site.client()
+    await site.notify("1")
     assert await line(client) == "NOTE 1"
     await kill(server)
-    await post.notify("2", "3")
-    await post.serve()
+    await site.notify("2", "3")
+    await site.serve()
     assert [await line(client), await line(client)] == ["NOTE 2", "NOTE 3"]

@@ -1,4 +1,4 @@
-"""The example of a client that goes on where it was, killed and started again."""
+"""The example of a client that continues at its position after it was killed."""
 
 import asyncio
 from pathlib import Path

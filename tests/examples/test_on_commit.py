@@ -37,7 +37,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def recipe(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
-    """Loads a recipe, which dispatches to a Redis of the tests."""
+    """Loads a recipe, which dispatches to the Redis of the tests."""
     monkeypatch.setenv("MESA_URL", redis.url)
     loaded: list[ModuleType] = []
 
@@ -62,7 +62,7 @@ def customer() -> str:
 
 @pytest.fixture
 def waiting(redis: RedisServer) -> Iterator[Callable[[str], list[Any]]]:
-    """Tells the data of what waits for an id."""
+    """Returns the data of the stored messages of an id."""
     bus = BlockingRedisBus(redis.url)
     yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.peek(customer, 100)]
     bus.close()
@@ -73,7 +73,7 @@ Waiting = Callable[[str], list[Any]]
 
 @pytest.fixture(scope="module")
 def shop(redis: RedisServer) -> Iterator[ModuleType]:
-    """The recipe for Django, with its table; Django can be set up once in a process."""
+    """The recipe for Django, with its table; Django can be set up only once in a process."""
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     settings.configure(DATABASES={"default": database}, DEFAULT_AUTO_FIELD="django.db.models.BigAutoField")
     django.setup()
@@ -91,7 +91,7 @@ def shop(redis: RedisServer) -> Iterator[ModuleType]:
     connection.close()
 
 
-def test_django_dispatches_what_was_committed(shop: ModuleType, waiting: Waiting, customer: str) -> None:
+def test_django_dispatches_after_a_commit(shop: ModuleType, waiting: Waiting, customer: str) -> None:
     with transaction.atomic():
         order = shop.place_order(customer, 5)
         before = waiting(customer)
@@ -108,7 +108,7 @@ def test_django_saves_an_order_while_redis_is_away(
     assert "Error calling" in caplog.text
 
 
-def test_django_dispatches_nothing_of_what_was_rolled_back(
+def test_django_dispatches_nothing_after_a_rollback(
     shop: ModuleType, waiting: Waiting, customer: str
 ) -> None:
     with pytest.raises(ValueError, match="costs something"):
@@ -123,7 +123,7 @@ def database() -> Iterator[Any]:
     engine.dispose()
 
 
-def test_sqlalchemy_dispatches_what_was_committed(
+def test_sqlalchemy_dispatches_after_a_commit(
     recipe: Recipe, database: Any, waiting: Waiting, customer: str
 ) -> None:
     orders = recipe("with_sqlalchemy")
@@ -136,7 +136,7 @@ def test_sqlalchemy_dispatches_what_was_committed(
     assert (before, waiting(customer)) == ([], expected)
 
 
-def test_sqlalchemy_dispatches_nothing_of_what_was_rolled_back(
+def test_sqlalchemy_dispatches_nothing_after_a_rollback(
     recipe: Recipe, database: Any, waiting: Waiting, customer: str
 ) -> None:
     orders = recipe("with_sqlalchemy")
@@ -165,7 +165,7 @@ def test_sqlalchemy_commits_while_redis_is_away_and_logs_that_nothing_was_sent(
     assert "1 messages were not dispatched" in caplog.text
 
 
-def test_a_task_that_runs_again_tells_once(recipe: Recipe, waiting: Waiting, customer: str) -> None:
+def test_a_task_that_runs_again_dispatches_once(recipe: Recipe, waiting: Waiting, customer: str) -> None:
     task, name = recipe("with_celery").tell, uuid4().hex
     for _ in range(2):
         task.apply(args=(customer, 7), task_id=name, throw=True)
@@ -173,8 +173,8 @@ def test_a_task_that_runs_again_tells_once(recipe: Recipe, waiting: Waiting, cus
     assert waiting(customer) == [{"order": 7}, {"order": 8}]
 
 
-def test_a_task_is_tried_again_while_nobody_answers(recipe: Recipe, waiting: Waiting, customer: str) -> None:
-    """The answer to the first dispatch is lost although it was carried out; Celery tries again."""
+def test_a_task_is_retried_without_an_answer(recipe: Recipe, waiting: Waiting, customer: str) -> None:
+    """The reply to the first dispatch is lost after its effect; Celery retries."""
     module = recipe("with_celery")
     real, failures = module.dispatcher, [BackendUnavailable("cut off", maybe_sent=True)]
 

@@ -61,7 +61,7 @@ class Blocking:
             return count
 
     def die_after_dispatch(self) -> None:
-        """The process ends when Redis has the messages and the rows are not yet deleted."""
+        """End the process after the dispatch and before the rows are deleted."""
         with Session(self._engine) as session:
             vars(session)["commit"] = session.rollback
             self.worker.dispatch_pending(session)
@@ -72,7 +72,7 @@ class Blocking:
 
 
 class InLoop(Blocking):
-    """The same with `AsyncSession`, in an event loop of its own."""
+    """The table and its worker with `AsyncSession`, in an event loop of its own."""
 
     name = "async_worker"
 
@@ -150,7 +150,7 @@ def customer() -> str:
 
 @pytest.fixture
 def waiting(redis_url: str) -> Iterator[Callable[[str], list[Any]]]:
-    """Tells the data of what waits for an id."""
+    """Returns the data of the stored messages of an id."""
     bus = BlockingRedisBus(redis_url)
     yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.peek(customer, 100)]
     bus.close()
@@ -159,7 +159,7 @@ def waiting(redis_url: str) -> Iterator[Callable[[str], list[Any]]]:
 Waiting = Callable[[str], list[Any]]
 
 
-def test_what_was_committed_is_dispatched_in_order(shop: Blocking, waiting: Waiting, customer: str) -> None:
+def test_committed_messages_are_dispatched_in_order(shop: Blocking, waiting: Waiting, customer: str) -> None:
     placed = [shop.place_order(customer, total) for total in (5, 6)]
     shop.roll_back(customer)
     assert waiting(customer) == []
@@ -167,7 +167,7 @@ def test_what_was_committed_is_dispatched_in_order(shop: Blocking, waiting: Wait
     assert waiting(customer) == [{"order": placed[0], "total": 5}, {"order": placed[1], "total": 6}]
 
 
-def test_an_order_is_saved_once_while_redis_is_away_and_told_once_it_is_back(
+def test_an_order_is_saved_while_redis_is_away_and_dispatched_once_it_is_back(
     shop: Blocking, waiting: Waiting, customer: str, redis_url: str
 ) -> None:
     shop.use(NOWHERE)
@@ -180,7 +180,7 @@ def test_an_order_is_saved_once_while_redis_is_away_and_told_once_it_is_back(
     assert waiting(customer) == [{"order": number, "total": 5}]
 
 
-def test_a_worker_that_dies_before_it_deletes_tells_nothing_twice(
+def test_a_worker_that_dies_before_it_deletes_sends_nothing_twice(
     shop: Blocking, waiting: Waiting, customer: str
 ) -> None:
     for total in (5, 6):
@@ -194,7 +194,7 @@ def test_a_worker_that_dies_before_it_deletes_tells_nothing_twice(
 def test_a_row_that_gets_the_number_of_a_deleted_one_is_another_message(
     shop: Blocking, waiting: Waiting, customer: str
 ) -> None:
-    """SQLite gives the number of the last row again when that is deleted."""
+    """SQLite reuses the number of a deleted last row."""
     for total in (5, 6):
         shop.place_order(customer, total)
         assert shop.dispatch_pending() == 1
@@ -204,7 +204,7 @@ def test_a_row_that_gets_the_number_of_a_deleted_one_is_another_message(
 def test_a_message_that_is_refused_is_set_aside_and_the_next_ones_go_on(
     shop: Blocking, waiting: Waiting, customer: str
 ) -> None:
-    shop.write("lost", customer)  # a bare string is no list of recipients
+    shop.write("lost", customer)  # recipients must be a list
     shop.place_order(customer, 5)
     assert [shop.dispatch_pending() for _ in range(2)] == [2, 0]
     assert [data["total"] for data in waiting(customer)] == [5]

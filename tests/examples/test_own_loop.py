@@ -1,4 +1,4 @@
-"""The example of a server in an event loop of one's own, dispatched to from another process's place."""
+"""The example of a server in the application's event loop, with a dispatcher."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Python on the pages about message sync and presence, run block after block, and what they promise."""
+"""The Python on the pages about message sync and presence, run block after block, and their promises."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 @pytest.fixture
 def run(redis_url: str, namespace: str) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Runs what a page shows, but for whole programs, on a Redis and in a namespace of the tests."""
+    """Runs the Python of a page, except for whole programs, on the Redis of the tests."""
     made: list[dict[str, Any]] = []
 
     def run(page: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def run(redis_url: str, namespace: str) -> Iterator[Callable[[str], dict[str, An
         names["dispatcher"].close()
 
 
-def test_the_page_about_sync_does_what_it_says(
+def test_the_page_about_sync_works(
     run: Callable[[str], dict[str, Any]], redis_url: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = run("message-sync.md")
@@ -61,10 +61,10 @@ def test_the_page_about_sync_does_what_it_says(
     types = [re.findall(rb'"t":"(\w+)"', stored.body)[0].decode() for stored in bus.peek("0", 100)]
     bus.close()
     assert types == ["NEW_MESSAGE", "ORDER_SHIPPED"]
-    assert "durability 'fsync' needs" in capsys.readouterr().out  # the Redis of the tests has no log
+    assert "durability 'fsync' needs" in capsys.readouterr().out  # that Redis has no append-only file
 
 
-def test_the_page_about_presence_does_what_it_says(
+def test_the_page_about_presence_works(
     run: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = run("presence.md")
@@ -88,7 +88,7 @@ def server_of(url: str | None, **options: Any) -> Server:
     return server
 
 
-async def test_a_message_is_settled_when_its_client_has_proven_to_have_it(
+async def test_a_message_is_settled_when_its_client_has_acknowledged_it(
     redis_url: str, namespace: str
 ) -> None:
     server = server_of(redis_url, namespace=namespace)
@@ -110,7 +110,7 @@ async def test_a_message_is_settled_when_its_client_has_proven_to_have_it(
         assert (await dispatcher.status(receipt)).ids["0"].state == "settled"
 
 
-async def test_a_client_is_told_how_much_was_dropped(redis_url: str, namespace: str) -> None:
+async def test_a_client_learns_how_many_messages_were_dropped(redis_url: str, namespace: str) -> None:
     server = server_of(redis_url, namespace=namespace)
     few = Sync(enabled=True, max_messages=2)
     told: list[object] = []
@@ -130,7 +130,7 @@ async def test_a_client_is_told_how_much_was_dropped(redis_url: str, namespace: 
     assert told == ["3 lost", 3, 4]
 
 
-async def test_everybody_means_those_who_are_connected(redis_url: str, namespace: str) -> None:
+async def test_everybody_means_all_connected_clients(redis_url: str, namespace: str) -> None:
     server = server_of(redis_url, namespace=namespace)
     async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
         await dispatcher.dispatch(Message(0, "before", "N"))
@@ -141,7 +141,7 @@ async def test_everybody_means_those_who_are_connected(redis_url: str, namespace
                 assert (await anext(client)).data == "after"
 
 
-def test_a_full_redis_refuses_what_is_to_be_stored(tmp_path: Path) -> None:
+def test_a_full_redis_refuses_to_store_messages(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path, "--maxmemory", "1")
     redis.start()
     try:
@@ -153,7 +153,7 @@ def test_a_full_redis_refuses_what_is_to_be_stored(tmp_path: Path) -> None:
         redis.stop()
 
 
-def test_what_is_confirmed_survives_a_redis_that_is_set_up_as_the_page_says_and_killed(
+def test_confirmed_messages_survive_the_death_of_a_redis_that_is_set_up_as_the_page_says(
     tmp_path: Path,
 ) -> None:
     blocks = re.findall(
@@ -177,7 +177,7 @@ def test_what_is_confirmed_survives_a_redis_that_is_set_up_as_the_page_says_and_
         redis.stop()
 
 
-async def test_a_client_is_told_when_redis_has_forgotten_everything(tmp_path: Path) -> None:
+async def test_a_client_is_notified_when_redis_has_lost_everything(tmp_path: Path) -> None:
     redis, told = RedisServer(tmp_path), []
     redis.start()
     try:
@@ -207,7 +207,7 @@ async def test_a_client_is_told_when_redis_has_forgotten_everything(tmp_path: Pa
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "redis"])
-async def test_each_change_is_told_once_and_a_short_absence_is_none(
+async def test_each_change_is_notified_once_and_a_short_absence_is_none(
     redis_url: str, namespace: str, alone: bool
 ) -> None:
     news: list[str] = []
@@ -221,7 +221,7 @@ async def test_each_change_is_told_once_and_a_short_absence_is_none(
             async with Client(endpoint.url) as phone, Client(endpoint.url) as laptop:
                 await phone.authenticate({"id": id})
                 await laptop.authenticate({"id": id})
-                assert await server.presence.online([id, "nobody"]) == {id: 2, "nobody": 0}
+                assert await server.presence.online([id, "unknown"]) == {id: 2, "unknown": 0}
                 assert await server.presence.count() == 1
 
         async def is_told() -> bool:

@@ -1,4 +1,4 @@
-"""The tutorial, done as a newcomer would: three programs in processes of their own."""
+"""The tutorial, step by step: three programs in processes of their own."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the interop cases share."""
+"""Fixtures of the interop tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -18,7 +18,7 @@ Opening = Callable[..., GenuineClient]
 
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Driver]:
-    """The node process with genuine clients; skips where the packages cannot be had."""
+    """The Node process with genuine clients; skips the test where the packages are missing."""
     try:
         driver = Driver()
     except Unavailable as why:
@@ -29,7 +29,7 @@ def driver() -> Iterator[Driver]:
 
 @pytest.fixture
 def open_client(driver: Driver) -> Iterator[Opening]:
-    """Opens genuine clients until the test ends; none of them may have raised an error."""
+    """Opens genuine clients until the test ends; an error in one of them fails the test."""
     opened: list[GenuineClient] = []
 
     def open_client(flavour: str, url: str) -> GenuineClient:

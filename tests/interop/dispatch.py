@@ -1,11 +1,11 @@
-"""PY_DISPATCH of the interop harness: dispatches as one JSON argument says, over the 1.x Redis wire.
+"""PY_DISPATCH of the interop harness: dispatches over the 1.x Redis wire, as its JSON argument says.
 
     python tests/interop/dispatch.py '{"redis": url, "namespace": text or null, "sync": bool,
                                        "calls": [...]}'
 
 A call is `{"op", "data", "type", "options": {"sync"}, "recipients", "excluding"}`, of which only data
-is needed, or `{"event": "DISCONNECT_CLIENT", "recipients"}`. Ends with status 0 when all are done, and
-else with 1 and one line on stderr for each that failed.
+is required, or `{"event": "DISCONNECT_CLIENT", "recipients"}`. It ends with status 0 when all succeed,
+and otherwise with 1 and one line on stderr for each failed call.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from mesa_ws.messages.recipients import id_problem
 
 
 def message_of(call: dict[str, Any]) -> Message | DispatchEvent:
-    """What a call is to send."""
+    """Return the message or event of a call."""
     if "event" in call:
         return DispatchEvent(call["event"])
     options = call.get("options")
@@ -29,13 +29,13 @@ def message_of(call: dict[str, Any]) -> Message | DispatchEvent:
 
 
 def recipients_of(given: Iterable[object] | None) -> list[str]:
-    """Whom a call is for; 1.x passes over what can be nobody, which here would be an error."""
+    """Return the recipients of a call, without those that 1.x ignores and Mesa refuses."""
     named = map(name_of, ["*"] if given is None else given)
     return [id for id in named if id is not None and (id == "*" or id_problem(id) is None)]
 
 
 async def main(order: dict[str, Any]) -> list[BaseException]:
-    """Make the dispatcher, and start the calls in their order; return what went wrong."""
+    """Start the calls in their order; return their errors."""
     async with AsyncDispatcher(
         order["redis"], namespace=order.get("namespace") or None, sync=bool(order.get("sync")), wire="mesa1"
     ) as dispatcher:

@@ -1,4 +1,4 @@
-"""Genuine servers and portals of the npm package, as processes of these tests."""
+"""Genuine servers, portals and dispatchers of the npm package, in processes of their own."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from typing import Any, Self
 from .npm_packages import NPM, modules, node
 
 LIMIT = 20.0
-"""Seconds after which a test that waits has failed."""
+"""Seconds after which a waiting test fails."""
 
 Line = Mapping[str, Any]
 
 
 class ForeignProcess:
-    """A node process, and the lines that it printed; the first one says that it is ready.
+    """A Node process, and the lines that it printed; the first line says that it is ready.
 
     Args:
         program: `server.js`, `portal.js` or `dispatch.js`.
-        redis: its Redis.
-        namespace: its cluster.
-        more: what else the program needs to know.
+        redis: URL of its Redis.
+        namespace: its namespace.
+        more: further settings of the program.
     """
 
     def __init__(self, program: str, redis: str, namespace: str, **more: Any) -> None:
@@ -41,27 +41,27 @@ class ForeignProcess:
 
     @property
     def ready(self) -> Line:
-        """What it said first."""
+        """The first line."""
         return self.wait(lambda lines: len(lines) > 0)[0]
 
     @property
     def messages(self) -> list[Any]:
-        """The data of the messages that a portal was told, so far."""
+        """Data of the messages that a portal has received so far."""
         with self._news:
             return [line["data"] for line in self._lines if "data" in line]
 
     def wait(self, holds: Callable[[list[Line]], bool]) -> list[Line]:
-        """Wait until what it printed is as it should be."""
+        """Wait until the output satisfies a condition."""
         with self._news:
             assert self._news.wait_for(lambda: holds(self._lines), LIMIT), self._lines
             return list(self._lines)
 
     def kill(self) -> None:
-        """End it at once, as kill -9 does."""
+        """Kill the process with SIGKILL."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """Stop it as an operator would; return the exit code."""
+        """Stop the process with SIGTERM; return the exit code."""
         return self._end(signal.SIGTERM)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The genuine clients of the npm packages, as objects of these tests."""
+"""Objects that drive the genuine clients of the npm packages."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from .npm_packages import NPM, modules, node
 
 FLAVOURS = ("@cryb/mesa", "mesa-js-client")
 LIMIT = 30.0
-"""Seconds after which a test that waits has failed."""
+"""Seconds after which a waiting test fails."""
 
 Event = Mapping[str, Any]
 
 
 class Driver:
-    """A node process that holds genuine clients, and what it reported."""
+    """A Node process with genuine clients, and its reports."""
 
     def __init__(self) -> None:
         environment = os.environ | {"NODE_PATH": str(modules(NPM / "package.json"))}
@@ -36,7 +36,7 @@ class Driver:
         self._opened = 0
 
     def open(self, flavour: str, url: str) -> "GenuineClient":
-        """Make a client, which connects at once; wait until it did."""
+        """Make a client, and wait until it is connected."""
         self._opened += 1
         client = GenuineClient(self, f"c{self._opened}")
         self.command(do="open", client=client.name, flavour=flavour, url=url)
@@ -45,17 +45,17 @@ class Driver:
         return client
 
     def command(self, **command: Any) -> None:
-        """Have something done."""
+        """Send a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
 
     def events(self, client: str | None) -> list[Event]:
-        """What was reported of `client` so far; of None: uncaught errors."""
+        """Return the reports about `client` so far; about None: uncaught errors."""
         with self._news:
             return [event for event in self._events if event["client"] == client]
 
     def wait(self, client: str, event: str, count: int, **members: Any) -> list[Event]:
-        """Wait until `client` reported `count` events of that name with these members."""
+        """Wait until `client` has reported `count` events of a name with these members."""
         found: list[Event] = []
 
         def is_there() -> bool:
@@ -102,7 +102,7 @@ class GenuineClient:
         return self._driver.wait(self.name, event, count, **members)
 
     def authenticate(self, id: str, logins: int = 1) -> Any:
-        """Log in, for the `logins`-th time; return the user that the client hands to its application."""
+        """Log in for the `logins`-th time; return the user as the application receives it."""
         self._driver.command(do="authenticate", client=self.name, data={"id": id})
         return self.wait("user", logins)[-1].get("user")
 
@@ -121,14 +121,14 @@ class GenuineClient:
         return self.all("message")
 
     def all(self, event: str) -> list[Event]:
-        """The events of that name so far."""
+        """Return the events of a name so far."""
         return [seen for seen in self._driver.events(self.name) if seen["event"] == event]
 
     def frames(self, way: str = "received") -> list[str]:
-        """The text of the frames it `received` or `sent`, without heartbeats and their answers."""
+        """Return the text of frames `received` or `sent`, without heartbeats and their answers."""
         frames = [seen["text"] for seen in self.all(way)]
         return [text for text in frames if not text.startswith(('{"op":1,', '{"op":11,'))]
 
     def close(self) -> None:
-        """Leave for good."""
+        """Disconnect for good."""
         self._driver.command(do="close", client=self.name)

@@ -1,4 +1,4 @@
-"""The interop harness, which lives beside the project: where it is, which cases run, and how."""
+"""The interop harness outside of the project: its location, the chosen cases, and how they run."""
 
 import os
 import shlex
@@ -95,23 +95,23 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {
         'PY_DISPATCH: "*" with sync is sent, not stored; empty and odd ids are not stored',
     ),
 }
-"""Every other case, by what a server needs for it that does not speak the 1.x Redis wire."""
+"""All other cases, by the reason why a server without the 1.x Redis wire does not run them."""
 
 ALL = (*CHOSEN, *(name for names in LEFT_OUT.values() for name in names))
-"""Every case; what runs on the 1.x Redis wire."""
+"""All cases, which run on the 1.x Redis wire."""
 
 PY_DISPATCH = Path(__file__).with_name("dispatch.py")
 PY_PORTAL = Path(__file__).with_name("portal.py")
 
 
 class Run(NamedTuple):
-    """What one run of the harness printed."""
+    """The output of one run of the harness."""
 
     output: str
     exit_code: int
 
     def cases(self, *verdicts: str) -> list[str]:
-        """The cases with one of these verdicts: `ok`, `not ok`, `skip`, or `left` if not chosen."""
+        """Return the cases with one of these verdicts: `ok`, `not ok`, `skip`, or `left` if not chosen."""
         found = []
         for line in self.output.splitlines():
             for verdict in verdicts:
@@ -122,10 +122,10 @@ class Run(NamedTuple):
 
 
 def prepare() -> tuple[Path, Path]:
-    """Find the harness and have its packages: its folder, and the one with the packages.
+    """Return the folder of the harness, and the one with its packages.
 
     Raises:
-        Unavailable: it, node or the packages cannot be had.
+        Unavailable: the harness, Node or the packages are missing.
     """
     given = os.environ.get("MESA_INTEROP_HARNESS")
     folder = Path(given) if given else PROJECT.parent / "shared" / "interop"
@@ -135,7 +135,7 @@ def prepare() -> tuple[Path, Path]:
 
 
 def run(cases: Iterable[str], url: str, redis: str, namespace: str) -> Run:
-    """Run cases against the server at `url`; its files are used where they are, and not changed."""
+    """Run cases against the server at `url`, without changing the files of the harness."""
     folder, packages = prepare()
     environment = os.environ | {
         "NODE_PATH": str(packages),

@@ -1,4 +1,4 @@
-"""Genuine servers, portals and dispatchers beside ours in one cluster."""
+"""Clusters of genuine and of our servers, portals and dispatchers."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -50,7 +50,7 @@ class Cluster:
 
 
 class Told:
-    """What a portal of ours was told."""
+    """The events that a portal of ours received."""
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal

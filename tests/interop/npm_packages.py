@@ -19,27 +19,27 @@ INSTALL = (
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000"),
 )
 INSTALL_TIMEOUT = 50.0
-"""Seconds; less than a test may take, so that a registry out of reach is a skip."""
+"""Seconds; less than the limit of a test, so that an unreachable registry is a skip."""
 
 
 class Unavailable(Exception):
-    """Why the packages cannot be had here."""
+    """The packages cannot be installed; the text says why."""
 
 
 def node() -> str:
-    """The path of node.
+    """Return the path of Node.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: Node is missing.
     """
     return _program("node")
 
 
 def modules(package: Path) -> Path:
-    """The `node_modules` folder with what `package`, a package.json, asks for.
+    """Return the `node_modules` folder with the dependencies of `package`, a package.json.
 
     Raises:
-        Unavailable: node or npm is missing, or the packages cannot be fetched.
+        Unavailable: Node or npm is missing, or the packages cannot be fetched.
     """
     node()
     folder = CACHE / hashlib.sha256(package.read_bytes()).hexdigest()[:16]
@@ -51,7 +51,7 @@ def modules(package: Path) -> Path:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process of a run install: the others wait, and do not try again what failed."""
+    """Install in one process of a run: the others wait, and do not repeat a failed attempt."""
     CACHE.mkdir(parents=True, exist_ok=True)
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     with folder.with_suffix(".lock").open("a+") as note:
@@ -69,7 +69,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _install(package: Path, folder: Path) -> None:
-    """Install beside `folder` and move there, so that half an installation is never seen."""
+    """Install next to `folder` and move the result there, so that no partial installation is visible."""
     if folder.exists():
         return
     with tempfile.TemporaryDirectory(dir=CACHE) as workshop:

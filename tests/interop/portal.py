@@ -1,9 +1,9 @@
-"""PY_PORTAL of the interop harness: a portal on the 1.x Redis wire that prints what it is told.
+"""PY_PORTAL of the interop harness: a portal on the 1.x Redis wire that prints its events.
 
     python tests/interop/portal.py '{"redis": url, "namespace": text or null, "reportAllEvents": bool}'
 
-Prints one JSON line per event, after `{"event": "ready", "id": uuid}`. SIGTERM: leaves the pool, and ends
-with status 0.
+It prints one JSON line per event, after `{"event": "ready", "id": uuid}`. On SIGTERM, it leaves the pool
+and ends with status 0.
 """
 
 import json
@@ -14,7 +14,7 @@ from mesa_ws import Portal, PortalEvent
 
 
 def portal_of(order: dict[str, Any]) -> Portal:
-    """A portal with the handlers that print."""
+    """Return a portal with handlers that print."""
     portal = Portal(
         order["redis"],
         namespace=order.get("namespace") or None,
@@ -39,7 +39,7 @@ def portal_of(order: dict[str, Any]) -> Portal:
 
 
 def say(event: str, **members: Any) -> None:
-    """Print a line; what is not known is left out."""
+    """Print a line without the members that are None."""
     known = {name: value for name, value in members.items() if value is not None}
     print(json.dumps({"event": event, **known}), flush=True)
 

@@ -16,14 +16,14 @@ from mesa_ws import Endpoint, Server, serve
 
 APPLICATION = Path(__file__).with_name("server.py")
 LIMIT = 20.0
-"""Seconds after which a server that does not start or stop has failed."""
+"""Seconds within which a server has to start or stop."""
 
 
 class ServerProcess:
-    """`server.py` on a free port of 127.0.0.1, which it keeps when it is started again.
+    """`server.py` on a free port of 127.0.0.1, which it keeps over restarts.
 
     Attributes:
-        url: where clients connect to.
+        url: URL for clients.
     """
 
     def __init__(self, *options: str) -> None:
@@ -32,7 +32,7 @@ class ServerProcess:
         self.url = "ws://127.0.0.1:0/ws"
 
     def start(self) -> None:
-        """Start, and wait until connections may come."""
+        """Start the server, and wait until it accepts connections."""
         port = str(urlsplit(self.url).port)
         command = [sys.executable, str(APPLICATION), "--path", "/ws", "--port", port, *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -41,13 +41,13 @@ class ServerProcess:
         assert self.url, f"the server did not start; exit code {self._process.wait(LIMIT)}"
 
     def stop(self) -> int:
-        """Stop as an operator would; return the exit code."""
+        """Stop the server with SIGTERM; return the exit code."""
         self._process.send_signal(signal.SIGTERM)
         with self._process:
             return self._process.wait(LIMIT)
 
     def kill(self) -> None:
-        """End it without a word, and wait until it is gone."""
+        """Kill the server with SIGKILL, and wait for its end."""
         self._process.kill()
         with self._process:
             self._process.wait(LIMIT)
@@ -63,7 +63,7 @@ class ServerProcess:
 
 @contextmanager
 def served(server: Server, path: str | None = "/ws") -> Iterator[Endpoint]:
-    """Serve in a thread with an event loop of its own, for as long as the block lasts."""
+    """Serve in a thread with its own event loop until the end of the context."""
     started: Queue[Endpoint | BaseException] = Queue()
     stop = asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []

@@ -1,11 +1,11 @@
-"""The application that the interop cases talk to, as a process: what they send comes back.
+"""Application of the interop cases, in a process of its own.
 
     python tests/interop/server.py --port 4000 --path /ws [--redis redis://127.0.0.1] [--namespace n]
                                    [--wire mesa1]
 
-Whoever authenticates with `{"id": X}` becomes X, except for `bad`; a number is taken
-as text, and stays what it is in the user object. `PING` is answered with `PONG`, `ECHO` with the same
-data, and `SEND` sends to the recipients in its data.
+A client that authenticates with `{"id": X}` becomes X, except for `bad`. A number becomes text as an
+id, and stays a number in the user object. The server answers `PING` with `PONG`, `ECHO` with the same
+data, and at `SEND` it sends to the recipients in the data.
 """
 
 import sys
@@ -35,11 +35,11 @@ HELLO = (
     '{"op":10,"d":{"c_heartbeat_interval":300,"c_reconnect_interval":200,'
     '"c_authentication_timeout":10000,"rules":["sends_user_object"],"v":2}}'
 )
-"""The first frame that a client gets."""
+"""Settings of HELLO."""
 
 
 def application(redis: str | None, namespace: str | None, wire: Literal["native", "mesa1"]) -> Server:
-    """A server with the handlers that interop cases rely on."""
+    """Return a server with the handlers that interop cases rely on."""
     server = Server(
         redis,
         namespace=namespace,
@@ -82,7 +82,7 @@ def application(redis: str | None, namespace: str | None, wire: Literal["native"
 
 
 def _somebody(ids: Iterable[object]) -> list[str]:
-    """Those of them that can be somebody; 1.x passes over the others, which here would be an error."""
+    """Return the valid ones of these recipients; 1.x ignores the others, which Mesa would refuse."""
     named = map(name_of, ids)
     return [id for id in named if id is not None and (id == "*" or id_problem(id) is None)]
 
@@ -104,7 +104,7 @@ def main(
 
 
 def _announce(endpoint: Endpoint) -> None:
-    """Say on stdout that connections may come, and where."""
+    """Print on stdout where the server accepts connections."""
     click.echo(endpoint.url)
 
 

@@ -1,4 +1,4 @@
-"""`dispatch.py` and `portal.py` themselves: the odd input of their contract, and how they end."""
+"""`dispatch.py` and `portal.py`: odd input that the harness gives them, and their exit codes."""
 
 import json
 import signal
@@ -33,7 +33,7 @@ def dispatch(url: str, *calls: Any, namespace: str | None, sync: bool = False) -
 
 
 def published(url: str, namespace: str | None, *calls: Any) -> list[Any]:
-    """What calls publish, by their recipients and messages."""
+    """Return the recipients and messages that calls publish."""
     with redis.Redis.from_url(url) as client, client.pubsub() as pubsub:
         pubsub.subscribe(Keys(namespace).messages)
         assert pubsub.get_message(timeout=LIMIT)
@@ -48,7 +48,7 @@ def published(url: str, namespace: str | None, *calls: Any) -> list[Any]:
             payloads.append((payload["recipients"], payload["message"]))
 
 
-def test_odd_recipients_are_read_as_text_or_passed_over(url: str, namespace: str) -> None:
+def test_odd_recipients_are_read_as_text_or_ignored(url: str, namespace: str) -> None:
     message = {"op": 0, "d": 1}
     calls = [
         {"data": 1, "recipients": [7, 8, "9", None, True, "", 1.5], "excluding": [8, "*"]},

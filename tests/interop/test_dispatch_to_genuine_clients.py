@@ -1,4 +1,4 @@
-"""From our blocking Dispatcher over Redis, through two replicas, to the genuine clients."""
+"""Dispatches of our blocking Dispatcher over Redis, through two servers, to genuine clients."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -45,13 +45,13 @@ def dispatcher(redis_server: RedisServer, namespace: str) -> Iterator[Dispatcher
 
 @pytest.fixture
 def ids() -> Ids:
-    """Ids that no other test has had connections of."""
+    """New ids for each test."""
     one, two, three = (uuid4().hex for _ in range(3))
     return one, two, three
 
 
 class Audience:
-    """Genuine clients of one flavour, spread over the replicas."""
+    """Genuine clients of one flavour, spread over the servers."""
 
     def __init__(self, open_client: Opening, flavour: str, replicas: Sequence[ServerProcess]) -> None:
         self._open_client = open_client
@@ -60,18 +60,18 @@ class Audience:
         self._size = 0
 
     def anonymous(self) -> GenuineClient:
-        """Connect a client to the next replica."""
+        """Connect a client to the next server."""
         self._size += 1
         return self._open_client(self._flavour, self._replicas[self._size % len(self._replicas)].url)
 
     def login(self, id: str) -> GenuineClient:
-        """Connect a client to the next replica and authenticate it."""
+        """Connect a client to the next server and authenticate it."""
         client = self.anonymous()
         client.authenticate(id)
         return client
 
     def received(self, client: GenuineClient) -> list[str]:
-        """The application's frames that `client` has received, up to the last one."""
+        """Return the frames of the application that `client` has received, up to the last one."""
         client.until("LAST")
         return [text for text in client.frames() if not text.startswith(('{"op":10,', '{"op":22,'))]
 
@@ -83,14 +83,14 @@ def audience(open_client: Opening, flavour: str, replicas: Sequence[ServerProces
 
 def test_a_message_to_ids_reaches_those_alone(audience: Audience, dispatcher: Dispatcher, ids: Ids) -> None:
     here, there, other, anonymous = *map(audience.login, ids), audience.anonymous()
-    receipt = dispatcher.dispatch(GREETING, [ids[0], ids[1], "nobody"])
+    receipt = dispatcher.dispatch(GREETING, [ids[0], ids[1], "unknown"])
     dispatcher.dispatch(LAST)
     assert [audience.received(client) for client in (here, there)] == [[GREETING_FRAME, LAST_FRAME]] * 2
     assert [audience.received(client) for client in (other, anonymous)] == [[LAST_FRAME]] * 2
     assert {id: delivery.online for id, delivery in receipt.deliveries.items()} == {
         ids[0]: 1,
         ids[1]: 1,
-        "nobody": 0,
+        "unknown": 0,
     }
 
 

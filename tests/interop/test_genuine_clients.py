@@ -1,4 +1,4 @@
-"""The genuine clients of the npm packages against a server on its own."""
+"""The genuine clients of the npm packages against a single server."""
 
 from mesa_ws import Server, User
 
@@ -41,7 +41,7 @@ def test_gets_answers_to_ping_and_echo(server: ServerProcess, open_client: Openi
     ]
 
 
-def test_is_told_of_a_refusal_by_1008(server: ServerProcess, open_client: Opening, flavour: str) -> None:
+def test_receives_a_refusal_as_1008(server: ServerProcess, open_client: Opening, flavour: str) -> None:
     client = open_client(flavour, server.url)
     disconnected = client.refused("bad")
     assert (disconnected["code"], disconnected["reason"]) == (1008, "")
@@ -50,7 +50,7 @@ def test_is_told_of_a_refusal_by_1008(server: ServerProcess, open_client: Openin
 
 def test_keep_their_connections_by_answering_heartbeats(server: ServerProcess, open_client: Opening) -> None:
     clients = [open_client(flavour, server.url) for flavour in FLAVOURS]
-    enough = HEARTBEAT.max_attempts + 3  # a silent client would have been closed by then
+    enough = HEARTBEAT.max_attempts + 3  # the server would have closed a silent client by then
     for client in clients:
         client.wait("received", enough, text='{"op":1,"d":{}}')
         client.wait("sent", enough, text='{"op":11,"d":{}}')
@@ -62,7 +62,7 @@ def test_comes_back_to_a_server_that_was_restarted(open_client: Opening, flavour
         client = open_client(flavour, server.url)
         client.authenticate("7")
         assert server.stop() == 0
-        disconnected = client.wait("disconnected")[0]  # failed attempts to come back follow it
+        disconnected = client.wait("disconnected")[0]  # failed attempts to reconnect follow
         assert (disconnected["code"], disconnected["willAttemptReconnect"]) == (1001, True)
         server.start()
         assert client.wait("connected", 2)[1]["isAutomaticReconnection"] is True

@@ -14,7 +14,7 @@ from .wire import LIMIT, Closing, Wire, opened
 
 
 class Door:
-    """A server that lets everybody in but `bad`, and what its authenticator was given."""
+    """A server that accepts every id but `bad`, and the data that its authenticator received."""
 
     def __init__(self, **options: Any) -> None:
         self.server = Server(**options)
@@ -31,7 +31,7 @@ class Door:
 
     @contextmanager
     def opened(self) -> Iterator[Wire]:
-        """Connect and take HELLO."""
+        """Connect and receive HELLO."""
         with served(self.server) as endpoint, opened(endpoint.url) as wire:
             wire.frame()
             yield wire
@@ -63,7 +63,7 @@ def test_a_refusal_is_a_close_frame_with_1008_and_no_reason() -> None:
 
 
 def test_authenticating_again_is_acknowledged_again() -> None:
-    # In 1.x the second acknowledgement was missing, so the client waited for ever.
+    # 1.x sent no second acknowledgement, so the client waited for ever.
     with Door().opened() as wire:
         wire.send('{"op":2,"d":{"id":"1"}}', '{"op":2,"d":{"id":"2"}}')
         assert wire.frames(2) == ['{"op":22,"d":{"id":"1"}}', '{"op":22,"d":{"id":"2"}}']

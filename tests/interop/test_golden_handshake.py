@@ -1,4 +1,4 @@
-"""What HTTP requests get: status, fields and body as 1.x gives them."""
+"""Responses to HTTP requests: status, fields and body like those of 1.x."""
 
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPResponse
@@ -14,7 +14,7 @@ UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
     "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",  # the example of RFC 6455 section 1.3, like its answer
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",  # example and answer of RFC 6455, section 1.3
 }
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
@@ -26,7 +26,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 class Answer:
-    """A response that was read."""
+    """A response."""
 
     def __init__(self, response: HTTPResponse) -> None:
         self.status = response.status

@@ -1,4 +1,4 @@
-"""Heartbeats, frame by frame as 1.x sends them."""
+"""Heartbeats, frame by frame like those of 1.x."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
-"""HELLO for each configuration, byte for byte as in 1.x but for the two defects named below.
+"""HELLO for each configuration, byte for byte like that of 1.x, except for the two defects below.
 
-One member follows those of 1.x: the wire that the server speaks, which 1.x clients pass over.
+One member follows those of 1.x: the wire version of the server, which 1.x clients ignore.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ BEATING = {"enabled": True, "interval": 0.3}
 RETURNING = {"enabled": True, "interval": 0.2}
 
 Configurations = Mapping[str, tuple[ServerOptions, str]]
-"""Options of a server, and the members of HELLO that follow from them."""
+"""Options of a server, and the resulting members of HELLO."""
 
 AS_IN_1X: Configurations = {
     "nothing configured": ({}, '"c_authentication_timeout":10000,"rules":["sends_user_object"]'),
@@ -65,13 +65,13 @@ AS_IN_1X: Configurations = {
 }
 
 MENDED: Configurations = {
-    # Without `rules` both genuine clients die of an uncaught error.
+    # Without `rules`, both genuine clients fail with an uncaught error.
     "no user object": (
         {"authentication": {"send_user_object": False}},
         '"c_authentication_timeout":10000,"rules":[]',
     ),
     "nothing to announce": ({"authentication": {"send_user_object": False, "timeout": None}}, '"rules":[]'),
-    # 1.x did not announce the intervals it has by default, and then beat every millisecond.
+    # 1.x did not announce its default intervals, and then sent a heartbeat every millisecond.
     "heartbeat without an interval": (
         {"heartbeat": True},
         '"c_heartbeat_interval":10000,"c_authentication_timeout":10000,"rules":["sends_user_object"]',

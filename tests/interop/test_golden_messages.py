@@ -1,4 +1,4 @@
-"""Odd frames from clients, and ways to part, as 1.x takes them."""
+"""Odd frames from clients, and ways to close, with the same results as in 1.x."""
 
 from collections.abc import Iterator
 from queue import Queue
@@ -14,7 +14,7 @@ LAST = '{"op":0,"d":{},"t":"LAST"}'
 
 
 class Listener:
-    """A server's application that notes what it is told."""
+    """An application that records its events."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -44,7 +44,7 @@ def endpoint(listener: Listener) -> Iterator[Endpoint]:
 
 
 def until_last(listener: Listener) -> list[Message]:
-    """The messages before the last one."""
+    """Return the messages before the last one."""
     return list(iter(lambda: listener.messages.get(timeout=LIMIT), Message(0, {}, "LAST")))
 
 

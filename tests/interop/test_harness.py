@@ -1,4 +1,4 @@
-"""The interop harness, where it is: its cases on the WebSocket wire, and over the 1.x Redis wire all."""
+"""The cases of the interop harness: on the WebSocket wire, and all of them over the 1.x Redis wire."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +22,16 @@ BACKENDS: Mapping[str, Sequence[str]] = {
     "the embedded backend": CHOSEN,
     MESA1: ALL,
 }
-"""The cases that are chosen for each backend."""
+"""The chosen cases of each backend."""
 
 
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, redis_server: RedisServer) -> Mapping[str, Run]:
-    """The chosen cases against a server on each backend, all at once: they mostly wait."""
+    """Run the chosen cases against a server on each backend, concurrently, as they mostly wait."""
 
     def run(backend: str, *shared: str) -> Run:
         with ServerProcess(*shared) as server:
-            # The harness wants a Redis also where the server has none.
+            # The harness needs a Redis even where the server has none.
             namespace = f"{NAMESPACE}-1x" if backend == MESA1 else NAMESPACE
             return harness.run(BACKENDS[backend], server.url, redis_server.url, namespace)
 

@@ -1,4 +1,4 @@
-"""The whole way that the guide for npm users describes: mix, replace, flip, and back once more."""
+"""The migration that the guide for npm users describes: mix, replace, flip, and flip back."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +24,7 @@ EVERYBODY = ["old", "new", "away"]
 
 
 class Ours(NamedTuple):
-    """Our processes, all on one wire."""
+    """Our processes, all on the same wire."""
 
     portal: Told
     dispatcher: AsyncDispatcher
@@ -36,7 +36,7 @@ class Ours(NamedTuple):
 
 @pytest.fixture
 def port() -> int:
-    """Where our server is, whichever wire it speaks."""
+    """URL of our server, on either wire."""
     return free_port()
 
 
@@ -70,19 +70,19 @@ async def theirs_dispatches(cluster: Cluster, numbers: Iterable[int], ids: Seque
 
 
 async def numbers(client: Peer | Client, count: int) -> list[Any]:
-    """What somebody gets next; heartbeats are answered before."""
+    """Return the next message of a client, and answer heartbeats before it."""
     if isinstance(client, Client):
         return [(await anext(client)).data for _ in range(count)]
     return [message["d"] for message in await client.messages(count)]
 
 
 async def nothing_comes(client: Peer) -> bool:
-    """Whether nothing was on its way to somebody who has just logged in."""
+    """Return whether no message was under way to a client that has just logged in."""
     await client.answer()
     return [frame for frame in client.frames if frame["op"] == 0] == []
 
 
-async def test_the_whole_way(cluster: Cluster, client: Redis, keys: Keys, port: int) -> None:
+async def test_the_whole_migration(cluster: Cluster, client: Redis, keys: Keys, port: int) -> None:
     their_server, their_portal = await cluster.foreign("server.js"), await cluster.foreign("portal.js")
     our_url = f"ws://127.0.0.1:{port}/"
     old = await cluster.join(url_of(their_server), "old")
@@ -135,7 +135,7 @@ async def is_alone(client: Redis, keys: Keys, mixed: Ours) -> bool:
 
 
 async def until_proven(peer: Peer, client: Redis, keys: Keys) -> None:
-    """Answer heartbeats until what was stored for somebody is forgotten."""
+    """Answer heartbeats until the list of stored messages of an id is gone."""
 
     async def is_forgotten() -> bool:
         await peer.answer()
@@ -158,7 +158,7 @@ async def flip(cluster: Cluster, native: Ours, our_url: str, new: Client) -> Non
 
 
 async def go_back_and_forth(cluster: Cluster, our_url: str, port: int) -> None:
-    """What the native wire has stored waits for the next flip, and nobody gets it twice."""
+    """Assert that messages stored on the native wire wait for the next flip, and arrive once."""
     async with ours(cluster, port, "native", import_from_1x=True) as native:
         away = await cluster.join(our_url, "away")
         await native.dispatch([100], ["later"])

@@ -1,4 +1,4 @@
-"""Genuine servers and portals beside ours in one cluster, and what becomes of it when they are killed."""
+"""Clusters of genuine and our servers and portals, also when genuine ones are killed."""
 
 import asyncio
 import json
@@ -90,7 +90,7 @@ async def test_a_portal_of_ours_that_was_taken_for_dead_is_known_to_genuine_serv
 async def test_when_a_genuine_server_is_killed_ours_goes_on(
     cluster: Cluster, client: Redis, keys: Keys
 ) -> None:
-    """1.x leaves the id of its client in the set. With no other server of 1.x it counts as away."""
+    """1.x leaves the id of its client in the set. Without another server of 1.x, it counts as away."""
     their_server = await cluster.foreign("server.js")
     backend, our_url = await cluster.serve()
     ours = await cluster.portal()
@@ -120,7 +120,7 @@ async def test_when_a_genuine_server_is_killed_ours_goes_on(
 async def test_an_id_that_leaves_a_genuine_server_is_still_here(
     cluster: Cluster, client: Redis, keys: Keys
 ) -> None:
-    """1.x takes the id out of the set for everybody; ours put it back."""
+    """1.x removes the id from the set for all servers; ours put it back."""
     their_server = await cluster.foreign("server.js")
     _, our_url = await cluster.serve()
     phone, laptop = await cluster.join(url_of(their_server), "7"), await cluster.join(our_url, "7")
@@ -145,7 +145,7 @@ async def is_member(client: Redis, keys: Keys, id: str) -> bool:
 async def test_what_is_for_an_id_that_left_us_and_is_still_there_waits(
     cluster: Cluster, client: Redis, keys: Keys
 ) -> None:
-    """Nobody can tell such an id from one that a killed server has left behind; nothing is lost."""
+    """Such an id looks like one that a killed server has left behind; no message is lost."""
     their_server = await cluster.foreign("server.js")
     _, our_url = await cluster.serve()
     phone, laptop = await cluster.join(url_of(their_server), "7"), await cluster.join(our_url, "7")

@@ -1,4 +1,4 @@
-"""`server.py` itself: whom it lets in, and what it says when it cannot do what was asked."""
+"""`server.py`: accepted ids, and its errors."""
 
 import socket
 import subprocess

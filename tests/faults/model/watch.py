@@ -28,7 +28,7 @@ class Watch:
         proven: returns the acknowledged positions of the living connections of an id on a node.
 
     Attributes:
-        handled: by id, names of the messages that some device handed to its application.
+        handled: by id, names of messages that some device has handled.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-// A genuine portal: prints its id, and every message that it is told.
+// A genuine portal: prints its id, and every message that it receives.
 'use strict'
 const { Portal } = require('@cryb/mesa')
 const { redis, namespace } = JSON.parse(process.argv[2])

@@ -1,4 +1,4 @@
-// A genuine server that accepts whoever has an id; prints its port.
+// A genuine server that accepts every client with an id; prints its port.
 'use strict'
 const http = require('http')
 const { default: Mesa } = require('@cryb/mesa')

@@ -1,4 +1,4 @@
-"""The process that JavaScript clients live in, and servers for them.
+"""The process of the JavaScript clients, and servers for them.
 
 Both are in the event loop of the whole session, and so must be the tests: `pytestmark = IN_SESSION`.
 """
@@ -23,7 +23,7 @@ from .site import ResumeState, Site, believing
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def node_runtime() -> AsyncIterator[Runtime]:
-    """The one process of Node; skips where there is none, or no package `ws`."""
+    """The one process of Node; skips the test where Node or the package `ws` is missing."""
     try:
         program = node()
     except Unavailable as why:
@@ -35,14 +35,14 @@ async def node_runtime() -> AsyncIterator[Runtime]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test, after its clients."""
+    """Contexts that end with the test, after its clients."""
     async with AsyncExitStack() as stack:
         yield stack
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def js(node_runtime: Runtime, stack: AsyncExitStack) -> AsyncIterator[Clients]:
-    """Makes clients in Node, which are closed with the test."""
+    """Makes clients in Node, which are closed at the end of the test."""
     clients = Clients(node_runtime)
     yield clients
     await clients.aclose()
@@ -50,7 +50,7 @@ async def js(node_runtime: Runtime, stack: AsyncExitStack) -> AsyncIterator[Clie
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def own_redis(tmp_path: Path, stack: AsyncExitStack) -> RedisServer:
-    """A Redis of this test alone, which keeps what it has confirmed."""
+    """A Redis of this test alone, which keeps all confirmed data."""
     server = RedisServer(tmp_path, *AOF)
     stack.push_async_callback(asyncio.to_thread, server.stop)
     await asyncio.to_thread(server.start)
@@ -65,5 +65,5 @@ def stand(stack: AsyncExitStack) -> ResumeState:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def site(stack: AsyncExitStack) -> Site:
-    """A server of its own that stores what it sends."""
+    """A server that stores its messages."""
     return await stack.enter_async_context(Site.standing(believing()))

@@ -1,4 +1,4 @@
-"""JavaScript clients as objects of these tests; they live in one process of Node, Deno or Bun."""
+"""Objects that drive JavaScript clients, which run in one process of Node, Deno or Bun."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from tests.system.waiting import until
 DRIVER = Path(__file__).with_name("driver.mjs")
 
 LIMIT = 30.0
-"""Seconds that the process has to end."""
+"""Seconds within which the process has to end."""
 
 LONGEST_LINE = 16 * 1024 * 1024
 
@@ -25,11 +25,11 @@ NOTE_MESSAGES = """mesa.on("*", (data, message) => note("message", message));"""
 
 
 class JsError(Exception):
-    """What JavaScript threw.
+    """An error that JavaScript threw.
 
     Attributes:
-        name: of its class.
-        code: of a `MesaError`.
+        name: name of its class.
+        code: code of a `MesaError`.
     """
 
     def __init__(self, name: str | None = None, code: str | None = None, text: str = "") -> None:
@@ -39,12 +39,12 @@ class JsError(Exception):
 
 
 class Event(NamedTuple):
-    """Something that a client noted.
+    """A note of a client.
 
     Attributes:
         kind: `message`, `state`, `lost`, `forked`, `reset`, `error`, `closed`, `token`, `saved`, `sent`,
             `received`, or what a test names it.
-        value: what it is about.
+        value: its data.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Event(NamedTuple):
 
 
 class Runtime:
-    """The process, and who waits for what happens in it."""
+    """The process, and the calls that wait for its results."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -66,7 +66,7 @@ class Runtime:
         """Run the driver until the end of the context.
 
         Args:
-            command: what runs it, the driver and its arguments included.
+            command: the command, including the driver and its arguments.
         """
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, limit=LONGEST_LINE, cwd=DRIVER.parent
@@ -82,14 +82,14 @@ class Runtime:
                 await asyncio.gather(process.wait(), reading)
 
     async def open(self, url: str, setup: str, options: Mapping[str, Any]) -> "JsClient":
-        """Make a client, which connects at once; `setup` runs before."""
+        """Make a client, which connects at once, after `setup`."""
         client = JsClient(self, f"c{len(self._clients)}")
         self._clients[client.name] = client
         await self.call(client.name, None, [url, options, setup])
         return client
 
     def call(self, *order: Any) -> asyncio.Future[Any]:
-        """Have the driver do something now; what comes of it."""
+        """Send a command to the driver now, and return its result."""
         number = next(self._numbers)
         done = self._calls[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin is not None
@@ -111,11 +111,11 @@ class Runtime:
 
 
 class JsClient:
-    """One `MesaClient`. What a method returns is under way already, whether it is awaited or not.
+    """One `MesaClient`. The calls begin at once, whether their results are awaited or not.
 
     Attributes:
-        name: names it in its process.
-        events: what it noted so far.
+        name: its name in the process.
+        events: its notes so far.
     """
 
     def __init__(self, runtime: Runtime, name: str) -> None:
@@ -125,25 +125,25 @@ class JsClient:
 
     @property
     def messages(self) -> list[Any]:
-        """The data of its messages so far."""
+        """Data of the client's messages so far."""
         return [message["data"] for message in self.all("message")]
 
     @property
     def states(self) -> list[str]:
-        """The states that it went through so far."""
+        """States of the client so far."""
         return [state["state"] for state in self.all("state")]
 
     def all(self, *kinds: str) -> list[Any]:
-        """What was noted of these kinds so far."""
+        """Return the notes of these kinds so far."""
         return [event.value for event in self.events if event.kind in kinds]
 
     async def heard(self, count: int) -> list[Any]:
-        """Wait until there were so many messages; the data of all that there were."""
+        """Wait until `count` messages have arrived; return the data of all."""
         await self.noted("message", count)
         return self.messages
 
     async def noted(self, kind: str, count: int = 1) -> list[Any]:
-        """Wait until something was noted so many times; all that was noted of this kind."""
+        """Wait until a kind was noted `count` times; return all notes of this kind."""
         try:
             await until(lambda: len(self.all(kind)) >= count)
         except TimeoutError:
@@ -151,7 +151,7 @@ class JsClient:
         return self.all(kind)
 
     async def opened(self, count: int = 1) -> None:
-        """Wait until it was open for the `count`-th time."""
+        """Wait until the client is open for the `count`-th time."""
         try:
             await until(lambda: self.states.count("open") >= count)
         except TimeoutError:
@@ -162,7 +162,7 @@ class JsClient:
         return [event for event in self.events if event.kind not in {"sent", "received"}]
 
     def evaluate(self, code: str, *values: Any) -> asyncio.Future[Any]:
-        """Run JavaScript with it; see `driver.mjs`."""
+        """Run JavaScript with the client; see `driver.mjs`."""
         return self._runtime.call(self.name, code, values)
 
     def send(self, type: str | None, data: Any = None, **options: Any) -> asyncio.Future[None]:
@@ -170,11 +170,11 @@ class JsClient:
         return self.evaluate("return mesa.send(...values)", type, data, options)
 
     def request(self, type: str | None, data: Any = None, **options: Any) -> asyncio.Future[Any]:
-        """Ask the server."""
+        """Send a request to the server."""
         return self.evaluate("return mesa.request(...values)", type, data, options)
 
     def close(self, code: int = 1000) -> asyncio.Future[None]:
-        """Leave for good."""
+        """Close the client."""
         return self.evaluate("return mesa.close(...values)", code)
 
 
@@ -189,8 +189,8 @@ class Clients:
         """Make a client, which connects at once.
 
         Args:
-            url: of the server.
-            setup: JavaScript to run before it connects; by default it notes messages.
+            url: URL of the server.
+            setup: JavaScript to run before the client connects; by default it notes messages.
             options: those of `MesaClient`. A list as `token` is a function that returns one after the other,
                 `positions` is the path of a file; `socket="global"` has the class of WebSockets that the
                 runtime brings, and `watch=True` notes frames.
@@ -200,5 +200,5 @@ class Clients:
         return client
 
     async def aclose(self) -> None:
-        """Close all of them."""
+        """Close all clients."""
         await asyncio.gather(*(client.close() for client in self._opened))

@@ -1,4 +1,4 @@
-"""A server, and a network before it that can be harmed."""
+"""A server behind a network that can break."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,11 +17,11 @@ SETTINGS: Mapping[str, Any] = {
     "sync": True,
     "heartbeat": {"enabled": True, "interval": 0.1, "max_attempts": 1000},
 }
-"""What clients have handled, they acknowledge with each heartbeat."""
+"""Heartbeats, with which clients acknowledge handled messages."""
 
 
 def believing(backend: Any = None, **options: Any) -> Server:
-    """A server that stores what it sends; a token is the id that it is for, and `bad` ones are refused."""
+    """Return a server that stores its messages; a token is an id, and the server refuses `bad` ones."""
     server = Server(backend, **{**SETTINGS, **options})
 
     @server.authenticator
@@ -34,12 +34,12 @@ def believing(backend: Any = None, **options: Any) -> Server:
 
 
 class Site:
-    """A server, and a network before it.
+    """A server behind a network.
 
     Attributes:
-        server: what clients reach.
-        network: the way to it.
-        received: the data of messages of type `N` that the server was sent.
+        server: the server.
+        network: proxy to the server.
+        received: data of the `N` messages that the server received.
     """
 
     def __init__(self, server: Server, network: Proxy) -> None:
@@ -63,31 +63,31 @@ class Site:
 
     @property
     def connection(self) -> Connection:
-        """The only connection."""
+        """Return the only connection."""
         (connection,) = self.server.connections
         return connection
 
     async def dispatch(self, *data: Any, to: str = "alice", type: str = "M", sync: bool = True) -> None:
-        """Send messages, one for each of these data."""
+        """Send a message for each data."""
         for each in data:
             await self.server.send(Message(0, each, type, sync=sync), [to])
 
     def cut(self) -> None:
-        """Cut the network; `mend` ends that."""
+        """Cut the network until `mend`."""
         self.network.is_down = True
         self.network.cut()
 
     def silence(self) -> None:
-        """Lose all that is sent on the connections that there are, and close nothing."""
+        """Drop everything on the present connections, without closing them."""
         for passage in self.network.passages:
             passage.there.is_swallowing = passage.back.is_swallowing = True
 
     def mend(self) -> None:
-        """Let connections through again."""
+        """Accept connections again."""
         self.network.is_down = False
 
     async def until_acknowledged(self, number: int, id: str = "alice") -> None:
-        """Wait until that many messages of an outbox are acknowledged, and no more."""
+        """Wait until exactly `count` messages of an outbox are acknowledged."""
         acknowledged = 0
 
         async def are_there() -> bool:

@@ -1,4 +1,4 @@
-"""A JavaScript client of a genuine server of the npm package `@cryb/mesa`, where it is a client of 1.x."""
+"""A JavaScript client at a genuine server of the npm package `@cryb/mesa`, as a client of 1.x."""
 
 from contextlib import AsyncExitStack
 from random import Random
@@ -16,7 +16,7 @@ from .site import IN_SESSION
 pytestmark = IN_SESSION
 
 HEARTBEAT = {"enabled": True, "interval": 500, "maxAttempts": 1}
-"""Milliseconds; a client that does not answer is closed after three intervals."""
+"""Milliseconds; the server closes a client that does not answer after three intervals."""
 
 
 async def test_it_logs_in_answers_heartbeats_and_comes_back(

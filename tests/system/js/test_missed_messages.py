@@ -1,4 +1,4 @@
-"""What a JavaScript client misses, or may have missed: it gets it, or is told."""
+"""Missed messages of a JavaScript client: it receives them, or reports their loss."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = IN_SESSION
 
 
 def told(client: JsClient) -> list[tuple[str, object]]:
-    """What it was told of messages, in order: their data, and what is missing."""
+    """Return the messages and losses that the client reported, in order."""
     kinds = {"message", "lost", "forked", "reset"}
     return [
         (event.kind, event.value["data"] if event.kind == "message" else event.value)
@@ -27,7 +27,7 @@ def told(client: JsClient) -> list[tuple[str, object]]:
     ]
 
 
-async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: ResumeState) -> None:
+async def test_it_reports_how_many_messages_were_dropped(js: Clients, stand: ResumeState) -> None:
     backend = Flaky()
     site = await stand(believing(backend, sync={"enabled": True, "max_messages": 2}))
     alice = await js.client(site.url, token="alice", watch=True)
@@ -37,7 +37,7 @@ async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: Res
     await site.until_acknowledged(1)
     backend.is_deaf = True
     await site.dispatch(2, 3, 4, 5)
-    await asyncio.sleep(0)  # only now the hints would come
+    await asyncio.sleep(0)  # hints would come only now
     backend.is_deaf = False
     await site.dispatch(6)
     await alice.heard(3)
@@ -55,7 +55,7 @@ async def test_it_is_told_how_many_messages_were_dropped(js: Clients, stand: Res
     ]
 
 
-async def test_it_is_told_when_the_store_was_emptied_or_restarted(
+async def test_it_reports_a_store_that_was_emptied_or_restarted(
     js: Clients, stand: ResumeState, own_redis: RedisServer, namespace: str
 ) -> None:
     site = await stand(believing(RedisBackend(own_redis.url, namespace=namespace, lease=LEASE)))

@@ -1,4 +1,4 @@
-"""The JavaScript client in Node: its own tests, its size, what servers hand out, and its package."""
+"""The JavaScript client in Node: its own tests, its size, the files that servers deliver, and its package."""
 
 import fcntl
 import json
@@ -17,7 +17,7 @@ PATIENCE = 100
 """Seconds for a build, or for the tests of one file."""
 
 MAX_SIZE = 6 * 1024
-"""Bytes of the client for browsers, as `gzip -9` makes them."""
+"""Largest size of the client for browsers after `gzip -9`, in bytes."""
 
 TESTS = sorted(path.name.removesuffix(".ts") for path in (CLIENT / "test").glob("*.test.ts"))
 
@@ -36,7 +36,7 @@ def size(script: Path) -> int:
 
 @pytest.fixture(scope="module")
 def built(testrun_uid: str) -> Path:
-    """The tests as Node runs them, built once by the first process that needs them."""
+    """The built tests for Node; the first process that needs them builds them."""
     modules()
     note = ROOT / ".cache/js-tests"
     with note.open("a+") as turn:
@@ -58,7 +58,7 @@ def test_the_client_passes_its_own_tests(built: Path, name: str) -> None:
     run("node", "--test", "--test-reporter=spec", built / f"{name}.mjs", cwd=CLIENT)
 
 
-def test_what_the_sources_make_is_handed_out_and_packed(tmp_path: Path) -> None:
+def test_the_built_files_are_those_that_servers_and_the_package_deliver(tmp_path: Path) -> None:
     installed = modules()
     copy = tmp_path / "clients/js"
     shutil.copytree(CLIENT, copy, ignore=shutil.ignore_patterns("node_modules", "dist", ".cache", "LICENSE"))
@@ -80,5 +80,5 @@ def test_what_the_sources_make_is_handed_out_and_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES.values())
-def test_what_servers_hand_out_is_small(name: str) -> None:
+def test_the_client_that_servers_deliver_is_small(name: str) -> None:
     assert size(ROOT / "src/mesa_ws/browser" / name) <= MAX_SIZE

@@ -1,4 +1,4 @@
-"""What handlers of a JavaScript client get from a server, and when it is acknowledged."""
+"""Messages at the handlers of a JavaScript client, and their acknowledgement."""
 
 from mesa_ws import Message
 

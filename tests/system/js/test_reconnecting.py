@@ -1,4 +1,4 @@
-"""How a JavaScript client comes back after its connection has ended, and when it does not."""
+"""Reconnection of a JavaScript client, and the cases in which it stays closed."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ def of_type(client: JsClient, type: str) -> list[int]:
     return [message["data"] for message in client.all("message") if message["type"] == type]
 
 
-async def test_what_was_sent_either_way_while_it_was_away_arrives_once_and_in_order(
+async def test_messages_sent_in_both_directions_while_it_was_away_arrive_once_and_in_order(
     js: Clients, site: Site
 ) -> None:
     site.server.on_message("DOUBLE")(lambda message, connection: message.data * 2)
@@ -32,7 +32,7 @@ async def test_what_was_sent_either_way_while_it_was_away_arrives_once_and_in_or
         await site.dispatch(n, to="*", type="ALL")
         sending = [alice.send("N", 2 * n), alice.send("N", 2 * n + 1)]
         asking = alice.request("DOUBLE", n)
-        await alice.noted("state", len(alice.states) + 2)  # it tries, in vain
+        await alice.noted("state", len(alice.states) + 2)  # its attempts fail
         assert len(site.received) == 2 * n - 2
         site.mend()
         assert await asking == 2 * n
@@ -64,7 +64,7 @@ async def test_what_waits_to_be_sent_is_bounded(js: Clients, site: Site) -> None
     assert site.received == [1, 2, 4]
 
 
-async def test_silence_is_asked_about_and_then_ends_the_connection(js: Clients, stand: ResumeState) -> None:
+async def test_silence_is_probed_and_then_ends_the_connection(js: Clients, stand: ResumeState) -> None:
     site = await stand(believing(heartbeat=False))
     options: dict[str, Any] = {"keepalive": {"interval": 0.5, "timeout": 2}, "watch": True}
     clients = [await js.client(site.url, token="alice", socket=name, **options) for name in ("ws", "global")]
@@ -88,7 +88,7 @@ def answered_probes(client: JsClient) -> int:
     return [frame["op"] for frame in client.all("received")].count(11)
 
 
-async def test_it_comes_back_after_every_code_that_lets_it(js: Clients, site: Site) -> None:
+async def test_it_reconnects_after_every_code_that_allows_it(js: Clients, site: Site) -> None:
     codes = [1000, 1001, 1003, 1005, 1010, 1011, 1012, 1013, 1014, 3000, 4000, 4001, 4999]
     alice = await js.client(site.url, token="alice")
     for n, code in enumerate(codes, 1):
@@ -101,7 +101,7 @@ async def test_it_comes_back_after_every_code_that_lets_it(js: Clients, site: Si
 
 
 @pytest.mark.parametrize("token", ["alice", ["alice"]], ids=["fixed", "function"])
-async def test_it_has_ended_after_a_code_that_blames_it(
+async def test_it_stays_closed_after_a_code_that_forbids_reconnecting(
     js: Clients, site: Site, token: str | list[str]
 ) -> None:
     setup = "try { for await (const message of mesa); } catch (error) { note('thrown', error.code); }"
@@ -131,7 +131,7 @@ async def test_it_has_ended_after_a_code_that_blames_it(
     assert site.received == []
 
 
-async def test_it_has_ended_where_the_server_finds_fault_with_it(js: Clients, stand: ResumeState) -> None:
+async def test_it_stays_closed_after_a_violation_of_the_protocol(js: Clients, stand: ResumeState) -> None:
     site = await stand(
         believing(rules={"enforce_equal_versions": True, "version": "9"}, limits={"max_message": 100})
     )

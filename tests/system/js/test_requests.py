@@ -1,4 +1,4 @@
-"""Requests of a JavaScript client, and those to it."""
+"""Requests from and to a JavaScript client."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = IN_SESSION
 
 
 async def refused(asking: asyncio.Future[Any]) -> tuple[str | None, str | None]:
-    """What a request ends with: the class of the error, and its code."""
+    """Return the class and the code of the error of a request."""
     with pytest.raises(JsError) as raised:
         await asking
     return raised.value.name, raised.value.code
@@ -39,7 +39,7 @@ async def test_handlers_of_the_server_answer(js: Clients, site: Site) -> None:
         with pytest.raises(JsError, match=r"^(?!.*secret)") as raised:
             await client.request("ROOM")
         assert (raised.value.name, raised.value.code) == ("RequestError", "failed")
-        assert await refused(client.request("NOBODY")) == ("RequestError", "unanswered")
+        assert await refused(client.request("UNANSWERED")) == ("RequestError", "unanswered")
         assert await refused(client.request("X", opcode=22)) == ("MesaError", "invalid")
 
 

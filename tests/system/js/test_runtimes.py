@@ -1,4 +1,4 @@
-"""The JavaScript client in Deno and Bun, with the class of WebSockets that each of them brings."""
+"""The JavaScript client in Deno and Bun, with their own WebSocket classes."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ async def test_it_works_as_in_node(site: Site, name: str, tmp_path: Path) -> Non
         assert await alice.request("DOUBLE", 2) == 4
         site.cut()
         await until(lambda: alice.states[-1] != "open")
-        await alice.noted("state", len(alice.states) + 2)  # it tries, in vain
+        await alice.noted("state", len(alice.states) + 2)  # its attempts fail
         sending = alice.send("N", 1)
         await site.dispatch(2)
         site.mend()

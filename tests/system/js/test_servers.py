@@ -1,4 +1,4 @@
-"""JavaScript clients while their servers, which are processes of their own, are replaced and killed."""
+"""JavaScript clients while their servers, in processes of their own, are replaced and killed."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -22,10 +22,10 @@ PACE = 0.003
 
 
 class Talk:
-    """Sends one number after the other to `alice` until it is stopped.
+    """Sends one number after another to `alice` until it is stopped.
 
     Attributes:
-        count: how many it has sent.
+        count: number of sent messages.
     """
 
     def __init__(self, dispatcher: AsyncDispatcher) -> None:
@@ -35,7 +35,7 @@ class Talk:
         self.count = 0
 
     async def reaches(self, *clients: JsClient) -> None:
-        """Wait until clients have some more than were sent by now."""
+        """Wait until clients have received some numbers sent from now on."""
         enough = self.count + 50
         await asyncio.gather(*(client.heard(enough) for client in clients))
 

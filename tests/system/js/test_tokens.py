@@ -1,4 +1,4 @@
-"""Who a JavaScript client is: tokens that are fixed, and functions that make new ones."""
+"""Tokens of a JavaScript client: fixed ones, and functions that return new ones."""
 
 import asyncio
 from typing import Any
