@@ -43,7 +43,7 @@ ROADS = ("dispatch", "message", "login", "cut", "resume")
 PROGRAMS = ("dispatcher", "server", "portal")
 """Programs in the process, in the order in which a road passes them."""
 
-PERIODIC = ("-heart", "-heartbeat", "-reaper", "-sweeper", "-repair")
+PERIODIC = ("-heart", "-heartbeat", "-reaper", "-resync", "-grace watch")
 """Suffixes of the names of periodic tasks; their calls do not belong to a road."""
 
 TABLE = re.compile(r"(<!-- road: (\w+) -->\n)(.*?)(?=<!-- end of road -->)", re.DOTALL)

@@ -38,6 +38,13 @@ def test_files_that_the_page_names_exist(page: Path) -> None:
     assert [name for name in sorted(named) if not any([*place.glob(name)] for place in places)] == []
 
 
+def test_the_page_names_the_periodic_tasks_of_the_code() -> None:
+    source = "".join(path.read_text() for path in sorted(roads.SOURCE.glob("**/*.py")))
+    names = [suffix.removeprefix("-") for suffix in roads.PERIODIC]
+    assert [name for name in names if f', "{name}")' not in source] == []
+    assert [name for name in names if f"`{name}`" not in roads.PAGE.read_text()] == []
+
+
 def test_the_pictures_are_those_that_are_drawn() -> None:
     images = Path(pictures.IMAGES)
     assert {name: (images / name).read_text() for name in pictures.PICTURES} == {
