@@ -281,13 +281,13 @@ LONG = "def long():\n" + "    x = 1\n" * 50
     [
         (
             from_the_right,
-            {"messages/message.py": "from ..protocol.states import State", "protocol/states.py": ""},
-            "mesa_ws.messages.message:1 is of messages and imports mesa_ws.protocol.states of protocol",
+            {"messages/message.py": "from ..protocol.server import State", "protocol/server.py": ""},
+            "mesa_ws.messages.message:1 is of messages and imports mesa_ws.protocol.server of protocol",
         ),
         (
             from_the_right,
-            {"protocol/states.py": "from ..backend import base", "backend/base.py": ""},
-            "mesa_ws.protocol.states:1 is of protocol and imports mesa_ws.backend.base of backend",
+            {"protocol/server.py": "from ..backend import base", "backend/base.py": ""},
+            "mesa_ws.protocol.server:1 is of protocol and imports mesa_ws.backend.base of backend",
         ),
         (
             from_the_right,

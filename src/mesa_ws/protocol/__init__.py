@@ -22,11 +22,20 @@ from .events import (
     UnexpectedAnswer,
 )
 from .fragments import DataFrame, Fragments, Violation
-from .login import UNKNOWN, SyncOptions, read_position
 from .positions import NOWHERE, Arrived, Forked, Lost, Moved, Positions, Reset, Tracking
-from .resume import ResumeState, Summary, reconnect, resync, welcome
-from .server import ServerProtocol, Terms
-from .states import TRANSITIONS, State, Step, WrongState, after
+from .resume import UNKNOWN, ResumeState, Summary, SyncOptions, read_position
+from .server import (
+    TRANSITIONS,
+    ServerProtocol,
+    State,
+    Step,
+    Terms,
+    WrongState,
+    after,
+    reconnect,
+    resync,
+    welcome,
+)
 from .timers import AckTimer
 
 __all__ = [

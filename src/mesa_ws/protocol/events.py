@@ -6,7 +6,7 @@ from ..close import CloseCode
 from ..messages.message import Message
 from ..messages.receipt import Position
 from .correlation import ReplyReceived, RequestReceived
-from .login import SyncOptions
+from .resume import SyncOptions
 
 
 class Authenticate(NamedTuple):

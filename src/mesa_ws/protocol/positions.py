@@ -13,7 +13,7 @@ import msgspec
 from ..messages.frames import Frame
 from ..messages.message import Message
 from ..messages.receipt import Position
-from .login import read_position
+from .resume import read_position
 
 
 class Positions(NamedTuple):

@@ -1,10 +1,40 @@
-"""Frames that tell a client of wire 2 its positions (spec sections 17.4, 17.7 and 17.8)."""
+"""How a client resumes: what it asks for when it authenticates, and the state that it continues from.
 
+Spec sections 17.3, 17.4 and 17.7. Where the two meet, the backend reads a page of the client's outbox.
+"""
+
+import re
 from typing import Any, NamedTuple, Protocol
 
-from ..messages.frames import encode_frame, extended
-from ..messages.message import Op
-from .events import SendText
+from ..messages.frames import MAX_SEQUENCE, Frame
+from ..messages.receipt import Position
+
+UNKNOWN = Position("", 0)
+"""A position that is in no outbox, for a client whose own position cannot be read."""
+
+_is_epoch = re.compile(r"[0-9A-Za-z_-]{1,64}").fullmatch
+
+
+class SyncOptions(NamedTuple):
+    """The messages that a client wants once it has authenticated.
+
+    Attributes:
+        is_wire2: whether the client speaks wire 2.
+        position: its position in its outbox; None if it names none, `UNKNOWN` if that cannot be
+            read. Only on wire 2.
+        broadcasts: the same among the messages to everybody.
+        should_sync: False if the client wants no stored messages.
+    """
+
+    is_wire2: bool = False
+    position: Position | None = None
+    broadcasts: Position | None = None
+    should_sync: bool = True
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether the client named a position that cannot be read."""
+        return UNKNOWN in (self.position, self.broadcasts)
 
 
 class Summary(Protocol):
@@ -68,33 +98,37 @@ class ResumeState(NamedTuple):
         return members
 
 
-def welcome(
-    accepted: SendText, outbox: ResumeState | None, broadcasts: ResumeState | None = None
-) -> SendText:
-    """Add the positions of a client of wire 2 to the acknowledgement of its login.
-
-    Args:
-        accepted: the acknowledgement, from `ServerProtocol.accept`.
-        outbox: its state in the outbox of its id; None where nothing can be stored for it.
-        broadcasts: its state among the messages to everybody; None likewise.
-    """
-    extension = outbox.members() if outbox is not None else {}
-    if broadcasts is not None:
-        extension["b"] = broadcasts.members()
-    return SendText(extended(accepted.payload, extension))
+def read_sync_options(frame: Frame) -> SyncOptions:
+    """Read an op 2. Nothing in it is an error: a position that cannot be read counts as unknown."""
+    should_sync = not (isinstance(frame.d, dict) and frame.d.get("shouldSync") is False)
+    extension = frame.x if isinstance(frame.x, dict) else {}
+    version = extension.get("v")
+    if type(version) is not int or version < 2:
+        return SyncOptions(should_sync=should_sync)
+    position, broadcasts = _read_resume(extension.get("resume"))
+    return SyncOptions(True, position, broadcasts, should_sync)
 
 
-def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
-    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
+def read_position(value: object) -> Position | None:
+    """Read `{"e": epoch, "s": sequence}`; None for anything else. Other members do not matter."""
+    if not isinstance(value, dict):
+        return None
+    epoch, sequence = value.get("e"), value.get("s")
+    if not isinstance(epoch, str) or not _is_epoch(epoch):
+        return None
+    if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
+        return None
+    return Position(epoch, sequence)
 
-    Args:
-        state: the position.
-        is_broadcast: whether it is one among the messages to everybody.
-    """
-    about = {"b": True} if is_broadcast else {}
-    return SendText(encode_frame(Op.RESYNC, state.members() | about))
 
-
-def reconnect(after: float) -> SendText:
-    """Return the frame that tells a client of wire 2 to come back after `after` seconds (op 7)."""
-    return SendText(encode_frame(Op.RECONNECT, {"after": after}))
+def _read_resume(resume: Any) -> tuple[Position | None, Position | None]:
+    if resume is None:
+        return None, None
+    if not isinstance(resume, dict):
+        return UNKNOWN, UNKNOWN
+    broadcasts = resume.get("b")
+    says_where = "e" in resume or "s" in resume
+    return (
+        (read_position(resume) or UNKNOWN) if says_where else None,
+        (read_position(broadcasts) or UNKNOWN) if broadcasts is not None else None,
+    )

@@ -1,9 +1,23 @@
-"""The server's end of the protocol."""
+"""The server's end of the protocol, and the states of a connection.
 
+    CONNECTED ──op 2──▶ AUTHENTICATING ──accept──▶ AUTHENTICATED ─┐
+        ▲                    │                         ▲   op 2,   │
+        └──────refuse────────┘                         └─ accept, ─┘
+                                                          refuse
+    every state ──close──▶ CLOSED, which nothing leaves
+
+An authenticated client may authenticate again: it keeps its id until the new attempt is accepted, so
+a refusal that keeps the connection also keeps its id. A client may also make another attempt before
+the first was answered: attempts are answered in order, and while one of them waits, a refusal leads
+back to AUTHENTICATING.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
 from typing import Any
 
 from ..close import CloseCode
-from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame
+from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame, extended
 from ..messages.message import Op, reserved_opcodes
 from ..messages.recipients import User
 from ..settings import Heartbeat, Keepalive, ServerSettings
@@ -21,8 +35,7 @@ from .events import (
     ServerEvent,
     UnexpectedAnswer,
 )
-from .login import SyncOptions, read_position, read_sync_options
-from .states import State, Step, after
+from .resume import ResumeState, SyncOptions, read_position, read_sync_options
 from .timers import HeartbeatTimer, KeepaliveTimer
 
 WIRE = 2
@@ -31,6 +44,61 @@ WIRE = 2
 _NEVER = float("inf")
 _PROBE = encode_frame(Op.HEARTBEAT, {})
 _SIGN_OF_LIFE = encode_frame(Op.HEARTBEAT_ACK, {})
+
+
+class State(Enum):
+    """State of the server's protocol."""
+
+    CONNECTED = auto()
+    AUTHENTICATING = auto()
+    AUTHENTICATED = auto()
+    CLOSED = auto()
+
+
+class Step(Enum):
+    """Step from one state to another."""
+
+    ATTEMPT = auto()
+    ACCEPT = auto()
+    REFUSE = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
+    State.CONNECTED: {Step.ATTEMPT: State.AUTHENTICATING, Step.CLOSE: State.CLOSED},
+    State.AUTHENTICATING: {
+        Step.ATTEMPT: State.AUTHENTICATING,
+        Step.ACCEPT: State.AUTHENTICATED,
+        Step.REFUSE: State.CONNECTED,
+        Step.CLOSE: State.CLOSED,
+    },
+    State.AUTHENTICATED: {
+        Step.ATTEMPT: State.AUTHENTICATED,
+        Step.ACCEPT: State.AUTHENTICATED,
+        Step.REFUSE: State.AUTHENTICATED,
+        Step.CLOSE: State.CLOSED,
+    },
+    State.CLOSED: dict.fromkeys(Step, State.CLOSED),
+}
+
+
+class WrongState(Exception):
+    """Error of a step that the state does not allow; a bug of the caller, not of the peer."""
+
+    def __init__(self, step: Step, state: State) -> None:
+        super().__init__(f"cannot {step.name.lower()} while {state.name.lower()}")
+
+
+def after(state: State, step: Step) -> State:
+    """Return the state that `step` leads to.
+
+    Raises:
+        WrongState: the step is not possible in `state`.
+    """
+    try:
+        return TRANSITIONS[state][step]
+    except KeyError:
+        raise WrongState(step, state) from None
 
 
 class Terms:
@@ -307,6 +375,38 @@ class ServerProtocol:
     def _give_up(self, code: CloseCode, why: str) -> Close:
         self.close()
         return Close(code, why)
+
+
+def welcome(
+    accepted: SendText, outbox: ResumeState | None, broadcasts: ResumeState | None = None
+) -> SendText:
+    """Add the positions of a client of wire 2 to the acknowledgement of its login.
+
+    Args:
+        accepted: the acknowledgement, from `ServerProtocol.accept`.
+        outbox: its state in the outbox of its id; None where nothing can be stored for it.
+        broadcasts: its state among the messages to everybody; None likewise.
+    """
+    extension = outbox.members() if outbox is not None else {}
+    if broadcasts is not None:
+        extension["b"] = broadcasts.members()
+    return SendText(extended(accepted.payload, extension))
+
+
+def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
+    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
+
+    Args:
+        state: the position.
+        is_broadcast: whether it is one among the messages to everybody.
+    """
+    about = {"b": True} if is_broadcast else {}
+    return SendText(encode_frame(Op.RESYNC, state.members() | about))
+
+
+def reconnect(after: float) -> SendText:
+    """Return the frame that tells a client of wire 2 to come back after `after` seconds (op 7)."""
+    return SendText(encode_frame(Op.RECONNECT, {"after": after}))
 
 
 def _version(data: Any) -> Any:

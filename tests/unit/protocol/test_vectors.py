@@ -54,7 +54,7 @@ from mesa_ws.protocol import (
     welcome,
 )
 from mesa_ws.protocol.delivery import ProbeCounter
-from mesa_ws.protocol.login import UNKNOWN, read_sync_options
+from mesa_ws.protocol.resume import UNKNOWN, read_sync_options
 from mesa_ws.settings import Keepalive, ServerSettings
 
 VECTORS = Path(__file__).parents[3] / "spec" / "vectors"
