@@ -37,7 +37,7 @@ from .receive_queue import QueueLevel
 log = logging.getLogger("mesa_ws.client")
 
 
-class PendingRequests:
+class OpenRequests:
     """Requests of this client on one connection that wait for their answers.
 
     Args:
@@ -188,7 +188,7 @@ class ClientConnection:
         self._pending: Credentials | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._level = QueueLevel.SMALL
-        self._requests = PendingRequests(settings.limits.max_requests, self._regulate)
+        self._requests = OpenRequests(settings.limits.max_requests, self._regulate)
         self._is_paused = False
         self.hello: Hello
         self.usable_since = self._loop.time()

@@ -5,7 +5,7 @@ The backend is far away, so many steps go in one call.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -41,7 +41,6 @@ class OwnedQueue:
         number: of the queue.
         token: the backend's name for this ownership.
         handle: handles an event of a queue; must not raise.
-        spawn: runs the task of a connection that has events.
 
     Attributes:
         number: see above.
@@ -56,12 +55,11 @@ class OwnedQueue:
         number: int,
         token: int,
         handle: Callable[["OwnedQueue", WaitingEvent], Awaitable[None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self.number = number
         self.token = token
         self.cursor = ""
-        self.events = KeyedQueues(partial(handle, self), spawn=spawn)
+        self.events = KeyedQueues(partial(handle, self))
         self.uncommitted = 0
         self._closed = asyncio.Event()
         self._due = 0.0

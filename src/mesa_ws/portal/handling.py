@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
 from ..concurrency.left_behind import report_tasks
 from ..concurrency.retry import Backoff
-from ..concurrency.tasks import end, start
+from ..concurrency.tasks import end
 from ..errors import BackendError
 from .assignment import Assignment
 from .commits import Commits, OwnedQueue
@@ -47,25 +45,23 @@ class Handling:
         self._commits = commits
         self._handle = handle
         self._slots = asyncio.Semaphore(concurrency)
-        self._tasks: set[asyncio.Task[None]] = set()  # also of queues that were lost
+        self._queues: list[OwnedQueue] = []  # lost queues too, while their handlers run
 
     def own(self, number: int, token: int) -> OwnedQueue:
         """Return a queue whose events are handled here."""
-        return OwnedQueue(number, token, self._handle_event, self._spawn)
+        queue = OwnedQueue(number, token, self._handle_event)
+        self._queues = [each for each in self._queues if each.is_open or not each.is_idle]
+        self._queues.append(queue)
+        return queue
 
     async def aclose(self, timeout: float) -> None:
-        """Cancel all handling, and report what has not ended after so many seconds."""
-        for task in self._tasks:
+        """Cancel all handling, and report the tasks that have not ended after so many seconds."""
+        tasks = {task for queue in self._queues for task in queue.events.tasks}
+        for task in tasks:
             end(task)
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=timeout)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=timeout)
             report_tasks(log, stuck)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = start(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _handle_event(self, queue: OwnedQueue, waiting: WaitingEvent) -> None:
         """Deliver an event until it is handled; once the queue is closed, leave it to the next owner."""

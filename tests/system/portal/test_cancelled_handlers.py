@@ -166,7 +166,7 @@ async def test_a_task_that_was_kept_and_is_cancelled_later_goes_on(memory_site: 
     assert isinstance(portal._source, QueueSource)
     owned = portal._source._assignment.owned
     await until(lambda: sum(each.events.count for each in owned.values()) == 2)
-    for task in portal._source._handling._tasks - {tasks[1]}:
+    for task in {task for each in owned.values() for task in each.events.tasks} - {tasks[1]}:
         task.cancel()
     go.set()
     await until(lambda: len(handled) == 3)

@@ -159,13 +159,15 @@ async def test_the_error_of_a_batch_reaches_its_callers_and_else_the_log(
     assert calls.batches[-1] == ["ok"]
 
 
-async def test_a_closed_batcher_runs_nothing_more() -> None:
+async def test_closing_a_batcher_drops_what_waits() -> None:
     calls = Calls()
     batcher = Batcher(calls.run, most=1, name="batches")
     batcher.add("a")
     batcher.add("b")
     await until(lambda: calls.batches == [["a"]])
     await batcher.aclose()
-    calls.slots.release()
-    await batcher.settled()
     assert calls.batches == [["a"]]
+    calls.slots.release()
+    batcher.add("c")  # "b" was dropped
+    await batcher.settled()
+    assert calls.batches == [["a"], ["c"]]
