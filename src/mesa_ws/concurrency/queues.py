@@ -22,8 +22,8 @@ class KeyedQueues(Generic[Item]):
     """Handles items of one key one after another, and those of different keys at the same time.
 
     Args:
-        handle: handles an item; must not raise. An item whose task is cancelled by foreign code is
-            handled again (see `persist`).
+        handle: handles an item. If it raises, the other items of the key are dropped. If foreign code
+            cancels it, the item is handled again (see `persist`).
         spawn: runs the task of a key.
 
     Attributes:
@@ -56,7 +56,7 @@ class KeyedQueues(Generic[Item]):
         queue = self._queues[key] = deque(((item, size),))
         task = self._spawn(persist(partial(self._work, key, queue)))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(partial(self._on_done, key, queue))
 
     async def drained(self) -> None:
         """Wait until every item was handled."""
@@ -64,7 +64,7 @@ class KeyedQueues(Generic[Item]):
             await asyncio.wait(self.tasks)
 
     def cancel(self) -> None:
-        """Cancel the tasks. Items that were not handled never are."""
+        """Cancel the tasks, and drop the items that were not handled."""
         for task in tuple(self.tasks):
             end(task)
 
@@ -75,6 +75,13 @@ class KeyedQueues(Generic[Item]):
             self.count -= 1
             self.size -= size
         del self._queues[key]
+
+    def _on_done(self, key: Hashable, queue: deque[tuple[Item, int]], task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if queue:  # the task was cancelled, or its handler raised
+            del self._queues[key]
+            self.count -= len(queue)
+            self.size -= sum(size for _, size in queue)
 
 
 class Batcher(Generic[Item, Result]):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..backend.outbox import Entry
+from ..concurrency.queues import KeyedQueues
 from ..handlers import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
@@ -140,36 +141,10 @@ class HookQueue:
             self._worker, self._dropped = None, 0
 
 
-class IdCalls:
-    """Make calls about ids: those about one id in order, those about different ids concurrently.
-
-    Args:
-        spawn: runs a task for each id while calls about it wait.
-    """
-
-    def __init__(self, spawn: Spawn) -> None:
-        self._spawn = spawn
-        self._waiting: dict[str, deque[Callable[[], Awaitable[None]]]] = {}
-
-    def add(self, id: str, call: Callable[[], Awaitable[None]]) -> None:
-        """Make `call` after all earlier calls about `id`."""
-        if id in self._waiting:
-            self._waiting[id].append(call)
-            return
-        self._waiting[id] = deque((call,))
-        self._spawn(self._work(id))
-
-    async def _work(self, id: str) -> None:
-        waiting = self._waiting[id]
-        try:
-            while waiting:
-                await waiting.popleft()()
-        finally:
-            del self._waiting[id]
-
-
 class ClusterNotifications(LoopWork):
     """Call the handlers that concern ids, portals or Redis, and no connection.
+
+    Calls about one id are made in order, those about different ids concurrently.
 
     Args:
         handlers: the application's.
@@ -178,37 +153,41 @@ class ClusterNotifications(LoopWork):
     def __init__(self, handlers: Handlers) -> None:
         super().__init__()
         self.handlers = handlers
-        self._id_queue = IdCalls(self.spawn)
-        self._portal_queue = IdCalls(self.spawn)
+        self._id_calls = KeyedQueues(_make, spawn=self.spawn)
+        self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
 
     def came_online(self, id: str) -> None:
         """Notify that an id has its first connection in the cluster."""
         if self.handlers.online and self._loop is not None:
-            self._id_queue.add(id, lambda: self.handlers.came_online(id))
+            self._id_calls.put(id, lambda: self.handlers.came_online(id))
 
     def went_offline(self, id: str) -> None:
         """Notify that an id has had no connection for longer than the grace."""
         if self.handlers.offline and self._loop is not None:
-            self._id_queue.add(id, lambda: self.handlers.went_offline(id))
+            self._id_calls.put(id, lambda: self.handlers.went_offline(id))
 
     def portal_joined(self, id: str) -> None:
         """Notify middleware that a portal has joined."""
         if self.handlers.portal_join and self._loop is not None:
-            self._portal_queue.add(id, lambda: self.handlers.portal_joined(id))
+            self._portal_calls.put(id, lambda: self.handlers.portal_joined(id))
 
     def portal_left(self, id: str) -> None:
         """Notify middleware that a portal has left."""
         if self.handlers.portal_leave and self._loop is not None:
-            self._portal_queue.add(id, lambda: self.handlers.portal_left(id))
+            self._portal_calls.put(id, lambda: self.handlers.portal_left(id))
 
     def forked(self, since: float) -> None:
         """Notify that Redis may have lost writes that it confirmed after `since`."""
         when = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
         log.warning("Redis restarted or failed over: writes that it confirmed %s may be lost", when)
         if self.handlers.forked and self._loop is not None:
-            self._id_queue.add("*", lambda: self.handlers.forked_store(since))
+            self._id_calls.put("*", lambda: self.handlers.forked_store(since))
 
     def lost_messages(self, id: str, count: int) -> None:
         """Notify that a client of 1.x has lost messages."""
         if self.handlers.lost:
-            self._id_queue.add(id, lambda: self.handlers.lost_messages(id, count))
+            self._id_calls.put(id, lambda: self.handlers.lost_messages(id, count))
+
+
+async def _make(call: Callable[[], Awaitable[None]]) -> None:
+    await call()

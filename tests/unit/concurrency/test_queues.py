@@ -74,16 +74,20 @@ async def test_an_item_whose_task_is_cancelled_by_foreign_code_is_handled_again(
     assert caplog.messages == ["a task of Mesa was cancelled by foreign code; it goes on"]
 
 
-async def test_a_queue_that_is_cancelled_handles_nothing_more() -> None:
+async def test_queues_that_are_cancelled_drop_their_items_and_take_others() -> None:
     gate = Gate()
     queues = KeyedQueues(gate.handle)
-    queues.put("a", "a1")
-    queues.put("a", "a2")
+    queues.put("a", "a1", 2)
+    queues.put("a", "a2", 2)
     await until(lambda: gate.begun == ["a1"])
-    gate.open("a1", "a2")
+    gate.open("a1", "a2", "a3")
+    queues.put("b", "b1", 2)  # its task has not begun when it is cancelled
     queues.cancel()
+    await until(lambda: not queues.tasks)
+    assert (gate.begun, gate.done, queues.count, queues.size) == (["a1"], [], 0, 0)
+    queues.put("a", "a3")
     await queues.drained()
-    assert (gate.begun, gate.done) == (["a1"], [])
+    assert gate.done == ["a3"]
 
 
 class Calls:
