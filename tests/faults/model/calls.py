@@ -8,7 +8,7 @@ from redis.exceptions import OutOfMemoryError
 
 from mesa_ws.backend.outbox import Acknowledgement
 from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.backend.redis.dispatch import Dispatch
+from mesa_ws.backend.redis.dispatch import DispatchCalls
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands, Pulse
 from mesa_ws.backend.redis_client.command import Call
@@ -154,7 +154,7 @@ class Calls:
         """Store a message for a recipient; return None when Redis is full."""
         recipients = Recipients(False, (id,), frozenset())
         name, remember = message.message_id, remember_ms / 1000
-        plan = Dispatch.of(
+        plan = DispatchCalls.of(
             self.keys, Envelope(recipients, message.body, "message", name, retention, remember)
         )
         (call,) = plan.calls
@@ -169,7 +169,7 @@ class Calls:
     def announce(self, message: Message, retention: Retention, remember_ms: int) -> Position | None:
         """Store a message for everybody and return its position; None when Redis is full."""
         name, remember = message.message_id, remember_ms / 1000
-        plan = Dispatch.of(
+        plan = DispatchCalls.of(
             self.keys, Envelope(_EVERYBODY, message.body, "message", name, retention, remember)
         )
         reply = self._run(plan.calls[0])

@@ -1,4 +1,4 @@
-"""Redis is away for longer than a lease: nobody is taken for dead who only could not reach it.
+"""Redis is away for longer than a lease: no member that only could not reach it counts as dead.
 
 Time cannot be let pass in Redis, so what it remembers is moved into the past instead.
 """
@@ -76,7 +76,7 @@ def test_nobody_ends_whose_lease_ran_out_while_redis_was_away(hand: Hand) -> Non
 
 
 def test_what_was_asked_before_redis_was_away_ends_nobody_either(hand: Hand) -> None:
-    """A survivor has found somebody dead, or a grace over; its call is the first that Redis gets."""
+    """A survivor has found a dead member, or a grace over; its call is the first that Redis gets."""
     hand.join("node", "other")
     hand.attach()
     hand.attach("bob", "other")
@@ -354,7 +354,7 @@ async def late_way(logged_redis: RedisServer) -> AsyncIterator[Proxy]:
 
 
 async def be_away(server: RedisServer, how: str, seconds: float) -> None:
-    """Let Redis answer nobody for some time."""
+    """Keep Redis from answering for some time."""
     if how == "stopped":
         server.freeze()
     else:

@@ -175,7 +175,7 @@ def test_messages_without_a_position_are_no_empty_outbox(hand: Hand) -> None:
 def test_what_begins_behind_a_loss_outlives_the_positions_of_before(
     hand: Hand, damage: str, then: str
 ) -> None:
-    """Or they would be found again by their day, and nobody would tell that messages are lost."""
+    """Otherwise their day would identify them again, and the loss of messages would stay unknown."""
     hand.page("alice", WIRE2)
     short = KEEP._replace(ttl=1.0)
     hand.fill(3, retention=short)

@@ -1,4 +1,4 @@
-"""Outboxes in Redis: what is kept, read again and let go of, and in which order."""
+"""Outboxes in Redis: storing, reading and dropping messages, and their order."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Connections for threads: bounded, shared by nobody, never used across a fork."""
+"""Connections for threads: bounded, never shared, never used across a fork."""
 
 import subprocess
 import sys

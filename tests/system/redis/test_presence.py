@@ -1,4 +1,4 @@
-"""Who comes and goes: each change is told once in the whole cluster."""
+"""Presence: each change is reported once in the whole cluster."""
 
 from collections.abc import Iterator
 
@@ -64,7 +64,7 @@ def test_the_ids_of_a_dead_node_are_offline_at_once(hand: Hand) -> None:
     hand.attach("bob")
     hand.attach("bob", "other")
     hand.kill()
-    assert hand.attach(node="other") is False  # nobody was told that it was away
+    assert hand.attach(node="other") is False  # no node reported that it was away
     hand.detach(node="other")
     hand.reap()
     assert hand.depart() == ["alice"]

@@ -76,7 +76,7 @@ class Told:
         self.everybody = Position(top.epoch, top.top)
 
     def on(self, client: "redis.Redis") -> list[tuple[str, bool]]:
-        """Status, and whether a rollback is told: an outbox, an empty one, messages to everybody."""
+        """Status, and whether a rollback is reported: an outbox, an empty one, messages to `*`."""
         hand = Hand(client, self.hand.keys.namespace or "")
         hand.join()
         pages = (

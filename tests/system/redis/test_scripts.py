@@ -20,7 +20,7 @@ HELLO = Message(0, "hello", "HELLO")
 
 
 class Hand:
-    """Runs calls of a seat that nobody keeps."""
+    """Runs the commands of a node that has no heart."""
 
     def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
         self._pipeline = pipeline

@@ -1,4 +1,4 @@
-"""Behind Sentinel, connections go to whoever is master."""
+"""Behind Sentinel, connections go to the master."""
 
 import asyncio
 import socket

@@ -28,7 +28,7 @@ def kept(data: object, *ids: str) -> Envelope:
 
 @pytest.fixture(params=["asyncio", "threads", "node"])
 async def use(request: pytest.FixtureRequest, own_redis: RedisServer, namespace: str) -> AsyncIterator[Use]:
-    """Uses `own_redis` once, as whoever stores messages according to some settings."""
+    """Uses `own_redis` once, as a process that stores messages according to some settings."""
     async with AsyncExitStack() as stack:
 
         async def by_asyncio(sync: Sync) -> None:

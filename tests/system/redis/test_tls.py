@@ -37,7 +37,7 @@ class SecureRedis(RedisServer):
 
 @pytest.fixture
 def redis(tmp_path: Path, certificate: Path) -> Iterator[SecureRedis]:
-    """Serves whoever trusts it."""
+    """Serves clients that trust it."""
     server = SecureRedis(tmp_path, certificate, "--tls-auth-clients", "no")
     server.start()
     yield server

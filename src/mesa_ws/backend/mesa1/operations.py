@@ -126,7 +126,7 @@ class Mesa1Handshake(NativeHandshake):
 
 
 class Mesa1Wire:
-    """Operations on the wire of 1.x; a `Wire`.
+    """Operations on the wire of 1.x; a `WireOperations`.
 
     Args:
         namespace: of the cluster.

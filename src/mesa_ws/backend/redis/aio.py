@@ -13,7 +13,7 @@ from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipeline
 from .handshake import NativeHandshake, Timing
 from .requester import Requester
-from .wire import NO_REQUESTS, NativeWire, Wire
+from .wire import NO_REQUESTS, NativeWire, WireOperations
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class AsyncRedisBus:
         namespace: str | None = None,
         timeout: float = 5.0,
         sync: Sync = NOT_STORED,
-        wire: Callable[[str | None], Wire] = NativeWire,
+        wire: Callable[[str | None], WireOperations] = NativeWire,
     ) -> None:
         self._address = Address.of(address)
         self._wire = wire(namespace)

@@ -17,7 +17,7 @@ from ..redis_client.pipeline import PAUSE, Operation
 from ..redis_client.pool import LentConnection, Pool
 from .handshake import Timing
 from .requester import BlockingRequester
-from .wire import NO_REQUESTS, NativeWire, Wire
+from .wire import NO_REQUESTS, NativeWire, WireOperations
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class BlockingRedisBus:
         namespace: str | None = None,
         timeout: float = 5.0,
         sync: Sync = NOT_STORED,
-        wire: Callable[[str | None], Wire] = NativeWire,
+        wire: Callable[[str | None], WireOperations] = NativeWire,
     ) -> None:
         self._address = Address.of(address)
         self._wire = wire(namespace)

@@ -13,8 +13,8 @@ from ..base import Receive
 from .members import MemberTable
 
 
-class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Head of a frame, which precedes the body.
+class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """FrameHead of a frame, which precedes the body.
 
     Later versions append members; readers ignore members that they do not know.
 
@@ -36,34 +36,34 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     positions: list[str | int] = []
 
 
-class InvalidHint(ValueError):
+class InvalidNodeFrame(ValueError):
     """The bytes on the channel are not a frame."""
 
 
-class Hint(msgspec.Struct, frozen=True, gc=False):
+class NodeFrame(msgspec.Struct, frozen=True, gc=False):
     """One frame on a node's channel."""
 
-    head: Head
+    head: FrameHead
     body: bytes
     positions: tuple[Position, ...] = ()
 
     @classmethod
-    def of(cls, frame: bytes) -> "Hint":
+    def of(cls, data: bytes) -> "NodeFrame":
         """Read a frame.
 
         Raises:
-            InvalidHint: the bytes are not a frame.
+            InvalidNodeFrame: the bytes are not a frame.
         """
-        start = 4 + int.from_bytes(frame[:4], "big")
-        if len(frame) < start:
-            raise InvalidHint(
-                f"the frame announces a head of {start - 4} bytes and has {max(0, len(frame) - 4)}"
+        start = 4 + int.from_bytes(data[:4], "big")
+        if len(data) < start:
+            raise InvalidNodeFrame(
+                f"the frame announces a head of {start - 4} bytes and has {max(0, len(data) - 4)}"
             )
         try:
-            head = _DECODER.decode(frame[4:start])
-            return cls(head, frame[start:], _positions(head))
+            head = _DECODER.decode(data[4:start])
+            return cls(head, data[start:], _positions(head))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidHint(str(error)) from None
+            raise InvalidNodeFrame(str(error)) from None
 
     @property
     def envelope(self) -> Envelope:
@@ -94,7 +94,7 @@ class Continuity:
         self.lost = 0
         self._last: int | None = None
 
-    def passed(self, head: Head) -> int:
+    def passed(self, head: FrameHead) -> int:
         """Record a frame, and return how many are missing before it."""
         before = head.counter - (head.kind != "marker")
         missing = max(0, before - self._last) if self._last is not None else 0
@@ -103,11 +103,11 @@ class Continuity:
         return missing
 
 
-def _positions(head: Head) -> tuple[Position, ...]:
+def _positions(head: FrameHead) -> tuple[Position, ...]:
     """Read the positions of a head.
 
     Raises:
-        InvalidHint: the members are no positions, or not one for each id.
+        InvalidNodeFrame: the members are no positions, or not one for each id.
     """
     flat = head.positions
     if not flat:
@@ -115,18 +115,18 @@ def _positions(head: Head) -> tuple[Position, ...]:
     if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
         return (_position(*flat),)
     if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
-        raise InvalidHint(f"{len(flat)} members are not one position for each recipient")
+        raise InvalidNodeFrame(f"{len(flat)} members are not one position for each recipient")
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
 
 
 def _position(epoch: str | int, sequence: str | int) -> Position:
     if not isinstance(epoch, str) or not isinstance(sequence, int):
-        raise InvalidHint("positions have to be text and integer in turn")
+        raise InvalidNodeFrame("positions have to be text and integer in turn")
     return Position(epoch, sequence)
 
 
-_DECODER = msgspec.msgpack.Decoder(Head)
+_DECODER = msgspec.msgpack.Decoder(FrameHead)
 
 
 _log = logging.getLogger("mesa_ws.backend")
@@ -169,31 +169,31 @@ class Channel:
         """Frames that were published to this node and never arrived."""
         return self._continuity.lost
 
-    def on_frame(self, frame: bytes) -> None:
+    def on_frame(self, data: bytes) -> None:
         """Handle one message from the channel."""
         try:
-            hint = Hint.of(frame)
-        except InvalidHint:
+            frame = NodeFrame.of(data)
+        except InvalidNodeFrame:
             self.garbage += 1
-            _log.warning("ignored %d bytes on this node's channel, which are not a frame of Mesa", len(frame))
+            _log.warning("ignored %d bytes on this node's channel, which are not a frame of Mesa", len(data))
             return
-        missing = self._continuity.passed(hint.head)
+        missing = self._continuity.passed(frame.head)
         if missing:
             _log.info(
                 "a gap of %d on this node's channel: stored messages are read from Redis now, "
                 "those sent without sync did not arrive here",
                 missing,
             )
-        if missing or hint.head.counter < self._counter:
+        if missing or frame.head.counter < self._counter:
             self._on_gap()
-        self._counter = hint.head.counter
-        if hint.head.kind == "marker":
+        self._counter = frame.head.counter
+        if frame.head.kind == "marker":
             self.unheard = 0
         else:
-            self._deliver(hint)
+            self._deliver(frame)
 
-    def _deliver(self, hint: Hint) -> None:
-        envelope = hint.envelope
+    def _deliver(self, frame: NodeFrame) -> None:
+        envelope = frame.envelope
         try:
             self._receive(envelope)
         except Exception:  # noqa: BLE001  # one message that fails must not stop those that follow

@@ -17,7 +17,7 @@ from .keys import EXPIRY, Keys, _users, outbox_keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
 
 
-class Dispatch(NamedTuple):
+class DispatchCalls(NamedTuple):
     """The calls that pass one envelope to nodes.
 
     More than `MAX_IDS` recipients take several calls under one message id. Their deliveries are
@@ -28,7 +28,7 @@ class Dispatch(NamedTuple):
     calls: tuple[Call, ...]
 
     @classmethod
-    def of(cls, keys: Keys, envelope: Envelope) -> "Dispatch":
+    def of(cls, keys: Keys, envelope: Envelope) -> "DispatchCalls":
         """Make the calls of one envelope; without recipients there are none."""
         shared = (keys.leases, keys.counters, keys.done(envelope.message_id))
         about = (keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
@@ -104,12 +104,12 @@ class Dispatch(NamedTuple):
 class Dispatches(NamedTuple):
     """Several dispatches in one round trip."""
 
-    dispatches: tuple[Dispatch, ...]
+    dispatches: tuple[DispatchCalls, ...]
 
     @classmethod
     def of(cls, keys: Keys, envelopes: Iterable[Envelope]) -> "Dispatches":
         """Make the dispatches, in the order of the envelopes."""
-        return cls(tuple(Dispatch.of(keys, envelope) for envelope in envelopes))
+        return cls(tuple(DispatchCalls.of(keys, envelope) for envelope in envelopes))
 
     @property
     def commands(self) -> list[Command]:
@@ -125,7 +125,7 @@ class Dispatches(NamedTuple):
         asked = (each for each in self.dealt(replies) if each[0].envelope.durability == "replicated")
         return max((dispatch.replicas(own) for dispatch, own in asked), default=0)
 
-    def dealt(self, replies: Sequence[Any]) -> list[tuple[Dispatch, list[Any]]]:
+    def dealt(self, replies: Sequence[Any]) -> list[tuple[DispatchCalls, list[Any]]]:
         """Return each dispatch with the replies to its own calls."""
         rest = iter(replies)
         return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]

@@ -16,7 +16,7 @@ from .lease import LeaseKeeper
 from .node_commands import NodeCommands, came_online
 from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, waiting
 
-Held = tuple[int, int]
+MemberEntry = tuple[int, int]
 """Number of sockets of an id here, and the version of that entry."""
 
 
@@ -31,7 +31,7 @@ class MemberTable:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, Held] = {}
+        self._entries: dict[str, MemberEntry] = {}
         self._version = 0
         self._unconfirmed: set[str] = set()
         self.announced: set[str] = set()
@@ -44,13 +44,13 @@ class MemberTable:
         """The newest version."""
         return self._version
 
-    def put(self, id: str, sockets: int) -> Held:
+    def put(self, id: str, sockets: int) -> MemberEntry:
         """Record that `id` has `sockets` connections here; return the new entry."""
         self._version += 1
         entry = self._entries[id] = (sockets, self._version)
         return entry
 
-    def get(self, id: str) -> Held | None:
+    def get(self, id: str) -> MemberEntry | None:
         """Return the entry of `id`."""
         return self._entries.get(id)
 
@@ -80,7 +80,7 @@ class MemberTable:
         """Forget confirmed announcements: other nodes may have reported these ids offline."""
         self.announced = set(self._unconfirmed)
 
-    def entries(self, ids: Iterable[str]) -> dict[str, Held]:
+    def entries(self, ids: Iterable[str]) -> dict[str, MemberEntry]:
         """Return the entries of those `ids` that are held here."""
         return {id: self._entries[id] for id in ids if id in self._entries}
 
@@ -89,7 +89,7 @@ class MemberTable:
         """All ids, as of now."""
         return list(self._entries)
 
-    def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, Held]]:
+    def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, MemberEntry]]:
         """Yield the entries in pages, each one current when it is yielded.
 
         Args:
@@ -238,7 +238,7 @@ class Members:
         (found,) = await self._keeper.run(waiting(self._commands.keys, ids))
         return [ids[number - 1] for number in found]
 
-    async def _log_in(self, id: str, entry: Held, start: Start) -> Page:
+    async def _log_in(self, id: str, entry: MemberEntry, start: Start) -> Page:
         call = enter(self._commands, id, entry, start, is_announced=id in self.table.announced)
         (reply,) = await self._keeper.execute([call])
         (answer,) = _found(reply)
@@ -251,11 +251,11 @@ class Members:
             warn_of_corruption(self._commands.keys, [id])
         return answer.page
 
-    async def _record(self, held: Mapping[str, Held]) -> None:
+    async def _record(self, held: Mapping[str, MemberEntry]) -> None:
         (reply,) = await self._keeper.execute([self._commands.attach(held, self.table.announced)])
         self._on_recorded(list(held), reply)
 
-    def _post_record(self, held: Mapping[str, Held]) -> None:
+    def _post_record(self, held: Mapping[str, MemberEntry]) -> None:
         if held:
             command = self._commands.attach(held, self.table.announced).command
             self._pipeline.post(

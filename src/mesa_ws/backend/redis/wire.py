@@ -21,7 +21,7 @@ from .rights import of_dispatcher
 NO_REQUESTS = "wire 'mesa1' has no requests, since clients of 1.x cannot answer; use wire='native'"
 
 
-class Wire(Protocol):
+class WireOperations(Protocol):
     """Operations of one namespace, on one of the two wires."""
 
     @property
@@ -58,7 +58,7 @@ class Wire(Protocol):
 
 
 class NativeWire:
-    """Mesa's own wire; a `Wire`.
+    """Mesa's own wire; a `WireOperations`.
 
     Args:
         namespace: namespace of the cluster.

@@ -342,7 +342,7 @@ class _Follower(threading.Thread):
             connection.disconnect()
 
 
-class _Registry:
+class _Resolvers:
     """The resolvers of this process."""
 
     def __init__(self) -> None:
@@ -350,13 +350,13 @@ class _Registry:
         self.lock = threading.Lock()
 
 
-_registry = _Registry()
+_registry = _Resolvers()
 
 
 def _forget() -> None:
     """Start without resolvers in a forked process, which has none of their threads."""
     global _registry  # noqa: PLW0603
-    _registry = _Registry()
+    _registry = _Resolvers()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.backend.redis.channel import Continuity, Head, Hint, InvalidHint
+from mesa_ws.backend.redis.channel import Continuity, FrameHead, InvalidNodeFrame, NodeFrame
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.receipt import Position
 from mesa_ws.messages.recipients import Recipients
@@ -16,38 +16,38 @@ def frame(*members: object, body: bytes = b"") -> bytes:
     return len(head).to_bytes(4, "big") + head + body
 
 
-def head(counter: int, kind: str = "message") -> Head:
-    return Hint.of(frame(counter, kind, "m", ["a"], [])).head
+def head(counter: int, kind: str = "message") -> FrameHead:
+    return NodeFrame.of(frame(counter, kind, "m", ["a"], [])).head
 
 
 def test_a_hint_is_the_envelope_that_was_sent() -> None:
-    hint = Hint.of(frame(7, "message", "m", ["a", "b"], [], body=b'{"op":0}'))
+    hint = NodeFrame.of(frame(7, "message", "m", ["a", "b"], [], body=b'{"op":0}'))
     assert hint.head.counter == 7
     assert hint.envelope == Envelope(Recipients(False, ("a", "b"), frozenset()), b'{"op":0}', "message", "m")
 
 
 def test_a_hint_says_where_each_outbox_has_it() -> None:
-    hint = Hint.of(frame(1, "message", "m", ["a", "b"], [], ["e1", 4, "e2", 9]))
+    hint = NodeFrame.of(frame(1, "message", "m", ["a", "b"], [], ["e1", 4, "e2", 9]))
     assert hint.envelope.positions == (Position("e1", 4), Position("e2", 9))
 
 
 def test_a_hint_for_everybody_says_where_they_all_find_it() -> None:
-    assert Hint.of(frame(1, "message", "m", "*", [], ["e", 4])).envelope.positions == (Position("e", 4),)
+    assert NodeFrame.of(frame(1, "message", "m", "*", [], ["e", 4])).envelope.positions == (Position("e", 4),)
 
 
 @pytest.mark.parametrize("members", [[], ["*", "b"], ["*"]])
 def test_what_is_not_stored_has_no_positions(members: list[str]) -> None:
-    assert Hint.of(frame(1, "message", "m", members or "*", [], [])).envelope.positions == ()
+    assert NodeFrame.of(frame(1, "message", "m", members or "*", [], [])).envelope.positions == ()
 
 
 def test_a_hint_for_everybody_carries_the_exclusions() -> None:
-    assert Hint.of(frame(1, "message", "m", "*", ["b"])).envelope.recipients == Recipients(
+    assert NodeFrame.of(frame(1, "message", "m", "*", ["b"])).envelope.recipients == Recipients(
         True, (), frozenset({"b"})
     )
 
 
 def test_members_of_later_versions_are_passed_over() -> None:
-    assert Hint.of(frame(1, "marker", "", [], [], [], {"later": 1}, 2)).head.kind == "marker"
+    assert NodeFrame.of(frame(1, "marker", "", [], [], [], {"later": 1}, 2)).head.kind == "marker"
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_members_of_later_versions_are_passed_over() -> None:
     ],
 )
 def test_what_is_no_frame_is_refused(bytes: bytes) -> None:
-    with pytest.raises(InvalidHint):
-        Hint.of(bytes)
+    with pytest.raises(InvalidNodeFrame):
+        NodeFrame.of(bytes)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_frame_or_refused(bytes: bytes) -> None:
     try:
-        Hint.of(bytes)
-    except InvalidHint:
+        NodeFrame.of(bytes)
+    except InvalidNodeFrame:
         return
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
-from mesa_ws.backend.redis.dispatch import Dispatch, Dispatches
+from mesa_ws.backend.redis.dispatch import DispatchCalls, Dispatches
 from mesa_ws.backend.redis.handshake import check_layout, layout_commands
 from mesa_ws.backend.redis.keys import Keys, outbox_keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count, online, online_counts
@@ -32,7 +32,7 @@ def shared(envelope: Envelope) -> tuple[str, ...]:
 
 def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
     sent = prepare(HELLO, ["a", "b"])
-    (call,) = Dispatch.of(KEYS, sent).calls
+    (call,) = DispatchCalls.of(KEYS, sent).calls
     assert call.script.name == "relay"
     assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
     assert call.args == (*about(sent), 0, "a", "b")
@@ -40,7 +40,7 @@ def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
 
 def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
     sent = prepare(HELLO, ["a", "b"], retention=KEEP)
-    (call,) = Dispatch.of(KEYS, sent).calls
+    (call,) = DispatchCalls.of(KEYS, sent).calls
     assert call.script.name == "dispatch"
     assert call.keys == (*shared(sent), *outbox_keys(KEYS, ["a", "b"]))
     assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 0, "a", "b")
@@ -48,7 +48,7 @@ def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
 
 def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
     sent = prepare(HELLO, "*", ["b", "a"], retention=KEEP, durability="replicated")
-    (call,) = Dispatch.of(KEYS, sent).calls
+    (call,) = DispatchCalls.of(KEYS, sent).calls
     assert call.script.name == "announce"
     assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
     assert call.args == (*about(sent), 10_000, 64 * 1024 * 1024, 300_000, 120_000, 1, "a", "b")
@@ -57,18 +57,18 @@ def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
 @pytest.mark.parametrize("recipients", ["*", ["a"]])
 def test_a_message_with_a_key_is_remembered_for_a_day(recipients: str | list[str]) -> None:
     sent = prepare(HELLO, recipients, idempotency_key="order 5")
-    (call,) = Dispatch.of(KEYS, sent).calls
+    (call,) = DispatchCalls.of(KEYS, sent).calls
     assert (call.keys[2], call.args[5]) == (KEYS.done(sent.message_id), 86_400_000)
 
 
 def test_a_call_is_sent_by_the_name_of_its_script() -> None:
-    (call,) = Dispatch.of(KEYS, prepare(HELLO, [*"ab"])).calls
+    (call,) = DispatchCalls.of(KEYS, prepare(HELLO, [*"ab"])).calls
     assert call.command == ("EVALSHA", call.script.sha, 5, *call.keys, *call.args)
 
 
 def test_a_message_to_everybody_names_only_exclusions() -> None:
     sent = prepare(HELLO, "*", ["b", "a"])
-    (call,) = Dispatch.of(KEYS, sent).calls
+    (call,) = DispatchCalls.of(KEYS, sent).calls
     assert (call.script.name, call.keys) == ("broadcast", shared(sent))
     assert call.args[6:] == ("a", "b")
 
@@ -79,7 +79,7 @@ def test_many_recipients_take_several_calls_of_one_message(
 ) -> None:
     ids = [str(n) for n in range(450)]
     sent = prepare(HELLO, ids, retention=retention)
-    calls = Dispatch.of(KEYS, sent).calls
+    calls = DispatchCalls.of(KEYS, sent).calls
     assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
     assert {call.args[3] for call in calls} == {sent.message_id}
     assert {call.keys[2] for call in calls} == {KEYS.done(sent.message_id)}
@@ -87,7 +87,7 @@ def test_many_recipients_take_several_calls_of_one_message(
 
 
 def test_what_was_stored_says_where_and_what_it_displaced() -> None:
-    dispatch = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], retention=KEEP))
+    dispatch = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], retention=KEEP))
     each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
     replies = [[2, 1, b"", *(value for values in each for value in values)]]
     receipt = dispatch.receipt(replies)
@@ -102,7 +102,7 @@ def test_what_was_stored_says_where_and_what_it_displaced() -> None:
 
 
 def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
-    dispatch = Dispatch.of(KEYS, prepare(HELLO, retention=KEEP))
+    dispatch = DispatchCalls.of(KEYS, prepare(HELLO, retention=KEEP))
     replies = [[3, 0, 12, b"e", 1, b""]]
     assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
     assert dispatch.corrupt(replies) == ["*"]
@@ -122,20 +122,20 @@ def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
 
 def test_replies_to_several_calls_become_one_receipt() -> None:
     ids = [str(n) for n in range(201)]
-    receipt = Dispatch.of(KEYS, prepare(HELLO, ids)).receipt([[2, *[1] * 200], [1, 0]])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ids)).receipt([[2, *[1] * 200], [1, 0]])
     assert receipt.nodes == 3
     assert list(receipt.deliveries) == ids
     assert receipt.deliveries["200"] == Delivery(False, 0, "offline")
 
 
 def test_a_corrupt_key_is_reported_for_its_id_alone() -> None:
-    receipt = Dispatch.of(KEYS, prepare(HELLO, ["a", "b", "c"])).receipt([[1, 2, -1, 0]])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c"])).receipt([[1, 2, -1, 0]])
     assert [delivery.dropped for delivery in receipt.deliveries.values()] == [None, "corrupt", "offline"]
     assert [delivery.online for delivery in receipt.deliveries.values()] == [2, 0, 0]
 
 
 def test_a_message_to_everybody_has_no_deliveries() -> None:
-    receipt = Dispatch.of(KEYS, prepare(HELLO)).receipt([7])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO)).receipt([7])
     assert (receipt.deliveries, receipt.nodes) == ({}, 7)
 
 

@@ -27,7 +27,7 @@ def kept(data: object) -> Envelope:
 
 
 class Server:
-    """A node that holds alice, and reads on whenever it is told to catch up."""
+    """A node that holds alice, and reads on whenever it has to catch up."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.backend = RedisBackend(url, namespace=namespace, lease=LEASE, timeout=2.0)
