@@ -28,15 +28,15 @@ def test_every_method_that_is_named_is_one_of_the_client() -> None:
 @pytest.mark.parametrize("name", ["token", "reconnect", "positions", "queueSize"])
 def test_every_option_that_is_named_is_one_of_the_client(name: str) -> None:
     assert re.search(rf"\b{name}\b", OURS)
-    assert name in members("link.ts", "export interface Options")
+    assert name in members("reconnecting.ts", "export interface Options")
 
 
 def test_the_numbers_are_those_of_the_client() -> None:
-    link, protocol = (SOURCES / "link.ts").read_text(), (SOURCES / "protocol.ts").read_text()
-    assert "MAX_REFUSALS = 3;" in link
+    reconnecting, protocol = (SOURCES / "reconnecting.ts").read_text(), (SOURCES / "protocol.ts").read_text()
+    assert "MAX_REFUSALS = 3;" in reconnecting
     assert "three more tries" in OURS
     assert "interval = 25, timeout = 20" in protocol
     assert "WAKE_PATIENCE = 5;" in protocol
     assert "within 45 seconds, and when the page is shown within five" in SECTION
-    assert "queueSize = 1000" in link
+    assert "queueSize = 1000" in reconnecting
     assert {"interval", "maxPause"} <= members("backoff.ts", "export interface Reconnection")

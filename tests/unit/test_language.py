@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PLACES = ("src", "docs", "spec", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "clients/js/src")
+PLACES = (
+    "src",
+    "docs",
+    "spec",
+    "examples",
+    "bench",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "clients/js/src",
+)
 
 TEXTS = {".css", ".html", ".js", ".json", ".lua", ".md", ".mjs", ".py", ".ts", ".tsx"}
 
