@@ -108,7 +108,7 @@ def test_the_close_code_page_is_the_table() -> None:
 def test_the_errors_of_the_http_api_are_those_on_its_page() -> None:
     page = (ROOT / "docs/reference/http-api.md").read_text()
     routes = Path(routes_module.__file__).read_text()
-    raised = re.findall(r'_Refused\(\s*(\d+),\s*"(\w+)"', routes)
+    raised = re.findall(r'_RequestRefused\(\s*(\d+),\s*"(\w+)"', routes)
     told = {(str(form.status), form.code) for form in ERROR_FORMS} | {("500", INTERNAL_ERROR)} | set(raised)
     assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == told
 

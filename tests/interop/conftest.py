@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 import redis.asyncio
 
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 
 from .genuine import FLAVOURS, Driver, GenuineClient
 from .mixed import Cluster
@@ -70,5 +70,5 @@ async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 
 @pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace)
+def keys(namespace: str) -> Mesa1Keys:
+    return Mesa1Keys(namespace)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 
@@ -35,7 +35,7 @@ def dispatch(url: str, *calls: Any, namespace: str | None, sync: bool = False) -
 def published(url: str, namespace: str | None, *calls: Any) -> list[Any]:
     """Return the recipients and messages that calls publish."""
     with redis.Redis.from_url(url) as client, client.pubsub() as pubsub:
-        pubsub.subscribe(Keys(namespace).messages)
+        pubsub.subscribe(Mesa1Keys(namespace).messages)
         assert pubsub.get_message(timeout=LIMIT)
         assert dispatch(url, *calls, {"data": {}, "type": "END"}, namespace=namespace)[0] == 0
         payloads = list[Any]()
@@ -94,7 +94,7 @@ def test_a_call_that_is_refused_stops_no_other_and_is_named(url: str, namespace:
     assert errors.count("opcode: expected one that the protocol does not use, got 5") == 1
     assert "Traceback" not in errors
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        stored = client.hget(Keys(namespace).undelivered, "a")
+        stored = client.hget(Mesa1Keys(namespace).undelivered, "a")
     assert stored == '[{"op":0,"d":1},{"op":0,"d":2}]'
 
 
@@ -115,8 +115,8 @@ def test_a_portal_that_is_ready_leaves_the_pool_and_ends_well(
     ):
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
-        assert client.smembers(Keys(namespace).pool) == {ready["id"]}
+        assert client.smembers(Mesa1Keys(namespace).pool) == {ready["id"]}
         process.send_signal(signum)
         rest, errors = process.communicate(timeout=LIMIT)
         assert (process.returncode, rest, errors) == (0, "", "")
-        assert client.smembers(Keys(namespace).pool) == set()
+        assert client.smembers(Mesa1Keys(namespace).pool) == set()

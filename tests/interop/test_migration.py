@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Client, Message, Portal, serve
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.ports import free_port
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import Peer
@@ -82,7 +82,7 @@ async def nothing_comes(client: Peer) -> bool:
     return [frame for frame in client.frames if frame["op"] == 0] == []
 
 
-async def test_the_whole_migration(cluster: Cluster, client: Redis, keys: Keys, port: int) -> None:
+async def test_the_whole_migration(cluster: Cluster, client: Redis, keys: Mesa1Keys, port: int) -> None:
     their_server, their_portal = await cluster.foreign("server.js"), await cluster.foreign("portal.js")
     our_url = f"ws://127.0.0.1:{port}/"
     old = await cluster.join(url_of(their_server), "old")
@@ -116,7 +116,7 @@ async def mix(cluster: Cluster, mixed: Ours, old: Peer, new: Client, their_porta
     assert sorted([*their_portal.messages, *mixed.portal.messages]) == list(range(20))
 
 
-async def replace(cluster: Cluster, mixed: Ours, our_url: str, client: Redis, keys: Keys) -> Peer:
+async def replace(cluster: Cluster, mixed: Ours, our_url: str, client: Redis, keys: Mesa1Keys) -> Peer:
     await until(lambda: is_alone(client, keys, mixed))
     await mixed.dispatch(range(15, 20), ["old", "away"])
     old = await cluster.join(our_url, "old")
@@ -130,11 +130,11 @@ async def replace(cluster: Cluster, mixed: Ours, our_url: str, client: Redis, ke
     return old
 
 
-async def is_alone(client: Redis, keys: Keys, mixed: Ours) -> bool:
+async def is_alone(client: Redis, keys: Mesa1Keys, mixed: Ours) -> bool:
     return await client.smembers(keys.pool) == {mixed.portal.portal.portal_id}
 
 
-async def until_proven(peer: Peer, client: Redis, keys: Keys) -> None:
+async def until_proven(peer: Peer, client: Redis, keys: Mesa1Keys) -> None:
     """Answer heartbeats until the list of stored messages of an id is gone."""
 
     async def is_forgotten() -> bool:

@@ -7,7 +7,7 @@ import sys
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Mesa1Backend, Message
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.system.waiting import until
 
 from .harness import PY_PORTAL
@@ -31,7 +31,7 @@ async def test_servers_and_portals_of_both_kinds_share_the_work(cluster: Cluster
 
 
 async def test_a_genuine_portal_that_was_killed_is_taken_out_everywhere(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     their_server = await cluster.foreign("server.js")
     backend, our_url = await cluster.serve()
@@ -60,7 +60,7 @@ def knows_connection(backend: Mesa1Backend, portal: str) -> bool:
 
 
 async def test_a_genuine_portal_that_leaves_is_left_alone(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     backend, _ = await cluster.serve()
     theirs = await cluster.foreign("portal.js")
@@ -71,7 +71,7 @@ async def test_a_genuine_portal_that_leaves_is_left_alone(
 
 
 async def test_a_portal_of_ours_that_was_taken_for_dead_is_known_to_genuine_servers_again(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     their_server = await cluster.foreign("server.js")
     ours = await cluster.portal()
@@ -88,7 +88,7 @@ async def test_a_portal_of_ours_that_was_taken_for_dead_is_known_to_genuine_serv
 
 
 async def test_when_a_genuine_server_is_killed_ours_goes_on(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     """1.x leaves the id of its client in the set. Without another server of 1.x, it counts as away."""
     their_server = await cluster.foreign("server.js")
@@ -118,7 +118,7 @@ async def test_when_a_genuine_server_is_killed_ours_goes_on(
 
 
 async def test_an_id_that_leaves_a_genuine_server_is_still_here(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     """1.x removes the id from the set for all servers; ours put it back."""
     their_server = await cluster.foreign("server.js")
@@ -138,12 +138,12 @@ async def test_an_id_that_leaves_a_genuine_server_is_still_here(
         assert not await client.exists(keys.undelivered)
 
 
-async def is_member(client: Redis, keys: Keys, id: str) -> bool:
+async def is_member(client: Redis, keys: Mesa1Keys, id: str) -> bool:
     return bool(await client.sismember(keys.connected, id))
 
 
 async def test_what_is_for_an_id_that_left_us_and_is_still_there_waits(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     """Such an id looks like one that a killed server has left behind; no message is lost."""
     their_server = await cluster.foreign("server.js")
@@ -165,7 +165,7 @@ async def is_offline(dispatcher: AsyncDispatcher, id: str) -> bool:
 
 
 async def test_a_portal_stopped_by_sigterm_leaves_and_ends_well(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     order = json.dumps({"redis": cluster.url, "namespace": cluster.namespace, "reportAllEvents": False})
     process = await asyncio.create_subprocess_exec(

@@ -7,7 +7,7 @@ import pytest
 from mesa_ws import DispatchEvent, Message, RequestError, Server, Sync, User
 from mesa_ws.backend.base import check_cursor
 from mesa_ws.backend.http.auth import check_key
-from mesa_ws.backend.http.exchange import Endpoint
+from mesa_ws.backend.http.exchange import ApiEndpoint
 from mesa_ws.backend.redis import Address
 from mesa_ws.client.acknowledging import FilePositions
 from mesa_ws.close import check_close
@@ -123,7 +123,7 @@ def test_addresses_are_understood_as_their_text() -> None:
     assert Address.of(member(redis)) == Address.of(redis)
     assert Address.of({"host": Color.RED}).label == "redis at red:6379"
     assert Address.of([1234, Odd("red")]).label == "redis at red:1234"
-    assert Endpoint.of(Odd("http://somewhere")).host == "somewhere"
+    assert ApiEndpoint.of(Odd("http://somewhere")).host == "somewhere"
     address = ServerAddress.of(member("ws://somewhere"), {Odd("x-name"): Color.RED}, None)
     assert (address.url, address.headers) == ("ws://somewhere", {"x-name": "red"})
     assert [type(each) for item in address.headers.items() for each in item] == [str, str]

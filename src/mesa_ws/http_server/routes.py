@@ -28,11 +28,11 @@ from ..backend.http.routes import (
     REQUEST,
     SHOW,
     STATUS,
+    Body,
     CursorQuestion,
     EmptyQuestion,
     IdsQuestion,
     OutboxQuestion,
-    Question,
     RequestQuestion,
     Route,
     StatusQuestion,
@@ -48,10 +48,10 @@ log = logging.getLogger("mesa_ws.server")
 LIVE = "/health/live"
 READY = "/health/ready"
 
-Work = Callable[[bytes], Coroutine[Any, Any, bytes]]
+BodyHandler = Callable[[bytes], Coroutine[Any, Any, bytes]]
 """Turns the body of a request into the body of its answer."""
 
-Q = TypeVar("Q", bound=Question)
+Q = TypeVar("Q", bound=Body)
 
 
 class Dispatching(Protocol):
@@ -86,7 +86,7 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
         key: the key that a dispatcher has to send.
         max_body: bytes of the largest request.
     """
-    gate, api, health = _Gate(key, max_body), _Api(server), _Health(server)
+    gate, api, health = _Gate(key, max_body), _ApiCalls(server), _Health(server)
     app = Starlette(
         routes=[
             *(HttpRoute(path, partial(gate.answer, work), methods=["POST"]) for path, work in api.works()),
@@ -104,7 +104,7 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
     return app
 
 
-class _Refused(Exception):
+class _RequestRefused(Exception):
     """A request that the API refuses before the server sees it."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
@@ -125,13 +125,13 @@ class _Health:
         return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
 
 
-class _Api:
+class _ApiCalls:
     """Carries out requests that have passed the gate, one method a route."""
 
     def __init__(self, server: Dispatching) -> None:
         self._server = server
 
-    def works(self) -> list[tuple[str, Work]]:
+    def works(self) -> list[tuple[str, BodyHandler]]:
         """Return the paths of the routes that are answered at once, each with its work."""
         return [
             (DISPATCH.path, self.work(DISPATCH, self.dispatch)),
@@ -144,7 +144,7 @@ class _Api:
             (PURGE.path, self.work(PURGE, self.purge)),
         ]
 
-    def work(self, route: Route[Q, Any], answer: Callable[[Q], Awaitable[bytes]]) -> Work:
+    def work(self, route: Route[Q, Any], answer: Callable[[Q], Awaitable[bytes]]) -> BodyHandler:
         """Return the work of a route: decode the body, check the namespace, and answer."""
 
         async def work(body: bytes) -> bytes:
@@ -191,7 +191,7 @@ class _Api:
     def _check_namespace(self, meant: str | None) -> None:
         served = self._server.namespace
         if meant is not None and meant != served:
-            raise _Refused(
+            raise _RequestRefused(
                 400,
                 "wrong_namespace",
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
@@ -205,14 +205,14 @@ class _Gate:
         self._key = key
         self._max_body = max_body
 
-    async def answer(self, work: Work, request: Request) -> Response:
+    async def answer(self, work: BodyHandler, request: Request) -> Response:
         try:
             self._check_key(request)
             _check_content_type(request)
             body = await self._body(request)
             _check_names(body)
             answer = await work(body)
-        except _Refused as refused:
+        except _RequestRefused as refused:
             return refused.answer
         except asyncio.CancelledError:
             return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
@@ -220,7 +220,7 @@ class _Gate:
             return _failed(error)
         return Response(answer, media_type="application/json")
 
-    async def answer_while_connected(self, work: Work, request: Request) -> Response:
+    async def answer_while_connected(self, work: BodyHandler, request: Request) -> Response:
         """Answer a request that may take long; cancel its work when the dispatcher disconnects."""
 
         async def cancellable(body: bytes) -> bytes:
@@ -241,7 +241,7 @@ class _Gate:
             message = (
                 f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
             )
-            raise _Refused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
+            raise _RequestRefused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -249,13 +249,13 @@ class _Gate:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > self._max_body:
-                    raise _Refused(
+                    raise _RequestRefused(
                         413,
                         "too_large",
                         f"body: expected at most {self._max_body} bytes, got more; send fewer at once",
                     )
         except ClientDisconnect:
-            raise _Refused(400, "invalid_request", "body: expected all of it, got a part") from None
+            raise _RequestRefused(400, "invalid_request", "body: expected all of it, got a part") from None
         return bytes(body)
 
 
@@ -265,7 +265,7 @@ def _check_content_type(request: Request) -> None:
         return
     media_type = given.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise _Refused(
+        raise _RequestRefused(
             415,
             "unsupported_media_type",
             f"expected the header 'Content-Type: application/json', got {given!r}; curl sets it with -H",
@@ -290,8 +290,8 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         headers = dict(error.headers or {})
         message = f"expected {headers.get('Allow', 'another method')}, {got}"
-        return _Refused(405, "method_not_allowed", message, headers).answer
-    return _Refused(
+        return _RequestRefused(405, "method_not_allowed", message, headers).answer
+    return _RequestRefused(
         404,
         "not_found",
         f"expected POST {DISPATCH.path} or another path of the API, GET {LIVE} or {READY}, {got}",

@@ -47,7 +47,7 @@ class HttpService:
         self._name = name
         config = uvicorn.Config(
             app,
-            http=_Connection,
+            http=_HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -56,7 +56,7 @@ class HttpService:
             timeout_keep_alive=keep_alive,
             timeout_graceful_shutdown=grace,
         )
-        self._server = _Server(config, listeners, name, who)
+        self._server = _UvicornServer(config, listeners, name, who)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class HttpService:
             await self._task
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """uvicorn's server for connections that our own `Acceptor` accepts."""
 
     def __init__(self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str) -> None:
@@ -90,15 +90,15 @@ class _Server(uvicorn.Server):
     async def _arrive(self, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
-    def _protocol(self) -> "_Connection":
-        return _Connection(self._name, config=self.config, server_state=self.server_state, app_state={})
+    def _protocol(self) -> "_HttpConnection":
+        return _HttpConnection(self._name, config=self.config, server_state=self.server_state, app_state={})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-class _Connection(H11Protocol):
+class _HttpConnection(H11Protocol):
     """uvicorn's connection without an access log. Its setting would disable that log in the whole process."""
 
     def __init__(self, name: str, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.backend.mesa1 import Mesa1Backend
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.contract.cluster import Cluster
 from tests.system.server.conftest import join, serving, stack
 
@@ -18,8 +18,8 @@ LEASE = 2.0
 
 
 @pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace)
+def keys(namespace: str) -> Mesa1Keys:
+    return Mesa1Keys(namespace)
 
 
 @pytest.fixture

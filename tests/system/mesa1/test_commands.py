@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner, Result
 
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.cli import main
 
 Run = Callable[..., Result]
@@ -33,7 +33,7 @@ def test_what_is_dispatched_is_stored_as_1x_does_and_shown(run: Run) -> None:
     assert "has no outbox" in run("outbox", "show", "1", "--wire", "mesa1").output
 
 
-def test_the_wires_do_not_meet(run: Run, keys: Keys) -> None:
+def test_the_wires_do_not_meet(run: Run, keys: Mesa1Keys) -> None:
     run("dispatch", "M", "1", "--to", "1", "--sync", "--wire", "mesa1")
     assert json.loads(run("outbox", "show", "1", "--json").output)["messages"] == []
 

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.backend.mesa1 import Mesa1Backend
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.outbox import Acknowledgement, Start
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
@@ -41,7 +41,7 @@ async def node(redis_url: str, namespace: str) -> AsyncIterator[Doubting]:
     await node.backend.aclose()
 
 
-async def until_kept(client: Redis, keys: Keys, id: str, kept: str | None) -> None:
+async def until_kept(client: Redis, keys: Mesa1Keys, id: str, kept: str | None) -> None:
     async def is_so() -> bool:
         return bool(await client.hget(keys.undelivered, id) == kept)
 
@@ -49,7 +49,7 @@ async def until_kept(client: Redis, keys: Keys, id: str, kept: str | None) -> No
 
 
 async def test_what_was_stored_while_a_peer_had_taken_an_id_out_comes_when_one_of_its_devices_leaves(
-    node: Doubting, client: Redis, keys: Keys
+    node: Doubting, client: Redis, keys: Mesa1Keys
 ) -> None:
     """The id is declared with one device less, and so comes back before a heartbeat would notice."""
     await node.backend.attach("a", 2)
@@ -61,7 +61,9 @@ async def test_what_was_stored_while_a_peer_had_taken_an_id_out_comes_when_one_o
     await until(lambda: [each.body for each in node.received] == [b'{"op":0,"d":"meanwhile"}'])
 
 
-async def test_a_lease_that_was_lost_is_noticed_by_a_login(node: Doubting, client: Redis, keys: Keys) -> None:
+async def test_a_lease_that_was_lost_is_noticed_by_a_login(
+    node: Doubting, client: Redis, keys: Mesa1Keys
+) -> None:
     """The node takes a new lease, so no heartbeat notices that messages to others may have been stored."""
     await node.backend.attach("a", 1, Start("fresh"))
     await client.zrem(keys.leases, node.backend.node_id)
@@ -70,7 +72,7 @@ async def test_a_lease_that_was_lost_is_noticed_by_a_login(node: Doubting, clien
 
 
 async def test_what_is_stored_for_clients_of_a_node_without_a_lease_is_not_published_too(
-    node: Doubting, client: Redis, keys: Keys
+    node: Doubting, client: Redis, keys: Mesa1Keys
 ) -> None:
     """The node would hear the message, and read it when it notices that it has lost its lease."""
     await node.backend.attach("a", 1, Start("fresh"))
@@ -82,7 +84,7 @@ async def test_what_is_stored_for_clients_of_a_node_without_a_lease_is_not_publi
 
 
 async def test_a_list_in_which_something_else_appears_is_still_shrunk_by_what_is_proven(
-    node: Doubting, client: Redis, keys: Keys
+    node: Doubting, client: Redis, keys: Mesa1Keys
 ) -> None:
     """npm's servers store events, too; an acknowledged message must not come again."""
     await client.hset(keys.undelivered, "a", '[{"op":0,"d":1},{"op":0,"d":2}]')

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, DispatchEvent, InvalidSettings, Message, Sync, Unsupported
 from mesa_ws.backend.mesa1 import commands, operations
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.contract.cluster import LIMIT
 
 Redis = redis.asyncio.Redis
@@ -33,7 +33,7 @@ class Tap:
 
 
 @pytest.fixture
-async def tap(client: Redis, keys: Keys) -> AsyncIterator[Tap]:
+async def tap(client: Redis, keys: Mesa1Keys) -> AsyncIterator[Tap]:
     async with client.pubsub() as pubsub:
         await pubsub.subscribe(keys.messages)
         await pubsub.get_message(timeout=LIMIT)
@@ -46,13 +46,13 @@ async def dispatcher(redis_url: str, namespace: str) -> AsyncIterator[AsyncDispa
         yield dispatcher
 
 
-async def kept(client: Redis, keys: Keys, id: str = "1") -> str | None:
+async def kept(client: Redis, keys: Mesa1Keys, id: str = "1") -> str | None:
     found = await client.hget(keys.undelivered, id)
     return found.decode() if isinstance(found, bytes) else found
 
 
 def test_keys_are_those_of_1x() -> None:
-    named, bare = Keys("g"), Keys()
+    named, bare = Mesa1Keys("g"), Mesa1Keys()
     assert [named.messages, named.connected, named.connections, named.undelivered] == [
         "ws_g",
         "connected_clients_g",
@@ -64,7 +64,7 @@ def test_keys_are_those_of_1x() -> None:
 
 
 async def test_without_sync_all_ids_are_published_once(
-    tap: Tap, redis_url: str, namespace: str, client: Redis, keys: Keys
+    tap: Tap, redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys
 ) -> None:
     async with AsyncDispatcher(redis_url, namespace=namespace, wire="mesa1") as plain:
         receipt = await plain.dispatch(Message(0, {"s": "é"}, "T"), ["1", "2"])
@@ -85,7 +85,7 @@ async def test_payloads_are_those_of_1x(tap: Tap, dispatcher: AsyncDispatcher) -
 
 
 async def test_with_sync_the_online_are_sent_to_and_the_others_stored_for(
-    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.sadd(keys.connected, "on")
     receipt = await dispatcher.dispatch(Message(0, {}, "T"), ["on", "1"])
@@ -95,7 +95,7 @@ async def test_with_sync_the_online_are_sent_to_and_the_others_stored_for(
 
 
 async def test_a_message_that_nobody_hears_is_stored(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.sadd(keys.connected, "1")
     await dispatcher.dispatch(Message(0, {}, "T"), ["1"])
@@ -103,7 +103,7 @@ async def test_a_message_that_nobody_hears_is_stored(
 
 
 async def test_nothing_that_is_stored_at_the_same_time_is_lost(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     async with asyncio.TaskGroup() as group:
         for n in range(200):
@@ -111,7 +111,9 @@ async def test_nothing_that_is_stored_at_the_same_time_is_lost(
     assert [each["d"] for each in json.loads(await kept(client, keys) or "[]")] == list(range(200))
 
 
-async def test_blank_ids_are_stored_nowhere(dispatcher: AsyncDispatcher, client: Redis, keys: Keys) -> None:
+async def test_blank_ids_are_stored_nowhere(
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
+) -> None:
     receipt = await dispatcher.dispatch(Message(0, {}), ["  "])
     assert receipt.deliveries["  "].dropped == "offline"
     assert await client.exists(keys.undelivered) == 0
@@ -121,7 +123,7 @@ async def test_blank_ids_are_stored_nowhere(dispatcher: AsyncDispatcher, client:
     "sync", [Sync(enabled=True, max_messages=3), Sync(enabled=True, max_bytes=60)], ids=["number", "size"]
 )
 async def test_a_list_is_bounded(
-    redis_url: str, namespace: str, client: Redis, keys: Keys, sync: Sync
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys, sync: Sync
 ) -> None:
     async with AsyncDispatcher(redis_url, namespace=namespace, sync=sync, wire="mesa1") as dispatcher:
         data = [1, 'a,]\\"', {"x": [1, {}]}, 4, 5, 6]
@@ -131,7 +133,7 @@ async def test_a_list_is_bounded(
 
 
 async def test_a_long_list_is_bounded_in_no_time(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     """1.x has no limits; Redis serves no other client during a script, and a call that takes 5 s fails."""
     members = [f'{{"op":0,"d":{n},"t":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}}' for n in range(18_000)]
@@ -145,7 +147,7 @@ async def test_a_long_list_is_bounded_in_no_time(
 
 
 async def test_a_list_of_long_messages_is_bounded_in_number_too(
-    redis_url: str, namespace: str, client: Redis, keys: Keys
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys
 ) -> None:
     sync = Sync(enabled=True, max_messages=3)
     async with AsyncDispatcher(redis_url, namespace=namespace, sync=sync, wire="mesa1") as dispatcher:
@@ -155,7 +157,7 @@ async def test_a_list_of_long_messages_is_bounded_in_number_too(
 
 
 async def test_many_are_stored_for_in_several_steps_under_one_name(
-    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     """Redis serves other clients between the calls; an append to a list takes milliseconds."""
     ids = [str(n) for n in range(2 * commands.MAX_STORED + 1)]
@@ -171,7 +173,11 @@ async def test_many_are_stored_for_in_several_steps_under_one_name(
 
 @pytest.mark.parametrize("corrupt", ["{bad", "null", "[1,", "", "[{]", r'["\ud83z"]'])
 async def test_a_corrupt_list_is_set_aside(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys, corrupt: str, caplog: pytest.LogCaptureFixture
+    dispatcher: AsyncDispatcher,
+    client: Redis,
+    keys: Mesa1Keys,
+    corrupt: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await client.hset(keys.undelivered, "1", corrupt)
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
@@ -182,7 +188,7 @@ async def test_a_corrupt_list_is_set_aside(
 
 
 async def test_half_of_a_surrogate_pair_in_a_list_is_no_reason_to_set_it_aside(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     """JavaScript cuts texts within a character, and npm's dispatcher stores the result."""
     cut = '{"op":0,"d":"\\ud83d"}'
@@ -195,7 +201,7 @@ async def test_half_of_a_surrogate_pair_in_a_list_is_no_reason_to_set_it_aside(
 
 
 async def test_a_name_makes_a_message_one(
-    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    tap: Tap, dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.sadd(keys.connected, "on")
     for _ in range(2):
@@ -236,7 +242,7 @@ def test_the_blocking_dispatcher_says_the_same(redis_url: str, namespace: str) -
 
 
 async def test_what_servers_of_1x_say_of_presence_is_told(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.sadd(keys.connected, "1", "2")
     await client.set(keys.connections, 5)

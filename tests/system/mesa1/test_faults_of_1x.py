@@ -22,7 +22,7 @@ from mesa_ws import (
     serve,
 )
 from mesa_ws.backend.mesa1 import Mesa1Wire
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.transports import server_socket
 from tests.contract.storing import KEEP
@@ -56,7 +56,7 @@ async def dispatcher(redis_url: str, namespace: str) -> AsyncIterator[AsyncDispa
         yield dispatcher
 
 
-async def kept(client: Redis, keys: Keys, id: str = "7") -> list[Any]:
+async def kept(client: Redis, keys: Mesa1Keys, id: str = "7") -> list[Any]:
     return [each["d"] for each in json.loads(await client.hget(keys.undelivered, id) or "[]")]
 
 
@@ -68,7 +68,7 @@ async def is_away(dispatcher: AsyncDispatcher, id: str) -> bool:
 
 
 async def test_a_process_with_anonymous_clients_alone_stops_well(
-    redis_url: str, namespace: str, client: Redis, keys: Keys
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys
 ) -> None:
     process = ServerProcess("--redis", redis_url, "--namespace", namespace, "--wire", "mesa1")
     await asyncio.to_thread(process.start)
@@ -81,7 +81,7 @@ async def test_a_process_with_anonymous_clients_alone_stops_well(
 
 
 async def test_a_server_that_stops_tells_portals_and_leaves_nothing(
-    redis_url: str, namespace: str, client: Redis, keys: Keys
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys
 ) -> None:
     """Also where the portal is in the same process, and stops at the same moment."""
     told: list[tuple[str, str | None]] = []
@@ -107,7 +107,12 @@ async def test_a_server_that_stops_tells_portals_and_leaves_nothing(
 
 
 async def test_a_device_that_stays_keeps_its_id_online(
-    endpoint: Endpoint, server: Server, join: Joining, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    endpoint: Endpoint,
+    server: Server,
+    join: Joining,
+    dispatcher: AsyncDispatcher,
+    client: Redis,
+    keys: Mesa1Keys,
 ) -> None:
     phone, laptop = await join(endpoint, "7"), await join(endpoint, "7")
     await phone.socket.close()
@@ -126,7 +131,7 @@ async def test_an_id_on_two_servers_outlives_one_of_them(
     join: Joining,
     dispatcher: AsyncDispatcher,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
 ) -> None:
     laptop = await join(endpoint, "7")
     async with serve(make(redis_url, namespace)) as other, Peer.connect(other.url) as phone:
@@ -139,7 +144,12 @@ async def test_an_id_on_two_servers_outlives_one_of_them(
 
 
 async def test_after_everything_was_flushed_who_is_here_is_online_again(
-    endpoint: Endpoint, server: Server, join: Joining, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    endpoint: Endpoint,
+    server: Server,
+    join: Joining,
+    dispatcher: AsyncDispatcher,
+    client: Redis,
+    keys: Mesa1Keys,
 ) -> None:
     """Redis notifies no server: the next heartbeat notices."""
     peer = await join(endpoint, "7")
@@ -155,7 +165,7 @@ async def test_after_everything_was_flushed_who_is_here_is_online_again(
 
 
 async def test_an_id_that_was_given_up_by_a_second_login_is_forgotten(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     peer = await join(endpoint, "1")
     await peer.authenticate("2")
@@ -165,7 +175,7 @@ async def test_an_id_that_was_given_up_by_a_second_login_is_forgotten(
 
 
 async def test_who_leaves_while_it_logs_in_is_no_ghost_and_loses_nothing(
-    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Keys
+    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     server = Server(redis_url, namespace=namespace, wire="mesa1", sync=True)
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -197,7 +207,7 @@ async def test_a_peer_that_answers_nothing_is_away_when_heartbeats_give_it_up(
     serving: Serving,
     dispatcher: AsyncDispatcher,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1.x waits for another half minute for an answer to the close frame."""
@@ -220,7 +230,7 @@ async def test_where_authentication_is_required_the_anonymous_get_nothing_of_oth
     join: Joining,
     dispatcher: AsyncDispatcher,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
 ) -> None:
     server = make(redis_url, namespace, authentication={"required": True})
     server.on_message("PING")(lambda message, connection: connection.send(Message(0, None, "PONG")))
@@ -237,7 +247,7 @@ async def test_where_authentication_is_required_the_anonymous_get_nothing_of_oth
 
 
 async def test_what_a_server_sends_in_a_row_is_stored_in_its_order(
-    server: Server, endpoint: Endpoint, client: Redis, keys: Keys
+    server: Server, endpoint: Endpoint, client: Redis, keys: Mesa1Keys
 ) -> None:
     await asyncio.gather(*(server.send(Message(0, n), ["7"]) for n in range(20)))
     assert await kept(client, keys) == list(range(20))
@@ -256,7 +266,7 @@ async def test_a_message_to_all_does_not_overtake_one_to_an_id(
 
 
 async def test_an_event_that_1x_has_stored_is_not_carried_out_later(
-    server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     """A client that logs in is not disconnected, and does not get the event."""
     await client.hset(keys.undelivered, "7", '[{"op":5,"d":{},"t":"DISCONNECT_CLIENT"},{"op":0,"d":"waits"}]')
@@ -268,7 +278,7 @@ async def test_an_event_that_1x_has_stored_is_not_carried_out_later(
 
 
 async def test_an_event_of_ours_is_not_stored(
-    dispatcher: AsyncDispatcher, server: Server, endpoint: Endpoint, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, server: Server, endpoint: Endpoint, client: Redis, keys: Mesa1Keys
 ) -> None:
     await dispatcher.dispatch(DispatchEvent("DISCONNECT_CLIENT"), ["7"])
     await server.send(DispatchEvent("DISCONNECT_CLIENT"), ["7"])
@@ -299,7 +309,7 @@ async def test_an_id_on_two_servers_is_reached_on_both(
 
 
 async def test_an_id_that_1x_names_by_a_number_is_the_same_as_text(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     peer = await join(endpoint, "7")
     await client.publish(keys.messages, '{"message":{"op":0,"d":1},"recipients":[7]}')
@@ -307,7 +317,7 @@ async def test_an_id_that_1x_names_by_a_number_is_the_same_as_text(
     assert [each["d"] for each in await peer.messages(2)] == [1, 2]
 
 
-def test_who_is_online_of_many_is_asked_for_at_once(keys: Keys) -> None:
+def test_who_is_online_of_many_is_asked_for_at_once(keys: Mesa1Keys) -> None:
     """All scripts are sent together; each takes fifty ids, since it may have to store for them."""
     envelope = prepare(Message(0, 1), [str(n) for n in range(5000)], retention=KEEP)
     operation = Mesa1Wire(keys.namespace).dispatching([envelope])

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from mesa_ws import InvalidSettings, Message, Server
 from mesa_ws.backend.mesa1 import ImportingBackend, importing
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.system.server.conftest import Joining, Serving, accepting
 
 Redis = redis.asyncio.Redis
@@ -20,7 +20,7 @@ def server(redis_url: str, namespace: str) -> Server:
 
 
 async def test_all_lists_are_moved_before_anybody_comes(
-    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     for n in range(300):
         await client.hset(keys.undelivered, str(n), json.dumps([{"op": 0, "d": n, "t": "M"}]))
@@ -46,7 +46,7 @@ class Counting(ImportingBackend):
 
 @pytest.mark.parametrize(("length", "most"), [(importing.BIG, 1), (1, 8)])
 async def test_long_lists_are_moved_one_after_another(
-    redis_url: str, namespace: str, client: Redis, keys: Keys, length: int, most: int
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys, length: int, most: int
 ) -> None:
     """Reading them takes so long that calls for other ids would time out."""
     for n in range(8):
@@ -59,7 +59,7 @@ async def test_long_lists_are_moved_one_after_another(
 
 
 async def test_what_a_late_writer_keeps_is_moved_at_the_login(
-    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     endpoint = await serving(server)
     await client.hset(keys.undelivered, "1", json.dumps([{"op": 0, "d": "late", "t": "M"}]))
@@ -69,7 +69,7 @@ async def test_what_a_late_writer_keeps_is_moved_at_the_login(
 
 
 async def test_a_key_of_another_type_is_left_alone(
-    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.set(keys.undelivered, "no hash")
     peer = await join(await serving(server), "1")
@@ -79,7 +79,7 @@ async def test_a_key_of_another_type_is_left_alone(
 
 
 async def test_what_was_kept_comes_at_the_login_before_what_is_new(
-    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     kept = [{"op": 0, "d": n, "t": "M", "o": {"sync": True}} for n in (1, 2)]
     await client.hset(keys.undelivered, "1", json.dumps(kept))
@@ -102,7 +102,7 @@ async def test_what_cannot_be_read_is_set_aside(
     serving: Serving,
     join: Joining,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
     corrupt: str,
     rest: list[str],
     caplog: pytest.LogCaptureFixture,

@@ -9,7 +9,7 @@ import redis.asyncio
 
 from mesa_ws.backend.mesa1 import Mesa1Backend, commands
 from mesa_ws.backend.mesa1.commands import SWAP
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.mesa1.node import Mesa1Node
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
@@ -20,14 +20,14 @@ from tests.system.waiting import until, until_ready
 Redis = redis.asyncio.Redis
 
 
-async def until_members(client: Redis, keys: Keys, *ids: str) -> None:
+async def until_members(client: Redis, keys: Mesa1Keys, *ids: str) -> None:
     async def is_so() -> bool:
         return set(await client.smembers(keys.connected)) == set(ids)
 
     await until(is_so)
 
 
-async def until_count(client: Redis, keys: Keys, count: int) -> None:
+async def until_count(client: Redis, keys: Mesa1Keys, count: int) -> None:
     async def is_so() -> bool:
         return int(await client.get(keys.connections) or 0) == count
 
@@ -50,7 +50,7 @@ async def crash(node: Node) -> None:
 
 
 async def test_an_id_leaves_with_its_last_device_of_all_nodes(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     one, two = await cluster.node({"a": 2}), await cluster.node({"a": 1})
     assert await one.backend.online(["a", "b"]) == {"a": 3, "b": 0}
@@ -61,7 +61,7 @@ async def test_an_id_leaves_with_its_last_device_of_all_nodes(
     await until_members(client, keys)
 
 
-async def test_all_connections_are_counted(cluster: Cluster, client: Redis, keys: Keys) -> None:
+async def test_all_connections_are_counted(cluster: Cluster, client: Redis, keys: Mesa1Keys) -> None:
     await client.set(keys.connections, 5)
     one, two = await cluster.node(), await cluster.node()
     backend(one).connected(3)
@@ -75,7 +75,7 @@ async def test_all_connections_are_counted(cluster: Cluster, client: Redis, keys
 
 @pytest.mark.parametrize("wrong", ["-3", None])
 async def test_the_number_is_never_less_than_our_connections(
-    cluster: Cluster, client: Redis, keys: Keys, wrong: str | None
+    cluster: Cluster, client: Redis, keys: Mesa1Keys, wrong: str | None
 ) -> None:
     one, two = await cluster.node(), await cluster.node()
     backend(one).connected(2)
@@ -88,7 +88,9 @@ async def test_the_number_is_never_less_than_our_connections(
     assert await client.get(keys.connections) == "0"
 
 
-async def test_a_node_that_crashed_is_cleaned_up_after(cluster: Cluster, client: Redis, keys: Keys) -> None:
+async def test_a_node_that_crashed_is_cleaned_up_after(
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
+) -> None:
     dead, alive = await cluster.node({"ghost": 1, "both": 1}), await cluster.node({"both": 1})
     backend(dead).connected(7)
     backend(alive).connected(1)
@@ -99,7 +101,9 @@ async def test_a_node_that_crashed_is_cleaned_up_after(cluster: Cluster, client:
     await alive.until_told("offline", "ghost")
 
 
-async def test_an_id_that_a_peer_took_out_comes_back(cluster: Cluster, client: Redis, keys: Keys) -> None:
+async def test_an_id_that_a_peer_took_out_comes_back(
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
+) -> None:
     node = await cluster.node({"a": 1})
     await client.srem(keys.connected, "a")
     await client.hset(keys.undelivered, "a", '[{"op":0,"d":"meanwhile"}]')
@@ -110,7 +114,9 @@ async def test_an_id_that_a_peer_took_out_comes_back(cluster: Cluster, client: R
     assert [position.sequence for position in found.positions] == [1]
 
 
-async def test_all_is_declared_anew_when_redis_forgot(cluster: Cluster, client: Redis, keys: Keys) -> None:
+async def test_all_is_declared_anew_when_redis_forgot(
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
+) -> None:
     node = await cluster.node({"a": 2})
     backend(node).connected(4)
     await until_count(client, keys, 4)
@@ -134,7 +140,7 @@ async def test_who_comes_and_goes_is_told_once(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("garbage", ["null", "{}", "secret garbage", '{"message":null,"recipients":["*"]}'])
 async def test_garbage_is_survived_and_not_logged(
-    cluster: Cluster, client: Redis, keys: Keys, garbage: str, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, client: Redis, keys: Mesa1Keys, garbage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = await cluster.node({"7": 1})
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
@@ -146,7 +152,7 @@ async def test_garbage_is_survived_and_not_logged(
     assert garbage not in caplog.text
 
 
-async def test_a_list_that_changed_since_it_was_read_is_not_replaced(client: Redis, keys: Keys) -> None:
+async def test_a_list_that_changed_since_it_was_read_is_not_replaced(client: Redis, keys: Mesa1Keys) -> None:
     async def swap(was: bytes, becomes: bytes) -> Any:
         return await client.execute_command(*commands.swap(keys, "a", was, becomes).command)  # type: ignore[no-untyped-call]
 
@@ -171,7 +177,7 @@ async def test_a_message_arrives_once_on_every_node(cluster: Cluster) -> None:
         assert [envelope.body for envelope in node.received] == [b'{"op":0,"d":%d}' % n for n in range(3)]
 
 
-async def test_a_crashed_nodes_ids_are_stored_for(cluster: Cluster, client: Redis, keys: Keys) -> None:
+async def test_a_crashed_nodes_ids_are_stored_for(cluster: Cluster, client: Redis, keys: Mesa1Keys) -> None:
     dead = await cluster.node({"ghost": 1})
     await crash(dead)
     other = await cluster.node()

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, BackendRefused, Message, Server
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.interop.served import ServerProcess
 from tests.redis_server import RedisServer
 from tests.system.server.conftest import Joining, Serving, accepting
@@ -42,7 +42,7 @@ BYSTANDER = "bystander"
 @pytest.fixture
 async def bystander(own_redis: RedisServer, namespace: str) -> AsyncIterator[PubSub]:
     """A server of 1.x that hears all messages, so that each message has a listener."""
-    url, channel = own_redis.url, Keys(namespace).messages
+    url, channel = own_redis.url, Mesa1Keys(namespace).messages
     async with redis.asyncio.Redis.from_url(url, client_name=BYSTANDER) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(channel)
         await pubsub.get_message(timeout=LIMIT)
@@ -103,7 +103,7 @@ async def test_a_redis_that_lost_everything_is_told_anew(
     dispatcher: AsyncDispatcher,
     namespace: str,
 ) -> None:
-    endpoint, keys = await serving(server), Keys(namespace)
+    endpoint, keys = await serving(server), Mesa1Keys(namespace)
     peer = await join(endpoint, "1")
     await join(endpoint)
     own_redis.stop()
@@ -132,7 +132,7 @@ async def test_a_redis_that_is_full_refuses_to_store_and_lets_clients_log_in(
     namespace: str,
 ) -> None:
     """A refused message was not published either."""
-    endpoint, keys = await serving(server), Keys(namespace)
+    endpoint, keys = await serving(server), Mesa1Keys(namespace)
     await dispatcher.dispatch(Message(0, "before"), ["1"])
     await own_client.config_set("maxmemory", 1)
     with pytest.raises(BackendRefused, match="Redis is full"):
@@ -148,5 +148,5 @@ async def test_a_redis_that_is_full_refuses_to_store_and_lets_clients_log_in(
     assert json.loads(heard["data"])["message"]["d"] == "to all"
 
 
-async def is_forgotten(client: Redis, keys: Keys, id: str) -> bool:
+async def is_forgotten(client: Redis, keys: Mesa1Keys, id: str) -> bool:
     return not await client.hexists(keys.undelivered, id)

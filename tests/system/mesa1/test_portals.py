@@ -23,7 +23,7 @@ from mesa_ws import (
     serve,
 )
 from mesa_ws.backend.inbox import InboxEvent
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.mesa1.portal_liveness import withdraw
 from mesa_ws.portal import mesa1
 from mesa_ws.portal.mesa1 import Mesa1Source
@@ -59,7 +59,7 @@ def site(redis_url: str, namespace: str, stack: AsyncExitStack) -> Mesa1Site:
 class Foreign:
     """A portal of 1.x: it announces itself once, and listens."""
 
-    def __init__(self, client: Redis, keys: Keys, id: str) -> None:
+    def __init__(self, client: Redis, keys: Mesa1Keys, id: str) -> None:
         self.id = id
         self.heard: list[dict[str, Any]] = []
         self._client = client
@@ -116,7 +116,7 @@ async def until_seen(server: Server, *ids: str) -> None:
 
 
 @pytest.fixture
-def foreign(client: Redis, keys: Keys) -> Foreign:
+def foreign(client: Redis, keys: Mesa1Keys) -> Foreign:
     return Foreign(client, keys, "f")
 
 
@@ -217,7 +217,7 @@ async def test_authentication_data_and_heartbeats_are_never_told(
 
 
 async def test_garbage_is_survived_on_both_sides(
-    site: Mesa1Site, client: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = await site.record()
     server = await site.serve()
@@ -234,7 +234,7 @@ async def test_garbage_is_survived_on_both_sides(
 
 
 async def test_leaves_of_unknown_portals_and_double_announcements_do_no_harm(
-    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Mesa1Keys
 ) -> None:
     await foreign.join()
     server = await site.serve()
@@ -250,7 +250,7 @@ async def test_leaves_of_unknown_portals_and_double_announcements_do_no_harm(
 
 
 async def test_a_portal_whose_announcement_was_missed_is_found(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     server = await site.serve()
     await client.sadd(keys.pool, "quiet")
@@ -275,7 +275,7 @@ async def test_without_any_portal_events_are_dropped_and_counted_and_clients_go_
 
 
 async def test_a_portal_of_1x_that_was_killed_is_taken_out(
-    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Mesa1Keys
 ) -> None:
     server = await site.serve()
     dead = Foreign(client, keys, "dead")
@@ -296,7 +296,7 @@ async def test_a_portal_of_1x_that_was_killed_is_taken_out(
 
 
 async def test_who_is_announced_and_never_listens_gets_no_events_and_is_taken_out(
-    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Mesa1Keys
 ) -> None:
     server = await site.serve()
     await foreign.join()
@@ -314,14 +314,14 @@ async def test_who_is_announced_and_never_listens_gets_no_events_and_is_taken_ou
     assert await client.smembers(keys.pool) == {"f"}
 
 
-async def is_heard_by(client: Redis, keys: Keys, count: int) -> bool:
+async def is_heard_by(client: Redis, keys: Mesa1Keys, count: int) -> bool:
     [(_, listeners)] = await client.pubsub_numsub(keys.portal)
     return bool(listeners == count)
 
 
 @pytest.mark.parametrize("how", ["leaves", "ends"])
 async def test_what_a_portal_heard_before_it_went_is_not_told_again(
-    site: Mesa1Site, client: Redis, keys: Keys, how: str, monkeypatch: pytest.MonkeyPatch
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer hear it than there are portals, for one is dead; and another one replaces it."""
     server = await site.serve()
@@ -366,7 +366,7 @@ async def test_what_a_portal_heard_before_it_went_is_not_told_again(
 
 
 async def test_a_portal_of_ours_that_was_killed_is_taken_out(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     record, dead = await site.record(), site.portal()
     server = await site.serve()
@@ -384,7 +384,7 @@ async def test_a_portal_of_ours_that_was_killed_is_taken_out(
 
 
 async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens_in(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     record, dead = await site.record(), site.portal()
     server = await site.serve()
@@ -404,7 +404,7 @@ async def test_what_a_dead_portal_was_told_is_told_again_though_somebody_listens
 
 
 async def test_a_living_portal_of_1x_stays_while_a_dead_one_of_ours_has_its_lease(
-    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Mesa1Keys
 ) -> None:
     """It died before the server started, so the server never saw its connection."""
     await foreign.join()
@@ -428,7 +428,7 @@ async def test_a_living_portal_of_1x_stays_while_a_dead_one_of_ours_has_its_leas
 
 
 async def test_servers_that_find_the_same_portal_dead_say_so_once(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     """A server of 1.x that hears the same leave twice forgets another portal."""
     await client.sadd(keys.pool, "f")
@@ -476,7 +476,7 @@ async def test_clients_are_held_up_for_less_time_than_a_dead_portal_may_take_to_
 
 
 async def test_a_portal_of_1x_that_was_taken_for_dead_comes_back(
-    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Keys
+    site: Mesa1Site, foreign: Foreign, client: Redis, keys: Mesa1Keys
 ) -> None:
     await foreign.join()
     server = await site.serve()
@@ -491,7 +491,7 @@ async def test_a_portal_of_1x_that_was_taken_for_dead_comes_back(
 
 
 async def test_a_portal_of_ours_that_was_taken_for_dead_comes_back_and_says_so(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     record = await site.record()
     id = record.portal.portal_id
@@ -534,7 +534,7 @@ async def test_hooks_are_told_of_portals_that_come_and_go(site: Mesa1Site, forei
 
 
 async def test_our_portal_announces_itself_once_and_leaves_once(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     notices = client.pubsub()
     await notices.subscribe(keys.pool)
@@ -585,7 +585,7 @@ async def test_events_of_one_connection_are_handled_in_order_and_those_of_others
 
 
 async def test_events_of_one_client_of_a_server_of_1x_are_handled_in_order(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
 
@@ -650,7 +650,7 @@ async def test_a_reply_reaches_the_connection_of_a_server_of_ours(site: Mesa1Sit
 
 
 async def test_a_reply_to_a_client_of_a_server_of_1x_is_refused(
-    site: Mesa1Site, client: Redis, keys: Keys
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys
 ) -> None:
     portal, refusals = site.portal(), list[str]()
 
@@ -669,7 +669,7 @@ async def test_a_reply_to_a_client_of_a_server_of_1x_is_refused(
 async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
     site: Mesa1Site,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     bound: str,
@@ -734,7 +734,7 @@ async def own_client(own_redis: RedisServer) -> AsyncIterator[Redis]:
 
 
 async def test_the_pool_is_put_back_when_redis_has_lost_its_data(
-    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Keys, stack: AsyncExitStack
+    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Mesa1Keys, stack: AsyncExitStack
 ) -> None:
     site, foreign = Mesa1Site(own_redis.url, namespace, stack), Foreign(own_client, keys, "f")
     record = await site.record()
@@ -751,7 +751,7 @@ async def test_the_pool_is_put_back_when_redis_has_lost_its_data(
     assert sorted(backend_of(first).portals) == sorted(["f", record.portal.portal_id])
 
 
-async def until_pool_is(client: Redis, keys: Keys, *ids: str) -> None:
+async def until_pool_is(client: Redis, keys: Mesa1Keys, *ids: str) -> None:
     async def is_so() -> bool:
         return set(await client.smembers(keys.pool)) == set(ids)
 
@@ -759,7 +759,7 @@ async def until_pool_is(client: Redis, keys: Keys, *ids: str) -> None:
 
 
 async def test_who_may_not_see_connections_still_finds_portals_of_ours_that_died(
-    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Keys, stack: AsyncExitStack
+    own_redis: RedisServer, own_client: Redis, namespace: str, keys: Mesa1Keys, stack: AsyncExitStack
 ) -> None:
     await own_client.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "SETUSER", "mesa", "on", "nopass", "~*", "&*", "+@all", "-client|list", "-client|setname"

@@ -20,7 +20,7 @@ from mesa_ws import (
     Server,
     User,
 )
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.system.server.conftest import Joining, Serving, accepting
 from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
@@ -43,14 +43,14 @@ def text(*data: Any) -> str:
     return json.dumps([{"op": 0, "d": each, "t": "M"} for each in data], separators=(",", ":"))
 
 
-async def append_as_1x(client: Redis, keys: Keys, id: str, data: Any) -> None:
+async def append_as_1x(client: Redis, keys: Mesa1Keys, id: str, data: Any) -> None:
     """Read the list, append to it, and write the whole list."""
     kept = json.loads(await client.hget(keys.undelivered, id) or "[]")
     kept.append({"op": 0, "d": data, "t": "M"})
     await client.hset(keys.undelivered, id, json.dumps(kept))
 
 
-async def until_kept(client: Redis, keys: Keys, *data: Any, id: str = "1") -> None:
+async def until_kept(client: Redis, keys: Mesa1Keys, *data: Any, id: str = "1") -> None:
     async def is_so() -> bool:
         kept = json.loads(await client.hget(keys.undelivered, id) or "[]")
         return [each["d"] for each in kept] == list(data)
@@ -65,7 +65,7 @@ async def test_hello_offers_no_second_wire(endpoint: Endpoint, join: Joining) ->
 
 
 async def test_what_is_not_proven_stays_and_comes_again(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.hset(keys.undelivered, "1", text(1, 2))
     first = await join(endpoint, "1")
@@ -80,7 +80,7 @@ async def test_what_is_not_proven_stays_and_comes_again(
 
 
 async def test_a_list_shrinks_by_what_was_proven_while_others_append(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.hset(keys.undelivered, "1", text({"b": 1.0, "a": "é"}, 2))
     peer = await join(endpoint, "1")
@@ -91,7 +91,7 @@ async def test_a_list_shrinks_by_what_was_proven_while_others_append(
 
 
 async def test_what_a_peer_stores_behind_the_login_is_delivered(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     peer = await join(endpoint, "1")
     await append_as_1x(client, keys, "1", "late")
@@ -102,7 +102,7 @@ async def test_what_a_peer_stores_behind_the_login_is_delivered(
 
 
 async def test_two_devices_get_what_is_kept_and_one_proof_is_enough(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.hset(keys.undelivered, "1", text(1, 2))
     phone, laptop = await join(endpoint, "1"), await join(endpoint, "1")
@@ -113,7 +113,7 @@ async def test_two_devices_get_what_is_kept_and_one_proof_is_enough(
 
 
 async def test_who_wants_nothing_drops_the_list(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys, server: Server
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys, server: Server
 ) -> None:
     await client.hset(keys.undelivered, "1", text(1, 2))
     peer = await join(endpoint)
@@ -128,7 +128,7 @@ async def test_an_id_with_a_corrupt_list_logs_in(
     endpoint: Endpoint,
     join: Joining,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
     corrupt: str,
     rest: list[str],
     caplog: pytest.LogCaptureFixture,
@@ -153,7 +153,7 @@ async def test_exclusions_from_everybody_hold_on_our_servers(
 
 
 async def test_all_connections_count_logged_in_or_not(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     async def is_count(wanted: int) -> bool:
         return int(await client.get(keys.connections) or 0) == wanted
@@ -166,7 +166,7 @@ async def test_all_connections_count_logged_in_or_not(
 
 
 async def test_many_messages_are_kept_in_order_for_a_login(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.hset(keys.undelivered, "1", text(*range(1500)))
     peer = await join(endpoint, "1")
@@ -191,7 +191,7 @@ def test_the_wire_needs_a_redis_of_its_kind(redis_url: str) -> None:
 
 
 async def test_what_is_live_follows_the_whole_backlog(
-    endpoint: Endpoint, join: Joining, client: Redis, keys: Keys, server: Server
+    endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys, server: Server
 ) -> None:
     await client.hset(keys.undelivered, "1", text(*range(1500)))
     peer = await join(endpoint, "1")
@@ -202,7 +202,7 @@ async def test_what_is_live_follows_the_whole_backlog(
 
 
 async def test_pauses_between_redelivered_messages_can_be_had(
-    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Keys
+    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     sync = {"enabled": True, "redelivery_interval": 0.05}
     server = accepting(backend=redis_url, namespace=namespace, wire="mesa1", sync=sync)
@@ -216,7 +216,7 @@ async def test_pauses_between_redelivered_messages_can_be_had(
 
 
 async def test_who_becomes_another_gets_what_waits_for_that(
-    server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Keys
+    server: Server, endpoint: Endpoint, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     @server.on_message("BECOME")
     async def become(message: Message, connection: Connection) -> None:
@@ -258,7 +258,7 @@ async def test_middleware_is_told_whose_a_message_is(
 
 
 async def test_middleware_is_told_what_waited_and_what_was_stored(
-    server: Server, serving: Serving, join: Joining, client: Redis, keys: Keys
+    server: Server, serving: Serving, join: Joining, client: Redis, keys: Mesa1Keys
 ) -> None:
     told: asyncio.Queue[tuple[str, list[Any], Any]] = asyncio.Queue()
 

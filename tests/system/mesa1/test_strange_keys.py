@@ -1,4 +1,4 @@
-"""Keys of 1.x with values that 1.x never writes there: of another type, or no number."""
+"""Mesa1Keys of 1.x with values that 1.x never writes there: of another type, or no number."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, BackendRefused, Message, Portal, Server
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.contract.cluster import LIMIT, Cluster
 from tests.system.server.conftest import Joining, Serving, accepting
 from tests.system.waiting import until, until_ready
@@ -39,7 +39,11 @@ async def dispatcher(redis_url: str, namespace: str) -> AsyncIterator[AsyncDispa
 
 @pytest.mark.parametrize("write", [text, numbers])
 async def test_lists_that_are_no_hash_are_set_aside_by_who_stores(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys, write: Write, caplog: pytest.LogCaptureFixture
+    dispatcher: AsyncDispatcher,
+    client: Redis,
+    keys: Mesa1Keys,
+    write: Write,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Before the message is published: a dispatch that fails was published to no server."""
     await write(client, keys.undelivered)
@@ -56,7 +60,7 @@ async def test_lists_that_are_no_hash_are_set_aside_by_who_stores(
 
 
 async def test_a_message_set_aside_does_not_stumble_over_what_was_there(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.set(keys.set_aside("1"), "no list")
     await client.hset(keys.undelivered, "1", "{bad")
@@ -65,7 +69,7 @@ async def test_a_message_set_aside_does_not_stumble_over_what_was_there(
 
 
 async def test_a_server_reads_again_when_lists_were_no_hash(
-    cluster: Cluster, client: Redis, keys: Keys
+    cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     node = await cluster.node({"a": 1})
     await text(client, keys.undelivered)
@@ -89,7 +93,7 @@ async def test_ids_that_are_no_set_harm_nobody_and_are_warned_of(
     join: Joining,
     dispatcher: AsyncDispatcher,
     client: Redis,
-    keys: Keys,
+    keys: Mesa1Keys,
     write: Write,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -114,7 +118,7 @@ async def is_away(dispatcher: AsyncDispatcher, id: str) -> bool:
 
 
 async def test_whom_no_set_can_tell_of_is_published_and_stored(
-    dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     """A server of 1.x may hold the id, or no server may: twice is better than never."""
     await text(client, keys.connected)
@@ -129,7 +133,7 @@ async def test_whom_no_set_can_tell_of_is_published_and_stored(
 
 
 async def test_a_number_of_connections_that_is_none_is_refused_and_made_good(
-    cluster: Cluster, dispatcher: AsyncDispatcher, client: Redis, keys: Keys
+    cluster: Cluster, dispatcher: AsyncDispatcher, client: Redis, keys: Mesa1Keys
 ) -> None:
     await client.set(keys.connections, "many")
     with pytest.raises(BackendRefused, match=r"expected a number of connections.*delete it$"):
@@ -146,12 +150,12 @@ async def test_namespaces_whose_keys_have_one_name_leave_each_other_alone(
     redis_url: str, serving: Serving, join: Joining, namespace: str, client: Redis
 ) -> None:
     """The key of the ids in the namespace `count_x` is that of the number of connections in `x`."""
-    collides, name = f"count_{namespace}", Keys(namespace).connections
-    assert Keys(collides).connected == name
+    collides, name = f"count_{namespace}", Mesa1Keys(namespace).connections
+    assert Mesa1Keys(collides).connected == name
     first = await join(
         await serving(accepting(backend=redis_url, namespace=namespace, wire="mesa1", sync=True)), "1"
     )
-    await until_count(client, Keys(namespace), 1)
+    await until_count(client, Mesa1Keys(namespace), 1)
     server = accepting(backend=redis_url, namespace=collides, wire="mesa1", sync=True)
     second = await join(await serving(server), "1")
     assert await client.get(name) == "1"
@@ -160,12 +164,12 @@ async def test_namespaces_whose_keys_have_one_name_leave_each_other_alone(
             await dispatcher.dispatch(Message(0, where), ["1"])
             await dispatcher.dispatch(Message(0, where), ["away"])
             assert [each["d"] for each in await peer.messages(1)] == [where]
-            assert await client.hkeys(Keys(where).undelivered) == ["away"]
+            assert await client.hkeys(Mesa1Keys(where).undelivered) == ["away"]
 
 
 @pytest.mark.parametrize("write", [text, numbers])
 async def test_what_is_ours_alone_is_made_anew(
-    cluster: Cluster, client: Redis, keys: Keys, write: Write
+    cluster: Cluster, client: Redis, keys: Mesa1Keys, write: Write
 ) -> None:
     node = await cluster.node({"a": 1})
     await client.sadd(keys.connected, "of 1.x")
@@ -189,7 +193,13 @@ async def test_what_is_ours_alone_is_made_anew(
 
 @pytest.mark.parametrize("write", [text, numbers])
 async def test_a_pool_that_is_no_set_is_put_back(
-    redis_url: str, namespace: str, serving: Serving, join: Joining, client: Redis, keys: Keys, write: Write
+    redis_url: str,
+    namespace: str,
+    serving: Serving,
+    join: Joining,
+    client: Redis,
+    keys: Mesa1Keys,
+    write: Write,
 ) -> None:
     server: Server = accepting(backend=redis_url, namespace=namespace, wire="mesa1", portals=True)
     told: list[object] = []
@@ -210,7 +220,7 @@ async def test_a_pool_that_is_no_set_is_put_back(
 
 @pytest.mark.parametrize("write", [text, numbers])
 async def test_a_portal_leaves_a_pool_at_once_whatever_our_own_keys_hold(
-    redis_url: str, namespace: str, client: Redis, keys: Keys, write: Write
+    redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys, write: Write
 ) -> None:
     async with Portal(redis_url, namespace=namespace, wire="mesa1", lease=60.0) as portal:
         await until(lambda: is_pool(client, keys, portal.portal_id))
@@ -219,7 +229,7 @@ async def test_a_portal_leaves_a_pool_at_once_whatever_our_own_keys_hold(
     assert await client.smembers(keys.pool) == set()
 
 
-async def is_pool(client: Redis, keys: Keys, *ids: str) -> bool:
+async def is_pool(client: Redis, keys: Mesa1Keys, *ids: str) -> bool:
     try:
         return await client.smembers(keys.pool) == set(ids)
     except redis.ResponseError:

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from mesa_ws import AsyncDispatcher, Message, serve
-from mesa_ws.backend.mesa1.keys import Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.redis.keys import Keys as NativeKeys
 from mesa_ws.settings import Wire
 from tests.system.server.conftest import Serving, accepting
@@ -13,7 +13,7 @@ from tests.system.server.conftest import Serving, accepting
 
 def test_both_wires_know_where_the_leases_of_the_other_are() -> None:
     for namespace in (None, "api"):
-        assert NativeKeys(namespace).leases_of_1x == Keys(namespace).leases
+        assert NativeKeys(namespace).leases_of_1x == Mesa1Keys(namespace).leases
 
 
 @pytest.mark.parametrize(("server", "dispatcher"), [("native", "mesa1"), ("mesa1", "native")])

@@ -40,7 +40,7 @@ def hand(redis_url: str, namespace: str) -> Iterator[Hand]:
 
 def pass_time(hand: Hand, milliseconds: int) -> None:
     """Move all that Redis remembers of this namespace into the past."""
-    of_1x = mesa1_keys.Keys(hand.keys.namespace)
+    of_1x = mesa1_keys.Mesa1Keys(hand.keys.namespace)
     sets = (hand.keys.leases, hand.keys.portals, hand.keys.observers, hand.keys.graces)
     for name in (*sets, of_1x.leases, of_1x.portal_leases, of_1x.graces):
         found: Any = hand.client.zrange(name, 0, -1, withscores=True)
@@ -285,11 +285,11 @@ def test_an_observer_that_is_gone_is_told_nothing(hand: Hand) -> None:
 
 
 def seat_of_1x(hand: Hand, node: str) -> mesa1_plan.Mesa1NodeCommands:
-    return mesa1_plan.Mesa1NodeCommands(mesa1_keys.Keys(hand.keys.namespace), node, 60.0, 600.0, 5.0)
+    return mesa1_plan.Mesa1NodeCommands(mesa1_keys.Mesa1Keys(hand.keys.namespace), node, 60.0, 600.0, 5.0)
 
 
-def beat_of_1x(hand: Hand, node: str) -> mesa1_plan.Pulse:
-    return mesa1_plan.Pulse(*hand.run(seat_of_1x(hand, node).beat(1)))
+def beat_of_1x(hand: Hand, node: str) -> mesa1_plan.Mesa1Pulse:
+    return mesa1_plan.Mesa1Pulse(*hand.run(seat_of_1x(hand, node).beat(1)))
 
 
 def test_on_the_wire_of_1x_nobody_ends_either(hand: Hand) -> None:
@@ -315,7 +315,7 @@ def test_on_the_wire_of_1x_nobody_ends_either(hand: Hand) -> None:
 
 
 def test_on_the_wire_of_1x_portals_stay(hand: Hand) -> None:
-    keys = mesa1_keys.Keys(hand.keys.namespace)
+    keys = mesa1_keys.Mesa1Keys(hand.keys.namespace)
     hand.run(portal_liveness.admit(keys, "portal", 15.0, 600.0, is_new=True))
     beat_of_1x(hand, "node")
     pass_time(hand, 100 * SECOND)
@@ -403,7 +403,7 @@ async def test_nobody_is_told_offline_whose_node_is_the_last_to_come_back(
         late_way.cut()
         await be_away(logged_redis, how, 1.6)
         with redis.Redis.from_url(logged_redis.url) as client:
-            keys = Keys(namespace) if kind is RedisBackend else mesa1_keys.Keys(namespace)
+            keys = Keys(namespace) if kind is RedisBackend else mesa1_keys.Mesa1Keys(namespace)
             for _ in range(2):
                 await until_beat(Hand(client, namespace), keys.leases, one)
         late_way.is_shut = False

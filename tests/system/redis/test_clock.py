@@ -167,7 +167,7 @@ def test_portals_shorten_leases_of_servers_and_of_each_other(hand: Hand) -> None
 async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> None:
     survivor, dead = await cluster.node(), await cluster.node({"alice": 1})
     await crash(dead)
-    step_back(hand, hand.keys.leases, mesa1_keys.Keys(cluster.namespace).leases)
+    step_back(hand, hand.keys.leases, mesa1_keys.Mesa1Keys(cluster.namespace).leases)
     assert await survivor.backend.online(["alice"]) == {"alice": 1}
 
     async def is_offline() -> bool:
@@ -179,7 +179,9 @@ async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> No
 
 async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
     one, two = await cluster.node(), await cluster.node({"alice": 1})
-    name = (hand.keys if isinstance(one.backend, RedisBackend) else mesa1_keys.Keys(cluster.namespace)).leases
+    name = (
+        hand.keys if isinstance(one.backend, RedisBackend) else mesa1_keys.Mesa1Keys(cluster.namespace)
+    ).leases
     step_back(hand, name)
 
     def is_renewed() -> bool:
@@ -219,7 +221,7 @@ async def test_an_owner_that_died_is_shown_no_more(redis_url: str, namespace: st
 
 
 async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, hand: Hand) -> None:
-    keys = mesa1_keys.Keys(namespace)
+    keys = mesa1_keys.Mesa1Keys(namespace)
     server = Mesa1Backend(redis_url, namespace=namespace, lease=LEASE)
     dead = Mesa1PortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     await server.open(lambda envelope: None, portals=True)

@@ -24,7 +24,7 @@ from mesa_ws import (
     RedisBackend,
 )
 from mesa_ws.backend.mesa1 import Mesa1Backend
-from mesa_ws.backend.mesa1.keys import Keys as Mesa1Keys
+from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.redis.handshake import NativeHandshake
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis_client.address import Address

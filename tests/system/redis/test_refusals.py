@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisBackend, Sync
 from mesa_ws.backend.inbox import Capacity, EventKind, InboxEvent, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
-from mesa_ws.backend.mesa1.keys import Keys as Keys1x
+from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
 from mesa_ws.backend.redis.inbox_commands import PortalCommands, append, revive
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.http_server.server import DispatchApi

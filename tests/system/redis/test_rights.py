@@ -11,7 +11,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 
 from mesa_ws import AsyncDispatcher, BackendRefused, Client, Dispatcher, Message, Portal, PortalEvent, Sync
-from mesa_ws.backend.mesa1.keys import Keys as Keys1x
+from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.settings import Wire
 from mesa_ws.transports.run import serve

@@ -45,7 +45,7 @@ class AsyncHttpBus:
     ) -> None:
         self._api = HttpApi(url, key, namespace, timeout)
         tls = httpcore.default_ssl_context() if self._api.endpoint.scheme == "https" else None
-        self._own = PerLoop(lambda: _Connections(tls), _Connections.aclose, _Connections.abandon)
+        self._own = PerLoop(lambda: _LoopConnections(tls), _LoopConnections.aclose, _LoopConnections.abandon)
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -134,7 +134,7 @@ class AsyncHttpBus:
             raise BackendUnavailable("the dispatcher is closed")
 
 
-class _Connections:
+class _LoopConnections:
     """Connections of one event loop: one for dispatches, in turn, and one for each pending request."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:

@@ -42,13 +42,15 @@ class DeadlineBackend(httpcore.NetworkBackend):
         for address in _addresses(host, port):
             try:
                 left = _left(timeout, httpcore.ConnectTimeout)
-                return _Stream(self._plain.connect_tcp(address, port, left, local_address, socket_options))
+                return _DeadlineStream(
+                    self._plain.connect_tcp(address, port, left, local_address, socket_options)
+                )
             except httpcore.ConnectError as error:
                 problem = error
         raise problem
 
 
-class _Stream(httpcore.NetworkStream):
+class _DeadlineStream(httpcore.NetworkStream):
     def __init__(self, plain: httpcore.NetworkStream) -> None:
         self._plain = plain
 
@@ -65,7 +67,7 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._plain.start_tls(ssl_context, server_hostname, left))
+        return _DeadlineStream(self._plain.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> Any:
         return self._plain.get_extra_info(info)

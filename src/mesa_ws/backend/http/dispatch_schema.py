@@ -32,7 +32,7 @@ _DISCONNECT = msgspec.Raw(f'{{"op":{Op.EVENT},"t":"{DISCONNECT_CLIENT}"}}')
 _MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
 
 
-class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One message on its way to a server.
 
     Args:
@@ -98,7 +98,7 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return envelope._replace(message_id=self.id, remember=remember)
 
 
-class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
+class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=True):
     """Body of a request: one dispatch, or a batch of dispatches.
 
     Args:
@@ -106,7 +106,7 @@ class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
         namespace: the namespace that the sender means; None for that of the server.
     """
 
-    batch: list[Dispatch] | None = None
+    batch: list[DispatchBody] | None = None
     namespace: str | None = None
 
     @classmethod
@@ -125,7 +125,7 @@ class DispatchRequest(Dispatch, forbid_unknown_fields=True, omit_defaults=True):
                 f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; "
                 "send them in parts"
             )
-        return cls(batch=[Dispatch.of(envelope) for envelope in envelopes], namespace=namespace)
+        return cls(batch=[DispatchBody.of(envelope) for envelope in envelopes], namespace=namespace)
 
     def envelopes(self, reserved: Container[int] = PROTOCOL_OPCODES) -> list[Envelope]:
         """Check all dispatches, and return their envelopes in order.
@@ -191,7 +191,7 @@ class Receipts(msgspec.Struct):
         return [form.receipt() for form in self.receipts]
 
 
-class _Frame(msgspec.Struct, forbid_unknown_fields=True):
+class _FrameBody(msgspec.Struct, forbid_unknown_fields=True):
     op: int = Op.DISPATCH.value
     d: Any = None
     t: str | None = None
@@ -216,7 +216,7 @@ def read_message(raw: msgspec.Raw) -> Message | DispatchEvent:
     return DispatchEvent(frame.t)  # type: ignore[arg-type]  # None is refused like any other
 
 
-_FRAME = msgspec.json.Decoder(_Frame)
+_FRAME = msgspec.json.Decoder(_FrameBody)
 
 
 def _retention(given: object) -> Retention | None:
@@ -242,7 +242,7 @@ def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
     return given
 
 
-def _envelope_at(index: int, dispatch: Dispatch, reserved: Container[int]) -> Envelope:
+def _envelope_at(index: int, dispatch: DispatchBody, reserved: Container[int]) -> Envelope:
     try:
         return dispatch.envelope(reserved)
     except InvalidInput as error:

@@ -43,7 +43,7 @@ _PART = 64 * 1024
 T = TypeVar("T")
 
 
-class Endpoint(NamedTuple):
+class ApiEndpoint(NamedTuple):
     """The address of a dispatch API.
 
     Attributes:
@@ -66,7 +66,7 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
-    def of(cls, url: object) -> "Endpoint":
+    def of(cls, url: object) -> "ApiEndpoint":
         """Parse `url`; a path before the paths of the API is kept.
 
         Raises:
@@ -83,7 +83,7 @@ class Endpoint(NamedTuple):
             ) from None
 
     @classmethod
-    def _of(cls, parts: SplitResult) -> "Endpoint":
+    def _of(cls, parts: SplitResult) -> "ApiEndpoint":
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
         if port is None or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError
@@ -111,8 +111,8 @@ class HttpApi:
     """
 
     def __init__(self, url: str, key: str | None, namespace: str | None, timeout: float) -> None:
-        self.endpoint = Endpoint.of(url)
-        self.timeout = _ApiSettings(timeout=timeout).timeout
+        self.endpoint = ApiEndpoint.of(url)
+        self.timeout = _ExchangeSettings(timeout=timeout).timeout
         self._namespace = check_namespace(namespace)
         if key is None:
             raise InvalidSettings("key", "the key of the server's dispatch API; pass key='...'", None)
@@ -298,7 +298,7 @@ def _described(error: Exception) -> str:
     return f"{problem}; name a file with the certificates to trust in SSL_CERT_FILE"
 
 
-class _ApiSettings(Settings, frozen=True):
+class _ExchangeSettings(Settings, frozen=True):
     timeout: Seconds
 
     @classmethod

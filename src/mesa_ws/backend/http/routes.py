@@ -41,13 +41,13 @@ MAX_SHOWN = 1000
 """Messages of an outbox in one answer."""
 
 
-class Question(Protocol):
+class Body(Protocol):
     """Body of a request."""
 
     namespace: str | None
 
 
-Q = TypeVar("Q", bound=Question)
+Q = TypeVar("Q", bound=Body)
 T = TypeVar("T")
 
 
@@ -115,7 +115,7 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
 
 
 class EmptyQuestion(_Form):
-    """Question that needs no members."""
+    """Question without members."""
 
 
 class IdsQuestion(_Form):
@@ -153,7 +153,7 @@ class OutboxQuestion(_Form):
 
 
 class StatusQuestion(_Form):
-    """Question what became of the message of a receipt."""
+    """Question about the message of a receipt."""
 
     receipt: ReceiptForm
 
@@ -192,39 +192,39 @@ class RequestQuestion(_Form):
 # Bodies of answers.
 
 
-class _Reply(msgspec.Struct):
+class _ReplyBody(msgspec.Struct):
     answer: msgspec.Raw
 
 
-class _IdStatus(msgspec.Struct):
+class _IdStatusBody(msgspec.Struct):
     state: State
     dropped: tuple[Range, ...]
 
 
-class _Status(msgspec.Struct):
+class _StatusBody(msgspec.Struct):
     message_id: str
     is_settled: bool
-    ids: dict[str, _IdStatus]
+    ids: dict[str, _IdStatusBody]
 
 
-class _Online(msgspec.Struct):
+class _OnlineBody(msgspec.Struct):
     online: dict[str, int]
 
 
-class _Count(msgspec.Struct):
+class _CountBody(msgspec.Struct):
     count: int
 
 
-class _Page(msgspec.Struct):
+class _PageBody(msgspec.Struct):
     ids: tuple[str, ...]
     cursor: str | None
 
 
-class _Connections(msgspec.Struct):
+class _ConnectionsBody(msgspec.Struct):
     connections: int
 
 
-class _Head(msgspec.Struct):
+class _HeadBody(msgspec.Struct):
     epoch: str
     top: int
     acknowledged: int
@@ -233,11 +233,11 @@ class _Head(msgspec.Struct):
     dropped: tuple[Range, ...]
 
 
-class _Heads(msgspec.Struct):
-    outboxes: dict[str, _Head | None]
+class _HeadsBody(msgspec.Struct):
+    outboxes: dict[str, _HeadBody | None]
 
 
-class _Stored(msgspec.Struct):
+class _StoredBody(msgspec.Struct):
     sequence: int
     message_id: str
     at: float
@@ -245,36 +245,36 @@ class _Stored(msgspec.Struct):
     message: msgspec.Raw
 
 
-class _Messages(msgspec.Struct):
-    messages: list[_Stored]
+class _MessagesBody(msgspec.Struct):
+    messages: list[_StoredBody]
 
 
-class _Purged(msgspec.Struct):
+class _PurgedBody(msgspec.Struct):
     purged: int
 
 
-def _status(status: Status) -> _Status:
-    ids = {id: _IdStatus(*each) for id, each in status.ids.items()}
-    return _Status(status.message_id, status.is_settled, ids)
+def _status(status: Status) -> _StatusBody:
+    ids = {id: _IdStatusBody(*each) for id, each in status.ids.items()}
+    return _StatusBody(status.message_id, status.is_settled, ids)
 
 
-def _read_status(answer: _Status) -> Status:
+def _read_status(answer: _StatusBody) -> Status:
     return Status(answer.message_id, {id: IdStatus(*_members(each)) for id, each in answer.ids.items()})
 
 
-def _heads(heads: Mapping[str, OutboxHead | None]) -> _Heads:
-    return _Heads({id: head and _Head(*head) for id, head in heads.items()})
+def _heads(heads: Mapping[str, OutboxHead | None]) -> _HeadsBody:
+    return _HeadsBody({id: head and _HeadBody(*head) for id, head in heads.items()})
 
 
-def _read_heads(answer: _Heads) -> dict[str, OutboxHead | None]:
+def _read_heads(answer: _HeadsBody) -> dict[str, OutboxHead | None]:
     return {id: OutboxHead(*_members(head)) if head else None for id, head in answer.outboxes.items()}
 
 
-def _messages(messages: Iterable[Stored]) -> _Messages:
-    return _Messages([_Stored(*each[:4], msgspec.Raw(each.body)) for each in messages])
+def _messages(messages: Iterable[Stored]) -> _MessagesBody:
+    return _MessagesBody([_StoredBody(*each[:4], msgspec.Raw(each.body)) for each in messages])
 
 
-def _read_messages(answer: _Messages) -> list[Stored]:
+def _read_messages(answer: _MessagesBody) -> list[Stored]:
     return [
         Stored(each.sequence, each.message_id, each.at, each.expires, bytes(each.message))
         for each in answer.messages
@@ -298,15 +298,15 @@ REQUEST: Route[RequestQuestion, bytes] = Route(
     "/v1/request",
     RequestQuestion,
     "an object with id and message, and if need be timeout and namespace",
-    _Reply,
-    write=lambda answer: _Reply(msgspec.Raw(answer)),
+    _ReplyBody,
+    write=lambda answer: _ReplyBody(msgspec.Raw(answer)),
     read=lambda reply: bytes(reply.answer),
 )
 STATUS: Route[StatusQuestion, Status] = Route(
     "/v1/status",
     StatusQuestion,
     "an object with a receipt, as a dispatch was answered with",
-    _Status,
+    _StatusBody,
     write=_status,
     read=_read_status,
 )
@@ -314,39 +314,39 @@ ONLINE: Route[IdsQuestion, dict[str, int]] = Route(
     "/v1/presence",
     IdsQuestion,
     f"an object with ids, a list, and {_NAMESPACE}",
-    _Online,
-    write=_Online,
+    _OnlineBody,
+    write=_OnlineBody,
     read=attrgetter("online"),
 )
 COUNT: Route[IdsQuestion, int] = Route(
     ONLINE.path,
     IdsQuestion,
     f"an object, and in it {_NAMESPACE}",
-    _Count,
-    write=_Count,
+    _CountBody,
+    write=_CountBody,
     read=attrgetter("count"),
 )
 IDS: Route[CursorQuestion, IdPage] = Route(
     "/v1/presence/ids",
     CursorQuestion,
     "an object, and in it if need be cursor and namespace",
-    _Page,
-    write=lambda page: _Page(*page),
+    _PageBody,
+    write=lambda page: _PageBody(*page),
     read=lambda page: IdPage(page.ids, page.cursor),
 )
 CONNECTIONS: Route[EmptyQuestion, int] = Route(
     "/v1/presence/connections",
     EmptyQuestion,
     f"an object, and in it {_NAMESPACE}",
-    _Connections,
-    write=_Connections,
+    _ConnectionsBody,
+    write=_ConnectionsBody,
     read=attrgetter("connections"),
 )
 HEADS: Route[IdsQuestion, dict[str, OutboxHead | None]] = Route(
     "/v1/outboxes",
     IdsQuestion,
     f"an object with ids, a list, and {_NAMESPACE}",
-    _Heads,
+    _HeadsBody,
     write=_heads,
     read=_read_heads,
 )
@@ -354,7 +354,7 @@ SHOW: Route[OutboxQuestion, list[Stored]] = Route(
     "/v1/outboxes/show",
     OutboxQuestion,
     "an object with an id, and if need be limit and namespace",
-    _Messages,
+    _MessagesBody,
     write=_messages,
     read=_read_messages,
 )
@@ -362,7 +362,7 @@ PURGE: Route[OutboxQuestion, int] = Route(
     "/v1/outboxes/purge",
     OutboxQuestion,
     f"an object with an id, and {_NAMESPACE}",
-    _Purged,
-    write=_Purged,
+    _PurgedBody,
+    write=_PurgedBody,
     read=attrgetter("purged"),
 )

@@ -27,7 +27,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     """Opens connections of the running event loop, and closes those of an event loop that has ended."""
 
     def __init__(self) -> None:
-        self._streams: WeakSet[_Stream] = WeakSet()
+        self._streams: WeakSet[_AsyncioStream] = WeakSet()
 
     async def connect_tcp(
         self,
@@ -40,7 +40,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first address of `host` that answers. Cancelling closes a connection in progress."""
         try:
             sock = await connect_socket(host, port)
-            _, stream = await asyncio.get_running_loop().create_connection(_Stream, sock=sock)
+            _, stream = await asyncio.get_running_loop().create_connection(_AsyncioStream, sock=sock)
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         self._streams.add(stream)
@@ -52,7 +52,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
             abandon_transport(stream.transport)
 
 
-class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
+class _AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     """One connection, read and written by one task at a time."""
 
     transport: asyncio.Transport

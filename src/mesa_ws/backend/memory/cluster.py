@@ -9,9 +9,9 @@ from ...messages.receipt import Delivery, OutboxHead, Position, Receipt, Stored
 from ...settings import Durability
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
-from .inbox import Inbox
+from .inbox import MemoryInbox
 from .node import Holders, MemoryNode
-from .outbox import Outbox, Outboxes, StoredMessage, Timetable
+from .outbox import MemoryOutbox, Outboxes, StoredMessage, Timetable
 
 FORGOTTEN_AT_ONCE = 64
 """Largest number of message ids that are forgotten in one step."""
@@ -37,10 +37,10 @@ class Cluster:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.holders = Holders()
         self.requesters: dict[str, Pending] = {}
-        self.inbox = Inbox(clock)
+        self.inbox = MemoryInbox(clock)
         self._clock = clock
         self._outboxes = Outboxes(self.holders.floor)
-        self._broadcasts = Outbox()
+        self._broadcasts = MemoryOutbox()
         self._remembered = _RememberedMessages()
 
     def dispatch(self, envelope: Envelope) -> Receipt:
@@ -140,7 +140,7 @@ class Cluster:
         self._outboxes.tend(now)
         self._broadcasts.expire(now)
 
-    def _started(self, id: str, outbox: Outbox, start: Start, now: float) -> Page:
+    def _started(self, id: str, outbox: MemoryOutbox, start: Start, now: float) -> Page:
         if start.mode == "resume":
             return self._continued(id, outbox, start.position, now)
         if start.mode == "fresh":
@@ -149,7 +149,7 @@ class Cluster:
             outbox.acknowledge(outbox.top)
         return outbox.tip()
 
-    def _continued(self, id: str, outbox: Outbox, position: Position | None, now: float) -> Page:
+    def _continued(self, id: str, outbox: MemoryOutbox, position: Position | None, now: float) -> Page:
         if position is not None and outbox.holds(position):
             return outbox.page("resumed", position.sequence)
         if position is not None and self._outboxes.is_before(id, position, now):

@@ -110,7 +110,7 @@ class _Queue:
             del self.weights[event.connection_id]
 
 
-class Inbox:
+class MemoryInbox:
     """The queues of one namespace. Portals of this process cannot die alone, so they need no leases.
 
     Args:
@@ -124,9 +124,9 @@ class Inbox:
         self._portals: dict[str, None] = {}
         self._watches: dict[str, PortalWatch] = {}
         self._offset = 0
-        self._observed: _Log[WaitingEvent] = _Log(MAX_OBSERVED)
+        self._observed: _EventLog[WaitingEvent] = _EventLog(MAX_OBSERVED)
         self._observers = 0
-        self._dead: _Log[DeadLetter] = _Log(MAX_DEAD)
+        self._dead: _EventLog[DeadLetter] = _EventLog(MAX_DEAD)
         self._rejected = 0
         self._arrival = asyncio.Event()
 
@@ -282,7 +282,7 @@ class Inbox:
 _Item = TypeVar("_Item", WaitingEvent, DeadLetter)
 
 
-class _Log(Generic[_Item]):
+class _EventLog(Generic[_Item]):
     """Events by their offsets; the oldest are dropped when there are too many.
 
     Args:

@@ -1,7 +1,7 @@
 """Numbered messages in memory, of one id or to everybody. Time is an argument.
 
-`Outboxes` keeps one `Outbox` for each id that needs one. An empty outbox is not kept: a client gets an epoch
-that `EmptyEpochs` computes, so the outbox that begins later can begin in the same epoch.
+`Outboxes` keeps one `MemoryOutbox` for each id that needs one. An empty outbox is not kept: its client gets
+an epoch that `EmptyEpochs` computes, so that the outbox can begin later in the same epoch.
 """
 
 import heapq
@@ -61,7 +61,7 @@ class StoredMessage(NamedTuple):
     excluding: frozenset[str] = frozenset()
 
 
-class Outbox:
+class MemoryOutbox:
     """Messages in the order of their sequences, without holes: the oldest is dropped first.
 
     Attributes:
@@ -202,27 +202,27 @@ class Outboxes:
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._epochs = EmptyEpochs()
-        self._outboxes: dict[str, Outbox] = {}
+        self._outboxes: dict[str, MemoryOutbox] = {}
         self._timetable: Timetable[str] = Timetable()
 
     def __len__(self) -> int:
         return len(self._outboxes)
 
-    def find(self, id: str, now: float) -> Outbox | None:
+    def find(self, id: str, now: float) -> MemoryOutbox | None:
         """Return the outbox of `id`, without expired messages, or None."""
         outbox = self._outboxes.get(id)
         if outbox is not None:
             outbox.expire(now)
         return outbox
 
-    def use(self, id: str, now: float, ttl: float) -> Outbox:
+    def use(self, id: str, now: float, ttl: float) -> MemoryOutbox:
         """Return the outbox of `id`, and keep it for `ttl` and a day from now on.
 
         If no message was stored so far, return an empty one that is not kept.
         """
         outbox = self.find(id, now)
         if outbox is None:
-            return Outbox(self._epochs.hand_out(id, now))
+            return MemoryOutbox(self._epochs.hand_out(id, now))
         self._keep_until(id, outbox, now + ttl + DAY)
         return outbox
 
@@ -255,19 +255,19 @@ class Outboxes:
         self._timetable.put_earlier(id, message.expires)
         return pushed
 
-    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> Outbox:
+    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> MemoryOutbox:
         """Create an outbox in the epoch that a connection got, or may have got today."""
         if not self._epochs.are_in_use(now):
-            self._outboxes[id] = Outbox()
+            self._outboxes[id] = MemoryOutbox()
             return self._outboxes[id]
         held = (holding.epoch for holding in holders.values() if holding.epoch)
         known = (epoch for epoch in held if self._epochs.knows(id, epoch, now))
-        outbox = self._outboxes[id] = Outbox(next(known, None) or self._epochs.epoch(id, now))
+        outbox = self._outboxes[id] = MemoryOutbox(next(known, None) or self._epochs.epoch(id, now))
         outbox.window = self._epochs.window(now)
         self._keep_until(id, outbox, now + YOUNG_LIFE)
         return outbox
 
-    def _keep_until(self, id: str, outbox: Outbox, until: float) -> None:
+    def _keep_until(self, id: str, outbox: MemoryOutbox, until: float) -> None:
         outbox.needed_until = max(outbox.needed_until, until)
         self._timetable.put_earlier(id, outbox.needed_until)
 

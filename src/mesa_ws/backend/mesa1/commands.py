@@ -13,7 +13,7 @@ from ...messages.receipt import Delivery, Position, Receipt
 from ..base import IdPage
 from ..redis.scripts import RIGHTS, script
 from ..redis_client.command import MAX_SCANNED, Call, Command, chunks, ms
-from .keys import Keys
+from .keys import Mesa1Keys
 from .payloads import message_json, naming, to_everybody
 
 _script = partial(script, package=__package__)
@@ -57,14 +57,14 @@ NOWHERE = "mesa1"
 """Epoch of positions in receipts, which lead nowhere: this wire has no status of messages."""
 
 
-class Dispatch(NamedTuple):
+class Mesa1Dispatch(NamedTuple):
     """Calls that send one envelope."""
 
     envelope: Envelope
     calls: tuple[Call, ...]
 
     @classmethod
-    def of(cls, keys: Keys, envelope: Envelope, *, is_named: bool = False) -> "Dispatch":
+    def of(cls, keys: Mesa1Keys, envelope: Envelope, *, is_named: bool = False) -> "Mesa1Dispatch":
         """Return the calls for one envelope; without recipients there are none.
 
         Args:
@@ -131,14 +131,14 @@ class Mesa1NodeCommands(NamedTuple):
         grace: seconds that an id may be away.
     """
 
-    keys: Keys
+    keys: Mesa1Keys
     node: str
     lease: float
     expiry: float
     grace: float
 
     def beat(self, connections: int, runs: tuple[str, str] = ("", "")) -> Call:
-        """Take or renew the lease; `Pulse` reads the reply. `runs` is `Runs.args`."""
+        """Take or renew the lease; `Mesa1Pulse` reads the reply. `runs` is `Runs.args`."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
@@ -180,7 +180,7 @@ class Mesa1NodeCommands(NamedTuple):
         )
 
 
-class Pulse(NamedTuple):
+class Mesa1Pulse(NamedTuple):
     """Reply to a heartbeat.
 
     Attributes:
@@ -202,34 +202,34 @@ class Pulse(NamedTuple):
     was_passed_over: int
 
 
-def swap(keys: Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
+def swap(keys: Mesa1Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
     """Replace the list of an id, unless it has changed; the reply is 1 if it was replaced."""
     return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside), ms(ASIDE)))
 
 
-def kept(keys: Keys, ids: Sequence[str]) -> Command:
+def kept(keys: Mesa1Keys, ids: Sequence[str]) -> Command:
     """Read the lists of ids."""
     return ("HMGET", keys.undelivered, *ids)
 
 
-def purge(keys: Keys, id: str) -> Call:
+def purge(keys: Mesa1Keys, id: str) -> Call:
     """Delete the list of an id; the reply is the deleted list."""
     return Call(PURGE, (keys.undelivered,), (id,))
 
 
-def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
+def online(keys: Mesa1Keys, ids: Sequence[str]) -> list[Call]:
     """Count the connections of ids; `counts_by_id` reads the replies."""
     own = (keys.leases, keys.connected)
     where = (keys.messages, keys.channels)
     return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
 
 
-def count(keys: Keys) -> Command:
+def count(keys: Mesa1Keys) -> Command:
     """Count the ids that have connections."""
     return ("SCARD", keys.connected)
 
 
-def scan_online(keys: Keys, cursor: str) -> Command:
+def scan_online(keys: Mesa1Keys, cursor: str) -> Command:
     """Scan the ids that have connections; `online_page` reads the reply."""
     return ("SSCAN", keys.connected, cursor, "COUNT", MAX_SCANNED)
 
@@ -242,12 +242,12 @@ def online_page(reply: Sequence[Any]) -> IdPage:
     )
 
 
-def tally(keys: Keys) -> Command:
+def tally(keys: Mesa1Keys) -> Command:
     """Read the number of connections, as servers of both kinds have counted it."""
     return ("GET", keys.connections)
 
 
-def tallied(keys: Keys, reply: bytes | None) -> int:
+def tallied(keys: Mesa1Keys, reply: bytes | None) -> int:
     """Return the number in the reply to `tally`.
 
     Raises:
@@ -283,7 +283,7 @@ def _delivery(stored: int, online: int, displaced: int, _: int) -> Delivery:
 _log = logging.getLogger("mesa_ws.backend")
 
 
-def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+def warn_of_corruption(keys: Mesa1Keys, ids: Iterable[str]) -> None:
     """Log whose lists could not be read, and where they are kept for inspection."""
     for id in ids:
         _log.warning(
@@ -293,7 +293,7 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
         )
 
 
-def warn_of_another_type(keys: Keys) -> None:
+def warn_of_another_type(keys: Mesa1Keys) -> None:
     """Log that the key of the lists had another type, and where its value is now."""
     aside = keys.cleared(keys.undelivered)
     _log.warning("%r had another type than 1.x keeps there; it was set aside as %r", keys.undelivered, aside)

@@ -13,7 +13,7 @@ from ..redis.backend import RedisBackend
 from ..redis.outbox_commands import Legacy
 from ..redis_client.command import chunks
 from . import commands
-from .keys import Keys
+from .keys import Mesa1Keys
 from .outbox import WaitingList
 
 LATE = 60.0
@@ -43,7 +43,7 @@ class ImportingBackend(RedisBackend):
 
     def __init__(self, address: object, *, namespace: str | None = None) -> None:
         super().__init__(address, namespace=namespace)
-        self._old = Keys(namespace)
+        self._old = Mesa1Keys(namespace)
         self._limits = Retention.of(Sync(enabled=True))
 
     async def open(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Mesa1Keys:
     """Names the keys and channels of one namespace.
 
     Args:

@@ -21,7 +21,7 @@ from ..redis.runs import Runs
 from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.subscriber import Subscriber
-from .commands import MAX_IDS, Mesa1NodeCommands, Pulse, warn_of_another_type
+from .commands import MAX_IDS, Mesa1NodeCommands, Mesa1Pulse, warn_of_another_type
 from .operations import ignore
 from .outbox import WaitingLists
 from .payloads import InvalidPayload, read_payload, read_reply
@@ -210,9 +210,9 @@ class Mesa1Node:
         while await self._run(call) == 1:
             pass
 
-    async def _beat(self) -> Pulse:
+    async def _beat(self) -> Mesa1Pulse:
         start = time.monotonic()
-        pulse = Pulse(*await self._run(self._commands.beat(self._connections, self._runs.args)))
+        pulse = Mesa1Pulse(*await self._run(self._commands.beat(self._connections, self._runs.args)))
         self._lease_ends = start + self._commands.lease
         since = self._runs.ended(pulse.run)
         if since is not None:
@@ -224,7 +224,7 @@ class Mesa1Node:
             await self._reader.restart()
         return pulse
 
-    def _warn_of_types(self, pulse: Pulse) -> None:
+    def _warn_of_types(self, pulse: Mesa1Pulse) -> None:
         if pulse.has_cleared:
             warn_of_another_type(self._commands.keys)
         if pulse.strange:

@@ -20,7 +20,7 @@ from ..redis_client.pipeline import Operation
 from . import commands
 from . import rights as rights_of
 from .commands import SCRIPTS, _log, warn_of_another_type, warn_of_corruption
-from .keys import Keys
+from .keys import Mesa1Keys
 from .outbox import WaitingList
 
 _HAS_WARNED = threading.Event()
@@ -52,7 +52,7 @@ class Mesa1Handshake(NativeHandshake):
 
     def __init__(
         self,
-        keys: Keys,
+        keys: Mesa1Keys,
         rights: Rights,
         *,
         stores: bool = False,
@@ -137,7 +137,7 @@ class Mesa1Wire:
     """
 
     def __init__(self, namespace: str | None, *, names: bool = False) -> None:
-        self.keys = Keys(check_namespace(namespace))
+        self.keys = Mesa1Keys(check_namespace(namespace))
         self._names = names
 
     @property
@@ -161,7 +161,7 @@ class Mesa1Wire:
         envelopes = tuple(envelopes)
         for envelope in envelopes:
             _check_offered(envelope)
-        dispatches = [commands.Dispatch.of(self.keys, each, is_named=self._names) for each in envelopes]
+        dispatches = [commands.Mesa1Dispatch.of(self.keys, each, is_named=self._names) for each in envelopes]
 
         def read(replies: Sequence[Any]) -> list[Receipt]:
             rest = iter(replies)

@@ -30,7 +30,7 @@ from ..redis_client.command import chunks
 from ..redis_client.pipeline import Pipeline
 from . import commands
 from .commands import warn_of_corruption
-from .keys import Keys
+from .keys import Mesa1Keys
 from .payloads import WireMessage
 
 
@@ -236,7 +236,7 @@ class WaitingLists:
     """
 
     def __init__(
-        self, pipeline: Pipeline, keys: Keys, receive: Receive, holds: Callable[[str], bool]
+        self, pipeline: Pipeline, keys: Mesa1Keys, receive: Receive, holds: Callable[[str], bool]
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys

@@ -19,7 +19,7 @@ from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.pipeline import Pipeline
 from ..redis_client.subscriber import Subscriber
-from .keys import Keys
+from .keys import Mesa1Keys
 from .operations import Mesa1Handshake, ignore
 from .payloads import InvalidPayload, read_event, reply_payload
 from .portal_liveness import NAME, admit, withdraw
@@ -69,7 +69,7 @@ class Mesa1PortalConsumer:
         self.portal_id = str(uuid4())
         self.garbage = 0
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
-        self._keys = Keys(check_namespace(namespace))
+        self._keys = Mesa1Keys(check_namespace(namespace))
         self._address = Address.of(address)
         self._sees_all = sees_all
         hello = Mesa1Handshake(self._keys, of_portal(self._keys), database=self._address.database)

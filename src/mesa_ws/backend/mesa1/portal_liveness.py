@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..redis_client.command import Call, Command, chunks, ms
 from .commands import ADMIT, ASIDE, POOL, READMIT, WITHDRAW
-from .keys import Keys
+from .keys import Mesa1Keys
 from .payloads import PortalNotice, notice_payload
 
 NAME = "mesa-portal-"
@@ -83,13 +83,13 @@ class Subscribers(NamedTuple):
         return cls(frozenset(plain), frozenset(named), frozenset(numbers))
 
 
-def look(keys: Keys, era: str, expiry: float, lease: float) -> Call:
+def look(keys: Mesa1Keys, era: str, expiry: float, lease: float) -> Call:
     """Read the pool of portals; `PoolSnapshot` reads the reply."""
     aside = (keys.cleared(keys.pool), ms(ASIDE))
     return Call(POOL, (*_own(keys), keys.era, keys.signs), (era, ms(expiry), keys.portal, *aside, ms(lease)))
 
 
-def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
+def admit(keys: Mesa1Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
     """Renew the lease of one of our portals."""
     announcement = notice_payload(PortalNotice(portal, True))
     return Call(
@@ -99,19 +99,19 @@ def admit(keys: Keys, portal: str, lease: float, expiry: float, *, is_new: bool)
     )
 
 
-def withdraw(keys: Keys, portal: str, why: str, expiry: float) -> Call:
+def withdraw(keys: Mesa1Keys, portal: str, why: str, expiry: float) -> Call:
     """Take a portal out of the pool; see `withdraw.lua` for `why`."""
     announcement = notice_payload(PortalNotice(portal, False))
     return Call(WITHDRAW, (*_own(keys), keys.signs), (portal, why, keys.pool, announcement, ms(expiry)))
 
 
-def readmit(keys: Keys, portals: Sequence[str]) -> Call:
+def readmit(keys: Mesa1Keys, portals: Sequence[str]) -> Call:
     """Put portals of 1.x back that were removed as dead."""
     told = (part for each in portals for part in (each, notice_payload(PortalNotice(each, True))))
     return Call(READMIT, (keys.pool, keys.gone_portals), (keys.pool, *told))
 
 
-def _own(keys: Keys) -> tuple[str, str, str]:
+def _own(keys: Mesa1Keys) -> tuple[str, str, str]:
     return keys.pool, keys.portal_leases, keys.gone_portals
 
 

@@ -2,10 +2,10 @@
 
 from ..redis.rights import GrantedName, Rights
 from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
-from .keys import Keys
+from .keys import Mesa1Keys
 
 
-def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
+def of_dispatcher(keys: Mesa1Keys, *, stores: bool) -> Rights:
     """Return the rights of a dispatcher."""
     places = [_own(keys), _key(keys.connected, is_written=False)]
     if stores:
@@ -13,7 +13,7 @@ def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
     return Rights((BROADCAST, DISPATCH), places, [_channel(keys.messages)])
 
 
-def of_server(keys: Keys) -> Rights:
+def of_server(keys: Mesa1Keys) -> Rights:
     """Return the rights of a server."""
     shared = (keys.connected, keys.connections, keys.undelivered, keys.pool)
     channels = [_channel(each) for each in (keys.messages, keys.portal, keys.pool)]
@@ -21,17 +21,17 @@ def of_server(keys: Keys) -> Rights:
     return Rights(SCRIPTS, places, channels, ("HMGET", "SISMEMBER"), without=("INFO",))
 
 
-def of_portal(keys: Keys) -> Rights:
+def of_portal(keys: Mesa1Keys) -> Rights:
     """Return the rights of a portal."""
     channels = [_channel(keys.pool), _own_channels(keys)]
     return Rights((ADMIT, WITHDRAW), [_own(keys), _key(keys.pool)], channels)
 
 
-def _own(keys: Keys) -> GrantedName:
+def _own(keys: Mesa1Keys) -> GrantedName:
     return GrantedName(f"~{keys.prefix}*", keys.done("rights"))
 
 
-def _own_channels(keys: Keys) -> GrantedName:
+def _own_channels(keys: Mesa1Keys) -> GrantedName:
     return GrantedName(f"&{keys.prefix}*", keys.channel("rights"))
 
 

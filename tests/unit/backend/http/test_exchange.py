@@ -7,7 +7,7 @@ from typing import Any
 import httpcore
 import pytest
 
-from mesa_ws.backend.http.exchange import Endpoint, Exchange, HttpApi
+from mesa_ws.backend.http.exchange import ApiEndpoint, Exchange, HttpApi
 from mesa_ws.backend.http.problems import Problem, encode_problem
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import (
@@ -75,12 +75,12 @@ def test_the_url_says_where_to_send(url: str, target: str, authority: str) -> No
 )
 def test_another_url_is_refused(url: object) -> None:
     with pytest.raises(InvalidSettings, match=r"url: expected the http:// or https:// URL"):
-        Endpoint.of(url)
+        ApiEndpoint.of(url)
 
 
 def test_a_password_in_a_url_is_refused_without_repeating_it() -> None:
     with pytest.raises(InvalidSettings) as caught:
-        Endpoint.of("http://user:hunter2@host:4001")
+        ApiEndpoint.of("http://user:hunter2@host:4001")
     assert "hunter2" not in str(caught.value)
 
 

@@ -7,7 +7,7 @@ from msgspec import msgpack
 
 from mesa_ws.backend.mesa1 import rights as rights_of_1x
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
-from mesa_ws.backend.mesa1.keys import Keys as Keys1x
+from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
 from mesa_ws.backend.redis import rights
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.rights import GrantedName, Rights, commands_of
