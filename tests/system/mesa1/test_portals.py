@@ -695,12 +695,11 @@ async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
 
 
 async def test_a_portal_that_stops_handles_what_it_was_told(site: Mesa1Site) -> None:
-    portal, began, may_go_on, seen = site.portal(), asyncio.Event(), asyncio.Event(), list[Any]()
+    portal, may_go_on, seen = site.portal(), asyncio.Event(), list[Any]()
 
     @portal.on_message
     async def on_message(event: PortalEvent) -> None:
         assert event.message is not None
-        began.set()
         await may_go_on.wait()
         seen.append(event.message.data)
 
@@ -710,7 +709,9 @@ async def test_a_portal_that_stops_handles_what_it_was_told(site: Mesa1Site) -> 
     peer = await site.join("alice")
     for n in range(3):
         await peer.send("N", n)
-    await began.wait()
+    source = portal._source
+    assert isinstance(source, Mesa1Source)
+    await until(lambda: source._received == 5)  # with the connection and its authentication
     stopping = asyncio.create_task(portal.stop())
     await until_pool(server)
     may_go_on.set()
