@@ -5,7 +5,15 @@ from uuid import UUID
 import pytest
 
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
-from mesa_ws.messages.envelope import IdempotencyScope, Retention, current_scope, new_message_id, prepare
+from mesa_ws.messages.envelope import (
+    IdempotencyScope,
+    Retention,
+    checked_receipt,
+    current_scope,
+    new_message_id,
+    prepare,
+    with_unaddressed,
+)
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Delivery, Receipt
 from mesa_ws.messages.recipients import Recipients
@@ -175,3 +183,18 @@ def test_a_key_of_the_handlers_own_is_the_name() -> None:
     finally:
         current_scope.reset(token)
     assert (sent.message_id, cause.message_ids) == (prepare(Message(), idempotency_key="mine").message_id, [])
+
+
+def test_receipts_stand_in_the_order_of_the_dispatches_with_those_to_no_id_among_them() -> None:
+    first, second, third = (prepare(Message(0, 1), ids) for ids in ([], ["1"], []))
+    of_backend = Receipt(second.message_id, {"1": Delivery(False, 1, None)}, 1)
+    none = [Receipt(each.message_id, {}, 0) for each in (first, third)]
+    assert with_unaddressed([first, second, third], [of_backend]) == [none[0], of_backend, none[1]]
+
+
+def test_only_a_receipt_has_a_status() -> None:
+    receipt = Receipt("m", {}, 0)
+    assert checked_receipt(receipt) is receipt
+    with pytest.raises(InvalidInput) as caught:
+        checked_receipt(("m", {}, 0))
+    assert str(caught.value) == "receipt: expected what dispatch returned, got tuple"
