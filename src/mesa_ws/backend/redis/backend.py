@@ -33,6 +33,8 @@ from .requester import Requester, replying
 from .resync import Resync
 from .wire import NativeWire
 
+T = TypeVar("T")
+
 MISSED = 2
 """Missing markers, one for each heartbeat, after which the subscription counts as dead."""
 
@@ -151,9 +153,6 @@ class RedisNode:
     def on_lost_lease(self) -> None:
         """Announce the ids again: other nodes may have reported them offline."""
         self.members.table.forget_announced()
-
-
-T = TypeVar("T")
 
 
 class RedisBackend:

@@ -12,6 +12,8 @@ from ...messages.recipients import Recipients
 from ..base import Receive
 from .members import MemberTable
 
+_log = logging.getLogger("mesa_ws.backend")
+
 
 class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """FrameHead of a frame, which precedes the body.
@@ -34,6 +36,9 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ids: list[str] | Literal["*"]
     excluding: list[str]
     positions: list[str | int] = []
+
+
+_DECODER = msgspec.msgpack.Decoder(FrameHead)
 
 
 class InvalidNodeFrame(ValueError):
@@ -101,35 +106,6 @@ class Continuity:
         self._last = head.counter
         self.lost += missing
         return missing
-
-
-def _positions(head: FrameHead) -> tuple[Position, ...]:
-    """Read the positions of a head.
-
-    Raises:
-        InvalidNodeFrame: the members are no positions, or not one for each id.
-    """
-    flat = head.positions
-    if not flat:
-        return ()
-    if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
-        return (_position(*flat),)
-    if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
-        raise InvalidNodeFrame(f"{len(flat)} members are not one position for each recipient")
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
-
-
-def _position(epoch: str | int, sequence: str | int) -> Position:
-    if not isinstance(epoch, str) or not isinstance(sequence, int):
-        raise InvalidNodeFrame("positions have to be text and integer in turn")
-    return Position(epoch, sequence)
-
-
-_DECODER = msgspec.msgpack.Decoder(FrameHead)
-
-
-_log = logging.getLogger("mesa_ws.backend")
 
 
 class Channel:
@@ -203,3 +179,26 @@ class Channel:
         unknown_ids = self._table.unknown_ids(envelope.recipients.ids)
         if unknown_ids:
             self._on_unknown_ids(unknown_ids)
+
+
+def _positions(head: FrameHead) -> tuple[Position, ...]:
+    """Read the positions of a head.
+
+    Raises:
+        InvalidNodeFrame: the members are no positions, or not one for each id.
+    """
+    flat = head.positions
+    if not flat:
+        return ()
+    if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
+        return (_position(*flat),)
+    if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
+        raise InvalidNodeFrame(f"{len(flat)} members are not one position for each recipient")
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
+
+
+def _position(epoch: str | int, sequence: str | int) -> Position:
+    if not isinstance(epoch, str) or not isinstance(sequence, int):
+        raise InvalidNodeFrame("positions have to be text and integer in turn")
+    return Position(epoch, sequence)

@@ -13,8 +13,58 @@ from ..outbox import BROADCASTS
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Operation
-from .keys import EXPIRY, Keys, _users, outbox_keys
+from .keys import EXPIRY, Keys, outbox_keys, user_keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
+
+_log = logging.getLogger("mesa_ws.backend")
+
+_REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
+"""Warnings of each namespace; a process has few."""
+
+_CORRUPT = Delivery(False, 0, "corrupt")
+
+
+def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
+    """Pass envelopes to the nodes that hold a recipient, and store those with a retention."""
+    envelopes = tuple(envelopes)
+    dispatches = Dispatches.of(keys, envelopes)
+    levels = {each.durability for each in envelopes} - {"memory"}
+    known_for = remembered_for(envelopes)
+    return Operation(
+        dispatches.commands,
+        partial(_receipts, keys, dispatches),
+        known_for > 0,
+        Proof(levels, dispatches.replicas) if levels else None,
+        known_for,
+    )
+
+
+def remembered_for(envelopes: Iterable[Envelope]) -> float:
+    """Return the seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
+    return min((each.remember for each in envelopes), default=math.inf)
+
+
+def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
+    """Log which outboxes were corrupt, and the keys under which operators find them."""
+    for id in ids:
+        _log.warning(
+            "the outbox of %r was corrupt and starts empty; its content was set aside under %r",
+            id,
+            keys.set_aside(id),
+        )
+
+
+def warn_of_refused_publish(keys: Keys, why: str) -> None:
+    """Log, once a minute, that Redis refuses to publish stored messages to nodes."""
+    if why:
+        _REFUSED_PUBLISH.setdefault(keys, LimitedWarning()).warn(
+            _log,
+            "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
+            "when servers find the gap; grant the user that channel with ACL SETUSER",
+            keys.namespace,
+            f"{keys.channels}*",
+            why,
+        )
 
 
 class DispatchCalls(NamedTuple):
@@ -42,7 +92,7 @@ class DispatchCalls(NamedTuple):
             script = BROADCAST if envelope.retention is None else ANNOUNCE
             own = () if envelope.retention is None else (keys.broadcast_position, keys.broadcasts)
             return cls(envelope, (Call(script, (*shared, *own), (*about, *how, *_excluded(envelope))),))
-        script, named = (RELAY, _users) if envelope.retention is None else (DISPATCH, outbox_keys)
+        script, named = (RELAY, user_keys) if envelope.retention is None else (DISPATCH, outbox_keys)
         calls = (
             Call(script, (*shared, *named(keys, ids)), (*about, *how, *ids))
             for ids in chunks(envelope.recipients.ids, MAX_IDS)
@@ -131,6 +181,15 @@ class Dispatches(NamedTuple):
         return [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in self.dispatches]
 
 
+def _receipts(keys: Keys, dispatches: Dispatches, replies: Sequence[Any]) -> list[Receipt]:
+    dealt = dispatches.dealt(replies)
+    for dispatch, own in dealt:
+        if dispatch.envelope.retention is not None:
+            warn_of_corruption(keys, dispatch.corrupt(own))
+            warn_of_refused_publish(keys, dispatch.refused_publish(own))
+    return [dispatch.receipt(own) for dispatch, own in dealt]
+
+
 def _excluded(envelope: Envelope) -> list[str]:
     return sorted(envelope.recipients.excluding)
 
@@ -148,64 +207,3 @@ def _delivery(sequence: int, epoch: bytes, online: int, displaced: int, _: int) 
     if not sequence:
         return Delivery(False, max(online, 0), None if online > 0 else "offline")
     return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence), displaced)
-
-
-_CORRUPT = Delivery(False, 0, "corrupt")
-
-
-_REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
-"""Warnings of each namespace; a process has few."""
-
-_log = logging.getLogger("mesa_ws.backend")
-
-
-def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
-    """Pass envelopes to the nodes that hold a recipient, and store those with a retention."""
-    envelopes = tuple(envelopes)
-    dispatches = Dispatches.of(keys, envelopes)
-    levels = {each.durability for each in envelopes} - {"memory"}
-    known_for = remembered_for(envelopes)
-    return Operation(
-        dispatches.commands,
-        partial(_receipts, keys, dispatches),
-        known_for > 0,
-        Proof(levels, dispatches.replicas) if levels else None,
-        known_for,
-    )
-
-
-def remembered_for(envelopes: Iterable[Envelope]) -> float:
-    """Return the seconds for which Redis recognizes all of these envelopes; 0 if it does not."""
-    return min((each.remember for each in envelopes), default=math.inf)
-
-
-def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
-    """Log which outboxes were corrupt, and the keys under which operators find them."""
-    for id in ids:
-        _log.warning(
-            "the outbox of %r was corrupt and starts empty; its content was set aside under %r",
-            id,
-            keys.set_aside(id),
-        )
-
-
-def warn_of_refused_publish(keys: Keys, why: str) -> None:
-    """Log, once a minute, that Redis refuses to publish stored messages to nodes."""
-    if why:
-        _REFUSED_PUBLISH.setdefault(keys, LimitedWarning()).warn(
-            _log,
-            "messages of namespace %r are stored, but Redis refuses to publish to %r (%s); they arrive late, "
-            "when servers find the gap; grant the user that channel with ACL SETUSER",
-            keys.namespace,
-            f"{keys.channels}*",
-            why,
-        )
-
-
-def _receipts(keys: Keys, dispatches: Dispatches, replies: Sequence[Any]) -> list[Receipt]:
-    dealt = dispatches.dealt(replies)
-    for dispatch, own in dealt:
-        if dispatch.envelope.retention is not None:
-            warn_of_corruption(keys, dispatch.corrupt(own))
-            warn_of_refused_publish(keys, dispatch.refused_publish(own))
-    return [dispatch.receipt(own) for dispatch, own in dealt]

@@ -19,7 +19,6 @@ EXPIRY = 86_400.0
 POSITION_LIFE = 8 * 86_400.0
 """Seconds after the last visit of an id until its position expires."""
 
-
 BACKLOG_LIFE = 7 * 86_400.0
 """Seconds after the last event of a queue until its unhandled events expire."""
 
@@ -258,5 +257,6 @@ def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
     return [key for id in ids for key in (keys.position(id), keys.outbox(id), keys.user(id))]
 
 
-def _users(keys: Keys, ids: Iterable[str]) -> list[str]:
+def user_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    """Return the user keys of ids."""
     return [keys.user(id) for id in ids]

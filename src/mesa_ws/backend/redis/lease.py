@@ -33,6 +33,12 @@ from .runs import Runs
 BEATS = 3
 """Heartbeats in one lease: two may fail."""
 
+SLACK = 0.02
+"""Seconds to look after the end of the grace, which the clock of Redis decides."""
+
+SLOTS = 50
+"""Maximum number of looks in one grace; one look serves the ids whose grace ends at about the same time."""
+
 _log = logging.getLogger("mesa_ws.backend")
 
 
@@ -231,13 +237,6 @@ class LeaseKeeper:
         more = 1
         while more == 1:
             (more,) = await self.queues.run(lambda: self.run(call))
-
-
-SLACK = 0.02
-"""Seconds to look after the end of the grace, which the clock of Redis decides."""
-
-SLOTS = 50
-"""Maximum number of looks in one grace; one look serves the ids whose grace ends at about the same time."""
 
 
 class GraceCommands(Protocol):

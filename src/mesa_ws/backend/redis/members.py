@@ -19,6 +19,20 @@ from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, wai
 MemberEntry = tuple[int, int]
 """Number of sockets of an id here, and the version of that entry."""
 
+MAX_OWED = 100_000
+"""Acknowledgements kept while Redis cannot be reached; lost ones mean that messages are sent twice."""
+
+ASKED = 1000
+"""Ids of one question to Redis for ids with messages."""
+
+RECORDED = 50
+"""Ids of one call when all of them are recorded, which every node does after an outage."""
+
+LONGEST_PAUSE = 0.25
+"""Maximum seconds between two such calls."""
+
+_log = logging.getLogger("mesa_ws.backend")
+
 
 class MemberTable:
     """Table of the ids of this node, each with its sockets and a version. Versions only grow.
@@ -103,21 +117,6 @@ class MemberTable:
     def unknown_ids(self, ids: Iterable[str]) -> list[str]:
         """Return those `ids` that are not held here."""
         return [id for id in ids if id not in self._entries]
-
-
-MAX_OWED = 100_000
-"""Acknowledgements kept while Redis cannot be reached; lost ones mean that messages are sent twice."""
-
-ASKED = 1000
-"""Ids of one question to Redis for ids with messages."""
-
-RECORDED = 50
-"""Ids of one call when all of them are recorded, which every node does after an outage."""
-
-LONGEST_PAUSE = 0.25
-"""Maximum seconds between two such calls."""
-
-_log = logging.getLogger("mesa_ws.backend")
 
 
 class Members:

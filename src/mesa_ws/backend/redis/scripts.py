@@ -24,7 +24,6 @@ class _Part(NamedTuple):
 
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 
-
 _REMARK = re.compile(r" -- [^'\"]*$")
 """A comment after code."""
 

@@ -54,6 +54,14 @@ _OPTIONS = frozenset(
 """Options that say where to connect and with which credentials. Mesa sets its own limits and retries, and
 decodes replies itself."""
 
+_PASSED_OVER = frozenset(
+    {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
+     "decode_responses", "encoding", "encoding_errors", "protocol"}
+)  # fmt: skip
+"""Options of a URL that matter to a redis-py client and are ignored here."""
+
+_CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
@@ -164,9 +172,6 @@ class Address:
         options = {**DRIVER, **self.options, **_host_options(master), "retry": Retry(NoBackoff(), 0)}
         connection: BlockingConnection = cls(**options, **_limits(timeout))
         return connection
-
-
-_CLASSES = {"tcp": "Connection", "tls": "SSLConnection", "unix": "UnixDomainSocketConnection"}
 
 
 def _host_options(master: Master) -> dict[str, Any]:
@@ -375,10 +380,3 @@ def _masked(url: str) -> str:
     return (
         f"{parts.scheme}://{hosts}{parts.path}" if hosts else f"{parts.scheme}:{parts.path}".strip(":")[:40]
     )
-
-
-_PASSED_OVER = frozenset(
-    {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "max_connections", "timeout",
-     "decode_responses", "encoding", "encoding_errors", "protocol"}
-)  # fmt: skip
-"""Options of a URL that matter to a redis-py client and are ignored here."""

@@ -90,7 +90,6 @@ MAX_IDS = 200
 MAX_SCANNED = 500
 """Ids that one command of a scan visits; Redis may visit a few more."""
 
-
 Command = tuple[str | bytes | int, ...]
 """One Redis command with its arguments."""
 

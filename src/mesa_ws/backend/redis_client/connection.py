@@ -40,7 +40,6 @@ _NOT_NOW_TEXTS = (
 
 _ALONE = ("NOREPLICAS Not enough good replicas", "UNBLOCKED ")
 
-
 PARTLY = "PARTLY "
 """Prefix of a script's error when a part of its work was already done."""
 

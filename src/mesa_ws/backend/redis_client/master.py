@@ -19,6 +19,29 @@ HOLD = 3.0
 """Seconds for which confirmations are held back after a replica goes missing. A Sentinel checks every
 second whether a replica has become a master, and informs the others at once."""
 
+FORGET = 10.0
+"""Seconds for which Sentinels must report only older epochs until one of those counts.
+
+The Sentinel that reported the highest epoch may be unreachable for a moment; Sentinels that were set up
+again start at 0.
+"""
+
+
+class Report(NamedTuple):
+    """Report of one Sentinel.
+
+    Attributes:
+        host: of the master.
+        port: of the master.
+        epoch: of the configuration that names it.
+        replicas: number of its replicas, including those that cannot be reached.
+    """
+
+    host: str
+    port: int
+    epoch: int
+    replicas: int = 0
+
 
 class Copies:
     """Count of one master's replicas, and the time since which there are fewer. Thread-safe.
@@ -47,30 +70,6 @@ class Copies:
         if since is None:
             since = self._fewer_since = now
         return since + HOLD
-
-
-FORGET = 10.0
-"""Seconds for which Sentinels must report only older epochs until one of those counts.
-
-The Sentinel that reported the highest epoch may be unreachable for a moment; Sentinels that were set up
-again start at 0.
-"""
-
-
-class Report(NamedTuple):
-    """Report of one Sentinel.
-
-    Attributes:
-        host: of the master.
-        port: of the master.
-        epoch: of the configuration that names it.
-        replicas: number of its replicas, including those that cannot be reached.
-    """
-
-    host: str
-    port: int
-    epoch: int
-    replicas: int = 0
 
 
 class Master:

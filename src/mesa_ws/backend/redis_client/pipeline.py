@@ -47,37 +47,7 @@ from .durability import Demand, Proof
 from .master import Master
 from .resolver import APART, MasterWatch
 
-
-async def prove(address: Address, connection: AsyncConnection, requests: Collection[QueuedBatch]) -> None:
-    """Wait for the durability that batches ask for, on the connection that ran them, and answer them.
-
-    If another master counts by then, they stay unanswered.
-    """
-    demands = [(r, r.batch.proof.demand(r.batch.replies)) for r in requests if r.batch.proof]
-    if not demands:
-        return
-    asked = Demand.of([demand for _, demand in demands])
-    due = connection.mesa_master.due(asked.replicas, time.monotonic())
-    limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
-    commands = asked.commands(limit)
-    await connection.send_packed_command(packed(commands))
-    replies = [await aread_reply(connection) for _ in commands]
-    failures = [demand.shortfall(address.label, asked, replies) for _, demand in demands]
-    is_sure = due is None or all(failures) or await _hold(address, due, limit)
-    if connection.mesa_master.is_left:
-        return
-    for (request, demand), shortfall in zip(demands, failures, strict=True):
-        failure = shortfall or (demand.unsure(address.label) if demand.replicas and not is_sure else None)
-        request.fail(failure, None) if failure else request.succeed()
-
-
-async def _hold(address: Address, due: float, limit: float) -> bool:
-    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
-    await asyncio.sleep(due - time.monotonic())
-    now = time.monotonic()
-    masters = address.masters
-    return masters is not None and await masters.aconfirm(max(due, now - APART), now + limit)
-
+T = TypeVar("T")
 
 MAX_BATCH = 128
 """Commands that are written at once, unless a single batch has more."""
@@ -89,6 +59,31 @@ PAUSE = 0.05
 """Base delay in seconds of a retry; up to 100 % jitter is added."""
 
 _log = logging.getLogger("mesa_ws.backend")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """Commands, and the function that reads their replies.
+
+    Attributes:
+        commands: the commands for one connection; without any, no connection is used.
+        read: makes the result from the replies.
+        is_repeatable: whether a second run changes nothing.
+        proof: the durability to wait for afterwards.
+        known_for: seconds for which it is repeatable.
+    """
+
+    commands: Sequence[Command]
+    read: Callable[[Sequence[Any]], T]
+    is_repeatable: bool = True
+    proof: Proof | None = None
+    known_for: float = math.inf
+
+    def batch(self) -> Batch:
+        """Return a batch of the commands for a runner."""
+        return Batch(
+            self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
+        )
 
 
 class Pipeline:
@@ -434,33 +429,36 @@ class Pipeline:
             await hang_up(connection)
 
 
+async def prove(address: Address, connection: AsyncConnection, requests: Collection[QueuedBatch]) -> None:
+    """Wait for the durability that batches ask for, on the connection that ran them, and answer them.
+
+    If another master counts by then, they stay unanswered.
+    """
+    demands = [(r, r.batch.proof.demand(r.batch.replies)) for r in requests if r.batch.proof]
+    if not demands:
+        return
+    asked = Demand.of([demand for _, demand in demands])
+    due = connection.mesa_master.due(asked.replicas, time.monotonic())
+    limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
+    commands = asked.commands(limit)
+    await connection.send_packed_command(packed(commands))
+    replies = [await aread_reply(connection) for _ in commands]
+    failures = [demand.shortfall(address.label, asked, replies) for _, demand in demands]
+    is_sure = due is None or all(failures) or await _hold(address, due, limit)
+    if connection.mesa_master.is_left:
+        return
+    for (request, demand), shortfall in zip(demands, failures, strict=True):
+        failure = shortfall or (demand.unsure(address.label) if demand.replicas and not is_sure else None)
+        request.fail(failure, None) if failure else request.succeed()
+
+
+async def _hold(address: Address, due: float, limit: float) -> bool:
+    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
+    await asyncio.sleep(due - time.monotonic())
+    now = time.monotonic()
+    masters = address.masters
+    return masters is not None and await masters.aconfirm(max(due, now - APART), now + limit)
+
+
 def _nothing() -> None:
     """Default `on_reconnect`, for pipelines whose users keep nothing in Redis."""
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[T]):
-    """Commands, and the function that reads their replies.
-
-    Attributes:
-        commands: the commands for one connection; without any, no connection is used.
-        read: makes the result from the replies.
-        is_repeatable: whether a second run changes nothing.
-        proof: the durability to wait for afterwards.
-        known_for: seconds for which it is repeatable.
-    """
-
-    commands: Sequence[Command]
-    read: Callable[[Sequence[Any]], T]
-    is_repeatable: bool = True
-    proof: Proof | None = None
-    known_for: float = math.inf
-
-    def batch(self) -> Batch:
-        """Return a batch of the commands for a runner."""
-        return Batch(
-            self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
-        )

@@ -26,7 +26,6 @@ from .resolver import APART
 MAX_CONNECTIONS = 50
 """Calls at the same time; further ones wait."""
 
-
 ATTEMPT = (1.0, 3.0)
 """Minimum and maximum seconds to connect to a master behind Sentinel: half of the remaining time."""
 
