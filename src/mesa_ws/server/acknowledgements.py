@@ -133,8 +133,8 @@ def combined(id: str, epoch: str, subscriptions: Sequence[Subscription]) -> list
     """
     if len(subscriptions) == 1:  # nearly always
         [only] = subscriptions
-        proven = only.outbox.acked
-        highest, floor = proven if only.settles else 0, proven
+        acked = only.outbox.acked
+        highest, floor = acked if only.settles else 0, acked
         return [Acknowledgement(id, Position(epoch, highest), floor)] if only.outbox.epoch == epoch else []
     present = [each for each in subscriptions if each.outbox.epoch == epoch]
     if not present:

@@ -161,15 +161,15 @@ class Authenticator:
 
     async def _read_broadcasts(self, sync: SyncOptions, here: Position | None) -> Page:
         """Read the messages to everybody that a client missed; without a position of its own, since login."""
-        asked = sync.broadcasts if sync.should_sync else None
-        since = here if asked is None or asked == UNKNOWN else asked
+        requested = sync.broadcasts if sync.should_sync else None
+        since = here if requested is None or requested == UNKNOWN else requested
         if since is not None and since == self._fanout.broadcasts.position:
             page = Page("resumed", since.epoch, since.sequence, since.sequence, 0)
         else:
             page = await self._fanout.broadcasts.read(since)
-        if asked is None:
+        if requested is None:
             return page._replace(status="fresh")
-        return page._replace(status="reset") if asked == UNKNOWN else page
+        return page._replace(status="reset") if requested == UNKNOWN else page
 
     async def _is_settled(self, id: str, page: Page | None) -> bool:
         """Whether the outbox is empty, so that later acknowledgements cannot cover skipped messages."""

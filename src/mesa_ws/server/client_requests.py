@@ -63,7 +63,7 @@ async def _find_answer(
         return kept
     reply: bytes | Failure | PortalAnswer = await _call_handlers(handlers, kept, connection)
     if reply is UNANSWERED and handlers.forwarder is not None:
-        reply = await handlers.forwarder.asked(kept, connection)
+        reply = await handlers.forwarder.request(kept, connection)
     if handlers.message_received:
         await handlers.handled(kept, connection)
     return reply

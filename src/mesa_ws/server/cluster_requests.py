@@ -17,7 +17,7 @@ from .registry import Registry
 log = logging.getLogger("mesa_ws.server")
 
 
-def ask(
+def send(
     envelope: Envelope,
     registry: Registry[Connection],
     notifications: Notifications,

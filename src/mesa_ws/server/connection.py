@@ -178,7 +178,7 @@ class Connection:
     def update_user(self, user: User) -> None:
         """Replace the user, and with it the id that messages find this connection by.
 
-        The client is not told.
+        The server does not notify the client.
 
         Raises:
             InvalidInput: `user` is not a `User`.
@@ -254,7 +254,7 @@ class Connection:
             self._put(output)
 
     def send_away(self, after: float) -> None:
-        """Close because the server stops; ask clients of wire 2 to reconnect `after` seconds."""
+        """Close because the server stops; ask clients of wire 2 to reconnect in `after` seconds."""
         if self.protocol.is_wire2:
             self.send_queue.control(reconnect(after).payload)
         self.disconnect(CloseCode.GOING_AWAY)

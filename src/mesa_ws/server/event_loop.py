@@ -29,11 +29,11 @@ _ANOTHER_LOOP = (
 
 _IN_LOOP = (
     "server.%s_blocking was called in the event loop of the server, which it would block; "
-    "use `await server.%s` there"
+    "use server.%s there and await it"
 )
 
 
-class LoopWork:
+class LoopTasks:
     """Tasks of a node in its event loop, from `_enter_loop` to `_leave_loop`."""
 
     def __init__(self) -> None:

@@ -148,7 +148,7 @@ class Fanout:
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
-            cluster_requests.ask(envelope, self._registry, self._notifications, self._backend.reply)
+            cluster_requests.send(envelope, self._registry, self._notifications, self._backend.reply)
         elif envelope.kind == "disconnect":
             found = self._recipients(envelope.recipients)
             if log.isEnabledFor(logging.DEBUG):

@@ -366,5 +366,5 @@ class _BlockingPresence:
     def connections(self) -> int:
         return self._wait(lambda bus: bus.connections())
 
-    def _wait(self, ask: Callable[[AsyncBus], Coroutine[Any, Any, T]]) -> T:
-        return self._node.wait_in_thread("presence", lambda: ask(self._node.bus))
+    def _wait(self, query: Callable[[AsyncBus], Coroutine[Any, Any, T]]) -> T:
+        return self._node.wait_in_thread("presence", lambda: query(self._node.bus))

@@ -17,7 +17,7 @@ from ..handlers import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
 from ..messages.receipt import Delivery
-from .event_loop import LoopWork
+from .event_loop import LoopTasks
 from .registrations import Handlers
 
 log = logging.getLogger("mesa_ws.server")
@@ -133,7 +133,7 @@ class HookQueue:
         try:
             while self._waiting:
                 connection, args = self._waiting.popleft()
-                await self._handlers.tell(self._hook, connection, *args)
+                await self._handlers.call_one(self._hook, connection, *args)
             if self._dropped:
                 log.warning("%d calls of %s were dropped", self._dropped, name_of(self._hook))
         finally:  # a server that stops drops the calls that wait, and makes none when it starts again
@@ -141,7 +141,7 @@ class HookQueue:
             self._worker, self._dropped = None, 0
 
 
-class ClusterNotifications(LoopWork):
+class ClusterNotifications(LoopTasks):
     """Call the handlers that concern ids, portals or Redis, and no connection.
 
     Calls about one id are made in order, those about different ids concurrently.

@@ -129,7 +129,7 @@ class Forwarder:
             return
         await self._forward("message", sender, data)
 
-    async def asked(self, message: Message, sender: Sender) -> PortalAnswer | Failure:
+    async def request(self, message: Message, sender: Sender) -> PortalAnswer | Failure:
         """Forward a request of a client that no handler here answers; return when it is stored.
 
         Returns:

@@ -203,7 +203,7 @@ class Handlers:
             await asyncio.wait({calls}, timeout=CANCEL_GRACE)
             report_tasks(log, [calls])
 
-    async def tell(self, handler: Handler, connection: object, *args: Any) -> None:
+    async def call_one(self, handler: Handler, connection: object, *args: Any) -> None:
         """Call one handler; its errors are handled like those of any other."""
         await self._run([handler], connection, *args)
 

@@ -258,7 +258,7 @@ class Subscription:
         self._go_on()
 
     def invalidate_broadcasts(self) -> None:
-        """Read where the messages to everybody are, because the old position is gone; tell the client."""
+        """Read where the messages to everybody are, because the old position is gone; notify the client."""
         if self.broadcasts is not None:
             self.broadcasts.invalidate()
             self._go_on()
@@ -300,7 +300,7 @@ class Subscription:
                 self._go_on()
 
     def probe(self) -> bool:
-        """Probe the client if that would tell more; return whether it has anything to acknowledge."""
+        """Probe the client if its answer can tell more; return whether it has anything to acknowledge."""
         needs_probe = self.outbox.needs_probe
         if needs_probe:
             self._probe()

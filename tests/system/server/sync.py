@@ -1,4 +1,4 @@
-"""What tests of message sync share: a server that stores, and what waits in its outboxes."""
+"""Shared by tests of message sync: a server that stores messages, and the state of its outboxes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""What one connection may cost: slow readers, floods, dead peers."""
+"""Limits of one connection: slow readers, floods, dead peers."""
 
 import asyncio
 from contextlib import suppress

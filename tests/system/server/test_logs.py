@@ -1,4 +1,4 @@
-"""What logs tell of clients."""
+"""Log lines about clients."""
 
 import asyncio
 import json

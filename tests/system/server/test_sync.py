@@ -1,4 +1,4 @@
-"""Message sync over the wire: what is stored arrives later, in order, until it is proven."""
+"""Message sync over the wire: what is stored arrives later, in order, until it is acknowledged."""
 
 from mesa_ws.messages.message import Message
 

@@ -1,4 +1,4 @@
-"""What comes to a TLS port and is no client: none of it is an error of the server."""
+"""Connections to a TLS port that are no clients: none of them is an error of the server."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The wire as a client sees it: greeting, authentication, and what bad input gets."""
+"""The wire as a client sees it: greeting, authentication, and the answers to bad input."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much may wait for a client that reads late."""
+"""Bytes that may wait for a client that reads late."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Whether a client is read, and what becomes of one that leaves while it is not."""
+"""When reading a client is paused, and clients that leave while it is."""
 
 import pytest
 
@@ -103,7 +103,7 @@ def test_a_client_that_owes_an_answer_is_read_for_longer(client: Client) -> None
     assert not client.socket.is_read
 
 
-def test_the_deadline_is_that_of_the_session_unless_reading_is_paused(client: Client) -> None:
+def test_the_deadline_is_that_of_the_protocol_unless_reading_is_paused(client: Client) -> None:
     assert client.flow.deadline == 125
     client.regulate(4)
     assert client.flow.deadline == 105

@@ -1,4 +1,4 @@
-"""What a subscription writes, and in which order."""
+"""The order in which a subscription writes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What proves receipt to clients of 1.x, what does not, and what is asked of them."""
+"""Which answers of 1.x clients acknowledge messages, which do not, and when the server probes them."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What applications are told: who comes and goes, and what was lost."""
+"""Notifications of applications: who comes and goes, and which messages were lost."""
 
 import asyncio
 
