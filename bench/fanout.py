@@ -34,7 +34,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
         series = take_turns(rigs, options.rounds, "message", round_of)
     return cost_outcome(
         NAME,
-        f"{messages} messages of 100 bytes to everybody,  {connections:,} clients",
+        f"{messages} messages of 100 bytes to everybody, {connections:,} clients",
         series,
         [
             Target(f"CPU of a delivered message, relative to {BARE}", 1.25, series.ratio(OURS, BARE)),

@@ -22,7 +22,7 @@ async function count ({ messages }) {
   handled = 0
 }
 
-// It does not tell when it takes part; a command on each of its connections is answered after that.
+// It does not report when it has joined; Redis answers a command on each of its connections after that.
 Promise.all([portal.redis.ping(), portal.publisher.ping()]).then(() => setTimeout(() => answer({}), 200))
 readline.createInterface({ input: process.stdin })
   .on('line', async line => {

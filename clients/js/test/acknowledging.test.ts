@@ -1,11 +1,11 @@
-/** How far the application has come, and when that is saved. */
+/** Positions that the application has reached, and when the client saves them. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createAcknowledging } from "../src/acknowledging.js";
 import { type Positions } from "../src/tracking.js";
 
-test("where a client begins is saved, also when it ends before its first message", async () => {
+test("the first position of a client is saved, also when it ends before its first message", async () => {
   const saved: Positions[] = [];
   const store = { load: () => null, save: (positions: Positions) => void saved.push(positions) };
   const acknowledging = createAcknowledging(store, () => {}, assert.ifError);
@@ -18,7 +18,7 @@ test("where a client begins is saved, also when it ends before its first message
   assert.deepEqual(saved, [begin]);
 });
 
-test("another epoch is saved at once, so that a reset is not told again", async () => {
+test("another epoch is saved at once, so that a reset is not reported again", async () => {
   const saved: Positions[] = [];
   let finish = () => {};
   const save = (positions: Positions) => {

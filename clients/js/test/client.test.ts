@@ -1,12 +1,12 @@
-/** What a client does when its application, its store or its server misbehaves; with a server in this process. */
+/** Behaviour of a client when its application, its store or its server misbehaves; with a server in this process. */
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { type Data, MesaClient, type Options, type Positions } from "./tested.js";
+import { type Data, MesaClient, type Options, type Positions } from "./public-client.js";
 
 const LIMIT = 2000;
 
-/** A WebSocket whose other end is the test. */
+/** A fake WebSocket whose peer is the test. */
 class Visit {
   readyState = 0;
   onmessage: Data = null;
@@ -35,7 +35,7 @@ class Visit {
     this.onmessage?.({ data: JSON.stringify(frame) });
   }
 
-  /** Open, and greet. */
+  /** Open the connection, and send HELLO. */
   greet(): this {
     this.readyState = 1;
     this.say({ op: 10, d: { v: 2 } });
@@ -61,7 +61,7 @@ async function until<T>(found: () => T): Promise<NonNullable<T>> {
   throw new Error(`it did not happen within ${LIMIT} ms: ${found}`);
 }
 
-/** A client of its own for each test: `visit(n)` is its n-th connection. */
+/** Make a client for a test: `visit(n)` is its n-th connection. */
 function open(t: TestContext, options: Options = {}): { mesa: MesaClient; visit: (n: number) => Promise<Visit> } {
   const visits: Visit[] = [];
   class Socket extends Visit {
@@ -83,7 +83,7 @@ async function accepted(visit: Visit): Promise<Visit> {
 
 const message = (s: number) => ({ op: 0, d: s, t: "N", s });
 
-test("it goes on from where it began, also before it takes a message", async (t) => {
+test("it resumes at its first position, also before it takes a message", async (t) => {
   const { mesa, visit } = open(t);
   const first = await accepted(await visit(0));
   first.say(message(6));
@@ -99,7 +99,7 @@ test("it goes on from where it began, also before it takes a message", async (t)
   assert.deepEqual(given, [6, 7]);
 });
 
-test("where it began is saved at once, for the page may be left before a message comes", async (t) => {
+test("its first position is saved at once, as the page may be left before a message comes", async (t) => {
   const saved: Positions[] = [];
   const { visit } = open(t, { positions: { load: () => null, save: (positions) => void saved.push(positions) } });
   await accepted(await visit(0));
@@ -107,7 +107,7 @@ test("where it began is saved at once, for the page may be left before a message
 });
 
 for (const how of ["throws", "rejects"])
-  test(`an error handler that ${how} is not told of that, and messages go on`, async (t) => {
+  test(`an error handler that ${how} does not receive its own error, and messages go on`, async (t) => {
     t.mock.method(console, "error", () => {});
     const { mesa, visit } = open(t);
     let told = 0;
@@ -127,7 +127,7 @@ for (const how of ["throws", "rejects"])
     assert.equal(told, 2);
   });
 
-test("an error that nothing listens for is on the console", async (t) => {
+test("an error without a handler is on the console", async (t) => {
   const log = t.mock.method(console, "error", () => {});
   const { mesa, visit } = open(t);
   mesa.on("N", () => {
@@ -154,7 +154,7 @@ test("a closed client does not open again, whatever the server still says", asyn
   assert.deepEqual(states, ["connecting", "closed"]);
 });
 
-test("closing gives the place of the positions free, also where nothing takes messages", async (t) => {
+test("closing releases the store of the positions, also where no handler takes messages", async (t) => {
   let isFree = false;
   const store = { load: () => null, save: () => {}, release: () => void (isFree = true) };
   const { mesa, visit } = open(t, { positions: store, token: "expired" });
@@ -183,20 +183,20 @@ test("a message in hand when the client closes is saved once the loop is left", 
   assert.equal(saved.at(-1)?.s, 6);
 });
 
-test("an attempt that failed is the end of it, also where the class of WebSockets reports only an error", async (t) => {
+test("a failed attempt ends, also where the WebSocket class reports only an error", async (t) => {
   const { mesa, visit } = open(t);
   (await visit(0)).onerror({});
   await accepted(await visit(1));
   assert.equal(mesa.state, "open");
 });
 
-test("an attempt that failed without a code has the one of a cut", async (t) => {
+test("a failed attempt without a code counts as 1006", async (t) => {
   const { mesa, visit } = open(t, { reconnect: false });
   (await visit(0)).end(0);
   assert.equal((await mesa.closed).code, 1006);
 });
 
-test("a time without end is no time", async (t) => {
+test("an infinite time is refused", async (t) => {
   const { mesa, visit } = open(t);
   const answer = mesa.request("ASK", null, { timeout: Infinity });
   const first = await accepted(await visit(0));
@@ -206,12 +206,12 @@ test("a time without end is no time", async (t) => {
   assert.equal(await answer, "late");
 });
 
-test("awaiting in a handler never stands in the way of coming back", async (t) => {
+test("awaiting in a handler never prevents a reconnection", async (t) => {
   const { mesa, visit } = open(t);
   const answers: Data[] = [];
   mesa.on("N", async (n) => answers.push([n, await mesa.request("ASK", n)]));
   const first = await accepted(await visit(0));
-  first.readyState = 3; // the connection is gone, and the client not told yet
+  first.readyState = 3; // the connection is lost, but the client not yet notified
   for (const s of [6, 7]) first.say(message(s));
   first.end(1006);
   const second = (await visit(1)).greet();
@@ -227,7 +227,7 @@ test("awaiting in a handler never stands in the way of coming back", async (t) =
   assert.deepEqual(answers, [[6, 60], [7, 70], [8, 80]]);
 });
 
-test("a loop that is left by another handler takes no message with it", async (t) => {
+test("a loop that another handler ends takes no message", async (t) => {
   const log = t.mock.method(console, "error", () => {});
   const { mesa, visit } = open(t);
   const loop = mesa[Symbol.asyncIterator]();
@@ -260,7 +260,7 @@ test("a token function is asked again three times in a row, and an accepted logi
   assert.equal(made, 8);
 });
 
-test("messages that the server does not store are dropped and told where too many wait, stored ones are not", async (t) => {
+test("messages that the server does not store are dropped and reported where too many wait, stored ones are not", async (t) => {
   const { mesa, visit } = open(t);
   const first = await accepted(await visit(0));
   const fleeting = (d: number) => ({ op: 0, d, t: "N" });
@@ -273,7 +273,7 @@ test("messages that the server does not store are dropped and told where too man
   mesa.onLost((count) => told.push(["lost", count]));
   mesa.on("N", (n) => told.push(n));
   await until(() => told.length > 10_000);
-  // The first place that is told of after the login waits, too.
+  // The first reported position after the login waits, too.
   assert.deepEqual(told.slice(9_999), [["lost", 1], 6, 7, ["lost", 3], "all", ["lost", 1]]);
   assert.equal(told[9_998], 9_998);
 });

@@ -1,31 +1,31 @@
 /**
  * Tabs that open, close, reload, die and freeze at random, under a server that goes and comes back; afterwards every
- * tab that lives has had every message once and in order, unless it was told otherwise.
+ * living tab has received every message once and in order, except for reported losses.
  *
- * `MESA_TABS=1000:2000` runs those seeds.
+ * `MESA_TABS=1000:2000` runs these seeds.
  */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { given, Shop } from "./tabs/shop.js";
-import { type Page } from "./tabs/world.js";
+import { given, TabSite } from "./tabs/tab-site.js";
+import { type Page } from "./tabs/fake-browser.js";
 
 const [FIRST = 1, LAST = 40] = (process.env.MESA_TABS ?? "").split(":").filter(Boolean).map(Number);
 
 interface Tab {
   page: Page;
   wasFrozen: boolean;
-  /** Messages that had been dispatched when it was usable first; undefined before. */
+  /** Numbers dispatched before the tab was first usable; undefined until then. */
   since: number[] | undefined;
   storage: Map<string, string> | undefined;
-  /** What the page before it was given, if this is a reload. */
+  /** Numbers that the previous page received, after a reload. */
   before: Record<string, number> | undefined;
   sent: number;
   written: number[];
 }
 
 class Storm {
-  shop: Shop;
+  site: TabSite;
   tabs: Tab[] = [];
   gone: Tab[] = [];
   sends = 0;
@@ -33,32 +33,32 @@ class Storm {
   forkedAt = 0;
 
   constructor(readonly seed: number) {
-    this.shop = new Shop(seed);
-    this.shop.server.isKeeping = seed % 2 == 0;
-    this.shop.server.onAcknowledged = (number) => this.checkAcknowledged(number);
+    this.site = new TabSite(seed);
+    this.site.server.isKeeping = seed % 2 == 0;
+    this.site.server.onAcknowledged = (number) => this.checkAcknowledged(number);
   }
 
   async run(steps: number): Promise<void> {
-    const { world, server } = this.shop;
+    const { browser, server } = this.site;
     this.open();
     for (let step = 0; step < steps; step++) {
       await this.step();
-      await world.run(world.random() < 0.3 ? world.random() * 5 : world.random() * 400);
+      await browser.run(browser.random() < 0.3 ? browser.random() * 5 : browser.random() * 400);
     }
     server.isDown = false;
     for (const { page } of this.tabs) page.thaw();
     if (!this.tabs.length) this.open();
-    await world.run(40_000);
+    await browser.run(40_000);
     this.dispatch();
-    await world.run(40_000);
+    await browser.run(40_000);
     this.check();
   }
 
   private async step(): Promise<void> {
-    const { shop, tabs } = this;
-    const { server, world } = shop;
-    const any = tabs[Math.floor(world.random() * tabs.length)];
-    const dice = world.random();
+    const { site, tabs } = this;
+    const { server, browser } = site;
+    const any = tabs[Math.floor(browser.random() * tabs.length)];
+    const dice = browser.random();
     if (dice < 0.45 || !any) this.dispatch();
     else if (dice < 0.55) this.send(any);
     else if (dice < 0.66 && tabs.length < 5) this.open();
@@ -70,22 +70,22 @@ class Storm {
       any.wasFrozen = true;
       any.page.freeze();
     } else if (dice < 0.94) tabs.forEach(({ page }) => page.thaw());
-    else if (dice < 0.96) server.cut(world.random() < 0.5 ? 1006 : 1001);
+    else if (dice < 0.96) server.cut(browser.random() < 0.5 ? 1006 : 1001);
     else if (dice < 0.98) {
       server.isDown = !server.isDown;
       server.cut();
-    } else if (world.now - this.forkedAt > 5000) {
-      // Two forks before a slow tab has handled what came before the first are told as a reset.
-      this.forkedAt = world.now;
+    } else if (browser.now - this.forkedAt > 5000) {
+      // Two forks, before a slow tab has handled the messages before the first, are reported as a reset.
+      this.forkedAt = browser.now;
       server.fork();
     }
     if (!tabs.length) this.open();
   }
 
   private dispatch(): void {
-    const { server, world } = this.shop;
-    for (let n = Math.ceil(world.random() * 5); n; n--) {
-      const dice = world.random();
+    const { server, browser } = this.site;
+    for (let n = Math.ceil(browser.random() * 5); n; n--) {
+      const dice = browser.random();
       if (dice < 0.6) server.dispatch(server.end + 1);
       else if (dice < 0.8) server.announce(server.everybodyEnd + 1);
       else server.mention(++this.mentions);
@@ -93,10 +93,10 @@ class Storm {
   }
 
   private open(storage?: Map<string, string>, before?: Record<string, number>): void {
-    const { world, server } = this.shop;
-    const isKept = world.random() < 0.5;
+    const { browser, server } = this.site;
+    const isKept = browser.random() < 0.5;
     storage ??= isKept ? new Map() : undefined;
-    const page = this.shop.open({ ...(storage && { storage, isKept: true }), slowness: this.slowness() });
+    const page = this.site.open({ ...(storage && { storage, isKept: true }), slowness: this.slowness() });
     const tab: Tab = { page, wasFrozen: false, since: undefined, storage, before, sent: 0, written: [] };
     page.client.onStateChange((state: string) => {
       if (state == "open") tab.since ??= [server.end, server.everybodyEnd];
@@ -104,15 +104,15 @@ class Storm {
     this.tabs.push(tab);
   }
 
-  /** Some tabs are slow; some are stuck for longer than others wait before they acknowledge. */
+  /** Some tabs are slow; some are stuck for longer than the others wait with acknowledgements. */
   private slowness(): () => number {
-    const { world } = this.shop;
-    const dice = world.random();
-    if (dice < 0.3) return () => world.random() * 300;
+    const { browser } = this.site;
+    const dice = browser.random();
+    if (dice < 0.3) return () => browser.random() * 300;
     let next = dice < 0.6 ? 0 : Infinity;
     return () => {
-      if (world.now < next) return 0;
-      next = world.now + 5000;
+      if (browser.now < next) return 0;
+      next = browser.now + 5000;
       return 2500;
     };
   }
@@ -132,15 +132,15 @@ class Storm {
     tab.page[how]();
   }
 
-  /** Have the leader end in the midst of what the tabs send and get. */
+  /** End the leader while tabs send and receive messages. */
   private async endLeader(): Promise<void> {
-    const { world, leader } = this.shop;
+    const { browser, leader } = this.site;
     const tab = this.tabs.find(({ page }) => page == leader);
     if (!tab) return;
     this.dispatch();
     for (const each of [...this.tabs, ...this.tabs]) this.send(each);
-    await world.run(world.random() * 10);
-    this.end(tab, world.random() < 0.5 ? "close" : "kill");
+    await browser.run(browser.random() * 10);
+    this.end(tab, browser.random() < 0.5 ? "close" : "kill");
   }
 
   private reload(tab: Tab): void {
@@ -148,12 +148,12 @@ class Storm {
     this.end(tab, "close");
     const last = (kind: string) => given(tab.page, kind).pop() ?? tab.before?.[kind] ?? -1;
     const before = { USER: last("USER"), ALL: last("ALL") };
-    // A reload in the middle of a handler has not handled the message; only what no page had is a hole.
+    // A page that reloads in the middle of a handler has not handled the message; a number that no page received is a hole.
     this.open(tab.storage, tab.storage && tab.since && before);
   }
 
   check(): void {
-    const { server } = this.shop;
+    const { server } = this.site;
     assert.equal(server.connections.size, 1, "there is one connection");
     for (const tab of [...this.tabs, ...this.gone]) {
       const isAlive = tab.page.isAlive;
@@ -175,7 +175,7 @@ class Storm {
     }
   }
 
-  /** What is acknowledged, all tabs have handled; those that were frozen are not waited for. */
+  /** Assert that all tabs but frozen ones have handled the acknowledged messages. */
   private checkAcknowledged(number: number): void {
     for (const { page, wasFrozen, since, before } of this.tabs) {
       const handled = given(page).pop() ?? (before ? undefined : since?.[0]);

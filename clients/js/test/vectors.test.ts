@@ -1,4 +1,4 @@
-/** The vectors of `spec/vectors`, each as one test. Their format is described beside them. */
+/** The vectors of `spec/vectors`, each as one test. A page next to them describes their format. */
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { readPositions } from "../src/tracking.js";
 
 const VECTORS = new URL("../../../../spec/vectors/", import.meta.url);
 
-/** Files for those who can do what a WebSocket of a browser cannot: Pings, and pausing to read. */
+/** Files about features that WebSockets of browsers lack: Pings, and pausing to read. */
 const LEFT_OUT = ["client-keepalive.json"];
 
 interface File {
@@ -35,7 +35,7 @@ function each(kind: string, check: (vector: Data) => void, isMine: (vector: Data
     test(`${file}: ${vector.name ?? JSON.stringify(vector).slice(0, 40)}`, () => check(vector));
 }
 
-/** What a WebSocket hands over of an input: text, or bytes where it is none. */
+/** Return the data of an input as a WebSocket delivers it: text, or bytes if it is no text. */
 function payload(input: Data): string | Uint8Array {
   const bytes = content(input);
   try {
@@ -53,7 +53,7 @@ function content(input: Data): Buffer {
   return Buffer.from(content(repeated).toString("latin1").repeat(times), "latin1");
 }
 
-/** As vectors write it: without what is absent. */
+/** Return a value in the form of the vectors: without undefined members. */
 const plain = (value: Data): Data => JSON.parse(JSON.stringify(value));
 
 const message = ({ opcode, data, type, sequence }: Data): Data => ({ opcode, data, type, sequence: sequence ?? null });
@@ -80,7 +80,7 @@ function told(output: Output): Data {
   }
 }
 
-/** Of a HELLO, the members that this client has no use for are not looked at. */
+/** Compare a HELLO without the members that this client does not use. */
 function expected(output: Data): Data {
   if (output[0] != "hello") return output;
   const { authentication_timeout: _, rules: __, ...rest } = output[1];
@@ -133,7 +133,7 @@ each(
 each(
   "codec",
   ({ op, data, type, text }) => assert.equal(encodeMessage(type, data, op), text),
-  (body) => !("sequence" in body || "broadcast" in body) && body.op != 7, // a client numbers nothing
+  (body) => !("sequence" in body || "broadcast" in body) && body.op != 7, // a client assigns no numbers
 );
 
 each("correlations", ({ message, request, answer, error, text }) => {

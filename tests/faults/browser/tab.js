@@ -1,5 +1,5 @@
 /**
- * /tab.html?url=...&user=...&client=...&positions=... : what the client hands over is written to `sessionStorage`
+ * /tab.html?url=...&user=...&client=...&positions=... : what the client delivers is written to `sessionStorage`
  * in the same moment, so that a reload loses no note. `journal()` has all of it, `newest()` the highest number,
  * `leads()` tells whether this page has a connection that it shares. `say()` sends messages, and `said()` tells how
  * many were sent, and written, since the page was loaded; `reload()` loads it again in the midst of a message,

@@ -7,7 +7,7 @@ const [harness, ...chosen] = process.argv.splice(2) // the harness would take th
 const lib = require(path.join(harness, 'lib.js'))
 const define = lib.test
 
-// Right before a case the harness looks whether it can connect. That its connection has ended may be told to a
+// Right before a case, the harness checks that it can connect. The end of that connection may be reported to a
 // portal that the case begins with, unless the server gets a moment to notice.
 const MOMENT = 50
 const after = body => async () => { await lib.sleep(MOMENT); return body() }

@@ -24,7 +24,7 @@ function run({ mesa, note, state }, code, values) {
   return new AsyncFunction(...names, code)(mesa, note, state, values, RequestError);
 }
 
-/** A function that returns one token after the other, and the last one from then on. */
+/** Return a function that returns one token after another, and finally always the last one. */
 function inTurn(tokens, note) {
   let calls = 0;
   return async () => {
@@ -43,7 +43,7 @@ const file = (path, note) => ({
   },
 });
 
-/** A class of WebSockets that notes what goes over the wire. */
+/** Return a WebSocket class that notes all frames. */
 const watched = (socketClass, note) =>
   class extends socketClass {
     constructor(url) {

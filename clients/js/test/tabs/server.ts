@@ -1,9 +1,9 @@
 /**
- * A server of wire 2 for one user, with the clock of a world. It forgets what was acknowledged at once, so that an
- * acknowledgement that came too early makes a hole that its client is told of.
+ * A server of wire 2 for one user, with the clock of the fake browser. It drops acknowledged messages at once, so that a
+ * premature acknowledgement makes a hole that the client reports.
  */
 
-import { type Page, type World } from "./world.js";
+import { type Page, type FakeBrowser } from "./fake-browser.js";
 
 const WINDOW = 4096;
 
@@ -14,26 +14,26 @@ interface Stored {
 
 export class Server {
   isDown = false;
-  /** Answers nothing, but keeps its connections. */
+  /** Whether the server answers nothing, but keeps its connections. */
   isSilent = false;
   token = "good";
   version = 2;
   hello: object = {};
-  /** Keeps what was acknowledged, as for other devices of the user. */
+  /** Whether the server keeps acknowledged messages, as for other devices of the user. */
   isKeeping = false;
   connections = new Set<Connection>();
-  /** How many there were at most, and in all. */
+  /** Largest and total number of connections. */
   attempts = 0;
   logins = 0;
   received: any[] = [];
   requests: any[] = [];
   answers: any[] = [];
-  /** What was written, and cut off on its way. */
+  /** Frames that were written and lost on their way. */
   dropped: any[] = [];
   epoch = "e0";
   acknowledged = 0;
   onAcknowledged = (_number: number) => {};
-  /** Where each epoch ended, and the next. */
+  /** The end of each epoch, and the next epoch. */
   forks = new Map<string, number>();
   outbox: Stored[] = [];
   end = 0;
@@ -41,33 +41,33 @@ export class Server {
   everybodyEpoch = "b0";
   everybodyEnd = 0;
 
-  constructor(readonly world: World) {}
+  constructor(readonly browser: FakeBrowser) {}
 
   connect(page: Page, _url: string): Connection {
     this.attempts++;
     return new Connection(this, page);
   }
 
-  /** A stored message for the user. */
+  /** Send a stored message to the user. */
   dispatch(data: unknown): void {
     const frame = { op: 0, d: data, t: "USER", s: ++this.end };
     this.outbox.push({ number: this.end, frame });
     for (const connection of this.connections) connection.pump();
   }
 
-  /** A stored message for everybody. */
+  /** Send a stored message to everybody. */
   announce(data: unknown): void {
     const frame = { op: 0, d: data, t: "ALL", b: ++this.everybodyEnd };
     this.everybody.push({ number: this.everybodyEnd, frame });
     for (const connection of this.connections) connection.pump();
   }
 
-  /** A message that is not stored. */
+  /** Send a message that is not stored. */
   mention(data: unknown): void {
     for (const connection of this.connections) if (connection.isAccepted) connection.write({ op: 0, d: data, t: "NOW" });
   }
 
-  /** Go on in another epoch, as after a failover that lost nothing. */
+  /** Continue in another epoch, as after a failover without loss. */
   fork(): void {
     const ended = [this.end, this.everybodyEnd] as const;
     this.forks.set(this.epoch, ended[0]).set(this.everybodyEpoch, ended[1]);
@@ -79,8 +79,8 @@ export class Server {
   /** Forget all positions. */
   forget(): void {
     this.forks.clear();
-    this.epoch = `n${this.world.now}`;
-    this.everybodyEpoch = `b${this.world.now}`;
+    this.epoch = `n${this.browser.now}`;
+    this.everybodyEpoch = `b${this.browser.now}`;
     for (const connection of this.connections) connection.end(1001);
   }
 
@@ -107,7 +107,7 @@ export class Server {
     return `r${this.epoch}`;
   }
 
-  /** The answer to a position in the outbox, as in section 17.4. */
+  /** Return the answer to a position in the outbox, as in section 17.4. */
   place(resume: any): any {
     const { epoch: e, acknowledged, end } = this;
     if (resume?.e === undefined) return { e, s: acknowledged, status: "fresh", lost: 0 };
@@ -121,7 +121,7 @@ export class Server {
     return { e, s, status: isForked ? "forked" : "resumed", lost: s - from, ...fork };
   }
 
-  /** The answer to a position among the messages to everybody. */
+  /** Return the answer to a position among the messages to everybody. */
   placeOfAll(resume: any): any {
     const { everybodyEpoch: e, everybodyEnd: end } = this;
     if (resume?.e == e) return { e, s: resume.s, status: "resumed", lost: 0 };
@@ -148,9 +148,9 @@ class Connection {
     private _server: Server,
     private _page: Page,
   ) {
-    const { world } = _server;
+    const { browser } = _server;
     _page.sockets.add(this);
-    world.at(2 + world.random() * 20, () => {
+    browser.at(2 + browser.random() * 20, () => {
       if (this._isOver) return;
       if (_server.isDown) return this._close(1006, "");
       this.readyState = 1;
@@ -159,13 +159,13 @@ class Connection {
     });
   }
 
-  // The client's end.
+  // Calls of the client.
 
   send(text: string): void {
     if (this.readyState != 1) return;
-    const { world } = this._server;
-    this._departure = Math.max(world.now + 1 + world.random() * 5, this._departure);
-    world.at(this._departure - world.now, () => {
+    const { browser } = this._server;
+    this._departure = Math.max(browser.now + 1 + browser.random() * 5, this._departure);
+    browser.at(this._departure - browser.now, () => {
       if (this._isOver || this._server.isSilent) this._server.dropped.push(JSON.parse(text).d);
       else this._take(JSON.parse(text));
     });
@@ -180,7 +180,7 @@ class Connection {
     this._server.connections.delete(this);
   }
 
-  // The server's.
+  // Actions of the server.
 
   end(code: number): void {
     if (this._isOver) return;
@@ -190,14 +190,14 @@ class Connection {
   }
 
   write(frame: object): void {
-    const { world, isSilent } = this._server;
+    const { browser, isSilent } = this._server;
     if (isSilent) return;
-    this._arrival = Math.max(world.now + 1 + world.random() * 5, this._arrival);
+    this._arrival = Math.max(browser.now + 1 + browser.random() * 5, this._arrival);
     const text = JSON.stringify(frame);
-    world.at(this._arrival - world.now, () => this.readyState == 1 && this.onmessage?.({ data: text }), this._page);
+    browser.at(this._arrival - browser.now, () => this.readyState == 1 && this.onmessage?.({ data: text }), this._page);
   }
 
-  /** Send what is stored, as far as the window allows. */
+  /** Send stored messages, as far as the window allows. */
   pump(): void {
     if (!this.isAccepted || this._isOver || this._server.version < 2) return;
     for (const { number, frame } of this._server.outbox)
@@ -222,7 +222,7 @@ class Connection {
 
   private _close(code: number, reason: string): void {
     this._isOver = true;
-    this._server.world.at(
+    this._server.browser.at(
       1,
       () => {
         this.readyState = 3;

@@ -1,7 +1,7 @@
-/** Tabs with a shared client, and what each of them was given. */
+/** Tabs with a shared client, and the messages that each of them received. */
 
 import { Server } from "./server.js";
-import { Page, World } from "./world.js";
+import { Page, FakeBrowser } from "./fake-browser.js";
 
 const CLIENT = `
   const client = page.client = new Mesa.SharedClient("ws://server/ws", {
@@ -31,17 +31,17 @@ export interface TabOptions {
   storage?: Map<string, string>;
 }
 
-export class Shop {
-  world: World;
+export class TabSite {
+  browser: FakeBrowser;
   server: Server;
 
   constructor(seed = 1) {
-    this.world = new World(seed);
-    this.server = new Server(this.world);
+    this.browser = new FakeBrowser(seed);
+    this.server = new Server(this.browser);
   }
 
   open({ storage, ...options }: TabOptions = {}, globals: object = {}): Page {
-    const page = new Page(this.world, this.server, storage, { options: { slowness: () => 0, ...options }, ...globals });
+    const page = new Page(this.browser, this.server, storage, { options: { slowness: () => 0, ...options }, ...globals });
     page.run(CLIENT);
     return page;
   }
@@ -49,18 +49,18 @@ export class Shop {
   /** Open a tab, and wait until it is usable. */
   async opened(options: TabOptions = {}): Promise<Page> {
     const page = this.open(options);
-    await this.world.until(() => page.client.state == "open");
+    await this.browser.until(() => page.client.state == "open");
     return page;
   }
 
-  /** The tab with the connection. */
+  /** Return the tab that has the connection. */
   get leader(): Page | undefined {
-    const [lock] = [...this.world.locks.entries()].filter(([name]) => name.endsWith("leader")).map(([, locks]) => locks[0]);
+    const [lock] = [...this.browser.locks.entries()].filter(([name]) => name.endsWith("leader")).map(([, locks]) => locks[0]);
     return lock?.page;
   }
 }
 
-/** What a tab was given of one kind. */
+/** Return the data of one kind that a tab received. */
 export const given = (page: Page, kind = "USER"): any[] => page.log.filter(([each]) => each == kind).map(([, data]) => data);
 
 export const count = (first: number, last: number): number[] =>

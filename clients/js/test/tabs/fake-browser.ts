@@ -1,5 +1,5 @@
 /**
- * Tabs of a browser, with a clock of their own: locks, channels, sockets and timers that a test can stop, lose
+ * A fake browser with a clock of its own: tabs, locks, channels, sockets and timers that a test can stop, lose
  * and reorder as browsers do. Each tab runs the built script in a global object of its own.
  */
 
@@ -17,7 +17,7 @@ interface Task {
   then: Then;
 }
 
-/** A random number generator that repeats itself for a seed. */
+/** Return a random number generator that yields the same numbers for the same seed. */
 export function seeded(seed: number): () => number {
   let state = seed * 2654435761 + 1;
   return () => {
@@ -28,10 +28,10 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** Let promises do what they do by themselves. */
+/** Wait until promises have settled. */
 const settle = () => new Promise<void>((then) => setImmediate(then));
 
-export class World {
+export class FakeBrowser {
   now = 1_000_000;
   random: () => number;
   pages = new Set<Page>();
@@ -43,7 +43,7 @@ export class World {
     this.random = seeded(seed);
   }
 
-  /** Do something later, in a page or, without one, in the world. */
+  /** Call a function later, in a page or, without one, in the browser. */
   at(delay: number, then: Then, page?: Page): Task {
     const task = { at: this.now + delay, order: this._order++, page, then };
     let low = 0;
@@ -109,20 +109,20 @@ export class Page {
   private _listeners: [string, (event: object) => void][] = [];
 
   constructor(
-    readonly world: World,
+    readonly browser: FakeBrowser,
     readonly server: Server,
     readonly storage: Map<string, string> = new Map(),
     globals: object = {},
   ) {
-    world.pages.add(this);
+    browser.pages.add(this);
     const page = this;
     const timers = new Map<number, Task>();
     let timer = 0;
-    const time = { now: () => world.now };
+    const time = { now: () => browser.now };
     const context = createContext({
       console: { warn: (...texts: string[]) => this.log.push(["warn", texts.join(" ")]), error: console.error },
-      setTimeout: (then: Then, delay = 0) => (timers.set(++timer, world.at(Math.max(delay, 1), then, this)), timer),
-      clearTimeout: (id: number) => timers.has(id) && world.cancel(timers.get(id)!),
+      setTimeout: (then: Then, delay = 0) => (timers.set(++timer, browser.at(Math.max(delay, 1), then, this)), timer),
+      clearTimeout: (id: number) => timers.has(id) && browser.cancel(timers.get(id)!),
       navigator: { locks: locksOf(page) },
       BroadcastChannel: class extends Channel {
         constructor(name: string) {
@@ -144,7 +144,7 @@ export class Page {
         (this._listeners = this._listeners.filter(([n, t]) => n != name || t != then)),
       document: { visibilityState: "hidden", addEventListener: () => {}, removeEventListener: () => {} },
       time,
-      random: world.random,
+      random: browser.random,
       page,
       ...globals,
     });
@@ -161,21 +161,21 @@ export class Page {
     return this._run(text);
   }
 
-  /** Something happens to the page. */
+  /** Dispatch an event to the page. */
   fire(type: string, members: object = {}): void {
     for (const [name, then] of [...this._listeners]) if (name == type) then({ type, ...members });
   }
 
-  /** The process is gone, in the middle of whatever it does; what it said last may not arrive. */
+  /** Kill the process of the page; its last messages may be lost. */
   kill(): void {
     this.isAlive = false;
-    this.world.pages.delete(this);
+    this.browser.pages.delete(this);
     for (const channel of this.channels) channel.close();
     for (const socket of this.sockets) socket.cut();
-    for (const [name, locks] of this.world.locks) release(this.world, name, locks, (lock) => lock.page == this);
+    for (const [name, locks] of this.browser.locks) release(this.browser, name, locks, (lock) => lock.page == this);
   }
 
-  /** The page is closed, or reloaded. */
+  /** Close or reload the page. */
   close(): void {
     this.fire("pagehide", { persisted: false });
     this.kill();
@@ -187,11 +187,11 @@ export class Page {
 
   thaw(): void {
     this.isFrozen = false;
-    for (const task of this.deferred.splice(0)) this.world.at(0, () => task.then(), this);
+    for (const task of this.deferred.splice(0)) this.browser.at(0, () => task.then(), this);
   }
 }
 
-/** Channels lose what is sent to a frozen page, at random; and what a page said in its last moments. */
+/** Channels lose messages to a frozen page at random, and the last messages of a dead page. */
 class Channel {
   onmessage: ((event: { data: unknown }) => void) | null = null;
   isOpen = true;
@@ -204,19 +204,19 @@ class Channel {
   }
 
   postMessage(message: object): void {
-    const { world } = this._page;
+    const { browser } = this._page;
     if (!this.isOpen) throw new Error("the channel is closed");
     const text = JSON.stringify(message);
-    for (const page of world.pages) {
+    for (const page of browser.pages) {
       for (const other of page.channels) {
         if (other == this || other._name != this._name) continue;
-        const at = Math.max(world.now + world.random() * 3, this._page.arrivals.get(other) ?? 0);
+        const at = Math.max(browser.now + browser.random() * 3, this._page.arrivals.get(other) ?? 0);
         this._page.arrivals.set(other, at);
-        const isHeard = () => this._page.isAlive || world.random() < 0.5;
-        const isLost = page.isFrozen && world.random() < 0.5;
+        const isHeard = () => this._page.isAlive || browser.random() < 0.5;
+        const isLost = page.isFrozen && browser.random() < 0.5;
         if (isLost) continue;
-        world.at(at - world.now, () => {
-          // What was posted by a page that died is lost from some message on, if it is lost.
+        browser.at(at - browser.now, () => {
+          // The messages of a dead page may be lost from some message on.
           if (other.isDeafTo.has(this)) return;
           if (!isHeard()) other.isDeafTo.add(this);
           else if (other.isOpen) other.onmessage?.({ data: JSON.parse(text) });
@@ -233,26 +233,26 @@ class Channel {
   }
 }
 
-function release(world: World, name: string, locks: Lock[], isGone: (lock: Lock) => boolean): void {
+function release(browser: FakeBrowser, name: string, locks: Lock[], isGone: (lock: Lock) => boolean): void {
   const left = locks.filter((lock) => !isGone(lock));
-  world.locks.set(name, left);
+  browser.locks.set(name, left);
   const next = left[0];
   if (next && !next.isHeld) {
     next.isHeld = true;
-    world.at(world.random() * 3, next.grant, next.page);
+    browser.at(browser.random() * 3, next.grant, next.page);
   }
 }
 
 function locksOf(page: Page): object {
-  const { world } = page;
+  const { browser } = page;
   return {
     query: async () => ({
-      held: [...world.locks.values()].flat().filter((lock) => lock.isHeld).map(({ name }) => ({ name })),
+      held: [...browser.locks.values()].flat().filter((lock) => lock.isHeld).map(({ name }) => ({ name })),
     }),
     request: (name: string, options: any, then: (lock: object | null) => unknown) =>
       new Promise<void>((resolve, reject) => {
         const abort = () => Object.assign(new Error("aborted"), { name: "AbortError" });
-        const locks = () => world.locks.get(name) ?? [];
+        const locks = () => browser.locks.get(name) ?? [];
         if (options.signal?.aborted) return reject(abort());
         const lock: Lock = {
           name,
@@ -265,20 +265,20 @@ function locksOf(page: Page): object {
             } catch (error) {
               reject(error as Error);
             }
-            release(world, name, locks(), (each) => each == lock);
+            release(browser, name, locks(), (each) => each == lock);
           },
-          steal: () => world.at(0, () => reject(abort()), page),
+          steal: () => browser.at(0, () => reject(abort()), page),
         };
         options.signal?.addEventListener("abort", () => {
           if (lock.isHeld) return;
-          release(world, name, locks(), (each) => each == lock);
+          release(browser, name, locks(), (each) => each == lock);
           reject(abort());
         });
         if (options.steal) {
           for (const held of locks().filter(({ isHeld }) => isHeld)) held.steal();
-          world.locks.set(name, [lock, ...locks().filter(({ isHeld }) => !isHeld)]);
-        } else world.locks.set(name, [...locks(), lock]);
-        release(world, name, locks(), () => false);
+          browser.locks.set(name, [lock, ...locks().filter(({ isHeld }) => !isHeld)]);
+        } else browser.locks.set(name, [...locks(), lock]);
+        release(browser, name, locks(), () => false);
       }),
   };
 }
