@@ -16,8 +16,8 @@ from ..messages.receipt import Position
 from ..messages.recipients import User
 from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SendText, SyncOptions, resync, welcome
 from .connection import Connection
+from .event_loop import Spawn
 from .fanout import Fanout
-from .recovery import Spawn
 from .registrations import Handlers
 from .registry import Registry
 from .subscription import Subscription

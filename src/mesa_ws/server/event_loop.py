@@ -15,6 +15,9 @@ from ..errors import BackendUnavailable, MesaError
 
 T = TypeVar("T")
 
+Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+"""Runs work in a task of its own; see `LoopTasks.spawn`."""
+
 log = logging.getLogger("mesa_ws.server")
 
 NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"

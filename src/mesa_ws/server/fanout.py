@@ -23,9 +23,10 @@ from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements
 from .connection import Connection
+from .event_loop import Spawn
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
-from .recovery import BroadcastReader, Recovery, Spawn
+from .recovery import BroadcastReader, Recovery
 from .registry import Registry
 from .subscription import Subscription
 

@@ -7,7 +7,7 @@ portals and Redis.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..handlers import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
 from ..messages.receipt import Delivery
-from .event_loop import LoopTasks
+from .event_loop import LoopTasks, Spawn
 from .registrations import Handlers
 
 log = logging.getLogger("mesa_ws.server")
@@ -27,8 +27,6 @@ MOST = 10_000
 
 OWN = 10_000
 """Messages of its own that a node recognizes when the bus brings them."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class Notifications:

@@ -13,14 +13,12 @@ cut then.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from ..protocol import ServerProtocol
 from ..settings import Keepalive
+from .event_loop import Spawn
 from .send_queue import PeerState, Transport
-
-Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 
 class ReceiveQueue:

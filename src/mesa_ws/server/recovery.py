@@ -16,11 +16,10 @@ from ..concurrency.retry import Backoff
 from ..errors import BackendError, BackendUnavailable
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
+from .event_loop import Spawn
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
-
-Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 BATCH = 200
 """Outboxes that are read in one call."""
