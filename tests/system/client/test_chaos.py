@@ -24,7 +24,7 @@ class Worst:
     Attributes:
         sent: the last number it sent.
         received: the numbers it got.
-        is_broken: whether a client that was nobody sent something.
+        is_broken: whether a client sent something without being authenticated.
     """
 
     def __init__(self, scripted: ScriptedServer, chance: random.Random) -> None:

@@ -146,7 +146,7 @@ async def test_a_refused_handshake_tells_its_status() -> None:
         return connection.respond(HTTPStatus.FORBIDDEN, "no")
 
     async def visit(connection: ServerConnection) -> None:
-        raise AssertionError("nobody gets here")
+        raise AssertionError("no request gets here")
 
     async with serve_websockets(visit, "127.0.0.1", 0, process_request=refuse) as server:
         port = server.sockets[0].getsockname()[1]

@@ -53,7 +53,7 @@ class SlowShelf:
 
 
 class BrokenShelf(Shelf):
-    """A store that fails as often as it is told to."""
+    """A store that fails as often as the test wants."""
 
     def __init__(self, *, loads: int = 0, saves: int = 0) -> None:
         super().__init__(FIVE)

@@ -179,7 +179,7 @@ async def test_a_living_server_is_kept(scripted: ScriptedServer) -> None:
     guest = await meet(scripted, client)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await guest.socket.recv()  # answers Pings meanwhile
+            await guest.socket.recv()  # answers Pings while it waits
     assert client.is_connected
 
 

@@ -273,7 +273,7 @@ async def test_a_token_that_expired_while_the_server_was_away_costs_one_more_try
 
 
 async def away(scripted: ScriptedServer, client: Client, data: Any) -> tuple[Visitor, asyncio.Task[Any]]:
-    """Authenticate anew while the client is away; the next server has refused that."""
+    """Authenticate again while the client is away; the next server has refused that."""
     visitor = await scripted.visitor()
     attempt = asyncio.create_task(client.authenticate(data))
     await asyncio.sleep(0)  # so that it is the first in line

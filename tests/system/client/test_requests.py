@@ -224,7 +224,7 @@ async def test_a_request_that_is_given_up_leaves_nothing(scripted: ScriptedServe
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await visitor.send(op=0, d="nobody hears this", x={"a": request})
+    await visitor.send(op=0, d="no call gets this", x={"a": request})
     again, request = await ask(client, visitor)
     await visitor.send(op=0, d="heard", x={"a": request})
     assert (await again).data == "heard"
@@ -439,7 +439,7 @@ async def test_a_handler_may_close_the_client(quiet: Server, stack: AsyncExitSta
     @client.on_request
     async def leave(message: Message) -> str:
         await client.aclose()
-        return "nobody hears this"
+        return "no call gets this"
 
     with pytest.raises(ConnectionClosed):
         await quiet.request("0", PING)

@@ -56,7 +56,7 @@ class Site:
         await self._running.aclose()
 
     async def client(self, told: Told | None = None, **options: Any) -> Client:
-        """A client of the id 1, which puts what it is told into `told`."""
+        """A client of the id 1, which puts the events of its callbacks into `told`."""
         client = Client(f"ws://127.0.0.1:{self.port}", reconnect=SOON, **options)
         self._stack.push_async_callback(client.aclose)
         if told is not None:

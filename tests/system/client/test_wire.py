@@ -36,7 +36,7 @@ BROKEN = {
     "too many fragments": Broken(frame(TEXT, b"", fin=False) + 2 * frame(CONTINUATION, b"", fin=False), 1009),
     "reserved close code": Broken(frame(CLOSE, (1006).to_bytes(2)), 1002),
     "close code 0": Broken(frame(CLOSE, bytes(2)), 1002),
-    "close code in use by nobody": Broken(frame(CLOSE, (5000).to_bytes(2)), 1002),
+    "close code that has no use": Broken(frame(CLOSE, (5000).to_bytes(2)), 1002),
     "close frame of one byte": Broken(frame(CLOSE, b"x"), 1002),
     "close reason that is no text": Broken(frame(CLOSE, (1000).to_bytes(2) + b"\xff"), 1007),
 }

@@ -26,7 +26,7 @@ BACKLOG = {"enabled": True, "backlog_max": 32, "distribute_load": False}
 async def test_no_deadline_of_a_client_runs_while_a_full_backlog_stops_its_reading(
     site: Site, deadline: dict[str, Any]
 ) -> None:
-    """A client that is read, and says nothing, is closed meanwhile by the same deadline."""
+    """The same deadline closes a client that is read and sends nothing."""
     server = await site.serve(portals=BACKLOG, limits={"max_queued": 4}, **deadline)
     peer = await site.join("alice")
     answering, sending = asyncio.create_task(answer(peer)), asyncio.create_task(send_all(peer))

@@ -173,13 +173,13 @@ async def test_what_a_handler_sends_again_arrives_once(redis_site: Site, at_once
         await event.reply(Message(0, 2, "REPLY"))
         await dispatcher.dispatch(Message(0, 3, "LIVE", sync=False), ["bob", "alice"])
         if event.deliveries == 1:
-            raise ValueError("once more")
+            raise ValueError("the first time")
 
     @portal.on_message
     def in_thread(event: PortalEvent) -> None:
         blocking.dispatch(Message(0, event.deliveries, "THREAD"), ["bob"])
         if event.deliveries == 2:
-            raise ValueError("once more")
+            raise ValueError("the first time")
         event.reply_blocking(Message(0, 4, "END"))
 
     await redis_site.start(portal)
@@ -234,7 +234,7 @@ async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(
     keys, node = Keys(redis_site.namespace), server.backend.node_id
     attendance = portal_consumer(redis_site.redis_url, namespace=redis_site.namespace)
     async with redis.asyncio.Redis.from_url(redis_site.redis_url) as client:
-        while len(record.events) < 4:  # it has its lease again soon, unless somebody is faster
+        while len(record.events) < 4:  # it has its lease again soon, unless another portal is faster
             await client.zadd(keys.leases, {node: 1})
             await attendance.tend(())
     await attendance.aclose()

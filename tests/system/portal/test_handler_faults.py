@@ -1,4 +1,4 @@
-"""Handlers that do what nobody expects, and what becomes of their events and of those of others."""
+"""Handlers with unexpected faults, and the fate of their events and of the events of others."""
 
 import asyncio
 import gc
@@ -118,7 +118,7 @@ async def test_a_portal_that_stops_lets_its_handlers_finish_although_the_backend
 
 
 async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_site: Site) -> None:
-    """Else what it sends after an error would count as a repetition, and nobody would get it."""
+    """Else a message that it sends after an error would count as a repetition, and not be delivered."""
     await redis_site.serve()
     portal, dispatcher = redis_site.portal(), await redis_site.dispatcher()
     left: list[asyncio.Task[None]] = []
@@ -132,7 +132,7 @@ async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_
     async def on_message(event: PortalEvent) -> None:
         left.append(asyncio.create_task(later(event.deliveries)))
         if event.deliveries == 1:
-            raise ValueError("once more")
+            raise ValueError("the first time")
 
     await redis_site.start(portal)
     peer = await redis_site.join("alice")
@@ -222,7 +222,7 @@ async def test_a_handler_that_hangs_does_not_keep_a_queue_from_being_handed_over
     await until(lambda: "bob" in record.data)
     await until(lambda: 2 in [event.deliveries for event in record.events])
     gc.collect()
-    assert ended == []  # nobody waits for it any more, and it goes on until its portal stops
+    assert ended == []  # no queue waits for it any more, and it goes on until its portal stops
 
 
 async def rival(site: Site, first: Portal) -> Record:
@@ -270,7 +270,7 @@ async def test_a_client_that_floods_holds_up_nobody_else(
 async def test_letters_with_lower_places_than_before_are_read(
     redis_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Redis that lost data and whose clock is behind that of its predecessor numbers anew."""
+    """A Redis that lost data, and whose clock is behind that of its predecessor, gives lower numbers."""
     await redis_site.serve()
     record, peer = await redis_site.record(), await redis_site.join("alice")
     await record.until(2)
