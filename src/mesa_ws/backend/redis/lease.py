@@ -6,7 +6,7 @@ Redis lost its data. The heart beats at once when Redis is reached again, and so
 failed. It is a task of its own, so that long repairs never cost the lease.
 
 An id whose last connection ended is in grace. Redis keeps the ids in grace, and gives each to one node,
-which reports it offline. The node that released an id looks one grace later; every heartbeat tells
+which reports it offline. The node that released an id looks one grace later; every heartbeat reports
 whether ids are left over because the node that released them died.
 """
 

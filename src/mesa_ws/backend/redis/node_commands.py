@@ -99,17 +99,18 @@ class NodeCommands(NamedTuple):
             ("PEXPIRE", self.keys.meta, ms(self.expiry)),
         )
 
-    def attach(self, held: Mapping[str, tuple[int, int]], told: Container[str] = ()) -> Call:
+    def attach(self, held: Mapping[str, tuple[int, int]], announced: Container[str] = ()) -> Call:
         """Record ids with their sockets and version, and read nothing.
 
         `came_online` reads the reply.
 
         Args:
             held: id -> sockets, version.
-            told: ids that this node has announced as online.
+            announced: ids that this node has announced as online.
         """
         wishes = (
-            (id, sockets, version, int(id in told), "", "", 0, 0) for id, (sockets, version) in held.items()
+            (id, sockets, version, int(id in announced), "", "", 0, 0)
+            for id, (sockets, version) in held.items()
         )
         return self.visit(list(held), [part for wish in wishes for part in wish])
 

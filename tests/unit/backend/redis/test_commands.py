@@ -171,7 +171,7 @@ def test_a_lost_lease_is_a_pulse_without_one() -> None:
 
 
 def test_attaching_sends_sockets_and_version_of_each_id() -> None:
-    call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, told={"b"})
+    call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, announced={"b"})
     assert call.keys == (
         KEYS.leases,
         KEYS.held("node"),
