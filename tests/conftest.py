@@ -1,6 +1,7 @@
 """Fixtures for every test: a real Redis, and a namespace of its own."""
 
 import gc
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in the background of a shell; programs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(ClosingReport(config), NAME)
     config.pluginmanager.register(compiling, "compiling-in-shares")
     config.pluginmanager.register(fixtures, "tests-in-a-browser")
