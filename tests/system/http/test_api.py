@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,31 +15,6 @@ from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Delivery, Receipt
 from mesa_ws.messages.recipients import Recipients
 from tests.http_site import KEY, Dispatching, FailingBus, HeldBus, Site, message
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    site = Site()
-    await site.open()
-    yield site
-    await site.memory.aclose()
-
-
-@pytest.fixture
-async def api(site: Site) -> AsyncIterator[DispatchApi]:
-    async with DispatchApi(site, key=KEY, port=0) as api:
-        yield api
-
-
-@pytest.fixture(params=["aio", "blocking"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-async def bus(kind: str, api: DispatchApi) -> AsyncIterator[Dispatching]:
-    async with Dispatching(kind, api.url) as bus:
-        yield bus
 
 
 async def test_a_dispatch_arrives_and_returns_its_receipt(site: Site, bus: Dispatching) -> None:

@@ -5,7 +5,6 @@ import logging
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,31 +16,6 @@ from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.transports.listening import listen
 from tests.http_site import KEY, Dispatching, HeldBus, Site, message
 from tests.ports import free_port
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    site = Site()
-    await site.open()
-    yield site
-    await site.memory.aclose()
-
-
-@pytest.fixture
-async def api(site: Site) -> AsyncIterator[DispatchApi]:
-    async with DispatchApi(site, key=KEY, port=0) as api:
-        yield api
-
-
-@pytest.fixture(params=["aio", "blocking"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-async def bus(kind: str, api: DispatchApi) -> AsyncIterator[Dispatching]:
-    async with Dispatching(kind, api.url) as bus:
-        yield bus
 
 
 async def test_requests_sent_at_once_on_a_connection_are_answered_in_order(

@@ -1,22 +1,22 @@
 """A server node's membership in a cluster of the 1.x wire."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 from uuid import uuid4
 
 from ...errors import BackendUnavailable, Unsupported
 from ...messages.envelope import Envelope, Retention
-from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability
-from ..base import IdPage, Receive, Watcher
+from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis.aio import Pipelines
 from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
-from ..redis.wire import NO_REQUESTS
+from ..redis.wire import NO_REQUESTS, AsyncQueries
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation
 from .commands import NOWHERE, Mesa1NodeCommands
@@ -27,7 +27,7 @@ from .rights import of_server
 T = TypeVar("T")
 
 
-class Mesa1Backend:
+class Mesa1Backend(AsyncQueries[Mesa1Wire]):
     """`Backend` over the Redis wire of 1.x: servers, dispatchers and clients of npm may take part.
 
     A message reaches every server of the namespace, and those that hold a recipient deliver it, at most
@@ -179,38 +179,6 @@ class Mesa1Backend:
             BackendError: Redis cannot be reached or refuses, and the event was not published.
         """
         return await self._opened().portals.append(event)
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Refuse: this wire has no requests.
-
-        Raises:
-            Unsupported: always.
-        """
-        return await self._run(self._wire.heads(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first messages that wait for an id."""
-        return await self._run(self._wire.peek(id, limit))
-
-    async def purge(self, id: str) -> int:
-        """Drop all messages that wait for an id, and return their number."""
-        return await self._run(self._wire.purge(id))
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id; an id that only servers of 1.x hold has 1."""
-        return await self._run(self._wire.online(ids))
-
-    async def count(self) -> int:
-        """Count the ids that have connections."""
-        return await self._run(self._wire.count())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that have connections."""
-        return await self._run(self._wire.some_ids(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections of all servers, authenticated or not."""
-        return await self._run(self._wire.connections())
 
     def _new_node(
         self,

@@ -1,19 +1,18 @@
 """Bus over Redis, for asyncio."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable, Unsupported
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
+from ...messages.receipt import Receipt
 from ...settings import Sync
-from ..base import IdPage
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipeline
 from .handshake import NativeHandshake, Timing
 from .requester import Requester
-from .wire import NO_REQUESTS, NativeWire, WireOperations
+from .wire import NO_REQUESTS, AsyncQueries, NativeWire, WireOperations
 
 T = TypeVar("T")
 
@@ -74,7 +73,7 @@ class _Own(NamedTuple):
         self.pipelines.abandon()
 
 
-class AsyncRedisBus:
+class AsyncRedisBus(AsyncQueries[WireOperations]):
     """`AsyncBus` over one ordered connection, which is opened when it is needed.
 
     Each event loop has a connection and an order of its own. The next call closes the connections of
@@ -127,34 +126,6 @@ class AsyncRedisBus:
         if requester is None:
             raise Unsupported(NO_REQUESTS)
         return await requester.request(request, timeout)
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return where the outboxes of `ids` stand."""
-        return await self._run(self._wire.heads(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox, and change nothing."""
-        return await self._run(self._wire.peek(id, limit))
-
-    async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and return how many."""
-        return await self._run(self._wire.purge(id))
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
-        return await self._run(self._wire.online(ids))
-
-    async def count(self) -> int:
-        """Count the ids that have connections, over all living nodes."""
-        return await self._run(self._wire.count())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return a page of the ids that have connections."""
-        return await self._run(self._wire.some_ids(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections of all nodes, logged in or not."""
-        return await self._run(self._wire.connections())
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""

@@ -1,7 +1,7 @@
 """Native Redis backend of a server node."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
@@ -9,11 +9,11 @@ from uuid import uuid4
 from ...concurrency.tasks import Tasks
 from ...errors import BackendUnavailable
 from ...messages.envelope import Envelope, Retention
-from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability
-from ..base import IdPage, Receive, Watcher
+from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
@@ -31,7 +31,7 @@ from .members import Members
 from .node_commands import NodeCommands, Pulse
 from .requester import Requester, replying
 from .resync import Resync
-from .wire import NativeWire
+from .wire import AsyncQueries, NativeWire
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ class RedisNode:
         self.members.table.forget_announced()
 
 
-class RedisBackend:
+class RedisBackend(AsyncQueries[NativeWire]):
     """`Backend` over Redis: any number of processes form one cluster.
 
     Each node has a channel, to which Redis publishes the messages whose recipients the node holds. A
@@ -301,34 +301,6 @@ class RedisBackend:
         """Send a reply to a requester; see `Replies.reply`."""
         if self._node is not None:
             self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return where the outboxes of `ids` stand."""
-        return await self._run(self._wire.heads(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first messages of an outbox."""
-        return await self._run(self._wire.peek(id, limit))
-
-    async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and return how many."""
-        return await self._run(self._wire.purge(id))
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
-        return await self._run(self._wire.online(ids))
-
-    async def count(self) -> int:
-        """Count the ids that have connections, over all living nodes."""
-        return await self._run(self._wire.count())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return a page of the ids that have connections."""
-        return await self._run(self._wire.some_ids(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections of all living nodes, as of their last heartbeats."""
-        return await self._run(self._wire.connections())
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)

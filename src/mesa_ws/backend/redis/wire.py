@@ -1,8 +1,9 @@
 """Operations of a bus over Redis, as values that the asyncio and the blocking runner run alike."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from ...messages.envelope import Envelope
 from ...messages.receipt import OutboxHead, Position, Receipt, Stored
@@ -55,6 +56,52 @@ class WireOperations(Protocol):
 
     def connections(self) -> Operation[int]:
         """Count the connections of all living nodes, logged in or not."""
+
+
+WireT = TypeVar("WireT", bound=WireOperations)
+T = TypeVar("T")
+
+
+class AsyncQueries(ABC, Generic[WireT]):
+    """The queries about ids and outboxes, for asyncio: one for dispatchers and servers, on both wires."""
+
+    _wire: WireT
+
+    @abstractmethod
+    async def _run(self, operation: Operation[T]) -> T:
+        """Carry out an operation on the connections of this process."""
+
+    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
+        """Return where the outboxes of `ids` stand.
+
+        Raises:
+            Unsupported: this wire has no positions.
+        """
+        return await self._run(self._wire.heads(ids))
+
+    async def peek(self, id: str, limit: int) -> list[Stored]:
+        """Return the first `limit` messages of an outbox, and change nothing."""
+        return await self._run(self._wire.peek(id, limit))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and return how many."""
+        return await self._run(self._wire.purge(id))
+
+    async def online(self, ids: Iterable[str]) -> dict[str, int]:
+        """Count the connections of each id over all living nodes; one that only servers of 1.x hold has 1."""
+        return await self._run(self._wire.online(ids))
+
+    async def count(self) -> int:
+        """Count the ids that have connections, over all living nodes."""
+        return await self._run(self._wire.count())
+
+    async def some_ids(self, cursor: str) -> IdPage:
+        """Return a page of the ids that have connections."""
+        return await self._run(self._wire.some_ids(cursor))
+
+    async def connections(self) -> int:
+        """Count the connections of all living nodes, authenticated or not, as of their last heartbeats."""
+        return await self._run(self._wire.connections())
 
 
 class NativeWire:
