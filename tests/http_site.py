@@ -8,7 +8,6 @@ from typing import Any, Self
 from mesa_ws.backend.base import AsyncBus, IdPage
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.memory import MemoryBackend
-from mesa_ws.errors import MesaError
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import PROTOCOL_OPCODES, Message
 from mesa_ws.messages.receipt import OutboxHead, Receipt, Stored
@@ -86,7 +85,7 @@ class HeldBus:
 class FailingBus:
     """A bus that raises."""
 
-    def __init__(self, error: MesaError) -> None:
+    def __init__(self, error: Exception) -> None:
         self._error = error
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:

@@ -3,21 +3,20 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mesa_ws.backend.base import IdPage
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.http_server.routes import application
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import PROTOCOL_OPCODES
-from mesa_ws.messages.receipt import OutboxHead, Receipt, Stored
+from tests.http_site import FailingBus
 
 KEY = "0123456789abcdef"
 MAX_BODY = 65_536
@@ -48,7 +47,7 @@ class Site:
         return [envelope.body for envelope in self.received]
 
 
-class FailingSite:
+class FailingSite(FailingBus):
     """A server whose backend raises."""
 
     namespace = None
@@ -56,38 +55,8 @@ class FailingSite:
     reserved = PROTOCOL_OPCODES
 
     def __init__(self, error: Exception) -> None:
+        super().__init__(error)
         self.bus = self
-        self._error = error
-
-    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        raise self._error
-
-    async def request(self, request: Envelope, timeout: float) -> bytes:
-        raise self._error
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        raise self._error
-
-    async def count(self) -> int:
-        raise self._error
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        raise self._error
-
-    async def connections(self) -> int:
-        raise self._error
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        raise self._error
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        raise self._error
-
-    async def purge(self, id: str) -> int:
-        raise self._error
-
-    async def aclose(self) -> None:
-        raise NotImplementedError
 
 
 class Answer(NamedTuple):
