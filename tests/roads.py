@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -33,6 +32,9 @@ PAGE = ROOT / "docs/explanation/architecture.md"
 
 QUIET = 0.3
 """Seconds without a call into a new module after which a road has ended."""
+
+SETTLING = 0.05
+"""Seconds after its last message for which each call of a road counts, later only those into new modules."""
 
 LIMIT = 30.0
 """Seconds within which the processes have to become idle."""
@@ -100,10 +102,16 @@ async def recording(road: list[Step]) -> AsyncIterator[None]:
         for each in calls.values():
             each.clear()
         yield
+        await asyncio.sleep(SETTLING)
+        settled = {program: len(each) for program, each in calls.items()}
         await reach_no_more()
     finally:
         sys.setprofile(None)
-    road += chain.from_iterable(calls.values())
+    for program, each in calls.items():
+        counted, late = each[: settled[program]], each[settled[program] :]
+        known = {step.module for step in counted}
+        road += counted
+        road += [step for step in late if step.module not in known]
 
 
 def _steps_of(frame: FrameType) -> list[Step]:
@@ -199,12 +207,17 @@ def listed(roads: Mapping[str, list[Step]]) -> dict[str, list[str]]:
 
 def returns(road: list[Step]) -> int:
     """Count the calls that return to a module already left."""
-    entered = [
+    entered = entries(road)
+    return len(entered) - len(set(entered))
+
+
+def entries(road: list[Step]) -> list[str]:
+    """Return a module each time that a call enters it from another one."""
+    return [
         step.module
         for last, step in zip([None, *road], road, strict=False)
         if not last or last.module != step.module
     ]
-    return len(entered) - len(set(entered))
 
 
 def roads_on_page() -> dict[str, list[str]]:
@@ -236,7 +249,7 @@ def _summary(module: str) -> str:
     return next(line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("-- "))
 
 
-async def _record_alone() -> dict[str, list[Step]]:
+async def record_alone() -> dict[str, list[Step]]:
     with tempfile.TemporaryDirectory() as folder:
         redis = RedisServer(Path(folder))
         redis.start()
@@ -247,7 +260,7 @@ async def _record_alone() -> dict[str, list[Step]]:
 
 
 def main(arguments: list[str]) -> None:
-    roads = asyncio.run(_record_alone())
+    roads = asyncio.run(record_alone())
     if "--write" in arguments:
         write(roads)
     for name, road in roads.items():

@@ -1,0 +1,160 @@
+"""The shape of `src/mesa_ws` in figures, and the limits that `make check` holds: `scripts/shape`.
+
+    scripts/shape            print each figure beside its limit; exit with 1 if one is over it
+    scripts/shape --roads    take the roads of the page about the architecture, too (needs redis-server)
+    scripts/shape FOLDER     measure the sources of another tree, for instance of an older commit
+
+A limit is no aim. A change that passes one either has code to fold, or raises the limit for a reason.
+"""
+
+import ast
+import asyncio
+import statistics
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+from tests import roads
+from tests.unit.test_language import avoided
+from tests.unit.test_layers import MAX_FUNCTION, MAX_MODULE, SOURCE, Module, imports, read
+
+SMALL = 40
+"""Lines below which a module is a small one."""
+
+UNCOUNTED = ("__init__", "__main__", "version")
+"""Modules of few lines by nature."""
+
+ROADS: Mapping[str, tuple[int, int]] = {
+    "dispatch": (14, 12),
+    "message": (20, 60),
+    "login": (24, 50),
+    "resume": (30, 90),
+}
+"""Modules of a road at most, and returns to one that was left before; scripts are not counted.
+
+The road of a cut is the first half of that of a resume.
+"""
+
+
+class Figure(NamedTuple):
+    """A measured figure with its limit."""
+
+    name: str
+    value: float
+    limit: float
+    is_at_least: bool = False
+    found: tuple[str, ...] = ()
+    """What to look at, where the limit is passed."""
+
+    @property
+    def is_kept(self) -> bool:
+        return self.value >= self.limit if self.is_at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = ">=" if self.is_at_least else "<="
+        line = f"{self.name:<54} {self.value:>8g} {sign} {self.limit:g}"
+        return line if self.is_kept else "\n    ".join([f"{line}    <- passed", *self.found])
+
+
+def measure(source: Path) -> Iterator[Figure]:
+    """Measure the sources in a folder."""
+    modules = read(source)
+    texts = {name: module.text for name, module in modules.items()}
+    lines = {name: len(text.splitlines()) for name, text in texts.items()}
+    counted = {name: size for name, size in lines.items() if not _is_uncounted(modules[name])}
+    sizes = list(counted.values()) or [0]
+    scripts = [len(path.read_text().splitlines()) for path in source.rglob("*.lua")]
+    small = tuple(f"{name}: {size}" for name, size in counted.items() if size < SMALL)
+    functions = list(_functions(modules))
+    long = tuple(name for name, size in functions if size > MAX_FUNCTION)
+    twice = tuple(f"{name}: {', '.join(places)}" for name, places in _types(modules) if len(places) > 1)
+    foreign = tuple(_between_wires(modules))
+    circle = tuple(_circle(modules))
+    words = tuple(_avoided(source))
+
+    yield Figure("modules", len(modules), 199)
+    yield Figure("modules at the root", len(list(source.glob("*.py"))), 8)
+    yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
+    yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
+    yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
+    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 34_850)
+    share = 100 * len(long) / max(1, len(functions))
+    yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
+    yield Figure("type names defined in more than one module", len(twice), 12, found=twice)
+    yield Figure("modules in an import circle, annotations included", len(circle), 0, found=circle)
+    yield Figure("imports between the native wire and that of 1.x", len(foreign), 0, found=foreign)
+    yield Figure("words that the texts avoid", len(words), 0, found=words)
+
+
+def measure_roads(taken: Mapping[str, list[roads.Step]]) -> Iterator[Figure]:
+    """Measure the roads."""
+    whole = dict(taken) | {"resume": [*taken["cut"], *taken["resume"]]}
+    for name, (modules, returns) in ROADS.items():
+        road = [step for step in whole[name] if step.module.endswith(".py")]
+        passed = tuple(f"{module}: {n}" for module, n in Counter(roads.entries(road)).most_common(8))
+        yield Figure(f"modules of the road {name}", len(roads.modules(road)), modules)
+        yield Figure(f"returns on the road {name}", roads.returns(road), returns, found=passed)
+
+
+def _is_uncounted(module: Module) -> bool:
+    return module.is_package or module.place in UNCOUNTED
+
+
+def _functions(modules: Mapping[str, Module]) -> Iterator[tuple[str, int]]:
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{module.name}.{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def _types(modules: Mapping[str, Module]) -> list[tuple[str, list[str]]]:
+    """Return the names of types at the top of modules, without leading underscores, with the modules."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules.values():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name.lstrip("_")].append(module.place)
+    return sorted(places.items())
+
+
+def _circle(modules: Mapping[str, Module]) -> list[str]:
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for module, found in imports(modules):
+        if found.target in modules:
+            graph[module.name].add(found.target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _between_wires(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Imports of one wire's backend from that of the other."""
+    wires = ("mesa_ws.backend.redis", "mesa_ws.backend.mesa1")
+    for module, found in imports(modules):
+        for own, other in (wires, wires[::-1]):
+            if f"{module.name}.".startswith(f"{own}.") and f"{found.target}.".startswith(f"{other}."):
+                yield f"{module.name}:{found.line} imports {found.target}"
+
+
+def _avoided(source: Path) -> Iterator[str]:
+    for path in sorted(source.rglob("*")):
+        if path.suffix in {".py", ".lua"}:
+            yield from (f"{path}:{line} {words}" for line, words in avoided(path.read_text()))
+
+
+def main(arguments: list[str]) -> int:
+    folders = [Path(argument) for argument in arguments if not argument.startswith("-")]
+    figures = list(measure(folders[0] if folders else SOURCE))
+    if "--roads" in arguments:
+        figures += measure_roads(asyncio.run(roads.record_alone()))
+    print(*figures, sep="\n")
+    return 0 if all(figure.is_kept for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
