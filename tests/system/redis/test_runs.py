@@ -9,7 +9,7 @@ import redis
 
 from mesa_ws.backend.outbox import Start
 from mesa_ws.backend.redis.node_commands import Pulse
-from mesa_ws.backend.redis.runs import Runs
+from mesa_ws.backend.redis_wire.runs import Runs
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RELEASES, RedisServer
 from tests.system.redis.script_runner import Hand, bodies

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,12 +10,15 @@ from ...errors import BackendRefused
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..base import IdPage
-from ..redis.scripts import RIGHTS, script
-from ..redis_client.command import MAX_SCANNED, Call, Command, chunks, ms
+from ..redis_client.command import MAX_SCANNED, Call, Command, Script, chunks, ms
+from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys
 from .payloads import message_json, naming, to_everybody
 
-_script = partial(script, package=__package__)
+
+def _script(name: str) -> Script:
+    return script(__package__, name, "prelude")
+
 
 ADMIT = _script("admit")
 ATTACH = _script("attach")

@@ -120,7 +120,7 @@ class Mesa1Keys:
 
     @property
     def run(self) -> str:
-        """HASH: which run of Redis this is, as `redis/scripts/runs.lua` says. 30 days."""
+        """HASH: which run of Redis this is, as `redis_wire/scripts/runs.lua` says. 30 days."""
         return f"{self.prefix}i"
 
     def done(self, message_id: str) -> str:

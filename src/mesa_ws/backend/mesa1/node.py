@@ -16,11 +16,11 @@ from ..base import Receive, Watcher
 from ..outbox import Page, Start
 from ..redis.aio import Pipelines
 from ..redis.backend import MISSED, NoWatcher
-from ..redis.lease import GraceWatch
-from ..redis.runs import Runs
 from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.subscriber import Subscriber
+from ..redis_wire.lease import GraceWatch
+from ..redis_wire.runs import Runs
 from .commands import MAX_IDS, Mesa1NodeCommands, Mesa1Pulse, warn_of_another_type
 from .operations import ignore
 from .outbox import WaitingLists

@@ -11,12 +11,12 @@ from ...messages.recipients import check_id, check_ids
 from ...settings import check_namespace
 from ..base import IdPage, check_cursor
 from ..redis.dispatch import remembered_for
-from ..redis.handshake import HELLO, INFO, NativeHandshake, living
 from ..redis.keys import Keys as NativeKeys
-from ..redis.rights import Rights
 from ..redis_client.command import Command, ServerInfo, chunks
 from ..redis_client.connection import is_forbidden, raise_first
 from ..redis_client.pipeline import Operation
+from ..redis_wire.handshake import HELLO, INFO, NativeHandshake, living
+from ..redis_wire.rights import Rights
 from . import commands
 from . import rights as rights_of
 from .commands import SCRIPTS, _log, warn_of_another_type, warn_of_corruption

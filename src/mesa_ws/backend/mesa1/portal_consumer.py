@@ -13,12 +13,12 @@ from ...messages.envelope import Envelope
 from ...settings import check_namespace
 from ..inbox import InboxEvent
 from ..redis.backend import MISSED
-from ..redis.handshake import Timing
 from ..redis.keys import EXPIRY
 from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.pipeline import Pipeline
 from ..redis_client.subscriber import Subscriber
+from ..redis_wire.handshake import Timing
 from .keys import Mesa1Keys
 from .operations import Mesa1Handshake, ignore
 from .payloads import InvalidPayload, read_event, reply_payload

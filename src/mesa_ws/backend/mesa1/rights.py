@@ -1,6 +1,6 @@
 """Rights that the Redis user of a process needs on the wire of 1.x."""
 
-from ..redis.rights import GrantedName, Rights
+from ..redis_wire.rights import GrantedName, Rights
 from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
 from .keys import Mesa1Keys
 

@@ -10,7 +10,7 @@ from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipeline
-from .handshake import NativeHandshake, Timing
+from ..redis_wire.handshake import NativeHandshake, Timing
 from .requester import Requester
 from .wire import NO_REQUESTS, AsyncQueries, NativeWire, WireOperations
 

@@ -20,13 +20,13 @@ from ..presence import PortalWatch
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation
 from ..redis_client.subscriber import Subscriber
+from ..redis_wire.handshake import NativeHandshake, Timing
+from ..redis_wire.lease import GraceWatch, LeaseKeeper
 from .aio import Pipelines
 from .channel import Channel
 from .dispatch import dispatching
-from .handshake import NativeHandshake, Timing
 from .inbox_writer import InboxWriter
 from .keys import EXPIRY
-from .lease import GraceWatch, LeaseKeeper
 from .members import Members
 from .node_commands import NodeCommands, Pulse
 from .requester import Requester, replying

@@ -15,7 +15,7 @@ from ..redis_client.batch import Batch
 from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
 from ..redis_client.pipeline import PAUSE, Operation
 from ..redis_client.pool import LentConnection, Pool
-from .handshake import Timing
+from ..redis_wire.handshake import Timing
 from .requester import BlockingRequester
 from .wire import NO_REQUESTS, NativeWire, WireOperations
 

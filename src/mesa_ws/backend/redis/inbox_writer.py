@@ -8,9 +8,9 @@ from ...errors import BackendRefused, Unsupported
 from ...settings import Durability
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call
+from ..redis_wire.lease import LeaseKeeper
 from .aio import Pipelines
 from .inbox_commands import answers, append, proof
-from .lease import LeaseKeeper
 from .node_commands import NodeCommands
 
 MAX_EVENTS = 100

@@ -11,8 +11,8 @@ from ..base import Watcher
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis_client.command import MAX_IDS, chunks
 from ..redis_client.pipeline import Pipeline
+from ..redis_wire.lease import LeaseKeeper
 from .dispatch import warn_of_corruption
-from .lease import LeaseKeeper
 from .node_commands import NodeCommands, came_online
 from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, waiting
 

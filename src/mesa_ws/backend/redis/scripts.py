@@ -1,106 +1,43 @@
 """Lua scripts, each one atomic step; the head of each file documents it."""
 
-import re
-from collections.abc import Sequence
-from functools import cache
-from hashlib import sha1
-from importlib.resources import files
-from typing import NamedTuple
-
 from ..redis_client.command import Script
+from ..redis_wire.scripts import RIGHTS, script
 
 
-def _read(name: str, package: str | None = __package__) -> str:
-    return files(package or "").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+def _script(name: str, *parts: str) -> Script:
+    return script(__package__, name, "prelude", *parts)
 
 
-class _Part(NamedTuple):
-    """A piece of Lua: a function of that name, or the text between functions."""
+RELAY = _script("relay")
+BROADCAST = _script("broadcast")
+ONLINE = _script("online")
+TALLY = _script("tally")
+DETACH = _script("detach")
+HEARTBEAT = _script("heartbeat")
+REAP = _script("reap", "inbox")
+DEPART = _script("depart")
 
-    name: str
-    text: str
-    words: frozenset[str]
+DISPATCH = _script("dispatch", "outbox")
+ANNOUNCE = _script("announce", "outbox")
+ATTACH = _script("attach", "outbox")
+ACK = _script("ack", "outbox")
+BROADCASTS = _script("broadcasts", "outbox")
+HEADS = _script("heads", "outbox")
+PEEK = _script("peek", "outbox")
+WAITING = _script("waiting")
+PURGE = _script("purge", "outbox")
+IMPORT = _script("import", "outbox")
 
+APPEND = _script("append", "inbox")
+TEND = _script("tend")
+SETTLE = _script("settle", "inbox")
+OVERHEAR = _script("overhear")
+REPLY = _script("reply")
+REVIVE = _script("revive", "inbox")
+SURVEY = _script("survey")
+SET_ASIDE = _script("set_aside")
 
-_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
-
-_REMARK = re.compile(r" -- [^'\"]*$")
-"""A comment after code."""
-
-
-def _without_comments(text: str) -> str:
-    lines = (_REMARK.sub("", line).rstrip() for line in text.splitlines())
-    return "".join(f"{line}\n" for line in lines if line and not line.lstrip().startswith(("--", "#!")))
-
-
-@cache
-def _parts(name: str, package: str | None) -> list[_Part]:
-    """Return the top-level functions of a file, and the text between them, in order."""
-    text, at, parts = _without_comments(_read(name, package)), 0, list[tuple[str, str]]()
-    for function in _FUNCTION.finditer(text):
-        parts += [("", text[at : function.start()]), (function[1], function[0])]
-        at = function.end()
-    return [_Part(*part, frozenset(re.findall(r"\w+", part[1]))) for part in (*parts, ("", text[at:]))]
-
-
-def _in_use(parts: Sequence[_Part]) -> str:
-    """Return the text without the functions that no later part calls.
-
-    Every connection loads all scripts. Redis also closes a connection that sends more than 16 KiB in one
-    piece before it has logged in, which would hide the error for a wrong password.
-    """
-    kept, words = list[str](), set[str]()
-    for part in reversed(parts):
-        if not part.name or part.name in words:
-            kept.append(part.text)
-            words |= part.words
-    return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
-
-
-def script(name: str, *parts: str, package: str | None = __package__) -> Script:
-    """Build the script of a file: its flags, the functions that it uses from shared files, its body."""
-    shared = [part for each in ("access", "leases", "runs") for part in _parts(each, __package__)]
-    own = [part for each in ("prelude", *parts, name) for part in _parts(each, package)]
-    flags = _read(name, package).partition("\n")[0]
-    body = _in_use([*shared, *own]).replace(
-        "redis.call(", "call("
-    )  # shorter, and without a look-up for each call
-    source = f"{flags}\nlocal call = redis.call\n{body}".encode()
-    return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
-
-
-RELAY = script("relay")
-BROADCAST = script("broadcast")
-ONLINE = script("online")
-TALLY = script("tally")
-DETACH = script("detach")
-HEARTBEAT = script("heartbeat")
-REAP = script("reap", "inbox")
-DEPART = script("depart")
-
-DISPATCH = script("dispatch", "outbox")
-ANNOUNCE = script("announce", "outbox")
-ATTACH = script("attach", "outbox")
-ACK = script("ack", "outbox")
-BROADCASTS = script("broadcasts", "outbox")
-HEADS = script("heads", "outbox")
-PEEK = script("peek", "outbox")
-WAITING = script("waiting")
-PURGE = script("purge", "outbox")
-IMPORT = script("import", "outbox")
-
-APPEND = script("append", "inbox")
-TEND = script("tend")
-SETTLE = script("settle", "inbox")
-OVERHEAR = script("overhear")
-REPLY = script("reply")
-REVIVE = script("revive", "inbox")
-SURVEY = script("survey")
-SET_ASIDE = script("set_aside")
-
-LEAVE = script("leave", "runs")
-
-RIGHTS = script("rights")
+LEAVE = _script("leave")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),

@@ -13,11 +13,11 @@ from ..base import IdPage, check_cursor
 from ..outbox import Page
 from ..redis_client.command import Call, Command
 from ..redis_client.pipeline import Operation
+from ..redis_wire.handshake import NativeHandshake
+from ..redis_wire.rights import of_dispatcher
 from . import node_commands, outbox_commands
 from .dispatch import dispatching, warn_of_corruption
-from .handshake import NativeHandshake
 from .keys import Keys
-from .rights import of_dispatcher
 
 NO_REQUESTS = "wire 'mesa1' has no requests, since clients of 1.x cannot answer; use wire='native'"
 

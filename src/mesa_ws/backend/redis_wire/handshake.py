@@ -7,11 +7,11 @@ from typing import Any
 
 from ...errors import BackendRefused, InvalidSettings
 from ...settings import Seconds, Settings
+from ..redis.keys import EXPIRY, PARTITIONS, Keys
+from ..redis.scripts import LEAVE, SCRIPTS
 from ..redis_client.command import Call, Command, Script, ServerInfo
 from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
-from .keys import EXPIRY, PARTITIONS, Keys
 from .rights import READING, Rights, of_server
-from .scripts import LEAVE, SCRIPTS
 
 LEFT = 15.0
 """Seconds for which a master that was left stores nothing; Sentinels make it a replica by then."""

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..redis_client.command import Command, Script
-from .keys import Keys
-from .scripts import (
+from ..redis.keys import Keys
+from ..redis.scripts import (
     ANNOUNCE,
     BROADCAST,
     DISPATCH,
@@ -22,13 +21,14 @@ from .scripts import (
     RELAY,
     REPLY,
     REVIVE,
-    RIGHTS,
     SCRIPTS,
     SET_ASIDE,
     SETTLE,
     SURVEY,
     TEND,
 )
+from ..redis_client.command import Command, Script
+from .scripts import RIGHTS
 
 READING = frozenset(
     {"GET", "HGET", "HMGET", "SCARD", "SISMEMBER", "XRANGE", "XREAD", "ZCOUNT", "ZSCAN"}

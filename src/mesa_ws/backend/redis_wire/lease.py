@@ -22,12 +22,12 @@ from ...concurrency.retry import retry_after
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
+from ..redis.node_commands import NodeCommands, Pulse
+from ..redis.queue_types import QueueTypes
 from ..redis_client.batch import Batch
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
-from .node_commands import NodeCommands, Pulse
-from .queue_types import QueueTypes
 from .runs import Runs
 
 BEATS = 3

@@ -1,0 +1,1 @@
+"""What both wires over Redis share: leases of nodes, rights of Redis users, handshakes, scripts."""

@@ -1,0 +1,72 @@
+"""Lua scripts: a file, with the functions that it uses from shared files, becomes a script of Redis."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+from ..redis_client.command import Script
+
+
+def _read(package: str, name: str) -> str:
+    return files(package).joinpath("scripts", f"{name}.lua").read_text("utf-8")
+
+
+class _Part(NamedTuple):
+    """A piece of Lua: a function of that name, or the text between functions."""
+
+    name: str
+    text: str
+    words: frozenset[str]
+
+
+_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+
+_REMARK = re.compile(r" -- [^'\"]*$")
+"""A comment after code."""
+
+
+def _without_comments(text: str) -> str:
+    lines = (_REMARK.sub("", line).rstrip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.lstrip().startswith(("--", "#!")))
+
+
+@cache
+def _parts(package: str, name: str) -> list[_Part]:
+    """Return the top-level functions of a file, and the text between them, in order."""
+    text, at, parts = _without_comments(_read(package, name)), 0, list[tuple[str, str]]()
+    for function in _FUNCTION.finditer(text):
+        parts += [("", text[at : function.start()]), (function[1], function[0])]
+        at = function.end()
+    return [_Part(*part, frozenset(re.findall(r"\w+", part[1]))) for part in (*parts, ("", text[at:]))]
+
+
+def _in_use(parts: Sequence[_Part]) -> str:
+    """Return the text without the functions that no later part calls.
+
+    Every connection loads all scripts. Redis also closes a connection that sends more than 16 KiB in one
+    piece before it has logged in, which would hide the error for a wrong password.
+    """
+    kept, words = list[str](), set[str]()
+    for part in reversed(parts):
+        if not part.name or part.name in words:
+            kept.append(part.text)
+            words |= part.words
+    return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
+
+
+def script(package: str, name: str, *parts: str) -> Script:
+    """Build the script of a file: its flags, the functions that it uses from shared files, its body."""
+    shared = [part for each in ("access", "leases", "runs") for part in _parts(__package__, each)]
+    own = [part for each in (*parts, name) for part in _parts(package, each)]
+    flags = _read(package, name).partition("\n")[0]
+    body = _in_use([*shared, *own]).replace(
+        "redis.call(", "call("
+    )  # shorter, and without a look-up for each call
+    source = f"{flags}\nlocal call = redis.call\n{body}".encode()
+    return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+RIGHTS = script(__package__, "rights")
