@@ -53,8 +53,8 @@ from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.delivery import WINDOW_MESSAGES
 from mesa_ws.protocol.timers import MAX_MESSAGES
+from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
-from mesa_ws.server.receive_queue import PATIENCE as MORE
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
 from mesa_ws.transports import run as portals
 from mesa_ws.transports import run as servers

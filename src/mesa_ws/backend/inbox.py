@@ -5,7 +5,7 @@ there until a portal has handled them. One portal owns a queue and handles its e
 a queue, for example because its process was paused, cannot change that queue any more.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
@@ -264,8 +264,8 @@ class Inbox(Protocol):
         """How often this node had to begin: what it appended before may be forgotten, or was ended."""
         ...
 
-    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Append an event to its queue, if the queue has capacity.
+    def append(self, event: InboxEvent, capacity: Capacity) -> Awaitable[AppendResult]:
+        """Append an event to its queue, if the queue has capacity. Cancelling is safe; it may be appended.
 
         A second append of the same sequence changes nothing. When the node dies, its connections
         end: the backend appends the last event of each connection that began.

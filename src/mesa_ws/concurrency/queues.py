@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from .tasks import end, persist, start
+from .tasks import end, start, survive
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ class KeyedQueues(Generic[Item]):
 
     Args:
         handle: handles an item. If it raises, the other items of the key are dropped. If foreign code
-            cancels it, the item is handled again (see `persist`).
+            cancels it, the item is handled again.
         spawn: runs the task of a key.
 
     Attributes:
@@ -54,7 +54,7 @@ class KeyedQueues(Generic[Item]):
             queue.append((item, size))
             return
         queue = self._queues[key] = deque(((item, size),))
-        task = self._spawn(persist(partial(self._work, key, queue)))
+        task = self._spawn(self._work(key, queue))
         self.tasks.add(task)
         task.add_done_callback(partial(self._on_done, key, queue))
 
@@ -70,7 +70,12 @@ class KeyedQueues(Generic[Item]):
 
     async def _work(self, key: Hashable, queue: deque[tuple[Item, int]]) -> None:
         while queue:
-            await self._handle(queue[0][0])
+            try:
+                await self._handle(queue[0][0])
+            except asyncio.CancelledError:
+                await survive()
+                log.warning("a task of Mesa was cancelled by foreign code; it goes on")
+                continue
             _, size = queue.popleft()
             self.count -= 1
             self.size -= size
@@ -120,17 +125,14 @@ class Batcher(Generic[Item, Result]):
         """Hand over an item, and do not wait for its result."""
         self._put(item, None)
 
-    async def call(self, item: Item) -> Result:
-        """Hand over an item, and wait for its result.
+    def call(self, item: Item) -> "asyncio.Future[Result]":
+        """Hand over an item, and return its result, or the exception with which its batch failed.
 
-        Cancelling gives up the wait; the item may be handed over all the same.
-
-        Raises:
-            Exception: the batch failed with it.
+        A cancelled item may be handed over all the same.
         """
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._put(item, result)
-        return await result
+        return result
 
     async def settled(self) -> None:
         """Wait until everything was handed over, and the last call has returned."""

@@ -7,6 +7,7 @@ client goes straight to its transport, which never waits, or waits in its send q
 
 import asyncio
 import logging
+from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,10 +35,10 @@ from ..protocol import (
 )
 from ..text import plain
 from . import client_requests
+from .flow_control import FlowControl
 from .handshake import Request
 from .history import History
 from .pending_requests import PendingRequests
-from .receive_queue import FlowControl, ReceiveQueue
 from .send_queue import SendQueue, Transport
 from .subscription import Subscription
 
@@ -77,14 +78,15 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_events",
         "_flow",
         "_history",
         "_loop",
         "_node",
-        "_receive_queue",
         "_state",
         "_timer",
         "_transport",
+        "_worker",
         "connection_id",
         "is_logging_in",
         "pending_requests",
@@ -105,8 +107,11 @@ class Connection:
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         limits, keepalive = node.settings.limits, node.settings.keepalive
-        self._receive_queue = ReceiveQueue(node.spawn, self._handle, limits.max_queued, self._regulate)
-        self._flow = FlowControl(transport, self.protocol, keepalive, self._loop.time, self._reading_changed)
+        self._events: deque[object] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._flow = FlowControl(
+            transport, self.protocol, keepalive, limits.max_queued, self._loop.time, self._reading_changed
+        )
         self.pending_requests = PendingRequests[Message](limits.max_requests, self._regulate)
         self._history = History() if node.settings.rules.store_messages else None
         self.request = request
@@ -198,7 +203,7 @@ class Connection:
         self._transport.write(self._node.terms.hello.payload)
         self._schedule()
         if self._node.handlers.wants_connections:
-            self._receive_queue.add(_Opened())
+            self._receive(_Opened())
 
     def heard(self) -> None:
         """Take note of a Ping or a part of a message."""
@@ -286,7 +291,7 @@ class Connection:
             case _:
                 if self._history is not None and isinstance(event, Received | RequestReceived):
                     self._history.add_received(event.message)
-                self._receive_queue.add(event)
+                self._receive(event)
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
@@ -312,14 +317,14 @@ class Connection:
         if self.subscription is not None:
             self.subscription.close()
         if self._node.handlers.wants_disconnections:
-            self._receive_queue.add(ended)
+            self._receive(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # again: of two threads, the one that gets here last decides
             is_another = self._node.authentication.rename(self, user)
             if is_another and self._node.handlers.forwarder is not None:
-                self._receive_queue.add(user)
+                self._receive(user)
 
     def _schedule(self) -> None:
         due = self._flow.deadline
@@ -345,11 +350,34 @@ class Connection:
             self.subscription.outbox.on_probe(token)
 
     def _regulate(self) -> None:
-        self._flow.regulate(self._receive_queue, owes_answer=len(self.pending_requests) > 0)
+        waiting = len(self._events) if self._events else 0
+        self._flow.regulate(waiting, owes_answer=len(self.pending_requests) > 0)
 
     def _reading_changed(self) -> None:
         if self._ended is None and self._timer is None:
             self._schedule()
+
+    def _receive(self, event: object) -> None:
+        """Add an event to the receive queue, to be handled after all earlier ones."""
+        if self._events is None:
+            self._events = deque()
+        self._events.append(event)
+        if self._worker is None:
+            self._worker = self._node.spawn(self._work())
+        if self._flow.is_full or len(self._events) >= self._flow.most:
+            self._flow.is_full = True
+            self._regulate()
+
+    async def _work(self) -> None:
+        try:
+            while self._events:
+                await self._handle(self._events.popleft())
+                if self._flow.is_full and len(self._events) <= self._flow.most // 2:
+                    self._flow.is_full = False
+                    self._regulate()
+        finally:
+            self._events = None
+            self._worker = None
 
     async def _handle(self, event: object) -> None:
         try:

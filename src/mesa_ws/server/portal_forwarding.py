@@ -30,6 +30,7 @@ from ..errors import BackendError, InvalidMessage
 from ..messages.envelope import Envelope
 from ..messages.frames import encode_frame
 from ..messages.message import Message
+from ..messages.recipients import User
 from ..messages.request import FAILED, UNANSWERED, Failure, Reply
 from ..protocol import asking
 from ..settings import Portals
@@ -62,8 +63,8 @@ class Sender(Protocol):
     send_queue: SendQueue
 
     @property
-    def id(self) -> str | None:
-        """The id of the client's user."""
+    def user(self) -> User | None:
+        """The client's user."""
 
     @property
     def is_open(self) -> bool:
@@ -76,12 +77,16 @@ class _Forwarded:
 
     Attributes:
         sender: the connection.
+        partition: its queue.
+        node: the node, which has another id when it is opened again.
         pending: its requests that wait for answers of portals.
         sequence: of its last event.
         joins: how often the node had joined the cluster when the connection was last known to be open.
     """
 
     sender: Sender
+    partition: int
+    node: str
     pending: PendingRequests[bytes]
     sequence: int = 0
     joins: int = 0
@@ -110,8 +115,12 @@ class Forwarder:
 
     async def connected(self, sender: Sender) -> None:
         """Forward that a connection has opened."""
-        pending = PendingRequests[bytes](self._max_requests)
-        self._connections[sender.connection_id] = _Forwarded(sender, pending)
+        self._connections[sender.connection_id] = _Forwarded(
+            sender,
+            partition_of(sender.connection_id) if self._spreads else 0,
+            self._backend.node_id,
+            PendingRequests[bytes](self._max_requests),
+        )
         await self._forward("connection", sender)
 
     async def authenticated(self, sender: Sender) -> None:
@@ -120,14 +129,11 @@ class Forwarder:
 
     async def received(self, message: Message, sender: Sender) -> None:
         """Forward a message of a client, if portals get its type."""
-        if not self._forwards(message):
+        if self._types is not None and message.type not in self._types:
             return
-        try:
-            data = encode_frame(message.opcode, message.data, message.type)
-        except InvalidMessage as error:  # nested deeper than the stack of this moment allows
-            log.error("a message of %r cannot be forwarded to portals: %s", sender, error)
-            return
-        await self._forward("message", sender, data)
+        data = _encoded(message, sender)
+        if data is not None:
+            await self._forward("message", sender, data)
 
     async def request(self, message: Message, sender: Sender) -> PortalAnswer | Failure:
         """Forward a request of a client that no handler here answers; return when it is stored.
@@ -135,12 +141,10 @@ class Forwarder:
         Returns:
             The future answer of a portal, or why the request is not forwarded.
         """
-        if not self._max_requests or not self._forwards(message):
+        if not self._max_requests or (self._types is not None and message.type not in self._types):
             return UNANSWERED
-        try:
-            data = encode_frame(message.opcode, message.data, message.type)
-        except InvalidMessage as error:
-            log.error("a request of %r cannot be forwarded to portals: %s", sender, error)
+        data = _encoded(message, sender)
+        if data is None:
             return FAILED
         pending, token = self._connections[sender.connection_id].pending, str(next(self._tokens))
         loop = asyncio.get_running_loop()
@@ -190,63 +194,65 @@ class Forwarder:
             answer = Failure(reply.code, reply.text) if reply.body is None else reply.body
             forwarded.pending.answered(reply.request, answer)
 
-    def _forwards(self, message: Message) -> bool:
-        return self._types is None or message.type in self._types
-
     async def _forward(self, kind: EventKind, sender: Sender, data: bytes = b"") -> None:
         forwarded = self._connections[sender.connection_id]
         while await self._finds_closed(forwarded, self._event(kind, forwarded, data)):
             # Other nodes declared this one dead and told portals that its connections have ended, or the
             # backend has lost what it held.
             await self._insist(self._event("connection", forwarded))
-            if sender.id is not None:
+            if sender.user is not None:
                 await self._insist(self._event("authentication", forwarded))
 
     async def _finds_closed(self, forwarded: _Forwarded, event: InboxEvent) -> bool:
         """Offer an event until it is stored, or the connection turns out to be closed for portals."""
-        known, before = forwarded.joins, self._backend.joins
-        answer = await self._insist(event)
-        forwarded.joins = before if answer == "taken" else self._backend.joins
+        known = forwarded.joins
+        answer, forwarded.joins = await self._insist(event)
         # A "gone" connection was ended by this very event, unless the node has joined again since then.
-        return answer == "unknown" or (answer == "gone" and known != self._backend.joins)
+        return answer == "unknown" or (answer == "gone" and known != forwarded.joins)
 
     def _event(self, kind: EventKind, forwarded: _Forwarded, data: bytes = b"") -> InboxEvent:
-        sender = forwarded.sender
-        connection_id = sender.connection_id
         forwarded.sequence += 1
-        partition = partition_of(connection_id) if self._spreads else 0
-        sequence = str(forwarded.sequence)
-        return InboxEvent(connection_id, partition, sequence, kind, sender.id, self._backend.node_id, data)
+        sender, sequence = forwarded.sender, str(forwarded.sequence)
+        id = sender.user.id if sender.user is not None else None
+        return InboxEvent(sender.connection_id, forwarded.partition, sequence, kind, id, forwarded.node, data)
 
-    async def _insist(self, event: InboxEvent) -> AppendResult:
-        """Offer an event until it is stored, however long that takes."""
-        result = await self._offer(event)
-        if result is None:
-            backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-            while result is None:
-                await asyncio.sleep(backoff.next())
-                result = await self._offer(event)
-        return result
+    async def _insist(self, event: InboxEvent) -> tuple[AppendResult, int]:
+        """Offer an event until it is stored, or its connection turns out to be closed for portals.
 
-    async def _offer(self, event: InboxEvent) -> AppendResult | None:
-        """Offer an event; return None, with a warning, if it is not stored."""
-        try:
-            result = await self._backend.append(event, self._capacity)
-        except asyncio.CancelledError:
-            await self._go_on(event)
-            return None
-        except BackendError as error:
-            self._warning.warn(log, _PAUSED, f"the backend does not store clients' events ({error})")
-            return None
-        if result == "full":
-            self._warning.warn(log, _PAUSED, _FULL)
-            return None
-        return result
+        Returns:
+            What became of it, and how often the node had joined: before an event that was stored, and
+            after any other.
+        """
+        backoff: Backoff | None = None
+        while True:
+            joins = self._backend.joins
+            try:
+                result = await self._backend.append(event, self._capacity)
+            except asyncio.CancelledError:
+                await _go_on(event)
+            except BackendError as error:
+                self._warning.warn(log, _PAUSED, f"the backend does not store clients' events ({error})")
+            else:
+                if result != "full":
+                    return result, joins if result == "taken" else self._backend.joins
+                self._warning.warn(log, _PAUSED, _FULL)
+            backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
 
-    async def _go_on(self, event: InboxEvent) -> None:
-        """Go on after a cancellation by code other than the server's."""
-        try:
-            await survive()
-        except asyncio.CancelledError:
-            log.warning("this node stops, and portals may not hear of a %s", event.kind)
-            raise
+
+def _encoded(message: Message, sender: Sender) -> bytes | None:
+    """Encode a message, unless it is nested deeper than the stack of this moment allows."""
+    try:
+        return encode_frame(message.opcode, message.data, message.type)
+    except InvalidMessage as error:
+        log.error("a message of %r cannot be forwarded to portals: %s", sender, error)
+        return None
+
+
+async def _go_on(event: InboxEvent) -> None:
+    """Go on after a cancellation by code other than the server's."""
+    try:
+        await survive()
+    except asyncio.CancelledError:
+        log.warning("this node stops, and portals may not hear of a %s", event.kind)
+        raise

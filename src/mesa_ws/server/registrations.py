@@ -126,7 +126,8 @@ class Handlers:
             return
         if self.forwarder is not None:
             await self.forwarder.received(kept, connection)
-        await self._handle(kept, connection)
+        if self.message:
+            await self._handle(kept, connection)
         if self.message_received:
             await self.handled(kept, connection)
 

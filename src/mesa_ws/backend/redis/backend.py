@@ -1,7 +1,7 @@
 """Native Redis backend of a server node."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
@@ -283,9 +283,9 @@ class RedisBackend(AsyncQueries[NativeWire]):
         """How often this node took a lease."""
         return self._node.keeper.joins if self._node is not None else 0
 
-    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
+    def append(self, event: InboxEvent, capacity: Capacity) -> Awaitable[AppendResult]:
         """Append an event to its queue; see `Inbox.append`."""
-        return await self._opened().inbox.append(event, capacity)
+        return self._opened().inbox.appends.call((event, capacity))
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""

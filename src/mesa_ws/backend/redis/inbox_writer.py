@@ -34,6 +34,9 @@ class InboxWriter:
         commands: commands of the node.
         pipelines: connections to Redis.
         durability: durability that events have to reach before they count as taken.
+
+    Attributes:
+        appends: takes the events.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class InboxWriter:
         self._pipelines = pipelines
         self._durability = durability
         self._proof = proof(durability)
-        self._appends: Batcher[Append, AppendResult] = Batcher(
+        self.appends: Batcher[Append, AppendResult] = Batcher(
             self._carry_out,
             most=MAX_EVENTS,
             name="mesa-redis-inbox",
@@ -60,10 +63,6 @@ class InboxWriter:
         """
         if self._proof is not None:
             self._pipelines.main.check(self._proof)
-
-    async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
-        """Append an event; see `Inbox.append`. Cancelling is safe; the event may still be appended."""
-        return await self._appends.call((event, capacity))
 
     async def _carry_out(self, batch: list[Append]) -> Sequence[AppendResult]:
         call = append(self._commands, batch, self._durability)

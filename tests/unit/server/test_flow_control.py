@@ -4,25 +4,14 @@ import pytest
 
 from mesa_ws.protocol import ServerProtocol
 from mesa_ws.protocol.server import Terms
-from mesa_ws.server.receive_queue import PATIENCE, FlowControl
+from mesa_ws.server.flow_control import PATIENCE, FlowControl
 from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Keepalive, ServerSettings
 
 KEEPALIVE = Keepalive(interval=25, timeout=20)
 
-
-class Waiting:
-    """What waits for handlers."""
-
-    most = 4
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.is_full = False
-
-    def fill(self, waiting: int) -> "Waiting":
-        self.waiting, self.is_full = waiting, waiting >= self.most
-        return self
+MOST = 4
+"""Events that may wait."""
 
 
 class Socket:
@@ -65,17 +54,17 @@ class Client:
     def __init__(self) -> None:
         self.now = 100.0
         self.socket = Socket()
-        self.turns = Waiting()
         self.changes = 0
         settings = ServerSettings(keepalive=KEEPALIVE)
         self.protocol = ServerProtocol(Terms(settings, has_authenticator=False), self.now)
-        self.flow = FlowControl(self.socket, self.protocol, KEEPALIVE, lambda: self.now, self.changed)
+        self.flow = FlowControl(self.socket, self.protocol, KEEPALIVE, MOST, lambda: self.now, self.changed)
 
     def changed(self) -> None:
         self.changes += 1
 
     def regulate(self, waiting: int, *, owes_answer: bool = False) -> None:
-        self.flow.regulate(self.turns.fill(waiting), owes_answer=owes_answer)  # type: ignore[arg-type]
+        self.flow.is_full = waiting >= MOST
+        self.flow.regulate(waiting, owes_answer=owes_answer)
 
     def look_at(self, now: float) -> bool:
         self.now = now
