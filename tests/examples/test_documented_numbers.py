@@ -36,8 +36,7 @@ from mesa_ws.backend.outbox import BROADCASTS
 from mesa_ws.backend.redis.keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
 from mesa_ws.backend.redis_client.command import MAX_IDS
 from mesa_ws.backend.redis_client.master import HOLD
-from mesa_ws.backend.redis_wire.handshake import Timing
-from mesa_ws.backend.redis_wire.lease import BEATS
+from mesa_ws.backend.redis_wire.timing import BEATS, Timing
 from mesa_ws.backend.urls import DEFAULT_LEASE
 from mesa_ws.cli.config import Api
 from mesa_ws.client.receive_queue import PATIENCE as MORE_OF_CLIENT

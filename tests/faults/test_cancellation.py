@@ -12,9 +12,9 @@ import pytest
 
 from mesa_ws import AsyncDispatcher, BackendUnavailable, Message, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Pipeline
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 

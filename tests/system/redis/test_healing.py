@@ -9,7 +9,7 @@ import redis.asyncio
 
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis_wire.lease import BEATS
+from mesa_ws.backend.redis_wire.timing import BEATS
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Retention, prepare
 from tests.contract.cluster import LIMIT, Cluster, Node

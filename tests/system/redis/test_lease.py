@@ -10,9 +10,9 @@ import redis.asyncio
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Pipeline
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.backend.redis_wire.lease import LeaseKeeper
 from mesa_ws.concurrency.tasks import Tasks
 from mesa_ws.errors import BackendUnavailable

@@ -26,9 +26,9 @@ from mesa_ws import (
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pool import Pool
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.transports.run import serve
 from tests.contract.cluster import LIMIT, Node
 from tests.fake_sentinel import FakeSentinel

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Pipeline
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.errors import BackendUnavailable
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer

@@ -13,9 +13,9 @@ import redis
 
 from mesa_ws.backend.redis import BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pool import MAX_CONNECTIONS, Pool
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import Message

@@ -8,9 +8,9 @@ import redis.asyncio
 from mesa_ws.backend.redis.dispatch import Dispatches
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, online
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Pipeline
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Receipt

@@ -13,12 +13,10 @@ from ...settings import Durability
 from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
-from ..redis.aio import Pipelines
-from ..redis.keys import EXPIRY
-from ..redis.wire import NO_REQUESTS, AsyncQueries
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Operation
-from ..redis_wire.handshake import Timing
+from ..redis_client.pipeline import Operation, Pipelines
+from ..redis_wire.operations import NO_REQUESTS, AsyncQueries
+from ..redis_wire.timing import EXPIRY, Timing
 from .commands import NOWHERE, Mesa1NodeCommands
 from .node import Mesa1Node
 from .operations import Mesa1Handshake, Mesa1Wire

@@ -58,6 +58,11 @@ class Mesa1Keys:
         return f"{self.prefix}R"
 
     @property
+    def native_leases(self) -> str:
+        """ZSET: the same for nodes on the native wire, which never reach those of this wire."""
+        return f"mesa:{{{self.namespace or ''}.0}}:R"
+
+    @property
     def signs(self) -> str:
         """HASH: last heartbeats of nodes and portals, as in `leases.lua`. A day."""
         return f"{self.prefix}f"

@@ -14,21 +14,19 @@ from ...errors import BackendError, BackendUnavailable
 from ...messages.envelope import Envelope
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
-from ..redis.aio import Pipelines
-from ..redis.backend import MISSED, NoWatcher
+from ..redis.backend import NoWatcher
 from ..redis_client.address import Address
 from ..redis_client.command import Call
+from ..redis_client.pipeline import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.lease import GraceWatch
 from ..redis_wire.runs import Runs
+from ..redis_wire.timing import BEATS, MISSED
 from .commands import MAX_IDS, Mesa1NodeCommands, Mesa1Pulse, warn_of_another_type
 from .operations import ignore
 from .outbox import WaitingLists
 from .payloads import InvalidPayload, read_payload, read_reply
 from .portal_dispatch import PortalDispatch
-
-BEATS = 3
-"""Heartbeats in one lease: two may fail."""
 
 LATE = 1.0
 """Seconds between a login and a second look at its list. A dispatcher of 1.x that asked before

@@ -1,5 +1,6 @@
 """The handshake and the operations of dispatchers on the wire of 1.x."""
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,12 +11,10 @@ from ...messages.receipt import OutboxHead, Receipt, Stored
 from ...messages.recipients import check_id, check_ids
 from ...settings import check_namespace
 from ..base import IdPage, check_cursor
-from ..redis.dispatch import remembered_for
-from ..redis.keys import Keys as NativeKeys
 from ..redis_client.command import Command, ServerInfo, chunks
-from ..redis_client.connection import is_forbidden, raise_first
+from ..redis_client.connection import is_forbidden
 from ..redis_client.pipeline import Operation
-from ..redis_wire.handshake import HELLO, INFO, NativeHandshake, living
+from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from . import commands
 from . import rights as rights_of
@@ -34,8 +33,12 @@ NO_STATUS = (
 )
 
 
-class Mesa1Handshake(NativeHandshake):
-    """First commands on each connection: loads the scripts; checks no layout, for 1.x has none.
+HELLO: Command = ("HELLO",)
+"""Asks for the description that users without the right to INFO may read."""
+
+
+class Mesa1Handshake(WireHandshake):
+    """First commands on each connection: checks no layout, for 1.x has none.
 
     Keys of Redis belong to a database, channels do not. So processes on two databases of one Redis hear each
     other's messages, but do not find each other's connections: the handshake looks for that, and warns.
@@ -49,6 +52,7 @@ class Mesa1Handshake(NativeHandshake):
     """
 
     scripts = SCRIPTS
+    wire, other_wire = "mesa1", "native"
 
     def __init__(
         self,
@@ -59,46 +63,21 @@ class Mesa1Handshake(NativeHandshake):
         allow_eviction: bool = False,
         database: int = 0,
     ) -> None:
-        super().__init__(NativeKeys(keys.namespace), rights, stores=stores, allow_eviction=allow_eviction)
+        super().__init__(rights, stores=stores, allow_eviction=allow_eviction)
         self._database = database
         self._others = {keys.database(number): number for number in range(DATABASES) if number != database}
-        self._knows_nothing = False
-        self._has_warned_of_database = False
+        self.other_leases = keys.native_leases
+        self.own_commands = [HELLO, ("PUBSUB", "NUMSUB", *self._others)]
+        self._is_unknown = self._has_warned_of_unknown = self._has_warned_of_database = False
 
-    @property
-    def commands(self) -> list[Command]:
-        """The commands to send; `check` reads the replies."""
-        loads = (("SCRIPT", "LOAD", script.source) for script in SCRIPTS)
-        looks: tuple[Command, ...] = (HELLO, ("PUBSUB", "NUMSUB", *self._others))
-        return [INFO, living(self._keys.leases), *looks, *loads, *self._rights_command()]
+    def server_info(self, about: Any, own: Sequence[Any]) -> ServerInfo:
+        """Read the reply to `INFO`; as for 1.x, the user need not have the right to it."""
+        self._is_unknown = is_forbidden(about)
+        return ServerInfo.of_hello(own[0]) if self._is_unknown else super().server_info(about, own)
 
-    @property
-    def farewell(self) -> list[Command]:
-        """No commands: this wire has no positions that an old master could go on with."""
-        return []
-
-    def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
-        """Read the replies; errors as in `Handshake.check`.
-
-        As for 1.x, the user need not have the right to INFO.
-        """
-        about, others, hello, elsewhere, *loaded = replies
-        is_unknown = is_forbidden(about)
-        raise_first([] if is_unknown else [about])
-        facts = ServerInfo.of_hello(hello) if is_unknown else ServerInfo.of(about)
-        facts.check_mode(where)
-        raise_first(loaded)
-        self._note_rights(loaded[len(SCRIPTS) :])
-        self.warn_of_wire(where, others, ours="mesa1", theirs="native")
-        self._warn_of_databases(where, elsewhere)
-        if is_unknown:
-            self._warn_of_the_unknown(where)
-        elif self.stores:
-            self.check_store(where, facts)
-        return facts
-
-    def _warn_of_databases(self, where: str, elsewhere: object) -> None:
+    def check_own(self, where: str, replies: Sequence[Any]) -> None:
         """Warn once of processes that listen on other databases; an error says nothing about them."""
+        elsewhere = replies[1]
         if self._has_warned_of_database or not isinstance(elsewhere, list):
             return
         for channel, listeners in chunks(elsewhere, 2):
@@ -115,9 +94,12 @@ class Mesa1Handshake(NativeHandshake):
                 )
                 return
 
-    def _warn_of_the_unknown(self, where: str) -> None:
-        if self.stores and not self._knows_nothing:
-            self._knows_nothing = True
+    def check_store(self, where: str, info: ServerInfo) -> None:
+        """Check that this Redis keeps stored messages, where it says so."""
+        if not self._is_unknown:
+            super().check_store(where, info)
+        elif not self._has_warned_of_unknown:
+            self._has_warned_of_unknown = True
             _log.warning(
                 "%s: its user has no right to INFO, so it is not known whether Redis evicts stored messages; "
                 "grant +info",
@@ -138,14 +120,10 @@ class Mesa1Wire:
 
     def __init__(self, namespace: str | None, *, names: bool = False) -> None:
         self.keys = Mesa1Keys(check_namespace(namespace))
+        self.replies = None
         self._names = names
 
-    @property
-    def replies(self) -> NativeKeys | None:
-        """None: clients of 1.x cannot answer requests."""
-        return None
-
-    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
+    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> WireHandshake:
         """Return the handshake of a dispatcher's connections."""
         rights = rights_of.of_dispatcher(self.keys, stores=stores)
         return Mesa1Handshake(
@@ -173,7 +151,7 @@ class Mesa1Wire:
             return [dispatch.receipt(own) for dispatch, own in dealt]
 
         calls = [call.command for dispatch in dispatches for call in dispatch.calls]
-        known_for = remembered_for(envelopes)
+        known_for = min((each.remember for each in envelopes), default=math.inf)
         return Operation(calls, read, known_for > 0, known_for=known_for)
 
     def heads(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:

@@ -12,21 +12,16 @@ from ...errors import BackendError, Unsupported
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
 from ..inbox import InboxEvent
-from ..redis.backend import MISSED
-from ..redis.keys import EXPIRY
 from ..redis_client.address import Address
 from ..redis_client.command import Call
 from ..redis_client.pipeline import Pipeline
 from ..redis_client.subscriber import Subscriber
-from ..redis_wire.handshake import Timing
+from ..redis_wire.timing import BEATS, EXPIRY, MISSED, Timing
 from .keys import Mesa1Keys
 from .operations import Mesa1Handshake, ignore
 from .payloads import InvalidPayload, read_event, reply_payload
 from .portal_liveness import NAME, admit, withdraw
 from .rights import of_portal
-
-BEATS = 3
-"""Heartbeats in one lease: two may fail."""
 
 NO_REPLY = (
     "event.reply: expected an event of a server of Mesa for Python, got one of a server of npm's @cryb/mesa, "

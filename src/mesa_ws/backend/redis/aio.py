@@ -9,46 +9,15 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Operation, Pipeline
-from ..redis_wire.handshake import NativeHandshake, Timing
+from ..redis_client.pipeline import Operation, Pipelines
+from ..redis_wire.operations import NO_REQUESTS, AsyncQueries, WireOperations
+from ..redis_wire.timing import Timing
 from .requester import Requester
-from .wire import NO_REQUESTS, AsyncQueries, NativeWire, WireOperations
+from .wire import NativeWire
 
 T = TypeVar("T")
 
 NOT_STORED = Sync()
-
-
-class Pipelines:
-    """Two ordered connections of one event loop, opened when they are needed.
-
-    An operation that waits for a proof of durability blocks those that follow on its connection, so such
-    operations have a connection of their own. Order is kept within each of the two.
-
-    Args:
-        address: where to connect.
-        handshake: first commands of every connection.
-        timeout: seconds for one operation, connecting included.
-    """
-
-    def __init__(self, address: Address, handshake: NativeHandshake, timeout: float) -> None:
-        self.main = Pipeline(address, handshake, timeout)
-        self.durable = Pipeline(address, handshake, timeout)
-
-    async def run(self, operation: Operation[T]) -> T:
-        """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
-        pipeline = self.durable if operation.proof else self.main
-        return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
-
-    async def aclose(self) -> None:
-        """Disconnect both."""
-        await self.main.aclose()
-        await self.durable.aclose()
-
-    def abandon(self) -> None:
-        """Close both after the event loop was closed. Never waits."""
-        self.main.abandon()
-        self.durable.abandon()
 
 
 class _Own(NamedTuple):

@@ -18,25 +18,21 @@ from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Operation
+from ..redis_client.pipeline import Operation, Pipelines
 from ..redis_client.subscriber import Subscriber
-from ..redis_wire.handshake import NativeHandshake, Timing
 from ..redis_wire.lease import GraceWatch, LeaseKeeper
-from .aio import Pipelines
+from ..redis_wire.operations import AsyncQueries
+from ..redis_wire.timing import EXPIRY, MISSED, Timing
 from .channel import Channel
 from .dispatch import dispatching
 from .inbox_writer import InboxWriter
-from .keys import EXPIRY
 from .members import Members
 from .node_commands import NodeCommands, Pulse
 from .requester import Requester, replying
 from .resync import Resync
-from .wire import AsyncQueries, NativeWire
+from .wire import NativeHandshake, NativeWire
 
 T = TypeVar("T")
-
-MISSED = 2
-"""Missing markers, one for each heartbeat, after which the subscription counts as dead."""
 
 
 class NoWatcher:
@@ -240,7 +236,7 @@ class RedisBackend(AsyncQueries[NativeWire]):
             await node.aclose()
             raise
         self._node = node
-        self._requester = Requester(self._address, self._keys, self.dispatch, timing.timeout)
+        self._requester = Requester(self._address, self._keys.replies, self.dispatch, timing.timeout)
 
     async def aclose(self) -> None:
         """Leave at once, so that no id counts as connected here; within the time limit."""

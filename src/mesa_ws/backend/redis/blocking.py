@@ -15,9 +15,10 @@ from ..redis_client.batch import Batch
 from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
 from ..redis_client.pipeline import PAUSE, Operation
 from ..redis_client.pool import LentConnection, Pool
-from ..redis_wire.handshake import Timing
+from ..redis_wire.operations import NO_REQUESTS, WireOperations
+from ..redis_wire.timing import Timing
 from .requester import BlockingRequester
-from .wire import NO_REQUESTS, NativeWire, WireOperations
+from .wire import NativeWire
 
 T = TypeVar("T")
 
@@ -56,8 +57,11 @@ class BlockingRedisBus:
             database=self._address.database,
         )
         self._pool = Pool(self._address, handshake)
-        keys = self._wire.replies
-        self._requester = None if keys is None else BlockingRequester(self._address, keys, self._run_before)
+        self._requester = (
+            BlockingRequester(self._address, self._wire.replies, self._wire.dispatching, self._run_before)
+            if self._wire.replies
+            else None
+        )
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:

@@ -13,7 +13,8 @@ from ..outbox import BROADCASTS
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Operation
-from .keys import EXPIRY, Keys, outbox_keys, user_keys
+from ..redis_wire.timing import EXPIRY
+from .keys import Keys, outbox_keys, user_keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
 
 _log = logging.getLogger("mesa_ws.backend")

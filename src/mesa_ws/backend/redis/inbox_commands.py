@@ -27,7 +27,8 @@ from ..inbox import (
 )
 from ..redis_client.command import Call, Command, ms
 from ..redis_client.durability import Proof
-from .keys import BACKLOG_LIFE, DEAD_LIFE, EXPIRY, Keys
+from ..redis_wire.timing import EXPIRY
+from .keys import BACKLOG_LIFE, DEAD_LIFE, Keys
 from .node_commands import NodeCommands, reap
 from .scripts import APPEND, OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
 

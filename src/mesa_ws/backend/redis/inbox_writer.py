@@ -8,8 +8,8 @@ from ...errors import BackendRefused, Unsupported
 from ...settings import Durability
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call
+from ..redis_client.pipeline import Pipelines
 from ..redis_wire.lease import LeaseKeeper
-from .aio import Pipelines
 from .inbox_commands import answers, append, proof
 from .node_commands import NodeCommands
 

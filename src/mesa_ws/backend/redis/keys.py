@@ -13,9 +13,6 @@ PARTITIONS = 1
 """Partitions of a namespace: one on a single Redis and behind Sentinel, so that a message to a
 hundred ids is one script. Recorded in `meta`, because programs that disagree would never meet."""
 
-EXPIRY = 86_400.0
-"""Seconds after the last heartbeat until the keys of a cluster expire."""
-
 POSITION_LIFE = 8 * 86_400.0
 """Seconds after the last visit of an id until its position expires."""
 

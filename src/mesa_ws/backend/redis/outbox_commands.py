@@ -13,7 +13,8 @@ from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ..outbox import Acknowledgement, Entry, Page, Read, Start
 from ..redis_client.command import MAX_IDS, Call, chunks, ms
-from .keys import EXPIRY, POSITION_LIFE, Keys, outbox_keys
+from ..redis_wire.timing import EXPIRY
+from .keys import POSITION_LIFE, Keys, outbox_keys
 from .node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands
 from .scripts import ACK, BROADCASTS, HEADS, IMPORT, PEEK, PURGE, WAITING
 

@@ -14,8 +14,7 @@ from ..redis_client.batch import Batch
 from ..redis_client.command import Command, chunks
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
-from ..redis_wire.handshake import NativeHandshake, Timing
-from ..redis_wire.rights import of_portal
+from ..redis_wire.timing import Timing
 from .inbox_commands import (
     PortalCommands,
     dead,
@@ -31,6 +30,8 @@ from .inbox_commands import (
 )
 from .keys import Keys
 from .queue_types import QueueTypes
+from .rights import of_portal
+from .wire import NativeHandshake
 
 MAX_STEPS = 500
 """Steps in one call."""

@@ -25,7 +25,6 @@ from ..redis_client.connection import (
 )
 from ..redis_client.pipeline import Operation
 from ..redis_client.subscriber import Subscriber
-from .dispatch import dispatching
 from .keys import Keys
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ class Requester:
 
     Args:
         address: where to connect.
-        keys: names of the namespace.
+        replies: names the channel on which replies to a requester arrive.
         dispatch: dispatches envelopes.
         timeout: seconds for connecting and subscribing.
     """
@@ -51,14 +50,14 @@ class Requester:
     def __init__(
         self,
         address: Address,
-        keys: Keys,
+        replies: Callable[[str], str],
         dispatch: Callable[[list[Envelope]], Awaitable[list[Receipt]]],
         timeout: float,
     ) -> None:
         self._address = address
         self._dispatch = dispatch
         self._name = uuid4().hex
-        self._channel = keys.replies(self._name)
+        self._channel = replies(self._name)
         self._timeout = timeout
         self._pending = Pending()
         self._subscriber: Subscriber | None = None
@@ -147,15 +146,21 @@ class BlockingRequester:
 
     Args:
         address: where to connect.
-        keys: names of the namespace.
+        replies: names the channel on which replies to a requester arrive.
+        dispatching: makes the operation that dispatches envelopes.
         run: runs an operation before a deadline of the monotonic clock.
     """
 
     def __init__(
-        self, address: Address, keys: Keys, run: Callable[[Operation[list[Receipt]], float], list[Receipt]]
+        self,
+        address: Address,
+        replies: Callable[[str], str],
+        dispatching: Callable[[list[Envelope]], Operation[list[Receipt]]],
+        run: Callable[[Operation[list[Receipt]], float], list[Receipt]],
     ) -> None:
         self._address = address
-        self._keys = keys
+        self._replies = replies
+        self._dispatching = dispatching
         self._run = run
         self._quota = Quota(MAX_BLOCKING_REQUESTS)
 
@@ -164,9 +169,9 @@ class BlockingRequester:
         deadline = time.monotonic() + timeout
         question = addressed(request, request.message_id, timeout)
         with self._quota.one():
-            connection = self._listening(self._keys.replies(request.message_id), timeout, deadline)
+            connection = self._listening(self._replies(request.message_id), timeout, deadline)
             try:
-                [receipt] = self._run(dispatching(self._keys, [question]), deadline)
+                [receipt] = self._run(self._dispatching([question]), deadline)
                 reply = _settled(connection, question, asked_nodes(question, receipt), deadline)
             except FOREIGN as error:
                 if remaining(deadline) <= _NO_TIME:

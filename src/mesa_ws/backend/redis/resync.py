@@ -15,7 +15,8 @@ from contextlib import suppress
 from ...errors import BackendError
 from ..base import Watcher
 from ..redis_client.command import MAX_IDS, chunks
-from ..redis_wire.lease import BEATS, LeaseKeeper
+from ..redis_wire.lease import LeaseKeeper
+from ..redis_wire.timing import BEATS
 from .members import Members
 from .node_commands import NodeCommands
 

@@ -1,107 +1,73 @@
-"""Operations of a bus over Redis, as values that the asyncio and the blocking runner run alike."""
+"""Mesa's own wire: its handshake, and the operations of dispatchers."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Position, Receipt, Stored
+from ...errors import BackendRefused
+from ...messages.receipt import OutboxHead, Position, Stored
 from ...messages.recipients import check_id, check_ids
 from ...settings import check_namespace
 from ..base import IdPage, check_cursor
 from ..outbox import Page
 from ..redis_client.command import Call, Command
+from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
 from ..redis_client.pipeline import Operation
-from ..redis_wire.handshake import NativeHandshake
-from ..redis_wire.rights import of_dispatcher
+from ..redis_wire.handshake import WireHandshake
+from ..redis_wire.rights import Rights
 from . import node_commands, outbox_commands
 from .dispatch import dispatching, warn_of_corruption
-from .keys import Keys
+from .keys import PARTITIONS, Keys
+from .rights import of_dispatcher, of_server
+from .scripts import LEAVE, SCRIPTS
 
-NO_REQUESTS = "wire 'mesa1' has no requests, since clients of 1.x cannot answer; use wire='native'"
+LEFT = 15.0
+"""Seconds for which a master that was left stores nothing; Sentinels make it a replica by then."""
 
 
-class WireOperations(Protocol):
-    """Operations of one namespace, on one of the two wires."""
+class NativeHandshake(WireHandshake):
+    """First commands on each connection; they also check the layout of the cluster.
+
+    Args:
+        keys: names of the namespace.
+        rights: the rights that the process needs; None for those of a server.
+        stores: whether messages will be stored there.
+        allow_eviction: store messages even in a Redis that evicts keys.
+    """
+
+    scripts = SCRIPTS
+    wire, other_wire = "native", "mesa1"
+
+    def __init__(
+        self, keys: Keys, rights: Rights | None = None, *, stores: bool = False, allow_eviction: bool = False
+    ) -> None:
+        super().__init__(rights or of_server(keys), stores=stores, allow_eviction=allow_eviction)
+        self._keys = keys
+        self.other_leases = keys.leases_of_1x
+        self.own_commands = [("HGET", keys.meta, "partitions")]
 
     @property
-    def replies(self) -> Keys | None:
-        """Names of the channels on which replies to requests arrive; None on a wire without requests."""
+    def farewell(self) -> list[Command]:
+        """Have the old master store nothing for a while; its replies are ignored."""
+        marks = (self._keys.left, self._keys.broadcasts_left)
+        return [Call(LEAVE, (mark,), (round(LEFT * 1000),)).command for mark in marks]
 
-    @property
-    def dispatching(self) -> Callable[[Iterable[Envelope]], Operation[list[Receipt]]]:
-        """Pass envelopes to the nodes that hold a recipient, and store those with a retention."""
-
-    def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
-        """Return the first commands of a dispatcher's connections; see `Handshake`."""
-
-    def heads(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
-        """Read where outboxes stand."""
-
-    def peek(self, id: str, limit: int) -> Operation[list[Stored]]:
-        """Read the first messages of an outbox."""
-
-    def purge(self, id: str) -> Operation[int]:
-        """Drop the messages of an outbox. Not retried: a second run would return 0."""
-
-    def online(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
-        """Count the connections of each id."""
-
-    def count(self) -> Operation[int]:
-        """Count the ids that have connections."""
-
-    def some_ids(self, cursor: str) -> Operation[IdPage]:
-        """Read a page of the ids that have connections."""
-
-    def connections(self) -> Operation[int]:
-        """Count the connections of all living nodes, logged in or not."""
-
-
-WireT = TypeVar("WireT", bound=WireOperations)
-T = TypeVar("T")
-
-
-class AsyncQueries(ABC, Generic[WireT]):
-    """The queries about ids and outboxes, for asyncio: one for dispatchers and servers, on both wires."""
-
-    _wire: WireT
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T:
-        """Carry out an operation on the connections of this process."""
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return where the outboxes of `ids` stand.
+    def check_own(self, where: str, replies: Sequence[Any]) -> None:
+        """Check the layout.
 
         Raises:
-            Unsupported: this wire has no positions.
+            BackendRefused: the cluster has another one, so this process would not find its messages.
         """
-        return await self._run(self._wire.heads(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox, and change nothing."""
-        return await self._run(self._wire.peek(id, limit))
-
-    async def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and return how many."""
-        return await self._run(self._wire.purge(id))
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes; one that only servers of 1.x hold has 1."""
-        return await self._run(self._wire.online(ids))
-
-    async def count(self) -> int:
-        """Count the ids that have connections, over all living nodes."""
-        return await self._run(self._wire.count())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return a page of the ids that have connections."""
-        return await self._run(self._wire.some_ids(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections of all living nodes, authenticated or not, as of their last heartbeats."""
-        return await self._run(self._wire.connections())
+        (found,) = replies
+        if is_forbidden(found):
+            raise lacking_rights(where, ["+hget", f"%R~{self._keys.meta}"])
+        raise_first(replies)
+        if found is not None and found != b"%d" % PARTITIONS:
+            raise BackendRefused(
+                f"{self._keys.meta}: another version of Mesa made this cluster with "
+                f"{found.decode(errors='replace')[:20]} partitions, and this one uses {PARTITIONS}; run one "
+                "version everywhere, or use another namespace"
+            )
 
 
 class NativeWire:
@@ -122,9 +88,9 @@ class NativeWire:
         self.dispatching = partial(dispatching, self.keys)
 
     @property
-    def replies(self) -> Keys | None:
-        """Names of the channels on which replies to requests arrive."""
-        return self.keys
+    def replies(self) -> Callable[[str], str] | None:
+        """Name the channel on which replies to a requester arrive."""
+        return self.keys.replies
 
     def handshake(self, *, stores: bool, allow_eviction: bool, database: int = 0) -> NativeHandshake:
         """Return the first commands of a dispatcher's connections; see `Handshake`."""

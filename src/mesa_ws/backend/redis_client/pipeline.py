@@ -462,3 +462,35 @@ async def _hold(address: Address, due: float, limit: float) -> bool:
 
 def _nothing() -> None:
     """Default `on_reconnect`, for pipelines whose users keep nothing in Redis."""
+
+
+class Pipelines:
+    """Two ordered connections of one event loop, opened when they are needed.
+
+    An operation that waits for a proof of durability blocks those that follow on its connection, so such
+    operations have a connection of their own. Order is kept within each of the two.
+
+    Args:
+        address: where to connect.
+        handshake: first commands of every connection.
+        timeout: seconds for one operation, connecting included.
+    """
+
+    def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
+        self.main = Pipeline(address, handshake, timeout)
+        self.durable = Pipeline(address, handshake, timeout)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
+        pipeline = self.durable if operation.proof else self.main
+        return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
+
+    async def aclose(self) -> None:
+        """Disconnect both."""
+        await self.main.aclose()
+        await self.durable.aclose()
+
+    def abandon(self) -> None:
+        """Close both after the event loop was closed. Never waits."""
+        self.main.abandon()
+        self.durable.abandon()

@@ -2,57 +2,50 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from ...errors import BackendRefused, InvalidSettings
-from ...settings import Seconds, Settings
-from ..redis.keys import EXPIRY, PARTITIONS, Keys
-from ..redis.scripts import LEAVE, SCRIPTS
-from ..redis_client.command import Call, Command, Script, ServerInfo
-from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
-from .rights import READING, Rights, of_server
-
-LEFT = 15.0
-"""Seconds for which a master that was left stores nothing; Sentinels make it a replica by then."""
+from ...errors import BackendRefused
+from ..redis_client.command import Command, Script, ServerInfo
+from ..redis_client.connection import lacking_rights, raise_first
+from .rights import READING, Rights
 
 INFO: Command = ("INFO", "server", "memory", "persistence")
-
-HELLO: Command = ("HELLO",)
-"""Asks for the description that users without the right to INFO may read."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
-class NativeHandshake:
-    """First commands on the connections of one Redis user.
+class WireHandshake(ABC):
+    """First commands on the connections of one Redis user; a `Handshake`.
 
     The rights of the user are checked on the first connection, and on every new one while some are
     missing: until then only commands that read are run. A right that is revoked later fails the commands
     that need it, and no others.
 
     Args:
-        keys: names of the namespace.
-        rights: the rights that the process needs; None for those of a server.
+        rights: the rights that the process needs.
         stores: whether messages will be stored there.
         allow_eviction: store messages even in a Redis that evicts keys.
+
+    Attributes:
+        scripts: the scripts that every connection loads.
+        wire: name of the wire.
+        other_wire: name of the other one.
+        other_leases: key of the leases of nodes on the other wire.
+        own_commands: commands of this wire alone, whose replies `check_own` reads.
     """
 
-    scripts: Sequence[Script] = SCRIPTS
-    """The scripts that every connection loads."""
+    scripts: Sequence[Script]
+    wire: ClassVar[str]
+    other_wire: ClassVar[str]
+    other_leases: str
+    own_commands: Sequence[Command]
 
-    def __init__(
-        self,
-        keys: Keys,
-        rights: Rights | None = None,
-        *,
-        stores: bool = False,
-        allow_eviction: bool = False,
-    ) -> None:
-        self._keys = keys
-        self._rights = rights or of_server(keys)
+    def __init__(self, rights: Rights, *, stores: bool, allow_eviction: bool) -> None:
+        self._rights = rights
         self._lacking: list[str] | None = None
-        self.stores = stores
+        self._stores = stores
         self._allow_eviction = allow_eviction
         self._has_warned = False
         self._has_warned_of_wire = False
@@ -60,13 +53,15 @@ class NativeHandshake:
     @property
     def commands(self) -> list[Command]:
         """The commands to send; `check` reads the replies."""
-        return [INFO, living(self._keys.leases_of_1x), *layout_commands(self._keys), *self._rights_command()]
+        living = ("ZCOUNT", self.other_leases, round(time.time() * 1000), "+inf")
+        loads = (("SCRIPT", "LOAD", script.source) for script in self.scripts)
+        rights = [] if self._lacking == [] else [self._rights.command]
+        return [INFO, living, *loads, *self.own_commands, *rights]
 
     @property
     def farewell(self) -> list[Command]:
         """The commands to send to a master that is left for another one; their replies are ignored."""
-        marks = (self._keys.left, self._keys.broadcasts_left)
-        return [Call(LEAVE, (mark,), (round(LEFT * 1000),)).command for mark in marks]
+        return []
 
     def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
         """Read the replies.
@@ -75,19 +70,16 @@ class NativeHandshake:
             BackendRefused: this Redis must not be used.
             RedisError: Redis replied with this error.
         """
-        about, others, *hands = replies
-        raise_first([about])
-        info = ServerInfo.of(about)
+        own, rights = 2 + len(self.scripts), 2 + len(self.scripts) + len(self.own_commands)
+        info = self.server_info(replies[0], replies[own:rights])
         info.check_mode(where)
-        layout = len(self.scripts)
-        raise_first(hands[:layout])
-        if is_forbidden(hands[layout]):
-            raise lacking_rights(where, ["+hget", f"%R~{self._keys.meta}"])
-        raise_first(hands[layout:])
-        check_layout(self._keys, hands[: layout + 1])
-        self._note_rights(hands[layout + 1 :])
-        self.warn_of_wire(where, others, ours="native", theirs="mesa1")
-        if self.stores:
+        raise_first(replies[2:own])
+        self.check_own(where, replies[own:rights])
+        raise_first(replies[rights:])
+        for reply in replies[rights:]:
+            self._lacking = self._rights.lacking(reply)
+        self._warn_of_wire(where, replies[1])
+        if self._stores:
             self.check_store(where, info)
         return info
 
@@ -100,18 +92,23 @@ class NativeHandshake:
         if self._lacking and not all(map(self._is_reading, commands)):
             raise lacking_rights(where, self._lacking)
 
-    def _rights_command(self) -> list[Command]:
-        return [] if self._lacking == [] else [self._rights.command]
-
-    def _note_rights(self, replies: Sequence[Any]) -> None:
-        """Read the reply to `_rights_command`, if that was sent."""
-        for reply in replies:
-            self._lacking = self._rights.lacking(reply)
-
     def _is_reading(self, command: Command) -> bool:
         if command[0] == "EVALSHA":
             return any(each.is_reading and each.sha == command[1] for each in self.scripts)
         return command[0] in READING
+
+    def server_info(self, about: Any, own: Sequence[Any]) -> ServerInfo:
+        """Read the reply to `INFO`.
+
+        Raises:
+            RedisError: Redis replied with this error.
+        """
+        raise_first([about])
+        return ServerInfo.of(about)
+
+    @abstractmethod
+    def check_own(self, where: str, replies: Sequence[Any]) -> None:
+        """Read the replies to `own_commands`; raises as `check`."""
 
     def check_store(self, where: str, info: ServerInfo) -> None:
         """Check that this Redis keeps stored messages.
@@ -132,8 +129,11 @@ class NativeHandshake:
                 where,
             )
 
-    def warn_of_wire(self, where: str, others: object, *, ours: str, theirs: str) -> None:
-        """Log once, from the reply to `living`, that servers use the other wire; ignore an error."""
+    def _warn_of_wire(self, where: str, others: object) -> None:
+        """Log once that servers use the other wire; ignore an error.
+
+        Only a warning depends on that number, so the clock of this process is good enough for it.
+        """
         if isinstance(others, int) and others > 0 and not self._has_warned_of_wire:
             self._has_warned_of_wire = True
             _log.warning(
@@ -141,55 +141,6 @@ class NativeHandshake:
                 "each other, so set the same `wire` everywhere",
                 where,
                 others,
-                theirs,
-                ours,
+                self.other_wire,
+                self.wire,
             )
-
-
-def living(leases: str) -> Command:
-    """Count nodes by their leases. Only a warning depends on it, so this process's clock is good enough."""
-    return ("ZCOUNT", leases, round(time.time() * 1000), "+inf")
-
-
-def layout_commands(keys: Keys) -> list[Command]:
-    """Return the commands that load the scripts, then read the layout."""
-    loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS]
-    return [*loads, ("HGET", keys.meta, "partitions")]
-
-
-def check_layout(keys: Keys, replies: Sequence[Any]) -> None:
-    """Read the replies to `layout_commands`.
-
-    Raises:
-        BackendRefused: the cluster has another layout, so this process would not find its messages.
-    """
-    found = replies[-1]
-    if found is not None and found != b"%d" % PARTITIONS:
-        raise BackendRefused(
-            f"{keys.meta}: another version of Mesa made this cluster with "
-            f"{found.decode(errors='replace')[:20]} partitions, and this one uses {PARTITIONS}; run one "
-            "version everywhere, or use another namespace"
-        )
-
-
-class Timing(Settings, frozen=True, kw_only=True):
-    """Checked durations, in seconds.
-
-    Args:
-        timeout: limit of one call, connecting included.
-        lease: time without a heartbeat after which a node counts as dead.
-        expiry: time after the last heartbeat until only stored messages of a cluster are left in Redis.
-    """
-
-    timeout: Seconds = 5.0
-    lease: Seconds = 15.0
-    expiry: Seconds = EXPIRY
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.expiry < 2 * self.lease:
-            raise InvalidSettings("expiry", f"at least twice the lease, {2 * self.lease:g} s", self.expiry)
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name

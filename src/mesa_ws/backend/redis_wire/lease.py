@@ -29,9 +29,7 @@ from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
 from .runs import Runs
-
-BEATS = 3
-"""Heartbeats in one lease: two may fail."""
+from .timing import BEATS
 
 SLACK = 0.02
 """Seconds to look after the end of the grace, which the clock of Redis decides."""

@@ -11,22 +11,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..redis.keys import Keys
-from ..redis.scripts import (
-    ANNOUNCE,
-    BROADCAST,
-    DISPATCH,
-    OVERHEAR,
-    REAP,
-    RELAY,
-    REPLY,
-    REVIVE,
-    SCRIPTS,
-    SET_ASIDE,
-    SETTLE,
-    SURVEY,
-    TEND,
-)
 from ..redis_client.command import Command, Script
 from .scripts import RIGHTS
 
@@ -52,9 +36,6 @@ _FORMS = {
     )
 }
 """Trial form of each command that scripts run: `k` is a key, `c` a channel."""
-
-_OF_PORTALS = (TEND, SETTLE, OVERHEAR, REPLY)
-_OF_OPERATORS = (REVIVE, SURVEY)
 
 _CALLED = re.compile(rb"\b(?:call|pcall|try)\('([A-Z]+)'")
 
@@ -115,41 +96,10 @@ class Rights:
         )
 
 
-def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
-    """Return the rights that a dispatcher needs."""
-    scripts = (RELAY, BROADCAST, DISPATCH, ANNOUNCE) if stores else (RELAY, BROADCAST)
-    places = (_own(keys), _everybody(keys)) if stores else (_own(keys),)
-    return Rights(scripts, places, [_channel(keys)])
-
-
-def of_server(keys: Keys) -> Rights:
-    """Return the rights that a server needs."""
-    meta = GrantedName(f"~{keys.meta}", keys.meta)
-    scripts = (script for script in SCRIPTS if script not in (*_OF_PORTALS, *_OF_OPERATORS))
-    return Rights(scripts, (_own(keys), _everybody(keys), meta), [_channel(keys)], ("HSETNX", "SSCAN"))
-
-
-def of_portal(keys: Keys) -> Rights:
-    """Return the rights that a portal needs."""
-    return Rights((*_OF_PORTALS, REAP, SET_ASIDE), (_own(keys),), [_channel(keys)], ("XREAD",))
-
-
 @cache
 def commands_of(script: Script) -> frozenset[str]:
     """Return the commands that a script may run."""
     return frozenset(name.decode() for name in _CALLED.findall(script.source))
-
-
-def _own(keys: Keys) -> GrantedName:
-    return GrantedName(f"~{keys.prefix}*", keys.done("rights"))
-
-
-def _everybody(keys: Keys) -> GrantedName:
-    return GrantedName(f"~{keys.broadcasts.removesuffix('b')}*", keys.broadcasts)
-
-
-def _channel(keys: Keys) -> GrantedName:
-    return GrantedName(f"&{keys.prefix}*", keys.channel("rights"))
 
 
 def _trial(

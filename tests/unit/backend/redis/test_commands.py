@@ -9,8 +9,8 @@ from mesa_ws.backend.redis.dispatch import DispatchCalls, Dispatches
 from mesa_ws.backend.redis.keys import Keys, outbox_keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count, online, online_counts
 from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.command import Script
-from mesa_ws.backend.redis_wire.handshake import check_layout, layout_commands
 from mesa_ws.errors import BackendRefused
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -197,19 +197,21 @@ def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
 
 
 def test_a_connection_loads_every_script_and_asks_for_the_layout() -> None:
-    *loads, layout = layout_commands(KEYS)
-    assert [command[2] for command in loads] == [script.source for script in SCRIPTS]
+    *_, layout, _ = commands = NativeHandshake(KEYS).commands
+    assert [command[2] for command in commands if command[:2] == ("SCRIPT", "LOAD")] == [
+        script.source for script in SCRIPTS
+    ]
     assert layout == ("HGET", KEYS.meta, "partitions")
 
 
 @pytest.mark.parametrize("found", [None, b"1"])
 def test_a_new_cluster_and_one_of_this_layout_are_fine(found: bytes | None) -> None:
-    check_layout(KEYS, [b"sha", found])
+    NativeHandshake(KEYS).check_own("redis", [found])
 
 
 def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
     with pytest.raises(BackendRefused, match=r"with 64 partitions, and this one uses 1;"):
-        check_layout(KEYS, [b"sha", b"64"])
+        NativeHandshake(KEYS).check_own("redis", [b"64"])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

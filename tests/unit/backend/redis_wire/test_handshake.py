@@ -5,8 +5,8 @@ from redis.exceptions import ResponseError
 
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.scripts import ONLINE, RELAY
+from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.command import ServerInfo
-from mesa_ws.backend.redis_wire.handshake import NativeHandshake
 from mesa_ws.errors import BackendRefused
 
 INFO = (

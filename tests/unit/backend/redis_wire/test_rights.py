@@ -8,10 +8,10 @@ from msgspec import msgpack
 from mesa_ws.backend.mesa1 import rights as rights_of_1x
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
 from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
+from mesa_ws.backend.redis import rights
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis_client.command import Script
-from mesa_ws.backend.redis_wire import rights
 from mesa_ws.backend.redis_wire.rights import GrantedName, Rights, commands_of
 
 KEY, CHANNEL = GrantedName("~m:*", "m:k"), GrantedName("&m:*", "m:c")

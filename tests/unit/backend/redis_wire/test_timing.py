@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesa_ws.backend.redis_wire.handshake import Timing
+from mesa_ws.backend.redis_wire.timing import Timing
 from mesa_ws.errors import InvalidSettings
 
 
