@@ -6,8 +6,9 @@
 
 A road is a list of modules of `src/mesa_ws`, in the order in which they are first called. One process has
 server, dispatcher and, for the road of a client's message, portal; the client is another library's. A Lua
-script stands where its command is made. `--write` keeps the line that the page has for a module. A module
-that is new on the page gets the first line of its docstring, which should be put into words for that road.
+script stands where a batch with its command is made. `--write` keeps the line that the page has for a
+module. A module that is new on the page gets the first line of its docstring, which should be put into words
+for that road.
 """
 
 import ast
@@ -23,6 +24,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from mesa_ws import AsyncDispatcher, Connection, Message, Portal, PortalEvent, Server, User, serve
+from mesa_ws.backend.redis.scripts import SCRIPTS
 from tests.redis_server import RedisServer
 from tests.system.server.peer import Peer
 
@@ -59,6 +61,11 @@ class Step(NamedTuple):
     module: str
     function: str
 
+
+_BATCH = Step("backend/redis_client/batch.py", "__init__")
+"""The call that has the commands of its caller, before another task writes them."""
+
+_SCRIPTS = {script.sha: script.name for script in SCRIPTS}
 
 _program: ContextVar[str] = ContextVar("program", default="dispatcher")
 """The active one of `PROGRAMS`; tasks and callbacks inherit it from their creator."""
@@ -119,10 +126,9 @@ def _steps_of(frame: FrameType) -> list[Step]:
     if code.co_name.startswith("<") or not code.co_filename.startswith(f"{SOURCE}/"):
         return []
     steps = [Step(Path(code.co_filename).relative_to(SOURCE).as_posix(), code.co_name)]
-    script = getattr(frame.f_locals.get("self"), "script", None)
-    if code.co_name == "command" and script is not None:
-        steps.append(Step(f"backend/redis/scripts/{script.name}.lua", script.name))
-    return steps
+    commands = frame.f_locals.get("commands") if steps == [_BATCH] else None
+    names = (_SCRIPTS.get(command[1]) for command in commands or () if command[0] == "EVALSHA")
+    return steps + [Step(f"backend/redis/scripts/{name}.lua", name) for name in names if name]
 
 
 def _is_periodic() -> bool:

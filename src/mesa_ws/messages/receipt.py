@@ -51,16 +51,6 @@ class Receipt(NamedTuple):
     deliveries: Mapping[str, Delivery]
     nodes: int
 
-    @classmethod
-    def of(cls, message_id: str, online: Mapping[str, int], nodes: int) -> "Receipt":
-        """Return the receipt of a message that was not stored, from the connections found per id."""
-        return cls(
-            message_id, {id: _UNSTORED.get(n) or Delivery(False, n, None) for id, n in online.items()}, nodes
-        )
-
-
-_UNSTORED = {0: Delivery(False, 0, "offline"), 1: Delivery(False, 1, None)}
-
 
 State = Literal["pending", "settled", "dropped", "unknown"]
 """`pending`: the message waits in the outbox. `settled`: a connection of the id has acknowledged it.

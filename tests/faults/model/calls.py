@@ -15,6 +15,7 @@ from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Envelope, Retention
 from mesa_ws.messages.receipt import Delivery, Position
 from mesa_ws.messages.recipients import Recipients
+from tests.script_calls import calls_of
 
 from .store import DAY_MS, Store
 from .truth import Message, Seen, Stored, read_entry
@@ -157,14 +158,15 @@ class Calls:
         plan = DispatchCalls.of(
             self.keys, Envelope(recipients, message.body, "message", name, retention, remember)
         )
-        (call,) = plan.calls
+        (call,) = calls_of(plan.commands)
         reply = self._run(call)
         if isinstance(reply, OutOfMemoryError):
             return None
         if isinstance(reply, Exception):
             raise reply
-        assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
-        return plan.receipt([reply]).deliveries[id]
+        receipt, corrupt, _ = plan.outcome([reply])
+        assert corrupt == [], "data that the scripts wrote was taken for corrupt"
+        return receipt.deliveries[id]
 
     def announce(self, message: Message, retention: Retention, remember_ms: int) -> Position | None:
         """Store a message for everybody and return its position; None when Redis is full."""
@@ -172,12 +174,13 @@ class Calls:
         plan = DispatchCalls.of(
             self.keys, Envelope(_EVERYBODY, message.body, "message", name, retention, remember)
         )
-        reply = self._run(plan.calls[0])
+        (call,) = calls_of(plan.commands)
+        reply = self._run(call)
         if isinstance(reply, OutOfMemoryError):
             return None
         if isinstance(reply, Exception):
             raise reply
-        assert plan.corrupt([reply]) == [], "data that the scripts wrote was taken for corrupt"
+        assert plan.outcome([reply]).corrupt == [], "data that the scripts wrote was taken for corrupt"
         return Position(reply[3].decode(), reply[2])
 
     def broadcasts(self, position: Position | None) -> Page:

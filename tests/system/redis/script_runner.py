@@ -9,7 +9,7 @@ from redis.exceptions import NoScriptError
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
 from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.backend.redis.dispatch import Dispatches
+from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count
 from mesa_ws.backend.redis.outbox_commands import OutboxReply
@@ -17,6 +17,7 @@ from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt
+from tests.script_calls import calls_of
 
 KEEP = Retention(1000, 8 * 1024 * 1024, 60.0)
 HELLO = Message(0, "hello", "HELLO")
@@ -96,8 +97,8 @@ class Hand:
         return self.send(envelope(*args, **settings))
 
     def send(self, sent: Envelope) -> Receipt:
-        batch = Dispatches.of(self.keys, [sent])
-        (receipt,) = batch.receipts([self.run(call) for call in batch.dispatches[0].calls])
+        batch = dispatching(self.keys, [sent])
+        (receipt,) = batch.read([self.run(call) for call in calls_of(batch.commands)])
         return receipt
 
     def fill(self, count: int, id: str = "alice", **settings: Any) -> Position:

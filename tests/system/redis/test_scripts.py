@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from mesa_ws.backend.redis.dispatch import Dispatches
+from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, online
 from mesa_ws.backend.redis.wire import NativeHandshake
@@ -46,8 +46,8 @@ class Hand:
         return int(count)
 
     async def dispatch(self, recipients: list[str]) -> Receipt:
-        batch = Dispatches.of(self.keys, [prepare(HELLO, recipients)])
-        (receipt,) = batch.receipts(await self._pipeline.execute(batch.commands))
+        batch = dispatching(self.keys, [prepare(HELLO, recipients)])
+        (receipt,) = batch.read(await self._pipeline.execute(batch.commands))
         return receipt
 
 

@@ -63,19 +63,6 @@ def test_a_name_is_32_hexadecimal_digits() -> None:
     assert (len(name), name) == (32, f"{int(name, 16):032x}")
 
 
-def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
-    receipt = Receipt.of("m", {"away": 0, "one": 1, "many": 3}, 2)
-    assert receipt == (
-        "m",
-        {
-            "away": Delivery(stored=False, online=0, dropped="offline"),
-            "one": Delivery(stored=False, online=1, dropped=None),
-            "many": Delivery(stored=False, online=3, dropped=None),
-        },
-        2,
-    )
-
-
 def test_what_is_not_kept_is_neither_stored_nor_remembered() -> None:
     envelope = prepare(Message(), ["1"])
     assert (envelope.retention, envelope.remember, envelope.durability) == (None, 0.0, "memory")

@@ -18,7 +18,7 @@ from mesa_ws.errors import (
     Unsupported,
 )
 from mesa_ws.messages.message import Message
-from mesa_ws.messages.receipt import Receipt
+from mesa_ws.messages.receipt import Delivery, Receipt
 from mesa_ws.messages.request import (
     ABSENT,
     BUSY,
@@ -121,8 +121,9 @@ def test_when_nobody_is_left_the_most_telling_miss_counts(expected_first: bool) 
 
 
 def test_nobody_is_asked_where_nobody_is() -> None:
-    assert asked_nodes(REQUEST, Receipt.of("id", {"0": 2}, 1)) == 1
-    for receipt in (Receipt.of("id", {"0": 0}, 0), Receipt.of("id", {"0": 0}, 1)):
+    here, away = {"0": Delivery(False, 2, None)}, {"0": Delivery(False, 0, "offline")}
+    assert asked_nodes(REQUEST, Receipt("id", here, 1)) == 1
+    for receipt in (Receipt("id", away, 0), Receipt("id", away, 1)):
         with pytest.raises(NotConnected):
             asked_nodes(REQUEST, receipt)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..base import IdPage
 from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks, ms
-from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys, outbox_keys, user_keys
+from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys, outbox_keys
 from .scripts import ATTACH, DEPART, DETACH, HEARTBEAT, ONLINE, REAP, TALLY
 
 MAX_ENTRIES = 256
@@ -122,7 +122,7 @@ class NodeCommands(NamedTuple):
 
     def detach(self, ids: Sequence[str], version: int) -> Call:
         """Forget ids that were not recorded after `version`."""
-        keys = (self.keys.held(self.node), self.keys.graces, *user_keys(self.keys, ids))
+        keys = (self.keys.held(self.node), self.keys.graces, *map(self.keys.user, ids))
         return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
 
     def leave(self) -> Call:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from ...errors import BackendRefused
@@ -112,6 +113,7 @@ def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
+@lru_cache(256)
 def ms(seconds: float) -> int:
     """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))

@@ -5,16 +5,17 @@ import re
 import pytest
 
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
-from mesa_ws.backend.redis.dispatch import DispatchCalls, Dispatches
+from mesa_ws.backend.redis.dispatch import DispatchCalls, dispatching
 from mesa_ws.backend.redis.keys import Keys, outbox_keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count, online, online_counts
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis.wire import NativeHandshake
-from mesa_ws.backend.redis_client.command import Script
+from mesa_ws.backend.redis_client.command import Call, Script
 from mesa_ws.errors import BackendRefused
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Delivery, Position, Receipt
+from tests.script_calls import calls_of
 
 KEYS = Keys("api")
 KEEP = Retention(10, 1000, 60.0)
@@ -30,9 +31,13 @@ def shared(envelope: Envelope) -> tuple[str, ...]:
     return (KEYS.leases, KEYS.counters, KEYS.done(envelope.message_id))
 
 
+def calls_to_send(envelope: Envelope) -> list[Call]:
+    return calls_of(DispatchCalls.of(KEYS, envelope).commands)
+
+
 def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
     sent = prepare(HELLO, ["a", "b"])
-    (call,) = DispatchCalls.of(KEYS, sent).calls
+    (call,) = calls_to_send(sent)
     assert call.script.name == "relay"
     assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
     assert call.args == (*about(sent), 0, "a", "b")
@@ -40,7 +45,7 @@ def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
 
 def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
     sent = prepare(HELLO, ["a", "b"], retention=KEEP)
-    (call,) = DispatchCalls.of(KEYS, sent).calls
+    (call,) = calls_to_send(sent)
     assert call.script.name == "dispatch"
     assert call.keys == (*shared(sent), *outbox_keys(KEYS, ["a", "b"]))
     assert call.args == (*about(sent), 10, 1000, 60_000, 120_000, 0, "a", "b")
@@ -48,7 +53,7 @@ def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
 
 def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
     sent = prepare(HELLO, "*", ["b", "a"], retention=KEEP, durability="replicated")
-    (call,) = DispatchCalls.of(KEYS, sent).calls
+    (call,) = calls_to_send(sent)
     assert call.script.name == "announce"
     assert call.keys == (*shared(sent), KEYS.broadcast_position, KEYS.broadcasts)
     assert call.args == (*about(sent), 10_000, 64 * 1024 * 1024, 300_000, 120_000, 1, "a", "b")
@@ -57,18 +62,20 @@ def test_a_message_to_everybody_to_keep_names_their_outbox() -> None:
 @pytest.mark.parametrize("recipients", ["*", ["a"]])
 def test_a_message_with_a_key_is_remembered_for_a_day(recipients: str | list[str]) -> None:
     sent = prepare(HELLO, recipients, idempotency_key="order 5")
-    (call,) = DispatchCalls.of(KEYS, sent).calls
+    (call,) = calls_to_send(sent)
     assert (call.keys[2], call.args[5]) == (KEYS.done(sent.message_id), 86_400_000)
 
 
 def test_a_call_is_sent_by_the_name_of_its_script() -> None:
-    (call,) = DispatchCalls.of(KEYS, prepare(HELLO, [*"ab"])).calls
+    sent = prepare(HELLO, [*"ab"])
+    (call,) = calls_to_send(sent)
     assert call.command == ("EVALSHA", call.script.sha, 5, *call.keys, *call.args)
+    assert DispatchCalls.of(KEYS, sent).commands == [call.command]
 
 
 def test_a_message_to_everybody_names_only_exclusions() -> None:
     sent = prepare(HELLO, "*", ["b", "a"])
-    (call,) = DispatchCalls.of(KEYS, sent).calls
+    (call,) = calls_to_send(sent)
     assert (call.script.name, call.keys) == ("broadcast", shared(sent))
     assert call.args[6:] == ("a", "b")
 
@@ -79,7 +86,7 @@ def test_many_recipients_take_several_calls_of_one_message(
 ) -> None:
     ids = [str(n) for n in range(450)]
     sent = prepare(HELLO, ids, retention=retention)
-    calls = DispatchCalls.of(KEYS, sent).calls
+    calls = calls_to_send(sent)
     assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
     assert {call.args[3] for call in calls} == {sent.message_id}
     assert {call.keys[2] for call in calls} == {KEYS.done(sent.message_id)}
@@ -90,60 +97,74 @@ def test_what_was_stored_says_where_and_what_it_displaced() -> None:
     dispatch = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], retention=KEEP))
     each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
     replies = [[2, 1, b"", *(value for values in each for value in values)]]
-    receipt = dispatch.receipt(replies)
-    assert receipt.nodes == 2
+    receipt, corrupt, refusal = dispatch.outcome(replies)
+    assert (receipt.nodes, corrupt, refusal) == (2, ["b"], b"")
     assert receipt.deliveries == {
         "a": Delivery(True, 2, None, Position("e1", 4), 0),
         "b": Delivery(True, 0, None, Position("e2", 9), 3),
         "c": Delivery(True, 0, None, Position("e3", 1), 0),
         "d": Delivery(False, 1, None),
     }
-    assert dispatch.corrupt(replies) == ["b"]
 
 
 def test_what_was_stored_for_everybody_has_no_deliveries() -> None:
     dispatch = DispatchCalls.of(KEYS, prepare(HELLO, retention=KEEP))
     replies = [[3, 0, 12, b"e", 1, b""]]
-    assert dispatch.receipt(replies) == Receipt(dispatch.envelope.message_id, {}, 3)
-    assert dispatch.corrupt(replies) == ["*"]
+    receipt = Receipt(dispatch.envelope.message_id, {}, 3)
+    assert dispatch.outcome(replies) == (receipt, ["*"], b"")
 
 
-def test_a_batch_waits_for_the_replicas_of_what_asked_for_them() -> None:
+def test_a_batch_waits_for_the_replicas_of_what_asked_for_them(caplog: pytest.LogCaptureFixture) -> None:
     envelopes = [
         prepare(HELLO, ["a"], retention=KEEP, durability="replicated"),
         prepare(HELLO, ["a"], retention=KEEP),
         prepare(HELLO, ["a"]),
     ]
     stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]
-    batch = Dispatches.of(KEYS, envelopes)
-    assert batch.replicas(stored) == 2
-    assert [each.corrupt(own) for each, own in batch.dealt(stored)] == [[], ["a"], []]
+    batch = dispatching(KEYS, envelopes)
+    assert batch.proof is not None
+    assert batch.proof.replicas(stored) == 2
+    batch.read(stored)
+    assert [record.args for record in caplog.records] == [("a", KEYS.set_aside("a"))]
+
+
+def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
+    dispatch = DispatchCalls.of(KEYS, prepare(HELLO, ["away", "one", "many", "before", "here"]))
+    receipt = dispatch.outcome([[2, 0, 1, 3, 0, 1, b"", b"", b"", b"e:7", b"0"]]).receipt
+    assert receipt.nodes == 2
+    assert receipt.deliveries == {
+        "away": Delivery(stored=False, online=0, dropped="offline"),
+        "one": Delivery(stored=False, online=1, dropped=None),
+        "many": Delivery(stored=False, online=3, dropped=None),
+        "before": Delivery(stored=True, online=0, dropped=None, position=Position("e", 7)),
+        "here": Delivery(stored=False, online=1, dropped=None),
+    }
 
 
 def test_replies_to_several_calls_become_one_receipt() -> None:
     ids = [str(n) for n in range(201)]
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ids)).receipt([[2, *[1] * 200], [1, 0]])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ids)).outcome([[2, *[1] * 200], [1, 0]]).receipt
     assert receipt.nodes == 3
     assert list(receipt.deliveries) == ids
     assert receipt.deliveries["200"] == Delivery(False, 0, "offline")
 
 
 def test_a_corrupt_key_is_reported_for_its_id_alone() -> None:
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c"])).receipt([[1, 2, -1, 0]])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c"])).outcome([[1, 2, -1, 0]]).receipt
     assert [delivery.dropped for delivery in receipt.deliveries.values()] == [None, "corrupt", "offline"]
     assert [delivery.online for delivery in receipt.deliveries.values()] == [2, 0, 0]
 
 
 def test_a_message_to_everybody_has_no_deliveries() -> None:
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO)).receipt([7])
+    receipt = DispatchCalls.of(KEYS, prepare(HELLO)).outcome([7]).receipt
     assert (receipt.deliveries, receipt.nodes) == ({}, 7)
 
 
 def test_each_message_of_a_batch_gets_its_own_replies() -> None:
     many = [str(n) for n in range(201)]
-    batch = Dispatches.of(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
+    batch = dispatching(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
     assert len(batch.commands) == 4
-    receipts = batch.receipts([[1, 1], [1, *[1] * 200], [1, 1], 3])
+    receipts = batch.read([[1, 1], [1, *[1] * 200], [1, 1], 3])
     assert [receipt.nodes for receipt in receipts] == [1, 0, 2, 3]
     assert [len(receipt.deliveries) for receipt in receipts] == [1, 0, 201, 0]
 

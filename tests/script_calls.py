@@ -1,0 +1,20 @@
+"""The script calls that commands for Redis make."""
+
+from collections.abc import Iterable
+
+from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis_client.command import Call, Command
+
+_BY_SHA = {script.sha: script for script in SCRIPTS}
+
+
+def calls_of(commands: Iterable[Command]) -> list[Call]:
+    """Return the calls, each with its script, keys and arguments."""
+    return [_call_of(*command) for command in commands]
+
+
+def _call_of(name: object, sha: object, keys: object, *rest: str | bytes | int) -> Call:
+    assert name == "EVALSHA"
+    assert isinstance(sha, str)
+    assert isinstance(keys, int)
+    return Call(_BY_SHA[sha], tuple(map(str, rest[:keys])), rest[keys:])
