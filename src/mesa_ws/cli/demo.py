@@ -1,7 +1,6 @@
 """`mesa demo`: show Mesa at work in a few seconds."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,8 +15,8 @@ from ..backend.redis import Address
 from ..client import Client
 from ..messages.message import Message
 from ..transports.run import Interrupted
-from .demo_page import demo_page, kept_servers
-from .demo_servers import LISTEN, REPLICAS, DemoFailed, DispatchRun, ServerRun, dispatch, server
+from .demo_page import demo_page
+from .demo_servers import REPLICAS, DemoFailed, DispatchRun, dispatch, running_servers
 from .output import compact, console, from_command_line, note_address, plain, print_json
 from .process import run
 
@@ -89,14 +88,6 @@ class DemoClients:
         self.notes: dict[str, list[Arrival]] = {id: [] for id in urls}
         self._ends = {id: asyncio.Event() for id in urls}
 
-    async def connect(self, open_clients: AsyncExitStack) -> None:
-        """Connect and authenticate all clients; `open_clients` closes them."""
-        for id, url in self.urls.items():
-            client = Client(url)
-            client.on_message(partial(self._note, id))
-            await open_clients.enter_async_context(client)
-            await client.authenticate({"id": id})
-
     async def received(self) -> Mapping[str, Sequence[Arrival]]:
         """Return the messages that each id received, in order, once all have received the last one.
 
@@ -111,7 +102,8 @@ class DemoClients:
             raise DemoFailed(f"clients: expected every message within {LIMIT:g} s, got {seen}") from None
         return self.notes
 
-    def _note(self, id: str, message: Message) -> None:
+    def note(self, id: str, message: Message) -> None:
+        """Record a message that a client has received."""
         if message.type == END:
             self._ends[id].set()
         else:
@@ -123,7 +115,11 @@ async def connected_clients(urls: Sequence[str]) -> AsyncIterator[DemoClients]:
     """Connect the clients, spread over the servers, for as long as the block lasts."""
     clients = DemoClients({id: urls[index % len(urls)] for index, id in enumerate(CLIENTS)})
     async with AsyncExitStack() as open_clients:
-        await clients.connect(open_clients)
+        for id, url in clients.urls.items():
+            client = Client(url)
+            client.on_message(partial(clients.note, id))
+            await open_clients.enter_async_context(client)
+            await client.authenticate({"id": id})
         yield clients
 
 
@@ -182,7 +178,7 @@ class DemoReport(NamedTuple):
 
     def _delays_ms(self, planned: DemoDispatch, sent: DispatchRun) -> dict[str, float]:
         return {
-            id: round((arrival.at - sent.outcome.dispatched_at) * 1000, 1)
+            id: round((arrival.at - sent.dispatched_at) * 1000, 1)
             for id, arrivals in self.received.items()
             for arrival in arrivals
             if arrival.type == planned.type
@@ -208,18 +204,6 @@ def _problems(id: str, arrivals: Sequence[Arrival]) -> Iterator[str]:
         yield f"client {id}: expected the order of dispatch, got {', '.join(name for name, _ in got)}"
 
 
-class RunningServers(NamedTuple):
-    """The servers of the demo.
-
-    Attributes:
-        urls: the URLs that clients connect to.
-        dispatching: environment variables with which `mesa dispatch` reaches the servers.
-    """
-
-    urls: Sequence[str]
-    dispatching: Mapping[str, str]
-
-
 async def run_demo(redis: str | None) -> DemoReport:
     """Run every dispatch, and report which client received what.
 
@@ -230,33 +214,15 @@ async def run_demo(redis: str | None) -> DemoReport:
         DemoFailed: a process failed.
         MesaError: a client could not connect.
     """
-    opened = _embedded() if redis is None else _replicas(redis)
-    async with opened as running, connected_clients(running.urls) as clients:
-        runs = [await _dispatched(planned, running) for planned in (*DISPATCHES, LAST_DISPATCH)]
-        return DemoReport(runs[: len(DISPATCHES)], await clients.received(), clients.urls)
-
-
-@asynccontextmanager
-async def _embedded() -> AsyncIterator[RunningServers]:
-    key = secrets.token_urlsafe(24)
-    async with server((*LISTEN, "--api-port", "0"), {"MESA_API_KEY": key}) as started:
-        yield RunningServers([started.url], {"MESA_URL": started.api_url or "", "MESA_API_KEY": key})
-
-
-@asynccontextmanager
-async def _replicas(redis: str) -> AsyncIterator[RunningServers]:
-    namespace = f"demo-{secrets.token_hex(8)}"
-    settings = {"MESA_REDIS": redis, "MESA_NAMESPACE": namespace}
-    async with AsyncExitStack() as open_servers:
-        started: list[ServerRun] = [
-            await open_servers.enter_async_context(server((*LISTEN, "--no-api"), settings))
-            for _ in range(REPLICAS)
+    async with (
+        running_servers(redis, starts_redis=False) as demo,
+        connected_clients([each.url for each in demo.servers]) as clients,
+    ):
+        runs = [
+            await dispatch((planned.type, compact(planned.data), *planned.options), demo.variables)
+            for planned in (*DISPATCHES, LAST_DISPATCH)
         ]
-        yield RunningServers([one.url for one in started], {"MESA_URL": redis, "MESA_NAMESPACE": namespace})
-
-
-async def _dispatched(planned: DemoDispatch, running: RunningServers) -> DispatchRun:
-    return await dispatch((planned.type, compact(planned.data), *planned.options), running.dispatching)
+        return DemoReport(runs[: len(DISPATCHES)], await clients.received(), clients.urls)
 
 
 _SETTING = {
@@ -323,13 +289,13 @@ def show(report: DemoReport, redis: str | None, as_json: bool) -> None:
 
 async def _stay(redis: str | None, as_json: bool) -> None:
     """Serve the page until the task is cancelled."""
-    async with kept_servers(redis) as running, demo_page(running) as url:
+    async with running_servers(redis, starts_redis=True) as demo, demo_page(demo) as url:
         if as_json:
-            servers = [each.url for each in running.servers]
-            print_json({"page": url, "servers": servers, "storage": running.storage})
+            servers = [each.url for each in demo.servers]
+            print_json({"page": url, "servers": servers, "storage": demo.storage})
         else:
             click.echo(f"See it at {url} (Ctrl-C stops everything)")
-            click.echo(_SETTING[running.storage])
+            click.echo(_SETTING[demo.storage])
         await asyncio.Event().wait()
 
 

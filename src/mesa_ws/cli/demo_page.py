@@ -1,4 +1,4 @@
-"""The page of `mesa demo --keep`, and its servers, which can be killed and started again.
+"""The page of `mesa demo --keep`: dispatches, outboxes, and servers to kill and to start again.
 
 The HTTP service of the page listens on 127.0.0.1. Pages of other sites must not kill servers either, so
 it answers only to its own names (it refuses a foreign name that resolves to 127.0.0.1), never to another
@@ -6,17 +6,11 @@ origin, and does nothing without the token in the page, which other origins cann
 """
 
 import asyncio
-import os
-import re
 import secrets
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -32,197 +26,10 @@ from ..errors import InvalidInput, MesaError
 from ..http_server.service import HttpService
 from ..messages.message import Message
 from ..transports.listening import listen
-from .demo_servers import LISTEN, REPLICAS, START_LIMIT, DemoFailed, ServerRun, environment, server
-
-Storage = Literal["memory", "own redis", "redis"]
-"""Where the outboxes are: in the server itself, in a Redis of the demo, or in the user's Redis."""
-
-OLDEST_REDIS = 7
+from .demo_servers import DemoServers
 
 PATIENCE = 2.0
 """Seconds a dispatch may take before the page reports that it failed."""
-
-
-class KeptServer:
-    """A server process that can be killed, and started again on the ports it had.
-
-    Args:
-        name: its name on the page.
-        arguments: the arguments of `mesa serve`; port 0 becomes the port of the first start.
-        settings: the environment of the process.
-    """
-
-    def __init__(self, name: str, arguments: tuple[str, ...], settings: Mapping[str, str]) -> None:
-        self.name = name
-        self.url = ""
-        self.api_url: str | None = None
-        self._arguments = arguments
-        self._settings = settings
-        self._turn = asyncio.Lock()
-        self._process = AsyncExitStack()
-        self._run: ServerRun | None = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its process runs."""
-        return self._run is not None and self._run.is_running
-
-    async def start(self) -> None:
-        """Start the server, unless it runs.
-
-        Raises:
-            DemoFailed: it did not start.
-        """
-        async with self._turn:
-            if not self.is_running:
-                await self._process.aclose()
-                arguments = (*self._arguments, *self._ports())
-                run = await self._process.enter_async_context(server(arguments, self._settings))
-                self._run, self.url, self.api_url = run, run.url, run.api_url
-
-    async def kill(self) -> None:
-        """Kill the server as `kill -9` does, if it runs."""
-        async with self._turn:
-            if self._run is not None:
-                await self._run.kill()
-
-    async def stop(self) -> None:
-        """Stop the server cleanly."""
-        async with self._turn:
-            await self._process.aclose()
-
-    def _ports(self) -> tuple[str, ...]:
-        if not self.url:
-            return ()
-        ports = ("--port", str(urlsplit(self.url).port))
-        return ports if self.api_url is None else (*ports, "--api-port", str(urlsplit(self.api_url).port))
-
-
-class KeptServers(NamedTuple):
-    """The servers of the page, and the connections to them.
-
-    Attributes:
-        storage: where the outboxes are.
-        servers: one, or replicas on one Redis.
-        dispatcher: sends messages that are stored until they are received.
-        bus: reads the outboxes.
-    """
-
-    storage: Storage
-    servers: Sequence[KeptServer]
-    dispatcher: AsyncDispatcher
-    bus: AsyncBus
-
-
-@asynccontextmanager
-async def kept_servers(redis: str | None) -> AsyncIterator[KeptServers]:
-    """Run the servers for as long as the block lasts.
-
-    Args:
-        redis: URI of the Redis that replicas share. Without one, the `redis-server` on the PATH is
-            started; if there is none, or an old one, one server keeps everything in its memory.
-
-    Raises:
-        DemoFailed: a process did not start.
-    """
-    async with AsyncExitStack() as running:
-        storage: Storage = "redis"
-        program = await _redis_server() if redis is None else None
-        if program is not None:
-            storage, redis = "own redis", await running.enter_async_context(_own_redis(program))
-        if redis is None:
-            yield await _alone(running)
-        else:
-            yield await _on_redis(running, redis, storage)
-
-
-async def _alone(running: AsyncExitStack) -> KeptServers:
-    key = secrets.token_urlsafe(24)
-    [one] = await _started(running, ["A"], (*LISTEN, "--api-port", "0"), {"MESA_API_KEY": key})
-    return await _reached(running, "memory", [one], one.api_url or "", key=key)
-
-
-async def _on_redis(running: AsyncExitStack, redis: str, storage: Storage) -> KeptServers:
-    namespace = f"demo-{secrets.token_hex(8)}"
-    settings = {"MESA_REDIS": redis, "MESA_NAMESPACE": namespace}
-    names = [chr(ord("A") + index) for index in range(REPLICAS)]
-    servers = await _started(running, names, (*LISTEN, "--no-api"), settings)
-    return await _reached(running, storage, servers, redis, namespace=namespace)
-
-
-async def _started(
-    running: AsyncExitStack, names: Sequence[str], arguments: tuple[str, ...], settings: Mapping[str, str]
-) -> list[KeptServer]:
-    servers = [KeptServer(name, arguments, settings) for name in names]
-    for each in servers:
-        running.push_async_callback(each.stop)
-    await asyncio.gather(*(each.start() for each in servers))
-    return servers
-
-
-async def _reached(
-    running: AsyncExitStack,
-    storage: Storage,
-    servers: Sequence[KeptServer],
-    url: str,
-    *,
-    namespace: str | None = None,
-    key: str | None = None,
-) -> KeptServers:
-    dispatcher = AsyncDispatcher(url, namespace=namespace, key=key, sync=True, timeout=PATIENCE)
-    await running.enter_async_context(dispatcher)
-    await dispatcher.presence.count()  # so that the first dispatch does not have to connect first
-    bus = async_bus(url, namespace=namespace, key=key, timeout=PATIENCE)
-    running.push_async_callback(bus.aclose)
-    return KeptServers(storage, servers, dispatcher, bus)
-
-
-async def _redis_server() -> str | None:
-    """Return the path of the `redis-server` on the PATH, if it is new enough."""
-    program = shutil.which("redis-server")
-    if program is None:
-        return None
-    asking = await asyncio.create_subprocess_exec(program, "--version", stdout=asyncio.subprocess.PIPE)
-    output, _ = await asking.communicate()
-    version = re.search(rb"v=(\d+)", output)
-    return program if version is not None and int(version[1]) >= OLDEST_REDIS else None
-
-
-@asynccontextmanager
-async def _own_redis(program: str) -> AsyncIterator[str]:
-    """Run a Redis that only this user can reach, on a socket in a directory of its own."""
-    with tempfile.TemporaryDirectory(prefix="mesa-demo-") as directory:
-        path = Path(directory) / "redis.sock"
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", directory),
-            *("--save", "", "--appendonly", "yes"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment({}),
-        )
-        try:
-            await _answering(process, path)
-            yield f"unix://{path}"
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()  # nothing in it is needed any more
-            await process.wait()
-
-
-async def _answering(process: asyncio.subprocess.Process, path: Path) -> None:
-    """Wait until Redis accepts connections."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(START_LIMIT):
-            while process.returncode is None:
-                with suppress(OSError):
-                    _, writer = await asyncio.open_unix_connection(os.fspath(path))
-                    writer.close()
-                    return
-                await asyncio.sleep(0.02)
-    raise DemoFailed("redis-server did not start; --redis names one that runs")
-
 
 IDS = ("0", "1")
 """The users of the page."""
@@ -253,7 +60,7 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript"}
 INDEX = _PAGE / "index.html"
 """The page, which contains the token."""
 
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class _DispatchForm(msgspec.Struct, forbid_unknown_fields=True):
@@ -276,16 +83,22 @@ class DemoPage:
     """Answers the requests of the page.
 
     Args:
-        stage: the servers that it is about.
+        demo: the servers that it shows.
+        dispatcher: sends messages to them.
+        bus: reads their outboxes.
         hosts: the names of the service, each with its port.
 
     Attributes:
         closing: set when streams have to end.
     """
 
-    def __init__(self, kept: KeptServers, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, demo: DemoServers, dispatcher: AsyncDispatcher, bus: AsyncBus, hosts: frozenset[str]
+    ) -> None:
         self.closing = asyncio.Event()
-        self._kept = kept
+        self._demo = demo
+        self._dispatcher = dispatcher
+        self._bus = bus
         self._hosts = hosts
         self._token = secrets.token_urlsafe(24)
 
@@ -304,7 +117,7 @@ class DemoPage:
             exception_handlers={MesaError: _failed, msgspec.MsgspecError: _unreadable},
         )
 
-    def _guarded(self, answer: Endpoint) -> Endpoint:
+    def _guarded(self, answer: Handle) -> Handle:
         async def guarded(request: Request) -> Response:
             self._check_source(request)
             response = await answer(request)
@@ -327,7 +140,7 @@ class DemoPage:
 
     @property
     def _headers(self) -> dict[str, str]:
-        connected = " ".join(each.url.rstrip("/") for each in self._kept.servers)
+        connected = " ".join(each.url.rstrip("/") for each in self._demo.servers)
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
             f"connect-src 'self' {connected}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -354,16 +167,16 @@ class DemoPage:
         self._check_token(request.headers.get(HEADER))
         asked = msgspec.json.decode(await request.body(), type=_DispatchForm)
         each = Dispatch(Message(0, asked.data, asked.type), asked.to, asked.excluding)
-        receipts = await self._kept.dispatcher.dispatch_many([each] * asked.times)
+        receipts = await self._dispatcher.dispatch_many([each] * asked.times)
         last = receipts[-1].deliveries
         return _json({id: delivery.position and delivery.position.sequence for id, delivery in last.items()})
 
     async def _switch(self, request: Request) -> Response:
         self._check_token(request.headers.get(HEADER))
         index = request.path_params["index"]
-        if index >= len(self._kept.servers):
+        if index >= len(self._demo.servers):
             raise HTTPException(404)
-        server = self._kept.servers[index]
+        server = self._demo.servers[index]
         if msgspec.json.decode(await request.body(), type=_ServerButton).running:
             await server.start()
         else:
@@ -387,44 +200,50 @@ class DemoPage:
 
     async def _state(self) -> dict[str, Any]:
         servers = [
-            {"name": each.name, "url": each.url, "running": each.is_running} for each in self._kept.servers
+            {"name": each.name, "url": each.url, "running": each.is_running} for each in self._demo.servers
         ]
         try:
             outboxes = {id: await self._outbox(id) for id in IDS}
         except MesaError as error:
-            return {"storage": self._kept.storage, "servers": servers, "problem": str(error)}
-        return {"storage": self._kept.storage, "servers": servers, "outboxes": outboxes}
+            return {"storage": self._demo.storage, "servers": servers, "problem": str(error)}
+        return {"storage": self._demo.storage, "servers": servers, "outboxes": outboxes}
 
     async def _outbox(self, id: str) -> dict[str, Any]:
         """Return the head of an outbox, and the messages that no client has acknowledged."""
-        head = (await self._kept.bus.heads([id]))[id]
+        head = (await self._bus.heads([id]))[id]
         if head is None:
             return {"top": 0, "acknowledged": 0, "waiting": []}
         waits = head.top > head.acknowledged
-        held = await self._kept.bus.peek(id, SHOWN) if waits else []
+        held = await self._bus.peek(id, SHOWN) if waits else []
         waiting = [each.sequence for each in held if each.sequence > head.acknowledged]
         return {"top": head.top, "acknowledged": head.acknowledged, "waiting": waiting}
 
 
 @asynccontextmanager
-async def demo_page(kept: KeptServers) -> AsyncIterator[str]:
+async def demo_page(demo: DemoServers) -> AsyncIterator[str]:
     """Serve the page for as long as the block lasts.
 
     Yields:
         The address of the page.
     """
-    listeners = await listen("127.0.0.1", 0, backlog=16, who="the page of the demo ")
-    port = listeners[0].getsockname()[1]
-    page = DemoPage(kept, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}))
-    service = HttpService(
-        page.app, listeners, name="the page of the demo", who="browsers", keep_alive=60, grace=1
-    )
-    service.start()
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        page.closing.set()
-        await service.aclose()
+    url, namespace, key = demo.url, demo.namespace, demo.key
+    async with (
+        AsyncDispatcher(url, namespace=namespace, key=key, sync=True, timeout=PATIENCE) as dispatcher,
+        aclosing(async_bus(url, namespace=namespace, key=key, timeout=PATIENCE)) as bus,
+    ):
+        await dispatcher.presence.count()  # so that the first dispatch does not have to connect first
+        listeners = await listen("127.0.0.1", 0, backlog=16, who="the page of the demo ")
+        port = listeners[0].getsockname()[1]
+        page = DemoPage(demo, dispatcher, bus, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}))
+        service = HttpService(
+            page.app, listeners, name="the page of the demo", who="browsers", keep_alive=60, grace=1
+        )
+        service.start()
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            page.closing.set()
+            await service.aclose()
 
 
 async def _failed(request: Request, error: Exception) -> Response:

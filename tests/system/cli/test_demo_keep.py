@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mesa_ws.cli.demo_page import demo_page, kept_servers
+from mesa_ws.cli.demo_page import demo_page
+from mesa_ws.cli.demo_servers import running_servers
 from mesa_ws.client import Client
 from tests.redis_server import RedisServer
 
@@ -69,10 +70,10 @@ def staying() -> Iterator[Page]:
     up: Future[tuple[dict[str, Any], Callable[[], object]]] = Future()
 
     async def stay() -> None:
-        async with kept_servers(None) as kept, demo_page(kept) as url:
+        async with running_servers(None, starts_redis=True) as demo, demo_page(demo) as url:
             loop, over = asyncio.get_running_loop(), asyncio.Event()
-            servers = [each.url for each in kept.servers]
-            started = {"page": url, "servers": servers, "storage": kept.storage}
+            servers = [each.url for each in demo.servers]
+            started = {"page": url, "servers": servers, "storage": demo.storage}
             up.set_result((started, lambda: loop.call_soon_threadsafe(over.set)))
             await over.wait()
 

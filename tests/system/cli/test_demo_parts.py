@@ -10,12 +10,14 @@ import pytest
 from mesa_ws.cli import demo as audience_module
 from mesa_ws.cli import demo_servers
 from mesa_ws.cli.demo import connected_clients
-from mesa_ws.cli.demo_servers import DemoFailed, dispatch, server
+from mesa_ws.cli.demo_servers import DemoFailed, DemoServer, dispatch
 from mesa_ws.cli.process import run
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.run import Server, serve
+
+ARGUMENTS = ("--insecure-demo-auth", "--port", "0", "--no-api")
 
 
 def children() -> set[int]:
@@ -26,25 +28,25 @@ def children() -> set[int]:
 
 async def test_a_server_that_does_not_start_tells_why() -> None:
     with pytest.raises(DemoFailed, match="the server did not start: Invalid value for '--port': expected"):
-        async with server(("--port", "x"), {}):
-            pass
+        await DemoServer("A", ("--port", "x"), {}).start()
 
 
 async def test_a_server_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_servers, "START_LIMIT", 0.001)
     before = children()
     with pytest.raises(DemoFailed, match="the server did not start within"):
-        async with server(("--insecure-demo-auth", "--port", "0", "--no-api"), {}):
-            pass
+        await DemoServer("A", ARGUMENTS, {}).start()
     assert children() <= before
 
 
 async def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_servers, "STOP_LIMIT", 0.05)
     before = children()
-    async with server(("--insecure-demo-auth", "--port", "0", "--no-api"), {}):
-        [started] = children() - before
-        os.kill(started, signal.SIGSTOP)
+    server = DemoServer("A", ARGUMENTS, {})
+    await server.start()
+    [started] = children() - before
+    os.kill(started, signal.SIGSTOP)
+    await server.stop()
     assert children() <= before
 
 

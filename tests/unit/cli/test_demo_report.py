@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import pytest
 
 from mesa_ws.cli.demo import DISPATCHES, Arrival, DemoReport, show
-from mesa_ws.cli.demo_servers import DemoFailed, Dispatched, DispatchRun
+from mesa_ws.cli.demo_servers import DemoFailed, DispatchRun
 
 STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in DISPATCHES)
 RIGHT = {"0": [STATUS, NEWS, ALERT], "1": [STATUS, ALERT], "2": [NEWS, ALERT]}
 
 
 def report(**differing: Sequence[Arrival]) -> DemoReport:
-    runs = [DispatchRun(pid, Dispatched("abc", 100.0, 1.0)) for pid in (11, 12, 13)]
+    runs = [DispatchRun(pid, 100.0) for pid in (11, 12, 13)]
     received = {**RIGHT, **{name.removeprefix("client_"): arrivals for name, arrivals in differing.items()}}
     return DemoReport(runs, received, {"0": "ws://a", "1": "ws://b", "2": "ws://a"})
 
