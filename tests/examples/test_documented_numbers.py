@@ -39,7 +39,7 @@ from mesa_ws.backend.redis_client.master import HOLD
 from mesa_ws.backend.redis_wire.timing import BEATS, Timing
 from mesa_ws.backend.urls import DEFAULT_LEASE
 from mesa_ws.cli.config import Api
-from mesa_ws.client.receive_queue import PATIENCE as MORE_OF_CLIENT
+from mesa_ws.client.event_queue import PATIENCE as MORE_OF_CLIENT
 from mesa_ws.http_server.server import GRACE as API_GRACE
 from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY

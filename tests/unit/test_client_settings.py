@@ -7,7 +7,7 @@ import pytest
 
 from mesa_ws.client import Client
 from mesa_ws.errors import InvalidSettings
-from mesa_ws.transports.client_socket import Address
+from mesa_ws.transports.client_socket import ServerAddress
 
 URL = "ws://localhost:4000"
 
@@ -61,7 +61,9 @@ def test_the_query_of_a_wrong_url_is_not_shown() -> None:
 
 
 def test_an_address_is_shown_without_its_query() -> None:
-    assert str(Address.of("wss://localhost:4000/ws?token=secret", None, None)) == "wss://localhost:4000/ws"
+    assert (
+        str(ServerAddress.of("wss://localhost:4000/ws?token=secret", None, None)) == "wss://localhost:4000/ws"
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mesa_ws.messages.request import prepare_request
 from mesa_ws.server.middleware import mesa1_middleware_key, middleware_key
 from mesa_ws.settings import check_namespace, check_wire
 from mesa_ws.text import plain
-from mesa_ws.transports.client_socket import Address as ServerAddress
+from mesa_ws.transports.client_socket import ServerAddress
 
 
 class Color(str, Enum):  # noqa: UP042 - people have them, and they are formatted differently

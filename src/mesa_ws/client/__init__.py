@@ -4,7 +4,7 @@ from ..protocol import Hello
 from ..settings import ClientLimits, Reconnection
 from .acknowledging import FilePositions, PositionStore
 from .client import Client
-from .events import ConnectionInfo
+from .event_queue import ConnectionInfo
 
 __all__ = [
     "Client",

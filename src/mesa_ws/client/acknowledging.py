@@ -145,17 +145,14 @@ class Acknowledging:
 
     def handled(self, positions: Positions) -> None:
         """Record that the application has handled everything up to `positions`."""
-        if (
-            positions is self._handled or positions == NOWHERE
-        ):  # a message without a number does not move them
+        if positions is self._handled or positions == NOWHERE:  # by a message without a number
             return
         now, is_elsewhere = asyncio.get_running_loop().time(), _epochs(positions) != _epochs(self._handled)
         self._handled = positions
         self._pace.count(now)
         if is_elsewhere and self._store is not None:
-            self._pace.due = (
-                now  # the server would announce it again to a connection that ends before it is saved
-            )
+            # The server would announce it again to a connection that ends before it is saved.
+            self._pace.due = now
         self._proceed()
 
     def hurry(self) -> None:

@@ -9,11 +9,10 @@ from ..concurrency.tasks import OwnTask, survive
 from ..errors import ConnectionClosed, RequestError
 from ..handlers import Handler, call, name_of
 from ..messages.frames import encode_message
-from ..messages.message import Message
+from ..messages.message import Message, as_message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
 from ..protocol import Arrived, Forked, Lost, Moved, RequestReceived, Reset, answering, failing
-from .events import ConnectionInfo, Disconnection, QueuedEvent
-from .receive_queue import QueueClosed, ReceiveQueue
+from .event_queue import ConnectionInfo, Disconnection, EventQueue, QueueClosed, QueuedEvent
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -30,7 +29,7 @@ class Callbacks:
         self.disconnected: list[Handler] = []
         self.error: list[Handler] = []
 
-    async def run(self, queue: ReceiveQueue) -> None:
+    async def run(self, queue: EventQueue) -> None:
         """Call the callbacks for every event, until the queue is closed."""
         while True:
             try:
@@ -164,8 +163,7 @@ class RequestHandlers:
             try:
                 result = await call(handler, message)
                 if result is not None:
-                    answer = result if isinstance(result, Message) else Message(0, result, message.type)
-                    return encode_message(answer)
+                    return encode_message(as_message(result, message))
             except RequestError as error:
                 return Failure.of(error)
             except ConnectionClosed:

@@ -17,7 +17,7 @@ from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout
 from ..protocol import Hello
 from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
 from ..text import plain
-from ..transports.client_socket import Address
+from ..transports.client_socket import ServerAddress
 from .acknowledging import PositionStore
 from .callbacks import Callbacks
 from .connection import AuthenticationData, Credentials
@@ -76,7 +76,7 @@ class Client:
             keepalive=Keepalive.of(keepalive, "keepalive"),
             limits=ClientLimits.of(limits, "limits"),
         )
-        self._reconnecting = ReconnectingConnection(Address.of(url, headers, ssl), settings, positions)
+        self._reconnecting = ReconnectingConnection(ServerAddress.of(url, headers, ssl), settings, positions)
         self._callbacks = Callbacks()
         self._calling: OwnTask | None = None
 
@@ -93,7 +93,7 @@ class Client:
     def is_connected(self) -> bool:
         """Whether the client has a connection now."""
         connection = self._reconnecting.connection
-        return connection is not None and connection.wire.is_open
+        return connection is not None and connection.websocket.is_open
 
     @property
     def is_authenticated(self) -> bool:
@@ -172,7 +172,7 @@ class Client:
         if not isinstance(message, Message):
             raise InvalidMessage(f"message: expected a Message, got {type(message).__name__}")
         self._reconnecting.check_begun()
-        await self._reconnecting.send_queue.send(encode_message(message))
+        await self._reconnecting.offline_queue.send(encode_message(message))
 
     async def request(self, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
         """Send a request to the server, and wait for the answer of one of its message handlers.
@@ -242,7 +242,7 @@ class Client:
             raise ending.error()
 
     def __aiter__(self) -> Self:
-        self._reconnecting.receive_queue.feed_iteration()
+        self._reconnecting.event_queue.feed_iteration()
         return self
 
     async def __anext__(self) -> Message:
@@ -255,7 +255,7 @@ class Client:
             Unsupported: the client has `on_message` callbacks, which get the messages.
         """
         self._reconnecting.check_begun()
-        return await self._reconnecting.receive_queue.next_message()
+        return await self._reconnecting.event_queue.next_message()
 
     def on_connected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(info)`, called for every new connection with a `ConnectionInfo`."""
@@ -356,7 +356,7 @@ class Client:
     async def _run_callbacks(self) -> None:
         watch()
         try:
-            await self._callbacks.run(self._reconnecting.receive_queue)
+            await self._callbacks.run(self._reconnecting.event_queue)
             await self._reconnecting.acknowledging.flush()
         finally:
             await unwatch()
@@ -367,7 +367,7 @@ class Client:
 
     def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
         checked("on_message", callback, "message")
-        self._reconnecting.receive_queue.feed_callbacks()
+        self._reconnecting.event_queue.feed_callbacks()
         self._callbacks.message.append((plain(type), callback))
         return callback
 

@@ -30,9 +30,9 @@ from ..protocol import (
     SendText,
 )
 from ..settings import ClientSettings
-from ..transports.client_socket import Address, Ended, Wire, connect
-from .events import Ending
-from .receive_queue import QueueLevel
+from ..transports.client_socket import ClientSocket, ServerAddress, connect
+from ..transports.websocket import ConnectionEnd
+from .event_queue import Ending, QueueLevel
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -166,7 +166,7 @@ class ClientConnection:
         positions: up to which messages were received on connections before.
 
     Attributes:
-        wire: the WebSocket.
+        websocket: the WebSocket.
         hello: the greeting.
         usable_since: when the greeting came, or the server first accepted this client, in the event
             loop's time.
@@ -176,7 +176,7 @@ class ClientConnection:
         leave: done when the server is about to stop, with the seconds to stay away.
     """
 
-    wire: Wire
+    websocket: ClientSocket
 
     def __init__(self, settings: ClientSettings, owner: ConnectionOwner, positions: Positions) -> None:
         self._loop = asyncio.get_running_loop()
@@ -201,7 +201,7 @@ class ClientConnection:
 
     @classmethod
     async def open(
-        cls, address: Address, settings: ClientSettings, owner: ConnectionOwner, positions: Positions
+        cls, address: ServerAddress, settings: ClientSettings, owner: ConnectionOwner, positions: Positions
     ) -> Self:
         """Connect, and wait for the server's greeting. Cancelling leaves nothing open.
 
@@ -209,12 +209,12 @@ class ClientConnection:
             ConnectFailed: the server cannot be reached, or is not a Mesa server.
         """
         connection = cls(settings, owner, positions)
-        wire = await connect(address, connection, settings.limits)
+        websocket = await connect(address, connection, settings.limits)
         try:
             connection.hello = await connection._greeting(address)
         except BaseException:
-            wire.abort()
-            await asyncio.wait({wire.ended})
+            websocket.abort()
+            await asyncio.wait({websocket.ended})
             raise
         return connection
 
@@ -243,7 +243,7 @@ class ClientConnection:
         """Acknowledge everything up to `position`, unless the client did so before."""
         acknowledgement = self._protocol.acknowledge(position)
         if acknowledgement is not None:
-            self.wire.write(acknowledgement.payload)
+            self.websocket.write(acknowledgement.payload)
 
     async def wait_authenticated(self) -> None:
         """Wait until the server has accepted this client, or the connection has ended."""
@@ -269,7 +269,7 @@ class ClientConnection:
         answer = self._answer = self._loop.create_future()
         self._pending = credentials
         self._regulate()
-        self.wire.write(question.payload)
+        self.websocket.write(question.payload)
         try:
             await self._first_of(answer)
         finally:
@@ -292,7 +292,7 @@ class ClientConnection:
             ConnectionClosed: the connection ended before the answer.
         """
         return await self._requests.ask(
-            lambda request: self.wire.write(self._protocol.request(body, request).payload)
+            lambda request: self.websocket.write(self._protocol.request(body, request).payload)
         )
 
     def throttle(self, level: QueueLevel) -> None:
@@ -301,22 +301,22 @@ class ClientConnection:
         self._regulate()
 
     def ending(self) -> Ending:
-        """Return how this connection ended, or will; call it when its wire is not open any more."""
-        code, reason = self.wire.ending
+        """Return how this connection ended, or will; call it when its WebSocket is not open any more."""
+        code, reason = self.websocket.ending
         is_refusal = code == CloseCode.REFUSED and self._pending is not None
         return Ending(code, reason, is_refusal)
 
-    async def aclose(self, code: int = CloseCode.NORMAL) -> Ended:
+    async def aclose(self, code: int = CloseCode.NORMAL) -> ConnectionEnd:
         """Close the connection with a close frame, and return how it ended."""
-        self.wire.close(code, "")
-        return await asyncio.shield(self.wire.ended)
+        self.websocket.close(code, "")
+        return await asyncio.shield(self.websocket.ended)
 
-    # Called by the wire.
+    # Called by the WebSocket.
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, websocket: ClientSocket) -> None:
         """Begin, after the handshake."""
-        self.wire = wire
-        wire.ended.add_done_callback(self._stop)
+        self.websocket = websocket
+        websocket.ended.add_done_callback(self._stop)
         self._schedule()
 
     def message(self, payload: bytes) -> None:
@@ -339,7 +339,7 @@ class ClientConnection:
             case AckDue():
                 self._owner.hurry()
             case SendText(payload):
-                self.wire.write(payload)
+                self.websocket.write(payload)
             case Authenticated(user):
                 self._accept(user)
             case Hello():
@@ -352,8 +352,8 @@ class ClientConnection:
 
     def _write(self, payload: bytes) -> None:
         """Send an answer, if the connection is still open."""
-        if self.wire.is_open:
-            self.wire.write(payload)
+        if self.websocket.is_open:
+            self.websocket.write(payload)
 
     def _arrived(self, arrived: Arrived) -> None:
         if isinstance(arrived.what, Lost) and not arrived.what.is_announced:
@@ -373,21 +373,21 @@ class ClientConnection:
         if self._answer is not None:
             _settle(self._answer, user)
 
-    async def _greeting(self, address: Address) -> Hello:
+    async def _greeting(self, address: ServerAddress) -> Hello:
         patience = self._settings.limits.connect_timeout
         await self._first_of(self._greeted, timeout=patience)
         if self._greeted.done():
             return self._greeted.result()
         problem = f"sent nothing for {patience:g} s"
-        if self.wire.ended.done():
-            problem = f"closed the connection with {self.wire.ended.result().code}"
+        if self.websocket.ended.done():
+            problem = f"closed the connection with {self.websocket.ended.result().code}"
         raise ConnectFailed(
             f"expected a greeting from {address}, but it {problem}; check that it is a Mesa server"
         )
 
     async def _first_of(self, event: asyncio.Future[Any], timeout: float | None = None) -> None:
         """Wait for `event` or for the end of the connection, whichever comes first."""
-        waited: set[asyncio.Future[Any]] = {event, self.wire.ended}
+        waited: set[asyncio.Future[Any]] = {event, self.websocket.ended}
         await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _regulate(self) -> None:
@@ -400,10 +400,10 @@ class ClientConnection:
         self._is_paused = is_paused
         if is_paused:
             self._protocol.suspend(self._loop.time())
-            self.wire.pause_reading()
+            self.websocket.pause_reading()
         else:
             self._protocol.resume(self._loop.time())
-            self.wire.resume_reading()
+            self.websocket.resume_reading()
             self._schedule()
 
     def _schedule(self) -> None:
@@ -416,13 +416,13 @@ class ClientConnection:
         for output in self._protocol.poll(self._loop.time()):
             match output:
                 case SendPing():
-                    self.wire.ping()
+                    self.websocket.ping()
                 case Close(code, why):
                     # A server that does not answer Pings will not answer a close frame either.
-                    self.wire.close(code, why, patience=0)
+                    self.websocket.close(code, why, patience=0)
         self._schedule()
 
-    def _stop(self, ended: "asyncio.Task[Ended]") -> None:
+    def _stop(self, ended: "asyncio.Task[ConnectionEnd]") -> None:
         self._protocol.close()
         self._requests.close(lambda: self.ending().error())
         self._schedule()

@@ -90,7 +90,7 @@ class Login:
             credentials = self._accepted
             if credentials is None or connection.is_authenticated or not self._is_automatic:
                 return
-            if not connection.wire.is_open:  # another attempt was refused, and decides what follows
+            if not connection.websocket.is_open:  # another attempt was refused, and decides what follows
                 return
             async with _in_time(credentials) as limit:
                 await self._authenticate(connection, credentials, partial(call, limit=limit))

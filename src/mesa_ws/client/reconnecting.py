@@ -19,14 +19,13 @@ from ..messages.message import Message
 from ..messages.receipt import Position
 from ..protocol import NOWHERE, Arrived, Hello, RequestReceived
 from ..settings import ClientSettings
-from ..transports.client_socket import Address
+from ..transports.client_socket import ServerAddress
 from .acknowledging import Acknowledging, PositionStore
 from .callbacks import RequestHandlers
 from .connection import ClientConnection, Credentials
-from .events import CLOSED_BY_US, ConnectionInfo, Disconnection, Ending
+from .event_queue import CLOSED_BY_US, ConnectionInfo, Disconnection, Ending, EventQueue, QueueLevel
 from .login import Login
-from .receive_queue import QueueLevel, ReceiveQueue
-from .send_queue import SendQueue
+from .offline_queue import OfflineQueue
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -35,14 +34,14 @@ class ReconnectingConnection:
     """The connections of a client, one after another.
 
     Attributes:
-        receive_queue: messages from the server, and events of the connections.
-        send_queue: messages to the server.
+        event_queue: messages from the server, and events of the connections.
+        offline_queue: messages to the server.
         acknowledging: saves and acknowledges the positions of handled messages.
         request_handlers: answer the server's requests.
         ending: why the client has ended; None before.
     """
 
-    def __init__(self, address: Address, settings: ClientSettings, store: PositionStore | None) -> None:
+    def __init__(self, address: ServerAddress, settings: ClientSettings, store: PositionStore | None) -> None:
         self._address = address
         self._settings = settings
         self._backoff = ReconnectBackoff(settings.reconnect)
@@ -53,13 +52,11 @@ class ReconnectingConnection:
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
         self.acknowledging = Acknowledging(store, self._acknowledge, self._report)
-        self.receive_queue = ReceiveQueue(
-            settings.limits.max_queued, self._throttle, self.acknowledging.handled
-        )
+        self.event_queue = EventQueue(settings.limits.max_queued, self._throttle, self.acknowledging.handled)
         self.request_handlers = RequestHandlers(settings.limits.max_requests, self._report)
         self._login = Login(self.acknowledging, is_automatic=settings.reconnect.authenticate)
         self._positions = NOWHERE  # received up to the connection before
-        self.send_queue = SendQueue(settings.queue_size, self._is_final)
+        self.offline_queue = OfflineQueue(settings.queue_size, self._is_final)
         self.ending: Ending | None = None
 
     @property
@@ -114,7 +111,7 @@ class ReconnectingConnection:
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                connection = await self.send_queue.next_in_line()
+                connection = await self.offline_queue.next_in_line()
                 return await connection.request(body)
         except TimeoutError:
             if not limit.expired():
@@ -133,7 +130,7 @@ class ReconnectingConnection:
                 await self._leave(code)
             except asyncio.CancelledError:
                 if self._connection is not None:
-                    self._connection.wire.abort()
+                    self._connection.websocket.abort()
                 raise
             finally:
                 self._finish()
@@ -149,7 +146,7 @@ class ReconnectingConnection:
     def receive(self, arrived: Arrived) -> None:
         """Queue a message or event from the server."""
         self.acknowledging.received(arrived)
-        self.receive_queue.receive(arrived)
+        self.event_queue.receive(arrived)
 
     def hurry(self) -> None:
         """Acknowledge handled messages now."""
@@ -160,7 +157,7 @@ class ReconnectingConnection:
         self.request_handlers.handle(asked, write)
 
     def _report(self, error: Exception) -> None:
-        self.receive_queue.happened(error)
+        self.event_queue.happened(error)
 
     # The connections, one after another.
 
@@ -188,40 +185,40 @@ class ReconnectingConnection:
             self._give_up(connection, error)
         if self._login.is_missing(connection):
             await connection.wait_authenticated()
-        self.send_queue.attach(connection)
-        await self.send_queue.flush()
-        waited: set[asyncio.Future[Any]] = {connection.wire.ended, connection.leave}
+        self.offline_queue.attach(connection)
+        await self.offline_queue.flush()
+        waited: set[asyncio.Future[Any]] = {connection.websocket.ended, connection.leave}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if connection.leave.done() and self._settings.reconnect.enabled:
             await self._move_out(connection)
-        await asyncio.wait({connection.wire.ended})
+        await asyncio.wait({connection.websocket.ended})
 
     async def _move_out(self, connection: ClientConnection) -> None:
         """Leave a server that is about to stop, once everything received is handled and acknowledged."""
-        handled = start(self.receive_queue.mark().wait())
-        waited: set[asyncio.Future[Any]] = {connection.wire.ended, handled}
+        handled = start(self.event_queue.mark().wait())
+        waited: set[asyncio.Future[Any]] = {connection.websocket.ended, handled}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             handled.cancel()
         await self.acknowledging.flush()
-        connection.wire.close(CloseCode.NORMAL, "the server asked the client to reconnect later")
+        connection.websocket.close(CloseCode.NORMAL, "the server asked the client to reconnect later")
 
     def _give_up(self, connection: ClientConnection, error: Exception) -> None:
         """Close a connection that cannot be authenticated; if it has ended already, report nothing."""
-        if connection.wire.is_open:
+        if connection.websocket.is_open:
             log.warning("cannot authenticate again; trying on another connection", exc_info=error)
-            self.receive_queue.happened(error)
-            connection.wire.close(CloseCode.NORMAL, "")
+            self.event_queue.happened(error)
+            connection.websocket.close(CloseCode.NORMAL, "")
 
     def _begin(self, connection: ClientConnection, *, is_first: bool) -> None:
         log.info("connected to %s", self._address)
         self._connection = connection
-        self.receive_queue.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
+        self.event_queue.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
         connection.start()
-        connection.throttle(self.receive_queue.level)
+        connection.throttle(self.event_queue.level)
         if not self._login.is_missing(connection):
-            self.send_queue.attach(connection)
+            self.offline_queue.attach(connection)
         self._changed.set()
 
     def _lose(self, connection: ClientConnection, ending: Ending, *, will_reconnect: bool) -> None:
@@ -230,11 +227,11 @@ class ReconnectingConnection:
             log.warning("the server refused this client, which reconnects with new authentication data")
         self._connection = None
         self._positions = connection.positions
-        self.send_queue.detach()
+        self.offline_queue.detach()
         self._login.remember(connection)
         if not self._login.is_missing(connection):
             self._backoff.lasted(asyncio.get_running_loop().time() - connection.usable_since)
-        self.receive_queue.happened(Disconnection(ending.code, ending.reason, will_reconnect))
+        self.event_queue.happened(Disconnection(ending.code, ending.reason, will_reconnect))
 
     def _first_pause(self, connection: ClientConnection) -> float:
         if connection.leave.done():
@@ -253,8 +250,8 @@ class ReconnectingConnection:
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending
-        self.send_queue.end(ending)
-        self.receive_queue.end(ending)
+        self.offline_queue.end(ending)
+        self.event_queue.end(ending)
         self._changed.set()
 
     async def _leave(self, code: int) -> None:
@@ -265,14 +262,14 @@ class ReconnectingConnection:
             await self.acknowledging.flush()
             ended = await self._connection.aclose(code)
             self._connection = None
-            self.receive_queue.happened(Disconnection(*ended, will_reconnect=False))
+            self.event_queue.happened(Disconnection(*ended, will_reconnect=False))
 
     def _finish(self) -> None:
-        self.receive_queue.finish()
+        self.event_queue.finish()
         self._is_over.set()
 
     async def _current(self) -> ClientConnection:
-        while self._connection is None or not self._connection.wire.is_open:
+        while self._connection is None or not self._connection.websocket.is_open:
             self._check_not_over()
             self._changed.clear()
             await self._changed.wait()

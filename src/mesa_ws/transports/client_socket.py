@@ -19,16 +19,15 @@ from urllib.parse import urlsplit
 
 from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
-from ..close import CloseCode, check_close
+from ..close import CloseCode
 from ..concurrency.happy_eyeballs import connect_socket
 from ..concurrency.tasks import start
-from ..errors import ConnectFailed, InvalidInput, InvalidSettings
+from ..errors import ConnectFailed, InvalidSettings
 from ..protocol import Fragments, Violation
-from ..protocol.fragments import DataFrame
 from ..settings import ClientLimits
 from ..text import plain
 from ..tls import MAY_DEMAND, tls_problem
-from .server_socket import quiet
+from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -36,22 +35,10 @@ LINGER = 1.0
 """Seconds the server has to end the TCP connection once both sides have sent a close frame."""
 
 
-class Ended(NamedTuple):
-    """How a connection ended.
-
-    Attributes:
-        code: the code of the first close frame, ours or the server's; 1006 if there was none.
-        reason: its reason, or why the client closed.
-    """
-
-    code: int
-    reason: str
-
-
 class Peer(Protocol):
-    """The owner of a wire, which it reports to. Called in the event loop; nothing here waits."""
+    """The owner of a WebSocket, which it reports to. Called in the event loop; nothing here waits."""
 
-    def opened(self, wire: "Wire") -> None:
+    def opened(self, websocket: "ClientSocket") -> None:
         """The handshake is done. Called first."""
 
     def message(self, payload: bytes) -> None:
@@ -61,21 +48,21 @@ class Peer(Protocol):
         """A control frame, or a part of a message, has arrived."""
 
 
-class Wire(WSListener):
+class ClientSocket(WSListener):
     """One WebSocket. For the event loop that opened it only.
 
     Attributes:
         ended: done when nothing is left of the connection.
     """
 
-    ended: "asyncio.Task[Ended]"
+    ended: "asyncio.Task[ConnectionEnd]"
 
     def __init__(self, peer: Peer, limits: ClientLimits) -> None:
         self._peer = peer
         self._limits = limits
         self._fragments = Fragments(limits.max_message, limits.max_fragments)
         self._transport: WSTransport
-        self._goodbye: Ended | None = None
+        self._goodbye: ConnectionEnd | None = None
         self._cut: asyncio.TimerHandle | None = None
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -87,9 +74,9 @@ class Wire(WSListener):
         return not (self._goodbye or transport.is_close_frame_sent or transport.is_disconnected)
 
     @property
-    def ending(self) -> Ended:
+    def ending(self) -> ConnectionEnd:
         """How the connection ended, or will end, as far as is known; meaningful once it is not open."""
-        return self._goodbye or _verdict(self._transport)
+        return self._goodbye or verdict(self._transport)
 
     @property
     def is_congested(self) -> bool:
@@ -101,12 +88,12 @@ class Wire(WSListener):
         await self._has_room.wait()
 
     def write(self, payload: bytes) -> None:
-        """Send a text frame; does nothing when the wire is not open."""
+        """Send a text frame; does nothing when the connection is not open."""
         if self.is_open:
             self._transport.send(WSMsgType.TEXT, payload)
 
     def ping(self) -> None:
-        """Send a Ping frame; does nothing when the wire is not open."""
+        """Send a Ping frame; does nothing when the connection is not open."""
         if self.is_open:
             self._transport.send_ping()
 
@@ -119,7 +106,7 @@ class Wire(WSListener):
             patience: seconds until the connection is cut, whether the server has answered or not.
         """
         if self.is_open:
-            self._say_goodbye(Ended(int(code), reason))
+            self._say_goodbye(ConnectionEnd(int(code), reason))
         self._cut_after(self._limits.close_timeout if patience is None else patience)
 
     def abort(self) -> None:
@@ -127,7 +114,7 @@ class Wire(WSListener):
         self._transport.disconnect(False)
 
     def pause_reading(self) -> None:
-        """Receive nothing until `resume_reading`, or until the wire is closed."""
+        """Receive nothing until `resume_reading`, or until the connection is closed."""
         if self.is_open:
             self._transport.underlying_transport.pause_reading()
 
@@ -169,7 +156,7 @@ class Wire(WSListener):
     def _take(self, frame: WSFrame) -> None:
         kind = frame.msg_type
         if kind == WSMsgType.CLOSE:
-            self._closed_by_server(frame.get_payload_as_bytes())
+            self._closed_by_server(received_close(frame))
         elif self._goodbye is not None:
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -180,31 +167,22 @@ class Wire(WSListener):
         elif kind == WSMsgType.PONG:
             self._peer.heard()
         else:
-            self._join(kind == WSMsgType.CONTINUATION, frame)
+            self._join(frame)
 
-    def _join(self, is_continuation: bool, frame: WSFrame) -> None:
-        message = self._fragments.add(
-            DataFrame(is_continuation, bool(frame.fin), frame.get_payload_as_bytes())
-        )
+    def _join(self, frame: WSFrame) -> None:
+        message = self._fragments.add(data_frame(frame))
         if message is None:
             self._peer.heard()
         else:
             self._peer.message(message)
 
-    def _closed_by_server(self, payload: bytes) -> None:
-        code = int.from_bytes(payload[:2]) if payload else CloseCode.NO_STATUS.value
-        if not _may_be_received(code, payload):
-            raise Violation(CloseCode.PROTOCOL_ERROR, f"a close frame with the code {code}")
+    def _closed_by_server(self, end: ConnectionEnd) -> None:
         if self._goodbye is None:
-            self._say_goodbye(Ended(code, payload[2:].decode()))
+            self._say_goodbye(end)
         self._cut_after(LINGER)
 
-    def _say_goodbye(self, goodbye: Ended) -> None:
-        if goodbye.code == CloseCode.NO_STATUS:
-            self._transport.send(WSMsgType.CLOSE, b"")
-        else:
-            # Its annotation names an enumeration, but it accepts any close code.
-            self._transport.send_close(goodbye.code)  # type: ignore[arg-type]
+    def _say_goodbye(self, goodbye: ConnectionEnd) -> None:
+        send_close(self._transport, goodbye.code)
         self._goodbye = goodbye
         self._has_room.set()
         self.resume_reading()
@@ -217,7 +195,7 @@ class Wire(WSListener):
             self._cut.cancel()
         self._cut = loop.call_later(seconds, self.abort)
 
-    async def _watch(self) -> Ended:
+    async def _watch(self) -> ConnectionEnd:
         try:
             await self._transport.wait_disconnected()
         except WSError as error:
@@ -225,22 +203,6 @@ class Wire(WSListener):
         except Exception:
             log.exception("a bug in the client ended its connection")
         return self.ending
-
-
-def _may_be_received(code: int, payload: bytes) -> bool:
-    try:
-        check_close(code, "")
-    except InvalidInput:
-        return False
-    return code != CloseCode.NO_STATUS or not payload
-
-
-def _verdict(transport: WSTransport) -> Ended:
-    """Return how a connection ended that neither side closed: by a broken frame, or by a cut."""
-    handshake: Any = transport.close_handshake
-    if handshake is None or handshake.sent is None:
-        return Ended(CloseCode.ABNORMAL.value, "")
-    return Ended(int(handshake.sent.code), handshake.sent.reason or "")
 
 
 READ_BUFFER = 16 * 1024
@@ -258,7 +220,7 @@ _URL = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]+")
 """Without lone surrogates, which no encoding has."""
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """The address that a client connects to, with the headers of its handshake.
 
     Its text leaves out the query and the headers, because they often hold a token.
@@ -288,17 +250,17 @@ class Address(NamedTuple):
         return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
+async def connect(address: ServerAddress, peer: Peer, limits: ClientLimits) -> ClientSocket:
     """Open a WebSocket. Cancelling closes what was opened.
 
     Raises:
         ConnectFailed: the server cannot be reached, or refuses the WebSocket.
     """
-    wire = Wire(peer, limits)
+    websocket = ClientSocket(peer, limits)
     dial = _Dial()
     opening = start(
         ws_connect(
-            lambda *_: wire,
+            lambda *_: websocket,
             address.url,
             ssl_context=address.ssl,
             extra_headers=address.headers,
@@ -325,7 +287,7 @@ async def connect(address: Address, peer: Peer, limits: ClientLimits) -> Wire:
     if problem is not None:
         error = opening.exception()
         raise _failure(address, problem, _retry_after(error)) from error
-    return wire
+    return websocket
 
 
 class _Dial:
@@ -351,13 +313,13 @@ class _Dial:
                 self._socket.shutdown(socket.SHUT_RDWR)
         await asyncio.wait({opening})
         if not opening.cancelled() and opening.exception() is None:
-            _, wire = opening.result()
-            if wire is not None:
-                wire.abort()
-                await asyncio.wait({wire.ended})
+            _, websocket = opening.result()
+            if websocket is not None:
+                websocket.abort()
+                await asyncio.wait({websocket.ended})
 
 
-def _failure(address: Address, problem: str, retry_after: float | None = None) -> ConnectFailed:
+def _failure(address: ServerAddress, problem: str, retry_after: float | None = None) -> ConnectFailed:
     if problem == _HUNG_UP and address.url.startswith("wss:"):
         problem = f"{problem}; {MAY_DEMAND}, which ssl= would show"
     return ConnectFailed(
@@ -396,8 +358,8 @@ def _problem(opening: "asyncio.Future[Any]") -> str | None:
     error = opening.exception()
     if error is not None:
         return _told(error)
-    _, wire = opening.result()
-    return None if wire is not None else _HUNG_UP
+    _, websocket = opening.result()
+    return None if websocket is not None else _HUNG_UP
 
 
 def _told(error: BaseException) -> str:

@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 Heed = Callable[["asyncio.Task[Any]"], float]
 """Passes a signal on to the work; returns the seconds that the work gets to end."""
 
-signal_log = logging.getLogger("mesa_ws.server")
+log = logging.getLogger("mesa_ws.server")
 
 
 class Interrupted(Exception):
@@ -141,7 +141,7 @@ async def _supervise(work: Coroutine[Any, Any, Result], came: "asyncio.Future[in
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_GRACE)
     if came.done() and (not task.done() or task.cancelled()):
-        report_tasks(signal_log, {task})
+        report_tasks(log, {task})
         raise Interrupted(came.result())
     return task.result()
 
@@ -182,6 +182,14 @@ def _set(handlers: dict[signal.Signals, Any]) -> None:
         signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
 
+def _check_main_thread(what: str, instead: str) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise MesaError(
+            f"{what}: expected the main thread, which signals go to, got another one; "
+            f"use {instead} in an event loop of that thread"
+        )
+
+
 def _check_no_loop() -> None:
     try:
         asyncio.get_running_loop()
@@ -190,15 +198,8 @@ def _check_no_loop() -> None:
     raise MesaError("run: expected a thread without an event loop, got one that runs; use `async with` in it")
 
 
-log = logging.getLogger("mesa_ws.server")
-
 LIMIT = 20.0
 """Seconds that `run` gives a server to stop, handlers and services included; then it returns anyway."""
-
-_NOT_MAIN_THREAD = (
-    "server.run: expected the main thread, which signals go to, got another one; "
-    "use async with serve(server, ...) in an event loop of that thread"
-)
 
 Service = AbstractAsyncContextManager[Any]
 """A service that runs with a server, such as `DispatchApi`: entered after it, left before it."""
@@ -277,8 +278,7 @@ class Server(Node, metaclass=_Listing):
             BackendRefused: the backend refuses.
             MesaError: it runs already, or this is not the main thread, which signals go to.
         """
-        if threading.current_thread() is not threading.main_thread():
-            raise MesaError(_NOT_MAIN_THREAD)
+        _check_main_thread("server.run", "async with serve(server, ...)")
         serving = serve(self, host, port, *services, path=path, ssl=ssl)
         run_until_signal(serving, on_start or _announce, LIMIT)
 
@@ -356,11 +356,6 @@ PORTAL_LIMIT = 20.0
 
 portal_log = logging.getLogger("mesa_ws.portal")
 
-_PORTAL_NOT_MAIN_THREAD = (
-    "portal.run: expected the main thread, which signals go to, got another one; "
-    "use async with portal in an event loop of that thread"
-)
-
 
 class Portal(Worker):
     """Handles the events of clients, in a process apart from the servers.
@@ -410,8 +405,7 @@ class Portal(Worker):
             BackendRefused: the backend refuses.
             MesaError: it runs already, or this is not the main thread, which signals go to.
         """
-        if threading.current_thread() is not threading.main_thread():
-            raise MesaError(_PORTAL_NOT_MAIN_THREAD)
+        _check_main_thread("portal.run", "async with portal")
         run_until_signal(self, lambda _: on_start() if on_start else self._announce(), PORTAL_LIMIT)
 
     def _announce(self) -> None:

@@ -2,15 +2,12 @@
 
 This module decides what picows leaves to its user: which requests are upgraded (RFC 6455 section
 4.2), fragments (5.4), reserved bits (5.2), Pings (5.5.2) and the closing handshake (7.1).
-
-It also turns down the log of picows, which reports every connection at INFO and every broken frame
-of a peer at ERROR. Neither is an error of the server; server and client log what matters themselves.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -20,10 +17,9 @@ from typing import Any
 import aiofastnet
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
-from ..close import CloseCode, is_sendable
+from ..close import CloseCode
 from ..errors import InvalidSettings
 from ..protocol import Close, Fragments, Violation
-from ..protocol.fragments import DataFrame
 from ..server.connection import Connection
 from ..server.handshake import Request
 from ..server.node import Node
@@ -34,25 +30,7 @@ from .browser_client import BrowserClient
 from .handshake import Answer, RequestMethod, SmallReads, accept, decoded, refusal, refuse, without_body
 from .listening import Acceptor, HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
-
-
-class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """Logs everything at DEBUG. An adapter also saves the logger that picows makes for each connection."""
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
-        """Never enable levels below DEBUG, at which picows logs whole handshakes, with tokens."""
-        return level >= logging.DEBUG and super().isEnabledFor(level)
-
-    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, kwargs
-
-
-def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
-    """Return a logger for the `server` or the `client` end of picows."""
-    return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))
+from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
 
 
 class QuietLoop:
@@ -135,7 +113,7 @@ class NativeTransport(WSListener):
         self._is_congested = False
         self._is_read = True
         self._closing: asyncio.TimerHandle | None = None
-        self._peer: tuple[int, str] | None = None
+        self._peer: ConnectionEnd | None = None
 
     # What the connection asks for.
 
@@ -152,11 +130,7 @@ class NativeTransport(WSListener):
         """Send a close frame and wait a little for the client's."""
         if self._closing is not None:
             return
-        if code == CloseCode.NO_STATUS:
-            self._ws.send(WSMsgType.CLOSE, b"")
-        else:
-            # Its annotation names an enumeration, but it accepts any close code.
-            self._ws.send_close(code, reason.encode() if reason else None)  # type: ignore[arg-type]
+        send_close(self._ws, code, reason)
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
 
@@ -218,13 +192,13 @@ class NativeTransport(WSListener):
         elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
             self._connection.receive(frame.get_payload_as_bytes())
         else:
-            self._join(kind == WSMsgType.CONTINUATION, frame)
+            self._join(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is closed."""
         if self._closing is not None:
             self._closing.cancel()
-        code, reason = self._peer or _verdict(transport)
+        code, reason = self._peer or verdict(transport)
         self._listener.disconnected(self)
         self._connection.lost(code, reason)
 
@@ -253,13 +227,11 @@ class NativeTransport(WSListener):
             with suppress(OSError):  # the connection has just ended; reading will tell
                 limit_silence(self._socket, seconds)
 
-    def _join(self, is_continuation: bool, frame: WSFrame) -> None:
+    def _join(self, frame: WSFrame) -> None:
         if self._fragments is None:
             self._fragments = self._listener.fragments()
         try:
-            message = self._fragments.add(
-                DataFrame(is_continuation, bool(frame.fin), frame.get_payload_as_bytes())
-            )
+            message = self._fragments.add(data_frame(frame))
         except Violation as violation:
             self._violated(violation)
             return
@@ -273,17 +245,16 @@ class NativeTransport(WSListener):
         self._connection.obey(Close(violation.code, violation.why))
 
     def _closed_by_peer(self, frame: WSFrame) -> None:
-        payload = frame.get_payload_as_bytes()
-        code = int.from_bytes(payload[:2]) if payload else CloseCode.NO_STATUS
-        if payload and not is_sendable(code):
-            self._violated(Violation(CloseCode.PROTOCOL_ERROR, f"close code {code}"))
-        self._peer = code, payload[2:].decode()
-        if self._closing is None:
+        try:
+            self._peer = received_close(frame)
+        except Violation as violation:
+            self._violated(violation)
+        else:
             self.close(*self._peer)
         self._ws.disconnect()
 
 
-class _Place(Settings, frozen=True, kw_only=True):
+class _HostAndPort(Settings, frozen=True, kw_only=True):
     host: Hosts
     port: Port
 
@@ -324,15 +295,15 @@ class NativeListener:
             InvalidSettings: the host or the port is invalid.
             ListenFailed: the port is in use, or the host is not an address of this machine.
         """
-        place = _Place.of({"host": host, "port": port})
+        where = _HostAndPort.of({"host": host, "port": port})
         self._ssl = ssl
-        listeners = await listen(place.host, port, backlog=BACKLOG)
+        listeners = await listen(where.host, port, backlog=BACKLOG)
         if self._keepalive is not None:
             for listener in listeners:
                 probe_silent_peers(listener, self._keepalive)
         self._acceptor = Acceptor(listeners, self._arrive, who="clients", reserve=RESERVE)
         self._acceptor.start()
-        return told_host(place.host), listeners[0].getsockname()[1]
+        return told_host(where.host), listeners[0].getsockname()[1]
 
     def stop_accepting(self) -> None:
         """Stop listening, and drop connections that are not upgraded yet."""
@@ -420,11 +391,3 @@ class NativeListener:
             or refusal(request, self._path)
             or accept(request, NativeTransport(self))
         )
-
-
-def _verdict(transport: WSTransport) -> tuple[int, str]:
-    """Return how a connection ended that its peer did not close: picows closed it, or it was cut."""
-    handshake: Any = transport.close_handshake
-    if handshake is None or handshake.sent is None:
-        return CloseCode.ABNORMAL, ""
-    return int(handshake.sent.code), handshake.sent.reason or ""

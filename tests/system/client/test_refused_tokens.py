@@ -213,7 +213,7 @@ async def test_what_is_sent_after_a_refusal_waits_for_the_next_login(scripted: S
     connection = client._reconnecting.connection
     assert connection is not None
     async with asyncio.timeout(LIMIT):
-        await asyncio.wait({connection.wire.ended})
+        await asyncio.wait({connection.websocket.ended})
         await client.send(message("WAITS"))
     await closing
     third = await scripted.guest()

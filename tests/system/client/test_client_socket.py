@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed as PeerClosed
 
 from mesa_ws.client import Client, ClientLimits
 from mesa_ws.errors import ConnectionClosed
-from mesa_ws.transports.client_socket import Address, Wire, connect
+from mesa_ws.transports.client_socket import ClientSocket, ServerAddress, connect
 
 from .conftest import meet
 from .scripted import BINARY, CLOSE, CONTINUATION, LIMIT, PING, TEXT, ScriptedServer, frame
@@ -167,9 +167,9 @@ async def test_messages_after_the_goodbye_are_dropped(scripted: ScriptedServer) 
 
 
 class Buggy:
-    """Takes what a wire tells, and fails at a message."""
+    """Uses a connection, and fails at a message."""
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, websocket: ClientSocket) -> None:
         """Expect it."""
 
     def heard(self) -> None:
@@ -182,29 +182,33 @@ class Buggy:
 async def test_a_bug_of_ours_ends_the_connection_and_is_logged(
     scripted: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connecting = asyncio.create_task(connect(Address.of(scripted.url, None, None), Buggy(), ClientLimits()))
+    connecting = asyncio.create_task(
+        connect(ServerAddress.of(scripted.url, None, None), Buggy(), ClientLimits())
+    )
     guest = await scripted.visitor()
-    wire = await connecting
+    websocket = await connecting
     await guest.dispatch("MESSAGE")
     async with asyncio.timeout(LIMIT):
-        assert (await wire.ended).code == 1011
+        assert (await websocket.ended).code == 1011
     assert "a bug in the client ended its connection" in caplog.text
 
 
 async def test_nothing_can_be_written_after_the_goodbye(scripted: ScriptedServer) -> None:
-    connecting = asyncio.create_task(connect(Address.of(scripted.url, None, None), Buggy(), ClientLimits()))
+    connecting = asyncio.create_task(
+        connect(ServerAddress.of(scripted.url, None, None), Buggy(), ClientLimits())
+    )
     guest = await scripted.visitor()
-    wire = await connecting
-    wire.close(4000, "")
-    wire.write(b"LATE")
-    wire.ping()
-    wire.pause_reading()
-    wire.close(4001, "")
+    websocket = await connecting
+    websocket.close(4000, "")
+    websocket.write(b"LATE")
+    websocket.ping()
+    websocket.pause_reading()
+    websocket.close(4001, "")
     with pytest.raises(PeerClosed) as raised:
         await guest.socket.recv()
     assert raised.value.rcvd is not None
     assert raised.value.rcvd.code == 4000
     async with asyncio.timeout(LIMIT):
-        assert await wire.ended == (4000, "")
-    wire.resume_reading()
-    wire.abort()
+        assert await websocket.ended == (4000, "")
+    websocket.resume_reading()
+    websocket.abort()

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import QueueFull
-from ..transports.client_socket import Wire
+from ..transports.client_socket import ClientSocket
 from .connection import ClientConnection
-from .events import Ending
+from .event_queue import Ending
 
 log = logging.getLogger("mesa_ws.client")
 
 
-class SendQueue:
+class OfflineQueue:
     """Sends messages in the order of the calls, each over one connection at most.
 
     Args:
@@ -59,9 +59,9 @@ class SendQueue:
             AuthenticationFailed: the same, because the server refused this client.
         """
         async with self._turn:
-            wire = await self._ready_wire()
-            if wire is not None:
-                wire.write(payload)
+            websocket = await self._ready_websocket()
+            if websocket is not None:
+                websocket.write(payload)
             else:
                 self._keep(payload)
 
@@ -74,7 +74,7 @@ class SendQueue:
         """
         while True:
             async with self._turn:
-                if await self._ready_wire() is not None and self._connection is not None:
+                if await self._ready_websocket() is not None and self._connection is not None:
                     return self._connection
             if self._ending is not None:
                 raise self._ending.error()
@@ -84,18 +84,18 @@ class SendQueue:
     async def flush(self) -> None:
         """Send the messages that were kept, while there is a connection."""
         async with self._turn:
-            await self._ready_wire()
+            await self._ready_websocket()
 
-    async def _ready_wire(self) -> Wire | None:
+    async def _ready_websocket(self) -> ClientSocket | None:
         """Send the messages that were kept, and wait for room; return None if there is no connection."""
-        while self._connection is not None and self._connection.wire.is_open:
-            wire = self._connection.wire
-            if wire.is_congested:
-                await wire.drained()
+        while self._connection is not None and self._connection.websocket.is_open:
+            websocket = self._connection.websocket
+            if websocket.is_congested:
+                await websocket.drained()
             elif self._kept:
-                wire.write(self._kept.popleft())
+                websocket.write(self._kept.popleft())
             else:
-                return wire
+                return websocket
         return None
 
     def _keep(self, payload: bytes) -> None:

@@ -1,0 +1,84 @@
+"""What both ends of a WebSocket do with picows: close frames, fragments, and a quiet log.
+
+picows reports every connection at INFO and every broken frame of a peer at ERROR. Neither is an error
+of this process; server and client log what matters themselves.
+"""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any, NamedTuple
+
+from picows import WSFrame, WSMsgType, WSTransport
+
+from ..close import CloseCode, is_sendable
+from ..protocol import Violation
+from ..protocol.fragments import DataFrame
+
+
+class ConnectionEnd(NamedTuple):
+    """How a connection ended.
+
+    Attributes:
+        code: the code of the first close frame, of either side; 1006 if there was none.
+        reason: its reason.
+    """
+
+    code: int
+    reason: str
+
+
+def send_close(transport: WSTransport, code: int, reason: str = "") -> None:
+    """Send a close frame; 1005 sends an empty one."""
+    if code == CloseCode.NO_STATUS:
+        transport.send(WSMsgType.CLOSE, b"")
+    else:
+        # Its annotation names an enumeration, but it accepts any close code.
+        transport.send_close(code, reason.encode() if reason else None)  # type: ignore[arg-type]
+
+
+def received_close(frame: WSFrame) -> ConnectionEnd:
+    """Read the close frame of the peer.
+
+    Raises:
+        Violation: RFC 6455 does not allow its code in a frame.
+    """
+    payload = frame.get_payload_as_bytes()
+    if not payload:
+        return ConnectionEnd(CloseCode.NO_STATUS.value, "")
+    code = int.from_bytes(payload[:2])
+    if not is_sendable(code):
+        raise Violation(CloseCode.PROTOCOL_ERROR, f"a close frame with the code {code}")
+    return ConnectionEnd(code, payload[2:].decode())
+
+
+def verdict(transport: WSTransport) -> ConnectionEnd:
+    """Return how a connection ended that its user did not close: by a broken frame, or by a cut."""
+    handshake: Any = transport.close_handshake
+    if handshake is None or handshake.sent is None:
+        return ConnectionEnd(CloseCode.ABNORMAL.value, "")
+    return ConnectionEnd(int(handshake.sent.code), handshake.sent.reason or "")
+
+
+def data_frame(frame: WSFrame) -> DataFrame:
+    """Return a part of a message, to be joined."""
+    is_continuation = frame.msg_type == WSMsgType.CONTINUATION
+    return DataFrame(is_continuation, bool(frame.fin), frame.get_payload_as_bytes())
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """Logs everything at DEBUG. An adapter also saves the logger that picows makes for each connection."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
+        """Never enable levels below DEBUG, at which picows logs whole handshakes, with tokens."""
+        return level >= logging.DEBUG and super().isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+
+def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
+    """Return a logger for the `server` or the `client` end of picows."""
+    return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))
