@@ -23,9 +23,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from ..errors import MesaError
 from .event_loops import abandon_task
+from .left_behind import report_tasks
 
 T = TypeVar("T")
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+"""Runs work in a task of its own; see `TaskOwner.spawn`."""
+
+CANCEL_GRACE = 1.0
+"""Seconds that a task of a `TaskOwner` may take to end after it was cancelled."""
 
 log = logging.getLogger("mesa_ws")
 _log = logging.getLogger("mesa_ws.backend")
@@ -169,6 +177,53 @@ async def _wait_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 async def _later(work: Coroutine[Any, Any, T]) -> T:
     await asyncio.sleep(0)
     return await work
+
+
+class TaskOwner:
+    """Runs tasks that end by themselves, in one event loop at a time; the owner waits for them when it stops.
+
+    Args:
+        not_running: text of the error if there is no event loop.
+        logger: name of the logger for tasks that do not end.
+    """
+
+    def __init__(self, not_running: str, logger: str) -> None:
+        self._not_running = not_running
+        self._logger = logging.getLogger(logger)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` in a task.
+
+        Raises:
+            MesaError: the owner is not running.
+        """
+        task = start(work, loop=self._loop or self._running())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise MesaError(self._not_running)
+        return self._loop
+
+    async def _finish_tasks(self, grace: float = 0.0) -> None:
+        """Give tasks some time to finish, and cancel those that do not."""
+        if grace and (tasks := self._others()):
+            await asyncio.wait(tasks, timeout=grace)
+        tasks = self._others()
+        for task in tasks:
+            end(task)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+            self._tasks -= stuck
+            report_tasks(self._logger, stuck)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        """Return all tasks but the current one, which may be of a handler that stops its server."""
+        return {task for task in self._tasks if task is not asyncio.current_task()}
 
 
 class Tasks:

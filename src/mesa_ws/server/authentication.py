@@ -10,13 +10,13 @@ import logging
 from ..backend.base import Backend
 from ..backend.outbox import Page, Start
 from ..close import CloseCode
+from ..concurrency.tasks import Spawn
 from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
 from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SendText, SyncOptions, resync, welcome
 from .connection import Connection
-from .event_loop import Spawn
 from .fanout import Fanout
 from .registrations import Handlers
 from .registry import Registry

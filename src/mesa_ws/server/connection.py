@@ -8,13 +8,15 @@ client goes straight to its transport, which never waits, or waits in its send q
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl
 
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
-from ..messages.frames import encode_message
+from ..messages.frames import decode_frame, encode_message
 from ..messages.message import Message
 from ..messages.recipients import User
 from ..protocol import (
@@ -30,14 +32,13 @@ from ..protocol import (
     SendText,
     ServerEvent,
     ServerProtocol,
+    Terms,
     UnexpectedAnswer,
     reconnect,
 )
 from ..text import plain
 from . import client_requests
 from .flow_control import FlowControl
-from .handshake import Request
-from .history import History
 from .pending_requests import PendingRequests
 from .send_queue import SendQueue, Transport
 from .subscription import Subscription
@@ -46,6 +47,80 @@ if TYPE_CHECKING:
     from .node import Node
 
 log = logging.getLogger("mesa_ws.server")
+
+KEPT = 100
+"""Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
+
+
+class Request:
+    """The handshake, as applications see it.
+
+    Attributes:
+        headers: header fields; names are compared without case. Values come from the client; each
+            byte is one character (Latin-1), so `value.encode("latin-1").decode()` reads a value that was
+            sent as UTF-8.
+        target: path and query as the client sent them, likewise.
+        remote_address: host and port of the peer, or None where there is none (a Unix socket).
+    """
+
+    __slots__ = ("headers", "remote_address", "target")
+
+    def __init__(
+        self, target: str, headers: Mapping[str, str], remote_address: tuple[str, int] | None
+    ) -> None:
+        self.target = target
+        self.headers = headers
+        self.remote_address = remote_address
+
+    @property
+    def path(self) -> str:
+        """The path, without the query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields; of a repeated one, the last. Percent-encoded bytes are read as UTF-8."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    def __repr__(self) -> str:
+        return f"Request({self.path!r}, remote_address={self.remote_address!r})"
+
+
+class History:
+    """The last messages that a connection sent and received, oldest first."""
+
+    __slots__ = ("_received", "_sent")
+
+    def __init__(self) -> None:
+        self._sent: deque[bytes] = deque(maxlen=KEPT)
+        self._received: deque[Message] = deque(maxlen=KEPT)
+
+    @property
+    def sent(self) -> list[Message]:
+        """Messages to the client."""
+        return [decode_frame(body).message() for body in tuple(self._sent)]
+
+    @property
+    def received(self) -> list[Message]:
+        """Messages from the client."""
+        return list(self._received)
+
+    def add_sent(self, body: bytes) -> None:
+        """Add a message to the client."""
+        self._sent.append(body)
+
+    def recording(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return a function that writes like `write`, and adds each message."""
+
+        def put(payload: bytes) -> None:
+            self.add_sent(payload)
+            write(payload)
+
+        return put
+
+    def add_received(self, message: Message) -> None:
+        """Add a message from the client."""
+        self._received.append(message)
 
 
 class _Opened(NamedTuple):
@@ -71,7 +146,6 @@ class Connection:
         protocol: the protocol's state; for the node's own use, in the event loop only.
         send_queue: sends encoded frames; for the node's own use, in the event loop only.
         subscription: to the outbox of the user's id, None before authentication; likewise.
-        pending_requests: requests to the client that it has not answered; likewise.
         is_logging_in: whether the client waits for the answer to its login; likewise.
     """
 
@@ -83,13 +157,13 @@ class Connection:
         "_history",
         "_loop",
         "_node",
+        "_pending_requests",
         "_state",
         "_timer",
         "_transport",
         "_worker",
         "connection_id",
         "is_logging_in",
-        "pending_requests",
         "protocol",
         "request",
         "send_queue",
@@ -97,12 +171,14 @@ class Connection:
         "user",
     )
 
-    def __init__(self, node: "Node", transport: Transport, request: Request) -> None:
+    def __init__(
+        self, node: "Node", terms: Terms, connection_id: str, transport: Transport, request: Request
+    ) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self.connection_id = node.name_connection()
+        self.connection_id = connection_id
         self._transport = transport
-        self.protocol = ServerProtocol(node.terms, self._loop.time())
+        self.protocol = ServerProtocol(terms, self._loop.time())
         self._timer: asyncio.TimerHandle | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
@@ -112,7 +188,7 @@ class Connection:
         self._flow = FlowControl(
             transport, self.protocol, keepalive, limits.max_queued, self._loop.time, self._reading_changed
         )
-        self.pending_requests = PendingRequests[Message](limits.max_requests, self._regulate)
+        self._pending_requests: PendingRequests[Message] | None = None
         self._history = History() if node.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
@@ -135,6 +211,13 @@ class Connection:
     def is_open(self) -> bool:
         """Whether messages can still be sent."""
         return self._ended is None
+
+    @property
+    def pending_requests(self) -> PendingRequests[Message]:
+        """Requests to the client that it has not answered; for the node's own use, in the event loop only."""
+        if self._pending_requests is None:
+            self._pending_requests = PendingRequests(self._node.settings.limits.max_requests, self._regulate)
+        return self._pending_requests
 
     @property
     def state(self) -> SimpleNamespace:
@@ -160,7 +243,7 @@ class Connection:
         going = handlers.outgoing(message, self) if handlers.before_send else message
         if going is None:
             return
-        body = encode_message(going, self._node.terms.reserved)
+        body = encode_message(going, self._node.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
         self._node.in_loop(self._write, body)
@@ -198,9 +281,9 @@ class Connection:
 
     # From the transport.
 
-    def open(self) -> None:
+    def open(self, hello: SendText) -> None:
         """Send the first frame, and let `on_connection` be called."""
-        self._transport.write(self._node.terms.hello.payload)
+        self._transport.write(hello.payload)
         self._schedule()
         if self._node.handlers.wants_connections:
             self._receive(_Opened())
@@ -284,7 +367,8 @@ class Connection:
                 if self.send_queue.is_congested:
                     self.check_room()
             case ReplyReceived(request, reply):
-                self.pending_requests.answered(request, reply)
+                if self._pending_requests is not None:
+                    self._pending_requests.answered(request, reply)
             case Acknowledged() | ProbeAnswered() | UnexpectedAnswer():
                 if self.subscription is not None:
                     self.subscription.on_acknowledgement(event)
@@ -313,7 +397,8 @@ class Connection:
             self._timer.cancel()
             self._timer = None
         self._node.fanout.remove(self)
-        self.pending_requests.close()
+        if self._pending_requests is not None:
+            self._pending_requests.close()
         if self.subscription is not None:
             self.subscription.close()
         if self._node.handlers.wants_disconnections:
@@ -351,7 +436,7 @@ class Connection:
 
     def _regulate(self) -> None:
         waiting = len(self._events) if self._events else 0
-        self._flow.regulate(waiting, owes_answer=len(self.pending_requests) > 0)
+        self._flow.regulate(waiting, owes_answer=bool(self._pending_requests))
 
     def _reading_changed(self) -> None:
         if self._ended is None and self._timer is None:

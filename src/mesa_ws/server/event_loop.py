@@ -1,7 +1,6 @@
-"""The event loop of a node, and the tasks that the node runs there."""
+"""The event loop of a node, as other threads use it."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -9,21 +8,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from ..concurrency.left_behind import report_tasks
-from ..concurrency.tasks import end, start, unwatch, watch
+from ..concurrency.tasks import TaskOwner, unwatch, watch
 from ..errors import BackendUnavailable, MesaError
 
 T = TypeVar("T")
 
-Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
-"""Runs work in a task of its own; see `LoopTasks.spawn`."""
-
-log = logging.getLogger("mesa_ws.server")
-
 NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
-
-CANCEL_GRACE = 1.0
-"""Seconds that a task may take to end after it was cancelled."""
 
 _ANOTHER_LOOP = (
     "server.%s was called in another event loop than the server's; "
@@ -36,19 +26,13 @@ _IN_LOOP = (
 )
 
 
-class LoopTasks:
+class LoopTasks(TaskOwner):
     """Tasks of a node in its event loop, from `_enter_loop` to `_leave_loop`."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(NOT_RUNNING, "mesa_ws.server")
         self._thread = 0
         self._waited: set[Future[Any]] = set()
-
-    @property
-    def is_in_loop(self) -> bool:
-        """Whether the node has an event loop now."""
-        return self._loop is not None
 
     def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
         """Call `callback` in the event loop: at once from there, and soon from another thread."""
@@ -58,13 +42,6 @@ class LoopTasks:
         elif loop is not None:  # without a loop, every connection has ended
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(callback, *args)
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` in a task; `stop` waits for it."""
-        task = start(work, loop=self._running())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     def wait_in_thread(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work` in the event loop, in the context of the caller, whose thread waits for the result.
@@ -124,38 +101,13 @@ class LoopTasks:
         for outcome in tuple(self._waited):
             outcome.cancel()
         try:
-            await self._end_tasks()  # for example of threads, begun after the others were ended
+            await self._finish_tasks()  # for example of threads, begun after the others were ended
         finally:
             await unwatch()
-
-    async def _finish_tasks(self, grace: float) -> None:
-        """Give tasks some time to finish, and cancel those that do not."""
-        tasks = self._others()
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
-        await self._end_tasks()
-
-    async def _end_tasks(self) -> None:
-        tasks = self._others()
-        for task in tasks:
-            end(task)
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=CANCEL_GRACE)
-            self._tasks -= stuck
-            report_tasks(log, stuck)
-
-    def _others(self) -> set[asyncio.Task[Any]]:
-        """Return all tasks but the current one, which may be of a handler that stops its server."""
-        return {task for task in self._tasks if task is not asyncio.current_task()}
 
     def _check_loop(self, method: str) -> None:
         if self._running() is not asyncio.get_running_loop():
             raise MesaError(_ANOTHER_LOOP % (method, method))
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            raise MesaError(NOT_RUNNING)
-        return self._loop
 
 
 def _settle(outcome: Future[T], task: "asyncio.Task[T]") -> None:

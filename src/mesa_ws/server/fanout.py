@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from ..backend.base import Backend
 from ..backend.outbox import Entry, Page
 from ..close import CloseCode
+from ..concurrency.tasks import Spawn
 from ..errors import BackendError
 from ..messages.envelope import Envelope
 from ..messages.frames import numbered, numbered_broadcast
@@ -23,7 +24,6 @@ from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements
 from .connection import Connection
-from .event_loop import Spawn
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery

@@ -1,7 +1,8 @@
 """A server node: a server without its sockets."""
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeVar, Unpack
 
@@ -10,6 +11,7 @@ from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.redis import Given
 from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
+from ..concurrency.queues import KeyedQueues
 from ..errors import MesaError, Unsupported
 from ..messages.envelope import Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
@@ -20,13 +22,12 @@ from ..messages.request import DEFAULT_REQUEST_TIMEOUT, KEPT, check_timeout, pre
 from ..protocol import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
-from .connection import Connection
-from .event_loop import NOT_RUNNING
+from .connection import Connection, Request
+from .event_loop import NOT_RUNNING, LoopTasks
 from .fanout import Fanout
-from .handshake import Request
 from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
-from .notifications import ClusterNotifications, Notifications
+from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .registrations import Handlers
 from .registry import Registry
@@ -40,7 +41,7 @@ GRACE = 5.0
 """Seconds that handlers may take to finish when the node stops."""
 
 
-class Node(Hooks, ClusterNotifications):
+class Node(Hooks, LoopTasks):
     """One server of a cluster: its connections, the application's handlers, and the fan-out of messages.
 
     Args:
@@ -65,8 +66,11 @@ class Node(Hooks, ClusterNotifications):
                 "authentication.store_connected_users: expected True, got False; "
                 "without it no message would arrive, because messages find an id by what nodes declare"
             )
-        ClusterNotifications.__init__(self, Handlers(self.settings.limits.handler_threads))
+        LoopTasks.__init__(self)
+        self.handlers = Handlers(self.settings.limits.handler_threads)
         Hooks.__init__(self, self.handlers)
+        self._id_calls = KeyedQueues(_make, spawn=self.spawn)
+        self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
         self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
         if self.settings.portals.enabled:
@@ -95,6 +99,7 @@ class Node(Hooks, ClusterNotifications):
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
         self._is_stopping = False
+        self._node_id = ""
         self._terms: Terms | None = None
 
     @property
@@ -130,7 +135,7 @@ class Node(Hooks, ClusterNotifications):
     @property
     def is_running(self) -> bool:
         """Whether the node accepts connections."""
-        return self.is_in_loop and not self._is_stopping
+        return self._loop is not None and not self._is_stopping
 
     @property
     def is_ready(self) -> bool:
@@ -283,7 +288,8 @@ class Node(Hooks, ClusterNotifications):
         except BaseException:
             await self._leave_loop()
             raise
-        log.info("node %s is up", self.backend.node_id)
+        self._node_id = self.backend.node_id
+        log.info("node %s is up", self._node_id)
 
     async def stop(self) -> None:
         """Call `on_stop`, close every connection with 1001, let handlers finish, and leave the cluster.
@@ -306,7 +312,7 @@ class Node(Hooks, ClusterNotifications):
             await self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 
-    # From the backend.
+    # From the backend. Handlers of one id are called in order, those of different ids at the same time.
 
     async def catch_up(self) -> None:
         """Read everything again that concerns this node.
@@ -316,18 +322,50 @@ class Node(Hooks, ClusterNotifications):
         """
         await self.fanout.catch_up()
 
+    def came_online(self, id: str) -> None:
+        """Notify that an id has its first connection in the cluster."""
+        if self.handlers.online and self._loop is not None:
+            self._id_calls.put(id, lambda: self.handlers.came_online(id))
+
+    def went_offline(self, id: str) -> None:
+        """Notify that an id has had no connection for longer than the grace."""
+        if self.handlers.offline and self._loop is not None:
+            self._id_calls.put(id, lambda: self.handlers.went_offline(id))
+
+    def portal_joined(self, id: str) -> None:
+        """Notify middleware that a portal has joined."""
+        if self.handlers.portal_join and self._loop is not None:
+            self._portal_calls.put(id, lambda: self.handlers.portal_joined(id))
+
+    def portal_left(self, id: str) -> None:
+        """Notify middleware that a portal has left."""
+        if self.handlers.portal_leave and self._loop is not None:
+            self._portal_calls.put(id, lambda: self.handlers.portal_left(id))
+
+    def forked(self, since: float) -> None:
+        """Notify that Redis may have lost writes that it confirmed after `since`."""
+        when = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
+        log.warning("Redis restarted or failed over: writes that it confirmed %s may be lost", when)
+        if self.handlers.forked and self._loop is not None:
+            self._id_calls.put("*", lambda: self.handlers.forked_store(since))
+
+    def lost_messages(self, id: str, count: int) -> None:
+        """Notify that a client of 1.x has lost messages."""
+        if self.handlers.lost:
+            self._id_calls.put(id, lambda: self.handlers.lost_messages(id, count))
+
     # From transports and connections.
 
     def connect(self, transport: Transport, request: Request) -> Connection:
         """Add the connection of a client whose handshake is done."""
-        connection = Connection(self, transport, request)
+        terms, name = (
+            self.terms,
+            f"{self._node_id}.{next(self._numbers)}",
+        )  # no connection had it before, on any node
+        connection = Connection(self, terms, name, transport, request)
         self.fanout.add(connection)
-        connection.open()
+        connection.open(terms.hello)
         return connection
-
-    def name_connection(self) -> str:
-        """Return a name that no connection had before, on any node."""
-        return f"{self.backend.node_id}.{next(self._numbers)}"
 
     async def _open(self) -> None:
         settings = self.settings
@@ -368,3 +406,7 @@ class _BlockingPresence:
 
     def _wait(self, query: Callable[[AsyncBus], Coroutine[Any, Any, T]]) -> T:
         return self._node.wait_in_thread("presence", lambda: query(self._node.bus))
+
+
+async def _make(call: Callable[[], Awaitable[None]]) -> None:
+    await call()

@@ -1,23 +1,17 @@
-"""Notifications: calls of hooks and handlers that nothing waits for.
-
-`Notifications` are about messages that were sent, for middleware. `ClusterNotifications` are about ids,
-portals and Redis.
-"""
+"""Notifications: calls of hooks about messages that were sent, which nothing waits for."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..backend.outbox import Entry
-from ..concurrency.queues import KeyedQueues
+from ..concurrency.tasks import Spawn
 from ..handlers import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
 from ..messages.receipt import Delivery
-from .event_loop import LoopTasks, Spawn
 from .registrations import Handlers
 
 log = logging.getLogger("mesa_ws.server")
@@ -137,55 +131,3 @@ class HookQueue:
         finally:  # a server that stops drops the calls that wait, and makes none when it starts again
             self._waiting.clear()
             self._worker, self._dropped = None, 0
-
-
-class ClusterNotifications(LoopTasks):
-    """Call the handlers that concern ids, portals or Redis, and no connection.
-
-    Calls about one id are made in order, those about different ids concurrently.
-
-    Args:
-        handlers: the application's.
-    """
-
-    def __init__(self, handlers: Handlers) -> None:
-        super().__init__()
-        self.handlers = handlers
-        self._id_calls = KeyedQueues(_make, spawn=self.spawn)
-        self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
-
-    def came_online(self, id: str) -> None:
-        """Notify that an id has its first connection in the cluster."""
-        if self.handlers.online and self._loop is not None:
-            self._id_calls.put(id, lambda: self.handlers.came_online(id))
-
-    def went_offline(self, id: str) -> None:
-        """Notify that an id has had no connection for longer than the grace."""
-        if self.handlers.offline and self._loop is not None:
-            self._id_calls.put(id, lambda: self.handlers.went_offline(id))
-
-    def portal_joined(self, id: str) -> None:
-        """Notify middleware that a portal has joined."""
-        if self.handlers.portal_join and self._loop is not None:
-            self._portal_calls.put(id, lambda: self.handlers.portal_joined(id))
-
-    def portal_left(self, id: str) -> None:
-        """Notify middleware that a portal has left."""
-        if self.handlers.portal_leave and self._loop is not None:
-            self._portal_calls.put(id, lambda: self.handlers.portal_left(id))
-
-    def forked(self, since: float) -> None:
-        """Notify that Redis may have lost writes that it confirmed after `since`."""
-        when = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
-        log.warning("Redis restarted or failed over: writes that it confirmed %s may be lost", when)
-        if self.handlers.forked and self._loop is not None:
-            self._id_calls.put("*", lambda: self.handlers.forked_store(since))
-
-    def lost_messages(self, id: str, count: int) -> None:
-        """Notify that a client of 1.x has lost messages."""
-        if self.handlers.lost:
-            self._id_calls.put(id, lambda: self.handlers.lost_messages(id, count))
-
-
-async def _make(call: Callable[[], Awaitable[None]]) -> None:
-    await call()

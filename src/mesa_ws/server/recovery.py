@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from ..backend.base import Outbox
 from ..backend.outbox import Entry, Page, Read
 from ..concurrency.retry import Backoff
+from ..concurrency.tasks import Spawn
 from ..errors import BackendError, BackendUnavailable
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
-from .event_loop import Spawn
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")

@@ -9,13 +9,12 @@ import logging
 from typing import Any, TypeVar
 
 from ..concurrency.left_behind import report_tasks, report_threads
-from ..concurrency.tasks import end, start
+from ..concurrency.tasks import CANCEL_GRACE, end, start
 from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..handlers import Caller, Handler, call_at_once, name_of
 from ..messages.message import DispatchEvent, Message
 from ..messages.recipients import User
 from ..messages.request import FAILED, KEPT, Failure
-from .event_loop import CANCEL_GRACE
 from .portal_forwarding import Forwarder, Sender
 
 T = TypeVar("T")

@@ -72,9 +72,6 @@ def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     return Answer(response, None)
 
 
-READ_AT_ONCE = 64 * 1024
-"""Bytes of one client that are read and handled at a time; 256 KiB more in a round of the event loop."""
-
 _HEAD, _GET = b"HEAD ", b"GET "
 
 
@@ -131,18 +128,3 @@ class RequestMethod(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is lost before the client sent a request."""
         self.protocol.connection_lost(exc)
-
-
-class SmallReads(WSProtocol):  # type: ignore[misc]  # its stubs leave it out
-    """Reads one client in small parts.
-
-    picows doubles its buffer whenever a read fills it, without a bound. So it would handle all bytes
-    that the system holds of a flooding client at once, and block the event loop for seconds.
-    """
-
-    __slots__ = ()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return a part of the buffer to read into, so that a flood does not fill it."""
-        room: memoryview = WSProtocol.get_buffer(self, sizehint)
-        return room[:READ_AT_ONCE]

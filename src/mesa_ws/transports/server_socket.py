@@ -16,18 +16,18 @@ from typing import Any
 
 import aiofastnet
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 from ..close import CloseCode
 from ..errors import InvalidSettings
 from ..protocol import Close, Fragments, Violation
-from ..server.connection import Connection
-from ..server.handshake import Request
+from ..server.connection import Connection, Request
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
-from .handshake import Answer, RequestMethod, SmallReads, accept, decoded, refusal, refuse, without_body
+from .handshake import Answer, RequestMethod, accept, decoded, refusal, refuse, without_body
 from .listening import Acceptor, HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
 from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
@@ -77,6 +77,9 @@ RESERVE = 32
 
 READ_BUFFER = 2048
 
+READ_AT_ONCE = 64 * 1024
+"""Bytes of one client that are read and handled at a time; 256 KiB more in a round of the event loop."""
+
 TLS_TIMEOUT = 10.0
 """Seconds a client gets for the TLS handshake."""
 
@@ -85,6 +88,21 @@ UPGRADE_TIMEOUT = 5.0
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
+
+
+class SmallReads(WSProtocol):  # type: ignore[misc]  # its stubs leave it out
+    """Reads one client in small parts.
+
+    picows doubles its buffer whenever a read fills it, without a bound. So it would handle all bytes
+    that the system holds of a flooding client at once, and block the event loop for seconds.
+    """
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return a part of the buffer to read into, so that a flood does not fill it."""
+        room: memoryview = WSProtocol.get_buffer(self, sizehint)
+        return room[:READ_AT_ONCE]
 
 
 class NativeTransport(WSListener):
@@ -382,12 +400,9 @@ class NativeListener:
         )
 
     def _answer(self, method: RequestMethod, request: WSUpgradeRequest) -> Answer:
+        file = None if "upgrade" in request.headers else self._browser_client.answer(request)
         if method.is_head:
-            return without_body(self._browser_client.answer(request) or refuse(HTTPStatus.BAD_REQUEST))
+            return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return (
-            self._browser_client.answer(request)
-            or refusal(request, self._path)
-            or accept(request, NativeTransport(self))
-        )
+        return file or refusal(request, self._path) or accept(request, NativeTransport(self))

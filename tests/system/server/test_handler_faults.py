@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import mesa_ws.server.event_loop
+import mesa_ws.concurrency.tasks
 import mesa_ws.server.node
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.recipients import User
@@ -148,7 +148,7 @@ async def test_a_handler_that_takes_no_end_is_left_behind_when_the_server_stops(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mesa_ws.server.node, "GRACE", 0.05)
-    monkeypatch.setattr(mesa_ws.server.event_loop, "CANCEL_GRACE", 0.05)
+    monkeypatch.setattr(mesa_ws.concurrency.tasks, "CANCEL_GRACE", 0.05)
     server, is_over = accepting(), asyncio.Event()
 
     @server.on_connection

@@ -9,7 +9,7 @@ from aiofastnet.constants import MAX_READ_BYTES_PER_CYCLE_HINT
 from mesa_ws.messages.message import Message
 from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.handshake import READ_AT_ONCE
+from mesa_ws.transports.server_socket import READ_AT_ONCE
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting

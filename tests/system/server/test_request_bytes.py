@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from mesa_ws.messages.recipients import User
-from mesa_ws.server.connection import Connection
-from mesa_ws.server.handshake import Request
+from mesa_ws.server.connection import Connection, Request
 from mesa_ws.transports.run import Server
 
 from .conftest import Serving
