@@ -2,15 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
 
-from mesa_ws.backend.base import AsyncBus, IdPage
+from mesa_ws.backend.base import AsyncBus
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.backend.queries import Query
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import PROTOCOL_OPCODES, Message
-from mesa_ws.messages.receipt import OutboxHead, Receipt, Stored
+from mesa_ws.messages.receipt import Receipt
+
+T = TypeVar("T")
 
 KEY = "0123456789abcdef"
 
@@ -57,23 +60,8 @@ class HeldBus:
     async def request(self, request: Envelope, timeout: float) -> bytes:
         return await self._bus.request(request, timeout)
 
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        return await self._bus.online(ids)
-
-    async def count(self) -> int:
-        return await self._bus.count()
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        return await self._bus.some_ids(cursor)
-
-    async def connections(self) -> int:
-        return await self._bus.connections()
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        return await self._bus.heads(ids)
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        return await self._bus.peek(id, limit)
+    async def query(self, query: Query[T]) -> T:
+        return await self._bus.query(query)
 
     async def purge(self, id: str) -> int:
         return await self._bus.purge(id)
@@ -94,22 +82,7 @@ class FailingBus:
     async def request(self, request: Envelope, timeout: float) -> bytes:
         raise self._error
 
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        raise self._error
-
-    async def count(self) -> int:
-        raise self._error
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        raise self._error
-
-    async def connections(self) -> int:
-        raise self._error
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        raise self._error
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
+    async def query(self, query: Query[T]) -> T:
         raise self._error
 
     async def purge(self, id: str) -> int:

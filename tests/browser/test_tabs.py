@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.message import Message
 from mesa_ws.transports.run import Server, serve
 from tests.system.server.sync import send, storing
@@ -154,5 +155,5 @@ async def test_followers_send_and_ask_through_the_leader(site: Site) -> None:
 
 
 async def _is_acknowledged(server: Server) -> bool:
-    head = (await server.bus.heads(["1"]))["1"]
+    head = (await server.bus.query(Heads(["1"])))["1"]
     return head is not None and head.acknowledged == head.top

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from mesa_ws.backend.outbox import Page
+from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt, Stored
 from tests.contract.cluster import Cluster, Make, Node, heard
 
@@ -46,7 +47,7 @@ class NormalizedCluster:
         """Wait until the requests that other nodes have only posted are done."""
         for other in range(NODES):
             if other != node:
-                await self.nodes[other].backend.heads(IDS)
+                await self.nodes[other].backend.query(Heads(IDS))
 
     async def heard(self) -> object:
         """Return the envelopes and the presence changes that each node received so far."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
+from mesa_ws.backend.queries import Heads, Online, OnlineCount, Peek
 from mesa_ws.messages.envelope import Envelope, Kind, Retention
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Node
@@ -147,7 +148,9 @@ def broadcasts(node: int, place: Place | None) -> Step:
 def look(node: int) -> Step:
     async def ask(cluster: NormalizedCluster, node: Node) -> object:
         backend = node.backend
-        found = await asyncio.gather(backend.heads(IDS), backend.online(IDS), backend.count())
+        found = await asyncio.gather(
+            backend.query(Heads(IDS)), backend.query(Online(IDS)), backend.query(OnlineCount())
+        )
         for id, head in found[0].items():
             cluster.remember(id, head)
         return found
@@ -157,7 +160,7 @@ def look(node: int) -> Step:
 
 def peek(node: int, id: str, limit: int) -> Step:
     async def ask(_: NormalizedCluster, node: Node) -> object:
-        return await node.backend.peek(id, limit)
+        return await node.backend.query(Peek(id, limit))
 
     return Step(node, f"peek at {limit} of {id}", ask)
 

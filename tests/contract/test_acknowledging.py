@@ -3,6 +3,7 @@
 import pytest
 
 from mesa_ws.backend.outbox import Acknowledgement, Start
+from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import (
@@ -108,10 +109,10 @@ async def test_a_connection_that_left_messages_to_others_acknowledges_none_of_th
     await attach(apart, start=Start("top"))
     await store(fast, 2)
     acknowledge(apart, epoch, 0, floor=5)
-    await apart.backend.heads(["alice"])
+    await apart.backend.query(Heads(["alice"]))
     assert (await read(fast, epoch, 0)).lost == 0
     acknowledge(fast, epoch, 5)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     assert (await read(fast, epoch, 0)).lost == 5
 
 
@@ -121,11 +122,11 @@ async def test_a_node_that_attaches_several_connections_at_once_has_no_floor(clu
     await store(fast, 3)
     epoch = (await attach(fast)).epoch
     acknowledge(fast, epoch, 2)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     await store(fast, 1)
     assert await back.backend.attach("alice", 2, Start("top")) is not None
     acknowledge(fast, epoch, 4)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     assert (await read(back, epoch, 2)).lost == 0
 
 
@@ -135,9 +136,9 @@ async def test_messages_leave_with_an_acknowledgement_and_not_because_a_node_lef
     epoch = (await attach(fast)).epoch
     await attach(slow)
     acknowledge(fast, epoch, 3)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     slow.backend.detach("alice")
-    await slow.backend.heads(["alice"])
+    await slow.backend.query(Heads(["alice"]))
     assert (await read(fast, epoch, 0)).lost == 0
     acknowledge(fast, epoch, 3)
     assert (await read(fast, epoch, 0)).lost == 3
@@ -159,7 +160,7 @@ async def test_what_another_node_has_acknowledged_is_not_read_by_a_third(cluster
     epoch = (await attach(fast)).epoch
     await attach(slow)
     acknowledge(fast, epoch, 3)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     page = await attach(third)
     assert (page.start, page.entries, page.lost) == (3, (), 0)
 
@@ -170,7 +171,7 @@ async def test_messages_leave_when_all_nodes_have_them(cluster: Cluster) -> None
     epoch = (await attach(fast)).epoch
     await attach(slow)
     acknowledge(fast, epoch, 3)
-    await fast.backend.heads(["alice"])
+    await fast.backend.query(Heads(["alice"]))
     acknowledge(slow, epoch, 2)
     assert (await read(slow, epoch, 0)).lost == 2
 
@@ -192,7 +193,7 @@ async def test_a_later_connection_lowers_what_its_node_has(cluster: Cluster) -> 
     await node.backend.attach("alice", 2, Start())
     await attach(other)
     acknowledge(other, epoch, 3)
-    await other.backend.heads(["alice"])
+    await other.backend.query(Heads(["alice"]))
     assert (await read(node, epoch, 0)).lost == 0
 
 
@@ -203,7 +204,7 @@ async def test_a_later_connection_does_not_raise_what_its_node_has(cluster: Clus
     await node.backend.attach("alice", 2, Start("top"))
     await attach(other)
     acknowledge(other, epoch, 3)
-    await other.backend.heads(["alice"])
+    await other.backend.query(Heads(["alice"]))
     assert (await read(node, epoch, 0)).lost == 0
 
 
@@ -226,7 +227,7 @@ async def test_declaring_the_number_of_connections_does_not_change_the_floor(
     await node.backend.attach("alice", 2)
     await attach(other)
     acknowledge(other, epoch, 3)
-    await other.backend.heads(["alice"])
+    await other.backend.query(Heads(["alice"]))
     assert [(await read(node, epoch, at)).lost for at in (0, 1)] == [1, 0]
 
 
@@ -236,7 +237,7 @@ async def test_the_outboxes_of_many_ids_are_acknowledged_at_once(cluster: Cluste
     [receipt] = await node.backend.dispatch([kept(1, ids)])
     positions = {id: at.position for id, at in receipt.deliveries.items() if at.position}
     node.backend.acknowledge([Acknowledgement(id, at, at.sequence) for id, at in positions.items()])
-    heads = await node.backend.heads(ids)
+    heads = await node.backend.query(Heads(ids))
     assert [head and head.acknowledged for head in heads.values()] == [1] * 450
 
 
@@ -251,4 +252,4 @@ async def test_acknowledging_to_a_closed_node_changes_nothing(cluster: Cluster) 
 async def test_acknowledging_for_an_unknown_id_changes_nothing(cluster: Cluster) -> None:
     node = await cluster.node()
     node.backend.acknowledge([Acknowledgement("unknown", Position("0123456789abcdef", 1), 1)])
-    assert await node.backend.heads(["unknown"]) == {"unknown": None}
+    assert await node.backend.query(Heads(["unknown"])) == {"unknown": None}

@@ -11,6 +11,7 @@ from mesa_ws.backend.base import Backend
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.presence import ClusterPresence
+from mesa_ws.backend.queries import OnlineIds
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.errors import InvalidInput
 from tests.contract.cluster import LIMIT, Cluster, Node
@@ -77,7 +78,7 @@ async def test_many_ids_come_in_pages(cluster: Cluster) -> None:
     ids = {f"id {n}" for n in range(1700)}
     node = await cluster.node()
     await asyncio.gather(*(node.backend.attach(id, 1) for id in ids))
-    page = await node.backend.some_ids("")
+    page = await node.backend.query(OnlineIds(""))
     assert 0 < len(page.ids) < 1000
     assert page.cursor is not None
     assert Counter(await listed(node)) == Counter(ids)
@@ -146,4 +147,4 @@ async def test_a_closed_backend_accepts_a_number_of_connections(cluster: Cluster
 async def test_a_cursor_that_no_page_had_is_refused(cluster: Cluster, cursor: str) -> None:
     node = await cluster.node({"alice": 1})
     with pytest.raises(InvalidInput, match=r"^cursor: expected that of the previous page"):
-        await node.backend.some_ids(cursor)
+        await node.backend.query(OnlineIds(cursor))

@@ -1,6 +1,7 @@
 """Ids without stored messages: the backend keeps nothing for them, and yet their positions are valid."""
 
 from mesa_ws.backend.outbox import Start
+from mesa_ws.backend.queries import Heads, Peek
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster
 from tests.contract.storing import WIRE2, acknowledge, attach, bodies, resume, sent_bodies, store
@@ -10,9 +11,9 @@ async def test_nothing_is_kept_of_an_id_that_has_only_logged_in(cluster: Cluster
     node = await cluster.node()
     page = await attach(node, start=WIRE2)
     assert (page.status, page.top, page.start, page.lost, page.entries) == ("fresh", 0, 0, 0, ())
-    assert await node.backend.heads(["alice"]) == {"alice": None}
+    assert await node.backend.query(Heads(["alice"])) == {"alice": None}
     node.backend.detach("alice")
-    assert await node.backend.heads(["alice"]) == {"alice": None}
+    assert await node.backend.query(Heads(["alice"])) == {"alice": None}
 
 
 async def test_its_position_is_the_same_again(cluster: Cluster) -> None:
@@ -38,7 +39,7 @@ async def test_messages_go_on_from_the_position_that_was_given_out(cluster: Clus
     node = await cluster.node()
     epoch = (await attach(node, start=WIRE2)).epoch
     await store(node, 1)
-    head = (await node.backend.heads(["alice"]))["alice"]
+    head = (await node.backend.query(Heads(["alice"])))["alice"]
     assert head is not None
     assert (head.epoch, head.top) == (epoch, 1)
 
@@ -70,7 +71,7 @@ async def test_what_is_acknowledged_in_an_empty_outbox_changes_nothing(cluster: 
     epoch = (await attach(node, start=WIRE2)).epoch
     for sequence in (0, 1):
         acknowledge(node, epoch, sequence)
-    assert await node.backend.heads(["alice"]) == {"alice": None}
+    assert await node.backend.query(Heads(["alice"])) == {"alice": None}
     [sent] = await store(node, 1)
     assert bodies(await resume(node, Position(epoch, 0))) == sent_bodies([sent])
 
@@ -111,6 +112,6 @@ async def test_reading_on_in_an_empty_outbox_finds_the_end(cluster: Cluster) -> 
     for start in (Start("top", is_wire2=True), Start("acknowledge"), Start("fresh")):
         page = await attach(node, start=start)
         assert (page.status, page.top, page.has_more) == ("fresh", 0, False)
-    assert await node.backend.peek("alice", 10) == []
+    assert await node.backend.query(Peek("alice", 10)) == []
     assert await node.backend.purge("alice") == 0
-    assert await node.backend.heads(["alice"]) == {"alice": None}
+    assert await node.backend.query(Heads(["alice"])) == {"alice": None}

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Position, Receipt
@@ -74,7 +75,7 @@ async def test_a_repeat_to_many_serves_only_those_who_miss_it(cluster: Cluster) 
     [partial] = await node.backend.dispatch([named("task", *ids[300:500])])
     [receipt] = await node.backend.dispatch([named("task", *ids)])
     assert {id: positions(receipt)[id] for id in ids[300:500]} == positions(partial)
-    assert {head and head.top for head in (await node.backend.heads(ids)).values()} == {1}
+    assert {head and head.top for head in (await node.backend.query(Heads(ids))).values()} == {1}
 
 
 async def test_a_repeat_that_is_not_to_be_stored_has_the_positions_of_the_first(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 import time
 
+from mesa_ws.backend.queries import Heads, Peek
 from mesa_ws.messages.receipt import Position, Receipt, judge
 from tests.contract.cluster import Cluster, Node
 from tests.contract.storing import KEEP, acknowledge, attach, bodies, kept, read, resume, sent_bodies, store
@@ -9,14 +10,14 @@ from tests.contract.storing import KEEP, acknowledge, attach, bodies, kept, read
 
 async def state(node: Node, receipt: Receipt) -> str:
     """Return the state of a message to alice."""
-    return judge(receipt, await node.backend.heads(["alice"])).ids["alice"].state
+    return judge(receipt, await node.backend.query(Heads(["alice"]))).ids["alice"].state
 
 
 async def test_the_first_messages_are_shown(cluster: Cluster) -> None:
     node = await cluster.node()
     before = time.time()
     sent = await store(node, 5, retention=KEEP._replace(ttl=600.0))
-    shown = await node.backend.peek("alice", 3)
+    shown = await node.backend.query(Peek("alice", 3))
     assert [each.sequence for each in shown] == [1, 2, 3]
     assert [each.message_id for each in shown] == [envelope.message_id for envelope in sent[:3]]
     assert [each.body for each in shown] == sent_bodies(sent[:3])
@@ -28,14 +29,14 @@ async def test_the_first_messages_are_shown(cluster: Cluster) -> None:
 async def test_looking_changes_nothing(cluster: Cluster) -> None:
     node = await cluster.node()
     await store(node, 5)
-    assert await node.backend.peek("alice", 100) == await node.backend.peek("alice", 100)
+    assert await node.backend.query(Peek("alice", 100)) == await node.backend.query(Peek("alice", 100))
     assert len((await attach(node)).entries) == 5
 
 
 async def test_an_unknown_id_has_no_messages(cluster: Cluster) -> None:
     node = await cluster.node()
-    assert await node.backend.peek("unknown", 10) == []
-    assert await node.backend.heads(["unknown"]) == {"unknown": None}
+    assert await node.backend.query(Peek("unknown", 10)) == []
+    assert await node.backend.query(Heads(["unknown"])) == {"unknown": None}
 
 
 async def test_an_outbox_that_is_purged_is_empty(cluster: Cluster) -> None:
@@ -43,7 +44,7 @@ async def test_an_outbox_that_is_purged_is_empty(cluster: Cluster) -> None:
     await store(node, 5)
     assert await node.backend.purge("alice") == 5
     assert (await attach(node)).entries == ()
-    assert await node.backend.peek("alice", 10) == []
+    assert await node.backend.query(Peek("alice", 10)) == []
     assert await node.backend.purge("alice") == 0
 
 
@@ -84,7 +85,7 @@ async def test_messages_after_a_purge_are_kept(cluster: Cluster) -> None:
 async def test_purging_an_unknown_id_drops_nothing(cluster: Cluster) -> None:
     node = await cluster.node()
     assert await node.backend.purge("unknown") == 0
-    assert await node.backend.heads(["unknown"]) == {"unknown": None}
+    assert await node.backend.query(Heads(["unknown"])) == {"unknown": None}
 
 
 async def test_a_head_describes_its_outbox(cluster: Cluster) -> None:
@@ -92,7 +93,7 @@ async def test_a_head_describes_its_outbox(cluster: Cluster) -> None:
     await store(node, 8, retention=KEEP._replace(max_messages=6))
     epoch = (await attach(node)).epoch
     acknowledge(node, epoch, 5)
-    [head] = (await node.backend.heads(["alice"])).values()
+    [head] = (await node.backend.query(Heads(["alice"]))).values()
     assert head is not None
     assert (head.epoch, head.top, head.acknowledged, head.length) == (epoch, 8, 5, 3)
     assert (head.forks, head.dropped) == ((), ((1, 2),))
@@ -101,7 +102,7 @@ async def test_a_head_describes_its_outbox(cluster: Cluster) -> None:
 async def test_the_heads_of_many_ids_are_read_at_once(cluster: Cluster) -> None:
     node, ids = await cluster.node(), [f"id-{n}" for n in range(450)]
     await node.backend.dispatch([kept(1, ids[::2])])
-    heads = await node.backend.heads(iter(ids))
+    heads = await node.backend.query(Heads(iter(ids)))
     assert list(heads) == ids
     assert [head and head.top for head in heads.values()] == [1, None] * 225
 
@@ -140,6 +141,6 @@ async def test_a_head_has_the_last_ranges_of_dropped_messages(cluster: Cluster) 
     for n in range(1, 11):
         await node.backend.dispatch([kept(n, retention=retention), kept(-n, retention=retention)])
         acknowledge(node, epoch, 2 * n)
-    [head] = (await node.backend.heads(["alice"])).values()
+    [head] = (await node.backend.query(Heads(["alice"]))).values()
     assert head is not None
     assert head.dropped == tuple((2 * n - 1, 2 * n - 1) for n in range(3, 11))

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import LIMIT, Cluster
@@ -61,7 +62,7 @@ async def test_received_messages_make_room_without_being_counted(cluster: Cluste
     acknowledge(node, page.epoch, 2)
     receipts = await node.backend.dispatch([kept(n, retention=retention) for n in range(3)])
     assert [receipt.deliveries["alice"].displaced for receipt in receipts] == [0, 0, 1]
-    [head] = (await node.backend.heads(["alice"])).values()
+    [head] = (await node.backend.query(Heads(["alice"]))).values()
     assert head is not None
     assert head.dropped == ((3, 3),)
 

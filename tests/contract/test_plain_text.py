@@ -11,6 +11,7 @@ import pytest
 
 from mesa_ws import AsyncDispatcher, Client, Dispatcher, DispatchEvent, Message, Portal, Server, User, serve
 from mesa_ws.backend.base import Backend
+from mesa_ws.backend.queries import Heads, Online, Peek
 from mesa_ws.http_server.server import DispatchApi
 from tests.contract.cluster import LIMIT, Cluster
 
@@ -166,9 +167,9 @@ async def test_handlers_of_a_type_that_is_a_member_of_an_enum_are_called(odd: Ca
 async def test_outboxes_are_found_by_a_member_of_an_enum(cluster: Cluster, odd: Callable[[str], str]) -> None:
     node = await cluster.node({odd("red"): 1})
     backend: Backend = node.backend
-    assert await backend.online([odd("red"), "red"]) == {"red": 1}
-    assert list(await backend.heads([odd("red")])) == ["red"]
-    assert await backend.peek(odd("red"), 1) == []
+    assert await backend.query(Online([odd("red"), "red"])) == {"red": 1}
+    assert list(await backend.query(Heads([odd("red")]))) == ["red"]
+    assert await backend.query(Peek(odd("red"), 1)) == []
     assert await backend.purge(odd("red")) == 0
 
 

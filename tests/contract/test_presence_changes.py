@@ -2,6 +2,7 @@
 
 import asyncio
 
+from mesa_ws.backend.queries import Online, OnlineCount
 from tests.contract.cluster import LIMIT, Cluster, heard
 from tests.contract.storing import store
 
@@ -86,7 +87,7 @@ async def test_one_node_is_notified_that_an_id_stays_away(cluster: Cluster) -> N
     for id in ("alice", "bob"):
         for node in nodes:
             node.backend.detach(id)
-            await node.backend.online([id])
+            await node.backend.query(Online([id]))
     async with asyncio.timeout(LIMIT):
         while all(("offline", "bob") not in node.changes for node in nodes):
             await asyncio.sleep(0.01)
@@ -103,21 +104,21 @@ async def test_other_nodes_are_notified_of_the_ids_of_a_closed_node(cluster: Clu
 
 async def test_ids_are_counted_once_each(cluster: Cluster) -> None:
     first, second = await cluster.node({"alice": 2, "bob": 1}), await cluster.node({"alice": 1, "carol": 1})
-    assert [await node.backend.count() for node in (first, second)] == [3, 3]
+    assert [await node.backend.query(OnlineCount()) for node in (first, second)] == [3, 3]
 
 
 async def test_an_empty_cluster_counts_no_ids(cluster: Cluster) -> None:
-    assert await (await cluster.node()).backend.count() == 0
+    assert await (await cluster.node()).backend.query(OnlineCount()) == 0
 
 
 async def test_ids_that_left_are_not_counted(cluster: Cluster) -> None:
     node, closed = await cluster.node({"alice": 1, "bob": 1}), await cluster.node({"carol": 1})
     node.backend.detach("alice")
     await closed.backend.aclose()
-    assert await node.backend.count() == 1
+    assert await node.backend.query(OnlineCount()) == 1
 
 
 async def test_stored_messages_do_not_make_an_id_online(cluster: Cluster) -> None:
     node = await cluster.node()
     await store(node, 1)
-    assert await node.backend.count() == 0
+    assert await node.backend.query(OnlineCount()) == 0

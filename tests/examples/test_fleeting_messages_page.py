@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mesa_ws import AsyncDispatcher, Client, Connection, Message, Server, User, serve
+from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import BlockingRedisBus
 from tests.examples.programs import LIMIT
 from tests.system.waiting import until
@@ -105,7 +106,7 @@ async def test_a_fleeting_message_reaches_connected_users_and_is_not_stored(
     await stranger.send(Message(0, {"room": "hall"}, "TYPING"))
     await until(lambda: rejected == ["no_member"])
     with closing(BlockingRedisBus(redis_url, namespace=namespace)) as bus:
-        assert [bus.peek(id, 10) for id in ("anna", "ben", "away")] == [[], [], []]
+        assert [bus.query(Peek(id, 10)) for id in ("anna", "ben", "away")] == [[], [], []]
 
 
 async def test_portals_receive_no_fleeting_message(site: Site, stack: AsyncExitStack) -> None:

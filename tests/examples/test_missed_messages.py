@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mesa_ws import Message, Server, User, serve
+from mesa_ws.backend.queries import Heads
 from mesa_ws.server.connection import Connection
 from tests.examples.programs import LIMIT, Programs, line
 
@@ -15,7 +16,7 @@ async def settled(server: Server) -> None:
     """Wait until everything sent to the id 1 was acknowledged."""
     async with asyncio.timeout(LIMIT):
         while True:
-            head = (await server.bus.heads(["1"]))["1"]
+            head = (await server.bus.query(Heads(["1"])))["1"]
             if head is not None and head.acknowledged == head.top:
                 return
             await asyncio.sleep(0.02)

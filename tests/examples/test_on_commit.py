@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import BlockingRedisBus
 from mesa_ws.dispatcher import Dispatcher
 from mesa_ws.errors import BackendUnavailable
@@ -64,7 +65,7 @@ def customer() -> str:
 def waiting(redis: RedisServer) -> Iterator[Callable[[str], list[Any]]]:
     """Returns the data of the stored messages of an id."""
     bus = BlockingRedisBus(redis.url)
-    yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.peek(customer, 100)]
+    yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.query(Peek(customer, 100))]
     bus.close()
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from mesa_ws import AsyncDispatcher, BackendUnavailable, Dispatcher
+from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import BlockingRedisBus
 from tests.examples.programs import LIMIT
 
@@ -152,7 +153,7 @@ def customer() -> str:
 def waiting(redis_url: str) -> Iterator[Callable[[str], list[Any]]]:
     """Returns the data of the stored messages of an id."""
     bus = BlockingRedisBus(redis_url)
-    yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.peek(customer, 100)]
+    yield lambda customer: [json.loads(stored.body)["d"] for stored in bus.query(Peek(customer, 100))]
     bus.close()
 
 

@@ -23,6 +23,7 @@ from mesa_ws import (
     User,
     serve,
 )
+from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import BlockingRedisBus
 from tests.examples.programs import LIMIT
 from tests.redis_server import RedisServer
@@ -58,7 +59,7 @@ def test_the_page_about_sync_works(
     assert names["receipt"].deliveries["0"].stored
     assert names["status"].ids["1"].state == "pending"
     bus = BlockingRedisBus(redis_url, namespace=namespace)
-    types = [re.findall(rb'"t":"(\w+)"', stored.body)[0].decode() for stored in bus.peek("0", 100)]
+    types = [re.findall(rb'"t":"(\w+)"', stored.body)[0].decode() for stored in bus.query(Peek("0", 100))]
     bus.close()
     assert types == ["NEW_MESSAGE", "ORDER_SHIPPED"]
     assert "durability 'fsync' needs" in capsys.readouterr().out  # that Redis has no append-only file

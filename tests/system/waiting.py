@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from mesa_ws.backend.queries import Online
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
@@ -28,7 +29,7 @@ async def until_ready(*nodes: Node) -> None:
 async def until_online(node: Node, id: str, count: int) -> None:
     async def is_so() -> bool:
         try:
-            return await node.backend.online([id]) == {id: count}
+            return await node.backend.query(Online([id])) == {id: count}
         except BackendUnavailable:
             return False
 

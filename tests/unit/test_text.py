@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from mesa_ws import DispatchEvent, Message, RequestError, Server, Sync, User
-from mesa_ws.backend.base import check_cursor
 from mesa_ws.backend.http.auth import check_key
 from mesa_ws.backend.http.exchange import ApiEndpoint
+from mesa_ws.backend.queries import check_cursor
 from mesa_ws.backend.redis import Address
 from mesa_ws.client.acknowledging import FilePositions
 from mesa_ws.close import check_close

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from mesa_ws.backend.http.exchange import HttpApi
+from mesa_ws.backend.queries import OnlineCount
 from mesa_ws.backend.redis_client.connection import failed_call, failed_connect
 from mesa_ws.tls import tls_problem
 
@@ -29,7 +30,7 @@ def caused(error: Exception, cause: BaseException) -> Exception:
     "kind", [ssl.SSLError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLCertVerificationError]
 )
 def test_no_number_of_openssl_is_read_as_one_of_the_system(kind: type[ssl.SSLError]) -> None:
-    exchange = HttpApi("https://h", "k", None, 5.0).count()
+    exchange = HttpApi("https://h", "k", None, 5.0).query(OnlineCount())
     for number in NUMBERS:
         error = kind(number, "[SSL] something")
         texts = [

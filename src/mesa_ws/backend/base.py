@@ -13,119 +13,25 @@ through a server's API and implements the buses alone.
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
-from ..errors import InvalidInput
 from ..messages.envelope import Envelope, Retention
-from ..messages.receipt import OutboxHead, Position, Receipt, Stored
+from ..messages.receipt import Position, Receipt
 from ..messages.request import Reply
 from ..settings import Durability
-from ..text import plain
 from .inbox import Inbox
 from .outbox import Acknowledgement, Page, Read, Start
+from .queries import Query
 
-FIRST = ""
-"""The cursor of the first page."""
-
-MAX_CURSOR = 255
-"""Characters of a cursor."""
-
-
-class IdPage(NamedTuple):
-    """One page of the ids that are online.
-
-    Attributes:
-        ids: some of the ids; a page in the middle may be empty.
-        cursor: asks for the next page; None after the last one.
-    """
-
-    ids: tuple[str, ...]
-    cursor: str | None
-
-
-def check_cursor(cursor: str) -> str:
-    """Return `cursor` as the number that Redis expects; the first cursor is 0 there.
-
-    Raises:
-        InvalidInput: Redis cannot have returned such a cursor.
-    """
-    number = plain(cursor) or "0"
-    if not (number.isascii() and number.isdigit() and len(number) <= len(str(2**64)) and int(number) < 2**64):
-        raise InvalidInput(
-            f"cursor: expected that of the previous page, or none for the first, got {cursor[:40]!r}"
-        )
-    return number
-
+T = TypeVar("T")
 
 Receive = Callable[[Envelope], None]
 """Called in the event loop for each envelope with a recipient on this node; must not block or raise."""
 
 
-class PresenceQueries(Protocol):
-    """Questions about which ids are connected, as living nodes report it."""
-
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        ...
-
-    async def count(self) -> int:
-        """Count the ids that have connections, over all living nodes.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        ...
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that have connections.
-
-        An id that is connected from the first page to the last is on at least one of them.
-
-        Args:
-            cursor: the cursor of the previous page; the empty text for the first page.
-
-        Raises:
-            InvalidInput: no page had that cursor.
-            BackendError: the backend did not answer.
-        """
-        ...
-
-    async def connections(self) -> int:
-        """Count the connections of all living nodes, authenticated or not, as they last reported.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        ...
-
-
-class BlockingPresenceQueries(Protocol):
-    """`PresenceQueries` for threads."""
-
-    def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
-        ...
-
-    def count(self) -> int:
-        """Count the ids that have connections, over all living nodes."""
-        ...
-
-    def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that have connections; see `PresenceQueries.some_ids`."""
-        ...
-
-    def connections(self) -> int:
-        """Count the connections of all living nodes, authenticated or not, as they last reported."""
-        ...
-
-
-class AsyncBus(PresenceQueries, Protocol):
-    """Dispatches envelopes to nodes, and answers questions that any process may ask.
+class AsyncBus(Protocol):
+    """Dispatches envelopes to nodes, and answers queries that any process may make.
 
     FIFO in the order in which calls start. A message without a retention is delivered at most once. A message
     that is remembered by its id may be sent again: recipients who have it do not get it twice.
@@ -167,19 +73,12 @@ class AsyncBus(PresenceQueries, Protocol):
         """
         ...
 
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of the outboxes of `ids`; None for an outbox that does not exist.
-
-        Raises:
-            BackendError: the backend did not answer.
-        """
-        ...
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox without changing it.
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; `queries` has all of them.
 
         Raises:
             BackendError: the backend did not answer, or refused.
+            Unsupported: this backend cannot answer such a query.
         """
         ...
 
@@ -198,7 +97,15 @@ class AsyncBus(PresenceQueries, Protocol):
         ...
 
 
-class BlockingBus(BlockingPresenceQueries, Protocol):
+class BlockingQueries(Protocol):
+    """Answers queries in threads."""
+
+    def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; see `AsyncBus.query`."""
+        ...
+
+
+class BlockingBus(BlockingQueries, Protocol):
     """`AsyncBus` for threads: any thread may call it, also after a fork. FIFO per thread."""
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -207,14 +114,6 @@ class BlockingBus(BlockingPresenceQueries, Protocol):
 
     def request(self, request: Envelope, timeout: float) -> bytes:
         """Send a request to the connections of one id, and wait for an answer; see `AsyncBus.request`."""
-        ...
-
-    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of the outboxes of `ids`; None for an outbox that does not exist."""
-        ...
-
-    def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox without changing it."""
         ...
 
     def purge(self, id: str) -> int:
@@ -226,7 +125,7 @@ class BlockingBus(BlockingPresenceQueries, Protocol):
         ...
 
 
-class Presence(PresenceQueries, Protocol):
+class Presence(Protocol):
     """Declares which ids are connected to this node."""
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:

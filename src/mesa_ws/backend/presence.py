@@ -4,7 +4,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from ..concurrency.blocking import awaited, warn_in_event_loop
-from .base import FIRST, BlockingPresenceQueries, PresenceQueries, Watcher
+from .base import AsyncBus, BlockingQueries, Watcher
+from .queries import FIRST, ConnectionCount, Online, OnlineCount, OnlineIds
 
 INSTEAD = "server.presence_blocking, or the presence of a Dispatcher"
 
@@ -18,7 +19,7 @@ class ClusterPresence:
         bus: answers the questions.
     """
 
-    def __init__(self, bus: PresenceQueries) -> None:
+    def __init__(self, bus: AsyncBus) -> None:
         self._bus = bus
 
     @awaited("presence.online", INSTEAD)
@@ -33,7 +34,7 @@ class ClusterPresence:
                 is no id.
             BackendError: the backend did not answer.
         """
-        return await self._bus.online(ids)
+        return await self._bus.query(Online(ids))
 
     @awaited("presence.count", INSTEAD)
     async def count(self) -> int:
@@ -42,7 +43,7 @@ class ClusterPresence:
         Raises:
             BackendError: the backend did not answer.
         """
-        return await self._bus.count()
+        return await self._bus.query(OnlineCount())
 
     @awaited("presence.connections", INSTEAD)
     async def connections(self) -> int:
@@ -54,7 +55,7 @@ class ClusterPresence:
         Raises:
             BackendError: the backend did not answer.
         """
-        return await self._bus.connections()
+        return await self._bus.query(ConnectionCount())
 
     async def ids(self) -> AsyncIterator[str]:
         """Iterate over the ids that have connections, in no order; read in pages of some hundred.
@@ -68,7 +69,7 @@ class ClusterPresence:
         """
         cursor: str | None = FIRST
         while cursor is not None:
-            page = await self._bus.some_ids(cursor)
+            page = await self._bus.query(OnlineIds(cursor))
             for id in page.ids:
                 yield id
             cursor = page.cursor
@@ -81,30 +82,30 @@ class BlockingClusterPresence:
         bus: answers the questions.
     """
 
-    def __init__(self, bus: BlockingPresenceQueries) -> None:
+    def __init__(self, bus: BlockingQueries) -> None:
         self._bus = bus
 
     def online(self, ids: Iterable[str]) -> dict[str, int]:
         """Count the connections of each id; see `ClusterPresence.online`."""
         warn_in_event_loop()
-        return self._bus.online(ids)
+        return self._bus.query(Online(ids))
 
     def count(self) -> int:
         """Count the ids that have connections; see `ClusterPresence.count`."""
         warn_in_event_loop()
-        return self._bus.count()
+        return self._bus.query(OnlineCount())
 
     def connections(self) -> int:
         """Count the connections, authenticated or not; see `ClusterPresence.connections`."""
         warn_in_event_loop()
-        return self._bus.connections()
+        return self._bus.query(ConnectionCount())
 
     def ids(self) -> Iterator[str]:
         """Iterate over the ids that have connections; see `ClusterPresence.ids`."""
         cursor: str | None = FIRST
         while cursor is not None:
             warn_in_event_loop()
-            page = self._bus.some_ids(cursor)
+            page = self._bus.query(OnlineIds(cursor))
             yield from page.ids
             cursor = page.cursor
 

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ..backend.base import AsyncBus
+from ..backend.queries import Heads, Peek
 from ..backend.urls import async_bus
 from ..dispatcher import AsyncDispatcher, Dispatch
 from ..errors import InvalidInput, MesaError
@@ -210,11 +211,11 @@ class DemoPage:
 
     async def _outbox(self, id: str) -> dict[str, Any]:
         """Return the head of an outbox, and the messages that no client has acknowledged."""
-        head = (await self._bus.heads([id]))[id]
+        head = (await self._bus.query(Heads([id])))[id]
         if head is None:
             return {"top": 0, "acknowledged": 0, "waiting": []}
         waits = head.top > head.acknowledged
-        held = await self._bus.peek(id, SHOWN) if waits else []
+        held = await self._bus.query(Peek(id, SHOWN)) if waits else []
         waiting = [each.sequence for each in held if each.sequence > head.acknowledged]
         return {"top": head.top, "acknowledged": head.acknowledged, "waiting": waiting}
 

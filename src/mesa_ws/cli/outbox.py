@@ -8,6 +8,7 @@ import msgspec
 from rich.table import Table
 
 from ..backend.base import BlockingBus
+from ..backend.queries import Heads, Peek
 from ..errors import Unsupported
 from ..messages.receipt import OutboxHead, Stored
 from .options import address_options, connect
@@ -76,10 +77,10 @@ def purge(id: str, yes: bool, as_json: bool, **address: Any) -> None:
 def _look(bus: BlockingBus, id: str, limit: int) -> tuple[OutboxHead | None, list[Stored]]:
     """Return the state of an outbox, and its messages; on the wire of 1.x only the messages."""
     try:
-        head = bus.heads([id])[id]
+        head = bus.query(Heads([id]))[id]
     except Unsupported:
-        return None, bus.peek(id, limit)
-    return head, bus.peek(id, limit) if head is not None else []
+        return None, bus.query(Peek(id, limit))
+    return head, bus.query(Peek(id, limit)) if head is not None else []
 
 
 def _document(id: str, head: OutboxHead | None, messages: list[Stored]) -> dict[str, Any]:

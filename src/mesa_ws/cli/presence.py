@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 
 from ..backend.presence import BlockingClusterPresence
+from ..backend.queries import ConnectionCount, Online, OnlineCount
 from .options import address_options, connect
 from .output import console, escaped, from_command_line, plain, print_json
 
@@ -32,15 +33,15 @@ def presence(ids: tuple[str, ...], all_ids: bool, connections: bool, as_json: bo
         bus = connect(**address)
     try:
         with from_command_line():
-            online = bus.online(ids) if ids else None
+            online = bus.query(Online(ids)) if ids else None
         if online is not None:
             _show_online(online, as_json=as_json)
         elif all_ids:
             _show_ids(BlockingClusterPresence(bus).ids(), as_json=as_json)
         elif connections:
-            _show_connections(bus.connections(), as_json=as_json)
+            _show_connections(bus.query(ConnectionCount()), as_json=as_json)
         else:
-            _show_count(bus.count(), as_json=as_json)
+            _show_count(bus.query(OnlineCount()), as_json=as_json)
     finally:
         bus.close()
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..backend.presence import ClusterPresence
+from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 from ..concurrency.blocking import awaited
@@ -112,7 +113,7 @@ class AsyncDispatcher:
         """Return the present status of a dispatched message; see `Dispatcher.status`."""
         self._check_open()
         ids = list(stored_positions(checked_receipt(receipt)))
-        return judge(receipt, await self._bus.heads(ids) if ids else {})
+        return judge(receipt, await self._bus.query(Heads(ids)) if ids else {})
 
     async def aclose(self) -> None:
         """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..backend.presence import BlockingClusterPresence
+from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 from ..concurrency.blocking import warn_in_event_loop
@@ -194,7 +195,7 @@ class Dispatcher:
         self._check_open()
         warn_in_event_loop()
         ids = list(stored_positions(checked_receipt(receipt)))
-        return judge(receipt, self._bus.heads(ids) if ids else {})
+        return judge(receipt, self._bus.query(Heads(ids)) if ids else {})
 
     def close(self) -> None:
         """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""

@@ -1,4 +1,4 @@
-"""The HTTP API of a server as an ASGI application: dispatches, requests, questions and health."""
+"""The HTTP API of a server as an ASGI application: dispatches, requests, queries and health."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -18,25 +17,19 @@ from ..backend.http.auth import is_authorized
 from ..backend.http.dispatch_schema import DispatchRequest
 from ..backend.http.problems import INTERNAL_ERROR, Problem, encode_problem, problem_of, shortened
 from ..backend.http.routes import (
-    CONNECTIONS,
-    COUNT,
     DISPATCH,
-    HEADS,
-    IDS,
-    ONLINE,
     PURGE,
+    QUERIES,
     REQUEST,
-    SHOW,
     STATUS,
     Body,
-    CursorQuestion,
-    EmptyQuestion,
-    IdsQuestion,
-    OutboxQuestion,
-    RequestQuestion,
+    OutboxBody,
+    QueryBody,
+    RequestBody,
     Route,
-    StatusQuestion,
+    StatusBody,
 )
+from ..backend.queries import Heads
 from ..concurrency.tasks import start
 from ..errors import BackendUnavailable, InvalidInput, MesaError
 from ..messages.json_keys import check_members
@@ -51,7 +44,7 @@ READY = "/health/ready"
 BodyHandler = Callable[[bytes], Coroutine[Any, Any, bytes]]
 """Turns the body of a request into the body of its answer."""
 
-Q = TypeVar("Q", bound=Body)
+B = TypeVar("B", bound=Body)
 
 
 class Dispatching(Protocol):
@@ -59,7 +52,7 @@ class Dispatching(Protocol):
 
     @property
     def bus(self) -> AsyncBus:
-        """Carries out dispatches and answers questions."""
+        """Carries out dispatches and answers queries."""
         ...
 
     @property
@@ -87,14 +80,11 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
         max_body: bytes of the largest request.
     """
     gate, api, health = _Gate(key, max_body), _ApiCalls(server), _Health(server)
+    answers = {path: partial(gate.answer, work) for path, work in api.works().items()}
+    answers[REQUEST.path] = partial(gate.answer_while_connected, api.work(REQUEST, api.request))
     app = Starlette(
         routes=[
-            *(HttpRoute(path, partial(gate.answer, work), methods=["POST"]) for path, work in api.works()),
-            HttpRoute(
-                REQUEST.path,
-                partial(gate.answer_while_connected, api.work(REQUEST, api.request)),
-                methods=["POST"],
-            ),
+            *(HttpRoute(path, answer, methods=["POST"]) for path, answer in answers.items()),
             HttpRoute(LIVE, health.live),
             HttpRoute(READY, health.ready),
         ],
@@ -131,62 +121,45 @@ class _ApiCalls:
     def __init__(self, server: Dispatching) -> None:
         self._server = server
 
-    def works(self) -> list[tuple[str, BodyHandler]]:
+    def works(self) -> dict[str, BodyHandler]:
         """Return the paths of the routes that are answered at once, each with its work."""
-        return [
-            (DISPATCH.path, self.work(DISPATCH, self.dispatch)),
-            (STATUS.path, self.work(STATUS, self.status)),
-            (ONLINE.path, self.work(ONLINE, self.presence)),
-            (IDS.path, self.work(IDS, self.ids)),
-            (CONNECTIONS.path, self.work(CONNECTIONS, self.connections)),
-            (HEADS.path, self.work(HEADS, self.heads)),
-            (SHOW.path, self.work(SHOW, self.show)),
-            (PURGE.path, self.work(PURGE, self.purge)),
-        ]
+        return {
+            DISPATCH.path: self.work(DISPATCH, self.dispatch),
+            STATUS.path: self.work(STATUS, self.status),
+            PURGE.path: self.work(PURGE, self.purge),
+            **{route.path: self.work(route, self.query) for route in QUERIES.values()},
+        }
 
-    def work(self, route: Route[Q, Any], answer: Callable[[Q], Awaitable[bytes]]) -> BodyHandler:
+    def work(self, route: Route[B, Any], answer: Callable[[B], Awaitable[bytes]]) -> BodyHandler:
         """Return the work of a route: decode the body, check the namespace, and answer."""
 
-        async def work(body: bytes) -> bytes:
-            question = route.decode_question(body)
-            self._check_namespace(question.namespace)
-            return await answer(question)
+        async def work(encoded: bytes) -> bytes:
+            body = route.decode_body(encoded)
+            self._check_namespace(body.namespace)
+            return await answer(body)
 
         return work
 
-    async def dispatch(self, question: DispatchRequest) -> bytes:
-        envelopes = question.envelopes(self._server.reserved)
+    async def dispatch(self, body: DispatchRequest) -> bytes:
+        envelopes = body.envelopes(self._server.reserved)
         receipts = await self._server.bus.dispatch(envelopes)
         log_dispatches(log, envelopes, receipts)
         return DISPATCH.encode_answer(receipts)
 
-    async def request(self, question: RequestQuestion) -> bytes:
-        return REQUEST.encode_answer(await self._server.bus.request(*question.prepared()))
+    async def request(self, body: RequestBody) -> bytes:
+        return REQUEST.encode_answer(await self._server.bus.request(*body.prepared()))
 
-    async def status(self, question: StatusQuestion) -> bytes:
-        receipt = question.receipt.receipt()
-        heads = await self._server.bus.heads(stored_positions(receipt))
+    async def status(self, body: StatusBody) -> bytes:
+        receipt = body.receipt.receipt()
+        heads = await self._server.bus.query(Heads(stored_positions(receipt)))
         return STATUS.encode_answer(judge(receipt, heads))
 
-    async def presence(self, question: IdsQuestion) -> bytes:
-        if question.ids is msgspec.UNSET:
-            return COUNT.encode_answer(await self._server.bus.count())
-        return ONLINE.encode_answer(await self._server.bus.online(question.checked()))
+    async def query(self, body: QueryBody) -> bytes:
+        query = body.query()
+        return QUERIES[type(query)].encode_answer(await self._server.bus.query(query))
 
-    async def ids(self, question: CursorQuestion) -> bytes:
-        return IDS.encode_answer(await self._server.bus.some_ids(question.cursor))
-
-    async def connections(self, question: EmptyQuestion) -> bytes:
-        return CONNECTIONS.encode_answer(await self._server.bus.connections())
-
-    async def heads(self, question: IdsQuestion) -> bytes:
-        return HEADS.encode_answer(await self._server.bus.heads(question.checked()))
-
-    async def show(self, question: OutboxQuestion) -> bytes:
-        return SHOW.encode_answer(await self._server.bus.peek(question.id, question.limit))
-
-    async def purge(self, question: OutboxQuestion) -> bytes:
-        return PURGE.encode_answer(await self._server.bus.purge(question.id))
+    async def purge(self, body: OutboxBody) -> bytes:
+        return PURGE.encode_answer(await self._server.bus.purge(body.id))
 
     def _check_namespace(self, meant: str | None) -> None:
         served = self._server.namespace

@@ -9,6 +9,7 @@ import logging
 
 from ..backend.base import Backend
 from ..backend.outbox import Page, Start
+from ..backend.queries import Heads
 from ..close import CloseCode
 from ..concurrency.tasks import Spawn
 from ..errors import BackendError, InvalidMessage, Refused
@@ -173,7 +174,7 @@ class Authenticator:
 
     async def _is_settled(self, id: str, page: Page | None) -> bool:
         """Whether the outbox is empty, so that later acknowledgements cannot cover skipped messages."""
-        head = (await self._backend.heads([id]))[id]
+        head = (await self._backend.query(Heads([id])))[id]
         return head is None or page is None or head.acknowledged >= page.start
 
     async def _find_user(self, connection: Connection, data: object) -> User | None:

@@ -1,13 +1,14 @@
 """A server node: a server without its sockets."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
-from ..backend.base import AsyncBus, Backend, IdPage
+from ..backend.base import AsyncBus, Backend
 from ..backend.presence import BlockingClusterPresence, ClusterPresence
+from ..backend.queries import Query
 from ..backend.redis import Given
 from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
@@ -392,20 +393,8 @@ class _BlockingPresence:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def online(self, ids: Iterable[str]) -> dict[str, int]:
-        return self._wait(lambda bus: bus.online(ids))
-
-    def count(self) -> int:
-        return self._wait(lambda bus: bus.count())
-
-    def some_ids(self, cursor: str) -> IdPage:
-        return self._wait(lambda bus: bus.some_ids(cursor))
-
-    def connections(self) -> int:
-        return self._wait(lambda bus: bus.connections())
-
-    def _wait(self, query: Callable[[AsyncBus], Coroutine[Any, Any, T]]) -> T:
-        return self._node.wait_in_thread("presence", lambda: query(self._node.bus))
+    def query(self, query: Query[T]) -> T:
+        return self._node.wait_in_thread("presence", lambda: self._node.bus.query(query))
 
 
 async def _make(call: Callable[[], Awaitable[None]]) -> None:

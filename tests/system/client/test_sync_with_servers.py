@@ -19,6 +19,7 @@ from mesa_ws import (
     User,
     serve,
 )
+from mesa_ws.backend.queries import Heads
 from mesa_ws.server.connection import Connection
 from tests.ports import free_port
 
@@ -75,7 +76,7 @@ class Site:
         """Wait until all that was sent to the id 1 was acknowledged."""
         async with asyncio.timeout(LIMIT):
             while True:
-                head = (await self.sender.bus.heads(["1"]))["1"]
+                head = (await self.sender.bus.query(Heads(["1"])))["1"]
                 if head is not None and head.acknowledged == head.top:
                     return
                 await asyncio.sleep(0.02)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import pytest
 
 from mesa_ws import Connection, Message, Refused, Server, User, serve
+from mesa_ws.backend.queries import Heads
 from tests.faults.chaos.proxy import Proxy
 from tests.system.waiting import until
 
@@ -92,7 +93,7 @@ class Site:
 
         async def are_there() -> bool:
             nonlocal acknowledged
-            head = (await self.server.bus.heads([id]))[id]
+            head = (await self.server.bus.query(Heads([id])))[id]
             acknowledged = head.acknowledged if head else 0
             return acknowledged >= number
 

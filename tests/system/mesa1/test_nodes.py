@@ -11,6 +11,7 @@ from mesa_ws.backend.mesa1 import Mesa1Backend, commands
 from mesa_ws.backend.mesa1.commands import SWAP
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from mesa_ws.backend.mesa1.node import Mesa1Node
+from mesa_ws.backend.queries import Online
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Cluster, Node
@@ -53,9 +54,9 @@ async def test_an_id_leaves_with_its_last_device_of_all_nodes(
     cluster: Cluster, client: Redis, keys: Mesa1Keys
 ) -> None:
     one, two = await cluster.node({"a": 2}), await cluster.node({"a": 1})
-    assert await one.backend.online(["a", "b"]) == {"a": 3, "b": 0}
+    assert await one.backend.query(Online(["a", "b"])) == {"a": 3, "b": 0}
     one.backend.detach("a")
-    assert await one.backend.online(["a"]) == {"a": 1}
+    assert await one.backend.query(Online(["a"])) == {"a": 1}
     assert await client.smembers(keys.connected) == {"a"}
     two.backend.detach("a")
     await until_members(client, keys)
@@ -124,7 +125,7 @@ async def test_all_is_declared_anew_when_redis_forgot(
     await until_count(client, keys, 4)
     await until_members(client, keys, "a")
     await until_ready(node)
-    assert await node.backend.online(["a"]) == {"a": 2}
+    assert await node.backend.query(Online(["a"])) == {"a": 2}
 
 
 async def test_who_comes_and_goes_is_told_once(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, BackendRefused, Message, Portal, Server
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
+from mesa_ws.backend.queries import Online
 from tests.contract.cluster import LIMIT, Cluster
 from tests.system.server.conftest import Joining, Serving, accepting
 from tests.system.waiting import until, until_ready
@@ -181,7 +182,7 @@ async def test_what_is_ours_alone_is_made_anew(
 
     async def is_right() -> bool:
         try:
-            return await node.backend.online(["a"]) == {"a": 1} and node.backend.is_ready
+            return await node.backend.query(Online(["a"])) == {"a": 1} and node.backend.is_ready
         except BackendRefused:
             return False
 

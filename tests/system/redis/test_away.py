@@ -16,6 +16,7 @@ from mesa_ws.backend.inbox import Capacity, InboxEvent, partition_of
 from mesa_ws.backend.mesa1 import Mesa1Backend, portal_liveness
 from mesa_ws.backend.mesa1 import commands as mesa1_plan
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
+from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend, inbox_commands
 from mesa_ws.backend.redis.inbox_commands import PortalCommands, surveyed, tend_reply
 from mesa_ws.backend.redis.keys import Keys
@@ -412,4 +413,4 @@ async def test_nobody_is_told_offline_whose_node_is_the_last_to_come_back(
         changes = one.changes + two.changes + dead.changes
         assert [id for change, id in changes if change == "offline"] == ["ghost"]
         assert sorted(id for change, id in changes if change == "online") == sorted([*ids, "ghost"])
-        assert set((await one.backend.online(ids)).values()) == {1}
+        assert set((await one.backend.query(Online(ids))).values()) == {1}

@@ -6,6 +6,7 @@ import signal
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.queries import OnlineCount
 from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.redis_server import RedisServer
@@ -112,7 +113,7 @@ async def test_the_set_that_is_counted_follows_a_redis_that_forgot(
     await client.flushall()
 
     async def is_right() -> bool:
-        return await node.backend.count() == 2
+        return await node.backend.query(OnlineCount()) == 2
 
     await until(is_right)
 

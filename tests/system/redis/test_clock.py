@@ -14,6 +14,7 @@ import redis.asyncio
 
 from mesa_ws.backend.mesa1 import Mesa1Backend, Mesa1PortalConsumer
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
+from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.backend.redis.inbox_commands import PortalCommands
 from mesa_ws.backend.redis.node_commands import NodeCommands
@@ -168,10 +169,10 @@ async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> No
     survivor, dead = await cluster.node(), await cluster.node({"alice": 1})
     await crash(dead)
     step_back(hand, hand.keys.leases, mesa1_keys.Mesa1Keys(cluster.namespace).leases)
-    assert await survivor.backend.online(["alice"]) == {"alice": 1}
+    assert await survivor.backend.query(Online(["alice"])) == {"alice": 1}
 
     async def is_offline() -> bool:
-        return await survivor.backend.online(["alice"]) == {"alice": 0}
+        return await survivor.backend.query(Online(["alice"])) == {"alice": 0}
 
     await until(is_offline)
     await survivor.until_told("offline", "alice")
@@ -188,7 +189,7 @@ async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
         return all(left(hand, name, each.backend.node_id) <= 1.01 * LEASE for each in (one, two))
 
     await until(is_renewed)
-    assert await one.backend.online(["alice"]) == {"alice": 1}
+    assert await one.backend.query(Online(["alice"])) == {"alice": 1}
     assert ("offline", "alice") not in one.changes + two.changes
 
 

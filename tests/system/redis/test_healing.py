@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis_wire.timing import BEATS
@@ -61,7 +62,7 @@ async def test_what_changed_while_redis_was_away_counts_afterwards(
     own_redis.thaw()
     await until_ready(first, second)
     await until_online(second, "gone", 0)
-    assert await second.backend.online(["stays", "comes"]) == {"stays": 1, "comes": 1}
+    assert await second.backend.query(Online(["stays", "comes"])) == {"stays": 1, "comes": 1}
 
 
 async def test_a_new_connection_may_lead_to_a_redis_that_forgot_something(
@@ -162,10 +163,10 @@ async def test_an_id_that_others_wrongly_believe_here_is_sent_away(
     node = await nodes.node({"alice": 1})
     await client.hset(keys.user("ghost"), node.backend.node_id, "1 1 0 - 0")
     await client.expire(keys.user("ghost"), 60)
-    assert await node.backend.online(["ghost"]) == {"ghost": 1}
+    assert await node.backend.query(Online(["ghost"])) == {"ghost": 1}
     await node.backend.dispatch([prepare(HELLO, ["ghost", "alice"])])
     await until_online(node, "ghost", 0)
-    assert await node.backend.online(["alice"]) == {"alice": 1}
+    assert await node.backend.query(Online(["alice"])) == {"alice": 1}
 
 
 async def test_repair_drops_what_a_node_does_not_hold(
@@ -192,9 +193,9 @@ async def test_a_corrupt_key_is_healed_when_its_id_is_attached(
     await client.set(keys.user("alice"), "x", ex=60)
     await client.delete(keys.held(node.backend.node_id))
     await client.set(keys.held(node.backend.node_id), "x", ex=60)
-    assert await node.backend.online(["alice"]) == {"alice": 0}
+    assert await node.backend.query(Online(["alice"])) == {"alice": 0}
     await node.backend.attach("alice", 3)
-    assert await node.backend.online(["alice"]) == {"alice": 3}
+    assert await node.backend.query(Online(["alice"])) == {"alice": 3}
 
 
 async def test_an_id_that_is_attached_while_the_lease_is_lost_is_reached(
@@ -203,7 +204,7 @@ async def test_an_id_that_is_attached_while_the_lease_is_lost_is_reached(
     node = await nodes.node()
     await client.zrem(keys.leases, node.backend.node_id)
     await asyncio.gather(*(node.backend.attach(str(n), 1) for n in range(20)))
-    assert await node.backend.online([str(n) for n in range(20)]) == {str(n): 1 for n in range(20)}
+    assert await node.backend.query(Online([str(n) for n in range(20)])) == {str(n): 1 for n in range(20)}
     assert caplog.text.count("its lease ran out") == 1
 
 

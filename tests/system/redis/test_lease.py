@@ -7,6 +7,7 @@ import signal
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.queries import ConnectionCount, Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse
@@ -57,7 +58,7 @@ async def test_connections_of_a_killed_node_count_until_its_lease_ends(
     survivor.backend.connected(2)
 
     async def counts(connections: int) -> bool:
-        return await survivor.backend.connections() == connections
+        return await survivor.backend.query(ConnectionCount()) == connections
 
     await until(lambda: counts(2))
     await client.hset(keys.tallies, mapping={"dead": "40", "wrong": "many", "gone": "9"})
@@ -127,7 +128,7 @@ async def test_everything_in_redis_has_an_end(nodes: Cluster, client: redis.asyn
     first, second = await nodes.node({"alice": 1, "bob": 2}), await nodes.node({"alice": 1})
     await first.backend.dispatch([prepare(HELLO, ["alice"]), prepare(HELLO)])
     second.backend.detach("alice")
-    await first.backend.online(["alice"])
+    await first.backend.query(Online(["alice"]))
     names = await client.keys("*")
     assert len(names) >= 6
     assert [name for name in names if await client.ttl(name) < 0] == []

@@ -6,6 +6,7 @@ import logging
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendRefused, BackendUnavailable
@@ -56,7 +57,7 @@ async def test_an_attach_that_failed_is_made_good_later(nodes: Cluster, own_redi
     node.backend.detach("carol")
     own_redis.start()
     await until_ready(node)
-    assert await node.backend.online(["alice", "bob", "carol"]) == {"alice": 5, "bob": 5, "carol": 0}
+    assert await node.backend.query(Online(["alice", "bob", "carol"])) == {"alice": 5, "bob": 5, "carol": 0}
 
 
 async def test_an_attach_that_was_cancelled_is_made_good(nodes: Cluster) -> None:
@@ -66,7 +67,7 @@ async def test_an_attach_that_was_cancelled_is_made_good(nodes: Cluster) -> None
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-    assert await node.backend.online(["alice", "bob"]) == {"alice": 5, "bob": 5}
+    assert await node.backend.query(Online(["alice", "bob"])) == {"alice": 5, "bob": 5}
 
 
 async def test_an_unreachable_redis_is_said_when_opening(namespace: str) -> None:

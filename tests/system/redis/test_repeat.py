@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
@@ -70,7 +71,7 @@ async def test_a_stored_message_whose_reply_was_lost_is_sent_again_and_stored_on
     assert position is not None
     assert position.sequence == 2
     assert [envelope.message_id for envelope in envelopes].count(sent.message_id) == 1
-    assert len(await node.backend.peek("alice", 10)) == 2
+    assert len(await node.backend.query(Peek("alice", 10))) == 2
 
 
 async def test_a_message_that_is_not_stored_is_not_sent_again(
@@ -109,7 +110,7 @@ async def test_a_message_is_sent_again_until_its_time_is_over(
         await sending
     assert caught.value.maybe_sent
     await bus.aclose()
-    assert len(await node.backend.peek("alice", 10)) == 2
+    assert len(await node.backend.query(Peek("alice", 10))) == 2
 
 
 async def test_a_message_that_redis_may_have_forgotten_is_not_sent_again(
@@ -128,7 +129,7 @@ async def test_a_message_that_redis_may_have_forgotten_is_not_sent_again(
     with pytest.raises(BackendUnavailable) as caught:
         await sending
     assert caught.value.maybe_sent
-    assert len(await node.backend.peek("alice", 10)) == 2
+    assert len(await node.backend.query(Peek("alice", 10))) == 2
 
 
 async def test_messages_that_are_sent_again_stay_in_order(node: Node, proxy: Proxy, namespace: str) -> None:

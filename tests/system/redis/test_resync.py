@@ -8,6 +8,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
+from mesa_ws.backend.queries import Heads
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
@@ -207,7 +208,7 @@ async def test_an_acknowledgement_that_was_cut_off_is_made_good(
     server.backend.acknowledge([Acknowledgement("alice", position, position.sequence)])
 
     async def is_settled() -> bool:
-        head = (await sender.heads(["alice"]))["alice"]
+        head = (await sender.query(Heads(["alice"])))["alice"]
         return head is not None and head.acknowledged == 1
 
     await until(is_settled)
@@ -224,7 +225,7 @@ async def test_of_acknowledgements_that_were_cut_off_the_last_is_made_good(
         server.backend.acknowledge([Acknowledgement("alice", position, position.sequence)])
 
     async def is_settled() -> bool:
-        head = (await sender.heads(["alice"]))["alice"]
+        head = (await sender.query(Heads(["alice"])))["alice"]
         return head is not None and head.acknowledged == 2
 
     await until(is_settled)

@@ -8,6 +8,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws.backend.outbox import Acknowledgement, Start
+from mesa_ws.backend.queries import Online, OnlineCount, Peek
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendRefused
@@ -34,12 +35,12 @@ async def use(request: pytest.FixtureRequest, own_redis: RedisServer, namespace:
         async def by_asyncio(sync: Sync) -> None:
             bus = AsyncRedisBus(own_redis.url, namespace=namespace, sync=sync)
             stack.push_async_callback(bus.aclose)
-            await bus.count()
+            await bus.query(OnlineCount())
 
         async def by_threads(sync: Sync) -> None:
             bus = BlockingRedisBus(own_redis.url, namespace=namespace, sync=sync)
             stack.callback(bus.close)
-            await asyncio.to_thread(bus.count)
+            await asyncio.to_thread(bus.query, OnlineCount())
 
         async def by_node(sync: Sync) -> None:
             backend = RedisBackend(own_redis.url, namespace=namespace)
@@ -98,7 +99,7 @@ async def test_one_warning_for_many_connections(
 ) -> None:
     bus = AsyncRedisBus(own_redis.url, sync=Sync(enabled=True))
     for _ in range(3):
-        await bus.count()
+        await bus.query(OnlineCount())
         await client.client_kill_filter(_type="normal", skipme=True)
     await bus.aclose()
     assert caplog.text.count("appendonly is off") == 1
@@ -118,8 +119,8 @@ async def test_a_full_redis_stores_nothing_but_people_log_in_and_drain(
     position = receipt.deliveries["alice"].position
     assert position is not None
     node.backend.acknowledge([Acknowledgement("alice", position, position.sequence)])
-    assert await node.backend.peek("alice", 10) == []
-    assert await node.backend.online(["alice"]) == {"alice": 1}
+    assert await node.backend.query(Peek("alice", 10)) == []
+    assert await node.backend.query(Online(["alice"])) == {"alice": 1}
     await client.config_set("maxmemory", 0)
     await node.backend.dispatch([kept("after")])
 
@@ -127,7 +128,7 @@ async def test_a_full_redis_stores_nothing_but_people_log_in_and_drain(
 async def test_a_node_opens_at_a_full_redis(nodes: Cluster, client: redis.asyncio.Redis) -> None:
     await client.config_set("maxmemory", 1)
     node = await nodes.node({"alice": 1}, retention=KEEP)
-    assert await node.backend.count() == 1
+    assert await node.backend.query(OnlineCount()) == 1
 
 
 async def test_a_corrupt_outbox_is_warned_of_when_a_message_is_stored(

@@ -6,6 +6,7 @@ from typing import Any
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Read
+from mesa_ws.backend.queries import Heads
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import Message
@@ -46,7 +47,7 @@ async def until(holds: Callable[[], Awaitable[bool] | bool]) -> None:
 
 async def unproven(server: Server, id: str = "1") -> int:
     """Return the number of unacknowledged messages of an id."""
-    head = (await server.bus.heads([id]))[id]
+    head = (await server.bus.query(Heads([id])))[id]
     return head.top - head.acknowledged if head else 0
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Start
+from mesa_ws.backend.queries import Peek
 from mesa_ws.messages.recipients import User
 
 from .conftest import Joining, Serving
@@ -302,10 +303,10 @@ async def test_what_one_device_lacks_is_kept_while_it_is_connected(serving: Serv
     await fast.messages(2)
     await fast.acknowledge(x["e"], 2)
     await until_unproven(server, 0)
-    assert [stored.sequence for stored in await backend.peek("1", 9)] == [1, 2]
+    assert [stored.sequence for stored in await backend.query(Peek("1", 9))] == [1, 2]
     await late.acknowledge(x["e"], 1)
 
     async def one_is_left() -> bool:
-        return [stored.sequence for stored in await backend.peek("1", 9)] == [2]
+        return [stored.sequence for stored in await backend.query(Peek("1", 9))] == [2]
 
     await until(one_is_left)

@@ -3,7 +3,7 @@
 import pytest
 
 from mesa_ws.backend.http.routes import REQUEST as REQUEST_ROUTE
-from mesa_ws.backend.http.routes import RequestQuestion
+from mesa_ws.backend.http.routes import RequestBody
 from mesa_ws.errors import (
     ConnectionClosed,
     InvalidMessage,
@@ -188,9 +188,7 @@ def test_another_timeout_is_refused(timeout: object) -> None:
 
 
 def test_a_request_crosses_http_as_it_is() -> None:
-    question = REQUEST_ROUTE.decode_question(
-        REQUEST_ROUTE.encode_question(RequestQuestion.of(REQUEST, 2.5, "api"))
-    )
+    question = REQUEST_ROUTE.decode_body(REQUEST_ROUTE.encode_body(RequestBody.of(REQUEST, 2.5, "api")))
     request, timeout = question.prepared()
     assert (request.recipients, request.body, timeout) == (REQUEST.recipients, REQUEST.body, 2.5)
     assert question.namespace == "api"
@@ -215,5 +213,5 @@ def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
 )
 def test_what_is_no_request_is_refused(body: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match="expected") as raised:
-        REQUEST_ROUTE.decode_question(body).prepared()
+        REQUEST_ROUTE.decode_body(body).prepared()
     assert problem in str(raised.value)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -11,9 +11,9 @@ import httpcore
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
-from ..base import IdPage
+from ...messages.receipt import Receipt
 from ..pending import too_many
+from ..queries import Query
 from .exchange import FAILURES, KEEP_ALIVE, Exchange, HttpApi, T
 from .streams import AsyncioBackend
 
@@ -75,29 +75,9 @@ class AsyncHttpBus:
         finally:
             own.pending -= 1
 
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id; errors as in `dispatch`."""
-        return await self._ask(self._api.online(ids))
-
-    async def count(self) -> int:
-        """Count the ids that are online; errors as in `dispatch`."""
-        return await self._ask(self._api.count())
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that are online; errors as in `dispatch`."""
-        return await self._ask(self._api.some_ids(cursor))
-
-    async def connections(self) -> int:
-        """Count the connections, authenticated or not; errors as in `dispatch`."""
-        return await self._ask(self._api.connections())
-
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of the outboxes of `ids`; errors as in `dispatch`."""
-        return await self._ask(self._api.heads(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first messages of an outbox; errors as in `dispatch`."""
-        return await self._ask(self._api.peek(id, limit))
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; errors as in `dispatch`."""
+        return await self._ask(self._api.query(query))
 
     async def purge(self, id: str) -> int:
         """Drop the messages of an outbox, and return their number; errors as in `dispatch`."""

@@ -1,16 +1,16 @@
 """The HTTP bus for threads."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import httpcore
 
 from ...errors import BackendUnavailable
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
+from ...messages.receipt import Receipt
 from ...messages.request import MAX_BLOCKING_REQUESTS
-from ..base import IdPage
 from ..pending import Quota
+from ..queries import Query
 from .connections import DeadlineBackend, within
 from .exchange import FAILURES, KEEP_ALIVE, Exchange, HttpApi, T
 
@@ -61,29 +61,9 @@ class BlockingHttpBus:
         with self._quota.one():
             return self._ask(self._api.request(request, timeout))
 
-    def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id; errors as in `dispatch`."""
-        return self._ask(self._api.online(ids))
-
-    def count(self) -> int:
-        """Count the ids that are online; errors as in `dispatch`."""
-        return self._ask(self._api.count())
-
-    def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that are online; errors as in `dispatch`."""
-        return self._ask(self._api.some_ids(cursor))
-
-    def connections(self) -> int:
-        """Count the connections, authenticated or not; errors as in `dispatch`."""
-        return self._ask(self._api.connections())
-
-    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of the outboxes of `ids`; errors as in `dispatch`."""
-        return self._ask(self._api.heads(ids))
-
-    def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first messages of an outbox; errors as in `dispatch`."""
-        return self._ask(self._api.peek(id, limit))
+    def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; errors as in `dispatch`."""
+        return self._ask(self._api.query(query))
 
     def purge(self, id: str) -> int:
         """Drop the messages of an outbox, and return their number; errors as in `dispatch`."""

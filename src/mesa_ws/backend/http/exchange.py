@@ -5,7 +5,7 @@
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -13,17 +13,17 @@ import httpcore
 
 from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
-from ...messages.recipients import check_id, check_ids
+from ...messages.receipt import Receipt
+from ...messages.recipients import check_id
 from ...settings import Seconds, Settings, check_namespace
 from ...text import plain
 from ...tls import tls_error, tls_problem
-from ..base import IdPage
+from ..queries import Query
 from . import routes
 from .auth import authorization, check_key
 from .dispatch_schema import DispatchRequest
 from .problems import decode_problem, error_of
-from .routes import CursorQuestion, EmptyQuestion, IdsQuestion, OutboxQuestion, RequestQuestion, Route
+from .routes import OutboxBody, RequestBody, Route
 
 KEEP_ALIVE = 30.0
 """Seconds for which an idle connection is kept: fewer than servers and most gateways keep theirs,
@@ -124,49 +124,18 @@ class HttpApi:
         Raises:
             InvalidInput: there are too many for one request.
         """
-        question = DispatchRequest.of_all(envelopes, self._namespace)
-        return Exchange(self, routes.DISPATCH, question, results=len(envelopes))
+        body = DispatchRequest.of_all(envelopes, self._namespace)
+        return Exchange(self, routes.DISPATCH, body, results=len(envelopes))
 
     def request(self, request: Envelope, timeout: float) -> "Exchange[bytes]":
         """Return the request that asks the connections of one id; its answer may take `timeout` longer."""
-        question = RequestQuestion.of(request, timeout, self._namespace)
-        return Exchange(self, routes.REQUEST, question, patience=timeout)
+        body = RequestBody.of(request, timeout, self._namespace)
+        return Exchange(self, routes.REQUEST, body, patience=timeout)
 
-    def online(self, ids: Iterable[str]) -> "Exchange[dict[str, int]]":
-        """Return the request for the numbers of connections of `ids`.
-
-        Raises:
-            InvalidRecipients: one of them is no id.
-        """
-        return Exchange(self, routes.ONLINE, IdsQuestion(check_ids(ids), namespace=self._namespace))
-
-    def count(self) -> "Exchange[int]":
-        """Return the request for the number of ids that are online."""
-        return Exchange(self, routes.COUNT, IdsQuestion(namespace=self._namespace))
-
-    def some_ids(self, cursor: str) -> "Exchange[IdPage]":
-        """Return the request for one page of the ids that are online."""
-        return Exchange(self, routes.IDS, CursorQuestion(cursor, namespace=self._namespace))
-
-    def connections(self) -> "Exchange[int]":
-        """Return the request for the number of connections."""
-        return Exchange(self, routes.CONNECTIONS, EmptyQuestion(namespace=self._namespace))
-
-    def heads(self, ids: Iterable[str]) -> "Exchange[dict[str, OutboxHead | None]]":
-        """Return the request for the heads of the outboxes of `ids`.
-
-        Raises:
-            InvalidRecipients: one of them is no id.
-        """
-        return Exchange(self, routes.HEADS, IdsQuestion(check_ids(ids), namespace=self._namespace))
-
-    def peek(self, id: str, limit: int) -> "Exchange[list[Stored]]":
-        """Return the request for the first messages of an outbox.
-
-        Raises:
-            InvalidRecipients: it is no id.
-        """
-        return Exchange(self, routes.SHOW, OutboxQuestion(check_id(id), limit, namespace=self._namespace))
+    def query(self, query: Query[T]) -> "Exchange[T]":
+        """Return the request that asks a query."""
+        route = routes.QUERIES[type(query)]
+        return Exchange(self, route, route.body(**vars(query), namespace=self._namespace))
 
     def purge(self, id: str) -> "Exchange[int]":
         """Return the request that drops the messages of an outbox.
@@ -174,7 +143,7 @@ class HttpApi:
         Raises:
             InvalidRecipients: it is no id.
         """
-        return Exchange(self, routes.PURGE, OutboxQuestion(check_id(id), namespace=self._namespace))
+        return Exchange(self, routes.PURGE, OutboxBody(check_id(id), namespace=self._namespace))
 
     def headers(self, size: int) -> list[tuple[str, str]]:
         """Return the headers of a request of `size` bytes."""
@@ -192,7 +161,7 @@ class Exchange(Generic[T]):
     Args:
         api: the API that is called.
         route: kind of the request.
-        question: body of the request.
+        body: its body.
         patience: seconds that the server may wait before it answers.
         results: number of results that an answer has to have; None for any.
 
@@ -205,7 +174,7 @@ class Exchange(Generic[T]):
         self,
         api: HttpApi,
         route: Route[Any, T],
-        question: object,
+        body: object,
         *,
         patience: float = 0.0,
         results: int | None = None,
@@ -214,7 +183,7 @@ class Exchange(Generic[T]):
         self.timeout = api.timeout + patience
         self._api = api
         self._route = route
-        self._body = route.encode_question(question)
+        self._body = route.encode_body(body)
         self._results = results
 
     @property

@@ -28,9 +28,19 @@ from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ...messages.envelope import Envelope
 from ...messages.message import Message
 from ...messages.receipt import IdStatus, OutboxHead, Position, Range, Receipt, State, Status, Stored
-from ...messages.recipients import check_ids
 from ...messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request
-from ..base import FIRST, MAX_CURSOR, IdPage
+from ..queries import (
+    FIRST,
+    MAX_CURSOR,
+    ConnectionCount,
+    Heads,
+    IdPage,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Query,
+)
 from .dispatch_schema import NO_MESSAGE, DispatchRequest, ReceiptForm, Receipts, read_message
 from .problems import UNREADABLE
 
@@ -47,51 +57,55 @@ class Body(Protocol):
     namespace: str | None
 
 
-Q = TypeVar("Q", bound=Body)
+B = TypeVar("B", bound=Body)
 T = TypeVar("T")
 
 
-class Route(Generic[Q, T]):
+class Route(Generic[B, T]):
     """One kind of request and its answer.
 
     Args:
         path: path of the request.
-        question: type of the body.
+        body: type of its body.
         expected: describes the body for errors.
         answer: type of the answer's body.
-        write: turns a result into the answer's body.
-        read: turns the answer's body into a result.
+        write: turns a result into the answer's body; by default the result is its only member.
+        read: turns the answer's body into a result; by default the result is its only member.
+
+    Attributes:
+        body: type of the body of a request.
     """
 
     def __init__(
         self,
         path: str,
-        question: type[Q],
+        body: type[B],
         expected: str,
-        answer: type[Any],
+        answer: type[msgspec.Struct],
         *,
-        write: Callable[[T], object],
-        read: Callable[[Any], T],
+        write: Callable[[T], object] | None = None,
+        read: Callable[[Any], T] | None = None,
     ) -> None:
         self.path = path
-        self._question = msgspec.json.Decoder(question)
+        self.body = body
+        self._body = msgspec.json.Decoder(body)
         self._expected = expected
         self._answer = msgspec.json.Decoder(answer)
-        self._write = write
-        self._read = read
+        self._write = write or answer
+        self._read = read or attrgetter(answer.__struct_fields__[0])
 
-    def encode_question(self, question: Q) -> bytes:
+    def encode_body(self, body: B) -> bytes:
         """Encode the body of a request."""
-        return msgspec.json.encode(question)
+        return msgspec.json.encode(body)
 
-    def decode_question(self, body: bytes) -> Q:
+    def decode_body(self, body: bytes) -> B:
         """Decode the body of a request.
 
         Raises:
             InvalidInput: it is no JSON, has another form, or an unknown member.
         """
         try:
-            return self._question.decode(body)
+            return self._body.decode(body)
         except UNREADABLE as error:
             raise InvalidInput(f"body: expected {self._expected}, but: {error}") from None
 
@@ -114,51 +128,79 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     namespace: str | None = None
 
 
-class EmptyQuestion(_Form):
-    """Question without members."""
+class QueryBody(_Form):
+    """Body of a query, whose members are those of the query."""
+
+    def query(self) -> Query[Any]:
+        """Check the members, and return the query.
+
+        Raises:
+            InvalidInput: a member cannot be used.
+        """
+        raise NotImplementedError
 
 
-class IdsQuestion(_Form):
-    """Question about ids; about all ids together if `ids` is absent."""
+class PresenceBody(QueryBody):
+    """Query about the connections of ids; about the number of all ids that are online without `ids`."""
 
     ids: Any = msgspec.UNSET
 
-    def checked(self) -> list[str]:
-        """Return the ids after checking them.
-
-        Raises:
-            InvalidInput: there are too many.
-            InvalidRecipients: they are no list, or one of them is no id.
-        """
-        ids = self.ids
-        if ids is msgspec.UNSET or ids is None or isinstance(ids, dict):
-            got = "none" if ids is msgspec.UNSET else "null" if ids is None else "an object"
-            raise InvalidRecipients(f"ids: expected a list of ids, got {got}")
-        if isinstance(ids, list) and len(ids) > MAX_IDS:
-            raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
-        return check_ids(ids)
+    def query(self) -> Online | OnlineCount:  # noqa: D102
+        return OnlineCount() if self.ids is msgspec.UNSET else Online(_listed(self.ids))
 
 
-class CursorQuestion(_Form):
-    """Question for one page of the ids that are online; the first page without a cursor."""
+class OnlineIdsBody(QueryBody):
+    """Query for one page of the ids that are online; the first page without a cursor."""
 
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = FIRST
 
+    def query(self) -> OnlineIds:  # noqa: D102
+        return OnlineIds(self.cursor)
 
-class OutboxQuestion(_Form):
-    """Question about the outbox of one id, or request to purge it."""
+
+class ConnectionCountBody(QueryBody):
+    """Query without members for the number of connections."""
+
+    def query(self) -> ConnectionCount:  # noqa: D102
+        return ConnectionCount()
+
+
+class HeadsBody(QueryBody):
+    """Query about outboxes."""
+
+    ids: Any = msgspec.UNSET
+
+    def query(self) -> Heads:  # noqa: D102
+        return Heads(_listed(self.ids))
+
+
+class OutboxBody(QueryBody):
+    """Query for the messages of one outbox, or request to purge it."""
 
     id: Any
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHOWN)] = 20
 
+    def query(self) -> Peek:  # noqa: D102
+        return Peek(self.id, self.limit)
 
-class StatusQuestion(_Form):
-    """Question about the message of a receipt."""
+
+def _listed(ids: Any) -> Any:
+    """Return `ids` if they may be a list of ids that is not too long."""
+    if ids is msgspec.UNSET or ids is None or isinstance(ids, dict):
+        got = "none" if ids is msgspec.UNSET else "null" if ids is None else "an object"
+        raise InvalidRecipients(f"ids: expected a list of ids, got {got}")
+    if isinstance(ids, list) and len(ids) > MAX_IDS:
+        raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
+    return ids
+
+
+class StatusBody(_Form):
+    """Query about the message of a receipt."""
 
     receipt: ReceiptForm
 
 
-class RequestQuestion(_Form):
+class RequestBody(_Form):
     """Request to a connected client.
 
     Args:
@@ -172,7 +214,7 @@ class RequestQuestion(_Form):
     timeout: Any = DEFAULT_REQUEST_TIMEOUT
 
     @classmethod
-    def of(cls, request: Envelope, timeout: float, namespace: str | None) -> "RequestQuestion":
+    def of(cls, request: Envelope, timeout: float, namespace: str | None) -> "RequestBody":
         """Return the body that sends a prepared request; the message is not encoded again."""
         [id] = request.recipients.ids
         return cls(id=id, message=msgspec.Raw(request.body), timeout=timeout, namespace=namespace)
@@ -192,7 +234,7 @@ class RequestQuestion(_Form):
 # Bodies of answers.
 
 
-class _ReplyBody(msgspec.Struct):
+class _RequestAnswer(msgspec.Struct):
     answer: msgspec.Raw
 
 
@@ -201,26 +243,26 @@ class _IdStatusBody(msgspec.Struct):
     dropped: tuple[Range, ...]
 
 
-class _StatusBody(msgspec.Struct):
+class _StatusAnswer(msgspec.Struct):
     message_id: str
     is_settled: bool
     ids: dict[str, _IdStatusBody]
 
 
-class _OnlineBody(msgspec.Struct):
+class _OnlineAnswer(msgspec.Struct):
     online: dict[str, int]
 
 
-class _CountBody(msgspec.Struct):
+class _OnlineCountAnswer(msgspec.Struct):
     count: int
 
 
-class _PageBody(msgspec.Struct):
+class _OnlineIdsAnswer(msgspec.Struct):
     ids: tuple[str, ...]
     cursor: str | None
 
 
-class _ConnectionsBody(msgspec.Struct):
+class _ConnectionCountAnswer(msgspec.Struct):
     connections: int
 
 
@@ -233,7 +275,7 @@ class _HeadBody(msgspec.Struct):
     dropped: tuple[Range, ...]
 
 
-class _HeadsBody(msgspec.Struct):
+class _HeadsAnswer(msgspec.Struct):
     outboxes: dict[str, _HeadBody | None]
 
 
@@ -245,36 +287,36 @@ class _StoredBody(msgspec.Struct):
     message: msgspec.Raw
 
 
-class _MessagesBody(msgspec.Struct):
+class _PeekAnswer(msgspec.Struct):
     messages: list[_StoredBody]
 
 
-class _PurgedBody(msgspec.Struct):
+class _PurgeAnswer(msgspec.Struct):
     purged: int
 
 
-def _status(status: Status) -> _StatusBody:
+def _status(status: Status) -> _StatusAnswer:
     ids = {id: _IdStatusBody(*each) for id, each in status.ids.items()}
-    return _StatusBody(status.message_id, status.is_settled, ids)
+    return _StatusAnswer(status.message_id, status.is_settled, ids)
 
 
-def _read_status(answer: _StatusBody) -> Status:
+def _read_status(answer: _StatusAnswer) -> Status:
     return Status(answer.message_id, {id: IdStatus(*_members(each)) for id, each in answer.ids.items()})
 
 
-def _heads(heads: Mapping[str, OutboxHead | None]) -> _HeadsBody:
-    return _HeadsBody({id: head and _HeadBody(*head) for id, head in heads.items()})
+def _heads(heads: Mapping[str, OutboxHead | None]) -> _HeadsAnswer:
+    return _HeadsAnswer({id: head and _HeadBody(*head) for id, head in heads.items()})
 
 
-def _read_heads(answer: _HeadsBody) -> dict[str, OutboxHead | None]:
+def _read_heads(answer: _HeadsAnswer) -> dict[str, OutboxHead | None]:
     return {id: OutboxHead(*_members(head)) if head else None for id, head in answer.outboxes.items()}
 
 
-def _messages(messages: Iterable[Stored]) -> _MessagesBody:
-    return _MessagesBody([_StoredBody(*each[:4], msgspec.Raw(each.body)) for each in messages])
+def _messages(messages: Iterable[Stored]) -> _PeekAnswer:
+    return _PeekAnswer([_StoredBody(*each[:4], msgspec.Raw(each.body)) for each in messages])
 
 
-def _read_messages(answer: _MessagesBody) -> list[Stored]:
+def _read_messages(answer: _PeekAnswer) -> list[Stored]:
     return [
         Stored(each.sequence, each.message_id, each.at, each.expires, bytes(each.message))
         for each in answer.messages
@@ -294,75 +336,62 @@ DISPATCH: Route[DispatchRequest, list[Receipt]] = Route(
     write=Receipts.of,
     read=Receipts.all,
 )
-REQUEST: Route[RequestQuestion, bytes] = Route(
+REQUEST: Route[RequestBody, bytes] = Route(
     "/v1/request",
-    RequestQuestion,
+    RequestBody,
     "an object with id and message, and if need be timeout and namespace",
-    _ReplyBody,
-    write=lambda answer: _ReplyBody(msgspec.Raw(answer)),
-    read=lambda reply: bytes(reply.answer),
+    _RequestAnswer,
+    write=lambda answer: _RequestAnswer(msgspec.Raw(answer)),
+    read=lambda answer: bytes(answer.answer),
 )
-STATUS: Route[StatusQuestion, Status] = Route(
+STATUS: Route[StatusBody, Status] = Route(
     "/v1/status",
-    StatusQuestion,
+    StatusBody,
     "an object with a receipt, as a dispatch was answered with",
-    _StatusBody,
+    _StatusAnswer,
     write=_status,
     read=_read_status,
 )
-ONLINE: Route[IdsQuestion, dict[str, int]] = Route(
-    "/v1/presence",
-    IdsQuestion,
-    f"an object with ids, a list, and {_NAMESPACE}",
-    _OnlineBody,
-    write=_OnlineBody,
-    read=attrgetter("online"),
+PURGE: Route[OutboxBody, int] = Route(
+    "/v1/outboxes/purge", OutboxBody, f"an object with an id, and {_NAMESPACE}", _PurgeAnswer
 )
-COUNT: Route[IdsQuestion, int] = Route(
-    ONLINE.path,
-    IdsQuestion,
-    f"an object, and in it {_NAMESPACE}",
-    _CountBody,
-    write=_CountBody,
-    read=attrgetter("count"),
-)
-IDS: Route[CursorQuestion, IdPage] = Route(
-    "/v1/presence/ids",
-    CursorQuestion,
-    "an object, and in it if need be cursor and namespace",
-    _PageBody,
-    write=lambda page: _PageBody(*page),
-    read=lambda page: IdPage(page.ids, page.cursor),
-)
-CONNECTIONS: Route[EmptyQuestion, int] = Route(
-    "/v1/presence/connections",
-    EmptyQuestion,
-    f"an object, and in it {_NAMESPACE}",
-    _ConnectionsBody,
-    write=_ConnectionsBody,
-    read=attrgetter("connections"),
-)
-HEADS: Route[IdsQuestion, dict[str, OutboxHead | None]] = Route(
-    "/v1/outboxes",
-    IdsQuestion,
-    f"an object with ids, a list, and {_NAMESPACE}",
-    _HeadsBody,
-    write=_heads,
-    read=_read_heads,
-)
-SHOW: Route[OutboxQuestion, list[Stored]] = Route(
-    "/v1/outboxes/show",
-    OutboxQuestion,
-    "an object with an id, and if need be limit and namespace",
-    _MessagesBody,
-    write=_messages,
-    read=_read_messages,
-)
-PURGE: Route[OutboxQuestion, int] = Route(
-    "/v1/outboxes/purge",
-    OutboxQuestion,
-    f"an object with an id, and {_NAMESPACE}",
-    _PurgedBody,
-    write=_PurgedBody,
-    read=attrgetter("purged"),
-)
+
+QUERIES: Mapping[type[Query[Any]], Route[Any, Any]] = {
+    Online: Route(
+        "/v1/presence", PresenceBody, f"an object with ids, a list, and {_NAMESPACE}", _OnlineAnswer
+    ),
+    OnlineCount: Route(
+        "/v1/presence", PresenceBody, f"an object with ids, a list, and {_NAMESPACE}", _OnlineCountAnswer
+    ),
+    OnlineIds: Route(
+        "/v1/presence/ids",
+        OnlineIdsBody,
+        "an object, and in it if need be cursor and namespace",
+        _OnlineIdsAnswer,
+        write=lambda page: _OnlineIdsAnswer(*page),
+        read=lambda answer: IdPage(answer.ids, answer.cursor),
+    ),
+    ConnectionCount: Route(
+        "/v1/presence/connections",
+        ConnectionCountBody,
+        f"an object, and in it {_NAMESPACE}",
+        _ConnectionCountAnswer,
+    ),
+    Heads: Route(
+        "/v1/outboxes",
+        HeadsBody,
+        f"an object with ids, a list, and {_NAMESPACE}",
+        _HeadsAnswer,
+        write=_heads,
+        read=_read_heads,
+    ),
+    Peek: Route(
+        "/v1/outboxes/show",
+        OutboxBody,
+        "an object with an id, and if need be limit and namespace",
+        _PeekAnswer,
+        write=_messages,
+        read=_read_messages,
+    ),
+}
+"""The route of each query; two of them share a path."""

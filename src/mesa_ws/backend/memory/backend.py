@@ -2,22 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 from uuid import uuid4
 
 from ...errors import BackendUnavailable
 from ...messages.envelope import Envelope, Retention
-from ...messages.receipt import OutboxHead, Position, Receipt, Stored
-from ...messages.recipients import check_id, check_ids
+from ...messages.receipt import Position, Receipt
+from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability, Sync, check_namespace
-from ..base import IdPage, Receive, Watcher
+from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..presence import PortalWatch
+from ..queries import Query
 from .cluster import Cluster, check_durabilities, check_durability
 from .node import MemoryNode
+
+T = TypeVar("T")
 
 
 class MemoryHub:
@@ -119,22 +123,6 @@ class MemoryBackend:
         if self._node is not None:
             self._node.connections = count
 
-    async def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id."""
-        return {id: self._cluster.holders.online(id) for id in check_ids(ids)}
-
-    async def count(self) -> int:
-        """Count the ids that have connections."""
-        return len(self._cluster.holders)
-
-    async def some_ids(self, cursor: str) -> IdPage:
-        """Return one page of the ids that have connections."""
-        return self._cluster.holders.page(cursor)
-
-    async def connections(self) -> int:
-        """Count the connections of all nodes, authenticated or not."""
-        return sum(node.connections for node in self._cluster.holders.nodes)
-
     @property
     def joins(self) -> int:
         """Always 0: the hub forgets nothing."""
@@ -187,13 +175,10 @@ class MemoryBackend:
         """Read the messages to everybody after a position."""
         return self._cluster.broadcasts(position)
 
-    async def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of the outboxes of `ids`."""
-        return self._cluster.heads(check_ids(ids))
-
-    async def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox."""
-        return self._cluster.peek(check_id(id), limit)
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query."""
+        answer: T = self._cluster.answer(query)
+        return answer
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return their number."""

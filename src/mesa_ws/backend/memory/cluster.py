@@ -1,14 +1,15 @@
 """One namespace in memory. Each method is one atomic step, as a script is in Redis."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
-from ...messages.receipt import Delivery, OutboxHead, Position, Receipt, Stored
+from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS, Acknowledgement, Page, Read, Start
 from ..pending import Pending
+from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query
 from .inbox import MemoryInbox
 from .node import Holders, MemoryNode
 from .outbox import MemoryOutbox, Outboxes, StoredMessage, Timetable
@@ -108,16 +109,25 @@ class Cluster:
             return outbox.page("resumed", position.sequence)
         return outbox.page("reset", outbox.top)
 
-    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return the heads of outboxes."""
-        now = self._clock()
-        found = {id: self._outboxes.find(id, now) for id in ids}
-        return {id: outbox.head if outbox else None for id, outbox in found.items()}
-
-    def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first messages of an outbox."""
-        outbox = self._outboxes.find(id, self._clock())
-        return outbox.peek(limit) if outbox else []
+    def answer(self, query: Query[Any]) -> Any:
+        """Return the answer to a query."""
+        now, holders = self._clock(), self.holders
+        match query:
+            case Online(ids):
+                return {id: holders.online(id) for id in ids}
+            case OnlineCount():
+                return len(holders)
+            case OnlineIds(cursor):
+                return holders.page(cursor)
+            case ConnectionCount():
+                return sum(node.connections for node in holders.nodes)
+            case Heads(ids):
+                found = {id: self._outboxes.find(id, now) for id in ids}
+                return {id: outbox.head if outbox else None for id, outbox in found.items()}
+            case Peek(id, limit):
+                outbox = self._outboxes.find(id, now)
+                return outbox.peek(limit) if outbox else []
+        raise NotImplementedError(query)
 
     def purge(self, id: str) -> int:
         """Drop the messages of an outbox, and return their number."""

@@ -8,7 +8,8 @@ from heapq import nsmallest
 from types import MappingProxyType
 
 from ...messages.envelope import Envelope
-from ..base import IdPage, Receive, Watcher
+from ..base import Receive, Watcher
+from ..queries import IdPage
 
 PAGE = 500
 """Ids on one page."""

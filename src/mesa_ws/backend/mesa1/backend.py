@@ -13,9 +13,10 @@ from ...settings import Durability
 from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
+from ..queries import Query
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipelines
-from ..redis_wire.operations import NO_REQUESTS, AsyncQueries
+from ..redis_wire.operations import NO_REQUESTS
 from ..redis_wire.timing import EXPIRY, Timing
 from .commands import NOWHERE, Mesa1NodeCommands
 from .node import Mesa1Node
@@ -25,7 +26,7 @@ from .rights import of_server
 T = TypeVar("T")
 
 
-class Mesa1Backend(AsyncQueries[Mesa1Wire]):
+class Mesa1Backend:
     """`Backend` over the Redis wire of 1.x: servers, dispatchers and clients of npm may take part.
 
     A message reaches every server of the namespace, and those that hold a recipient deliver it, at most
@@ -149,6 +150,15 @@ class Mesa1Backend(AsyncQueries[Mesa1Wire]):
             Unsupported: always.
         """
         raise Unsupported(NO_REQUESTS)
+
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; see `AsyncBus.query`."""
+        answer: T = await self._run(self._wire.query(query))
+        return answer
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox; see `AsyncBus.purge`."""
+        return await self._run(self._wire.purge(id))
 
     def reply(self, requester: str, reply: Reply) -> None:
         """Do nothing: this wire has no requests."""

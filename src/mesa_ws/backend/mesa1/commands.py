@@ -9,7 +9,7 @@ import msgspec
 from ...errors import BackendRefused
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
-from ..base import IdPage
+from ..queries import IdPage
 from ..redis_client.command import MAX_SCANNED, Call, Command, Script, chunks, ms
 from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys

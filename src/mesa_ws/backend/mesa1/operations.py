@@ -3,14 +3,15 @@
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
-from ...messages.recipients import check_id, check_ids
+from ...messages.receipt import Receipt, Stored
+from ...messages.recipients import check_id
 from ...settings import check_namespace
-from ..base import IdPage, check_cursor
+from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
 from ..redis_client.command import Command, ServerInfo, chunks
 from ..redis_client.connection import is_forbidden
 from ..redis_client.pipeline import Operation
@@ -154,23 +155,32 @@ class Mesa1Wire:
         known_for = min((each.remember for each in envelopes), default=math.inf)
         return Operation(calls, read, known_for > 0, known_for=known_for)
 
-    def heads(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
-        """Refuse: 1.x has no heads.
+    def query(self, query: Query[Any]) -> Operation[Any]:
+        """Answer a query.
+
+        An id that only servers of 1.x hold counts as one connection. Messages of an outbox have neither ids
+        nor times.
 
         Raises:
-            Unsupported: always.
+            Unsupported: 1.x has no heads.
         """
-        raise Unsupported(NO_STATUS)
-
-    def peek(self, id: str, limit: int) -> Operation[list[Stored]]:
-        """Return the first messages that wait for an id; 1.x keeps neither their ids nor their times."""
-
-        def read(replies: Sequence[Any]) -> list[Stored]:
-            [[raw]] = replies
-            shown = WaitingList.of(raw).messages[: max(1, limit)]
-            return [Stored(number, "", 0.0, 0.0, each.frame) for number, each in enumerate(shown, 1)]
-
-        return Operation([commands.kept(self.keys, [check_id(id)])], read)
+        keys = self.keys
+        match query:
+            case Online(ids):
+                calls = [call.command for call in commands.online(keys, ids)]
+                return Operation(calls, commands.counts_by_id(ids))
+            case OnlineCount():
+                return Operation([commands.count(keys)], lambda replies: int(replies[0]))
+            case OnlineIds(cursor):
+                scan = commands.scan_online(keys, check_cursor(cursor))
+                return Operation([scan], lambda replies: commands.online_page(replies[0]))
+            case ConnectionCount():
+                return Operation([commands.tally(keys)], lambda replies: commands.tallied(keys, replies[0]))
+            case Heads():
+                raise Unsupported(NO_STATUS)
+            case Peek(id, limit):
+                return Operation([commands.kept(keys, [id])], partial(_first_messages, max(1, limit)))
+        raise NotImplementedError(query)
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages that wait for an id. Not retried: a second run would return 0."""
@@ -179,29 +189,15 @@ class Mesa1Wire:
             [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
         )
 
-    def online(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
-        """Count the connections of each id; an id that only servers of 1.x hold has 1."""
-        wanted = check_ids(ids)
-        return Operation(
-            [call.command for call in commands.online(self.keys, wanted)], commands.counts_by_id(wanted)
-        )
-
-    def count(self) -> Operation[int]:
-        """Count the ids that have connections, in the set of 1.x."""
-        return Operation([commands.count(self.keys)], lambda replies: int(replies[0]))
-
-    def some_ids(self, cursor: str) -> Operation[IdPage]:
-        """Return one page of the ids that have connections, from the set of 1.x."""
-        command = commands.scan_online(self.keys, check_cursor(cursor))
-        return Operation([command], lambda replies: commands.online_page(replies[0]))
-
-    def connections(self) -> Operation[int]:
-        """Count connections as 1.x does; a number below zero, which its servers may leave, counts as 0."""
-        return Operation([commands.tally(self.keys)], lambda replies: commands.tallied(self.keys, replies[0]))
-
 
 def ignore(payload: bytes) -> None:
     """Ignore payloads on the channel of a database; the subscription itself is the signal."""
+
+
+def _first_messages(limit: int, replies: Sequence[Any]) -> list[Stored]:
+    [[raw]] = replies
+    shown = WaitingList.of(raw).messages[:limit]
+    return [Stored(number, "", 0.0, 0.0, each.frame) for number, each in enumerate(shown, 1)]
 
 
 def _check_offered(envelope: Envelope) -> None:

@@ -8,9 +8,10 @@ from ...errors import BackendUnavailable, Unsupported
 from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt
 from ...settings import Sync
+from ..queries import Query
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipelines
-from ..redis_wire.operations import NO_REQUESTS, AsyncQueries, WireOperations
+from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing
 from .requester import Requester
 from .wire import NativeWire
@@ -42,7 +43,7 @@ class _Own(NamedTuple):
         self.pipelines.abandon()
 
 
-class AsyncRedisBus(AsyncQueries[WireOperations]):
+class AsyncRedisBus:
     """`AsyncBus` over one ordered connection, which is opened when it is needed.
 
     Each event loop has a connection and an order of its own. The next call closes the connections of
@@ -95,6 +96,14 @@ class AsyncRedisBus(AsyncQueries[WireOperations]):
         if requester is None:
             raise Unsupported(NO_REQUESTS)
         return await requester.request(request, timeout)
+
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; see `AsyncBus.query`."""
+        return await self._run(self._wire.query(query))
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox; see `AsyncBus.purge`."""
+        return await self._run(self._wire.purge(id))
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""

@@ -17,11 +17,11 @@ from ..base import Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
+from ..queries import Query
 from ..redis_client.address import Address
 from ..redis_client.pipeline import Operation, Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.lease import GraceWatch, LeaseKeeper
-from ..redis_wire.operations import AsyncQueries
 from ..redis_wire.timing import EXPIRY, MISSED, Timing
 from .channel import Channel
 from .dispatch import dispatching
@@ -151,7 +151,7 @@ class RedisNode:
         self.members.table.forget_announced()
 
 
-class RedisBackend(AsyncQueries[NativeWire]):
+class RedisBackend:
     """`Backend` over Redis: any number of processes form one cluster.
 
     Each node has a channel, to which Redis publishes the messages whose recipients the node holds. A
@@ -297,6 +297,15 @@ class RedisBackend(AsyncQueries[NativeWire]):
         """Send a reply to a requester; see `Replies.reply`."""
         if self._node is not None:
             self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
+
+    async def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; see `AsyncBus.query`."""
+        answer: T = await self._run(self._wire.query(query))
+        return answer
+
+    async def purge(self, id: str) -> int:
+        """Drop all messages of an outbox; see `AsyncBus.purge`."""
+        return await self._run(self._wire.purge(id))
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)

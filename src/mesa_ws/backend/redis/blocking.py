@@ -2,14 +2,14 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ...errors import BackendUnavailable, Unsupported
 from ...messages.envelope import Envelope
-from ...messages.receipt import OutboxHead, Receipt, Stored
+from ...messages.receipt import Receipt
 from ...settings import Sync
-from ..base import IdPage
+from ..queries import Query
 from ..redis_client.address import Address
 from ..redis_client.batch import Batch
 from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
@@ -79,33 +79,13 @@ class BlockingRedisBus:
             raise Unsupported(NO_REQUESTS)
         return self._requester.request(request, timeout)
 
-    def heads(self, ids: Iterable[str]) -> dict[str, OutboxHead | None]:
-        """Return where the outboxes of `ids` stand."""
-        return self._run(self._wire.heads(ids))
-
-    def peek(self, id: str, limit: int) -> list[Stored]:
-        """Return the first `limit` messages of an outbox, and change nothing."""
-        return self._run(self._wire.peek(id, limit))
+    def query(self, query: Query[T]) -> T:
+        """Return the answer to a query; see `AsyncBus.query`."""
+        return self._run(self._wire.query(query))
 
     def purge(self, id: str) -> int:
-        """Drop all messages of an outbox, and return how many."""
+        """Drop all messages of an outbox; see `AsyncBus.purge`."""
         return self._run(self._wire.purge(id))
-
-    def online(self, ids: Iterable[str]) -> dict[str, int]:
-        """Count the connections of each id over all living nodes."""
-        return self._run(self._wire.online(ids))
-
-    def count(self) -> int:
-        """Count the ids that have connections, over all living nodes."""
-        return self._run(self._wire.count())
-
-    def some_ids(self, cursor: str) -> IdPage:
-        """Return a page of the ids that have connections."""
-        return self._run(self._wire.some_ids(cursor))
-
-    def connections(self) -> int:
-        """Count the connections of all nodes, logged in or not."""
-        return self._run(self._wire.connections())
 
     def close(self) -> None:
         """Release connections. Later calls fail; a second call does nothing."""

@@ -8,7 +8,7 @@ connection.
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..base import IdPage
+from ..queries import IdPage
 from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks, ms
 from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys, outbox_keys
 from .scripts import ATTACH, DEPART, DETACH, HEARTBEAT, ONLINE, REAP, TALLY

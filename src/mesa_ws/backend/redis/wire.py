@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 from ...errors import BackendRefused
-from ...messages.receipt import OutboxHead, Position, Stored
-from ...messages.recipients import check_id, check_ids
+from ...messages.receipt import Position
+from ...messages.recipients import check_id
 from ...settings import check_namespace
-from ..base import IdPage, check_cursor
 from ..outbox import Page
+from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
 from ..redis_client.command import Call, Command
 from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
 from ..redis_client.pipeline import Operation
@@ -97,16 +97,27 @@ class NativeWire:
         rights = of_dispatcher(self.keys, stores=stores)
         return NativeHandshake(self.keys, rights, stores=stores, allow_eviction=allow_eviction)
 
-    def heads(self, ids: Iterable[str]) -> Operation[dict[str, OutboxHead | None]]:
-        """Read where outboxes stand."""
-        wanted = check_ids(ids)
-        calls = outbox_commands.heads(self.keys, wanted)
-        return Operation(_commands(calls), partial(outbox_commands.outbox_heads, wanted))
-
-    def peek(self, id: str, limit: int) -> Operation[list[Stored]]:
-        """Read the first messages of an outbox."""
-        call = outbox_commands.peek(self.keys, check_id(id), limit)
-        return Operation([call.command], lambda replies: outbox_commands.stored(replies[0]))
+    def query(self, query: Query[Any]) -> Operation[Any]:
+        """Answer a query."""
+        keys = self.keys
+        match query:
+            case Online(ids):
+                calls = node_commands.online(keys, ids)
+                return Operation(_commands(calls), partial(node_commands.online_counts, ids))
+            case OnlineCount():
+                return Operation([node_commands.count(keys)], lambda replies: int(replies[0]))
+            case OnlineIds(cursor):
+                scan = node_commands.scan_online(keys, check_cursor(cursor))
+                return Operation([scan], lambda replies: node_commands.online_page(replies[0]))
+            case ConnectionCount():
+                return Operation([node_commands.tally(keys).command], lambda replies: int(replies[0]))
+            case Heads(ids):
+                calls = outbox_commands.heads(keys, ids)
+                return Operation(_commands(calls), partial(outbox_commands.outbox_heads, ids))
+            case Peek(id, limit):
+                call = outbox_commands.peek(keys, id, limit)
+                return Operation([call.command], lambda replies: outbox_commands.stored(replies[0]))
+        raise NotImplementedError(query)
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages of an outbox. Not retried: a second run would return 0."""
@@ -122,25 +133,6 @@ class NativeWire:
             return answer.page
 
         return Operation([outbox_commands.broadcasts(self.keys, position).command], page)
-
-    def online(self, ids: Iterable[str]) -> Operation[dict[str, int]]:
-        """Count the connections of each id."""
-        wanted = check_ids(ids)
-        calls = node_commands.online(self.keys, wanted)
-        return Operation(_commands(calls), partial(node_commands.online_counts, wanted))
-
-    def count(self) -> Operation[int]:
-        """Count the ids that have connections."""
-        return Operation([node_commands.count(self.keys)], lambda replies: int(replies[0]))
-
-    def some_ids(self, cursor: str) -> Operation[IdPage]:
-        """Read a page of the ids that have connections."""
-        scan = node_commands.scan_online(self.keys, check_cursor(cursor))
-        return Operation([scan], lambda replies: node_commands.online_page(replies[0]))
-
-    def connections(self) -> Operation[int]:
-        """Count the connections of all living nodes, logged in or not."""
-        return Operation([node_commands.tally(self.keys).command], lambda replies: int(replies[0]))
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:

@@ -17,11 +17,11 @@ ID = "0123456789abcdef0123456789abcdef"
 
 
 def encoded(envelopes: list[Envelope], namespace: str | None = None) -> bytes:
-    return DISPATCH.encode_question(DispatchRequest.of_all(envelopes, namespace))
+    return DISPATCH.encode_body(DispatchRequest.of_all(envelopes, namespace))
 
 
 def envelopes(body: dict[str, Any]) -> list[Envelope]:
-    return DISPATCH.decode_question(json.dumps(body).encode()).envelopes()
+    return DISPATCH.decode_body(json.dumps(body).encode()).envelopes()
 
 
 def envelope(body: dict[str, Any]) -> Envelope:
@@ -182,13 +182,13 @@ def test_an_id_of_another_form_is_refused(id: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"\xff", b'{"message":{}} {}', b"NaN"])
 def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput, match="body: expected a JSON object"):
-        DISPATCH.decode_question(body)
+        DISPATCH.decode_body(body)
 
 
 @pytest.mark.parametrize("data", [b"NaN", b"Infinity", b"1e999", b'"\\ud800"', b'"\xff"', b"9" * 5000])
 def test_data_that_a_frame_cannot_hold_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
-        DISPATCH.decode_question(b'{"message":{"d":%s}}' % data).envelopes()
+        DISPATCH.decode_body(b'{"message":{"d":%s}}' % data).envelopes()
 
 
 @pytest.mark.parametrize("depth", [500, 900, 950, 990, 2_000, 200_000])
@@ -196,7 +196,7 @@ def test_data_that_a_frame_cannot_hold_is_refused(data: bytes) -> None:
 def test_deep_nesting_is_taken_or_refused_but_never_fails(member: bytes, depth: int) -> None:
     body = b"{%s}" % (member % (b"[" * depth + b"]" * depth))
     try:
-        made = DISPATCH.decode_question(body).envelopes()
+        made = DISPATCH.decode_body(body).envelopes()
     except InvalidInput:
         made = []
     assert all(b"[" in e.body for e in made)
@@ -208,7 +208,7 @@ def test_what_is_written_is_read_as_the_same_envelopes() -> None:
         prepare(Message(12, "é"), ["*"], ["1"]),
         prepare(DispatchEvent("DISCONNECT_CLIENT"), ["2"]),
     ]
-    assert DISPATCH.decode_question(encoded(sent)).envelopes() == sent
+    assert DISPATCH.decode_body(encoded(sent)).envelopes() == sent
 
 
 def test_a_body_is_written_as_it_was_encoded() -> None:
@@ -217,7 +217,7 @@ def test_a_body_is_written_as_it_was_encoded() -> None:
 
 
 def test_a_namespace_is_written_and_read() -> None:
-    assert DISPATCH.decode_question(encoded([], "api")).namespace == "api"
+    assert DISPATCH.decode_body(encoded([], "api")).namespace == "api"
 
 
 def test_more_than_a_batch_is_not_written() -> None:
@@ -268,4 +268,4 @@ def test_a_durability_that_nobody_has_is_refused() -> None:
 def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
     kept = Retention(3, 400, 5.0)
     sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
-    assert DISPATCH.decode_question(encoded([sent])).envelopes() == [sent]
+    assert DISPATCH.decode_body(encoded([sent])).envelopes() == [sent]

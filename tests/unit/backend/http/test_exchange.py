@@ -1,7 +1,6 @@
 """Requests of a dispatcher over HTTP, and the meaning of their answers."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpcore
@@ -10,6 +9,7 @@ import pytest
 from mesa_ws.backend.http.exchange import ApiEndpoint, Exchange, HttpApi
 from mesa_ws.backend.http.problems import Problem, encode_problem
 from mesa_ws.backend.http.routes import DISPATCH
+from mesa_ws.backend.queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query
 from mesa_ws.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -105,7 +105,7 @@ def test_the_body_leaves_in_parts_that_make_up_the_request() -> None:
     made = api().dispatch([sent])
     parts = list(made.parts())
     assert len(parts) > 2
-    assert DISPATCH.decode_question(b"".join(parts)).envelopes() == [sent]
+    assert DISPATCH.decode_body(b"".join(parts)).envelopes() == [sent]
     assert ("Content-Length", str(sum(map(len, parts)))) in made.headers
 
 
@@ -115,7 +115,7 @@ def test_the_request_names_the_host_and_shows_the_key() -> None:
 
 
 def test_the_request_names_the_namespace() -> None:
-    assert DISPATCH.decode_question(b"".join(exchange().parts())).namespace == "api"
+    assert DISPATCH.decode_body(b"".join(exchange().parts())).namespace == "api"
 
 
 def test_receipts_are_returned() -> None:
@@ -186,26 +186,21 @@ def test_more_than_a_request_holds_is_refused() -> None:
 @pytest.mark.parametrize(
     ("asked", "path", "body"),
     [
-        (api().online(iter(["0", "1"])), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
-        (api().count(), "/v1/presence", {"namespace": "api"}),
-        (api().some_ids(""), "/v1/presence/ids", {"namespace": "api"}),
-        (api().some_ids("7"), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
-        (api().connections(), "/v1/presence/connections", {"namespace": "api"}),
-        (api(namespace=None).heads(["0"]), "/v1/outboxes", {"ids": ["0"]}),
+        (api().query(Online(iter(["0", "1"]))), "/v1/presence", {"ids": ["0", "1"], "namespace": "api"}),
+        (api().query(OnlineCount()), "/v1/presence", {"namespace": "api"}),
+        (api().query(OnlineIds("")), "/v1/presence/ids", {"namespace": "api"}),
+        (api().query(OnlineIds("7")), "/v1/presence/ids", {"cursor": "7", "namespace": "api"}),
+        (api().query(ConnectionCount()), "/v1/presence/connections", {"namespace": "api"}),
+        (api(namespace=None).query(Heads(["0"])), "/v1/outboxes", {"ids": ["0"]}),
+        (api().query(Peek("0", 5)), "/v1/outboxes/show", {"id": "0", "limit": 5, "namespace": "api"}),
     ],
 )
 def test_a_question_names_what_it_is_about(asked: Exchange[Any], path: str, body: dict[str, Any]) -> None:
     assert (asked.url.target.decode(), json.loads(b"".join(asked.parts()))) == (path, body)
 
 
-@pytest.mark.parametrize("ask", [api().online, api().heads])
-def test_a_question_about_what_is_no_id_is_refused(ask: Callable[[list[str]], object]) -> None:
-    with pytest.raises(InvalidRecipients, match="stands for everybody"):
-        ask(["*"])
-
-
-@pytest.mark.parametrize("asked", [api().online(["0"]), api().count(), api().heads(["0"])])
+@pytest.mark.parametrize("query", [Online(["0"]), OnlineCount(), Heads(["0"])])
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"online":[],"count":"1","outboxes":7}'])
-def test_an_answer_of_nobody_we_know_is_an_error(asked: Exchange[Any], body: bytes) -> None:
+def test_an_answer_of_nobody_we_know_is_an_error(query: Query[Any], body: bytes) -> None:
     with pytest.raises(BackendRefused, match="expected the answer of a Mesa server"):
-        asked.answer(200, body)
+        api().query(query).answer(200, body)

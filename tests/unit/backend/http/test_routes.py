@@ -5,14 +5,23 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.backend.base import IdPage
 from mesa_ws.backend.http import routes
-from mesa_ws.backend.http.routes import IdsQuestion, OutboxQuestion, Route
+from mesa_ws.backend.http.routes import QUERIES, HeadsBody, Route
+from mesa_ws.backend.queries import (
+    ConnectionCount,
+    Heads,
+    IdPage,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Query,
+)
 from mesa_ws.errors import InvalidInput, InvalidRecipients
 from mesa_ws.messages.receipt import Delivery, IdStatus, OutboxHead, Position, Receipt, Status, Stored
 
 REFERENCE = Path(__file__).parents[4] / "docs/reference/http-api.md"
-ROUTES = [each for each in vars(routes).values() if isinstance(each, Route)]
+ROUTES = [*(each for each in vars(routes).values() if isinstance(each, Route)), *QUERIES.values()]
 HEAD = OutboxHead("e", 5, 2, 3, (Position("d", 1),), ((1, 2),))
 STORED = [Stored(1, "m", 10.5, 20.5, b'{"op":0,"d":"\xc3\xa9"}')]
 STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2),))})
@@ -23,13 +32,13 @@ STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2)
     [
         (routes.REQUEST, b'{"op":0,"d":"\xc3\xa9"}'),
         (routes.STATUS, STATUS),
-        (routes.ONLINE, {"0": 2, "é": 0}),
-        (routes.COUNT, 7),
-        (routes.IDS, IdPage(("0", "é"), "7")),
-        (routes.IDS, IdPage((), None)),
-        (routes.CONNECTIONS, 7),
-        (routes.HEADS, {"0": HEAD, "1": None}),
-        (routes.SHOW, STORED),
+        (QUERIES[Online], {"0": 2, "é": 0}),
+        (QUERIES[OnlineCount], 7),
+        (QUERIES[OnlineIds], IdPage(("0", "é"), "7")),
+        (QUERIES[OnlineIds], IdPage((), None)),
+        (QUERIES[ConnectionCount], 7),
+        (QUERIES[Heads], {"0": HEAD, "1": None}),
+        (QUERIES[Peek], STORED),
         (routes.PURGE, 3),
     ],
 )
@@ -38,46 +47,49 @@ def test_answers_are_read_as_they_were_written(route: Route[Any, Any], result: A
     assert route.decode_answer(b"<html>") is None
 
 
-@pytest.mark.parametrize("ids", [["0", "é"], []])
+@pytest.mark.parametrize(
+    "query",
+    [
+        Online(["0", "é"]),
+        Online([]),
+        OnlineCount(),
+        OnlineIds(),
+        OnlineIds("7"),
+        ConnectionCount(),
+        Heads(["0", "é"]),
+        Heads([]),
+        Peek("0", 5),
+    ],
+)
 @pytest.mark.parametrize("namespace", [None, "api"])
-def test_questions_about_ids_are_read_as_they_were_written(ids: list[str], namespace: str | None) -> None:
-    asked = routes.ONLINE.decode_question(
-        routes.ONLINE.encode_question(IdsQuestion(ids, namespace=namespace))
-    )
-    assert (asked.checked(), asked.namespace) == (ids, namespace)
-
-
-def test_a_question_about_all_ids_names_none() -> None:
-    assert routes.COUNT.encode_question(IdsQuestion()) == b"{}"
-
-
-def test_questions_about_one_outbox_are_read_as_they_were_written() -> None:
-    asked = routes.SHOW.decode_question(routes.SHOW.encode_question(OutboxQuestion("0", 5, namespace="api")))
-    assert (asked.id, asked.limit, asked.namespace) == ("0", 5, "api")
+def test_queries_are_read_as_they_were_written(query: Query[Any], namespace: str | None) -> None:
+    route = QUERIES[type(query)]
+    body = route.decode_body(route.encode_body(route.body(**vars(query), namespace=namespace)))
+    assert (body.query(), body.namespace) == (query, namespace)
 
 
 @pytest.mark.parametrize(("ids", "got"), [(None, "null"), ({}, "an object")])
 def test_a_question_about_no_list_is_refused(ids: object, got: str) -> None:
     with pytest.raises(InvalidRecipients, match=f"expected a list of ids, got {got}"):
-        IdsQuestion(ids).checked()
+        HeadsBody(ids).query()
 
 
 def test_a_question_about_too_many_ids_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 10000 at once, got 10001"):
-        IdsQuestion(["0"] * 10_001).checked()
+        HeadsBody(["0"] * 10_001).query()
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 @pytest.mark.parametrize("body", [b"", b"7", b'{"more":1}', b"\xff", b"[" * 100_000])
 def test_a_body_of_another_form_is_refused(route: Route[Any, Any], body: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"^body: expected an? (JSON )?object"):
-        route.decode_question(body)
+        route.decode_body(body)
 
 
 def test_a_receipt_is_read_as_a_dispatch_was_answered() -> None:
     delivery = b'{"stored":true,"online":0,"dropped":null,"position":["e",1]}'
     body = b'{"receipt":{"message_id":"m","nodes":1,"deliveries":{"0":%s}},"namespace":"api"}' % delivery
-    asked = routes.STATUS.decode_question(body)
+    asked = routes.STATUS.decode_body(body)
     receipt = Receipt("m", {"0": Delivery(True, 0, None, Position("e", 1))}, 1)
     assert (asked.receipt.receipt(), asked.namespace) == (receipt, "api")
 

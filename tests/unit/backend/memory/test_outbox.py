@@ -8,6 +8,7 @@ from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.memory.cluster import Cluster
 from mesa_ws.backend.memory.outbox import Timetable
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
+from mesa_ws.backend.queries import Heads, Online
 from mesa_ws.errors import Unsupported
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -256,7 +257,7 @@ async def test_a_server_that_is_started_again_finds_what_was_stored() -> None:
         await backend.open(lambda envelope: None)
         await backend.dispatch([kept("alice")])
         await backend.aclose()
-    head = (await backend.heads(["alice"]))["alice"]
+    head = (await backend.query(Heads(["alice"])))["alice"]
     assert head is not None
     assert head.length == 2
 
@@ -303,7 +304,7 @@ async def test_an_id_that_came_back_has_no_grace_running() -> None:
     await backend.attach("bob", 1)
     backend.detach("bob")
     await asyncio.wait_for(gone.wait(), 10)
-    assert (problems, await backend.online(["alice"])) == ([], {"alice": 1})
+    assert (problems, await backend.query(Online(["alice"]))) == ([], {"alice": 1})
 
 
 def test_a_timetable_gives_what_is_due_and_no_more_than_asked_for() -> None:
