@@ -6,7 +6,7 @@ that names the field.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
 import msgspec
 
@@ -56,6 +56,9 @@ def _expected(kind: Any, error: msgspec.ValidationError) -> str:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the setting classes: checks every field, and converts seconds to floats."""
 
+    _prefix: ClassVar[str | None] = None
+    """What errors put before the name of a field; None for the name of the class and a dot."""
+
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(self):
             self._check(field.name, field.type)
@@ -85,7 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @classmethod
     def _path(cls, name: str) -> str:
-        return f"{cls.__name__.lower()}.{name}"
+        prefix = f"{cls.__name__.lower()}." if cls._prefix is None else cls._prefix
+        return f"{prefix}{name}"
 
     def _check(self, name: str, kind: Any) -> None:
         value = plain(getattr(self, name))
@@ -288,6 +292,7 @@ Wire = Literal["native", "mesa1"]
 class ServerSettings(Settings, frozen=True, kw_only=True):
     """All settings of a server; a feature may be given in any of its forms."""
 
+    _prefix: ClassVar[str] = ""
     namespace: Namespace | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
     import_from_1x: Switch = False
@@ -300,10 +305,6 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     keepalive: Keepalive = Keepalive()
     limits: Limits = Limits()
     rules: Rules = Rules()
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name
 
 
 class ServerOptions(TypedDict, total=False):
@@ -323,17 +324,9 @@ class ServerOptions(TypedDict, total=False):
     rules: "Rules | Mapping[str, Any]"
 
 
-FEATURES: dict[str, type[Settings]] = {
-    "sync": Sync,
-    "presence": Presence,
-    "portals": Portals,
-    "heartbeat": Heartbeat,
-    "reconnect": Reconnect,
-    "authentication": Authentication,
-    "keepalive": Keepalive,
-    "limits": Limits,
-    "rules": Rules,
-}
+def features(settings: type[Settings]) -> dict[str, type[Settings]]:
+    """Return the fields that have settings of their own, by name."""
+    return {field.name: field.type for field in msgspec.structs.fields(settings) if _is_feature(field.type)}
 
 
 def check_namespace(namespace: object) -> str | None:
@@ -371,14 +364,11 @@ class Reconnection(Settings, frozen=True, kw_only=True):
         authenticate: whether the client then authenticates by itself, as it did before.
     """
 
+    _prefix: ClassVar[str] = "reconnect."
     enabled: bool = True
     interval: Seconds | None = None
     max_pause: Seconds = 5.0
     authenticate: bool = True
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return f"reconnect.{name}"
 
 
 class ClientLimits(Settings, frozen=True, kw_only=True):
@@ -394,6 +384,7 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
         close_timeout: seconds the server has to answer a close frame.
     """
 
+    _prefix: ClassVar[str] = "limits."
     max_message: Count = 16 * 1024 * 1024
     max_fragments: Count = 4096
     max_queued: Count = 64
@@ -401,19 +392,12 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
     connect_timeout: Seconds = 10.0
     close_timeout: Seconds = 5.0
 
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return f"limits.{name}"
-
 
 class ClientSettings(Settings, frozen=True, kw_only=True):
     """All settings of a client, except its address."""
 
+    _prefix: ClassVar[str] = ""
     queue_size: Count = 1000
     reconnect: Reconnection = Reconnection()
     keepalive: Keepalive = Keepalive()
     limits: ClientLimits = ClientLimits()
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name

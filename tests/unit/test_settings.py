@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mesa_ws.errors import InvalidSettings
 from mesa_ws.settings import (
-    FEATURES,
     Authentication,
     Heartbeat,
     Keepalive,
@@ -25,6 +24,7 @@ from mesa_ws.settings import (
     Settings,
     Sync,
     check_namespace,
+    features,
 )
 
 
@@ -105,7 +105,11 @@ def test_settings_are_taken_as_they_are() -> None:
 
 
 def test_every_feature_of_a_server_can_be_found_by_name() -> None:
-    assert set(FEATURES) == set(ServerSettings.__struct_fields__) - {"namespace", "wire", "import_from_1x"}
+    assert set(features(ServerSettings)) == set(ServerSettings.__struct_fields__) - {
+        "namespace",
+        "wire",
+        "import_from_1x",
+    }
 
 
 @pytest.mark.parametrize("number", [3, 3.0, Decimal(3)])

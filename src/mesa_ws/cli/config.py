@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import click
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..backend.redis import Address
 from ..errors import InvalidInput, InvalidSettings, Unsupported
-from ..settings import FEATURES, Count, Hosts, Port, ServerSettings, Settings, Types
+from ..settings import Count, Hosts, Port, ServerSettings, Settings, Types, features
 from ..transports.listening import listed
 from .output import escaped
 
@@ -140,21 +140,13 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         if self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
             raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
 
-    @classmethod
-    def of(cls, given: object, where: str | None = None) -> Self:
-        """Make a configuration from a mapping whose tables are given in any of their forms."""
-        if not isinstance(given, Mapping):
-            return super().of(given, where)
-        tables = {name: TABLES[name].of(given[name], name) for name in given if name in TABLES}
-        return super().of({**given, **tables}, where)
-
     @property
     def server_options(self) -> dict[str, Any]:
         """The settings that are options of `Server`."""
         return {name: getattr(self, name) for name in ServerSettings.__struct_fields__}
 
 
-TABLES: dict[str, type[Settings]] = {**FEATURES, "jwt": Jwt, "api": Api, "log": Log}
+TABLES = features(Configuration)
 """Settings that have settings of their own; tables in the file."""
 
 SECRETS = frozenset({"jwt.secret", "api.key"})

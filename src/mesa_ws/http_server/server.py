@@ -2,7 +2,7 @@
 
 import logging
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..settings import Count, Hosts, Port, Settings
@@ -24,13 +24,10 @@ KEEP_ALIVE = 75
 class ApiSettings(Settings, frozen=True):
     """Address and limits of the dispatch API; see `DispatchApi`."""
 
+    _prefix: ClassVar[str] = "api."
     host: Hosts
     port: Port
     max_body: Count
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return f"api.{name}"
 
 
 class DispatchApi:

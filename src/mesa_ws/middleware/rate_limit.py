@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -20,13 +20,10 @@ Excess = Literal["refuse", "drop", "close"]
 
 
 class _Limit(Settings, frozen=True, kw_only=True):
+    _prefix: ClassVar[str] = "rate_limit."
     rate: Annotated[float, msgspec.Meta(gt=0, le=1e9, description="messages a second, more than 0")]
     burst: Count
     excess: Annotated[Excess, msgspec.Meta(description="'refuse', 'drop' or 'close'")]
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return f"rate_limit.{name}"
 
 
 class _Bucket:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 
@@ -39,15 +39,12 @@ Lease = Annotated[float, msgspec.Meta(ge=0.3, le=3600, description="a number of 
 class _Arguments(Settings, frozen=True, kw_only=True):
     """Checked arguments of a portal."""
 
+    _prefix: ClassVar[str] = ""
     concurrency: Count
     handler_threads: Count
     lease: Lease
     report_all_events: Switch
     durability: DurabilityLevel
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name
 
 
 class Worker(PortalHooks):

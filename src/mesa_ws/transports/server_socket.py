@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Any
+from typing import Any, ClassVar
 
 import aiofastnet
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
@@ -273,12 +273,9 @@ class NativeTransport(WSListener):
 
 
 class _HostAndPort(Settings, frozen=True, kw_only=True):
+    _prefix: ClassVar[str] = ""
     host: Hosts
     port: Port
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name
 
 
 class NativeListener:

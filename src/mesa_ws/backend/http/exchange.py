@@ -6,7 +6,7 @@
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httpcore
@@ -268,8 +268,5 @@ def _described(error: Exception) -> str:
 
 
 class _ExchangeSettings(Settings, frozen=True):
+    _prefix: ClassVar[str] = ""
     timeout: Seconds
-
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return name
