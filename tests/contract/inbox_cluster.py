@@ -8,6 +8,7 @@ from itertools import count
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import (
     PARTITIONS,
+    WEIGHT_UNIT,
     AppendResult,
     Capacity,
     EventKind,
@@ -15,7 +16,6 @@ from mesa_ws.backend.inbox import (
     PortalConsumer,
     Step,
     WaitingEvent,
-    weight_of,
 )
 from tests.contract.cluster import LIMIT
 
@@ -114,7 +114,13 @@ class OwnerPortal:
 
     def step(self, action: str, waiting: WaitingEvent, reason: str = "") -> Step:
         partition, whose = waiting.event.partition, waiting.event.connection_id
-        what = (waiting.offset, whose, weight_of(waiting.event.data), next(self._attempts), reason)
+        what = (
+            waiting.offset,
+            whose,
+            1 + len(waiting.event.data) // WEIGHT_UNIT,
+            next(self._attempts),
+            reason,
+        )
         return Step(partition, self.tokens[partition], action, *what)  # type: ignore[arg-type]
 
     async def settle(self, action: str, *events: WaitingEvent, reason: str = "") -> list[int]:

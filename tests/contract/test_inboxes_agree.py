@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import (
+    WEIGHT_UNIT,
     Capacity,
     EventKind,
     InboxEvent,
     PortalConsumer,
     Step,
     WaitingEvent,
-    weight_of,
 )
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, portal_consumer
-from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer, inbox_commands
+from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
+from mesa_ws.backend.redis import portal_consumer as redis_consumer
 from tests.contract.test_backends_agree import BOUNDED
 from tests.redis_server import RedisServer
 
@@ -174,7 +175,11 @@ class NormalizedInbox:
         for what, which, attempt in action.steps:
             waiting = self._known[-1 - which % len(self._known)]
             partition = waiting.event.partition
-            details = (waiting.offset, waiting.event.connection_id, weight_of(waiting.event.data))
+            details = (
+                waiting.offset,
+                waiting.event.connection_id,
+                1 + len(waiting.event.data) // WEIGHT_UNIT,
+            )
             step = Step(partition, tokens.get(partition, 99), what, *details, attempt, "why")  # type: ignore[arg-type]
             planned.append(step)
         return await self._portals[action.portal].settle(planned)
@@ -219,7 +224,7 @@ async def answer_alike(redis_url: str, script: list[Action]) -> None:
 
 @pytest.mark.timeout(300)  # hypothesis may need minutes to shorten a failing script
 def test_both_inboxes_answer_alike(either_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (portal_consumer, inbox_commands):
+    for module in (portal_consumer, redis_consumer):
         monkeypatch.setattr(module, "WAIT", 0.001)
 
     @BOUNDED

@@ -5,8 +5,7 @@ there until a portal has handled them. One portal owns a queue and handles its e
 a queue, for example because its process was paused, cannot change that queue any more.
 """
 
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
 
@@ -19,15 +18,18 @@ GUARANTEED_EVENTS = 64
 """Events that a queue accepts whatever their size."""
 
 MAX_CONNECTION_WEIGHT = 2000
-"""Weight of the waiting events of one connection, as `weight_of` counts it. No connection fills a queue
-alone, and a portal, which reads ahead twice as far, finds other connections behind it. A burst fits while
-no portal is there."""
+"""Weight of the waiting events of one connection; see `WEIGHT_UNIT`. No connection fills a queue alone,
+and a portal, which reads ahead twice as far, finds other connections behind it. A burst fits while no portal
+is there."""
 
 WEIGHT_UNIT = 1024
-"""Bytes that count as one more event."""
+"""Bytes that count as one more event: the weight of an event is `1 + len(data) // WEIGHT_UNIT`."""
 
 MAX_READ = 128
 """Events in one read."""
+
+READ_LIMITS = (0, *(min(MAX_READ // 4, MAX_READ // queues) for queues in range(1, PARTITIONS + 1)))
+"""Events of each queue in one read, by the number of queues that are read."""
 
 MAX_DEAD = 10_000
 """Dead letters that are kept; beyond that number the oldest are dropped."""
@@ -195,30 +197,6 @@ class Step(NamedTuple):
     message_ids: tuple[str, ...] = ()
 
 
-class Steps(NamedTuple):
-    """Steps of one queue that the backend carries out together.
-
-    Attributes:
-        partition: the queue.
-        token: proves that the portal owns the queue.
-        attempt: the last one that begins here. A repeated number means that the portal has not heard
-            the result of these very steps.
-        steps: all of them, in their order.
-    """
-
-    partition: int
-    token: int
-    attempt: int
-    steps: Sequence[Step]
-
-
-def steps_of_queues(steps: Sequence[Step]) -> Iterator[Steps]:
-    """Group consecutive steps of the same queue."""
-    for (partition, token), same in groupby(steps, key=lambda step: (step.partition, step.token)):
-        together = list(same)
-        yield Steps(partition, token, max(step.attempt for step in together), together)
-
-
 class Ownership(NamedTuple):
     """The living portals, and the queues that the calling portal owns.
 
@@ -231,19 +209,9 @@ class Ownership(NamedTuple):
     tokens: Mapping[int, int]
 
 
-def read_limit(queues: int) -> int:
-    """Return how many events of each queue one read of so many queues returns."""
-    return min(MAX_READ // 4, MAX_READ // queues)
-
-
 def partition_of(connection_id: str) -> int:
     """Return the queue of a connection."""
     return crc32(connection_id.encode()) % PARTITIONS
-
-
-def weight_of(data: bytes) -> int:
-    """Return the weight of an event among the events of its connection."""
-    return 1 + len(data) // WEIGHT_UNIT
 
 
 def reply_recipient(connection_id: str) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from ..backend.inbox import Action, PortalConsumer, Step, WaitingEvent, weight_of
+from ..backend.inbox import WEIGHT_UNIT, Action, PortalConsumer, Step, WaitingEvent
 from ..concurrency.queues import Batcher, KeyedQueues
 from ..concurrency.retry import Backoff
 from ..errors import BackendError
@@ -190,5 +190,5 @@ class Commits:
 
 def _commit(action: Action, queue: OwnedQueue, waiting: WaitingEvent, *details: Any) -> _Commit:
     event = waiting.event
-    subject = (action, waiting.offset, event.connection_id, weight_of(event.data))
+    subject = (action, waiting.offset, event.connection_id, 1 + len(event.data) // WEIGHT_UNIT)
     return _Commit(queue, Step(queue.number, queue.token, *subject, *details))

@@ -8,7 +8,7 @@ import pytest
 
 from mesa_ws import Message, Portal, PortalEvent
 from mesa_ws.backend.memory import inbox as memory_inbox
-from mesa_ws.backend.redis import inbox_commands
+from mesa_ws.backend.redis import inbox_writer
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import commits, handling
 from mesa_ws.portal.assignment import assigned_queues
@@ -238,7 +238,7 @@ async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(commits, "MAX_WAITING", 300)
-    for end in (memory_inbox, inbox_commands):
+    for end in (memory_inbox, inbox_writer):
         monkeypatch.setattr(end, "MAX_CONNECTION_WEIGHT", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()

@@ -17,9 +17,10 @@ from mesa_ws.backend.mesa1 import Mesa1Backend, portal_liveness
 from mesa_ws.backend.mesa1 import commands as mesa1_plan
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.queries import Online
-from mesa_ws.backend.redis import RedisBackend, inbox_commands
-from mesa_ws.backend.redis.inbox_commands import PortalCommands, surveyed, tend_reply
+from mesa_ws.backend.redis import RedisBackend
+from mesa_ws.backend.redis.inbox_writer import AppendCommand
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.portal_consumer import PortalCommands, ownership, surveyed
 from tests.contract.cluster import Cluster, Node
 from tests.contract.inbox_cluster import EVERY
 from tests.redis_server import RedisServer
@@ -209,23 +210,23 @@ def test_who_comes_before_the_first_heartbeat_never_left(hand: Hand) -> None:
 def test_portals_stay_with_what_they_own(hand: Hand) -> None:
     one, two = PortalCommands(hand.keys, "one", 15.0), PortalCommands(hand.keys, "two", 15.0)
     half = set(list(EVERY)[::2])
-    owned = tend_reply(hand.run(one.tend(half, stays=True))).ownership.tokens
+    owned = ownership(hand.run(one.tend(half, stays=True))).tokens
     hand.run(two.tend((), stays=True))
     pass_time(hand, 100 * SECOND)
-    found = tend_reply(hand.run(two.tend(EVERY, stays=True))).ownership
+    found = ownership(hand.run(two.tend(EVERY, stays=True)))
     assert set(found.portals) == {"one", "two"}
     assert set(found.tokens) == set(EVERY) - half
-    assert tend_reply(hand.run(one.tend(half, stays=True))).ownership.tokens == owned
+    assert ownership(hand.run(one.tend(half, stays=True))).tokens == owned
 
 
 def test_a_portal_that_was_silent_keeps_its_tokens_as_long_as_no_other_wants_them(hand: Hand) -> None:
     one, node = PortalCommands(hand.keys, "one", 15.0), "node"
     hand.join(node)
-    owned = tend_reply(hand.run(one.tend(EVERY, stays=True))).ownership.tokens
+    owned = ownership(hand.run(one.tend(EVERY, stays=True))).tokens
     for _ in range(3):
         pass_time(hand, 20 * SECOND)
         hand.beat(node)
-    assert tend_reply(hand.run(one.tend(EVERY, stays=True))).ownership.tokens == owned
+    assert ownership(hand.run(one.tend(EVERY, stays=True))).tokens == owned
 
 
 def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(hand: Hand) -> None:
@@ -233,7 +234,7 @@ def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(hand: Hand)
     hand.run(one.tend(EVERY, stays=True))
     pass_time(hand, 100 * SECOND)
     for _ in range(6):
-        found = tend_reply(hand.run(two.tend(EVERY, stays=True))).ownership
+        found = ownership(hand.run(two.tend(EVERY, stays=True)))
         pass_time(hand, 5 * SECOND)
     assert found.portals == ("two",)
     assert set(found.tokens) == set(EVERY)
@@ -242,12 +243,11 @@ def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(hand: Hand)
 def test_nodes_see_no_portal_leave(hand: Hand) -> None:
     seat = hand.seat()._replace(watches_portals=True)
     hand.run(seat.heartbeat(join=True)[0])
-    hand.run(PortalCommands(hand.keys, "portal", 15.0).tend(EVERY, stays=True))
+    portal = PortalCommands(hand.keys, "portal", 15.0)
+    hand.run(portal.tend(EVERY, stays=True))
     pass_time(hand, 100 * SECOND)
     assert hand.run(seat.heartbeat(join=False)[0])[3] == [b"portal"]
-    assert {queue.owner for queue in surveyed(hand.run(inbox_commands.survey(hand.keys))).queues} == {
-        "portal"
-    }
+    assert {queue.owner for queue in surveyed(hand.run(portal.survey())).queues} == {"portal"}
 
 
 def test_a_portal_takes_no_node_for_dead(hand: Hand) -> None:
@@ -255,7 +255,7 @@ def test_a_portal_takes_no_node_for_dead(hand: Hand) -> None:
     hand.join()
     append(hand, "connection")
     pass_time(hand, 100 * SECOND)
-    assert tend_reply(hand.run(place.tend(EVERY, stays=True))).dead == 0
+    assert hand.run(place.tend(EVERY, stays=True))[0] == 0
     while hand.run(place.reap()):
         pass
     assert hand.client.hlen(hand.keys.connections("node")) == 1
@@ -263,8 +263,9 @@ def test_a_portal_takes_no_node_for_dead(hand: Hand) -> None:
 
 def append(hand: Hand, kind: Any, sequence: int = 1) -> None:
     letter = InboxEvent("c", partition_of("c"), str(sequence), kind, None, "node")
-    reply = hand.run(inbox_commands.append(hand.seat(), [(letter, Capacity(100, 100_000))]))
-    assert inbox_commands.answers(reply) == ["taken"]
+    command = AppendCommand(hand.seat())
+    reply = hand.run(command.of([(letter, Capacity(100, 100_000))]))
+    assert command.read(reply) == ["taken"]
 
 
 def test_an_observer_misses_nothing_of_what_comes_first(hand: Hand) -> None:

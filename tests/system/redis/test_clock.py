@@ -16,8 +16,8 @@ from mesa_ws.backend.mesa1 import Mesa1Backend, Mesa1PortalConsumer
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
-from mesa_ws.backend.redis.inbox_commands import PortalCommands
 from mesa_ws.backend.redis.node_commands import NodeCommands
+from mesa_ws.backend.redis.portal_consumer import PortalCommands
 from tests.contract.cluster import Cluster
 from tests.contract.inbox_cluster import EVERY
 from tests.system.conftest import LEASE, crash

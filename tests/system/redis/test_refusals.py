@@ -14,8 +14,9 @@ from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisB
 from mesa_ws.backend.inbox import Capacity, EventKind, InboxEvent, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
-from mesa_ws.backend.redis.inbox_commands import PortalCommands, append, revive
+from mesa_ws.backend.redis.inbox_writer import AppendCommand
 from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.portal_consumer import PortalCommands
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
 from mesa_ws.transports.run import serve
@@ -269,7 +270,7 @@ def test_events_are_not_doubled_by_a_right_that_is_taken_away(
     with redis.Redis.from_url(url) as client:
         weak = Hand(client, namespace)
         for letter in letters:
-            call = append(hand.seat(), [(letter, Capacity(100, 1 << 20))])
+            call = AppendCommand(hand.seat()).of([(letter, Capacity(100, 1 << 20))])
             allow(admin, lost)
             for _ in range(2):
                 with suppress(ResponseError):
@@ -288,7 +289,7 @@ def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
     place = PortalCommands(keys, "portal", 60.0)
     hand.join("node", "dead")
     letter = InboxEvent("c", 3, "1", "connection", None, "dead")
-    hand.run(append(hand.seat("dead"), [(letter, Capacity(100, 1 << 20))]))
+    hand.run(AppendCommand(hand.seat("dead")).of([(letter, Capacity(100, 1 << 20))]))
     [token] = [found for found in hand.run(place.tend([3], stays=True))[2:] if found]
     [(entry, _)] = entries(admin, keys.queue(3))
     hand.kill("dead")
@@ -305,7 +306,7 @@ def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
         assert admin.xlen(keys.dead) == 1
         assert [kind for _, kind in entries(admin, keys.queue(3))] == [b"disconnection"]
         [(buried, _)] = entries(admin, keys.dead)
-        call = revive(keys, [buried])
+        call = place.revive([buried])
         allow(admin, lost)
         for _ in range(2):
             with suppress(ResponseError):

@@ -12,6 +12,8 @@ from ..inbox import (
     MAX_DEAD,
     MAX_KEPT,
     PARTITIONS,
+    READ_LIMITS,
+    WEIGHT_UNIT,
     AppendResult,
     Backlog,
     Capacity,
@@ -20,10 +22,7 @@ from ..inbox import (
     Ownership,
     QueueBacklog,
     Step,
-    Steps,
     WaitingEvent,
-    read_limit,
-    weight_of,
 )
 from ..presence import PortalWatch
 
@@ -105,7 +104,7 @@ class _Queue:
 
     def _weigh(self, event: InboxEvent, times: int) -> None:
         self.size += times * len(event.data)
-        self.weights[event.connection_id] += times * weight_of(event.data)
+        self.weights[event.connection_id] += times * (1 + len(event.data) // WEIGHT_UNIT)
         if not self.weights[event.connection_id]:
             del self.weights[event.connection_id]
 
@@ -185,7 +184,7 @@ class MemoryInbox:
 
     def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         """Return events of these partitions after these offsets."""
-        found, most = list[WaitingEvent](), read_limit(len(after))
+        found, most = list[WaitingEvent](), READ_LIMITS[len(after)]
         for number, text in after.items():
             offset, some = int(text or 0), []
             for at, waiting in self._queues[number].events.items():
@@ -196,13 +195,13 @@ class MemoryInbox:
             found += some
         return found
 
-    def settle(self, portal: str, some: Steps) -> list[int]:
+    def settle(self, portal: str, steps: Sequence[Step]) -> list[int]:
         """Carry out steps of one queue; see `PortalConsumer.settle`."""
-        queue = self._queues[some.partition]
-        if queue.owner != portal or queue.token != some.token:
-            return [-1] * len(some.steps)
-        is_repeated = queue.is_repeated(portal, some.attempt)
-        return [self._carry_out(queue, step, is_repeated=is_repeated) for step in some.steps]
+        queue = self._queues[steps[0].partition]
+        if queue.owner != portal or queue.token != steps[0].token:
+            return [-1] * len(steps)
+        is_repeated = queue.is_repeated(portal, max(step.attempt for step in steps))
+        return [self._carry_out(queue, step, is_repeated=is_repeated) for step in steps]
 
     def add_observer(self) -> None:
         """Keep events for `overhear` as long as there is an observer."""

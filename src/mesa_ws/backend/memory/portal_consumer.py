@@ -1,11 +1,13 @@
 """A portal's end of the inbox at a hub."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from uuid import uuid4
 
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent, steps_of_queues
+from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent
 from .backend import MemoryHub
 
 WAIT = 0.1
@@ -23,17 +25,12 @@ class MemoryPortalConsumer:
     def __init__(self, hub: MemoryHub, *, namespace: str | None = None) -> None:
         self._cluster = hub.cluster(check_namespace(namespace))
         self._inbox = self._cluster.inbox
-        self._portal = uuid4().hex
+        self.portal_id = uuid4().hex
         self._is_observing = False
-
-    @property
-    def portal_id(self) -> str:
-        """Random name of this portal."""
-        return self._portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Own the wanted queues that are free; see `PortalConsumer.tend`."""
-        return self._inbox.tend(self._portal, wanted, stays=stays)
+        return self._inbox.tend(self.portal_id, wanted, stays=stays)
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         """Wait a moment for events; see `PortalConsumer.read`."""
@@ -46,7 +43,9 @@ class MemoryPortalConsumer:
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Carry out steps; see `PortalConsumer.settle`."""
         return [
-            result for some in steps_of_queues(steps) for result in self._inbox.settle(self._portal, some)
+            result
+            for _, some in groupby(steps, attrgetter("partition", "token"))
+            for result in self._inbox.settle(self.portal_id, list(some))
         ]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:

@@ -6,12 +6,23 @@ from typing import Any
 from ...concurrency.queues import Batcher
 from ...errors import BackendRefused, Unsupported
 from ...settings import Durability
-from ..inbox import AppendResult, Capacity, InboxEvent
-from ..redis_client.command import Call
+from ..inbox import (
+    GUARANTEED_EVENTS,
+    MAX_CONNECTION_WEIGHT,
+    PARTITIONS,
+    WEIGHT_UNIT,
+    AppendResult,
+    Capacity,
+    InboxEvent,
+)
+from ..redis_client.batch import Batch
+from ..redis_client.command import Call, ms
+from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipelines
 from ..redis_wire.lease import LeaseKeeper
-from .inbox_commands import answers, append, proof
+from .keys import BACKLOG_LIFE
 from .node_commands import NodeCommands
+from .scripts import APPEND
 
 MAX_EVENTS = 100
 """Events in one call."""
@@ -21,6 +32,55 @@ MAX_BYTES = 1024 * 1024
 
 Append = tuple[InboxEvent, Capacity]
 """An event, and the limits of its queue."""
+
+_ANSWERS: tuple[AppendResult, ...] = ("taken", "full", "unknown", "gone")
+
+_ADVICE = "it is sent again"
+"""Advice of the error when it is unknown whether an event, or steps, are durable enough."""
+
+
+def inbox_proof(durability: Durability) -> Proof | None:
+    """Return the proof to wait for after events or steps were written; None for durability `memory`."""
+    return Proof((durability,), _replicas, _ADVICE) if durability != "memory" else None
+
+
+def _replicas(replies: Sequence[Any]) -> int:
+    return max((reply[0] for reply in replies if reply), default=0)
+
+
+class AppendCommand:
+    """The call that appends events to their queues, and its reply. No I/O.
+
+    Args:
+        commands: commands of the node.
+        durability: durability that events have to reach.
+    """
+
+    def __init__(self, commands: NodeCommands, durability: Durability = "memory") -> None:
+        keys = commands.keys
+        self._keys = (keys.leases, keys.connections(commands.node), keys.observers, keys.observed)
+        self._queues = [(keys.queue(number), keys.weights(number)) for number in range(PARTITIONS)]
+        self._limits = (
+            commands.node,
+            ms(commands.expiry),
+            ms(BACKLOG_LIFE),
+            GUARANTEED_EVENTS,
+            MAX_CONNECTION_WEIGHT,
+            int(durability == "replicated"),
+        )
+
+    def of(self, events: Sequence[Append]) -> Call:
+        """Return the call for events, each with the capacity of its queue."""
+        keys, parts = [*self._keys], list[str | bytes | int](self._limits)
+        for event, capacity in events:
+            keys += self._queues[event.partition]
+            parts += (event.connection_id, event.partition, event.sequence, event.kind, event.id or "")
+            parts += (event.data, 1 + len(event.data) // WEIGHT_UNIT, capacity.events, capacity.bytes)
+        return Call(APPEND, tuple(keys), tuple(parts))
+
+    def read(self, reply: Sequence[int]) -> list[AppendResult]:
+        """Read the reply to the call."""
+        return [_ANSWERS[number - 1] for number in reply[1:]]
 
 
 class InboxWriter:
@@ -43,10 +103,10 @@ class InboxWriter:
         self, keeper: LeaseKeeper, commands: NodeCommands, pipelines: Pipelines, durability: Durability
     ) -> None:
         self._keeper = keeper
-        self._commands = commands
-        self._pipelines = pipelines
-        self._durability = durability
-        self._proof = proof(durability)
+        self._command = AppendCommand(commands, durability)
+        self._main = pipelines.main
+        self._proof = inbox_proof(durability)
+        self._pipeline = pipelines.main if self._proof is None else pipelines.durable
         self.appends: Batcher[Append, AppendResult] = Batcher(
             self._carry_out,
             most=MAX_EVENTS,
@@ -62,16 +122,19 @@ class InboxWriter:
             Unsupported: it cannot.
         """
         if self._proof is not None:
-            self._pipelines.main.check(self._proof)
+            self._main.check(self._proof)
 
     async def _carry_out(self, batch: list[Append]) -> Sequence[AppendResult]:
-        call = append(self._commands, batch, self._durability)
-        try:
-            (reply,) = await self._keeper.queues.run(lambda: self._execute(call))
-        except Unsupported as error:  # another Redis took over, and this one cannot
-            raise BackendRefused(str(error)) from error
-        return answers(reply)
-
-    async def _execute(self, call: Call) -> list[Any]:
-        pipeline = self._pipelines.main if self._proof is None else self._pipelines.durable
-        return await self._keeper.execute([call], pipeline, self._proof)
+        call = self._command.of(batch)
+        while True:
+            try:
+                (reply,) = await self._pipeline.carry_out(
+                    Batch((call.command,), is_repeatable=True, proof=self._proof)
+                )
+                if reply == 0:  # the lease was lost
+                    (reply,) = await self._keeper.execute([call], self._pipeline, self._proof)
+                return self._command.read(reply)
+            except BackendRefused as error:
+                await self._keeper.queues.repair(error)
+            except Unsupported as error:  # another Redis took over, and this one cannot
+                raise BackendRefused(str(error)) from error

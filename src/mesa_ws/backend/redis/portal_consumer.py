@@ -1,40 +1,220 @@
-"""Portal consumer over Redis."""
+"""Portal consumer over Redis: the commands of a portal, and the meaning of their replies."""
 
 import asyncio
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
-from ...messages.envelope import Envelope
+from ...errors import BackendRefused
+from ...messages.envelope import REMEMBERED, Envelope
 from ...settings import Durability, check_namespace
-from ..inbox import Backlog, DeadLetter, Ownership, Step, WaitingEvent
+from ..inbox import (
+    MAX_DEAD,
+    MAX_KEPT,
+    MAX_READ,
+    PARTITIONS,
+    READ_LIMITS,
+    Backlog,
+    DeadLetter,
+    InboxEvent,
+    Ownership,
+    QueueBacklog,
+    Step,
+    WaitingEvent,
+)
 from ..redis_client.address import Address
 from ..redis_client.batch import Batch
-from ..redis_client.command import Command, chunks
+from ..redis_client.command import Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
-from ..redis_wire.timing import Timing
-from .inbox_commands import (
-    PortalCommands,
-    dead,
-    dead_letters,
-    drop,
-    overheard,
-    proof,
-    revive,
-    settled,
-    survey,
-    surveyed,
-    tend_reply,
-)
-from .keys import Keys
+from ..redis_wire.timing import EXPIRY, Timing
+from .inbox_writer import inbox_proof
+from .keys import BACKLOG_LIFE, DEAD_LIFE, Keys
+from .node_commands import reap
 from .queue_types import QueueTypes
 from .rights import of_portal
+from .scripts import OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
 from .wire import NativeHandshake
 
 MAX_STEPS = 500
 """Steps in one call."""
+
+START = "0-0"
+"""Offset before all events."""
+
+WAIT = 0.1
+"""Seconds that a read waits for events."""
+
+_FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
+"""Names of the fields of an event, in the order in which inbox.lua writes them."""
+
+_TIME, _PARTITION = 11, 15
+"""Indexes in such an entry: of the time, and of the partition that observers read."""
+
+_owned = attrgetter("partition", "token")
+
+
+class PortalCommands:
+    """Commands of one portal, and the meaning of their replies. No I/O.
+
+    Args:
+        keys: names of the namespace.
+        portal: id of the portal.
+        lease: seconds that a heartbeat lasts.
+        durability: durability that steps have to reach.
+    """
+
+    def __init__(self, keys: Keys, portal: str, lease: float, durability: Durability = "memory") -> None:
+        self.portal = portal
+        self.lease = lease
+        self._keys = keys
+        # Computed once: each event needs them.
+        numbers = range(PARTITIONS)
+        self._queues = [keys.queue(number) for number in numbers]
+        self._numbers = {name.encode(): number for number, name in enumerate(self._queues)}
+        self._queue_keys = [
+            (keys.owner(number), keys.queue(number), keys.deliveries(number), keys.weights(number))
+            for number in numbers
+        ]
+        self._graves = (keys.dead, keys.rejected)
+        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
+        self._settling = (portal, *limits, int(durability == "replicated"))
+        self._wait = ms(WAIT)
+
+    def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
+        """Renew the lease, and own the wanted partitions; `ownership` reads the reply."""
+        keys = self._keys
+        shared = (keys.portals, keys.tokens, keys.leases, keys.observers, keys.signs)
+        wishes: list[str | bytes | int] = [int(number in wanted) for number in range(PARTITIONS)]
+        args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
+        return Call(TEND, (*shared, *(owner for owner, *_ in self._queue_keys)), args)
+
+    def reap(self) -> Call:
+        """End connections of a node that died; the reply is 1 when there may be more."""
+        return reap(self._keys, "", ms(EXPIRY), 0)
+
+    def read(self, after: Mapping[int, str]) -> Command:
+        """Wait for events; `events` reads the reply."""
+        names = (self._queues[number] for number in after)
+        offsets = (offset or START for offset in after.values())
+        return ("XREAD", "COUNT", READ_LIMITS[len(after)], "BLOCK", self._wait, "STREAMS", *names, *offsets)
+
+    def events(self, reply: Any) -> list[WaitingEvent]:
+        """Read the reply to `read`; entries that are no events are skipped."""
+        found = []
+        for name, entries in reply or ():
+            number = self._numbers[name]
+            found += [event for entry in entries if (event := _waiting(entry, number)) is not None]
+        return found
+
+    def settle(self, steps: Sequence[Step]) -> Call:
+        """Apply steps, one queue after another; the reply ends with the result of each step."""
+        keys, parts = [*self._graves], list[str | bytes | int](self._settling)
+        for (partition, token), same in groupby(steps, _owned):
+            together = list(same)
+            sent = [self._keys.done(message_id) for step in together for message_id in step.message_ids]
+            keys += (*self._queue_keys[partition], *sent)
+            parts += (partition, token, max([step.attempt for step in together]), len(sent), len(together))
+            for step in together:
+                parts += (step.action, step.offset)
+                if step.action != "begin":
+                    parts += (step.connection_id, step.weight)
+                if step.action == "die":
+                    parts.append(step.reason)
+        return Call(SETTLE, tuple(keys), tuple(parts))
+
+    def overhear(self) -> Call:
+        """Renew the lease of an observer; the reply is the end of the stream."""
+        return Call(
+            OVERHEAR, (self._keys.observers, self._keys.observed), (self.portal, ms(self.lease), ms(EXPIRY))
+        )
+
+    def listen(self, after: str) -> Command:
+        """Wait for events on the observers' stream; `overheard` reads the reply."""
+        return ("XREAD", "COUNT", MAX_READ, "BLOCK", self._wait, "STREAMS", self._keys.observed, after)
+
+    def reply(self, envelope: Envelope, node: str) -> Call:
+        """Send a message to one connection; the reply is 1 when its node lives."""
+        keys = (self._keys.leases, self._keys.counters, self._keys.done(envelope.message_id))
+        about = (self._keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
+        remember = ms(envelope.remember) if envelope.remember else 0
+        return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
+
+    def survey(self) -> Call:
+        """Read the backlog of portals; `surveyed` reads the reply."""
+        queues = (key for owner, queue, *_ in self._queue_keys for key in (owner, queue))
+        return Call(SURVEY, (self._keys.portals, *self._graves, *queues), ())
+
+    def revive(self, offsets: Sequence[str]) -> Call:
+        """Put dead letters back into their queues; the reply is their number."""
+        return Call(REVIVE, (self._keys.dead,), (self._keys.queues, ms(BACKLOG_LIFE), *offsets))
+
+
+def ownership(reply: Sequence[Any]) -> Ownership:
+    """Read the reply to `tend`, which begins with the number of nodes that died."""
+    _, portals, *tokens = reply
+    owned = {number: token for number, token in enumerate(tokens) if token}
+    return Ownership(tuple(portal.decode() for portal in portals), owned)
+
+
+def overheard(reply: Any) -> list[WaitingEvent]:
+    """Read the reply to `listen`."""
+    entries = reply[0][1] if reply else ()
+    return [found for entry in entries if (found := _waiting(entry)) is not None]
+
+
+def surveyed(reply: Sequence[Any]) -> Backlog:
+    """Read the reply to `survey`."""
+    portals, dead, rejected, *queues = reply
+    return Backlog(
+        tuple(portal.decode() for portal in portals),
+        tuple(
+            QueueBacklog(number, owner.decode() or None, waiting, int(oldest) / 1000 if oldest else None)
+            for number, (owner, waiting, oldest) in enumerate(queues)
+        ),
+        dead,
+        rejected,
+    )
+
+
+def _waiting(entry: Any, partition: int | None = None) -> WaitingEvent | None:
+    offset, flat = entry
+    if flat is None:  # the entry was deleted during the read
+        return None
+    try:
+        number = int(flat[_PARTITION]) if partition is None else partition
+        return WaitingEvent(offset.decode(), int(flat[_TIME]) / 1000, _event(flat, number))
+    except (IndexError, ValueError):
+        return None
+
+
+def _dead(offset: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    try:
+        event = _event(flat, int(fields[b"p"]))
+        died = int(offset.split(b"-")[0]) / 1000
+        reason = fields[b"r"].decode(errors="replace")
+        return DeadLetter(offset.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, event)
+    except (KeyError, ValueError):
+        return None
+
+
+def _event(flat: Sequence[bytes], partition: int) -> InboxEvent:
+    if flat[:14:2] != _FIELDS:
+        raise ValueError("no event")
+    connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
+    return InboxEvent(
+        connection_id.decode(),
+        partition,
+        sequence.decode(),
+        kind.decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
+        id.decode() or None,
+        node.decode(),
+        data,
+    )
 
 
 class RedisPortalConsumer:
@@ -62,21 +242,17 @@ class RedisPortalConsumer:
     ) -> None:
         timing = Timing(lease=lease, timeout=timeout)
         self._keys = Keys(check_namespace(namespace))
-        self._commands = PortalCommands(self._keys, uuid4().hex, timing.lease, durability)
+        self.portal_id = uuid4().hex
+        self._commands = PortalCommands(self._keys, self.portal_id, timing.lease, durability)
         found, handshake = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
         self._pipeline = Pipeline(found, handshake, timing.timeout)
         self._waiting = Pipeline(found, handshake, timing.timeout)
         # Waiting for durability on the first connection would delay heartbeats.
-        self._settling = Pipeline(found, handshake, timing.timeout)
-        self._proof = proof(durability)
-        self._queues = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
+        self._proof = inbox_proof(durability)
+        self._settling = Pipeline(found, handshake, timing.timeout) if self._proof else self._pipeline
+        self._types = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
         self._shown_until = 0.0
         self._is_checked = self._proof is None
-
-    @property
-    def portal_id(self) -> str:
-        """Random name of this portal."""
-        return self._commands.portal
 
     async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Renew the lease, and own the wanted partitions; see `PortalConsumer.tend`.
@@ -86,100 +262,93 @@ class RedisPortalConsumer:
         """
         if not self._is_checked:
             await self._check()
-        call = self._commands.tend(wanted, stays=stays)
-        (reply,) = await self._execute([call.command], is_repeatable=True)
-        found = tend_reply(reply)
-        if found.dead and stays:
-            await self._reap()
-        return found.ownership
+        reply = await self._run(self._commands.tend(wanted, stays=stays).command)
+        if reply[0] and stays:
+            while await self._run(self._commands.reap().command) == 1:
+                pass
+        return ownership(reply)
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         """Wait a moment for events; see `PortalConsumer.read`."""
-        (reply,) = await self._execute(
-            [self._commands.read(after)], is_repeatable=True, pipeline=self._waiting
-        )
+        (reply,) = await self._execute([self._commands.read(after)], self._waiting)
         return self._commands.events(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Apply steps; see `PortalConsumer.settle`."""
-        commands = [self._commands.settle(some).command for some in chunks(steps, MAX_STEPS)]
-        pipeline = self._pipeline if self._proof is None else self._settling
-        replies = await self._execute(commands, is_repeatable=True, pipeline=pipeline, proof=self._proof)
-        return [result for reply in replies for result in settled(reply)]
+        commands = [
+            self._commands.settle(steps[start : start + MAX_STEPS]).command
+            for start in range(0, len(steps), MAX_STEPS)
+        ]
+        replies = await self._execute(commands, self._settling, proof=self._proof)
+        return [result for reply in replies for result in reply[1:]]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
         """Wait a moment for events of any queue; see `PortalConsumer.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
-            (end,) = await self._execute([self._commands.overhear().command], is_repeatable=True)
+            end = await self._run(self._commands.overhear().command)
             self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
-        (reply,) = await self._execute(
-            [self._commands.listen(after)], is_repeatable=True, pipeline=self._waiting
-        )
-        events = overheard(reply)
-        return (reply[0][1][-1][0].decode() if reply else after), events
+        (reply,) = await self._execute([self._commands.listen(after)], self._waiting)
+        return (reply[0][1][-1][0].decode() if reply else after), overheard(reply)
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection; see `PortalConsumer.reply`."""
-        call = self._commands.reply(envelope, node)
-        (reply,) = await self._execute(
-            [call.command], is_repeatable=envelope.remember > 0, known_for=envelope.remember
-        )
-        return bool(reply)
+        command, known_for = self._commands.reply(envelope, node).command, envelope.remember
+        return bool(await self._run(command, is_repeatable=known_for > 0, known_for=known_for))
 
     async def backlog(self) -> Backlog:
         """Return the present backlog; see `PortalConsumer.backlog`."""
-        (reply,) = await self._execute([survey(self._keys).command], is_repeatable=True)
-        return surveyed(reply)
+        return surveyed(await self._run(self._commands.survey().command))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        (reply,) = await self._execute([dead_letters(self._keys, limit)], is_repeatable=True)
-        return dead(reply)
+        reply = await self._run(("XRANGE", self._keys.dead, "-", "+", "COUNT", limit))
+        return [found for entry in reply if (found := _dead(*entry)) is not None]
 
     async def revive(self, offsets: Sequence[str]) -> int:
         """Put dead letters back into their queues; return their number."""
-        calls = [revive(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
-        return sum([(await self._execute([call.command]))[0] for call in calls])
+        calls = [self._commands.revive(some) for some in chunks(offsets, MAX_STEPS)]
+        return sum([await self._run(call.command, is_repeatable=False) for call in calls])
 
     async def drop(self, offsets: Sequence[str]) -> int:
         """Delete dead letters; return their number."""
-        commands = [drop(self._keys, some) for some in chunks(offsets, MAX_STEPS)]
-        return sum([(await self._execute([command]))[0] for command in commands])
+        commands: list[Command] = [("XDEL", self._keys.dead, *some) for some in chunks(offsets, MAX_STEPS)]
+        return sum([await self._run(command, is_repeatable=False) for command in commands])
 
     async def aclose(self) -> None:
         """Disconnect."""
-        await self._waiting.aclose()
-        await self._settling.aclose()
-        await self._pipeline.aclose()
+        for pipeline in (self._waiting, self._settling, self._pipeline):
+            await pipeline.aclose()
 
     async def _check(self) -> None:
         """Check, before anything is owned, that this Redis can give the proof."""
         assert self._proof is not None  # noqa: S101 - else there is nothing to check
-        await self._execute([("ZCOUNT", self._keys.portals, 0, 0)], is_repeatable=True)
+        await self._run(("ZCOUNT", self._keys.portals, 0, 0))
         self._pipeline.check(self._proof)
         self._is_checked = True
 
-    async def _reap(self) -> None:
-        """End the connections of dead nodes."""
-        more = 1
-        while more == 1:
-            (more,) = await self._execute([self._commands.reap().command], is_repeatable=True)
+    async def _run(self, command: Command, *, is_repeatable: bool = True, known_for: float = math.inf) -> Any:
+        """Run one command on the connection for heartbeats; return its reply."""
+        (reply,) = await self._execute(
+            [command], self._pipeline, is_repeatable=is_repeatable, known_for=known_for
+        )
+        return reply
 
     async def _execute(
         self,
         commands: Sequence[Command],
+        pipeline: Pipeline,
         *,
-        is_repeatable: bool = False,
+        is_repeatable: bool = True,
         known_for: float = math.inf,
-        pipeline: Pipeline | None = None,
         proof: Proof | None = None,
     ) -> list[Any]:
         """Run commands; if a key has the wrong type, set it aside and run them again."""
-        chosen = pipeline or self._pipeline
-        return await self._queues.run(
-            lambda: chosen.carry_out(
-                Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
-            )
-        )
+        while True:
+            try:
+                return await pipeline.carry_out(
+                    Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+                )
+            except BackendRefused as error:
+                await self._types.repair(error)

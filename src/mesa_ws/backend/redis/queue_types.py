@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -12,13 +12,11 @@ from ..redis_client.command import Call, Command
 from .keys import Keys
 from .scripts import SET_ASIDE
 
-T = TypeVar("T")
-
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class QueueTypes:
-    """Sets keys of a wrong type aside when Redis refuses a call for them, and repeats the call.
+    """Sets keys of a wrong type aside when Redis refuses a call for them, so that it can be repeated.
 
     Types are checked only after a refusal, so a call that works costs nothing more. The scripts check
     types before they write anything that must not be written twice.
@@ -36,26 +34,22 @@ class QueueTypes:
         self._execute = execute
         self._node = node
 
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Run `call`, and again if keys had to be set aside.
+    async def repair(self, error: BackendRefused) -> None:
+        """Set keys aside after a call was refused; then it can be repeated.
 
         Raises:
-            BackendError: the call failed.
+            BackendError: `error`, which has another reason, or Redis did not answer.
         """
-        try:
-            return await call()
-        except BackendRefused as error:
-            if not _is_of_wrong_type(error.__cause__):
-                raise
-        await self._set_aside()
-        return await call()
-
-    async def _set_aside(self) -> None:
+        cause = error.__cause__
+        if not isinstance(cause, ResponseError) or not str(cause).startswith("WRONGTYPE"):
+            raise error
         types = expected_types(self._keys)
         if self._node:
             types[self._keys.connections(self._node)] = "hash"
         names = list(types)
         (found,) = await self._execute(Call(SET_ASIDE, tuple(names), tuple(types.values())).command)
+        if not found:
+            raise error
         for number in found:
             name = names[number - 1]
             _log.warning(
@@ -86,7 +80,3 @@ def expected_types(keys: Keys) -> dict[str, str]:
         shared[keys.weights(number)] = "hash"
         shared[keys.owner(number)] = "string"
     return shared
-
-
-def _is_of_wrong_type(error: BaseException | None) -> bool:
-    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")

@@ -66,7 +66,7 @@ class LeaseKeeper:
         connections: number of connections of the node, which heartbeats report.
         joins: how often the node took a lease.
         runs: runs of Redis that this node saw.
-        queues: repeats calls about portal queues when a key had the wrong type.
+        queues: sets keys of portal queues aside when they have the wrong type.
     """
 
     def __init__(self, pipeline: Pipeline, commands: NodeCommands, host: LeaseHost, tasks: Tasks) -> None:
@@ -234,7 +234,10 @@ class LeaseKeeper:
         """Run `call` until its reply says that nothing is left."""
         more = 1
         while more == 1:
-            (more,) = await self.queues.run(lambda: self.run(call))
+            try:
+                (more,) = await self.run(call)
+            except BackendRefused as error:
+                await self.queues.repair(error)
 
 
 class GraceCommands(Protocol):
