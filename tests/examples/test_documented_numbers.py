@@ -50,8 +50,8 @@ from mesa_ws.portal.handling import FIRST_PAUSE, MAX_DELIVERIES
 from mesa_ws.portal.mesa1 import MAX_BYTES as HEARD_BYTES
 from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
-from mesa_ws.protocol.delivery import WINDOW_MESSAGES
-from mesa_ws.protocol.timers import MAX_MESSAGES
+from mesa_ws.protocol.client import MAX_MESSAGES
+from mesa_ws.protocol.cursor import WINDOW_MESSAGES
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES

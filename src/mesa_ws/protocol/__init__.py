@@ -4,10 +4,9 @@ Bytes and `now` go in; events, bytes to send and the next deadline come out. The
 of `spec/protocol.md`, and `spec/vectors/` drives the tests.
 """
 
-from .client import AckDue, ClientEvent, ClientProtocol, ClientState, Hello, Ignored, Leave
+from .client import AckDue, AckTimer, ClientEvent, ClientProtocol, ClientState, Hello, Ignored, Leave
 from .correlation import ReplyReceived, RequestReceived, answering, asking, failing
-from .cursor import BroadcastCursor, Cursor, Offered, OutOfTurn, Progress
-from .delivery import OutboxCursor
+from .cursor import BroadcastCursor, Cursor, Offered, OutboxCursor, OutOfTurn, Progress
 from .events import (
     Acknowledged,
     Authenticate,
@@ -23,7 +22,7 @@ from .events import (
 )
 from .fragments import DataFrame, Fragments, Violation
 from .positions import NOWHERE, Arrived, Forked, Lost, Moved, Positions, Reset, Tracking
-from .resume import UNKNOWN, ResumeState, Summary, SyncOptions, read_position
+from .resume import UNKNOWN, ResumeState, Summary, SyncOptions, read_position, reconnect, resync, welcome
 from .server import (
     TRANSITIONS,
     ServerProtocol,
@@ -32,11 +31,7 @@ from .server import (
     Terms,
     WrongState,
     after,
-    reconnect,
-    resync,
-    welcome,
 )
-from .timers import AckTimer
 
 __all__ = [
     "NOWHERE",

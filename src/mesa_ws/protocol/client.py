@@ -113,13 +113,14 @@ class ClientProtocol:
     def heard(self, now: float) -> None:
         """Count a control frame or a part of a message as a sign of life."""
         if self._keepalive is not None:
-            self._keepalive.seen(now)
+            self._keepalive.heard_at = now
 
     def receive(self, payload: bytes, now: float) -> list[ClientEvent]:
         """Handle one message from the server; send each `SendText` among the events."""
         if self.state is ClientState.CLOSED:
             return []
-        self.heard(now)
+        if self._keepalive is not None:
+            self._keepalive.heard_at = now
         try:
             frame = decode_frame(payload)
         except InvalidFrame as error:
@@ -244,6 +245,39 @@ class ClientProtocol:
         if arrived is None:
             return [Ignored("op 9 names a position that this connection does not follow")]
         return [*arrived]
+
+
+MAX_WAIT = 1.0
+"""Seconds from the first message that was handled to the acknowledgement."""
+
+MAX_MESSAGES = 64
+"""Handled messages after which an acknowledgement is due at once."""
+
+
+class AckTimer:
+    """Tells when the next acknowledgement is due (spec section 17.6).
+
+    Attributes:
+        due: when it is due; None if there is nothing to acknowledge.
+    """
+
+    __slots__ = ("_count", "due")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.due: float | None = None
+
+    def count(self, now: float) -> None:
+        """Count one handled message."""
+        self._count += 1
+        if self._count >= MAX_MESSAGES:
+            self.due = now
+        elif self.due is None:
+            self.due = now + MAX_WAIT
+
+    def acknowledged(self) -> None:
+        """Start over, because everything counted so far is being acknowledged."""
+        self._count, self.due = 0, None
 
 
 def _hello(data: dict[str, Any]) -> Hello:

@@ -6,7 +6,8 @@ Spec sections 17.3, 17.4 and 17.7. Where the two meet, the backend reads a page 
 import re
 from typing import Any, NamedTuple, Protocol
 
-from ..messages.frames import MAX_SEQUENCE, Frame
+from ..messages.frames import MAX_SEQUENCE, Frame, encode_frame, extended
+from ..messages.message import Op
 from ..messages.receipt import Position
 
 UNKNOWN = Position("", 0)
@@ -119,6 +120,36 @@ def read_position(value: object) -> Position | None:
     if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
         return None
     return Position(epoch, sequence)
+
+
+def welcome(accepted: bytes, outbox: ResumeState | None, broadcasts: ResumeState | None = None) -> bytes:
+    """Add the positions of a client of wire 2 to the frame that acknowledges its login.
+
+    Args:
+        accepted: the frame, from `ServerProtocol.accept`.
+        outbox: its state in the outbox of its id; None where nothing can be stored for it.
+        broadcasts: its state among the messages to everybody; None likewise.
+    """
+    extension = outbox.members() if outbox is not None else {}
+    if broadcasts is not None:
+        extension["b"] = broadcasts.members()
+    return extended(accepted, extension)
+
+
+def resync(state: ResumeState, *, is_broadcast: bool = False) -> bytes:
+    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
+
+    Args:
+        state: the position.
+        is_broadcast: whether it is one among the messages to everybody.
+    """
+    about = {"b": True} if is_broadcast else {}
+    return encode_frame(Op.RESYNC, state.members() | about)
+
+
+def reconnect(after: float) -> bytes:
+    """Return the frame that tells a client of wire 2 to come back after `after` seconds (op 7)."""
+    return encode_frame(Op.RECONNECT, {"after": after})
 
 
 def _read_resume(resume: Any) -> tuple[Position | None, Position | None]:

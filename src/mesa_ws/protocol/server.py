@@ -17,12 +17,11 @@ from enum import Enum, auto
 from typing import Any
 
 from ..close import CloseCode
-from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame, extended
+from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame
 from ..messages.message import Op, reserved_opcodes
 from ..messages.recipients import User
 from ..settings import Heartbeat, Keepalive, ServerSettings
 from .correlation import RequestReceived, answering, read_correlation
-from .delivery import ProbeCounter
 from .events import (
     Acknowledged,
     Authenticate,
@@ -35,8 +34,8 @@ from .events import (
     ServerEvent,
     UnexpectedAnswer,
 )
-from .resume import ResumeState, SyncOptions, read_position, read_sync_options
-from .timers import HeartbeatTimer, KeepaliveTimer
+from .resume import SyncOptions, read_position, read_sync_options
+from .timers import HeartbeatTimer, KeepaliveTimer, ProbeCounter
 
 WIRE = 2
 """The wire that HELLO announces as `v`."""
@@ -133,20 +132,20 @@ class Terms:
         self.pings_for_proof = settings.sync.proof == "ping"
         self.speaks_wire2 = settings.wire == "native"
         self.reserved = reserved_opcodes(settings.wire)
-        self.hello = SendText(encode_frame(Op.HELLO, _hello(settings)))
+        self.hello = encode_frame(Op.HELLO, _hello(settings))
 
     def sync(self, frame: Frame) -> SyncOptions:
         """Return the sync options of an op 2; where the server does not speak wire 2, only `should_sync`."""
         sync = read_sync_options(frame)
         return sync if self.speaks_wire2 else SyncOptions(should_sync=sync.should_sync)
 
-    def acknowledgement(self, user: User) -> SendText:
+    def acknowledgement(self, user: User) -> bytes:
         """Return the frame that tells a client that it has authenticated.
 
         Raises:
             InvalidMessage: JSON cannot hold the user object.
         """
-        return SendText(encode_frame(Op.AUTHENTICATED, user.data if self._sends_user_object else {}))
+        return encode_frame(Op.AUTHENTICATED, user.data if self._sends_user_object else {})
 
 
 class ServerProtocol:
@@ -202,7 +201,7 @@ class ServerProtocol:
     def heard(self, now: float) -> None:
         """Count a control frame, or a part of a message, as a sign of life."""
         if self._keepalive is not None:
-            self._keepalive.seen(now)
+            self._keepalive.heard_at = now
 
     def receive(self, payload: bytes, now: float) -> ServerEvent | None:
         """Handle one message from the client.
@@ -213,7 +212,8 @@ class ServerProtocol:
         """
         if self.state is State.CLOSED:
             return None
-        self.heard(now)
+        if self._keepalive is not None:
+            self._keepalive.heard_at = now
         try:
             frame = decode_frame(payload)
         except InvalidFrame as error:
@@ -267,7 +267,7 @@ class ServerProtocol:
             return self._ping(now)
         return SendText(_PROBE, self._probes.ask(now))
 
-    def accept(self, user: User) -> SendText:
+    def accept(self, user: User) -> bytes:
         """Accept the client as `user`, on the wire that it asked for.
 
         Returns:
@@ -318,7 +318,7 @@ class ServerProtocol:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
             self._lift_deadline()
-        correlation = read_correlation(frame)
+        correlation = read_correlation(frame) if frame.x is not None else None
         if frame.op == Op.HEARTBEAT and isinstance(correlation, RequestReceived):
             return SendText(answering(_SIGN_OF_LIFE, correlation.request))
         return correlation or Received(frame.message())
@@ -375,38 +375,6 @@ class ServerProtocol:
     def _give_up(self, code: CloseCode, why: str) -> Close:
         self.close()
         return Close(code, why)
-
-
-def welcome(
-    accepted: SendText, outbox: ResumeState | None, broadcasts: ResumeState | None = None
-) -> SendText:
-    """Add the positions of a client of wire 2 to the acknowledgement of its login.
-
-    Args:
-        accepted: the acknowledgement, from `ServerProtocol.accept`.
-        outbox: its state in the outbox of its id; None where nothing can be stored for it.
-        broadcasts: its state among the messages to everybody; None likewise.
-    """
-    extension = outbox.members() if outbox is not None else {}
-    if broadcasts is not None:
-        extension["b"] = broadcasts.members()
-    return SendText(extended(accepted.payload, extension))
-
-
-def resync(state: ResumeState, *, is_broadcast: bool = False) -> SendText:
-    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
-
-    Args:
-        state: the position.
-        is_broadcast: whether it is one among the messages to everybody.
-    """
-    about = {"b": True} if is_broadcast else {}
-    return SendText(encode_frame(Op.RESYNC, state.members() | about))
-
-
-def reconnect(after: float) -> SendText:
-    """Return the frame that tells a client of wire 2 to come back after `after` seconds (op 7)."""
-    return SendText(encode_frame(Op.RECONNECT, {"after": after}))
 
 
 def _version(data: Any) -> Any:

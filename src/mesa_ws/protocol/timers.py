@@ -1,8 +1,16 @@
-"""Timers of a connection: heartbeats (op 1, answered by op 11), keepalive Pings, acknowledgements.
+"""Signs of life of a connection: heartbeats (op 1, answered by op 11), keepalive Pings, probes.
 
 All are driven by `now` and never look at a clock. A heartbeat ticks every `interval` from the
 connection on. The first tick is empty; at each later one, an answer since the last tick starts
 the count again, and silence counts one try. After `max_attempts` tries the next tick closes.
+
+A *probe* is an op 1: a client of 1.x answers each with op 11, in order, after it has handled what
+came before. So the n-th op 11 of a connection answers its n-th op 1, heartbeats included, and the
+number n is the probe's *token*. Where Pings are the probes, the token travels in their payload,
+because a peer need only answer the last of several Pings (RFC 6455 section 5.5.3).
+
+An op 11 without a probe was meant for another connection of the same client. From then on answers
+cannot be told apart, and none is trusted.
 """
 
 from ..close import CloseCode
@@ -49,57 +57,79 @@ class HeartbeatTimer:
 
 
 class KeepaliveTimer:
-    """Pings a silent peer, and gives up if no sign of life follows."""
+    """Pings a silent peer, and gives up if no sign of life follows.
 
-    __slots__ = ("_pinged", "_settings", "due")
+    Attributes:
+        heard_at: time of the last sign of life: an inbound frame, or that reading goes on, for frames that
+            waited. The owner sets it.
+    """
+
+    __slots__ = ("_pinged_at", "_settings", "heard_at")
 
     def __init__(self, settings: Keepalive, now: float) -> None:
         self._settings = settings
-        self._pinged = False
-        self.due = now + settings.interval
+        self._pinged_at = float("-inf")
+        self.heard_at = now
 
-    def seen(self, now: float) -> None:
-        """Count an inbound frame as a sign of life; reading again counts too, for frames that waited."""
-        self._pinged = False
-        self.due = now + self._settings.interval
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do."""
+        if self._pinged_at > self.heard_at:
+            return self._pinged_at + self._settings.timeout
+        return self.heard_at + self._settings.interval
 
     def tick(self, now: float) -> Output:
         """Do what is due: send a Ping, or give up. The wait starts with the Ping, however late it is sent."""
-        if self._pinged:
+        if self._pinged_at > self.heard_at:
             return Close(CloseCode.NO_KEEPALIVE, f"silent for {self._settings.timeout:g} s after a Ping")
-        self._pinged = True
-        self.due = now + self._settings.timeout
+        self._pinged_at = now
         return SendPing()
 
 
-MAX_WAIT = 1.0
-"""Seconds from the first message that was handled to the acknowledgement."""
-
-MAX_MESSAGES = 64
-"""Handled messages after which an acknowledgement is due at once."""
+PROBE_INTERVAL = 1.0
+"""Seconds from one probe to the next."""
 
 
-class AckTimer:
-    """Tells when the next acknowledgement is due (spec section 17.6).
+class ProbeCounter:
+    """Counts the probes that one connection was sent and has answered.
 
     Attributes:
-        due: when it is due; None if there is nothing to acknowledge.
+        are_trusted: whether answers acknowledge anything.
     """
 
-    __slots__ = ("_count", "due")
+    __slots__ = ("_answered", "_asked", "_asked_at", "are_trusted")
 
     def __init__(self) -> None:
-        self._count = 0
-        self.due: float | None = None
+        self._asked = 0
+        self._answered = 0
+        self._asked_at = float("-inf")
+        self.are_trusted = True
 
-    def count(self, now: float) -> None:
-        """Count one handled message."""
-        self._count += 1
-        if self._count >= MAX_MESSAGES:
-            self.due = now
-        elif self.due is None:
-            self.due = now + MAX_WAIT
+    def may_ask(self, now: float) -> bool:
+        """Whether a probe may be sent: none is open, and the last one was a while ago."""
+        is_open = self._answered < self._asked
+        return self.are_trusted and not is_open and now - self._asked_at >= PROBE_INTERVAL
 
-    def acknowledged(self) -> None:
-        """Start over, because everything counted so far is being acknowledged."""
-        self._count, self.due = 0, None
+    def ask(self, now: float) -> int:
+        """Count a probe, and return its token."""
+        self._asked += 1
+        self._asked_at = now
+        return self._asked
+
+    def answered(self) -> int | None:
+        """Count an op 11, and return the token that it answers; None if no probe was open."""
+        if self._answered == self._asked:
+            self.are_trusted = False
+            return None
+        self._answered += 1
+        return self._answered
+
+    def ponged(self, payload: bytes) -> int | None:
+        """Read a Pong, and return the token that it answers; None if it answers no open probe."""
+        if not payload.isdigit() or len(payload) > len(str(self._asked)):
+            return None
+        token = int(payload)
+        if not self._answered < token <= self._asked:
+            return None
+        self._answered = token
+        return token

@@ -1,6 +1,6 @@
 """Acknowledgements: probing clients of 1.x for them, and passing them on to the backend.
 
-Clients of 1.x answer op 1 (`protocol.delivery`); the server probes one with unacknowledged messages
+Clients of 1.x answer op 1 (`protocol.timers`); the server probes one with unacknowledged messages
 once a second. It tells the backend several times a second what clients have acknowledged, for all
 ids at once, and immediately when a connection ends. Unacknowledged messages stay stored.
 """

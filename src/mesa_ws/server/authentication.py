@@ -16,7 +16,7 @@ from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
-from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SendText, SyncOptions, resync, welcome
+from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SyncOptions, resync, welcome
 from .connection import Connection
 from .fanout import Fanout
 from .registrations import Handlers
@@ -72,7 +72,7 @@ class Authenticator:
             and current.is_started
             and (current.id, current.is_wire2) == (user.id, is_wire2)
         ):
-            connection.send_queue.control(_accepted_again(accepted, current).payload)
+            connection.send_queue.control(_accepted_again(accepted, current))
         elif not await self._log_in(connection, user.id, attempt.sync, accepted):
             return
         log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
@@ -101,12 +101,12 @@ class Authenticator:
             return
         page, announced = pages
         if subscription.is_wire2:
-            connection.send_queue.control(resync(ResumeState.of(page)._replace(status="reset")).payload)
+            connection.send_queue.control(resync(ResumeState.of(page)._replace(status="reset")))
         if announced is not None and (announced.status != "resumed" or announced.lost):
-            connection.send_queue.write(resync(ResumeState.of(announced), is_broadcast=True).payload)
+            connection.send_queue.write(resync(ResumeState.of(announced), is_broadcast=True))
         self._begin(subscription, page, announced)
 
-    async def _log_in(self, connection: Connection, id: str, sync: SyncOptions, accepted: SendText) -> bool:
+    async def _log_in(self, connection: Connection, id: str, sync: SyncOptions, accepted: bytes) -> bool:
         """Start with the messages of an id, or of another one that the connection gets during the login.
 
         Returns:
@@ -124,7 +124,7 @@ class Authenticator:
         if subscription.is_wire2:
             announced_state = ResumeState.of(announced) if announced is not None else None
             accepted = welcome(accepted, ResumeState.of(page), announced_state)
-        connection.send_queue.control(accepted.payload)
+        connection.send_queue.control(accepted)
         self._begin(subscription, page, announced)
         return True
 
@@ -212,7 +212,7 @@ def start_of(sync: SyncOptions) -> Start:
     return Start("resume", None if sync.position == UNKNOWN else sync.position, is_wire2=True)
 
 
-def _accepted_again(accepted: SendText, subscription: Subscription) -> SendText:
+def _accepted_again(accepted: bytes, subscription: Subscription) -> bytes:
     """Return the answer to a client that stays the same user: its messages continue from where they are."""
     announced = subscription.announced
     if announced is None:

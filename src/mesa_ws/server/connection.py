@@ -281,9 +281,9 @@ class Connection:
 
     # From the transport.
 
-    def open(self, hello: SendText) -> None:
+    def open(self, hello: bytes) -> None:
         """Send the first frame, and let `on_connection` be called."""
-        self._transport.write(hello.payload)
+        self._transport.write(hello)
         self._schedule()
         if self._node.handlers.wants_connections:
             self._receive(_Opened())
@@ -344,7 +344,7 @@ class Connection:
     def send_away(self, after: float) -> None:
         """Close because the server stops; ask clients of wire 2 to reconnect in `after` seconds."""
         if self.protocol.is_wire2:
-            self.send_queue.control(reconnect(after).payload)
+            self.send_queue.control(reconnect(after))
         self.disconnect(CloseCode.GOING_AWAY)
 
     # In the event loop.

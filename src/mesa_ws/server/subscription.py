@@ -1,6 +1,6 @@
 """The stored messages that one authenticated connection gets: from the bus, or read from the backend.
 
-The cursors (`protocol.delivery`) decide which message is written next and when to read; a subscription
+The cursors (`protocol.cursor`) decide which message is written next and when to read; a subscription
 carries that out. It never waits: `recovery` reads for it and brings a page later.
 """
 
@@ -232,7 +232,7 @@ class Subscription:
         """Add the page of the outbox that was requested."""
         self.reading = None
         if self.outbox.on_page(page) and self.is_wire2:
-            self.send_queue.control(resync(ResumeState.of(page)).payload)
+            self.send_queue.control(resync(ResumeState.of(page)))
         self._add_page(page)
 
     def on_broadcast_page(self, page: Page) -> None:
@@ -241,7 +241,7 @@ class Subscription:
         if self.broadcasts is None:
             return
         if self.broadcasts.on_page(page):
-            self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True).payload)
+            self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True))
         self._announced_until = page.start
         _check(self.broadcasts, self._announced, page)
         self._announced_page.extend(page.entries)

@@ -53,8 +53,8 @@ from mesa_ws.protocol import (
     resync,
     welcome,
 )
-from mesa_ws.protocol.delivery import ProbeCounter
 from mesa_ws.protocol.resume import UNKNOWN, read_sync_options
+from mesa_ws.protocol.timers import ProbeCounter
 from mesa_ws.settings import Keepalive, ServerSettings
 
 VECTORS = Path(__file__).parents[3] / "spec" / "vectors"
@@ -182,7 +182,7 @@ class ServerPlayer:
     def play(self, now: float, action: str, *args: Any) -> Any:
         match action:
             case "open":
-                return self._terms.hello
+                return SendText(self._terms.hello)
             case "receive":
                 return self.protocol.receive(content(*args), now)
             case "pong":
@@ -195,16 +195,18 @@ class ServerPlayer:
         match action:
             case "accept":
                 accepted = self.protocol.accept(User(**args[0]))
-                return welcome(accepted, *map(resume_state, args[1:])) if len(args) > 1 else accepted
+                return SendText(
+                    welcome(accepted, *map(resume_state, args[1:])) if len(args) > 1 else accepted
+                )
             case "refuse" | "close":
                 return getattr(self.protocol, action)()
             case "fail":
                 return self.protocol.fail("the authenticator failed")
             case "resync":
                 told = resume_state(args[0])
-                return resync(told, is_broadcast=any(args[1:])) if told else None
+                return SendText(resync(told, is_broadcast=any(args[1:]))) if told else None
             case "reconnect":
-                return reconnect(*args)
+                return SendText(reconnect(*args))
         raise ValueError(f"not an action: {action}")
 
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol import BroadcastCursor, Cursor, Offered, OutboxCursor, OutOfTurn, Progress, ResumeState
-from mesa_ws.protocol.delivery import MAX_MARKS
+from mesa_ws.protocol.cursor import MAX_MARKS
 
 BIG = 10**9
 
