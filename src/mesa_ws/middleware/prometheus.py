@@ -61,9 +61,9 @@ class PrometheusMetrics(Middleware):
                 "one for each server, such as PrometheusMetrics(server, CollectorRegistry())",
                 "one that has these metrics already",
             ) from error
-        connections.set_function(lambda: len(server.registry))
+        connections.set_function(lambda: len(server.fanout.connections))
         ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
-        ids.set_function(lambda: len(server.registry.ids))
+        ids.set_function(lambda: len(server.fanout.by_id))
         self._connected = counter("connected", "Connections that were opened.")
         self._authenticated = counter("authenticated", "Logins.")
         self._closed = counter("closed", "Connections that ended.", "code")

@@ -7,12 +7,11 @@ ids at once, and immediately when a connection ends. Unacknowledged messages sta
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..backend.outbox import Acknowledgement
 from ..messages.receipt import Position
 from .connection import Connection
-from .registry import Registry
 from .subscription import Subscription
 
 ROUND = 1.0
@@ -29,19 +28,19 @@ class Acknowledgements:
     """Probe clients, and collect what they acknowledge. For the event loop only.
 
     Args:
-        registry: finds the other connections of an id.
+        by_id: the connections of each id.
         acknowledge: tells the backend; never waits.
         is_prompt: whether acknowledgements are passed on at once.
     """
 
     def __init__(
         self,
-        registry: Registry[Connection],
+        by_id: Mapping[str, Sequence[Connection]],
         acknowledge: Callable[[Sequence[Acknowledgement]], None],
         *,
         is_prompt: bool,
     ) -> None:
-        self._registry = registry
+        self._by_id = by_id
         self._acknowledge = acknowledge
         self._delay = 0.0 if is_prompt else FLUSH
         self._rounds: deque[set[Subscription]] = deque((set() for _ in range(STEPS)), STEPS)
@@ -64,7 +63,7 @@ class Acknowledgements:
 
     def left(self, id: str) -> None:
         """Pass on soon how far the remaining connections of `id` need its outbox."""
-        for connection in self._registry.of(id):
+        for connection in self._by_id.get(id, ()):
             subscription = connection.subscription
             if subscription is not None and subscription.is_started:  # one stands for all
                 self._left[id] = subscription.outbox.epoch
@@ -96,7 +95,7 @@ class Acknowledgements:
         self._prober = self._flusher = None
 
     def _subscriptions(self, id: str) -> Sequence[Subscription]:
-        return [each.subscription for each in self._registry.of(id) if each.subscription is not None]
+        return [each.subscription for each in self._by_id.get(id, ()) if each.subscription is not None]
 
     def _flush_soon(self) -> None:
         if self._flusher is None:

@@ -20,7 +20,6 @@ from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SyncOptions, r
 from .connection import Connection
 from .fanout import Fanout
 from .registrations import Handlers
-from .registry import Registry
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
@@ -31,7 +30,6 @@ class Authenticator:
 
     Args:
         backend: where outboxes are.
-        registry: the node's connections.
         fanout: subscribes connections.
         handlers: the application's.
         timeout: seconds that the application's authenticator may take; None for any time.
@@ -42,14 +40,12 @@ class Authenticator:
         self,
         backend: Backend,
         *,
-        registry: Registry[Connection],
         fanout: Fanout,
         handlers: Handlers,
         timeout: float | None,
         spawn: Spawn,
     ) -> None:
         self._backend = backend
-        self._registry = registry
         self._fanout = fanout
         self._handlers = handlers
         self._timeout = timeout
@@ -83,7 +79,7 @@ class Authenticator:
 
         Messages of the old id end at once. A login under way continues with the new id.
         """
-        if self._registry.id_of(connection) == user.id:
+        if self._fanout.connections.get(connection) == user.id:
             return False
         previous = connection.subscription
         had_announced = previous.has_announced if previous is not None else None
@@ -150,7 +146,7 @@ class Authenticator:
         """
         id = subscription.id
         try:
-            page = await self._backend.attach(id, self._registry.count(id), start_of(sync))
+            page = await self._backend.attach(id, len(self._fanout.by_id.get(id, ())), start_of(sync))
             announced = await self._read_broadcasts(sync, here) if sync.is_wire2 else None
             if sync.is_wire2 and not sync.should_sync:
                 subscription.settles = await self._is_settled(id, page)

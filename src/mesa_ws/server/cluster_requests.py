@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import InvalidMessage
 from ..messages.envelope import Envelope
@@ -12,14 +12,13 @@ from ..messages.request import ABSENT, FAILED, WIRE1, Failure, Question, Reply, 
 from ..protocol import asking
 from .connection import Connection
 from .notifications import Notifications
-from .registry import Registry
 
 log = logging.getLogger("mesa_ws.server")
 
 
 def send(
     envelope: Envelope,
-    registry: Registry[Connection],
+    by_id: Mapping[str, Sequence[Connection]],
     notifications: Notifications,
     reply: Callable[[str, Reply], None],
 ) -> None:
@@ -27,7 +26,7 @@ def send(
 
     Args:
         envelope: holds the request.
-        registry: finds the connections.
+        by_id: the connections of each id.
         notifications: of middleware, about the messages sent.
         reply: sends the reply to the requester; never waits.
     """
@@ -35,7 +34,7 @@ def send(
     if question is None or len(envelope.recipients.ids) != 1:
         log.warning("ignored a request that cannot be read")
         return
-    connections = registry.of(envelope.recipients.ids[0])
+    connections = by_id.get(envelope.recipients.ids[0], ())
     request = _ClusterRequest(envelope.message_id, question, connections, reply)
     notifications.delivered(question.body, envelope.message_id, request.send())
     request.settle()

@@ -1,7 +1,8 @@
 """Fan-out: from the bus to the connections of this node.
 
-`Fanout.deliver` is what the backend calls with each envelope. It writes stored messages through the
-subscriptions of their ids, and others straight to the send queues, in the order of the bus.
+`Fanout` knows the connections of each id. `Fanout.deliver` is what the backend calls with each envelope.
+It writes stored messages through the subscriptions of their ids, and others straight to the send queues,
+in the order of the bus.
 """
 
 import asyncio
@@ -27,7 +28,6 @@ from .connection import Connection
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
-from .registry import Registry
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
@@ -38,13 +38,18 @@ JITTER = 0.25
 SLICE = 1000
 """Subscriptions that are invalidated before other tasks get to run."""
 
+COMING_BACK = 1000
+"""Clients that a stopping node asks to reconnect in each second."""
+
+MIN_SPREAD = 1.0
+"""Seconds over which their reconnecting is spread at least."""
+
 
 class Fanout:
     """Deliver what the bus brings, and serve the subscriptions of connections. For the event loop only.
 
     Args:
         backend: where outboxes are.
-        registry: the node's connections.
         settings: of the node.
         notifications: for middleware, about messages delivered.
         forwarder: for portals; None without.
@@ -52,6 +57,8 @@ class Fanout:
         report_lost: called with an id of a 1.x client and the number of messages that it has lost.
 
     Attributes:
+        connections: every connection of this node, with its id; None before authentication.
+        by_id: the connections of each id; a tuple never changes, so it is safe to iterate over.
         lost_count: messages that clients of 1.x have lost, as far as this node found out.
         redelivery_interval: see `SubscriptionHost`, like the others.
     """
@@ -60,7 +67,6 @@ class Fanout:
         self,
         backend: Backend,
         *,
-        registry: Registry[Connection],
         settings: ServerSettings,
         notifications: Notifications,
         forwarder: Forwarder | None,
@@ -68,26 +74,30 @@ class Fanout:
         report_lost: Callable[[str, int], None],
     ) -> None:
         self._backend = backend
-        self._registry = registry
         self._notifications = notifications
         self._forwarder = forwarder
         self._spawn = spawn
         self._report_lost = report_lost
         self._has_anonymous = not settings.authentication.required
+        self.connections: dict[Connection, str | None] = {}
+        self.by_id: dict[str, tuple[Connection, ...]] = {}
         self.lost_count = 0
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # what 1.x stores shall not stay longer than there
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
         self._recovery = Recovery(backend, spawn, self._give_up)
-        self._acknowledgements = Acknowledgements(registry, backend.acknowledge, is_prompt=self.is_prompt)
+        self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         self.read, self.read_broadcasts = self._recovery.read, self._recovery.read_broadcasts
         self.watch, self.acked = self._acknowledgements.watch, self._acknowledgements.acked
 
     def close(self) -> None:
-        """Pass acknowledgements on to the backend, and stop reading from it."""
+        """Pass acknowledgements on to the backend, stop reading from it, and send all clients away."""
         self._acknowledgements.close()
         self._recovery.close()
         self.broadcasts.close()
+        spread = max(MIN_SPREAD, len(self.connections) / COMING_BACK)
+        for connection in tuple(self.connections):
+            connection.send_away(round(random.uniform(0, spread), 3))  # noqa: S311 - spreads load
 
     # From the backend.
 
@@ -119,13 +129,13 @@ class Fanout:
     def _deliver_stored(self, envelope: Envelope) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log_delivery(log, envelope, len(self._recipients(envelope.recipients)))
-        ids, body, registry = envelope.recipients.ids, envelope.body, self._registry
+        ids, body, by_id = envelope.recipients.ids, envelope.body, self.by_id
         reached: Sequence[Connection] = ()
         if self._notifications.sent_handlers:
-            reached = [each for id in ids for each in registry.of(id) if each.subscription is not None]
+            reached = [each for id in ids for each in by_id.get(id, ()) if each.subscription is not None]
         for id, position in zip(ids, envelope.positions, strict=True):
             numbered_body: bytes | None = None
-            for connection in registry.of(id):
+            for connection in by_id.get(id, ()):
                 subscription = connection.subscription
                 if subscription is None:
                     continue
@@ -149,7 +159,7 @@ class Fanout:
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
-            cluster_requests.send(envelope, self._registry, self._notifications, self._backend.reply)
+            cluster_requests.send(envelope, self.by_id, self._notifications, self._backend.reply)
         elif envelope.kind == "disconnect":
             found = self._recipients(envelope.recipients)
             if log.isEnabledFor(logging.DEBUG):
@@ -167,7 +177,7 @@ class Fanout:
         resumes knows by the number that it will get this message again, in its order, after its login.
         """
         body, numbered_body = entry.body, numbered_broadcast(entry.body, entry.sequence)
-        found = self._registry.everybody(entry.excluding, anonymous=self._has_anonymous)
+        found = self._everybody(entry.excluding)
         for connection in found:
             subscription = connection.subscription
             if subscription is None:
@@ -179,7 +189,7 @@ class Fanout:
         if log.isEnabledFor(logging.DEBUG):
             log_announcement(log, entry.message_id, body, len(found))
         for id in entry.excluding:
-            for connection in self._registry.of(id):
+            for connection in self.by_id.get(id, ()):
                 if connection.subscription is not None:
                     connection.subscription.announce(position, None)
         if self._notifications.sent_handlers:
@@ -187,15 +197,27 @@ class Fanout:
 
     def _recipients(self, recipients: Recipients) -> Sequence[Connection]:
         if recipients.everybody:
-            return self._registry.everybody(recipients.excluding, anonymous=self._has_anonymous)
-        return [connection for id in recipients.ids for connection in self._registry.of(id)]
+            return self._everybody(recipients.excluding)
+        return [connection for id in recipients.ids for connection in self.by_id.get(id, ())]
+
+    def _everybody(self, excluding: frozenset[str]) -> Sequence[Connection]:
+        """Return every connection but those of the excluded ids; without an id, where that may receive."""
+        if self._has_anonymous and not excluding:
+            return tuple(self.connections)
+        return [
+            connection
+            for connection, id in self.connections.items()
+            if id not in excluding and (self._has_anonymous or id is not None)
+        ]
 
     def _on_reset(self) -> None:
         """Notify clients now; otherwise they would learn it from the next message, in its place."""
         self._spawn(self._for_all(Subscription.invalidate_broadcasts))
 
     async def _for_all(self, do: Callable[[Subscription], None]) -> None:
-        subscriptions = (each.subscription for each in self._registry if each.subscription is not None)
+        subscriptions = (
+            each.subscription for each in tuple(self.connections) if each.subscription is not None
+        )
         for number, subscription in enumerate(subscriptions):
             do(subscription)
             if number % SLICE == SLICE - 1:
@@ -205,35 +227,39 @@ class Fanout:
 
     def add(self, connection: Connection) -> None:
         """Add an unauthenticated connection."""
-        self._registry.add(connection)
-        self._backend.connected(len(self._registry))
+        self.connections[connection] = None
+        self._backend.connected(len(self.connections))
 
     def subscribe(self, connection: Connection, id: str) -> Subscription:
         """Give a connection a new subscription to `id`, and end the one to its id before."""
-        previous = self._registry.id_of(connection)
+        previous = self.connections[connection]
         if previous is not None:
             self._acknowledgements.flush([previous])
         subscription = Subscription(
             self, connection.send_queue, id, is_wire2=connection.protocol.is_wire2, probe=connection.probe
         )
         connection.replace_subscription(subscription)
-        self._registry.identify(connection, id)
-        if previous is not None and previous != id:
-            self._left(previous)
+        if previous != id:
+            self.connections[connection] = id
+            self.by_id[id] = (*self.by_id.get(id, ()), connection)
+            self._left(connection, previous)
         return subscription
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that has ended, after passing on what its client acknowledged."""
-        id = self._registry.id_of(connection)
+        id = self.connections.pop(connection, None)
         if id is not None:
             self._acknowledgements.flush([id])
-        self._registry.discard(connection)
-        self._backend.connected(len(self._registry))
-        if id is not None:
-            self._left(id)
+        self._backend.connected(len(self.connections))
+        self._left(connection, id)
 
-    def _left(self, id: str) -> None:
-        if self._registry.count(id) == 0:
+    def _left(self, connection: Connection, id: str | None) -> None:
+        """Find `connection` no longer by `id`, if it had one."""
+        if id is None:
+            return
+        self.by_id[id] = tuple(each for each in self.by_id[id] if each is not connection)
+        if not self.by_id[id]:
+            del self.by_id[id]
             self._backend.detach(id)
         else:
             self._acknowledgements.left(id)  # the other connections decide now how far its outbox is needed
@@ -241,7 +267,7 @@ class Fanout:
 
     async def _redeclare(self, id: str) -> None:
         """Declare how many connections `id` has, counted when this runs; so the order does not matter."""
-        sockets = self._registry.count(id)
+        sockets = len(self.by_id.get(id, ()))
         try:
             if sockets:
                 await self._backend.attach(id, sockets)
@@ -253,7 +279,7 @@ class Fanout:
     def redelivers(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
         """Notify middleware that a client gets messages stored before its login."""
         if self._notifications.redelivered_handlers:
-            for connection in self._registry.of(subscription.id):
+            for connection in self.by_id.get(subscription.id, ()):
                 if connection.subscription is subscription:
                     self._notifications.redelivered(entries, connection)
 
@@ -267,7 +293,7 @@ class Fanout:
         self._report_lost(subscription.id, page.lost)
 
     def _give_up(self, subscription: Subscription, error: Exception) -> None:
-        for connection in self._registry.of(subscription.id):
+        for connection in self.by_id.get(subscription.id, ()):
             if connection.subscription is subscription:
                 why = f"the stored messages of {subscription.id!r} cannot be read: {error}"
                 connection.obey(Close(CloseCode.TRY_AGAIN_LATER, why))

@@ -31,7 +31,6 @@ from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .registrations import Handlers
-from .registry import Registry
 from .send_queue import Transport
 
 T = TypeVar("T")
@@ -72,7 +71,6 @@ class Node(Hooks, LoopTasks):
         Hooks.__init__(self, self.handlers)
         self._id_calls = KeyedQueues(_make, spawn=self.spawn)
         self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
-        self.registry: Registry[Connection] = Registry()
         self.backend: Backend = backend_of(backend, self.settings)
         if self.settings.portals.enabled:
             # Portals of 1.x return nothing.
@@ -82,7 +80,6 @@ class Node(Hooks, LoopTasks):
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
             self.backend,
-            registry=self.registry,
             settings=self.settings,
             notifications=self.notifications,
             forwarder=self.handlers.forwarder,
@@ -91,7 +88,6 @@ class Node(Hooks, LoopTasks):
         )
         self.authentication = Authenticator(
             self.backend,
-            registry=self.registry,
             fanout=self.fanout,
             handlers=self.handlers,
             timeout=self.settings.authentication.timeout,
@@ -146,7 +142,7 @@ class Node(Hooks, LoopTasks):
     @property
     def connections(self) -> tuple[Connection, ...]:
         """The connections that are open on this node."""
-        return tuple(self.registry)
+        return tuple(self.fanout.connections)
 
     @property
     def lost(self) -> int:
@@ -304,8 +300,6 @@ class Node(Hooks, LoopTasks):
                     await self.handlers.stopping(GRACE)
             finally:  # also where this is cancelled
                 self.fanout.close()
-                for connection, pause in self.registry.come_back():
-                    connection.send_away(pause)
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()

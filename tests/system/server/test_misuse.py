@@ -44,7 +44,7 @@ async def test_of_two_updates_the_one_that_moves_the_connection_counts(
     thread.join()
     connection.update_user(User("early"))
     await asyncio.sleep(0)
-    assert (connection.id, *server.registry.ids) == ("late", "late")
+    assert (connection.id, *server.fanout.by_id) == ("late", "late")
 
 
 @pytest.mark.parametrize(

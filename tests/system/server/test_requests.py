@@ -264,7 +264,7 @@ async def test_an_id_that_leaves_while_it_is_asked_is_an_error_at_once(
 ) -> None:
     server = accepting()
     await wire2(join, await serving(server), "0")
-    monkeypatch.setattr(server.registry, "of", lambda asked: ())  # the cluster has not heard of it
+    monkeypatch.setattr(server.fanout, "by_id", {})  # the cluster has not heard of it
     with pytest.raises(NotConnected, match="just left"):
         await server.request("0", PING)
 

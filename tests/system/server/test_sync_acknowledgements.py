@@ -108,7 +108,7 @@ async def test_a_pong_to_another_ping_proves_nothing(serving: Serving) -> None:
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
         await peer.upgrade()
         await peer.frame(0x1, b'{"op":2,"d":{"id":"1"}}')
-        await until(lambda: "1" in server.registry.ids)
+        await until(lambda: "1" in server.fanout.by_id)
         await send(server, 1)
         payload = b""
         async with asyncio.timeout(LIMIT):
@@ -132,7 +132,7 @@ async def test_stopping_tells_what_was_proven_and_asks_wire_2_to_come_back(join:
         await send(server, 1)
         await first.messages(1)
         await first.acknowledge(x["e"], 1)
-        (subscription,) = [each.subscription for each in server.registry.of("1")]
+        (subscription,) = [each.subscription for each in server.fanout.by_id["1"]]
         assert subscription is not None
         await until(lambda: subscription.outbox.acked == 1)
     assert [await first.closed(), await second.closed()] == [1001, 1001]

@@ -140,7 +140,7 @@ async def test_a_reader_that_never_reads_what_is_not_stored_is_given_up(serving:
     async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as slow:
         await slow.upgrade()
         await slow.frame(0x1, b'{"op":2,"d":{"id":"1"}}')
-        await until(lambda: "1" in server.registry.ids)
+        await until(lambda: "1" in server.fanout.by_id)
         async with asyncio.timeout(LIMIT):
             while server.connections:
                 await server.send(Message(0, BIG, sync=False), ["1"])

@@ -186,7 +186,7 @@ async def test_clients_that_come_back_at_once_share_what_they_missed(serving: Se
     for n, peer in enumerate(peers, 1):
         resume = {"b": {"e": x["b"]["e"], "s": x["b"]["s"]}}
         logins.append(asyncio.create_task(peer.log_in(str(n), wire=2, resume=resume)))
-        await until(lambda: str(n) in server.registry.ids)  # noqa: B023 - it is called in this turn
+        await until(lambda: str(n) in server.fanout.by_id)  # noqa: B023 - it is called in this turn
         if n == 1:  # what the others share was read before this
             await until(lambda: backend.reads > 0)
             await server.send(Message(0, 2, "ALL"))

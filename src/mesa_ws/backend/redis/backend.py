@@ -94,7 +94,7 @@ class RedisNode:
         self._portals = PortalWatch(watcher)
         self._watches_portals = commands.watches_portals
         self._resync = Resync(self.keeper, commands, self.members, watcher)
-        self.channel = Channel(receive, self.members.table, self.members.give_up, self.on_doubt)
+        self.channel = Channel(receive, self.members.table.held, self.members.give_up, self.on_doubt)
         # A subscription that was lost may have come back to a Redis without data.
         self._subscriber = Subscriber(
             address, [commands.keys.channel(commands.node)], self.channel.on_frame, self.on_doubt, timeout

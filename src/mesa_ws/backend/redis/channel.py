@@ -1,8 +1,8 @@
 """Channel of a node: reads frames and passes their envelopes to the server."""
 
 import logging
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Container
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -10,13 +10,12 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.recipients import Recipients
 from ..base import Receive
-from .members import MemberTable
 
 _log = logging.getLogger("mesa_ws.backend")
 
 
 class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """FrameHead of a frame, which precedes the body.
+    """Head of a frame, which precedes the body.
 
     Later versions append members; readers ignore members that they do not know.
 
@@ -45,12 +44,11 @@ class InvalidNodeFrame(ValueError):
     """The bytes on the channel are not a frame."""
 
 
-class NodeFrame(msgspec.Struct, frozen=True, gc=False):
-    """One frame on a node's channel."""
+class NodeFrame(NamedTuple):
+    """One frame on a node's channel: its head, and the message that it carries; a marker carries none."""
 
     head: FrameHead
-    body: bytes
-    positions: tuple[Position, ...] = ()
+    envelope: Envelope
 
     @classmethod
     def of(cls, data: bytes) -> "NodeFrame":
@@ -66,60 +64,31 @@ class NodeFrame(msgspec.Struct, frozen=True, gc=False):
             )
         try:
             head = _DECODER.decode(data[4:start])
-            return cls(head, data[start:], _positions(head))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidNodeFrame(str(error)) from None
-
-    @property
-    def envelope(self) -> Envelope:
-        """The message that the frame carries; a marker carries none."""
-        head = self.head
         everybody = head.ids == "*"
         recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
-        return Envelope(
-            recipients,
-            self.body,
-            head.kind,  # type: ignore[arg-type]  # markers carry no message
-            head.message_id,
-            positions=self.positions,
+        kind: Any = head.kind
+        return cls(
+            head, Envelope(recipients, data[start:], kind, head.message_id, positions=_positions(head))
         )
-
-
-class Continuity:
-    """Detects lost frames by the counter that every frame carries.
-
-    Redis counts the frames that it publishes to a node; pub/sub drops a frame that no subscriber
-    receives. A counter that falls belongs to a Redis that lost its data, and proves no loss of frames.
-
-    Attributes:
-        lost: frames known to be lost so far.
-    """
-
-    def __init__(self) -> None:
-        self.lost = 0
-        self._last: int | None = None
-
-    def passed(self, head: FrameHead) -> int:
-        """Record a frame, and return how many are missing before it."""
-        before = head.counter - (head.kind != "marker")
-        missing = max(0, before - self._last) if self._last is not None else 0
-        self._last = head.counter
-        self.lost += missing
-        return missing
 
 
 class Channel:
     """Channel of one node: passes each frame on, and notices gaps.
 
+    Redis counts the frames that it publishes to a node; pub/sub drops a frame that no subscriber
+    receives. A counter that falls belongs to a Redis that lost its data, and proves no loss of frames.
+
     Args:
         receive: gets the envelopes.
-        table: ids that the node holds.
+        held: ids that the node holds.
         on_unknown_ids: called with ids that a frame names and the node does not hold: Redis wrongly
             has them here.
-        on_gap: called when frames are missing before the one that arrived, or may be: a counter that
-            fell belongs to a Redis that lost its data.
+        on_gap: called when frames are missing before the one that arrived, or may be.
 
     Attributes:
+        lost: frames that were published to this node and never arrived, as far as is known.
         garbage: number of messages that were not frames.
         unheard: heartbeats since the last marker that arrived.
     """
@@ -127,58 +96,54 @@ class Channel:
     def __init__(
         self,
         receive: Receive,
-        table: MemberTable,
+        held: Container[str],
         on_unknown_ids: Callable[[list[str]], None],
         on_gap: Callable[[], None],
     ) -> None:
         self._receive = receive
-        self._table = table
+        self._held = held
         self._on_unknown_ids = on_unknown_ids
         self._on_gap = on_gap
-        self._continuity = Continuity()
-        self._counter = 0
+        self._counter: int | None = None
+        self.lost = 0
         self.garbage = 0
         self.unheard = 0
-
-    @property
-    def lost(self) -> int:
-        """Frames that were published to this node and never arrived."""
-        return self._continuity.lost
 
     def on_frame(self, data: bytes) -> None:
         """Handle one message from the channel."""
         try:
-            frame = NodeFrame.of(data)
+            head, envelope = NodeFrame.of(data)
         except InvalidNodeFrame:
             self.garbage += 1
             _log.warning("ignored %d bytes on this node's channel, which are not a frame of Mesa", len(data))
             return
-        missing = self._continuity.passed(frame.head)
-        if missing:
+        last, self._counter = self._counter, head.counter
+        if last is not None:
+            self._look_for_gap(last, head)
+        if head.kind == "marker":
+            self.unheard = 0
+            return
+        try:
+            self._receive(envelope)
+        except Exception:  # noqa: BLE001  # one message that fails must not stop those that follow
+            _log.exception("message %r could not be delivered here", envelope.message_id)
+        if head.kind != "connection":
+            unknown_ids = [id for id in envelope.recipients.ids if id not in self._held]
+            if unknown_ids:
+                self._on_unknown_ids(unknown_ids)
+
+    def _look_for_gap(self, last: int, head: FrameHead) -> None:
+        """Compare the counter of a frame with that of the last one; a marker repeats it."""
+        missing = head.counter - (head.kind != "marker") - last
+        if missing > 0:
+            self.lost += missing
             _log.info(
                 "a gap of %d on this node's channel: stored messages are read from Redis now, "
                 "those sent without sync did not arrive here",
                 missing,
             )
-        if missing or frame.head.counter < self._counter:
+        if missing > 0 or head.counter < last:
             self._on_gap()
-        self._counter = frame.head.counter
-        if frame.head.kind == "marker":
-            self.unheard = 0
-        else:
-            self._deliver(frame)
-
-    def _deliver(self, frame: NodeFrame) -> None:
-        envelope = frame.envelope
-        try:
-            self._receive(envelope)
-        except Exception:  # noqa: BLE001  # one message that fails must not stop those that follow
-            _log.exception("message %r could not be delivered here", envelope.message_id)
-        if envelope.kind == "connection":
-            return
-        unknown_ids = self._table.unknown_ids(envelope.recipients.ids)
-        if unknown_ids:
-            self._on_unknown_ids(unknown_ids)
 
 
 def _positions(head: FrameHead) -> tuple[Position, ...]:

@@ -41,17 +41,18 @@ class MemberTable:
     yet.
 
     Attributes:
+        held: the entry of each id.
         announced: ids that the server was told are online.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, MemberEntry] = {}
+        self.held: dict[str, MemberEntry] = {}
         self._version = 0
         self._unconfirmed: set[str] = set()
         self.announced: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.held)
 
     @property
     def version(self) -> int:
@@ -61,17 +62,17 @@ class MemberTable:
     def put(self, id: str, sockets: int) -> MemberEntry:
         """Record that `id` has `sockets` connections here; return the new entry."""
         self._version += 1
-        entry = self._entries[id] = (sockets, self._version)
+        entry = self.held[id] = (sockets, self._version)
         return entry
 
     def get(self, id: str) -> MemberEntry | None:
         """Return the entry of `id`."""
-        return self._entries.get(id)
+        return self.held.get(id)
 
     def drop(self, id: str) -> int:
         """Remove `id`; return the version of that change."""
         self._version += 1
-        self._entries.pop(id, None)
+        self.held.pop(id, None)
         self.announced.discard(id)
         self._unconfirmed.discard(id)
         return self._version
@@ -80,7 +81,7 @@ class MemberTable:
         """Record that the server learns that `id` is online; return whether it did not know."""
         if id in self.announced:
             return False
-        if id in self._entries:
+        if id in self.held:
             self.announced.add(id)
             self._unconfirmed.add(id)
         return True
@@ -96,12 +97,12 @@ class MemberTable:
 
     def entries(self, ids: Iterable[str]) -> dict[str, MemberEntry]:
         """Return the entries of those `ids` that are held here."""
-        return {id: self._entries[id] for id in ids if id in self._entries}
+        return {id: self.held[id] for id in ids if id in self.held}
 
     @property
     def ids(self) -> list[str]:
         """All ids, as of now."""
-        return list(self._entries)
+        return list(self.held)
 
     def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, MemberEntry]]:
         """Yield the entries in pages, each one current when it is yielded.
@@ -110,13 +111,13 @@ class MemberTable:
             size: entries of one page, at most.
             first: ids that come before all others.
         """
-        ids = iter(dict.fromkeys([*first, *self._entries]))
+        ids = iter(dict.fromkeys([*first, *self.held]))
         while some := list(islice(ids, size)):
             yield self.entries(some)
 
     def unknown_ids(self, ids: Iterable[str]) -> list[str]:
         """Return those `ids` that are not held here."""
-        return [id for id in ids if id not in self._entries]
+        return [id for id in ids if id not in self.held]
 
 
 class Members:

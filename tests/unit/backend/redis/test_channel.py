@@ -1,11 +1,13 @@
 """Frames on a node's channel."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.backend.redis.channel import Continuity, FrameHead, InvalidNodeFrame, NodeFrame
+from mesa_ws.backend.redis.channel import Channel, InvalidNodeFrame, NodeFrame
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.receipt import Position
 from mesa_ws.messages.recipients import Recipients
@@ -16,8 +18,18 @@ def frame(*members: object, body: bytes = b"") -> bytes:
     return len(head).to_bytes(4, "big") + head + body
 
 
-def head(counter: int, kind: str = "message") -> FrameHead:
-    return NodeFrame.of(frame(counter, kind, "m", ["a"], [])).head
+def counted(counter: int, kind: str = "message") -> bytes:
+    return frame(counter, kind, "m", ["a"], [])
+
+
+def missing(*frames: bytes) -> list[int]:
+    """Return how many frames a node misses before each of those that arrive."""
+    channel = Channel(lambda envelope: None, ["a"], lambda ids: None, lambda: None)
+    lost = [0]
+    for each in frames:
+        channel.on_frame(each)
+        lost.append(channel.lost)
+    return [after - before for before, after in pairwise(lost)]
 
 
 def test_a_hint_is_the_envelope_that_was_sent() -> None:
@@ -88,22 +100,35 @@ def test_any_bytes_are_a_frame_or_refused(bytes: bytes) -> None:
 
 
 def test_consecutive_counters_lose_nothing() -> None:
-    continuity = Continuity()
-    assert [continuity.passed(head(n)) for n in (5, 6, 7)] == [0, 0, 0]
+    assert missing(*map(counted, (5, 6, 7))) == [0, 0, 0]
 
 
 def test_a_jump_says_how_many_are_missing() -> None:
-    continuity = Continuity()
-    assert [continuity.passed(head(n)) for n in (5, 9, 10)] == [0, 3, 0]
-    assert continuity.lost == 3
+    assert missing(*map(counted, (5, 9, 10))) == [0, 3, 0]
 
 
 def test_a_marker_repeats_the_counter_of_the_last_hint() -> None:
-    continuity = Continuity()
-    frames = [head(5), head(5, "marker"), head(6), head(8, "marker"), head(9)]
-    assert [continuity.passed(each) for each in frames] == [0, 0, 0, 2, 0]
+    frames = [counted(5), counted(5, "marker"), counted(6), counted(8, "marker"), counted(9)]
+    assert missing(*frames) == [0, 0, 0, 2, 0]
 
 
 def test_a_counter_that_falls_begins_anew() -> None:
-    continuity = Continuity()
-    assert [continuity.passed(head(n)) for n in (50, 1, 2, 4)] == [0, 0, 0, 1]
+    assert missing(*map(counted, (50, 1, 2, 4))) == [0, 0, 0, 1]
+
+
+def test_a_gap_and_a_counter_that_falls_are_reported() -> None:
+    gaps: list[int] = []
+    number = 0
+    channel = Channel(lambda envelope: None, ["a"], lambda ids: None, lambda: gaps.append(number))
+    for number in (5, 6, 9, 1, 2):
+        channel.on_frame(counted(number))
+    assert gaps == [9, 1]
+
+
+def test_ids_that_the_node_does_not_hold_are_reported() -> None:
+    unknown: list[list[str]] = []
+    channel = Channel(lambda envelope: None, {"a", "c"}, unknown.append, lambda: None)
+    channel.on_frame(frame(1, "message", "m", ["a", "b", "c"], []))
+    channel.on_frame(frame(2, "message", "m", ["c"], []))
+    channel.on_frame(frame(3, "connection", "m", ["d"], []))
+    assert unknown == [["b"]]
