@@ -18,7 +18,7 @@ from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
 from ..presence import PortalWatch
 from ..queries import Query
-from .cluster import Cluster, check_durabilities, check_durability
+from .cluster import Cluster, check_durability
 from .node import MemoryNode
 
 T = TypeVar("T")
@@ -100,23 +100,32 @@ class MemoryBackend:
     async def aclose(self) -> None:
         """Leave the hub; the ids that this node holds are offline from now on."""
         self._pending.close()
-        node, self._node = self._node, None
-        if node is None:
+        if self._node is None:
             return
-        del self._cluster.holders.nodes[node]
-        for id in tuple(node.held):
-            self._cluster.detach(node, id)
+        del self._cluster.holders.nodes[self._node]
+        for id in tuple(self._node.held):
+            self.detach(id)
+        self._node = None
         self._cluster.inbox.unwatch_portals(self._node_id)
         self._cluster.inbox.end_connections(self._node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node, and read its outbox."""
-        return self._cluster.attach(self._opened(), check_id(id), sockets, start)
+        node, cluster, id = self._opened(), self._cluster, check_id(id)
+        is_first = sockets == 1 and id not in node.held
+        holding = cluster.holders.hold(node, id, sockets)
+        if start is None:
+            return None
+        page = cluster.outboxes.attach(node, id, start, cluster.tend())
+        holding.floor = page.start if is_first else min(holding.floor, page.start)
+        cluster.outboxes.revisit(id)
+        return page
 
     def detach(self, id: str) -> None:
         """Declare that `id` has left this node."""
         if self._node is not None:
-            self._cluster.detach(self._node, id)
+            self._cluster.holders.leave(self._node, id)
+            self._cluster.outboxes.revisit(id)
 
     def connected(self, count: int) -> None:
         """Declare how many connections this node has."""
@@ -138,7 +147,8 @@ class MemoryBackend:
 
         Nodes receive them in the next turn of the event loop, in order, as from any other bus.
         """
-        check_durabilities(envelopes)
+        for envelope in envelopes:
+            check_durability("durability", envelope.durability)
         return [self._cluster.dispatch(envelope) for envelope in envelopes]
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
@@ -162,18 +172,24 @@ class MemoryBackend:
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read the messages after positions."""
-        node = self._opened()
-        return [self._cluster.read(node, read) for read in reads]
+        node, now = self._opened(), self._cluster.clock()
+        return [self._cluster.outboxes.read(node, each, now) for each in reads]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Forget messages that were received."""
         if self._node is not None:
-            for acknowledgement in acknowledgements:
-                self._cluster.acknowledge(self._node, acknowledgement)
+            for each in acknowledgements:
+                self._cluster.outboxes.acknowledge(self._node, each, self._cluster.clock())
 
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to everybody after a position."""
-        return self._cluster.broadcasts(position)
+        outbox = self._cluster.broadcasts
+        outbox.expire(self._cluster.clock())
+        if position is None:
+            return outbox.tip()
+        if outbox.holds(position):
+            return outbox.page("resumed", position.sequence)
+        return outbox.page("reset", outbox.top)
 
     async def query(self, query: Query[T]) -> T:
         """Return the answer to a query."""
@@ -182,7 +198,8 @@ class MemoryBackend:
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return their number."""
-        return self._cluster.purge(check_id(id))
+        outbox = self._cluster.outboxes.find(check_id(id), self._cluster.clock())
+        return outbox.purge() if outbox else 0
 
     def _opened(self) -> MemoryNode:
         if self._node is None:

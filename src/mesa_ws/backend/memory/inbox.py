@@ -34,19 +34,6 @@ CONNECTION_LOST = b'[1006,""]'
 
 
 @dataclass(slots=True)
-class _OpenConnection:
-    """A connection that has begun.
-
-    Attributes:
-        sequence: of its last event.
-        last: that event.
-    """
-
-    sequence: int
-    last: InboxEvent
-
-
-@dataclass(slots=True)
 class _Queue:
     """One partition.
 
@@ -114,17 +101,20 @@ class MemoryInbox:
 
     Args:
         clock: returns the time in seconds of Unix time.
+
+    Attributes:
+        observers: number of portals that `overhear`; without any, nothing is kept for them.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._queues = [_Queue() for _ in range(PARTITIONS)]
-        self._open: dict[str, dict[str, _OpenConnection]] = {}
+        self._open: dict[str, dict[str, InboxEvent]] = {}  # node -> connection -> its last event
         self._portals: dict[str, None] = {}
         self._watches: dict[str, PortalWatch] = {}
         self._offset = 0
         self._observed: _EventLog[WaitingEvent] = _EventLog(MAX_OBSERVED)
-        self._observers = 0
+        self.observers = 0
         self._dead: _EventLog[DeadLetter] = _EventLog(MAX_DEAD)
         self._rejected = 0
         self._arrival = asyncio.Event()
@@ -132,27 +122,26 @@ class MemoryInbox:
     def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Append an event to its queue, if the queue has capacity."""
         connections = self._open.setdefault(event.node, {})
-        known, sequence = connections.get(event.connection_id), int(event.sequence)
+        known = connections.get(event.connection_id)
         is_edge = event.kind in {"connection", "disconnection"}
         if known is None and event.kind != "connection":
             return "gone" if is_edge else "unknown"
-        if known is not None and sequence <= known.sequence:
+        if known is not None and int(event.sequence) <= int(known.sequence):
             return "taken"
         if self._queues[event.partition].is_full(capacity, event.connection_id, is_edge=is_edge):
             return "full"
         if event.kind == "disconnection":
             del connections[event.connection_id]
         else:
-            connections[event.connection_id] = _OpenConnection(sequence, event)
+            connections[event.connection_id] = event
         self._put(WaitingEvent("", self._clock(), event))
         return "taken"
 
     def end_connections(self, node: str) -> None:
         """End the connections of a node that leaves."""
-        for known in self._open.pop(node, {}).values():
-            sequence = f"{known.sequence}r"
-            last = known.last._replace(sequence=sequence, kind="disconnection", data=CONNECTION_LOST)
-            self._put(WaitingEvent("", self._clock(), last))
+        for last in self._open.pop(node, {}).values():
+            end = last._replace(sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST)
+            self._put(WaitingEvent("", self._clock(), end))
 
     def watch_portals(self, node: str, watch: PortalWatch) -> None:
         """Tell a node which portals there are, and which join and leave later."""
@@ -202,14 +191,6 @@ class MemoryInbox:
             return [-1] * len(steps)
         is_repeated = queue.is_repeated(portal, max(step.attempt for step in steps))
         return [self._carry_out(queue, step, is_repeated=is_repeated) for step in steps]
-
-    def add_observer(self) -> None:
-        """Keep events for `overhear` as long as there is an observer."""
-        self._observers += 1
-
-    def remove_observer(self) -> None:
-        """Note that an observer is gone."""
-        self._observers -= 1
 
     @property
     def end(self) -> str:
@@ -267,7 +248,7 @@ class MemoryInbox:
         self._offset += 1
         placed = waiting._replace(offset=str(self._offset))
         self._queues[placed.event.partition].put(self._offset, placed)
-        if is_new and self._observers:
+        if is_new and self.observers:
             self._observed.put(self._offset, placed)
         self._arrival.set()
         self._arrival = asyncio.Event()

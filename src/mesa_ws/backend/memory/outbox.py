@@ -1,7 +1,8 @@
 """Numbered messages in memory, of one id or to everybody. Time is an argument.
 
 `Outboxes` keeps one `MemoryOutbox` for each id that needs one. An empty outbox is not kept: its client gets
-an epoch that `EmptyEpochs` computes, so that the outbox can begin later in the same epoch.
+an epoch that is computed from a secret, the day and the id, so that the outbox can begin later in the same
+epoch.
 """
 
 import heapq
@@ -12,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
-from ..outbox import Entry, Page, PageStatus
+from ..outbox import Acknowledgement, Entry, Page, PageStatus, Read, Start
 from .node import Holding, MemoryNode
 
 PAGE_ENTRIES = 256
@@ -144,7 +145,10 @@ class MemoryOutbox:
     def peek(self, limit: int) -> list[Stored]:
         """Return the first `limit` messages."""
         sequences = range(self.gone + 1, min(self.gone + limit, self.top) + 1)
-        return [_stored(sequence, self._messages[sequence]) for sequence in sequences]
+        found = ((sequence, self._messages[sequence]) for sequence in sequences)
+        return [
+            Stored(sequence, each.message_id, each.at, each.expires, each.body) for sequence, each in found
+        ]
 
     def purge(self) -> int:
         """Drop all messages, which count as acknowledged then; return their number."""
@@ -175,20 +179,13 @@ class MemoryOutbox:
         """Drop the oldest message; return whether no client had acknowledged it."""
         sequence = self.gone + 1
         self._size -= len(self._messages.pop(sequence).body)
-        is_lost = sequence > self.acknowledged
-        if is_lost:
-            self._note_lost(sequence)
-        return is_lost
-
-    def _note_lost(self, sequence: int) -> None:
+        if sequence <= self.acknowledged:
+            return False
         if self._dropped and self._dropped[-1][1] == sequence - 1:
             self._dropped[-1] = (self._dropped[-1][0], sequence)
         else:
             self._dropped = [*self._dropped[1 - MAX_RANGES :], (sequence, sequence)]
-
-
-def _stored(sequence: int, message: StoredMessage) -> Stored:
-    return Stored(sequence, message.message_id, message.at, message.expires, message.body)
+        return True
 
 
 class Outboxes:
@@ -201,9 +198,12 @@ class Outboxes:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
-        self._epochs = EmptyEpochs()
         self._outboxes: dict[str, MemoryOutbox] = {}
         self._timetable: Timetable[str] = Timetable()
+        self._secret = os.urandom(16)
+        self._empty_until = 0.0  # until then clients may come back with the epoch of an empty outbox,
+        self._wire2_until = 0.0  # and until then clients of wire 2,
+        self._window = 0.0  # within this window
 
     def __len__(self) -> int:
         return len(self._outboxes)
@@ -215,28 +215,40 @@ class Outboxes:
             outbox.expire(now)
         return outbox
 
-    def use(self, id: str, now: float, ttl: float) -> MemoryOutbox:
-        """Return the outbox of `id`, and keep it for `ttl` and a day from now on.
-
-        If no message was stored so far, return an empty one that is not kept.
-        """
-        outbox = self.find(id, now)
-        if outbox is None:
-            return MemoryOutbox(self._epochs.hand_out(id, now))
-        self._keep_until(id, outbox, now + ttl + DAY)
-        return outbox
-
-    def meet_wire2(self, id: str, window: float, now: float) -> None:
-        """Keep acknowledged messages for `window` from now on; also those of an outbox that begins later."""
-        outbox = self.find(id, now)
-        if outbox is None:
-            self._epochs.hand_out_wire2(window, now)
+    def attach(self, node: MemoryNode, id: str, start: Start, now: float) -> Page:
+        """Return the first page of a new connection."""
+        is_empty = self.find(id, now) is None
+        outbox = self._used(node, id, now, is_wire2=start.is_wire2)
+        if start.mode == "resume":
+            page = self._continued(id, outbox, start.position, now)
+        elif start.mode == "fresh":
+            page = outbox.page("fresh", outbox.acknowledged)
         else:
-            outbox.window = window
+            if start.mode == "acknowledge":
+                outbox.acknowledge(outbox.top)
+            page = outbox.tip()
+        if is_empty:
+            node.held[id].epoch = page.epoch
+        return page
 
-    def is_before(self, id: str, position: Position, now: float) -> bool:
-        """Return whether a client of `id` got `position` before the first message was stored."""
-        return position.sequence == 0 and self._epochs.knows(id, position.epoch, now)
+    def read(self, node: MemoryNode, read: Read, now: float) -> Page:
+        """Return the messages after a position."""
+        outbox = self._used(node, read.id, now, is_wire2=read.is_wire2)
+        return self._continued(read.id, outbox, read.position, now)
+
+    def acknowledge(self, node: MemoryNode, acknowledgement: Acknowledgement, now: float) -> None:
+        """Forget messages that were received; ignore an acknowledgement that cannot be true."""
+        id, position, floor = acknowledgement
+        outbox = self.find(id, now)
+        if outbox is None or not outbox.holds(position):
+            return
+        self._keep_until(id, outbox, now + node.ttl + DAY)
+        holding = node.held.get(id)
+        if holding is not None:
+            holding.floor = min(floor, outbox.top)
+        outbox.acknowledge(position.sequence)
+        outbox.trim(self._floor(id), now)
+        self.revisit(id)
 
     def push(
         self, id: str, message: StoredMessage, retention: Retention, holders: Mapping[MemoryNode, Holding]
@@ -254,29 +266,6 @@ class Outboxes:
         pushed = outbox.push(message, retention)
         self._timetable.put_earlier(id, message.expires)
         return pushed
-
-    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> MemoryOutbox:
-        """Create an outbox in the epoch that a connection got, or may have got today."""
-        if not self._epochs.are_in_use(now):
-            self._outboxes[id] = MemoryOutbox()
-            return self._outboxes[id]
-        held = (holding.epoch for holding in holders.values() if holding.epoch)
-        known = (epoch for epoch in held if self._epochs.knows(id, epoch, now))
-        outbox = self._outboxes[id] = MemoryOutbox(next(known, None) or self._epochs.epoch(id, now))
-        outbox.window = self._epochs.window(now)
-        self._keep_until(id, outbox, now + YOUNG_LIFE)
-        return outbox
-
-    def _keep_until(self, id: str, outbox: MemoryOutbox, until: float) -> None:
-        outbox.needed_until = max(outbox.needed_until, until)
-        self._timetable.put_earlier(id, outbox.needed_until)
-
-    def trim(self, id: str, now: float) -> None:
-        """Drop the messages that all connections of `id` have acknowledged."""
-        outbox = self._outboxes.get(id)
-        if outbox is not None:
-            outbox.trim(self._floor(id), now)
-        self.revisit(id)
 
     def revisit(self, id: str) -> None:
         """Plan to drop the messages that all connections have acknowledged: connections came or left."""
@@ -297,43 +286,55 @@ class Outboxes:
             else:
                 del self._outboxes[id]
 
+    def _used(self, node: MemoryNode, id: str, now: float, *, is_wire2: bool) -> MemoryOutbox:
+        """Return the outbox of `id`, and keep it for a day longer than the node's positions are valid.
 
-class EmptyEpochs:
-    """Computes epochs of empty outboxes from a secret, the day and the id, and recognises them."""
+        If no message was stored so far, return an empty one that is not kept. For a client of wire 2, keep
+        acknowledged messages from now on; also those of an outbox that begins later.
+        """
+        outbox = self.find(id, now)
+        if outbox is None:
+            self._empty_until = max(self._empty_until, now + YOUNG_LIFE)
+            if is_wire2:
+                self._wire2_until, self._window = now + YOUNG_LIFE, node.window
+            return MemoryOutbox(self._empty_epoch(id, int(now // DAY)))
+        self._keep_until(id, outbox, now + node.ttl + DAY)
+        if is_wire2:
+            outbox.window = node.window
+        return outbox
 
-    def __init__(self) -> None:
-        self._secret = os.urandom(16)
-        self._in_use_until = 0.0
-        self._wire2_until = 0.0
-        self._window = 0.0
+    def _continued(self, id: str, outbox: MemoryOutbox, position: Position | None, now: float) -> Page:
+        if position is not None and outbox.holds(position):
+            return outbox.page("resumed", position.sequence)
+        if position is not None and position.sequence == 0 and self._was_empty(id, position.epoch, now):
+            return outbox.page("forked", 0)._replace(ended=0)
+        return outbox.page("reset", outbox.acknowledged)
 
-    def hand_out(self, id: str, now: float) -> str:
-        """Return the epoch of an empty outbox of `id` today, and note that a client has it."""
-        self._in_use_until = max(self._in_use_until, now + YOUNG_LIFE)
-        return self.epoch(id, now)
+    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> MemoryOutbox:
+        """Create an outbox in the epoch that a connection got, or may have got today."""
+        if now >= self._empty_until:
+            self._outboxes[id] = MemoryOutbox()
+            return self._outboxes[id]
+        held = (holding.epoch for holding in holders.values() if holding.epoch)
+        known = (epoch for epoch in held if self._was_empty(id, epoch, now))
+        outbox = MemoryOutbox(next(known, None) or self._empty_epoch(id, int(now // DAY)))
+        outbox.window = self._window if now < self._wire2_until else 0.0
+        self._outboxes[id] = outbox
+        self._keep_until(id, outbox, now + YOUNG_LIFE)
+        return outbox
 
-    def epoch(self, id: str, now: float) -> str:
-        """Return the epoch of an empty outbox of `id` today."""
-        return self._epoch(id, int(now // DAY))
+    def _keep_until(self, id: str, outbox: MemoryOutbox, until: float) -> None:
+        outbox.needed_until = max(outbox.needed_until, until)
+        self._timetable.put_earlier(id, outbox.needed_until)
 
-    def hand_out_wire2(self, window: float, now: float) -> None:
-        """Note that a client of wire 2 got such an epoch, and may come back within `window`."""
-        self._wire2_until, self._window = now + YOUNG_LIFE, window
-
-    def window(self, now: float) -> float:
-        """Return for how long an outbox that begins now keeps acknowledged messages."""
-        return self._window if now < self._wire2_until else 0.0
-
-    def are_in_use(self, now: float) -> bool:
-        """Return whether any client may come back with such an epoch."""
-        return now < self._in_use_until
-
-    def knows(self, id: str, epoch: str, now: float) -> bool:
+    def _was_empty(self, id: str, epoch: str, now: float) -> bool:
         """Return whether `epoch` is one of an empty outbox of `id`; the clock may have stepped back."""
         today = int(now // DAY)
-        return any(self._epoch(id, day) == epoch for day in range(today + 1, today - EPOCH_DAYS - 1, -1))
+        return any(
+            self._empty_epoch(id, day) == epoch for day in range(today + 1, today - EPOCH_DAYS - 1, -1)
+        )
 
-    def _epoch(self, id: str, day: int) -> str:
+    def _empty_epoch(self, id: str, day: int) -> str:
         return blake2b(f"{day}:{id}".encode(), digest_size=8, key=self._secret).hexdigest()
 
 
@@ -356,8 +357,9 @@ class Timetable(Generic[_Key]):
 
     def put(self, key: _Key, when: float) -> None:
         """Make `key` due at `when`, instead of any other time."""
-        self._drop(key)
-        minute = int(when // GRAIN)
+        before, minute = self._minute_of.get(key), int(when // GRAIN)
+        if before is not None:
+            del self._keys_of[before][key]
         self._minute_of[key] = minute
         if minute not in self._keys_of:
             self._keys_of[minute] = {}
@@ -382,8 +384,3 @@ class Timetable(Generic[_Key]):
             if not keys:
                 del self._keys_of[heapq.heappop(self._minutes)]
         return taken
-
-    def _drop(self, key: _Key) -> None:
-        minute = self._minute_of.pop(key, None)
-        if minute is not None:
-            del self._keys_of[minute][key]

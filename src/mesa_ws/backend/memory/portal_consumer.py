@@ -52,7 +52,7 @@ class MemoryPortalConsumer:
         """Wait a moment for the events of all queues; see `PortalConsumer.overhear`."""
         if not self._is_observing:
             self._is_observing = True
-            self._inbox.add_observer()
+            self._inbox.observers += 1
         after = after or self._inbox.end
         if not self._inbox.overhear(after):
             await self._inbox.arrival(WAIT)
@@ -83,4 +83,4 @@ class MemoryPortalConsumer:
         """Leave the hub."""
         if self._is_observing:
             self._is_observing = False
-            self._inbox.remove_observer()
+            self._inbox.observers -= 1

@@ -45,7 +45,7 @@ class Memory:
     @property
     def outboxes(self) -> int:
         """Number of outboxes in memory."""
-        return len(self.cluster._outboxes)
+        return len(self.cluster.outboxes)
 
     @property
     def remembered(self) -> int:
@@ -112,7 +112,7 @@ async def test_messages_to_everybody_take_up_so_many_bytes(memory: Memory) -> No
 async def test_messages_to_everybody_leave_although_nobody_asks(memory: Memory) -> None:
     await memory.backend.dispatch([prepare(Message(0, 1), retention=KEEP)])
     await memory.pass_by(301)
-    assert memory.cluster._broadcasts.head.length == 0
+    assert memory.cluster.broadcasts.head.length == 0
 
 
 async def test_what_another_device_has_is_kept_for_the_window(memory: Memory) -> None:
@@ -149,7 +149,7 @@ async def test_an_outbox_with_somebody_attached_is_not_forgotten(memory: Memory)
     await memory.backend.attach("alice", 1, Start())
     await memory.pass_by(100 * DAY)
     assert memory.outboxes == 1
-    assert memory.cluster._outboxes._timetable.take(memory.clock.now, 1) == []
+    assert memory.cluster.outboxes._timetable.take(memory.clock.now, 1) == []
 
 
 async def test_an_outbox_is_forgotten_when_the_last_has_left(memory: Memory) -> None:
@@ -220,7 +220,7 @@ async def test_an_outbox_that_is_used_for_long_leaves_nothing_behind(memory: Mem
         await memory.dispatch("alice")
         memory.backend.acknowledge([Acknowledgement("alice", Position(page.epoch, n), n)])
         memory.clock.now += 45
-    timetable = memory.cluster._outboxes._timetable
+    timetable = memory.cluster.outboxes._timetable
     assert len(timetable) == 1
     assert len(timetable._minutes) < 10
 
@@ -345,7 +345,7 @@ async def attach(memory: Memory, start: Start = FRESH) -> Page:
 
 def lengths(memory: Memory) -> list[int]:
     """Number of messages in each outbox in memory."""
-    return [outbox.head.length for outbox in memory.cluster._outboxes._outboxes.values()]
+    return [outbox.head.length for outbox in memory.cluster.outboxes._outboxes.values()]
 
 
 async def test_guests_leave_nothing(memory: Memory) -> None:
@@ -353,7 +353,7 @@ async def test_guests_leave_nothing(memory: Memory) -> None:
         await memory.backend.attach(f"guest {n}", 1, WIRE2)
         memory.backend.detach(f"guest {n}")
     assert memory.outboxes == 0
-    assert len(memory.cluster._outboxes._timetable) == 0
+    assert len(memory.cluster.outboxes._timetable) == 0
 
 
 @pytest.mark.parametrize("stored", [0, 3])
