@@ -8,7 +8,8 @@ through a server's API and implements the buses alone.
 |---|---|
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; a message with a retention is stored first, atomically per recipient |
 | `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies reach the requester |
-| `Presence` | which ids have connections, on which nodes, and how many; forgotten one lease after a node dies |
+| `AsyncBus.query` | which ids have connections, and how many; which messages wait for an id |
+| `Presence` | which ids a node holds; forgotten one lease after the node dies |
 | `Outbox` | messages kept for ids until they acknowledge them, numbered per id |
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
@@ -273,7 +274,7 @@ class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
         Args:
             receive: see `Receive`.
             watcher: learns that messages may be missing, and which ids and portals come and go.
-            keep: how this node stores what it sends; None if it does not.
+            retention: how this node stores what it sends; None if it does not.
             grace: seconds that an id may be away before it counts as offline.
             window: seconds for which acknowledged messages are kept for other devices of an id, if
                 it has clients that keep a position.

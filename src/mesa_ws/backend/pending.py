@@ -22,7 +22,7 @@ class Pending:
     """
 
     def __init__(self) -> None:
-        self._requests: dict[str, _PendingRequest] = {}
+        self._requests: dict[str, tuple[Tally, asyncio.Future[Reply]]] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -38,13 +38,15 @@ class Pending:
         """
         if len(self._requests) >= MAX_REQUESTS:
             raise too_many(MAX_REQUESTS)
-        pending = self._requests[request.message_id] = _PendingRequest()
+        tally, settled = Tally(), asyncio.Future[Reply]()
+        self._requests[request.message_id] = tally, settled
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
                 receipt = await ask(addressed(request, requester, timeout))
-                pending.expect(asked_nodes(request, receipt))
-                return (await pending.outcome).result()
+                tally.expect(asked_nodes(request, receipt))
+                _settle(tally, settled)
+                return (await settled).result()
         except TimeoutError as error:
             if not limit.expired() or isinstance(error, MesaError):
                 raise
@@ -54,39 +56,24 @@ class Pending:
 
     def take(self, reply: Reply) -> None:
         """Give a reply to its request; a reply to a request that does not wait is ignored."""
-        pending = self._requests.get(reply.request)
-        if pending is not None:
-            pending.take(reply)
+        if reply.request in self._requests:
+            tally, settled = self._requests[reply.request]
+            tally.take(reply)
+            _settle(tally, settled)
 
     def close(self) -> None:
         """Fail all pending requests."""
-        for pending in self._requests.values():
-            pending.fail(BackendUnavailable("it was closed before the answer came", maybe_sent=True))
+        for _, settled in self._requests.values():
+            if not settled.done():
+                settled.set_exception(
+                    BackendUnavailable("it was closed before the answer came", maybe_sent=True)
+                )
+                settled.exception()  # the caller may have given up, and never look at the error
 
 
-class _PendingRequest:
-    """One request and the replies that it got so far."""
-
-    def __init__(self) -> None:
-        self.outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._tally = Tally()
-
-    def expect(self, nodes: int) -> None:
-        self._tally.expect(nodes)
-        self._settle()
-
-    def take(self, reply: Reply) -> None:
-        self._tally.take(reply)
-        self._settle()
-
-    def fail(self, error: MesaError) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-            self.outcome.exception()  # the caller may have given up, and never look at the error
-
-    def _settle(self) -> None:
-        if self._tally.outcome is not None and not self.outcome.done():
-            self.outcome.set_result(self._tally.outcome)
+def _settle(tally: Tally, settled: "asyncio.Future[Reply]") -> None:
+    if tally.outcome is not None and not settled.done():
+        settled.set_result(tally.outcome)
 
 
 def late(timeout: float) -> TimedOut:

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,9 +22,8 @@ from ..backend.http.routes import (
     QUERIES,
     REQUEST,
     STATUS,
-    Body,
     OutboxBody,
-    QueryBody,
+    QueryRoute,
     RequestBody,
     Route,
     StatusBody,
@@ -41,10 +40,8 @@ log = logging.getLogger("mesa_ws.server")
 LIVE = "/health/live"
 READY = "/health/ready"
 
-BodyHandler = Callable[[bytes], Coroutine[Any, Any, bytes]]
-"""Turns the body of a request into the body of its answer."""
-
-B = TypeVar("B", bound=Body)
+Work = Callable[[Any], Coroutine[Any, Any, bytes]]
+"""Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
 class Dispatching(Protocol):
@@ -79,15 +76,9 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
         key: the key that a dispatcher has to send.
         max_body: bytes of the largest request.
     """
-    gate, api, health = _Gate(key, max_body), _ApiCalls(server), _Health(server)
-    answers = {path: partial(gate.answer, work) for path, work in api.works().items()}
-    answers[REQUEST.path] = partial(gate.answer_while_connected, api.work(REQUEST, api.request))
+    api = _Api(server, key, max_body)
     app = Starlette(
-        routes=[
-            *(HttpRoute(path, answer, methods=["POST"]) for path, answer in answers.items()),
-            HttpRoute(LIVE, health.live),
-            HttpRoute(READY, health.ready),
-        ],
+        routes=[*api.routes(), HttpRoute(LIVE, _live), HttpRoute(READY, api.ready)],
         exception_handlers={HTTPException: _no_such_route},
     )
     app.router.redirect_slashes = False
@@ -102,63 +93,69 @@ class _RequestRefused(Exception):
         self.answer = _problem(status, Problem(code, shortened(message)), headers)
 
 
-class _Health:
-    def __init__(self, server: Dispatching) -> None:
-        self._server = server
+class _Api:
+    """Checks requests and carries them out; answers each one, whatever happens."""
 
-    async def live(self, request: Request) -> Response:
-        return JSONResponse({"status": "live"})
+    def __init__(self, server: Dispatching, key: str, max_body: int) -> None:
+        self._server = server
+        self._key = key
+        self._max_body = max_body
+
+    def routes(self) -> list[HttpRoute]:
+        works: dict[Route[Any, Any], Work] = {
+            DISPATCH: self._dispatch,
+            REQUEST: self._request,
+            STATUS: self._status,
+            PURGE: self._purge,
+            **{route: partial(self._query, route) for route in QUERIES.values()},
+        }
+        return [
+            HttpRoute(route.path, partial(self._answer, route, work), methods=["POST"])
+            for route, work in works.items()
+        ]
 
     async def ready(self, request: Request) -> Response:
         if self._server.is_ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
 
-
-class _ApiCalls:
-    """Carries out requests that have passed the gate, one method a route."""
-
-    def __init__(self, server: Dispatching) -> None:
-        self._server = server
-
-    def works(self) -> dict[str, BodyHandler]:
-        """Return the paths of the routes that are answered at once, each with its work."""
-        return {
-            DISPATCH.path: self.work(DISPATCH, self.dispatch),
-            STATUS.path: self.work(STATUS, self.status),
-            PURGE.path: self.work(PURGE, self.purge),
-            **{route.path: self.work(route, self.query) for route in QUERIES.values()},
-        }
-
-    def work(self, route: Route[B, Any], answer: Callable[[B], Awaitable[bytes]]) -> BodyHandler:
-        """Return the work of a route: decode the body, check the namespace, and answer."""
-
-        async def work(encoded: bytes) -> bytes:
+    async def _answer(self, route: Route[Any, Any], work: Work, request: Request) -> Response:
+        try:
+            self._check_key(request)
+            _check_content_type(request)
+            encoded = await self._body(request)
+            _check_names(encoded)
             body = route.decode_body(encoded)
             self._check_namespace(body.namespace)
-            return await answer(body)
+            answering = work(body)
+            answer = await (_while_connected(request, answering) if route is REQUEST else answering)
+        except _RequestRefused as refused:
+            return refused.answer
+        except asyncio.CancelledError:
+            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the dispatcher gets an answer
+            return _failed(error)
+        return Response(answer, media_type="application/json")
 
-        return work
-
-    async def dispatch(self, body: DispatchRequest) -> bytes:
+    async def _dispatch(self, body: DispatchRequest) -> bytes:
         envelopes = body.envelopes(self._server.reserved)
         receipts = await self._server.bus.dispatch(envelopes)
         log_dispatches(log, envelopes, receipts)
         return DISPATCH.encode_answer(receipts)
 
-    async def request(self, body: RequestBody) -> bytes:
+    async def _request(self, body: RequestBody) -> bytes:
         return REQUEST.encode_answer(await self._server.bus.request(*body.prepared()))
 
-    async def status(self, body: StatusBody) -> bytes:
+    async def _status(self, body: StatusBody) -> bytes:
         receipt = body.receipt.receipt()
         heads = await self._server.bus.query(Heads(stored_positions(receipt)))
         return STATUS.encode_answer(judge(receipt, heads))
 
-    async def query(self, body: QueryBody) -> bytes:
-        query = body.query()
+    async def _query(self, route: QueryRoute[Any, Any], body: Any) -> bytes:
+        query = route.query(body)
         return QUERIES[type(query)].encode_answer(await self._server.bus.query(query))
 
-    async def purge(self, body: OutboxBody) -> bytes:
+    async def _purge(self, body: OutboxBody) -> bytes:
         return PURGE.encode_answer(await self._server.bus.purge(body.id))
 
     def _check_namespace(self, meant: str | None) -> None:
@@ -169,43 +166,6 @@ class _ApiCalls:
                 "wrong_namespace",
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
             )
-
-
-class _Gate:
-    """Checks the key and the form of requests; answers each one, whatever happens."""
-
-    def __init__(self, key: str, max_body: int) -> None:
-        self._key = key
-        self._max_body = max_body
-
-    async def answer(self, work: BodyHandler, request: Request) -> Response:
-        try:
-            self._check_key(request)
-            _check_content_type(request)
-            body = await self._body(request)
-            _check_names(body)
-            answer = await work(body)
-        except _RequestRefused as refused:
-            return refused.answer
-        except asyncio.CancelledError:
-            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the dispatcher gets an answer
-            return _failed(error)
-        return Response(answer, media_type="application/json")
-
-    async def answer_while_connected(self, work: BodyHandler, request: Request) -> Response:
-        """Answer a request that may take long; cancel its work when the dispatcher disconnects."""
-
-        async def cancellable(body: bytes) -> bytes:
-            working = start(work(body))
-            leaving = start(_until_disconnected(request))
-            leaving.add_done_callback(lambda _: working.cancel())
-            try:
-                return await working
-            finally:
-                leaving.cancel()
-
-        return await self.answer(cancellable, request)
 
     def _check_key(self, request: Request) -> None:
         given = request.headers.get("authorization")
@@ -250,6 +210,20 @@ def _check_names(body: bytes) -> None:
         check_members(body)
     except InvalidInput as error:
         raise InvalidInput(f"body: {error}") from None
+
+
+async def _live(request: Request) -> Response:
+    return JSONResponse({"status": "live"})
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """Return the result of work that may take long; cancel it when the dispatcher disconnects."""
+    working, leaving = start(work), start(_until_disconnected(request))
+    leaving.add_done_callback(lambda _: working.cancel())
+    try:
+        return await working
+    finally:
+        leaving.cancel()
 
 
 async def _until_disconnected(request: Request) -> None:

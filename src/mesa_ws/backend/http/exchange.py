@@ -6,7 +6,7 @@
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httpcore
@@ -15,7 +15,8 @@ from ...errors import BackendRefused, BackendUnavailable, InvalidSettings
 from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt
 from ...messages.recipients import check_id
-from ...settings import Seconds, Settings, check_namespace
+from ...messages.request import check_timeout
+from ...settings import check_namespace
 from ...text import plain
 from ...tls import tls_error, tls_problem
 from ..queries import Query
@@ -112,7 +113,7 @@ class HttpApi:
 
     def __init__(self, url: str, key: str | None, namespace: str | None, timeout: float) -> None:
         self.endpoint = ApiEndpoint.of(url)
-        self.timeout = _ExchangeSettings(timeout=timeout).timeout
+        self.timeout = check_timeout(timeout)
         self._namespace = check_namespace(namespace)
         if key is None:
             raise InvalidSettings("key", "the key of the server's dispatch API; pass key='...'", None)
@@ -265,8 +266,3 @@ def _described(error: Exception) -> str:
     if file and not os.path.isfile(file):
         return f"{problem}; SSL_CERT_FILE is {file!r}, which is no file"
     return f"{problem}; name a file with the certificates to trust in SSL_CERT_FILE"
-
-
-class _ExchangeSettings(Settings, frozen=True):
-    _prefix: ClassVar[str] = ""
-    timeout: Seconds

@@ -1,24 +1,12 @@
 """Table of the HTTP API's routes, from which the server and both HTTP buses are made.
 
-| request | answer |
-|---|---|
-| `POST /v1/dispatch {...}` or `{"batch": [...]}` | `{"receipts": [...]}` |
-| `POST /v1/request {"id", "message", "timeout"}` | `{"answer": {"op", "d", "t"}}` |
-| `POST /v1/status {"receipt": {...}}` | `{"message_id", "is_settled", "ids": {id: {"state", "dropped"}}}` |
-| `POST /v1/presence {"ids": [...]}` | `{"online": {id: connections}}` |
-| `POST /v1/presence {}` | `{"count": ids that are online}` |
-| `POST /v1/presence/ids {"cursor": ""}` | `{"ids": [...], "cursor": of the next page, or null}` |
-| `POST /v1/presence/connections {}` | `{"connections": number}` |
-| `POST /v1/outboxes {"ids": [...]}` | `{"outboxes": {id: {...} or null}}` |
-| `POST /v1/outboxes/show {"id", "limit"}` | `{"messages": [{"sequence", "message_id", "at", ...}]}` |
-| `POST /v1/outboxes/purge {"id"}` | `{"purged": messages}` |
-
-Each request may name the `namespace` that it is meant for. A server refuses unknown members of a request; a
-dispatcher ignores unknown members of an answer. `problems` has the answers to requests that failed.
+`docs/reference/http-api.md` shows the bodies. Each request may name the `namespace` that it is meant for. A
+server refuses unknown members of a request; a dispatcher ignores unknown members of an answer. `problems` has
+the answers to requests that failed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -61,6 +49,7 @@ B = TypeVar("B", bound=Body)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
 class Route(Generic[B, T]):
     """One kind of request and its answer.
 
@@ -71,28 +60,14 @@ class Route(Generic[B, T]):
         answer: type of the answer's body.
         write: turns a result into the answer's body; by default the result is its only member.
         read: turns the answer's body into a result; by default the result is its only member.
-
-    Attributes:
-        body: type of the body of a request.
     """
 
-    def __init__(
-        self,
-        path: str,
-        body: type[B],
-        expected: str,
-        answer: type[msgspec.Struct],
-        *,
-        write: Callable[[T], object] | None = None,
-        read: Callable[[Any], T] | None = None,
-    ) -> None:
-        self.path = path
-        self.body = body
-        self._body = msgspec.json.Decoder(body)
-        self._expected = expected
-        self._answer = msgspec.json.Decoder(answer)
-        self._write = write or answer
-        self._read = read or attrgetter(answer.__struct_fields__[0])
+    path: str
+    body: type[B]
+    expected: str
+    answer: type[msgspec.Struct]
+    write: Callable[[T], object] | None = None
+    read: Callable[[Any], T] | None = None
 
     def encode_body(self, body: B) -> bytes:
         """Encode the body of a request."""
@@ -105,20 +80,32 @@ class Route(Generic[B, T]):
             InvalidInput: it is no JSON, has another form, or an unknown member.
         """
         try:
-            return self._body.decode(body)
+            return msgspec.json.decode(body, type=self.body)
         except UNREADABLE as error:
-            raise InvalidInput(f"body: expected {self._expected}, but: {error}") from None
+            raise InvalidInput(f"body: expected {self.expected}, but: {error}") from None
 
     def encode_answer(self, result: T) -> bytes:
         """Encode the body of an answer."""
-        return msgspec.json.encode(self._write(result))
+        return msgspec.json.encode((self.write or self.answer)(result))
 
     def decode_answer(self, body: bytes) -> T | None:
         """Decode the body of an answer; None if a Mesa server did not write it."""
         try:
-            return self._read(self._answer.decode(body))
+            answer = msgspec.json.decode(body, type=self.answer)
         except UNREADABLE:
             return None
+        return self.read(answer) if self.read else next(iter(_members(answer)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QueryRoute(Route[B, T]):
+    """A route whose result is the answer to a query.
+
+    Args:
+        query: makes the query from the body; refuses what cannot be one with `InvalidInput`.
+    """
+
+    query: Callable[[B], Query[Any]]
 
 
 # Bodies of requests.
@@ -128,70 +115,27 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     namespace: str | None = None
 
 
-class QueryBody(_Form):
-    """Body of a query, whose members are those of the query."""
-
-    def query(self) -> Query[Any]:
-        """Check the members, and return the query.
-
-        Raises:
-            InvalidInput: a member cannot be used.
-        """
-        raise NotImplementedError
+class EmptyBody(_Form):
+    """Body without members."""
 
 
-class PresenceBody(QueryBody):
-    """Query about the connections of ids; about the number of all ids that are online without `ids`."""
+class IdsBody(_Form):
+    """Query about ids; about all ids together if `ids` is absent."""
 
     ids: Any = msgspec.UNSET
 
-    def query(self) -> Online | OnlineCount:  # noqa: D102
-        return OnlineCount() if self.ids is msgspec.UNSET else Online(_listed(self.ids))
 
-
-class OnlineIdsBody(QueryBody):
+class CursorBody(_Form):
     """Query for one page of the ids that are online; the first page without a cursor."""
 
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = FIRST
 
-    def query(self) -> OnlineIds:  # noqa: D102
-        return OnlineIds(self.cursor)
 
-
-class ConnectionCountBody(QueryBody):
-    """Query without members for the number of connections."""
-
-    def query(self) -> ConnectionCount:  # noqa: D102
-        return ConnectionCount()
-
-
-class HeadsBody(QueryBody):
-    """Query about outboxes."""
-
-    ids: Any = msgspec.UNSET
-
-    def query(self) -> Heads:  # noqa: D102
-        return Heads(_listed(self.ids))
-
-
-class OutboxBody(QueryBody):
-    """Query for the messages of one outbox, or request to purge it."""
+class OutboxBody(_Form):
+    """Query about the outbox of one id, or request to purge it."""
 
     id: Any
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHOWN)] = 20
-
-    def query(self) -> Peek:  # noqa: D102
-        return Peek(self.id, self.limit)
-
-
-def _listed(ids: Any) -> Any:
-    """Return `ids` if they may be a list of ids that is not too long."""
-    if ids is msgspec.UNSET or ids is None or isinstance(ids, dict):
-        got = "none" if ids is msgspec.UNSET else "null" if ids is None else "an object"
-        raise InvalidRecipients(f"ids: expected a list of ids, got {got}")
-    if isinstance(ids, list) and len(ids) > MAX_IDS:
-        raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
-    return ids
 
 
 class StatusBody(_Form):
@@ -295,6 +239,21 @@ class _PurgeAnswer(msgspec.Struct):
     purged: int
 
 
+def _listed(body: IdsBody) -> Any:
+    """Return the ids of a body if they may be a list that is not too long."""
+    ids = body.ids
+    if ids is msgspec.UNSET or ids is None or isinstance(ids, dict):
+        got = "none" if ids is msgspec.UNSET else "null" if ids is None else "an object"
+        raise InvalidRecipients(f"ids: expected a list of ids, got {got}")
+    if isinstance(ids, list) and len(ids) > MAX_IDS:
+        raise InvalidInput(f"ids: expected at most {MAX_IDS} at once, got {len(ids)}; ask in parts")
+    return ids
+
+
+def _presence(body: IdsBody) -> Online | OnlineCount:
+    return OnlineCount() if body.ids is msgspec.UNSET else Online(_listed(body))
+
+
 def _status(status: Status) -> _StatusAnswer:
     ids = {id: _IdStatusBody(*each) for id, each in status.ids.items()}
     return _StatusAnswer(status.message_id, status.is_settled, ids)
@@ -326,6 +285,7 @@ def _read_messages(answer: _PeekAnswer) -> list[Stored]:
 # The table.
 
 _NAMESPACE = "if need be namespace"
+_IDS = f"an object with ids, a list, and {_NAMESPACE}"
 
 DISPATCH: Route[DispatchRequest, list[Receipt]] = Route(
     "/v1/dispatch",
@@ -333,65 +293,65 @@ DISPATCH: Route[DispatchRequest, list[Receipt]] = Route(
     "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability and "
     f"id, or batch, and {_NAMESPACE}",
     Receipts,
-    write=Receipts.of,
-    read=Receipts.all,
+    Receipts.of,
+    Receipts.all,
 )
 REQUEST: Route[RequestBody, bytes] = Route(
     "/v1/request",
     RequestBody,
     "an object with id and message, and if need be timeout and namespace",
     _RequestAnswer,
-    write=lambda answer: _RequestAnswer(msgspec.Raw(answer)),
-    read=lambda answer: bytes(answer.answer),
+    lambda answer: _RequestAnswer(msgspec.Raw(answer)),
+    lambda answer: bytes(answer.answer),
 )
 STATUS: Route[StatusBody, Status] = Route(
     "/v1/status",
     StatusBody,
     "an object with a receipt, as a dispatch was answered with",
     _StatusAnswer,
-    write=_status,
-    read=_read_status,
+    _status,
+    _read_status,
 )
 PURGE: Route[OutboxBody, int] = Route(
     "/v1/outboxes/purge", OutboxBody, f"an object with an id, and {_NAMESPACE}", _PurgeAnswer
 )
 
-QUERIES: Mapping[type[Query[Any]], Route[Any, Any]] = {
-    Online: Route(
-        "/v1/presence", PresenceBody, f"an object with ids, a list, and {_NAMESPACE}", _OnlineAnswer
-    ),
-    OnlineCount: Route(
-        "/v1/presence", PresenceBody, f"an object with ids, a list, and {_NAMESPACE}", _OnlineCountAnswer
-    ),
-    OnlineIds: Route(
+QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
+    Online: QueryRoute("/v1/presence", IdsBody, _IDS, _OnlineAnswer, query=_presence),
+    OnlineCount: QueryRoute("/v1/presence", IdsBody, _IDS, _OnlineCountAnswer, query=_presence),
+    OnlineIds: QueryRoute(
         "/v1/presence/ids",
-        OnlineIdsBody,
+        CursorBody,
         "an object, and in it if need be cursor and namespace",
         _OnlineIdsAnswer,
-        write=lambda page: _OnlineIdsAnswer(*page),
-        read=lambda answer: IdPage(answer.ids, answer.cursor),
+        lambda page: _OnlineIdsAnswer(*page),
+        lambda answer: IdPage(answer.ids, answer.cursor),
+        query=lambda body: OnlineIds(body.cursor),
     ),
-    ConnectionCount: Route(
+    ConnectionCount: QueryRoute(
         "/v1/presence/connections",
-        ConnectionCountBody,
+        EmptyBody,
         f"an object, and in it {_NAMESPACE}",
         _ConnectionCountAnswer,
+        query=lambda body: ConnectionCount(),
     ),
-    Heads: Route(
+    Heads: QueryRoute(
         "/v1/outboxes",
-        HeadsBody,
-        f"an object with ids, a list, and {_NAMESPACE}",
+        IdsBody,
+        _IDS,
         _HeadsAnswer,
-        write=_heads,
-        read=_read_heads,
+        _heads,
+        _read_heads,
+        query=lambda body: Heads(_listed(body)),
     ),
-    Peek: Route(
+    Peek: QueryRoute(
         "/v1/outboxes/show",
         OutboxBody,
         "an object with an id, and if need be limit and namespace",
         _PeekAnswer,
-        write=_messages,
-        read=_read_messages,
+        _messages,
+        _read_messages,
+        query=lambda body: Peek(body.id, body.limit),
     ),
 }
 """The route of each query; two of them share a path."""
