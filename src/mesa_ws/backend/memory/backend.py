@@ -106,7 +106,7 @@ class MemoryBackend:
         for id in tuple(self._node.held):
             self.detach(id)
         self._node = None
-        self._cluster.inbox.unwatch_portals(self._node_id)
+        self._cluster.inbox.watches.pop(self._node_id, None)
         self._cluster.inbox.end_connections(self._node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:

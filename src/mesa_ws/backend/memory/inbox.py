@@ -1,8 +1,8 @@
-"""The inbox in memory. Each method is one atomic step, as a script is in Redis."""
+"""The inbox in memory: its queues, and the node's end."""
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -12,16 +12,11 @@ from ..inbox import (
     MAX_DEAD,
     MAX_KEPT,
     PARTITIONS,
-    READ_LIMITS,
     WEIGHT_UNIT,
     AppendResult,
-    Backlog,
     Capacity,
     DeadLetter,
     InboxEvent,
-    Ownership,
-    QueueBacklog,
-    Step,
     WaitingEvent,
 )
 from ..presence import PortalWatch
@@ -34,7 +29,7 @@ CONNECTION_LOST = b'[1006,""]'
 
 
 @dataclass(slots=True)
-class _Queue:
+class MemoryQueue:
     """One partition.
 
     Attributes:
@@ -103,20 +98,28 @@ class MemoryInbox:
         clock: returns the time in seconds of Unix time.
 
     Attributes:
+        clock: returns the time in seconds of Unix time.
+        queues: one for each partition.
+        portals: the portals that live.
+        watches: node -> notices which portals join and leave.
+        offset: of the last event.
         observers: number of portals that `overhear`; without any, nothing is kept for them.
+        observed: events that are kept for them.
+        dead: the dead letters.
+        rejected: number of events that handlers have rejected.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._queues = [_Queue() for _ in range(PARTITIONS)]
-        self._open: dict[str, dict[str, InboxEvent]] = {}  # node -> connection -> its last event
-        self._portals: dict[str, None] = {}
-        self._watches: dict[str, PortalWatch] = {}
-        self._offset = 0
-        self._observed: _EventLog[WaitingEvent] = _EventLog(MAX_OBSERVED)
+        self.clock = clock
+        self.queues = [MemoryQueue() for _ in range(PARTITIONS)]
+        self.portals: dict[str, None] = {}
+        self.watches: dict[str, PortalWatch] = {}
+        self.offset = 0
         self.observers = 0
-        self._dead: _EventLog[DeadLetter] = _EventLog(MAX_DEAD)
-        self._rejected = 0
+        self.observed: _EventLog[WaitingEvent] = _EventLog(MAX_OBSERVED)
+        self.dead: _EventLog[DeadLetter] = _EventLog(MAX_DEAD)
+        self.rejected = 0
+        self._open: dict[str, dict[str, InboxEvent]] = {}  # node -> connection -> its last event
         self._arrival = asyncio.Event()
 
     def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
@@ -128,101 +131,25 @@ class MemoryInbox:
             return "gone" if is_edge else "unknown"
         if known is not None and int(event.sequence) <= int(known.sequence):
             return "taken"
-        if self._queues[event.partition].is_full(capacity, event.connection_id, is_edge=is_edge):
+        if self.queues[event.partition].is_full(capacity, event.connection_id, is_edge=is_edge):
             return "full"
         if event.kind == "disconnection":
             del connections[event.connection_id]
         else:
             connections[event.connection_id] = event
-        self._put(WaitingEvent("", self._clock(), event))
+        self.put(WaitingEvent("", self.clock(), event))
         return "taken"
 
     def end_connections(self, node: str) -> None:
         """End the connections of a node that leaves."""
         for last in self._open.pop(node, {}).values():
             end = last._replace(sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST)
-            self._put(WaitingEvent("", self._clock(), end))
+            self.put(WaitingEvent("", self.clock(), end))
 
     def watch_portals(self, node: str, watch: PortalWatch) -> None:
         """Tell a node which portals there are, and which join and leave later."""
-        self._watches[node] = watch
-        watch.look(self._portals)
-
-    def unwatch_portals(self, node: str) -> None:
-        """Stop telling a node about portals."""
-        self._watches.pop(node, None)
-
-    def tend(self, portal: str, wanted: Collection[int], *, stays: bool) -> Ownership:
-        """Give a portal the wanted queues that are free, and take all others from it."""
-        if stays:
-            self._portals[portal] = None
-        else:
-            self._portals.pop(portal, None)
-        for watch in self._watches.values():
-            watch.look(self._portals)
-        tokens = {}
-        for number, queue in enumerate(self._queues):
-            is_free = queue.owner != portal and queue.owner not in self._portals
-            if number in wanted and (is_free or queue.owner == portal):
-                if is_free:
-                    queue.owner, queue.token = portal, queue.token + 1
-                tokens[number] = queue.token
-            elif queue.owner == portal:
-                queue.owner = None
-        return Ownership(tuple(sorted(self._portals)), tokens)
-
-    def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
-        """Return events of these partitions after these offsets."""
-        found, most = list[WaitingEvent](), READ_LIMITS[len(after)]
-        for number, text in after.items():
-            offset, some = int(text or 0), []
-            for at, waiting in self._queues[number].events.items():
-                if at > offset:
-                    some.append(waiting)
-                if len(some) == most:
-                    break
-            found += some
-        return found
-
-    def settle(self, portal: str, steps: Sequence[Step]) -> list[int]:
-        """Carry out steps of one queue; see `PortalConsumer.settle`."""
-        queue = self._queues[steps[0].partition]
-        if queue.owner != portal or queue.token != steps[0].token:
-            return [-1] * len(steps)
-        is_repeated = queue.is_repeated(portal, max(step.attempt for step in steps))
-        return [self._carry_out(queue, step, is_repeated=is_repeated) for step in steps]
-
-    @property
-    def end(self) -> str:
-        """The offset of the last event."""
-        return str(self._offset)
-
-    def overhear(self, after: str) -> list[WaitingEvent]:
-        """Return the events of all queues after an offset."""
-        return [waiting for offset, waiting in self._observed.items() if offset > int(after)]
-
-    def backlog(self) -> Backlog:
-        """Return which events wait now."""
-        queues = []
-        for number, queue in enumerate(self._queues):
-            oldest = next((each.at for each in queue.events.values()), None)
-            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
-        return Backlog(tuple(sorted(self._portals)), tuple(queues), len(self._dead), self._rejected)
-
-    def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """Return the oldest dead letters."""
-        return [dead for _, dead in self._dead.items()][:limit]
-
-    def revive(self, offsets: Sequence[str]) -> int:
-        """Append dead letters to their queues; return their number."""
-        revived = [dead for offset in offsets if (dead := self._dead.take(int(offset))) is not None]
-        for dead in revived:
-            self._put(WaitingEvent("", dead.at, dead.event), is_new=False)
-        return len(revived)
-
-    def drop(self, offsets: Sequence[str]) -> int:
-        """Drop dead letters; return their number."""
-        return sum(self._dead.take(int(offset)) is not None for offset in offsets)
+        self.watches[node] = watch
+        watch.look(self.portals)
 
     async def arrival(self, seconds: float) -> None:
         """Wait for the next event, at most so many seconds."""
@@ -233,30 +160,15 @@ class MemoryInbox:
         except TimeoutError:
             return
 
-    def _carry_out(self, queue: _Queue, step: Step, *, is_repeated: bool) -> int:
-        offset = int(step.offset)
-        if step.action == "begin":
-            return queue.begin(offset, is_repeated=is_repeated)
-        waiting, deliveries = queue.take_out(offset)
-        if waiting is not None and step.action == "die":
-            self._bury(waiting, deliveries, step.reason)
-        elif waiting is not None and step.action == "reject":
-            self._rejected += 1
-        return 0
-
-    def _put(self, waiting: WaitingEvent, *, is_new: bool = True) -> None:
-        self._offset += 1
-        placed = waiting._replace(offset=str(self._offset))
-        self._queues[placed.event.partition].put(self._offset, placed)
+    def put(self, waiting: WaitingEvent, *, is_new: bool = True) -> None:
+        """Add an event to its queue; keep it for observers if it is new."""
+        self.offset += 1
+        placed = waiting._replace(offset=str(self.offset))
+        self.queues[placed.event.partition].put(self.offset, placed)
         if is_new and self.observers:
-            self._observed.put(self._offset, placed)
+            self.observed.put(self.offset, placed)
         self._arrival.set()
         self._arrival = asyncio.Event()
-
-    def _bury(self, waiting: WaitingEvent, deliveries: int, reason: str) -> None:
-        self._offset += 1
-        dead = DeadLetter(str(self._offset), self._clock(), deliveries, reason, waiting.at, waiting.event)
-        self._dead.put(self._offset, dead)
 
 
 _Item = TypeVar("_Item", WaitingEvent, DeadLetter)
@@ -291,6 +203,6 @@ class _EventLog(Generic[_Item]):
             self._size -= len(item.event.data)
         return item
 
-    def items(self) -> Iterable[tuple[int, _Item]]:
-        """Return all events with their offsets, the oldest first."""
-        return self._items.items()
+    def after(self, offset: int) -> list[_Item]:
+        """Return the events after an offset, the oldest first."""
+        return [item for at, item in self._items.items() if at > offset]
