@@ -44,14 +44,7 @@ class BlockingHttpBus:
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        """Send `envelopes` in one request and wait for the receipts, in their order.
-
-        Raises:
-            InvalidInput: more than 1000 at once, or the server refused one of them; none was sent.
-            BackendUnavailable: no answer within the time limit, or the server's backend is away.
-            BackendRefused: wrong key or namespace, or not a Mesa server.
-            Unsupported: the server does not offer the durability.
-        """
+        """Send `envelopes` in one request and wait for the receipts; see `AsyncHttpBus.dispatch`."""
         self._check_open()
         return self._ask(self._api.dispatch(envelopes)) if envelopes else []
 

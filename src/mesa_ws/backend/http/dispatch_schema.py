@@ -1,12 +1,7 @@
-"""Body of a dispatch over HTTP, and its receipts.
+"""Body of a dispatch over HTTP, and its receipts; `docs/reference/http-api.md` shows both.
 
-A body is one dispatch, `{"message": {"op", "d", "t"}, "recipients", "excluding", "sync", "idempotency_key",
-"durability", "id"}`, or several in order, `{"batch": [...]}`, and may name the `namespace` that it is meant
-for. A server refuses unknown members, so that a typing error never widens the recipients.
-
-The answer is `{"receipts": [{"message_id", "deliveries": {id: {"stored", "online", "dropped", "position",
-"displaced"}}, "nodes"}]}`, one receipt for each message in the order of the request. A reader ignores
-members that it does not know.
+A server refuses unknown members, so that a typing error never widens the recipients. A reader of receipts
+ignores members that it does not know.
 """
 
 from collections.abc import Container, Iterable, Sequence

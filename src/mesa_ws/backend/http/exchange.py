@@ -107,6 +107,10 @@ class HttpApi:
         namespace: namespace that the server has to serve; None for any.
         timeout: seconds for one request, from the connection to the last byte of the answer.
 
+    Attributes:
+        endpoint: its address.
+        authorization: value of the header that shows the key.
+
     Raises:
         InvalidSettings: an argument cannot be used.
     """
@@ -117,7 +121,7 @@ class HttpApi:
         self._namespace = check_namespace(namespace)
         if key is None:
             raise InvalidSettings("key", "the key of the server's dispatch API; pass key='...'", None)
-        self._authorization = authorization(check_key(key))
+        self.authorization = authorization(check_key(key))
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> "Exchange[list[Receipt]]":
         """Return the request that sends `envelopes`.
@@ -146,15 +150,6 @@ class HttpApi:
         """
         return Exchange(self, routes.PURGE, OutboxBody(check_id(id), namespace=self._namespace))
 
-    def headers(self, size: int) -> list[tuple[str, str]]:
-        """Return the headers of a request of `size` bytes."""
-        return [
-            ("Host", self.endpoint.authority),
-            ("Authorization", self._authorization),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(size)),
-        ]
-
 
 class Exchange(Generic[T]):
     """One request and its answer.
@@ -167,6 +162,8 @@ class Exchange(Generic[T]):
         results: number of results that an answer has to have; None for any.
 
     Attributes:
+        url: target of the request.
+        headers: headers of the request.
         is_begun: whether sending the body has begun; before that, no message can have been sent.
         timeout: seconds for the whole exchange.
     """
@@ -186,17 +183,14 @@ class Exchange(Generic[T]):
         self._route = route
         self._body = route.encode_body(body)
         self._results = results
-
-    @property
-    def url(self) -> httpcore.URL:
-        """Target of the request."""
-        _, scheme, host, port, base = self._api.endpoint
-        return httpcore.URL(scheme=scheme, host=host, port=port, target=base + self._route.path)
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """Headers of the request."""
-        return self._api.headers(len(self._body))
+        _, scheme, host, port, base = api.endpoint
+        self.url = httpcore.URL(scheme=scheme, host=host, port=port, target=base + route.path)
+        self.headers = [
+            ("Host", api.endpoint.authority),
+            ("Authorization", api.authorization),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(self._body))),
+        ]
 
     def parts(self) -> Iterator[bytes]:
         """Iterate over the body, in parts small enough to be timed one by one."""

@@ -100,7 +100,11 @@ class Holders:
         """Set the number of connections of `id` on a node."""
         holding = node.held.get(id)
         if holding is None:
-            self._come(node, id)
+            leaving = self._leaving.pop(id, None)
+            if leaving is not None:
+                leaving.cancel()
+            elif id not in self._by_id and node.watcher is not None:
+                node.loop.call_soon(node.watcher.came_online, id)
             holding = node.held[id] = self._by_id.setdefault(id, {})[node] = Holding()
         holding.sockets = sockets
         return holding
@@ -114,15 +118,6 @@ class Holders:
         if not holders:
             del self._by_id[id]
             self._leaving[id] = node.loop.call_later(node.grace, self._go, node, id)
-
-    def _come(self, node: MemoryNode, id: str) -> None:
-        if id in self._by_id:
-            return
-        leaving = self._leaving.pop(id, None)
-        if leaving is not None:
-            leaving.cancel()
-        elif node.watcher is not None:
-            node.loop.call_soon(node.watcher.came_online, id)
 
     def _go(self, left: MemoryNode, id: str) -> None:
         """Report an id as offline to the node that it left, or to another node if that one has closed."""

@@ -1,8 +1,11 @@
 """The table of routes: each side reads what the other side wrote."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from mesa_ws.backend.http import routes
@@ -94,7 +97,20 @@ def test_a_receipt_is_read_as_a_dispatch_was_answered() -> None:
     assert (asked.receipt.receipt(), asked.namespace) == (receipt, "api")
 
 
-def test_the_reference_names_every_route() -> None:
+def test_the_reference_names_the_routes_of_the_table_and_their_members() -> None:
     page = REFERENCE.read_text()
     assert len(ROUTES) == 10
-    assert [route.path for route in ROUTES if f"`POST {route.path}`" not in page] == []
+    assert set(re.findall(r"`POST (/\S+)`", page)) == {route.path for route in ROUTES}
+    members = {member for route in ROUTES for kind in (route.body, route.answer) for member in _members(kind)}
+    assert len(members) > 30
+    assert [each for each in sorted(members) if not re.search(f'[`"]{each}[`"]', page)] == []
+
+
+def _members(kind: Any) -> Iterator[str]:
+    """Return the names of members, also of those inside other members."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            yield field.encode_name
+            yield from _members(field.type)
+    for inner in get_args(kind):
+        yield from _members(inner)
