@@ -4,7 +4,7 @@ A server refuses unknown members, so that a typing error never widens the recipi
 ignores members that it does not know.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -169,21 +169,6 @@ class DeliveryForm(msgspec.Struct):
     dropped: str | None
     position: Position | None = None
     displaced: int = 0
-
-
-class Receipts(msgspec.Struct):
-    """Answer to a dispatch."""
-
-    receipts: list[ReceiptForm]
-
-    @classmethod
-    def of(cls, receipts: Iterable[Receipt]) -> Self:
-        """Return the answer with `receipts`."""
-        return cls([ReceiptForm.of(receipt) for receipt in receipts])
-
-    def all(self) -> list[Receipt]:
-        """Return the receipts of this answer."""
-        return [form.receipt() for form in self.receipts]
 
 
 class _FrameBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ from ..queries import (
     Peek,
     Query,
 )
-from .dispatch_schema import NO_MESSAGE, DispatchRequest, ReceiptForm, Receipts, read_message
+from .dispatch_schema import NO_MESSAGE, DispatchRequest, ReceiptForm, read_message
 from .problems import UNREADABLE
 
 MAX_IDS = 10_000
@@ -178,10 +178,6 @@ class RequestBody(_Form):
 # Bodies of answers.
 
 
-class _RequestAnswer(msgspec.Struct):
-    answer: msgspec.Raw
-
-
 class _IdStatusBody(msgspec.Struct):
     state: State
     dropped: tuple[Range, ...]
@@ -193,21 +189,9 @@ class _StatusAnswer(msgspec.Struct):
     ids: dict[str, _IdStatusBody]
 
 
-class _OnlineAnswer(msgspec.Struct):
-    online: dict[str, int]
-
-
-class _OnlineCountAnswer(msgspec.Struct):
-    count: int
-
-
 class _OnlineIdsAnswer(msgspec.Struct):
     ids: tuple[str, ...]
     cursor: str | None
-
-
-class _ConnectionCountAnswer(msgspec.Struct):
-    connections: int
 
 
 class _HeadBody(msgspec.Struct):
@@ -219,10 +203,6 @@ class _HeadBody(msgspec.Struct):
     dropped: tuple[Range, ...]
 
 
-class _HeadsAnswer(msgspec.Struct):
-    outboxes: dict[str, _HeadBody | None]
-
-
 class _StoredBody(msgspec.Struct):
     sequence: int
     message_id: str
@@ -231,12 +211,9 @@ class _StoredBody(msgspec.Struct):
     message: msgspec.Raw
 
 
-class _PeekAnswer(msgspec.Struct):
-    messages: list[_StoredBody]
-
-
-class _PurgeAnswer(msgspec.Struct):
-    purged: int
+def _answer(member: str, form: Any) -> type[msgspec.Struct]:
+    """Return the type of an answer with one member."""
+    return msgspec.defstruct("Answer", [(member, form)])
 
 
 def _listed(body: IdsBody) -> Any:
@@ -263,19 +240,19 @@ def _read_status(answer: _StatusAnswer) -> Status:
     return Status(answer.message_id, {id: IdStatus(*_members(each)) for id, each in answer.ids.items()})
 
 
-def _heads(heads: Mapping[str, OutboxHead | None]) -> _HeadsAnswer:
-    return _HeadsAnswer({id: head and _HeadBody(*head) for id, head in heads.items()})
+def _heads(heads: Mapping[str, OutboxHead | None]) -> object:
+    return {"outboxes": {id: head and _HeadBody(*head) for id, head in heads.items()}}
 
 
-def _read_heads(answer: _HeadsAnswer) -> dict[str, OutboxHead | None]:
+def _read_heads(answer: Any) -> dict[str, OutboxHead | None]:
     return {id: OutboxHead(*_members(head)) if head else None for id, head in answer.outboxes.items()}
 
 
-def _messages(messages: Iterable[Stored]) -> _PeekAnswer:
-    return _PeekAnswer([_StoredBody(*each[:4], msgspec.Raw(each.body)) for each in messages])
+def _messages(messages: Iterable[Stored]) -> object:
+    return {"messages": [_StoredBody(*each[:4], msgspec.Raw(each.body)) for each in messages]}
 
 
-def _read_messages(answer: _PeekAnswer) -> list[Stored]:
+def _read_messages(answer: Any) -> list[Stored]:
     return [
         Stored(each.sequence, each.message_id, each.at, each.expires, bytes(each.message))
         for each in answer.messages
@@ -292,16 +269,16 @@ DISPATCH: Route[DispatchRequest, list[Receipt]] = Route(
     DispatchRequest,
     "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability and "
     f"id, or batch, and {_NAMESPACE}",
-    Receipts,
-    Receipts.of,
-    Receipts.all,
+    _answer("receipts", list[ReceiptForm]),
+    lambda receipts: {"receipts": [ReceiptForm.of(each) for each in receipts]},
+    lambda answer: [each.receipt() for each in answer.receipts],
 )
 REQUEST: Route[RequestBody, bytes] = Route(
     "/v1/request",
     RequestBody,
     "an object with id and message, and if need be timeout and namespace",
-    _RequestAnswer,
-    lambda answer: _RequestAnswer(msgspec.Raw(answer)),
+    _answer("answer", msgspec.Raw),
+    lambda answer: {"answer": msgspec.Raw(answer)},
     lambda answer: bytes(answer.answer),
 )
 STATUS: Route[StatusBody, Status] = Route(
@@ -313,12 +290,12 @@ STATUS: Route[StatusBody, Status] = Route(
     _read_status,
 )
 PURGE: Route[OutboxBody, int] = Route(
-    "/v1/outboxes/purge", OutboxBody, f"an object with an id, and {_NAMESPACE}", _PurgeAnswer
+    "/v1/outboxes/purge", OutboxBody, f"an object with an id, and {_NAMESPACE}", _answer("purged", int)
 )
 
 QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
-    Online: QueryRoute("/v1/presence", IdsBody, _IDS, _OnlineAnswer, query=_presence),
-    OnlineCount: QueryRoute("/v1/presence", IdsBody, _IDS, _OnlineCountAnswer, query=_presence),
+    Online: QueryRoute("/v1/presence", IdsBody, _IDS, _answer("online", dict[str, int]), query=_presence),
+    OnlineCount: QueryRoute("/v1/presence", IdsBody, _IDS, _answer("count", int), query=_presence),
     OnlineIds: QueryRoute(
         "/v1/presence/ids",
         CursorBody,
@@ -332,14 +309,14 @@ QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
         "/v1/presence/connections",
         EmptyBody,
         f"an object, and in it {_NAMESPACE}",
-        _ConnectionCountAnswer,
+        _answer("connections", int),
         query=lambda body: ConnectionCount(),
     ),
     Heads: QueryRoute(
         "/v1/outboxes",
         IdsBody,
         _IDS,
-        _HeadsAnswer,
+        _answer("outboxes", dict[str, _HeadBody | None]),
         _heads,
         _read_heads,
         query=lambda body: Heads(_listed(body)),
@@ -348,7 +325,7 @@ QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
         "/v1/outboxes/show",
         OutboxBody,
         "an object with an id, and if need be limit and namespace",
-        _PeekAnswer,
+        _answer("messages", list[_StoredBody]),
         _messages,
         _read_messages,
         query=lambda body: Peek(body.id, body.limit),
