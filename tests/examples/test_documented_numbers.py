@@ -45,8 +45,7 @@ from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY
 from mesa_ws.messages.request import DEFAULT_REQUEST_TIMEOUT as PATIENCE
 from mesa_ws.messages.request import MAX_BLOCKING_REQUESTS, MAX_REQUESTS, MAX_TEXT
-from mesa_ws.portal.commits import HAND_OVER, MAX_BYTES, MAX_WAITING
-from mesa_ws.portal.handling import FIRST_PAUSE, MAX_DELIVERIES
+from mesa_ws.portal.handling import FIRST_PAUSE, HAND_OVER, MAX_BYTES, MAX_DELIVERIES, MAX_WAITING
 from mesa_ws.portal.mesa1 import MAX_BYTES as HEARD_BYTES
 from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE

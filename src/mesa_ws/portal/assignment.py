@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from hashlib import sha1
 
 from ..backend.inbox import PARTITIONS, PortalConsumer
 from ..concurrency.retry import retry_after
 from ..errors import BackendError
-from .commits import Commits, OwnedQueue
+from .handling import Handling
 
 HEARTBEAT = 1.0
 """Seconds between two heartbeats, unless a third of the lease is less."""
@@ -54,8 +54,7 @@ class Assignment:
 
     Args:
         consumer: the portal's end of the inbox.
-        commits: records what was handled, before a queue is given up.
-        own: makes an `OwnedQueue` of a number and a token.
+        handling: handles the events of the queues.
         lease: seconds without a heartbeat after which other portals take over.
 
     Attributes:
@@ -63,14 +62,11 @@ class Assignment:
         portals: all portals that take part.
     """
 
-    def __init__(
-        self, consumer: PortalConsumer, commits: Commits, own: Callable[[int, int], OwnedQueue], lease: float
-    ) -> None:
-        self.owned: dict[int, OwnedQueue] = {}
+    def __init__(self, consumer: PortalConsumer, handling: Handling, lease: float) -> None:
+        self.owned = handling.owned
         self.portals: tuple[str, ...] = ()
         self._consumer = consumer
-        self._commits = commits
-        self._own = own
+        self._handling = handling
         self._heartbeat = min(HEARTBEAT, lease / 3)
         self._retry = retry_after(lease)
         self._is_leaving = False
@@ -124,7 +120,7 @@ class Assignment:
             await asyncio.wait(busy, timeout=HURRIED_HEARTBEAT)
             with suppress(BackendError):  # the backend is away; handlers finish all the same
                 await self.tend()
-        await self._commits.settled()
+        await self._handling.settled()
 
     async def depart(self) -> None:
         """Give up all queues at once, and take part no more.
@@ -146,10 +142,10 @@ class Assignment:
         known = self.owned.get(number)
         if known is not None and known.token == token:
             if not known.is_open and known.is_idle:  # it was about to be given up, or believed lost
-                self.owned[number] = self._own(number, token)
+                self._handling.own(number, token)
             return
         if known is not None:
             known.close()
             del self.owned[number]
         if token is not None:
-            self.owned[number] = self._own(number, token)
+            self._handling.own(number, token)

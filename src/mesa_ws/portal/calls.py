@@ -12,9 +12,8 @@ from ..messages.message import as_message
 from ..messages.recipients import Recipients
 from ..messages.request import FAILED, UNANSWERED, Failure, Reply
 from .event import PortalEvent, Send
-from .handling import MAX_DELIVERIES
+from .handling import MAX_DELIVERIES, Handled
 from .hooks import RegisteredHandlers
-from .source import Handled
 
 MAX_REASON = 1000
 """Characters that are kept of the reason why a handler failed."""
@@ -23,21 +22,11 @@ log = logging.getLogger("mesa_ws.portal")
 
 
 class _Rejection(NamedTuple):
-    """A handler has refused an event for good.
-
-    Attributes:
-        error: the error it raised.
-        reply: the reply to a request.
-        handler: its name for logs.
-    """
+    """A handler, named for logs, has refused an event for good; `reply` answers a request."""
 
     error: Reject
     reply: Failure
     handler: str
-
-
-_Result = bytes | Failure | _Rejection
-"""An encoded message or a deliberate error, which answers a request; or a rejection."""
 
 
 class HandlerCalls:
@@ -63,29 +52,36 @@ class HandlerCalls:
 
         An observer does not answer requests: other portals do.
         """
-        await self._deliver(waiting, 1, may_reply=False)
+        event = self._read(waiting, 1)
+        if isinstance(event, PortalEvent):
+            event.request = None
+            await self._deliver(event)
 
     async def handle(self, waiting: WaitingEvent, deliveries: int) -> Handled:
-        """Call the handlers of an event, at its nth delivery; see `Handle`."""
-        scope = IdempotencyScope(waiting.event.key)
+        """Call the handlers of an event, at its nth delivery."""
+        event = self._read(waiting, deliveries)
+        if not isinstance(event, PortalEvent):
+            return event
+        scope = IdempotencyScope(event.key)
         token = current_scope.set(scope)
         try:
-            handled = await self._deliver(waiting, deliveries, may_reply=True)
+            handled = await self._deliver(event)
         finally:
             current_scope.reset(token)
         # Not if this was cancelled: a thread may go on, and another portal handles the same event.
         scope.is_over = True
-        return handled._replace(message_ids=tuple(scope.message_ids))
+        return handled._replace(message_ids=tuple(scope.message_ids)) if scope.message_ids else handled
 
-    async def _deliver(self, waiting: WaitingEvent, deliveries: int, *, may_reply: bool) -> Handled:
+    def _read(self, waiting: WaitingEvent, deliveries: int) -> PortalEvent | Handled:
         try:
             event = PortalEvent(waiting, deliveries, self._send)
         except Exception as error:
             log.exception("cannot read an event")
             return Handled(_reason(error))
-        if not may_reply:
-            event.request = None
         log.debug("delivery %d of %r", deliveries, event)
+        return event
+
+    async def _deliver(self, event: PortalEvent) -> Handled:
         failure, result = await self._call_handlers(event)
         rejection = result if isinstance(result, _Rejection) else None
         reply = result.reply if isinstance(result, _Rejection) else result
@@ -95,7 +91,9 @@ class HandlerCalls:
             await self._reject(event, rejection)
         return Handled(failure, rejection is not None)
 
-    async def _call_handlers(self, event: PortalEvent) -> tuple[str | None, _Result | None]:
+    async def _call_handlers(
+        self, event: PortalEvent
+    ) -> tuple[str | None, bytes | Failure | _Rejection | None]:
         """Call handlers until one answers the request, or rejects the event.
 
         Returns:
@@ -116,7 +114,7 @@ class HandlerCalls:
                 return None, result
         return None, UNANSWERED
 
-    async def _call(self, handler: Handler, event: PortalEvent) -> _Result | None:
+    async def _call(self, handler: Handler, event: PortalEvent) -> bytes | Failure | _Rejection | None:
         """Call a handler; return None if it leaves the answer to others, or nothing was requested.
 
         Raises:

@@ -1,16 +1,31 @@
-"""Handling of owned queues: events of one connection in order, those of different ones at the same time."""
+"""Handling of owned queues: read their events, handle them, and record what was begun and done.
+
+Events of one connection are handled in order, those of different connections at the same time. The backend
+is far away, so many steps go in one call.
+"""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import count
+from typing import NamedTuple
 
-from ..backend.inbox import PortalConsumer, WaitingEvent
+from ..backend.inbox import WEIGHT_UNIT, Action, PortalConsumer, Step, WaitingEvent
 from ..concurrency.left_behind import report_tasks
+from ..concurrency.queues import Batcher, KeyedQueues
 from ..concurrency.retry import Backoff
 from ..concurrency.tasks import end
 from ..errors import BackendError
-from .assignment import Assignment
-from .commits import Commits, OwnedQueue
-from .source import Handle
+
+MAX_WAITING = 4000
+"""Events of one queue that are read before they can be handled."""
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes of such events, from which on no more are read."""
+
+HAND_OVER = 30.0
+"""Seconds that handlers get to finish when another portal is to own their queue."""
 
 MAX_DELIVERIES = 5
 """Deliveries after which an event becomes a dead letter."""
@@ -18,7 +33,12 @@ MAX_DELIVERIES = 5
 FIRST_PAUSE = 0.1
 """Seconds until an event whose handler raised is handled again; three times as long each time."""
 
-DIED = "the process of its portal ended while it was handled"
+MAX_STEPS = 500
+"""Steps in one call."""
+
+SETTLE_PAUSE = 0.05
+LONGEST_SETTLE_PAUSE = 1.0
+"""Seconds until a call that failed is repeated: the first time, and at most."""
 
 IDLE = 0.02
 """Seconds until the portal looks again whether there is a queue to read."""
@@ -32,79 +52,141 @@ LOOK_BACK = 5.0
 log = logging.getLogger("mesa_ws.portal")
 
 
-class Handling:
-    """Handles the events of owned queues.
+class Handled(NamedTuple):
+    """Outcome of calling the handlers of an event.
 
-    Args:
-        commits: records what was begun and done.
-        handle: calls the handlers of an event.
-        concurrency: events that are handled at the same time, in all queues.
+    Attributes:
+        failure: why the event has to be handled again; None if it has not.
+        is_rejected: whether a handler has refused the event for good.
+        message_ids: ids of the messages that its handlers sent.
     """
 
-    def __init__(self, commits: Commits, handle: Handle, concurrency: int) -> None:
-        self._commits = commits
+    failure: str | None
+    is_rejected: bool = False
+    message_ids: tuple[str, ...] = ()
+
+
+DIED = Handled("the process of its portal ended while it was handled")
+
+
+class OwnedQueue:
+    """A queue while this portal owns it; in one event loop.
+
+    Args:
+        number: of the queue.
+        token: the backend's name for this ownership.
+        handle: handles an event of a queue; must not raise.
+
+    Attributes:
+        number: see above.
+        token: see above.
+        cursor: offset up to which the queue was read.
+        events: events that were read and not handled, in order for each connection.
+        uncommitted: steps that the backend has not answered.
+        is_open: whether the handling of another event may begin.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        token: int,
+        handle: Callable[["OwnedQueue", WaitingEvent], Awaitable[None]],
+    ) -> None:
+        self.number = number
+        self.token = token
+        self.cursor = ""
+        self.events = KeyedQueues(partial(handle, self))
+        self.uncommitted = 0
+        self.is_open = True
+        self._closed = asyncio.Event()
+        self._due = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no event is being handled, and the backend knows of all that were."""
+        return not self.events.tasks and not self.uncommitted
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the queue was closed so long ago that its handlers shall not keep it any longer."""
+        return not self.is_open and asyncio.get_running_loop().time() >= self._due
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more events may be read."""
+        return self.is_open and self.events.count < MAX_WAITING and self.events.size < MAX_BYTES
+
+    def close(self) -> None:
+        """Begin no other event; what is being handled goes on."""
+        if self.is_open:
+            self.is_open = False
+            self._due = asyncio.get_running_loop().time() + HAND_OVER
+            self._closed.set()
+
+    async def closes_within(self, seconds: float) -> None:
+        """Wait some seconds, or until the queue is closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+
+
+class Handling:
+    """Reads the queues that a portal owns, no more than there is room for, and handles their events.
+
+    Steps are carried out in the order in which they are made, and repeated until the backend answers.
+    Handlers wait until the beginning of their event was recorded, and so all steps before it. The other
+    steps are not waited for: the next event of the same connection begins behind them, in the same call.
+
+    Args:
+        consumer: the portal's end of the inbox.
+        handle: calls the handlers of an event, at its nth delivery.
+        concurrency: events that are handled at the same time, in all queues.
+
+    Attributes:
+        owned: the queues that are owned, by number; some may be closed.
+    """
+
+    def __init__(
+        self,
+        consumer: PortalConsumer,
+        handle: Callable[[WaitingEvent, int], Awaitable[Handled]],
+        concurrency: int,
+    ) -> None:
+        self.owned: dict[int, OwnedQueue] = {}
+        self._consumer = consumer
         self._handle = handle
         self._slots = asyncio.Semaphore(concurrency)
         self._queues: list[OwnedQueue] = []  # lost queues too, while their handlers run
+        self._steps = Batcher(self._settle, most=MAX_STEPS, name="mesa-portal-commits")
+        self._attempts = count(1)
+        self._is_closed = False
+        self._looked_back = 0.0
 
-    def own(self, number: int, token: int) -> OwnedQueue:
-        """Return a queue whose events are handled here."""
-        queue = OwnedQueue(number, token, self._handle_event)
+    def own(self, number: int, token: int) -> None:
+        """Read and handle the events of a queue."""
+        queue = self.owned[number] = OwnedQueue(number, token, self._handle_event)
         self._queues = [each for each in self._queues if each.is_open or not each.is_idle]
         self._queues.append(queue)
-        return queue
+
+    async def settled(self) -> None:
+        """Wait until the backend has answered all steps."""
+        await self._steps.settled()
 
     async def aclose(self, timeout: float) -> None:
-        """Cancel all handling, and report the tasks that have not ended after so many seconds."""
+        """Carry out no other step, even of a handler that cannot be cancelled, and cancel all handling.
+
+        Tasks that have not ended after so many seconds are reported.
+        """
+        self._is_closed = True
+        await self._steps.aclose()
         tasks = {task for queue in self._queues for task in queue.events.tasks}
         for task in tasks:
             end(task)
         if tasks:
             _, stuck = await asyncio.wait(tasks, timeout=timeout)
             report_tasks(log, stuck)
-
-    async def _handle_event(self, queue: OwnedQueue, waiting: WaitingEvent) -> None:
-        """Deliver an event until it is handled; once the queue is closed, leave it to the next owner."""
-        pause = FIRST_PAUSE
-        while queue.is_open:
-            async with self._slots:
-                deliveries = await self._commits.begin(queue, waiting)
-                if deliveries < 0:
-                    return
-                reason = await self._deliver(queue, waiting, deliveries)
-            if reason is None:
-                return
-            if deliveries >= MAX_DELIVERIES:
-                event = waiting.event
-                log.error("%s %s becomes a dead letter: %s", event.kind, event.key, reason)
-                self._commits.give_up(queue, waiting, reason)
-                return
-            await queue.closes_within(pause)
-            pause *= 3
-
-    async def _deliver(self, queue: OwnedQueue, waiting: WaitingEvent, deliveries: int) -> str | None:
-        """Call the handlers of an event, unless it was delivered too often; return why that failed."""
-        if deliveries > MAX_DELIVERIES:
-            return DIED
-        handled = await self._handle(waiting, deliveries)
-        if handled.failure is None:
-            commit = self._commits.reject if handled.is_rejected else self._commits.done
-            commit(queue, waiting, handled.message_ids)
-        return handled.failure
-
-
-class Reader:
-    """Reads the queues that a portal owns, no more than there is room for.
-
-    Args:
-        consumer: the portal's end of the inbox.
-        assignment: knows which queues the portal owns.
-    """
-
-    def __init__(self, consumer: PortalConsumer, assignment: Assignment) -> None:
-        self._consumer = consumer
-        self._assignment = assignment
-        self._looked_back = 0.0
 
     async def run(self) -> None:
         """Read; never ends."""
@@ -118,7 +200,7 @@ class Reader:
 
     async def _read(self) -> None:
         self._look_back(asyncio.get_running_loop().time())
-        queues = {number: queue for number, queue in self._assignment.owned.items() if queue.has_room}
+        queues = {number: queue for number, queue in self.owned.items() if queue.has_room}
         if not queues:
             await asyncio.sleep(IDLE)
             return
@@ -138,6 +220,90 @@ class Reader:
         if now - self._looked_back < LOOK_BACK:
             return
         self._looked_back = now
-        for queue in self._assignment.owned.values():
+        for queue in self.owned.values():
             if queue.is_idle:
                 queue.cursor = ""
+
+    async def _handle_event(self, queue: OwnedQueue, waiting: WaitingEvent) -> None:
+        """Deliver an event until it is handled; once the queue is closed, leave it to the next owner."""
+        pause = FIRST_PAUSE
+        while queue.is_open:
+            async with self._slots:
+                if self._is_closed or not queue.is_open:  # it was closed while the event waited
+                    return
+                step = _step("begin", queue, waiting, attempt=next(self._attempts))
+                deliveries = await self._steps.call(step)
+                if deliveries < 0:  # this portal does not own the queue
+                    return
+                # The process of a portal ended during the delivery that was to be the last.
+                handled = await self._handle(waiting, deliveries) if deliveries <= MAX_DELIVERIES else DIED
+                if handled.failure is None:
+                    action: Action = "reject" if handled.is_rejected else "done"
+                    self._record(action, queue, waiting, message_ids=handled.message_ids)
+                    return
+            if deliveries >= MAX_DELIVERIES:
+                event = waiting.event
+                log.error("%s %s becomes a dead letter: %s", event.kind, event.key, handled.failure)
+                self._record("die", queue, waiting, reason=handled.failure)
+                return
+            await queue.closes_within(pause)
+            pause *= 3
+
+    def _record(
+        self,
+        action: Action,
+        queue: OwnedQueue,
+        waiting: WaitingEvent,
+        reason: str = "",
+        message_ids: tuple[str, ...] = (),
+    ) -> None:
+        if not self._is_closed:
+            self._steps.add(_step(action, queue, waiting, 0, reason, message_ids))
+
+    async def _settle(self, batch: list[tuple[OwnedQueue, Step]]) -> list[int]:
+        """Carry out a batch, the steps of each queue together."""
+        order = sorted(range(len(batch)), key=lambda index: batch[index][1][:2])
+        answers = await self._carry_out([batch[index][1] for index in order])
+        results = [0] * len(batch)
+        for index, result in zip(order, answers, strict=True):
+            queue, step = batch[index]
+            results[index] = result
+            queue.uncommitted -= 1
+            if result >= 0:
+                continue
+            queue.close()
+            if step.action != "begin":
+                log.warning(
+                    "another portal took over queue %d while an event was handled; it may be handled again",
+                    queue.number,
+                )
+        return results
+
+    async def _carry_out(self, steps: list[Step]) -> list[int]:
+        backoff: Backoff | None = None
+        while True:
+            try:
+                return await self._consumer.settle(steps)
+            except BackendError as error:
+                if backoff is None:
+                    log.warning("cannot record which events were handled; trying again: %s", error)
+            except Exception:
+                log.exception("cannot record which events were handled; trying again")
+            backoff = backoff or Backoff(SETTLE_PAUSE, LONGEST_SETTLE_PAUSE)
+            await asyncio.sleep(backoff.next())
+
+
+def _step(
+    action: Action,
+    queue: OwnedQueue,
+    waiting: WaitingEvent,
+    attempt: int = 0,
+    reason: str = "",
+    message_ids: tuple[str, ...] = (),
+) -> tuple[OwnedQueue, Step]:
+    """Return a step, which is uncommitted from now on, with its queue."""
+    queue.uncommitted += 1
+    event = waiting.event
+    weight = 1 + len(event.data) // WEIGHT_UNIT
+    about = (queue.number, queue.token, action, waiting.offset, event.connection_id, weight)
+    return queue, Step(*about, attempt, reason, message_ids)

@@ -1,8 +1,9 @@
-"""EventSource of the wire of 1.x, where an event arrives once, or never."""
+"""Source of the wire of 1.x, where an event arrives once, or never."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from ..backend.inbox import InboxEvent, WaitingEvent
 from ..backend.mesa1 import Mesa1PortalConsumer
@@ -10,7 +11,6 @@ from ..concurrency.queues import KeyedQueues
 from ..concurrency.retry import LimitedWarning
 from ..errors import BackendError
 from ..messages.envelope import Envelope
-from .source import Observe
 
 MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
@@ -39,7 +39,12 @@ class Mesa1Source:
         concurrency: events that are handled at the same time.
     """
 
-    def __init__(self, consumer: Mesa1PortalConsumer, observe: Observe, concurrency: int) -> None:
+    def __init__(
+        self,
+        consumer: Mesa1PortalConsumer,
+        observe: Callable[[WaitingEvent], Awaitable[None]],
+        concurrency: int,
+    ) -> None:
         self._consumer = consumer
         self._observe = observe
         self._slots = asyncio.Semaphore(concurrency)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
@@ -11,9 +12,7 @@ from ..concurrency.tasks import Tasks
 from ..errors import BackendError
 from ..messages.envelope import Envelope
 from .assignment import Assignment
-from .commits import Commits
-from .handling import Handling, Reader
-from .source import Handle, Observe
+from .handling import Handled, Handling
 
 MAX_WAITING = 10_000
 """Events that an observer reads before they can be handled."""
@@ -64,18 +63,22 @@ class QueueSource(_NativeSource):
 
     Args:
         consumer: the portal's end of the inbox.
-        handle: calls the handlers of an event.
+        handle: calls the handlers of an event, at its nth delivery.
         concurrency: events that are handled at the same time.
         lease: seconds without a heartbeat after which other portals take over.
     """
 
-    def __init__(self, consumer: PortalConsumer, handle: Handle, concurrency: int, lease: float) -> None:
+    def __init__(
+        self,
+        consumer: PortalConsumer,
+        handle: Callable[[WaitingEvent, int], Awaitable[Handled]],
+        concurrency: int,
+        lease: float,
+    ) -> None:
         super().__init__(consumer)
         self._takes_part = False
-        self._commits = Commits(consumer)
-        self._handling = Handling(self._commits, handle, concurrency)
-        self._assignment = Assignment(consumer, self._commits, self._handling.own, lease)
-        self._reader = Reader(consumer, self._assignment)
+        self._handling = Handling(consumer, handle, concurrency)
+        self._assignment = Assignment(consumer, self._handling, lease)
 
     @property
     def queues(self) -> tuple[int, ...]:
@@ -87,7 +90,7 @@ class QueueSource(_NativeSource):
         await self._assignment.tend()
         self._takes_part = True
         self._tasks.start(self._assignment.run, "heartbeat")
-        self._tasks.start(self._reader.run, "reader")
+        self._tasks.start(self._handling.run, "reader")
 
     async def finish(self) -> None:
         """Begin no other event, and give up each queue when none of its events is being handled."""
@@ -97,7 +100,6 @@ class QueueSource(_NativeSource):
     async def aclose(self) -> None:
         """Give up all queues; another portal handles again what was not finished."""
         await self._stop_reading()
-        await self._commits.aclose()
         await self._handling.aclose(PATIENCE)
         if self._takes_part:
             with suppress(BackendError):
@@ -114,7 +116,12 @@ class ObserverSource(_NativeSource):
         concurrency: events that are handled at the same time.
     """
 
-    def __init__(self, consumer: PortalConsumer, observe: Observe, concurrency: int) -> None:
+    def __init__(
+        self,
+        consumer: PortalConsumer,
+        observe: Callable[[WaitingEvent], Awaitable[None]],
+        concurrency: int,
+    ) -> None:
         super().__init__(consumer)
         self._observe = observe
         self._slots = asyncio.Semaphore(concurrency)

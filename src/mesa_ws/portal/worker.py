@@ -26,12 +26,14 @@ from .calls import HandlerCalls
 from .hooks import PortalHooks
 from .mesa1 import Mesa1Source
 from .native import ObserverSource, QueueSource
-from .source import EventSource
 
 GRACE = 10.0
 """Seconds that handlers get to finish when the portal stops."""
 
 log = logging.getLogger("mesa_ws.portal")
+
+Source = QueueSource | ObserverSource | Mesa1Source
+"""Brings events to handlers, from `start` to `aclose`."""
 
 Lease = Annotated[float, msgspec.Meta(ge=0.3, le=3600, description="a number of seconds, from 0.3 to 3600")]
 
@@ -95,7 +97,7 @@ class Worker(PortalHooks):
         self._calls = HandlerCalls(self._registered, self._caller, self._send)
         self._where = (url, namespace, timeout)
         self._new_source()  # raises what is wrong now
-        self._source: EventSource | None = None
+        self._source: Source | None = None
 
     @property
     def is_running(self) -> bool:
@@ -174,7 +176,7 @@ class Worker(PortalHooks):
     ) -> None:
         await self.stop()
 
-    def _new_source(self) -> EventSource:
+    def _new_source(self) -> Source:
         url, namespace, timeout = self._where
         lease, concurrency = self._arguments.lease, self._arguments.concurrency
         sees_all, durability = self._arguments.report_all_events, self._arguments.durability

@@ -10,7 +10,7 @@ from mesa_ws import Message, Portal, PortalEvent
 from mesa_ws.backend.memory import inbox as memory_inbox
 from mesa_ws.backend.redis import inbox_writer
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
-from mesa_ws.portal import commits, handling
+from mesa_ws.portal import handling
 from mesa_ws.portal.assignment import assigned_queues
 from mesa_ws.portal.calls import MAX_REASON
 from tests.system.portal.conftest import Record, Site
@@ -147,7 +147,7 @@ async def test_a_task_that_a_handler_leaves_behind_is_named_after_nothing(redis_
 async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(handling, "MAX_BYTES", 100_000)
     await site.serve()
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
 
@@ -196,7 +196,7 @@ async def test_a_fault_does_not_leave_a_portal_deaf(
 async def test_a_handler_that_hangs_does_not_keep_a_queue_from_being_handed_over(
     site: Site, monkeypatch: pytest.MonkeyPatch, returns: bool
 ) -> None:
-    monkeypatch.setattr(commits, "HAND_OVER", 0.1)
+    monkeypatch.setattr(handling, "HAND_OVER", 0.1)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     first, began, ended = site.portal(), asyncio.Event(), list[int]()
 
@@ -237,7 +237,7 @@ async def rival(site: Site, first: Portal) -> Record:
 async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(commits, "MAX_WAITING", 300)
+    monkeypatch.setattr(handling, "MAX_WAITING", 300)
     for end in (memory_inbox, inbox_writer):
         monkeypatch.setattr(end, "MAX_CONNECTION_WEIGHT", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
