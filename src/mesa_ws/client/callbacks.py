@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ..concurrency.tasks import OwnTask, survive
 from ..errors import ConnectionClosed, RequestError
 from ..handlers import Handler, call, name_of
+from ..handlers.caller import checked
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
@@ -17,17 +18,43 @@ from .event_queue import ConnectionInfo, Disconnection, EventQueue, QueueClosed,
 log = logging.getLogger("mesa_ws.client")
 
 
+AnyCallback = TypeVar("AnyCallback", bound=Handler)
+
+ARGUMENTS = {
+    "on_connected": ("info",),
+    "on_disconnected": ("code", "reason", "will_reconnect"),
+    "on_lost": ("number",),
+    "on_forked": (),
+    "on_reset": (),
+    "on_error": ("error",),
+}
+"""What callbacks are called with; those of messages have a type besides."""
+
+_WARNINGS = {
+    "on_lost": "%d messages are lost; register on_lost to handle this",
+    "on_forked": "messages may be missing: the server's Redis came back, perhaps without the newest "
+    "messages that it had confirmed; register on_forked to handle this",
+    "on_reset": "messages may be missing, or come again: the server does not know this client's "
+    "position; register on_reset to handle this",
+}
+"""What is logged where no callback handles it."""
+
+
 class Callbacks:
     """Registered callbacks: `async def`, or `def` in the event loop."""
 
     def __init__(self) -> None:
-        self.connected: list[Handler] = []
-        self.message: list[tuple[str | None, Handler]] = []
-        self.lost: list[Handler] = []
-        self.forked: list[Handler] = []
-        self.reset: list[Handler] = []
-        self.disconnected: list[Handler] = []
-        self.error: list[Handler] = []
+        self._callbacks: dict[str, list[Handler]] = {name: [] for name in ARGUMENTS}
+        self._of_messages: list[tuple[str | None, Handler]] = []
+
+    def add(self, name: str, callback: AnyCallback) -> AnyCallback:
+        """Register a callback by the name of its decorator, and return it."""
+        self._callbacks[name].append(checked(name, callback, *ARGUMENTS[name]))
+        return callback
+
+    def add_for_messages(self, type: str | None, callback: Handler) -> None:
+        """Register a callback for messages of one type, or for all."""
+        self._of_messages.append((type, callback))
 
     async def run(self, queue: EventQueue) -> None:
         """Call the callbacks for every event, until the queue is closed."""
@@ -48,9 +75,9 @@ class Callbacks:
             case Arrived(what):
                 await self._call_for_arrival(what)
             case ConnectionInfo():
-                await self._call(self.connected, event)
+                await self._call("on_connected", event)
             case Disconnection():
-                await self._call(self.disconnected, *event)
+                await self._call("on_disconnected", *event)
             case asyncio.Event():
                 event.set()
             case _:
@@ -59,30 +86,23 @@ class Callbacks:
     async def _call_for_arrival(self, what: Message | Lost | Forked | Reset | Moved) -> None:
         match what:
             case Message(type=type):
-                wanted = [callback for filter, callback in self.message if filter in {None, type}]
+                wanted = [callback for filter, callback in self._of_messages if filter in {None, type}]
                 if not wanted:
                     log.debug("no callback for a message of the type %r", type)
-                await self._call(wanted, what)
+                await self._call_all(wanted, what)
             case Lost(number):
-                if not self.lost:
-                    log.warning("%d messages are lost; register on_lost to handle this", number)
-                await self._call(self.lost, number)
+                await self._call("on_lost", number)
             case Forked():
-                if not self.forked:
-                    log.warning(
-                        "messages may be missing: the server's Redis came back, perhaps without the newest "
-                        "messages that it had confirmed; register on_forked to handle this"
-                    )
-                await self._call(self.forked)
+                await self._call("on_forked")
             case Reset():
-                if not self.reset:
-                    log.warning(
-                        "messages may be missing, or come again: the server does not know this client's "
-                        "position; register on_reset to handle this"
-                    )
-                await self._call(self.reset)
+                await self._call("on_reset")
 
-    async def _call(self, callbacks: list[Handler], *args: Any) -> None:
+    async def _call(self, name: str, *args: Any) -> None:
+        if not self._callbacks[name] and name in _WARNINGS:
+            log.warning(_WARNINGS[name], *args)
+        await self._call_all(self._callbacks[name], *args)
+
+    async def _call_all(self, callbacks: list[Handler], *args: Any) -> None:
         for callback in callbacks:
             try:
                 await call(callback, *args)
@@ -93,7 +113,7 @@ class Callbacks:
                 await self._report(error)
 
     async def _report(self, error: Exception) -> None:
-        for callback in self.error:
+        for callback in self._callbacks["on_error"]:
             try:
                 await call(callback, error)
             except Exception:

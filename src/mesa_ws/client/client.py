@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, overload
 
 from ..close import check_own_code
 from ..concurrency.tasks import OwnTask, unwatch, watch
@@ -19,11 +20,9 @@ from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
 from ..text import plain
 from ..transports.client_socket import ServerAddress
 from .acknowledging import PositionStore
-from .callbacks import Callbacks
+from .callbacks import AnyCallback, Callbacks
 from .connection import AuthenticationData, Credentials
 from .reconnecting import ReconnectingConnection
-
-AnyCallback = TypeVar("AnyCallback", bound=Handler)
 
 
 class Client:
@@ -259,8 +258,7 @@ class Client:
 
     def on_connected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(info)`, called for every new connection with a `ConnectionInfo`."""
-        self._callbacks.connected.append(checked("on_connected", callback, "info"))
-        return callback
+        return self._callbacks.add("on_connected", callback)
 
     @overload
     def on_message(self, callback: AnyCallback, /) -> AnyCallback: ...
@@ -278,11 +276,7 @@ class Client:
             Unsupported: the application iterates over the client's messages.
             InvalidSettings: the argument is neither a function nor a type.
         """
-        if isinstance(callback_or_type, str):
-            return lambda callback: self._add(callback_or_type, callback)
-        if not callable(callback_or_type):
-            raise InvalidSettings("on_message", "a function or a message type", callback_or_type)
-        return self._add(None, callback_or_type)
+        return _decorated("on_message", callback_or_type, self._add_for_messages)
 
     @overload
     def on_request(self, handler: AnyCallback, /) -> AnyCallback: ...
@@ -302,18 +296,11 @@ class Client:
         Raises:
             InvalidSettings: the argument is neither a function nor a type.
         """
-        if isinstance(handler_or_type, str):
-            return lambda handler: self._add_answering(handler_or_type, handler)
-        if not callable(handler_or_type):
-            raise InvalidSettings("on_request", "a function or a message type", handler_or_type)
-        return self._add_answering(None, handler_or_type)
+        return _decorated("on_request", handler_or_type, self._reconnecting.request_handlers.add)
 
     def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(code, reason, will_reconnect)`, called at the end of every connection."""
-        self._callbacks.disconnected.append(
-            checked("on_disconnected", callback, "code", "reason", "will_reconnect")
-        )
-        return callback
+        return self._callbacks.add("on_disconnected", callback)
 
     def on_lost(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(number)`, called with the number of messages that this client lost.
@@ -322,8 +309,7 @@ class Client:
         call comes in the order of messages: the next message is the one that follows them. Without
         such a callback the client logs a warning.
         """
-        self._callbacks.lost.append(checked("on_lost", callback, "number"))
-        return callback
+        return self._callbacks.add("on_lost", callback)
 
     def on_forked(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback()`, called when messages may be missing because the server's Redis failed.
@@ -334,8 +320,7 @@ class Client:
         order of messages, also if the client was away then. Without such a callback the client logs a
         warning.
         """
-        self._callbacks.forked.append(checked("on_forked", callback))
-        return callback
+        return self._callbacks.add("on_forked", callback)
 
     def on_reset(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback()`, called when it is not known which messages this client missed.
@@ -345,13 +330,11 @@ class Client:
         missing, and some that were handled may come again; load the state that your messages describe
         again. The call comes in the order of messages. Without such a callback the client logs a warning.
         """
-        self._callbacks.reset.append(checked("on_reset", callback))
-        return callback
+        return self._callbacks.add("on_reset", callback)
 
     def on_error(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(error)`, called with errors of other callbacks, or of the store of positions."""
-        self._callbacks.error.append(checked("on_error", callback, "error"))
-        return callback
+        return self._callbacks.add("on_error", callback)
 
     async def _run_callbacks(self) -> None:
         watch()
@@ -361,15 +344,23 @@ class Client:
         finally:
             await unwatch()
 
-    def _add_answering(self, type: str | None, handler: AnyCallback) -> AnyCallback:
-        self._reconnecting.request_handlers.add(plain(type), checked("on_request", handler, "message"))
-        return handler
-
-    def _add(self, type: str | None, callback: AnyCallback) -> AnyCallback:
-        checked("on_message", callback, "message")
+    def _add_for_messages(self, type: str | None, callback: Handler) -> None:
         self._reconnecting.event_queue.feed_callbacks()
-        self._callbacks.message.append((plain(type), callback))
-        return callback
+        self._callbacks.add_for_messages(type, callback)
+
+
+def _decorated(name: str, given: Any, add: Callable[[str | None, Handler], None]) -> Any:
+    """Add a function for all messages, or return a decorator that adds one for messages of a type."""
+
+    def decorate(type: str | None, function: AnyCallback) -> AnyCallback:
+        add(type, checked(name, function, "message"))
+        return function
+
+    if isinstance(given, str):
+        return partial(decorate, plain(given))
+    if not callable(given):
+        raise InvalidSettings(name, "a function or a message type", given)
+    return decorate(None, given)
 
 
 def _check_timeout(timeout: object) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any
 
 from ..close import CloseCode
 from ..errors import ConnectFailed, InvalidMessage, MesaError, TooManyRequests
@@ -32,7 +32,9 @@ from ..protocol import (
 from ..settings import ClientSettings
 from ..transports.client_socket import ClientSocket, ServerAddress, connect
 from ..transports.websocket import ConnectionEnd
-from .event_queue import Ending, QueueLevel
+from .acknowledging import Acknowledging
+from .callbacks import RequestHandlers
+from .event_queue import Ending, EventQueue, QueueLevel
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -55,10 +57,7 @@ class OpenRequests:
         return len(self._open)
 
     async def ask(self, write: Callable[[str], None]) -> Message:
-        """Send a request, and wait for the answer however long it takes.
-
-        Args:
-            write: sends the request under an id.
+        """Send a request with `write` under an id, and wait for the answer however long it takes.
 
         Raises:
             TooManyRequests: `most` requests wait already.
@@ -133,28 +132,11 @@ class Credentials:
         return isinstance(self.data, Mapping)
 
     async def resolve(self, call: CallFunction) -> Mapping[str, Any]:
-        """Return the data to send now.
-
-        Args:
-            call: calls the application's function, and raises its errors.
-        """
+        """Return the data to send now; `call` calls the application's function, and raises its errors."""
         if isinstance(self.data, Mapping):
             return self.data
         data: Mapping[str, Any] = await call(self.data)
         return data
-
-
-class ConnectionOwner(Protocol):
-    """Uses what a connection receives. Called in the event loop; its methods do not wait."""
-
-    def receive(self, arrived: Arrived) -> None:
-        """Queue a message or event from the server; called after `start` only."""
-
-    def hurry(self) -> None:
-        """Acknowledge handled messages now."""
-
-    def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
-        """Answer a request of the server with `write`."""
 
 
 class ClientConnection:
@@ -162,8 +144,10 @@ class ClientConnection:
 
     Args:
         settings: of the client.
-        owner: uses what comes.
         positions: up to which messages were received on connections before.
+        acknowledging: acknowledges handled messages.
+        event_queue: gets messages and events from the server.
+        request_handlers: answer the server's requests.
 
     Attributes:
         websocket: the WebSocket.
@@ -178,11 +162,20 @@ class ClientConnection:
 
     websocket: ClientSocket
 
-    def __init__(self, settings: ClientSettings, owner: ConnectionOwner, positions: Positions) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        positions: Positions,
+        acknowledging: Acknowledging,
+        event_queue: EventQueue,
+        request_handlers: RequestHandlers,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._protocol = ClientProtocol(settings.keepalive, self._loop.time(), positions)
-        self._owner = owner
+        self._acknowledging = acknowledging
+        self._event_queue = event_queue
+        self._request_handlers = request_handlers
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
         self._answer: asyncio.Future[Any] | None = None
         self._pending: Credentials | None = None
@@ -199,24 +192,19 @@ class ClientConnection:
         self._early: list[Arrived] | None = []
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
 
-    @classmethod
-    async def open(
-        cls, address: ServerAddress, settings: ClientSettings, owner: ConnectionOwner, positions: Positions
-    ) -> Self:
+    async def open(self, address: ServerAddress) -> None:
         """Connect, and wait for the server's greeting. Cancelling leaves nothing open.
 
         Raises:
             ConnectFailed: the server cannot be reached, or is not a Mesa server.
         """
-        connection = cls(settings, owner, positions)
-        websocket = await connect(address, connection, settings.limits)
+        websocket = await connect(address, self, self._settings.limits)
         try:
-            connection.hello = await connection._greeting(address)
+            self.hello = await self._greeting(address)
         except BaseException:
             websocket.abort()
             await asyncio.wait({websocket.ended})
             raise
-        return connection
 
     @property
     def is_authenticated(self) -> bool:
@@ -234,10 +222,10 @@ class ClientConnection:
         return self._protocol.positions
 
     def start(self) -> None:
-        """Give the owner what arrives from now on, beginning with what has arrived already."""
+        """Queue what arrives from now on, beginning with what has arrived already."""
         early, self._early = self._early, None
         for arrived in early or ():
-            self._owner.receive(arrived)
+            self._queue(arrived)
 
     def acknowledge(self, position: Position) -> None:
         """Acknowledge everything up to `position`, unless the client did so before."""
@@ -250,15 +238,7 @@ class ClientConnection:
         await self._first_of(self._authenticated)
 
     async def authenticate(self, credentials: Credentials, data: Mapping[str, Any], resume: Positions) -> Any:
-        """Request authentication, and wait for the answer however long it takes.
-
-        Args:
-            credentials: of the application.
-            data: the data of the credentials now.
-            resume: positions to resume from.
-
-        Returns:
-            The user object that the server sent.
+        """Request authentication with `data`, and return the user object that the server sends.
 
         Raises:
             InvalidMessage: JSON cannot hold `data`.
@@ -280,17 +260,7 @@ class ClientConnection:
         raise self.ending().error()
 
     async def request(self, body: bytes) -> Message:
-        """Send a request, and wait for its answer however long it takes.
-
-        Args:
-            body: the encoded message.
-
-        Raises:
-            Unsupported: the server speaks wire 1; nothing was sent.
-            TooManyRequests: as many requests wait for answers as may.
-            RequestFailed: the answer is an error.
-            ConnectionClosed: the connection ended before the answer.
-        """
+        """Send a request, and wait for its answer however long it takes; see `Client.request`."""
         return await self._requests.ask(
             lambda request: self.websocket.write(self._protocol.request(body, request).payload)
         )
@@ -335,9 +305,9 @@ class ClientConnection:
             case ReplyReceived(request, reply):
                 self._requests.replied(request, reply)
             case RequestReceived():
-                self._owner.asked(event, self._write)
+                self._request_handlers.handle(event, self._write)
             case AckDue():
-                self._owner.hurry()
+                self._acknowledging.hurry()
             case SendText(payload):
                 self.websocket.write(payload)
             case Authenticated(user):
@@ -361,7 +331,11 @@ class ClientConnection:
         if self._early is not None:
             self._early.append(arrived)
         else:
-            self._owner.receive(arrived)
+            self._queue(arrived)
+
+    def _queue(self, arrived: Arrived) -> None:
+        self._acknowledging.received(arrived)
+        self._event_queue.receive(arrived)
 
     def _accept(self, user: Any) -> None:
         self.user = user

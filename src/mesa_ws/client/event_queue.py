@@ -250,15 +250,7 @@ class EventQueue:
         self._on_handled(arrived.positions)
 
     async def next_message(self) -> Message:
-        """Wait for the next message of the iteration, which has handled the messages before.
-
-        Cancelling loses none.
-
-        Raises:
-            StopAsyncIteration: the application closed the client.
-            ConnectionClosed: the connection ended for good.
-            AuthenticationFailed: the server refused the client.
-        """
+        """Return the next message of the iteration, which has handled those before it; see `Client`."""
         self.feed_iteration()
         self._finish_message()
         while True:

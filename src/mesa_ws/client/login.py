@@ -59,17 +59,7 @@ class Login:
     async def attempt(
         self, connect: Callable[[], Awaitable[ClientConnection]], credentials: Credentials
     ) -> Any:
-        """Authenticate the connection that `connect` waits for.
-
-        Returns:
-            The user object that the server sent.
-
-        Raises:
-            InvalidMessage: the data cannot be sent.
-            AuthenticationFailed: the server refused.
-            ConnectionClosed: the connection ended before the answer.
-            TimedOut: no connection, or no answer, in time.
-        """
+        """Authenticate the connection that `connect` waits for; see `Client.authenticate`."""
         async with _in_time(credentials), self._turn:
             connection = await connect()
             if connection is self._renewed and connection.accepted == credentials:

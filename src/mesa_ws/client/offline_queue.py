@@ -51,12 +51,7 @@ class OfflineQueue:
     async def send(self, payload: bytes) -> None:
         """Send a message when the connection has room, or keep it while there is no connection.
 
-        A call that is cancelled has sent nothing.
-
-        Raises:
-            QueueFull: there is no connection, and `limit` messages are kept already.
-            ConnectionClosed: there will be no connection any more.
-            AuthenticationFailed: the same, because the server refused this client.
+        A call that is cancelled has sent nothing. See `Client.send` for errors.
         """
         async with self._turn:
             websocket = await self._ready_websocket()

@@ -7,7 +7,6 @@ new ──connect──▶ up ──lost──▶ away ──▶ up again, authe
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..concurrency.tasks import OwnTask, persist, start
 from ..errors import ConnectFailed, MesaError, TimedOut
 from ..messages.message import Message
 from ..messages.receipt import Position
-from ..protocol import NOWHERE, Arrived, Hello, RequestReceived
+from ..protocol import NOWHERE, Hello
 from ..settings import ClientSettings
 from ..transports.client_socket import ServerAddress
 from .acknowledging import Acknowledging, PositionStore
@@ -38,6 +37,7 @@ class ReconnectingConnection:
         offline_queue: messages to the server.
         acknowledging: saves and acknowledges the positions of handled messages.
         request_handlers: answer the server's requests.
+        connection: the current connection; None while the client is away.
         ending: why the client has ended; None before.
     """
 
@@ -45,7 +45,6 @@ class ReconnectingConnection:
         self._address = address
         self._settings = settings
         self._backoff = ReconnectBackoff(settings.reconnect)
-        self._connection: ClientConnection | None = None
         self._task: OwnTask | None = None
         self._connecting = asyncio.Lock()
         self._closing = asyncio.Lock()
@@ -57,19 +56,11 @@ class ReconnectingConnection:
         self._login = Login(self.acknowledging, is_automatic=settings.reconnect.authenticate)
         self._positions = NOWHERE  # received up to the connection before
         self.offline_queue = OfflineQueue(settings.queue_size, self._is_final)
+        self.connection: ClientConnection | None = None
         self.ending: Ending | None = None
 
-    @property
-    def connection(self) -> ClientConnection | None:
-        """The current connection; None while the client is away."""
-        return self._connection
-
     def check_begun(self) -> None:
-        """Refuse a call that makes no sense before `connect`.
-
-        Raises:
-            MesaError: `connect` was not called.
-        """
+        """Raise `MesaError` if `connect` was not called."""
         if self._task is None and self.ending is None and not self._connecting.locked():
             raise MesaError(
                 "the client is not connected; use `async with Client(url) as client`, "
@@ -77,15 +68,7 @@ class ReconnectingConnection:
             )
 
     async def connect(self) -> bool:
-        """Open the first connection.
-
-        Returns:
-            False if it was opened before.
-
-        Raises:
-            ConnectFailed: the connection cannot be opened; call this again.
-            ConnectionClosed: the client has ended.
-        """
+        """Open the first connection; return False if it was opened before. See `Client.connect`."""
         async with self._connecting:
             if self._task is not None or self.ending is not None:
                 self._check_not_over()
@@ -129,8 +112,8 @@ class ReconnectingConnection:
             try:
                 await self._leave(code)
             except asyncio.CancelledError:
-                if self._connection is not None:
-                    self._connection.websocket.abort()
+                if self.connection is not None:
+                    self.connection.websocket.abort()
                 raise
             finally:
                 self._finish()
@@ -140,21 +123,6 @@ class ReconnectingConnection:
         await self._is_over.wait()
         assert self.ending is not None  # noqa: S101 - set before the event is
         return self.ending
-
-    # Called by a connection.
-
-    def receive(self, arrived: Arrived) -> None:
-        """Queue a message or event from the server."""
-        self.acknowledging.received(arrived)
-        self.event_queue.receive(arrived)
-
-    def hurry(self) -> None:
-        """Acknowledge handled messages now."""
-        self.acknowledging.hurry()
-
-    def asked(self, asked: RequestReceived, write: Callable[[bytes], None]) -> None:
-        """Answer a request of the server."""
-        self.request_handlers.handle(asked, write)
 
     def _report(self, error: Exception) -> None:
         self.event_queue.happened(error)
@@ -213,7 +181,7 @@ class ReconnectingConnection:
 
     def _begin(self, connection: ClientConnection, *, is_first: bool) -> None:
         log.info("connected to %s", self._address)
-        self._connection = connection
+        self.connection = connection
         self.event_queue.happened(ConnectionInfo.of(connection.hello, is_first=is_first))
         connection.start()
         connection.throttle(self.event_queue.level)
@@ -225,7 +193,7 @@ class ReconnectingConnection:
         log.info("the connection to %s ended with %d %r", self._address, ending.code, ending.reason)
         if will_reconnect and ending.code == CloseCode.REFUSED:
             log.warning("the server refused this client, which reconnects with new authentication data")
-        self._connection = None
+        self.connection = None
         self._positions = connection.positions
         self.offline_queue.detach()
         self._login.remember(connection)
@@ -258,10 +226,10 @@ class ReconnectingConnection:
         if self._task is not None:
             self._task.cancel()
             await self._task.finish()
-        if self._connection is not None:
+        if self.connection is not None:
             await self.acknowledging.flush()
-            ended = await self._connection.aclose(code)
-            self._connection = None
+            ended = await self.connection.aclose(code)
+            self.connection = None
             self.event_queue.happened(Disconnection(*ended, will_reconnect=False))
 
     def _finish(self) -> None:
@@ -269,11 +237,11 @@ class ReconnectingConnection:
         self._is_over.set()
 
     async def _current(self) -> ClientConnection:
-        while self._connection is None or not self._connection.websocket.is_open:
+        while self.connection is None or not self.connection.websocket.is_open:
             self._check_not_over()
             self._changed.clear()
             await self._changed.wait()
-        return self._connection
+        return self.connection
 
     def _is_final(self, connection: ClientConnection) -> bool:
         code = connection.ending().code
@@ -285,12 +253,16 @@ class ReconnectingConnection:
             raise self.ending.error()
 
     async def _open(self) -> ClientConnection:
-        return await ClientConnection.open(self._address, self._settings, self, self._positions)
+        connection = ClientConnection(
+            self._settings, self._positions, self.acknowledging, self.event_queue, self.request_handlers
+        )
+        await connection.open(self._address)
+        return connection
 
     def _acknowledge(self, position: Position) -> None:
-        if self._connection is not None:
-            self._connection.acknowledge(position)
+        if self.connection is not None:
+            self.connection.acknowledge(position)
 
     def _throttle(self, level: QueueLevel) -> None:
-        if self._connection is not None:
-            self._connection.throttle(level)
+        if self.connection is not None:
+            self.connection.throttle(level)
