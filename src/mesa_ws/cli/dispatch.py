@@ -1,16 +1,14 @@
 """`mesa dispatch`, `mesa disconnect` and `mesa request`: one message from the shell."""
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from ..dispatcher import Dispatch, Dispatcher
 from ..messages.message import DISCONNECT_CLIENT, DispatchEvent, Message
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT
-from ..settings import Wire
-from .options import address_options, recipient_options, recipients_of
+from .options import address_options, options, recipient_options, recipients_of
 from .output import (
     compact,
     escaped,
@@ -19,25 +17,14 @@ from .output import (
     print_receipt,
     read_json,
     receipt_document,
+    report,
 )
 
-
-class _Destination(NamedTuple):
-    """The cluster and the recipients of a dispatch."""
-
-    url: str
-    key: str | None
-    namespace: str | None
-    wire: Wire
-    to: tuple[str, ...]
-    everybody: bool
-    excluding: tuple[str, ...]
-    as_json: bool
-
-
-def _destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")(command)
-    return recipient_options(address_options(command))
+_destination_options = options(
+    recipient_options,
+    address_options,
+    click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON."),
+)
 
 
 @click.command()
@@ -50,7 +37,16 @@ def _destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_destination_options
 def dispatch(
-    type: str, data: str, opcode: int, sync: bool, idempotency_key: str | None, **destination: Any
+    type: str,
+    data: str,
+    opcode: int,
+    sync: bool,
+    idempotency_key: str | None,
+    to: tuple[str, ...],
+    everybody: bool,
+    excluding: tuple[str, ...],
+    as_json: bool,
+    **address: Any,
 ) -> None:
     """Send a message to clients and print the receipt.
 
@@ -64,35 +60,35 @@ def dispatch(
     It fails when the backend did not accept the message. For an id without a connection it succeeds;
     the receipt shows that.
     """
-    where = _Destination(**destination)
-    recipients = recipients_of(where.to, where.everybody)
+    recipients = recipients_of(to, everybody)
     with from_command_line():
         message = Message(opcode, read_json(data, "JSON"), type)
-        _dispatch(Dispatch(message, recipients, where.excluding, idempotency_key), where, sync=sync)
+        planned = Dispatch(message, recipients, excluding, idempotency_key)
+        _dispatch(planned, as_json=as_json, sync=sync, **address)
 
 
 @click.command()
 @_destination_options
-def disconnect(**destination: Any) -> None:
+def disconnect(
+    to: tuple[str, ...], everybody: bool, excluding: tuple[str, ...], as_json: bool, **address: Any
+) -> None:
     """Close every connection of clients, with code 1000.
 
     \b
       mesa disconnect --to 0
     """
-    where = _Destination(**destination)
-    recipients = recipients_of(where.to, where.everybody)
+    recipients = recipients_of(to, everybody)
     with from_command_line():
-        _dispatch(Dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, where.excluding), where)
+        planned = Dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, excluding)
+        _dispatch(planned, as_json=as_json, **address)
 
 
-def _dispatch(dispatch: Dispatch, where: _Destination, *, sync: bool = False) -> None:
-    with Dispatcher(
-        where.url, namespace=where.namespace, key=where.key, sync=sync, wire=where.wire
-    ) as dispatcher:
+def _dispatch(planned: Dispatch, *, as_json: bool, **address: Any) -> None:
+    with Dispatcher(**address) as dispatcher:
         began, at = time.perf_counter(), time.time()
-        [receipt] = dispatcher.dispatch_many([dispatch])
+        [receipt] = dispatcher.dispatch_many([planned])
         took_ms = (time.perf_counter() - began) * 1000
-    if where.as_json:
+    if as_json:
         print_json(receipt_document(receipt, at, took_ms))
     else:
         print_receipt(receipt, took_ms)
@@ -127,8 +123,6 @@ def request(
     """
     with from_command_line(), Dispatcher(**address) as dispatcher:
         answer = dispatcher.request(id, Message(opcode, read_json(data, "JSON"), type), timeout)
-    if as_json:
-        print_json({"opcode": answer.opcode, "type": answer.type, "data": answer.data})
-    else:
-        name = [] if answer.type is None else [escaped(answer.type)]
-        click.echo(" ".join([*name, compact(answer.data)]))
+    document = {"opcode": answer.opcode, "type": answer.type, "data": answer.data}
+    name = [] if answer.type is None else [escaped(answer.type)]
+    report(" ".join([*name, compact(answer.data)]), document, as_json=as_json)

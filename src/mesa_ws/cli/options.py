@@ -1,7 +1,8 @@
 """Options of several commands: the flags of `mesa serve`, addresses, and recipients."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, get_args
 
 import click
@@ -14,7 +15,7 @@ from ..errors import InvalidRecipients, InvalidSettings
 from ..messages.recipients import check_id
 from ..settings import Wire
 from .config import SETTINGS, Given, Layer, Setting
-from .output import note_address
+from .output import from_command_line, note_address
 
 _LAYER = "mesa_ws.flags"
 
@@ -183,13 +184,11 @@ address_options = options(
 """The command gets the address as `url`, `key`, `namespace` and `wire`."""
 
 
-def connect(url: str, key: str | None, namespace: str | None, wire: Wire) -> BlockingBus:
-    """Return a bus to that cluster; it connects when it is first used.
-
-    Raises:
-        InvalidSettings: the address cannot be used.
-    """
-    return blocking_bus(url, namespace=namespace, key=key, wire=wire)
+@contextmanager
+def connected(url: str, key: str | None, namespace: str | None, wire: Wire) -> Iterator[BlockingBus]:
+    """Give a bus to the cluster, which connects when it is first used; wrong input is the command line's."""
+    with from_command_line(), closing(blocking_bus(url, namespace=namespace, key=key, wire=wire)) as bus:
+        yield bus
 
 
 _NOBODY_NAMED = (

@@ -1,6 +1,5 @@
 """`mesa outbox show` and `mesa outbox purge`: the messages that wait for an id."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,11 +10,8 @@ from ..backend.base import BlockingBus
 from ..backend.queries import Heads, Peek
 from ..errors import Unsupported
 from ..messages.receipt import OutboxHead, Stored
-from .options import address_options, connect
-from .output import compact, console, escaped, from_command_line, plain, print_json
-
-_LONGEST = 60
-"""Characters of a message's data in a table."""
+from .options import address_options, connected
+from .output import compact, console, counted, escaped, plain, print_json, report, short, shown_time
 
 
 @click.group()
@@ -36,13 +32,8 @@ def show(id: str, limit: int, as_json: bool, **address: Any) -> None:
     A client has received the messages that are marked as acknowledged; they stay for a while for
     other devices of ID. The command changes nothing.
     """
-    with from_command_line():
-        bus = connect(**address)
-    try:
-        with from_command_line():
-            head, messages = _look(bus, id, limit)
-    finally:
-        bus.close()
+    with connected(**address) as bus:
+        head, messages = _look(bus, id, limit)
     if as_json:
         print_json(_document(id, head, messages))
     else:
@@ -59,19 +50,11 @@ def purge(id: str, yes: bool, as_json: bool, **address: Any) -> None:
 
     Clients that know their position learn how many messages they lost.
     """
-    with from_command_line():
-        bus = connect(**address)
-    try:
+    with connected(**address) as bus:
         if not yes and not as_json:
             click.confirm(f"Drop all messages that wait for {escaped(id)}?", abort=True, err=True)
-        with from_command_line():
-            purged = bus.purge(id)
-    finally:
-        bus.close()
-    if as_json:
-        print_json({"id": id, "purged": purged})
-    else:
-        click.echo(f"dropped {purged} {'message' if purged == 1 else 'messages'}")
+        purged = bus.purge(id)
+    report(f"dropped {counted(purged, 'message')}", {"id": id, "purged": purged}, as_json=as_json)
 
 
 def _look(bus: BlockingBus, id: str, limit: int) -> tuple[OutboxHead | None, list[Stored]]:
@@ -100,12 +83,12 @@ def _print(id: str, head: OutboxHead | None, messages: list[Stored]) -> None:
         table = Table("sequence", "acknowledged", "stored", "expires", "type", "data")
         for each in messages:
             mark = "yes" if _is_acknowledged(head, each) else ""
-            table.add_row(str(each.sequence), mark, _time(each.at), _time(each.expires), *_told(each.body))
+            table.add_row(str(each.sequence), mark, *_times(each), *_told(each.body))
         output.print(table)
     if head is None:
         return
     output.print(
-        f"{head.length} {'message' if head.length == 1 else 'messages'}, up to {head.top} "
+        f"{counted(head.length, 'message')}, up to {head.top} "
         f"of epoch {escaped(head.epoch)}; acknowledged up to {head.acknowledged}",
         markup=False,
     )
@@ -123,8 +106,8 @@ def _told(body: bytes) -> tuple[Any, Any]:
         type, data = str(frame.get("t", "")), compact(frame.get("d"))
     except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
         type, data = "", escaped(body.decode(errors="replace"))
-    return plain(type), plain(data if len(data) <= _LONGEST else f"{data[:_LONGEST]} ...")
+    return plain(type), short(data)
 
 
-def _time(seconds: float) -> str:
-    return "" if not seconds else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _times(message: Stored) -> list[str]:
+    return [shown_time(seconds) if seconds else "" for seconds in (message.at, message.expires)]

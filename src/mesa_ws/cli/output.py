@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -21,6 +22,9 @@ from ..messages.receipt import Delivery, Receipt
 _WIDTH_OF_FILES = 120
 """Columns of a table that is not printed on a terminal."""
 
+_LONGEST = 60
+"""Characters of data, or of a reason, that a table shows."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -33,6 +37,29 @@ def console() -> Console:
 def print_json(document: Any) -> None:
     """Print one JSON document on one line, without buffering."""
     click.echo(msgspec.json.encode(document))
+
+
+def report(text: str, document: Any, *, as_json: bool) -> None:
+    """Print a line for people, or a JSON document instead."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(text)
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a number with what it counts, such as `2 messages`."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def shown_time(seconds: float) -> str:
+    """Return a time for a table."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short(text: str) -> Text:
+    """Return the beginning of untrusted text for a table."""
+    return plain(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
 
 
 def plain(text: str) -> Text:
@@ -57,11 +84,7 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
 def read_json(argument: str, name: str) -> Any:
-    """Read a JSON argument, or stdin if it is `-`.
-
-    Args:
-        argument: the argument as the user typed it.
-        name: the name of the argument in errors.
+    """Read a JSON argument, or stdin if it is `-`; errors call it `name`.
 
     Raises:
         BadParameter: it is not JSON, or a name occurs twice in one of its objects.
@@ -104,13 +127,7 @@ def _end(content: bytes) -> str:
 
 
 def receipt_document(receipt: Receipt, at: float, took_ms: float) -> dict[str, Any]:
-    """Return the receipt as a JSON document.
-
-    Args:
-        receipt: the receipt of the dispatch.
-        at: when the dispatch began, in seconds since 1970.
-        took_ms: its duration in milliseconds.
-    """
+    """Return the receipt as a JSON document; the dispatch began `at`, in seconds since 1970."""
     return {
         "message_id": receipt.message_id,
         "nodes": receipt.nodes,
@@ -128,8 +145,8 @@ def print_receipt(receipt: Receipt, took_ms: float) -> None:
         for id, delivery in receipt.deliveries.items():
             table.add_row(plain(id), str(delivery.online), _result(delivery))
         output.print(table)
-    nodes = "1 server" if receipt.nodes == 1 else f"{receipt.nodes} servers"
-    output.print(f"message {receipt.message_id} handed to {nodes} in {took_ms:.1f} ms")
+    servers = counted(receipt.nodes, "server")
+    output.print(f"message {receipt.message_id} handed to {servers} in {took_ms:.1f} ms")
 
 
 def _result(delivery: Delivery) -> str:

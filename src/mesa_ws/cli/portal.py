@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
 import click
@@ -15,41 +14,52 @@ from ..backend.urls import DEFAULT_URL, NOTHING_KEPT, portal_consumer
 from ..errors import BackendUnavailable
 from ..settings import Wire
 from .config import Log
-from .output import console, escaped, from_command_line, note_address, plain, print_json
+from .options import namespace_option, options
+from .output import (
+    console,
+    counted,
+    escaped,
+    from_command_line,
+    note_address,
+    plain,
+    print_json,
+    report,
+    short,
+    shown_time,
+)
 from .process import start_logging
 from .serve import application_portal
 
 Result = TypeVar("Result")
 
 
-def portal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as `url`, `namespace` and `as_json`."""
-    for option in (
-        click.option(
-            "--namespace", envvar="MESA_NAMESPACE", help="The namespace of the servers.  [MESA_NAMESPACE]"
-        ),
-        click.option(
-            "--url",
-            envvar="MESA_REDIS",
-            default=DEFAULT_URL,
-            is_eager=True,
-            callback=note_address,
-            help=f"The Redis of the servers.  [MESA_REDIS; default: {DEFAULT_URL}]",
-        ),
-        click.option(
-            "--wire",
-            envvar="MESA_WIRE",
-            type=click.Choice(get_args(Wire)),
-            default="native",
-            expose_value=False,
-            callback=_check_wire,
-            help="How the servers talk through Redis; only native keeps events.  "
-            "[MESA_WIRE; default: native]",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
-    ):
-        command = option(command)
-    return command
+def _check_wire(context: click.Context, param: click.Parameter, wire: str) -> None:
+    if wire != "native":
+        raise click.UsageError(NOTHING_KEPT)
+
+
+portal_options = options(
+    click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
+    click.option(
+        "--wire",
+        envvar="MESA_WIRE",
+        type=click.Choice(get_args(Wire)),
+        default="native",
+        expose_value=False,
+        callback=_check_wire,
+        help="How the servers talk through Redis; only native keeps events.  [MESA_WIRE; default: native]",
+    ),
+    click.option(
+        "--url",
+        envvar="MESA_REDIS",
+        default=DEFAULT_URL,
+        is_eager=True,
+        callback=note_address,
+        help=f"The Redis of the servers.  [MESA_REDIS; default: {DEFAULT_URL}]",
+    ),
+    namespace_option,
+)
+"""The command gets the options as `url`, `namespace` and `as_json`."""
 
 
 def ask(url: str, namespace: str | None, work: Callable[[PortalConsumer], Awaitable[Result]]) -> Result:
@@ -67,27 +77,15 @@ def ask(url: str, namespace: str | None, work: Callable[[PortalConsumer], Awaita
     return asyncio.run(work_there())
 
 
-def _check_wire(context: click.Context, param: click.Parameter, wire: str) -> None:
-    if wire != "native":
-        raise click.UsageError(NOTHING_KEPT)
-
-
-_LONGEST = 60
-"""Characters of a reason, or of data, that a table shows."""
-
-
 @click.group("dead-letters")
 def dead_letters() -> None:
     """Show events that portals could not handle; have them handled again, or drop them."""
 
 
-def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--all", "is_all", is_flag=True, help="All of them."),
-        click.argument("letters", metavar="[LETTER]...", nargs=-1),
-    ):
-        command = option(command)
-    return command
+_chosen = options(
+    click.argument("letters", metavar="[LETTER]...", nargs=-1),
+    click.option("--all", "is_all", is_flag=True, help="All of them."),
+)
 
 
 @dead_letters.command("list")
@@ -105,8 +103,8 @@ def list_(limit: int, as_json: bool, url: str, namespace: str | None) -> None:
     table = Table("letter", "given up", "what", "id", "data", "deliveries", "reason")
     for each in found:
         event = each.event
-        died = datetime.fromtimestamp(each.died, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        data, reason = _short(event.data.decode(errors="replace")), _short(each.reason)
+        died = shown_time(each.died)
+        data, reason = short(event.data.decode(errors="replace")), short(each.reason)
         table.add_row(
             each.offset, died, event.kind, plain(event.id or ""), data, str(each.deliveries), reason
         )
@@ -149,10 +147,7 @@ def _on(
 
 
 def _tell(what: str, count: int, as_json: bool) -> None:
-    if as_json:
-        print_json({what: count})
-    else:
-        click.echo(f"{what} {count} {'letter' if count == 1 else 'letters'}")
+    report(f"{what} {counted(count, 'letter')}", {what: count}, as_json=as_json)
 
 
 def _dead_letter_document(dead: DeadLetter) -> dict[str, Any]:
@@ -178,10 +173,6 @@ def _data(data: bytes) -> Any:
         return data.decode(errors="replace")
 
 
-def _short(text: str) -> Any:
-    return plain(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
-
-
 @click.command()
 @portal_options
 def status(as_json: bool, url: str, namespace: str | None) -> None:
@@ -191,8 +182,8 @@ def status(as_json: bool, url: str, namespace: str | None) -> None:
         print_json(_status_document(found, now))
         return
     click.echo(
-        f"{_number(len(found.portals), 'portal')}, {_number(found.waiting, 'event')} waiting"
-        f"{_since(found.oldest, now)}, {_number(found.dead, 'dead letter')}, {found.rejected} rejected"
+        f"{counted(len(found.portals), 'portal')}, {counted(found.waiting, 'event')} waiting"
+        f"{_since(found.oldest, now)}, {counted(found.dead, 'dead letter')}, {found.rejected} rejected"
     )
     table = Table("portal", "queues", "waiting", "oldest")
     owners = filter(None, (queue.owner for queue in found.queues))
@@ -223,10 +214,6 @@ def _status_document(found: Backlog, now: float) -> dict[str, Any]:
             for queue in found.queues
         ],
     }
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _since(oldest: float | None, now: float) -> str:
@@ -265,10 +252,7 @@ def run(application: str, as_json: bool, log_level: Any, log_json: bool) -> None
     log_everything = start_logging(Log(level=log_level, json=log_json))
 
     def announce() -> None:
-        if as_json:
-            print_json({"portal": found.portal_id})
-        else:
-            click.echo(f"portal {found.portal_id} is up")
+        report(f"portal {found.portal_id} is up", {"portal": found.portal_id}, as_json=as_json)
         log_everything()
 
     try:

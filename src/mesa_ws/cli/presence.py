@@ -8,8 +8,8 @@ from rich.table import Table
 
 from ..backend.presence import BlockingClusterPresence
 from ..backend.queries import ConnectionCount, Online, OnlineCount
-from .options import address_options, connect
-from .output import console, escaped, from_command_line, plain, print_json
+from .options import address_options, connected
+from .output import console, counted, escaped, plain, print_json, report
 
 
 @click.command()
@@ -29,21 +29,18 @@ def presence(ids: tuple[str, ...], all_ids: bool, connections: bool, as_json: bo
     """
     if bool(ids) + all_ids + connections > 1:
         raise click.UsageError("expected IDs, --all or --connections, got more than one of them")
-    with from_command_line():
-        bus = connect(**address)
-    try:
-        with from_command_line():
-            online = bus.query(Online(ids)) if ids else None
-        if online is not None:
-            _show_online(online, as_json=as_json)
+    with connected(**address) as bus:
+        if ids:
+            _show_online(bus.query(Online(ids)), as_json=as_json)
         elif all_ids:
             _show_ids(BlockingClusterPresence(bus).ids(), as_json=as_json)
         elif connections:
-            _show_connections(bus.query(ConnectionCount()), as_json=as_json)
+            count = bus.query(ConnectionCount())
+            text = f"{counted(count, 'connection is', 'connections are')} open"
+            report(text, {"connections": count}, as_json=as_json)
         else:
-            _show_count(bus.query(OnlineCount()), as_json=as_json)
-    finally:
-        bus.close()
+            count = bus.query(OnlineCount())
+            report(f"{counted(count, 'id is', 'ids are')} online", {"count": count}, as_json=as_json)
 
 
 def _show_online(online: dict[str, int], *, as_json: bool) -> None:
@@ -62,17 +59,3 @@ def _show_ids(ids: Iterator[str], *, as_json: bool) -> None:
         return
     for id in ids:
         click.echo(escaped(id))
-
-
-def _show_connections(connections: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"connections": connections})
-    else:
-        console().print(f"{connections} {'connection is' if connections == 1 else 'connections are'} open")
-
-
-def _show_count(count: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"count": count})
-    else:
-        console().print(f"{count} {'id is' if count == 1 else 'ids are'} online")

@@ -1,7 +1,5 @@
 """`mesa tail`: connect as a client, and print the messages."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +9,7 @@ from click.core import ParameterSource
 from ..client import Client, ConnectionInfo
 from ..messages.message import Message
 from ..transports.run import Interrupted
-from .output import compact, escaped, from_command_line, note_address, print_json, read_json
+from .output import compact, escaped, from_command_line, note_address, read_json, report
 from .process import run
 
 
@@ -67,14 +65,11 @@ def _credentials(
     if len(named) > 1:
         raise click.UsageError(f"expected one of --id, --token and --auth, got --{' and --'.join(named)}")
     if auth is not None:
-        return _object(read_json(auth, "--auth"))
+        data: Any = read_json(auth, "--auth")
+        if not isinstance(data, dict):
+            raise click.BadParameter(f"expected a JSON object, got {compact(data)}", param_hint="--auth")
+        return data
     return {name: given[name] for name in named} or None
-
-
-def _object(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise click.BadParameter(f"expected a JSON object, got {compact(data)}", param_hint="--auth")
-    return data
 
 
 async def _tail(client: Client, credentials: dict[str, Any] | None, count: int | None, as_json: bool) -> None:
@@ -83,35 +78,26 @@ async def _tail(client: Client, credentials: dict[str, Any] | None, count: int |
     async with client:
         if credentials is not None:
             _tell(f"authenticated as {compact(await client.authenticate(credentials))}")
-        async with aclosing(_first(client, count)) as messages:
-            async for message in messages:
-                _print(message, as_json)
-
-
-async def _first(client: Client, count: int | None) -> AsyncGenerator[Message, None]:
-    seen = 0
-    async for message in client:
-        yield message
-        seen += 1
-        if seen == count:
-            return
+        seen = 0
+        async for message in client:
+            _print(message, as_json)
+            seen += 1
+            if seen == count:
+                return
 
 
 def _print(message: Message, as_json: bool) -> None:
     now = datetime.now(UTC)
-    if as_json:
-        print_json(
-            {
-                "time": now.isoformat(timespec="milliseconds"),
-                "opcode": message.opcode,
-                "type": message.type,
-                "data": message.data,
-            }
-        )
-        return
     opcode = f" (op {message.opcode})" if message.opcode else ""
     clock = now.astimezone().isoformat(" ", "milliseconds")[11:23]
-    click.echo(f"{clock} {escaped(message.type or '-')}{opcode} {compact(message.data)}")
+    document = {
+        "time": now.isoformat(timespec="milliseconds"),
+        "opcode": message.opcode,
+        "type": message.type,
+        "data": message.data,
+    }
+    text = f"{clock} {escaped(message.type or '-')}{opcode} {compact(message.data)}"
+    report(text, document, as_json=as_json)
 
 
 def _tell_connected(info: ConnectionInfo) -> None:
