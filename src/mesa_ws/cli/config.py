@@ -17,7 +17,7 @@ from ..transports.listening import listed
 from .output import escaped
 
 UrlPath = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
-Text = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
+NonEmptyText = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
 
 Algorithm = Annotated[Literal["HS256", "HS384", "HS512"], msgspec.Meta(description="HS256, HS384 or HS512")]
 Level = Annotated[
@@ -55,11 +55,11 @@ class Jwt(Settings, frozen=True, kw_only=True):
         issuer: the `iss` that tokens have to carry; None for any.
     """
 
-    secret: Text | None = None
-    secret_file: Text | None = None
+    secret: NonEmptyText | None = None
+    secret_file: NonEmptyText | None = None
     algorithm: Algorithm = "HS256"
-    audience: Text | None = None
-    issuer: Text | None = None
+    audience: NonEmptyText | None = None
+    issuer: NonEmptyText | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -176,18 +176,13 @@ class Setting(NamedTuple):
         return f"MESA_{self.path.upper().replace('.', '_')}"
 
     def check(self, value: object) -> None:
-        """Check one value by itself.
-
-        Raises:
-            InvalidSettings: it is wrong.
-            Unsupported: this version does not support it.
-        """
+        """Raise `InvalidSettings` or `Unsupported` if a value is wrong by itself."""
         self.owner.of({self.name: value})
 
     def read(self, text: str) -> object:
         """Convert text from the command line or the environment to a value.
 
-        `none` means no value, for a setting that may have none and is not text. Text that cannot be
+        `none` means no value, for a setting that may have none and is not text. NonEmptyText that cannot be
         converted is returned unchanged, for `check` to refuse. Commas separate hosts and types.
         """
         if self.clears_with(text):
@@ -225,24 +220,19 @@ SETTINGS = _settings()
 """Every setting by its path."""
 
 
-class Given(NamedTuple):
+class GivenValue(NamedTuple):
     """A value and where it was given, such as `mesa.toml: port`, `MESA_PORT` or `--port`."""
 
     where: str
     value: object
 
 
-Layer = dict[str, Given]
+Layer = dict[str, GivenValue]
 """The values of one source, by the path of the setting."""
 
 
 def of_environment(environment: Mapping[str, str]) -> Layer:
-    """Read the variables that name a setting; an empty one counts as absent.
-
-    Raises:
-        InvalidSettings: a value is wrong.
-        Unsupported: this version does not support a value.
-    """
+    """Read the variables that name a setting; an empty one counts as absent."""
     layer = {}
     for setting in SETTINGS.values():
         text = environment.get(setting.variable)
@@ -252,13 +242,7 @@ def of_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def of_file(file: Path) -> Layer:
-    """Read a TOML file.
-
-    Raises:
-        InvalidInput: it cannot be read, or is not TOML.
-        InvalidSettings: a name is not known, or a value is wrong.
-        Unsupported: this version does not support a value.
-    """
+    """Read a TOML file; an error names the file and the setting."""
     return {
         path: _checked(_known(file, path), f"{file}: {path}", value)
         for path, value in _leaves(file, _document(file))
@@ -297,16 +281,16 @@ def _known(file: Path, path: str) -> Setting:
     raise InvalidSettings(f"{file}: {path}", f"one of {', '.join(names)}", name)
 
 
-def _checked(setting: Setting, where: str, value: object) -> Given:
+def _checked(setting: Setting, where: str, value: object) -> GivenValue:
     if setting.clears_with(value):
-        return Given(where, None)
+        return GivenValue(where, None)
     try:
         setting.check(value)
     except InvalidSettings as error:
         raise InvalidSettings(where, error.expected, error.got) from None
     except Unsupported as error:
         raise Unsupported(f"{where}: {error}") from None
-    return Given(where, value)
+    return GivenValue(where, value)
 
 
 DEFAULT_FILE = Path("mesa.toml")
@@ -336,12 +320,9 @@ class Resolved(NamedTuple):
 
 
 def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = None) -> Resolved:
-    """Combine flags, environment and file.
+    """Combine flags, which are checked already, with the environment and a file.
 
-    Args:
-        flags: values of flags, already checked.
-        environment: environment variables, of which those that name a setting count.
-        file: the TOML file; None for `mesa.toml` in the working directory, if there is one.
+    Without a file, `mesa.toml` in the working directory is read, if there is one.
 
     Raises:
         InvalidInput: a value is wrong; the error names its source.
@@ -354,8 +335,7 @@ def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = No
     for layer in (in_file, of_environment(environment), flags):
         _overlay(merged, layer)
     _check_authentication(merged)
-    values = {path: given.value for path, given in merged.items()}
-    return Resolved(Configuration.of(_nested(values)), merged, in_file, flags)
+    return Resolved(Configuration.of(_nested(merged)), merged, in_file, flags)
 
 
 def _overlay(merged: Layer, layer: Layer) -> None:
@@ -365,7 +345,7 @@ def _overlay(merged: Layer, layer: Layer) -> None:
     for feature in _SWITCHED_ON_BY_USE:
         used = [given for path, given in layer.items() if path.startswith(f"{feature}.")]
         if used:
-            merged[f"{feature}.enabled"] = Given(used[0].where, True)
+            merged[f"{feature}.enabled"] = GivenValue(used[0].where, True)
     merged.update(layer)
 
 
@@ -378,14 +358,11 @@ def _check_authentication(merged: Layer) -> None:
             raise InvalidInput(f"{demo.where}: expected it or {token.where}, got both; take one out")
 
 
-def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+def _nested(layer: Layer) -> dict[str, Any]:
     nested: dict[str, Any] = {}
-    for path, value in values.items():
+    for path, given in layer.items():
         table, _, name = path.rpartition(".")
-        if table in TABLES:
-            nested.setdefault(table, {})[name] = value
-        else:
-            nested[path] = value
+        (nested.setdefault(table, {}) if table else nested)[name] = given.value
     return nested
 
 

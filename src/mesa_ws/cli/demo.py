@@ -75,11 +75,8 @@ class Arrival(NamedTuple):
 class DemoClients:
     """Clients that record the messages that they receive.
 
-    Args:
-        urls: the server that each id connects to.
-
     Attributes:
-        urls: as above.
+        urls: the server that each id connects to.
         notes: the messages that each id has received so far.
     """
 
@@ -205,15 +202,7 @@ def _problems(id: str, arrivals: Sequence[Arrival]) -> Iterator[str]:
 
 
 async def run_demo(redis: str | None) -> DemoReport:
-    """Run every dispatch, and report which client received what.
-
-    Args:
-        redis: URI of the Redis that two replicas share; None for one server without Redis.
-
-    Raises:
-        DemoFailed: a process failed.
-        MesaError: a client could not connect.
-    """
+    """Run every dispatch, on two replicas if a Redis is given, and report which client received what."""
     async with (
         running_servers(redis, starts_redis=False) as demo,
         connected_clients([each.url for each in demo.servers]) as clients,

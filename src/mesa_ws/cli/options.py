@@ -14,7 +14,7 @@ from ..backend.urls import blocking_bus
 from ..errors import InvalidRecipients, InvalidSettings
 from ..messages.recipients import check_id
 from ..settings import Wire
-from .config import SETTINGS, Given, Layer, Setting
+from .config import SETTINGS, GivenValue, Layer, Setting
 from .output import from_command_line, note_address
 
 _LAYER = "mesa_ws.flags"
@@ -100,7 +100,7 @@ def _flag(setting: Setting, help: str) -> Option:
     def collect(context: click.Context, param: click.Parameter, typed: str | bool | None) -> None:
         if typed is not None:
             given = _read(setting, typed) if isinstance(typed, str) else not is_off
-            context.meta.setdefault(_LAYER, {})[setting.path] = Given(name, given)
+            context.meta.setdefault(_LAYER, {})[setting.path] = GivenValue(name, given)
 
     default = f"; default: {setting.default}" if metavar and setting.default is not None else ""
     if setting.path in {"heartbeat.interval", "reconnect.interval"}:

@@ -13,6 +13,7 @@ from ..backend.inbox import MAX_DEAD, Backlog, DeadLetter, PortalConsumer
 from ..backend.urls import DEFAULT_URL, NOTHING_KEPT, portal_consumer
 from ..errors import BackendUnavailable
 from ..settings import Wire
+from ..transports.run import Portal
 from .config import Log
 from .options import namespace_option, options
 from .output import (
@@ -28,7 +29,7 @@ from .output import (
     shown_time,
 )
 from .process import start_logging
-from .serve import application_portal
+from .serve import application
 
 Result = TypeVar("Result")
 
@@ -230,7 +231,7 @@ def portal() -> None:
 
 
 @portal.command()
-@click.argument("application", metavar="APP:portal")
+@click.argument("name", metavar="APP:portal")
 @click.option("--json", "as_json", is_flag=True, help="Print that it has started as JSON.")
 @click.option(
     "--log-level",
@@ -242,13 +243,13 @@ def portal() -> None:
 @click.option(
     "--log-json", is_flag=True, envvar="MESA_LOG_JSON", help="Log one JSON object a line.  [MESA_LOG_JSON]"
 )
-def run(application: str, as_json: bool, log_level: Any, log_json: bool) -> None:
+def run(name: str, as_json: bool, log_level: Any, log_json: bool) -> None:
     """Run the Portal object of your application, such as main:portal, until SIGINT, SIGTERM or SIGQUIT.
 
     Then it finishes the events that it is handling, and leaves the rest to other portals. The wire of
     the servers is an argument of the Portal object, like all other settings.
     """
-    found = application_portal(application)
+    found = application(name, Portal, "main:portal")
     log_everything = start_logging(Log(level=log_level, json=log_json))
 
     def announce() -> None:

@@ -14,14 +14,14 @@ import click
 import msgspec
 
 from ..backend.redis import Address
-from ..errors import BackendRefused, BackendUnavailable, InvalidInput
+from ..errors import BackendError, InvalidInput
 from ..http_server.server import DispatchApi
 from ..middleware.logs import MessageLogging
 from ..transports.run import Endpoint, Portal, Server
 from ..version import __version__
-from .config import DEFAULT_FILE, SECRETS, SETTINGS, Api, Configuration, Resolved, resolve
+from .config import DEFAULT_FILE, SECRETS, SETTINGS, Configuration, Resolved, resolve
 from .options import given_flags, setting_flags
-from .output import escaped, print_json
+from .output import escaped, report
 from .process import start_logging
 from .tokens import authenticator_of
 
@@ -34,34 +34,22 @@ _OUR_TABLES = ("api.", "log.")
 
 
 def application_server(name: str, resolved: Resolved) -> Server:
-    """Import an application's server, from the working directory first.
-
-    Args:
-        name: `module:server`, as in `shop.realtime:server`.
-        resolved: the other settings; they must not change those of the server.
-
-    Raises:
-        UsageError: `name` has another form, or a flag contradicts the application.
-        InvalidInput: there is no such server, or the file contradicts the application.
-    """
-    _check_left_alone(name, resolved)
-    return _found(name, Server, "main:server")
+    """Import the server of an application; the other settings must not change those of the server."""
+    advice = f"{name} has settings of its own; set it there"
+    for layer, problem in ((resolved.flags, click.UsageError), (resolved.file, InvalidInput)):
+        for path, given in layer.items():
+            if path not in _OURS and not path.startswith(_OUR_TABLES):
+                raise problem(f"{given.where}: expected no setting of the server, got one; {advice}")
+    return application(name, Server, "main:server")
 
 
-def application_portal(name: str) -> Portal:
-    """Import an application's portal, as `application_server` does a server.
-
-    Args:
-        name: `module:portal`, as in `shop.realtime:portal`.
+def application(name: str, kind: type[Found], example: str) -> Found:
+    """Import an object of an application, from the working directory first.
 
     Raises:
-        UsageError: `name` has another form.
-        InvalidInput: there is no such portal.
+        UsageError: `name` is not `module:name`, as in `example`.
+        InvalidInput: there is no such object, or it is of another kind.
     """
-    return _found(name, Portal, "main:portal")
-
-
-def _found(name: str, kind: type[Found], example: str) -> Found:
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         what = f"APP:{example.partition(':')[2]}"
@@ -90,22 +78,8 @@ def _module(name: str) -> ModuleType:
         ) from error
 
 
-def _check_left_alone(name: str, resolved: Resolved) -> None:
-    advice = f"{name} has settings of its own; set it there"
-    for path, given in resolved.flags.items():
-        if not _is_ours(path):
-            raise click.UsageError(f"{given.where}: expected no setting of the server, got one; {advice}")
-    for path, given in resolved.file.items():
-        if not _is_ours(path):
-            raise InvalidInput(f"{given.where}: expected no setting of the server, got one; {advice}")
-
-
-def _is_ours(path: str) -> bool:
-    return path in _OURS or path.startswith(_OUR_TABLES)
-
-
 @click.command()
-@click.argument("application", metavar="[APP:server]", required=False)
+@click.argument("name", metavar="[APP:server]", required=False)
 @click.option(
     "--config",
     "file",
@@ -117,7 +91,7 @@ def _is_ours(path: str) -> bool:
 @setting_flags
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON.")
 @click.pass_context
-def serve(context: click.Context, application: str | None, file: Path | None, as_json: bool) -> None:
+def serve(context: click.Context, name: str | None, file: Path | None, as_json: bool) -> None:
     """Run a server until SIGINT, SIGTERM or SIGQUIT.
 
     APP:server is the Server object of your application, such as main:server; its own settings
@@ -134,7 +108,7 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
     # An application is imported first: the logging that it sets up is left alone.
-    found = application_server(application, resolved) if application is not None else None
+    found = application_server(name, resolved) if name is not None else None
     log_everything = start_logging(configuration.log)
     key = configuration.api.key or secrets.token_urlsafe(24)
     server, api = build(configuration, found, key)
@@ -142,44 +116,34 @@ def serve(context: click.Context, application: str | None, file: Path | None, as
     def announce(endpoint: Endpoint) -> None:
         if api and configuration.api.key is None:
             click.echo(f"dispatch key of this run: {key}  (MESA_API_KEY sets one that stays)", err=True)
-        redis = Address.of(configuration.redis).label if configuration.redis and not application else None
+        redis = Address.of(configuration.redis).label if configuration.redis and not name else None
         _announce(endpoint, api, redis, as_json)
         log_everything()
 
-    redis_from = resolved.given["redis"].where if "redis" in resolved.given and not application else None
+    redis_from = resolved.given["redis"].where if "redis" in resolved.given and not name else None
     _run(server, configuration, api, announce, redis_from)
 
 
 def build(configuration: Configuration, found: Server | None, key: str) -> tuple[Server, DispatchApi | None]:
-    """Make the server of `mesa serve` and its dispatch API, without starting them.
-
-    Args:
-        configuration: the configuration.
-        found: the server of an application; None to make one.
-        key: the key of the dispatch API.
+    """Make the server, unless an application has made it, and its dispatch API; start neither.
 
     Raises:
         UsageError: clients have no way to authenticate, or one that would let any client take any id.
         InvalidInput: a setting, or two together, cannot be used.
         Unsupported: this version does not support a setting.
     """
-    server = found or _own_server(configuration)
+    if found is None:
+        authenticator = authenticator_of(configuration)
+        server = Server(configuration.redis, **configuration.server_options)
+        server.authenticator(authenticator)
+    else:
+        server = found
     if configuration.log.messages:
         server.use(MessageLogging)
-    return server, _api(server, key, configuration.api)
-
-
-def _own_server(configuration: Configuration) -> Server:
-    authenticator = authenticator_of(configuration)
-    server = Server(configuration.redis, **configuration.server_options)
-    server.authenticator(authenticator)
-    return server
-
-
-def _api(server: Server, key: str, settings: Api) -> DispatchApi | None:
-    if not settings.enabled:
-        return None
-    return DispatchApi(server, key=key, host=settings.host, port=settings.port, max_body=settings.max_body)
+    api = configuration.api
+    if not api.enabled:
+        return server, None
+    return server, DispatchApi(server, key=key, host=api.host, port=api.port, max_body=api.max_body)
 
 
 def _run(
@@ -192,31 +156,26 @@ def _run(
     services = [api] if api else []
     try:
         server.run(settings.host, settings.port, *services, path=settings.path, on_start=announce)
-    except BackendUnavailable as error:
+    except BackendError as error:
         # `problem` leaves out whether a message was sent: none is sent while a server starts.
         where = f" (address: {redis_from})" if redis_from else ""
         raise click.ClickException(escaped(error.problem) + where) from error
-    except BackendRefused as error:
-        where = f" (address: {redis_from})" if redis_from else ""
-        raise click.ClickException(escaped(str(error)) + where) from error
 
 
 def _announce(endpoint: Endpoint, api: DispatchApi | None, redis: str | None, as_json: bool) -> None:
     api_url = api.url if api else None
-    if as_json:
-        print_json({"url": endpoint.url, "api_url": api_url, "redis": redis, "version": __version__})
-        return
     parts = [f"clients at {endpoint.url}", f"dispatch at {api_url}" if api_url else "no dispatch API"]
     if redis:
         parts.append(f"through {redis}")
-    click.echo(f"mesa {__version__}: {', '.join(parts)}")
+    document = {"url": endpoint.url, "api_url": api_url, "redis": redis, "version": __version__}
+    report(f"mesa {__version__}: {', '.join(parts)}", document, as_json=as_json)
 
 
 _MASK = "***"
 
 
 @click.command("check-config", short_help="Check the settings that `mesa serve` reads.")
-@click.argument("application", metavar="[APP:server]", required=False)
+@click.argument("name", metavar="[APP:server]", required=False)
 @click.option(
     "--config",
     "file",
@@ -227,7 +186,7 @@ _MASK = "***"
 @setting_flags
 @click.option("--json", "as_json", is_flag=True, help="Print every setting as it would be, secrets masked.")
 @click.pass_context
-def check_config(context: click.Context, application: str | None, file: Path | None, as_json: bool) -> None:
+def check_config(context: click.Context, name: str | None, file: Path | None, as_json: bool) -> None:
     """Check the settings of `mesa serve`: the TOML file, the environment, and flags.
 
     Takes the same arguments as `mesa serve`, and imports the application if one is named. Prints ok, or
@@ -236,12 +195,9 @@ def check_config(context: click.Context, application: str | None, file: Path | N
     """
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
-    found = application_server(application, resolved) if application is not None else None
+    found = application_server(name, resolved) if name is not None else None
     build(configuration, found, configuration.api.key or secrets.token_urlsafe(24))
-    if as_json:
-        click.echo(msgspec.json.encode(shown(configuration)))
-    else:
-        click.echo(f"ok: {_sources(resolved, file)}")
+    report(f"ok: {_sources(resolved, file)}", shown(configuration), as_json=as_json)
 
 
 def shown(configuration: Configuration) -> dict[str, Any]:

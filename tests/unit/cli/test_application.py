@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mesa_ws.cli.config import Given, resolve
+from mesa_ws.cli.config import GivenValue, resolve
 from mesa_ws.cli.serve import application_server
 from mesa_ws.errors import InvalidInput, InvalidSettings
 
@@ -90,7 +90,7 @@ def test_wrong_settings_of_the_application_stay_what_they_are() -> None:
 
 
 def test_a_flag_about_the_server_contradicts_the_application() -> None:
-    flags = {"heartbeat.interval": Given("--heartbeat-interval", 5.0)}
+    flags = {"heartbeat.interval": GivenValue("--heartbeat-interval", 5.0)}
     with pytest.raises(
         click.UsageError, match=r"--heartbeat-interval: .* app:server has settings of its own"
     ):
@@ -106,5 +106,5 @@ def test_a_setting_of_the_server_in_the_file_contradicts_the_application() -> No
 def test_where_to_listen_and_what_to_log_is_not_the_applications() -> None:
     module("app_one", APPLICATION)
     Path("mesa.toml").write_text('port = 0\n[api]\nport = 0\n[log]\nlevel = "error"', encoding="utf-8")
-    resolved = resolve({"path": Given("--path", "/ws")}, {"MESA_REDIS": "redis://localhost"})
+    resolved = resolve({"path": GivenValue("--path", "/ws")}, {"MESA_REDIS": "redis://localhost"})
     assert application_server("app_one:server", resolved).namespace == "app"

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.config import Configuration, Given, Layer, resolve
+from mesa_ws.cli.config import Configuration, GivenValue, Layer, resolve
 from mesa_ws.errors import InvalidInput, InvalidSettings
 from mesa_ws.settings import ServerSettings
 
 
 def flags(**values: object) -> Layer:
-    return {name.replace("__", "."): Given(f"--{name}", value) for name, value in values.items()}
+    return {name.replace("__", "."): GivenValue(f"--{name}", value) for name, value in values.items()}
 
 
 def in_file(text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli.config import SETTINGS, Given, of_environment, of_file
+from mesa_ws.cli.config import SETTINGS, GivenValue, of_environment, of_file
 from mesa_ws.errors import InvalidInput, InvalidSettings
 
 
@@ -33,7 +33,7 @@ def written(text: str) -> Path:
     ],
 )
 def test_the_file_gives_a_setting(text: str, path: str, value: object) -> None:
-    assert of_file(written(text)) == {path: Given(f"mesa.toml: {path}", value)}
+    assert of_file(written(text)) == {path: GivenValue(f"mesa.toml: {path}", value)}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_toml_is_told(content: bytes) -> None:
     ],
 )
 def test_the_environment_gives_a_setting(variable: str, text: str, path: str, value: object) -> None:
-    assert of_environment({variable: text}) == {path: Given(variable, value)}
+    assert of_environment({variable: text}) == {path: GivenValue(variable, value)}
 
 
 @pytest.mark.parametrize(
