@@ -9,7 +9,7 @@ through a server's API and implements the buses alone.
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; a message with a retention is stored first, atomically per recipient |
 | `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies reach the requester |
 | `AsyncBus.query` | which ids have connections, and how many; which messages wait for an id |
-| `Presence` | which ids a node holds; forgotten one lease after the node dies |
+| `NodePresence` | which ids a node holds; forgotten one lease after the node dies |
 | `Outbox` | messages kept for ids until they acknowledge them, numbered per id |
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
@@ -126,7 +126,7 @@ class BlockingBus(BlockingQueries, Protocol):
         ...
 
 
-class Presence(Protocol):
+class NodePresence(Protocol):
     """Declares which ids are connected to this node."""
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
@@ -243,7 +243,7 @@ class Watcher(Protocol):
 
 
 @runtime_checkable
-class Backend(AsyncBus, Presence, Outbox, Replies, Inbox, Protocol):
+class Backend(AsyncBus, NodePresence, Outbox, Replies, Inbox, Protocol):
     """A node's membership in the cluster.
 
     Attributes:

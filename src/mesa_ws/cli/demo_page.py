@@ -61,7 +61,7 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript"}
 INDEX = _PAGE / "index.html"
 """The page, which contains the token."""
 
-Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+Respond = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class _DispatchForm(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,7 +118,7 @@ class DemoPage:
             exception_handlers={MesaError: _failed, msgspec.MsgspecError: _unreadable},
         )
 
-    def _guarded(self, answer: Handle) -> Handle:
+    def _guarded(self, answer: Respond) -> Respond:
         async def guarded(request: Request) -> Response:
             self._check_source(request)
             response = await answer(request)

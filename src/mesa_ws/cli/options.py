@@ -19,14 +19,14 @@ from .output import from_command_line, note_address
 
 _LAYER = "mesa_ws.flags"
 
-Command = Callable[..., Any]
-Option = Callable[[Command], Command]
+Function = Callable[..., Any]
+Option = Callable[[Function], Function]
 
 
 def options(*each: Option) -> Option:
     """Make one decorator of several options, which the help lists in this order."""
 
-    def add(command: Command) -> Command:
+    def add(command: Function) -> Function:
         for option in reversed(each):
             command = option(command)
         return command
@@ -80,7 +80,7 @@ _METAVARS = {
 """Names of the flags' arguments in the help, by the last part of the setting; switches have none."""
 
 
-def setting_flags(command: Command) -> Command:
+def setting_flags(command: Function) -> Function:
     """Add the flags to a command; `given_flags` returns their values."""
     return options(*(_flag(SETTINGS[path], help) for path, help in _FLAGS.items()))(command)
 

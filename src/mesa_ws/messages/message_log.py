@@ -69,7 +69,7 @@ def log_announcement(log: logging.Logger, message_id: str, body: bytes, connecti
     log.debug("delivery %s: %s to everybody; %d connections here", message_id, named(body), connections)
 
 
-class Stored(Protocol):
+class StoredFrame(Protocol):
     """A message as the backend stores it."""
 
     @property
@@ -77,7 +77,7 @@ class Stored(Protocol):
         """The encoded frame."""
 
 
-def log_page(log: logging.Logger, id: str, entries: Sequence[Stored]) -> None:
+def log_page(log: logging.Logger, id: str, entries: Sequence[StoredFrame]) -> None:
     """Log the messages that a client gets from a page of the backend."""
     if not entries or not log.isEnabledFor(logging.DEBUG):
         return

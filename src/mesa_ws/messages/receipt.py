@@ -52,7 +52,7 @@ class Receipt(NamedTuple):
     nodes: int
 
 
-State = Literal["pending", "settled", "dropped", "unknown"]
+DeliveryState = Literal["pending", "settled", "dropped", "unknown"]
 """`pending`: the message waits in the outbox. `settled`: a connection of the id has acknowledged it.
 `dropped`: it made room for later ones, or its time to live ended. `unknown`: the outbox was lost,
 with all that it held."""
@@ -89,7 +89,7 @@ class IdStatus(NamedTuple):
         dropped: the last ranges of the id's outbox that were dropped unreceived, to show to people.
     """
 
-    state: State
+    state: DeliveryState
     dropped: tuple[Range, ...] = ()
 
 
@@ -134,7 +134,7 @@ def _is_held(position: Position, head: OutboxHead) -> bool:
     return any(fork.epoch == position.epoch and position.sequence <= fork.sequence for fork in head.forks)
 
 
-def _state(sequence: int, head: OutboxHead) -> State:
+def _state(sequence: int, head: OutboxHead) -> DeliveryState:
     if _is_within(sequence, head.dropped):
         return "dropped"
     if sequence <= head.acknowledged:

@@ -54,7 +54,7 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Step(Enum):
+class Transition(Enum):
     """Step from one state to another."""
 
     ATTEMPT = auto()
@@ -63,32 +63,35 @@ class Step(Enum):
     CLOSE = auto()
 
 
-TRANSITIONS: Mapping[State, Mapping[Step, State]] = {
-    State.CONNECTED: {Step.ATTEMPT: State.AUTHENTICATING, Step.CLOSE: State.CLOSED},
+TRANSITIONS: Mapping[State, Mapping[Transition, State]] = {
+    State.CONNECTED: {
+        Transition.ATTEMPT: State.AUTHENTICATING,
+        Transition.CLOSE: State.CLOSED,
+    },
     State.AUTHENTICATING: {
-        Step.ATTEMPT: State.AUTHENTICATING,
-        Step.ACCEPT: State.AUTHENTICATED,
-        Step.REFUSE: State.CONNECTED,
-        Step.CLOSE: State.CLOSED,
+        Transition.ATTEMPT: State.AUTHENTICATING,
+        Transition.ACCEPT: State.AUTHENTICATED,
+        Transition.REFUSE: State.CONNECTED,
+        Transition.CLOSE: State.CLOSED,
     },
     State.AUTHENTICATED: {
-        Step.ATTEMPT: State.AUTHENTICATED,
-        Step.ACCEPT: State.AUTHENTICATED,
-        Step.REFUSE: State.AUTHENTICATED,
-        Step.CLOSE: State.CLOSED,
+        Transition.ATTEMPT: State.AUTHENTICATED,
+        Transition.ACCEPT: State.AUTHENTICATED,
+        Transition.REFUSE: State.AUTHENTICATED,
+        Transition.CLOSE: State.CLOSED,
     },
-    State.CLOSED: dict.fromkeys(Step, State.CLOSED),
+    State.CLOSED: dict.fromkeys(Transition, State.CLOSED),
 }
 
 
 class WrongState(Exception):
     """Error of a step that the state does not allow; a bug of the caller, not of the peer."""
 
-    def __init__(self, step: Step, state: State) -> None:
+    def __init__(self, step: Transition, state: State) -> None:
         super().__init__(f"cannot {step.name.lower()} while {state.name.lower()}")
 
 
-def after(state: State, step: Step) -> State:
+def after(state: State, step: Transition) -> State:
     """Return the state that `step` leads to.
 
     Raises:
@@ -223,7 +226,7 @@ class ServerProtocol:
         if frame.op == Op.AUTHENTICATE:
             sync = self._terms.sync(frame)
             self._attempts += (sync.is_wire2,)
-            self.state = after(self.state, Step.ATTEMPT)
+            self.state = after(self.state, Transition.ATTEMPT)
             return Authenticate(frame.d, sync)
         if frame.op == Op.ACK and self.is_wire2:
             position = read_position(frame.d)
@@ -280,7 +283,7 @@ class ServerProtocol:
         """
         acknowledgement = self._terms.acknowledgement(user)
         asked = self._attempts[:1]
-        self._answer(Step.ACCEPT)
+        self._answer(Transition.ACCEPT)
         self.is_wire2 = any(asked)
         self._settle()
         return acknowledgement
@@ -295,7 +298,7 @@ class ServerProtocol:
 
     def close(self) -> None:
         """Note that the connection has ended or is about to."""
-        self.state = after(self.state, Step.CLOSE)
+        self.state = after(self.state, Transition.CLOSE)
 
     def suspend(self, now: float) -> None:
         """Stop all deadlines, because the server stops reading and cannot hear the client."""
@@ -341,16 +344,16 @@ class ServerProtocol:
         token = self._probes.ask(now)
         return SendPing(b"%d" % token, token)
 
-    def _answer(self, step: Step) -> None:
+    def _answer(self, step: Transition) -> None:
         """Count one attempt as answered; after a refusal, later attempts still wait."""
         self._attempts = self._attempts[1:]
-        if step is Step.ACCEPT or not self._attempts:
+        if step is Transition.ACCEPT or not self._attempts:
             self.state = after(self.state, step)
 
     def _turn_away(self, code: CloseCode, why: str) -> Close | None:
         if self.state is State.CLOSED:
             return None
-        self._answer(Step.REFUSE)
+        self._answer(Transition.REFUSE)
         if not self._terms.keeps_refused:
             return self._give_up(code, why)
         self._settle()

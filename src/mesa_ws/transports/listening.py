@@ -51,7 +51,7 @@ async def listen(hosts: HostOrHosts, port: int, *, backlog: int, who: str = "") 
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return listen_on(places, port, backlog)
-        except _Refused as refused:
+        except _CannotListen as refused:
             is_taken = refused.error.errno == errno.EADDRINUSE
             if port != 0 or not is_taken or attempt == ATTEMPTS:
                 raise _failure(who, refused.host, port, refused.error) from refused.error
@@ -69,7 +69,7 @@ def authority(hosts: HostOrHosts, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _Place(NamedTuple):
+class _ListenAddress(NamedTuple):
     """One address to listen on, and the host that it belongs to."""
 
     host: str
@@ -78,7 +78,7 @@ class _Place(NamedTuple):
     address: tuple[Any, ...]
 
 
-class _Refused(Exception):
+class _CannotListen(Exception):
     def __init__(self, host: str, error: OSError) -> None:
         super().__init__(host, error)
         self.host = host
@@ -90,9 +90,9 @@ def listed(hosts: HostOrHosts) -> list[str]:
     return [hosts] if isinstance(hosts, str) else list(hosts)
 
 
-async def _resolve(hosts: list[str], port: int, who: str) -> list[_Place]:
+async def _resolve(hosts: list[str], port: int, who: str) -> list[_ListenAddress]:
     loop = asyncio.get_running_loop()
-    places: dict[tuple[Any, ...], _Place] = {}
+    places: dict[tuple[Any, ...], _ListenAddress] = {}
     for host in hosts:
         try:
             found = await loop.getaddrinfo(
@@ -101,11 +101,11 @@ async def _resolve(hosts: list[str], port: int, who: str) -> list[_Place]:
         except (OSError, ValueError) as error:
             raise _failure(who, host, port, error) from error
         for family, _, protocol, _, address in found:
-            places.setdefault(address, _Place(host, family, protocol, address))
+            places.setdefault(address, _ListenAddress(host, family, protocol, address))
     return list(places.values())
 
 
-def listen_on(places: list[_Place], port: int, backlog: int) -> list[socket.socket]:
+def listen_on(places: list[_ListenAddress], port: int, backlog: int) -> list[socket.socket]:
     """Listen on each address, all on the port that the first one gets."""
     listeners: dict[str, list[socket.socket]] = {}
     absent: dict[str, OSError] = {}
@@ -115,7 +115,7 @@ def listen_on(places: list[_Place], port: int, backlog: int) -> list[socket.sock
                 listener = _listener(place, port, backlog)
             except OSError as error:
                 if error.errno not in _ABSENT:
-                    raise _Refused(place.host, error) from error
+                    raise _CannotListen(place.host, error) from error
                 absent[place.host] = error
                 continue
             stack.callback(listener.close)
@@ -123,12 +123,12 @@ def listen_on(places: list[_Place], port: int, backlog: int) -> list[socket.sock
             port = listener.getsockname()[1]
         for host, why in absent.items():
             if host not in listeners:
-                raise _Refused(host, why)
+                raise _CannotListen(host, why)
         stack.pop_all()
     return [listener for group in listeners.values() for listener in group]
 
 
-def _listener(place: _Place, port: int, backlog: int) -> socket.socket:
+def _listener(place: _ListenAddress, port: int, backlog: int) -> socket.socket:
     # The protocol is named because asyncio switches Nagle's algorithm off only where it is; with
     # it on, an answer waits for the peer's delayed ACK (40 ms).
     listener = socket.socket(place.family, socket.SOCK_STREAM, place.protocol)

@@ -27,8 +27,8 @@ from mesa_ws.protocol import (
     Received,
     ServerProtocol,
     State,
-    Step,
     Terms,
+    Transition,
     UnexpectedAnswer,
     WrongState,
     after,
@@ -247,34 +247,34 @@ def test_every_state_has_a_row() -> None:
     assert set(TRANSITIONS) == set(State)
 
 
-@pytest.mark.parametrize("step", Step)
-def test_nothing_leaves_a_closed_connection(step: Step) -> None:
+@pytest.mark.parametrize("step", Transition)
+def test_nothing_leaves_a_closed_connection(step: Transition) -> None:
     assert after(State.CLOSED, step) is State.CLOSED
 
 
 @pytest.mark.parametrize("state", State)
 def test_every_connection_can_be_closed(state: State) -> None:
-    assert after(state, Step.CLOSE) is State.CLOSED
+    assert after(state, Transition.CLOSE) is State.CLOSED
 
 
 @pytest.mark.parametrize(
     ("state", "step", "next"),
     [
-        (State.CONNECTED, Step.ATTEMPT, State.AUTHENTICATING),
-        (State.AUTHENTICATING, Step.ATTEMPT, State.AUTHENTICATING),
-        (State.AUTHENTICATING, Step.ACCEPT, State.AUTHENTICATED),
-        (State.AUTHENTICATING, Step.REFUSE, State.CONNECTED),
-        (State.AUTHENTICATED, Step.ATTEMPT, State.AUTHENTICATED),
-        (State.AUTHENTICATED, Step.ACCEPT, State.AUTHENTICATED),
-        (State.AUTHENTICATED, Step.REFUSE, State.AUTHENTICATED),
+        (State.CONNECTED, Transition.ATTEMPT, State.AUTHENTICATING),
+        (State.AUTHENTICATING, Transition.ATTEMPT, State.AUTHENTICATING),
+        (State.AUTHENTICATING, Transition.ACCEPT, State.AUTHENTICATED),
+        (State.AUTHENTICATING, Transition.REFUSE, State.CONNECTED),
+        (State.AUTHENTICATED, Transition.ATTEMPT, State.AUTHENTICATED),
+        (State.AUTHENTICATED, Transition.ACCEPT, State.AUTHENTICATED),
+        (State.AUTHENTICATED, Transition.REFUSE, State.AUTHENTICATED),
     ],
 )
-def test_a_step_leads_where_the_table_says(state: State, step: Step, next: State) -> None:
+def test_a_step_leads_where_the_table_says(state: State, step: Transition, next: State) -> None:
     assert after(state, step) is next
 
 
-@pytest.mark.parametrize("step", [Step.ACCEPT, Step.REFUSE])
-def test_an_answer_without_an_attempt_is_a_bug_of_the_caller(step: Step) -> None:
+@pytest.mark.parametrize("step", [Transition.ACCEPT, Transition.REFUSE])
+def test_an_answer_without_an_attempt_is_a_bug_of_the_caller(step: Transition) -> None:
     with pytest.raises(WrongState) as caught:
         after(State.CONNECTED, step)
     assert str(caught.value) == f"cannot {step.name.lower()} while connected"

@@ -15,7 +15,7 @@ from msgspec.structs import astuple as _members
 from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ...messages.envelope import Envelope
 from ...messages.message import Message
-from ...messages.receipt import IdStatus, OutboxHead, Position, Range, Receipt, State, Status, Stored
+from ...messages.receipt import DeliveryState, IdStatus, OutboxHead, Position, Range, Receipt, Status, Stored
 from ...messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request
 from ..queries import (
     FIRST,
@@ -179,7 +179,7 @@ class RequestBody(_Form):
 
 
 class _IdStatusBody(msgspec.Struct):
-    state: State
+    state: DeliveryState
     dropped: tuple[Range, ...]
 
 

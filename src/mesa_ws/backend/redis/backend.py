@@ -248,7 +248,7 @@ class RedisBackend:
             await node.aclose()
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare connections of `id` on this node; see `Presence.attach`."""
+        """Declare connections of `id` on this node; see `NodePresence.attach`."""
         return await self._opened().members.attach(check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
