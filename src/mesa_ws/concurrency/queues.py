@@ -153,7 +153,8 @@ class Batcher(Generic[Item, Result]):
 
     async def _work(self) -> None:
         try:
-            while batch := self._next_batch():
+            while self._waiting:
+                batch = self._next_batch()
                 try:
                     results = await self._run([item for item, _ in batch])
                 except Exception as error:

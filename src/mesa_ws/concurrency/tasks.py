@@ -41,7 +41,8 @@ _log = logging.getLogger("mesa_ws.backend")
 RESTART_PAUSE = 0.5
 """Seconds until a job that ended is started again."""
 
-_ended: set[asyncio.Task[Any]] = set()
+ended: set[asyncio.Task[Any]] = set()
+"""Tasks that their owners have cancelled, by `end`."""
 
 
 class _Watch:
@@ -78,15 +79,9 @@ def start(
 def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task as its owner, so that it ends whatever handlers do with the cancellation."""
     if not task.done():
-        _ended.add(task)
-        task.add_done_callback(_ended.discard)
+        ended.add(task)
+        task.add_done_callback(ended.discard)
         task.cancel()
-
-
-def must_check() -> bool:
-    """Return whether the current task was cancelled, so that `survive` has to be called."""
-    task = asyncio.current_task()
-    return task is not None and (task.cancelling() > 0 or task in _ended)
 
 
 async def survive(limit: asyncio.Timeout | None = None) -> bool:
@@ -109,7 +104,7 @@ async def survive(limit: asyncio.Timeout | None = None) -> bool:
             await asyncio.sleep(0)  # before Python 3.13, `uncancel` leaves one that is still to be raised
         except asyncio.CancelledError:
             is_pending = True
-    if task in _ended or (task.cancelling() and _is_loop_ending(task.get_loop())):
+    if task in ended or (task.cancelling() and _is_loop_ending(task.get_loop())):
         raise asyncio.CancelledError
     is_over = limit is not None and limit.expired()
     while task.cancelling() > is_over:  # the limit takes back its own
@@ -160,9 +155,9 @@ def _forget_closed_loops() -> None:
     for loop in tuple(_watches):
         if loop.is_closed():
             _watches.pop(loop, None)
-    for task in tuple(_ended):
+    for task in tuple(ended):
         if task.get_loop().is_closed():
-            _ended.discard(task)
+            ended.discard(task)
 
 
 def _is_loop_ending(loop: asyncio.AbstractEventLoop) -> bool:

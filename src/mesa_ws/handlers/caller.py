@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from ..concurrency.blocking import run_plain
-from ..concurrency.tasks import must_check, survive
+from ..concurrency.tasks import ended, survive
 from ..errors import InvalidSettings
 from .threads import Threads
 
@@ -124,7 +124,7 @@ async def _call(
         if isinstance(result, Awaitable):
             result = await result
     except Exception:
-        if must_check():
+        if _must_check():
             await survive(limit)
         raise
     except (SystemExit, KeyboardInterrupt):
@@ -132,12 +132,18 @@ async def _call(
     except BaseException as error:
         if isinstance(error, GeneratorExit) and _is_thrown_in(error):
             raise  # the event loop was abandoned, and this coroutine is being collected
-        is_cancelled = must_check()
+        is_cancelled = _must_check()
         await survive(limit)
         raise _failure(handler, error, is_cancelled=is_cancelled) from error
-    if must_check() and await survive(limit):
+    if _must_check() and await survive(limit):
         raise HandlerCancelled(f"{name_of(handler)} was cancelled")
     return result
+
+
+def _must_check() -> bool:
+    """Return whether the current task was cancelled, so that `survive` has to be called."""
+    task = asyncio.current_task()
+    return task is not None and (task.cancelling() > 0 or task in ended)
 
 
 def _is_thrown_in(error: BaseException) -> bool:

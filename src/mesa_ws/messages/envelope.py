@@ -7,6 +7,7 @@ a server's own code, and the HTTP API.
 import os
 from collections.abc import Container, Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
@@ -105,6 +106,7 @@ class Dispatch(NamedTuple):
     durability: Durability = "memory"
 
 
+@dataclass(slots=True)
 class IdempotencyScope:
     """One handling of one event, which names what is sent in it. Used from one thread at a time.
 
@@ -114,24 +116,21 @@ class IdempotencyScope:
     Tasks that the handler leaves behind are no part of the handling: the same names made in two
     handlings would stand for different things, and one of them would count as a repetition.
 
-    Args:
-        key: names the event, however often it is handled.
-
     Attributes:
+        key: names the event, however often it is handled.
         message_ids: what was sent under names made here.
         is_over: whether the handling has ended, so that no names are made any more.
     """
 
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._count = 0
-        self.message_ids: list[str] = []
-        self.is_over = False
+    key: str
+    message_ids: list[str] = field(default_factory=list)
+    is_over: bool = False
+    _count: int = 0
 
     def next_key(self) -> str:
         """Return the idempotency key of the next dispatch."""
         self._count += 1
-        return f"{self._key}/{self._count}"
+        return f"{self.key}/{self._count}"
 
 
 current_scope: ContextVar[IdempotencyScope | None] = ContextVar("mesa_current_scope", default=None)

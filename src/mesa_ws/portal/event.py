@@ -69,8 +69,10 @@ class PortalEvent:
         self.request: str | None = None
         if event.kind == "message":
             frame = decode_frame(event.data)
-            self.message, asked = frame.message(), read_correlation(frame)
-            self.request = asked.request if isinstance(asked, RequestReceived) else None
+            self.message = frame.message()
+            if frame.x is not msgspec.UNSET:
+                asked = read_correlation(frame)
+                self.request = asked.request if isinstance(asked, RequestReceived) else None
         elif event.data:  # servers of 1.x do not send how a connection ended
             self.code, self.reason = _DECODE_END(event.data)
 

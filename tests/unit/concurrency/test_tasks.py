@@ -90,7 +90,7 @@ async def test_the_owner_ends_a_task_whatever_it_does(
     end(task)
     await asyncio.wait({task})
     assert task.cancelled()
-    assert task not in tasks._ended
+    assert task not in tasks.ended
 
 
 async def test_the_end_of_all_tasks_ends_each(watched: None) -> None:
@@ -197,7 +197,7 @@ def test_a_task_that_was_ended_in_a_loop_that_was_closed_is_forgotten() -> None:
     loop.close()
     abandon_task(task)
     asyncio.run(begin_another())
-    assert task not in tasks._ended
+    assert task not in tasks.ended
 
 
 async def test_a_time_limit_stays_one_beside_other_cancellations(watched: None) -> None:

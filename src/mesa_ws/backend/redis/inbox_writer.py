@@ -33,7 +33,8 @@ MAX_BYTES = 1024 * 1024
 Append = tuple[InboxEvent, Capacity]
 """An event, and the limits of its queue."""
 
-_ANSWERS: tuple[AppendResult, ...] = ("taken", "full", "unknown", "gone")
+RESULTS: dict[int, AppendResult] = {1: "taken", 2: "full", 3: "unknown", 4: "gone"}
+"""Results by the numbers that append.lua returns, after the number of replicas."""
 
 _ADVICE = "it is sent again"
 """Advice of the error when it is unknown whether an event, or steps, are durable enough."""
@@ -49,7 +50,7 @@ def _replicas(replies: Sequence[Any]) -> int:
 
 
 class AppendCommand:
-    """The call that appends events to their queues, and its reply. No I/O.
+    """The call that appends events to their queues; `RESULTS` are in its reply. No I/O.
 
     Args:
         commands: commands of the node.
@@ -77,10 +78,6 @@ class AppendCommand:
             parts += (event.connection_id, event.partition, event.sequence, event.kind, event.id or "")
             parts += (event.data, 1 + len(event.data) // WEIGHT_UNIT, capacity.events, capacity.bytes)
         return Call(APPEND, tuple(keys), tuple(parts))
-
-    def read(self, reply: Sequence[int]) -> list[AppendResult]:
-        """Read the reply to the call."""
-        return [_ANSWERS[number - 1] for number in reply[1:]]
 
 
 class InboxWriter:
@@ -133,7 +130,7 @@ class InboxWriter:
                 )
                 if reply == 0:  # the lease was lost
                     (reply,) = await self._keeper.execute([call], self._pipeline, self._proof)
-                return self._command.read(reply)
+                return [RESULTS[number] for number in reply[1:]]
             except BackendRefused as error:
                 await self._keeper.queues.repair(error)
             except Unsupported as error:  # another Redis took over, and this one cannot

@@ -262,9 +262,9 @@ class RedisPortalConsumer:
         """
         if not self._is_checked:
             await self._check()
-        reply = await self._run(self._commands.tend(wanted, stays=stays).command)
+        reply = await self._run(self._commands.tend(wanted, stays=stays))
         if reply[0] and stays:
-            while await self._run(self._commands.reap().command) == 1:
+            while await self._run(self._commands.reap()) == 1:
                 pass
         return ownership(reply)
 
@@ -275,18 +275,18 @@ class RedisPortalConsumer:
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
         """Apply steps; see `PortalConsumer.settle`."""
-        commands = [
-            self._commands.settle(steps[start : start + MAX_STEPS]).command
+        calls = [
+            self._commands.settle(steps[start : start + MAX_STEPS])
             for start in range(0, len(steps), MAX_STEPS)
         ]
-        replies = await self._execute(commands, self._settling, proof=self._proof)
+        replies = await self._execute(calls, self._settling, proof=self._proof)
         return [result for reply in replies for result in reply[1:]]
 
     async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
         """Wait a moment for events of any queue; see `PortalConsumer.overhear`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
-            end = await self._run(self._commands.overhear().command)
+            end = await self._run(self._commands.overhear())
             self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
         (reply,) = await self._execute([self._commands.listen(after)], self._waiting)
@@ -294,12 +294,12 @@ class RedisPortalConsumer:
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection; see `PortalConsumer.reply`."""
-        command, known_for = self._commands.reply(envelope, node).command, envelope.remember
-        return bool(await self._run(command, is_repeatable=known_for > 0, known_for=known_for))
+        call, known_for = self._commands.reply(envelope, node), envelope.remember
+        return bool(await self._run(call, is_repeatable=known_for > 0, known_for=known_for))
 
     async def backlog(self) -> Backlog:
         """Return the present backlog; see `PortalConsumer.backlog`."""
-        return surveyed(await self._run(self._commands.survey().command))
+        return surveyed(await self._run(self._commands.survey()))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
@@ -309,7 +309,7 @@ class RedisPortalConsumer:
     async def revive(self, offsets: Sequence[str]) -> int:
         """Put dead letters back into their queues; return their number."""
         calls = [self._commands.revive(some) for some in chunks(offsets, MAX_STEPS)]
-        return sum([await self._run(call.command, is_repeatable=False) for call in calls])
+        return sum([await self._run(call, is_repeatable=False) for call in calls])
 
     async def drop(self, offsets: Sequence[str]) -> int:
         """Delete dead letters; return their number."""
@@ -328,27 +328,34 @@ class RedisPortalConsumer:
         self._pipeline.check(self._proof)
         self._is_checked = True
 
-    async def _run(self, command: Command, *, is_repeatable: bool = True, known_for: float = math.inf) -> Any:
-        """Run one command on the connection for heartbeats; return its reply."""
+    async def _run(
+        self, call: Call | Command, *, is_repeatable: bool = True, known_for: float = math.inf
+    ) -> Any:
+        """Run one call on the connection for heartbeats; return its reply."""
         (reply,) = await self._execute(
-            [command], self._pipeline, is_repeatable=is_repeatable, known_for=known_for
+            [call], self._pipeline, is_repeatable=is_repeatable, known_for=known_for
         )
         return reply
 
     async def _execute(
         self,
-        commands: Sequence[Command],
+        calls: Sequence[Call | Command],
         pipeline: Pipeline,
         *,
         is_repeatable: bool = True,
         known_for: float = math.inf,
         proof: Proof | None = None,
     ) -> list[Any]:
-        """Run commands; if a key has the wrong type, set it aside and run them again."""
+        """Run calls; if a key has the wrong type, set it aside and run them again."""
         while True:
             try:
                 return await pipeline.carry_out(
-                    Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+                    Batch(
+                        [call.command if isinstance(call, Call) else call for call in calls],
+                        is_repeatable=is_repeatable,
+                        known_for=known_for,
+                        proof=proof,
+                    )
                 )
             except BackendRefused as error:
                 await self._types.repair(error)
