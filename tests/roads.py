@@ -62,7 +62,7 @@ class Step(NamedTuple):
     function: str
 
 
-_BATCH = Step("backend/redis_client/batch.py", "__init__")
+_BATCH = Step("backend/redis_client/pipeline.py", "__init__")
 """The call that has the commands of its caller, before another task writes them."""
 
 _SCRIPTS = {script.sha: script.name for script in SCRIPTS}

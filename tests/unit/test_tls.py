@@ -9,7 +9,7 @@ import redis
 
 from mesa_ws.backend.http.exchange import HttpApi
 from mesa_ws.backend.queries import OnlineCount
-from mesa_ws.backend.redis_client.connection import failed_call, failed_connect
+from mesa_ws.backend.redis_client.failures import failed_call, failed_connect
 from mesa_ws.tls import tls_problem
 
 NUMBERS = range(1, 200)

@@ -8,8 +8,8 @@ master.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.master import MasterChoice, Report
+from mesa_ws.backend.redis_client.pipeline import Batch
 
 from .store import Store
 from .watch import Watch

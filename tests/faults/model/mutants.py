@@ -130,6 +130,6 @@ MUTANTS = (
         "",
         "",
         (),
-        broken=("mesa_ws.backend.redis_client.connection._ALONE", ("UNBLOCKED ",)),
+        broken=("mesa_ws.backend.redis_client.failures._ALONE", ("UNBLOCKED ",)),
     ),
 )

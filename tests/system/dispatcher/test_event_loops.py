@@ -104,6 +104,24 @@ def test_a_dispatcher_that_is_collected_closes_what_loops_left(
     until(lambda: open_at(own_redis) == 0)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dispatcher_that_is_forgotten_in_its_loop_closes_its_connection(
+    own_redis: RedisServer, namespace: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forget() -> None:
+        dispatcher = AsyncDispatcher(own_redis.url, namespace=namespace, sync=True)
+        await dispatcher.dispatch(Message(0, "hello"), ["unknown"])
+        del dispatcher
+        async with asyncio.timeout(LIMIT):
+            while await asyncio.to_thread(open_at, own_redis) > 0:
+                gc.collect()
+
+    run(forget())
+    assert [
+        record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"
+    ] == []
+
+
 def test_a_call_that_was_given_up_and_left_in_a_closed_loop_raises_nothing(
     own_redis: RedisServer, namespace: str
 ) -> None:

@@ -123,6 +123,27 @@ async def test_closing_fails_what_is_under_way(proxy: Proxy, namespace: str) -> 
     assert [getattr(error, "maybe_sent", None) for error in errors] == [True, False]
 
 
+async def test_a_call_is_carried_out_while_all_tasks_are_cancelled(pipeline: Pipeline) -> None:
+    goodbyes: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            goodbyes.append(await echo(pipeline, "goodbye"))
+
+    before = asyncio.all_tasks()
+    works = [asyncio.create_task(work())]
+    await echo(pipeline, "connected")
+    works.append(asyncio.create_task(work()))  # one before the pipeline's own task, and one after it
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    await asyncio.wait(works)
+    assert goodbyes == ["goodbye", "goodbye"]
+    assert [task.get_name() for task in asyncio.all_tasks() - before] == ["mesa-redis-pipeline"]
+
+
 async def test_a_closed_link_refuses_calls(pipeline: Pipeline) -> None:
     await pipeline.aclose()
     with pytest.raises(BackendUnavailable, match="has been closed"):

@@ -13,7 +13,7 @@ from ...messages.recipients import check_id
 from ...settings import check_namespace
 from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
 from ..redis_client.command import Command, ServerInfo, chunks
-from ..redis_client.connection import is_forbidden
+from ..redis_client.failures import is_forbidden
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights

@@ -11,9 +11,9 @@ from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..queries import Query
 from ..redis_client.address import Address
-from ..redis_client.batch import Batch
-from ..redis_client.connection import FOREIGN, BlockingConnection, failed_call, remaining
-from ..redis_client.pipeline import PAUSE, Operation
+from ..redis_client.connection import BlockingConnection, remaining
+from ..redis_client.failures import FOREIGN, failed_call
+from ..redis_client.pipeline import PAUSE, Batch, Operation
 from ..redis_client.pool import LentConnection, Pool
 from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing
@@ -126,9 +126,9 @@ class BlockingRedisBus:
         if batch.missing:
             self._pool.shake_hands(connection, deadline)
             self._round(batch, connection, deadline)
-        if batch.is_misled:
+        if batch.has_errors and batch.is_misled:
             self._pool.doubt()
-        failure = batch.failure(where)
+        failure = batch.failure(where) if batch.has_errors else None
         if failure is None and batch.proof is not None:
             demand = batch.proof.demand(batch.replies)
             due = connection.mesa_master.due(demand.replicas, time.monotonic())

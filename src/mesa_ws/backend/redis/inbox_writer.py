@@ -15,7 +15,6 @@ from ..inbox import (
     Capacity,
     InboxEvent,
 )
-from ..redis_client.batch import Batch
 from ..redis_client.command import Call, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipelines
@@ -125,8 +124,8 @@ class InboxWriter:
         call = self._command.of(batch)
         while True:
             try:
-                (reply,) = await self._pipeline.carry_out(
-                    Batch((call.command,), is_repeatable=True, proof=self._proof)
+                (reply,) = await self._pipeline.execute(
+                    (call.command,), is_repeatable=True, proof=self._proof
                 )
                 if reply == 0:  # the lease was lost
                     (reply,) = await self._keeper.execute([call], self._pipeline, self._proof)

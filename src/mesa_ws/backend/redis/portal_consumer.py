@@ -26,7 +26,6 @@ from ..inbox import (
     WaitingEvent,
 )
 from ..redis_client.address import Address
-from ..redis_client.batch import Batch
 from ..redis_client.command import Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
@@ -349,13 +348,11 @@ class RedisPortalConsumer:
         """Run calls; if a key has the wrong type, set it aside and run them again."""
         while True:
             try:
-                return await pipeline.carry_out(
-                    Batch(
-                        [call.command if isinstance(call, Call) else call for call in calls],
-                        is_repeatable=is_repeatable,
-                        known_for=known_for,
-                        proof=proof,
-                    )
+                return await pipeline.execute(
+                    [call.command if isinstance(call, Call) else call for call in calls],
+                    is_repeatable=is_repeatable,
+                    known_for=known_for,
+                    proof=proof,
                 )
             except BackendRefused as error:
                 await self._types.repair(error)

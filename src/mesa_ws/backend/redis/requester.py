@@ -14,15 +14,8 @@ from ...messages.request import MAX_BLOCKING_REQUESTS, Reply, Tally, addressed, 
 from ..pending import Pending, Quota, late
 from ..redis_client.address import Address
 from ..redis_client.command import Command
-from ..redis_client.connection import (
-    FOREIGN,
-    BlockingConnection,
-    failed_call,
-    raise_first,
-    read_reply,
-    remaining,
-    set_limit,
-)
+from ..redis_client.connection import BlockingConnection, read_reply, remaining, set_limit
+from ..redis_client.failures import FOREIGN, failed_call, raise_first
 from ..redis_client.pipeline import Operation
 from ..redis_client.subscriber import Subscriber
 from .keys import Keys

@@ -11,7 +11,7 @@ from ...settings import check_namespace
 from ..outbox import Page
 from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
 from ..redis_client.command import Call, Command
-from ..redis_client.connection import is_forbidden, lacking_rights, raise_first
+from ..redis_client.failures import is_forbidden, lacking_rights, raise_first
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights

@@ -20,11 +20,11 @@ from .connection import (
     MAX_IDLE,
     AsyncConnection,
     BlockingConnection,
-    failed_connect,
     hang_up,
     open_connection,
     remaining,
 )
+from .failures import failed_connect
 from .master import FIXED, Master
 from .resolver import MasterResolver, MasterWatch
 from .sentinel import DEFAULT_PORT, Sentinels

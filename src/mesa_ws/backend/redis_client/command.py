@@ -122,6 +122,9 @@ def ms(seconds: float) -> int:
 class Handshake(Protocol):
     """First commands on every connection, and the conditions that the Redis has to meet."""
 
+    lacking: list[str] | None
+    """Rights that the Redis user lacks, so that commands need `permit`; None before the first connection."""
+
     @property
     def scripts(self) -> Sequence[Script]:
         """The scripts that every connection loads."""

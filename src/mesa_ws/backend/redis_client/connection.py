@@ -1,194 +1,18 @@
-"""Typed access to redis-py's connections, private parts included, and Mesa's errors for theirs."""
+"""Typed access to redis-py's connections, private parts included."""
 
 import asyncio
-import os
-import re
-import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import redis
-from hiredis import pack_command
-from redis import exceptions
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from ...concurrency.event_loops import abandon_transport
-from ...errors import BackendError, BackendRefused, BackendUnavailable
-from ...tls import CERTIFICATE_REQUIRED, MAY_DEMAND, tls_error, tls_problem
-from .command import CLUSTER, Command
+from .command import Command
+from .failures import FOREIGN
 from .master import Master
-
-FOREIGN = (exceptions.RedisError, OSError, TimeoutError)
-"""Exceptions that redis-py and the network raise."""
-
-_NOT_NOW = (
-    exceptions.ReadOnlyError,
-    exceptions.ClusterDownError,  # MASTERDOWN too
-    exceptions.BusyLoadingError,
-    exceptions.TryAgainError,
-)
-
-_NOT_NOW_TEXTS = (
-    "BUSY ",
-    "MISCONF ",
-    "NOREPLICAS Not enough good replicas",
-    "UNBLOCKED ",
-    "max number of clients",
-)
-
-_ALONE = ("NOREPLICAS Not enough good replicas", "UNBLOCKED ")
-
-PARTLY = "PARTLY "
-"""Prefix of a script's error when a part of its work was already done."""
-
-_RUNTIME_ERROR = re.compile(r"(ERR )?(Error running script|user_script:)")
-"""Text of a bug in a script; how much it did before is unknown."""
-
-_FORBIDDEN = re.compile(r"(ERR |NOPERM )*(The user executing the script can't|ACL failure in script)")
-"""Texts of Redis 7.0 and of later versions for a command that a script's user may not run."""
-
-_SCRIPT_NAME = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?")
-"""Suffix that Redis adds to an error in a script; of no use to a reader."""
-
-RIGHTS_PAGE = 'as the section "A user of its own" of the documentation says'
-"""Pointer to the list of rights that a Redis user needs."""
-
-_NAME_OF_ONE = re.compile(r":[0-9a-f-]{32,36}$")
-"""End of the name of a channel that one process listens to."""
-
-_HINTS = {
-    exceptions.AuthenticationError: "check the user name and the password",
-    exceptions.AuthenticationWrongNumberOfArgsError: "check the user name and the password",
-    exceptions.NoPermissionError: f"grant the user all rights that Mesa needs, {RIGHTS_PAGE}",
-    exceptions.OutOfMemoryError: "Redis is full",
-    exceptions.InvalidResponse: "is this a Redis?",
-    exceptions.MovedError: CLUSTER,
-    exceptions.ClusterCrossSlotError: CLUSTER,
-}
-
-
-def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> BackendError:
-    """Return the error for a connection that failed; nothing was sent.
-
-    Args:
-        where: names the Redis.
-        error: of redis-py, or of the network.
-        is_secure: whether the connection was to use TLS.
-    """
-    if _is_answer(error):
-        return _refused(where, error)
-    advice = _advice(error) if is_secure else ""
-    return BackendUnavailable(f"{where}: no connection ({_text(error)}{advice})")
-
-
-def forbidden_subscribe(where: str, channels: Iterable[str], error: Exception) -> BackendError:
-    """Return the error for a subscription that the user has no right to."""
-    if "channel" not in str(error):
-        return lacking_rights(where, ["+subscribe"])
-    return lacking_rights(where, [f"&{_NAME_OF_ONE.sub(':*', channel)}" for channel in channels])
-
-
-def lacking_rights(where: str, rights: Iterable[str]) -> BackendRefused:
-    """Return the error for a user without some rights; nothing was written.
-
-    Args:
-        where: names the Redis.
-        rights: the missing ones, as ACL SETUSER takes them.
-    """
-    lacking = " ".join(dict.fromkeys(rights))
-    return BackendRefused(
-        f"{where}: refused (its user lacks {lacking}); grant that with ACL SETUSER, {RIGHTS_PAGE}"
-    )
-
-
-def failed_call(where: str, error: Exception, *, maybe_sent: bool) -> BackendError:
-    """Return the error for a call that ended without a usable reply."""
-    if is_not_now(error):
-        return BackendUnavailable(f"{where}: {_text(error)}", maybe_sent=maybe_sent)
-    if isinstance(error, TimeoutError | exceptions.TimeoutError):
-        return BackendUnavailable(f"{where}: no answer in time", maybe_sent=maybe_sent)
-    return BackendUnavailable(f"{where}: the connection was lost ({_text(error)})", maybe_sent=maybe_sent)
-
-
-def failed_reply(where: str, error: exceptions.RedisError) -> BackendError:
-    """Return the error for an error reply; `is_partial` tells whether a part was done."""
-    if is_not_now(error):
-        return BackendUnavailable(f"{where}: {_text(error)}")
-    return _refused(where, error)
-
-
-def is_not_now(error: BaseException) -> bool:
-    """Whether Redis would accept the command later, or another Redis would accept it now."""
-    return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
-
-
-def is_of_no_master(reply: object) -> bool:
-    """Whether a reply shows that this Redis is no master, or lost its replicas and may soon be none."""
-    return isinstance(reply, exceptions.ReadOnlyError | exceptions.ClusterDownError) or (
-        isinstance(reply, exceptions.ResponseError) and str(reply).startswith(_ALONE)
-    )
-
-
-def is_forbidden(reply: object) -> bool:
-    """Whether Redis, or a script, replied that the user lacks a right."""
-    if isinstance(reply, exceptions.NoPermissionError):
-        return True
-    text = str(reply).removeprefix(PARTLY)
-    return isinstance(reply, exceptions.ResponseError) and _FORBIDDEN.match(text) is not None
-
-
-def is_partial(reply: object) -> bool:
-    """Whether a script may have done a part of its work before it failed."""
-    if not isinstance(reply, exceptions.ResponseError):
-        return False
-    return str(reply).startswith(PARTLY) or _RUNTIME_ERROR.match(str(reply)) is not None
-
-
-def _is_answer(error: Exception) -> bool:
-    if is_not_now(error):
-        return False
-    return isinstance(
-        error, exceptions.AuthenticationError | exceptions.ResponseError | exceptions.InvalidResponse
-    )
-
-
-def _refused(where: str, error: Exception) -> BackendRefused:
-    hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
-    if is_forbidden(error):
-        hint = _HINTS[exceptions.NoPermissionError]
-    if "compiling script" in str(error):
-        hint = "Redis 7 or later is needed"
-    if str(error).startswith("NOREPLICAS "):
-        hint = "nothing was stored; use 'memory' or 'fsync', or add a replica"
-    return BackendRefused(f"{where}: refused ({_text(error)})" + (f"; {hint}" if hint else ""))
-
-
-def _advice(error: BaseException) -> str:
-    """Return advice for a TLS connection that failed; empty if there is none."""
-    cause = tls_error(error) or error.__cause__ or error.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return "; name a file with the certificates to trust with ssl_ca_certs"
-    if isinstance(cause, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
-        return f"; {MAY_DEMAND}, which ssl_certfile and ssl_keyfile would show"
-    if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) == CERTIFICATE_REQUIRED:
-        return "; show it with ssl_certfile and ssl_keyfile"
-    return ""
-
-
-def _text(error: BaseException) -> str:
-    """Return the text of an error as one short line, without control characters."""
-    problem = tls_problem(error)
-    if problem is not None:
-        return problem
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    text = _SCRIPT_NAME.sub("", str(error)).removeprefix(PARTLY)
-    line = " ".join(text.split()) or type(error).__name__
-    return "".join(c for c in line if c.isprintable())[:200]
-
 
 MAX_IDLE = 30.0
 """Seconds after which an idle connection is replaced; firewalls forget connections after minutes."""
@@ -218,24 +42,14 @@ class AsyncConnection(Protocol):
     mesa_master: Master
     """The master that it leads to."""
 
+    mesa_reader: asyncio.StreamReader
+    """Its reader, at the end of which Redis has closed the connection."""
+
     async def connect(self) -> None: ...  # noqa: D102
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: D102
     def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
     async def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
     async def read_response(self) -> Any: ...  # noqa: D102
-
-
-def packed(commands: Iterable[Command]) -> list[bytes]:
-    """Encode commands for the wire; redis-py's own packing for asyncio takes eight times as long."""
-    # Its annotation says a tuple of one member.
-    return [b"".join([pack_command(command) for command in commands])]  # type: ignore[arg-type]
-
-
-def raise_first(replies: Iterable[Any]) -> None:
-    """Raise the first error among replies."""
-    for reply in replies:
-        if isinstance(reply, RedisError):
-            raise reply
 
 
 def read_reply(connection: BlockingConnection, deadline: float) -> Any:
@@ -247,34 +61,23 @@ def read_reply(connection: BlockingConnection, deadline: float) -> Any:
         return error
 
 
-async def aread_reply(connection: AsyncConnection) -> Any:
-    """`read_reply` for asyncio, without a time limit."""
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-async def say_farewell(connection: AsyncConnection, commands: Sequence[Command], limit: float) -> None:
-    """Send commands to a Redis that is left, if it still accepts them; their replies are ignored.
-
-    Args:
-        connection: on which no reply is outstanding.
-        commands: the commands.
-        limit: seconds for sending and reading.
-    """
-    with suppress(*FOREIGN):
-        async with asyncio.timeout(limit):
-            await connection.send_packed_command(packed(commands))
-            for _ in commands:
-                await aread_reply(connection)
+async def converse(connection: AsyncConnection, commands: Sequence[Command]) -> list[Any]:
+    """Write commands and read their replies, including errors of Redis; without a time limit."""
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies = list[Any]()
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
 
 
 async def open_connection(connection: AsyncConnection) -> None:
     """Connect, and keep the transport: redis-py loses it when a write is cancelled."""
     await connection.connect()
     private: Any = connection
-    private.mesa_transport = private._writer.transport
+    private.mesa_transport, private.mesa_reader = private._writer.transport, private._reader
 
 
 async def hang_up(connection: AsyncConnection) -> None:
@@ -321,14 +124,8 @@ def is_ended(connection: BlockingConnection) -> bool:
     """Whether Redis has closed an idle connection: the end is all that one can read there."""
     try:
         return connection.can_read()
-    except (RedisError, OSError):
+    except FOREIGN:
         return True
-
-
-def is_ended_async(connection: AsyncConnection) -> bool:
-    """`is_ended` for asyncio; not all versions of redis-py have a public call for this."""
-    reader = getattr(connection, "_reader", None)
-    return reader is None or reader.at_eof()
 
 
 def remaining(deadline: float) -> float:

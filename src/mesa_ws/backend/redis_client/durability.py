@@ -4,12 +4,17 @@ Both commands cover everything that their own connection wrote before, so one of
 group. They block the commands that follow on the same connection.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import BackendUnavailable, Unsupported
 from ...settings import Durability
+from .address import Address
 from .command import Command, ServerInfo
+from .connection import AsyncConnection, converse
+from .resolver import APART
 
 SAFE = "dispatching again with the same idempotency key is safe"
 
@@ -106,3 +111,36 @@ class Demand(NamedTuple):
 
     def _wanted(self, asked: "Demand") -> list[int]:
         return [self.replicas] * bool(asked.replicas) + [self.logs] * bool(asked.logs)
+
+
+async def prove(
+    address: Address, connection: AsyncConnection, demands: Collection[Demand], limit: float
+) -> list[BackendUnavailable | None]:
+    """Wait for copies on the connection that ran the scripts; return the failure of each demand, if any.
+
+    The result counts only if no other master was named by then.
+
+    Args:
+        address: of the Redis.
+        connection: on which no reply is outstanding.
+        demands: at least one.
+        limit: seconds to wait.
+    """
+    asked = Demand.of(demands)
+    due = connection.mesa_master.due(asked.replicas, time.monotonic())
+    replies = await converse(connection, asked.commands(limit))
+    failures = [demand.shortfall(address.label, asked, replies) for demand in demands]
+    if due is None or all(failures) or await _hold(address, due, limit):
+        return failures
+    return [
+        failure or (demand.unsure(address.label) if demand.replicas else None)
+        for demand, failure in zip(demands, failures, strict=True)
+    ]
+
+
+async def _hold(address: Address, due: float, limit: float) -> bool:
+    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
+    await asyncio.sleep(due - time.monotonic())
+    now = time.monotonic()
+    masters = address.masters
+    return masters is not None and await masters.aconfirm(max(due, now - APART), now + limit)

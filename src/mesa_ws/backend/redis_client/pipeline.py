@@ -18,34 +18,26 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from hiredis import pack_command
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .batch import Batch, QueuedBatch
 from .command import Command, Handshake, ServerInfo
-from .connection import (
-    FOREIGN,
-    AsyncConnection,
-    abandon,
-    aread_reply,
-    failed_call,
-    hang_up,
-    is_ended_async,
-    packed,
-    say_farewell,
-)
-from .durability import Demand, Proof
-from .master import Master
-from .resolver import APART, MasterWatch
+from .connection import AsyncConnection, abandon, converse, hang_up
+from .durability import Proof, prove
+from .failures import FOREIGN, failed_call, failed_reply, is_of_no_master, is_partial
+from .resolver import MasterWatch
 
 T = TypeVar("T")
 
@@ -58,7 +50,139 @@ LAST_REPLIES = 0.5
 PAUSE = 0.05
 """Base delay in seconds of a retry; up to 100 % jitter is added."""
 
+CLOSED = "the connection was closed by this process"
+
 _log = logging.getLogger("mesa_ws.backend")
+
+
+class Batch:
+    """Commands that are written together, and their replies.
+
+    A runner calls `on_write`, writes `unsent`, passes the replies to `on_replies`, and starts again
+    while something is `missing`: Redis did not run a script that it did not know, so only that one is
+    sent twice. A repeatable batch may also be sent again from the start after its connection broke.
+
+    Args:
+        commands: the commands, in order.
+        is_repeatable: whether a second run changes nothing.
+        known_for: seconds for which that holds. The batch is repeated only in the first half of this
+            time, since written bytes may take a while to arrive.
+        proof: the durability to ask for afterwards, on the same connection.
+
+    Attributes:
+        replies: the replies, including errors of Redis.
+        missing: positions of commands that Redis has not run yet.
+        has_errors: whether Redis ever replied with an error.
+        is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
+        future: of the replies or a `BackendError`, once the batch is in the queue of a pipeline.
+        deadline: of that future, by the clock of its event loop.
+    """
+
+    __slots__ = (
+        "_is_written", "_known_for", "_written_at", "commands", "deadline", "future", "has_errors",
+        "is_doubtful", "is_repeatable", "missing", "proof", "replies",
+    )  # fmt: skip
+
+    future: asyncio.Future[list[Any]]
+    deadline: float
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        proof: Proof | None = None,
+    ) -> None:
+        self.commands = commands
+        self.is_repeatable = is_repeatable
+        self.proof = proof
+        self.replies: list[Any] = [None] * len(commands)
+        self.missing: Sequence[int] = range(len(commands))
+        self.has_errors = self.is_doubtful = self._is_written = False
+        self._known_for = known_for
+        self._written_at: float | None = None
+
+    @property
+    def unsent(self) -> Sequence[Command]:
+        """The commands to write."""
+        return [self.commands[at] for at in self.missing]
+
+    @property
+    def is_written(self) -> bool:
+        """Whether Redis may have run any of the commands."""
+        return self._is_written or self.is_doubtful
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this Redis is a replica, so that another one has to run the commands."""
+        return any(isinstance(reply, ReadOnlyError) for reply in self.replies)
+
+    @property
+    def is_misled(self) -> bool:
+        """Whether the replies suggest that this Redis is not the master."""
+        return any(map(is_of_no_master, self.replies))
+
+    def first_limit(self, now: float, deadline: float) -> float:
+        """Return until when to wait on a connection that may be dead, which leaves time for another one."""
+        return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
+
+    def on_write(self, now: float) -> None:
+        """Note that the commands are about to be written: from now on Redis may run them."""
+        self._is_written = True
+        if self._written_at is None:
+            self._written_at = now
+
+    def on_replies(self, replies: Sequence[Any]) -> None:
+        """Store the replies to `unsent`."""
+        missing = list[int]()
+        for at, reply in zip(self.missing, replies, strict=True):
+            self.replies[at] = reply
+            if isinstance(reply, RedisError):
+                self.has_errors = True
+                if isinstance(reply, NoScriptError):
+                    missing.append(at)
+        self.missing = missing
+        self._is_written = len(missing) < len(self.commands)
+
+    def repeat(self, now: float) -> bool:
+        """Reset the batch for another connection; return whether a repeat is safe."""
+        if not (self.is_repeatable and self.is_written) or self._written_at is None:
+            return False
+        if now - self._written_at > self._known_for / 2:
+            return False
+        self.is_doubtful, self._is_written = True, False
+        self.replies = [None] * len(self.commands)
+        self.missing = range(len(self.commands))
+        return True
+
+    def doubting(self, error: BackendError) -> BackendError:
+        """Return a copy of the error that stopped a run, noting whether an earlier run may have succeeded."""
+        if self.is_doubtful and not isinstance(error, BackendUnavailable):
+            return BackendUnavailable(str(error), maybe_sent=True)
+        mine = copy(error)
+        mine.maybe_sent |= self.is_doubtful
+        return mine
+
+    def failure(self, where: str) -> BackendError | None:
+        """Return the first error among the replies as a `BackendError` with its cause; None without."""
+        failed = [reply for reply in self.replies if isinstance(reply, RedisError)]
+        if not failed:
+            return None
+        error = failed_reply(where, failed[0])
+        is_part_done = len(failed) < len(self.replies) or any(map(is_partial, failed))
+        error.maybe_sent = self.is_doubtful or is_part_done
+        error.__cause__ = failed[0]
+        return error
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Resolve the future with the replies, or with an error that has its cause."""
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(self.replies)
+        else:
+            self.future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +204,7 @@ class Operation(Generic[T]):
     known_for: float = math.inf
 
     def batch(self) -> Batch:
-        """Return a batch of the commands for a runner."""
+        """Return a batch of the commands."""
         return Batch(
             self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
         )
@@ -105,8 +229,9 @@ class Pipeline:
         self._connection: AsyncConnection | None = None
         self._info = ServerInfo()
         self._used_at: float | None = None
-        self._queue: deque[QueuedBatch] = deque()
+        self._queue: deque[Batch] = deque()
         self._owner: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
         self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
         self._group_limit: asyncio.Timeout | None = None
@@ -117,10 +242,17 @@ class Pipeline:
         """Called after every reconnection: the Redis may have lost data."""
 
     async def execute(
-        self, commands: Sequence[Command], *, is_repeatable: bool = False, known_for: float = math.inf
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        proof: Proof | None = None,
     ) -> list[Any]:
-        """Run `commands`; see `carry_out`, and `Batch` for the other arguments."""
-        return await self.carry_out(Batch(commands, is_repeatable=is_repeatable, known_for=known_for))
+        """Run `commands`; see `carry_out`, and `Batch` for the arguments."""
+        return await self.carry_out(
+            Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+        )
 
     async def carry_out(self, batch: Batch) -> list[Any]:
         """Run the commands of `batch` in order, with no others between them.
@@ -132,10 +264,10 @@ class Pipeline:
             BackendRefused: Redis refused one of them; the others were run.
             Unsupported: this Redis cannot give the requested proof; nothing was sent.
         """
-        request = self._append(batch)
+        self._append(batch)
         try:
-            async with asyncio.timeout_at(request.deadline):
-                return await request.future
+            async with asyncio.timeout_at(batch.deadline):
+                return await batch.future
         except TimeoutError:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
             raise BackendUnavailable(problem, maybe_sent=batch.is_written) from None
@@ -155,8 +287,9 @@ class Pipeline:
         on_replies: Callable[[list[Any]], None] | None = None,
     ) -> None:
         """Run `commands` without waiting, then call one of the functions. Never raises."""
+        batch = Batch(commands)
         try:
-            request = self._append(Batch(commands))
+            self._append(batch)
         except BackendError:
             return
 
@@ -168,7 +301,7 @@ class Pipeline:
             elif on_replies is not None:
                 on_replies(done.result())
 
-        request.future.add_done_callback(check)
+        batch.future.add_done_callback(check)
 
     async def aclose(self) -> None:
         """Disconnect. Queued batches fail."""
@@ -177,7 +310,7 @@ class Pipeline:
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.wait([self._owner], timeout=self._timeout)
-        self._fail(self._queue, RedisConnectionError("the connection was closed by this process"))
+        self._fail(self._queue, RedisConnectionError(CLOSED))
         await self._drop()
 
     def abandon(self) -> None:
@@ -190,90 +323,93 @@ class Pipeline:
         if self._owner is not None and not self._owner.done():
             abandon_task(self._owner)
 
-    def _append(self, batch: Batch) -> QueuedBatch:
+    def _append(self, batch: Batch) -> None:
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
-        request = QueuedBatch(batch, loop.create_future(), loop.time() + self._timeout)
-        self._queue.append(request)
-        self._ensure_owner()
-        return request
+        batch.future, batch.deadline = loop.create_future(), loop.time() + self._timeout
+        self._queue.append(batch)
+        if self._wake is None:
+            self._ensure_owner()
+        elif not self._wake.done():
+            self._wake.set_result(None)
 
     def _ensure_owner(self) -> None:
         if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
-            self._owner = start(self._serve(), name="mesa-redis-pipeline")
-            self._owner.add_done_callback(self._on_owner_done)
+            owner: Any = start(self._serve(), name="mesa-redis-pipeline")
+            owner._log_destroy_pending = False  # it may be idle when it is collected with its pipeline
+            owner.add_done_callback(self._on_owner_done)
+            self._owner = owner
 
     def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
         """Start another owner for batches that were queued while this one ended, or failed."""
-        if owner.cancelled():
-            self._fail(self._queue, RedisConnectionError("the connection was closed by this process"))
+        wake, self._wake = self._wake, None
+        if owner.cancelled() and wake is None:
+            self._fail(self._queue, RedisConnectionError(CLOSED))
             self._queue.clear()
         else:
             self._ensure_owner()
 
     async def _serve(self) -> None:
-        """Own the connection until the queue is empty."""
-        while group := self._next_group():
-            await self._talk(group)
+        """Own the connection; wait while the queue is empty."""
+        while True:
+            if not self._queue:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+            self._wake = None
+            await self._talk(self._next_group())  # no local variable, which would keep the group while idle
 
-    def _next_group(self) -> list[QueuedBatch]:
+    def _next_group(self) -> list[Batch]:
         """Take batches from the queue; those that were cancelled are never sent."""
+        group, size = list[Batch](), 0
         now = asyncio.get_running_loop().time()
-        group: list[QueuedBatch] = []
-        size = 0
         while self._queue and size < MAX_BATCH:
-            request = self._queue.popleft()
-            if request.deadline <= now:
-                self._fail([request], TimeoutError())
-            elif not request.future.done():
-                group.append(request)
-                size += len(request.batch.commands)
+            batch = self._queue.popleft()
+            if batch.deadline <= now:
+                self._fail([batch], TimeoutError())
+            elif not batch.future.done():
+                group.append(batch)
+                size += len(batch.commands)
         return group
 
-    async def _talk(self, group: list[QueuedBatch]) -> None:
+    async def _talk(self, group: list[Batch]) -> None:
+        if not group:
+            return
         try:
             async with asyncio.timeout_at(group[-1].deadline) as self._group_limit:
                 connection = await self._connected()
-                await self._carry_out_group(connection, [r for r in group if not r.future.done()])
+                await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
             self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # there was no connection
-            rest = self._repeat(group, [r for r in group if r.batch.is_doubtful])
+            rest = self._repeat(group, is_refused=True)
             self._fail(rest, error)
             if len(rest) < len(group):
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
         except FOREIGN as error:
             await self._drop()
-            self._fail(self._repeat(group, group), error)
+            self._fail(self._repeat(group), error)
         except BaseException as error:
             await self._drop()
-            self._fail(group, RedisConnectionError("the connection was closed by this process"))
+            self._fail(group, RedisConnectionError(CLOSED))
             if not isinstance(error, Exception):
                 raise
             _log.exception("%s: a bug while talking to Redis", self._address.label)
         finally:
             self._group_limit = None
 
-    def _repeat(self, group: list[QueuedBatch], wanted: Iterable[QueuedBatch]) -> list[QueuedBatch]:
-        """Put the repeatable ones of `wanted` back to the front; return the rest of the group."""
-        now = asyncio.get_running_loop().time()
-        again = {
-            request: None
-            for request in wanted
-            if not request.future.done() and now < request.deadline and request.batch.repeat(now)
-        }
-        self._queue.extendleft(reversed(again))
-        return [request for request in group if request not in again]
-
     async def _connected(self) -> AsyncConnection:
         connection = self._connection
-        if connection is not None and self._is_unfit(connection):
+        if connection is not None:
+            idle = 0.0 if self._used_at is None else asyncio.get_running_loop().time() - self._used_at
             if connection.mesa_master.is_left:  # the old one must store nothing after the new one was read
-                await say_farewell(connection, self._handshake.farewell, LAST_REPLIES)
+                with suppress(*FOREIGN):
+                    async with asyncio.timeout(LAST_REPLIES):
+                        await converse(connection, self._handshake.farewell)
+            elif idle < self._address.max_idle and not connection.mesa_reader.at_eof():
+                return connection
             await self._drop()
-            connection = None
-        while connection is None:
-            connection = await self._connect()
+        while (connection := await self._connect()) is None:
+            pass
         return connection
 
     async def _connect(self) -> AsyncConnection | None:
@@ -303,8 +439,116 @@ class Pipeline:
             self.on_reconnect()
         return connection
 
-    def _is_unfit(self, connection: AsyncConnection) -> bool:
-        return connection.mesa_master.is_left or is_ended_async(connection) or self._was_idle()
+    async def _shake_hands(self, connection: AsyncConnection) -> None:
+        replies = await converse(connection, self._handshake.commands)
+        self._info = self._handshake.check(self._address.label, replies)
+
+    async def _carry_out_group(self, connection: AsyncConnection, group: list[Batch]) -> None:
+        """Run batches, and settle all that are not to run again; errors of the connection are raised."""
+        asked, master = len(group), connection.mesa_master
+        if self._handshake.lacking or any(batch.proof is not None for batch in group):
+            group = [batch for batch in group if self._is_possible(batch)]
+        async with asyncio.timeout_at(self._first_limit(group)):
+            await self._round(connection, group)
+        again = [batch for batch in group if batch.missing]
+        if again:
+            await self._shake_hands(connection)
+            await self._round(connection, again, is_last=True)
+        unproven = [batch for batch in group if batch.proof is not None and not batch.future.done()]
+        if unproven and not master.is_left:
+            demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
+            limit = min(batch.deadline for batch in unproven) - asyncio.get_running_loop().time()
+            failures = await prove(self._address, connection, demands, limit)
+            if not master.is_left:
+                for batch, failure in zip(unproven, failures, strict=True):
+                    batch.settle(failure)
+        failed = [batch for batch in group if batch.has_errors]
+        if master.is_left:
+            self._begin_again(group)
+        elif failed and any(batch.is_misled for batch in failed) and self._address.masters is not None:
+            self._address.masters.doubt()
+        if len(group) < asked or any(batch.is_read_only for batch in failed):
+            await self._drop()
+
+    def _begin_again(self, group: list[Batch]) -> None:
+        """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
+        for batch in self._repeat(group):
+            if batch.proof is not None:
+                batch.settle(batch.proof.lost_master(self._address.label))
+            else:
+                self._hand_out(batch)
+
+    def _is_possible(self, batch: Batch) -> bool:
+        """Whether this Redis runs the batch for this user; if not, fail it before anything is sent."""
+        try:
+            self._handshake.permit(self._address.label, batch.commands)
+            if batch.proof is not None:
+                self.check(batch.proof)
+        except MesaError as error:
+            batch.settle(error)
+            return False
+        return True
+
+    def _first_limit(self, group: list[Batch]) -> float | None:
+        """Return until when to wait on a connection that may be dead, which leaves time for another one.
+
+        None, for no such limit, where a new connection makes a node synchronize all of its ids, and
+        where a batch of the group is not repeatable and would lose its time.
+        """
+        if self._used_at is None or self.on_reconnect is not _nothing or not group:
+            return None
+        if not all(batch.is_repeatable for batch in group):
+            return None
+        now = asyncio.get_running_loop().time()
+        return min(batch.first_limit(now, batch.deadline) for batch in group)
+
+    async def _round(
+        self, connection: AsyncConnection, batches: list[Batch], *, is_last: bool = False
+    ) -> None:
+        """Write the unsent commands, and settle the batches that have all their replies."""
+        # redis-py's own packing for asyncio takes eight times as long; hiredis' annotation is wrong.
+        wire = b"".join([pack_command(each) for batch in batches for each in batch.unsent])  # type: ignore[arg-type]
+        now = asyncio.get_running_loop().time()
+        for batch in batches:
+            batch.on_write(now)
+        await connection.send_packed_command([wire])
+        for batch in batches:
+            replies = list[Any]()
+            for _ in batch.missing:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            batch.on_replies(replies)
+            if is_last:
+                batch.missing = ()
+            if not batch.missing and not (batch.is_repeatable and connection.mesa_master.is_left):
+                self._hand_out(batch)
+
+    def _hand_out(self, batch: Batch) -> None:
+        """Settle a batch, unless it waits for a proof."""
+        failure = batch.failure(self._address.label) if batch.has_errors else None
+        if failure is not None or batch.proof is None:
+            batch.settle(failure)
+
+    def _repeat(self, group: list[Batch], *, is_refused: bool = False) -> list[Batch]:
+        """Put repeatable batches back to the front, or only doubtful ones; return the rest of the group."""
+        now, again, rest = asyncio.get_running_loop().time(), list[Batch](), list[Batch]()
+        for batch in group:
+            may = not batch.future.done() and now < batch.deadline and (batch.is_doubtful or not is_refused)
+            (again if may and batch.repeat(now) else rest).append(batch)
+        self._queue.extendleft(reversed(again))
+        return rest
+
+    def _fail(self, batches: Iterable[Batch], error: Exception) -> None:
+        for batch in batches:
+            if isinstance(error, BackendError):
+                failure, cause = batch.doubting(error), error.__cause__
+            else:
+                failure = failed_call(self._address.label, error, maybe_sent=batch.is_written)
+                cause = error
+            failure.__cause__ = cause
+            batch.settle(failure)
 
     def _on_left(self) -> None:
         """End an attempt to connect, and wait only a moment for outstanding replies."""
@@ -319,145 +563,10 @@ class Pipeline:
         if following is not None:
             following.close()
 
-    def _was_idle(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._used_at is not None and now - self._used_at >= self._address.max_idle
-
-    async def _shake_hands(self, connection: AsyncConnection) -> None:
-        commands = self._handshake.commands
-        await connection.send_packed_command(packed(commands))
-        replies = [await aread_reply(connection) for _ in commands]
-        self._info = self._handshake.check(self._address.label, replies)
-
-    async def _carry_out_group(self, connection: AsyncConnection, group: list[QueuedBatch]) -> None:
-        asked = len(group)
-        group = [request for request in group if self._is_possible(request)]
-        async with asyncio.timeout_at(self._first_limit(group)):
-            await self._round(connection, group)
-        again = [request for request in group if request.batch.missing]
-        if again:
-            await self._shake_hands(connection)
-            await self._round(connection, again)
-            for request in again:
-                request.batch.missing.clear()
-                self._settle(request, connection.mesa_master)
-        if not connection.mesa_master.is_left:
-            await prove(
-                self._address, connection, [request for request in group if not request.future.done()]
-            )
-        if connection.mesa_master.is_left:
-            self._begin_again(group)
-        elif any(request.batch.is_misled for request in group):
-            self._doubt_master()
-        if len(group) < asked or any(request.batch.is_read_only for request in group):
-            await self._drop()
-
-    def _doubt_master(self) -> None:
-        masters = self._address.masters
-        if masters is not None:
-            masters.doubt()
-
-    def _begin_again(self, group: list[QueuedBatch]) -> None:
-        """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
-        for request in self._repeat(group, group):
-            if request.batch.proof is not None:
-                request.fail(request.batch.proof.lost_master(self._address.label), None)
-            else:
-                self._hand_out(request)
-
-    def _is_possible(self, request: QueuedBatch) -> bool:
-        """Whether this Redis runs the batch for this user; if not, fail it before anything is sent."""
-        where, batch = self._address.label, request.batch
-        try:
-            self._handshake.permit(where, batch.commands)
-            if batch.proof is not None:
-                batch.proof.check(where, self._info)
-        except MesaError as error:
-            request.fail(error, None)
-            return False
-        return True
-
-    def _first_limit(self, group: list[QueuedBatch]) -> float | None:
-        """Return until when to wait on a connection that may be dead, which leaves time for another one.
-
-        None, for no such limit, where a new connection makes a node synchronize all of its ids, and
-        where a batch of the group is not repeatable and would lose its time.
-        """
-        if self._used_at is None or self.on_reconnect is not _nothing or not group:
-            return None
-        if not all(request.batch.is_repeatable for request in group):
-            return None
-        now = asyncio.get_running_loop().time()
-        return min(request.batch.first_limit(now, request.deadline) for request in group)
-
-    async def _round(self, connection: AsyncConnection, requests: list[QueuedBatch]) -> None:
-        """Write the unsent commands, and settle the batches that have all their replies."""
-        wire = packed([command for request in requests for command in request.batch.unsent])
-        now = asyncio.get_running_loop().time()
-        for request in requests:
-            request.batch.on_write(now)
-        await connection.send_packed_command(wire)
-        for request in requests:
-            request.batch.on_replies([await aread_reply(connection) for _ in request.batch.missing])
-            if not request.batch.missing:
-                self._settle(request, connection.mesa_master)
-
-    def _settle(self, request: QueuedBatch, master: Master) -> None:
-        """Resolve a batch, unless it waits for a proof or has to run on another master."""
-        if master.is_left and request.batch.is_repeatable:
-            return
-        self._hand_out(request)
-
-    def _hand_out(self, request: QueuedBatch) -> None:
-        failure = request.batch.failure(self._address.label)
-        if failure is not None:
-            request.fail(failure, failure.__cause__)
-        elif request.batch.proof is None:
-            request.succeed()
-
-    def _fail(self, requests: Iterable[QueuedBatch], error: Exception) -> None:
-        where = self._address.label
-        for request in requests:
-            if isinstance(error, BackendError):
-                request.fail(request.batch.doubting(error), error.__cause__)
-            else:
-                request.fail(failed_call(where, error, maybe_sent=request.batch.is_written), error)
-
     async def _drop(self) -> None:
         connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
             await hang_up(connection)
-
-
-async def prove(address: Address, connection: AsyncConnection, requests: Collection[QueuedBatch]) -> None:
-    """Wait for the durability that batches ask for, on the connection that ran them, and answer them.
-
-    If another master counts by then, they stay unanswered.
-    """
-    demands = [(r, r.batch.proof.demand(r.batch.replies)) for r in requests if r.batch.proof]
-    if not demands:
-        return
-    asked = Demand.of([demand for _, demand in demands])
-    due = connection.mesa_master.due(asked.replicas, time.monotonic())
-    limit = min(request.deadline for request in requests) - asyncio.get_running_loop().time()
-    commands = asked.commands(limit)
-    await connection.send_packed_command(packed(commands))
-    replies = [await aread_reply(connection) for _ in commands]
-    failures = [demand.shortfall(address.label, asked, replies) for _, demand in demands]
-    is_sure = due is None or all(failures) or await _hold(address, due, limit)
-    if connection.mesa_master.is_left:
-        return
-    for (request, demand), shortfall in zip(demands, failures, strict=True):
-        failure = shortfall or (demand.unsure(address.label) if demand.replicas and not is_sure else None)
-        request.fail(failure, None) if failure else request.succeed()
-
-
-async def _hold(address: Address, due: float, limit: float) -> bool:
-    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
-    await asyncio.sleep(due - time.monotonic())
-    now = time.monotonic()
-    masters = address.masters
-    return masters is not None and await masters.aconfirm(max(due, now - APART), now + limit)
 
 
 def _nothing() -> None:
@@ -465,15 +574,10 @@ def _nothing() -> None:
 
 
 class Pipelines:
-    """Two ordered connections of one event loop, opened when they are needed.
+    """Two pipelines with the same arguments, in one event loop.
 
     An operation that waits for a proof of durability blocks those that follow on its connection, so such
     operations have a connection of their own. Order is kept within each of the two.
-
-    Args:
-        address: where to connect.
-        handshake: first commands of every connection.
-        timeout: seconds for one operation, connecting included.
     """
 
     def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
@@ -482,7 +586,7 @@ class Pipelines:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
-        pipeline = self.durable if operation.proof else self.main
+        pipeline = self.main if operation.proof is None else self.durable
         return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
 
     async def aclose(self) -> None:

@@ -19,7 +19,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import BackendUnavailable
 from .address import Address
 from .command import Command, Handshake, ServerInfo
-from .connection import FOREIGN, BlockingConnection, is_ended, read_reply, remaining, set_limit
+from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
+from .failures import FOREIGN
 from .master import FIXED
 from .resolver import APART
 

@@ -24,7 +24,8 @@ from weakref import WeakMethod, WeakSet, WeakValueDictionary, finalize
 
 from redis.sentinel import MasterNotFoundError
 
-from .connection import FOREIGN, BlockingConnection, remaining
+from .connection import BlockingConnection, remaining
+from .failures import FOREIGN
 from .master import Master, MasterChoice, Report
 from .sentinel import LIMIT, Sentinel, Sentinels, cut
 

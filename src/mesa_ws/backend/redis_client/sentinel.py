@@ -13,7 +13,8 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
 from .command import Command
-from .connection import MAX_IDLE, BlockingConnection, is_ended, raise_first, read_reply
+from .connection import MAX_IDLE, BlockingConnection, is_ended, read_reply
+from .failures import raise_first
 from .master import Report
 
 DEFAULT_PORT = 26379

@@ -11,16 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError
 from .address import Address
-from .connection import (
-    FOREIGN,
-    AsyncConnection,
-    abandon,
-    abort,
-    aread_reply,
-    forbidden_subscribe,
-    hang_up,
-    is_forbidden,
-)
+from .connection import AsyncConnection, abandon, abort, converse, hang_up
+from .failures import FOREIGN, forbidden_subscribe, is_forbidden
 from .resolver import MasterWatch
 
 FIRST_PAUSE = 0.05
@@ -192,10 +184,7 @@ class Subscriber:
             connection = await self._address.aconnect(self._timeout)
             try:
                 if self._name:
-                    await connection.send_packed_command(
-                        connection.pack_commands([("CLIENT", "SETNAME", self._name)])
-                    )
-                    await aread_reply(connection)
+                    await converse(connection, [("CLIENT", "SETNAME", self._name)])
                 await connection.send_packed_command(
                     connection.pack_commands([("SUBSCRIBE", *self._channels)])
                 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...errors import BackendRefused
 from ..redis_client.command import Command, Script, ServerInfo
-from ..redis_client.connection import lacking_rights, raise_first
+from ..redis_client.failures import lacking_rights, raise_first
 from .rights import READING, Rights
 
 INFO: Command = ("INFO", "server", "memory", "persistence")
@@ -44,7 +44,7 @@ class WireHandshake(ABC):
 
     def __init__(self, rights: Rights, *, stores: bool, allow_eviction: bool) -> None:
         self._rights = rights
-        self._lacking: list[str] | None = None
+        self.lacking: list[str] | None = None
         self._stores = stores
         self._allow_eviction = allow_eviction
         self._has_warned = False
@@ -55,7 +55,7 @@ class WireHandshake(ABC):
         """The commands to send; `check` reads the replies."""
         living = ("ZCOUNT", self.other_leases, round(time.time() * 1000), "+inf")
         loads = (("SCRIPT", "LOAD", script.source) for script in self.scripts)
-        rights = [] if self._lacking == [] else [self._rights.command]
+        rights = [] if self.lacking == [] else [self._rights.command]
         return [INFO, living, *loads, *self.own_commands, *rights]
 
     @property
@@ -77,7 +77,7 @@ class WireHandshake(ABC):
         self.check_own(where, replies[own:rights])
         raise_first(replies[rights:])
         for reply in replies[rights:]:
-            self._lacking = self._rights.lacking(reply)
+            self.lacking = self._rights.lacking(reply)
         self._warn_of_wire(where, replies[1])
         if self._stores:
             self.check_store(where, info)
@@ -89,8 +89,8 @@ class WireHandshake(ABC):
         Raises:
             BackendRefused: some are missing; the next connection checks again.
         """
-        if self._lacking and not all(map(self._is_reading, commands)):
-            raise lacking_rights(where, self._lacking)
+        if self.lacking and not all(map(self._is_reading, commands)):
+            raise lacking_rights(where, self.lacking)
 
     def _is_reading(self, command: Command) -> bool:
         if command[0] == "EVALSHA":

@@ -24,7 +24,6 @@ from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..redis.node_commands import NodeCommands, Pulse
 from ..redis.queue_types import QueueTypes
-from ..redis_client.batch import Batch
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
@@ -120,9 +119,7 @@ class LeaseKeeper:
         commands = [call.command for call in calls]
 
         async def carry_out() -> list[Any]:
-            return await (pipeline or self._pipeline).carry_out(
-                Batch(commands, is_repeatable=True, proof=proof)
-            )
+            return await (pipeline or self._pipeline).execute(commands, is_repeatable=True, proof=proof)
 
         replies = await carry_out()
         if 0 in replies:

@@ -18,9 +18,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.command import CLUSTER, Command
-from mesa_ws.backend.redis_client.connection import RIGHTS_PAGE, failed_call, failed_connect, failed_reply
+from mesa_ws.backend.redis_client.failures import RIGHTS_PAGE, failed_call, failed_connect, failed_reply
+from mesa_ws.backend.redis_client.pipeline import Batch
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 
 DOCS = Path(__file__).parents[4] / "docs"
