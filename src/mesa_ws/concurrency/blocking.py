@@ -11,21 +11,21 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..errors import MesaError
 
-_here = threading.local()
+
+class _Thread(threading.local):
+    runs_plain_handler = False
+
+
+_thread = _Thread()
 
 
 def run_plain(handler: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain handler, which `is_in_plain_handler` reports until it returns."""
-    _here.runs_handler = True
+    """Call a plain handler; until it returns, methods that are `awaited` raise in this thread."""
+    _thread.runs_plain_handler = True
     try:
         return handler(*args)
     finally:
-        _here.runs_handler = False
-
-
-def is_in_plain_handler() -> bool:
-    """Return whether this thread runs a plain handler."""
-    return getattr(_here, "runs_handler", False)
+        _thread.runs_plain_handler = False
 
 
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
     def decorate(method: Method[P, T]) -> Method[P, T]:
         @wraps(method)
         def checked(*args: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T]:
-            if is_in_plain_handler() and not _has_loop():
+            if _thread.runs_plain_handler and not _has_loop():
                 raise MesaError(
                     f"{name} does nothing in a `def` handler, which cannot await it; use {instead}, "
                     "or make the handler `async def`"

@@ -10,17 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 from ..concurrency.blocking import awaited
-from ..errors import BackendUnavailable
-from ..messages.envelope import (
-    CLOSED,
-    Dispatch,
-    Envelope,
-    Retention,
-    checked_receipt,
-    prepare,
-    prepare_all,
-    with_unaddressed,
-)
+from ..messages.envelope import Dispatch, Retention, checked_receipt, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -63,12 +53,10 @@ class AsyncDispatcher:
         self._retention = Retention.of(settings)
         self._bus = async_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
         self._reserved = reserved_on(url, wire)
-        self._is_closed = False
 
     @property
     def presence(self) -> ClusterPresence:
         """The presence of ids, over all servers of the namespace."""
-        self._check_open()
         return ClusterPresence(self._bus)
 
     @awaited("AsyncDispatcher.dispatch", "a Dispatcher")
@@ -82,21 +70,30 @@ class AsyncDispatcher:
         durability: Durability = "memory",
     ) -> Receipt:
         """Send `message` to the recipients; see `Dispatcher.dispatch`."""
-        envelope = prepare(
-            message,
-            recipients,
-            excluding,
-            retention=self._retention,
-            idempotency_key=idempotency_key,
-            durability=durability,
-            reserved=self._reserved,
-        )
-        return (await self._send([envelope]))[0]
+        envelopes = [
+            prepare(
+                message,
+                recipients,
+                excluding,
+                retention=self._retention,
+                idempotency_key=idempotency_key,
+                durability=durability,
+                reserved=self._reserved,
+            )
+        ]
+        receipts = await self._bus.dispatch(envelopes)
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, envelopes, receipts)
+        return receipts[0]
 
     @awaited("AsyncDispatcher.dispatch_many", "a Dispatcher")
     async def dispatch_many(self, dispatches: Iterable[Dispatch | tuple[Any, ...]]) -> list[Receipt]:
         """Send many messages in one round trip; see `Dispatcher.dispatch_many`."""
-        return await self._send(prepare_all(dispatches, self._retention, self._reserved))
+        envelopes = prepare_all(dispatches, self._retention, self._reserved)
+        receipts = await self._bus.dispatch(envelopes)
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, envelopes, receipts)
+        return receipts
 
     @awaited("AsyncDispatcher.request", "a Dispatcher")
     async def request(self, id: str, message: Message, timeout: float = DEFAULT_REQUEST_TIMEOUT) -> Message:
@@ -104,20 +101,17 @@ class AsyncDispatcher:
 
         Cancelling ends the wait; the client may handle the request all the same.
         """
-        self._check_open()
         request = prepare_request(id, message)
         return read_answer(await self._bus.request(request, check_timeout(timeout)))
 
     @awaited("AsyncDispatcher.status", "a Dispatcher")
     async def status(self, receipt: Receipt) -> Status:
         """Return the present status of a dispatched message; see `Dispatcher.status`."""
-        self._check_open()
         ids = list(stored_positions(checked_receipt(receipt)))
         return judge(receipt, await self._bus.query(Heads(ids)) if ids else {})
 
     async def aclose(self) -> None:
         """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""
-        self._is_closed = True
         await self._bus.aclose()
 
     async def __aenter__(self) -> Self:
@@ -127,15 +121,3 @@ class AsyncDispatcher:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    async def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
-        self._check_open()
-        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
-        receipts = await self._bus.dispatch(addressed) if addressed else []
-        if log.isEnabledFor(logging.DEBUG):
-            log_dispatches(log, addressed, receipts)
-        return receipts if len(receipts) == len(envelopes) else with_unaddressed(envelopes, receipts)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise BackendUnavailable(CLOSED)

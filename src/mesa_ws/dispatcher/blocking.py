@@ -10,17 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 from ..concurrency.blocking import warn_in_event_loop
-from ..errors import BackendUnavailable
-from ..messages.envelope import (
-    CLOSED,
-    Dispatch,
-    Envelope,
-    Retention,
-    checked_receipt,
-    prepare,
-    prepare_all,
-    with_unaddressed,
-)
+from ..messages.envelope import Dispatch, Envelope, Retention, checked_receipt, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -73,12 +63,10 @@ class Dispatcher:
         self._retention = Retention.of(settings)
         self._bus = blocking_bus(url, namespace=namespace, key=key, timeout=timeout, sync=settings, wire=wire)
         self._reserved = reserved_on(url, wire)
-        self._is_closed = False
 
     @property
     def presence(self) -> BlockingClusterPresence:
         """The presence of ids, over all servers of the namespace."""
-        self._check_open()
         return BlockingClusterPresence(self._bus)
 
     def dispatch(
@@ -174,7 +162,9 @@ class Dispatcher:
                 the request may have been sent all the same.
             BackendRefused: the backend refuses, as in `dispatch`.
         """
-        return read_answer(self._ask(prepare_request(id, message), check_timeout(timeout)))
+        request, limit = prepare_request(id, message), check_timeout(timeout)
+        warn_in_event_loop()
+        return read_answer(self._bus.request(request, limit))
 
     def status(self, receipt: Receipt) -> Status:
         """Return the present status of a dispatched message.
@@ -192,14 +182,12 @@ class Dispatcher:
             BackendError: the backend did not answer.
             InvalidInput: it is not a receipt.
         """
-        self._check_open()
         warn_in_event_loop()
         ids = list(stored_positions(checked_receipt(receipt)))
         return judge(receipt, self._bus.query(Heads(ids)) if ids else {})
 
     def close(self) -> None:
         """Disconnect; a redis-py client that was given stays open. Dispatching afterwards is an error."""
-        self._is_closed = True
         self._bus.close()
 
     def __enter__(self) -> Self:
@@ -211,19 +199,8 @@ class Dispatcher:
         self.close()
 
     def _send(self, envelopes: list[Envelope]) -> list[Receipt]:
-        self._check_open()
         warn_in_event_loop()
-        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
-        receipts = self._bus.dispatch(addressed) if addressed else []
+        receipts = self._bus.dispatch(envelopes)
         if log.isEnabledFor(logging.DEBUG):
-            log_dispatches(log, addressed, receipts)
-        return receipts if len(receipts) == len(envelopes) else with_unaddressed(envelopes, receipts)
-
-    def _ask(self, request: Envelope, timeout: float) -> bytes:
-        self._check_open()
-        warn_in_event_loop()
-        return self._bus.request(request, timeout)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise BackendUnavailable(CLOSED)
+            log_dispatches(log, envelopes, receipts)
+        return receipts

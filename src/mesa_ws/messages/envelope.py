@@ -29,8 +29,6 @@ REMEMBERED_KEY = 86_400.0
 
 MAX_KEY_BYTES = 255
 
-CLOSED = "the dispatcher is closed"
-
 
 class Retention(NamedTuple):
     """How a message is kept for recipients who are away.
@@ -177,7 +175,12 @@ def prepare(
         return Envelope(checked, b"", "disconnect", message_id, remember=remember)
     body = encode_message(message, reserved)
     if retention is not None:
-        _check_size(body, retention)
+        size, most = len(body), retention.max_bytes
+        if size > most:
+            raise InvalidMessage(
+                f"message: expected at most {most} bytes, which an outbox holds, got {size}; "
+                "raise Sync(max_bytes=...), or send it with sync=False"
+            )
         remember = remember or REMEMBERED
     return Envelope(checked, body, "message", message_id, retention, remember, durability, sync=message.sync)
 
@@ -282,12 +285,4 @@ def _check_durability(durability: object, *, is_stored: bool) -> None:
         raise InvalidInput(
             f"durability: expected 'memory' for what is not stored, got {durability!r}; "
             "turn sync on, for the dispatcher and for the message"
-        )
-
-
-def _check_size(body: bytes, retention: Retention) -> None:
-    if len(body) > retention.max_bytes:
-        raise InvalidMessage(
-            f"message: expected at most {retention.max_bytes} bytes, which an outbox holds, got {len(body)}; "
-            "raise Sync(max_bytes=...), or send it with sync=False"
         )

@@ -10,7 +10,7 @@ import httpcore
 
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope
+from ...messages.envelope import Envelope, with_unaddressed
 from ...messages.receipt import Receipt
 from ..pending import too_many
 from ..queries import Query
@@ -58,7 +58,9 @@ class AsyncHttpBus:
             Unsupported: the server does not offer the durability.
         """
         self._check_open()
-        return await self._ask(self._api.dispatch(envelopes)) if envelopes else []
+        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
+        receipts = await self._ask(self._api.dispatch(addressed)) if addressed else []
+        return with_unaddressed(envelopes, receipts)
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Send a request to the connections of one id; see `AsyncBus.request`.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import httpcore
 
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope
+from ...messages.envelope import Envelope, with_unaddressed
 from ...messages.receipt import Receipt
 from ...messages.request import MAX_BLOCKING_REQUESTS
 from ..pending import Quota
@@ -46,7 +46,9 @@ class BlockingHttpBus:
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one request and wait for the receipts; see `AsyncHttpBus.dispatch`."""
         self._check_open()
-        return self._ask(self._api.dispatch(envelopes)) if envelopes else []
+        addressed = [envelope for envelope in envelopes if envelope.is_addressed]
+        receipts = self._ask(self._api.dispatch(addressed)) if addressed else []
+        return with_unaddressed(envelopes, receipts)
 
     def request(self, request: Envelope, timeout: float) -> bytes:
         """Send a request to the connections of one id; see `AsyncBus.request`."""

@@ -1,7 +1,7 @@
 """Bus over Redis, for asyncio."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable, Unsupported
@@ -10,7 +10,7 @@ from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..queries import Query
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Operation, Pipelines
+from ..redis_client.pipeline import Pipelines
 from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing
 from .requester import Requester
@@ -81,39 +81,37 @@ class AsyncRedisBus:
         self._own = PerLoop(self._make_own, _Own.aclose, _Own.abandon)
         self._is_closed = False
 
-    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+    def dispatch(self, envelopes: Sequence[Envelope]) -> Coroutine[Any, Any, list[Receipt]]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        return await self._run(self._wire.dispatching(envelopes))
+        return self._here().pipelines.run(self._wire.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
 
         Replies arrive on a second connection, which the first request of an event loop opens.
         """
-        if self._is_closed:
-            raise BackendUnavailable("the dispatcher is closed")
-        requester = self._own.get().requester
+        requester = self._here().requester
         if requester is None:
             raise Unsupported(NO_REQUESTS)
         return await requester.request(request, timeout)
 
     async def query(self, query: Query[T]) -> T:
         """Return the answer to a query; see `AsyncBus.query`."""
-        return await self._run(self._wire.query(query))
+        return await self._here().pipelines.run(self._wire.query(query))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox; see `AsyncBus.purge`."""
-        return await self._run(self._wire.purge(id))
+        return await self._here().pipelines.run(self._wire.purge(id))
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""
         self._is_closed = True
         await self._own.aclose()
 
-    async def _run(self, operation: Operation[T]) -> T:
+    def _here(self) -> _Own:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return await self._own.get().pipelines.run(operation)
+        return self._own.get()
 
     def _make_own(self) -> _Own:
         pipelines, wire = Pipelines(self._address, self._handshake, self._timeout), self._wire
