@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from picows import WSUpgradeRequest, WSUpgradeResponse
 
-from .handshake import Answer
+from .websocket import Answer
 
 FILES = {b"/mesa.js": "mesa.js", b"/mesa.mjs": "mesa.mjs"}
 """The paths, and nothing else: no part of a request ever becomes the name of a file."""

@@ -27,10 +27,23 @@ from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
-from .handshake import Answer, RequestMethod, accept, decoded, refusal, refuse, without_body
 from .listening import Acceptor, HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
-from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
+from .websocket import (
+    Answer,
+    ConnectionEnd,
+    RequestMethod,
+    accept,
+    data_frame,
+    decoded,
+    quiet,
+    received_close,
+    refusal,
+    refuse,
+    send_close,
+    verdict,
+    without_body,
+)
 
 
 class QuietLoop:
