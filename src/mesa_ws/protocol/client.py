@@ -119,8 +119,7 @@ class ClientProtocol:
         """Handle one message from the server; send each `SendText` among the events."""
         if self.state is ClientState.CLOSED:
             return []
-        if self._keepalive is not None:
-            self._keepalive.heard_at = now
+        self.heard(now)
         try:
             frame = decode_frame(payload)
         except InvalidFrame as error:

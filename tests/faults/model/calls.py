@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import OutOfMemoryError
 
 from mesa_ws.backend.outbox import Acknowledgement
-from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis import wire
 from mesa_ws.backend.redis.dispatch import DispatchCalls
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands, Pulse
@@ -136,7 +136,7 @@ class Calls:
 
     def acknowledge(self, node: str, acknowledgement: Acknowledgement, version: int) -> int:
         """Acknowledge; return the new acknowledged sequence, or -1."""
-        (call,) = outbox_commands.acknowledge(self._seat(node), [(acknowledgement, version)])
+        (call,) = self._seat(node).acknowledge([(acknowledgement, version)])
         return int(self._ok(call)[0])
 
     def detach(self, node: str, id: str, version: int) -> None:
@@ -185,13 +185,13 @@ class Calls:
 
     def broadcasts(self, position: Position | None) -> Page:
         """Read messages to everybody."""
-        call = outbox_commands.broadcasts(self.keys, position)
+        call = wire.broadcasts(self.keys, position)
         assert call.args[:2] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
         return Page.of([0, *self._ok(call._replace(args=(PAGE_ENTRIES, PAGE_BYTES, *call.args[2:])))])
 
     def purge(self, id: str) -> int:
         """Purge an outbox."""
-        (call,) = outbox_commands.purge(self.keys, [id])
+        (call,) = wire.purge(self.keys, [id])
         return int(self._ok(call)[0])
 
     def inspect(self, ids: Sequence[str]) -> Whole:

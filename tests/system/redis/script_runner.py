@@ -8,11 +8,10 @@ import redis
 from redis.exceptions import NoScriptError
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
-from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis import node_commands, wire
 from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, count
-from mesa_ws.backend.redis.outbox_commands import OutboxReply
+from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, Pulse, came_online
 from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -78,9 +77,8 @@ class Hand:
 
     def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> OutboxReply:
         self._versions += 1
-        call = outbox_commands.enter(self.seat(node), id, (1, self._versions), start or Start())
-        answers = outbox_commands.answers(self.run(call))
-        assert answers is not None
+        call = self.seat(node).enter(id, (1, self._versions), start or Start())
+        answers = node_commands.answers(self.run(call))
         return answers[0]
 
     def page(self, id: str = "alice", start: Start | None = None, node: str = "node") -> Page:
@@ -114,13 +112,13 @@ class Hand:
         floor = position.sequence if floor is None else floor
         node, window = settings.get("node", "node"), settings.get("window", 120.0)
         some = [(Acknowledgement(id, position, floor), self._versions)]
-        (call,) = outbox_commands.acknowledge(self.seat(node, window=window), some)
+        (call,) = self.seat(node, window=window).acknowledge(some)
         (acknowledged,) = self.run(call)
         return int(acknowledged)
 
     def head(self, id: str = "alice") -> OutboxHead | None:
-        (call,) = outbox_commands.heads(self.keys, [id])
-        return outbox_commands.outbox_heads([id], [self.run(call)])[id]
+        (call,) = wire.heads(self.keys, [id])
+        return wire.outbox_heads([id], [self.run(call)])[id]
 
     def known_head(self, id: str = "alice") -> OutboxHead:
         head = self.head(id)
@@ -131,7 +129,7 @@ class Hand:
         return [id.decode() for id in self.run(self.seat().depart())]
 
     def count(self) -> int:
-        return int(self.ask(*count(self.keys)))
+        return int(self.ask(*wire.count(self.keys)))
 
     def due(self, id: str = "alice") -> float:
         """Return the time when the grace of an id ends."""
@@ -144,7 +142,7 @@ class Hand:
             pass
 
     def broadcasts(self, position: Position | None = None) -> OutboxReply:
-        return outbox_commands.broadcast_answer(self.run(outbox_commands.broadcasts(self.keys, position)))
+        return wire.broadcast_answer(self.run(wire.broadcasts(self.keys, position)))
 
     def age(
         self, index: int, *, at: float | None = None, expires: float | None = None, id: str = "alice"

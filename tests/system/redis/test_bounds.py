@@ -7,9 +7,9 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
+from mesa_ws.backend.mesa1.importing import Legacy
 from mesa_ws.backend.outbox import Start
-from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.backend.redis.outbox_commands import Legacy
+from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
 from tests.system.redis.script_runner import KEEP, Hand, bodies
@@ -41,7 +41,7 @@ def test_every_key_ends_also_those_of_ids_that_never_existed(hand: Hand) -> None
         hand.attach(f"held {n}", "other")
         hand.detach(f"left {n}")
         hand.detach(f"came {n}")
-        hand.run(outbox_commands.purge(hand.keys, [f"purged {n}", f"sent {n}"])[0])
+        hand.run(wire.purge(hand.keys, [f"purged {n}", f"sent {n}"])[0])
         hand.head(f"asked {n}")
     hand.dispatch("*")
     hand.broadcasts()
@@ -94,7 +94,7 @@ def test_a_full_redis_stores_nothing_more_and_lets_people_in_and_out(hand: Hand)
     assert hand.dispatch("*", retention=None, idempotency_key="key").nodes == 1
     assert hand.broadcasts().page.top == 0
     assert hand.beat().has_lease
-    assert hand.run(outbox_commands.purge(hand.keys, ["alice"])[0]) == [0]
+    assert hand.run(wire.purge(hand.keys, ["alice"])[0]) == [0]
     hand.reap()
     hand.detach(grace=0.001)
     while not hand.depart():

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from mesa_ws.backend.outbox import Start
-from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
 from tests.system.redis.script_runner import KEEP, Hand, bodies
@@ -193,7 +193,7 @@ def test_what_begins_behind_a_loss_outlives_the_positions_of_before(
     elif then == "a login":
         hand.page()
     else:
-        hand.run(outbox_commands.purge(hand.keys, ["alice"])[0])
+        hand.run(wire.purge(hand.keys, ["alice"])[0])
     assert hand.client.pttl(position) > (8 + 1) * DAY_MS
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
-from mesa_ws.backend.redis import outbox_commands
-from mesa_ws.backend.redis.outbox_commands import Legacy
+from mesa_ws.backend.mesa1.importing import Legacy
+from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import KEEP, Hand, bodies
 
@@ -27,7 +27,7 @@ def test_a_look_shows_the_oldest_and_changes_nothing(hand: Hand) -> None:
     hand.page()
     last = hand.fill(5)
     hand.acknowledge(last._replace(sequence=2))
-    shown = outbox_commands.stored(hand.run(outbox_commands.peek(hand.keys, "alice", 2)))
+    shown = wire.stored(hand.run(wire.peek(hand.keys, "alice", 2)))
     assert [(each.sequence, each.body) for each in shown] == [(3, b"3"), (4, b"4")]
     assert {round(each.expires - each.at, 3) for each in shown} == {60.0}
     assert hand.known_head().length == 3
@@ -36,12 +36,12 @@ def test_a_look_shows_the_oldest_and_changes_nothing(hand: Hand) -> None:
 def test_a_look_shows_bytes_that_nobody_can_read(hand: Hand) -> None:
     hand.fill(2)
     hand.client.lset(hand.keys.outbox("alice"), 1, "what?")
-    shown = outbox_commands.stored(hand.run(outbox_commands.peek(hand.keys, "alice", 9)))
+    shown = wire.stored(hand.run(wire.peek(hand.keys, "alice", 9)))
     assert [(each.message_id == "", each.body) for each in shown] == [(False, b"1"), (True, b"what?")]
 
 
 def test_there_is_nothing_to_see_of_an_id_that_never_was(hand: Hand) -> None:
-    assert outbox_commands.stored(hand.run(outbox_commands.peek(hand.keys, "alice", 9))) == []
+    assert wire.stored(hand.run(wire.peek(hand.keys, "alice", 9))) == []
     assert hand.head() is None
 
 
@@ -49,7 +49,7 @@ def test_emptying_tells_those_who_had_not_received(hand: Hand) -> None:
     hand.page()
     last = hand.fill(5)
     hand.acknowledge(last._replace(sequence=2))
-    (call,) = outbox_commands.purge(hand.keys, ["alice", "nobody"])
+    (call,) = wire.purge(hand.keys, ["alice", "nobody"])
     assert hand.run(call) == [3, 0]
     assert hand.known_head()[1:4] == (5, 5, 0)
     assert hand.known_head().dropped == ((3, 5),)

@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from mesa_ws.backend.outbox import Read, Start
-from mesa_ws.backend.redis import outbox_commands
+from mesa_ws.backend.redis import node_commands
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import KEEP, Hand, bodies, envelope
@@ -238,8 +238,8 @@ def test_one_call_reads_few_full_pages_and_leaves_the_rest_for_later(hand: Hand)
         hand.dispatch([id], bytes(250_000))
     epochs = [hand.known_head(id).epoch for id in ids]
     reads = [Read(id, Position(epoch, 0)) for id, epoch in zip(ids, epochs, strict=True)]
-    (call,) = outbox_commands.read(hand.seat(), reads)
-    answers = outbox_commands.answers(hand.run(call))
+    (call,) = hand.seat().read(reads)
+    answers = node_commands.answers(hand.run(call))
     assert answers is not None
     assert [len(answer.page.entries) for answer in answers] == [1] * 9 + [0] * 3
     assert [answer.page.has_more for answer in answers] == [False] * 9 + [True] * 3
@@ -247,13 +247,13 @@ def test_one_call_reads_few_full_pages_and_leaves_the_rest_for_later(hand: Hand)
 
 def test_reading_takes_a_lease_and_records_nothing(hand: Hand) -> None:
     last = hand.fill(2)
-    (call,) = outbox_commands.read(hand.seat(), [Read("alice", last._replace(sequence=1))])
-    answers = outbox_commands.answers(hand.run(call))
+    (call,) = hand.seat().read([Read("alice", last._replace(sequence=1))])
+    answers = node_commands.answers(hand.run(call))
     assert answers is not None
     assert bodies(answers[0].page) == [b"2"]
     assert hand.client.exists(hand.keys.user("alice")) == 0
     hand.kill()
-    assert outbox_commands.answers(hand.run(call)) is None
+    assert node_commands.answers(hand.run(call)) == []
 
 
 @pytest.mark.parametrize(("mode", "acknowledged"), [("top", 0), ("acknowledge", 3)])

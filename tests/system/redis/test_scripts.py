@@ -7,8 +7,8 @@ import redis.asyncio
 
 from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import NodeCommands, online
-from mesa_ws.backend.redis.wire import NativeHandshake
+from mesa_ws.backend.redis.node_commands import NodeCommands
+from mesa_ws.backend.redis.wire import NativeHandshake, online
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.pipeline import Pipeline
 from mesa_ws.messages.envelope import prepare

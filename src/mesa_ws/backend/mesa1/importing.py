@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ...errors import BackendRefused, InvalidRecipients
 from ...messages.envelope import Retention, new_message_id
@@ -10,8 +12,9 @@ from ...settings import Durability, Sync
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
 from ..redis.backend import RedisBackend
-from ..redis.outbox_commands import Legacy
-from ..redis_client.command import chunks
+from ..redis.keys import Keys
+from ..redis.scripts import IMPORT
+from ..redis_client.command import Call, chunks, ms
 from . import commands
 from .keys import Mesa1Keys
 from .outbox import WaitingList
@@ -29,6 +32,38 @@ ATTEMPTS = 20
 """Attempts to move a list while other processes add to it."""
 
 _log = logging.getLogger("mesa_ws.backend")
+
+
+class Legacy(NamedTuple):
+    """Messages that 1.x keeps for one id.
+
+    Attributes:
+        key: the hash of 1.x.
+        id: the recipient, which is the field of the hash.
+        value: the value that was read from it.
+        messages: message id and encoded frame of each message of `value`, in order.
+    """
+
+    key: str
+    id: str
+    value: bytes
+    messages: Sequence[tuple[str, bytes]]
+
+    def move(self, keys: Keys, retention: Retention, window: float) -> Call:
+        """Move the messages into the outbox.
+
+        Args:
+            keys: names of the namespace.
+            retention: how the messages are kept from now on.
+            window: seconds for which a late writer of 1.x may put back the moved messages.
+        """
+        own = (self.key, keys.position(self.id), keys.outbox(self.id))
+        limits = (ms(window), retention.max_messages, retention.max_bytes, ms(retention.ttl))
+        over = max(
+            0, len(self.messages) - retention.max_messages
+        )  # 1.x has no limits; a script must not take long
+        messages = (part for message in self.messages[over:] for part in message)
+        return Call(IMPORT, own, (self.id, self.value, *limits, over, *messages))
 
 
 class ImportingBackend(RedisBackend):

@@ -1,9 +1,9 @@
 """Native Redis backend of a server node."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from ...concurrency.tasks import Tasks
@@ -247,9 +247,9 @@ class RedisBackend:
         if node is not None:
             await node.aclose()
 
-    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+    def attach(self, id: str, sockets: int, start: Start | None = None) -> Coroutine[Any, Any, Page | None]:
         """Declare connections of `id` on this node; see `NodePresence.attach`."""
-        return await self._opened().members.attach(check_id(id), sockets, start)
+        return self._opened().members.attach(check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
         """Declare that `id` has left this node."""

@@ -6,7 +6,6 @@ is the empty text. Every key expires: `EXPIRY` after the last heartbeat only sto
 for portals are left of a cluster, however its nodes ended.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 PARTITIONS = 1
@@ -209,9 +208,3 @@ class Keys:
     def connections(self, node: str) -> str:
         """HASH: connection of `node` -> `<last sequence> <partition> <id>`. `BACKLOG_LIFE`."""
         return f"{self.open_connections}{node}"
-
-
-def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
-    """Return the keys of ids for scripts that store or read: position, outbox and user of each."""
-    positions, outboxes, users = keys.positions, keys.outboxes, keys.users
-    return [key for id in ids for key in (positions + id, outboxes + id, users + id)]

@@ -13,8 +13,7 @@ from ..redis_client.command import MAX_IDS, chunks
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.lease import LeaseKeeper
 from .dispatch import warn_of_corruption
-from .node_commands import NodeCommands, came_online
-from .outbox_commands import OutboxReply, acknowledge, answers, enter, read, waiting
+from .node_commands import NodeCommands, OutboxReply, answers, came_online
 
 MemberEntry = tuple[int, int]
 """Number of sockets of an id here, and the version of that entry."""
@@ -162,7 +161,14 @@ class Members:
             if start is None:
                 await self._record({id: entry})
                 return None
-            return await self._log_in(id, entry, start)
+            call = self._commands.enter(id, entry, start, is_announced=id in self.table.announced)
+            (reply,) = await self._pipeline.execute((call.command,), is_repeatable=True)
+            if reply == 0:  # the lease was lost
+                (reply,) = await self._keeper.execute([call])
+            (answer,) = answers(reply)
+            if answer.came_online:
+                self._tell(id)
+            return self._page(id, answer)
         except BaseException:
             self.correct(id)
             raise
@@ -206,8 +212,8 @@ class Members:
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read the messages that follow positions."""
-        replies = await self._keeper.execute(read(self._commands, reads))
-        found = [answer for reply in replies for answer in _found(reply)]
+        replies = await self._keeper.execute(self._commands.read(reads))
+        found = [answer for reply in replies for answer in answers(reply)]
         return [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
@@ -222,7 +228,7 @@ class Members:
         for some in chunks(versioned, MAX_IDS):
             for each, _ in some:
                 self._owed.pop(each.id, None)
-            commands = [call.command for call in acknowledge(self._commands, some)]
+            commands = [call.command for call in self._commands.acknowledge(some)]
             self._pipeline.post(commands, partial(self._owe, some))
 
     def _owe(self, versioned: Iterable[tuple[Acknowledgement, int]]) -> None:
@@ -235,16 +241,8 @@ class Members:
                 self._owed[each.id] = (each, version)
 
     async def _with_messages(self, ids: Sequence[str]) -> list[str]:
-        (found,) = await self._keeper.run(waiting(self._commands.keys, ids))
+        (found,) = await self._keeper.run(self._commands.waiting(ids))
         return [ids[number - 1] for number in found]
-
-    async def _log_in(self, id: str, entry: MemberEntry, start: Start) -> Page:
-        call = enter(self._commands, id, entry, start, is_announced=id in self.table.announced)
-        (reply,) = await self._keeper.execute([call])
-        (answer,) = _found(reply)
-        if answer.came_online:
-            self._tell(id)
-        return self._page(id, answer)
 
     def _page(self, id: str, answer: OutboxReply) -> Page:
         if answer.is_corrupt:
@@ -277,7 +275,3 @@ class Members:
             self._watcher.came_online(id)
         except Exception:  # noqa: BLE001
             _log.exception("the server failed to handle that %r came online", id)
-
-
-def _found(reply: Any) -> list[OutboxReply]:
-    return answers(reply) or []

@@ -1,58 +1,27 @@
-"""Commands of one node and of presence, and the meaning of their replies. No I/O.
+"""Commands of one node, and the meaning of their replies. No I/O.
 
-Each operation is a pure function that returns `Call`s, and one that reads their replies; the asyncio and
-the blocking runner only carry them. A runner sends the calls of one operation in order, over one
-connection.
+Pure functions return `Call`s, and others read their replies. A runner sends the calls of one operation in
+order, over one connection.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import chain
+from struct import Struct
 from typing import Any, NamedTuple
 
-from ..queries import IdPage
-from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks, ms
-from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys, outbox_keys
-from .scripts import ATTACH, DEPART, DETACH, HEARTBEAT, ONLINE, REAP, TALLY
+import msgspec
+
+from ...messages.receipt import Position
+from ..outbox import Acknowledgement, Entry, Page, Read, Start
+from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
+from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys
+from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
 
 MAX_ENTRIES = 256
 """Messages on one page of an outbox."""
 
 MAX_BYTES = 256 * 1024
 """Bytes on one page of an outbox, unless its first message alone has more."""
-
-
-def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
-    """Count the connections of `ids`; `online_counts` reads the replies."""
-    return [Call(ONLINE, (keys.leases, *map(keys.user, some)), ()) for some in chunks(ids, MAX_IDS)]
-
-
-def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[str, int]:
-    """Read the replies to `online`; a corrupt key counts as no connection."""
-    return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
-
-
-def count(keys: Keys) -> Command:
-    """Count the ids that have connections; the reply is the number.
-
-    The ids of a node that died count until other nodes have cleaned up after it.
-    """
-    return ("ZCOUNT", keys.graces, "+inf", "+inf")
-
-
-def scan_online(keys: Keys, cursor: str) -> Command:
-    """Scan the ids that are online or in grace; `online_page` reads the reply."""
-    return ("ZSCAN", keys.graces, cursor, "COUNT", MAX_SCANNED)
-
-
-def online_page(reply: Sequence[Any]) -> IdPage:
-    """Read the reply to `scan_online`: an id that a node holds has no end of grace."""
-    cursor, flat = reply
-    ids = (id.decode(errors="replace") for id, end in chunks(flat, 2) if end == b"inf")
-    return IdPage(tuple(ids), None if cursor == b"0" else cursor.decode())
-
-
-def tally(keys: Keys) -> Call:
-    """Count the connections of all living nodes; the reply is the number."""
-    return Call(TALLY, (keys.leases, keys.tallies), ())
 
 
 class NodeCommands(NamedTuple):
@@ -116,9 +85,50 @@ class NodeCommands(NamedTuple):
 
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
         """Run `attach.lua` for `ids`; its head documents the arguments of each id."""
-        keys = (self.keys.leases, self.keys.held(self.node), self.keys.graces, self.keys.signs)
+        keys = (self.keys.leases, self.keys.holdings + self.node, self.keys.graces, self.keys.signs)
         args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
         return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
+
+    def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Call:
+        """Record an id and read its outbox, in one step; `answers` reads the reply.
+
+        Args:
+            id: the id whose connection came.
+            held: number of sockets of the id here, and the version of that entry.
+            start: the position from which the connection's messages are read.
+            is_announced: whether this node has announced the id as online.
+        """
+        epoch, sequence = position_args(start.position)
+        wish = (id, *held, int(is_announced), start.mode, epoch, sequence, int(start.is_wire2))
+        return self.visit([id], wish)
+
+    def read(self, reads: Sequence[Read]) -> list[Call]:
+        """Read the next pages of outboxes; `answers` reads each reply.
+
+        A page may be empty although messages follow, when others of the same call used up its size.
+        """
+        calls = []
+        for some in chunks(reads, MAX_IDS):
+            wishes = ((id, "", 0, 0, "read", *position_args(at), int(is_wire2)) for id, at, is_wire2 in some)
+            calls.append(self.visit([each.id for each in some], chain.from_iterable(wishes)))
+        return calls
+
+    def acknowledge(self, some: Sequence[tuple[Acknowledgement, int]]) -> list[Call]:
+        """Record acknowledgements, each with the version of the id's entry; the replies are ignored.
+
+        The version is that of the entry from which the floor was computed: a newer entry counts a connection
+        that this floor does not cover.
+        """
+        calls, window = [], round(self.window * 1000)
+        for few in chunks(some, MAX_IDS):
+            keys = (self.keys.leases, *outbox_keys(self.keys, [each.id for each, _ in few]))
+            parts = ((*position_args(each.position), each.floor, version) for each, version in few)
+            calls.append(Call(ACK, keys, (self.node, window, *chain.from_iterable(parts))))
+        return calls
+
+    def waiting(self, ids: Sequence[str]) -> Call:
+        """Find the ids that have messages; the reply lists their numbers, starting at 1."""
+        return Call(WAITING, tuple(map(self.keys.outbox, ids)), ())
 
     def detach(self, ids: Sequence[str], version: int) -> Call:
         """Forget ids that were not recorded after `version`."""
@@ -188,6 +198,102 @@ def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
     return [id for id, (first,) in zip(ids, reply, strict=True) if first]
 
 
-def _by_id(ids: Iterable[str], replies: Iterable[Sequence[int]]) -> dict[str, int]:
-    counts = (count for reply in replies for count in reply)
-    return dict(zip(ids, counts, strict=True))
+def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    """Return the keys of ids for scripts that store or read: position, outbox and user of each."""
+    positions, outboxes, users = keys.positions, keys.outboxes, keys.users
+    return [key for id in ids for key in (positions + id, outboxes + id, users + id)]
+
+
+def position_args(position: Position | None) -> tuple[str, int]:
+    """Return a position that a script can read; one that no outbox gave out stays unknown."""
+    if position is None or not (position.epoch.isascii() and position.epoch.isalnum()):
+        return "-", 0
+    return position
+
+
+class OutboxReply(NamedTuple):
+    """Reply to a visit, or to a read of messages to `*`, for one outbox.
+
+    Attributes:
+        page: its messages.
+        came_online: whether the id came online by this call.
+        is_corrupt: whether the outbox was corrupt and was set aside; see `Keys.set_aside`.
+    """
+
+    page: Page
+    came_online: bool
+    is_corrupt: bool
+
+
+def answers(reply: Any) -> list[OutboxReply]:
+    """Read the reply to `NodeCommands.enter` or `read`; nothing is in it when the lease is lost."""
+    if reply == 0:
+        return []
+    return [OutboxReply(page_of(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]
+
+
+class RawEntry(NamedTuple):
+    """One entry in the list of an outbox.
+
+    Attributes:
+        at: time when it was stored, in seconds of Unix time.
+        expires: time when it expires, in seconds of Unix time.
+        message_id: id of its dispatch.
+        body: the encoded frame; for a message to `*`, the excluded ids precede it.
+    """
+
+    at: float
+    expires: float
+    message_id: str
+    body: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> "RawEntry":
+        """Read an entry.
+
+        Raises:
+            InvalidEntry: the bytes are not an entry.
+        """
+        if len(raw) < _HEAD.size:
+            raise InvalidEntry(f"expected at least {_HEAD.size} bytes, got {len(raw)}")
+        at, expires, _, size = _HEAD.unpack_from(raw)
+        end = _HEAD.size + size
+        if len(raw) < end:
+            raise InvalidEntry(f"expected a message id of {size} bytes, got {len(raw) - _HEAD.size}")
+        return cls(at / 1000, expires / 1000, raw[_HEAD.size : end].decode(errors="replace"), raw[end:])
+
+    @property
+    def for_everybody(self) -> tuple[frozenset[str], bytes]:
+        """The excluded ids, and the encoded frame.
+
+        Raises:
+            InvalidEntry: the entry is not one for `*`.
+        """
+        start = 4 + int.from_bytes(self.body[:4], "big")
+        if len(self.body) < start:
+            raise InvalidEntry(f"expected a list of {start - 4} bytes, got {max(0, len(self.body) - 4)}")
+        try:
+            return _EXCLUDING.decode(self.body[4:start]), self.body[start:]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidEntry(str(error)) from None
+
+
+class InvalidEntry(ValueError):
+    """An outbox holds bytes that Mesa did not write."""
+
+
+_HEAD = Struct(">dddB")
+_EXCLUDING = msgspec.msgpack.Decoder(frozenset[str])
+
+
+def page_of(head: Sequence[Any], raws: Iterable[bytes], entry: Callable[[int, bytes], Entry]) -> Page:
+    """Read a page: its head, and the entries that `entry` reads."""
+    status, epoch, top, start, lost, _, ended, rollback = head
+    entries = tuple(entry(sequence, raw) for sequence, raw in enumerate(raws, start + 1))
+    until = ended if ended != b"" else None
+    return Page(status.decode(), epoch.decode(), start, top, lost, entries, until, rollback.decode())
+
+
+def _entry(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    return Entry(sequence, read.message_id, read.body)

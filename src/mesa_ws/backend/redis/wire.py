@@ -1,25 +1,39 @@
-"""Mesa's own wire: its handshake, and the operations of dispatchers."""
+"""Mesa's own wire: its handshake, and the operations of dispatchers as commands and readers of replies."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ...errors import BackendRefused
-from ...messages.receipt import Position
+from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
-from ..outbox import Page
-from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
-from ..redis_client.command import Call, Command
+from ..outbox import Entry, Page
+from ..queries import (
+    ConnectionCount,
+    Heads,
+    IdPage,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Query,
+    check_cursor,
+)
+from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks, ms
 from ..redis_client.failures import is_forbidden, lacking_rights, raise_first
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
-from . import node_commands, outbox_commands
+from ..redis_wire.timing import EXPIRY
 from .dispatch import dispatching, warn_of_corruption
-from .keys import PARTITIONS, Keys
+from .keys import PARTITIONS, POSITION_LIFE, Keys
+from .node_commands import MAX_BYTES, MAX_ENTRIES, InvalidEntry, OutboxReply, RawEntry, page_of, position_args
 from .rights import of_dispatcher, of_server
-from .scripts import LEAVE, SCRIPTS
+from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PEEK, PURGE, SCRIPTS, TALLY
+
+MAX_PEEK = 1000
+"""Maximum number of messages that `peek` returns."""
 
 LEFT = 15.0
 """Seconds for which a master that was left stores nothing; Sentinels make it a replica by then."""
@@ -102,38 +116,158 @@ class NativeWire:
         keys = self.keys
         match query:
             case Online(ids):
-                calls = node_commands.online(keys, ids)
-                return Operation(_commands(calls), partial(node_commands.online_counts, ids))
+                calls = online(keys, ids)
+                return Operation(_commands(calls), partial(online_counts, ids))
             case OnlineCount():
-                return Operation([node_commands.count(keys)], lambda replies: int(replies[0]))
+                return Operation([count(keys)], lambda replies: int(replies[0]))
             case OnlineIds(cursor):
-                scan = node_commands.scan_online(keys, check_cursor(cursor))
-                return Operation([scan], lambda replies: node_commands.online_page(replies[0]))
+                scan = scan_online(keys, check_cursor(cursor))
+                return Operation([scan], lambda replies: online_page(replies[0]))
             case ConnectionCount():
-                return Operation([node_commands.tally(keys).command], lambda replies: int(replies[0]))
+                return Operation([tally(keys).command], lambda replies: int(replies[0]))
             case Heads(ids):
-                calls = outbox_commands.heads(keys, ids)
-                return Operation(_commands(calls), partial(outbox_commands.outbox_heads, ids))
+                calls = heads(keys, ids)
+                return Operation(_commands(calls), partial(outbox_heads, ids))
             case Peek(id, limit):
-                call = outbox_commands.peek(keys, id, limit)
-                return Operation([call.command], lambda replies: outbox_commands.stored(replies[0]))
+                call = peek(keys, id, limit)
+                return Operation([call.command], lambda replies: stored(replies[0]))
         raise NotImplementedError(query)
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages of an outbox. Not retried: a second run would return 0."""
-        calls = outbox_commands.purge(self.keys, [check_id(id)])
+        calls = purge(self.keys, [check_id(id)])
         return Operation(_commands(calls), lambda replies: int(replies[0][0]), is_repeatable=False)
 
     def broadcasts(self, position: Position | None) -> Operation[Page]:
         """Read the messages to `*` after a position."""
 
         def page(replies: Sequence[Any]) -> Page:
-            answer = outbox_commands.broadcast_answer(replies[0])
+            answer = broadcast_answer(replies[0])
             warn_of_corruption(self.keys, ["*"] if answer.is_corrupt else [])
             return answer.page
 
-        return Operation([outbox_commands.broadcasts(self.keys, position).command], page)
+        return Operation([broadcasts(self.keys, position).command], page)
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:
     return [call.command for call in calls]
+
+
+def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Count the connections of `ids`; `online_counts` reads the replies."""
+    return [Call(ONLINE, (keys.leases, *map(keys.user, some)), ()) for some in chunks(ids, MAX_IDS)]
+
+
+def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Read the replies to `online`; a corrupt key counts as no connection."""
+    return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
+
+
+def count(keys: Keys) -> Command:
+    """Count the ids that have connections; the reply is the number.
+
+    The ids of a node that died count until other nodes have cleaned up after it.
+    """
+    return ("ZCOUNT", keys.graces, "+inf", "+inf")
+
+
+def scan_online(keys: Keys, cursor: str) -> Command:
+    """Scan the ids that are online or in grace; `online_page` reads the reply."""
+    return ("ZSCAN", keys.graces, cursor, "COUNT", MAX_SCANNED)
+
+
+def online_page(reply: Sequence[Any]) -> IdPage:
+    """Read the reply to `scan_online`: an id that a node holds has no end of grace."""
+    cursor, flat = reply
+    ids = (id.decode(errors="replace") for id, end in chunks(flat, 2) if end == b"inf")
+    return IdPage(tuple(ids), None if cursor == b"0" else cursor.decode())
+
+
+def tally(keys: Keys) -> Call:
+    """Count the connections of all living nodes; the reply is the number."""
+    return Call(TALLY, (keys.leases, keys.tallies), ())
+
+
+def broadcasts(keys: Keys, position: Position | None) -> Call:
+    """Read messages to `*` after a position; without one, read only the present position."""
+    epoch, sequence = position_args(position) if position else ("", 0)
+    args = (MAX_ENTRIES, MAX_BYTES, ms(EXPIRY), epoch, sequence)
+    return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
+
+
+def broadcast_answer(reply: Sequence[Any]) -> OutboxReply:
+    """Read the reply to `broadcasts`."""
+    return OutboxReply(page_of(reply[:8], reply[8:], _broadcast), False, reply[5] == 1)
+
+
+def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Read where outboxes stand; `outbox_heads` reads the replies."""
+    return [Call(HEADS, tuple(_own_keys(keys, some)), ()) for some in chunks(ids, MAX_IDS)]
+
+
+def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
+    """Read the replies to `heads`; None for an outbox that does not exist or is corrupt."""
+    found = (_readable_head(each) if each else None for reply in replies for each in reply)
+    return dict(zip(ids, found, strict=True))
+
+
+def peek(keys: Keys, id: str, limit: int) -> Call:
+    """Read the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
+    return Call(PEEK, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
+
+
+def stored(reply: Sequence[Any]) -> list[Stored]:
+    """Read the reply to `peek`. A corrupt entry has no message id and no time."""
+    return [_stored(sequence, raw) for sequence, raw in enumerate(reply[1:], reply[0] + 1)] if reply else []
+
+
+def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:
+    """Drop the messages of ids; each reply has their number for each id."""
+    return [
+        Call(PURGE, tuple(_own_keys(keys, some)), (ms(POSITION_LIFE), *some)) for some in chunks(ids, MAX_IDS)
+    ]
+
+
+def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:
+    return [key for id in ids for key in (keys.position(id), keys.outbox(id))]
+
+
+def _broadcast(sequence: int, raw: bytes) -> Entry:
+    read = RawEntry.of(raw)
+    excluding, body = read.for_everybody
+    return Entry(sequence, read.message_id, body, excluding)
+
+
+def _stored(sequence: int, raw: bytes) -> Stored:
+    try:
+        read = RawEntry.of(raw)
+    except InvalidEntry:
+        return Stored(sequence, "", 0.0, 0.0, raw)
+    return Stored(sequence, read.message_id, read.at, read.expires, read.body)
+
+
+def _readable_head(members: Sequence[Any]) -> OutboxHead | None:
+    try:
+        return _head(*members)
+    except ValueError:  # the script checks only the characters of forks and ranges
+        return None
+
+
+def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes, length: int) -> OutboxHead:
+    older = (fork.split(":") for fork in forks.decode().split(",") if fork)
+    dropped = [_range(text) for text in ranges.decode().split(",") if text]
+    first = max(acknowledged, dropped[-1][1] if dropped else 0) + 1
+    if first <= top - length:  # left the list, and no script has recorded it since
+        dropped.append((first, top - length))
+    positions = tuple(Position(epoch, int(ended)) for epoch, ended in older)
+    return OutboxHead(epoch.decode(), top, acknowledged, length, positions, tuple(dropped))
+
+
+def _range(text: str) -> Range:
+    first, last = text.split("-")
+    return int(first), int(last)
+
+
+def _by_id(ids: Iterable[str], replies: Iterable[Sequence[int]]) -> dict[str, int]:
+    counts = (count for reply in replies for count in reply)
+    return dict(zip(ids, counts, strict=True))

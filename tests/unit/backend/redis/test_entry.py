@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.backend.redis.outbox_commands import InvalidEntry, RawEntry
+from mesa_ws.backend.redis.node_commands import InvalidEntry, RawEntry
 
 
 def raw(message_id: bytes = b"m", body: bytes = b"", size: int | None = None) -> bytes:

@@ -4,22 +4,17 @@ import struct
 
 import pytest
 
+from mesa_ws.backend.mesa1.importing import Legacy
 from mesa_ws.backend.outbox import Acknowledgement, Entry, Page, Read, Start
-from mesa_ws.backend.redis.keys import Keys, outbox_keys
-from mesa_ws.backend.redis.node_commands import NodeCommands
-from mesa_ws.backend.redis.outbox_commands import (
-    Legacy,
-    OutboxReply,
-    acknowledge,
-    answers,
+from mesa_ws.backend.redis.keys import Keys
+from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, answers, outbox_keys
+from mesa_ws.backend.redis.wire import (
     broadcast_answer,
     broadcasts,
-    enter,
     heads,
     outbox_heads,
     peek,
     purge,
-    read,
     stored,
 )
 from mesa_ws.messages.envelope import Retention
@@ -36,24 +31,24 @@ def raw(message_id: bytes, body: bytes) -> bytes:
 
 
 def test_entering_records_and_reads_in_one_call() -> None:
-    call = enter(SEAT, "a", (2, 9), Start("resume", AT, True), is_announced=True)
+    call = SEAT.enter("a", (2, 9), Start("resume", AT, True), is_announced=True)
     assert call.script.name == "attach"
     assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, KEYS.signs, *outbox_keys(KEYS, ["a"]))
     assert call.args[5:] == ("a", 2, 9, 1, "resume", AT.epoch, 7, 1)
 
 
 def test_entering_without_a_position_asks_from_what_is_acknowledged() -> None:
-    assert enter(SEAT, "a", (1, 3), Start()).args[5:] == ("a", 1, 3, 0, "fresh", "-", 0, 0)
+    assert SEAT.enter("a", (1, 3), Start()).args[5:] == ("a", 1, 3, 0, "fresh", "-", 0, 0)
 
 
 @pytest.mark.parametrize("epoch", ["", "\ud800", "é", "a b", "a:b", "a,b"])
 def test_an_epoch_that_no_outbox_can_have_is_not_sent(epoch: str) -> None:
-    assert enter(SEAT, "a", (1, 3), Start("resume", Position(epoch, 4))).args[10:12] == ("-", 0)
+    assert SEAT.enter("a", (1, 3), Start("resume", Position(epoch, 4))).args[10:12] == ("-", 0)
     assert broadcasts(KEYS, Position(epoch, 4)).args[3:] == ("-", 0)
 
 
 def test_reading_further_asks_about_few_ids_at_a_time_and_records_none() -> None:
-    calls = read(SEAT, [Read(str(n), AT) for n in range(201)])
+    calls = SEAT.read([Read(str(n), AT) for n in range(201)])
     assert [len(call.keys) - 3 for call in calls] == [601, 4]
     assert calls[1].args[5:] == ("200", "", 0, 0, "read", AT.epoch, 7, 0)
 
@@ -65,19 +60,19 @@ def test_an_answer_is_a_page_and_who_came_online() -> None:
 
 
 def test_there_is_no_answer_without_a_lease() -> None:
-    assert answers(0) is None
+    assert answers(0) == []
 
 
 def test_acknowledging_sends_position_floor_and_version() -> None:
     some = [(Acknowledgement(str(n), AT, 5), n) for n in range(201)]
-    calls = acknowledge(SEAT, some)
+    calls = SEAT.acknowledge(some)
     assert [len(call.keys) - 1 for call in calls] == [600, 3]
     assert calls[1].keys == (KEYS.leases, *outbox_keys(KEYS, ["200"]))
     assert calls[1].args == ("node", 2500, AT.epoch, 7, 5, 200)
 
 
 def test_no_window_is_none() -> None:
-    (call,) = acknowledge(SEAT._replace(window=0.0), [(Acknowledgement("a", AT, 5), 1)])
+    (call,) = SEAT._replace(window=0.0).acknowledge([(Acknowledgement("a", AT, 5), 1)])
     assert call.args[1] == 0
 
 
