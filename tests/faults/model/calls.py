@@ -88,7 +88,7 @@ class Whole(NamedTuple):
     endless: list[str]
     leases: dict[str, float]
     boxes: dict[str, Seen | None]
-    seats: dict[str, set[str]]
+    holders: dict[str, set[str]]
 
 
 class Calls:
@@ -111,7 +111,7 @@ class Calls:
 
     def heartbeat(self, node: str, *, join: bool) -> Pulse:
         """Renew or take a lease."""
-        return Pulse.of(self._ok(self._seat(node).heartbeat(join=join)[0]))
+        return Pulse.of(self._ok(self._node_commands(node).heartbeat(join=join)[0]))
 
     def signs(self) -> Signs:
         """Read the last heartbeat directly."""
@@ -128,7 +128,7 @@ class Calls:
             *request.position,
             request.wire2,
         )
-        call = self._seat(node).visit([request.id], wanted)
+        call = self._node_commands(node).visit([request.id], wanted)
         assert call.args[2:4] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
         call = call._replace(args=(*call.args[:2], PAGE_ENTRIES, PAGE_BYTES, *call.args[4:]))
         reply: Any = self._ok(call)
@@ -136,20 +136,20 @@ class Calls:
 
     def acknowledge(self, node: str, acknowledgement: Acknowledgement, version: int) -> int:
         """Acknowledge; return the new acknowledged sequence, or -1."""
-        (call,) = self._seat(node).acknowledge([(acknowledgement, version)])
+        (call,) = self._node_commands(node).acknowledge([(acknowledgement, version)])
         return int(self._ok(call)[0])
 
     def detach(self, node: str, id: str, version: int) -> None:
         """Detach an id from a node."""
-        self._ok(self._seat(node).detach([id], version))
+        self._ok(self._node_commands(node).detach([id], version))
 
     def reap(self) -> None:
         """Remove a node whose lease has expired."""
-        self._ok(self._seat("reaper").reap())
+        self._ok(self._node_commands("reaper").reap())
 
     def depart(self) -> list[str]:
         """Return and remove the ids that went offline."""
-        return [id.decode() for id in self._ok(self._seat("teller").depart())]
+        return [id.decode() for id in self._ok(self._node_commands("teller").depart())]
 
     def dispatch(self, message: Message, id: str, retention: Retention, remember_ms: int) -> Delivery | None:
         """Store a message for a recipient; return None when Redis is full."""
@@ -198,14 +198,14 @@ class Calls:
         """Read all data directly."""
         keys = [key for id in ids for key in (*self._box(id), self.keys.user(id))]
         endless, leases, found = self._store.inspect(self.keys.leases, keys)
-        boxes, seats = {}, {}
-        for id, (head, entries, seat) in zip(ids, found, strict=True):
+        boxes, holders = {}, {}
+        for id, (head, entries, nodes) in zip(ids, found, strict=True):
             boxes[id] = Seen.of(head, entries)
-            seats[id] = {node.decode() for node in seat[::2]}
+            holders[id] = {node.decode() for node in nodes[::2]}
         ends = {node.decode(): float(end) for node, end in zip(leases[::2], leases[1::2], strict=True)}
-        return Whole([key.decode() for key in endless], ends, boxes, seats)
+        return Whole([key.decode() for key in endless], ends, boxes, holders)
 
-    def _seat(self, node: str) -> NodeCommands:
+    def _node_commands(self, node: str) -> NodeCommands:
         return NodeCommands(self.keys, node, LEASE_MS / 1000, DAY_MS / 1000, 5.0, self._window_ms / 1000)
 
     def _box(self, id: str) -> tuple[str, str]:

@@ -56,7 +56,7 @@ class Watch:
 
     def holds(self, node: str, id: str) -> bool:
         """Return whether an id is attached to a node in Redis."""
-        return node in self._whole.seats[id]
+        return node in self._whole.holders[id]
 
     def knows(self, message: Message, id: str) -> bool:
         """Return whether a message was stored for an id and not rolled back."""
@@ -326,14 +326,14 @@ class Watch:
     def depart(self) -> None:
         """Collect the ids that went offline."""
         for id in self._calls.depart():
-            assert not self._whole.seats[id], f"{id} is offline, but held by {self._whole.seats[id]}"
+            assert not self._whole.holders[id], f"{id} is offline, but held by {self._whole.holders[id]}"
         self.look()
 
     def _has_lease(self, node: str) -> bool:
         return self._whole.leases.get(node, 0) > self._store.now_ms
 
     def _proven_now(self, id: str) -> tuple[Position, ...]:
-        living = [node for node in self._whole.seats[id] if self._has_lease(node)]
+        living = [node for node in self._whole.holders[id] if self._has_lease(node)]
         return tuple(position for node in living for position in self._proven(node, id))
 
 

@@ -18,7 +18,7 @@ class MesaProcess:
     """One run of `mesa`. Leaving the block ends it.
 
     Args:
-        directory: where it runs; without a `mesa.toml` of anybody else's.
+        directory: where it runs; without a `mesa.toml` of another user.
         arguments: of its command line.
         environment: variables beside those of this process that name no setting.
         program: what runs instead of `python -m mesa_ws`.

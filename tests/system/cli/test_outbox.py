@@ -14,7 +14,7 @@ from .conftest import Site
 
 @pytest.fixture
 def away() -> str:
-    """An id that nobody else uses."""
+    """An id that no other test uses."""
     return uuid4().hex
 
 

@@ -23,12 +23,12 @@ other = 7
 @pytest.fixture
 async def letters(redis_url: str, namespace: str) -> list[str]:
     """Three dead letters."""
-    backend, seat = (
+    backend, consumer = (
         RedisBackend(redis_url, namespace=namespace),
         RedisPortalConsumer(redis_url, namespace=namespace),
     )
     await backend.open(lambda _: None)
-    tokens = (await seat.tend(range(PARTITIONS))).tokens
+    tokens = (await consumer.tend(range(PARTITIONS))).tokens
     room = Capacity(10, 1 << 30)
     for n in range(3):
         node = backend.node_id
@@ -36,13 +36,13 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
         await backend.append(
             InboxEvent(f"c{n}", 0, "2", "message", f"id{n}", node, b'{"op":0,"d":%d}' % n), room
         )
-    for waiting in await seat.read({0: ""}):
+    for waiting in await consumer.read({0: ""}):
         action = "die" if waiting.event.kind == "message" else "reject"
         letter = (waiting.offset, waiting.event.connection_id, 1)
-        await seat.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
-    places = [dead.offset for dead in await seat.dead_letters(10)]
-    await seat.tend([], stays=False)
-    await seat.aclose()
+        await consumer.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
+    places = [dead.offset for dead in await consumer.dead_letters(10)]
+    await consumer.tend([], stays=False)
+    await consumer.aclose()
     await backend.aclose()
     return places
 
@@ -78,29 +78,29 @@ async def test_what_waits_is_told(redis_url: str, namespace: str, letters: list[
     ends = 3  # of the connections whose node is gone
     assert (await status()).startswith("0 portals, 3 events waiting for up to ")
     await run(redis_url, namespace, "retry", letters[0])
-    seat = RedisPortalConsumer(redis_url, namespace=namespace)
-    await seat.tend([0])
+    consumer = RedisPortalConsumer(redis_url, namespace=namespace)
+    await consumer.tend([0])
     shown = json.loads(await status("--json"))
-    assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([seat.portal_id], ends + 1, 2)
+    assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([consumer.portal_id], ends + 1, 2)
     assert shown["rejected"] == 3
     assert 0 <= shown["oldest_seconds"] < 60
     queues = [(each["queue"], each["portal"], each["waiting"]) for each in shown["queues"]]
-    assert queues == [(0, seat.portal_id, ends + 1), *((n, None, 0) for n in range(1, PARTITIONS))]
+    assert queues == [(0, consumer.portal_id, ends + 1), *((n, None, 0) for n in range(1, PARTITIONS))]
     said = (await status()).splitlines()
     assert re.fullmatch(
         r"1 portal, 4 events waiting for up to [\d.]+ seconds, 2 dead letters, 3 rejected", said[0]
     )
-    assert any(seat.portal_id in line for line in said)
-    await seat.aclose()
+    assert any(consumer.portal_id in line for line in said)
+    await consumer.aclose()
 
 
 async def test_dead_letters_are_retried(redis_url: str, namespace: str, letters: list[str]) -> None:
     assert await run(redis_url, namespace, "retry", letters[1]) == "retried 1 letter\n"
     assert json.loads(await run(redis_url, namespace, "retry", "--all", "--json")) == {"retried": 2}
     assert await run(redis_url, namespace, "list") == "there are no dead letters\n"
-    seat = RedisPortalConsumer(redis_url, namespace=namespace)
-    waiting = await seat.read({0: ""})
-    await seat.aclose()
+    consumer = RedisPortalConsumer(redis_url, namespace=namespace)
+    waiting = await consumer.read({0: ""})
+    await consumer.aclose()
     messages = [each.event for each in waiting if each.event.kind == "message"]
     assert [letter.id for letter in messages] == ["id1", "id0", "id2"]
 

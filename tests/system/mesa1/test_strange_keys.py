@@ -174,8 +174,8 @@ async def test_what_is_ours_alone_is_made_anew(
 ) -> None:
     node = await cluster.node({"a": 1})
     await client.sadd(keys.connected, "of 1.x")
-    seat = backend(node)._opened()._commands
-    for key in (keys.leases, keys.counts, keys.graces, keys.held(seat.node), keys.user("a")):
+    commands = backend(node)._opened()._commands
+    for key in (keys.leases, keys.counts, keys.graces, keys.held(commands.node), keys.user("a")):
         await write(client, key)
     backend(node).connected(2)
     await until_count(client, keys, 2)

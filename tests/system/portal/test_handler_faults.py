@@ -63,7 +63,7 @@ async def test_whatever_a_handler_raises_is_a_reason(
     await peer.send("BAD")
     await peer.send("GOOD")
     await peer.until(t="DONE")
-    [dead] = await _seat(portal).dead_letters(10)
+    [dead] = await _consumer(portal).dead_letters(10)
     assert dead.reason == reason
 
 
@@ -109,7 +109,7 @@ async def test_a_portal_that_stops_lets_its_handlers_finish_although_the_backend
         calls += 1
         raise BackendUnavailable("away")
 
-    monkeypatch.setattr(_seat(portal), "tend", away)
+    monkeypatch.setattr(_consumer(portal), "tend", away)
     stopping = asyncio.create_task(portal.stop())
     await until(lambda: calls >= 3 or stopping.done())
     go.set()
@@ -176,7 +176,7 @@ async def test_a_fault_does_not_leave_a_portal_deaf(
 ) -> None:
     await site.serve()
     record, calls = await site.record(), list[str]()
-    right = getattr(_seat(record.portal), call)
+    right = getattr(_consumer(record.portal), call)
 
     async def faulty(*arguments: Any, **options: Any) -> Any:
         calls.append(call)
@@ -184,7 +184,7 @@ async def test_a_fault_does_not_leave_a_portal_deaf(
             raise ValueError("a fault of ours")
         return await right(*arguments, **options)
 
-    monkeypatch.setattr(_seat(record.portal), call, faulty)
+    monkeypatch.setattr(_consumer(record.portal), call, faulty)
     peer = await site.join("alice")
     await peer.send("HI", 1)
     await record.until(3)
@@ -275,14 +275,14 @@ async def test_letters_with_lower_places_than_before_are_read(
     record, peer = await redis_site.record(), await redis_site.join("alice")
     await record.until(2)
     monkeypatch.setattr(handling, "LOOK_BACK", 3600.0)
-    seat, places = _seat(record.portal), list[str]()
-    read = seat.read
+    consumer, places = _consumer(record.portal), list[str]()
+    read = consumer.read
 
     async def watched(after: dict[int, str]) -> Any:
         places[:] = set(after.values())
         return await read(after)
 
-    monkeypatch.setattr(seat, "read", watched)
+    monkeypatch.setattr(consumer, "read", watched)
     for each in _assignment(record.portal).owned.values():
         each.cursor = "99999999999999-0"
     await until(lambda: places == ["99999999999999-0"])
@@ -304,7 +304,7 @@ def test_whether_all_is_seen_is_true_or_false(site: Site) -> None:
         site.portal(report_all_events="no")
 
 
-def _seat(portal: Any) -> Any:
+def _consumer(portal: Any) -> Any:
     return portal._source._consumer
 
 

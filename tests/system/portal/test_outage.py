@@ -129,11 +129,11 @@ async def test_connections_end_although_redis_has_lost_them(redis: RedisServer) 
         assert record.types[2:] == ["connection", "authentication", "disconnection"]
 
 
-async def until_beat(hand: "Redis", namespace: str) -> None:
+async def until_beat(client: "Redis", namespace: str) -> None:
     """Wait until a server renews its lease."""
 
     def leases() -> Any:
-        return hand.zrange(Keys(namespace).leases, 0, -1, withscores=True)
+        return client.zrange(Keys(namespace).leases, 0, -1, withscores=True)
 
     before = leases()
     await until(lambda: leases() != before)
@@ -144,16 +144,16 @@ async def test_connections_of_a_killed_server_end_although_nobody_came_for_days(
     redis: RedisServer, namespace: str, beats: int
 ) -> None:
     record = Record(Portal(redis.url, namespace=namespace, lease=LEASE))
-    with Redis(port=redis.port) as hand:
+    with Redis(port=redis.port) as client:
         async with server_process(redis, namespace) as (process, url), Peer.connect(url) as peer:
             await peer.authenticate("alice")
-            await until(lambda: sum(map(hand.xlen, map(Keys(namespace).queue, range(PARTITIONS)))) == 2)
+            await until(lambda: sum(map(client.xlen, map(Keys(namespace).queue, range(PARTITIONS)))) == 2)
             for _ in range(beats):
-                await until_beat(hand, namespace)
+                await until_beat(client, namespace)
             process.kill()
             await process.wait()
-        for key in hand.scan_iter(f"mesa:{{{namespace}*"):
-            hand.pexpire(key, hand.pttl(key) - 6 * DAY_MS)
+        for key in client.scan_iter(f"mesa:{{{namespace}*"):
+            client.pexpire(key, client.pttl(key) - 6 * DAY_MS)
         async with record.portal:
             events = await record.until(3)
     assert [event.type for event in events] == ["connection", "authentication", "disconnection"]

@@ -26,7 +26,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handling, "FIRST_PAUSE", 0.001)
 
 
-def seat(portal: Any) -> PortalConsumer:
+def consumer_of(portal: Any) -> PortalConsumer:
     attendance: PortalConsumer = portal._source._consumer
     return attendance
 
@@ -74,7 +74,7 @@ async def test_what_is_rejected_is_neither_handled_again_nor_kept(
     assert (rejection.text, rejection.code, event.message) == ("'n' is no number", "bad_number", BAD)
 
     async def is_counted() -> bool:
-        backlog = await seat(portal).backlog()
+        backlog = await consumer_of(portal).backlog()
         return (backlog.rejected, backlog.waiting, backlog.dead) == (2, 0, 0)
 
     await until(is_counted)
@@ -182,7 +182,7 @@ async def test_what_only_looks_rejects_for_itself(site: Site, client: Client) ->
     assert (observer.portal.rejected, portal.rejected) == (1, 1)
 
     async def is_counted_once() -> bool:
-        return (await seat(portal).backlog()).rejected == 1
+        return (await consumer_of(portal).backlog()).rejected == 1
 
     await until(is_counted_once)
 

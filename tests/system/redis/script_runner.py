@@ -35,7 +35,7 @@ def envelope(
     return made._replace(body=body, retention=retention)
 
 
-class Hand:
+class ScriptRunner:
     """Runs script calls for the nodes of one namespace, on the clock of Redis."""
 
     def __init__(self, client: "redis.Redis", namespace: str) -> None:
@@ -53,7 +53,7 @@ class Hand:
     def ask(self, *command: str | bytes | float) -> Any:
         return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    def seat(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> NodeCommands:
+    def node_commands(self, node: str = "node", *, window: float = 120.0, grace: float = 5.0) -> NodeCommands:
         return NodeCommands(self.keys, node, lease=60.0, expiry=600.0, grace=grace, window=window)
 
     def join(self, *nodes: str) -> None:
@@ -61,23 +61,23 @@ class Hand:
             assert self.beat(node, join=True).has_lease
 
     def beat(self, node: str = "node", *, join: bool = False) -> Pulse:
-        return Pulse.of(self.run(self.seat(node).heartbeat(join=join)[0]))
+        return Pulse.of(self.run(self.node_commands(node).heartbeat(join=join)[0]))
 
     def kill(self, node: str = "node") -> None:
         """Expire the lease of a node."""
         self.client.zadd(self.keys.leases, {node: 1})
 
-    def attach(self, id: str = "alice", node: str = "node", *, told: bool = False) -> bool:
+    def attach(self, id: str = "alice", node: str = "node", *, announced: bool = False) -> bool:
         """Attach an id; return whether it came online."""
         self._versions += 1
-        call = self.seat(node).attach({id: (1, self._versions)}, [id] if told else [])
+        call = self.node_commands(node).attach({id: (1, self._versions)}, [id] if announced else [])
         came = came_online([id], self.run(call))
         assert came is not None
         return came == [id]
 
     def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> OutboxReply:
         self._versions += 1
-        call = self.seat(node).enter(id, (1, self._versions), start or Start())
+        call = self.node_commands(node).enter(id, (1, self._versions), start or Start())
         answers = node_commands.answers(self.run(call))
         return answers[0]
 
@@ -89,7 +89,7 @@ class Hand:
 
     def detach(self, id: str = "alice", node: str = "node", *, grace: float = 5.0) -> None:
         self._versions += 1
-        self.run(self.seat(node, grace=grace).detach([id], self._versions))
+        self.run(self.node_commands(node, grace=grace).detach([id], self._versions))
 
     def dispatch(self, *args: Any, **settings: Any) -> Receipt:
         return self.send(envelope(*args, **settings))
@@ -112,7 +112,7 @@ class Hand:
         floor = position.sequence if floor is None else floor
         node, window = settings.get("node", "node"), settings.get("window", 120.0)
         some = [(Acknowledgement(id, position, floor), self._versions)]
-        (call,) = self.seat(node, window=window).acknowledge(some)
+        (call,) = self.node_commands(node, window=window).acknowledge(some)
         (acknowledged,) = self.run(call)
         return int(acknowledged)
 
@@ -126,7 +126,7 @@ class Hand:
         return head
 
     def depart(self) -> list[str]:
-        return [id.decode() for id in self.run(self.seat().depart())]
+        return [id.decode() for id in self.run(self.node_commands().depart())]
 
     def count(self) -> int:
         return int(self.ask(*wire.count(self.keys)))
@@ -138,7 +138,7 @@ class Hand:
         return due
 
     def reap(self) -> None:
-        while self.run(self.seat().reap()):
+        while self.run(self.node_commands().reap()):
             pass
 
     def broadcasts(self, position: Position | None = None) -> OutboxReply:

@@ -21,7 +21,7 @@ from mesa_ws.backend.redis.portal_consumer import PortalCommands
 from tests.contract.cluster import Cluster
 from tests.contract.inbox_cluster import EVERY
 from tests.system.conftest import LEASE, crash
-from tests.system.redis.script_runner import Hand
+from tests.system.redis.script_runner import ScriptRunner
 from tests.system.waiting import until
 
 STEP = 3_600_000
@@ -29,9 +29,9 @@ STEP = 3_600_000
 
 
 @pytest.fixture
-def hand(redis_url: str, namespace: str) -> Iterator[Hand]:
+def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
     with redis.Redis.from_url(redis_url) as client:
-        yield Hand(client, namespace)
+        yield ScriptRunner(client, namespace)
 
 
 @pytest.fixture
@@ -48,127 +48,131 @@ async def cluster(request: pytest.FixtureRequest, redis_url: str, namespace: str
         yield Cluster(lambda name: kind(redis_url, namespace=name, lease=LEASE), namespace, stack)
 
 
-def step_back(hand: Hand, *names: str) -> None:
+def step_back(runner: ScriptRunner, *names: str) -> None:
     """What scores look like after the clock has stepped."""
     for name in names:
-        found: Any = hand.client.zrange(name, 0, -1, withscores=True)
+        found: Any = runner.client.zrange(name, 0, -1, withscores=True)
         for member, score in found:
             if score != float("inf"):
-                hand.client.zincrby(name, STEP, member)
+                runner.client.zincrby(name, STEP, member)
 
 
-def left(hand: Hand, name: str, member: str) -> float:
+def left(runner: ScriptRunner, name: str, member: str) -> float:
     """Seconds until what a score stands for ends."""
-    score: Any = hand.client.zscore(name, member)
-    now: Any = hand.ask("TIME")
+    score: Any = runner.client.zscore(name, member)
+    now: Any = runner.ask("TIME")
     return float(score / 1000 - now[0] - now[1] / 1e6)
 
 
-def seat(hand: Hand, node: str, lease: float, grace: float = 5.0) -> NodeCommands:
-    return NodeCommands(hand.keys, node, lease=lease, expiry=600.0, grace=grace)
+def node_commands(runner: ScriptRunner, node: str, lease: float, grace: float = 5.0) -> NodeCommands:
+    return NodeCommands(runner.keys, node, lease=lease, expiry=600.0, grace=grace)
 
 
-def beat(hand: Hand, seat: NodeCommands, *, join: bool = False) -> None:
-    hand.run(seat.heartbeat(join=join)[0])
+def beat(runner: ScriptRunner, commands: NodeCommands, *, join: bool = False) -> None:
+    runner.run(commands.heartbeat(join=join)[0])
 
 
-def test_a_heartbeat_shortens_leases_to_their_own_length(hand: Hand) -> None:
-    short, long, here = seat(hand, "short", 2.0), seat(hand, "long", 300.0), seat(hand, "here", 60.0)
+def test_a_heartbeat_shortens_leases_to_their_own_length(runner: ScriptRunner) -> None:
+    short, long, here = (
+        node_commands(runner, "short", 2.0),
+        node_commands(runner, "long", 300.0),
+        node_commands(runner, "here", 60.0),
+    )
     for each in (short, long, here):
-        beat(hand, each, join=True)
-    step_back(hand, hand.keys.leases)
-    beat(hand, here)
-    assert 1.9 < left(hand, hand.keys.leases, "short") <= 2.03
-    assert 299 < left(hand, hand.keys.leases, "long") <= 303
-    assert 59 < left(hand, hand.keys.leases, "here") <= 60.01
+        beat(runner, each, join=True)
+    step_back(runner, runner.keys.leases)
+    beat(runner, here)
+    assert 1.9 < left(runner, runner.keys.leases, "short") <= 2.03
+    assert 299 < left(runner, runner.keys.leases, "long") <= 303
+    assert 59 < left(runner, runner.keys.leases, "here") <= 60.01
 
 
-def test_a_lease_that_is_in_order_stays_as_it_is(hand: Hand) -> None:
-    for each in (seat(hand, "long", 300.0), seat(hand, "short", 1.0)):
-        beat(hand, each, join=True)
-    before = hand.client.zscore(hand.keys.leases, "long")
+def test_a_lease_that_is_in_order_stays_as_it_is(runner: ScriptRunner) -> None:
+    for each in (node_commands(runner, "long", 300.0), node_commands(runner, "short", 1.0)):
+        beat(runner, each, join=True)
+    before = runner.client.zscore(runner.keys.leases, "long")
     for _ in range(3):
-        beat(hand, seat(hand, "short", 1.0))
-    assert hand.client.zscore(hand.keys.leases, "long") == before
+        beat(runner, node_commands(runner, "short", 1.0))
+    assert runner.client.zscore(runner.keys.leases, "long") == before
 
 
 @pytest.mark.parametrize("lease", [0.002, 0.3, 0.6, 1.0, 15.0, 15.001, 60.0, 409.6, 3600.0, 86_400.0])
-def test_a_lease_says_how_long_it_is(hand: Hand, lease: float) -> None:
-    place = PortalCommands(hand.keys, "portal", lease)
-    hand.run(place.overhear())
-    score: Any = hand.client.zscore(hand.keys.observers, "portal")
+def test_a_lease_says_how_long_it_is(runner: ScriptRunner, lease: float) -> None:
+    place = PortalCommands(runner.keys, "portal", lease)
+    runner.run(place.overhear())
+    score: Any = runner.client.zscore(runner.keys.observers, "portal")
     length = 2 ** (score % 1 * 4096 / 128) / 1000
     assert lease <= length <= 1.01 * lease
-    assert left(hand, hand.keys.observers, "portal") <= lease + 0.001
+    assert left(runner, runner.keys.observers, "portal") <= lease + 0.001
 
 
-def test_a_score_without_a_length_gets_that_of_who_finds_it(hand: Hand) -> None:
-    here = seat(hand, "here", 5.0)
-    beat(hand, here, join=True)
-    hand.client.zadd(hand.keys.leases, {"dead": int(time.time() * 1000) + STEP})
-    beat(hand, here)
-    assert left(hand, hand.keys.leases, "dead") <= 5.01
+def test_a_score_without_a_length_gets_that_of_who_finds_it(runner: ScriptRunner) -> None:
+    here = node_commands(runner, "here", 5.0)
+    beat(runner, here, join=True)
+    runner.client.zadd(runner.keys.leases, {"dead": int(time.time() * 1000) + STEP})
+    beat(runner, here)
+    assert left(runner, runner.keys.leases, "dead") <= 5.01
 
 
-def test_a_heartbeat_does_a_bounded_part(hand: Hand) -> None:
-    here = seat(hand, "here", 5.0)
-    beat(hand, here, join=True)
+def test_a_heartbeat_does_a_bounded_part(runner: ScriptRunner) -> None:
+    here = node_commands(runner, "here", 5.0)
+    beat(runner, here, join=True)
     late = int(time.time() * 1000) + STEP
-    hand.client.zadd(hand.keys.leases, {f"dead {n}": late for n in range(2000)})
-    beat(hand, here)
-    assert hand.client.zcount(hand.keys.leases, late, late) == 2000 - 1024
-    beat(hand, here)
-    assert hand.client.zcount(hand.keys.leases, late, late) == 0
+    runner.client.zadd(runner.keys.leases, {f"dead {n}": late for n in range(2000)})
+    beat(runner, here)
+    assert runner.client.zcount(runner.keys.leases, late, late) == 2000 - 1024
+    beat(runner, here)
+    assert runner.client.zcount(runner.keys.leases, late, late) == 0
 
 
-def test_a_dispatch_shortens_the_lease_of_a_node_that_holds_a_recipient(hand: Hand) -> None:
-    hand.join("node", "dead")
-    hand.attach(node="dead")
+def test_a_dispatch_shortens_the_lease_of_a_node_that_holds_a_recipient(runner: ScriptRunner) -> None:
+    runner.join("node", "dead")
+    runner.attach(node="dead")
     for retention in (True, False):
-        step_back(hand, hand.keys.leases)
-        hand.dispatch(**({} if retention else {"retention": None}))
-        assert left(hand, hand.keys.leases, "dead") <= 60.6
+        step_back(runner, runner.keys.leases)
+        runner.dispatch(**({} if retention else {"retention": None}))
+        assert left(runner, runner.keys.leases, "dead") <= 60.6
 
 
-def test_a_grace_ends_in_time(hand: Hand) -> None:
-    hand.join()
-    hand.attach()
-    hand.attach("bob")
-    hand.detach(grace=2.0)
-    step_back(hand, hand.keys.graces)
-    hand.beat()
-    assert 1.9 < left(hand, hand.keys.graces, "alice") <= 2.03
-    assert hand.client.zscore(hand.keys.graces, "bob") == float("inf")
+def test_a_grace_ends_in_time(runner: ScriptRunner) -> None:
+    runner.join()
+    runner.attach()
+    runner.attach("bob")
+    runner.detach(grace=2.0)
+    step_back(runner, runner.keys.graces)
+    runner.beat()
+    assert 1.9 < left(runner, runner.keys.graces, "alice") <= 2.03
+    assert runner.client.zscore(runner.keys.graces, "bob") == float("inf")
 
 
 @pytest.mark.parametrize("name", ["portals", "observers"])
-def test_servers_shorten_leases_of_portals(hand: Hand, name: str) -> None:
-    place = PortalCommands(hand.keys, "portal", 7.0)
-    hand.run(place.tend([], stays=True))
-    hand.run(place.overhear())
-    key = getattr(hand.keys, name)
-    step_back(hand, key)
-    hand.join()
-    assert left(hand, key, "portal") <= 7.1
+def test_servers_shorten_leases_of_portals(runner: ScriptRunner, name: str) -> None:
+    place = PortalCommands(runner.keys, "portal", 7.0)
+    runner.run(place.tend([], stays=True))
+    runner.run(place.overhear())
+    key = getattr(runner.keys, name)
+    step_back(runner, key)
+    runner.join()
+    assert left(runner, key, "portal") <= 7.1
 
 
-def test_portals_shorten_leases_of_servers_and_of_each_other(hand: Hand) -> None:
-    hand.join("dead")
+def test_portals_shorten_leases_of_servers_and_of_each_other(runner: ScriptRunner) -> None:
+    runner.join("dead")
     for portal in ("dead", "here"):
-        hand.run(PortalCommands(hand.keys, portal, 7.0).tend([], stays=True))
-        hand.run(PortalCommands(hand.keys, portal, 7.0).overhear())
-    step_back(hand, hand.keys.leases, hand.keys.portals, hand.keys.observers)
-    hand.run(PortalCommands(hand.keys, "here", 7.0).tend([], stays=True))
-    hand.run(PortalCommands(hand.keys, "here", 7.0).overhear())
-    assert left(hand, hand.keys.leases, "dead") <= 60.6
-    assert left(hand, hand.keys.portals, "dead") <= 7.1
-    assert left(hand, hand.keys.observers, "dead") <= 7.1
+        runner.run(PortalCommands(runner.keys, portal, 7.0).tend([], stays=True))
+        runner.run(PortalCommands(runner.keys, portal, 7.0).overhear())
+    step_back(runner, runner.keys.leases, runner.keys.portals, runner.keys.observers)
+    runner.run(PortalCommands(runner.keys, "here", 7.0).tend([], stays=True))
+    runner.run(PortalCommands(runner.keys, "here", 7.0).overhear())
+    assert left(runner, runner.keys.leases, "dead") <= 60.6
+    assert left(runner, runner.keys.portals, "dead") <= 7.1
+    assert left(runner, runner.keys.observers, "dead") <= 7.1
 
 
-async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> None:
+async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, runner: ScriptRunner) -> None:
     survivor, dead = await cluster.node(), await cluster.node({"alice": 1})
     await crash(dead)
-    step_back(hand, hand.keys.leases, mesa1_keys.Mesa1Keys(cluster.namespace).leases)
+    step_back(runner, runner.keys.leases, mesa1_keys.Mesa1Keys(cluster.namespace).leases)
     assert await survivor.backend.query(Online(["alice"])) == {"alice": 1}
 
     async def is_offline() -> bool:
@@ -178,15 +182,15 @@ async def test_ids_of_a_dead_node_go_offline(cluster: Cluster, hand: Hand) -> No
     await survivor.until_told("offline", "alice")
 
 
-async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
+async def test_living_nodes_stay(cluster: Cluster, runner: ScriptRunner) -> None:
     one, two = await cluster.node(), await cluster.node({"alice": 1})
     name = (
-        hand.keys if isinstance(one.backend, RedisBackend) else mesa1_keys.Mesa1Keys(cluster.namespace)
+        runner.keys if isinstance(one.backend, RedisBackend) else mesa1_keys.Mesa1Keys(cluster.namespace)
     ).leases
-    step_back(hand, name)
+    step_back(runner, name)
 
     def is_renewed() -> bool:
-        return all(left(hand, name, each.backend.node_id) <= 1.01 * LEASE for each in (one, two))
+        return all(left(runner, name, each.backend.node_id) <= 1.01 * LEASE for each in (one, two))
 
     await until(is_renewed)
     assert await one.backend.query(Online(["alice"])) == {"alice": 1}
@@ -194,14 +198,14 @@ async def test_living_nodes_stay(cluster: Cluster, hand: Hand) -> None:
 
 
 async def test_partitions_of_a_dead_portal_find_another_owner(
-    redis_url: str, namespace: str, hand: Hand, client: redis.asyncio.Redis
+    redis_url: str, namespace: str, runner: ScriptRunner, client: redis.asyncio.Redis
 ) -> None:
     dead = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     heir = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     assert set((await dead.tend(EVERY)).tokens) == set(EVERY)
-    step_back(hand, hand.keys.portals)
+    step_back(runner, runner.keys.portals)
     for number in EVERY:
-        await client.pexpire(hand.keys.owner(number), STEP)
+        await client.pexpire(runner.keys.owner(number), STEP)
 
     async def has_all() -> bool:
         return set((await heir.tend(EVERY)).tokens) == set(EVERY)
@@ -212,24 +216,26 @@ async def test_partitions_of_a_dead_portal_find_another_owner(
         await each.aclose()
 
 
-async def test_an_owner_that_died_is_shown_no_more(redis_url: str, namespace: str, hand: Hand) -> None:
+async def test_an_owner_that_died_is_shown_no_more(
+    redis_url: str, namespace: str, runner: ScriptRunner
+) -> None:
     portal = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     await portal.tend(EVERY)
     assert {queue.owner for queue in (await portal.backlog()).queues} == {portal.portal_id}
-    hand.client.zadd(hand.keys.portals, {portal.portal_id: 1})
+    runner.client.zadd(runner.keys.portals, {portal.portal_id: 1})
     assert {queue.owner for queue in (await portal.backlog()).queues} == {None}
     await portal.aclose()
 
 
-async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, hand: Hand) -> None:
+async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, runner: ScriptRunner) -> None:
     keys = mesa1_keys.Mesa1Keys(namespace)
     server = Mesa1Backend(redis_url, namespace=namespace, lease=LEASE)
     dead = Mesa1PortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     await server.open(lambda envelope: None, portals=True)
     await dead.open(lambda *_: None)
-    await until(lambda: hand.client.scard(keys.pool) == 1)
+    await until(lambda: runner.client.scard(keys.pool) == 1)
     await dead._tasks.aclose(1.0)
-    step_back(hand, keys.portal_leases)
-    await until(lambda: hand.client.scard(keys.pool) == 0)
+    step_back(runner, keys.portal_leases)
+    await until(lambda: runner.client.scard(keys.pool) == 0)
     await dead.aclose()
     await server.aclose()

@@ -9,90 +9,90 @@ import redis
 from mesa_ws.backend.outbox import Start
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
-from tests.system.redis.script_runner import Hand, bodies
+from tests.system.redis.script_runner import ScriptRunner, bodies
 
 
 @pytest.fixture
-def hand(redis_url: str, namespace: str) -> Iterator[Hand]:
+def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
     with redis.Redis.from_url(redis_url) as client:
-        hand = Hand(client, namespace)
-        hand.join()
-        yield hand
+        runner = ScriptRunner(client, namespace)
+        runner.join()
+        yield runner
 
 
 # Positions
 
 
-def test_a_new_run_goes_on_with_the_numbers_in_a_new_epoch(hand: Hand) -> None:
-    before = hand.fill(3)
-    hand.restart()
-    after = hand.fill(1)
+def test_a_new_run_goes_on_with_the_numbers_in_a_new_epoch(runner: ScriptRunner) -> None:
+    before = runner.fill(3)
+    runner.restart()
+    after = runner.fill(1)
     assert (after.sequence, after.epoch == before.epoch) == (4, False)
-    assert hand.known_head().forks == (before,)
+    assert runner.known_head().forks == (before,)
 
 
-def test_a_position_of_the_last_run_is_carried_over(hand: Hand) -> None:
-    before = hand.fill(3)
-    hand.restart()
-    page = hand.resume(before._replace(sequence=2))
+def test_a_position_of_the_last_run_is_carried_over(runner: ScriptRunner) -> None:
+    before = runner.fill(3)
+    runner.restart()
+    page = runner.resume(before._replace(sequence=2))
     assert (page.status, page.start, page.lost, bodies(page)) == ("forked", 2, 0, [b"3"])
     assert page.ended == 3
     assert page.epoch != before.epoch
 
 
-def test_a_fork_names_the_rollback_alike_for_every_outbox(hand: Hand) -> None:
-    last = {id: hand.fill(1, id) for id in ("alice", "bob")}
-    page = hand.resume(last["alice"])
+def test_a_fork_names_the_rollback_alike_for_every_outbox(runner: ScriptRunner) -> None:
+    last = {id: runner.fill(1, id) for id in ("alice", "bob")}
+    page = runner.resume(last["alice"])
     assert (page.status, page.rollback) == ("resumed", "")
     for id in last:
-        hand.restart(id)
-    names = {hand.resume(position, id).rollback for id, position in last.items()}
+        runner.restart(id)
+    names = {runner.resume(position, id).rollback for id, position in last.items()}
     assert len(names) == 1
     assert len(names.pop()) == 16
 
 
-def test_a_position_behind_the_fork_holds_up_to_it(hand: Hand) -> None:
-    hand.fill(3)
-    epoch = hand.known_head().epoch
-    hand.restart()
-    hand.fill(2)
-    page = hand.resume(Position(epoch, 5))
+def test_a_position_behind_the_fork_holds_up_to_it(runner: ScriptRunner) -> None:
+    runner.fill(3)
+    epoch = runner.known_head().epoch
+    runner.restart()
+    runner.fill(2)
+    page = runner.resume(Position(epoch, 5))
     assert (page.status, page.start, page.lost, bodies(page)) == ("forked", 3, 0, [b"1", b"2"])
 
 
-def test_what_is_acknowledged_of_the_last_run_counts_up_to_the_fork(hand: Hand) -> None:
-    hand.page()
-    before = hand.fill(3)
-    hand.restart()
-    hand.fill(2)
-    assert hand.acknowledge(before._replace(sequence=5)) == 3
-    assert hand.known_head().length == 2
+def test_what_is_acknowledged_of_the_last_run_counts_up_to_the_fork(runner: ScriptRunner) -> None:
+    runner.page()
+    before = runner.fill(3)
+    runner.restart()
+    runner.fill(2)
+    assert runner.acknowledge(before._replace(sequence=5)) == 3
+    assert runner.known_head().length == 2
 
 
-def test_reading_forks_too_so_that_no_number_is_given_twice(hand: Hand) -> None:
-    before = hand.fill(3)
-    hand.restart()
-    assert hand.page().epoch != before.epoch
-    assert hand.page().epoch == hand.fill(1).epoch
+def test_reading_forks_too_so_that_no_number_is_given_twice(runner: ScriptRunner) -> None:
+    before = runner.fill(3)
+    runner.restart()
+    assert runner.page().epoch != before.epoch
+    assert runner.page().epoch == runner.fill(1).epoch
 
 
-def test_some_forks_are_remembered_and_older_ones_reset(hand: Hand) -> None:
+def test_some_forks_are_remembered_and_older_ones_reset(runner: ScriptRunner) -> None:
     positions = []
     for _ in range(12):
-        positions.append(hand.fill(1))
-        hand.restart()
-    statuses = [hand.resume(position).status for position in positions]
+        positions.append(runner.fill(1))
+        runner.restart()
+    statuses = [runner.resume(position).status for position in positions]
     assert statuses[0] == "reset"
     assert set(statuses[-6:]) == {"forked"}
     assert statuses == sorted(statuses, reverse=True)
-    assert len(hand.client.hget(hand.keys.position("alice"), "f") or b"") <= 160
+    assert len(runner.client.hget(runner.keys.position("alice"), "f") or b"") <= 160
 
 
-def test_a_position_that_was_never_given_out_is_reset_to_what_is_acknowledged(hand: Hand) -> None:
-    hand.page()
-    last = hand.fill(3)
-    hand.acknowledge(last._replace(sequence=1))
-    foreign = hand.fill(2, "bob")
+def test_a_position_that_was_never_given_out_is_reset_to_what_is_acknowledged(runner: ScriptRunner) -> None:
+    runner.page()
+    last = runner.fill(3)
+    runner.acknowledge(last._replace(sequence=1))
+    foreign = runner.fill(2, "bob")
     made_up = [
         last._replace(sequence=4),
         foreign,
@@ -102,16 +102,16 @@ def test_a_position_that_was_never_given_out_is_reset_to_what_is_acknowledged(ha
     ]
     made_up += [last._replace(sequence=-1), last._replace(sequence=10**40), Position("\ud800", 1)]
     for position in made_up:
-        page = hand.resume(position)
+        page = runner.resume(position)
         assert (page.status, page.start, page.lost, bodies(page)) == ("reset", 1, 0, [b"2", b"3"])
-    assert hand.page(start=Start("resume")).status == "reset"
+    assert runner.page(start=Start("resume")).status == "reset"
 
 
-def test_a_position_before_what_is_left_says_how_many_are_lost(hand: Hand) -> None:
-    hand.page()
-    last = hand.fill(5)
-    hand.acknowledge(last._replace(sequence=3))
-    page = hand.resume(last._replace(sequence=1))
+def test_a_position_before_what_is_left_says_how_many_are_lost(runner: ScriptRunner) -> None:
+    runner.page()
+    last = runner.fill(5)
+    runner.acknowledge(last._replace(sequence=3))
+    page = runner.resume(last._replace(sequence=1))
     assert (page.status, page.start, page.lost) == ("resumed", 3, 2)
 
 
@@ -139,15 +139,15 @@ def assert_forks_on_restart(
     try:
         was = replication_id(server)
         with redis.Redis(port=server.port) as client:
-            last = Hand(client, namespace).fill(2)
+            last = ScriptRunner(client, namespace).fill(2)
             persist(client)
         server.stop()
         server.start()
         assert replication_id(server) != was
         with redis.Redis(port=server.port) as client:
-            hand = Hand(client, namespace)
-            hand.join()
-            page = hand.resume(last._replace(sequence=1))
+            runner = ScriptRunner(client, namespace)
+            runner.join()
+            page = runner.resume(last._replace(sequence=1))
             assert (page.status, bodies(page)) == ("forked", [b"2"])
     finally:
         server.stop()
@@ -158,20 +158,20 @@ def test_a_rolled_back_redis_gives_no_number_twice(tmp_path: Path, namespace: st
     server.start()
     try:
         with redis.Redis(port=server.port) as client:
-            hand = Hand(client, namespace)
-            hand.join()
-            hand.fill(2)
+            runner = ScriptRunner(client, namespace)
+            runner.join()
+            runner.fill(2)
             client.save()
-            forgotten = hand.fill(3)
+            forgotten = runner.fill(3)
         server.stop()
         server.start()
         with redis.Redis(port=server.port) as client:
-            hand = Hand(client, namespace)
-            hand.join()
-            assert hand.acknowledge(forgotten) == -1
-            after = hand.fill(3)
+            runner = ScriptRunner(client, namespace)
+            runner.join()
+            assert runner.acknowledge(forgotten) == -1
+            after = runner.fill(3)
             assert (after.sequence, after.epoch == forgotten.epoch) == (5, False)
-            page = hand.resume(forgotten)
+            page = runner.resume(forgotten)
             assert (page.status, page.start, bodies(page)) == ("forked", 2, [b"1", b"2", b"3"])
     finally:
         server.stop()
@@ -187,13 +187,13 @@ def test_the_replication_id_changes_when_a_replica_is_promoted(tmp_path: Path, n
     try:
         with redis.Redis(port=master.port) as client, redis.Redis(port=replica.port) as other:
             wait_for_replica(client)
-            hand = Hand(client, namespace)
-            hand.dispatch(durability="replicated")
-            last = hand.fill(2)
+            runner = ScriptRunner(client, namespace)
+            runner.dispatch(durability="replicated")
+            last = runner.fill(2)
             assert client.wait(1, 10_000) == 1
             master.stop()
             other.replicaof("NO", "ONE")
-            promoted = Hand(other, namespace)
+            promoted = ScriptRunner(other, namespace)
             promoted.join()
             assert promoted.resume(last).status == "forked"
             assert promoted.fill(1).sequence == 4
@@ -219,18 +219,18 @@ def boastful(entry: bytes) -> bytes:
     return entry[:24] + b"\xff" + entry[25:40]
 
 
-def corrupt_fields(**fields: object) -> Callable[[Hand, str], object]:
-    return lambda hand, who: hand.client.hset(hand.keys.position(who), mapping=fields)  # type: ignore[arg-type]
+def corrupt_fields(**fields: object) -> Callable[[ScriptRunner, str], object]:
+    return lambda runner, who: runner.client.hset(runner.keys.position(who), mapping=fields)  # type: ignore[arg-type]
 
 
-def replaced(purpose: str) -> Callable[[Hand, str], object]:
-    return lambda hand, who: hand.client.set(getattr(hand.keys, purpose)(who), "what?")
+def replaced(purpose: str) -> Callable[[ScriptRunner, str], object]:
+    return lambda runner, who: runner.client.set(getattr(runner.keys, purpose)(who), "what?")
 
 
-def rewritten(index: int, change: Callable[[bytes], bytes]) -> Callable[[Hand, str], object]:
-    def corrupt(hand: Hand, id: str) -> None:
-        outbox = hand.keys.outbox(id)
-        hand.ask("LSET", outbox, index, change(hand.ask("LINDEX", outbox, index)))
+def rewritten(index: int, change: Callable[[bytes], bytes]) -> Callable[[ScriptRunner, str], object]:
+    def corrupt(runner: ScriptRunner, id: str) -> None:
+        outbox = runner.keys.outbox(id)
+        runner.ask("LSET", outbox, index, change(runner.ask("LINDEX", outbox, index)))
 
     return corrupt
 
@@ -238,8 +238,8 @@ def rewritten(index: int, change: Callable[[bytes], bytes]) -> Callable[[Hand, s
 CORRUPTIONS = {
     "a position of another type": replaced("position"),
     "an outbox of another type": replaced("outbox"),
-    "no epoch": lambda hand, who: hand.client.hdel(hand.keys.position(who), "e"),
-    "no run": lambda hand, who: hand.client.hdel(hand.keys.position(who), "r"),
+    "no epoch": lambda runner, who: runner.client.hdel(runner.keys.position(who), "e"),
+    "no run": lambda runner, who: runner.client.hdel(runner.keys.position(who), "r"),
     "a foreign epoch": corrupt_fields(e="who knows"),
     "a top of text": corrupt_fields(s="three"),
     "a top that is negative": corrupt_fields(s=-1),
@@ -256,52 +256,54 @@ CORRUPTIONS = {
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 @pytest.mark.parametrize("way", ["dispatch", "page"])
 def test_what_mesa_did_not_write_is_set_aside_for_that_id_alone(
-    hand: Hand, corruption: str, way: str
+    runner: ScriptRunner, corruption: str, way: str
 ) -> None:
-    last = hand.fill(3)
-    hand.fill(3, "bob")
-    CORRUPTIONS[corruption](hand, "alice")
+    last = runner.fill(3)
+    runner.fill(3, "bob")
+    CORRUPTIONS[corruption](runner, "alice")
     if way == "dispatch":
-        receipt = hand.dispatch(["alice", "bob"])
+        receipt = runner.dispatch(["alice", "bob"])
         assert [each.position and each.position.sequence for each in receipt.deliveries.values()] == [1, 4]
     else:
-        answer = hand.enter()
+        answer = runner.enter()
         assert (answer.is_corrupt, answer.page.top, answer.page.entries) == (True, 0, ())
-    page = hand.resume(last)
+    page = runner.resume(last)
     assert (page.status, page.epoch != last.epoch) == ("reset", True)
-    assert 0 < hand.client.pttl(hand.keys.set_aside("alice")) <= 7 * 86_400_000
-    assert not hand.enter("bob").is_corrupt
+    assert 0 < runner.client.pttl(runner.keys.set_aside("alice")) <= 7 * 86_400_000
+    assert not runner.enter("bob").is_corrupt
 
 
 @pytest.mark.parametrize("change", [short, boastful])
 def test_an_entry_in_the_middle_that_mesa_did_not_write_is_found_when_it_is_read(
-    hand: Hand, change: Callable[[bytes], bytes]
+    runner: ScriptRunner, change: Callable[[bytes], bytes]
 ) -> None:
-    hand.fill(3)
-    rewritten(1, change)(hand, "alice")
-    answer = hand.enter()
+    runner.fill(3)
+    rewritten(1, change)(runner, "alice")
+    answer = runner.enter()
     assert (answer.is_corrupt, answer.page.status, answer.page.entries) == (True, "fresh", ())
-    assert hand.fill(1).sequence == 1
+    assert runner.fill(1).sequence == 1
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_nothing_is_acknowledged_or_told_of_what_cannot_be_read(hand: Hand, corruption: str) -> None:
-    hand.page()
-    last = hand.fill(3)
-    CORRUPTIONS[corruption](hand, "alice")
-    assert hand.acknowledge(last) in (-1, 3)
-    assert hand.head() is None or "entry" in corruption
+def test_nothing_is_acknowledged_or_told_of_what_cannot_be_read(
+    runner: ScriptRunner, corruption: str
+) -> None:
+    runner.page()
+    last = runner.fill(3)
+    CORRUPTIONS[corruption](runner, "alice")
+    assert runner.acknowledge(last) in (-1, 3)
+    assert runner.head() is None or "entry" in corruption
 
 
-def test_messages_without_a_position_are_not_given_out(hand: Hand) -> None:
-    hand.fill(3)
-    hand.client.delete(hand.keys.position("alice"))
-    answer = hand.enter()
+def test_messages_without_a_position_are_not_given_out(runner: ScriptRunner) -> None:
+    runner.fill(3)
+    runner.client.delete(runner.keys.position("alice"))
+    answer = runner.enter()
     assert (answer.is_corrupt, answer.page.top, answer.page.entries) == (False, 0, ())
-    assert hand.client.exists(hand.keys.outbox("alice")) == 0
+    assert runner.client.exists(runner.keys.outbox("alice")) == 0
 
 
-def test_a_corrupt_user_key_hinders_no_message_from_being_stored(hand: Hand) -> None:
-    hand.client.set(hand.keys.user("alice"), "what?", ex=60)
-    delivery = hand.dispatch().deliveries["alice"]
+def test_a_corrupt_user_key_hinders_no_message_from_being_stored(runner: ScriptRunner) -> None:
+    runner.client.set(runner.keys.user("alice"), "what?", ex=60)
+    delivery = runner.dispatch().deliveries["alice"]
     assert (delivery.stored, delivery.online, delivery.dropped) == (True, 0, None)

@@ -1,4 +1,4 @@
-"""Opening, using and closing a node's seat in Redis."""
+"""A node in Redis: how its backend is opened, used and closed."""
 
 import asyncio
 import logging

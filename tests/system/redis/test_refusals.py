@@ -21,7 +21,7 @@ from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
 from mesa_ws.transports.run import serve
 from tests.redis_server import RedisServer
-from tests.system.redis.script_runner import Hand
+from tests.system.redis.script_runner import ScriptRunner
 from tests.system.server.conftest import Joining, Serving, accepting, join, serving, stack
 
 __all__ = ["join", "serving", "stack"]
@@ -242,9 +242,9 @@ async def test_the_api_of_a_server_says_so_too(
 async def test_a_key_of_another_type_is_found_before_anything_is_stored(
     own_redis: RedisServer, admin: redis.Redis, namespace: str, key: str
 ) -> None:
-    keys, hand = Keys(namespace), Hand(admin, namespace)
-    hand.join()
-    hand.attach("1")
+    keys, runner = Keys(namespace), ScriptRunner(admin, namespace)
+    runner.join()
+    runner.attach("1")
     admin.set(getattr(keys, key), "text")
     async with AsyncDispatcher(own_redis.url, namespace=namespace, sync=STORED) as dispatcher:
         for recipients in (["1"], ["*"]):
@@ -263,14 +263,14 @@ def entries(admin: redis.Redis, stream: str) -> list[tuple[str, bytes]]:
 def test_events_are_not_doubled_by_a_right_that_is_taken_away(
     admin: redis.Redis, url: str, namespace: str, lost: str
 ) -> None:
-    keys, hand = Keys(namespace), Hand(admin, namespace)
-    hand.join()
+    keys, runner = Keys(namespace), ScriptRunner(admin, namespace)
+    runner.join()
     kinds: tuple[EventKind, ...] = ("connection", "message", "disconnection")
     letters = [InboxEvent("c", 3, str(n), kind, None, "node", b"x") for n, kind in enumerate(kinds, 1)]
     with redis.Redis.from_url(url) as client:
-        weak = Hand(client, namespace)
+        weak = ScriptRunner(client, namespace)
         for letter in letters:
-            call = AppendCommand(hand.seat()).of([(letter, Capacity(100, 1 << 20))])
+            call = AppendCommand(runner.node_commands()).of([(letter, Capacity(100, 1 << 20))])
             allow(admin, lost)
             for _ in range(2):
                 with suppress(ResponseError):
@@ -285,17 +285,17 @@ def test_events_are_not_doubled_by_a_right_that_is_taken_away(
 def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
     admin: redis.Redis, url: str, namespace: str, lost: str
 ) -> None:
-    keys, hand = Keys(namespace), Hand(admin, namespace)
+    keys, runner = Keys(namespace), ScriptRunner(admin, namespace)
     place = PortalCommands(keys, "portal", 60.0)
-    hand.join("node", "dead")
+    runner.join("node", "dead")
     letter = InboxEvent("c", 3, "1", "connection", None, "dead")
-    hand.run(AppendCommand(hand.seat("dead")).of([(letter, Capacity(100, 1 << 20))]))
-    [token] = [found for found in hand.run(place.tend([3], stays=True))[2:] if found]
+    runner.run(AppendCommand(runner.node_commands("dead")).of([(letter, Capacity(100, 1 << 20))]))
+    [token] = [found for found in runner.run(place.tend([3], stays=True))[2:] if found]
     [(entry, _)] = entries(admin, keys.queue(3))
-    hand.kill("dead")
+    runner.kill("dead")
     die = place.settle([Step(3, token, "die", entry, "c", 1, reason="reason")])
     with redis.Redis.from_url(url) as client:
-        weak = Hand(client, namespace)
+        weak = ScriptRunner(client, namespace)
         for call in (die, place.reap()):
             allow(admin, lost)
             for _ in range(2):

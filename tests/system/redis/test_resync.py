@@ -109,7 +109,7 @@ async def test_a_hint_that_was_lost_is_made_good_by_the_next_marker(
         user, node = keys.user("alice"), server.backend.node_id
         field = await client.hget(user, node)
         await client.hdel(user, node)
-        await sender.dispatch([kept("nobody is told")])
+        await sender.dispatch([kept("not announced")])
         await client.hset(user, node, field)
         await client.hincrby(keys.counters, node, 1)
     await until(lambda: server.caught_up > 0 and server.backend.is_ready)

@@ -12,7 +12,7 @@ from mesa_ws.backend.redis.node_commands import Pulse
 from mesa_ws.backend.redis_wire.runs import Runs
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RELEASES, RedisServer
-from tests.system.redis.script_runner import Hand, bodies
+from tests.system.redis.script_runner import ScriptRunner, bodies
 
 LIMIT = 20.0
 
@@ -67,22 +67,22 @@ class Told:
     """What the clients of a namespace would be told of their positions."""
 
     def __init__(self, client: "redis.Redis", namespace: str) -> None:
-        self.hand = Hand(client, namespace)
-        self.hand.join()
-        self.empty = Position(self.hand.page("guest", Start(is_wire2=True)).epoch, 0)
-        self.last = self.hand.fill(3)
-        self.hand.dispatch("*")
-        top = self.hand.broadcasts().page
+        self.runner = ScriptRunner(client, namespace)
+        self.runner.join()
+        self.empty = Position(self.runner.page("guest", Start(is_wire2=True)).epoch, 0)
+        self.last = self.runner.fill(3)
+        self.runner.dispatch("*")
+        top = self.runner.broadcasts().page
         self.everybody = Position(top.epoch, top.top)
 
     def on(self, client: "redis.Redis") -> list[tuple[str, bool]]:
         """Status, and whether a rollback is reported: an outbox, an empty one, messages to `*`."""
-        hand = Hand(client, self.hand.keys.namespace or "")
-        hand.join()
+        runner = ScriptRunner(client, self.runner.keys.namespace or "")
+        runner.join()
         pages = (
-            hand.resume(self.last),
-            hand.resume(self.empty, "guest", is_wire2=True),
-            hand.broadcasts(self.everybody).page,
+            runner.resume(self.last),
+            runner.resume(self.empty, "guest", is_wire2=True),
+            runner.broadcasts(self.everybody).page,
         )
         return [(page.status, bool(page.rollback)) for page in pages]
 
@@ -102,7 +102,7 @@ def test_a_first_replica_and_its_end_are_no_forks(start: Starting, namespace: st
     wait_until(lambda: id_of(master) != ids[-1])
     ids.append(id_of(master))
     assert told.on(master) == SAME
-    assert told.hand.fill(1) == told.last._replace(sequence=4)
+    assert told.runner.fill(1) == told.last._replace(sequence=4)
     follow(replica, master)  # which is a first replica again
     assert told.on(master) == SAME
     assert len({*ids, id_of(master)}) == 4
@@ -129,11 +129,11 @@ def test_a_master_that_was_a_replica_in_between_forks_though_nothing_ran_there(
     follow(second, first)
     told.on(first)
     second.replicaof("NO", "ONE")
-    forgotten = told.hand.fill(2)  # by the master that was left
+    forgotten = told.runner.fill(2)  # by the master that was left
     follow(first, second)
     first.replicaof("NO", "ONE")
     assert told.on(first) == ROLLED_BACK
-    page = Hand(first, namespace).resume(forgotten)
+    page = ScriptRunner(first, namespace).resume(forgotten)
     assert (page.status, page.start, bool(page.rollback)) == ("forked", 3, True)
 
 
@@ -178,7 +178,7 @@ def test_a_user_that_may_not_ask_for_the_process_is_told_of_every_change(
 def test_what_was_stored_before_runs_were_recorded_goes_on(start: Starting, namespace: str) -> None:
     master = start()
     told = Told(master, namespace)
-    for key in (told.hand.keys.run, told.hand.keys.run.replace(".0}", ".b}")):
+    for key in (told.runner.keys.run, told.runner.keys.run.replace(".0}", ".b}")):
         assert master.delete(key) == 1
     assert told.on(master) == SAME
     follow(start(), master)
@@ -188,8 +188,8 @@ def test_what_was_stored_before_runs_were_recorded_goes_on(start: Starting, name
 def test_a_record_of_another_type_is_replaced(start: Starting, namespace: str) -> None:
     master = start()
     told = Told(master, namespace)
-    master.delete(told.hand.keys.run)
-    master.set(told.hand.keys.run, "foreign")
+    master.delete(told.runner.keys.run)
+    master.set(told.runner.keys.run, "foreign")
     assert told.on(master) == SAME
     follow(start(), master)
     assert told.on(master) == SAME
@@ -198,7 +198,7 @@ def test_a_record_of_another_type_is_replaced(start: Starting, namespace: str) -
 def test_the_record_ends_its_life(start: Starting, namespace: str) -> None:
     master = start()
     told = Told(master, namespace)
-    for key in (told.hand.keys.run, told.hand.keys.run.replace(".0}", ".b}")):
+    for key in (told.runner.keys.run, told.runner.keys.run.replace(".0}", ".b}")):
         master.pexpire(key, 1000)
         told.on(master)
         assert 29 * 86_400_000 < master.pttl(key) <= 30 * 86_400_000
@@ -208,10 +208,10 @@ def test_numbers_go_on_in_the_epoch_of_before(start: Starting, namespace: str) -
     master = start()
     told = Told(master, namespace)
     follow(start(), master)
-    assert told.hand.fill(1) == told.last._replace(sequence=4)
-    assert told.hand.known_head().forks == ()
-    assert told.hand.acknowledge(told.last) == 3
-    assert bodies(told.hand.resume(told.last)) == [b"1"]
+    assert told.runner.fill(1) == told.last._replace(sequence=4)
+    assert told.runner.known_head().forks == ()
+    assert told.runner.acknowledge(told.last) == 3
+    assert bodies(told.runner.resume(told.last)) == [b"1"]
 
 
 # What servers are told
@@ -221,14 +221,14 @@ class Node:
     """Beats for one node, and keeps what it was told."""
 
     def __init__(self, client: "redis.Redis", namespace: str, name: str) -> None:
-        self.hand, self.runs, self._name = Hand(client, namespace), Runs(), name
+        self.runner, self.runs, self._name = ScriptRunner(client, namespace), Runs(), name
         self.told: list[float] = []
 
     def beat(self, client: "redis.Redis | None" = None, *, hears: bool = True) -> list[float]:
         """Beat once; return all that the node was told."""
-        self.hand.client = client or self.hand.client
-        call = self.hand.seat(self._name).heartbeat(join=True, runs=self.runs.args)[0]
-        found = Pulse.of(self.hand.run(call)).run
+        self.runner.client = client or self.runner.client
+        call = self.runner.node_commands(self._name).heartbeat(join=True, runs=self.runs.args)[0]
+        found = Pulse.of(self.runner.run(call)).run
         since = self.runs.ended(found) if hears else None
         self.told += [] if since is None else [since]
         return self.told
@@ -242,7 +242,7 @@ def now(client: "redis.Redis") -> float:
 def promoted(start: Starting, node: Node) -> "redis.Redis":
     """A replica that took over from the Redis of a node."""
     replica = start()
-    follow(replica, node.hand.client)
+    follow(replica, node.runner.client)
     replica.replicaof("NO", "ONE")
     return replica
 
@@ -254,8 +254,8 @@ def test_one_node_is_told_once_that_a_run_has_ended(start: Starting, namespace: 
     assert [node.beat() for node in nodes] == [[], []]
     after = now(first)
     second = promoted(start, nodes[0])
-    nodes[0].hand.dispatch()  # to the master that was left
-    Hand(second, namespace).dispatch()
+    nodes[0].runner.dispatch()  # to the master that was left
+    ScriptRunner(second, namespace).dispatch()
     for _ in range(3):
         for node in nodes:
             node.beat(second)
@@ -268,7 +268,7 @@ def test_one_node_is_told_once_that_a_run_has_ended(start: Starting, namespace: 
 def test_a_first_replica_is_no_end_that_servers_are_told_of(start: Starting, namespace: str) -> None:
     node = Node(start(), namespace, "a")
     node.beat()
-    follow(start(), node.hand.client)
+    follow(start(), node.runner.client)
     assert node.beat() == node.beat() == []
 
 
@@ -283,7 +283,7 @@ def test_who_did_not_hear_it_is_told_again_and_another_node_if_it_died(
     second = promoted(start, nodes[0])
     nodes[0].beat(second, hears=False)
     if dies:
-        nodes[0].hand.kill("a")
+        nodes[0].runner.kill("a")
     else:
         assert nodes[1].beat(second) == []
         assert len(nodes[0].beat()) == 1
@@ -294,11 +294,11 @@ def test_who_comes_later_is_told_what_was_not(start: Starting, namespace: str) -
     first = Node(start(), namespace, "a")
     first.beat()
     second = promoted(start, first)
-    Hand(second, namespace).dispatch()
+    ScriptRunner(second, namespace).dispatch()
     late = Node(second, namespace, "late")
     assert len(late.beat()) == 1
     assert len(late.beat()) == 1
-    late.hand.kill("late")
+    late.runner.kill("late")
     assert Node(second, namespace, "later").beat() == []
 
 
@@ -307,7 +307,7 @@ def test_a_redis_that_lost_all_is_told_once_with_no_time(start: Starting, namesp
     nodes = [Node(first, namespace, name) for name in "ab"]
     for node in nodes:
         node.beat()
-    Hand(empty, namespace).dispatch()
+    ScriptRunner(empty, namespace).dispatch()
     for _ in range(3):
         for node in nodes:
             node.beat(empty)

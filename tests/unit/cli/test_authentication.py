@@ -11,7 +11,7 @@ from mesa_ws.errors import Refused
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.listening import HostOrHosts
 
-NOBODY = cast("Connection", None)
+NO_CONNECTION = cast("Connection", None)
 
 
 def test_a_secret_means_tokens() -> None:
@@ -42,13 +42,13 @@ def test_without_a_choice_the_choices_are_told() -> None:
 
 
 async def test_trust_takes_the_id_that_the_client_names() -> None:
-    assert (await trust({"id": "7"}, NOBODY)).id == "7"
+    assert (await trust({"id": "7"}, NO_CONNECTION)).id == "7"
 
 
 @pytest.mark.parametrize("data", [None, {}, {"id": 7}, {"id": "*"}, {"id": ""}, []])
 async def test_trust_refuses_what_is_no_id(data: Any) -> None:
     with pytest.raises(Refused, match=r'expected the authentication data \{"id": "..."\}'):
-        await trust(data, NOBODY)
+        await trust(data, NO_CONNECTION)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", ("localhost", "::1")])

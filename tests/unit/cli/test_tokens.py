@@ -14,13 +14,13 @@ from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 
 SECRET = "0123456789abcdef0123456789abcdef"
-NOBODY = cast("Connection", None)
+NO_CONNECTION = cast("Connection", None)
 """Tokens say all there is to know; the connection is not looked at."""
 
 
 async def authenticated(claims: dict[str, Any], algorithm: str = "HS256", **settings: Any) -> User:
     token = jwt.encode(claims, SECRET.ljust(64, "0") if algorithm != "HS256" else SECRET, algorithm)
-    return await TokenAuthenticator(Jwt(secret=SECRET, **settings))({"token": token}, NOBODY)
+    return await TokenAuthenticator(Jwt(secret=SECRET, **settings))({"token": token}, NO_CONNECTION)
 
 
 async def test_the_subject_of_a_token_is_the_id() -> None:
@@ -46,7 +46,7 @@ async def test_a_token_of_a_clock_that_is_ahead_is_accepted() -> None:
         {"sub": "x" * 256},
         {"sub": "7", "exp": time.time() - 60},
         {"sub": "7", "nbf": time.time() + 3600},
-        {"sub": "7", "aud": "somebody else"},
+        {"sub": "7", "aud": "another audience"},
     ],
 )
 async def test_a_token_that_is_not_valid_is_refused(claims: dict[str, Any]) -> None:
@@ -57,13 +57,13 @@ async def test_a_token_that_is_not_valid_is_refused(claims: dict[str, Any]) -> N
 async def test_a_token_of_another_secret_is_refused() -> None:
     token = jwt.encode({"sub": "7"}, SECRET[::-1], "HS256")
     with pytest.raises(Refused, match="Signature verification failed"):
-        await TokenAuthenticator(Jwt(secret=SECRET))({"token": token}, NOBODY)
+        await TokenAuthenticator(Jwt(secret=SECRET))({"token": token}, NO_CONNECTION)
 
 
 async def test_a_token_without_a_signature_is_refused() -> None:
     token = jwt.encode({"sub": "7"}, None, "none")
     with pytest.raises(Refused, match="alg"):
-        await TokenAuthenticator(Jwt(secret=SECRET))({"token": token}, NOBODY)
+        await TokenAuthenticator(Jwt(secret=SECRET))({"token": token}, NO_CONNECTION)
 
 
 async def test_the_algorithm_is_the_one_of_the_settings_whatever_the_token_says() -> None:
@@ -74,7 +74,7 @@ async def test_the_algorithm_is_the_one_of_the_settings_whatever_the_token_says(
 async def test_another_algorithm_may_be_set() -> None:
     secret = SECRET * 2
     token = jwt.encode({"sub": "7"}, secret, "HS512")
-    user = await TokenAuthenticator(Jwt(secret=secret, algorithm="HS512"))({"token": token}, NOBODY)
+    user = await TokenAuthenticator(Jwt(secret=secret, algorithm="HS512"))({"token": token}, NO_CONNECTION)
     assert user.id == "7"
 
 
@@ -92,7 +92,7 @@ async def test_a_token_for_another_audience_or_issuer_is_refused(claims: dict[st
 @pytest.mark.parametrize("data", [None, {}, {"token": 5}, [], {"token": "x.y.z"}, {"token": ""}])
 async def test_data_without_a_token_is_refused(data: Any) -> None:
     with pytest.raises(Refused):
-        await TokenAuthenticator(Jwt(secret=SECRET))(data, NOBODY)
+        await TokenAuthenticator(Jwt(secret=SECRET))(data, NO_CONNECTION)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def secret_file(tmp_path: Path) -> str:
 
 async def test_the_secret_may_stand_in_a_file(secret_file: str) -> None:
     token = jwt.encode({"sub": "7"}, SECRET, "HS256")
-    user = await TokenAuthenticator(Jwt(secret_file=secret_file))({"token": token}, NOBODY)
+    user = await TokenAuthenticator(Jwt(secret_file=secret_file))({"token": token}, NO_CONNECTION)
     assert user.id == "7"
 
 
@@ -130,5 +130,5 @@ def test_a_file_that_is_not_text_is_told() -> None:
 async def test_a_short_secret_works_and_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     authenticate = TokenAuthenticator(Jwt(secret="short"))
     token = jwt.encode({"sub": "7"}, "short", "HS256")
-    assert [(await authenticate({"token": token}, NOBODY)).id for _ in range(2)] == ["7", "7"]
+    assert [(await authenticate({"token": token}, NO_CONNECTION)).id for _ in range(2)] == ["7", "7"]
     assert caplog.messages == ["the secret for tokens has 5 bytes; HS256 is safe with 32 or more"]

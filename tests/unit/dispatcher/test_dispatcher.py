@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("kind", [Dispatcher, AsyncDispatcher])
 
 
 class Nowhere:
-    """A dispatcher of either kind at an address where nobody listens, always awaited."""
+    """A dispatcher of either kind at an address without a listener, always awaited."""
 
     def __init__(self, kind: Kind, scheme: str = "redis", **settings: Any) -> None:
         self._dispatcher = kind(f"{scheme}://127.0.0.1:{free_port()}", **settings)

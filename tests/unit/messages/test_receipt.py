@@ -17,7 +17,7 @@ from mesa_ws.messages.receipt import (
 
 DROPPED = ((3, 4), (9, 9))
 HEAD = OutboxHead("now", 20, 10, 6, (Position("before", 8), Position("first", 2)), DROPPED)
-"""15 to 20 are there, 11 to 14 are gone although nobody had them."""
+"""15 to 20 are there, 11 to 14 were dropped before a client had them."""
 
 
 def receipt(epoch: str, sequence: int) -> Receipt:

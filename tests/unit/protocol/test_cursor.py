@@ -194,7 +194,7 @@ def test_a_page_that_comes_while_congested_is_written_and_no_more(is_relieved_fi
     assert offer(cursor, 2) == [WRITE if is_relieved_first else SKIP]
 
 
-# What the client is told.
+# What the client learns.
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_a_reset_makes_room() -> None:
     assert offer(cursor, 10, 11, epoch="f", size=1) == [WRITE, SKIP]
 
 
-# Any order of events: what is stored arrives once and in order, or the client is told.
+# Any order of events: what is stored arrives once and in order, or the client learns of it.
 
 
 class Message(NamedTuple):
