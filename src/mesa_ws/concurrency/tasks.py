@@ -21,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import MesaError
@@ -233,11 +234,13 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    def start(self, job: Callable[[], Awaitable[None]], name: str) -> None:
+    def start(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Run `job` until `aclose`."""
-        task = start(self._go_on(job, name), name=f"mesa-{self._owner}-{name}")
+        if self._is_closed:
+            return
+        task = start(job(), name=f"mesa-{self._owner}-{name}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._on_end, job, name))
 
     async def aclose(self, timeout: float) -> None:
         """Cancel all jobs, and wait at most `timeout` seconds until they have ended."""
@@ -254,24 +257,17 @@ class Tasks:
         for task in self._tasks:
             abandon_task(task)
 
-    async def _go_on(self, job: Callable[[], Awaitable[None]], name: str) -> None:
-        while not self._is_closed:  # connecting to Sentinel may swallow a cancellation
-            try:
-                await job()
-                _log.error("the %s of this %s ended; it is started again", name, self._owner)
-            except asyncio.CancelledError:
-                await survive()
-                _log.error(
-                    "the %s of this %s was cancelled by code it called; it is started again",
-                    name,
-                    self._owner,
-                )
-            except Exception:
-                if self._is_closed:
-                    raise
-                _log.exception("the %s of this %s failed; it is started again", name, self._owner)
-            if not self._is_closed:
-                await asyncio.sleep(RESTART_PAUSE)
+    def _on_end(
+        self, job: Callable[[], Coroutine[Any, Any, None]], name: str, task: asyncio.Task[None]
+    ) -> None:
+        self._tasks.discard(task)
+        loop = task.get_loop()
+        if self._is_closed or task in ended or (task.cancelling() and _is_loop_ending(loop)):
+            return
+        error = None if task.cancelled() else task.exception()
+        cause = "was cancelled by code it called" if task.cancelled() else "failed" if error else "ended"
+        _log.error("the %s of this %s %s; it is started again", name, self._owner, cause, exc_info=error)
+        loop.call_later(RESTART_PAUSE, self.start, job, name)
 
 
 _AROUND: ContextVar["OwnTask | None"] = ContextVar("mesa_ws_client_task", default=None)
