@@ -131,7 +131,20 @@ def backend_of(given: Backend | Given | None, settings: ServerSettings) -> Backe
         InvalidSettings: `given` is neither, or does not fit the wire of `settings`.
     """
     _check_backend_wire(given, settings)
-    backend = _backend(given, settings)
+    native = ImportingBackend if settings.import_from_1x else RedisBackend
+    make = Mesa1Backend if settings.wire == "mesa1" else native
+    backend: Backend
+    if given is None:
+        backend = MemoryBackend(namespace=settings.namespace)
+    elif isinstance(given, Backend):
+        backend = given
+    else:
+        try:
+            backend = make(given, namespace=settings.namespace)
+        except InvalidSettings as error:
+            if error.field != "redis":  # one of its options is wrong
+                raise
+            raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None
     if isinstance(backend, Mesa1Backend):
         backend.distribute_load = settings.portals.distribute_load
     return backend
@@ -171,25 +184,6 @@ def _redis(url: object, alternative: str) -> Address:
         if error.field != "redis":  # one of its options is wrong
             raise
         raise InvalidSettings("url", f"{error.expected}; or {alternative}", error.got) from None
-
-
-def _backend(given: Backend | Given | None, settings: ServerSettings) -> Backend:
-    if given is None:
-        return MemoryBackend(namespace=settings.namespace)
-    if isinstance(given, Backend):
-        return given
-    try:
-        return _redis_backend_type(settings)(given, namespace=settings.namespace)
-    except InvalidSettings as error:
-        if error.field != "redis":
-            raise
-        raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None
-
-
-def _redis_backend_type(settings: ServerSettings) -> type[RedisBackend] | type[Mesa1Backend]:
-    if settings.wire == "mesa1":
-        return Mesa1Backend
-    return ImportingBackend if settings.import_from_1x else RedisBackend
 
 
 def _check_backend_wire(given: Backend | Given | None, settings: ServerSettings) -> None:

@@ -78,7 +78,7 @@ def application(server: Dispatching, key: str, max_body: int) -> Starlette:
     """
     api = _Api(server, key, max_body)
     app = Starlette(
-        routes=[*api.routes(), HttpRoute(LIVE, _live), HttpRoute(READY, api.ready)],
+        routes=[*api.routes(), HttpRoute(LIVE, api.live), HttpRoute(READY, api.ready)],
         exception_handlers={HTTPException: _no_such_route},
     )
     app.router.redirect_slashes = False
@@ -113,6 +113,9 @@ class _Api:
             HttpRoute(route.path, partial(self._answer, route, work), methods=["POST"])
             for route, work in works.items()
         ]
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"status": "live"})
 
     async def ready(self, request: Request) -> Response:
         if self._server.is_ready:
@@ -210,10 +213,6 @@ def _check_names(body: bytes) -> None:
         check_members(body)
     except InvalidInput as error:
         raise InvalidInput(f"body: {error}") from None
-
-
-async def _live(request: Request) -> Response:
-    return JSONResponse({"status": "live"})
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, bytes]) -> bytes:

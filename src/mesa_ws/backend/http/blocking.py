@@ -25,13 +25,8 @@ class BlockingHttpBus:
     sent twice: when its answer is lost, the error says that messages may have been sent.
 
     Args:
-        url: `http(s)://host:port` of the API; a path before its paths is kept.
-        key: of that API.
-        namespace: namespace that the server has to serve; None for any.
+        url, key, namespace: as in `AsyncHttpBus`.
         timeout: seconds for one dispatch, from the connection to the last byte of the answer.
-
-    Raises:
-        InvalidSettings: an argument cannot be used.
     """
 
     def __init__(

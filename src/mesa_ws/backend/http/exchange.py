@@ -102,17 +102,12 @@ class HttpApi:
     """The dispatch API that a bus calls: makes the requests.
 
     Args:
-        url: of a server's dispatch API.
-        key: of that API.
-        namespace: namespace that the server has to serve; None for any.
-        timeout: seconds for one request, from the connection to the last byte of the answer.
+        url, key, namespace, timeout: as in `AsyncHttpBus`.
 
     Attributes:
         endpoint: its address.
+        timeout: seconds for one request, from the connection to the last byte of the answer.
         authorization: value of the header that shows the key.
-
-    Raises:
-        InvalidSettings: an argument cannot be used.
     """
 
     def __init__(self, url: str, key: str | None, namespace: str | None, timeout: float) -> None:

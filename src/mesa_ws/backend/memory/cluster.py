@@ -139,7 +139,9 @@ class Cluster:
                     known[id], displaced = self.outboxes.push(id, message, retention, self.holders.of(id))
             for node in self.holders.of(id):
                 new_ids.setdefault(node, []).extend([id] if is_new else ())
-            deliveries[id] = _delivery(self.holders.online(id), known[id], displaced)
+            online, position = self.holders.online(id), known[id]
+            dropped = None if online or position else "offline"
+            deliveries[id] = Delivery(position is not None, online, dropped, position, displaced)
         for node, ids in new_ids.items():
             if ids:
                 positions = (known[id] for id in ids)
@@ -169,9 +171,3 @@ def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...
     """Return the message as a node receives it."""
     recipients = envelope.recipients._replace(ids=tuple(ids))
     return Envelope(recipients, envelope.body, envelope.kind, envelope.message_id, positions=positions)
-
-
-def _delivery(online: int, position: Position | None, displaced: int) -> Delivery:
-    if position is None:
-        return Delivery(False, online, None if online else "offline")
-    return Delivery(True, online, None, position, displaced)
