@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from types import MappingProxyType
 from typing import Any
 
-from mesa_ws.backend.base import Backend
+from mesa_ws.backend.base import Backend, Membership
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import Message
 
@@ -91,7 +91,7 @@ class Cluster:
     ) -> Node:
         """Open a node that holds ids with numbers of connections; options are those of `open`."""
         node = Node(self.backend(namespace))
-        await node.backend.open(node.receive, node, **options)
+        await node.backend.open(node.receive, node, Membership(**options))
         self._stack.push_async_callback(node.backend.aclose)
         for id, sockets in held.items():
             await node.backend.attach(id, sockets)

@@ -15,6 +15,7 @@ through a server's API and implements the buses alone.
 """  # noqa: E501 - a row of a table
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from ..messages.envelope import Envelope, Retention
@@ -242,6 +243,31 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """How a node takes part in its cluster.
+
+    Args:
+        retention: how this node stores what it sends; None if it does not.
+        grace: seconds that an id may be away before it counts as offline.
+        window: seconds for which acknowledged messages are kept for other devices of an id, if
+            it has clients that keep a position.
+        allow_eviction: keep messages even in a store that may forget them by itself.
+        portals: tell the watcher which portals there are.
+        durability: what an event has to reach before `append` returns `taken`.
+    """
+
+    retention: Retention | None = None
+    grace: float = 5.0
+    window: float = 120.0
+    allow_eviction: bool = False
+    portals: bool = False
+    durability: Durability = "memory"
+
+
+DEFAULT_MEMBERSHIP = Membership()
+
+
 @runtime_checkable
 class Backend(AsyncBus, NodePresence, Outbox, Replies, Inbox, Protocol):
     """A node's membership in the cluster.
@@ -258,29 +284,14 @@ class Backend(AsyncBus, NodePresence, Outbox, Replies, Inbox, Protocol):
     def is_ready(self) -> bool: ...  # noqa: D102
 
     async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        retention: Retention | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
+        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Join the cluster; `receive` gets every message to this node from now on.
 
         Args:
             receive: see `Receive`.
             watcher: learns that messages may be missing, and which ids and portals come and go.
-            retention: how this node stores what it sends; None if it does not.
-            grace: seconds that an id may be away before it counts as offline.
-            window: seconds for which acknowledged messages are kept for other devices of an id, if
-                it has clients that keep a position.
-            allow_eviction: keep messages even in a store that may forget them by itself.
-            portals: tell the watcher which portals there are.
-            durability: what an event has to reach before `append` returns `taken`.
+            membership: how the node takes part.
 
         Raises:
             BackendUnavailable: the backend cannot be reached.

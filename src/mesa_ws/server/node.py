@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar, Unpack
 
-from ..backend.base import AsyncBus, Backend
+from ..backend.base import AsyncBus, Backend, Membership
 from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.queries import Query
 from ..backend.redis import Given
@@ -364,9 +364,7 @@ class Node(Hooks, LoopTasks):
 
     async def _open(self) -> None:
         settings = self.settings
-        await self.backend.open(
-            self.fanout.deliver,
-            self,
+        membership = Membership(
             retention=self._retention,
             grace=settings.presence.grace,
             window=settings.sync.resume_window,
@@ -374,6 +372,7 @@ class Node(Hooks, LoopTasks):
             portals=bool(settings.portals.enabled),
             durability=settings.portals.durability if settings.portals.enabled else "memory",
         )
+        await self.backend.open(self.fanout.deliver, self, membership)
         try:
             await self.fanout.broadcasts.start()
         except BaseException:

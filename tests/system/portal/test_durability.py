@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mesa_ws import InvalidSettings, MemoryHub, Portal, Server, Unsupported, serve
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.settings import Portals
 
@@ -35,8 +36,9 @@ async def test_a_server_without_redis_says_so_when_it_starts() -> None:
 
 
 async def test_a_server_of_the_wire_of_1x_says_so_when_it_starts() -> None:
+    membership = Membership(durability="replicated")
     with pytest.raises(Unsupported, match=r"^portals\.durability: .*wire 'mesa1' keeps no events"):
-        await Mesa1Backend("redis://localhost").open(lambda envelope: None, durability="replicated")
+        await Mesa1Backend("redis://localhost").open(lambda envelope: None, membership=membership)
 
 
 async def test_durability_matters_only_with_portals() -> None:

@@ -7,6 +7,7 @@ catches up with.
 import asyncio
 import sys
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.messages.envelope import Envelope
@@ -79,7 +80,7 @@ class Node:
 async def main(redis_url: str, namespace: str, lease: str, *ids: str) -> None:
     backend = RedisBackend(redis_url, namespace=namespace, lease=float(lease))
     node = Node(backend)
-    await backend.open(node.receive, node, grace=0.2)
+    await backend.open(node.receive, node, Membership(grace=0.2))
     for id in ids:
         await node.hold(id)
     print(backend.node_id, flush=True)

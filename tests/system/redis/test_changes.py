@@ -6,6 +6,7 @@ import signal
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.queries import OnlineCount
 from mesa_ws.backend.redis.keys import Keys
 from tests.contract.cluster import LIMIT, Cluster, Node
@@ -97,7 +98,7 @@ async def test_a_server_that_fails_on_one_change_is_told_the_next(
 
     node.went_offline = faulty  # type: ignore[method-assign]
     node.came_online = faulty  # type: ignore[method-assign]
-    await node.backend.open(node.receive, node, grace=GRACE)
+    await node.backend.open(node.receive, node, Membership(grace=GRACE))
     for id in ("alice", "bob"):
         await node.backend.attach(id, 1)
         node.backend.detach(id)

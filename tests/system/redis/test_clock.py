@@ -12,6 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.mesa1 import Mesa1Backend, Mesa1PortalConsumer
 from mesa_ws.backend.mesa1 import keys as mesa1_keys
 from mesa_ws.backend.queries import Online
@@ -231,7 +232,7 @@ async def test_portals_of_1x_leave_the_pool(redis_url: str, namespace: str, runn
     keys = mesa1_keys.Mesa1Keys(namespace)
     server = Mesa1Backend(redis_url, namespace=namespace, lease=LEASE)
     dead = Mesa1PortalConsumer(redis_url, namespace=namespace, lease=LEASE)
-    await server.open(lambda envelope: None, portals=True)
+    await server.open(lambda envelope: None, membership=Membership(portals=True))
     await dead.open(lambda *_: None)
     await until(lambda: runner.client.scard(keys.pool) == 1)
     await dead._tasks.aclose(1.0)

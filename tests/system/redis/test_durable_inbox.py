@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import BackendRefused, BackendUnavailable, Portal, RedisBackend, Unsupported
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.redis import RedisPortalConsumer
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.settings import Durability
@@ -47,7 +48,7 @@ class DurableInboxCluster(InboxCluster):
 
     async def node(self) -> InboxNode:
         backend = self._make_backend()
-        await backend.open(lambda envelope: None, durability="replicated")
+        await backend.open(lambda envelope: None, membership=Membership(durability="replicated"))
         self._stack.push_async_callback(backend.aclose)
         return InboxNode(backend, [])
 
@@ -178,7 +179,9 @@ async def test_a_redis_without_fsync_is_known_at_the_start(tmp_path: Path, relea
     expected = "needs Redis 7.2 or later, got 7.0" if release == "redis" else "set 'appendonly yes'"
     try:
         with pytest.raises(Unsupported, match=f"durability 'fsync'.*{expected}"):
-            await RedisBackend(server.url).open(lambda envelope: None, durability="fsync")
+            await RedisBackend(server.url).open(
+                lambda envelope: None, membership=Membership(durability="fsync")
+            )
         with pytest.raises(Unsupported, match=f"durability 'fsync'.*{expected}"):
             await Portal(server.url, durability="fsync").start()
         async with redis.asyncio.Redis.from_url(server.url) as client:
@@ -198,7 +201,7 @@ async def test_an_event_that_was_taken_is_on_the_disk_or_refused(
     try:
         async with redis.asyncio.Redis.from_url(server.url) as client:
             await client.config_set("appendonly", "yes")
-            await backend.open(lambda envelope: None, durability="fsync")
+            await backend.open(lambda envelope: None, membership=Membership(durability="fsync"))
             node = InboxNode(backend, [])
             assert await node.append("connection", 1) == "taken"
             await client.config_set("appendonly", "no")

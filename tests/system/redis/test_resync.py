@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
 from mesa_ws.backend.queries import Heads
 from mesa_ws.backend.redis import RedisBackend
@@ -41,7 +42,7 @@ class Server:
         self._epoch = ""
 
     async def open(self) -> None:
-        await self.backend.open(self.receive, self, retention=KEEP)
+        await self.backend.open(self.receive, self, Membership(retention=KEEP))
         page = await self.backend.attach("alice", 1, Start())
         assert page is not None
         self._epoch = page.epoch

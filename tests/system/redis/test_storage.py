@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.outbox import Acknowledgement, Start
 from mesa_ws.backend.queries import Online, OnlineCount, Peek
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
@@ -45,7 +46,10 @@ async def use(request: pytest.FixtureRequest, own_redis: RedisServer, namespace:
         async def by_node(sync: Sync) -> None:
             backend = RedisBackend(own_redis.url, namespace=namespace)
             retention = Retention.of(sync)
-            await backend.open(lambda envelope: None, retention=retention, allow_eviction=sync.allow_eviction)
+            await backend.open(
+                lambda envelope: None,
+                membership=Membership(retention=retention, allow_eviction=sync.allow_eviction),
+            )
             stack.push_async_callback(backend.aclose)
 
         ways = {"asyncio": by_asyncio, "threads": by_threads, "node": by_node}

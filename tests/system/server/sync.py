@@ -83,12 +83,12 @@ class Flaky(MemoryBackend):
     is_away = False
     attempts = 0
 
-    async def open(self, receive: Any, watcher: Any = None, **options: Any) -> None:
+    async def open(self, receive: Any, watcher: Any = None, membership: Any = None) -> None:
         def unless_deaf(envelope: Envelope) -> None:
             if not self.is_deaf:
                 receive(envelope)
 
-        await super().open(unless_deaf, watcher, **options)
+        await super().open(unless_deaf, watcher, membership)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         self._check()

@@ -7,12 +7,12 @@ from typing import TypeVar
 from uuid import uuid4
 
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope, Retention
+from ...messages.envelope import Envelope
 from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
 from ...messages.request import Reply
-from ...settings import Durability, Sync, check_namespace
-from ..base import Receive, Watcher
+from ...settings import Sync, check_namespace
+from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..pending import Pending
@@ -73,28 +73,20 @@ class MemoryBackend:
         return self._node is not None
 
     async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        retention: Retention | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
+        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Join the hub, which never forgets by itself.
 
         Raises:
             Unsupported: `durability` is more than this process offers.
         """
-        check_durability("portals.durability", durability)
-        loop, ttl = asyncio.get_running_loop(), retention.ttl if retention else Sync().ttl
+        check_durability("portals.durability", membership.durability)
+        loop, ttl = asyncio.get_running_loop(), (membership.retention or Sync()).ttl
         self._node_id = uuid4().hex
+        grace, window = membership.grace, membership.window
         self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self._node_id)
         self._cluster.holders.nodes[self._node] = None
-        if portals and watcher is not None:
+        if membership.portals and watcher is not None:
             self._cluster.inbox.watch_portals(self._node_id, PortalWatch(watcher))
 
     async def aclose(self) -> None:

@@ -5,12 +5,11 @@ from typing import TypeVar
 from uuid import uuid4
 
 from ...errors import BackendUnavailable, Unsupported
-from ...messages.envelope import Envelope, Retention
+from ...messages.envelope import Envelope
 from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
 from ...messages.request import Reply
-from ...settings import Durability
-from ..base import Receive, Watcher
+from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..queries import Query
@@ -69,36 +68,37 @@ class Mesa1Backend:
         return self._node is not None and self._node.is_ready
 
     async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        retention: Retention | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
+        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`. There is no window on this wire.
 
         Raises:
             Unsupported: `durability` is more than `memory`; this wire does not keep events.
         """
-        if durability != "memory":
+        if membership.durability != "memory":
             raise Unsupported(
-                f"portals.durability: expected 'memory', got {durability!r}; wire 'mesa1' keeps no events, "
-                "use wire 'native'"
+                f"portals.durability: expected 'memory', got {membership.durability!r}; wire 'mesa1' keeps "
+                "no events, use wire 'native'"
             )
         self._node_id = uuid4().hex
         handshake = Mesa1Handshake(
             self._wire.keys,
             of_server(self._wire.keys),
-            stores=retention is not None,
-            allow_eviction=allow_eviction,
+            stores=membership.retention is not None,
+            allow_eviction=membership.allow_eviction,
             database=self._address.database,
         )
-        node = self._new_node(handshake, receive, watcher, grace=grace, has_portals=portals)
+        timing = self._timing
+        node = Mesa1Node(
+            self._address,
+            Pipelines(self._address, handshake, timing.timeout),
+            Mesa1NodeCommands(self._wire.keys, self._node_id, timing.lease, timing.expiry, membership.grace),
+            receive,
+            watcher,
+            timing.timeout,
+            has_portals=membership.portals,
+            spreads=self.distribute_load,
+        )
         try:
             await node.open()
         except BaseException:
@@ -187,27 +187,6 @@ class Mesa1Backend:
             BackendError: Redis cannot be reached or refuses, and the event was not published.
         """
         return await self._opened().portals.append(event)
-
-    def _new_node(
-        self,
-        handshake: Mesa1Handshake,
-        receive: Receive,
-        watcher: Watcher | None,
-        *,
-        grace: float,
-        has_portals: bool,
-    ) -> Mesa1Node:
-        timing = self._timing
-        return Mesa1Node(
-            self._address,
-            Pipelines(self._address, handshake, timing.timeout),
-            Mesa1NodeCommands(self._wire.keys, self._node_id, timing.lease, timing.expiry, grace),
-            receive,
-            watcher,
-            timing.timeout,
-            has_portals=has_portals,
-            spreads=self.distribute_load,
-        )
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)

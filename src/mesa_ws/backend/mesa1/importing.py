@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ...errors import BackendRefused, InvalidRecipients
 from ...messages.envelope import Retention, new_message_id
 from ...messages.recipients import check_id
-from ...settings import Durability, Sync
-from ..base import Receive, Watcher
+from ...settings import Sync
+from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
 from ..outbox import Page, Start
 from ..redis.backend import RedisBackend
 from ..redis.keys import Keys
@@ -82,29 +82,11 @@ class ImportingBackend(RedisBackend):
         self._limits = Retention.of(Sync(enabled=True))
 
     async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        retention: Retention | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
+        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Join the cluster, and move all lists; see `Backend.open`. `retention` limits the moved messages."""
-        self._limits = retention or self._limits
-        await super().open(
-            receive,
-            watcher,
-            retention=retention,
-            grace=grace,
-            window=window,
-            allow_eviction=allow_eviction,
-            portals=portals,
-            durability=durability,
-        )
+        self._limits = membership.retention or self._limits
+        await super().open(receive, watcher, membership)
         try:
             await self._move_all()
         except BaseException:

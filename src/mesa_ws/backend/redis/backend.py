@@ -8,12 +8,12 @@ from uuid import uuid4
 
 from ...concurrency.tasks import Tasks
 from ...errors import BackendUnavailable
-from ...messages.envelope import Envelope, Retention
+from ...messages.envelope import Envelope
 from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Durability
-from ..base import Receive, Watcher
+from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..presence import PortalWatch
@@ -210,26 +210,26 @@ class RedisBackend:
         return self._node.channel.lost if self._node else 0
 
     async def open(
-        self,
-        receive: Receive,
-        watcher: Watcher | None = None,
-        *,
-        retention: Retention | None = None,
-        grace: float = 5.0,
-        window: float = 120.0,
-        allow_eviction: bool = False,
-        portals: bool = False,
-        durability: Durability = "memory",
+        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
         self._node_id = uuid4().hex
         timing = self._timing
-        handshake = NativeHandshake(self._keys, stores=retention is not None, allow_eviction=allow_eviction)
+        stores, allow_eviction = membership.retention is not None, membership.allow_eviction
+        handshake = NativeHandshake(self._keys, stores=stores, allow_eviction=allow_eviction)
         pipelines = Pipelines(self._address, handshake, timing.timeout)
         commands = NodeCommands(
-            self._keys, self._node_id, timing.lease, timing.expiry, grace, window, portals
+            self._keys,
+            self._node_id,
+            timing.lease,
+            timing.expiry,
+            membership.grace,
+            membership.window,
+            membership.portals,
         )
-        node = RedisNode(self._address, pipelines, commands, receive, watcher, timing.timeout, durability)
+        node = RedisNode(
+            self._address, pipelines, commands, receive, watcher, timing.timeout, membership.durability
+        )
         try:
             await node.open()
         except BaseException:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mesa_ws.backend.base import Membership
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
 from mesa_ws.backend.memory.cluster import Cluster
 from mesa_ws.backend.memory.outbox import Timetable
@@ -78,7 +79,7 @@ def kept(*ids: str, retention: Retention = KEEP) -> Envelope:
 @pytest.fixture
 async def memory() -> Memory:
     memory = Memory()
-    await memory.backend.open(lambda envelope: None, retention=KEEP, window=60.0)
+    await memory.backend.open(lambda envelope: None, membership=Membership(retention=KEEP, window=60.0))
     return memory
 
 
@@ -297,7 +298,7 @@ async def test_an_id_that_came_back_has_no_grace_running() -> None:
 
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
-    await backend.open(lambda envelope: None, Leaving(), grace=0.0)
+    await backend.open(lambda envelope: None, Leaving(), Membership(grace=0.0))
     await backend.attach("alice", 1)
     backend.detach("alice")
     await backend.attach("alice", 1)
