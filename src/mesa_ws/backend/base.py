@@ -7,9 +7,9 @@ through a server's API and implements the buses alone.
 | port | promise |
 |---|---|
 | `AsyncBus`, `BlockingBus` | a message reaches every node that holds a recipient, once each, in order; a message with a retention is stored first, atomically per recipient |
-| `AsyncBus.request`, `Replies` | a request reaches the nodes that hold its id at most once, and their replies reach the requester |
+| `AsyncBus.request`, `Backend.reply` | a request reaches the nodes that hold its id at most once, and their replies reach the requester |
 | `AsyncBus.query` | which ids have connections, and how many; which messages wait for an id |
-| `NodePresence` | which ids a node holds; forgotten one lease after the node dies |
+| `Backend.attach` | which ids a node holds; forgotten one lease after the node dies |
 | `Outbox` | messages kept for ids until they acknowledge them, numbered per id |
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
@@ -127,44 +127,6 @@ class BlockingBus(BlockingQueries, Protocol):
         ...
 
 
-class NodePresence(Protocol):
-    """Declares which ids are connected to this node."""
-
-    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare that this node holds `sockets` (1 or more) connections of `id`.
-
-        When this returns, every later dispatch to `id` reaches this node. The declaration lasts until
-        `detach`, or until one lease after this node died. The backend itself renews it, also after the
-        node was paused past its lease or the backend lost its data. If this raises or is
-        cancelled, the declaration stands, and the backend repeats it when it can be reached again.
-
-        Args:
-            id: the id that is connected.
-            sockets: number of its connections.
-            start: also read the outbox from there, atomically after the declaration; messages that do not
-                fit on the page come as envelopes, or with later `read`s.
-
-        Returns:
-            The first page; None without `start`.
-
-        Raises:
-            BackendUnavailable: the backend did not answer in time.
-        """
-        ...
-
-    def detach(self, id: str) -> None:
-        """Declare that this node holds `id` no longer. Does not wait; never raises."""
-        ...
-
-    def connected(self, count: int) -> None:
-        """Declare that this node has `count` connections, authenticated or not.
-
-        Costs no call of its own: other processes learn it with the next heartbeat. Does not wait; never
-        raises.
-        """
-        ...
-
-
 class Outbox(Protocol):
     """Messages kept for ids, numbered per id in the order in which the backend stored them."""
 
@@ -191,17 +153,6 @@ class Outbox(Protocol):
 
         Raises:
             BackendError: the backend did not answer, or refused.
-        """
-        ...
-
-
-class Replies(Protocol):
-    """Sends this node's replies back to the requester."""
-
-    def reply(self, requester: str, reply: Reply) -> None:
-        """Send a reply to a requester in any process. Does not wait; never raises.
-
-        At most once: when a reply gets lost, the requester waits until its time is over.
         """
         ...
 
@@ -269,7 +220,7 @@ DEFAULT_MEMBERSHIP = Membership()
 
 
 @runtime_checkable
-class Backend(AsyncBus, NodePresence, Outbox, Replies, Inbox, Protocol):
+class Backend(AsyncBus, Outbox, Inbox, Protocol):
     """A node's membership in the cluster.
 
     Attributes:
@@ -298,5 +249,46 @@ class Backend(AsyncBus, NodePresence, Outbox, Replies, Inbox, Protocol):
             BackendRefused: the backend refused; also when messages are to be kept in a store that
                 forgets by itself.
             Unsupported: the backend does not offer the requested durability.
+        """
+        ...
+
+    async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
+        """Declare that this node holds `sockets` (1 or more) connections of `id`.
+
+        When this returns, every later dispatch to `id` reaches this node. The declaration lasts until
+        `detach`, or until one lease after this node died. The backend itself renews it, also after the
+        node was paused past its lease or the backend lost its data. If this raises or is
+        cancelled, the declaration stands, and the backend repeats it when it can be reached again.
+
+        Args:
+            id: the id that is connected.
+            sockets: number of its connections.
+            start: also read the outbox from there, atomically after the declaration; messages that do not
+                fit on the page come as envelopes, or with later `read`s.
+
+        Returns:
+            The first page; None without `start`.
+
+        Raises:
+            BackendUnavailable: the backend did not answer in time.
+        """
+        ...
+
+    def detach(self, id: str) -> None:
+        """Declare that this node holds `id` no longer. Does not wait; never raises."""
+        ...
+
+    def connected(self, count: int) -> None:
+        """Declare that this node has `count` connections, authenticated or not.
+
+        Costs no call of its own: other processes learn it with the next heartbeat. Does not wait; never
+        raises.
+        """
+        ...
+
+    def reply(self, requester: str, reply: Reply) -> None:
+        """Send a reply to a requester in any process. Does not wait; never raises.
+
+        At most once: when a reply gets lost, the requester waits until its time is over.
         """
         ...

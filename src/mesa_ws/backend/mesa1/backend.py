@@ -113,7 +113,7 @@ class Mesa1Backend:
             await node.aclose()
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare connections of `id` on this node; see `NodePresence.attach`."""
+        """Declare connections of `id` on this node; see `Backend.attach`."""
         return await self._opened().attach(check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
@@ -122,7 +122,7 @@ class Mesa1Backend:
             self._node.detach(id)
 
     def connected(self, count: int) -> None:
-        """Declare how many connections this node has; see `NodePresence.connected`."""
+        """Declare how many connections this node has; see `Backend.connected`."""
         if self._node is not None:
             self._node.connected(count)
 

@@ -94,7 +94,7 @@ class ImportingBackend(RedisBackend):
             raise
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
-        """Declare connections, and read the outbox with the messages of 1.x; see `NodePresence.attach`."""
+        """Declare connections, and read the outbox with the messages of 1.x; see `Backend.attach`."""
         if start is not None:
             await self._try_to_move(id)
         return await super().attach(id, sockets, start)

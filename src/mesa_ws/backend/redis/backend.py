@@ -248,7 +248,7 @@ class RedisBackend:
             await node.aclose()
 
     def attach(self, id: str, sockets: int, start: Start | None = None) -> Coroutine[Any, Any, Page | None]:
-        """Declare connections of `id` on this node; see `NodePresence.attach`."""
+        """Declare connections of `id` on this node; see `Backend.attach`."""
         return self._opened().members.attach(check_id(id), sockets, start)
 
     def detach(self, id: str) -> None:
@@ -294,7 +294,7 @@ class RedisBackend:
         return await self._requester.request(request, timeout)
 
     def reply(self, requester: str, reply: Reply) -> None:
-        """Send a reply to a requester; see `Replies.reply`."""
+        """Send a reply to a requester; see `Backend.reply`."""
         if self._node is not None:
             self._node.pipelines.main.post([replying(self._keys, requester, reply)], _nothing)
 
