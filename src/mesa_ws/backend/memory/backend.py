@@ -53,19 +53,18 @@ class MemoryBackend:
 
     Attributes:
         hub: the hub that it shares with other backends.
+        node_id: random name of this node; empty until the backend is open.
+        joins: always 0: the hub forgets nothing.
     """
+
+    joins = 0
 
     def __init__(self, hub: MemoryHub | None = None, *, namespace: str | None = None) -> None:
         self.hub = hub or MemoryHub()
         self._cluster = self.hub.cluster(check_namespace(namespace))
         self._node: MemoryNode | None = None
-        self._node_id = ""
+        self.node_id = ""
         self._pending = Pending()
-
-    @property
-    def node_id(self) -> str:
-        """Random name of this node; empty until the backend is open."""
-        return self._node_id
 
     @property
     def is_ready(self) -> bool:
@@ -82,12 +81,12 @@ class MemoryBackend:
         """
         check_durability("portals.durability", membership.durability)
         loop, ttl = asyncio.get_running_loop(), (membership.retention or Sync()).ttl
-        self._node_id = uuid4().hex
+        self.node_id = uuid4().hex
         grace, window = membership.grace, membership.window
-        self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self._node_id)
+        self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self.node_id)
         self._cluster.holders.nodes[self._node] = None
         if membership.portals and watcher is not None:
-            self._cluster.inbox.watch_portals(self._node_id, PortalWatch(watcher))
+            self._cluster.inbox.watch_portals(self.node_id, PortalWatch(watcher))
 
     async def aclose(self) -> None:
         """Leave the hub; the ids that this node holds are offline from now on."""
@@ -98,8 +97,8 @@ class MemoryBackend:
         for id in tuple(self._node.held):
             self.detach(id)
         self._node = None
-        self._cluster.inbox.watches.pop(self._node_id, None)
-        self._cluster.inbox.end_connections(self._node_id)
+        self._cluster.inbox.watches.pop(self.node_id, None)
+        self._cluster.inbox.end_connections(self.node_id)
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node, and read its outbox."""
@@ -123,11 +122,6 @@ class MemoryBackend:
         """Declare how many connections this node has."""
         if self._node is not None:
             self._node.connections = count
-
-    @property
-    def joins(self) -> int:
-        """Always 0: the hub forgets nothing."""
-        return 0
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Append an event to its queue; see `Inbox.append`."""

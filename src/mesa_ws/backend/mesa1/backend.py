@@ -40,12 +40,15 @@ class Mesa1Backend:
     Attributes:
         wire: name of the wire in settings.
         distribute_load: whether portals take turns; if not, each event goes to a random one.
+        node_id: random name of this node, new at every `open`; empty before the first.
+        joins: always 0: this wire does not keep events.
 
     Raises:
         InvalidSettings: an argument is wrong.
     """
 
     wire = "mesa1"
+    joins = 0
 
     def __init__(
         self, address: object, *, namespace: str | None = None, lease: float = 15.0, timeout: float = 5.0
@@ -55,12 +58,7 @@ class Mesa1Backend:
         self._timing = Timing(lease=lease, timeout=timeout, expiry=EXPIRY)
         self.distribute_load = True
         self._node: Mesa1Node | None = None
-        self._node_id = ""
-
-    @property
-    def node_id(self) -> str:
-        """Random name of this node, new at every `open`; empty before the first."""
-        return self._node_id
+        self.node_id = ""
 
     @property
     def is_ready(self) -> bool:
@@ -80,7 +78,7 @@ class Mesa1Backend:
                 f"portals.durability: expected 'memory', got {membership.durability!r}; wire 'mesa1' keeps "
                 "no events, use wire 'native'"
             )
-        self._node_id = uuid4().hex
+        self.node_id = uuid4().hex
         handshake = Mesa1Handshake(
             self._wire.keys,
             of_server(self._wire.keys),
@@ -92,7 +90,7 @@ class Mesa1Backend:
         node = Mesa1Node(
             self._address,
             Pipelines(self._address, handshake, timing.timeout),
-            Mesa1NodeCommands(self._wire.keys, self._node_id, timing.lease, timing.expiry, membership.grace),
+            Mesa1NodeCommands(self._wire.keys, self.node_id, timing.lease, timing.expiry, membership.grace),
             receive,
             watcher,
             timing.timeout,
@@ -172,11 +170,6 @@ class Mesa1Backend:
     def dropped_events(self) -> int:
         """Number of events that this node dropped since it was opened, because there was no portal."""
         return self._node.portals.dropped if self._node is not None else 0
-
-    @property
-    def joins(self) -> int:
-        """Always 0: this wire does not keep events."""
-        return 0
 
     async def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Publish an event to a portal, at most once; without portals it is dropped, counted and logged.

@@ -173,6 +173,9 @@ class RedisBackend:
         expiry: seconds after the last heartbeat until only messages for clients and events for portals
             are left of a cluster in Redis.
 
+    Attributes:
+        node_id: random id of this node, new at every `open`; empty before the first.
+
     Raises:
         InvalidSettings: an argument is wrong.
     """
@@ -192,12 +195,7 @@ class RedisBackend:
         self._timing = Timing(lease=lease, timeout=timeout, expiry=expiry)
         self._node: RedisNode | None = None
         self._requester: Requester | None = None
-        self._node_id = ""
-
-    @property
-    def node_id(self) -> str:
-        """Random id of this node, new at every `open`; empty before the first."""
-        return self._node_id
+        self.node_id = ""
 
     @property
     def is_ready(self) -> bool:
@@ -213,14 +211,14 @@ class RedisBackend:
         self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
     ) -> None:
         """Subscribe and take the lease; see `Backend.open`."""
-        self._node_id = uuid4().hex
+        self.node_id = uuid4().hex
         timing = self._timing
         stores, allow_eviction = membership.retention is not None, membership.allow_eviction
         handshake = NativeHandshake(self._keys, stores=stores, allow_eviction=allow_eviction)
         pipelines = Pipelines(self._address, handshake, timing.timeout)
         commands = NodeCommands(
             self._keys,
-            self._node_id,
+            self.node_id,
             timing.lease,
             timing.expiry,
             membership.grace,
