@@ -1,7 +1,8 @@
 """The decorators that register an application's handlers at a portal."""
 
 from collections.abc import Callable
-from typing import Any, overload
+from dataclasses import dataclass, field
+from typing import Any, get_args, overload
 
 from ..backend.inbox import EventKind
 from ..errors import InvalidSettings
@@ -10,6 +11,7 @@ from ..handlers.caller import AnyHandler, checked
 from ..text import plain
 
 
+@dataclass
 class RegisteredHandlers:
     """The handlers of one portal.
 
@@ -19,15 +21,11 @@ class RegisteredHandlers:
         rejected: handlers of rejections.
     """
 
-    def __init__(self) -> None:
-        self.by_kind: dict[EventKind, list[tuple[str | None, Handler]]] = {
-            "connection": [],
-            "authentication": [],
-            "message": [],
-            "disconnection": [],
-        }
-        self.error: list[Handler] = []
-        self.rejected: list[Handler] = []
+    by_kind: dict[EventKind, list[tuple[str | None, Handler]]] = field(
+        default_factory=lambda: {kind: [] for kind in get_args(EventKind)}
+    )
+    error: list[Handler] = field(default_factory=list)
+    rejected: list[Handler] = field(default_factory=list)
 
 
 class PortalHooks:

@@ -10,7 +10,6 @@ from ..backend.mesa1 import Mesa1PortalConsumer
 from ..concurrency.queues import KeyedQueues
 from ..concurrency.retry import LimitedWarning
 from ..errors import BackendError
-from ..messages.envelope import Envelope
 
 MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
@@ -37,7 +36,15 @@ class Mesa1Source:
         consumer: the portal's end of the wire.
         observe: calls the handlers of an event.
         concurrency: events that are handled at the same time.
+
+    Attributes:
+        portal_id: random name of this portal; a UUID.
+        queues: always empty: this wire has no queues.
+        reply: sends a message to one connection of one node; see `Mesa1PortalConsumer.reply`.
+        dropped: events that were dropped because too many waited for handlers.
     """
+
+    queues: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -45,28 +52,15 @@ class Mesa1Source:
         observe: Callable[[WaitingEvent], Awaitable[None]],
         concurrency: int,
     ) -> None:
+        self.portal_id = consumer.portal_id
+        self.reply = consumer.reply
         self._consumer = consumer
         self._observe = observe
         self._slots = asyncio.Semaphore(concurrency)
         self._events = KeyedQueues(self._handle)
         self._received = 0
-        self._dropped = 0
+        self.dropped = 0
         self._drops = LimitedWarning()
-
-    @property
-    def portal_id(self) -> str:
-        """Random name of this portal; a UUID."""
-        return self._consumer.portal_id
-
-    @property
-    def queues(self) -> tuple[int, ...]:
-        """Always empty: this wire has no queues."""
-        return ()
-
-    @property
-    def dropped(self) -> int:
-        """Events that were dropped because too many waited for handlers."""
-        return self._dropped
 
     async def start(self) -> None:
         """Receive events, and announce this portal to the servers."""
@@ -87,10 +81,6 @@ class Mesa1Source:
         if self._events.count:
             log.warning("portal %s stops, and %d events are lost", self.portal_id, self._events.count)
         await self._consumer.aclose()
-
-    async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Send a message to one connection of one node; see `Mesa1PortalConsumer.reply`."""
-        return await self._consumer.reply(envelope, node)
 
     async def _lull(self) -> None:
         """Wait until no event is on its way."""
@@ -114,11 +104,11 @@ class Mesa1Source:
             await self._observe(waiting)
 
     def _drop(self) -> None:
-        self._dropped += 1
+        self.dropped += 1
         self._drops.warn(
             log,
             "%d events wait for their handlers, further ones are dropped; %d were dropped so far; "
             "start another portal, or let handlers do less",
             self._events.count,
-            self._dropped,
+            self.dropped,
         )

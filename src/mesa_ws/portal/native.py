@@ -10,7 +10,6 @@ from ..concurrency.queues import KeyedQueues
 from ..concurrency.retry import Backoff
 from ..concurrency.tasks import Tasks
 from ..errors import BackendError
-from ..messages.envelope import Envelope
 from .assignment import Assignment
 from .handling import Handled, Handling
 
@@ -34,25 +33,20 @@ class _NativeSource:
 
     Args:
         consumer: the portal's end of the inbox.
+
+    Attributes:
+        portal_id: random name of this portal.
+        reply: sends a message to one connection of one node; see `PortalConsumer.reply`.
+        dropped: always 0: events that cannot be handled yet stay in their queue.
     """
 
+    dropped = 0
+
     def __init__(self, consumer: PortalConsumer) -> None:
+        self.portal_id = consumer.portal_id
+        self.reply = consumer.reply
         self._consumer = consumer
         self._tasks = Tasks("portal")
-
-    @property
-    def portal_id(self) -> str:
-        """Random name of this portal."""
-        return self._consumer.portal_id
-
-    @property
-    def dropped(self) -> int:
-        """Always 0: events that cannot be handled yet stay in their queue."""
-        return 0
-
-    async def reply(self, envelope: Envelope, node: str) -> bool:
-        """Send a message to one connection of one node; see `PortalConsumer.reply`."""
-        return await self._consumer.reply(envelope, node)
 
     async def _stop_reading(self) -> None:
         await self._tasks.aclose(PATIENCE)
@@ -114,7 +108,12 @@ class ObserverSource(_NativeSource):
         consumer: the portal's end of the inbox.
         observe: calls the handlers of an event.
         concurrency: events that are handled at the same time.
+
+    Attributes:
+        queues: always empty: an observer owns no queue.
     """
+
+    queues: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -127,11 +126,6 @@ class ObserverSource(_NativeSource):
         self._slots = asyncio.Semaphore(concurrency)
         self._events = KeyedQueues(self._handle)
         self._offset = ""
-
-    @property
-    def queues(self) -> tuple[int, ...]:
-        """Always empty: an observer owns no queue."""
-        return ()
 
     async def start(self) -> None:
         """Observe the events that come from now on."""

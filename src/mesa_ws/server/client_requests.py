@@ -65,7 +65,7 @@ async def _find_answer(
     if reply is UNANSWERED and handlers.forwarder is not None:
         reply = await handlers.forwarder.request(kept, connection)
     if handlers.message_received:
-        await handlers.handled(kept, connection)
+        await handlers.run(handlers.message_received, connection, kept, connection)
     return reply
 
 

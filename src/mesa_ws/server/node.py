@@ -320,34 +320,34 @@ class Node(Hooks, LoopTasks):
     def came_online(self, id: str) -> None:
         """Notify that an id has its first connection in the cluster."""
         if self.handlers.online and self._loop is not None:
-            self._id_calls.put(id, lambda: self.handlers.came_online(id))
+            self._id_calls.put(id, lambda: self.handlers.run(self.handlers.online, None, id))
 
     def went_offline(self, id: str) -> None:
         """Notify that an id has had no connection for longer than the grace."""
         if self.handlers.offline and self._loop is not None:
-            self._id_calls.put(id, lambda: self.handlers.went_offline(id))
+            self._id_calls.put(id, lambda: self.handlers.run(self.handlers.offline, None, id))
 
     def portal_joined(self, id: str) -> None:
         """Notify middleware that a portal has joined."""
         if self.handlers.portal_join and self._loop is not None:
-            self._portal_calls.put(id, lambda: self.handlers.portal_joined(id))
+            self._portal_calls.put(id, lambda: self.handlers.run(self.handlers.portal_join, None, id))
 
     def portal_left(self, id: str) -> None:
         """Notify middleware that a portal has left."""
         if self.handlers.portal_leave and self._loop is not None:
-            self._portal_calls.put(id, lambda: self.handlers.portal_left(id))
+            self._portal_calls.put(id, lambda: self.handlers.run(self.handlers.portal_leave, None, id))
 
     def forked(self, since: float) -> None:
         """Notify that Redis may have lost writes that it confirmed after `since`."""
         when = f"after {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "before now"
         log.warning("Redis restarted or failed over: writes that it confirmed %s may be lost", when)
         if self.handlers.forked and self._loop is not None:
-            self._id_calls.put("*", lambda: self.handlers.forked_store(since))
+            self._id_calls.put("*", lambda: self.handlers.run(self.handlers.forked, None, since))
 
     def lost_messages(self, id: str, count: int) -> None:
         """Notify that a client of 1.x has lost messages."""
         if self.handlers.lost:
-            self._id_calls.put(id, lambda: self.handlers.lost_messages(id, count))
+            self._id_calls.put(id, lambda: self.handlers.run(self.handlers.lost, None, id, count))
 
     # From transports and connections.
 

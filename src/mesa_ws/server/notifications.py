@@ -125,7 +125,7 @@ class HookQueue:
         try:
             while self._waiting:
                 connection, args = self._waiting.popleft()
-                await self._handlers.call_one(self._hook, connection, *args)
+                await self._handlers.run([self._hook], connection, *args)
             if self._dropped:
                 log.warning("%d calls of %s were dropped", self._dropped, name_of(self._hook))
         finally:  # a server that stops drops the calls that wait, and makes none when it starts again

@@ -106,12 +106,12 @@ class Handlers:
         """Call the handlers of a new connection."""
         if self.forwarder is not None:
             await self.forwarder.connected(connection)
-        await self._run(self.connection, connection, connection)
+        await self.run(self.connection, connection, connection)
 
     async def authenticated(self, connection: Sender) -> None:
         """Call the handlers of a connection that has authenticated."""
         await self.renamed(connection)
-        await self._run(self.authentication, connection, connection)
+        await self.run(self.authentication, connection, connection)
 
     async def renamed(self, connection: Sender) -> None:
         """Notify portals alone that a connection has another user."""
@@ -128,7 +128,7 @@ class Handlers:
         if self.message:
             await self._handle(kept, connection)
         if self.message_received:
-            await self.handled(kept, connection)
+            await self.run(self.message_received, connection, kept, connection)
 
     def wanting(self, message: Message) -> list[Handler]:
         """Return the handlers of messages of this type."""
@@ -143,10 +143,6 @@ class Handlers:
             message = kept
         return message
 
-    async def handled(self, message: Message, connection: object) -> None:
-        """Notify middleware that a message was handled."""
-        await self._run(self.message_received, connection, message, connection)
-
     async def reject(self, rejection: Reject, handler: Handler, message: Message, connection: object) -> None:
         """Report a message that a handler or a hook has rejected for good."""
         code, text = Failure.of(rejection)
@@ -157,41 +153,17 @@ class Handlers:
             code,
             text,
         )
-        await self._run(self.rejected, connection, rejection, message, connection)
+        await self.run(self.rejected, connection, rejection, message, connection)
 
     async def disconnected(self, connection: Sender, code: int, reason: str) -> None:
         """Call the handlers of a connection that has ended."""
         if self.forwarder is not None:
             await self.forwarder.disconnected(connection, code, reason)
-        await self._run(self.disconnection, connection, connection, code, reason)
-
-    async def came_online(self, id: str) -> None:
-        """Call the handlers of an id that has its first connection."""
-        await self._run(self.online, None, id)
-
-    async def went_offline(self, id: str) -> None:
-        """Call the handlers of an id that has no connection any more."""
-        await self._run(self.offline, None, id)
-
-    async def portal_joined(self, id: str) -> None:
-        """Call the hooks of a portal that has joined."""
-        await self._run(self.portal_join, None, id)
-
-    async def portal_left(self, id: str) -> None:
-        """Call the hooks of a portal that has left."""
-        await self._run(self.portal_leave, None, id)
-
-    async def lost_messages(self, id: str, count: int) -> None:
-        """Call the handlers of messages that a client of 1.x has lost."""
-        await self._run(self.lost, None, id, count)
-
-    async def forked_store(self, since: float) -> None:
-        """Call the handlers of a Redis that may have lost writes confirmed after `since`."""
-        await self._run(self.forked, None, since)
+        await self.run(self.disconnection, connection, connection, code, reason)
 
     async def stopping(self, timeout: float) -> None:
         """Call `on_stop` handlers, and wait at most `timeout` seconds for them."""
-        calls = start(self._run(self.stop, None))
+        calls = start(self.run(self.stop, None))
         try:
             await asyncio.wait({calls}, timeout=timeout)
         except asyncio.CancelledError:
@@ -202,10 +174,6 @@ class Handlers:
             end(calls)
             await asyncio.wait({calls}, timeout=CANCEL_GRACE)
             report_tasks(log, [calls])
-
-    async def call_one(self, handler: Handler, connection: object, *args: Any) -> None:
-        """Call one handler; its errors are handled like those of any other."""
-        await self._run([handler], connection, *args)
 
     def outgoing(self, message: Sent, connection: object) -> Sent | Message | None:
         """Call `before_send`; return the message to send, or None. Its errors are raised to the sender."""
@@ -263,7 +231,14 @@ class Handlers:
             except Exception as error:  # noqa: BLE001 - it is logged and reported there
                 await self._raised(error, handler, connection)
 
-    async def _run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
+    async def run(self, handlers: list[Handler], connection: object, *args: Any) -> None:
+        """Call handlers with `args`; an error is logged and reported, and concerns only `connection`.
+
+        Args:
+            handlers: to call.
+            connection: that they are called for; None if they concern an id or the node.
+            args: their arguments.
+        """
         for handler in handlers:
             try:
                 await self.caller.call(handler, *args)
