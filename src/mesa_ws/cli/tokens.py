@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput, InvalidRecipients, Refused
-from ..handlers import Handler
+from ..handlers.caller import Handler
 from ..messages.recipients import User
 from ..server.connection import Connection
 from ..transports.listening import HostOrHosts, listed

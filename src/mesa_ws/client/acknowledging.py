@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..concurrency.tasks import OwnTask
-from ..handlers import call, call_for_application
+from ..handlers.caller import call, call_for_application
 from ..messages.message import Message
 from ..messages.receipt import Position
 from ..protocol import NOWHERE, AckTimer, Arrived, Moved, Positions

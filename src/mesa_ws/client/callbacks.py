@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 from ..concurrency.tasks import OwnTask, survive
 from ..errors import ConnectionClosed, RequestError
-from ..handlers import Handler, call, name_of
-from ..handlers.caller import checked
+from ..handlers.caller import ForMessages, Handler, call, checked, name_of, of_type
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
@@ -41,20 +40,20 @@ _WARNINGS = {
 
 
 class Callbacks:
-    """Registered callbacks: `async def`, or `def` in the event loop."""
+    """Registered callbacks: `async def`, or `def` in the event loop.
+
+    Attributes:
+        for_messages: those of messages.
+    """
 
     def __init__(self) -> None:
         self._callbacks: dict[str, list[Handler]] = {name: [] for name in ARGUMENTS}
-        self._of_messages: list[tuple[str | None, Handler]] = []
+        self.for_messages: list[ForMessages] = []
 
     def add(self, name: str, callback: AnyCallback) -> AnyCallback:
         """Register a callback by the name of its decorator, and return it."""
         self._callbacks[name].append(checked(name, callback, *ARGUMENTS[name]))
         return callback
-
-    def add_for_messages(self, type: str | None, callback: Handler) -> None:
-        """Register a callback for messages of one type, or for all."""
-        self._of_messages.append((type, callback))
 
     async def run(self, queue: EventQueue) -> None:
         """Call the callbacks for every event, until the queue is closed."""
@@ -86,7 +85,7 @@ class Callbacks:
     async def _call_for_arrival(self, what: Message | Lost | Forked | Reset | Moved) -> None:
         match what:
             case Message(type=type):
-                wanted = [callback for filter, callback in self._of_messages if filter in {None, type}]
+                wanted = of_type(self.for_messages, type)
                 if not wanted:
                     log.debug("no callback for a message of the type %r", type)
                 await self._call_all(wanted, what)
@@ -130,21 +129,20 @@ class RequestHandlers:
     Args:
         most: requests at a time; others are answered with `busy`.
         report: reports an error of a handler to the application.
+
+    Attributes:
+        handlers: the handlers, in the order in which they are asked.
     """
 
     def __init__(self, most: int, report: Callable[[Exception], None]) -> None:
         self._most = most
         self._report = report
-        self._handlers: list[tuple[str | None, Handler]] = []
+        self.handlers: list[ForMessages] = []
         self._tasks: set[OwnTask] = set()
-
-    def add(self, type: str | None, handler: Handler) -> None:
-        """Let `handler` answer requests of one type, or all."""
-        self._handlers.append((type, handler))
 
     def handle(self, asked: RequestReceived, write: Write) -> None:
         """Answer a request, in a task of its own."""
-        if not self._wanting(asked.message):
+        if not of_type(self.handlers, asked.message.type):
             write(failing(UNANSWERED, asked.request))
         elif len(self._tasks) >= self._most:
             write(failing(BUSY, asked.request))
@@ -179,7 +177,7 @@ class RequestHandlers:
 
     async def _answer(self, message: Message) -> bytes | Failure:
         """Call the handlers until one returns a value or raises, and return the answer."""
-        for handler in self._wanting(message):
+        for handler in of_type(self.handlers, message.type):
             try:
                 result = await call(handler, message)
                 if result is not None:
@@ -194,6 +192,3 @@ class RequestHandlers:
                 self._report(error)
                 return FAILED
         return UNANSWERED
-
-    def _wanting(self, message: Message) -> list[Handler]:
-        return [handler for type, handler in self._handlers if type is None or type == message.type]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, overload
@@ -10,14 +9,12 @@ from typing import Any, Self, overload
 from ..close import check_own_code
 from ..concurrency.tasks import OwnTask, unwatch, watch
 from ..errors import InvalidMessage, InvalidSettings
-from ..handlers import Handler
-from ..handlers.caller import checked
+from ..handlers.caller import ForMessages, for_messages
 from ..messages.frames import encode_message
 from ..messages.message import Message
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout
 from ..protocol import Hello
 from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
-from ..text import plain
 from ..transports.client_socket import ServerAddress
 from .acknowledging import PositionStore
 from .callbacks import AnyCallback, Callbacks
@@ -276,7 +273,7 @@ class Client:
             Unsupported: the application iterates over the client's messages.
             InvalidSettings: the argument is neither a function nor a type.
         """
-        return _decorated("on_message", callback_or_type, self._add_for_messages)
+        return for_messages("on_message", callback_or_type, self._add_for_messages, "message")
 
     @overload
     def on_request(self, handler: AnyCallback, /) -> AnyCallback: ...
@@ -296,7 +293,8 @@ class Client:
         Raises:
             InvalidSettings: the argument is neither a function nor a type.
         """
-        return _decorated("on_request", handler_or_type, self._reconnecting.request_handlers.add)
+        handlers = self._reconnecting.request_handlers.handlers
+        return for_messages("on_request", handler_or_type, handlers.append, "message")
 
     def on_disconnected(self, callback: AnyCallback) -> AnyCallback:
         """Register `callback(code, reason, will_reconnect)`, called at the end of every connection."""
@@ -344,23 +342,9 @@ class Client:
         finally:
             await unwatch()
 
-    def _add_for_messages(self, type: str | None, callback: Handler) -> None:
+    def _add_for_messages(self, callback: ForMessages) -> None:
         self._reconnecting.event_queue.feed_callbacks()
-        self._callbacks.add_for_messages(type, callback)
-
-
-def _decorated(name: str, given: Any, add: Callable[[str | None, Handler], None]) -> Any:
-    """Add a function for all messages, or return a decorator that adds one for messages of a type."""
-
-    def decorate(type: str | None, function: AnyCallback) -> AnyCallback:
-        add(type, checked(name, function, "message"))
-        return function
-
-    if isinstance(given, str):
-        return partial(decorate, plain(given))
-    if not callable(given):
-        raise InvalidSettings(name, "a function or a message type", given)
-    return decorate(None, given)
+        self._callbacks.for_messages.append(callback)
 
 
 def _check_timeout(timeout: object) -> None:

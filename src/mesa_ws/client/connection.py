@@ -8,7 +8,7 @@ from typing import Any
 
 from ..close import CloseCode
 from ..errors import ConnectFailed, InvalidMessage, MesaError, TooManyRequests
-from ..handlers import Handler
+from ..handlers.caller import Handler
 from ..messages.message import Message
 from ..messages.receipt import Position
 from ..messages.request import Failure

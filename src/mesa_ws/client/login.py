@@ -8,7 +8,7 @@ from typing import Any
 
 from ..close import CloseCode
 from ..errors import TimedOut
-from ..handlers import call, call_for_application
+from ..handlers.caller import call, call_for_application
 from .acknowledging import Acknowledging
 from .connection import CallFunction, ClientConnection, Credentials
 

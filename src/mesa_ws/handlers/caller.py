@@ -9,7 +9,7 @@ but they do not leave a thread.
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
@@ -17,9 +17,13 @@ from typing import Any, TypeVar
 from ..concurrency.blocking import run_plain
 from ..concurrency.tasks import ended, survive
 from ..errors import InvalidSettings
+from ..text import plain
 from .threads import Threads
 
 Handler = Callable[..., Any]
+
+ForMessages = tuple[str | None, Handler]
+"""A handler of messages, and the type that it wants; None for all."""
 
 
 class HandlerCancelled(RuntimeError):
@@ -215,3 +219,32 @@ def checked(field: str, handler: AnyHandler, *arguments: str) -> AnyHandler:
         name = getattr(handler, "__qualname__", type(handler).__qualname__)
         raise InvalidSettings(field, expected, f"{name}{signature}") from None
     return handler
+
+
+def of_type(handlers: Sequence[ForMessages], type: str | None) -> list[Handler]:
+    """Return the handlers of messages of this type."""
+    return [handler for wanted, handler in handlers if wanted is None or wanted == type]
+
+
+def for_messages(field: str, given: Any, add: Callable[[ForMessages], object], *arguments: str) -> Any:
+    """Add a function for all messages, or return a decorator that adds one for messages of a type.
+
+    Args:
+        field: the decorator, for errors.
+        given: the function or the type.
+        add: adds the function to others.
+        arguments: of the function; see `checked`.
+
+    Raises:
+        InvalidSettings: `given` is neither, or the function cannot be called with the arguments.
+    """
+
+    def decorate(type: str | None, function: AnyHandler) -> AnyHandler:
+        add((type, checked(field, function, *arguments)))
+        return function
+
+    if isinstance(given, str):
+        return partial(decorate, plain(given))
+    if not callable(given):
+        raise InvalidSettings(field, "a function or a message type", given)
+    return decorate(None, given)

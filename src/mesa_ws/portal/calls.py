@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..backend.inbox import WaitingEvent, reply_recipient
 from ..errors import BackendError, Reject, RequestError
-from ..handlers import Caller, Handler, name_of
+from ..handlers.caller import Caller, Handler, name_of
 from ..messages.envelope import REMEMBERED, Envelope, IdempotencyScope, current_scope, new_message_id
 from ..messages.frames import encode_message
 from ..messages.message import as_message

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, overload
 
 from ..backend.inbox import EventKind
-from ..errors import InvalidSettings
-from ..handlers import Handler
-from ..handlers.caller import AnyHandler, checked
-from ..text import plain
+from ..handlers.caller import AnyHandler, ForMessages, Handler, checked, for_messages
 
 
 @dataclass
@@ -21,7 +18,7 @@ class RegisteredHandlers:
         rejected: handlers of rejections.
     """
 
-    by_kind: dict[EventKind, list[tuple[str | None, Handler]]] = field(
+    by_kind: dict[EventKind, list[ForMessages]] = field(
         default_factory=lambda: {kind: [] for kind in get_args(EventKind)}
     )
     error: list[Handler] = field(default_factory=list)
@@ -44,11 +41,11 @@ class PortalHooks:
 
     def on_connection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(event)` for new connections; it is the first event of a connection."""
-        return self._add("connection", None, handler)
+        return self._add("connection", handler)
 
     def on_authentication(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(event)` for connections that have authenticated, as `event.id`."""
-        return self._add("authentication", None, handler)
+        return self._add("authentication", handler)
 
     @overload
     def on_message(self, handler: AnyHandler, /) -> AnyHandler: ...
@@ -61,15 +58,12 @@ class PortalHooks:
 
         Use it as `@portal.on_message` or as `@portal.on_message("PING")`.
         """
-        if isinstance(handler_or_type, str):
-            return lambda handler: self._add("message", handler_or_type, handler)
-        if not callable(handler_or_type):
-            raise InvalidSettings("on_message", "a function or a message type", handler_or_type)
-        return self._add("message", None, handler_or_type)
+        handlers = self._registered.by_kind["message"]
+        return for_messages("on_message", handler_or_type, handlers.append, "event")
 
     def on_disconnection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(event)` for connections that have ended, also because their server died."""
-        return self._add("disconnection", None, handler)
+        return self._add("disconnection", handler)
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, event)`, called each time a handler has raised."""
@@ -85,6 +79,6 @@ class PortalHooks:
         self._registered.rejected.append(checked("on_rejected", handler, "rejection", "event"))
         return handler
 
-    def _add(self, kind: EventKind, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._registered.by_kind[kind].append((plain(type), checked(f"on_{kind}", handler, "event")))
+    def _add(self, kind: EventKind, handler: AnyHandler) -> AnyHandler:
+        self._registered.by_kind[kind].append((None, checked(f"on_{kind}", handler, "event")))
         return handler

@@ -19,7 +19,7 @@ from ..backend.urls import (
 from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
-from ..handlers import Caller
+from ..handlers.caller import Caller
 from ..messages.envelope import Envelope
 from ..settings import Count, Durability, DurabilityLevel, Settings, Switch, Wire, check_wire
 from .calls import HandlerCalls

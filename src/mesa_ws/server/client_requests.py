@@ -5,7 +5,7 @@ import logging
 from functools import partial
 
 from ..errors import Refused, Reject, RequestError
-from ..handlers import name_of
+from ..handlers.caller import name_of, of_type
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import FAILED, KEPT, UNANSWERED, Failure
@@ -70,7 +70,7 @@ async def _find_answer(
 
 
 async def _call_handlers(handlers: Handlers, message: Message, connection: Sender) -> bytes | Failure:
-    for handler in handlers.wanting(message):
+    for handler in of_type(handlers.message, message.type):
         try:
             result = await handlers.caller.call(handler, message, connection)
             if result is not None:

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..errors import InvalidSettings
-from ..handlers import name_of
-from ..handlers.caller import AnyHandler, checked
-from ..text import plain
+from ..handlers.caller import AnyHandler, checked, for_messages, name_of
 from .middleware import create, register
 from .registrations import Handlers
 
@@ -64,11 +62,9 @@ class Hooks:
         server ignores the return value for a message that is no request. It calls no further handler
         after one that raises `Reject`.
         """
-        if isinstance(handler_or_type, str):
-            return lambda handler: self._add(handler_or_type, handler)
-        if not callable(handler_or_type):
-            raise InvalidSettings("on_message", "a function or a message type", handler_or_type)
-        return self._add(None, handler_or_type)
+        return for_messages(
+            "on_message", handler_or_type, self._handlers.message.append, "message", "connection"
+        )
 
     def on_disconnection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection, code, reason)`, the last call for a connection."""
@@ -160,7 +156,3 @@ class Hooks:
         used = create(middleware, self)
         register(self._handlers, used)
         return used
-
-    def _add(self, type: str | None, handler: AnyHandler) -> AnyHandler:
-        self._handlers.message.append((plain(type), checked("on_message", handler, "message", "connection")))
-        return handler

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, InvalidSettings, Reject
-from ..handlers import Handler, is_async, name_of
-from ..handlers.caller import checked
+from ..handlers.caller import Handler, checked, is_async, name_of
 from ..messages.message import Message
 from ..text import plain
 from .registrations import HandlerList, Handlers

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend.outbox import Entry
 from ..concurrency.tasks import Spawn
-from ..handlers import Handler, call_at_once, name_of
+from ..handlers.caller import Handler, call_at_once, name_of
 from ..messages.frames import decode_frame
 from ..messages.message import Message
 from ..messages.receipt import Delivery

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..concurrency.left_behind import report_tasks, report_threads
 from ..concurrency.tasks import CANCEL_GRACE, end, start
 from ..errors import ConnectionClosed, Refused, Reject, RequestError
-from ..handlers import Caller, Handler, call_at_once, name_of
+from ..handlers.caller import Caller, ForMessages, Handler, call_at_once, name_of, of_type
 from ..messages.message import DispatchEvent, Message
 from ..messages.recipients import User
 from ..messages.request import FAILED, KEPT, Failure
@@ -63,7 +63,7 @@ class Handlers:
         self.before_send: HandlerList[Handler] = HandlerList()
         self.connection: HandlerList[Handler] = HandlerList()
         self.authentication: HandlerList[Handler] = HandlerList()
-        self.message: list[tuple[str | None, Handler]] = []
+        self.message: list[ForMessages] = []
         self.message_received: HandlerList[Handler] = HandlerList()
         self.disconnection: HandlerList[Handler] = HandlerList()
         self.online: HandlerList[Handler] = HandlerList()
@@ -129,10 +129,6 @@ class Handlers:
             await self._handle(kept, connection)
         if self.message_received:
             await self.run(self.message_received, connection, kept, connection)
-
-    def wanting(self, message: Message) -> list[Handler]:
-        """Return the handlers of messages of this type."""
-        return [handler for type, handler in self.message if type is None or type == message.type]
 
     async def intercepted(self, message: Message, connection: object) -> Message | Failure:
         """Call `before_message`; return the message to handle, or why it is not handled."""
@@ -222,7 +218,7 @@ class Handlers:
 
     async def _handle(self, message: Message, connection: object) -> None:
         """Call the handlers of a message until one rejects it."""
-        for handler in self.wanting(message):
+        for handler in of_type(self.message, message.type):
             try:
                 await self.caller.call(handler, message, connection)
             except Reject as rejection:

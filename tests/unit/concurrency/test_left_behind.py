@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from mesa_ws.concurrency.left_behind import MOST_NAMED, report_tasks, report_threads
-from mesa_ws.handlers import Caller
+from mesa_ws.handlers.caller import Caller
 from mesa_ws.handlers.threads import Threads
 
 log = logging.getLogger("mesa_ws.test")

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.handlers import Caller, HandlerCancelled, call, call_at_once, call_for_application, is_async
+from mesa_ws.handlers.caller import (
+    Caller,
+    HandlerCancelled,
+    call,
+    call_at_once,
+    call_for_application,
+    is_async,
+)
 
 
 async def cancelled() -> None:

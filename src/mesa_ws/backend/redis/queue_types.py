@@ -61,22 +61,12 @@ class QueueTypes:
 
 def expected_types(keys: Keys) -> dict[str, str]:
     """Return the keys that portal scripts use, each with its type in Redis."""
-    shared = {
-        keys.leases: "zset",
-        keys.signs: "hash",
-        keys.counters: "hash",
-        keys.graces: "zset",
-        keys.tallies: "hash",
-        keys.portals: "zset",
-        keys.tokens: "hash",
-        keys.observers: "zset",
-        keys.observed: "stream",
-        keys.dead: "stream",
-        keys.rejected: "string",
+    numbers = range(PARTITIONS)
+    names = {
+        "hash": [keys.signs, keys.counters, keys.tallies, keys.tokens],
+        "zset": [keys.leases, keys.graces, keys.portals, keys.observers],
+        "stream": [keys.observed, keys.dead, *map(keys.queue, numbers)],
+        "string": [keys.rejected, *map(keys.owner, numbers)],
     }
-    for number in range(PARTITIONS):
-        shared[keys.queue(number)] = "stream"
-        shared[keys.deliveries(number)] = "hash"
-        shared[keys.weights(number)] = "hash"
-        shared[keys.owner(number)] = "string"
-    return shared
+    names["hash"] += (*map(keys.deliveries, numbers), *map(keys.weights, numbers))
+    return {name: type for type, some in names.items() for name in some}
