@@ -10,7 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 from ..concurrency.blocking import awaited
-from ..messages.envelope import Dispatch, Retention, checked_receipt, prepare, prepare_all
+from ..messages.envelope import Dispatch, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -107,7 +107,7 @@ class AsyncDispatcher:
     @awaited("AsyncDispatcher.status", "a Dispatcher")
     async def status(self, receipt: Receipt) -> Status:
         """Return the present status of a dispatched message; see `Dispatcher.status`."""
-        ids = list(stored_positions(checked_receipt(receipt)))
+        ids = list(stored_positions(receipt))
         return judge(receipt, await self._bus.query(Heads(ids)) if ids else {})
 
     async def aclose(self) -> None:

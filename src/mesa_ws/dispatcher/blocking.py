@@ -10,7 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 from ..concurrency.blocking import warn_in_event_loop
-from ..messages.envelope import Dispatch, Envelope, Retention, checked_receipt, prepare, prepare_all
+from ..messages.envelope import Dispatch, Envelope, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -183,7 +183,7 @@ class Dispatcher:
             InvalidInput: it is not a receipt.
         """
         warn_in_event_loop()
-        ids = list(stored_positions(checked_receipt(receipt)))
+        ids = list(stored_positions(receipt))
         return judge(receipt, self._bus.query(Heads(ids)) if ids else {})
 
     def close(self) -> None:

@@ -247,17 +247,6 @@ def with_unaddressed(envelopes: Iterable[Envelope], receipts: Iterable[Receipt])
     return [next(rest) if each.is_addressed else Receipt(each.message_id, {}, 0) for each in envelopes]
 
 
-def checked_receipt(receipt: object) -> Receipt:
-    """Return `receipt` if it is one.
-
-    Raises:
-        InvalidInput: it is something else.
-    """
-    if not isinstance(receipt, Receipt):
-        raise InvalidInput(f"receipt: expected what dispatch returned, got {type(receipt).__name__}")
-    return receipt
-
-
 def _id_of_key(key: object) -> str:
     """Return the id of the message that the caller names `key`.
 

@@ -7,7 +7,6 @@ passes check `log.isEnabledFor(logging.DEBUG)` first.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -69,21 +68,12 @@ def log_announcement(log: logging.Logger, message_id: str, body: bytes, connecti
     log.debug("delivery %s: %s to everybody; %d connections here", message_id, named(body), connections)
 
 
-class StoredFrame(Protocol):
-    """A message as the backend stores it."""
-
-    @property
-    def body(self) -> bytes:
-        """The encoded frame."""
-
-
-def log_page(log: logging.Logger, id: str, entries: Sequence[StoredFrame]) -> None:
+def log_page(log: logging.Logger, id: str, bodies: Iterable[bytes]) -> None:
     """Log the messages that a client gets from a page of the backend."""
-    if not entries or not log.isEnabledFor(logging.DEBUG):
-        return
-    types = Counter(named(entry.body) for entry in entries)
-    listed = ", ".join(f"{count} of {type}" for type, count in types.most_common(_MAX_IDS))
-    log.debug("delivery from the backend to %r: %s", id, listed)
+    types = Counter(map(named, bodies))
+    if types:
+        listed = ", ".join(f"{count} of {type}" for type, count in types.most_common(_MAX_IDS))
+        log.debug("delivery from the backend to %r: %s", id, listed)
 
 
 def _listed(recipients: Recipients) -> str:

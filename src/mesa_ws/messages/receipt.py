@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+from ..errors import InvalidInput
+
 
 class Position(NamedTuple):
     """A position in the outbox of one id, or among the messages to everybody.
@@ -111,7 +113,13 @@ class Status(NamedTuple):
 
 
 def stored_positions(receipt: Receipt) -> dict[str, Position]:
-    """Return the positions of a message in the outboxes of its recipients."""
+    """Return the positions of a message in the outboxes of its recipients.
+
+    Raises:
+        InvalidInput: it is no receipt.
+    """
+    if not isinstance(receipt, Receipt):
+        raise InvalidInput(f"receipt: expected what dispatch returned, got {type(receipt).__name__}")
     return {id: each.position for id, each in receipt.deliveries.items() if each.position is not None}
 
 

@@ -81,15 +81,16 @@ class Cursor:
         progress: see the top of this file.
         epoch: of `sent`; empty before the first page.
         sent: the sequence up to which everything was written, or reported as lost.
+        last: the sequence up to which the last page is complete.
     """
 
-    __slots__ = ("_is_congested", "_is_due", "_last", "_limit", "_room", "_top", "epoch", "progress", "sent")
+    __slots__ = ("_is_congested", "_is_due", "_limit", "_room", "_top", "epoch", "last", "progress", "sent")
 
     def __init__(self) -> None:
         self.progress = Progress.WAITING
         self.epoch = ""
         self.sent = 0
-        self._last = 0  # of the page that is being written
+        self.last = 0
         self._top = 0
         self._is_due = False  # a read is needed, once what is under way is done
         self._is_congested = False
@@ -166,7 +167,7 @@ class Cursor:
         is_first = not self.epoch
         follows = page.status == "resumed" and page.epoch == self.epoch
         self.epoch, self.sent = page.epoch, page.start
-        self._last, self._top = page.last, page.top
+        self.last, self._top = page.start + len(page.entries), page.top
         self.progress = Progress.PAGING
         self._settle()
         return not is_first and not (follows and not page.lost)
@@ -197,7 +198,7 @@ class Cursor:
 
     def _settle(self) -> None:
         """Go on from the end of the page."""
-        if self.sent < self._last:
+        if self.sent < self.last:
             return
         self._is_due = self._is_due or self.sent < self._top
         is_live = not self._is_due and not self._is_congested
@@ -206,7 +207,7 @@ class Cursor:
     def _decline(self, epoch: str, sequence: int) -> Offered:
         if self.progress is Progress.WAITING:
             return Offered.HOLD
-        if epoch == self.epoch and sequence <= max(self.sent, self._last):
+        if epoch == self.epoch and sequence <= max(self.sent, self.last):
             return Offered.SKIP
         self.invalidate()
         return Offered.SKIP

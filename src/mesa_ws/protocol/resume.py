@@ -4,6 +4,7 @@ Spec sections 17.3, 17.4 and 17.7. Where the two meet, the backend reads a page 
 """
 
 import re
+from collections.abc import Sized
 from typing import Any, NamedTuple, Protocol
 
 from ..messages.frames import MAX_SEQUENCE, Frame, encode_frame, extended
@@ -62,8 +63,8 @@ class Summary(Protocol):
         """Messages before `start` that the client should have got, and never will."""
 
     @property
-    def last(self) -> int:
-        """Sequence up to which the page is complete."""
+    def entries(self) -> Sized:
+        """The messages that follow `start`."""
 
     @property
     def ended(self) -> int | None:

@@ -125,7 +125,9 @@ class Authenticator:
         return True
 
     def _begin(self, subscription: Subscription, page: Page, announced: Page | None) -> None:
-        log_page(log, subscription.id, (*page.entries, *(announced.entries if announced is not None else ())))
+        if log.isEnabledFor(logging.DEBUG):
+            entries = (*page.entries, *(announced.entries if announced is not None else ()))
+            log_page(log, subscription.id, (entry.body for entry in entries))
         subscription.begin(page, announced, self._fanout.broadcasts.position)
 
     async def _read(

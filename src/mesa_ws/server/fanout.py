@@ -238,10 +238,11 @@ class Fanout:
         subscription = Subscription(
             self, connection.send_queue, id, is_wire2=connection.protocol.is_wire2, probe=connection.probe
         )
-        connection.replace_subscription(subscription)
         if previous != id:
             self.connections[connection] = id
             self.by_id[id] = (*self.by_id.get(id, ()), connection)
+        connection.replace_subscription(subscription)
+        if previous is not None and previous != id:
             self._left(connection, previous)
         return subscription
 
@@ -251,12 +252,10 @@ class Fanout:
         if id is not None:
             self._acknowledgements.flush([id])
         self._backend.connected(len(self.connections))
-        self._left(connection, id)
+        if id is not None:
+            self._left(connection, id)
 
-    def _left(self, connection: Connection, id: str | None) -> None:
-        """Find `connection` no longer by `id`, if it had one."""
-        if id is None:
-            return
+    def _left(self, connection: Connection, id: str) -> None:
         self.by_id[id] = tuple(each for each in self.by_id[id] if each is not connection)
         if not self.by_id[id]:
             del self.by_id[id]

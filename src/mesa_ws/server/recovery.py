@@ -170,7 +170,8 @@ class Recovery:
 
     def _hand_over(self, subscription: Subscription, on_page: Callable[[Page], None], page: Page) -> None:
         """Hand over a page; an error in one subscription does not affect the others."""
-        log_page(log, subscription.id, page.entries)
+        if log.isEnabledFor(logging.DEBUG):
+            log_page(log, subscription.id, (entry.body for entry in page.entries))
         try:
             on_page(page)
         except Exception as error:

@@ -213,18 +213,15 @@ class Subscription:
                 client was among their recipients or not.
         """
         self._backlog = page.top
-        self.send_queue.follow(page.top, is_first=True)
         self.outbox.on_page(page)
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.on_page(announced)
             self._announced_page.extend(announced.entries)
             self._announced_until = announced.start
-            _check(self.broadcasts, here, announced)
+            _check(self.broadcasts, here)
         if page.status == "resumed":
             self._host.acked(self)
-        if not page.entries:
-            self._host.redelivers(self, ())
-        self._add_page(page)
+        self._add_page(page, is_first=True)
         if self._host.is_prompt:
             self.probe()
 
@@ -243,7 +240,7 @@ class Subscription:
         if self.broadcasts.on_page(page):
             self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True))
         self._announced_until = page.start
-        _check(self.broadcasts, self._announced, page)
+        _check(self.broadcasts, self._announced)
         self._announced_page.extend(page.entries)
         self._go_on()
 
@@ -321,14 +318,16 @@ class Subscription:
         if self.broadcasts is not None:
             self.broadcasts.congested()
 
-    def _add_page(self, page: Page) -> None:
+    def _add_page(self, page: Page, *, is_first: bool = False) -> None:
         if page.lost and not self.is_wire2:
             self._host.lost(self, page)
-        _check(self.outbox, self._wanted, page)
+        _check(self.outbox, self._wanted)
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
+        if is_first:
+            self.send_queue.follow(page.top, is_first=True)
         self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
         self._page.extend(page.entries)
-        if page.entries and page.entries[0].sequence <= self._backlog:
+        if is_first or (page.entries and page.entries[0].sequence <= self._backlog):
             self._host.redelivers(self, page.entries)
         self._go_on()
 
@@ -405,7 +404,7 @@ class Subscription:
         self._go_on()
 
 
-def _check(cursor: BroadcastCursor | OutboxCursor, offered: Position | None, page: Page) -> None:
-    """Have a message read that came while the backend was read, if it is not on the page."""
-    if offered is not None and not (offered.epoch == page.epoch and offered.sequence <= page.last):
+def _check(cursor: BroadcastCursor | OutboxCursor, offered: Position | None) -> None:
+    """Have a message read that came while the backend was read, if it is not on the page that came."""
+    if offered is not None and not (offered.epoch == cursor.epoch and offered.sequence <= cursor.last):
         cursor.invalidate()

@@ -8,7 +8,6 @@ from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.messages.envelope import (
     IdempotencyScope,
     Retention,
-    checked_receipt,
     current_scope,
     new_message_id,
     prepare,
@@ -177,11 +176,3 @@ def test_receipts_stand_in_the_order_of_the_dispatches_with_those_to_no_id_among
     of_backend = Receipt(second.message_id, {"1": Delivery(False, 1, None)}, 1)
     none = [Receipt(each.message_id, {}, 0) for each in (first, third)]
     assert with_unaddressed([first, second, third], [of_backend]) == [none[0], of_backend, none[1]]
-
-
-def test_only_a_receipt_has_a_status() -> None:
-    receipt = Receipt("m", {}, 0)
-    assert checked_receipt(receipt) is receipt
-    with pytest.raises(InvalidInput) as caught:
-        checked_receipt(("m", {}, 0))
-    assert str(caught.value) == "receipt: expected what dispatch returned, got tuple"

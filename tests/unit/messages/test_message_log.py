@@ -4,7 +4,6 @@ import logging
 
 import pytest
 
-from mesa_ws.backend.outbox import Entry
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.frames import encode_frame
 from mesa_ws.messages.message import DispatchEvent, Message
@@ -63,8 +62,7 @@ def test_a_delivery_is_logged_with_whom_it_is_for(
 
 
 def test_what_was_read_from_the_backend_is_counted_by_type(caplog: pytest.LogCaptureFixture) -> None:
-    entries = [Entry(n, "m", encode_frame(0, n, type)) for n, type in enumerate(["A", "B", "A"])]
-    log_page(log, "anna", entries)
+    log_page(log, "anna", [encode_frame(0, n, type) for n, type in enumerate(["A", "B", "A"])])
     assert caplog.messages == ["delivery from the backend to 'anna': 2 of 'A', 1 of 'B'"]
 
 

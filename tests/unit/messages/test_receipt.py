@@ -1,9 +1,11 @@
 """What has become of a message, told from the heads of outboxes."""
 
 import pickle
+from typing import Any
 
 import pytest
 
+from mesa_ws.errors import InvalidInput
 from mesa_ws.messages.receipt import (
     Delivery,
     IdStatus,
@@ -57,6 +59,13 @@ def test_an_outbox_that_is_gone_tells_nothing(heads: dict[str, None]) -> None:
 def test_only_ids_that_store_the_message_are_asked_for() -> None:
     deliveries = {"a": Delivery(True, 0, None, Position("e", 1)), "b": Delivery(False, 1, None)}
     assert stored_positions(Receipt("m", deliveries, 1)) == {"a": Position("e", 1)}
+
+
+def test_only_a_receipt_has_a_status() -> None:
+    other: Any = ("m", {}, 0)
+    with pytest.raises(InvalidInput) as caught:
+        stored_positions(other)
+    assert str(caught.value) == "receipt: expected what dispatch returned, got tuple"
 
 
 @pytest.mark.parametrize(("states", "settled"), [([], True), (["settled", "dropped", "unknown"], True)])

@@ -314,7 +314,7 @@ class Page(NamedTuple):
     start: int = 0
     top: int = 0
     lost: int = 0
-    last: int = 0
+    entries: tuple[()] = ()
     ended: int | None = None
     rollback: str = ""
 
