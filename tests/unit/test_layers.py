@@ -67,6 +67,13 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
 }
 """What the parts without I/O and clock stay away from."""
 
+WIRES: Mapping[str, tuple[str, ...]] = {
+    "backend.redis": ("backend.mesa1.",),
+    "backend.mesa1": ("backend.redis.",),
+    "backend.redis_wire": ("backend.redis.", "backend.mesa1."),
+}
+"""What the packages of the two Redis wires, and of what they share, import nothing of."""
+
 TASKS = "concurrency.tasks"
 """Where tasks are created, and nowhere else: any other could end before its creator has noted it."""
 
@@ -198,6 +205,15 @@ def from_the_right(modules: Mapping[str, Module]) -> Iterator[str]:
             yield f"{module.name}:{found.line} is of {module.part} and imports {found.target} of {to}"
 
 
+def across_wires(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Imports from one Redis wire by the other, or by what they share."""
+    for module, found in imports(modules):
+        for place, wires in WIRES.items():
+            target = found.target.removeprefix(f"{PACKAGE}.")
+            if module.place.startswith(f"{place}.") and f"{target}.".startswith(wires):
+                yield f"{module.name}:{found.line} imports {found.target} of another wire"
+
+
 def forbidden(modules: Mapping[str, Module]) -> Iterator[str]:
     """I/O and clocks where there shall be none."""
     for module, found in imports(modules):
@@ -259,7 +275,10 @@ def creates_tasks(modules: Mapping[str, Module]) -> Iterator[str]:
 
 
 Rule = Callable[[Mapping[str, Module]], Iterator[str]]
-RULES: tuple[Rule, ...] = (from_the_right, forbidden, out_of_place, hidden, circular, too_long, creates_tasks)
+RULES: tuple[Rule, ...] = (
+    *(from_the_right, across_wires, forbidden, out_of_place, hidden, circular, too_long),
+    creates_tasks,
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -312,6 +331,16 @@ LONG = "def long():\n" + "    x = 1\n" * 50
             },
             "mesa_ws.backend.redis_client.pool:1 is of redis_client"
             " and imports mesa_ws.backend.redis.keys of backend",
+        ),
+        (
+            across_wires,
+            {"backend/mesa1/node.py": "from ..redis.keys import Keys", "backend/redis/keys.py": ""},
+            "mesa_ws.backend.mesa1.node:1 imports mesa_ws.backend.redis.keys of another wire",
+        ),
+        (
+            across_wires,
+            {"backend/redis_wire/node.py": "from .. import mesa1", "backend/mesa1/__init__.py": ""},
+            "mesa_ws.backend.redis_wire.node:1 imports mesa_ws.backend.mesa1 of another wire",
         ),
         (
             forbidden,
@@ -398,6 +427,7 @@ def test_a_broken_rule_is_noticed(
         },
         {"http_server/server.py": "import starlette", "cli/serve.py": "from ..http_server.server import Api"},
         {"__init__.py": "", "cli/main.py": "from .. import __version__"},
+        {"backend/urls.py": "from . import mesa1, redis", "backend/redis/x.py": "from ..redis_wire import y"},
         {"concurrency/tasks.py": "task = loop.create_task(work)"},
     ],
 )

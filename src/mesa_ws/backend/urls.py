@@ -9,9 +9,10 @@ from ..settings import Durability, ServerSettings, Sync, Wire, check_wire
 from ..text import plain
 from .base import AsyncBus, Backend, BlockingBus
 from .http import AsyncHttpBus, BlockingHttpBus
+from .importing import ImportingBackend
 from .inbox import PortalConsumer
 from .memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, check_durability
-from .mesa1 import ImportingBackend, Mesa1Backend, Mesa1PortalConsumer, Mesa1Wire
+from .mesa1 import Mesa1Backend, Mesa1PortalConsumer, Mesa1Wire
 from .redis import (
     Address,
     AsyncRedisBus,

@@ -10,8 +10,9 @@ from mesa_ws.backend.outbox import Acknowledgement
 from mesa_ws.backend.redis import wire
 from mesa_ws.backend.redis.dispatch import DispatchCalls
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands, Pulse
+from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands
 from mesa_ws.backend.redis_client.command import Call
+from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Envelope, Retention
 from mesa_ws.messages.receipt import Delivery, Position
 from mesa_ws.messages.recipients import Recipients

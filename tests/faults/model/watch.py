@@ -5,7 +5,7 @@ from copy import deepcopy
 from itertools import dropwhile
 
 from mesa_ws.backend.outbox import Acknowledgement
-from mesa_ws.backend.redis.node_commands import Pulse
+from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 

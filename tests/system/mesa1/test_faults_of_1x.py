@@ -155,7 +155,7 @@ async def test_after_everything_was_flushed_who_is_here_is_online_again(
     peer = await join(endpoint, "7")
     await until_count(client, keys, 1)
     await client.delete(*[key async for key in client.scan_iter(f"*{keys.namespace}*")])
-    server.backend._node.doubt()  # type: ignore[attr-defined]
+    server.backend._node.on_doubt()  # type: ignore[attr-defined]
     await until_members(client, keys, "7")
     await dispatcher.dispatch(Message(0, "live"), ["7"])
     assert [each["d"] for each in await peer.messages(1)] == ["live"]

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import InvalidSettings, Message, Server
-from mesa_ws.backend.mesa1 import ImportingBackend, importing
+from mesa_ws.backend.importing import BIG, ImportingBackend
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.system.server.conftest import Joining, Serving, accepting
 
@@ -44,7 +44,7 @@ class Counting(ImportingBackend):
         self.now -= 1
 
 
-@pytest.mark.parametrize(("length", "most"), [(importing.BIG, 1), (1, 8)])
+@pytest.mark.parametrize(("length", "most"), [(BIG, 1), (1, 8)])
 async def test_long_lists_are_moved_one_after_another(
     redis_url: str, namespace: str, client: Redis, keys: Mesa1Keys, length: int, most: int
 ) -> None:

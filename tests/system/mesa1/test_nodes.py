@@ -45,7 +45,7 @@ async def crash(node: Node) -> None:
     resident: Mesa1Node | None = backend(node)._node
     assert resident is not None
     await resident._tasks.aclose(1.0)
-    await resident._reader.aclose()
+    await resident.subscriber.aclose()
     await resident.pipelines.aclose()
     backend(node)._node = None
 

@@ -74,7 +74,7 @@ async def test_a_server_reads_again_when_lists_were_no_hash(
 ) -> None:
     node = await cluster.node({"a": 1})
     await text(client, keys.undelivered)
-    backend(node)._opened().doubt()
+    backend(node)._opened().on_doubt()
     await until_ready(node)
     await until(lambda: is_gone(client, keys.undelivered))
     await client.srem(keys.connected, "a")

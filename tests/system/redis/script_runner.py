@@ -11,8 +11,9 @@ from mesa_ws.backend.outbox import Acknowledgement, Page, Start
 from mesa_ws.backend.redis import node_commands, wire
 from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, Pulse, came_online
+from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, came_online
 from mesa_ws.backend.redis_client.command import Call
+from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt

@@ -21,6 +21,7 @@ from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.inbox_writer import RESULTS, AppendCommand
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.portal_consumer import PortalCommands, ownership, surveyed
+from mesa_ws.backend.redis_wire.lease import Pulse
 from tests.contract.cluster import Cluster, Node
 from tests.contract.inbox_cluster import EVERY
 from tests.redis_server import RedisServer
@@ -292,8 +293,9 @@ def seat_of_1x(runner: ScriptRunner, node: str) -> mesa1_plan.Mesa1NodeCommands:
     return mesa1_plan.Mesa1NodeCommands(mesa1_keys.Mesa1Keys(runner.keys.namespace), node, 60.0, 600.0, 5.0)
 
 
-def beat_of_1x(runner: ScriptRunner, node: str) -> mesa1_plan.Mesa1Pulse:
-    return mesa1_plan.Mesa1Pulse(*runner.run(seat_of_1x(runner, node).beat(1)))
+def beat_of_1x(runner: ScriptRunner, node: str) -> Pulse:
+    seat = seat_of_1x(runner, node)
+    return seat.pulse(runner.run(seat.heartbeat(join=True, connections=1)[0]))
 
 
 def test_on_the_wire_of_1x_nobody_ends_either(runner: ScriptRunner) -> None:
@@ -309,7 +311,8 @@ def test_on_the_wire_of_1x_nobody_ends_either(runner: ScriptRunner) -> None:
         assert runner.run(two.depart()) == []
         pulse = beat_of_1x(runner, "two")
         assert (pulse.dead, pulse.gone) == (0, 0)
-    assert [tuple(beat_of_1x(runner, "one"))[::6] for _ in range(2)] == [(1, 1), (1, 0)]
+    pulses = [beat_of_1x(runner, "one") for _ in range(2)]
+    assert [(pulse.own[0], pulse.was_passed_over) for pulse in pulses] == [(1, 1), (1, 0)]
     for _ in range(4):
         pass_time(runner, LEASE_OF_HAND // 3)
         beat_of_1x(runner, "two")

@@ -7,7 +7,7 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
-from mesa_ws.backend.mesa1.importing import Legacy
+from mesa_ws.backend.importing import Legacy
 from mesa_ws.backend.outbox import Start
 from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position

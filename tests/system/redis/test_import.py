@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from mesa_ws.backend.mesa1.importing import Legacy
+from mesa_ws.backend.importing import Legacy
 from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import KEEP, ScriptRunner, bodies

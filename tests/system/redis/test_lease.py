@@ -10,11 +10,12 @@ import redis.asyncio
 from mesa_ws.backend.queries import ConnectionCount, Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse
+from mesa_ws.backend.redis.node_commands import NodeCommands
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.backend.redis_client.pipeline import Pipeline
-from mesa_ws.backend.redis_wire.lease import LeaseKeeper
+from mesa_ws.backend.redis_wire.lease import LeaseKeeper, Pulse
 from mesa_ws.concurrency.tasks import Tasks
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
@@ -217,6 +218,10 @@ class Faulty:
 
     def on_lost_lease(self) -> None:
         """It is not lost."""
+
+    async def clean_up(self, call: Call) -> int:
+        """Nothing is left."""
+        return 0
 
 
 async def test_the_heart_goes_on_after_a_fault_of_ours(

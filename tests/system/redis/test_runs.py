@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from mesa_ws.backend.outbox import Start
-from mesa_ws.backend.redis.node_commands import Pulse
+from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.backend.redis_wire.runs import Runs
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RELEASES, RedisServer

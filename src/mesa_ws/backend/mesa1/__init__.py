@@ -12,8 +12,7 @@ counted, and nodes that died are cleaned up after.
 | `commands` | calls of scripts, and the meaning of their replies |
 | `operations` | the handshake, and the operations of dispatchers |
 | `outbox` | the lists of `undelivered_messages`, and a node's reads and acknowledgements |
-| `importing` | moves lists into outboxes of the native wire |
-| `node`, `backend` | an open node, and the ports |
+| `channel`, `members`, `node`, `backend` | an open node, and the ports |
 | `portal_liveness` | which portals live |
 | `portal_dispatch` | sends events to the portals in turn |
 | `portal_consumer` | a portal's end |
@@ -21,8 +20,7 @@ counted, and nodes that died are cleaned up after.
 """
 
 from .backend import Mesa1Backend
-from .importing import ImportingBackend
 from .operations import Mesa1Wire
 from .portal_consumer import Mesa1PortalConsumer
 
-__all__ = ["ImportingBackend", "Mesa1Backend", "Mesa1PortalConsumer", "Mesa1Wire"]
+__all__ = ["Mesa1Backend", "Mesa1PortalConsumer", "Mesa1Wire"]

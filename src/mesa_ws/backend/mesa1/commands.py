@@ -11,6 +11,7 @@ from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..queries import IdPage
 from ..redis_client.command import MAX_SCANNED, Call, Command, Script, chunks, ms
+from ..redis_wire.lease import Pulse
 from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys
 from .payloads import message_json, naming, to_everybody
@@ -139,15 +140,28 @@ class Mesa1NodeCommands(NamedTuple):
     expiry: float
     grace: float
 
-    def beat(self, connections: int, runs: tuple[str, str] = ("", "")) -> Call:
-        """Take or renew the lease; `Mesa1Pulse` reads the reply. `runs` is `Runs.args`."""
+    def heartbeat(self, *, join: bool, connections: int, runs: tuple[str, str] = ("", "")) -> tuple[Call]:
+        """Renew the lease, or take one whatever `join` says; `pulse` reads the reply."""
         keys = self.keys
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
         shown = (keys.signs, keys.portal_leases)
         about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
         more = (keys.cleared(keys.undelivered), ms(ASIDE), *runs)
-        return Call(BEAT, (*own, *theirs, *shown), (*about, *more))
+        return (Call(BEAT, (*own, *theirs, *shown), (*about, *more)),)
+
+    def pulse(self, reply: Sequence[Any]) -> Pulse:
+        """Read the reply to `heartbeat`.
+
+        `Pulse.own` are whether the node had a lease, whether `undelivered_messages` was no hash and was set
+        aside, and the keys of 1.x that have another type, and were left alone.
+        """
+        had_lease, dead, gone, has_cleared, strange, run, was_passed_over = reply
+        return Pulse(True, dead, gone, (had_lease, has_cleared, strange), run, was_passed_over)
+
+    def claim(self) -> tuple[()]:
+        """Record nothing: this wire has one layout."""
+        return ()
 
     def recount(self, connections: int) -> Call:
         """Set the number of connections."""
@@ -168,11 +182,17 @@ class Mesa1NodeCommands(NamedTuple):
         times = (ms(self.expiry), round(self.grace * 1000))
         return Call(DETACH, (*own, *map(keys.user, ids)), (self.node, *times, *ids))
 
-    def reap(self, node: str = "") -> Call:
-        """Remove some ids of a node whose lease ran out, or of `node`; the reply is 1 if more may follow."""
+    def leave(self) -> Call:
+        """Give up the lease and release some ids; the reply is 1 if more may follow."""
+        return self._release(self.node, round(self.grace * 1000))
+
+    def reap(self) -> Call:
+        """Release some ids of a node whose lease ran out; the reply is 1 if more may follow."""
+        return self._release("", 0)
+
+    def _release(self, node: str, grace: int) -> Call:
         keys = self.keys
         own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections, keys.signs)
-        grace = round(self.grace * 1000) if node else 0
         return Call(REAP, own, (keys.holdings, keys.users, MAX_IDS, node, ms(self.expiry), grace))
 
     def depart(self) -> Call:
@@ -180,28 +200,6 @@ class Mesa1NodeCommands(NamedTuple):
         return Call(
             DEPART, (self.keys.graces, self.keys.connected, self.keys.signs), (self.keys.users, MAX_IDS)
         )
-
-
-class Mesa1Pulse(NamedTuple):
-    """Reply to a heartbeat.
-
-    Attributes:
-        had_lease: whether the node had a lease.
-        dead: number of nodes whose lease ran out.
-        gone: number of ids whose grace is over.
-        has_cleared: whether `undelivered_messages` was no hash and was set aside.
-        strange: keys of 1.x that have another type, and were left alone.
-        run: run of Redis, for `Runs.ended`.
-        was_passed_over: 1 if the lease had run out while Redis was away: messages may be missing.
-    """
-
-    had_lease: int
-    dead: int
-    gone: int
-    has_cleared: int
-    strange: Sequence[bytes]
-    run: Sequence[bytes]
-    was_passed_over: int
 
 
 def swap(keys: Mesa1Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:

@@ -21,6 +21,7 @@ from ..redis_client.pipeline import Pipelines
 from ..redis_wire.lease import LeaseKeeper
 from .keys import BACKLOG_LIFE
 from .node_commands import NodeCommands
+from .queue_types import QueueTypes
 from .scripts import APPEND
 
 MAX_EVENTS = 100
@@ -87,6 +88,7 @@ class InboxWriter:
 
     Args:
         keeper: keeper of the lease, without which nothing is appended.
+        queues: sets keys of portal queues aside when they have the wrong type.
         commands: commands of the node.
         pipelines: connections to Redis.
         durability: durability that events have to reach before they count as taken.
@@ -96,9 +98,15 @@ class InboxWriter:
     """
 
     def __init__(
-        self, keeper: LeaseKeeper, commands: NodeCommands, pipelines: Pipelines, durability: Durability
+        self,
+        keeper: LeaseKeeper,
+        queues: QueueTypes,
+        commands: NodeCommands,
+        pipelines: Pipelines,
+        durability: Durability,
     ) -> None:
         self._keeper = keeper
+        self._queues = queues
         self._command = AppendCommand(commands, durability)
         self._main = pipelines.main
         self._proof = inbox_proof(durability)
@@ -131,6 +139,6 @@ class InboxWriter:
                     (reply,) = await self._keeper.execute([call], self._pipeline, self._proof)
                 return [RESULTS[number] for number in reply[1:]]
             except BackendRefused as error:
-                await self._keeper.queues.repair(error)
+                await self._queues.repair(error)
             except Unsupported as error:  # another Redis took over, and this one cannot
                 raise BackendRefused(str(error)) from error

@@ -154,6 +154,9 @@ class Members:
         self._on_leaving = on_leaving
         self._owed: dict[str, tuple[Acknowledgement, int]] = {}
 
+    def __len__(self) -> int:
+        return len(self.table)
+
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
         """Record connections of `id`, and read its messages from `start` on."""
         entry = self.table.put(id, sockets)
@@ -190,6 +193,18 @@ class Members:
         """Tell Redis, without waiting, that `ids` are not here."""
         command = self._commands.detach(ids, self.table.version).command
         self._pipeline.post([command], self._on_doubt, lambda _: self._on_leaving())
+
+    async def synchronize(self) -> None:
+        """Record every id of the table, and release those that Redis records for this node beyond it."""
+        await self.record_all()
+        cursor = -1
+        while cursor != 0:
+            (reply,) = await self._keeper.run(self._commands.scan(max(cursor, 0)))
+            cursor = int(reply[0])
+            for some in chunks([id.decode(errors="replace") for id in reply[1]], MAX_IDS):
+                unknown_ids = self.table.unknown_ids(some)
+                if unknown_ids:
+                    await self._keeper.run(self._commands.detach(unknown_ids, self.table.version))
 
     async def record_all(self) -> None:
         """Record every id of the table, check the lease, and repeat lost acknowledgements.

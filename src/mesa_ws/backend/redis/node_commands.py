@@ -14,6 +14,7 @@ import msgspec
 from ...messages.receipt import Position
 from ..outbox import Acknowledgement, Entry, Page, Read, Start
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
+from ..redis_wire.lease import Pulse
 from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
 
@@ -51,7 +52,7 @@ class NodeCommands(NamedTuple):
     ) -> tuple[Call, Command]:
         """Renew the lease, or take one, and report the number of connections.
 
-        `Pulse.of` reads the first reply; `runs` is `Runs.args`.
+        `pulse` reads the first reply; `runs` is `Runs.args`.
         """
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
         shared = (self.keys.tallies, self.keys.portals, self.keys.observers, self.keys.signs)
@@ -60,6 +61,10 @@ class NodeCommands(NamedTuple):
         more = (connections, int(self.watches_portals), ms(BACKLOG_LIFE), *runs)
         call = Call(HEARTBEAT, keys, (*args, *more))
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
+
+    def pulse(self, reply: Sequence[Any]) -> Pulse:
+        """Read the first reply to `heartbeat`; `own` are the living portals, if the node watches them."""
+        return Pulse.of(reply)
 
     def claim(self) -> tuple[Command, Command]:
         """Record the layout for processes that start later."""
@@ -164,31 +169,6 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
     names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
     prefixes = (keys.open_connections, keys.queues, ms(BACKLOG_LIFE))
     return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
-
-
-class Pulse(NamedTuple):
-    """Reply to a heartbeat.
-
-    Attributes:
-        has_lease: False when the lease is lost and the node has to join.
-        dead: number of nodes whose leases ran out.
-        gone: number of ids whose grace is over, for `NodeCommands.depart`.
-        portals: the living portals, if the node watches them.
-        run: input of `Runs.ended`.
-        was_passed_over: 1 if the lease ran out while Redis was away, so that messages may be missing.
-    """
-
-    has_lease: bool
-    dead: int = 0
-    gone: int = 0
-    portals: Sequence[bytes] = ()
-    run: Sequence[bytes] = (b"",)
-    was_passed_over: int = 0
-
-    @classmethod
-    def of(cls, reply: Sequence[Any]) -> "Pulse":
-        """Read the first reply to `NodeCommands.heartbeat`."""
-        return cls(reply[0] == 1, *reply[1:])
 
 
 def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:

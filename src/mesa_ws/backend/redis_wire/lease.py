@@ -16,14 +16,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...concurrency.retry import retry_after
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
-from ..redis.node_commands import NodeCommands, Pulse
-from ..redis.queue_types import QueueTypes
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
@@ -39,6 +37,65 @@ SLOTS = 50
 _log = logging.getLogger("mesa_ws.backend")
 
 
+class Pulse(NamedTuple):
+    """Reply to a heartbeat.
+
+    Attributes:
+        has_lease: False when the lease is lost and the node has to join.
+        dead: number of nodes whose leases ran out.
+        gone: number of ids whose grace is over, for `LeaseCommands.depart`.
+        own: what only this wire reports.
+        run: input of `Runs.ended`.
+        was_passed_over: 1 if the lease ran out while Redis was away, so that messages may be missing.
+    """
+
+    has_lease: bool
+    dead: int = 0
+    gone: int = 0
+    own: Sequence[Any] = ()
+    run: Sequence[bytes] = (b"",)
+    was_passed_over: int = 0
+
+    @classmethod
+    def of(cls, reply: Sequence[Any]) -> "Pulse":
+        """Read the reply of a script."""
+        return cls(reply[0] == 1, *reply[1:])
+
+
+class LeaseCommands(Protocol):
+    """Commands of a node that keep its lease and clean up after others, on either wire."""
+
+    @property
+    def node(self) -> str:
+        """Id of the node."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a heartbeat lasts."""
+
+    @property
+    def grace(self) -> float:
+        """Seconds that an id may be away."""
+
+    def heartbeat(self, *, join: bool, connections: int, runs: tuple[str, str]) -> Sequence[Call | Command]:
+        """Renew the lease, or take one; `pulse` reads the first reply, and `runs` is `Runs.args`."""
+
+    def pulse(self, reply: Sequence[Any]) -> Pulse:
+        """Read the first reply to `heartbeat`."""
+
+    def claim(self) -> Sequence[Command]:
+        """Record the layout for processes that start later."""
+
+    def leave(self) -> Call:
+        """Give up the lease and release some ids; the reply is 1 when there may be more."""
+
+    def reap(self) -> Call:
+        """Release some ids of a node whose lease ran out; the reply is 1 when there may be more."""
+
+    def depart(self) -> Call:
+        """Take some ids whose grace is over; the reply lists them."""
+
+
 class LeaseHost(Protocol):
     """Receiver of a lease's events, in the event loop."""
 
@@ -50,6 +107,9 @@ class LeaseHost(Protocol):
 
     def on_lost_lease(self) -> None:
         """Handle a lease that ran out: other nodes counted this one as dead."""
+
+    async def clean_up(self, call: Call) -> int:
+        """Run a call that releases ids; return 1 when there may be more."""
 
 
 class LeaseKeeper:
@@ -65,14 +125,12 @@ class LeaseKeeper:
         connections: number of connections of the node, which heartbeats report.
         joins: how often the node took a lease.
         runs: runs of Redis that this node saw.
-        queues: sets keys of portal queues aside when they have the wrong type.
     """
 
-    def __init__(self, pipeline: Pipeline, commands: NodeCommands, host: LeaseHost, tasks: Tasks) -> None:
+    def __init__(self, pipeline: Pipeline, commands: LeaseCommands, host: LeaseHost, tasks: Tasks) -> None:
         self.connections = 0
         self.joins = 0
         self.runs = Runs()
-        self.queues = QueueTypes(commands.keys, self.run, commands.node)
         self._pipeline = pipeline
         self._commands = commands
         self._host = host
@@ -131,9 +189,7 @@ class LeaseKeeper:
 
     async def run(self, *calls: Call | Command) -> list[Any]:
         """Run calls that need no lease."""
-        return await self._pipeline.execute(
-            [call.command if isinstance(call, Call) else call for call in calls]
-        )
+        return await self._pipeline.execute(_commands(calls))
 
     async def leave(self) -> None:
         """Give up the lease and release the ids, so that they do not count as connected."""
@@ -172,8 +228,8 @@ class LeaseKeeper:
         """Renew or take the lease; return whether the node has it."""
         start = time.monotonic()
         beat = self._commands.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
-        replies = await self._pipeline.execute([beat[0].command, beat[1]], is_repeatable=True)
-        pulse = Pulse.of(replies[0])
+        replies = await self._pipeline.execute(_commands(beat), is_repeatable=True)
+        pulse = self._commands.pulse(replies[0])
         if pulse.has_lease:
             if self._is_cut_off:
                 _log.info("node %s: has its lease again", self._commands.node)
@@ -229,27 +285,12 @@ class LeaseKeeper:
 
     async def _repeat(self, call: Call) -> None:
         """Run `call` until its reply says that nothing is left."""
-        more = 1
-        while more == 1:
-            try:
-                (more,) = await self.run(call)
-            except BackendRefused as error:
-                await self.queues.repair(error)
+        while await self._host.clean_up(call) == 1:
+            pass
 
 
-class GraceCommands(Protocol):
-    """Commands that a `GraceWatch` needs; both wires have them."""
-
-    @property
-    def node(self) -> str:
-        """Id of the node."""
-
-    @property
-    def grace(self) -> float:
-        """Seconds that an id may be away."""
-
-    def depart(self) -> Call:
-        """Take some ids whose grace is over; the reply lists them."""
+def _commands(calls: Sequence[Call | Command]) -> list[Command]:
+    return [call.command if isinstance(call, Call) else call for call in calls]
 
 
 class GraceWatch:
@@ -261,7 +302,7 @@ class GraceWatch:
         watcher: receives the ids.
     """
 
-    def __init__(self, pipeline: Pipeline, commands: GraceCommands, watcher: Watcher) -> None:
+    def __init__(self, pipeline: Pipeline, commands: LeaseCommands, watcher: Watcher) -> None:
         self._pipeline = pipeline
         self._commands = commands
         self._watcher = watcher

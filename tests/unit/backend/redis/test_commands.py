@@ -7,10 +7,11 @@ import pytest
 from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
 from mesa_ws.backend.redis.dispatch import DispatchCalls, dispatching
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import NodeCommands, Pulse, came_online, outbox_keys
+from mesa_ws.backend.redis.node_commands import NodeCommands, came_online, outbox_keys
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis.wire import NativeHandshake, count, online, online_counts
 from mesa_ws.backend.redis_client.command import Call, Script
+from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.errors import BackendRefused
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from mesa_ws.backend.mesa1.importing import Legacy
+from mesa_ws.backend.importing import Legacy
 from mesa_ws.backend.outbox import Acknowledgement, Entry, Page, Read, Start
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, answers, outbox_keys

@@ -5,19 +5,19 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...errors import BackendRefused, InvalidRecipients
-from ...messages.envelope import Retention, new_message_id
-from ...messages.recipients import check_id
-from ...settings import Sync
-from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
-from ..outbox import Page, Start
-from ..redis.backend import RedisBackend
-from ..redis.keys import Keys
-from ..redis.scripts import IMPORT
-from ..redis_client.command import Call, chunks, ms
-from . import commands
-from .keys import Mesa1Keys
-from .outbox import WaitingList
+from ..errors import BackendRefused, InvalidRecipients
+from ..messages.envelope import Retention, new_message_id
+from ..messages.recipients import check_id
+from ..settings import Sync
+from .base import Membership, Receive, Watcher
+from .mesa1 import commands
+from .mesa1.keys import Mesa1Keys
+from .mesa1.outbox import WaitingList
+from .outbox import Page, Start
+from .redis.backend import RedisBackend, RedisNode
+from .redis.keys import Keys
+from .redis.scripts import IMPORT
+from .redis_client.command import Call, chunks, ms
 
 LATE = 60.0
 """Seconds in which a late writer of 1.x may put moved messages back without a second delivery."""
@@ -81,30 +81,29 @@ class ImportingBackend(RedisBackend):
         self._old = Mesa1Keys(namespace)
         self._limits = Retention.of(Sync(enabled=True))
 
-    async def open(
-        self, receive: Receive, watcher: Watcher | None = None, membership: Membership = DEFAULT_MEMBERSHIP
-    ) -> None:
-        """Join the cluster, and move all lists; see `Backend.open`. `retention` limits the moved messages."""
+    def _make_node(self, receive: Receive, watcher: Watcher | None, membership: Membership) -> RedisNode:
         self._limits = membership.retention or self._limits
-        await super().open(receive, watcher, membership)
-        try:
-            await self._move_all()
-        except BaseException:
-            await self.aclose()
-            raise
+        return super()._make_node(receive, watcher, membership)
+
+    async def _enter(self, node: RedisNode) -> None:
+        """Join the cluster, and move all lists."""
+        await super()._enter(node)
+        self._pipeline = node.pipelines.main
+        await self._move_all()
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections, and read the outbox with the messages of 1.x; see `Backend.attach`."""
         if start is not None:
+            self._opened()
             await self._try_to_move(id)
         return await super().attach(id, sockets, start)
 
     async def _move_all(self) -> None:
-        pipeline, cursor, count = self._opened().pipelines.main, b"0", 0
+        cursor, count = b"0", 0
         while True:
             look = ("HSCAN", self._old.undelivered, cursor, "COUNT", PAGE)
             try:
-                [[cursor, found]] = await pipeline.execute([look], is_repeatable=True)
+                [[cursor, found]] = await self._pipeline.execute([look], is_repeatable=True)
             except BackendRefused as error:
                 _log.warning("the messages that 1.x stored were not moved: %s", error)
                 return
@@ -127,22 +126,21 @@ class ImportingBackend(RedisBackend):
             _log.warning("the messages that 1.x stored for %r were not moved: %s", id, error)
 
     async def _move(self, id: str) -> None:
-        pipeline = self._opened().pipelines.main
         for _ in range(ATTEMPTS):
-            [[raw]] = await pipeline.execute([commands.kept(self._old, [id])], is_repeatable=True)
+            [[raw]] = await self._pipeline.execute([commands.kept(self._old, [id])], is_repeatable=True)
             if raw is None:
                 return
             found = WaitingList.of(raw)
             if found.is_corrupt or not raw:
                 aside = self._old.set_aside(id)
-                await pipeline.execute(
+                await self._pipeline.execute(
                     [("RPUSH", aside, raw), ("PEXPIRE", aside, round(commands.ASIDE * 1000))]
                 )
                 _log.warning("the list of 1.x for %r was corrupt; it was set aside under %r", id, aside)
             messages = [(new_message_id(), each.frame) for each in found.messages]
             legacy = Legacy(self._old.undelivered, id, raw, messages)
             assert self._limits is not None  # noqa: S101 - set in __init__ and open
-            call = legacy.move(self._keys, self._limits, LATE)
-            [reply] = await pipeline.execute([call.command], is_repeatable=True)
+            call = legacy.move(self._wire.keys, self._limits, LATE)
+            [reply] = await self._pipeline.execute([call.command], is_repeatable=True)
             if reply[0] != b"changed":
                 return
