@@ -27,6 +27,10 @@ class PerLoop(Generic[T]):
             which would then never be collected.
         close: closes an object, in its loop.
         abandon: closes an object whose loop is closed, in any thread and without waiting.
+
+    Attributes:
+        entries: the object of each loop. A caller of every message looks here first, and calls `get` where
+            its loop is missing or not alone.
     """
 
     def __init__(
@@ -35,39 +39,40 @@ class PerLoop(Generic[T]):
         self._make = make
         self._close = close
         self._abandon = abandon
-        self._entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]] = {}
+        self.entries: dict[asyncio.AbstractEventLoop, LoopEntry[T]] = {}
         self._lock = threading.Lock()
-        finalize(self, _abandon_closed, self._entries, abandon)
+        finalize(self, _abandon_closed, self.entries, abandon)
 
     def get(self) -> T:
-        """Return the object of the running loop; make it if there is none."""
+        """Return the object of the running loop, made if there is none; abandon those of closed loops."""
         loop = asyncio.get_running_loop()
-        if len(self._entries) > 1 or loop not in self._entries:
-            with self._lock:
-                _abandon_closed(self._entries, self._abandon)
-                if loop not in self._entries:
-                    end = _close_at_the_end(self._entries, loop, self._close)
-                    self._entries[loop] = _LoopEntry(self._make(), end)
-                    with suppress(StopIteration):
-                        anext(end).__await__().send(None)
-        return self._entries[loop].value
+        with self._lock:
+            _abandon_closed(self.entries, self._abandon)
+            if loop not in self.entries:
+                end = _close_at_the_end(self.entries, loop, self._close)
+                self.entries[loop] = LoopEntry(self._make(), end)
+                with suppress(StopIteration):
+                    anext(end).__await__().send(None)
+            return self.entries[loop].value
 
     async def aclose(self) -> None:
         """Close the object of the running loop, and abandon those of closed loops."""
         with self._lock:
-            _abandon_closed(self._entries, self._abandon)
-            entry = self._entries.get(asyncio.get_running_loop())
+            _abandon_closed(self.entries, self._abandon)
+            entry = self.entries.get(asyncio.get_running_loop())
         if entry is not None:
             await entry.end.aclose()
 
 
-class _LoopEntry(NamedTuple, Generic[T]):
+class LoopEntry(NamedTuple, Generic[T]):
+    """The object of one loop, and the generator that closes it."""
+
     value: T
     end: AsyncGenerator[None]
 
 
 async def _close_at_the_end(
-    entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]],
+    entries: dict[asyncio.AbstractEventLoop, LoopEntry[T]],
     loop: asyncio.AbstractEventLoop,
     close: Callable[[T], Awaitable[None]],
 ) -> AsyncGenerator[None]:
@@ -80,7 +85,7 @@ async def _close_at_the_end(
 
 
 def _abandon_closed(
-    entries: dict[asyncio.AbstractEventLoop, _LoopEntry[T]], abandon: Callable[[T], None]
+    entries: dict[asyncio.AbstractEventLoop, LoopEntry[T]], abandon: Callable[[T], None]
 ) -> None:
     for loop in list(entries):  # a copy: a loop of another thread may end at the same time
         entry = entries.pop(loop, None) if loop.is_closed() else None

@@ -1,5 +1,6 @@
 """Bus over Redis, for asyncio."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,7 +112,9 @@ class AsyncRedisBus:
     def _here(self) -> _Own:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return self._own.get()
+        entries = self._own.entries
+        entry = entries.get(asyncio.get_running_loop()) if len(entries) == 1 else None
+        return entry.value if entry is not None else self._own.get()
 
     def _make_own(self) -> _Own:
         pipelines, wire = Pipelines(self._address, self._handshake, self._timeout), self._wire
