@@ -40,7 +40,7 @@ class SyncOptions(NamedTuple):
 
 
 class Summary(Protocol):
-    """A page of an outbox without its messages; a backend's page is one."""
+    """A page of an outbox, whatever its messages look like; a backend's page is one."""
 
     @property
     def status(self) -> str:

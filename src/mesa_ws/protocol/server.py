@@ -224,9 +224,9 @@ class ServerProtocol:
         if frame.op == Op.HEARTBEAT_ACK:
             return self._answered()
         if frame.op == Op.AUTHENTICATE:
+            self.state = after(self.state, Transition.ATTEMPT)
             sync = self._terms.sync(frame)
             self._attempts += (sync.is_wire2,)
-            self.state = after(self.state, Transition.ATTEMPT)
             return Authenticate(frame.d, sync)
         if frame.op == Op.ACK and self.is_wire2:
             position = read_position(frame.d)

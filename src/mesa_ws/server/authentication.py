@@ -16,7 +16,7 @@ from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
-from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, SyncOptions, resync, welcome
+from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, State, SyncOptions, resync, welcome
 from .connection import Connection
 from .fanout import Fanout
 from .registrations import Handlers
@@ -54,7 +54,7 @@ class Authenticator:
     async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
         """Call the authenticator, and log the client in or refuse it as it says."""
         user = await self._find_user(connection, attempt.data)
-        if user is None or not connection.is_open:
+        if user is None or connection.protocol.state is State.CLOSED:
             return
         try:
             accepted = connection.protocol.accept(user)

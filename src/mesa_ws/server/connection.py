@@ -8,13 +8,14 @@ client goes straight to its transport, which never waits, or waits in its send q
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from ..close import CloseCode, check_close
-from ..concurrency.tasks import survive
+from ..concurrency.tasks import Spawn, survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..messages.frames import decode_frame, encode_message
 from ..messages.message import Message
@@ -36,15 +37,15 @@ from ..protocol import (
     UnexpectedAnswer,
     reconnect,
 )
+from ..settings import ServerSettings
 from ..text import plain
 from . import client_requests
 from .flow_control import FlowControl
+from .notifications import Notifications
 from .pending_requests import PendingRequests
+from .registrations import Handlers
 from .send_queue import SendQueue, Transport
 from .subscription import Subscription
-
-if TYPE_CHECKING:
-    from .node import Node
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -134,6 +135,33 @@ class _Ended(NamedTuple):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionHost:
+    """The node, as its connections use it.
+
+    Attributes:
+        settings: of the node.
+        handlers: of the application.
+        notifications: for middleware, about messages sent.
+        reserved: opcodes that applications must not use.
+        spawn: runs tasks.
+        in_loop: calls a function in the event loop, from any thread.
+        authenticate: answers op 2.
+        rename: subscribes a connection to the id of another user; returns False for the same id.
+        remove: forgets a connection that has ended.
+    """
+
+    settings: ServerSettings
+    handlers: Handlers
+    notifications: Notifications
+    reserved: Container[int]
+    spawn: Spawn
+    in_loop: Callable[..., None]
+    authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
+    rename: Callable[["Connection", User], bool]
+    remove: Callable[["Connection"], None]
+
+
 class Connection:
     """A client's connection to this node.
 
@@ -155,8 +183,8 @@ class Connection:
         "_events",
         "_flow",
         "_history",
+        "_host",
         "_loop",
-        "_node",
         "_pending_requests",
         "_state",
         "_timer",
@@ -172,9 +200,9 @@ class Connection:
     )
 
     def __init__(
-        self, node: "Node", terms: Terms, connection_id: str, transport: Transport, request: Request
+        self, host: ConnectionHost, terms: Terms, connection_id: str, transport: Transport, request: Request
     ) -> None:
-        self._node = node
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self.connection_id = connection_id
         self._transport = transport
@@ -182,20 +210,17 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
-        limits, keepalive = node.settings.limits, node.settings.keepalive
         self._events: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._flow = FlowControl(
-            transport, self.protocol, keepalive, limits.max_queued, self._loop.time, self._reading_changed
-        )
+        self._flow: FlowControl | None = None
         self._pending_requests: PendingRequests[Message] | None = None
-        self._history = History() if node.settings.rules.store_messages else None
+        self._history = History() if host.settings.rules.store_messages else None
         self.request = request
         self.user: User | None = None
         self.subscription: Subscription | None = None
         self.is_logging_in = False
         put = self._history.recording(transport.write) if self._history else transport.write
-        self.send_queue = SendQueue(transport, put, limits.max_buffered, self._too_slow)
+        self.send_queue = SendQueue(transport, put, host.settings.limits.max_buffered, self._too_slow)
 
     @property
     def id(self) -> str | None:
@@ -216,7 +241,7 @@ class Connection:
     def pending_requests(self) -> PendingRequests[Message]:
         """Requests to the client that it has not answered; for the node's own use, in the event loop only."""
         if self._pending_requests is None:
-            self._pending_requests = PendingRequests(self._node.settings.limits.max_requests, self._regulate)
+            self._pending_requests = PendingRequests(self._host.settings.limits.max_requests, self._regulate)
         return self._pending_requests
 
     @property
@@ -239,16 +264,16 @@ class Connection:
             ConnectionClosed: the connection has ended.
             Exception: raised by a middleware's `before_send`.
         """
-        handlers = self._node.handlers
+        handlers = self._host.handlers
         going = handlers.outgoing(message, self) if handlers.before_send else message
         if going is None:
             return
-        body = encode_message(going, self._node.reserved)
+        body = encode_message(going, self._host.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
-        self._node.in_loop(self._write, body)
+        self._host.in_loop(self._write, body)
         if handlers.sent:
-            self._node.in_loop(self._report, going)
+            self._host.in_loop(self._report, going)
 
     def disconnect(self, code: int = CloseCode.NO_STATUS, reason: str = "") -> None:
         """Close the connection. Does nothing if it has ended already.
@@ -261,7 +286,7 @@ class Connection:
             InvalidInput: RFC 6455 section 7.4 does not allow the code or the reason.
         """
         check_close(code, reason)
-        self._node.in_loop(self._end, code, plain(reason))
+        self._host.in_loop(self._end, code, plain(reason))
 
     def update_user(self, user: User) -> None:
         """Replace the user, and with it the id that messages find this connection by.
@@ -277,7 +302,7 @@ class Connection:
         if self.user is None:
             raise NotAuthenticated("update_user: the client has no user yet; call it after authentication")
         self.user = user
-        self._node.in_loop(self._rename, user)
+        self._host.in_loop(self._rename, user)
 
     # From the transport.
 
@@ -285,7 +310,7 @@ class Connection:
         """Send the first frame, and let `on_connection` be called."""
         self._transport.write(hello)
         self._schedule()
-        if self._node.handlers.wants_connections:
+        if self._host.handlers.connection or self._host.handlers.forwarder is not None:
             self._receive(_Opened())
 
     def heard(self) -> None:
@@ -329,12 +354,6 @@ class Connection:
 
     # From the node.
 
-    def replace_subscription(self, subscription: Subscription) -> None:
-        """Get stored messages from `subscription` from now on."""
-        if self.subscription is not None:
-            self.subscription.close()
-        self.subscription = subscription
-
     def probe(self) -> None:
         """Probe the client for an acknowledgement, unless it is too early."""
         output = self.protocol.probe(self._loop.time())
@@ -354,7 +373,7 @@ class Connection:
 
     def _report(self, message: Message) -> None:
         if self._ended is None:  # it may have ended since a thread sent the message
-            self._node.notifications.sent(message, [self], from_this_node=True)
+            self._host.notifications.sent(message, [self], from_this_node=True)
 
     def _react(self, event: ServerEvent | None) -> None:
         match event:
@@ -396,29 +415,30 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._node.fanout.remove(self)
+        self._host.remove(self)
         if self._pending_requests is not None:
             self._pending_requests.close()
         if self.subscription is not None:
             self.subscription.close()
-        if self._node.handlers.wants_disconnections:
+        if self._host.handlers.disconnection or self._host.handlers.forwarder is not None:
             self._receive(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # again: of two threads, the one that gets here last decides
-            is_another = self._node.authentication.rename(self, user)
-            if is_another and self._node.handlers.forwarder is not None:
+            is_another = self._host.rename(self, user)
+            if is_another and self._host.handlers.forwarder is not None:
                 self._receive(user)
 
     def _schedule(self) -> None:
-        due = self._flow.deadline
+        due = self.protocol.deadline if self._flow is None else self._flow.deadline
         self._timer = None if due is None else self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         for output in self.protocol.poll(self._loop.time()):
             self._put(output)
-        self._flow.look()
+        if self._flow is not None:
+            self._flow.look()
         if self._ended is None:
             self._schedule()
 
@@ -435,8 +455,9 @@ class Connection:
             self.subscription.outbox.on_probe(token)
 
     def _regulate(self) -> None:
-        waiting = len(self._events) if self._events else 0
-        self._flow.regulate(waiting, owes_answer=bool(self._pending_requests))
+        if self._flow is not None:
+            waiting = len(self._events) if self._events else 0
+            self._flow.regulate(waiting, owes_answer=bool(self._pending_requests))
 
     def _reading_changed(self) -> None:
         if self._ended is None and self._timer is None:
@@ -448,8 +469,14 @@ class Connection:
             self._events = deque()
         self._events.append(event)
         if self._worker is None:
-            self._worker = self._node.spawn(self._work())
-        if self._flow.is_full or len(self._events) >= self._flow.most:
+            self._worker = self._host.spawn(self._work())
+        most = self._host.settings.limits.max_queued
+        if len(self._events) >= most or (self._flow is not None and self._flow.is_full):
+            if self._flow is None:
+                keepalive, now = self._host.settings.keepalive, self._loop.time
+                self._flow = FlowControl(
+                    self._transport, self.protocol, keepalive, most, now, self._reading_changed
+                )
             self._flow.is_full = True
             self._regulate()
 
@@ -457,8 +484,9 @@ class Connection:
         try:
             while self._events:
                 await self._handle(self._events.popleft())
-                if self._flow.is_full and len(self._events) <= self._flow.most // 2:
-                    self._flow.is_full = False
+                flow = self._flow
+                if flow is not None and flow.is_full and len(self._events) <= flow.most // 2:
+                    flow.is_full = False
                     self._regulate()
         finally:
             self._events = None
@@ -478,17 +506,17 @@ class Connection:
     async def _attend(self, event: object) -> None:
         match event:
             case Received(message):
-                await self._node.handlers.received(message, self)
+                await self._host.handlers.received(message, self)
             case RequestReceived():
-                await client_requests.answer(self._node.handlers, self._node.notifications, event, self)
+                await client_requests.answer(self._host.handlers, self._host.notifications, event, self)
             case Authenticate():
-                await self._node.authentication.authenticate(self, event)
+                await self._host.authenticate(self, event)
             case User():
-                await self._node.handlers.renamed(self)
+                await self._host.handlers.renamed(self)
             case _Opened():
-                await self._node.handlers.connected(self)
+                await self._host.handlers.connected(self)
             case _Ended(code, reason):
-                await self._node.handlers.disconnected(self, code, reason)
+                await self._host.handlers.disconnected(self, code, reason)
 
     def __repr__(self) -> str:
         remote = self.request.remote_address

@@ -8,7 +8,7 @@ in the order of the bus.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..backend.base import Backend
 from ..backend.outbox import Entry, Page
@@ -82,6 +82,7 @@ class Fanout:
         self.connections: dict[Connection, str | None] = {}
         self.by_id: dict[str, tuple[Connection, ...]] = {}
         self.lost_count = 0
+        self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # what 1.x stores shall not stay longer than there
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
@@ -241,7 +242,9 @@ class Fanout:
         if previous != id:
             self.connections[connection] = id
             self.by_id[id] = (*self.by_id.get(id, ()), connection)
-        connection.replace_subscription(subscription)
+        if connection.subscription is not None:
+            connection.subscription.close()
+        connection.subscription = subscription
         if previous is not None and previous != id:
             self._left(connection, previous)
         return subscription
@@ -277,10 +280,9 @@ class Fanout:
 
     def redelivers(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
         """Notify middleware that a client gets messages stored before its login."""
-        if self._notifications.redelivered_handlers:
-            for connection in self.by_id.get(subscription.id, ()):
-                if connection.subscription is subscription:
-                    self._notifications.redelivered(entries, connection)
+        for connection in self.by_id.get(subscription.id, ()):
+            if connection.subscription is subscription:
+                self._notifications.redelivered(entries, connection)
 
     def lost(self, subscription: Subscription, page: Page) -> None:
         """Count and report, once, messages lost by a client that cannot be notified."""

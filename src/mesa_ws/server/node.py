@@ -1,7 +1,7 @@
 """A server node: a server without its sockets."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar, Unpack
@@ -23,7 +23,7 @@ from ..messages.request import DEFAULT_REQUEST_TIMEOUT, KEPT, check_timeout, pre
 from ..protocol import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
-from .connection import Connection, Request
+from .connection import Connection, ConnectionHost, Request
 from .event_loop import NOT_RUNNING, LoopTasks
 from .fanout import Fanout
 from .hooks import Hooks
@@ -95,6 +95,17 @@ class Node(Hooks, LoopTasks):
         )
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
+        self._host = ConnectionHost(
+            self.settings,
+            self.handlers,
+            self.notifications,
+            self.reserved,
+            spawn=self.spawn,
+            in_loop=self.in_loop,
+            authenticate=self.authentication.authenticate,
+            rename=self.authentication.rename,
+            remove=self.fanout.remove,
+        )
         self._is_stopping = False
         self._node_id = ""
         self._terms: Terms | None = None
@@ -351,13 +362,18 @@ class Node(Hooks, LoopTasks):
 
     # From transports and connections.
 
-    def connect(self, transport: Transport, request: Request) -> Connection:
-        """Add the connection of a client whose handshake is done."""
-        terms, name = (
-            self.terms,
-            f"{self._node_id}.{next(self._numbers)}",
-        )  # no connection had it before, on any node
-        connection = Connection(self, terms, name, transport, request)
+    def connect(
+        self,
+        transport: Transport,
+        target: str,
+        headers: Mapping[str, str],
+        remote_address: tuple[str, int] | None,
+    ) -> Connection:
+        """Add the connection of a client whose handshake is done; see `Request` for the arguments."""
+        terms = self.terms
+        name = f"{self._node_id}.{next(self._numbers)}"  # no connection had it before, on any node
+        request = Request(target, headers, remote_address)
+        connection = Connection(self._host, terms, name, transport, request)
         self.fanout.add(connection)
         connection.open(terms.hello)
         return connection

@@ -80,16 +80,6 @@ class Handlers:
         self.portal_leave: HandlerList[Handler] = HandlerList()
         self.forwarder: Forwarder | None = None
 
-    @property
-    def wants_connections(self) -> bool:
-        """Whether there is a handler of new connections."""
-        return bool(self.connection) or self.forwarder is not None
-
-    @property
-    def wants_disconnections(self) -> bool:
-        """Whether there is a handler of connections that have ended."""
-        return bool(self.disconnection) or self.forwarder is not None
-
     async def authenticate(self, data: Any, connection: object, timeout: float | None) -> User | None:
         """Call the authenticator; its errors are raised, and a result of a wrong type raises TypeError."""
         assert self.authenticator is not None  # noqa: S101 - called only where there is one

@@ -7,7 +7,7 @@ carries that out. It never waits: `recovery` reads for it and brings a page late
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..backend.outbox import Entry, Page
@@ -43,6 +43,9 @@ class SubscriptionHost(Protocol):
 
     is_prompt: bool
     """Whether clients are probed at once."""
+
+    redelivered_handlers: Collection[object]
+    """Hooks about messages stored before a login; without any, `redelivers` need not be called."""
 
     def read(self, subscription: "Subscription", /) -> None:
         """Bring `subscription` the page that follows `subscription.reading`."""
@@ -323,11 +326,13 @@ class Subscription:
             self._host.lost(self, page)
         _check(self.outbox, self._wanted)
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
-        if is_first:
-            self.send_queue.follow(page.top, is_first=True)
-        self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
+        self.send_queue.follow(page.top, is_first=is_first)
+        if is_elsewhere:
+            self.send_queue.follow(UNBOUNDED)
         self._page.extend(page.entries)
-        if is_first or (page.entries and page.entries[0].sequence <= self._backlog):
+        if self._host.redelivered_handlers and (
+            is_first or (page.entries and page.entries[0].sequence <= self._backlog)
+        ):
             self._host.redelivers(self, page.entries)
         self._go_on()
 
@@ -356,12 +361,12 @@ class Subscription:
             self.send_queue.release_before(self.outbox.sent + 1)
 
     def _read_on(self) -> None:
-        reading = self.outbox.begin_read()
-        if reading is not None:
+        if self.outbox.progress is Progress.BEHIND and (reading := self.outbox.begin_read()) is not None:
             self.reading, self._wanted = reading, None
             self._host.read(self)
-        if self.broadcasts is not None:
-            reading = self.broadcasts.begin_read()
+        cursor = self.broadcasts
+        if cursor is not None and cursor.progress is Progress.BEHIND:
+            reading = cursor.begin_read()
             if reading is not None:
                 self.reading_broadcasts, self._announced = reading, None
                 self._host.read_broadcasts(self)

@@ -21,7 +21,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs 
 from ..close import CloseCode
 from ..errors import InvalidSettings
 from ..protocol import Close, Fragments, Violation
-from ..server.connection import Connection, Request
+from ..server.connection import Connection
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
@@ -360,8 +360,8 @@ class NativeListener:
         self._open.add(transport)
         peer = ws.underlying_transport.get_extra_info("peername")
         remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        request = Request(ws.request.path.decode("latin-1"), decoded(ws.request.headers), remote)
-        return self._node.connect(transport, request)
+        target, headers = ws.request.path.decode("latin-1"), decoded(ws.request.headers)
+        return self._node.connect(transport, target, headers, remote)
 
     def disconnected(self, transport: NativeTransport) -> None:
         """Forget a socket."""

@@ -57,7 +57,8 @@ class Case:
 
     @property
     def is_paused(self) -> bool:
-        return self.connection._flow._is_paused
+        flow = self.connection._flow
+        return flow is not None and flow._is_paused
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT):
@@ -130,7 +131,9 @@ async def test_what_was_sent_before_the_socket_was_closed_is_handled(opening: Ca
     async with opening({"interval": 0.2, "timeout": 60}) as case:
         with case.client as client:
             client.shutdown(socket.SHUT_WR)
-        await case.until(lambda: case.connection._flow._finished_at is not None)
+        flow = case.connection._flow
+        assert flow is not None
+        await case.until(lambda: flow._finished_at is not None)
         assert case.connection.is_open
         case.go.set()
         async with asyncio.timeout(LIMIT):

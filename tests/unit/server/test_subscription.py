@@ -1,6 +1,6 @@
 """The order in which a subscription writes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -42,6 +42,7 @@ class Host:
 
     redelivery_interval: float | None = None
     is_prompt = False
+    redelivered_handlers: Collection[object] = ()
 
     def __init__(self) -> None:
         self.reads = 0

@@ -169,9 +169,10 @@ class Members:
             if reply == 0:  # the lease was lost
                 (reply,) = await self._keeper.execute([call])
             (answer,) = answers(reply)
+            page = self._page(id, answer)
             if answer.came_online:
                 self._tell(id)
-            return self._page(id, answer)
+            return page
         except BaseException:
             self.correct(id)
             raise
