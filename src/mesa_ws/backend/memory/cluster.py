@@ -46,7 +46,7 @@ class Cluster:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.holders = Holders()
-        self.outboxes = Outboxes(self.holders.floor)
+        self.outboxes = Outboxes(self.holders)
         self.broadcasts = MemoryOutbox()
         self.requesters: dict[str, Pending] = {}
         self.inbox = MemoryInbox(clock)
@@ -136,7 +136,7 @@ class Cluster:
             if is_new:
                 known[id] = None
                 if retention and message:
-                    known[id], displaced = self.outboxes.push(id, message, retention, self.holders.of(id))
+                    known[id], displaced = self.outboxes.push(id, message, retention)
             for node in self.holders.of(id):
                 new_ids.setdefault(node, []).extend([id] if is_new else ())
             online, position = self.holders.online(id), known[id]

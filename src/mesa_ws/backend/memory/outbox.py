@@ -7,14 +7,13 @@ epoch.
 
 import heapq
 import os
-from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
 from ...messages.envelope import Retention
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ..outbox import Acknowledgement, Entry, Page, PageStatus, Read, Start
-from .node import Holding, MemoryNode
+from .node import Holders, MemoryNode
 
 PAGE_ENTRIES = 256
 """Messages on one page, at most."""
@@ -39,9 +38,6 @@ outboxes: longer than its epoch could be computed again."""
 
 GRAIN = 60.0
 """Seconds: no key of a `Timetable` is due early, and none is due later than this."""
-
-Floor = Callable[[str], float]
-"""Returns the lowest sequence that all connections of an id have; infinity for an id without any."""
 
 
 class StoredMessage(NamedTuple):
@@ -193,11 +189,11 @@ class Outboxes:
     old that no client comes back with them.
 
     Args:
-        floor: see `Floor`.
+        holders: the connections of all ids.
     """
 
-    def __init__(self, floor: Floor) -> None:
-        self._floor = floor
+    def __init__(self, holders: Holders) -> None:
+        self._holders = holders
         self._outboxes: dict[str, MemoryOutbox] = {}
         self._timetable: Timetable[str] = Timetable()
         self._secret = os.urandom(16)
@@ -247,21 +243,12 @@ class Outboxes:
         if holding is not None:
             holding.floor = min(floor, outbox.top)
         outbox.acknowledge(position.sequence)
-        outbox.trim(self._floor(id), now)
+        outbox.trim(self._holders.floor(id), now)
         self.revisit(id)
 
-    def push(
-        self, id: str, message: StoredMessage, retention: Retention, holders: Mapping[MemoryNode, Holding]
-    ) -> tuple[Position, int]:
-        """Store a message; return its position, and how many unacknowledged ones were dropped to make room.
-
-        Args:
-            id: owner of the outbox.
-            message: the message.
-            retention: limits of the outbox.
-            holders: the nodes that hold the id.
-        """
-        outbox = self.find(id, message.at) or self._begin(id, message.at, holders)
+    def push(self, id: str, message: StoredMessage, retention: Retention) -> tuple[Position, int]:
+        """Store a message; return its position, and how many unacknowledged ones were dropped for it."""
+        outbox = self.find(id, message.at) or self._begin(id, message.at)
         self._keep_until(id, outbox, message.at + retention.ttl + DAY)
         pushed = outbox.push(message, retention)
         self._timetable.put_earlier(id, message.expires)
@@ -271,12 +258,12 @@ class Outboxes:
         """Plan to drop the messages that all connections have acknowledged: connections came or left."""
         outbox = self._outboxes.get(id)
         if outbox is not None and outbox.last is not None:
-            self._timetable.put_earlier(id, outbox.empties_at(self._floor(id)))
+            self._timetable.put_earlier(id, outbox.empties_at(self._holders.floor(id)))
 
     def tend(self, now: float) -> None:
         """Drop messages and outboxes that are due, a limited number at a time."""
         for id in self._timetable.take(now, TENDED_AT_ONCE):
-            outbox, floor = self._outboxes[id], self._floor(id)
+            outbox, floor = self._outboxes[id], self._holders.floor(id)
             outbox.expire(now)
             outbox.trim(floor, now)
             is_attached = floor < float("inf")
@@ -310,12 +297,12 @@ class Outboxes:
             return outbox.page("forked", 0)._replace(ended=0)
         return outbox.page("reset", outbox.acknowledged)
 
-    def _begin(self, id: str, now: float, holders: Mapping[MemoryNode, Holding]) -> MemoryOutbox:
+    def _begin(self, id: str, now: float) -> MemoryOutbox:
         """Create an outbox in the epoch that a connection got, or may have got today."""
         if now >= self._empty_until:
             self._outboxes[id] = MemoryOutbox()
             return self._outboxes[id]
-        held = (holding.epoch for holding in holders.values() if holding.epoch)
+        held = (holding.epoch for holding in self._holders.of(id).values() if holding.epoch)
         known = (epoch for epoch in held if self._was_empty(id, epoch, now))
         outbox = MemoryOutbox(next(known, None) or self._empty_epoch(id, int(now // DAY)))
         outbox.window = self._window if now < self._wire2_until else 0.0

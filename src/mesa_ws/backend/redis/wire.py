@@ -121,10 +121,11 @@ class NativeWire:
             case OnlineCount():
                 return Operation([count(keys)], lambda replies: int(replies[0]))
             case OnlineIds(cursor):
-                scan = scan_online(keys, check_cursor(cursor))
+                scan = ("ZSCAN", keys.graces, check_cursor(cursor), "COUNT", MAX_SCANNED)
                 return Operation([scan], lambda replies: online_page(replies[0]))
             case ConnectionCount():
-                return Operation([tally(keys).command], lambda replies: int(replies[0]))
+                tally = Call(TALLY, (keys.leases, keys.tallies), ())
+                return Operation([tally.command], lambda replies: int(replies[0]))
             case Heads(ids):
                 calls = heads(keys, ids)
                 return Operation(_commands(calls), partial(outbox_heads, ids))
@@ -171,21 +172,11 @@ def count(keys: Keys) -> Command:
     return ("ZCOUNT", keys.graces, "+inf", "+inf")
 
 
-def scan_online(keys: Keys, cursor: str) -> Command:
-    """Scan the ids that are online or in grace; `online_page` reads the reply."""
-    return ("ZSCAN", keys.graces, cursor, "COUNT", MAX_SCANNED)
-
-
 def online_page(reply: Sequence[Any]) -> IdPage:
-    """Read the reply to `scan_online`: an id that a node holds has no end of grace."""
+    """Read a page of the ids that are online or in grace: an id that a node holds has no end of grace."""
     cursor, flat = reply
     ids = (id.decode(errors="replace") for id, end in chunks(flat, 2) if end == b"inf")
     return IdPage(tuple(ids), None if cursor == b"0" else cursor.decode())
-
-
-def tally(keys: Keys) -> Call:
-    """Count the connections of all living nodes; the reply is the number."""
-    return Call(TALLY, (keys.leases, keys.tallies), ())
 
 
 def broadcasts(keys: Keys, position: Position | None) -> Call:
