@@ -10,7 +10,7 @@ from ...errors import BackendRefused
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
 from ..queries import IdPage
-from ..redis_client.command import MAX_SCANNED, Call, Command, Script, chunks, ms
+from ..redis_client.command import Call, Command, Script, chunks, ms
 from ..redis_wire.lease import Pulse
 from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys
@@ -224,37 +224,22 @@ def online(keys: Mesa1Keys, ids: Sequence[str]) -> list[Call]:
     return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
 
 
-def count(keys: Mesa1Keys) -> Command:
-    """Count the ids that have connections."""
-    return ("SCARD", keys.connected)
-
-
-def scan_online(keys: Mesa1Keys, cursor: str) -> Command:
-    """Scan the ids that have connections; `online_page` reads the reply."""
-    return ("SSCAN", keys.connected, cursor, "COUNT", MAX_SCANNED)
-
-
 def online_page(reply: Sequence[Any]) -> IdPage:
-    """Return the page that the reply to `scan_online` makes."""
+    """Read a page of the ids that have connections."""
     cursor, ids = reply
     return IdPage(
         tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
     )
 
 
-def tally(keys: Mesa1Keys) -> Command:
-    """Read the number of connections, as servers of both kinds have counted it."""
-    return ("GET", keys.connections)
-
-
-def tallied(keys: Mesa1Keys, reply: bytes | None) -> int:
-    """Return the number in the reply to `tally`.
+def tallied(keys: Mesa1Keys, replies: Sequence[bytes | None]) -> int:
+    """Read the number of connections, as servers of both kinds have counted it.
 
     Raises:
         BackendRefused: it is no number.
     """
     try:
-        return max(0, int(reply or 0))
+        return max(0, int(replies[0] or 0))
     except ValueError:
         raise BackendRefused(
             f"{keys.connections}: expected a number of connections, got something else; delete it"

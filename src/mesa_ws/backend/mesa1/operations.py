@@ -12,7 +12,7 @@ from ...messages.receipt import Receipt, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
 from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
-from ..redis_client.command import Command, ServerInfo, chunks
+from ..redis_client.command import MAX_SCANNED, Command, ServerInfo, chunks
 from ..redis_client.failures import is_forbidden
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
@@ -170,12 +170,12 @@ class Mesa1Wire:
                 calls = [call.command for call in commands.online(keys, ids)]
                 return Operation(calls, commands.counts_by_id(ids))
             case OnlineCount():
-                return Operation([commands.count(keys)], lambda replies: int(replies[0]))
+                return Operation([("SCARD", keys.connected)], lambda replies: int(replies[0]))
             case OnlineIds(cursor):
-                scan = commands.scan_online(keys, check_cursor(cursor))
+                scan = ("SSCAN", keys.connected, check_cursor(cursor), "COUNT", MAX_SCANNED)
                 return Operation([scan], lambda replies: commands.online_page(replies[0]))
             case ConnectionCount():
-                return Operation([commands.tally(keys)], lambda replies: commands.tallied(keys, replies[0]))
+                return Operation([("GET", keys.connections)], partial(commands.tallied, keys))
             case Heads():
                 raise Unsupported(NO_STATUS)
             case Peek(id, limit):
