@@ -1,11 +1,29 @@
 """Queries, and cursors between pages of ids."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, assert_type
 
 import pytest
 
-from mesa_ws.backend.queries import FIRST, Heads, Online, check_cursor
-from mesa_ws.errors import InvalidInput, InvalidRecipients
+from mesa_ws.backend.base import AsyncBus
+from mesa_ws.backend.http.routes import QUERIES
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.backend.mesa1 import Mesa1Wire
+from mesa_ws.backend.queries import (
+    FIRST,
+    ConnectionCount,
+    Heads,
+    IdPage,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Query,
+    check_cursor,
+)
+from mesa_ws.backend.redis import NativeWire
+from mesa_ws.errors import InvalidInput, InvalidRecipients, Unsupported
+from mesa_ws.messages.receipt import OutboxHead, Stored
 
 
 @pytest.mark.parametrize(
@@ -41,3 +59,33 @@ def test_a_query_about_invalid_ids_is_refused(query: type[Online | Heads], ids: 
 def test_a_query_names_each_id_once_and_equals_another_about_the_same() -> None:
     assert Online(iter(["0", "1", "0"])) == Online(["0", "1"])
     assert Online(["0"]).ids == ("0",)
+
+
+async def test_an_answer_has_the_type_that_its_query_names() -> None:
+    bus: AsyncBus = MemoryBackend()
+    assert assert_type(await bus.query(Online(["0"])), dict[str, int]) == {"0": 0}
+    assert assert_type(await bus.query(OnlineCount()), int) == 0
+    assert assert_type(await bus.query(OnlineIds()), IdPage) == IdPage((), None)
+    assert assert_type(await bus.query(ConnectionCount()), int) == 0
+    assert assert_type(await bus.query(Heads(["0"])), dict[str, OutboxHead | None]) == {"0": None}
+    assert assert_type(await bus.query(Peek("0")), list[Stored]) == []
+
+
+ALL = [Online(["0"]), OnlineCount(), OnlineIds(), ConnectionCount(), Heads(["0"]), Peek("0")]
+
+
+async def test_each_kind_of_backend_answers_every_query() -> None:
+    assert {type(each) for each in ALL} == set(QUERIES) == set(_kinds(Query))
+    for query in ALL:
+        await MemoryBackend().query(query)
+        assert len(NativeWire("api").query(query).commands) == 1
+        if not isinstance(query, Heads):
+            assert len(Mesa1Wire("api").query(query).commands) == 1
+    with pytest.raises(Unsupported, match="wire 'mesa1' has no status"):
+        Mesa1Wire("api").query(Heads(["0"]))
+
+
+def _kinds(kind: type[Query[Any]]) -> Iterator[type[Query[Any]]]:
+    """Return the queries that are there, those below bases of several included."""
+    for below in kind.__subclasses__():
+        yield from _kinds(below) if below.__name__.startswith("_") else [below]
