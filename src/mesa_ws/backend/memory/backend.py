@@ -86,7 +86,9 @@ class MemoryBackend:
         self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self.node_id)
         self._cluster.holders.nodes[self._node] = None
         if membership.portals and watcher is not None:
-            self._cluster.inbox.watch_portals(self.node_id, PortalWatch(watcher))
+            inbox = self._cluster.inbox
+            inbox.watches[self.node_id] = PortalWatch(watcher)
+            inbox.watches[self.node_id].look(inbox.portals)
 
     async def aclose(self) -> None:
         """Leave the hub; the ids that this node holds are offline from now on."""

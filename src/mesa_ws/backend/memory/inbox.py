@@ -94,9 +94,6 @@ class MemoryQueue:
 class MemoryInbox:
     """The queues of one namespace. Portals of this process cannot die alone, so they need no leases.
 
-    Args:
-        clock: returns the time in seconds of Unix time.
-
     Attributes:
         clock: returns the time in seconds of Unix time.
         queues: one for each partition.
@@ -145,11 +142,6 @@ class MemoryInbox:
         for last in self._open.pop(node, {}).values():
             end = last._replace(sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST)
             self.put(WaitingEvent("", self.clock(), end))
-
-    def watch_portals(self, node: str, watch: PortalWatch) -> None:
-        """Tell a node which portals there are, and which join and leave later."""
-        self.watches[node] = watch
-        watch.look(self.portals)
 
     async def arrival(self, seconds: float) -> None:
         """Wait for the next event, at most so many seconds."""
