@@ -28,18 +28,10 @@ _MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
 
 
 class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message on its way to a server.
+    """One message on its way to a server; the reference says what its members mean.
 
-    Args:
-        message: the encoded frame `{"op", "d", "t"}`.
-        recipients: ids, or `"*"`; everybody if absent.
-        excluding: ids that shall not receive it; none if absent.
-        sync: whether it is stored: true, false, or an object of `max_messages`, `max_bytes` and
-            `ttl`; false if absent.
-        idempotency_key: the sender's own name for the message.
-        durability: durability that it has to reach; memory if absent.
-        id: 32 lower-case hexadecimal digits, the id of the message; random if absent. A dispatcher
-            that got an idempotency key sends the id that it made from the key, which begins with a k.
+    `message` is the encoded frame. A dispatcher that got an idempotency key sends the `id` that it made from
+    the key, which begins with a k.
     """
 
     message: msgspec.Raw = NO_MESSAGE
@@ -66,10 +58,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
         )
 
     def envelope(self, reserved: Container[int] = PROTOCOL_OPCODES) -> Envelope:
-        """Check all members, and return the envelope to send.
-
-        Args:
-            reserved: opcodes that belong to the protocol of the server's wire.
+        """Check all members, and return the envelope to send; `reserved` are the opcodes of the protocol.
 
         Raises:
             InvalidMessage: the message is absent, or is none.
@@ -94,12 +83,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=True):
-    """Body of a request: one dispatch, or a batch of dispatches.
-
-    Args:
-        batch: dispatches in order, instead of the one.
-        namespace: the namespace that the sender means; None for that of the server.
-    """
+    """Body of a request: one dispatch, or a batch of dispatches in order."""
 
     batch: list[DispatchBody] | None = None
     namespace: str | None = None
@@ -108,12 +92,8 @@ class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=Tr
     def of_all(cls, envelopes: Sequence[Envelope], namespace: str | None = None) -> Self:
         """Return the body that sends `envelopes`.
 
-        Args:
-            envelopes: at most `MAX_BATCH`.
-            namespace: the namespace that the server has to serve; None for any.
-
         Raises:
-            InvalidInput: there are more.
+            InvalidInput: there are more than `MAX_BATCH`.
         """
         if len(envelopes) > MAX_BATCH:
             raise InvalidInput(
@@ -123,10 +103,7 @@ class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=Tr
         return cls(batch=[DispatchBody.of(envelope) for envelope in envelopes], namespace=namespace)
 
     def envelopes(self, reserved: Container[int] = PROTOCOL_OPCODES) -> list[Envelope]:
-        """Check all dispatches, and return their envelopes in order.
-
-        Args:
-            reserved: opcodes that belong to the protocol of the server's wire.
+        """Check all dispatches, and return their envelopes in order; `reserved` as in `envelope`.
 
         Raises:
             InvalidInput: the first error; in a batch it names the index of the dispatch.

@@ -133,6 +133,4 @@ def _described(error: MesaError) -> tuple[str, bool]:
         return error.text, True
     if isinstance(error, ConnectionClosed):
         return error.reason or error.meaning, True
-    if isinstance(error, TimedOut):
-        return str(error), True
-    return str(error), False
+    return str(error), isinstance(error, TimedOut)

@@ -145,13 +145,7 @@ class StatusBody(_Form):
 
 
 class RequestBody(_Form):
-    """Request to a connected client.
-
-    Args:
-        id: id of the client.
-        message: the encoded frame `{"op", "d", "t"}`.
-        timeout: seconds to wait for the answer.
-    """
+    """Request to a connected client; `message` is the encoded frame."""
 
     id: Any
     message: msgspec.Raw = NO_MESSAGE
