@@ -25,11 +25,11 @@ from mesa_ws.backend.inbox import (
     MAX_CONNECTION_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
+    MAX_OBSERVED,
     MAX_READ,
     PARTITIONS,
     WEIGHT_UNIT,
 )
-from mesa_ws.backend.memory.inbox import MAX_OBSERVED
 from mesa_ws.backend.mesa1.portal_dispatch import PATIENCE as POOL_PATIENCE
 from mesa_ws.backend.mesa1.portal_dispatch import SILENCE
 from mesa_ws.backend.outbox import BROADCASTS

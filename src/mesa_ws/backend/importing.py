@@ -5,6 +5,8 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from ..errors import BackendRefused, InvalidRecipients
 from ..messages.envelope import Retention, new_message_id
 from ..messages.recipients import check_id
@@ -57,13 +59,19 @@ class Legacy(NamedTuple):
             retention: how the messages are kept from now on.
             window: seconds for which a late writer of 1.x may put back the moved messages.
         """
-        own = (self.key, keys.position(self.id), keys.outbox(self.id))
-        limits = (ms(window), retention.max_messages, retention.max_bytes, ms(retention.ttl))
-        over = max(
-            0, len(self.messages) - retention.max_messages
-        )  # 1.x has no limits; a script must not take long
+        # 1.x has no limits; a script must not take long.
+        over = max(0, len(self.messages) - retention.max_messages)
+        args = {
+            "id": self.id,
+            "late": ms(window),
+            "max_messages": retention.max_messages,
+            "max_bytes": retention.max_bytes,
+            "ttl": ms(retention.ttl),
+            "over": over,
+        }
         messages = (part for message in self.messages[over:] for part in message)
-        return Call(IMPORT, own, (self.id, self.value, *limits, over, *messages))
+        own = (self.key, keys.position(self.id), keys.outbox(self.id))
+        return Call(IMPORT, own, (msgspec.msgpack.encode(args), self.value, *messages))
 
 
 class ImportingBackend(RedisBackend):

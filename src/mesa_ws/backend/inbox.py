@@ -34,6 +34,9 @@ READ_LIMITS = (0, *(min(MAX_READ // 4, MAX_READ // queues) for queues in range(1
 MAX_DEAD = 10_000
 """Dead letters that are kept; beyond that number the oldest are dropped."""
 
+MAX_OBSERVED = 10_000
+"""Events that are kept for observers; beyond that number the oldest are dropped."""
+
 MAX_KEPT = 64 * 1024 * 1024
 """Bytes of dead letters, and bytes that are kept for observers; beyond that size the oldest are dropped."""
 

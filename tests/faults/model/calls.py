@@ -10,7 +10,7 @@ from mesa_ws.backend.outbox import Acknowledgement
 from mesa_ws.backend.redis import wire
 from mesa_ws.backend.redis.dispatch import DispatchCalls
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.node_commands import MAX_BYTES, MAX_ENTRIES, NodeCommands
+from mesa_ws.backend.redis.node_commands import NodeCommands
 from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Envelope, Retention
@@ -22,12 +22,6 @@ from .store import DAY_MS, Store
 from .truth import Message, Seen, Stored, read_entry
 
 LEASE_MS = 15_000
-
-PAGE_ENTRIES = 2
-"""Few entries, so that pages often have a next page."""
-
-PAGE_BYTES = 4096
-
 
 _EVERYBODY = Recipients(True, (), frozenset())
 
@@ -130,8 +124,6 @@ class Calls:
             request.wire2,
         )
         call = self._node_commands(node).visit([request.id], wanted)
-        assert call.args[2:4] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
-        call = call._replace(args=(*call.args[:2], PAGE_ENTRIES, PAGE_BYTES, *call.args[4:]))
         reply: Any = self._ok(call)
         return None if reply == 0 else reply[0]
 
@@ -186,9 +178,7 @@ class Calls:
 
     def broadcasts(self, position: Position | None) -> Page:
         """Read messages to everybody."""
-        call = wire.broadcasts(self.keys, position)
-        assert call.args[:2] == (MAX_ENTRIES, MAX_BYTES), "the limits of pages have moved"
-        return Page.of([0, *self._ok(call._replace(args=(PAGE_ENTRIES, PAGE_BYTES, *call.args[2:])))])
+        return Page.of([0, *self._ok(wire.broadcasts(self.keys, position))])
 
     def purge(self, id: str) -> int:
         """Purge an outbox."""

@@ -52,12 +52,14 @@ MUTANTS = (
     Mutant("a rollback is not told", "ended, rollback_name(box.r)", "ended, ''", ("attach", "broadcasts")),
     Mutant(
         "an attach reads before it registers",
-        "if wish.sockets == ''",
-        "if wish.sockets == '' or wish.mode ~= ''",
+        "if visit.sockets == ''",
+        "if visit.sockets == '' or visit.mode ~= ''",
         ("attach",),
         is_split=True,
     ),
-    Mutant("a dispatch is not remembered", "if remember == '0' or #news == 0", "if true", ("dispatch",)),
+    Mutant(
+        "a dispatch is not remembered", "if message.remember == '0' or #news == 0", "if true", ("dispatch",)
+    ),
     Mutant(
         "an expired lease lets a node attach",
         "if not lease_reader(KEYS[1], now_ms())(node)",
@@ -100,7 +102,7 @@ MUTANTS = (
     Mutant("what outlives its time is not counted", "\nnote_dropped(box)\n", "\n", ("dispatch", "attach")),
     Mutant(
         "what is sent to everybody is not remembered",
-        "if remember == '0' or #news == 0",
+        "if message.remember == '0' or #news == 0",
         "if true",
         ("announce",),
     ),

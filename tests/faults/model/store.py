@@ -1,19 +1,20 @@
 """A real redis-server whose time, memory and snapshots the model controls, and the shipped scripts on it.
 
-The scripts run unchanged, except that the one expression by which they ask for
-the time, `call('TIME')`, reads a key that the model writes. Keys expire by Redis's own clock, so
-`Store.pass_time` shortens the life of every key by the same amount.
+The scripts run unchanged but for two things: their pages are small, so that there often is a next one, and
+the expression by which they ask for the time, `call('TIME')`, reads a key that the model writes. Keys expire
+by Redis's own clock, so `Store.pass_time` shortens the life of every key by the same amount.
 """
 
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis.scripts import MAX_BYTES, MAX_ENTRIES, SCRIPTS
 from mesa_ws.backend.redis_client.command import Command
 from tests.redis_server import LIMIT, RedisServer
 
@@ -59,9 +60,24 @@ return {endless, leases, found}
 DAY_MS = 86_400_000
 
 
+PAGE_ENTRIES = 2
+
+PAGE_BYTES = 4096
+
+_PAGES = {
+    f"local MAX_ENTRIES = {MAX_ENTRIES}\n": f"local MAX_ENTRIES = {PAGE_ENTRIES}\n",
+    f"local MAX_BYTES = {MAX_BYTES}\n": f"local MAX_BYTES = {PAGE_BYTES}\n",
+}
+"""The limits of pages in the scripts that read, and those of the model."""
+
+
 def shipped_scripts() -> dict[str, str]:
-    """The sources that Mesa ships, by name."""
-    return {script.name: script.source.decode() for script in SCRIPTS}
+    """The sources that Mesa ships, by name, with small pages."""
+    sources = {script.name: script.source.decode() for script in SCRIPTS}
+    for name, (shipped, small) in product(("attach", "broadcasts"), _PAGES.items()):
+        assert shipped in sources[name], f"{name}.lua has no {shipped!r} any more"
+        sources[name] = sources[name].replace(shipped, small)
+    return sources
 
 
 def on_model_time(source: str) -> str:

@@ -9,8 +9,8 @@ from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 
-from .calls import LEASE_MS, PAGE_ENTRIES, AttachRequest, Calls, Page
-from .store import Store
+from .calls import LEASE_MS, AttachRequest, Calls, Page
+from .store import PAGE_ENTRIES, Store
 from .truth import SLACK_MS, Around, Message, Seen, Step, Truth
 
 IDS = ("ann", "bob")

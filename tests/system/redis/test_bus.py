@@ -11,6 +11,8 @@ import redis
 import redis.asyncio
 
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
+from mesa_ws.backend.redis.wire import NativeHandshake
+from mesa_ws.backend.redis_client.command import Script
 from mesa_ws.errors import BackendRefused, BackendUnavailable, InvalidSettings, MesaError
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import Message
@@ -173,7 +175,12 @@ async def test_order_is_kept_when_scripts_are_loaded_again(make: Make, node: Nod
 
 
 @pytest.mark.parametrize("login", ["", ":wrong@", "nobody:wrong@"])
-async def test_a_wrong_password_is_refused(make: Make, tmp_path: Path, login: str) -> None:
+async def test_a_wrong_password_is_refused(
+    make: Make, tmp_path: Path, login: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis closes a connection that sends more than 16 KiB in one piece before it has logged in."""
+    long = Script("long", b"#!lua\n--" + b"-" * 2**22, "")
+    monkeypatch.setattr(NativeHandshake, "scripts", [long, *NativeHandshake.scripts])
     server = RedisServer(tmp_path, "--requirepass", "right")
     server.start()
     error = await make(f"redis://{login}127.0.0.1:{server.port}").fails()

@@ -11,6 +11,7 @@ from ..inbox import (
     MAX_CONNECTION_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
+    MAX_OBSERVED,
     PARTITIONS,
     WEIGHT_UNIT,
     AppendResult,
@@ -20,9 +21,6 @@ from ..inbox import (
     WaitingEvent,
 )
 from ..presence import PortalWatch
-
-MAX_OBSERVED = 10_000
-"""Events that are kept for portals that observe all queues."""
 
 CONNECTION_LOST = b'[1006,""]'
 """Data of the event that ends a connection when its node leaves."""

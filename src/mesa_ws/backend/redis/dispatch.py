@@ -7,14 +7,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ...concurrency.retry import LimitedWarning
 from ...messages.envelope import Envelope
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
-from ..redis_client.command import MAX_IDS, Command, Script, ms
+from ..redis_client.command import MAX_IDS, Arguments, Command, Script, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Operation
-from ..redis_wire.timing import EXPIRY
 from .keys import Keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
 
@@ -22,8 +23,6 @@ _log = logging.getLogger("mesa_ws.backend")
 
 _REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
 """Warnings of each namespace; a process has few."""
-
-_EXPIRY_MS = ms(EXPIRY)
 
 _CORRUPT = Delivery(False, 0, "corrupt")
 
@@ -42,6 +41,12 @@ class Outcome(NamedTuple):
     refusal: bytes = b""
 
 
+def message_args(keys: Keys, envelope: Envelope) -> Arguments:
+    """Return the first arguments of every script that sends a message."""
+    remember = ms(envelope.remember) if envelope.remember else 0
+    return (keys.channels, envelope.kind, envelope.message_id, envelope.body, remember)
+
+
 class DispatchCalls(NamedTuple):
     """The commands that pass one envelope to nodes; without recipients there are none.
 
@@ -58,23 +63,22 @@ class DispatchCalls(NamedTuple):
         is_to_everybody, ids, excluding = envelope.recipients
         retention = BROADCASTS if envelope.retention and is_to_everybody else envelope.retention
         shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
-        how: tuple[int, ...] = (ms(envelope.remember) if envelope.remember else 0,)
+        args = message_args(keys, envelope)
         if retention is not None:
             limits = (retention.max_messages, retention.max_bytes, ms(retention.ttl))
-            how = (*limits, *how, int(envelope.durability == "replicated"))
-        what = (envelope.kind, envelope.message_id, envelope.body)
-        about: tuple[str | bytes | int, ...] = (keys.channels, _EXPIRY_MS, *what, *how)
+            args = (*args, *limits, int(envelope.durability == "replicated"))
         if is_to_everybody:
             script = BROADCAST if retention is None else ANNOUNCE
             own = [] if retention is None else [keys.broadcast_position, keys.broadcasts]
-            return cls(envelope, [_command(script, [*shared, *own], [*about, *sorted(excluding)])])
+            unsent = msgspec.msgpack.encode(sorted(excluding))
+            return cls(envelope, [_command(script, [*shared, *own], [*args, unsent])])
         script = RELAY if retention is None else DISPATCH
         prefixes = (keys.users,) if retention is None else (keys.positions, keys.outboxes, keys.users)
         commands = []
         for start in range(0, len(ids), MAX_IDS):
             some = ids[start : start + MAX_IDS]
             own = [prefix + id for id in some for prefix in prefixes]
-            commands.append(_command(script, [*shared, *own], [*about, *some]))
+            commands.append(_command(script, [*shared, *own], [*args, *some]))
         return cls(envelope, commands)
 
     def outcome(self, replies: Sequence[Any]) -> Outcome:

@@ -6,20 +6,11 @@ from typing import Any
 from ...concurrency.queues import Batcher
 from ...errors import BackendRefused, Unsupported
 from ...settings import Durability
-from ..inbox import (
-    GUARANTEED_EVENTS,
-    MAX_CONNECTION_WEIGHT,
-    PARTITIONS,
-    WEIGHT_UNIT,
-    AppendResult,
-    Capacity,
-    InboxEvent,
-)
+from ..inbox import PARTITIONS, WEIGHT_UNIT, AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipelines
 from ..redis_wire.lease import LeaseKeeper
-from .keys import BACKLOG_LIFE
 from .node_commands import NodeCommands
 from .queue_types import QueueTypes
 from .scripts import APPEND
@@ -61,18 +52,11 @@ class AppendCommand:
         keys = commands.keys
         self._keys = (keys.leases, keys.connections(commands.node), keys.observers, keys.observed)
         self._queues = [(keys.queue(number), keys.weights(number)) for number in range(PARTITIONS)]
-        self._limits = (
-            commands.node,
-            ms(commands.expiry),
-            ms(BACKLOG_LIFE),
-            GUARANTEED_EVENTS,
-            MAX_CONNECTION_WEIGHT,
-            int(durability == "replicated"),
-        )
+        self._shared = (commands.node, ms(commands.expiry), int(durability == "replicated"))
 
     def of(self, events: Sequence[Append]) -> Call:
         """Return the call for events, each with the capacity of its queue."""
-        keys, parts = [*self._keys], list[str | bytes | int](self._limits)
+        keys, parts = [*self._keys], list[str | bytes | int](self._shared)
         for event, capacity in events:
             keys += self._queues[event.partition]
             parts += (event.connection_id, event.partition, event.sequence, event.kind, event.id or "")

@@ -15,14 +15,8 @@ from ...messages.receipt import Position
 from ..outbox import Acknowledgement, Entry, Page, Read, Start
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
 from ..redis_wire.lease import Pulse
-from .keys import BACKLOG_LIFE, PARTITIONS, POSITION_LIFE, Keys
+from .keys import PARTITIONS, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
-
-MAX_ENTRIES = 256
-"""Messages on one page of an outbox."""
-
-MAX_BYTES = 256 * 1024
-"""Bytes on one page of an outbox, unless its first message alone has more."""
 
 
 class NodeCommands(NamedTuple):
@@ -58,7 +52,7 @@ class NodeCommands(NamedTuple):
         shared = (self.keys.tallies, self.keys.portals, self.keys.observers, self.keys.signs)
         keys = (self.keys.leases, self.keys.counters, *own, *shared)
         args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
-        more = (connections, int(self.watches_portals), ms(BACKLOG_LIFE), *runs)
+        more = (connections, int(self.watches_portals), *runs)
         call = Call(HEARTBEAT, keys, (*args, *more))
         return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
 
@@ -91,8 +85,7 @@ class NodeCommands(NamedTuple):
     def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
         """Run `attach.lua` for `ids`; its head documents the arguments of each id."""
         keys = (self.keys.leases, self.keys.holdings + self.node, self.keys.graces, self.keys.signs)
-        args = (self.node, ms(self.expiry), MAX_ENTRIES, MAX_BYTES, ms(POSITION_LIFE))
-        return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (*args, *wishes))
+        return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (self.node, ms(self.expiry), *wishes))
 
     def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Call:
         """Record an id and read its outbox, in one step; `answers` reads the reply.
@@ -167,7 +160,7 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
         grace: milliseconds that its ids may be away.
     """
     names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
-    prefixes = (keys.open_connections, keys.queues, ms(BACKLOG_LIFE))
+    prefixes = (keys.open_connections, keys.queues)
     return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
 
 

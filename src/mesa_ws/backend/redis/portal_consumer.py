@@ -9,11 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from ...errors import BackendRefused
-from ...messages.envelope import REMEMBERED, Envelope
+from ...messages.envelope import Envelope
 from ...settings import Durability, check_namespace
 from ..inbox import (
-    MAX_DEAD,
-    MAX_KEPT,
     MAX_READ,
     PARTITIONS,
     READ_LIMITS,
@@ -30,8 +28,9 @@ from ..redis_client.command import Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.timing import EXPIRY, Timing
+from .dispatch import message_args
 from .inbox_writer import inbox_proof
-from .keys import BACKLOG_LIFE, DEAD_LIFE, Keys
+from .keys import Keys
 from .node_commands import reap
 from .queue_types import QueueTypes
 from .rights import of_portal
@@ -79,8 +78,7 @@ class PortalCommands:
             for number in numbers
         ]
         self._graves = (keys.dead, keys.rejected)
-        limits = (ms(BACKLOG_LIFE), ms(DEAD_LIFE), MAX_DEAD, MAX_KEPT, ms(REMEMBERED))
-        self._settling = (portal, *limits, int(durability == "replicated"))
+        self._settling = (portal, int(durability == "replicated"))
         self._wait = ms(WAIT)
 
     def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
@@ -138,9 +136,7 @@ class PortalCommands:
     def reply(self, envelope: Envelope, node: str) -> Call:
         """Send a message to one connection; the reply is 1 when its node lives."""
         keys = (self._keys.leases, self._keys.counters, self._keys.done(envelope.message_id))
-        about = (self._keys.channels, ms(EXPIRY), envelope.kind, envelope.message_id, envelope.body)
-        remember = ms(envelope.remember) if envelope.remember else 0
-        return Call(REPLY, keys, (*about, remember, node, envelope.recipients.ids[0]))
+        return Call(REPLY, keys, (*message_args(self._keys, envelope), node, envelope.recipients.ids[0]))
 
     def survey(self) -> Call:
         """Read the backlog of portals; `surveyed` reads the reply."""
@@ -149,7 +145,7 @@ class PortalCommands:
 
     def revive(self, offsets: Sequence[str]) -> Call:
         """Put dead letters back into their queues; the reply is their number."""
-        return Call(REVIVE, (self._keys.dead,), (self._keys.queues, ms(BACKLOG_LIFE), *offsets))
+        return Call(REVIVE, (self._keys.dead,), (self._keys.queues, *offsets))
 
 
 def ownership(reply: Sequence[Any]) -> Ownership:

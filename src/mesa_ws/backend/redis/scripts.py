@@ -1,11 +1,37 @@
 """Lua scripts, each one atomic step; the head of each file documents it."""
 
-from ..redis_client.command import Script
+from ...messages.envelope import REMEMBERED
+from ..inbox import GUARANTEED_EVENTS, MAX_CONNECTION_WEIGHT, MAX_DEAD, MAX_KEPT, MAX_OBSERVED
+from ..redis_client.command import Script, ms
 from ..redis_wire.scripts import RIGHTS, script
+from ..redis_wire.timing import EXPIRY
+from .keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
+
+MAX_ENTRIES = 256
+"""Messages on one page of an outbox."""
+
+MAX_BYTES = 256 * 1024
+"""Bytes on one page of an outbox, unless its first message alone has more."""
+
+_CONSTANTS = {
+    "BACKLOG_LIFE": ms(BACKLOG_LIFE),
+    "DEAD_LIFE": ms(DEAD_LIFE),
+    "EXPIRY": ms(EXPIRY),
+    "GUARANTEED_EVENTS": GUARANTEED_EVENTS,
+    "MAX_BYTES": MAX_BYTES,
+    "MAX_CONNECTION_WEIGHT": MAX_CONNECTION_WEIGHT,
+    "MAX_DEAD": MAX_DEAD,
+    "MAX_ENTRIES": MAX_ENTRIES,
+    "MAX_KEPT": MAX_KEPT,
+    "MAX_OBSERVED": MAX_OBSERVED,
+    "POSITION_LIFE": ms(POSITION_LIFE),
+    "REMEMBERED": ms(REMEMBERED),
+}
+"""Constants that scripts use by the same names; times are in milliseconds."""
 
 
 def _script(name: str, *parts: str) -> Script:
-    return script(__package__, name, "prelude", *parts)
+    return script(__package__, name, "prelude", *parts, constants=_CONSTANTS)
 
 
 RELAY = _script("relay")

@@ -20,15 +20,14 @@ from ..queries import (
     Query,
     check_cursor,
 )
-from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks, ms
+from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks
 from ..redis_client.failures import is_forbidden, lacking_rights, raise_first
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
-from ..redis_wire.timing import EXPIRY
 from .dispatch import dispatching, warn_of_corruption
-from .keys import PARTITIONS, POSITION_LIFE, Keys
-from .node_commands import MAX_BYTES, MAX_ENTRIES, InvalidEntry, OutboxReply, RawEntry, page_of, position_args
+from .keys import PARTITIONS, Keys
+from .node_commands import InvalidEntry, OutboxReply, RawEntry, page_of, position_args
 from .rights import of_dispatcher, of_server
 from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PEEK, PURGE, SCRIPTS, TALLY
 
@@ -181,8 +180,7 @@ def online_page(reply: Sequence[Any]) -> IdPage:
 
 def broadcasts(keys: Keys, position: Position | None) -> Call:
     """Read messages to `*` after a position; without one, read only the present position."""
-    epoch, sequence = position_args(position) if position else ("", 0)
-    args = (MAX_ENTRIES, MAX_BYTES, ms(EXPIRY), epoch, sequence)
+    args = position_args(position) if position else ("", 0)
     return Call(BROADCASTS, (keys.broadcast_position, keys.broadcasts), args)
 
 
@@ -214,9 +212,7 @@ def stored(reply: Sequence[Any]) -> list[Stored]:
 
 def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:
     """Drop the messages of ids; each reply has their number for each id."""
-    return [
-        Call(PURGE, tuple(_own_keys(keys, some)), (ms(POSITION_LIFE), *some)) for some in chunks(ids, MAX_IDS)
-    ]
+    return [Call(PURGE, tuple(_own_keys(keys, some)), tuple(some)) for some in chunks(ids, MAX_IDS)]
 
 
 def _own_keys(keys: Keys, ids: Iterable[str]) -> list[str]:

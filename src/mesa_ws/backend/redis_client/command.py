@@ -91,6 +91,9 @@ MAX_IDS = 200
 MAX_SCANNED = 500
 """Ids that one command of a scan visits; Redis may visit a few more."""
 
+Arguments = tuple[str | bytes | int, ...]
+"""Arguments of a script."""
+
 Command = tuple[str | bytes | int, ...]
 """One Redis command with its arguments."""
 
@@ -100,7 +103,7 @@ class Call(NamedTuple):
 
     script: Script
     keys: tuple[str, ...]
-    args: tuple[str | bytes | int, ...]
+    args: Arguments
 
     @property
     def command(self) -> Command:
@@ -132,7 +135,11 @@ class Handshake(Protocol):
 
     @property
     def commands(self) -> list[Command]:
-        """The commands to send; `check` reads the replies."""
+        """The commands to send; `check` reads the replies.
+
+        The others follow when Redis has replied to the first: it closes a connection that sends more than
+        16 KiB in one piece before it has logged in, which would hide the error for a missing password.
+        """
         ...
 
     @property

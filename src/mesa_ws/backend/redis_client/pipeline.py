@@ -7,8 +7,7 @@ in which the calls started, and the pipeline knows of each batch whether it was 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
 
-A connection that was idle for long is replaced: a firewall may have forgotten it, and would silently drop
-everything that is sent on it.
+A connection that was idle for long is replaced: a firewall may silently drop what is sent on it.
 
 When a connection breaks, repeatable batches return to the front of the queue and are written first on the
 next connection, so that no other batch overtakes them. The others fail.
@@ -440,7 +439,8 @@ class Pipeline:
         return connection
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
-        replies = await converse(connection, self._handshake.commands)
+        first, *others = self._handshake.commands
+        replies = [*await converse(connection, [first]), *await converse(connection, others)]
         self._info = self._handshake.check(self._address.label, replies)
 
     async def _carry_out_group(self, connection: AsyncConnection, group: list[Batch]) -> None:

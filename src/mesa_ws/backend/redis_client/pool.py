@@ -97,7 +97,8 @@ class Pool:
 
     def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
         """Send the first commands of a connection; raises the errors of redis-py."""
-        replies = self.talk(connection, self._handshake.commands, deadline)
+        first, *others = self._handshake.commands
+        replies = self.talk(connection, [first], deadline) + self.talk(connection, others, deadline)
         self.info = self._handshake.check(self._address.label, replies)
 
     def talk(self, connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:

@@ -1,7 +1,7 @@
 """Lua scripts: a file, with the functions that it uses from shared files, becomes a script of Redis."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
@@ -44,11 +44,7 @@ def _parts(package: str, name: str) -> list[_Part]:
 
 
 def _in_use(parts: Sequence[_Part]) -> str:
-    """Return the text without the functions that no later part calls.
-
-    Every connection loads all scripts. Redis also closes a connection that sends more than 16 KiB in one
-    piece before it has logged in, which would hide the error for a wrong password.
-    """
+    """Return the text without the functions that no later part calls; every connection loads all scripts."""
     kept, words = list[str](), set[str]()
     for part in reversed(parts):
         if not part.name or part.name in words:
@@ -57,15 +53,17 @@ def _in_use(parts: Sequence[_Part]) -> str:
     return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
 
 
-def script(package: str, name: str, *parts: str) -> Script:
-    """Build the script of a file: its flags, the functions that it uses from shared files, its body."""
+def script(package: str, name: str, *parts: str, constants: Mapping[str, int] | None = None) -> Script:
+    """Build the script of a file: its flags, the constants and functions that it uses, its body."""
     shared = [part for each in ("access", "leases", "runs") for part in _parts(__package__, each)]
     own = [part for each in (*parts, name) for part in _parts(package, each)]
     flags = _read(package, name).partition("\n")[0]
     body = _in_use([*shared, *own]).replace(
         "redis.call(", "call("
     )  # shorter, and without a look-up for each call
-    source = f"{flags}\nlocal call = redis.call\n{body}".encode()
+    used = set(re.findall(r"\b[A-Z_]+\b", body))
+    named = (f"local {name} = {value}\n" for name, value in (constants or {}).items() if name in used)
+    source = f"{flags}\nlocal call = redis.call\n{''.join(named)}{body}".encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 

@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
 -- Record acknowledgements of a node's connections, and drop the messages that no connection needs.
 --
--- KEYS  1 leases, then for each id: its position, its outbox, its user key
--- ARGV  1 node, 2 for how long messages are kept for wire-2 clients that come back (ms),
---       then for each id: epoch, highest sequence acknowledged by one connection, lowest sequence that
---       all of them have acknowledged (the floor), version
+-- KEYS   1 leases, then for each id: its position, its outbox, its user key
+-- ARGV   1 node, 2 window: for how long messages are kept for wire-2 clients that come back (ms), then for each id:
+--        epoch, highest sequence acknowledged by one connection, floor: lowest sequence that all of them have
+--        acknowledged, version
+-- REPLY  for each id the acknowledged sequence, or -1 if this acknowledgement was not accepted
 --
 -- A position of an older epoch counts up to where that epoch ended. A position that was never given out
 -- is not trusted: neither another epoch nor a sequence above the top. The floor is recorded unless a
 -- newer version exists, which came with a floor of its own.
 -- A message is dropped when it is acknowledged, and all connections on all living nodes have it; a node
 -- whose floor is of another epoch counts as having nothing. If a wire-2 client was there, the message
--- must also be older than the time above.
--- Returns for each id the acknowledged sequence, or -1 if this acknowledgement was not accepted.
+-- must also be older than the window.
 
 local node, window, now = ARGV[1], tonumber(ARGV[2]), now_ms()
 local is_live = lease_reader(KEYS[1], now)
@@ -67,32 +67,32 @@ local function translate(box, epoch, sequence, floor)
   return high, math.min(low, top, box.s)
 end
 
-local function acknowledge(keys, epoch, sequence, floor, version)
-  local box = {m = keys[1], o = keys[2], changes = {}}
+local function acknowledge(position, outbox, user, epoch, sequence, floor, version)
+  local box = {m = position, o = outbox, changes = {}}
   if not load_hash(box) or not box.e then return -1 end
   box.len = try('LLEN', box.o)
   if type(box.len) ~= 'number' or box.len > box.s then return -1 end
   local high, low = translate(box, epoch, sequence, floor)
   if not high then return -1 end
-  local recorded = try('HGET', keys[3], node)
+  local recorded = try('HGET', user, node)
   if type(recorded) == 'table' then return -1 end
   local seat = read_seat(recorded)
   if seat and tonumber(version) >= seat.version then
     seat.floor, seat.epoch = low, box.e
-    write_seat(keys[3], node, seat)
+    write_seat(user, node, seat)
   end
   if high > box.a then
     note_dropped(box)
     change(box, 'a', high)
   end
   save(box, DAY)
-  let_go(box, keys[3])
+  let_go(box, user)
   return box.a
 end
 
 local reply = {}
 for n = 1, (#KEYS - 1) / 3 do
   local key, at = 3 * n - 1, 4 * n - 1
-  reply[n] = acknowledge({unpack(KEYS, key, key + 2)}, unpack(ARGV, at, at + 3))
+  reply[n] = acknowledge(KEYS[key], KEYS[key + 1], KEYS[key + 2], unpack(ARGV, at, at + 3))
 end
 return reply

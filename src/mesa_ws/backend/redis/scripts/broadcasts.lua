@@ -1,14 +1,13 @@
 #!lua flags=allow-oom
 -- Read messages to everybody (*) after a position.
 --
--- KEYS  1 position and 2 outbox of messages to everybody
--- ARGV  1 most entries, 2 most bytes, 3 life of the position (ms), 4 epoch, or '' to read only
---       the position of the newest message, 5 sequence
+-- KEYS   1 position and 2 outbox of messages to everybody
+-- ARGV   1 epoch, or '' to read only the position of the newest message, 2 sequence
+-- REPLY  status, epoch, top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch of the position
+--        ended if status is forked, else '', the rollback that ended it or '', entries...; the entries are
+--        numbered from start+1 on
 --
 -- A position that was never given out is answered with the top: the missed messages are unknown.
--- Returns {status, epoch, top, start, lost, 1 if corrupt data was set aside, else 0, where the epoch
--- of the position ended if status is forked, else '', the rollback that ended it or '', entries...}; the
--- entries are numbered from start+1 on.
 
 local host = read_host()
 read_run(host, KEYS[1]) -- so that the record exists when the replication id changes
@@ -26,10 +25,10 @@ end
 
 local function read()
   local status, wanted, ended, rollback = 'fresh', box.s, '', ''
-  if ARGV[4] ~= '' then status, wanted, ended, rollback = locate(box, ARGV[4], ARGV[5]) end
+  if ARGV[1] ~= '' then status, wanted, ended, rollback = locate(box, ARGV[1], ARGV[2]) end
   if status == 'reset' then wanted = box.s end
   local start = math.max(wanted, box.s - box.len)
-  local entries = page(box, start, tonumber(ARGV[1]), tonumber(ARGV[2]))
+  local entries = page(box, start, MAX_ENTRIES, MAX_BYTES)
   for _, raw in ipairs(entries or {}) do
     if not is_announced(raw) then return nil end
   end
@@ -42,5 +41,5 @@ if not reply then
   set_aside(box, host)
   reply = read()
 end
-save(box, ARGV[3])
+save(box, EXPIRY)
 return reply

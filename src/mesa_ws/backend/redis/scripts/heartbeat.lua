@@ -5,7 +5,7 @@
 --       5 the connections of the node, 6 tallies, 7 leases of portals, 8 observers, 9 signs
 -- ARGV  1 node, 2 lease (ms), 3 join: 1 to take a lease, 0 to renew one, 4 prefix of channels,
 --       5 expiry (ms), 6 how many connections the node has, 7 1 to return the living portals,
---       8 life of a queue (ms), 9 the run that the node saw last, 10 the one in which it reported an end
+--       8 the run that the node saw last, 9 the one in which it reported an end
 --
 -- A lease that ran out cannot be renewed, even if it was not reaped yet: messages have skipped the node, so
 -- it has to know. One that ran out while Redis was away is renewed, and the node learns of that, too, but
@@ -41,10 +41,10 @@ end
 redis.call('HSET', KEYS[6], node, ARGV[6])
 local passed_over = redis.call('HDEL', KEYS[9], '+' .. node)
 for _, i in ipairs({2, 3, 4, 6}) do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
-outlive(KEYS[1], redis.call('PEXPIRE', KEYS[5], ARGV[8]) == 1 and ARGV[8] or ARGV[5])
+outlive(KEYS[1], redis.call('PEXPIRE', KEYS[5], BACKLOG_LIFE) == 1 and BACKLOG_LIFE or ARGV[5])
 local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
 redis.call('PUBLISH', ARGV[4] .. node, struct.pack('>I4', #head) .. head)
 local function ended(key) return is_reprieved_now and 0 or redis.call('ZCOUNT', key, '-inf', now) end
 local portals = ARGV[7] == '1' and redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. now, '+inf') or {}
-local runs = look_at_runs(read_host(info), KEYS[1], node, ARGV[9], ARGV[10], is_live)
+local runs = look_at_runs(read_host(info), KEYS[1], node, ARGV[8], ARGV[9], is_live)
 return {1, ended(KEYS[1]), ended(KEYS[4]), portals, runs, passed_over}

@@ -4,13 +4,10 @@
 -- The stream of observers has p, the partition, as well; that of dead letters also r, the reason, and y,
 -- the number of deliveries.
 
-local MAX_OBSERVED = 10000
-local MAX_OBSERVED_BYTES = 64 * 1024 * 1024
-
 -- Drop the oldest entries of a stream that takes more memory than it may, by a sample of it.
 local function keep_within(stream, bytes)
   local size = redis.call('MEMORY', 'USAGE', stream)
-  if size <= tonumber(bytes) then return end
+  if size <= bytes then return end
   local most = math.floor(redis.call('XLEN', stream) * bytes / size)
   redis.call('XTRIM', stream, 'MAXLEN', math.max(1, most))
 end
@@ -20,12 +17,12 @@ local posted, told = {}, nil
 
 -- Append an event to its queue, and to the stream of observers; prolong() has to be called afterwards.
 local function post_event(queue, observed, expiry, event)
-  redis.call('XADD', queue, '*', 'c', event.c, 's', event.s, 'k', event.k, 'i', event.i,
-    'n', event.n, 't', event.t, 'd', event.d)
+  redis.call('XADD', queue, '*', 'c', event.connection, 's', event.sequence, 'k', event.kind, 'i', event.id,
+    'n', event.node, 't', event.time, 'd', event.data)
   posted[queue] = true
   if not observed then return end
-  redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', event.c, 's', event.s,
-    'k', event.k, 'i', event.i, 'n', event.n, 't', event.t, 'd', event.d, 'p', event.p)
+  redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', event.connection, 's', event.sequence,
+    'k', event.kind, 'i', event.id, 'n', event.node, 't', event.time, 'd', event.data, 'p', event.partition)
   told = {stream = observed, expiry = expiry}
 end
 
@@ -40,10 +37,10 @@ local function restore(connections, connection, known)
 end
 
 -- Extend the life of the written queues, and of the keys that belong to them.
-local function prolong(life)
-  for key in pairs(posted) do redis.call('PEXPIRE', key, life) end
+local function prolong()
+  for key in pairs(posted) do redis.call('PEXPIRE', key, BACKLOG_LIFE) end
   if not told then return end
-  keep_within(told.stream, MAX_OBSERVED_BYTES)
+  keep_within(told.stream, MAX_KEPT)
   redis.call('PEXPIRE', told.stream, told.expiry)
 end
 

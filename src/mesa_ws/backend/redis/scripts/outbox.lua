@@ -277,6 +277,25 @@ local function surplus(box, max_messages, max_bytes)
   return high
 end
 
+-- The limits of a script that stores a message: the four arguments after the message.
+local function read_limits()
+  local max_messages, max_bytes, ttl, replicas = unpack(ARGV, 6, 9)
+  return {
+    max_messages = tonumber(max_messages), max_bytes = tonumber(max_bytes), ttl = tonumber(ttl),
+    replicas = tonumber(replicas),
+  }
+end
+
+-- Why no message may be stored here now, as an error reply; nil where one may: clients of a master that was left
+-- would lose it, as leave.lua says.
+local function refusal(host, position, limits)
+  if try('GET', string.match(position, '^mesa:%b{}:') .. 'L') == host.id then
+    return redis.error_reply('READONLY another master counts')
+  end
+  if host.replicas >= limits.replicas then return nil end
+  return redis.error_reply('NOREPLICAS no replica is online')
+end
+
 -- Append a message under the next number: both are written, or neither is, and then the script ends. The
 -- number comes first, since it can be taken back by the command that has just been allowed.
 local function append(box, message, ttl, now)
@@ -295,13 +314,13 @@ end
 
 -- After append(): drop the oldest messages if there are too many, and record it. Returns how many of those
 -- had not been acknowledged.
-local function make_room(box, ttl, max_messages, max_bytes)
+local function make_room(box, limits)
   if box.len == 1 then
-    redis.call('PEXPIRE', box.o, ttl)
+    redis.call('PEXPIRE', box.o, limits.ttl)
     return 0
   end
-  redis.call('PEXPIRE', box.o, ttl, 'GT')
-  local over, gone = surplus(box, max_messages, max_bytes), box.s - box.len
+  redis.call('PEXPIRE', box.o, limits.ttl, 'GT')
+  local over, gone = surplus(box, limits.max_messages, limits.max_bytes), box.s - box.len
   if over == 0 then return 0 end
   redis.call('LTRIM', box.o, over, -1)
   box.len = box.len - over

@@ -10,13 +10,6 @@
 -- lowest sequence that all connections of the id there have acknowledged, in that epoch. First is 1
 -- while the id came online by this node and the node has not announced it.
 
--- The arguments from one on; unpack() cannot take any number.
-local function arguments_from(first)
-  local rest = {}
-  for i = first, #ARGV do rest[#rest + 1] = ARGV[i] end
-  return rest
-end
-
 -- Extend the life of a key to at least so long (ms).
 local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
@@ -89,10 +82,15 @@ local function holders(user, is_live)
   return nodes, total
 end
 
+-- The message of a script that sends one: its first five arguments.
+local function read_message()
+  return {channels = ARGV[1], kind = ARGV[2], id = ARGV[3], body = ARGV[4], remember = ARGV[5]}
+end
+
 -- The record of this message id for each recipient: 'epoch:sequence', or '0' when it was not stored; false
 -- when the message did not come before. A key of another type is not Mesa's.
-local function remembered(done, remember, ids)
-  if remember == '0' then return {} end
+local function remembered(done, message, ids)
+  if message.remember == '0' then return {} end
   local known = try('HMGET', done, unpack(ids))
   if not known.err then return known end
   redis.call('DEL', done)
@@ -100,49 +98,31 @@ local function remembered(done, remember, ids)
 end
 
 -- Write the record of a message id: a flat list of recipient, text.
-local function remember_all(done, remember, news)
-  if remember == '0' or #news == 0 then return end
+local function remember_all(done, message, news)
+  if message.remember == '0' or #news == 0 then return end
   redis.call('HSET', done, unpack(news))
-  redis.call('PEXPIRE', done, remember)
+  redis.call('PEXPIRE', done, message.remember)
 end
 
 -- The number of the next frame for a node. It is taken before anything is stored: a script that may not
 -- write, or finds counters of another type, fails here, and a frame that never comes leaves a gap.
-local function next_counter(counters, expiry, node)
+local function next_counter(counters, node)
   local counter = redis.call('HINCRBY', counters, node, 1)
-  if counter == 1 then redis.call('PEXPIRE', counters, expiry) end
+  if counter == 1 then redis.call('PEXPIRE', counters, EXPIRY) end
   return counter
 end
 
--- Publish one frame on a node's channel. Returns the error where Redis refuses that, else nil.
-local function publish(channels, node, counter, message, ids, excluding, positions)
-  local head = cmsgpack.pack({counter, message.kind, message.id, ids, excluding, positions})
-  local frame = struct.pack('>I4', #head) .. head .. message.body
-  local reply = redis.pcall('PUBLISH', channels .. node, frame)
-  return type(reply) == 'table' and reply.err or nil
-end
-
--- Publish a message that is not stored to one node. If Redis refuses that, nothing is changed.
-local function hand(counters, expiry, channels, node, message, ids, excluding)
-  local counter = next_counter(counters, expiry, node)
-  local problem = publish(channels, node, counter, message, ids, excluding, {})
-  if problem then redis.call('HINCRBY', counters, node, -1) end
-  return problem
-end
-
--- The reply of a script that could not publish a message that is not stored. If no node received it, the
--- record is undone: the message may come again under its id.
-local function unheard(problem, heard, done, remember, news)
-  if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
-  if remember ~= '0' then
-    for i = 1, #news, 2 do redis.call('HDEL', done, news[i]) end
-  end
-  return redis.error_reply(problem)
-end
-
--- Collects the recipients of each node, so that a node with several recipients gets one frame.
+-- Which nodes get a message, and what: the ids and positions of a frame, so that a node with several
+-- recipients gets one frame.
 local function new_mailing()
   return {order = {}, ids = {}, positions = {}}
+end
+
+-- The mailing of a message to everybody.
+local function mailing_to_all(nodes, positions)
+  local mailing = {order = nodes, ids = {}, positions = {}}
+  for _, node in ipairs(nodes) do mailing.ids[node], mailing.positions[node] = '*', positions end
+  return mailing
 end
 
 -- Add a node that holds a recipient; without an id the node counts, and gets no frame.
@@ -158,15 +138,41 @@ local function address(mailing, node, id, epoch, sequence)
   end
 end
 
+-- Publish the frame of one node. Returns the error where Redis refuses that, else nil.
+local function publish(mailing, node, counter, message)
+  local ids, positions = mailing.ids[node], mailing.positions[node]
+  local head = cmsgpack.pack({counter, message.kind, message.id, ids, message.excluding or {}, positions})
+  local frame = struct.pack('>I4', #head) .. head .. message.body
+  local reply = redis.pcall('PUBLISH', message.channels .. node, frame)
+  return type(reply) == 'table' and reply.err or nil
+end
+
 -- Publish a stored message, with counters that were taken before. If Redis refuses that, the node finds the
 -- gap, and reads. Returns the last such error, or nil.
-local function post(mailing, counters, channels, message)
+local function post(mailing, counters, message)
   local problem
   for _, node in ipairs(mailing.order) do
-    local ids, positions = mailing.ids[node], mailing.positions[node]
-    if #ids > 0 then
-      problem = publish(channels, node, counters[node], message, ids, {}, positions) or problem
-    end
+    if #mailing.ids[node] > 0 then problem = publish(mailing, node, counters[node], message) or problem end
   end
   return problem
+end
+
+-- Publish a message that is not stored, and count only frames that were published. Returns nil, or the error
+-- reply where Redis refused: if no node received the message, its new records are undone, since it may come
+-- again under its id.
+local function post_once(mailing, counters, message, done, news)
+  local problem, heard = nil, 0
+  for _, node in ipairs(mailing.order) do
+    if #mailing.ids[node] > 0 then
+      local refused = publish(mailing, node, next_counter(counters, node), message)
+      if refused then redis.call('HINCRBY', counters, node, -1) end
+      problem, heard = refused or problem, refused and heard or heard + 1
+    end
+  end
+  if not problem then return nil end
+  if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
+  if message.remember ~= '0' then
+    for i = 1, #news, 2 do redis.call('HDEL', done, news[i]) end
+  end
+  return redis.error_reply(problem)
 end

@@ -6,7 +6,7 @@
 -- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
 --       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
 --       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
---       8 prefix of queues, 9 life of a queue (ms)
+--       8 prefix of queues
 --
 -- Any number of nodes may run this at once and repeatedly: released ids are skipped. A node with a lease is
 -- never touched, and no node while Redis may have been away. The keys of the node and of its ids are named
@@ -47,8 +47,8 @@ for at = 1, #connections, 2 do
   redis.call('HDEL', open, connections[at])
   if sequence then
     local event = {
-      c = connections[at], p = partition, s = sequence .. 'r', k = 'disconnection', i = id, n = node,
-      t = now, d = '[1006,""]',
+      connection = connections[at], partition = partition, sequence = sequence .. 'r', kind = 'disconnection',
+      id = id, node = node, time = now, data = '[1006,""]',
     }
     local is_posted, problem = pcall(post_event, ARGV[8] .. partition, observed, ARGV[5], event)
     if not is_posted then
@@ -57,7 +57,7 @@ for at = 1, #connections, 2 do
     end
   end
 end
-prolong(ARGV[9])
+prolong()
 if redis.call('EXISTS', open) == 1 then return 1 end
 
 if redis.call('EXISTS', held) == 1 then return 1 end
