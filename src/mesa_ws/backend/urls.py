@@ -1,6 +1,6 @@
 """Choose the bus, the portal's consumer or the server's backend that an address leads to."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import TypeGuard
 
 from ..errors import InvalidSettings, Unsupported
@@ -22,6 +22,7 @@ from .redis import (
     RedisBackend,
     RedisPortalConsumer,
 )
+from .redis_wire.operations import WireOperations
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_TIMEOUT = 5.0
@@ -31,6 +32,8 @@ NOTHING_KEPT = (
     "wire 'mesa1' keeps no events: a portal handles an event of 1.x once, and there is nothing to show, "
     "retry or drop; use wire 'native' for that"
 )
+
+_OPERATIONS: dict[Wire, Callable[[str | None], WireOperations]] = {"native": NativeWire, "mesa1": Mesa1Wire}
 
 PortalUrl = Given | MemoryHub | MemoryBackend
 """Address at which a portal finds the events of clients."""
@@ -45,18 +48,12 @@ def blocking_bus(
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
     wire: Wire = "native",
 ) -> BlockingBus:
-    """Return the bus to `url` for threads; see `Dispatcher` for the arguments.
-
-    Raises:
-        InvalidSettings: an argument cannot be used.
-    """
+    """Return the bus to `url` for threads; see `Dispatcher` for the arguments and errors."""
     wire = _wire_of(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    operations = Mesa1Wire if wire == "mesa1" else NativeWire
-    return BlockingRedisBus(
-        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, wire=operations
-    )
+    address, operations = _dispatcher_redis(url, key), _OPERATIONS[wire]
+    return BlockingRedisBus(address, namespace=namespace, timeout=timeout, sync=sync, wire=operations)
 
 
 def async_bus(
@@ -68,18 +65,12 @@ def async_bus(
     sync: Sync = Sync(),  # noqa: B008 - it is frozen
     wire: Wire = "native",
 ) -> AsyncBus:
-    """Return the bus to `url` for asyncio; see `Dispatcher` for the arguments.
-
-    Raises:
-        InvalidSettings: an argument cannot be used.
-    """
+    """Return the bus to `url` for asyncio; see `Dispatcher` for the arguments and errors."""
     wire = _wire_of(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
-    operations = Mesa1Wire if wire == "mesa1" else NativeWire
-    return AsyncRedisBus(
-        _dispatcher_redis(url, key), namespace=namespace, timeout=timeout, sync=sync, wire=operations
-    )
+    address, operations = _dispatcher_redis(url, key), _OPERATIONS[wire]
+    return AsyncRedisBus(address, namespace=namespace, timeout=timeout, sync=sync, wire=operations)
 
 
 def reserved_on(url: object, wire: str) -> Container[int]:

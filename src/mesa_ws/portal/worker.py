@@ -50,26 +50,7 @@ class _Arguments(Settings, frozen=True, kw_only=True):
 
 
 class Worker(PortalHooks):
-    """Has events of clients handled, as its wire allows.
-
-    Args:
-        url: a Redis URI, a mapping of redis-py options or a redis-py client; or the `MemoryHub` or
-            the `MemoryBackend` of servers in this process.
-        namespace: the namespace of the servers.
-        wire: the wire of the servers in Redis: `"native"`, or `"mesa1"` like @cryb/mesa 1.x.
-        report_all_events: observe the events of all portals, each event once at most, and take none
-            from them.
-        concurrency: events that are handled at the same time.
-        handler_threads: plain `def` handlers that run at the same time.
-        lease: seconds without a heartbeat after which other portals take over from this one.
-        timeout: seconds for one call of the backend, connecting included.
-        durability: where the start of an event has to be recorded before its handlers are called:
-            `"memory"`, `"fsync"` or `"replicated"`, as for messages.
-
-    Raises:
-        InvalidSettings: an argument is wrong.
-        Unsupported: portals cannot work over HTTP, or this wire or backend has no such durability.
-    """
+    """Has events of clients handled, as its wire allows; `Portal` documents the arguments."""
 
     def __init__(
         self,
