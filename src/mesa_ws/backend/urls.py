@@ -86,12 +86,7 @@ def portal_consumer(
     timeout: float = DEFAULT_TIMEOUT,
     durability: Durability = "memory",
 ) -> PortalConsumer:
-    """Return the consumer of a portal; see `Portal` for the arguments.
-
-    Raises:
-        InvalidSettings: an argument cannot be used.
-        Unsupported: portals cannot work over HTTP, and memory has no other durability.
-    """
+    """Return the consumer of a portal; see `Portal` for the arguments."""
     if isinstance(url, MemoryBackend):
         url = url.hub
     if isinstance(url, MemoryHub):
@@ -105,11 +100,7 @@ def portal_consumer(
 def mesa1_portal_consumer(
     url: PortalUrl, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
 ) -> Mesa1PortalConsumer:
-    """Return the consumer of a portal on the wire of 1.x; see `Portal` for the arguments.
-
-    Raises:
-        InvalidSettings: an argument cannot be used; also a `url` that is not a Redis.
-    """
+    """Return the consumer of a portal on the wire of 1.x; see `Portal` for the arguments."""
     if isinstance(url, MemoryHub | MemoryBackend):
         raise InvalidSettings("url", "a Redis with wire 'mesa1'", url)
     address = _portal_redis(url)

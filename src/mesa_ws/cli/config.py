@@ -322,11 +322,7 @@ class Resolved(NamedTuple):
 def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = None) -> Resolved:
     """Combine flags, which are checked already, with the environment and a file.
 
-    Without a file, `mesa.toml` in the working directory is read, if there is one.
-
-    Raises:
-        InvalidInput: a value is wrong; the error names its source.
-        Unsupported: this version does not support a value.
+    Without a file, `mesa.toml` in the working directory is read, if there is one. Errors name the source.
     """
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE

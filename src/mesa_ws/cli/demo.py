@@ -86,11 +86,7 @@ class DemoClients:
         self._ends = {id: asyncio.Event() for id in urls}
 
     async def received(self) -> Mapping[str, Sequence[Arrival]]:
-        """Return the messages that each id received, in order, once all have received the last one.
-
-        Raises:
-            DemoFailed: a client did not receive it in time.
-        """
+        """Return the messages that each id received, in order, once all have received the last one."""
         try:
             async with asyncio.timeout(LIMIT):
                 await asyncio.gather(*(end.wait() for end in self._ends.values()))
@@ -260,11 +256,7 @@ def demo(context: click.Context, redis: str | None, keep: bool, as_json: bool) -
 
 
 def show(report: DemoReport, redis: str | None, as_json: bool) -> None:
-    """Print the outcome.
-
-    Raises:
-        DemoFailed: a client received something else than the messages for it.
-    """
+    """Print the outcome; raise `DemoFailed` if it differs from the expected one."""
     if as_json:
         print_json(report.document)
     else:

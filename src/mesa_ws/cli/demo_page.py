@@ -83,12 +83,6 @@ class _ServerButton(msgspec.Struct, forbid_unknown_fields=True):
 class DemoPage:
     """Answers the requests of the page.
 
-    Args:
-        demo: the servers that it shows.
-        dispatcher: sends messages to them.
-        bus: reads their outboxes.
-        hosts: the names of the service, each with its port.
-
     Attributes:
         closing: set when streams have to end.
     """

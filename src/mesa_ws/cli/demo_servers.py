@@ -72,11 +72,7 @@ class DemoServer:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start the server, unless it runs.
-
-        Raises:
-            DemoFailed: it did not start.
-        """
+        """Start the server, unless it runs."""
         async with self._turn:
             if self.is_running:
                 return
@@ -142,9 +138,6 @@ async def running_servers(redis: str | None, *, starts_redis: bool) -> AsyncIter
     Args:
         redis: URI of the Redis that replicas share.
         starts_redis: start the `redis-server` on the PATH, if it is new enough, where no Redis is given.
-
-    Raises:
-        DemoFailed: a process did not start.
     """
     async with AsyncExitStack() as running:
         storage: Storage = "redis"
@@ -180,11 +173,7 @@ class DispatchRun(NamedTuple):
 
 
 async def dispatch(arguments: tuple[str, ...], settings: Mapping[str, str]) -> DispatchRun:
-    """Run `mesa dispatch` to its end.
-
-    Raises:
-        DemoFailed: it did not succeed.
-    """
+    """Run `mesa dispatch` to its end."""
     with tempfile.TemporaryFile() as errors:
         process = await _start(("dispatch", "--json", *arguments), settings, errors)
         try:

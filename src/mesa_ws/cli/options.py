@@ -244,9 +244,6 @@ def recipients_of(to: tuple[str, ...], everybody: bool) -> Sequence[str]:
     """Return the recipients that the options name, never all clients by default.
 
     Everybody is returned as `["*"]`, because an event needs explicit recipients.
-
-    Raises:
-        UsageError: neither ids nor everybody, or both.
     """
     if everybody and to:
         raise click.UsageError("expected --to or --all, got both")

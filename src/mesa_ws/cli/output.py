@@ -84,11 +84,7 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
 def read_json(argument: str, name: str) -> Any:
-    """Read a JSON argument, or stdin if it is `-`; errors call it `name`.
-
-    Raises:
-        BadParameter: it is not JSON, or a name occurs twice in one of its objects.
-    """
+    """Read a JSON argument, or stdin if it is `-`; errors call it `name`."""
     content = sys.stdin.buffer.read() if argument == "-" else argument.encode("utf-8", "surrogateescape")
     try:
         check_members(content)

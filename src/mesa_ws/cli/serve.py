@@ -125,13 +125,7 @@ def serve(context: click.Context, name: str | None, file: Path | None, as_json: 
 
 
 def build(configuration: Configuration, found: Server | None, key: str) -> tuple[Server, DispatchApi | None]:
-    """Make the server, unless an application has made it, and its dispatch API; start neither.
-
-    Raises:
-        UsageError: clients have no way to authenticate, or one that would let any client take any id.
-        InvalidInput: a setting, or two together, cannot be used.
-        Unsupported: this version does not support a setting.
-    """
+    """Make the server, unless an application has made it, and its dispatch API; start neither."""
     if found is None:
         authenticator = authenticator_of(configuration)
         server = Server(configuration.redis, **configuration.server_options)

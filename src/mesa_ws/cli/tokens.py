@@ -31,12 +31,6 @@ class TokenAuthenticator:
 
     The algorithm is fixed; `exp` and `nbf` are checked, `aud` and `iss` as the settings say. A client
     with an invalid token is refused for good; the reason is logged, the token never.
-
-    Args:
-        settings: settings with a secret, or with a file that holds it.
-
-    Raises:
-        InvalidInput: there is no secret in the file, or PyJWT is not installed.
     """
 
     def __init__(self, settings: Jwt) -> None:
@@ -47,11 +41,7 @@ class TokenAuthenticator:
         _advise(self._secret, settings.algorithm)
 
     async def __call__(self, data: Any, connection: Connection) -> User:
-        """Authenticate a client.
-
-        Raises:
-            Refused: there is no valid token in `data`.
-        """
+        """Authenticate a client."""
         token = data.get("token") if isinstance(data, dict) else None
         if not isinstance(token, str):
             raise Refused('expected the authentication data {"token": "..."}, got no token')
@@ -130,11 +120,7 @@ def authenticator_of(configuration: Configuration) -> Handler:
 
 
 async def trust(data: Any, connection: Connection) -> User:
-    """Accept any `{"id": "..."}`.
-
-    Raises:
-        Refused: there is no id in `data`.
-    """
+    """Accept any `{"id": "..."}`."""
     try:
         return User(data.get("id") if isinstance(data, dict) else None)  # type: ignore[arg-type]
     except InvalidRecipients as error:

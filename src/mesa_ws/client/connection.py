@@ -193,11 +193,7 @@ class ClientConnection:
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
 
     async def open(self, address: ServerAddress) -> None:
-        """Connect, and wait for the server's greeting. Cancelling leaves nothing open.
-
-        Raises:
-            ConnectFailed: the server cannot be reached, or is not a Mesa server.
-        """
+        """Connect, and wait for the server's greeting. Cancelling leaves nothing open."""
         websocket = await connect(address, self, self._settings.limits)
         try:
             self.hello = await self._greeting(address)
@@ -240,10 +236,7 @@ class ClientConnection:
     async def authenticate(self, credentials: Credentials, data: Mapping[str, Any], resume: Positions) -> Any:
         """Request authentication with `data`, and return the user object that the server sends.
 
-        Raises:
-            InvalidMessage: JSON cannot hold `data`.
-            AuthenticationFailed: the server refused.
-            ConnectionClosed: the connection ended before the answer.
+        See `Client.authenticate` for errors.
         """
         question = self._protocol.authenticate(data, should_sync=credentials.should_sync, resume=resume)
         answer = self._answer = self._loop.create_future()

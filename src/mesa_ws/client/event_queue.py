@@ -118,11 +118,7 @@ class ClosableQueue(Generic[Item]):
         return items
 
     async def take(self) -> Item:
-        """Wait for the oldest item, and remove it.
-
-        Raises:
-            QueueClosed: the queue is empty, and nothing will be added.
-        """
+        """Wait for the oldest item, and remove it; raise `QueueClosed` if there will be none."""
         while not self._items:
             if self._is_closed:
                 raise QueueClosed
@@ -194,11 +190,7 @@ class EventQueue:
         return mark
 
     def feed_callbacks(self) -> None:
-        """Give messages to the callbacks from now on, those that wait included.
-
-        Raises:
-            Unsupported: the application iterates over the messages.
-        """
+        """Give messages to the callbacks from now on, those that wait included."""
         if self._feeds_iteration:
             raise Unsupported(
                 "on_message: `async for` gets the messages of this client already; use one of both"
@@ -208,11 +200,7 @@ class EventQueue:
             self._events.put(arrived)
 
     def feed_iteration(self) -> None:
-        """Give messages to the iteration from now on.
-
-        Raises:
-            Unsupported: the callbacks get the messages.
-        """
+        """Give messages to the iteration from now on."""
         if self._feeds_callbacks:
             raise Unsupported(
                 "async for: the on_message callbacks of this client get its messages already; use one of both"
@@ -235,11 +223,7 @@ class EventQueue:
         self._events.close()
 
     async def next_event(self) -> QueuedEvent:
-        """Wait for the next event for the callbacks.
-
-        Raises:
-            QueueClosed: there will be none.
-        """
+        """Wait for the next event for the callbacks; raise `QueueClosed` if there will be none."""
         return await self._events.take()
 
     def handled(self, arrived: Arrived) -> None:

@@ -17,12 +17,7 @@ MAX_RETURNS = 3
 
 
 class Login:
-    """Authenticates connections, one attempt at a time.
-
-    Args:
-        acknowledging: knows the positions to resume from.
-        is_automatic: whether new connections are authenticated without a call of the application.
-    """
+    """Authenticates connections, one attempt at a time."""
 
     def __init__(self, acknowledging: Acknowledging, *, is_automatic: bool) -> None:
         self._acknowledging = acknowledging

@@ -61,12 +61,7 @@ class OfflineQueue:
                 self._keep(payload)
 
     async def next_in_line(self) -> ClientConnection:
-        """Wait until a message would be sent at once, behind all messages sent before.
-
-        Raises:
-            ConnectionClosed: there will be no connection any more.
-            AuthenticationFailed: the same, because the server refused this client.
-        """
+        """Wait until a message would be sent at once, behind all messages sent before."""
         while True:
             async with self._turn:
                 if await self._ready_websocket() is not None and self._connection is not None:

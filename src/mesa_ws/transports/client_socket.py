@@ -232,11 +232,7 @@ class ServerAddress(NamedTuple):
 
     @classmethod
     def of(cls, url: object, headers: object, context: object) -> Self:
-        """Check the address that the user gave.
-
-        Raises:
-            InvalidSettings: one of them cannot be used.
-        """
+        """Check the address that the user gave."""
         url = plain(url)
         scheme = _check_url(url)
         if context is not None and not isinstance(context, ssl.SSLContext):
@@ -335,12 +331,7 @@ def _retry_after(error: BaseException | None) -> float | None:
 
 
 def read_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3); None if it is none.
-
-    Args:
-        value: of the header.
-        now: seconds of Unix time.
-    """
+    """Return the seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3); None if it is none."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():

@@ -314,11 +314,7 @@ def _accepted(listener: socket.socket) -> socket.socket | None:
 
 
 def _lowest_free(listener: socket.socket) -> int:
-    """Return the number of the next descriptor: by POSIX the lowest one that is free.
-
-    Raises:
-        OSError: none is free.
-    """
+    """Return the number of the next descriptor: by POSIX the lowest one that is free."""
     descriptor = os.dup(listener.fileno())
     os.close(descriptor)
     return descriptor

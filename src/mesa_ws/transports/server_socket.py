@@ -317,12 +317,7 @@ class NativeListener:
         self._all_gone = asyncio.Event()
 
     async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
-        """Listen; return the host to name to clients, and the port, also where `port` is 0.
-
-        Raises:
-            InvalidSettings: the host or the port is invalid.
-            ListenFailed: the port is in use, or the host is not an address of this machine.
-        """
+        """Listen; return the host to name to clients, and the port, also where `port` is 0."""
         where = _HostAndPort.of({"host": host, "port": port})
         self._ssl = ssl
         listeners = await listen(where.host, port, backlog=BACKLOG)

@@ -33,12 +33,7 @@ Answer = WSUpgradeResponseWithListener
 
 
 def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
-    """Return the answer to a request that cannot be upgraded; None for one that can.
-
-    Args:
-        request: the client's request.
-        path: the only path that is upgraded; None for all.
-    """
+    """Return the answer to a request that cannot be upgraded; None for one that can."""
     if path is not None and request.path.partition(b"?")[0].decode("latin-1") != path:
         return refuse(HTTPStatus.BAD_REQUEST)
     if "upgrade" not in request.headers:
@@ -170,11 +165,7 @@ def send_close(transport: WSTransport, code: int, reason: str = "") -> None:
 
 
 def received_close(frame: WSFrame) -> ConnectionEnd:
-    """Read the close frame of the peer.
-
-    Raises:
-        Violation: RFC 6455 does not allow its code in a frame.
-    """
+    """Read the close frame of the peer; raise `Violation` if RFC 6455 does not allow its code."""
     payload = frame.get_payload_as_bytes()
     if not payload:
         return ConnectionEnd(CloseCode.NO_STATUS.value, "")
