@@ -330,20 +330,12 @@ def features(settings: type[Settings]) -> dict[str, type[Settings]]:
 
 
 def check_namespace(namespace: object) -> str | None:
-    """Return `namespace` if it is valid in the names of keys.
-
-    Raises:
-        InvalidSettings: it is neither None nor 1 to 64 of the allowed characters.
-    """
+    """Return `namespace` if it is valid in the names of keys; raise `InvalidSettings` if not."""
     return ServerSettings(namespace=namespace).namespace  # type: ignore[arg-type]
 
 
 def check_wire(wire: object) -> Wire:
-    """Return `wire` if it is `"native"` or `"mesa1"`.
-
-    Raises:
-        InvalidSettings: it is something else.
-    """
+    """Return `wire` if it is `"native"` or `"mesa1"`; raise `InvalidSettings` if not."""
     return ServerSettings(wire=wire).wire  # type: ignore[arg-type]
 
 

@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..transports.event_loop import PlainLoop
-from ..transports.run import Interrupted, run_interruptible
+from ..transports.run import run_interruptible
 from .config import Log
-
-__all__ = ["Interrupted", "run"]
 
 LIMIT = 15.0
 """Seconds that a command gets to end after a signal."""

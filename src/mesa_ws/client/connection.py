@@ -298,7 +298,7 @@ class ClientConnection:
             case ReplyReceived(request, reply):
                 self._requests.replied(request, reply)
             case RequestReceived():
-                self._request_handlers.handle(event, self._write)
+                self._request_handlers.handle(event, self.websocket.write)
             case AckDue():
                 self._acknowledging.hurry()
             case SendText(payload):
@@ -312,11 +312,6 @@ class ClientConnection:
                 _settle(self.leave, after)
             case Ignored(why):
                 log.warning("ignored a message that is not a frame of the protocol: %s", why)
-
-    def _write(self, payload: bytes) -> None:
-        """Send an answer, if the connection is still open."""
-        if self.websocket.is_open:
-            self.websocket.write(payload)
 
     def _arrived(self, arrived: Arrived) -> None:
         if isinstance(arrived.what, Lost) and not arrived.what.is_announced:

@@ -279,10 +279,11 @@ async def connect(address: ServerAddress, peer: Peer, limits: ClientLimits) -> C
     if not opening.done():
         await dial.hang_up(opening)
         raise _failure(address, f"no answer within {limits.connect_timeout:g} s")
-    problem = _problem(opening)
-    if problem is not None:
-        error = opening.exception()
-        raise _failure(address, problem, _retry_after(error)) from error
+    error = opening.exception()
+    if error is not None:
+        raise _failure(address, _told(error), _retry_after(error)) from error
+    if opening.result()[1] is None:
+        raise _failure(address, _HUNG_UP)
     return websocket
 
 
@@ -324,7 +325,7 @@ def _failure(address: ServerAddress, problem: str, retry_after: float | None = N
     )
 
 
-def _retry_after(error: BaseException | None) -> float | None:
+def _retry_after(error: BaseException) -> float | None:
     if not isinstance(error, WSHandshakeError) or error.response is None:
         return None
     return read_retry_after(error.response.headers.get("Retry-After"), time.time())
@@ -342,15 +343,6 @@ def read_retry_after(value: str | None, now: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER)
-
-
-def _problem(opening: "asyncio.Future[Any]") -> str | None:
-    """Return what went wrong; None if the connection is open."""
-    error = opening.exception()
-    if error is not None:
-        return _told(error)
-    _, websocket = opening.result()
-    return None if websocket is not None else _HUNG_UP
 
 
 def _told(error: BaseException) -> str:

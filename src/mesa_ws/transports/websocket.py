@@ -33,7 +33,7 @@ Answer = WSUpgradeResponseWithListener
 
 
 def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
-    """Return the answer to a request that cannot be upgraded; None for one that can."""
+    """Return the answer to a request that cannot be upgraded; None for one that can, on `path` if given."""
     if path is not None and request.path.partition(b"?")[0].decode("latin-1") != path:
         return refuse(HTTPStatus.BAD_REQUEST)
     if "upgrade" not in request.headers:
