@@ -1,6 +1,6 @@
 """The asyncio client: stays connected, authenticates, sends and receives."""
 
-from ..protocol import Hello
+from ..protocol.client import Hello
 from ..settings import ClientLimits, Reconnection
 from .acknowledging import FilePositions, PositionStore
 from .client import Client

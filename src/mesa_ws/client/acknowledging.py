@@ -11,7 +11,8 @@ from ..concurrency.tasks import OwnTask
 from ..handlers.caller import call, call_for_application
 from ..messages.message import Message
 from ..messages.receipt import Position
-from ..protocol import NOWHERE, AckTimer, Arrived, Moved, Positions
+from ..protocol.client import AckTimer
+from ..protocol.positions import NOWHERE, Arrived, Moved, Positions
 from ..text import plain
 
 log = logging.getLogger("mesa_ws.client")

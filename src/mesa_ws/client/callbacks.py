@@ -11,7 +11,8 @@ from ..handlers.caller import ForMessages, Handler, call, checked, name_of, of_t
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import BUSY, FAILED, UNANSWERED, Failure
-from ..protocol import Arrived, Forked, Lost, Moved, RequestReceived, Reset, answering, failing
+from ..protocol.correlation import RequestReceived, answering, failing
+from ..protocol.positions import Arrived, Forked, Lost, Moved, Reset
 from .event_queue import ConnectionInfo, Disconnection, EventQueue, QueueClosed, QueuedEvent
 
 log = logging.getLogger("mesa_ws.client")

@@ -13,7 +13,7 @@ from ..handlers.caller import ForMessages, for_messages
 from ..messages.frames import encode_message
 from ..messages.message import Message
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout
-from ..protocol import Hello
+from ..protocol.client import Hello
 from ..settings import ClientLimits, ClientSettings, Keepalive, Reconnection
 from ..transports.client_socket import ServerAddress
 from .acknowledging import PositionStore

@@ -12,23 +12,10 @@ from ..handlers.caller import Handler
 from ..messages.message import Message
 from ..messages.receipt import Position
 from ..messages.request import Failure
-from ..protocol import (
-    AckDue,
-    Arrived,
-    Authenticated,
-    ClientEvent,
-    ClientProtocol,
-    Close,
-    Hello,
-    Ignored,
-    Leave,
-    Lost,
-    Positions,
-    ReplyReceived,
-    RequestReceived,
-    SendPing,
-    SendText,
-)
+from ..protocol.client import AckDue, ClientEvent, ClientProtocol, Hello, Ignored, Leave
+from ..protocol.correlation import ReplyReceived, RequestReceived
+from ..protocol.events import Authenticated, Close, SendPing, SendText
+from ..protocol.positions import Arrived, Lost, Positions
 from ..settings import ClientSettings
 from ..transports.client_socket import ClientSocket, ServerAddress, connect
 from ..transports.websocket import ConnectionEnd

@@ -16,7 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 from ..close import CLOSE_TABLE, CloseCode
 from ..errors import AuthenticationFailed, ConnectionClosed, Unsupported
 from ..messages.message import Message
-from ..protocol import Arrived, Forked, Hello, Moved, Positions
+from ..protocol.client import Hello
+from ..protocol.positions import Arrived, Forked, Moved, Positions
 
 Item = TypeVar("Item")
 

@@ -16,7 +16,8 @@ from ..concurrency.tasks import OwnTask, persist, start
 from ..errors import ConnectFailed, MesaError, TimedOut
 from ..messages.message import Message
 from ..messages.receipt import Position
-from ..protocol import NOWHERE, Hello
+from ..protocol.client import Hello
+from ..protocol.positions import NOWHERE
 from ..settings import ClientSettings
 from ..transports.client_socket import ServerAddress
 from .acknowledging import Acknowledging, PositionStore

@@ -16,7 +16,9 @@ from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
-from ..protocol import UNKNOWN, Authenticate, Close, ResumeState, State, SyncOptions, resync, welcome
+from ..protocol.events import Authenticate, Close
+from ..protocol.resume import UNKNOWN, ResumeState, SyncOptions, resync, welcome
+from ..protocol.server import State
 from .connection import Connection
 from .fanout import Fanout
 from .registrations import Handlers

@@ -9,7 +9,7 @@ from ..handlers.caller import name_of, of_type
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import FAILED, KEPT, UNANSWERED, Failure
-from ..protocol import RequestReceived, answering, failing
+from ..protocol.correlation import RequestReceived, answering, failing
 from .notifications import Notifications
 from .portal_forwarding import PortalAnswer, Sender
 from .registrations import Handlers, is_of_the_end

@@ -9,7 +9,7 @@ from ..messages.envelope import Envelope
 from ..messages.frames import encode_frame
 from ..messages.message import Message
 from ..messages.request import ABSENT, FAILED, WIRE1, Failure, Question, Reply, Tally
-from ..protocol import asking
+from ..protocol.correlation import asking
 from .connection import Connection
 from .notifications import Notifications
 

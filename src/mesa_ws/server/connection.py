@@ -20,23 +20,21 @@ from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..messages.frames import decode_frame, encode_message
 from ..messages.message import Message
 from ..messages.recipients import User
-from ..protocol import (
+from ..protocol.correlation import ReplyReceived, RequestReceived
+from ..protocol.events import (
     Acknowledged,
     Authenticate,
     Close,
     Output,
     ProbeAnswered,
     Received,
-    ReplyReceived,
-    RequestReceived,
     SendPing,
     SendText,
     ServerEvent,
-    ServerProtocol,
-    Terms,
     UnexpectedAnswer,
-    reconnect,
 )
+from ..protocol.resume import reconnect
+from ..protocol.server import ServerProtocol, Terms
 from ..settings import ServerSettings
 from ..text import plain
 from . import client_requests

@@ -20,7 +20,7 @@ from ..messages.frames import numbered, numbered_broadcast
 from ..messages.message_log import log_announcement, log_delivery
 from ..messages.receipt import Position
 from ..messages.recipients import Recipients
-from ..protocol import Close
+from ..protocol.events import Close
 from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements

@@ -13,7 +13,7 @@ cut then.
 import logging
 from collections.abc import Callable
 
-from ..protocol import ServerProtocol
+from ..protocol.server import ServerProtocol
 from ..settings import Keepalive
 from .send_queue import PeerState, Transport
 

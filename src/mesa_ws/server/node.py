@@ -20,7 +20,7 @@ from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, KEPT, check_timeout, prepare_request, read_answer
-from ..protocol import Terms
+from ..protocol.server import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
 from .connection import Connection, ConnectionHost, Request

@@ -32,7 +32,7 @@ from ..messages.frames import encode_frame
 from ..messages.message import Message
 from ..messages.recipients import User
 from ..messages.request import FAILED, UNANSWERED, Failure, Reply
-from ..protocol import asking
+from ..protocol.correlation import asking
 from ..settings import Portals
 from .pending_requests import PendingRequests
 from .send_queue import SendQueue

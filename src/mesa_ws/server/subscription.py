@@ -13,17 +13,9 @@ from typing import Protocol
 from ..backend.outbox import Entry, Page
 from ..messages.frames import numbered, numbered_broadcast
 from ..messages.receipt import Position
-from ..protocol import (
-    Acknowledged,
-    BroadcastCursor,
-    Offered,
-    OutboxCursor,
-    ProbeAnswered,
-    Progress,
-    ResumeState,
-    UnexpectedAnswer,
-    resync,
-)
+from ..protocol.cursor import BroadcastCursor, Offered, OutboxCursor, Progress
+from ..protocol.events import Acknowledged, ProbeAnswered, UnexpectedAnswer
+from ..protocol.resume import ResumeState, resync
 from .send_queue import SendQueue
 
 log = logging.getLogger("mesa_ws.server")

@@ -23,7 +23,7 @@ from ..close import CloseCode
 from ..concurrency.happy_eyeballs import connect_socket
 from ..concurrency.tasks import start
 from ..errors import ConnectFailed, InvalidSettings
-from ..protocol import Fragments, Violation
+from ..protocol.fragments import Fragments, Violation
 from ..settings import ClientLimits
 from ..text import plain
 from ..tls import MAY_DEMAND, tls_problem

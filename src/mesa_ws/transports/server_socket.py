@@ -20,7 +20,8 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs 
 
 from ..close import CloseCode
 from ..errors import InvalidSettings
-from ..protocol import Close, Fragments, Violation
+from ..protocol.events import Close
+from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
 from ..server.node import Node
 from ..server.send_queue import PeerState

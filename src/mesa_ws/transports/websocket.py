@@ -23,8 +23,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 from ..close import CloseCode, is_sendable
-from ..protocol import Violation
-from ..protocol.fragments import DataFrame
+from ..protocol.fragments import DataFrame, Violation
 
 _ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
 """Header fields that answers repeat, which picows cannot write if they are not ASCII."""

@@ -4,7 +4,7 @@ import asyncio
 
 from mesa_ws.client.acknowledging import Acknowledging
 from mesa_ws.messages.receipt import Position
-from mesa_ws.protocol import Positions
+from mesa_ws.protocol.positions import Positions
 
 
 class Store:

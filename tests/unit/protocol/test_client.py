@@ -12,21 +12,9 @@ from mesa_ws.errors import InvalidMessage
 from mesa_ws.messages.frames import encode_frame, extended, numbered
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
-from mesa_ws.protocol import (
-    NOWHERE,
-    AckTimer,
-    Arrived,
-    Authenticated,
-    ClientProtocol,
-    ClientState,
-    Close,
-    Hello,
-    Ignored,
-    Lost,
-    Positions,
-    Reset,
-    SendText,
-)
+from mesa_ws.protocol.client import AckTimer, ClientProtocol, ClientState, Hello, Ignored
+from mesa_ws.protocol.events import Authenticated, Close, SendText
+from mesa_ws.protocol.positions import NOWHERE, Arrived, Lost, Positions, Reset
 from mesa_ws.settings import Keepalive
 
 KEEPALIVE = Keepalive(interval=4.0, timeout=2.0)

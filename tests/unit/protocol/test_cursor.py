@@ -15,8 +15,16 @@ from hypothesis.stateful import (
 
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
-from mesa_ws.protocol import BroadcastCursor, Cursor, Offered, OutboxCursor, OutOfTurn, Progress, ResumeState
-from mesa_ws.protocol.cursor import MAX_MARKS
+from mesa_ws.protocol.cursor import (
+    MAX_MARKS,
+    BroadcastCursor,
+    Cursor,
+    Offered,
+    OutboxCursor,
+    OutOfTurn,
+    Progress,
+)
+from mesa_ws.protocol.resume import ResumeState
 
 BIG = 10**9
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.close import CloseCode
-from mesa_ws.protocol import DataFrame, Fragments, Violation
+from mesa_ws.protocol.fragments import DataFrame, Fragments, Violation
 
 
 def frames(message: bytes, cuts: list[int]) -> list[DataFrame]:

@@ -19,20 +19,8 @@ from hypothesis.stateful import (
 from mesa_ws.close import CloseCode
 from mesa_ws.errors import InvalidMessage
 from mesa_ws.messages.recipients import User
-from mesa_ws.protocol import (
-    TRANSITIONS,
-    Authenticate,
-    Close,
-    ProbeAnswered,
-    Received,
-    ServerProtocol,
-    State,
-    Terms,
-    Transition,
-    UnexpectedAnswer,
-    WrongState,
-    after,
-)
+from mesa_ws.protocol.events import Authenticate, Close, ProbeAnswered, Received, UnexpectedAnswer
+from mesa_ws.protocol.server import TRANSITIONS, ServerProtocol, State, Terms, Transition, WrongState, after
 from mesa_ws.settings import Authentication, Heartbeat, Keepalive, Rules, ServerSettings
 
 ATTEMPT = b'{"op":2,"d":{}}'

@@ -15,45 +15,32 @@ from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.messages.recipients import User, id_problem
 from mesa_ws.messages.request import Failure
-from mesa_ws.protocol import (
-    AckDue,
+from mesa_ws.protocol.client import AckDue, ClientProtocol, Hello, Ignored, Leave
+from mesa_ws.protocol.correlation import ReplyReceived, RequestReceived, answering, asking, failing
+from mesa_ws.protocol.cursor import OutboxCursor
+from mesa_ws.protocol.events import (
     Acknowledged,
-    Arrived,
     Authenticate,
     Authenticated,
-    ClientProtocol,
     Close,
-    DataFrame,
-    Forked,
-    Fragments,
-    Hello,
-    Ignored,
-    Leave,
-    Lost,
-    Moved,
-    OutboxCursor,
-    Positions,
     ProbeAnswered,
     Received,
-    ReplyReceived,
-    RequestReceived,
-    Reset,
-    ResumeState,
     SendPing,
     SendText,
-    ServerProtocol,
-    SyncOptions,
-    Terms,
     UnexpectedAnswer,
-    Violation,
-    answering,
-    asking,
-    failing,
+)
+from mesa_ws.protocol.fragments import DataFrame, Fragments, Violation
+from mesa_ws.protocol.positions import Arrived, Forked, Lost, Moved, Positions, Reset
+from mesa_ws.protocol.resume import (
+    UNKNOWN,
+    ResumeState,
+    SyncOptions,
+    read_sync_options,
     reconnect,
     resync,
     welcome,
 )
-from mesa_ws.protocol.resume import UNKNOWN, read_sync_options
+from mesa_ws.protocol.server import ServerProtocol, Terms
 from mesa_ws.protocol.timers import ProbeCounter
 from mesa_ws.settings import Keepalive, ServerSettings
 

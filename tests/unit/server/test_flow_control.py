@@ -2,8 +2,7 @@
 
 import pytest
 
-from mesa_ws.protocol import ServerProtocol
-from mesa_ws.protocol.server import Terms
+from mesa_ws.protocol.server import ServerProtocol, Terms
 from mesa_ws.server.flow_control import PATIENCE, FlowControl
 from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Keepalive, ServerSettings
