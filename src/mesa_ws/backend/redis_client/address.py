@@ -130,8 +130,9 @@ class Address:
         deadline = time.monotonic() + timeout
         masters = self.masters
         master = FIXED if masters is None else masters.find(deadline)
-        connection = self._blocking(remaining(deadline), master)
-        connection.mesa_master = master
+        connection: BlockingConnection = self._unconnected(
+            redis, master, socket_timeout=remaining(deadline), retry=Retry(NoBackoff(), 0)
+        )
         try:
             connection.connect()
         except BaseException:
@@ -143,10 +144,9 @@ class Address:
         """`connect` for asyncio; the caller limits the time, and Sentinels have `timeout` to answer."""
         masters = self.masters
         master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
-        cls = getattr(redis.asyncio, _CLASSES[self.kind])
-        options = {**DRIVER, **self.options, **_host_options(master), "retry": AsyncRetry(NoBackoff(), 0)}
-        connection: AsyncConnection = cls(**options, **_limits(None))
-        connection.mesa_master = master
+        connection: AsyncConnection = self._unconnected(
+            redis.asyncio, master, retry=AsyncRetry(NoBackoff(), 0)
+        )
         try:
             await open_connection(connection)
         except BaseException:
@@ -167,25 +167,21 @@ class Address:
         """Return the error for a connection that failed; nothing was sent."""
         return failed_connect(self.label, error, is_secure=self.kind == "tls")
 
-    def _blocking(self, timeout: float, master: Master) -> BlockingConnection:
-        cls = getattr(redis, _CLASSES[self.kind])
-        options = {**DRIVER, **self.options, **_host_options(master), "retry": Retry(NoBackoff(), 0)}
-        connection: BlockingConnection = cls(**options, **_limits(timeout))
+    def _unconnected(
+        self, library: Any, master: Master, *, retry: object, socket_timeout: float | None = None
+    ) -> Any:
+        host = {} if master is FIXED else {"host": master.host, "port": master.port}
+        limits = {"socket_timeout": socket_timeout, "socket_connect_timeout": socket_timeout, "retry": retry}
+        make = getattr(library, _CLASSES[self.kind])
+        connection = make(**{**DRIVER, **self.options, **host, **limits, "protocol": 2})
+        connection.mesa_master = master
         return connection
-
-
-def _host_options(master: Master) -> dict[str, Any]:
-    return {} if master is FIXED else {"host": master.host, "port": master.port}
-
-
-def _limits(timeout: float | None) -> dict[str, Any]:
-    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
 
 
 def _checked(address: Address) -> Address:
     """Construct a connection without connecting, so that a wrong option is found now."""
     try:
-        address._blocking(1.0, FIXED)
+        address._unconnected(redis, FIXED, retry=None)
     except (TypeError, ValueError, redis.RedisError) as error:
         raise InvalidSettings(_SETTING, f"{EXPECTED}; {error}", address.label) from None
     return address

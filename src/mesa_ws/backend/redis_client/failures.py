@@ -69,7 +69,8 @@ def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> 
         error: of redis-py, or of the network.
         is_secure: whether the connection was to use TLS.
     """
-    if _is_answer(error):
+    answers = exceptions.AuthenticationError | exceptions.ResponseError | exceptions.InvalidResponse
+    if isinstance(error, answers) and not _is_not_now(error):
         return _refused(where, error)
     advice = _advice(error) if is_secure else ""
     return BackendUnavailable(f"{where}: no connection ({_text(error)}{advice})")
@@ -97,7 +98,7 @@ def lacking_rights(where: str, rights: Iterable[str]) -> BackendRefused:
 
 def failed_call(where: str, error: Exception, *, maybe_sent: bool) -> BackendError:
     """Return the error for a call that ended without a usable reply."""
-    if is_not_now(error):
+    if _is_not_now(error):
         return BackendUnavailable(f"{where}: {_text(error)}", maybe_sent=maybe_sent)
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
         return BackendUnavailable(f"{where}: no answer in time", maybe_sent=maybe_sent)
@@ -106,7 +107,7 @@ def failed_call(where: str, error: Exception, *, maybe_sent: bool) -> BackendErr
 
 def failed_reply(where: str, error: exceptions.RedisError) -> BackendError:
     """Return the error for an error reply; `is_partial` tells whether a part was done."""
-    if is_not_now(error):
+    if _is_not_now(error):
         return BackendUnavailable(f"{where}: {_text(error)}")
     return _refused(where, error)
 
@@ -118,7 +119,7 @@ def raise_first(replies: Iterable[Any]) -> None:
             raise reply
 
 
-def is_not_now(error: BaseException) -> bool:
+def _is_not_now(error: BaseException) -> bool:
     """Whether Redis would accept the command later, or another Redis would accept it now."""
     return isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_TEXTS)
 
@@ -145,21 +146,13 @@ def is_partial(reply: object) -> bool:
     return str(reply).startswith(PARTLY) or _RUNTIME_ERROR.match(str(reply)) is not None
 
 
-def _is_answer(error: Exception) -> bool:
-    if is_not_now(error):
-        return False
-    return isinstance(
-        error, exceptions.AuthenticationError | exceptions.ResponseError | exceptions.InvalidResponse
-    )
-
-
 def _refused(where: str, error: Exception) -> BackendRefused:
     hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
     if is_forbidden(error):
         hint = _HINTS[exceptions.NoPermissionError]
-    if "compiling script" in str(error):
+    elif "compiling script" in str(error):
         hint = "Redis 7 or later is needed"
-    if str(error).startswith("NOREPLICAS "):
+    elif str(error).startswith("NOREPLICAS "):
         hint = "nothing was stored; use 'memory' or 'fsync', or add a replica"
     return BackendRefused(f"{where}: refused ({_text(error)})" + (f"; {hint}" if hint else ""))
 

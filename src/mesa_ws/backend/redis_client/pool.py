@@ -8,11 +8,12 @@ connection silently drops everything that is sent on it.
 
 import math
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -20,9 +21,13 @@ from ...errors import BackendUnavailable
 from .address import Address
 from .command import Command, Handshake, ServerInfo
 from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
-from .failures import FOREIGN
+from .durability import Demand
+from .failures import FOREIGN, failed_call
 from .master import FIXED
+from .pipeline import PAUSE, Batch, Operation
 from .resolver import APART
+
+T = TypeVar("T")
 
 MAX_CONNECTIONS = 50
 """Calls at the same time; further ones wait."""
@@ -51,16 +56,38 @@ class Pool:
     Args:
         address: where to connect.
         handshake: first commands of every connection.
-
-    Attributes:
-        info: description that Redis gave on the newest connection.
     """
 
     def __init__(self, address: Address, handshake: Handshake) -> None:
         self._address = address
         self._handshake = handshake
-        self.info = ServerInfo()
+        self._info = ServerInfo()
         self._process = _Process(address)
+
+    def run(self, operation: Operation[T], deadline: float) -> T:
+        """Run `operation`, and repeat it where that is safe and needed. Without commands it never waits.
+
+        Args:
+            operation: the commands.
+            deadline: of the monotonic clock.
+
+        Raises:
+            BackendError: as `Pipeline.carry_out` does.
+        """
+        batch = operation.batch()
+        is_done = not batch.commands
+        while not is_done:
+            try:
+                with self.lend(deadline, is_new=batch.is_doubtful) as lent:
+                    is_done = self._carry_out(batch, lent, deadline)
+            except BackendUnavailable as error:
+                if not batch.is_doubtful or not _repeats(batch, deadline):
+                    raise batch.doubting(error) from error.__cause__
+                time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
+            except FOREIGN as error:
+                if not _repeats(batch, deadline):
+                    raise failed_call(self._address.label, error, maybe_sent=batch.is_written) from error
+        return operation.read(batch.replies)
 
     @contextmanager
     def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
@@ -95,13 +122,45 @@ class Pool:
         """Close idle connections now, and those in use when they are returned."""
         self._of_this_process().close()
 
-    def shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
+    def _carry_out(self, batch: Batch, lent: LentConnection, deadline: float) -> bool:
+        """Run a batch once; return whether its replies count."""
+        where, connection = self._address.label, lent.connection
+        self._handshake.permit(where, batch.commands)
+        if batch.proof is not None:
+            batch.proof.check(where, self._info)
+        self._round(
+            batch, connection, deadline if lent.is_new else batch.first_limit(time.monotonic(), deadline)
+        )
+        if batch.missing:
+            self._shake_hands(connection, deadline)
+            self._round(batch, connection, deadline)
+        failure = batch.failure(where) if batch.has_errors else None
+        if failure is not None and batch.is_misled and (masters := self._of_this_process().masters):
+            masters.doubt()
+        if failure is None and batch.proof is not None:
+            failure = self._prove(batch.proof.demand(batch.replies), connection, deadline)
+        if connection.mesa_master.is_left:
+            if _repeats(batch, deadline):
+                return False
+            if failure is None and batch.proof is not None:
+                failure = batch.proof.lost_master(where)
+        if failure is not None:
+            raise failure
+        return True
+
+    def _round(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
+        batch.on_write(time.monotonic())
+        batch.on_replies(self._talk(connection, batch.unsent, deadline))
+
+    def _shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
         """Send the first commands of a connection; raises the errors of redis-py."""
         first, *others = self._handshake.commands
-        replies = self.talk(connection, [first], deadline) + self.talk(connection, others, deadline)
-        self.info = self._handshake.check(self._address.label, replies)
+        replies = self._talk(connection, [first], deadline) + self._talk(connection, others, deadline)
+        self._info = self._handshake.check(self._address.label, replies)
 
-    def talk(self, connection: BlockingConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
+    def _talk(
+        self, connection: BlockingConnection, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
         """Write commands and read their replies, including errors of Redis.
 
         Raises:
@@ -115,7 +174,18 @@ class Pool:
             self._wait(connection, deadline)
         return [read_reply(connection, deadline) for _ in commands]
 
-    def hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
+    def _prove(
+        self, demand: Demand, connection: BlockingConnection, deadline: float
+    ) -> BackendUnavailable | None:
+        """Wait for copies on the connection that ran the scripts; return the failure, if there is one."""
+        due = connection.mesa_master.due(demand.replicas, time.monotonic())
+        replies = self._talk(connection, demand.commands(remaining(deadline)), deadline)
+        failure = demand.shortfall(self._address.label, demand, replies)
+        if failure is None and due is not None and not self._hold(connection, due, deadline):
+            failure = demand.unsure(self._address.label)
+        return failure
+
+    def _hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
         """Hold back the confirmation of fewer replicas than before; return whether it counts.
 
         See `Copies`.
@@ -129,16 +199,6 @@ class Pool:
             time.sleep(min(left, remaining(deadline), APART / 4))
             masters.refresh(deadline)
         return masters.confirm(max(due, time.monotonic() - APART), deadline)
-
-    def doubt(self) -> None:
-        """Ask the Sentinels soon, because Redis did not answer like a master; see `MasterResolver.doubt`."""
-        masters = self._of_this_process().masters
-        if masters is not None:
-            masters.doubt()
-
-    def permit(self, commands: Sequence[Command]) -> None:
-        """Check that the Redis user has the rights for commands; see `Handshake.permit`."""
-        self._handshake.permit(self._address.label, commands)
 
     def _of_this_process(self) -> "_Process":
         """Return the connections of this process; after a fork there are none yet."""
@@ -174,11 +234,17 @@ class Pool:
     def _open(self, deadline: float) -> BlockingConnection:
         connection = self._address.connect(remaining(deadline))
         try:
-            self.shake_hands(connection, deadline)
+            self._shake_hands(connection, deadline)
         except BaseException:
             connection.disconnect()
             raise
         return connection
+
+
+def _repeats(batch: Batch, deadline: float) -> bool:
+    """Reset a batch for another run, if that is safe and there is time; return whether it was."""
+    now = time.monotonic()
+    return now + 2 * PAUSE < deadline and batch.repeat(now)
 
 
 class _Process:

@@ -2,22 +2,18 @@
 
 import asyncio
 import logging
-import random
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ...concurrency.retry import Backoff
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError
 from .address import Address
 from .connection import AsyncConnection, abandon, abort, converse, hang_up
 from .failures import FOREIGN, forbidden_subscribe, is_forbidden
 from .resolver import MasterWatch
-
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-"""Seconds between attempts to reconnect: doubled each time, with jitter."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -57,7 +53,7 @@ class Subscriber:
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
         self._tasks = Tasks()
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff(0.05, 2.0)
         self._echo = asyncio.Event()
         self._is_closed = False
         self._following: MasterWatch | None = None
@@ -102,10 +98,9 @@ class Subscriber:
         self._echo.clear()
         try:
             async with asyncio.timeout(timeout):
-                # A second SUBSCRIBE changes nothing, and every subscriber has the right to it.
-                await connection.send_packed_command(
-                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
-                )
+                await self._ask(
+                    connection
+                )  # a second time changes nothing, and every subscriber has the right
                 await self._echo.wait()
         except FOREIGN as error:
             _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
@@ -166,45 +161,40 @@ class Subscriber:
         except FOREIGN as error:
             _log.debug("%s", self._address.failed(error))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause * random.uniform(0.5, 1)):  # noqa: S311
+                async with asyncio.timeout(self._backoff.next()):
                     await self._left.wait()
-            self._pause = FIRST_PAUSE if self._left.is_set() else min(LONGEST_PAUSE, 2 * self._pause)
+                self._backoff.reset()
             self._left.clear()
         else:
-            self._pause = FIRST_PAUSE
+            self._backoff.reset()
             self._on_return()
             self._connection = connection
             _log.info("%s: receiving the messages of other processes again", self._address.label)
 
     async def _subscribe(self) -> AsyncConnection:
-        """Connect and wait until Redis has confirmed the subscription."""
+        """Connect, before Sentinels name another master, and wait until Redis confirmed the subscription."""
         if self._following is None:
             self._following = self._address.follow(self._on_left)
-        async with self._limited():
-            connection = await self._address.aconnect(self._timeout)
-            try:
-                if self._name:
-                    await converse(connection, [("CLIENT", "SETNAME", self._name)])
-                await connection.send_packed_command(
-                    connection.pack_commands([("SUBSCRIBE", *self._channels)])
-                )
-                for _ in self._channels:
-                    await connection.read_response()
-                if connection.mesa_master.is_left:
-                    raise RedisConnectionError("another master was named")
-            except BaseException:
-                await hang_up(connection)
-                raise
-        return connection
-
-    @asynccontextmanager
-    async def _limited(self) -> AsyncIterator[None]:
-        """Limit an attempt to the timeout, or until Sentinels name another master."""
         try:
             async with asyncio.timeout(self._timeout) as self._attempt:
-                yield
+                connection = await self._address.aconnect(self._timeout)
+                try:
+                    if self._name:
+                        await converse(connection, [("CLIENT", "SETNAME", self._name)])
+                    await self._ask(connection)
+                    for _ in self._channels:
+                        await connection.read_response()
+                    if connection.mesa_master.is_left:
+                        raise RedisConnectionError("another master was named")
+                except BaseException:
+                    await hang_up(connection)
+                    raise
         finally:
             self._attempt = None
+        return connection
+
+    async def _ask(self, connection: AsyncConnection) -> None:
+        await connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", *self._channels)]))
 
     def _on_left(self) -> None:
         """Reconnect, to the new master."""
