@@ -159,8 +159,7 @@ async def record(url: str, namespace: str) -> dict[str, list[Step]]:
         _serving(url, namespace) as address,
         AsyncDispatcher(url, namespace=namespace, sync=True) as dispatcher,
         Peer.connect(address) as peer,
-        Peer.connect(address) as new,
-        Peer.connect(address) as returning,
+        AsyncExitStack() as stack,
     ):
         position = await peer.log_in("7", wire=2)
         await dispatcher.dispatch(Message(0, 0, "WARM"), ["7"])
@@ -169,11 +168,13 @@ async def record(url: str, namespace: str) -> dict[str, list[Step]]:
             await dispatcher.dispatch(Message(0, 1, "ROAD"), ["7"])
             last = await peer.until(t="ROAD")
         async with recording(roads["login"]):
+            new = await stack.enter_async_context(Peer.connect(address))
             await new.log_in("8", wire=2)
         async with recording(roads["cut"]):
             peer.socket.transport.abort()
         await dispatcher.dispatch(Message(0, 2, "ROAD"), ["7"])
         async with recording(roads["resume"]):
+            returning = await stack.enter_async_context(Peer.connect(address))
             await returning.log_in("7", wire=2, resume={"e": position["e"], "s": last["s"]})
             await returning.until(t="ROAD")
     async with (
