@@ -221,6 +221,12 @@ def checked(field: str, handler: AnyHandler, *arguments: str) -> AnyHandler:
     return handler
 
 
+def add_checked(handlers: list[Handler], field: str, handler: AnyHandler, *arguments: str) -> AnyHandler:
+    """Add a handler to others, and return it; see `checked`."""
+    handlers.append(checked(field, handler, *arguments))
+    return handler
+
+
 def of_type(handlers: Sequence[ForMessages], type: str | None) -> list[Handler]:
     """Return the handlers of messages of this type."""
     return [handler for wanted, handler in handlers if wanted is None or wanted == type]

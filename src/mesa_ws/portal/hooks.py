@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, overload
 
 from ..backend.inbox import EventKind
-from ..handlers.caller import AnyHandler, ForMessages, Handler, checked, for_messages
+from ..handlers.caller import AnyHandler, ForMessages, Handler, add_checked, checked, for_messages
 
 
 @dataclass
@@ -67,8 +67,7 @@ class PortalHooks:
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, event)`, called each time a handler has raised."""
-        self._registered.error.append(checked("on_error", handler, "error", "event"))
-        return handler
+        return add_checked(self._registered.error, "on_error", handler, "error", "event")
 
     def on_rejected(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(rejection, event)`, called when a handler has raised `Reject`.
@@ -76,8 +75,7 @@ class PortalHooks:
         Mesa keeps nothing of the event after `handler` has returned. `handler` is called again for the
         same event if the portal dies before it has recorded the rejection.
         """
-        self._registered.rejected.append(checked("on_rejected", handler, "rejection", "event"))
-        return handler
+        return add_checked(self._registered.rejected, "on_rejected", handler, "rejection", "event")
 
     def _add(self, kind: EventKind, handler: AnyHandler) -> AnyHandler:
         self._registered.by_kind[kind].append((None, checked(f"on_{kind}", handler, "event")))

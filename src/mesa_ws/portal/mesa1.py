@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from ..backend.inbox import InboxEvent, WaitingEvent
 from ..backend.mesa1 import Mesa1PortalConsumer
-from ..concurrency.queues import KeyedQueues
 from ..concurrency.retry import LimitedWarning
 from ..errors import BackendError
+from .native import OnceSource
 
 MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
@@ -26,7 +26,7 @@ LAST = 1.0
 log = logging.getLogger("mesa_ws.portal")
 
 
-class Mesa1Source:
+class Mesa1Source(OnceSource):
     """Has the events handled that servers send to this portal, once at most.
 
     Events of one connection are handled in order; where their server does not name the connection,
@@ -36,15 +36,7 @@ class Mesa1Source:
         consumer: the portal's end of the wire.
         observe: calls the handlers of an event.
         concurrency: events that are handled at the same time.
-
-    Attributes:
-        portal_id: random name of this portal; a UUID.
-        queues: always empty: this wire has no queues.
-        reply: sends a message to one connection of one node; see `Mesa1PortalConsumer.reply`.
-        dropped: events that were dropped because too many waited for handlers.
     """
-
-    queues: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -52,14 +44,9 @@ class Mesa1Source:
         observe: Callable[[WaitingEvent], Awaitable[None]],
         concurrency: int,
     ) -> None:
-        self.portal_id = consumer.portal_id
-        self.reply = consumer.reply
+        super().__init__(consumer, observe, concurrency)
         self._consumer = consumer
-        self._observe = observe
-        self._slots = asyncio.Semaphore(concurrency)
-        self._events = KeyedQueues(self._handle)
         self._received = 0
-        self.dropped = 0
         self._drops = LimitedWarning()
 
     async def start(self) -> None:
@@ -98,10 +85,6 @@ class Mesa1Source:
         client = f"client {event.id}" if event.id is not None else event.key
         waiting = WaitingEvent("", time.time(), event)
         self._events.put(event.connection_id or client, waiting, len(event.data))
-
-    async def _handle(self, waiting: WaitingEvent) -> None:
-        async with self._slots:
-            await self._observe(waiting)
 
     def _drop(self) -> None:
         self.dropped += 1

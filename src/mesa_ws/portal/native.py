@@ -1,4 +1,4 @@
-"""Sources of Mesa's own wire, where events wait in queues until they are handled."""
+"""Sources of Mesa's own wire, where events wait in queues until they are handled; and the base of others."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
+from ..backend.mesa1 import Mesa1PortalConsumer
 from ..concurrency.queues import KeyedQueues
 from ..concurrency.retry import Backoff
 from ..concurrency.tasks import Tasks
@@ -28,31 +29,42 @@ PATIENCE = 1.0
 log = logging.getLogger("mesa_ws.portal")
 
 
-class _NativeSource:
-    """Base of both sources.
+class OnceSource:
+    """Base of sources whose events are handled once at most; in order for each key.
 
     Args:
-        consumer: the portal's end of the inbox.
+        consumer: the portal's end of the wire.
+        observe: calls the handlers of an event.
+        concurrency: events that are handled at the same time.
 
     Attributes:
         portal_id: random name of this portal.
+        queues: always empty: the source owns none.
+        dropped: events that were dropped because too many waited for handlers.
         reply: sends a message to one connection of one node; see `PortalConsumer.reply`.
-        dropped: always 0: events that cannot be handled yet stay in their queue.
     """
 
-    dropped = 0
+    queues: tuple[int, ...] = ()
 
-    def __init__(self, consumer: PortalConsumer) -> None:
+    def __init__(
+        self,
+        consumer: PortalConsumer | Mesa1PortalConsumer,
+        observe: Callable[[WaitingEvent], Awaitable[None]],
+        concurrency: int,
+    ) -> None:
         self.portal_id = consumer.portal_id
         self.reply = consumer.reply
-        self._consumer = consumer
-        self._tasks = Tasks("portal")
+        self.dropped = 0
+        self._observe = observe
+        self._slots = asyncio.Semaphore(concurrency)
+        self._events = KeyedQueues(self._handle)
 
-    async def _stop_reading(self) -> None:
-        await self._tasks.aclose(PATIENCE)
+    async def _handle(self, waiting: WaitingEvent) -> None:
+        async with self._slots:
+            await self._observe(waiting)
 
 
-class QueueSource(_NativeSource):
+class QueueSource:
     """Owns a share of the queues, and has their events handled at least once.
 
     Args:
@@ -60,7 +72,14 @@ class QueueSource(_NativeSource):
         handle: calls the handlers of an event, at its nth delivery.
         concurrency: events that are handled at the same time.
         lease: seconds without a heartbeat after which other portals take over.
+
+    Attributes:
+        portal_id: random name of this portal.
+        dropped: always 0: events that cannot be handled yet stay in their queue.
+        reply: sends a message to one connection of one node; see `PortalConsumer.reply`.
     """
+
+    dropped = 0
 
     def __init__(
         self,
@@ -69,7 +88,10 @@ class QueueSource(_NativeSource):
         concurrency: int,
         lease: float,
     ) -> None:
-        super().__init__(consumer)
+        self.portal_id = consumer.portal_id
+        self.reply = consumer.reply
+        self._consumer = consumer
+        self._tasks = Tasks("portal")
         self._takes_part = False
         self._handling = Handling(consumer, handle, concurrency)
         self._assignment = Assignment(consumer, self._handling, lease)
@@ -88,12 +110,12 @@ class QueueSource(_NativeSource):
 
     async def finish(self) -> None:
         """Begin no other event, and give up each queue when none of its events is being handled."""
-        await self._stop_reading()
+        await self._tasks.aclose(PATIENCE)
         await self._assignment.leave()
 
     async def aclose(self) -> None:
         """Give up all queues; another portal handles again what was not finished."""
-        await self._stop_reading()
+        await self._tasks.aclose(PATIENCE)
         await self._handling.aclose(PATIENCE)
         if self._takes_part:
             with suppress(BackendError):
@@ -101,19 +123,14 @@ class QueueSource(_NativeSource):
         await self._consumer.aclose()
 
 
-class ObserverSource(_NativeSource):
+class ObserverSource(OnceSource):
     """Has the events of all queues handled once at most, in order for each connection; removes none.
 
     Args:
         consumer: the portal's end of the inbox.
         observe: calls the handlers of an event.
         concurrency: events that are handled at the same time.
-
-    Attributes:
-        queues: always empty: an observer owns no queue.
     """
-
-    queues: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -121,10 +138,9 @@ class ObserverSource(_NativeSource):
         observe: Callable[[WaitingEvent], Awaitable[None]],
         concurrency: int,
     ) -> None:
-        super().__init__(consumer)
-        self._observe = observe
-        self._slots = asyncio.Semaphore(concurrency)
-        self._events = KeyedQueues(self._handle)
+        super().__init__(consumer, observe, concurrency)
+        self._consumer = consumer
+        self._tasks = Tasks("portal")
         self._offset = ""
 
     async def start(self) -> None:
@@ -134,12 +150,12 @@ class ObserverSource(_NativeSource):
 
     async def finish(self) -> None:
         """Read no more, and wait until everything that was read is handled."""
-        await self._stop_reading()
+        await self._tasks.aclose(PATIENCE)
         await self._events.drained()
 
     async def aclose(self) -> None:
         """Cancel what is being handled."""
-        await self._stop_reading()
+        await self._tasks.aclose(PATIENCE)
         self._events.cancel()
         await self._consumer.aclose()
 
@@ -158,7 +174,3 @@ class ObserverSource(_NativeSource):
         self._offset, events = await self._consumer.overhear(self._offset)
         for waiting in events:
             self._events.put(waiting.event.connection_id, waiting, len(waiting.event.data))
-
-    async def _handle(self, waiting: WaitingEvent) -> None:
-        async with self._slots:
-            await self._observe(waiting)

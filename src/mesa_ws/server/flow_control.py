@@ -12,6 +12,7 @@ cut then.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..protocol.server import ServerProtocol
 from ..settings import Keepalive
@@ -26,60 +27,38 @@ LOOKS = 5
 """Checks of a client that is not read, in each `interval` of the keepalive."""
 
 
+@dataclass(slots=True, eq=False)
 class FlowControl:
     """Pause and resume the reading of one client. For the event loop only.
 
-    Args:
+    Attributes:
         transport: reads.
         protocol: its deadlines are suspended while reading is paused.
         keepalive: how soon the server has to notice that a client is gone.
         most: events after which reading should stop.
         now: returns the event loop's time.
         changed: called after reading was paused or resumed, because `deadline` has changed.
-
-    Attributes:
-        most: see above.
         is_full: whether that many events wait, or did and more than half of them still do; the owner of the
             queue sets it.
+        is_paused: whether reading is paused.
+        finished_at: when the client was first found to have finished sending; None before.
     """
 
-    __slots__ = (
-        "_changed",
-        "_finished_at",
-        "_is_paused",
-        "_keepalive",
-        "_look_at",
-        "_now",
-        "_protocol",
-        "_transport",
-        "is_full",
-        "most",
-    )
-
-    def __init__(
-        self,
-        transport: Transport,
-        protocol: ServerProtocol,
-        keepalive: Keepalive,
-        most: int,
-        now: Callable[[], float],
-        changed: Callable[[], None],
-    ) -> None:
-        self._transport = transport
-        self._protocol = protocol
-        self._keepalive = keepalive
-        self._now = now
-        self._changed = changed
-        self.most = most
-        self.is_full = False
-        self._is_paused = False
-        self._look_at = 0.0
-        self._finished_at: float | None = None
+    transport: Transport
+    protocol: ServerProtocol
+    keepalive: Keepalive
+    most: int
+    now: Callable[[], float]
+    changed: Callable[[], None]
+    is_full: bool = False
+    is_paused: bool = False
+    finished_at: float | None = None
+    _look_at: float = 0.0
 
     @property
     def deadline(self) -> float | None:
         """Time at which `look` or the protocol has something to do; None for never."""
-        return self._look_at if self._is_paused else self._protocol.deadline
+        return self._look_at if self.is_paused else self.protocol.deadline
 
     def regulate(self, waiting: int, *, owes_answer: bool) -> None:
         """Pause or resume reading, as the queue demands.
@@ -90,32 +69,32 @@ class FlowControl:
         """
         has_patience = owes_answer and waiting < PATIENCE * self.most
         is_paused = self.is_full and not has_patience
-        if is_paused == self._is_paused:
+        if is_paused == self.is_paused:
             return
-        self._is_paused = is_paused
-        now = self._now()
+        self.is_paused = is_paused
+        now = self.now()
         if is_paused:
-            self._protocol.suspend(now)
-            self._transport.pause_reading()
+            self.protocol.suspend(now)
+            self.transport.pause_reading()
             if self._look_at <= now:  # otherwise a client that is paused again and again is never checked
-                self._look_at = now + self._keepalive.interval / LOOKS
+                self._look_at = now + self.keepalive.interval / LOOKS
         else:
-            self._protocol.resume(now)
-            self._transport.resume_reading()
-        self._changed()
+            self.protocol.resume(now)
+            self.transport.resume_reading()
+        self.changed()
 
     def look(self) -> None:
         """Check, if it is time, whether a client that is not read is still there; cut it if it is gone."""
-        now = self._now()
-        if not self._is_paused or now < self._look_at:
+        now = self.now()
+        if not self.is_paused or now < self._look_at:
             return
-        self._look_at = now + self._keepalive.interval / LOOKS
-        state = self._transport.peer_state()
+        self._look_at = now + self.keepalive.interval / LOOKS
+        state = self.transport.peer_state()
         if state is PeerState.PRESENT:
             return
-        if self._finished_at is None:
-            self._finished_at = now
-        silence = self._keepalive.interval + self._keepalive.timeout
-        if state is PeerState.GONE or now >= self._finished_at + silence:
+        if self.finished_at is None:
+            self.finished_at = now
+        silence = self.keepalive.interval + self.keepalive.timeout
+        if state is PeerState.GONE or now >= self.finished_at + silence:
             log.debug("cutting a client that has gone while reading was paused")
-            self._transport.cut()
+            self.transport.cut()

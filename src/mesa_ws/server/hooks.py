@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..errors import InvalidSettings
-from ..handlers.caller import AnyHandler, checked, for_messages, name_of
+from ..handlers.caller import AnyHandler, add_checked, checked, for_messages, name_of
 from .middleware import create, register
 from .registrations import Handlers
 
@@ -38,13 +38,11 @@ class Hooks:
 
     def on_connection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection)`, called before any other handler of that connection."""
-        self._handlers.connection.append(checked("on_connection", handler, "connection"))
-        return handler
+        return add_checked(self._handlers.connection, "on_connection", handler, "connection")
 
     def on_authentication(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection)`, called after the client got the answer to its login."""
-        self._handlers.authentication.append(checked("on_authentication", handler, "connection"))
-        return handler
+        return add_checked(self._handlers.authentication, "on_authentication", handler, "connection")
 
     @overload
     def on_message(self, handler: AnyHandler, /) -> AnyHandler: ...
@@ -68,10 +66,9 @@ class Hooks:
 
     def on_disconnection(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(connection, code, reason)`, the last call for a connection."""
-        self._handlers.disconnection.append(
-            checked("on_disconnection", handler, "connection", "code", "reason")
+        return add_checked(
+            self._handlers.disconnection, "on_disconnection", handler, "connection", "code", "reason"
         )
-        return handler
 
     def on_online(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(id)`, called when an id gets its first connection in the whole cluster.
@@ -79,24 +76,21 @@ class Hooks:
         One node of the cluster calls it, once for each change. Calls about one id come one after
         another. A client that reconnects within `Presence.grace` was not away.
         """
-        self._handlers.online.append(checked("on_online", handler, "id"))
-        return handler
+        return add_checked(self._handlers.online, "on_online", handler, "id")
 
     def on_offline(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(id)`, called when an id has had no connection for `Presence.grace`.
 
         Called like `on_online`; also when the node that held the id died.
         """
-        self._handlers.offline.append(checked("on_offline", handler, "id"))
-        return handler
+        return add_checked(self._handlers.offline, "on_offline", handler, "id")
 
     def on_lost(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(id, n)`, called when `n` stored messages to an id were dropped unreceived.
 
         Only for clients of 1.x, which the server cannot notify; once for each loss.
         """
-        self._handlers.lost.append(checked("on_lost", handler, "id", "n"))
-        return handler
+        return add_checked(self._handlers.lost, "on_lost", handler, "id", "n")
 
     def on_forked(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(since)`, called when Redis may have lost writes that it had confirmed.
@@ -111,16 +105,14 @@ class Hooks:
         the call. It is also called after a restart or a failover without any loss, because Redis does not
         say which it was.
         """
-        self._handlers.forked.append(checked("on_forked", handler, "since"))
-        return handler
+        return add_checked(self._handlers.forked, "on_forked", handler, "since")
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(error, connection)`, called when a handler raised.
 
         The connection is None where the handler was about an id.
         """
-        self._handlers.error.append(checked("on_error", handler, "error", "connection"))
-        return handler
+        return add_checked(self._handlers.error, "on_error", handler, "error", "connection")
 
     def on_rejected(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler(rejection, message, connection)`, called when a message was rejected.
@@ -128,8 +120,9 @@ class Hooks:
         A handler of the message or a middleware has raised `Reject`. Messages that a portal rejects are
         reported in the portal.
         """
-        self._handlers.rejected.append(checked("on_rejected", handler, "rejection", "message", "connection"))
-        return handler
+        return add_checked(
+            self._handlers.rejected, "on_rejected", handler, "rejection", "message", "connection"
+        )
 
     def on_stop(self, handler: AnyHandler) -> AnyHandler:
         """Register `handler()`, called when the server is about to stop, before clients are closed.
@@ -138,8 +131,7 @@ class Hooks:
         for those of this server. All these handlers together get five seconds; then the server stops
         without waiting longer.
         """
-        self._handlers.stop.append(checked("on_stop", handler))
-        return handler
+        return add_checked(self._handlers.stop, "on_stop", handler)
 
     def use(self, middleware: object) -> Any:
         """Add a middleware: an object with some of the methods of `Middleware`.

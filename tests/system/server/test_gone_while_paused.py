@@ -58,7 +58,7 @@ class Case:
     @property
     def is_paused(self) -> bool:
         flow = self.connection._flow
-        return flow is not None and flow._is_paused
+        return flow is not None and flow.is_paused
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT):
@@ -133,7 +133,7 @@ async def test_what_was_sent_before_the_socket_was_closed_is_handled(opening: Ca
             client.shutdown(socket.SHUT_WR)
         flow = case.connection._flow
         assert flow is not None
-        await case.until(lambda: flow._finished_at is not None)
+        await case.until(lambda: flow.finished_at is not None)
         assert case.connection.is_open
         case.go.set()
         async with asyncio.timeout(LIMIT):

@@ -172,6 +172,6 @@ async def test_a_client_that_floods_has_no_more_waiting_than_it_may_and_came_at_
         for each in (before, payload):
             peer.writer.write((bytes([0x81, 0x80 | len(each)]) + bytes(4) + each) * 40_000)
         (connection,) = server.connections
-        await until(lambda: connection._flow is not None and connection._flow._is_paused)
+        await until(lambda: connection._flow is not None and connection._flow.is_paused)
         assert len(connection._events or ()) <= 64 + READ_AT_ONCE // (6 + len(payload))
         go.set()

@@ -104,11 +104,12 @@ class RedisNode(WireNode):
 
     async def clean_up(self, call: Call) -> int:
         """Run a call that releases ids and ends connections; return 1 when there may be more."""
+        is_repeated = False
         while True:
             try:
                 return await super().clean_up(call)
             except BackendRefused as error:
-                await self._queues.repair(error)
+                is_repeated = await self._queues.repair(error, is_repeated=is_repeated)
 
 
 class RedisBackend(WireBackend[NativeWire, RedisNode]):

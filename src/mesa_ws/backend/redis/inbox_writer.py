@@ -114,6 +114,7 @@ class InboxWriter:
 
     async def _carry_out(self, batch: list[Append]) -> Sequence[AppendResult]:
         call = self._command.of(batch)
+        is_repeated = False
         while True:
             try:
                 (reply,) = await self._pipeline.execute(
@@ -123,6 +124,6 @@ class InboxWriter:
                     (reply,) = await self._keeper.execute([call], self._pipeline, self._proof)
                 return [RESULTS[number] for number in reply[1:]]
             except BackendRefused as error:
-                await self._queues.repair(error)
+                is_repeated = await self._queues.repair(error, is_repeated=is_repeated)
             except Unsupported as error:  # another Redis took over, and this one cannot
                 raise BackendRefused(str(error)) from error

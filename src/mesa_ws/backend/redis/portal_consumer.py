@@ -342,6 +342,7 @@ class RedisPortalConsumer:
         proof: Proof | None = None,
     ) -> list[Any]:
         """Run calls; if a key has the wrong type, set it aside and run them again."""
+        is_repeated = False
         while True:
             try:
                 return await pipeline.execute(
@@ -351,4 +352,4 @@ class RedisPortalConsumer:
                     proof=proof,
                 )
             except BackendRefused as error:
-                await self._types.repair(error)
+                is_repeated = await self._types.repair(error, is_repeated=is_repeated)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from redis.exceptions import ResponseError
 
@@ -34,22 +34,20 @@ class QueueTypes:
         self._execute = execute
         self._node = node
 
-    async def repair(self, error: BackendRefused) -> None:
-        """Set keys aside after a call was refused; then it can be repeated.
+    async def repair(self, error: BackendRefused, *, is_repeated: bool) -> Literal[True]:
+        """Set keys aside after a call was refused; then it is repeated, once.
 
         Raises:
             BackendError: `error`, which has another reason, or Redis did not answer.
         """
         cause = error.__cause__
-        if not isinstance(cause, ResponseError) or not str(cause).startswith("WRONGTYPE"):
+        if is_repeated or not isinstance(cause, ResponseError) or not str(cause).startswith("WRONGTYPE"):
             raise error
         types = expected_types(self._keys)
         if self._node:
             types[self._keys.connections(self._node)] = "hash"
         names = list(types)
         (found,) = await self._execute(Call(SET_ASIDE, tuple(names), tuple(types.values())).command)
-        if not found:
-            raise error
         for number in found:
             name = names[number - 1]
             _log.warning(
@@ -57,6 +55,7 @@ class QueueTypes:
                 name,
                 self._keys.aside(name),
             )
+        return True
 
 
 def expected_types(keys: Keys) -> dict[str, str]:
