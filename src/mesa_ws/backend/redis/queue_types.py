@@ -35,7 +35,10 @@ class QueueTypes:
         self._node = node
 
     async def repair(self, error: BackendRefused, *, is_repeated: bool) -> Literal[True]:
-        """Set keys aside after a call was refused; then it is repeated, once.
+        """Set keys aside after a call was refused; then it can be repeated, once.
+
+        Returns:
+            That the call is repeated, for the next time.
 
         Raises:
             BackendError: `error`, which has another reason, or Redis did not answer.
