@@ -8,8 +8,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from picows import WSUpgradeRequest, WSUpgradeResponse
-
-from .websocket import Answer
+from picows import WSUpgradeResponseWithListener as Answer
 
 FILES = {b"/mesa.js": "mesa.js", b"/mesa.mjs": "mesa.mjs"}
 """The paths, and nothing else: no part of a request ever becomes the name of a file."""
