@@ -321,7 +321,7 @@ class ServerProtocol:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
             self._lift_deadline()
-        correlation = read_correlation(frame) if frame.x is not None else None
+        correlation = read_correlation(frame) if isinstance(frame.x, dict) else None
         if frame.op == Op.HEARTBEAT and isinstance(correlation, RequestReceived):
             return SendText(answering(_SIGN_OF_LIFE, correlation.request))
         return correlation or Received(frame.message())

@@ -13,7 +13,6 @@ from ..backend.queries import Heads
 from ..close import CloseCode
 from ..concurrency.tasks import Spawn
 from ..errors import BackendError, InvalidMessage, Refused
-from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..messages.recipients import User
 from ..protocol.events import Authenticate, Close
@@ -102,7 +101,7 @@ class Authenticator:
             connection.send_queue.control(resync(ResumeState.of(page)._replace(status="reset")))
         if announced is not None and (announced.status != "resumed" or announced.lost):
             connection.send_queue.write(resync(ResumeState.of(announced), is_broadcast=True))
-        self._begin(subscription, page, announced)
+        subscription.begin(page, announced, self._fanout.broadcasts.position)
 
     async def _log_in(self, connection: Connection, id: str, sync: SyncOptions, accepted: bytes) -> bool:
         """Start with the messages of an id, or of another one that the connection gets during the login.
@@ -123,14 +122,8 @@ class Authenticator:
             announced_state = ResumeState.of(announced) if announced is not None else None
             accepted = welcome(accepted, ResumeState.of(page), announced_state)
         connection.send_queue.control(accepted)
-        self._begin(subscription, page, announced)
-        return True
-
-    def _begin(self, subscription: Subscription, page: Page, announced: Page | None) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            entries = (*page.entries, *(announced.entries if announced is not None else ()))
-            log_page(log, subscription.id, (entry.body for entry in entries))
         subscription.begin(page, announced, self._fanout.broadcasts.position)
+        return True
 
     async def _read(
         self, connection: Connection, subscription: Subscription, sync: SyncOptions, here: Position | None

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..backend.outbox import Entry, Page
 from ..messages.frames import numbered, numbered_broadcast
+from ..messages.message_log import log_page
 from ..messages.receipt import Position
 from ..protocol.cursor import BroadcastCursor, Offered, OutboxCursor, Progress
 from ..protocol.events import Acknowledged, ProbeAnswered, UnexpectedAnswer
@@ -207,7 +208,11 @@ class Subscription:
             here: position up to which the node has delivered messages to everybody by now, whether this
                 client was among their recipients or not.
         """
+        if log.isEnabledFor(logging.DEBUG):
+            entries = (*page.entries, *(announced.entries if announced is not None else ()))
+            log_page(log, self.id, (entry.body for entry in entries))
         self._backlog = page.top
+        self.send_queue.follow(page.top, is_first=True)
         self.outbox.on_page(page)
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.on_page(announced)
@@ -318,9 +323,8 @@ class Subscription:
             self._host.lost(self, page)
         _check(self.outbox, self._wanted)
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
-        self.send_queue.follow(page.top, is_first=is_first)
-        if is_elsewhere:
-            self.send_queue.follow(UNBOUNDED)
+        if is_elsewhere or not is_first:
+            self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
         self._page.extend(page.entries)
         if self._host.redelivered_handlers and (
             is_first or (page.entries and page.entries[0].sequence <= self._backlog)

@@ -123,7 +123,7 @@ class Calls:
             *request.position,
             request.wire2,
         )
-        call = self._node_commands(node).visit([request.id], wanted)
+        (call,) = calls_of([self._node_commands(node).visit([request.id], wanted)])
         reply: Any = self._ok(call)
         return None if reply == 0 else reply[0]
 
@@ -134,7 +134,7 @@ class Calls:
 
     def detach(self, node: str, id: str, version: int) -> None:
         """Detach an id from a node."""
-        self._ok(self._node_commands(node).detach([id], version))
+        self._ok(*calls_of([self._node_commands(node).detach([id], version)]))
 
     def reap(self) -> None:
         """Remove a node whose lease has expired."""

@@ -12,7 +12,7 @@ from mesa_ws.backend.redis import node_commands, wire
 from mesa_ws.backend.redis.dispatch import dispatching
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, OutboxReply, came_online
-from mesa_ws.backend.redis_client.command import Call
+from mesa_ws.backend.redis_client.command import Call, Command
 from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -44,7 +44,9 @@ class ScriptRunner:
         self.keys = Keys(namespace)
         self._versions = 0
 
-    def run(self, call: Call) -> Any:
+    def run(self, call: Call | Command) -> Any:
+        if not isinstance(call, Call):
+            (call,) = calls_of([call])
         try:
             return self.ask(*call.command)
         except NoScriptError:

@@ -31,11 +31,11 @@ class ScriptRunner:
         await self._pipeline.execute([self.commands.heartbeat(join=True)[0].command])
 
     async def attach(self, id: str, sockets: int, version: int) -> None:
-        (reply,) = await self._pipeline.execute([self.commands.attach({id: (sockets, version)}).command])
+        (reply,) = await self._pipeline.execute([self.commands.attach({id: (sockets, version)})])
         assert reply != 0
 
     async def detach(self, id: str, version: int) -> None:
-        await self._pipeline.execute([self.commands.detach([id], version).command])
+        await self._pipeline.execute([self.commands.detach([id], version)])
 
     async def reap(self) -> int:
         (more,) = await self._pipeline.execute([self.commands.reap().command])

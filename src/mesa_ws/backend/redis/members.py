@@ -164,10 +164,10 @@ class Members:
             if start is None:
                 await self._record({id: entry})
                 return None
-            call = self._commands.enter(id, entry, start, is_announced=id in self.table.announced)
-            (reply,) = await self._pipeline.execute((call.command,), is_repeatable=True)
+            command = self._commands.enter(id, entry, start, is_announced=id in self.table.announced)
+            (reply,) = await self._pipeline.execute((command,), is_repeatable=True)
             if reply == 0:  # the lease was lost
-                (reply,) = await self._keeper.execute([call])
+                (reply,) = await self._keeper.execute([command])
             (answer,) = answers(reply)
             page = self._page(id, answer)
             if answer.came_online:
@@ -192,7 +192,7 @@ class Members:
 
     def give_up(self, ids: Sequence[str]) -> None:
         """Tell Redis, without waiting, that `ids` are not here."""
-        command = self._commands.detach(ids, self.table.version).command
+        command = self._commands.detach(ids, self.table.version)
         self._pipeline.post([command], self._on_doubt, lambda _: self._on_leaving())
 
     async def synchronize(self) -> None:
@@ -271,7 +271,7 @@ class Members:
 
     def _post_record(self, held: Mapping[str, MemberEntry]) -> None:
         if held:
-            command = self._commands.attach(held, self.table.announced).command
+            command = self._commands.attach(held, self.table.announced)
             self._pipeline.post(
                 [command], self._on_doubt, lambda replies: self._on_recorded(list(held), replies[0])
             )

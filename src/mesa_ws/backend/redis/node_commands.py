@@ -67,7 +67,7 @@ class NodeCommands(NamedTuple):
             ("PEXPIRE", self.keys.meta, ms(self.expiry)),
         )
 
-    def attach(self, held: Mapping[str, tuple[int, int]], announced: Container[str] = ()) -> Call:
+    def attach(self, held: Mapping[str, tuple[int, int]], announced: Container[str] = ()) -> Command:
         """Record ids with their sockets and version, and read nothing.
 
         `came_online` reads the reply.
@@ -82,12 +82,13 @@ class NodeCommands(NamedTuple):
         )
         return self.visit(list(held), [part for wish in wishes for part in wish])
 
-    def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Call:
+    def visit(self, ids: Iterable[str], wishes: Iterable[str | int]) -> Command:
         """Run `attach.lua` for `ids`; its head documents the arguments of each id."""
-        keys = (self.keys.leases, self.keys.holdings + self.node, self.keys.graces, self.keys.signs)
-        return Call(ATTACH, (*keys, *outbox_keys(self.keys, ids)), (self.node, ms(self.expiry), *wishes))
+        shared = (self.keys.leases, self.keys.holdings + self.node, self.keys.graces, self.keys.signs)
+        keys = (*shared, *outbox_keys(self.keys, ids))
+        return ("EVALSHA", ATTACH.sha, len(keys), *keys, self.node, ms(self.expiry), *wishes)
 
-    def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Call:
+    def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Command:
         """Record an id and read its outbox, in one step; `answers` reads the reply.
 
         Args:
@@ -100,7 +101,7 @@ class NodeCommands(NamedTuple):
         wish = (id, *held, int(is_announced), start.mode, epoch, sequence, int(start.is_wire2))
         return self.visit([id], wish)
 
-    def read(self, reads: Sequence[Read]) -> list[Call]:
+    def read(self, reads: Sequence[Read]) -> list[Command]:
         """Read the next pages of outboxes; `answers` reads each reply.
 
         A page may be empty although messages follow, when others of the same call used up its size.
@@ -128,10 +129,20 @@ class NodeCommands(NamedTuple):
         """Find the ids that have messages; the reply lists their numbers, starting at 1."""
         return Call(WAITING, tuple(map(self.keys.outbox, ids)), ())
 
-    def detach(self, ids: Sequence[str], version: int) -> Call:
+    def detach(self, ids: Sequence[str], version: int) -> Command:
         """Forget ids that were not recorded after `version`."""
-        keys = (self.keys.held(self.node), self.keys.graces, *map(self.keys.user, ids))
-        return Call(DETACH, keys, (self.node, version, ms(self.expiry), ms(self.grace), *ids))
+        keys = [self.keys.holdings + self.node, self.keys.graces, *(self.keys.users + id for id in ids)]
+        return (
+            "EVALSHA",
+            DETACH.sha,
+            len(keys),
+            *keys,
+            self.node,
+            version,
+            ms(self.expiry),
+            ms(self.grace),
+            *ids,
+        )
 
     def leave(self) -> Call:
         """Give up the lease and release some ids; the reply is 1 when there may be more."""

@@ -159,7 +159,7 @@ class LeaseKeeper:
         self._tasks.start(self._reap_forever, "reaper")
 
     async def execute(
-        self, calls: Sequence[Call], pipeline: Pipeline | None = None, proof: Proof | None = None
+        self, calls: Sequence[Call | Command], pipeline: Pipeline | None = None, proof: Proof | None = None
     ) -> list[Any]:
         """Run calls that need the lease; if it was lost, take a new one and run them again.
 
@@ -174,7 +174,7 @@ class LeaseKeeper:
             BackendError: the calls failed.
         """
         joins = self.joins
-        commands = [call.command for call in calls]
+        commands = [call.command if isinstance(call, Call) else call for call in calls]
 
         async def carry_out() -> list[Any]:
             return await (pipeline or self._pipeline).execute(commands, is_repeatable=True, proof=proof)

@@ -194,7 +194,7 @@ def test_a_lost_lease_is_a_pulse_without_one() -> None:
 
 
 def test_attaching_sends_sockets_and_version_of_each_id() -> None:
-    call = SEAT.attach({"a": (2, 7), "b": (1, 8)}, announced={"b"})
+    (call,) = calls_of([SEAT.attach({"a": (2, 7), "b": (1, 8)}, announced={"b"})])
     assert call.keys == (
         KEYS.leases,
         KEYS.held("node"),
@@ -212,7 +212,8 @@ def test_an_id_comes_online_once_and_only_with_a_lease() -> None:
 
 
 def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
-    assert SEAT.detach(["a"], 7).args == ("node", 7, 60_000, 5000, "a")
+    (call,) = calls_of([SEAT.detach(["a"], 7)])
+    assert call.args == ("node", 7, 60_000, 5000, "a")
     assert [call.args[3:6] for call in (SEAT.leave(), SEAT.reap())] == [
         ("node", 60_000, 5000),
         ("", 60_000, 0),

@@ -22,6 +22,7 @@ from mesa_ws.backend.redis.wire import (
 from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import OutboxHead, Position, Stored
+from tests.script_calls import calls_of
 
 KEYS = Keys("api")
 SEAT = NodeCommands(KEYS, "node", lease=15.0, expiry=60.0, window=2.5)
@@ -40,24 +41,26 @@ def raw(message_id: bytes, body: bytes) -> bytes:
 
 
 def test_entering_records_and_reads_in_one_call() -> None:
-    call = SEAT.enter("a", (2, 9), Start("resume", AT, True), is_announced=True)
+    (call,) = calls_of([SEAT.enter("a", (2, 9), Start("resume", AT, True), is_announced=True)])
     assert call.script.name == "attach"
     assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, KEYS.signs, *outbox_keys(KEYS, ["a"]))
     assert call.args[2:] == ("a", 2, 9, 1, "resume", AT.epoch, 7, 1)
 
 
 def test_entering_without_a_position_asks_from_what_is_acknowledged() -> None:
-    assert SEAT.enter("a", (1, 3), Start()).args[2:] == ("a", 1, 3, 0, "fresh", "-", 0, 0)
+    (call,) = calls_of([SEAT.enter("a", (1, 3), Start())])
+    assert call.args[2:] == ("a", 1, 3, 0, "fresh", "-", 0, 0)
 
 
 @pytest.mark.parametrize("epoch", ["", "\ud800", "é", "a b", "a:b", "a,b"])
 def test_an_epoch_that_no_outbox_can_have_is_not_sent(epoch: str) -> None:
-    assert SEAT.enter("a", (1, 3), Start("resume", Position(epoch, 4))).args[7:9] == ("-", 0)
+    (call,) = calls_of([SEAT.enter("a", (1, 3), Start("resume", Position(epoch, 4)))])
+    assert call.args[7:9] == ("-", 0)
     assert broadcasts(KEYS, Position(epoch, 4)).args == ("-", 0)
 
 
 def test_reading_further_asks_about_few_ids_at_a_time_and_records_none() -> None:
-    calls = SEAT.read([Read(str(n), AT) for n in range(201)])
+    calls = calls_of(SEAT.read([Read(str(n), AT) for n in range(201)]))
     assert [len(call.keys) - 3 for call in calls] == [601, 4]
     assert calls[1].args[2:] == ("200", "", 0, 0, "read", AT.epoch, 7, 0)
 
