@@ -139,7 +139,7 @@ async def prove(
 
 
 async def _hold(address: Address, due: float, limit: float) -> bool:
-    """Hold back confirmations of fewer replicas than before; return whether they count. See `Copies`."""
+    """Hold back confirmations of fewer replicas than before; return whether they count. See `master`."""
     await asyncio.sleep(due - time.monotonic())
     now = time.monotonic()
     masters = address.masters

@@ -43,35 +43,6 @@ class Report(NamedTuple):
     replicas: int = 0
 
 
-class Copies:
-    """Count of one master's replicas, and the time since which there are fewer. Thread-safe.
-
-    Args:
-        expected: the number that there should be, as far as it is known.
-    """
-
-    __slots__ = ("_fewer_since", "_most")
-
-    def __init__(self, expected: int = 0) -> None:
-        self._most = expected
-        self._fewer_since: float | None = None
-
-    def due(self, replicas: int, now: float) -> float | None:
-        """Return when so many replicas are enough, if most Sentinels answer after that; None for at once.
-
-        Args:
-            replicas: the present number.
-            now: seconds of a monotonic clock.
-        """
-        if replicas >= self._most:
-            self._most, self._fewer_since = replicas, None
-            return None
-        since = self._fewer_since
-        if since is None:
-            since = self._fewer_since = now
-        return since + HOLD
-
-
 class Master:
     """A Redis that connections lead to; each connection carries the master it was opened for.
 
@@ -79,24 +50,40 @@ class Master:
         host: where it listens.
         port: where it listens.
         epoch: of the configuration that names it.
-        copies: tells when fewer replicas are enough; None without Sentinels.
+        replicas: the number that it should have, as far as it is known; None without Sentinels.
 
     Attributes:
         is_left: whether another master counts now, so that connections to this one are closed.
     """
 
-    __slots__ = ("_copies", "epoch", "host", "is_left", "port")
+    __slots__ = ("_fewer_since", "_most", "epoch", "host", "is_left", "port")
 
-    def __init__(self, host: str, port: int, epoch: int, copies: Copies | None = None) -> None:
-        self._copies = copies
+    def __init__(self, host: str, port: int, epoch: int, replicas: int | None = None) -> None:
+        self._most = replicas
+        self._fewer_since: float | None = None
         self.host = host
         self.port = port
         self.epoch = epoch
         self.is_left = False
 
     def due(self, replicas: int, now: float) -> float | None:
-        """Return when the confirmation of so many replicas is enough; see `Copies.due`."""
-        return self._copies.due(replicas, now) if self._copies is not None and replicas else None
+        """Return when so many replicas are enough, if most Sentinels answer after that; None for at once.
+
+        Thread-safe.
+
+        Args:
+            replicas: the present number.
+            now: seconds of a monotonic clock.
+        """
+        if self._most is None or not replicas:
+            return None
+        if replicas >= self._most:
+            self._most, self._fewer_since = replicas, None
+            return None
+        since = self._fewer_since
+        if since is None:
+            since = self._fewer_since = now
+        return since + HOLD
 
     def __repr__(self) -> str:
         return f"<Master {self.host}:{self.port} of epoch {self.epoch}>"
@@ -139,7 +126,7 @@ class MasterChoice:
             return None
         # After a failover the replicas are counted from zero: the old master may stay away.
         expected = max(report.replicas for report in newest) if left is None else 0
-        self.master = Master(host, port, epoch, Copies(expected))
+        self.master = Master(host, port, epoch, expected)
         return left
 
     def _is_older(self, epoch: int, now: float) -> bool:

@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from hiredis import pack_command
@@ -184,29 +183,24 @@ class Batch:
             self.future.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[T]):
-    """Commands, and the function that reads their replies.
+class Operation(Batch, Generic[T]):
+    """A batch, and the function `read` that makes the result from its replies; it runs once.
 
-    Attributes:
-        commands: the commands for one connection; without any, no connection is used.
-        read: makes the result from the replies.
-        is_repeatable: whether a second run changes nothing.
-        proof: the durability to wait for afterwards.
-        known_for: seconds for which it is repeatable.
+    Without commands, no connection is used.
     """
 
-    commands: Sequence[Command]
-    read: Callable[[Sequence[Any]], T]
-    is_repeatable: bool = True
-    proof: Proof | None = None
-    known_for: float = math.inf
+    __slots__ = ("read",)
 
-    def batch(self) -> Batch:
-        """Return a batch of the commands."""
-        return Batch(
-            self.commands, is_repeatable=self.is_repeatable, known_for=self.known_for, proof=self.proof
-        )
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        read: Callable[[Sequence[Any]], T],
+        is_repeatable: bool = True,
+        proof: Proof | None = None,
+        known_for: float = math.inf,
+    ) -> None:
+        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+        self.read = read
 
 
 class Pipeline:
@@ -587,7 +581,7 @@ class Pipelines:
     async def run(self, operation: Operation[T]) -> T:
         """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
         pipeline = self.main if operation.proof is None else self.durable
-        return operation.read(await pipeline.carry_out(operation.batch()) if operation.commands else [])
+        return operation.read(await pipeline.carry_out(operation) if operation.commands else [])
 
     async def aclose(self) -> None:
         """Disconnect both."""

@@ -74,20 +74,19 @@ class Pool:
         Raises:
             BackendError: as `Pipeline.carry_out` does.
         """
-        batch = operation.batch()
-        is_done = not batch.commands
+        is_done = not operation.commands
         while not is_done:
             try:
-                with self.lend(deadline, is_new=batch.is_doubtful) as lent:
-                    is_done = self._carry_out(batch, lent, deadline)
+                with self.lend(deadline, is_new=operation.is_doubtful) as lent:
+                    is_done = self._carry_out(operation, lent, deadline)
             except BackendUnavailable as error:
-                if not batch.is_doubtful or not _repeats(batch, deadline):
-                    raise batch.doubting(error) from error.__cause__
+                if not operation.is_doubtful or not _repeats(operation, deadline):
+                    raise operation.doubting(error) from error.__cause__
                 time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
             except FOREIGN as error:
-                if not _repeats(batch, deadline):
-                    raise failed_call(self._address.label, error, maybe_sent=batch.is_written) from error
-        return operation.read(batch.replies)
+                if not _repeats(operation, deadline):
+                    raise failed_call(self._address.label, error, maybe_sent=operation.is_written) from error
+        return operation.read(operation.replies)
 
     @contextmanager
     def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
@@ -188,7 +187,7 @@ class Pool:
     def _hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
         """Hold back the confirmation of fewer replicas than before; return whether it counts.
 
-        See `Copies`.
+        See `Master.due`.
         """
         masters = self._of_this_process().masters
         if masters is None:

@@ -344,23 +344,18 @@ class _Follower(threading.Thread):
 
 
 class _Resolvers:
-    """The resolvers of this process."""
+    """The resolvers of this process. A forked process, which has none of their threads, starts without."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self.resolvers: WeakValueDictionary[Any, MasterResolver] = WeakValueDictionary()
         self.lock = threading.Lock()
 
 
 _registry = _Resolvers()
-
-
-def _forget() -> None:
-    """Start without resolvers in a forked process, which has none of their threads."""
-    global _registry  # noqa: PLW0603
-    _registry = _Resolvers()
-
-
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_registry.forget)
 
 
 def _start(work: Callable[[], None]) -> None:
