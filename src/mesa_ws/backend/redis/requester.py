@@ -14,7 +14,13 @@ from ...messages.request import MAX_BLOCKING_REQUESTS, Reply, Tally, addressed, 
 from ..pending import Pending, Quota, late
 from ..redis_client.address import Address
 from ..redis_client.command import Command
-from ..redis_client.connection import BlockingConnection, read_reply, remaining, set_limit
+from ..redis_client.connection import (
+    BlockingConnection,
+    disconnect_on_error,
+    read_reply,
+    remaining,
+    set_limit,
+)
 from ..redis_client.failures import FOREIGN, failed_call, raise_first
 from ..redis_client.pipeline import Operation
 from ..redis_client.subscriber import Subscriber
@@ -178,13 +184,10 @@ class BlockingRequester:
         """Return a connection on which replies arrive."""
         try:
             connection = self._address.connect(timeout)
-            try:
+            with disconnect_on_error(connection):
                 set_limit(connection, deadline)
                 connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", channel)]))
                 raise_first([read_reply(connection, deadline)])
-            except BaseException:
-                connection.disconnect()
-                raise
         except FOREIGN as error:
             raise self._address.failed(error) from error
         return connection

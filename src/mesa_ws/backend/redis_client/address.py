@@ -20,6 +20,7 @@ from .connection import (
     MAX_IDLE,
     AsyncConnection,
     BlockingConnection,
+    disconnect_on_error,
     hang_up,
     open_connection,
     remaining,
@@ -133,11 +134,8 @@ class Address:
         connection: BlockingConnection = self._unconnected(
             redis, master, socket_timeout=remaining(deadline), retry=Retry(NoBackoff(), 0)
         )
-        try:
+        with disconnect_on_error(connection):
             connection.connect()
-        except BaseException:
-            connection.disconnect()
-            raise
         return connection
 
     async def aconnect(self, timeout: float) -> AsyncConnection:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import redis
@@ -50,6 +50,16 @@ class AsyncConnection(Protocol):
     def pack_commands(self, commands: Iterable[Command], /) -> list[bytes]: ...  # noqa: D102
     async def send_packed_command(self, command: Iterable[bytes], /) -> None: ...  # noqa: D102
     async def read_response(self) -> Any: ...  # noqa: D102
+
+
+@contextmanager
+def disconnect_on_error(connection: BlockingConnection) -> Iterator[None]:
+    """Disconnect if the block raises."""
+    try:
+        yield
+    except BaseException:
+        connection.disconnect()
+        raise
 
 
 def read_reply(connection: BlockingConnection, deadline: float) -> Any:

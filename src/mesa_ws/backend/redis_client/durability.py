@@ -116,15 +116,9 @@ class Demand(NamedTuple):
 async def prove(
     address: Address, connection: AsyncConnection, demands: Collection[Demand], limit: float
 ) -> list[BackendUnavailable | None]:
-    """Wait for copies on the connection that ran the scripts; return the failure of each demand, if any.
+    """Wait `limit` seconds for copies, on the connection of the scripts; return the failure of each demand.
 
     The result counts only if no other master was named by then.
-
-    Args:
-        address: of the Redis.
-        connection: on which no reply is outstanding.
-        demands: at least one.
-        limit: seconds to wait.
     """
     asked = Demand.of(demands)
     due = connection.mesa_master.due(asked.replicas, time.monotonic())

@@ -62,13 +62,7 @@ _HINTS = {
 
 
 def failed_connect(where: str, error: Exception, *, is_secure: bool = False) -> BackendError:
-    """Return the error for a connection that failed; nothing was sent.
-
-    Args:
-        where: names the Redis.
-        error: of redis-py, or of the network.
-        is_secure: whether the connection was to use TLS.
-    """
+    """Return the error for a connection, with TLS if it is secure, that failed; nothing was sent."""
     answers = exceptions.AuthenticationError | exceptions.ResponseError | exceptions.InvalidResponse
     if isinstance(error, answers) and not _is_not_now(error):
         return _refused(where, error)
@@ -84,12 +78,7 @@ def forbidden_subscribe(where: str, channels: Iterable[str], error: Exception) -
 
 
 def lacking_rights(where: str, rights: Iterable[str]) -> BackendRefused:
-    """Return the error for a user without some rights; nothing was written.
-
-    Args:
-        where: names the Redis.
-        rights: the missing ones, as ACL SETUSER takes them.
-    """
+    """Return the error for a user without `rights`, as ACL SETUSER takes them; nothing was written."""
     lacking = " ".join(dict.fromkeys(rights))
     return BackendRefused(
         f"{where}: refused (its user lacks {lacking}); grant that with ACL SETUSER, {RIGHTS_PAGE}"

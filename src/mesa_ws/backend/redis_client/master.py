@@ -69,11 +69,7 @@ class Master:
     def due(self, replicas: int, now: float) -> float | None:
         """Return when so many replicas are enough, if most Sentinels answer after that; None for at once.
 
-        Thread-safe.
-
-        Args:
-            replicas: the present number.
-            now: seconds of a monotonic clock.
+        Thread-safe; `now` is of a monotonic clock.
         """
         if self._most is None or not replicas:
             return None
@@ -105,14 +101,9 @@ class MasterChoice:
         self._contradicted_since: float | None = None
 
     def take(self, reports: Collection[Report], now: float) -> Master | None:
-        """Update the master from reports that were collected at the same time.
+        """Update the master from reports of the same time; return the previous one if another one counts.
 
-        Args:
-            reports: empty when no Sentinel answered; then the last master still counts.
-            now: seconds of a monotonic clock.
-
-        Returns:
-            The previous master, if another one counts from now on.
+        While no Sentinel answers, the last master counts.
         """
         if not reports:
             return None

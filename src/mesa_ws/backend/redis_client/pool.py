@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import BackendUnavailable
 from .address import Address
 from .command import Command, Handshake, ServerInfo
-from .connection import BlockingConnection, is_ended, read_reply, remaining, set_limit
+from .connection import BlockingConnection, disconnect_on_error, is_ended, read_reply, remaining, set_limit
 from .durability import Demand
 from .failures import FOREIGN, failed_call
 from .master import FIXED
@@ -39,12 +39,7 @@ TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
 class LentConnection(NamedTuple):
-    """A connection in use.
-
-    Attributes:
-        connection: to Redis.
-        is_new: whether it was made for this call.
-    """
+    """A connection in use, and whether it was made for this call."""
 
     connection: BlockingConnection
     is_new: bool
@@ -65,15 +60,7 @@ class Pool:
         self._process = _Process(address)
 
     def run(self, operation: Operation[T], deadline: float) -> T:
-        """Run `operation`, and repeat it where that is safe and needed. Without commands it never waits.
-
-        Args:
-            operation: the commands.
-            deadline: of the monotonic clock.
-
-        Raises:
-            BackendError: as `Pipeline.carry_out` does.
-        """
+        """Run `operation` before a deadline of the monotonic clock; see `Pipeline.carry_out`."""
         is_done = not operation.commands
         while not is_done:
             try:
@@ -90,11 +77,7 @@ class Pool:
 
     @contextmanager
     def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
-        """Lend a connection that is ready for use; it is closed if the block raises, else kept.
-
-        Args:
-            deadline: of the monotonic clock.
-            is_new: lend none that was used before.
+        """Lend a connection, or one that is new; it is closed if the block raises, else kept.
 
         Raises:
             BackendUnavailable: none was available before `deadline`.
@@ -108,11 +91,8 @@ class Pool:
                 process.masters.refresh(deadline)
             idle = None if is_new else process.take(self._address.max_idle)
             connection = idle or self._connect(deadline)
-            try:
+            with disconnect_on_error(connection):
                 yield LentConnection(connection, idle is None)
-            except BaseException:
-                connection.disconnect()
-                raise
             process.give_back(connection)
         finally:
             process.turns.release()
@@ -152,7 +132,6 @@ class Pool:
         batch.on_replies(self._talk(connection, batch.unsent, deadline))
 
     def _shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
-        """Send the first commands of a connection; raises the errors of redis-py."""
         first, *others = self._handshake.commands
         replies = self._talk(connection, [first], deadline) + self._talk(connection, others, deadline)
         self._info = self._handshake.check(self._address.label, replies)
@@ -160,12 +139,7 @@ class Pool:
     def _talk(
         self, connection: BlockingConnection, commands: Sequence[Command], deadline: float
     ) -> list[Any]:
-        """Write commands and read their replies, including errors of Redis.
-
-        Raises:
-            redis.RedisError, OSError: the connection was lost, or no reply came before `deadline`, or
-                before Sentinels named another master.
-        """
+        """Write commands and read their replies, before Sentinels name another master; see `converse`."""
         packed = connection.pack_commands(commands)
         set_limit(connection, deadline)
         connection.send_packed_command(packed)
@@ -185,10 +159,7 @@ class Pool:
         return failure
 
     def _hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
-        """Hold back the confirmation of fewer replicas than before; return whether it counts.
-
-        See `Master.due`.
-        """
+        """Hold back a confirmation of fewer replicas than before; return whether it counts. See `master`."""
         masters = self._of_this_process().masters
         if masters is None:
             return False
@@ -225,19 +196,13 @@ class Pool:
                 half = max(least, min(most, remaining(deadline) / 2))
                 limit = min(deadline, time.monotonic() + half)
             try:
-                return self._open(limit)
+                connection = self._address.connect(remaining(limit))
+                with disconnect_on_error(connection):
+                    self._shake_hands(connection, limit)
+                return connection
             except FOREIGN as error:
                 if limit == deadline or not isinstance(error, TIMEOUTS):
                     raise self._address.failed(error) from error
-
-    def _open(self, deadline: float) -> BlockingConnection:
-        connection = self._address.connect(remaining(deadline))
-        try:
-            self._shake_hands(connection, deadline)
-        except BaseException:
-            connection.disconnect()
-            raise
-        return connection
 
 
 def _repeats(batch: Batch, deadline: float) -> bool:

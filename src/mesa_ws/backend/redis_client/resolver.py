@@ -42,12 +42,7 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class MasterWatch:
-    """A method to call in its event loop whenever a master is left; weakly referenced.
-
-    Args:
-        resolver: resolver of the master.
-        on_left: the method.
-    """
+    """A method to call in its event loop whenever a master is left; weakly referenced."""
 
     def __init__(self, resolver: "MasterResolver", on_left: Callable[[], None]) -> None:
         self._resolver = resolver
@@ -67,11 +62,7 @@ class MasterWatch:
 
 
 class MasterResolver:
-    """Resolver of the master of one address. Any thread and any event loop may use it.
-
-    Args:
-        sentinels: the Sentinels to ask.
-    """
+    """Resolver of the master of one address. Any thread and any event loop may use it."""
 
     def __init__(self, sentinels: Sentinels) -> None:
         self._choice = MasterChoice()
@@ -98,10 +89,7 @@ class MasterResolver:
             return resolver
 
     def find(self, deadline: float) -> Master:
-        """Return the master to connect to.
-
-        Args:
-            deadline: of the monotonic clock.
+        """Return the master to connect to, before a deadline of the monotonic clock.
 
         Raises:
             MasterNotFoundError: no Sentinel names one.

@@ -13,7 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
 from .command import Command
-from .connection import MAX_IDLE, BlockingConnection, is_ended, read_reply
+from .connection import MAX_IDLE, BlockingConnection, disconnect_on_error, is_ended, read_reply
 from .failures import raise_first
 from .master import Report
 
@@ -50,13 +50,7 @@ class Sentinels(NamedTuple):
 
 
 class Sentinel:
-    """One Sentinel. The caller ensures that one thread at a time uses it.
-
-    Args:
-        host: where it listens.
-        port: where it listens.
-        sentinels: all of them.
-    """
+    """One of the Sentinels. The caller ensures that one thread at a time uses it."""
 
     def __init__(self, host: str, port: int, sentinels: Sentinels) -> None:
         self._where: dict[str, Any] = {"host": host, "port": port}
@@ -76,15 +70,12 @@ class Sentinel:
             redis.RedisError, OSError: the Sentinel did not answer, or knows no such master.
         """
         connection = self._take() or self._connect()
-        try:
+        with disconnect_on_error(connection):
             questions: list[Command] = [
                 ("SENTINEL", "MASTER", self._service),
                 ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service),
             ]
             state, address = _talk(connection, questions)
-        except BaseException:
-            connection.disconnect()
-            raise
         self._connection, self._used_at = connection, time.monotonic()
         raise_first([state, address])
         return _report(state, address)
@@ -96,11 +87,8 @@ class Sentinel:
             redis.RedisError, OSError: there is none.
         """
         connection = self._connect()
-        try:
+        with disconnect_on_error(connection):
             raise_first(_talk(connection, [("SUBSCRIBE", *CHANGES)], replies=len(CHANGES)))
-        except BaseException:
-            connection.disconnect()
-            raise
         return connection
 
     def is_about(self, message: object) -> bool:
@@ -131,11 +119,8 @@ class Sentinel:
         connection: BlockingConnection = self._class(
             **self._where, **self._options, **limits, retry=Retry(NoBackoff(), 0)
         )
-        try:
+        with disconnect_on_error(connection):
             connection.connect()
-        except BaseException:
-            connection.disconnect()
-            raise
         return connection
 
 

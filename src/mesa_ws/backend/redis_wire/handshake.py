@@ -52,7 +52,7 @@ class WireHandshake(ABC):
 
     @property
     def commands(self) -> list[Command]:
-        """The commands to send; `check` reads the replies."""
+        """See `Handshake.commands`."""
         living = ("ZCOUNT", self.other_leases, round(time.time() * 1000), "+inf")
         loads = (("SCRIPT", "LOAD", script.source) for script in self.scripts)
         rights = [] if self.lacking == [] else [self._rights.command]
@@ -60,16 +60,11 @@ class WireHandshake(ABC):
 
     @property
     def farewell(self) -> list[Command]:
-        """The commands to send to a master that is left for another one; their replies are ignored."""
+        """See `Handshake.farewell`."""
         return []
 
     def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
-        """Read the replies.
-
-        Raises:
-            BackendRefused: this Redis must not be used.
-            RedisError: Redis replied with this error.
-        """
+        """Read the replies; see `Handshake.check`."""
         own, rights = 2 + len(self.scripts), 2 + len(self.scripts) + len(self.own_commands)
         info = self.server_info(replies[0], replies[own:rights])
         info.check_mode(where)
@@ -84,11 +79,7 @@ class WireHandshake(ABC):
         return info
 
     def permit(self, where: str, commands: Sequence[Command]) -> None:
-        """Check that the user has the rights for commands; without some, it may still read.
-
-        Raises:
-            BackendRefused: some are missing; the next connection checks again.
-        """
+        """Check that the user has the rights for commands; see `Handshake.permit`. It may always read."""
         if self.lacking and not all(map(self._is_reading, commands)):
             raise lacking_rights(where, self.lacking)
 
