@@ -70,7 +70,7 @@ class PortalEvent:
         if event.kind == "message":
             frame = decode_frame(event.data)
             self.message = frame.message()
-            if frame.x is not msgspec.UNSET:
+            if isinstance(frame.x, dict):
                 asked = read_correlation(frame)
                 self.request = asked.request if isinstance(asked, RequestReceived) else None
         elif event.data:  # servers of 1.x do not send how a connection ended

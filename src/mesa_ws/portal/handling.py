@@ -73,13 +73,11 @@ class OwnedQueue:
     """A queue while this portal owns it; in one event loop.
 
     Args:
-        number: of the queue.
-        token: the backend's name for this ownership.
         handle: handles an event of a queue; must not raise.
 
     Attributes:
-        number: see above.
-        token: see above.
+        number: of the queue.
+        token: the backend's name for this ownership.
         cursor: offset up to which the queue was read.
         events: events that were read and not handled, in order for each connection.
         uncommitted: steps that the backend has not answered.
