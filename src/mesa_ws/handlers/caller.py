@@ -9,12 +9,13 @@ but they do not leave a thread.
 import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from threading import Thread
 from typing import Any, TypeVar
 
 from ..concurrency.blocking import run_plain
+from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import ended, survive
 from ..errors import InvalidSettings
 from ..text import plain
@@ -50,14 +51,10 @@ class Caller:
         run = handler if is_async(handler) else partial(self._in_thread, handler)
         return _call(handler, run, args, limit)
 
-    @property
-    def busy(self) -> list[Thread]:
-        """The threads that run a handler."""
-        return self._pool.busy if self._pool is not None else []
-
-    def shutdown(self) -> None:
-        """End the threads, without waiting for those that are busy."""
+    def shutdown(self, log: logging.Logger) -> None:
+        """End the threads, without waiting for those that are busy; `log` names them."""
         if self._pool is not None:
+            report_threads(log, self._pool.busy)
             self._pool.shutdown()
             self._pool = None
 

@@ -16,7 +16,6 @@ from ..backend.urls import (
     mesa1_portal_consumer,
     portal_consumer,
 )
-from ..concurrency.left_behind import report_threads
 from ..concurrency.tasks import unwatch, watch
 from ..errors import BackendError, MesaError, Unsupported
 from ..handlers.caller import Caller
@@ -143,8 +142,7 @@ class Worker(PortalHooks):
         finally:
             await source.aclose()
             self._source = None
-            report_threads(log, self._caller.busy)
-            self._caller.shutdown()
+            self._caller.shutdown(log)
             await unwatch()
         log.info("portal %s is down", source.portal_id)
 

@@ -314,7 +314,7 @@ class Node(Hooks, LoopTasks):
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()
-            self.handlers.shutdown()
+            self.handlers.caller.shutdown(log)
             await self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Any, TypeVar
 
-from ..concurrency.left_behind import report_tasks, report_threads
+from ..concurrency.left_behind import report_tasks
 from ..concurrency.tasks import CANCEL_GRACE, end, start
 from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..handlers.caller import Caller, ForMessages, Handler, call_at_once, name_of, of_type
@@ -183,11 +183,6 @@ class Handlers:
                 await self.caller.call(handler, error, connection)
             except Exception:
                 log.exception("on_error handler %s raised", name_of(handler))
-
-    def shutdown(self) -> None:
-        """End the threads; those still busy are named in the log, and not waited for."""
-        report_threads(log, self.caller.busy)
-        self.caller.shutdown()
 
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
         try:

@@ -1,6 +1,7 @@
 """Calls of handlers: what comes out of them."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -41,7 +42,7 @@ def returns_a_coroutine() -> Awaitable[str]:
 def caller() -> Iterator[Caller]:
     caller = Caller(2, "test")
     yield caller
-    caller.shutdown()
+    caller.shutdown(logging.getLogger(__name__))
 
 
 @pytest.mark.parametrize(
