@@ -6,7 +6,7 @@ is the empty text. Every key expires: `EXPIRY` after the last heartbeat only sto
 for portals are left of a cluster, however its nodes ended.
 """
 
-from dataclasses import dataclass
+from ..redis_wire.keys import Name, WireKeys
 
 PARTITIONS = 1
 """Partitions of a namespace: one on a single Redis and behind Sentinel, so that a message to a
@@ -22,134 +22,68 @@ DEAD_LIFE = 30 * 86_400.0
 """Seconds after the last dead letter until they all expire; likewise for the count of rejected ones."""
 
 
-class _Name:
-    """A key of a partition, or the beginning of several; made when a `Keys` is first asked for it."""
+class Keys(WireKeys):
+    """Names of the keys and channels of one namespace on the native wire; see `WireKeys`."""
 
-    def __init__(self, suffix: str, partition: str = ".0") -> None:
-        self._suffix = suffix
-        self._partition = partition
+    partition = ".0"
 
-    def __set_name__(self, owner: type, attribute: str) -> None:
-        self._attribute = attribute
-
-    def __get__(self, keys: "Keys", owner: type) -> str:
-        name = f"mesa:{{{keys.namespace or ''}{self._partition}}}:{self._suffix}"
-        keys.__dict__[self._attribute] = name  # found there from now on, without a call
-        return name
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Names of the keys and channels of one namespace.
-
-    Args:
-        namespace: 1 to 64 of `A-Z a-z 0-9 _ . -`, or None.
-    """
-
-    namespace: str | None = None
-
-    prefix = _Name("")
-    """Prefix of every key of the partition."""
-
-    meta = _Name("meta", "")
+    meta = Name("meta", "")
     """HASH: `partitions`, by which a process of another layout is refused. `EXPIRY`."""
 
-    leases = _Name("R")
-    """ZSET: node -> end of its lease, in milliseconds of Redis's own clock, as in `leases.lua`. `EXPIRY`;
-    `BACKLOG_LIFE` where a node has `connections`."""
+    leases_of_1x = Name("R", ".m1")
+    """ZSET: the `leases` of nodes on the wire of 1.x, which never reach those of this wire."""
 
-    signs = _Name("f")
-    """HASH: times of the last heartbeats of nodes and portals, as in `leases.lua`. `EXPIRY`."""
-
-    leases_of_1x = _Name("R", ".m1")
-    """ZSET: the same for nodes on the wire of 1.x, which never reach those of this wire."""
-
-    counters = _Name("n")
+    counters = Name("n")
     """HASH: node -> number of frames published to it; a jump means a lost frame. `EXPIRY`."""
 
-    tallies = _Name("N")
+    tallies = Name("N")
     """HASH: node -> number of its connections, logged in or not, as of its last heartbeat. `EXPIRY`."""
 
-    users = _Name("u:")
-    """Prefix of every `user` key."""
-
-    holdings = _Name("c:")
-    """Prefix of every `held` key."""
-
-    channels = _Name("r:")
-    """Prefix of every `channel`."""
-
-    graces = _Name("g")
-    """ZSET: id -> infinity while a node holds it, then the end of its grace in milliseconds. `EXPIRY`."""
-
-    secret = _Name("s")
+    secret = Name("s")
     """HASH: the secret from which positions of empty outboxes are made; `scripts/outbox.lua` says how.
     Ten days after the last login of an id without stored messages."""
 
-    run = _Name("i")
-    """HASH: the run of Redis; `scripts/runs.lua` documents it. 30 days after a heartbeat.
-    The partition of messages to `*` has one, too."""
-
-    left = _Name("L")
+    left = Name("L")
     """STRING: replication id of a master that processes have left for another one. 15 seconds."""
 
-    broadcasts_left = _Name("L", ".b")
+    broadcasts_left = Name("L", ".b")
     """STRING: the same for messages to `*`."""
 
-    positions = _Name("m:")
+    positions = Name("m:")
     """Prefix of every `position`."""
 
-    outboxes = _Name("o:")
+    outboxes = Name("o:")
     """Prefix of every `outbox`."""
 
-    dispatches = _Name("k:")
-    """Prefix of every `done` key."""
-
-    broadcast_position = _Name("m", ".b")
+    broadcast_position = Name("m", ".b")
     """HASH: the `position` of messages to `*`. `EXPIRY`."""
 
-    broadcasts = _Name("b", ".b")
+    broadcasts = Name("b", ".b")
     """LIST: messages to `*` of the last five minutes."""
 
-    queues = _Name("q:")
+    queues = Name("q:")
     """Prefix of every `queue`."""
 
-    tokens = _Name("t")
+    tokens = Name("t")
     """HASH: partition -> the last token given out. `EXPIRY` after the last portal."""
 
-    portals = _Name("P")
+    portals = Name("P")
     """ZSET: portal -> end of its lease, in milliseconds of Redis's own clock. `EXPIRY`."""
 
-    observers = _Name("O")
+    observers = Name("O")
     """ZSET: portal that observes all events -> end of its lease. `EXPIRY`."""
 
-    observed = _Name("v")
+    observed = Name("v")
     """STREAM: copy of every `queue` for `observers`. 10 000 entries, 64 MiB, `EXPIRY`."""
 
-    open_connections = _Name("w:")
+    open_connections = Name("w:")
     """Prefix of every `connections` key."""
 
-    dead = _Name("x")
+    dead = Name("x")
     """STREAM: dead letters. 10 000 entries, 64 MiB; 30 days after the last one."""
 
-    rejected = _Name("X")
+    rejected = Name("X")
     """STRING: number of events that handlers have rejected. 30 days after the last one."""
-
-    def user(self, id: str) -> str:
-        """HASH: node -> `<sockets> <version> <floor> <epoch> <first>` of this id there.
-
-        Only the node writes its own field, and older versions are ignored. `EXPIRY`, renewed by
-        nodes that hold the id. `scripts/prelude.lua` documents the members.
-        """
-        return f"{self.users}{id}"
-
-    def held(self, node: str) -> str:
-        """SET: the ids that `node` holds, for the node that cleans up after it. `EXPIRY`."""
-        return f"{self.holdings}{node}"
-
-    def channel(self, node: str) -> str:
-        """Channel: the frames for `node`."""
-        return f"{self.channels}{node}"
 
     def replies(self, requester: str) -> str:
         """Channel: the replies of nodes to the requests of `requester`."""
@@ -178,13 +112,6 @@ class Keys:
     def aside(self, key: str) -> str:
         """Return the name under which a corrupt `key` of this partition is set aside. 7 days."""
         return f"{self.prefix}z:{key.removeprefix(self.prefix)}"
-
-    def done(self, message_id: str) -> str:
-        """HASH: recipient -> `<epoch>:<sequence>`, so that a repeated dispatch stores nothing twice.
-
-        `0` for a message that was not stored. The envelope sets the time: 120 s or a day.
-        """
-        return f"{self.dispatches}{message_id}"
 
     def queue(self, partition: int) -> str:
         """STREAM: events of connections that wait for portals. `BACKLOG_LIFE`."""
