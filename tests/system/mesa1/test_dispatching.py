@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from mesa_ws import AsyncDispatcher, Dispatcher, DispatchEvent, InvalidSettings, Message, Sync, Unsupported
-from mesa_ws.backend.mesa1 import commands, operations
+from mesa_ws.backend.mesa1 import commands, wire
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
 from tests.contract.cluster import LIMIT
 
@@ -216,7 +216,7 @@ async def test_a_name_makes_a_message_one(
 async def test_exclusions_from_everybody_are_warned_of_once(
     tap: Tap, dispatcher: AsyncDispatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    operations._HAS_WARNED.clear()
+    wire._HAS_WARNED.clear()
     with caplog.at_level(logging.WARNING, "mesa_ws.backend"):
         for _ in range(2):
             await dispatcher.dispatch(Message(0, 1), ["*"], ["1"])

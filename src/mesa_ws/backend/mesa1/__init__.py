@@ -10,7 +10,7 @@ counted, and nodes that died are cleaned up after.
 | `keys` | names of keys and channels, of 1.x and our own |
 | `payloads` | payloads of the channels |
 | `commands` | calls of scripts, and the meaning of their replies |
-| `operations` | the handshake, and the operations of dispatchers |
+| `wire` | the handshake, and the operations of dispatchers |
 | `outbox` | the lists of `undelivered_messages`, and a node's reads and acknowledgements |
 | `channel`, `members`, `node`, `backend` | an open node, and the ports |
 | `portal_liveness` | which portals live |
@@ -20,7 +20,7 @@ counted, and nodes that died are cleaned up after.
 """
 
 from .backend import Mesa1Backend
-from .operations import Mesa1Wire
 from .portal_consumer import Mesa1PortalConsumer
+from .wire import Mesa1Wire
 
 __all__ = ["Mesa1Backend", "Mesa1PortalConsumer", "Mesa1Wire"]

@@ -8,10 +8,9 @@ from ..base import Membership, Receive, Watcher
 from ..outbox import Page
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.operations import NO_REQUESTS
-from .commands import NOWHERE, Mesa1NodeCommands
+from .commands import NOWHERE
 from .node import Mesa1Node
-from .operations import Mesa1Handshake, Mesa1Wire
-from .rights import of_server
+from .wire import Mesa1Wire
 
 
 class Mesa1Backend(WireBackend[Mesa1Wire, Mesa1Node]):
@@ -81,22 +80,5 @@ class Mesa1Backend(WireBackend[Mesa1Wire, Mesa1Node]):
                 f"portals.durability: expected 'memory', got {membership.durability!r}; wire 'mesa1' keeps "
                 "no events, use wire 'native'"
             )
-        keys, timing = self._wire.keys, self._timing
-        handshake = Mesa1Handshake(
-            keys,
-            of_server(keys),
-            stores=membership.retention is not None,
-            allow_eviction=membership.allow_eviction,
-            database=self._address.database,
-        )
-        commands = Mesa1NodeCommands(keys, self.node_id, timing.lease, timing.expiry, membership.grace)
-        return Mesa1Node(
-            self._address,
-            handshake,
-            commands,
-            receive,
-            watcher,
-            membership,
-            timing.timeout,
-            spreads=self.distribute_load,
-        )
+        about = (self._address, self._wire, self.node_id, self._timing)
+        return Mesa1Node(*about, receive, watcher, membership, spreads=self.distribute_load)

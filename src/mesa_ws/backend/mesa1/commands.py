@@ -1,16 +1,14 @@
 """Commands for Redis on the wire of 1.x, and the meaning of their replies, without any I/O."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ...errors import BackendRefused
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
-from ..queries import IdPage
-from ..redis_client.command import Call, Command, Script, chunks, ms
+from ..redis_client.command import MAX_IDS, Call, Command, Script, chunks, ms
 from ..redis_wire.lease import Pulse
 from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys
@@ -43,9 +41,6 @@ SCRIPTS = (
 )
 """All scripts; every connection loads them before it is used."""
 
-
-MAX_IDS = 200
-"""Ids in one script call: a script blocks Redis for all clients, so it must not take long."""
 
 MAX_RECIPIENTS = 1000
 """Ids in one dispatch; 1.x publishes to any number of ids at once."""
@@ -210,45 +205,6 @@ def swap(keys: Mesa1Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bo
 def kept(keys: Mesa1Keys, ids: Sequence[str]) -> Command:
     """Read the lists of ids."""
     return ("HMGET", keys.undelivered, *ids)
-
-
-def purge(keys: Mesa1Keys, id: str) -> Call:
-    """Delete the list of an id; the reply is the deleted list."""
-    return Call(PURGE, (keys.undelivered,), (id,))
-
-
-def online(keys: Mesa1Keys, ids: Sequence[str]) -> list[Call]:
-    """Count the connections of ids; `counts_by_id` reads the replies."""
-    own = (keys.leases, keys.connected)
-    where = (keys.messages, keys.channels)
-    return [Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)) for some in chunks(ids, MAX_IDS)]
-
-
-def online_page(reply: Sequence[Any]) -> IdPage:
-    """Read a page of the ids that have connections."""
-    cursor, ids = reply
-    return IdPage(
-        tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
-    )
-
-
-def tallied(keys: Mesa1Keys, replies: Sequence[bytes | None]) -> int:
-    """Read the number of connections, as servers of both kinds have counted it.
-
-    Raises:
-        BackendRefused: it is no number.
-    """
-    try:
-        return max(0, int(replies[0] or 0))
-    except ValueError:
-        raise BackendRefused(
-            f"{keys.connections}: expected a number of connections, got something else; delete it"
-        ) from None
-
-
-def counts_by_id(ids: Iterable[str]) -> Callable[[Sequence[Any]], dict[str, int]]:
-    """Return a reader of the replies to `online`."""
-    return lambda replies: dict(zip(ids, (each for reply in replies for each in reply), strict=True))
 
 
 def _fours(replies: Sequence[Any]) -> list[Any]:

@@ -9,9 +9,10 @@ from typing import Any
 from ...errors import BackendError
 from ..base import Receive, Watcher
 from ..outbox import Page, Start
+from ..redis_client.command import MAX_IDS
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.lease import LeaseKeeper
-from .commands import MAX_IDS, Mesa1NodeCommands
+from .commands import Mesa1NodeCommands
 from .outbox import WaitingLists
 
 LATE = 1.0

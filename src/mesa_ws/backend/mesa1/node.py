@@ -12,12 +12,13 @@ from ..redis_client.pipeline import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.lease import Pulse
 from ..redis_wire.node import WireNode
-from ..redis_wire.timing import BEATS
+from ..redis_wire.timing import BEATS, Timing
 from .channel import Mesa1Channel
 from .commands import Mesa1NodeCommands, warn_of_another_type
 from .members import Mesa1Members
-from .operations import Mesa1Handshake, ignore
 from .portal_dispatch import PortalDispatch
+from .rights import of_server
+from .wire import Mesa1Handshake, Mesa1Wire, ignore
 
 RETRY = 0.2
 """Seconds until the ids are recorded again where that failed; at most a third of the lease."""
@@ -33,12 +34,12 @@ class Mesa1Node(WireNode):
 
     Args:
         address: address of Redis.
-        handshake: first commands of every connection.
-        commands: the node's calls.
+        wire: operations of the namespace.
+        node_id: name of the node.
+        timing: durations of the lease and of calls.
         receive: gets the envelopes.
         watcher: learns what happens; None if nothing has to.
         membership: how the node takes part.
-        timeout: seconds for one call.
         spreads: whether portals take turns.
 
     Attributes:
@@ -51,47 +52,45 @@ class Mesa1Node(WireNode):
     def __init__(
         self,
         address: Address,
-        handshake: Mesa1Handshake,
-        commands: Mesa1NodeCommands,
+        wire: Mesa1Wire,
+        node_id: str,
+        timing: Timing,
         receive: Receive,
         watcher: Watcher | None,
         membership: Membership,
-        timeout: float,
         *,
         spreads: bool,
     ) -> None:
-        pipelines, pause = Pipelines(address, handshake, timeout), commands.lease / BEATS
-        super().__init__(pipelines, commands, watcher, timeout, renewal=pause, retry=min(RETRY, pause))
+        keys, pause = wire.keys, timing.lease / BEATS
+        handshake = Mesa1Handshake(
+            keys,
+            of_server(keys),
+            stores=membership.retention is not None,
+            allow_eviction=membership.allow_eviction,
+            database=address.database,
+        )
+        pipelines = Pipelines(address, handshake, timing.timeout)
+        commands = Mesa1NodeCommands(keys, node_id, timing.lease, timing.expiry, membership.grace)
+        super().__init__(pipelines, commands, watcher, timing, renewal=pause, retry=min(RETRY, pause))
         self._commands = commands
         self._is_counting = False
         self._strange = LimitedWarning()
         self._has_portals = membership.portals
+        on_leaving = self._grace_watch.plan
         self.members = Mesa1Members(
-            pipelines.main,
-            self.keeper,
-            commands,
-            receive,
-            self._watcher,
-            self.on_doubt,
-            self._grace_watch.plan,
+            pipelines.main, self.keeper, commands, receive, self._watcher, self.on_doubt, on_leaving
         )
         self.portals = PortalDispatch(pipelines.main, commands, self._watcher, spreads=spreads)
-        self.channel = Mesa1Channel(receive, commands.keys, commands.node)
+        self.channel = Mesa1Channel(receive, keys, node_id)
         self.append = self._publish
         others: dict[str, Callable[[bytes], None]] = {
-            commands.keys.channel(commands.node): self.channel.on_own,
-            commands.keys.database(address.database): ignore,
+            keys.channel(node_id): self.channel.on_own,
+            keys.database(address.database): ignore,
         }
         if membership.portals:
-            others[commands.keys.pool] = self.portals.hear
-        self.subscriber = Subscriber(
-            address,
-            [commands.keys.messages],
-            self.channel.on_frame,
-            self.on_doubt,
-            timeout,
-            others=others,
-        )
+            others[keys.pool] = self.portals.hear
+        on_frame, limit = self.channel.on_frame, timing.timeout
+        self.subscriber = Subscriber(address, [keys.messages], on_frame, self.on_doubt, limit, others=others)
 
     async def open(self) -> None:
         """Join the cluster; see `WireNode.open`."""

@@ -26,7 +26,7 @@ from ...messages.receipt import Position
 from ...messages.recipients import Recipients
 from ..base import Receive
 from ..outbox import Acknowledgement, Entry, Page, PageStatus, Read
-from ..redis_client.command import chunks
+from ..redis_client.command import MAX_IDS, chunks
 from ..redis_client.pipeline import Pipeline
 from . import commands
 from .commands import warn_of_corruption
@@ -315,7 +315,7 @@ class WaitingLists:
         return numbered.page(status, read.position.sequence if is_known else numbered.acknowledged)
 
     async def _look(self, ids: Sequence[str], *, offers: bool) -> None:
-        for some in chunks(ids, commands.MAX_IDS):
+        for some in chunks(ids, MAX_IDS):
             [raws] = await self._pipeline.execute([commands.kept(self._keys, some)])
             for id, raw in zip(some, raws, strict=True):
                 found = await self._readable(id, raw)

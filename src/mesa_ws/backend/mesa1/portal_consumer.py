@@ -18,10 +18,10 @@ from ..redis_client.pipeline import Pipeline
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.timing import BEATS, EXPIRY, MISSED, Timing
 from .keys import Mesa1Keys
-from .operations import Mesa1Handshake, ignore
 from .payloads import InvalidPayload, read_event, reply_payload
 from .portal_liveness import NAME, admit, withdraw
 from .rights import of_portal
+from .wire import Mesa1Handshake, ignore
 
 NO_REPLY = (
     "event.reply: expected an event of a server of Mesa for Python, got one of a server of npm's @cryb/mesa, "

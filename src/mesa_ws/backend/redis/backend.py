@@ -16,7 +16,7 @@ from ..redis_client.subscriber import Subscriber
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.lease import Pulse
 from ..redis_wire.node import WireNode
-from ..redis_wire.timing import BEATS, EXPIRY
+from ..redis_wire.timing import BEATS, EXPIRY, Timing
 from .channel import Channel
 from .inbox_writer import InboxWriter
 from .members import Members
@@ -31,13 +31,12 @@ class RedisNode(WireNode):
 
     Args:
         address: address of Redis.
-        handshake: first commands of every connection.
-        commands: commands of the node.
+        wire: operations of the namespace.
+        node_id: id of the node.
+        timing: durations of the lease and of calls.
         receive: gets the envelopes.
         watcher: learns what happens; None if nothing has to.
         membership: how the node takes part.
-        wire: operations of the namespace.
-        timeout: seconds for one call.
     """
 
     members: Members
@@ -46,40 +45,37 @@ class RedisNode(WireNode):
     def __init__(
         self,
         address: Address,
-        handshake: NativeHandshake,
-        commands: NodeCommands,
+        wire: NativeWire,
+        node_id: str,
+        timing: Timing,
         receive: Receive,
         watcher: Watcher | None,
         membership: Membership,
-        wire: NativeWire,
-        timeout: float,
     ) -> None:
-        pipelines = Pipelines(address, handshake, timeout)
-        super().__init__(
-            pipelines,
-            commands,
-            watcher,
-            timeout,
-            renewal=commands.expiry / 4,
-            retry=commands.lease / BEATS,
-        )
+        keys, stores = wire.keys, membership.retention is not None
+        handshake = NativeHandshake(keys, stores=stores, allow_eviction=membership.allow_eviction)
+        pipelines = Pipelines(address, handshake, timing.timeout)
+        times = (timing.lease, timing.expiry, membership.grace, membership.window)
+        commands = NodeCommands(keys, node_id, *times, membership.portals)
+        renewal, retry = timing.expiry / 4, timing.lease / BEATS
+        super().__init__(pipelines, commands, watcher, timing, renewal=renewal, retry=retry)
         self.members = Members(
             pipelines.main, self.keeper, commands, self._watcher, self.on_doubt, self._grace_watch.plan
         )
-        self._queues = QueueTypes(commands.keys, self.keeper.run, commands.node)
+        self._queues = QueueTypes(keys, self.keeper.run, node_id)
         self.inbox = InboxWriter(self.keeper, self._queues, commands, pipelines, membership.durability)
         self.append = self.inbox.appends.call
         self._portals = PortalWatch(self._watcher) if membership.portals else None
         self.channel = Channel(receive, self.members.table.held, self.members.give_up, self.on_doubt)
         # A subscription that was lost may have come back to a Redis without data.
         self.subscriber = Subscriber(
-            address, [commands.keys.channel(commands.node)], self.channel.on_frame, self.on_doubt, timeout
+            address, [keys.channel(node_id)], self.channel.on_frame, self.on_doubt, timing.timeout
         )
 
         async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
             return await pipelines.run(wire.dispatching(envelopes))
 
-        self.requester = Requester(address, commands.keys.replies, dispatch, timeout)
+        self.requester = Requester(address, keys.replies, dispatch, timing.timeout)
 
     async def open(self) -> None:
         """Join the cluster, and check that this Redis can make events durable."""
@@ -171,13 +167,8 @@ class RedisBackend(WireBackend[NativeWire, RedisNode]):
             self._node.pipelines.main.post([replying(self._wire.keys, requester, reply)], _nothing)
 
     def _make_node(self, receive: Receive, watcher: Watcher | None, membership: Membership) -> RedisNode:
-        keys, timing, stores = self._wire.keys, self._timing, membership.retention is not None
-        handshake = NativeHandshake(keys, stores=stores, allow_eviction=membership.allow_eviction)
-        times = (timing.lease, timing.expiry, membership.grace, membership.window)
-        commands = NodeCommands(keys, self.node_id, *times, membership.portals)
-        return RedisNode(
-            self._address, handshake, commands, receive, watcher, membership, self._wire, timing.timeout
-        )
+        about = (self._address, self._wire, self.node_id, self._timing)
+        return RedisNode(*about, receive, watcher, membership)
 
 
 def _nothing() -> None:

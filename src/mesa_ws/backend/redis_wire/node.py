@@ -22,7 +22,7 @@ from ..redis_client.command import Call
 from ..redis_client.pipeline import Pipelines
 from ..redis_client.subscriber import Subscriber
 from .lease import GraceWatch, LeaseCommands, LeaseKeeper, Pulse
-from .timing import MISSED
+from .timing import MISSED, Timing
 
 SPREAD_IDS = 10_000
 """Number of ids for which a node waits up to a second before it reads, since other nodes read as well."""
@@ -67,14 +67,7 @@ class NoWatcher:
     def came_online(self, id: str) -> None:
         """Do nothing."""
 
-    def went_offline(self, id: str) -> None:
-        """Do nothing."""
-
-    def portal_joined(self, id: str) -> None:
-        """Do nothing."""
-
-    def portal_left(self, id: str) -> None:
-        """Do nothing."""
+    went_offline = portal_joined = portal_left = came_online
 
     def forked(self, since: float) -> None:
         """Do nothing."""
@@ -87,7 +80,7 @@ class WireNode:
         pipelines: connections to Redis.
         commands: commands of the node.
         watcher: learns what happens; None if nothing has to.
-        timeout: seconds for one call.
+        timing: durations of the lease and of calls.
         renewal: seconds after which the ids are recorded again although there is no doubt.
         retry: seconds until a resynchronization that failed is repeated, at most; half of it at least.
 
@@ -109,7 +102,7 @@ class WireNode:
         pipelines: Pipelines,
         commands: LeaseCommands,
         watcher: Watcher | None,
-        timeout: float,
+        timing: Timing,
         *,
         renewal: float,
         retry: float,
@@ -117,7 +110,7 @@ class WireNode:
         self.pipelines = pipelines
         self._is_watched = watcher is not None
         self._watcher = watcher or NoWatcher()
-        self._timeout = timeout
+        self._timeout = timing.timeout
         self._renewal = renewal
         self._retry = retry
         self._tasks = Tasks()

@@ -4,22 +4,33 @@ import math
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
-from ...errors import Unsupported
+from ...errors import BackendRefused, Unsupported
 from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
-from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query, check_cursor
-from ..redis_client.command import MAX_SCANNED, Command, ServerInfo, chunks
+from ..queries import (
+    ConnectionCount,
+    Heads,
+    IdPage,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Query,
+    check_cursor,
+)
+from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, ServerInfo, chunks
 from ..redis_client.failures import is_forbidden
 from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from . import commands
 from . import rights as rights_of
-from .commands import SCRIPTS, _log, warn_of_another_type, warn_of_corruption
+from .commands import ONLINE, PURGE, SCRIPTS, _log, warn_of_another_type, warn_of_corruption
 from .keys import Mesa1Keys
 from .outbox import WaitingList
 
@@ -167,15 +178,19 @@ class Mesa1Wire:
         keys = self.keys
         match query:
             case Online(ids):
-                calls = [call.command for call in commands.online(keys, ids)]
-                return Operation(calls, commands.counts_by_id(ids))
+                own, where = (keys.leases, keys.connected), (keys.messages, keys.channels)
+                calls = [
+                    Call(ONLINE, (*own, *map(keys.user, some)), (*where, *some)).command
+                    for some in chunks(ids, MAX_IDS)
+                ]
+                return Operation(calls, lambda replies: dict(zip(ids, chain(*replies), strict=True)))
             case OnlineCount():
                 return Operation([("SCARD", keys.connected)], lambda replies: int(replies[0]))
             case OnlineIds(cursor):
                 scan = ("SSCAN", keys.connected, check_cursor(cursor), "COUNT", MAX_SCANNED)
-                return Operation([scan], lambda replies: commands.online_page(replies[0]))
+                return Operation([scan], _id_page)
             case ConnectionCount():
-                return Operation([("GET", keys.connections)], partial(commands.tallied, keys))
+                return Operation([("GET", keys.connections)], partial(_connection_count, keys))
             case Heads():
                 raise Unsupported(NO_STATUS)
             case Peek(id, limit):
@@ -184,14 +199,35 @@ class Mesa1Wire:
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages that wait for an id. Not retried: a second run would return 0."""
-        command = commands.purge(self.keys, check_id(id)).command
+        call = Call(PURGE, (self.keys.undelivered,), (check_id(id),))
         return Operation(
-            [command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
+            [call.command], lambda replies: len(WaitingList.of(replies[0]).messages), is_repeatable=False
         )
 
 
 def ignore(payload: bytes) -> None:
     """Ignore payloads on the channel of a database; the subscription itself is the signal."""
+
+
+def _id_page(replies: Sequence[Any]) -> IdPage:
+    [[cursor, ids]] = replies
+    return IdPage(
+        tuple(id.decode(errors="replace") for id in ids), None if cursor == b"0" else cursor.decode()
+    )
+
+
+def _connection_count(keys: Mesa1Keys, replies: Sequence[Any]) -> int:
+    """Read the number of connections, as servers of both kinds have counted it.
+
+    Raises:
+        BackendRefused: it is no number.
+    """
+    try:
+        return max(0, int(replies[0] or 0))
+    except ValueError:
+        raise BackendRefused(
+            f"{keys.connections}: expected a number of connections, got something else; delete it"
+        ) from None
 
 
 def _first_messages(limit: int, replies: Sequence[Any]) -> list[Stored]:
