@@ -79,11 +79,6 @@ class Failure(NamedTuple):
             code = FAILED.code
         return cls(code, text[:MAX_TEXT] if isinstance(text, str) else "")
 
-    @property
-    def is_miss(self) -> bool:
-        """Whether another connection of the same id may still answer."""
-        return self.code in MISSES
-
     def error(self) -> MesaError:
         """Return the error to raise to the requester."""
         match self.code:

@@ -33,11 +33,6 @@ class SyncOptions(NamedTuple):
     broadcasts: Position | None = None
     should_sync: bool = True
 
-    @property
-    def is_malformed(self) -> bool:
-        """Whether the client named a position that cannot be read."""
-        return UNKNOWN in (self.position, self.broadcasts)
-
 
 class Summary(Protocol):
     """A page of an outbox, whatever its messages look like; a backend's page is one."""

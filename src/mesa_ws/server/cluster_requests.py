@@ -34,7 +34,7 @@ def send(
     if question is None or len(envelope.recipients.ids) != 1:
         log.warning("ignored a request that cannot be read")
         return
-    connections = by_id.get(envelope.recipients.ids[0], ())
+    connections = tuple(by_id.get(envelope.recipients.ids[0], ()))
     request = _ClusterRequest(envelope.message_id, question, connections, reply)
     notifications.delivered(question.body, envelope.message_id, request.send())
     request.settle()

@@ -58,7 +58,7 @@ class Fanout:
 
     Attributes:
         connections: every connection of this node, with its id; None before authentication.
-        by_id: the connections of each id; a tuple never changes, so it is safe to iterate over.
+        by_id: the connections of each id. Writing to one may end it, which takes it out of its list.
         lost_count: messages that clients of 1.x have lost, as far as this node found out.
         redelivery_interval: see `SubscriptionHost`, like the others.
     """
@@ -80,7 +80,7 @@ class Fanout:
         self._report_lost = report_lost
         self._has_anonymous = not settings.authentication.required
         self.connections: dict[Connection, str | None] = {}
-        self.by_id: dict[str, tuple[Connection, ...]] = {}
+        self.by_id: dict[str, list[Connection]] = {}
         self.lost_count = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
@@ -136,7 +136,7 @@ class Fanout:
             reached = [each for id in ids for each in by_id.get(id, ()) if each.subscription is not None]
         for id, position in zip(ids, envelope.positions, strict=True):
             numbered_body: bytes | None = None
-            for connection in by_id.get(id, ()):
+            for connection in tuple(by_id.get(id, ())):
                 subscription = connection.subscription
                 if subscription is None:
                     continue
@@ -190,7 +190,7 @@ class Fanout:
         if log.isEnabledFor(logging.DEBUG):
             log_announcement(log, entry.message_id, body, len(found))
         for id in entry.excluding:
-            for connection in self.by_id.get(id, ()):
+            for connection in tuple(self.by_id.get(id, ())):
                 if connection.subscription is not None:
                     connection.subscription.announce(position, None)
         if self._notifications.sent_handlers:
@@ -241,7 +241,7 @@ class Fanout:
         )
         if previous != id:
             self.connections[connection] = id
-            self.by_id[id] = (*self.by_id.get(id, ()), connection)
+            self.by_id.setdefault(id, []).append(connection)
         if connection.subscription is not None:
             connection.subscription.close()
         connection.subscription = subscription
@@ -259,7 +259,7 @@ class Fanout:
             self._left(connection, id)
 
     def _left(self, connection: Connection, id: str) -> None:
-        self.by_id[id] = tuple(each for each in self.by_id[id] if each is not connection)
+        self.by_id[id].remove(connection)
         if not self.by_id[id]:
             del self.by_id[id]
             self._backend.detach(id)
@@ -280,7 +280,7 @@ class Fanout:
 
     def redelivers(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
         """Notify middleware that a client gets messages stored before its login."""
-        for connection in self.by_id.get(subscription.id, ()):
+        for connection in tuple(self.by_id.get(subscription.id, ())):
             if connection.subscription is subscription:
                 self._notifications.redelivered(entries, connection)
 
@@ -294,7 +294,7 @@ class Fanout:
         self._report_lost(subscription.id, page.lost)
 
     def _give_up(self, subscription: Subscription, error: Exception) -> None:
-        for connection in self.by_id.get(subscription.id, ()):
+        for connection in tuple(self.by_id.get(subscription.id, ())):
             if connection.subscription is subscription:
                 why = f"the stored messages of {subscription.id!r} cannot be read: {error}"
                 connection.obey(Close(CloseCode.TRY_AGAIN_LATER, why))

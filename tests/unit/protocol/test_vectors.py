@@ -290,7 +290,7 @@ def test_correlation(case: Any) -> None:
 def test_wish(case: Any) -> None:
     found = read_sync_options(decode_frame(case["text"].encode()))
     assert sync_options(found) == case["wish"]
-    assert found.is_malformed is ("unknown" in case["wish"].values())
+    assert (UNKNOWN in (found.position, found.broadcasts)) is ("unknown" in case["wish"].values())
 
 
 class Page(NamedTuple):
