@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable, Unsupported
@@ -11,6 +12,7 @@ from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..queries import Query
 from ..redis_client.address import Address
+from ..redis_client.command import Handshake
 from ..redis_client.pipeline import Pipelines
 from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing
@@ -22,26 +24,24 @@ T = TypeVar("T")
 NOT_STORED = Sync()
 
 
-class _Own(NamedTuple):
-    """Connections of one event loop.
+class _Connections(Pipelines):
+    """Connections of one event loop; `requester` is None on a wire without requests."""
 
-    Attributes:
-        pipelines: for operations.
-        requester: sends requests and receives their replies; None on a wire without requests.
-    """
-
-    pipelines: Pipelines
-    requester: Requester | None
+    def __init__(self, address: Address, wire: WireOperations, handshake: Handshake, timeout: float) -> None:
+        super().__init__(address, handshake, timeout)
+        self.requester = wire.replies and Requester(
+            address, wire.replies, lambda envelopes: self.run(wire.dispatching(envelopes)), timeout
+        )
 
     async def aclose(self) -> None:
         if self.requester is not None:
             await self.requester.aclose()
-        await self.pipelines.aclose()
+        await super().aclose()
 
     def abandon(self) -> None:
         if self.requester is not None:
             self.requester.abandon()
-        self.pipelines.abandon()
+        super().abandon()
 
 
 class AsyncRedisBus:
@@ -71,20 +71,18 @@ class AsyncRedisBus:
         sync: Sync = NOT_STORED,
         wire: Callable[[str | None], WireOperations] = NativeWire,
     ) -> None:
-        self._address = Address.of(address)
+        found, timeout = Address.of(address), Timing(timeout=timeout).timeout
         self._wire = wire(namespace)
-        self._timeout = Timing(timeout=timeout).timeout
-        self._handshake = self._wire.handshake(
-            stores=sync.enabled,
-            allow_eviction=sync.allow_eviction,
-            database=self._address.database,
+        handshake = self._wire.handshake(
+            stores=sync.enabled, allow_eviction=sync.allow_eviction, database=found.database
         )
-        self._own = PerLoop(self._make_own, _Own.aclose, _Own.abandon)
+        make = partial(_Connections, found, self._wire, handshake, timeout)
+        self._own = PerLoop(make, _Connections.aclose, _Connections.abandon)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> Coroutine[Any, Any, list[Receipt]]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        return self._here().pipelines.run(self._wire.dispatching(envelopes))
+        return self._here().run(self._wire.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
@@ -98,30 +96,20 @@ class AsyncRedisBus:
 
     async def query(self, query: Query[T]) -> T:
         """Return the answer to a query; see `AsyncBus.query`."""
-        return await self._here().pipelines.run(self._wire.query(query))
+        return await self._here().run(self._wire.query(query))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox; see `AsyncBus.purge`."""
-        return await self._here().pipelines.run(self._wire.purge(id))
+        return await self._here().run(self._wire.purge(id))
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""
         self._is_closed = True
         await self._own.aclose()
 
-    def _here(self) -> _Own:
+    def _here(self) -> _Connections:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
         entries = self._own.entries
         entry = entries.get(asyncio.get_running_loop()) if len(entries) == 1 else None
         return entry.value if entry is not None else self._own.get()
-
-    def _make_own(self) -> _Own:
-        pipelines, wire = Pipelines(self._address, self._handshake, self._timeout), self._wire
-        if wire.replies is None:
-            return _Own(pipelines, None)
-
-        async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
-            return await pipelines.run(wire.dispatching(envelopes))
-
-        return _Own(pipelines, Requester(self._address, wire.replies, dispatch, self._timeout))

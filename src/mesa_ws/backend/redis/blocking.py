@@ -49,13 +49,11 @@ class BlockingRedisBus:
         self._wire = wire(namespace)
         self._timeout = Timing(timeout=timeout).timeout
         handshake = self._wire.handshake(
-            stores=sync.enabled,
-            allow_eviction=sync.allow_eviction,
-            database=self._address.database,
+            stores=sync.enabled, allow_eviction=sync.allow_eviction, database=self._address.database
         )
         self._pool = Pool(self._address, handshake)
         self._requester = (
-            BlockingRequester(self._address, self._wire.replies, self._wire.dispatching, self._run_before)
+            BlockingRequester(self._address, self._wire.replies, self._wire.dispatching, self._run)
             if self._wire.replies
             else None
         )
@@ -89,10 +87,7 @@ class BlockingRedisBus:
         self._is_closed = True
         self._pool.close()
 
-    def _run(self, operation: Operation[T]) -> T:
-        return self._run_before(operation, time.monotonic() + self._timeout)
-
-    def _run_before(self, operation: Operation[T], deadline: float) -> T:
+    def _run(self, operation: Operation[T], deadline: float | None = None) -> T:
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        return self._pool.run(operation, deadline)
+        return self._pool.run(operation, deadline or time.monotonic() + self._timeout)

@@ -129,23 +129,16 @@ class Handshake(Protocol):
     """Rights that the Redis user lacks, so that commands need `permit`; None before the first connection."""
 
     @property
-    def scripts(self) -> Sequence[Script]:
-        """The scripts that every connection loads."""
-        ...
-
-    @property
     def commands(self) -> list[Command]:
         """The commands to send; `check` reads the replies.
 
         The others follow when Redis has replied to the first: it closes a connection that sends more than
         16 KiB in one piece before it has logged in, which would hide the error for a missing password.
         """
-        ...
 
     @property
     def farewell(self) -> list[Command]:
         """The commands to send to a master that is left for another one; their replies are ignored."""
-        ...
 
     def check(self, where: str, replies: Sequence[Any]) -> ServerInfo:
         """Read the replies.
@@ -154,7 +147,6 @@ class Handshake(Protocol):
             BackendRefused: this Redis must not be used.
             RedisError: Redis replied with this error.
         """
-        ...
 
     def permit(self, where: str, commands: Sequence[Command]) -> None:
         """Check that the Redis user has the rights for commands.
@@ -162,4 +154,3 @@ class Handshake(Protocol):
         Raises:
             BackendRefused: some are missing; the next connection checks again.
         """
-        ...
