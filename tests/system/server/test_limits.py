@@ -7,8 +7,10 @@ import pytest
 from aiofastnet.constants import MAX_READ_BYTES_PER_CYCLE_HINT
 
 from mesa_ws.messages.message import Message
+from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.server.connection import Connection
+from mesa_ws.server.subscription import Subscription
 from mesa_ws.transports.server_socket import READ_AT_ONCE
 from tests.system.waiting import until
 
@@ -37,6 +39,28 @@ async def test_a_slow_reader_is_given_up_and_others_go_on(serving: Serving, join
         assert codes.get_nowait() == 4000
     assert len(server.connections) == 1
     assert len([frame for frame in reading.frames if frame.get("t") == "BIG"]) == sent
+
+
+async def test_a_connection_that_ends_in_a_delivery_hides_no_other_of_its_id(
+    serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = accepting(sync=True)
+    endpoint = await serving(server)
+    ending, *others = [await join(endpoint, "1") for _ in range(3)]
+    first = server.fanout.by_id["1"][0]
+    deliver = Subscription.deliver
+
+    def end_first(subscription: Subscription, position: Position, payload: bytes) -> None:
+        if subscription is first.subscription:
+            first.disconnect(1000)
+        else:
+            deliver(subscription, position, payload)
+
+    monkeypatch.setattr(Subscription, "deliver", end_first)
+    await server.send(Message(0, 1, "LAST"), ["1"])
+    assert await ending.closed() == 1000
+    for peer in others:
+        await peer.until(t="LAST")
 
 
 async def test_a_reader_that_pauses_within_the_limit_loses_nothing(serving: Serving, join: Joining) -> None:
