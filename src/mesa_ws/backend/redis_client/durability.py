@@ -90,7 +90,8 @@ class Demand(NamedTuple):
 
     def shortfall(self, where: str, asked: "Demand", replies: Sequence[Any]) -> BackendUnavailable | None:
         """Return the error if the replies fall short; `asked`, whose commands were sent, asks for no less."""
-        for name, wanted, reply in zip(asked._named(), self._wanted(asked), replies, strict=True):
+        wanted_of = [("replicas", self.replicas)] * bool(asked.replicas) + [("logs", self.logs)] * asked.logs
+        for (name, wanted), reply in zip(wanted_of, replies, strict=True):
             count = reply[0] if isinstance(reply, list) else reply
             if not isinstance(count, int) or count < wanted:
                 got = f"only {count} of {wanted} {name} confirmed in time"
@@ -105,12 +106,6 @@ class Demand(NamedTuple):
             f"{where}: stored, but a replica is missing and may have become the master; {self.advice}",
             maybe_sent=True,
         )
-
-    def _named(self) -> list[str]:
-        return ["replicas"] * bool(self.replicas) + ["logs"] * bool(self.logs)
-
-    def _wanted(self, asked: "Demand") -> list[int]:
-        return [self.replicas] * bool(asked.replicas) + [self.logs] * bool(asked.logs)
 
 
 async def prove(

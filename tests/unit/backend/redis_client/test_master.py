@@ -1,6 +1,6 @@
-"""Which master counts, by what Sentinels report."""
+"""Which master counts by what Sentinels report, and when fewer of its replicas are enough."""
 
-from mesa_ws.backend.redis_client.master import FIXED, FORGET, HOLD, MasterChoice, Report
+from mesa_ws.backend.redis_client.master import FIXED, FORGET, HOLD, Master, MasterChoice, Report
 
 OLD = Report("a", 1, 4)
 NEW = Report("b", 2, 5)
@@ -79,3 +79,22 @@ def test_after_a_failover_the_old_master_is_not_expected_among_the_replicas() ->
 
 def test_a_master_that_no_sentinel_names_needs_no_more_replicas_than_there_are() -> None:
     assert [FIXED.due(replicas, 0.0) for replicas in (2, 1, 0)] == [None] * 3
+
+
+def test_as_many_replicas_as_ever_are_enough() -> None:
+    master = Master("127.0.0.1", 6379, 1, replicas=0)
+    assert [master.due(replicas, 0.0) for replicas in (1, 2, 2, 3)] == [None] * 4
+
+
+def test_fewer_than_before_are_enough_some_time_after_one_was_missed() -> None:
+    master = Master("127.0.0.1", 6379, 1, replicas=0)
+    master.due(2, 0.0)
+    assert [master.due(1, now) for now in (10.0, 11.0, 99.0)] == [10.0 + HOLD] * 3
+
+
+def test_a_replica_that_came_back_may_be_missed_again() -> None:
+    master = Master("127.0.0.1", 6379, 1, replicas=0)
+    master.due(2, 0.0)
+    master.due(1, 10.0)
+    assert master.due(2, 20.0) is None
+    assert master.due(1, 30.0) == 30.0 + HOLD
