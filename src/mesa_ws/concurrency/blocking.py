@@ -48,7 +48,7 @@ def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
     def decorate(method: Method[P, T]) -> Method[P, T]:
         @wraps(method)
         def checked(*args: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T]:
-            if _thread.runs_plain_handler and not _has_loop():
+            if _thread.runs_plain_handler and not has_event_loop():
                 raise MesaError(
                     f"{name} does nothing in a `def` handler, which cannot await it; use {instead}, "
                     "or make the handler `async def`"
@@ -60,7 +60,8 @@ def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
     return decorate
 
 
-def _has_loop() -> bool:
+def has_event_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -86,11 +87,7 @@ def warn_in_event_loop() -> None:
 
     The warning names the application's line, however many frames of Mesa are between.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    if not _HAS_WARNED.is_set():
+    if has_event_loop() and not _HAS_WARNED.is_set():
         _HAS_WARNED.set()
         warnings.warn(
             "Dispatcher blocks this event loop until Redis or the server has answered; "

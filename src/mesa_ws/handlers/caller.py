@@ -67,14 +67,9 @@ class Caller:
 
 
 def call(handler: Handler, *args: Any, limit: asyncio.Timeout | None = None) -> Coroutine[Any, Any, Any]:
-    """Call a handler in the event loop, and await its result if that is awaitable.
+    """Call a handler in the event loop, and await its result if that is awaitable. For Mesa's own tasks.
 
-    For Mesa's own tasks.
-
-    Args:
-        handler: the function.
-        args: its arguments.
-        limit: Mesa's time limit around the call, which may cancel it.
+    A time limit of Mesa around the call may cancel it.
 
     Raises:
         Exception: the handler raised it.
@@ -232,14 +227,7 @@ def of_type(handlers: Sequence[ForMessages], type: str | None) -> list[Handler]:
 def for_messages(field: str, given: Any, add: Callable[[ForMessages], object], *arguments: str) -> Any:
     """Add a function for all messages, or return a decorator that adds one for messages of a type.
 
-    Args:
-        field: the decorator, for errors.
-        given: the function or the type.
-        add: adds the function to others.
-        arguments: of the function; see `checked`.
-
-    Raises:
-        InvalidSettings: `given` is neither, or the function cannot be called with the arguments.
+    `given` is the function or the type; `field` and `arguments` are those of `checked`.
     """
 
     def decorate(type: str | None, function: AnyHandler) -> AnyHandler:

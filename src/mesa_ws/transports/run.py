@@ -24,6 +24,7 @@ from contextlib import (
 from ssl import SSLContext
 from typing import Any, NamedTuple, TypeVar
 
+from ..concurrency.blocking import has_event_loop
 from ..concurrency.left_behind import report_tasks
 from ..concurrency.tasks import start
 from ..errors import MesaError
@@ -101,7 +102,10 @@ def run_until_signal(
         task.cancel()
         return CANCEL_GRACE
 
-    _check_no_loop()
+    if has_event_loop():
+        raise MesaError(
+            "run: expected a thread without an event loop, got one that runs; use `async with` in it"
+        )
     try:
         run_interruptible(stay(), heed)
     except Interrupted:
@@ -188,14 +192,6 @@ def _check_main_thread(what: str, instead: str) -> None:
             f"{what}: expected the main thread, which signals go to, got another one; "
             f"use {instead} in an event loop of that thread"
         )
-
-
-def _check_no_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise MesaError("run: expected a thread without an event loop, got one that runs; use `async with` in it")
 
 
 LIMIT = 20.0
