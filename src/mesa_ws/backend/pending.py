@@ -104,11 +104,7 @@ class Quota:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Count one request while the context lasts.
-
-        Raises:
-            TooManyRequests: the limit is reached.
-        """
+        """Count one request while the context lasts; raise `TooManyRequests` if the limit is reached."""
         if self._of[0] != os.getpid():
             self._of = self._mine()
         _, free = self._of

@@ -190,11 +190,7 @@ class TaskOwner:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run `work` in a task.
-
-        Raises:
-            MesaError: the owner is not running.
-        """
+        """Run `work` in a task; raise `MesaError` if the owner is not running."""
         task = start(work, loop=self._loop or self._running())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -92,11 +92,7 @@ class WrongState(Exception):
 
 
 def after(state: State, step: Transition) -> State:
-    """Return the state that `step` leads to.
-
-    Raises:
-        WrongState: the step is not possible in `state`.
-    """
+    """Return the state that `step` leads to; raise `WrongState` if the step is not possible in `state`."""
     try:
         return TRANSITIONS[state][step]
     except KeyError:

@@ -90,11 +90,7 @@ class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=Tr
 
     @classmethod
     def of_all(cls, envelopes: Sequence[Envelope], namespace: str | None = None) -> Self:
-        """Return the body that sends `envelopes`.
-
-        Raises:
-            InvalidInput: there are more than `MAX_BATCH`.
-        """
+        """Return the body that sends `envelopes`; raise `InvalidInput` if there are more than `MAX_BATCH`."""
         if len(envelopes) > MAX_BATCH:
             raise InvalidInput(
                 f"messages: expected at most {MAX_BATCH} at once over HTTP, got {len(envelopes)}; "
@@ -155,11 +151,7 @@ class _FrameBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_message(raw: msgspec.Raw) -> Message | DispatchEvent:
-    """Decode the message of a body, or the event in its place.
-
-    Raises:
-        InvalidMessage: it is neither.
-    """
+    """Decode the message of a body, or the event in its place; raise `InvalidMessage` if it is neither."""
     if raw == NO_MESSAGE:
         raise InvalidMessage(f"message: expected {_FRAME_FORM}, got none")
     try:

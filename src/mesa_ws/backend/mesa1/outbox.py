@@ -263,11 +263,7 @@ class WaitingLists:
         return numbered.page("fresh", numbered.top)
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
-        """Return the messages after positions.
-
-        Raises:
-            BackendError: Redis did not answer.
-        """
+        """Return the messages after positions; raise `BackendError` if Redis did not answer."""
         ids = list(dict.fromkeys(read.id for read in reads))
         await self._look(ids, offers=False)
         return [self._page(read) for read in reads]

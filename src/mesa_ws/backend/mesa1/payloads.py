@@ -227,11 +227,7 @@ def notice_payload(notice: PortalNotice) -> bytes:
 
 
 def read_notice(payload: bytes) -> PortalNotice:
-    """Read a payload of `available_portals_pool`.
-
-    Raises:
-        InvalidPayload: it is no notice of a portal.
-    """
+    """Read a payload of `available_portals_pool`; raise `InvalidPayload` if it is no notice of a portal."""
     try:
         notice = _NOTICE.decode(payload)
     except _BROKEN:
@@ -246,11 +242,7 @@ def reply_payload(envelope: Envelope) -> bytes:
 
 
 def read_reply(payload: bytes) -> Envelope:
-    """Read a payload of a node's own channel.
-
-    Raises:
-        InvalidPayload: it is no message to a connection.
-    """
+    """Read a payload of a node's own channel; raise `InvalidPayload` if it is no message to a connection."""
     try:
         answer = _REPLY.decode(payload.decode())
     except _BROKEN:

@@ -207,11 +207,7 @@ class PortalDispatch:
             avoid.add(portal)
 
     async def look(self) -> None:
-        """Read the pool of portals, and remove dead portals.
-
-        Raises:
-            BackendError: Redis did not answer.
-        """
+        """Read the pool of portals, and remove dead portals; raise `BackendError` if Redis did not answer."""
         asked = asyncio.get_running_loop().time()
         async with self._looking:
             if self._looked_at <= asked:

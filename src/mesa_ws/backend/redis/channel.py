@@ -52,11 +52,7 @@ class NodeFrame(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> "NodeFrame":
-        """Read a frame.
-
-        Raises:
-            InvalidNodeFrame: the bytes are not a frame.
-        """
+        """Read a frame; raise `InvalidNodeFrame` if the bytes are not a frame."""
         start = 4 + int.from_bytes(data[:4], "big")
         if len(data) < start:
             raise InvalidNodeFrame(

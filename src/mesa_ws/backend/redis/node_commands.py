@@ -233,11 +233,7 @@ class RawEntry(NamedTuple):
 
     @classmethod
     def of(cls, raw: bytes) -> "RawEntry":
-        """Read an entry.
-
-        Raises:
-            InvalidEntry: the bytes are not an entry.
-        """
+        """Read an entry; raise `InvalidEntry` if the bytes are not an entry."""
         if len(raw) < _HEAD.size:
             raise InvalidEntry(f"expected at least {_HEAD.size} bytes, got {len(raw)}")
         at, expires, _, size = _HEAD.unpack_from(raw)
@@ -248,11 +244,7 @@ class RawEntry(NamedTuple):
 
     @property
     def for_everybody(self) -> tuple[frozenset[str], bytes]:
-        """The excluded ids, and the encoded frame.
-
-        Raises:
-            InvalidEntry: the entry is not one for `*`.
-        """
+        """The excluded ids, and the encoded frame; raise `InvalidEntry` if the entry is not one for `*`."""
         start = 4 + int.from_bytes(self.body[:4], "big")
         if len(self.body) < start:
             raise InvalidEntry(f"expected a list of {start - 4} bytes, got {max(0, len(self.body) - 4)}")

@@ -29,11 +29,7 @@ class WireOperations(Protocol):
         """Return the first commands of a dispatcher's connections; see `Handshake`."""
 
     def query(self, query: Query[T]) -> Operation[T]:
-        """Answer a query.
-
-        Raises:
-            Unsupported: this wire has no answer.
-        """
+        """Answer a query; raise `Unsupported` if this wire has none."""
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages of an outbox. Not retried: a second run would return 0."""
