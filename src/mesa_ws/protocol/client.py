@@ -177,10 +177,6 @@ class ClientProtocol:
     def request(self, body: bytes, request: str) -> SendText:
         """Return the frame of a request.
 
-        Args:
-            body: the encoded message.
-            request: names it on this connection.
-
         Raises:
             Unsupported: the server speaks wire 1.
         """

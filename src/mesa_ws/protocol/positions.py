@@ -102,9 +102,6 @@ class Arrived(NamedTuple):
 class Tracking:
     """Tracks the positions up to which messages were received.
 
-    Args:
-        positions: those of the connection before.
-
     Attributes:
         positions: up to where everything was received, or reported as missing.
         is_wire2: whether the server accepted this client as one that speaks wire 2.

@@ -119,13 +119,7 @@ def read_position(value: object) -> Position | None:
 
 
 def welcome(accepted: bytes, outbox: ResumeState | None, broadcasts: ResumeState | None = None) -> bytes:
-    """Add the positions of a client of wire 2 to the frame that acknowledges its login.
-
-    Args:
-        accepted: the frame, from `ServerProtocol.accept`.
-        outbox: its state in the outbox of its id; None where nothing can be stored for it.
-        broadcasts: its state among the messages to everybody; None likewise.
-    """
+    """Add the positions of a client of wire 2 to the frame that acknowledges its login."""
     extension = outbox.members() if outbox is not None else {}
     if broadcasts is not None:
         extension["b"] = broadcasts.members()
@@ -133,12 +127,7 @@ def welcome(accepted: bytes, outbox: ResumeState | None, broadcasts: ResumeState
 
 
 def resync(state: ResumeState, *, is_broadcast: bool = False) -> bytes:
-    """Return the frame that tells a client of wire 2 to continue from another position (op 9).
-
-    Args:
-        state: the position.
-        is_broadcast: whether it is one among the messages to everybody.
-    """
+    """Return the frame that tells a client of wire 2 to continue from another position (op 9)."""
     about = {"b": True} if is_broadcast else {}
     return encode_frame(Op.RESYNC, state.members() | about)
 

@@ -25,13 +25,7 @@ FLUSH = 0.25
 
 
 class Acknowledgements:
-    """Probe clients, and collect what they acknowledge. For the event loop only.
-
-    Args:
-        by_id: the connections of each id.
-        acknowledge: tells the backend; never waits.
-        is_prompt: whether acknowledgements are passed on at once.
-    """
+    """Probe clients, and collect what they acknowledge. For the event loop only."""
 
     def __init__(
         self,

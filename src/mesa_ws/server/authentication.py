@@ -27,15 +27,7 @@ log = logging.getLogger("mesa_ws.server")
 
 
 class Authenticator:
-    """Answer op 2 of connections, and subscribe them to the id of their user. For the event loop only.
-
-    Args:
-        backend: where outboxes are.
-        fanout: subscribes connections.
-        handlers: the application's.
-        timeout: seconds that the application's authenticator may take; None for any time.
-        spawn: runs tasks.
-    """
+    """Answer op 2 of connections, and subscribe them to the id of their user. For the event loop only."""
 
     def __init__(
         self,

@@ -22,14 +22,7 @@ def send(
     notifications: Notifications,
     reply: Callable[[str, Reply], None],
 ) -> None:
-    """Send a request to every connection of an id here, and reply once: an answer, or why there is none.
-
-    Args:
-        envelope: holds the request.
-        by_id: the connections of each id.
-        notifications: of middleware, about the messages sent.
-        reply: sends the reply to the requester; never waits.
-    """
+    """Send a request to every connection of an id here, and reply once: an answer, or why there is none."""
     question = Question.read(envelope.body)
     if question is None or len(envelope.recipients.ids) != 1:
         log.warning("ignored a request that cannot be read")

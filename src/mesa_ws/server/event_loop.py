@@ -46,10 +46,6 @@ class LoopTasks(TaskOwner):
     def wait_in_thread(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work` in the event loop, in the context of the caller, whose thread waits for the result.
 
-        Args:
-            method: of the server, for errors.
-            work: makes the coroutine to run.
-
         Raises:
             MesaError: the server is not running, or this is its event loop.
             BackendUnavailable: the server stops before the work is done.

@@ -48,14 +48,6 @@ MIN_SPREAD = 1.0
 class Fanout:
     """Deliver what the bus brings, and serve the subscriptions of connections. For the event loop only.
 
-    Args:
-        backend: where outboxes are.
-        settings: of the node.
-        notifications: for middleware, about messages delivered.
-        forwarder: for portals; None without.
-        spawn: runs tasks.
-        report_lost: called with an id of a 1.x client and the number of messages that it has lost.
-
     Attributes:
         connections: every connection of this node, with its id; None before authentication.
         by_id: the connections of each id. Writing to one may end it, which takes it out of its list.

@@ -61,12 +61,7 @@ class FlowControl:
         return self._look_at if self.is_paused else self.protocol.deadline
 
     def regulate(self, waiting: int, *, owes_answer: bool) -> None:
-        """Pause or resume reading, as the queue demands.
-
-        Args:
-            waiting: events that wait for the handlers.
-            owes_answer: whether a request to the client is pending.
-        """
+        """Pause or resume reading, as the queue demands."""
         has_patience = owes_answer and waiting < PATIENCE * self.most
         is_paused = self.is_full and not has_patience
         if is_paused == self.is_paused:

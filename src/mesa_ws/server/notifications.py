@@ -26,10 +26,6 @@ OWN = 10_000
 class Notifications:
     """Call the hooks about messages that were sent and stored. For the event loop only.
 
-    Args:
-        handlers: has the hooks.
-        spawn: runs tasks.
-
     Attributes:
         sent_handlers: hooks about every message; while it is empty, callers need not collect anything.
         redelivered_handlers: hooks about backlogs; likewise.
@@ -92,13 +88,7 @@ class Notifications:
 
 
 class HookQueue:
-    """Call one hook in order, without holding up other hooks. For the event loop only.
-
-    Args:
-        handlers: calls the hook, and reports errors that it raises.
-        hook: to call.
-        spawn: runs the task; it exists only while calls wait.
-    """
+    """Call one hook in order, without holding up other hooks. For the event loop only."""
 
     def __init__(self, handlers: Handlers, hook: Handler, spawn: Spawn) -> None:
         self._handlers = handlers

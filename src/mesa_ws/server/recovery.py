@@ -35,13 +35,7 @@ class _Order(NamedTuple):
 
 
 class Recovery:
-    """Read pages for subscriptions, in the order of their requests. For the event loop only.
-
-    Args:
-        outbox: the backend.
-        spawn: runs the task that reads; it exists only while there are requests.
-        give_up: called with a subscription that the backend does not serve, and the error.
-    """
+    """Read pages for subscriptions, in the order of their requests. For the event loop only."""
 
     def __init__(
         self, outbox: Outbox, spawn: Spawn, give_up: Callable[[Subscription, Exception], None]

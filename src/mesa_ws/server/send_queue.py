@@ -76,15 +76,9 @@ class _Held(NamedTuple):
 class SendQueue:
     """Write frames to one client in order. For the event loop only.
 
-    Args:
-        transport: writes frames to the socket.
-        put: writes a frame of the application at once, even while others wait.
-        max_buffered: bytes that may wait for the client.
-        give_up: called with the reason when more would wait.
-
     Attributes:
         write: writes a frame, or queues it.
-        put: see above.
+        put: writes a frame of the application at once, even while others wait.
         mark: sequence of the last stored message that is known and not written; frames queued from
             now on follow it.
         is_congested: whether the client reads too slowly.

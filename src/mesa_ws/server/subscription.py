@@ -62,13 +62,6 @@ class SubscriptionHost(Protocol):
 class Subscription:
     """A connection's reading of the outbox of its id, and on wire 2 of the messages to everybody.
 
-    Args:
-        host: serves this subscription.
-        send_queue: of the connection; from now on driven by this subscription.
-        id: whose outbox.
-        is_wire2: whether the client speaks wire 2.
-        probe: asks the client for an acknowledgement, unless it is too early for that.
-
     Attributes:
         outbox: the cursor in the outbox.
         broadcasts: the cursor among the messages to everybody; None for clients of 1.x.

@@ -6,6 +6,7 @@ Time cannot be let pass in Redis, so what it remembers is moved into the past in
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(runner: Scr
 
 
 def test_nodes_see_no_portal_leave(runner: ScriptRunner) -> None:
-    commands = runner.node_commands()._replace(watches_portals=True)
+    commands = replace(runner.node_commands(), watches_portals=True)
     runner.run(commands.heartbeat(join=True)[0])
     portal = PortalCommands(runner.keys, "portal", 15.0)
     runner.run(portal.tend(EVERY, stays=True))

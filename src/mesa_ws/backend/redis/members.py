@@ -42,39 +42,31 @@ class MemberTable:
     Attributes:
         held: the entry of each id.
         announced: ids that the server was told are online.
+        version: the newest version.
     """
 
     def __init__(self) -> None:
         self.held: dict[str, MemberEntry] = {}
-        self._version = 0
+        self.version = 0
         self._unconfirmed: set[str] = set()
         self.announced: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.held)
 
-    @property
-    def version(self) -> int:
-        """The newest version."""
-        return self._version
-
     def put(self, id: str, sockets: int) -> MemberEntry:
         """Record that `id` has `sockets` connections here; return the new entry."""
-        self._version += 1
-        entry = self.held[id] = (sockets, self._version)
+        self.version += 1
+        entry = self.held[id] = (sockets, self.version)
         return entry
-
-    def get(self, id: str) -> MemberEntry | None:
-        """Return the entry of `id`."""
-        return self.held.get(id)
 
     def drop(self, id: str) -> int:
         """Remove `id`; return the version of that change."""
-        self._version += 1
+        self.version += 1
         self.held.pop(id, None)
         self.announced.discard(id)
         self._unconfirmed.discard(id)
-        return self._version
+        return self.version
 
     def announce(self, id: str) -> bool:
         """Record that the server learns that `id` is online; return whether it did not know."""
@@ -98,18 +90,8 @@ class MemberTable:
         """Return the entries of those `ids` that are held here."""
         return {id: self.held[id] for id in ids if id in self.held}
 
-    @property
-    def ids(self) -> list[str]:
-        """All ids, as of now."""
-        return list(self.held)
-
     def pages(self, size: int, first: Iterable[str] = ()) -> Iterator[dict[str, MemberEntry]]:
-        """Yield the entries in pages, each one current when it is yielded.
-
-        Args:
-            size: entries of one page, at most.
-            first: ids that come before all others.
-        """
+        """Yield the entries in pages, each one current when it is yielded."""
         ids = iter(dict.fromkeys([*first, *self.held]))
         while some := list(islice(ids, size)):
             yield self.entries(some)
@@ -123,14 +105,6 @@ class Members:
     """Records the ids of a node, and reads and acknowledges their messages; in one event loop.
 
     All calls about one id go over one connection, in order.
-
-    Args:
-        pipeline: the connection to Redis.
-        keeper: keeper of the lease.
-        commands: commands of the node.
-        watcher: learns of ids that come online.
-        on_doubt: called when posted commands failed.
-        on_leaving: called when ids were released.
 
     Attributes:
         table: the ids.
@@ -184,7 +158,7 @@ class Members:
 
     def correct(self, id: str) -> None:
         """Make Redis agree with the table about one id, without waiting."""
-        entry = self.table.get(id)
+        entry = self.table.held.get(id)
         if entry is None:
             self.give_up([id])
         else:
@@ -213,7 +187,9 @@ class Members:
         Ids with messages come first. Between two pages Redis has as much time for others as a page took.
         """
         await self._record({})
-        first = [id for some in chunks(self.table.ids, ASKED) for id in await self._with_messages(some)]
+        first = [
+            id for some in chunks(list(self.table.held), ASKED) for id in await self._with_messages(some)
+        ]
         clock = asyncio.get_running_loop().time
         for page in self.table.pages(RECORDED, first):
             begin = clock()
@@ -237,7 +213,7 @@ class Members:
         self._post_acknowledgements([(each, self._version(each.id)) for each in acknowledgements])
 
     def _version(self, id: str) -> int:
-        entry = self.table.get(id)
+        entry = self.table.held.get(id)
         return entry[1] if entry else 0
 
     def _post_acknowledgements(self, versioned: Sequence[tuple[Acknowledgement, int]]) -> None:

@@ -5,6 +5,8 @@ order, over one connection.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from struct import Struct
 from typing import Any, NamedTuple
@@ -19,7 +21,8 @@ from .keys import PARTITIONS, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
 
 
-class NodeCommands(NamedTuple):
+@dataclass(frozen=True)
+class NodeCommands:
     """Commands of one node.
 
     Args:
@@ -41,6 +44,14 @@ class NodeCommands(NamedTuple):
     window: float = 120.0
     watches_portals: bool = False
 
+    @cached_property
+    def _expiry_ms(self) -> int:
+        return ms(self.expiry)
+
+    @cached_property
+    def _grace_ms(self) -> int:
+        return ms(self.grace)
+
     def heartbeat(
         self, *, join: bool, connections: int = 0, runs: tuple[str, str] = ("", "")
     ) -> tuple[Call, Command]:
@@ -51,10 +62,10 @@ class NodeCommands(NamedTuple):
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
         shared = (self.keys.tallies, self.keys.portals, self.keys.observers, self.keys.signs)
         keys = (self.keys.leases, self.keys.counters, *own, *shared)
-        args = (self.node, ms(self.lease), int(join), self.keys.channels, ms(self.expiry))
+        args = (self.node, ms(self.lease), int(join), self.keys.channels, self._expiry_ms)
         more = (connections, int(self.watches_portals), *runs)
         call = Call(HEARTBEAT, keys, (*args, *more))
-        return call, ("PEXPIRE", self.keys.meta, ms(self.expiry))
+        return call, ("PEXPIRE", self.keys.meta, self._expiry_ms)
 
     def pulse(self, reply: Sequence[Any]) -> Pulse:
         """Read the first reply to `heartbeat`; `own` are the living portals, if the node watches them."""
@@ -64,17 +75,13 @@ class NodeCommands(NamedTuple):
         """Record the layout for processes that start later."""
         return (
             ("HSETNX", self.keys.meta, "partitions", PARTITIONS),
-            ("PEXPIRE", self.keys.meta, ms(self.expiry)),
+            ("PEXPIRE", self.keys.meta, self._expiry_ms),
         )
 
     def attach(self, held: Mapping[str, tuple[int, int]], announced: Container[str] = ()) -> Command:
         """Record ids with their sockets and version, and read nothing.
 
         `came_online` reads the reply.
-
-        Args:
-            held: id -> sockets, version.
-            announced: ids that this node has announced as online.
         """
         wishes = (
             (id, sockets, version, int(id in announced), "", "", 0, 0)
@@ -86,17 +93,10 @@ class NodeCommands(NamedTuple):
         """Run `attach.lua` for `ids`; its head documents the arguments of each id."""
         shared = (self.keys.leases, self.keys.holdings + self.node, self.keys.graces, self.keys.signs)
         keys = (*shared, *outbox_keys(self.keys, ids))
-        return ("EVALSHA", ATTACH.sha, len(keys), *keys, self.node, ms(self.expiry), *wishes)
+        return ("EVALSHA", ATTACH.sha, len(keys), *keys, self.node, self._expiry_ms, *wishes)
 
     def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Command:
-        """Record an id and read its outbox, in one step; `answers` reads the reply.
-
-        Args:
-            id: the id whose connection came.
-            held: number of sockets of the id here, and the version of that entry.
-            start: the position from which the connection's messages are read.
-            is_announced: whether this node has announced the id as online.
-        """
+        """Record an id and read its outbox, in one step; `answers` reads the reply."""
         epoch, sequence = position_args(start.position)
         wish = (id, *held, int(is_announced), start.mode, epoch, sequence, int(start.is_wire2))
         return self.visit([id], wish)
@@ -132,25 +132,16 @@ class NodeCommands(NamedTuple):
     def detach(self, ids: Sequence[str], version: int) -> Command:
         """Forget ids that were not recorded after `version`."""
         keys = [self.keys.holdings + self.node, self.keys.graces, *(self.keys.users + id for id in ids)]
-        return (
-            "EVALSHA",
-            DETACH.sha,
-            len(keys),
-            *keys,
-            self.node,
-            version,
-            ms(self.expiry),
-            ms(self.grace),
-            *ids,
-        )
+        args: tuple[str | int, ...] = (self.node, version, self._expiry_ms, self._grace_ms, *ids)
+        return ("EVALSHA", DETACH.sha, len(keys), *keys, *args)
 
     def leave(self) -> Call:
         """Give up the lease and release some ids; the reply is 1 when there may be more."""
-        return reap(self.keys, self.node, ms(self.expiry), ms(self.grace))
+        return reap(self.keys, self.node, self._expiry_ms, self._grace_ms)
 
     def reap(self) -> Call:
         """Release some ids of a node whose lease ran out; the reply is 1 when there may be more."""
-        return reap(self.keys, "", ms(self.expiry), 0)
+        return reap(self.keys, "", self._expiry_ms, 0)
 
     def depart(self) -> Call:
         """Take some ids whose grace is over, to announce them as offline; the reply lists them."""

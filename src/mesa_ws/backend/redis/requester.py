@@ -38,12 +38,6 @@ class Requester:
     A subscription that was silently cut off receives nothing, and every request would time out. So a
     subscription that was silent for long, or while a request timed out, is checked before the next
     request, and replaced if it gives no sign of life.
-
-    Args:
-        address: where to connect.
-        replies: names the channel on which replies to a requester arrive.
-        dispatch: dispatches envelopes.
-        timeout: seconds for connecting and subscribing.
     """
 
     def __init__(
@@ -141,14 +135,7 @@ class Requester:
 
 
 class BlockingRequester:
-    """Requester for threads; each request waits on a connection of its own.
-
-    Args:
-        address: where to connect.
-        replies: names the channel on which replies to a requester arrive.
-        dispatching: makes the operation that dispatches envelopes.
-        run: runs an operation before a deadline of the monotonic clock.
-    """
+    """Requester for threads; each request waits on a connection of its own."""
 
     def __init__(
         self,

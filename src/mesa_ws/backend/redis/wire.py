@@ -39,14 +39,7 @@ LEFT = 15.0
 
 
 class NativeHandshake(WireHandshake):
-    """First commands on each connection; they also check the layout of the cluster.
-
-    Args:
-        keys: names of the namespace.
-        rights: the rights that the process needs; None for those of a server.
-        stores: whether messages will be stored there.
-        allow_eviction: store messages even in a Redis that evicts keys.
-    """
+    """First commands on each connection; they also check the layout of the cluster."""
 
     scripts = SCRIPTS
     wire, other_wire = "native", "mesa1"
@@ -86,9 +79,6 @@ class NativeHandshake(WireHandshake):
 class NativeWire:
     """Mesa's own wire; a `WireOperations`.
 
-    Args:
-        namespace: namespace of the cluster.
-
     Attributes:
         keys: names of the namespace.
 
@@ -115,8 +105,7 @@ class NativeWire:
         keys = self.keys
         match query:
             case Online(ids):
-                calls = online(keys, ids)
-                return Operation(_commands(calls), partial(online_counts, ids))
+                return Operation(_commands(online(keys, ids)), partial(online_counts, ids))
             case OnlineCount():
                 return Operation([count(keys)], lambda replies: int(replies[0]))
             case OnlineIds(cursor):
@@ -126,11 +115,9 @@ class NativeWire:
                 tally = Call(TALLY, (keys.leases, keys.tallies), ())
                 return Operation([tally.command], lambda replies: int(replies[0]))
             case Heads(ids):
-                calls = heads(keys, ids)
-                return Operation(_commands(calls), partial(outbox_heads, ids))
+                return Operation(_commands(heads(keys, ids)), partial(outbox_heads, ids))
             case Peek(id, limit):
-                call = peek(keys, id, limit)
-                return Operation([call.command], lambda replies: stored(replies[0]))
+                return Operation([peek(keys, id, limit).command], lambda replies: stored(replies[0]))
         raise NotImplementedError(query)
 
     def purge(self, id: str) -> Operation[int]:
@@ -160,7 +147,8 @@ def online(keys: Keys, ids: Sequence[str]) -> list[Call]:
 
 def online_counts(ids: Sequence[str], replies: Sequence[Sequence[int]]) -> dict[str, int]:
     """Read the replies to `online`; a corrupt key counts as no connection."""
-    return {id: max(count, 0) for id, count in _by_id(ids, replies).items()}
+    counts = (max(count, 0) for reply in replies for count in reply)
+    return dict(zip(ids, counts, strict=True))
 
 
 def count(keys: Keys) -> Command:
@@ -253,8 +241,3 @@ def _head(epoch: bytes, top: int, acknowledged: int, forks: bytes, ranges: bytes
 def _range(text: str) -> Range:
     first, last = text.split("-")
     return int(first), int(last)
-
-
-def _by_id(ids: Iterable[str], replies: Iterable[Sequence[int]]) -> dict[str, int]:
-    counts = (count for reply in replies for count in reply)
-    return dict(zip(ids, counts, strict=True))

@@ -1,6 +1,7 @@
 """What is asked of Redis, and what its replies mean."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_a_corrupt_key_counts_as_nobody() -> None:
 
 
 def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
-    heartbeat, _ = SEAT._replace(lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
+    heartbeat, _ = replace(SEAT, lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
     assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, "a", "b")
 
 

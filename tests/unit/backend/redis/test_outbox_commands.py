@@ -1,6 +1,7 @@
 """What is asked of outboxes in Redis, and what the replies mean."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -84,7 +85,7 @@ def test_acknowledging_sends_position_floor_and_version() -> None:
 
 
 def test_no_window_is_none() -> None:
-    (call,) = SEAT._replace(window=0.0).acknowledge([(Acknowledgement("a", AT, 5), 1)])
+    (call,) = replace(SEAT, window=0.0).acknowledge([(Acknowledgement("a", AT, 5), 1)])
     assert call.args[1] == 0
 
 
