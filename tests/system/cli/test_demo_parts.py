@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.cli import demo as audience_module
-from mesa_ws.cli import demo_servers
+from mesa_ws.cli import demo, demo_servers
 from mesa_ws.cli.demo import connected_clients
 from mesa_ws.cli.demo_servers import DemoFailed, DemoServer, dispatch
 from mesa_ws.cli.process import run
@@ -65,7 +64,7 @@ async def test_a_dispatch_that_takes_too_long_is_stopped(monkeypatch: pytest.Mon
 
 
 async def test_a_message_that_does_not_come_is_told_with_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audience_module, "LIMIT", 0.01)
+    monkeypatch.setattr(demo, "LIMIT", 0.01)
     site = Server()
 
     @site.authenticator

@@ -1,4 +1,4 @@
-"""The demo's judgement of what was received."""
+"""The report of the demo: what each client received, and what it should have received."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pytest
 from mesa_ws.cli.demo import DISPATCHES, Arrival, DemoReport, show
 from mesa_ws.cli.demo_servers import DemoFailed, DispatchRun
 
-STATUS, NEWS, ALERT = (Arrival(scene.type, scene.data, 100.0015) for scene in DISPATCHES)
+STATUS, NEWS, ALERT = (Arrival(planned.type, planned.data, 100.0015) for planned in DISPATCHES)
 RIGHT = {"0": [STATUS, NEWS, ALERT], "1": [STATUS, ALERT], "2": [NEWS, ALERT]}
 
 
@@ -17,7 +17,7 @@ def report(**differing: Sequence[Arrival]) -> DemoReport:
     return DemoReport(runs, received, {"0": "ws://a", "1": "ws://b", "2": "ws://a"})
 
 
-def test_all_is_well_if_everybody_received_what_was_for_them() -> None:
+def test_there_is_no_problem_if_each_client_received_the_messages_for_it() -> None:
     assert report().problems == []
 
 
@@ -31,11 +31,11 @@ def test_all_is_well_if_everybody_received_what_was_for_them() -> None:
         ([STATUS, ALERT, Arrival(None, 5, 1.0)], "client 1: expected no - 5, got one"),
     ],
 )
-def test_what_differs_is_told(arrivals: list[Arrival], problem: str) -> None:
+def test_each_difference_is_reported(arrivals: list[Arrival], problem: str) -> None:
     assert report(client_1=arrivals).problems == [problem]
 
 
-def test_changed_data_is_told() -> None:
+def test_changed_data_is_reported() -> None:
     changed = Arrival(ALERT.type, {"alert": False}, 1.0)
     assert report(client_1=[STATUS, changed]).problems == [
         'client 1: expected GLOBAL_ALERT {"alert":true}, got none',
@@ -57,7 +57,7 @@ def test_the_table_shows_who_received_what_and_when(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_as_json_it_says_whether_all_is_well() -> None:
+def test_as_json_it_says_whether_there_is_a_problem() -> None:
     document = report(client_1=[STATUS]).document
     assert document["ok"] is False
     assert document["dispatches"][2]["received_after_ms"] == {"0": 1.5, "2": 1.5}
@@ -74,7 +74,7 @@ def test_the_demo_fails_with_everything_that_differs(capsys: pytest.CaptureFixtu
     assert "ok" not in capsys.readouterr().out
 
 
-def test_over_redis_the_seats_are_shown_and_the_password_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_over_redis_the_servers_are_shown_and_the_password_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     show(report(), "redis://:geheim@localhost:6379", as_json=False)
     first = capsys.readouterr().out.splitlines()[0]
     assert first == (
