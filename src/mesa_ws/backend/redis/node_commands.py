@@ -6,7 +6,6 @@ order, over one connection.
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from struct import Struct
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from .keys import PARTITIONS, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
 
 
-@dataclass(frozen=True)
+@dataclass
 class NodeCommands:
     """Commands of one node.
 
@@ -44,13 +43,8 @@ class NodeCommands:
     window: float = 120.0
     watches_portals: bool = False
 
-    @cached_property
-    def _expiry_ms(self) -> int:
-        return ms(self.expiry)
-
-    @cached_property
-    def _grace_ms(self) -> int:
-        return ms(self.grace)
+    def __post_init__(self) -> None:
+        self._expiry_ms, self._grace_ms = ms(self.expiry), ms(self.grace)
 
     def heartbeat(
         self, *, join: bool, connections: int = 0, runs: tuple[str, str] = ("", "")
