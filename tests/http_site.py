@@ -39,6 +39,11 @@ class Site:
     def is_ready(self) -> bool:
         return self.memory.is_ready
 
+    @property
+    def server(self) -> Any:
+        """The parts of a server that the API uses."""
+        return self
+
     async def open(self) -> None:
         await self.memory.open(lambda envelope: self.received.append(_data(envelope)))
         await self.memory.attach("0", self._sockets)

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
-from ..backend.base import AsyncBus
 from ..backend.http.auth import is_authorized
 from ..backend.http.dispatch_schema import DispatchRequest
 from ..backend.http.problems import INTERNAL_ERROR, Problem, encode_problem, problem_of, shortened
@@ -34,6 +33,7 @@ from ..errors import BackendUnavailable, InvalidInput, MesaError
 from ..messages.json_keys import check_members
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import judge, stored_positions
+from ..transports.run import Server
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -44,31 +44,7 @@ Work = Callable[[Any], Coroutine[Any, Any, bytes]]
 """Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
-class Dispatching(Protocol):
-    """The parts of a server that the API needs."""
-
-    @property
-    def bus(self) -> AsyncBus:
-        """Carries out dispatches and answers queries."""
-        ...
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server runs and its backend answers."""
-        ...
-
-    @property
-    def namespace(self) -> str | None:
-        """The namespace that it serves."""
-        ...
-
-    @property
-    def reserved(self) -> Container[int]:
-        """Opcodes that application messages must not have on its wire."""
-        ...
-
-
-def application(server: Dispatching, key: str, max_body: int) -> Starlette:
+def application(server: Server, key: str, max_body: int) -> Starlette:
     """Return the API of `server` as an ASGI application.
 
     Args:
@@ -96,7 +72,7 @@ class _RequestRefused(Exception):
 class _Api:
     """Checks requests and carries them out; answers each one, whatever happens."""
 
-    def __init__(self, server: Dispatching, key: str, max_body: int) -> None:
+    def __init__(self, server: Server, key: str, max_body: int) -> None:
         self._server = server
         self._key = key
         self._max_body = max_body

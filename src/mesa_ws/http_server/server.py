@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..settings import Count, Hosts, Port, Settings
 from ..transports.listening import HostOrHosts, authority, listen
-from .routes import Dispatching, application
+from ..transports.run import Server
+from .routes import application
 from .service import HttpService
 
 log = logging.getLogger("mesa_ws.server")
@@ -50,7 +51,7 @@ class DispatchApi:
 
     def __init__(
         self,
-        server: Dispatching,
+        server: Server,
         *,
         key: str,
         host: HostOrHosts = "127.0.0.1",

@@ -93,7 +93,10 @@ async def test_another_namespace_is_refused(kind: str, site: Site, api: Dispatch
 
 
 async def test_a_message_over_the_servers_limit_is_refused(kind: str, site: Site) -> None:
-    async with DispatchApi(site, key=KEY, port=0, max_body=1000) as api, Dispatching(kind, api.url) as bus:
+    async with (
+        DispatchApi(site.server, key=KEY, port=0, max_body=1000) as api,
+        Dispatching(kind, api.url) as bus,
+    ):
         with pytest.raises(BackendRefused, match="expected at most 1000 bytes, got more"):
             await bus.dispatch(message("x" * 2_000_000))
         await bus.dispatch(message("small"))
@@ -191,7 +194,7 @@ def test_it_works_on_uvloop() -> None:
     async def dispatch() -> list[Any]:
         site = Site()
         await site.open()
-        async with DispatchApi(site, key=KEY, port=0) as api, Dispatching("aio", api.url) as bus:
+        async with DispatchApi(site.server, key=KEY, port=0) as api, Dispatching("aio", api.url) as bus:
             await bus.dispatch(message(1))
         return site.received
 

@@ -22,7 +22,7 @@ EXAMPLES = re.findall(r"```sh\n(.*?)```\n\n```json\n(.*?)```", REFERENCE.read_te
 async def url() -> AsyncIterator[str]:
     site = Site(sockets=1)
     await site.open()
-    async with DispatchApi(site, key=KEY, port=0) as api:
+    async with DispatchApi(site.server, key=KEY, port=0) as api:
         yield api.url
     await site.memory.aclose()
 

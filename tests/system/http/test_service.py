@@ -37,7 +37,7 @@ async def test_health_is_served_over_http(site: Site, api: DispatchApi) -> None:
 
 async def test_stopping_lets_a_request_under_way_finish(site: Site) -> None:
     site.bus = held = HeldBus(site.bus)
-    api = DispatchApi(site, key=KEY, port=0)
+    api = DispatchApi(site.server, key=KEY, port=0)
     await api.__aenter__()
     bus = AsyncHttpBus(api.url, key=KEY)
     under_way = asyncio.create_task(bus.dispatch([message(1)]))
@@ -55,7 +55,7 @@ async def test_stopping_answers_a_request_that_takes_too_long(
 ) -> None:
     monkeypatch.setattr(mesa_ws.http_server.server, "GRACE", 0.05)
     site.bus = held = HeldBus(site.bus)
-    async with DispatchApi(site, key=KEY, port=0) as api:
+    async with DispatchApi(site.server, key=KEY, port=0) as api:
         bus = AsyncHttpBus(api.url, key=KEY)
         under_way = asyncio.create_task(bus.dispatch([message(1)]))
         await held.arrived.get()
@@ -66,7 +66,7 @@ async def test_stopping_answers_a_request_that_takes_too_long(
 
 
 async def test_a_stopped_api_does_not_listen(kind: str, site: Site) -> None:
-    async with DispatchApi(site, key=KEY, port=0) as api, Dispatching(kind, api.url) as bus:
+    async with DispatchApi(site.server, key=KEY, port=0) as api, Dispatching(kind, api.url) as bus:
         await bus.dispatch(message(1))
     async with Dispatching(kind, api.url) as bus:
         with pytest.raises(BackendUnavailable, match=r"cannot connect .*nothing was sent"):
@@ -74,7 +74,7 @@ async def test_a_stopped_api_does_not_listen(kind: str, site: Site) -> None:
 
 
 async def test_an_api_can_be_entered_again(site: Site) -> None:
-    api = DispatchApi(site, key=KEY, port=0)
+    api = DispatchApi(site.server, key=KEY, port=0)
     for n in range(2):
         async with api, Dispatching("aio", api.url) as bus:
             await bus.dispatch(message(n))
@@ -86,7 +86,7 @@ async def test_a_connection_outlives_a_restart_of_the_server(
 ) -> None:
     async with Dispatching(kind, f"http://127.0.0.1:{stopped_port}") as bus:
         for n in range(2):
-            async with DispatchApi(site, key=KEY, port=stopped_port):
+            async with DispatchApi(site.server, key=KEY, port=stopped_port):
                 await bus.dispatch(message(n))
     assert site.received == [0, 1]
 
@@ -94,13 +94,13 @@ async def test_a_connection_outlives_a_restart_of_the_server(
 async def test_a_port_in_use_is_an_error_of_one_line(site: Site, api: DispatchApi) -> None:
     port = int(api.url.rpartition(":")[2])
     with pytest.raises(ListenFailed, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use$"):
-        await DispatchApi(site, key=KEY, port=port).__aenter__()
+        await DispatchApi(site.server, key=KEY, port=port).__aenter__()
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b", "256.256.256.256"])
 async def test_a_host_of_another_machine_is_an_error_of_one_line(site: Site, host: str) -> None:
     with pytest.raises(ListenFailed, match=f"cannot listen on {host}:0: "):
-        await DispatchApi(site, key=KEY, host=host, port=0).__aenter__()
+        await DispatchApi(site.server, key=KEY, host=host, port=0).__aenter__()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_a_host_of_another_machine_is_an_error_of_one_line(site: Site, hos
 )
 def test_a_setting_that_cannot_be_used_is_refused(setting: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidSettings, match=text):
-        DispatchApi(Site(), **({"key": KEY} | setting))
+        DispatchApi(Site().server, **({"key": KEY} | setting))
 
 
 async def test_a_client_at_the_wrong_port_is_named_in_the_log(
@@ -135,7 +135,10 @@ async def test_a_client_at_the_wrong_port_is_named_in_the_log(
 
 
 async def test_it_listens_on_ipv6(site: Site, kind: str) -> None:
-    async with DispatchApi(site, key=KEY, host="::1", port=0) as api, Dispatching(kind, api.url) as bus:
+    async with (
+        DispatchApi(site.server, key=KEY, host="::1", port=0) as api,
+        Dispatching(kind, api.url) as bus,
+    ):
         assert api.url.startswith("http://[::1]:")
         await bus.dispatch(message(1))
     assert site.received == [1]
@@ -146,7 +149,7 @@ async def test_the_process_keeps_its_signals_and_its_logging(
 ) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with caplog.at_level(logging.INFO):
-        async with DispatchApi(site, key=KEY, port=0):
+        async with DispatchApi(site.server, key=KEY, port=0):
             await bus.dispatch(message(1))
             during = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert during == handlers

@@ -52,7 +52,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def api(site: Site) -> AsyncIterator[DispatchApi]:
-    async with DispatchApi(site, key=KEY, port=0) as api:
+    async with DispatchApi(site.server, key=KEY, port=0) as api:
         yield api
 
 

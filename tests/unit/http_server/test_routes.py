@@ -37,6 +37,11 @@ class Site:
     def is_ready(self) -> bool:
         return self.bus.is_ready
 
+    @property
+    def server(self) -> Any:
+        """The parts of a server that the API uses."""
+        return self
+
     async def open(self) -> None:
         await self.bus.open(self.received.append)
         await self.bus.attach("0", 2)
@@ -57,6 +62,7 @@ class FailingSite(FailingBus):
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.bus = self
+        self.server: Any = self
 
 
 class Answer(NamedTuple):
@@ -77,7 +83,7 @@ class Api:
     """Calls the application of one site."""
 
     def __init__(self, site: Site | FailingSite) -> None:
-        self._app = application(site, KEY, MAX_BODY)
+        self._app = application(site.server, KEY, MAX_BODY)
 
     async def call(
         self,
