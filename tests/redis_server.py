@@ -78,7 +78,8 @@ class RedisServer:
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
             connection.sendall(b"PING\r\n")
-            return bool(connection.recv(64))
+            reply = connection.recv(64)
+            return bool(reply) and not reply.startswith(b"-LOADING")
         return False
 
 
