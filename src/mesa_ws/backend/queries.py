@@ -24,7 +24,11 @@ MAX_CURSOR = 255
 
 
 class Query(Generic[T_co]):
-    """A question whose answer is a `T_co`. It changes nothing, so it may be repeated."""
+    """A question whose answer is a `T_co`. It changes nothing, so it may be repeated.
+
+    Raises:
+        InvalidRecipients: an id in the question is none.
+    """
 
 
 @dataclass(frozen=True, init=False)
@@ -40,9 +44,6 @@ class Online(_QueryAboutIds[dict[str, int]]):
 
     Args:
         ids: a list, or any other iterable; the answer has each once, in this order.
-
-    Raises:
-        InvalidRecipients: one of them is no id.
     """
 
 
@@ -86,9 +87,6 @@ class Heads(_QueryAboutIds[dict[str, OutboxHead | None]]):
 
     Args:
         ids: the owners of the outboxes; the answer has each once, in this order.
-
-    Raises:
-        InvalidRecipients: one of them is no id.
     """
 
 
@@ -99,9 +97,6 @@ class Peek(Query[list[Stored]]):
     Args:
         id: the owner of the outbox.
         limit: largest number of messages, 1 to 1000.
-
-    Raises:
-        InvalidRecipients: it is no id.
     """
 
     id: str

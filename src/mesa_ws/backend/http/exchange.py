@@ -119,11 +119,7 @@ class HttpApi:
         self.authorization = authorization(check_key(key))
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> "Exchange[list[Receipt]]":
-        """Return the request that sends `envelopes`.
-
-        Raises:
-            InvalidInput: there are too many for one request.
-        """
+        """Return the request that sends `envelopes`; too many for one request are refused."""
         body = DispatchRequest.of_all(envelopes, self._namespace)
         return Exchange(self, routes.DISPATCH, body, results=len(envelopes))
 
@@ -138,11 +134,7 @@ class HttpApi:
         return Exchange(self, route, route.body(**vars(query), namespace=self._namespace))
 
     def purge(self, id: str) -> "Exchange[int]":
-        """Return the request that drops the messages of an outbox.
-
-        Raises:
-            InvalidRecipients: it is no id.
-        """
+        """Return the request that drops the messages of an outbox."""
         return Exchange(self, routes.PURGE, OutboxBody(check_id(id), namespace=self._namespace))
 
 
@@ -207,7 +199,8 @@ class Exchange(Generic[T]):
         if status != 200:
             self._refuse(status, body)
         result = self._route.decode_answer(body)
-        if result is None or not self._is_complete(result):
+        is_complete = self._results is None or (isinstance(result, list) and len(result) == self._results)
+        if result is None or not is_complete:
             raise BackendRefused(self._foreign(status), maybe_sent=True)
         return result
 
@@ -221,9 +214,6 @@ class Exchange(Generic[T]):
         else:
             problem = f"the connection to {url} broke: {_described(error)}"
         return BackendUnavailable(problem, maybe_sent=self.is_begun)
-
-    def _is_complete(self, result: T) -> bool:
-        return self._results is None or (isinstance(result, list) and len(result) == self._results)
 
     def _refuse(self, status: int, body: bytes) -> NoReturn:
         problem = decode_problem(body)
