@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,44 +79,34 @@ class Mesa1Dispatch(NamedTuple):
             return cls(envelope, (Call(BROADCAST, (done,), (keys.messages, payload, remember)),))
         retention = envelope.retention or Retention(1, 1, 0.0)
         stores = int(envelope.retention is not None)
+        own = (keys.connected, keys.undelivered, done, keys.leases)
         about = (keys.messages, message, stores, retention.max_messages, retention.max_bytes, remember)
-        calls = (
-            Call(
-                DISPATCH,
-                (keys.connected, keys.undelivered, done, keys.leases, *map(keys.user, ids)),
-                (
-                    *about,
-                    keys.asides,
-                    ms(ASIDE),
-                    keys.channels,
-                    more,
-                    keys.cleared(keys.undelivered),
-                    *(part for id in ids for part in _named(id)),
-                ),
-            )
-            for ids in chunks(envelope.recipients.ids, MAX_STORED if stores else MAX_RECIPIENTS)
-        )
+        aside = (keys.asides, ms(ASIDE), keys.channels, more, keys.cleared(keys.undelivered))
+        calls = []
+        for ids in chunks(envelope.recipients.ids, MAX_STORED if stores else MAX_RECIPIENTS):
+            named = ((id, msgspec.json.encode(id), int(bool(id.strip()))) for id in ids)
+            args = (*about, *aside, *chain.from_iterable(named))
+            calls.append(Call(DISPATCH, (*own, *map(keys.user, ids)), args))
         return cls(envelope, tuple(calls))
 
-    def receipt(self, replies: Sequence[Any]) -> Receipt:
-        """Return the receipt that the replies to `calls` make."""
-        if self.envelope.recipients.everybody:
-            return Receipt(self.envelope.message_id, {}, replies[0])
-        nodes = max((reply[0] for reply in replies), default=0)
-        fours = _fours(replies)
-        deliveries = zip(self.envelope.recipients.ids, fours, strict=True)
-        return Receipt(self.envelope.message_id, {id: _delivery(*four) for id, four in deliveries}, nodes)
-
-    def corrupt(self, replies: Sequence[Any]) -> list[str]:
-        """Return the ids whose list could not be read and was set aside."""
-        if self.envelope.recipients.everybody:
-            return []
-        fours = _fours(replies)
-        return [id for id, four in zip(self.envelope.recipients.ids, fours, strict=True) if four[3]]
-
-    def has_cleared(self, replies: Sequence[Any]) -> bool:
-        """Return whether `undelivered_messages` was no hash and was set aside."""
-        return not self.envelope.recipients.everybody and any(reply[1] for reply in replies)
+    def receipt(self, keys: Mesa1Keys, replies: Sequence[Any]) -> Receipt:
+        """Read the replies to `calls`; log what was corrupt and set aside."""
+        envelope = self.envelope
+        if envelope.recipients.everybody:
+            return Receipt(envelope.message_id, {}, replies[0])
+        deliveries, corrupt = dict[str, Delivery](), []
+        found = (four for reply in replies for four in chunks(reply[2:], 4))
+        for id, (stored, online, displaced, is_corrupt) in zip(envelope.recipients.ids, found, strict=True):
+            if stored:
+                deliveries[id] = Delivery(True, online, None, Position(NOWHERE, stored), displaced)
+            else:
+                deliveries[id] = Delivery(False, online, None if online else "offline")
+            if is_corrupt:
+                corrupt.append(id)
+        warn_of_corruption(keys, corrupt)
+        if any(reply[1] for reply in replies):
+            warn_of_another_type(keys)
+        return Receipt(envelope.message_id, deliveries, max((reply[0] for reply in replies), default=0))
 
 
 class Mesa1NodeCommands(NamedTuple):
@@ -205,20 +196,6 @@ def swap(keys: Mesa1Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bo
 def kept(keys: Mesa1Keys, ids: Sequence[str]) -> Command:
     """Read the lists of ids."""
     return ("HMGET", keys.undelivered, *ids)
-
-
-def _fours(replies: Sequence[Any]) -> list[Any]:
-    return [four for reply in replies for four in chunks(reply[2:], 4)]
-
-
-def _named(id: str) -> tuple[str, bytes, int]:
-    return id, msgspec.json.encode(id), int(bool(id.strip()))
-
-
-def _delivery(stored: int, online: int, displaced: int, _: int) -> Delivery:
-    if not stored:
-        return Delivery(False, online, None if online else "offline")
-    return Delivery(True, online, None, Position(NOWHERE, stored), displaced)
 
 
 _log = logging.getLogger("mesa_ws.backend")

@@ -1,10 +1,11 @@
 """The handshake and the operations of dispatchers on the wire of 1.x."""
 
+import logging
 import math
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from ...errors import BackendRefused, Unsupported
@@ -30,9 +31,11 @@ from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from . import commands
 from . import rights as rights_of
-from .commands import ONLINE, PURGE, SCRIPTS, _log, warn_of_another_type, warn_of_corruption
+from .commands import ONLINE, PURGE, SCRIPTS
 from .keys import Mesa1Keys
 from .outbox import WaitingList
+
+_log = logging.getLogger("mesa_ws.backend")
 
 _HAS_WARNED = threading.Event()
 
@@ -155,12 +158,7 @@ class Mesa1Wire:
 
         def read(replies: Sequence[Any]) -> list[Receipt]:
             rest = iter(replies)
-            dealt = [(dispatch, [next(rest) for _ in dispatch.calls]) for dispatch in dispatches]
-            for dispatch, own in dealt:
-                warn_of_corruption(self.keys, dispatch.corrupt(own))
-                if dispatch.has_cleared(own):
-                    warn_of_another_type(self.keys)
-            return [dispatch.receipt(own) for dispatch, own in dealt]
+            return [each.receipt(self.keys, list(islice(rest, len(each.calls)))) for each in dispatches]
 
         calls = [call.command for dispatch in dispatches for call in dispatch.calls]
         known_for = min((each.remember for each in envelopes), default=math.inf)

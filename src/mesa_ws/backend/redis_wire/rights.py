@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..redis_client.command import Command, Script
+from .keys import WireKeys
 from .scripts import RIGHTS
 
 READING = frozenset(
@@ -94,6 +95,16 @@ class Rights:
                 for number, problem in zip(reply[::2], reply[1::2], strict=True)
             )
         )
+
+
+def own_keys(keys: WireKeys) -> GrantedName:
+    """Name Mesa's own keys of a namespace."""
+    return GrantedName(f"~{keys.prefix}*", keys.done("rights"))
+
+
+def own_channels(keys: WireKeys) -> GrantedName:
+    """Name Mesa's own channels of a namespace."""
+    return GrantedName(f"&{keys.prefix}*", keys.channel("rights"))
 
 
 @cache
