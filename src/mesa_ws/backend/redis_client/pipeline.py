@@ -231,7 +231,7 @@ class Pipeline:
         self._is_closed = False
         self.generation = 0
         """Number of connections so far."""
-        self.on_reconnect: Callable[[], None] = _nothing
+        self.on_reconnect: Callable[[], None] | None = None
         """Called after every reconnection: the Redis may have lost data."""
 
     async def execute(
@@ -428,7 +428,7 @@ class Pipeline:
             await self._drop()
             return None
         self.generation += 1
-        if self.generation > 1:
+        if self.generation > 1 and self.on_reconnect is not None:
             self.on_reconnect()
         return connection
 
@@ -489,7 +489,7 @@ class Pipeline:
         None, for no such limit, where a new connection makes a node synchronize all of its ids, and
         where a batch of the group is not repeatable and would lose its time.
         """
-        if self._used_at is None or self.on_reconnect is not _nothing or not group:
+        if self._used_at is None or self.on_reconnect is not None or not group:
             return None
         if not all(batch.is_repeatable for batch in group):
             return None
@@ -561,10 +561,6 @@ class Pipeline:
         connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
             await hang_up(connection)
-
-
-def _nothing() -> None:
-    """Default `on_reconnect`, for pipelines whose users keep nothing in Redis."""
 
 
 class Pipelines:
