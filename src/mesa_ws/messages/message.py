@@ -41,10 +41,6 @@ DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
 """The event that closes every connection of its recipients with code 1000."""
 
 
-def _is_opcode(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_OPCODE
-
-
 @dataclass(frozen=True, slots=True, eq=True)
 class Message:
     """A message to clients, or one from a client.
@@ -74,9 +70,10 @@ class Message:
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not _is_opcode(self.opcode):
+        opcode: object = self.opcode
+        if not isinstance(opcode, int) or isinstance(opcode, bool) or not 0 <= opcode <= MAX_OPCODE:
             raise InvalidMessage(
-                f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {self.opcode!r}; "
+                f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {opcode!r}; "
                 "the order of arguments is Message(opcode, data, type)"
             )
         if self.type is not None and not isinstance(self.type, str):

@@ -1,6 +1,6 @@
 """Receipts of dispatches, and the status that the outboxes of the recipients tell later."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from ..errors import InvalidInput
@@ -143,15 +143,11 @@ def _is_held(position: Position, head: OutboxHead) -> bool:
 
 
 def _state(sequence: int, head: OutboxHead) -> DeliveryState:
-    if _is_within(sequence, head.dropped):
+    if any(first <= sequence <= last for first, last in head.dropped):
         return "dropped"
     if sequence <= head.acknowledged:
         return "settled"
     return "pending" if sequence > head.top - head.length else "dropped"
-
-
-def _is_within(sequence: int, ranges: Iterable[Range]) -> bool:
-    return any(first <= sequence <= last for first, last in ranges)
 
 
 class Stored(NamedTuple):
