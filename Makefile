@@ -20,12 +20,13 @@ chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
 	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py browser) $(ARGS)
 
-check: .venv/.dev               ## format, lint, types, layers, docs, and the wheel in a clean environment
+check: .venv/.dev redis         ## format, lint, types, layers, shape, docs, and the wheel in a clean environment
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	sh scripts/check-types-js
 	$(BIN)/pytest -q tests/unit/test_layers.py tests/unit/test_exports.py
+	sh scripts/shape --roads
 	$(BIN)/mkdocs build --strict --site-dir .cache/site
 	sh scripts/check-wheel $(BIN)/python
 

@@ -13,6 +13,7 @@ for that road.
 
 import ast
 import asyncio
+import logging
 import re
 import sys
 import tempfile
@@ -257,6 +258,8 @@ def _summary(module: str) -> str:
 
 
 async def record_alone() -> dict[str, list[Step]]:
+    """Take each road with a Redis of its own, which stores nothing on disk."""
+    logging.getLogger("mesa_ws").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         redis = RedisServer(Path(folder))
         redis.start()
