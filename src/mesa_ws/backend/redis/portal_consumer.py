@@ -242,8 +242,8 @@ class RedisPortalConsumer:
         found, handshake = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
         self._pipeline = Pipeline(found, handshake, timing.timeout)
         self._waiting = Pipeline(found, handshake, timing.timeout)
-        # Waiting for durability on the first connection would delay heartbeats.
         self._proof = inbox_proof(durability)
+        # Waiting for durability on the first connection would delay heartbeats.
         self._settling = Pipeline(found, handshake, timing.timeout) if self._proof else self._pipeline
         self._types = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
         self._shown_until = 0.0
