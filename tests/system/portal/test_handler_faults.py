@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mesa_ws import Message, Portal, PortalEvent
-from mesa_ws.backend.memory import inbox as memory_inbox
-from mesa_ws.backend.redis import inbox_writer
+from mesa_ws.backend.inbox import WEIGHT_UNIT
 from mesa_ws.errors import BackendUnavailable, InvalidSettings
 from mesa_ws.portal import handling
 from mesa_ws.portal.assignment import assigned_queues
@@ -238,8 +237,6 @@ async def test_a_client_that_floods_holds_up_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(handling, "MAX_WAITING", 300)
-    for end in (memory_inbox, inbox_writer):
-        monkeypatch.setattr(end, "MAX_CONNECTION_WEIGHT", 200)
     await site.serve(portals={"enabled": True, "distribute_load": False})
     portal, go, seen = site.portal(), asyncio.Event(), list[object]()
 
@@ -248,19 +245,19 @@ async def test_a_client_that_floods_holds_up_nobody_else(
         if event.id == "flood":
             await go.wait()
         assert event.message is not None
-        seen.append(event.message.data)
+        seen.append(event.message.data[0])
 
     await site.start(portal)
     flood, other = await site.join("flood"), await site.join("other")
     for n in range(600):
-        await flood.send("HI", n)
+        await flood.send("HI", [n, "x" * 10 * WEIGHT_UNIT])  # a tenth as many fill the queue
     await until(
         lambda: (
             "backlog of portals is full" in caplog.text
             or any(not each.has_room for each in _assignment(portal).owned.values())
         )
     )
-    await other.send("HI", "other")
+    await other.send("HI", ["other"])
     await until(lambda: seen == ["other"])
     go.set()
     await until(lambda: len(seen) == 601)
