@@ -1,6 +1,9 @@
 """The script calls that commands for Redis make."""
 
 from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis_client.command import Call, Command
@@ -18,3 +21,9 @@ def _call_of(name: object, sha: object, keys: object, *rest: str | bytes | int) 
     assert isinstance(sha, str)
     assert isinstance(keys, int)
     return Call(_BY_SHA[sha], tuple(map(str, rest[:keys])), rest[keys:])
+
+
+def map_of(call: Call) -> Any:
+    """Return the map that is the first argument of a call."""
+    assert isinstance(call.args[0], bytes)
+    return msgspec.msgpack.decode(call.args[0])

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ..errors import BackendRefused, InvalidRecipients
 from ..messages.envelope import Retention, new_message_id
 from ..messages.recipients import check_id
@@ -19,7 +17,7 @@ from .outbox import Page, Start
 from .redis.backend import RedisBackend, RedisNode
 from .redis.keys import Keys
 from .redis.scripts import IMPORT
-from .redis_client.command import Call, chunks, ms
+from .redis_client.command import Call, chunks, ms, named
 
 LATE = 60.0
 """Seconds in which a late writer of 1.x may put moved messages back without a second delivery."""
@@ -61,17 +59,17 @@ class Legacy(NamedTuple):
         """
         # 1.x has no limits; a script must not take long.
         over = max(0, len(self.messages) - retention.max_messages)
-        args = {
-            "id": self.id,
-            "late": ms(window),
-            "max_messages": retention.max_messages,
-            "max_bytes": retention.max_bytes,
-            "ttl": ms(retention.ttl),
-            "over": over,
-        }
+        args = named(
+            id=self.id,
+            late=ms(window),
+            max_messages=retention.max_messages,
+            max_bytes=retention.max_bytes,
+            ttl=ms(retention.ttl),
+            over=over,
+        )
         messages = (part for message in self.messages[over:] for part in message)
         own = (self.key, keys.position(self.id), keys.outbox(self.id))
-        return Call(IMPORT, own, (msgspec.msgpack.encode(args), self.value, *messages))
+        return Call(IMPORT, own, (args, self.value, *messages))
 
 
 class ImportingBackend(RedisBackend):

@@ -69,11 +69,14 @@ MUTANTS = (
     Mutant(
         "an expired lease is renewed",
         "is_live(node)",
-        "redis.call('ZSCORE', KEYS[1], node)",
+        "redis.call('ZSCORE', leases, node)",
         ("heartbeat",),
     ),
     Mutant(
-        "who is missed while Redis is away is cleaned up after", "must_wait(KEYS[7], now)", "false", ("reap",)
+        "who is missed while Redis is away is cleaned up after",
+        "if must_wait(signs, now) then return nil end",
+        "",
+        ("reap",),
     ),
     Mutant(
         "a silence of all is not noticed",

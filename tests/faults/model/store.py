@@ -8,14 +8,14 @@ by Redis's own clock, so `Store.pass_time` shortens the life of every key by the
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from mesa_ws.backend.redis.scripts import MAX_BYTES, MAX_ENTRIES, SCRIPTS
+from mesa_ws.backend.redis.scripts import CONSTANTS, SCRIPTS
 from mesa_ws.backend.redis_client.command import Command
+from mesa_ws.backend.redis_wire.scripts import script
 from tests.redis_server import LIMIT, RedisServer
 
 CLOCK = "model:clock"
@@ -64,20 +64,15 @@ PAGE_ENTRIES = 2
 
 PAGE_BYTES = 4096
 
-_PAGES = {
-    f"local MAX_ENTRIES = {MAX_ENTRIES}\n": f"local MAX_ENTRIES = {PAGE_ENTRIES}\n",
-    f"local MAX_BYTES = {MAX_BYTES}\n": f"local MAX_BYTES = {PAGE_BYTES}\n",
-}
-"""The limits of pages in the scripts that read, and those of the model."""
+PAGED = ("attach", "broadcasts")
+"""Scripts that read pages."""
 
 
 def shipped_scripts() -> dict[str, str]:
     """The sources that Mesa ships, by name, with small pages."""
-    sources = {script.name: script.source.decode() for script in SCRIPTS}
-    for name, (shipped, small) in product(("attach", "broadcasts"), _PAGES.items()):
-        assert shipped in sources[name], f"{name}.lua has no {shipped!r} any more"
-        sources[name] = sources[name].replace(shipped, small)
-    return sources
+    small = {**CONSTANTS, "MAX_ENTRIES": PAGE_ENTRIES, "MAX_BYTES": PAGE_BYTES}
+    paged = [script("mesa_ws.backend.redis", name, "prelude", "outbox", constants=small) for name in PAGED]
+    return {each.name: each.source.decode() for each in (*SCRIPTS, *paged)}
 
 
 def on_model_time(source: str) -> str:

@@ -9,15 +9,18 @@ import msgspec
 
 from ...messages.envelope import Envelope, Retention
 from ...messages.receipt import Delivery, Position, Receipt
-from ..redis_client.command import MAX_IDS, Call, Command, Script, chunks, ms
+from ..redis_client.command import MAX_IDS, Call, Command, Script, chunks, ms, named
 from ..redis_wire.lease import Pulse
 from ..redis_wire.scripts import RIGHTS, script
 from .keys import Mesa1Keys
 from .payloads import message_json, naming, to_everybody
 
+ASIDE = 7 * 86_400.0
+"""Seconds for which unreadable values are kept aside for inspection."""
+
 
 def _script(name: str) -> Script:
-    return script(__package__, name, "prelude")
+    return script(__package__, name, "prelude", constants={"ASIDE": str(ms(ASIDE)), "MAX_IDS": str(MAX_IDS)})
 
 
 ADMIT = _script("admit")
@@ -49,9 +52,6 @@ MAX_RECIPIENTS = 1000
 MAX_STORED = 50
 """Ids in one dispatch that may store: each list is read and written whole, which takes milliseconds."""
 
-ASIDE = 7 * 86_400.0
-"""Seconds for which unreadable values are kept aside for inspection."""
-
 NOWHERE = "mesa1"
 """Epoch of positions in receipts, which lead nowhere: this wire has no status of messages."""
 
@@ -81,11 +81,11 @@ class Mesa1Dispatch(NamedTuple):
         stores = int(envelope.retention is not None)
         own = (keys.connected, keys.undelivered, done, keys.leases)
         about = (keys.messages, message, stores, retention.max_messages, retention.max_bytes, remember)
-        aside = (keys.asides, ms(ASIDE), keys.channels, more, keys.cleared(keys.undelivered))
+        aside = (keys.asides, keys.channels, more, keys.cleared(keys.undelivered))
         calls = []
         for ids in chunks(envelope.recipients.ids, MAX_STORED if stores else MAX_RECIPIENTS):
-            named = ((id, msgspec.json.encode(id), int(bool(id.strip()))) for id in ids)
-            args = (*about, *aside, *chain.from_iterable(named))
+            each = ((id, msgspec.json.encode(id), int(bool(id.strip()))) for id in ids)
+            args = (*about, *aside, *chain.from_iterable(each))
             calls.append(Call(DISPATCH, (*own, *map(keys.user, ids)), args))
         return cls(envelope, tuple(calls))
 
@@ -132,9 +132,17 @@ class Mesa1NodeCommands(NamedTuple):
         own = (keys.leases, keys.counts, keys.connections, keys.held(self.node), keys.graces)
         theirs = (keys.connected, keys.undelivered)
         shown = (keys.signs, keys.portal_leases)
-        about = (self.node, ms(self.lease), connections, ms(self.expiry), keys.channel(self.node))
-        more = (keys.cleared(keys.undelivered), ms(ASIDE), *runs)
-        return (Call(BEAT, (*own, *theirs, *shown), (*about, *more)),)
+        args = named(
+            node=self.node,
+            lease=ms(self.lease),
+            expiry=ms(self.expiry),
+            connections=connections,
+            channel=keys.channel(self.node),
+            cleared=keys.cleared(keys.undelivered),
+            run=runs[0],
+            reported=runs[1],
+        )
+        return (Call(BEAT, (*own, *theirs, *shown), (args,)),)
 
     def pulse(self, reply: Sequence[Any]) -> Pulse:
         """Read the reply to `heartbeat`.
@@ -179,18 +187,16 @@ class Mesa1NodeCommands(NamedTuple):
     def _release(self, node: str, grace: int) -> Call:
         keys = self.keys
         own = (keys.leases, keys.counts, keys.graces, keys.connected, keys.connections, keys.signs)
-        return Call(REAP, own, (keys.holdings, keys.users, MAX_IDS, node, ms(self.expiry), grace))
+        return Call(REAP, own, (keys.holdings, keys.users, node, ms(self.expiry), grace))
 
     def depart(self) -> Call:
         """Take some ids whose grace is over."""
-        return Call(
-            DEPART, (self.keys.graces, self.keys.connected, self.keys.signs), (self.keys.users, MAX_IDS)
-        )
+        return Call(DEPART, (self.keys.graces, self.keys.connected, self.keys.signs), (self.keys.users,))
 
 
 def swap(keys: Mesa1Keys, id: str, was: bytes, becomes: bytes, *, sets_aside: bool = False) -> Call:
     """Replace the list of an id, unless it has changed; the reply is 1 if it was replaced."""
-    return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside), ms(ASIDE)))
+    return Call(SWAP, (keys.undelivered, keys.set_aside(id)), (id, was, becomes, int(sets_aside)))
 
 
 def kept(keys: Mesa1Keys, ids: Sequence[str]) -> Command:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..redis_client.command import Call, Command, chunks, ms
-from .commands import ADMIT, ASIDE, POOL, READMIT, WITHDRAW
+from .commands import ADMIT, POOL, READMIT, WITHDRAW
 from .keys import Mesa1Keys
 from .payloads import PortalNotice, notice_payload
 
@@ -85,18 +85,15 @@ class Subscribers(NamedTuple):
 
 def look(keys: Mesa1Keys, era: str, expiry: float, lease: float) -> Call:
     """Read the pool of portals; `PoolSnapshot` reads the reply."""
-    aside = (keys.cleared(keys.pool), ms(ASIDE))
-    return Call(POOL, (*_own(keys), keys.era, keys.signs), (era, ms(expiry), keys.portal, *aside, ms(lease)))
+    args = (era, ms(expiry), keys.portal, keys.cleared(keys.pool), ms(lease))
+    return Call(POOL, (*_own(keys), keys.era, keys.signs), args)
 
 
 def admit(keys: Mesa1Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
     """Renew the lease of one of our portals."""
     announcement = notice_payload(PortalNotice(portal, True))
-    return Call(
-        ADMIT,
-        (*_own(keys), keys.leases, keys.signs),
-        (portal, ms(lease), ms(expiry), int(is_new), keys.pool, announcement),
-    )
+    args = (portal, ms(lease), ms(expiry), int(is_new), announcement)
+    return Call(ADMIT, (*_own(keys), keys.leases, keys.signs), args)
 
 
 def withdraw(keys: Mesa1Keys, portal: str, why: str, expiry: float) -> Call:

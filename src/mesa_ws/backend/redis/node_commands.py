@@ -14,7 +14,7 @@ import msgspec
 
 from ...messages.receipt import Position
 from ..outbox import Acknowledgement, Entry, Page, Read, Start
-from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms
+from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms, named
 from ..redis_wire.lease import Pulse
 from .keys import PARTITIONS, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
@@ -56,10 +56,18 @@ class NodeCommands:
         own = (self.keys.held(self.node), self.keys.graces, self.keys.connections(self.node))
         shared = (self.keys.tallies, self.keys.portals, self.keys.observers, self.keys.signs)
         keys = (self.keys.leases, self.keys.counters, *own, *shared)
-        args = (self.node, ms(self.lease), int(join), self.keys.channels, self._expiry_ms)
-        more = (connections, int(self.watches_portals), *runs)
-        call = Call(HEARTBEAT, keys, (*args, *more))
-        return call, ("PEXPIRE", self.keys.meta, self._expiry_ms)
+        args = named(
+            node=self.node,
+            lease=ms(self.lease),
+            expiry=self._expiry_ms,
+            join=join,
+            channels=self.keys.channels,
+            connections=connections,
+            watches_portals=self.watches_portals,
+            run=runs[0],
+            reported=runs[1],
+        )
+        return Call(HEARTBEAT, keys, (args,)), ("PEXPIRE", self.keys.meta, self._expiry_ms)
 
     def pulse(self, reply: Sequence[Any]) -> Pulse:
         """Read the first reply to `heartbeat`; `own` are the living portals, if the node watches them."""
@@ -139,7 +147,7 @@ class NodeCommands:
 
     def depart(self) -> Call:
         """Take some ids whose grace is over, to announce them as offline; the reply lists them."""
-        return Call(DEPART, (self.keys.graces, self.keys.signs), (self.keys.users, MAX_IDS))
+        return Call(DEPART, (self.keys.graces, self.keys.signs), (self.keys.users,))
 
     def scan(self, cursor: int) -> Command:
         """Scan the ids that Redis records for this node."""
@@ -156,8 +164,16 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
         grace: milliseconds that its ids may be away.
     """
     names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
-    prefixes = (keys.open_connections, keys.queues)
-    return Call(REAP, names, (keys.holdings, keys.users, MAX_IDS, node, expiry, grace, *prefixes))
+    args = named(
+        node=node,
+        expiry=expiry,
+        grace=grace,
+        holdings=keys.holdings,
+        users=keys.users,
+        connections=keys.open_connections,
+        queues=keys.queues,
+    )
+    return Call(REAP, names, (args,))
 
 
 def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:

@@ -86,7 +86,7 @@ class PortalCommands:
         keys = self._keys
         shared = (keys.portals, keys.tokens, keys.leases, keys.observers, keys.signs)
         wishes: list[str | bytes | int] = [int(number in wanted) for number in range(PARTITIONS)]
-        args = (self.portal, ms(self.lease), ms(EXPIRY), int(stays), *wishes)
+        args = (self.portal, ms(self.lease), int(stays), *wishes)
         return Call(TEND, (*shared, *(owner for owner, *_ in self._queue_keys)), args)
 
     def reap(self) -> Call:
@@ -125,9 +125,8 @@ class PortalCommands:
 
     def overhear(self) -> Call:
         """Renew the lease of an observer; the reply is the end of the stream."""
-        return Call(
-            OVERHEAR, (self._keys.observers, self._keys.observed), (self.portal, ms(self.lease), ms(EXPIRY))
-        )
+        keys = (self._keys.observers, self._keys.observed)
+        return Call(OVERHEAR, keys, (self.portal, ms(self.lease)))
 
     def listen(self, after: str) -> Command:
         """Wait for events on the observers' stream; `overheard` reads the reply."""

@@ -2,7 +2,7 @@
 
 from ...messages.envelope import REMEMBERED
 from ..inbox import GUARANTEED_EVENTS, MAX_CONNECTION_WEIGHT, MAX_DEAD, MAX_KEPT, MAX_OBSERVED
-from ..redis_client.command import Script, ms
+from ..redis_client.command import MAX_IDS, Script, ms
 from ..redis_wire.scripts import RIGHTS, script
 from ..redis_wire.timing import EXPIRY
 from .keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
@@ -13,25 +13,26 @@ MAX_ENTRIES = 256
 MAX_BYTES = 256 * 1024
 """Bytes on one page of an outbox, unless its first message alone has more."""
 
-_CONSTANTS = {
-    "BACKLOG_LIFE": ms(BACKLOG_LIFE),
-    "DEAD_LIFE": ms(DEAD_LIFE),
-    "EXPIRY": ms(EXPIRY),
+CONSTANTS: dict[str, int | str] = {
+    "BACKLOG_LIFE": str(ms(BACKLOG_LIFE)),
+    "DEAD_LIFE": str(ms(DEAD_LIFE)),
+    "EXPIRY": str(ms(EXPIRY)),
     "GUARANTEED_EVENTS": GUARANTEED_EVENTS,
     "MAX_BYTES": MAX_BYTES,
     "MAX_CONNECTION_WEIGHT": MAX_CONNECTION_WEIGHT,
-    "MAX_DEAD": MAX_DEAD,
+    "MAX_DEAD": str(MAX_DEAD),
     "MAX_ENTRIES": MAX_ENTRIES,
+    "MAX_IDS": str(MAX_IDS),
     "MAX_KEPT": MAX_KEPT,
-    "MAX_OBSERVED": MAX_OBSERVED,
-    "POSITION_LIFE": ms(POSITION_LIFE),
-    "REMEMBERED": ms(REMEMBERED),
+    "MAX_OBSERVED": str(MAX_OBSERVED),
+    "POSITION_LIFE": str(ms(POSITION_LIFE)),
+    "REMEMBERED": str(ms(REMEMBERED)),
 }
 """Constants that scripts use by the same names; times are in milliseconds."""
 
 
 def _script(name: str, *parts: str) -> Script:
-    return script(__package__, name, "prelude", *parts, constants=_CONSTANTS)
+    return script(__package__, name, "prelude", *parts, constants=CONSTANTS)
 
 
 RELAY = _script("relay")
@@ -49,7 +50,6 @@ ATTACH = _script("attach", "outbox")
 ACK = _script("ack", "outbox")
 BROADCASTS = _script("broadcasts", "outbox")
 HEADS = _script("heads", "outbox")
-PEEK = _script("peek", "outbox")
 WAITING = _script("waiting")
 PURGE = _script("purge", "outbox")
 IMPORT = _script("import", "outbox")
@@ -67,7 +67,7 @@ LEAVE = _script("leave")
 
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
-    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PEEK, PURGE, IMPORT, WAITING),
+    *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PURGE, IMPORT, WAITING),
     *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
 )
 """All scripts; every connection loads them before it is used."""

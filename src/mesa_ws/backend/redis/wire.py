@@ -29,7 +29,7 @@ from .dispatch import dispatching, warn_of_corruption
 from .keys import PARTITIONS, Keys
 from .node_commands import InvalidEntry, OutboxReply, RawEntry, page_of, position_args
 from .rights import of_dispatcher, of_server
-from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PEEK, PURGE, SCRIPTS, TALLY
+from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PURGE, SCRIPTS, TALLY
 
 MAX_PEEK = 1000
 """Maximum number of messages that `peek` returns."""
@@ -179,7 +179,7 @@ def broadcast_answer(reply: Sequence[Any]) -> OutboxReply:
 
 def heads(keys: Keys, ids: Sequence[str]) -> list[Call]:
     """Read where outboxes stand; `outbox_heads` reads the replies."""
-    return [Call(HEADS, tuple(_own_keys(keys, some)), ()) for some in chunks(ids, MAX_IDS)]
+    return [Call(HEADS, tuple(_own_keys(keys, some)), (0,)) for some in chunks(ids, MAX_IDS)]
 
 
 def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[str, OutboxHead | None]:
@@ -190,12 +190,15 @@ def outbox_heads(ids: Iterable[str], replies: Iterable[Sequence[Any]]) -> dict[s
 
 def peek(keys: Keys, id: str, limit: int) -> Call:
     """Read the oldest messages of an outbox, `MAX_PEEK` at most; `stored` reads the reply."""
-    return Call(PEEK, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
+    return Call(HEADS, tuple(_own_keys(keys, [id])), (max(1, min(limit, MAX_PEEK)),))
 
 
 def stored(reply: Sequence[Any]) -> list[Stored]:
     """Read the reply to `peek`. A corrupt entry has no message id and no time."""
-    return [_stored(sequence, raw) for sequence, raw in enumerate(reply[1:], reply[0] + 1)] if reply else []
+    if reply == [[]]:
+        return []
+    [[_, top, _, _, _, length, *entries]] = reply
+    return [_stored(sequence, raw) for sequence, raw in enumerate(entries, top - length + 1)]
 
 
 def purge(keys: Keys, ids: Sequence[str]) -> list[Call]:

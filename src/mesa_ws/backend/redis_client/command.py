@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from ...errors import BackendRefused
 
 CLUSTER = (
@@ -117,6 +119,11 @@ def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 @lru_cache(256)
+def named(**args: str | int) -> bytes:
+    """Return the arguments of a script as one MessagePack map; Redis reads no binary values in it."""
+    return msgspec.msgpack.encode(args)
+
+
 def ms(seconds: float) -> int:
     """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))

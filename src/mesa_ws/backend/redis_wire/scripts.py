@@ -53,18 +53,25 @@ def _in_use(parts: Sequence[_Part]) -> str:
     return "\n".join(line.strip() for text in reversed(kept) for line in text.splitlines())
 
 
-def script(package: str, name: str, *parts: str, constants: Mapping[str, int] | None = None) -> Script:
-    """Build the script of a file: its flags, the constants and functions that it uses, its body."""
+def script(package: str, name: str, *parts: str, constants: Mapping[str, int | str]) -> Script:
+    """Build the script of a file: its flags, the functions that it uses from shared files, its body.
+
+    Args:
+        package: where the file is.
+        name: its name.
+        parts: files of the same package that come before it.
+        constants: values that replace names in it. Arguments of commands are texts, which cost less: Redis
+            formats a number for each call.
+    """
     shared = [part for each in ("access", "leases", "runs") for part in _parts(__package__, each)]
     own = [part for each in (*parts, name) for part in _parts(package, each)]
     flags = _read(package, name).partition("\n")[0]
-    body = _in_use([*shared, *own]).replace(
-        "redis.call(", "call("
-    )  # shorter, and without a look-up for each call
-    used = set(re.findall(r"\b[A-Z_]+\b", body))
-    named = (f"local {name} = {value}\n" for name, value in (constants or {}).items() if name in used)
-    source = f"{flags}\nlocal call = redis.call\n{''.join(named)}{body}".encode()
+    # A local for redis.call is shorter, and saves a look-up for each call.
+    body = _in_use([*shared, *own]).replace("redis.call(", "call(")
+    for word in constants.keys() & set(re.findall(r"\w+", body)):
+        body = re.sub(rf"\b{word}\b", repr(constants[word]), body)
+    source = f"{flags}\nlocal call = redis.call\n{body}".encode()
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
-RIGHTS = script(__package__, "rights")
+RIGHTS = script(__package__, "rights", constants={})

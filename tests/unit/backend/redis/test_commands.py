@@ -1,23 +1,21 @@
 """What is asked of Redis, and what its replies mean."""
 
-import re
 from dataclasses import replace
 
 import pytest
 
-from mesa_ws.backend.mesa1.commands import SCRIPTS as SCRIPTS_OF_1X
 from mesa_ws.backend.redis.dispatch import DispatchCalls, dispatching
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.node_commands import NodeCommands, came_online, outbox_keys
 from mesa_ws.backend.redis.scripts import SCRIPTS
 from mesa_ws.backend.redis.wire import NativeHandshake, count, online, online_counts
-from mesa_ws.backend.redis_client.command import Call, Script
+from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.errors import BackendRefused
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Delivery, Position, Receipt
-from tests.script_calls import calls_of
+from tests.script_calls import calls_of, map_of
 
 KEYS = Keys("api")
 KEEP = Retention(10, 1000, 60.0)
@@ -187,7 +185,17 @@ def test_a_corrupt_key_counts_as_nobody() -> None:
 
 def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
     heartbeat, _ = replace(SEAT, lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
-    assert heartbeat.args == ("node", 1, 1, KEYS.channels, 60_000, 3, 0, "a", "b")
+    assert map_of(heartbeat) == {
+        "node": "node",
+        "lease": 1,
+        "expiry": 60_000,
+        "join": True,
+        "channels": KEYS.channels,
+        "connections": 3,
+        "watches_portals": False,
+        "run": "a",
+        "reported": "b",
+    }
 
 
 def test_a_lost_lease_is_a_pulse_without_one() -> None:
@@ -215,10 +223,8 @@ def test_an_id_comes_online_once_and_only_with_a_lease() -> None:
 def test_an_id_that_leaves_gets_a_grace_unless_its_node_died() -> None:
     (call,) = calls_of([SEAT.detach(["a"], 7)])
     assert call.args == ("node", 7, 60_000, 5000, "a")
-    assert [call.args[3:6] for call in (SEAT.leave(), SEAT.reap())] == [
-        ("node", 60_000, 5000),
-        ("", 60_000, 0),
-    ]
+    found = [map_of(call) for call in (SEAT.leave(), SEAT.reap())]
+    assert [(each["node"], each["grace"]) for each in found] == [("node", 5000), ("", 0)]
 
 
 def test_a_connection_loads_every_script_and_asks_for_the_layout() -> None:
@@ -237,16 +243,3 @@ def test_a_new_cluster_and_one_of_this_layout_are_fine(found: bytes | None) -> N
 def test_a_cluster_of_another_layout_is_refused_naming_both() -> None:
     with pytest.raises(BackendRefused, match=r"with 64 partitions, and this one uses 1;"):
         NativeHandshake(KEYS).check_own("redis", [b"64"])
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_a_script_declares_its_flags_first(script: Script) -> None:
-    assert script.source.startswith((b"#!lua\n", b"#!lua flags="))
-
-
-@pytest.mark.parametrize("script", [*SCRIPTS, *SCRIPTS_OF_1X], ids=lambda script: script.name)
-def test_a_script_brings_no_function_that_it_does_not_use(script: Script) -> None:
-    text = script.source.decode()
-    functions = re.findall(r"^local function (\w+)", text, re.MULTILINE)
-    assert [name for name in functions if len(re.findall(rf"\b{name}\b", text)) == 1] == []
-    assert text.count("#!lua") == 1

@@ -2,9 +2,7 @@
 
 import struct
 from dataclasses import replace
-from typing import Any
 
-import msgspec
 import pytest
 
 from mesa_ws.backend.importing import Legacy
@@ -20,21 +18,14 @@ from mesa_ws.backend.redis.wire import (
     purge,
     stored,
 )
-from mesa_ws.backend.redis_client.command import Call
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import OutboxHead, Position, Stored
-from tests.script_calls import calls_of
+from tests.script_calls import calls_of, map_of
 
 KEYS = Keys("api")
 SEAT = NodeCommands(KEYS, "node", lease=15.0, expiry=60.0, window=2.5)
 AT = Position("e" * 16, 7)
 OWN = (KEYS.position("a"), KEYS.outbox("a"))
-
-
-def unpacked(call: Call) -> Any:
-    """Return the map of a call."""
-    assert isinstance(call.args[0], bytes)
-    return msgspec.msgpack.decode(call.args[0])
 
 
 def raw(message_id: bytes, body: bytes) -> bytes:
@@ -102,7 +93,9 @@ def test_messages_to_everybody_come_with_those_who_are_left_out() -> None:
 
 def test_heads_are_read_with_forks_and_dropped_ranges() -> None:
     calls = heads(KEYS, ["a", "b"])
-    assert [call.keys for call in calls] == [(*OWN, KEYS.position("b"), KEYS.outbox("b"))]
+    assert [(call.keys, call.args) for call in calls] == [
+        ((*OWN, KEYS.position("b"), KEYS.outbox("b")), (0,))
+    ]
     reply = [[b"e", 9, 6, b"d:5,c:3", b"1-2,4-4", 3], []]
     head = OutboxHead("e", 9, 6, 3, (Position("d", 5), Position("c", 3)), ((1, 2), (4, 4)))
     assert outbox_heads(["a", "b"], [reply]) == {"a": head, "b": None}
@@ -140,11 +133,11 @@ def test_many_heads_take_several_calls() -> None:
 
 
 def test_a_look_shows_times_in_seconds_and_unreadable_bytes() -> None:
-    assert stored([4, raw(b"m", b"5"), b"what?"]) == [
+    assert stored([[b"e", 9, 6, b"", b"", 5, raw(b"m", b"5"), b"what?"]]) == [
         Stored(5, "m", 1.0, 2.0, b"5"),
         Stored(6, "", 0.0, 0.0, b"what?"),
     ]
-    assert stored([]) == []
+    assert stored([[]]) == []
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(5, 5), (0, 1), (10**6, 1000)])
@@ -162,12 +155,12 @@ def test_moving_names_what_was_read_and_every_message_of_it() -> None:
     call = Legacy("old", "a", b"[1,2]", [("m", b"1"), ("n", b"2")]).move(KEYS, Retention(10, 1000, 60.0), 5.0)
     assert call.keys == ("old", *OWN)
     limits = {"max_messages": 10, "max_bytes": 1000, "ttl": 60_000}
-    assert unpacked(call) == {"id": "a", "late": 5000, **limits, "over": 0}
+    assert map_of(call) == {"id": "a", "late": 5000, **limits, "over": 0}
     assert call.args[1:] == (b"[1,2]", "m", b"1", "n", b"2")
 
 
 def test_moving_leaves_out_what_there_is_no_room_for() -> None:
     messages = [(f"m{n}", b"%d" % n) for n in range(5)]
     call = Legacy("old", "a", b"[...]", messages).move(KEYS, Retention(2, 1000, 60.0), 5.0)
-    assert unpacked(call)["over"] == 3
+    assert map_of(call)["over"] == 3
     assert call.args[2:] == ("m3", b"3", "m4", b"4")

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Publish a message to everybody. If Redis refuses, nothing is changed, and the error is the reply.
+-- Publish a message to everybody.
 --
--- KEYS  1 recipients that are remembered for the message id
--- ARGV  1 channel, 2 the payload, 3 for how long the message id is remembered (ms), or 0
--- Returns how many processes heard it, now or the first time.
+-- KEYS   1 recipients that are remembered for the message id
+-- ARGV   1 channel, 2 the payload, 3 for how long the message id is remembered (ms), or 0
+-- REPLY  how many processes heard it, now or the first time
+--
+-- If Redis refuses, nothing is changed, and the error is the reply.
 
 if ARGV[3] == '0' then return redis.pcall('PUBLISH', ARGV[1], ARGV[2]) end
 local before = redis.call('HGET', KEYS[1], '*')

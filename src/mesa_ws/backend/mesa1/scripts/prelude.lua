@@ -5,31 +5,20 @@
 -- are our own: the user key of an id, a hash of node to connections; the held key of a node, a
 -- set of ids; leases, graces (both by Redis's own clock) and counts of nodes.
 
--- Whether a key can be used as one of this type.
-local function is_of(key, kind)
-  local is = redis.call('TYPE', key).ok
-  return is == kind or is == 'none'
-end
-
--- Delete a key of our own that has another type than we have written.
-local function renew(key, kind)
-  if not is_of(key, kind) then redis.call('DEL', key) end
-end
-
 -- Rename a key of 1.x that has another type than 1.x keeps there, for inspection; returns whether it did.
-local function clear_way(key, kind, aside, life)
+local function clear_way(key, kind, aside)
   if is_of(key, kind) then return false end
-  redis.call('PEXPIRE', key, life) -- which it keeps when it is renamed
+  redis.call('PEXPIRE', key, ASIDE) -- which it keeps when it is renamed
   redis.call('RENAME', key, aside)
   return true
 end
 
 -- Append an unreadable value to those that were set aside before.
-local function set_aside(aside, raw, life)
+local function set_aside(aside, raw)
   renew(aside, 'list')
   redis.call('RPUSH', aside, raw)
   redis.call('LTRIM', aside, -100, -1)
-  redis.call('PEXPIRE', aside, life)
+  redis.call('PEXPIRE', aside, ASIDE)
 end
 
 -- Returns a function that says whether any process that is not one of our nodes hears the messages. Each

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Put portals of 1.x back that were removed as dead: there is no other portal, and a process listens.
+-- Put portals of 1.x back that were removed as dead.
 --
--- KEYS  1 available_portals_pool, 2 portals that are gone
--- ARGV  1 channel, then for each portal: its name, its announcement
--- Returns how many were put back.
+-- KEYS   1 available_portals_pool, 2 portals that are gone
+-- ARGV   1 channel, then for each portal: its name, its announcement
+-- REPLY  how many were put back
+--
+-- That is done when there is no other portal, and a process listens.
 
 renew(KEYS[2], 'hash')
 local count = 0

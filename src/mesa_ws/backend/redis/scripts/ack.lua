@@ -68,10 +68,8 @@ local function translate(box, epoch, sequence, floor)
 end
 
 local function acknowledge(position, outbox, user, epoch, sequence, floor, version)
-  local box = {m = position, o = outbox, changes = {}}
-  if not load_hash(box) or not box.e then return -1 end
-  box.len = try('LLEN', box.o)
-  if type(box.len) ~= 'number' or box.len > box.s then return -1 end
+  local box = existing_box(position, outbox)
+  if not box then return -1 end
   local high, low = translate(box, epoch, sequence, floor)
   if not high then return -1 end
   local recorded = try('HGET', user, node)

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Record that a node no longer holds ids.
 --
--- KEYS  1 the held key of the node, 2 the ids with their graces, 3.. the user key of each id
--- ARGV  1 node, 2 version, 3 expiry (ms), 4 grace (ms), 5.. the ids, in the order of KEYS
+-- KEYS   1 the held key of the node, 2 the ids with their graces, 3.. the user key of each id
+-- ARGV   1 node, 2 version, 3 life of the graces (ms), 4 grace (ms), 5.. the ids, in the order of KEYS
+-- REPLY  the number of released ids
 --
 -- An id that was recorded again with a newer version stays. One that no node holds any more is
 -- offline when its grace is over, as depart.lua reports.
--- Returns the number of released ids.
 
 local forgotten = 0
 for i = 3, #KEYS do

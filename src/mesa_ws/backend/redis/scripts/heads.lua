@@ -1,18 +1,18 @@
 #!lua flags=no-writes
--- Read where outboxes stand.
+-- Read where outboxes stand, and their oldest messages.
 --
--- KEYS  for each id: its position, its outbox
+-- KEYS   for each id: its position, its outbox
+-- ARGV   1 most messages of one outbox, or 0
+-- REPLY  for each id {epoch, top, acknowledged, forks, dropped ranges, length, entries...}, or {} when it has no
+--        outbox that can be read; the entries are numbered from top-length+1 on
 --
 -- The reader has to add one range: all messages up to top-length that are above acknowledged and above
 -- the last range were dropped, too.
--- Returns for each id {epoch, top, acknowledged, forks, dropped ranges, length}, or {} when it has
--- no outbox that can be read.
 
 local reply = {}
 for i = 1, #KEYS, 2 do
-  local box = {m = KEYS[i]}
-  local len = try('LLEN', KEYS[i + 1])
-  local is_sound = load_hash(box) and box.e and type(len) == 'number' and len <= box.s
-  reply[#reply + 1] = is_sound and {box.e, box.s, box.a, box.f, box.x, len} or {}
+  local box = existing_box(KEYS[i], KEYS[i + 1])
+  local entries = box and ARGV[1] ~= '0' and redis.call('LRANGE', box.o, 0, ARGV[1] - 1) or {}
+  reply[#reply + 1] = box and {box.e, box.s, box.a, box.f, box.x, box.len, unpack(entries)} or {}
 end
 return reply

@@ -20,7 +20,7 @@ local raw = try('HGET', KEYS[1], args.id)
 if type(raw) ~= 'string' then return {'none'} end
 if raw ~= ARGV[2] then return {'changed'} end
 redis.call('HDEL', KEYS[1], '\0') -- no id: a user without the right to HDEL fails before the value is copied
-local host = read_host()
+local host, limits = read_host(), {max_messages = args.max_messages, max_bytes = args.max_bytes, ttl = args.ttl}
 local box = open_box(KEYS[2], KEYS[3], args.id, host)
 
 -- How many messages of the value have been moved before. The value is a JSON list: what ended it
@@ -48,7 +48,7 @@ for n = math.max(known, args.over) + 1, count do
   local at = 1 + 2 * (n - args.over)
   if box.len > 0 and not box.head then box.head = entry_at(box, 0) end
   append(box, {id = ARGV[at], body = ARGV[at + 1]}, args.ttl, host.now)
-  make_room(box, args)
+  make_room(box, limits)
   note_dropped(box)
   box.head = nil
 end

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Count the connections of ids over all living nodes.
 --
--- KEYS  1 leases, 2.. the user key of each id
---
--- Returns for each id its connections, or -1 for a corrupt key.
+-- KEYS   1 leases, 2.. the user key of each id
+-- ARGV   none
+-- REPLY  for each id its connections, or -1 for a corrupt key
 
 local is_live, reply = lease_reader(KEYS[1], now_ms(), true), {}
 for i = 2, #KEYS do

@@ -176,6 +176,14 @@ local function load_hash(box)
     and not string.find(box.f, '[^%x:,]') and not string.find(box.x, '[^%d,-]')
 end
 
+-- An outbox as it is, which nothing is to be stored in; nil when it does not exist or cannot be read.
+local function existing_box(position, outbox)
+  local box = {m = position, o = outbox, changes = {}}
+  if not load_hash(box) or not box.e then return nil end
+  box.len = try('LLEN', outbox)
+  return type(box.len) == 'number' and box.len <= box.s and box or nil
+end
+
 -- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped.
 local function load_list(box, now)
   box.len = 0

@@ -1,67 +1,52 @@
 #!lua flags=allow-oom
--- Release the ids of a node whose lease ran out, some at a time.
+-- Release the ids of a node whose lease ran out, and end its connections, some at a time.
 --
--- KEYS  1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream,
---       6 tallies, 7 signs
--- ARGV  1 prefix of held keys, 2 prefix of user keys, 3 how many ids, 4 a node that gives up its
---       own lease, or '' to take the node whose lease ran out first, 5 expiry (ms), 6 grace (ms):
---       0 for a lease that ran out, which was grace enough, 7 prefix of the keys with connections,
---       8 prefix of queues
+-- KEYS   1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream, 6 tallies, 7 signs
+-- ARGV   1 map
+-- MAP    node: one that gives up its own lease, or '' for the one whose lease ran out first
+--        expiry: life of the keys of a cluster (ms)
+--        grace: of the ids (ms); 0 for a lease that ran out, which was grace enough
+--        holdings, users, connections, queues: prefixes of keys, which are named here, in the same slot
+-- REPLY  1 when there may be more to release, else 0
 --
--- Any number of nodes may run this at once and repeatedly: released ids are skipped. A node with a lease is
--- never touched, and no node while Redis may have been away. The keys of the node and of its ids are named
--- here, in the same slot.
+-- Any number of nodes may run this at once and repeatedly: released ids are skipped.
 -- Connections that portals know of end: each gets its last event.
 -- An id that no node holds any more is offline when its grace is over, as depart.lua reports.
--- Returns 1 when there may be more to release, else 0.
 
-local node, now = ARGV[4], now_ms()
-if node == '' then
-  if must_wait(KEYS[7], now) then return 0 end
-  node = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1)[1]
-  if not node then return 0 end
-else
-  redis.call('ZADD', KEYS[1], 'XX', 0, node)
-end
-local held = ARGV[1] .. node
-local ids = try('SRANDMEMBER', held, ARGV[3])
-if ids.err then
-  redis.call('DEL', held)
-  ids = {}
-end
-for _, id in ipairs(ids) do
-  leave(ARGV[2] .. id, node, id, KEYS[3], end_of(now, ARGV[6]))
-  redis.call('SREM', held, id)
-end
-redis.call('PEXPIRE', KEYS[3], ARGV[5])
+local leases, counters, graces, observers, stream, tallies, signs = unpack(KEYS)
+local args, now = cmsgpack.unpack(ARGV[1]), now_ms()
+local node = node_to_reap(leases, signs, args.node, now)
+if not node then return 0 end
+local held, open, due = args.holdings .. node, args.connections .. node, end_of(now, args.grace)
+release_some(held, function(id) leave(args.users .. id, node, id, graces, due) end)
+redis.call('PEXPIRE', graces, args.expiry)
 
-local open = ARGV[7] .. node
-local connections = try('HRANDFIELD', open, ARGV[3], 'WITHVALUES')
+local connections = try('HRANDFIELD', open, MAX_IDS, 'WITHVALUES')
 if connections.err then
   redis.call('DEL', open)
   connections = {}
 end
-local observed = observed_by(KEYS[4], KEYS[5])
+local observed = observed_by(observers, stream)
 for at = 1, #connections, 2 do
-  local sequence, partition, id = string.match(connections[at + 1], '^(%d+) (%d+) (.*)$')
-  redis.call('HDEL', open, connections[at])
+  local connection, recorded = connections[at], connections[at + 1]
+  local sequence, partition, id = string.match(recorded, '^(%d+) (%d+) (.*)$')
+  redis.call('HDEL', open, connection)
   if sequence then
     local event = {
-      connection = connections[at], partition = partition, sequence = sequence .. 'r', kind = 'disconnection',
+      connection = connection, partition = partition, sequence = sequence .. 'r', kind = 'disconnection',
       id = id, node = node, time = now, data = '[1006,""]',
     }
-    local is_posted, problem = pcall(post_event, ARGV[8] .. partition, observed, ARGV[5], event)
+    local is_posted, problem = pcall(post_event, args.queues .. partition, observed, args.expiry, event)
     if not is_posted then
-      restore(open, connections[at], connections[at + 1])
+      restore(open, connection, recorded)
       error(problem)
     end
   end
 end
 prolong()
-if redis.call('EXISTS', open) == 1 then return 1 end
+if redis.call('EXISTS', open) == 1 or redis.call('EXISTS', held) == 1 then return 1 end
 
-if redis.call('EXISTS', held) == 1 then return 1 end
-redis.call('ZREM', KEYS[1], node)
-for _, key in ipairs({KEYS[2], KEYS[6]}) do redis.call('HDEL', key, node) end
-redis.call('HDEL', KEYS[7], '+' .. node)
-return ARGV[4] == '' and 1 or 0
+redis.call('ZREM', leases, node)
+for _, key in ipairs({counters, tallies}) do redis.call('HDEL', key, node) end
+redis.call('HDEL', signs, '+' .. node)
+return args.node == '' and 1 or 0

@@ -64,10 +64,11 @@ end
 -- Apply the next step of the arguments, or skip it if the queue is lost; returns its result.
 local function next_step(is_owned, repeated)
   local action, offset = ARGV[at], ARGV[at + 1]
-  local connection, weight, reason = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  at = at + (action == 'begin' and 2 or action == 'die' and 5 or 4)
+  at = at + 2
+  if action == 'begin' then return is_owned and begin(offset, repeated) or -1 end
+  local connection, weight, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  at = at + (action == 'die' and 3 or 2)
   if not is_owned then return -1 end
-  if action == 'begin' then return begin(offset, repeated) end
   if action == 'reject' then reject(offset, connection, weight) end
   if action == 'die' then bury(offset, connection, weight, reason) end
   take_out(offset, connection, weight)

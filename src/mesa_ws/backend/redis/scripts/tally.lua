@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Count the connections of all living nodes.
 --
--- KEYS  1 leases, 2 tallies
---
--- Returns their number, as of the nodes' last heartbeats.
+-- KEYS   1 leases, 2 tallies
+-- ARGV   none
+-- REPLY  their number, as of the nodes' last heartbeats
 
 local total = 0
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf')) do

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Find the ids that have messages.
 --
--- KEYS  the outbox of each id
---
--- Returns the numbers of the existing keys among KEYS, starting at 1.
+-- KEYS   the outbox of each id
+-- ARGV   none
+-- REPLY  the numbers of the existing keys among KEYS, starting at 1
 
 local found = {}
 for i, outbox in ipairs(KEYS) do

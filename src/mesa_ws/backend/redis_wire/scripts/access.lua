@@ -13,10 +13,23 @@ end
 local function try(...)
   local reply = redis.pcall(...)
   local problem = type(reply) == 'table' and reply.err
-  if problem and (is_forbidden(reply) or not (string.find(problem, '^WRONGTYPE') or string.find(problem, '^ERR '))) then
-    error(reply)
-  end
+  if not problem then return reply end
+  local is_about_data = string.find(problem, '^WRONGTYPE') or string.find(problem, '^ERR ')
+  if is_forbidden(reply) or not is_about_data then error(reply) end
   return reply
+end
+
+-- Whether a key can be used as one of this type.
+local function is_of(key, kind)
+  local is = redis.call('TYPE', key).ok
+  return is == kind or is == 'none'
+end
+
+-- Delete a key that has another type than Mesa keeps there; returns whether it did.
+local function renew(key, kind)
+  if is_of(key, kind) then return false end
+  redis.call('DEL', key)
+  return true
 end
 
 -- The text of an error that pcall() caught.

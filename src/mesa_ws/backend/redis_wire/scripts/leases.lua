@@ -172,3 +172,45 @@ local function forget_untold(graces, now)
   local count = redis.call('ZCOUNT', graces, '-inf', now - UNTOLD)
   if count > 0 then redis.call('ZREMRANGEBYRANK', graces, 0, math.min(count, MOST) - 1) end
 end
+
+-- How many members of a key have ended; 0 during a reprieve, in which none counts as ended.
+local function count_ended(key, known, now)
+  return is_reprieved(known, now) and 0 or redis.call('ZCOUNT', key, '-inf', now)
+end
+
+-- Take some ids whose grace is over, so that one node reports them offline, and return those that is_held() does
+-- not find. None is taken while Redis may have been away, since clients could not come back during that time.
+-- Each id is given to one node only; when that reply is lost, no node reports it.
+local function take_gone(graces, signs, is_held)
+  local gone, now = {}, now_ms()
+  if must_wait(signs, now) then return gone end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', graces, '-inf', now, 'LIMIT', 0, MAX_IDS)) do
+    redis.call('ZREM', graces, id)
+    if not is_held(id) then gone[#gone + 1] = id end
+  end
+  return gone
+end
+
+-- The node that a call cleans up after: a node that gives up its own lease, or '' for the one whose lease ran out
+-- first; nil when there is none, or when Redis may have been away. A node with a lease is never chosen.
+local function node_to_reap(leases, signs, node, now)
+  if node ~= '' then
+    redis.call('ZADD', leases, 'XX', 0, node)
+    return node
+  end
+  if must_wait(signs, now) then return nil end
+  return redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)[1]
+end
+
+-- Release some ids of a node.
+local function release_some(held, release)
+  local ids = try('SRANDMEMBER', held, MAX_IDS)
+  if ids.err then
+    redis.call('DEL', held)
+    ids = {}
+  end
+  for _, id in ipairs(ids) do
+    release(id)
+    redis.call('SREM', held, id)
+  end
+end

@@ -1,11 +1,11 @@
 #!lua flags=no-writes
--- Find the commands that the user may not run, without running any: in a read-only script, Redis checks the
--- rights of the user before it refuses to write or to publish.
+-- Find the commands that the user may not run, without running any.
 --
--- ARGV  1 the commands as MessagePack
+-- KEYS   none: they are named here, so that Redis does not refuse the whole script for one of them
+-- ARGV   1 the commands as MessagePack
+-- REPLY  of those that are forbidden: number of the command from 1 on, the error
 --
--- The keys are named here, so that Redis does not refuse the whole script for one of them.
--- Returns {number of the command from 1 on, the error, ...} of those that are forbidden.
+-- In a read-only script, Redis checks the rights of the user before it refuses to write or to publish.
 
 local forbidden = {}
 for number, command in ipairs(cmsgpack.unpack(ARGV[1])) do
