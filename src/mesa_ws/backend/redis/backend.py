@@ -1,10 +1,8 @@
 """Native Redis backend of a server node."""
 
-from collections.abc import Sequence
-
 from ...errors import BackendRefused
 from ...messages.envelope import Envelope
-from ...messages.receipt import Position, Receipt
+from ...messages.receipt import Position
 from ...messages.request import Reply
 from ..base import Membership, Receive, Watcher
 from ..outbox import Page
@@ -71,11 +69,12 @@ class RedisNode(WireNode):
         self.subscriber = Subscriber(
             address, [keys.channel(node_id)], self.channel.on_frame, self.on_doubt, timing.timeout
         )
-
-        async def dispatch(envelopes: Sequence[Envelope]) -> list[Receipt]:
-            return await pipelines.run(wire.dispatching(envelopes))
-
-        self.requester = Requester(address, keys.replies, dispatch, timing.timeout)
+        self.requester = Requester(
+            address,
+            keys.replies,
+            lambda envelopes: pipelines.run(wire.dispatching(envelopes)),
+            timing.timeout,
+        )
 
     async def open(self) -> None:
         """Join the cluster, and check that this Redis can make events durable."""

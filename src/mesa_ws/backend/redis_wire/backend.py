@@ -78,6 +78,7 @@ class WireBackend(ABC, Generic[WireT, NodeT]):
         """Make the node that `open` opens."""
 
     async def _enter(self, node: NodeT) -> None:
+        """Do what makes the node ready for use."""
         await node.open()
 
     async def aclose(self) -> None:
