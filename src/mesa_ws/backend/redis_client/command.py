@@ -118,12 +118,12 @@ def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
-@lru_cache(256)
 def named(**args: str | int) -> bytes:
     """Return the arguments of a script as one MessagePack map; Redis reads no binary values in it."""
     return msgspec.msgpack.encode(args)
 
 
+@lru_cache(256)
 def ms(seconds: float) -> int:
     """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))
