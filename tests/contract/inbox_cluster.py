@@ -56,7 +56,7 @@ class InboxCluster:
     async def owner(self) -> "OwnerPortal":
         """Open a portal that owns every queue."""
         portal = self.portal()
-        ownership = await portal.tend(EVERY)
+        ownership = await portal.heartbeat(EVERY)
         assert set(ownership.tokens) == set(EVERY)
         return OwnerPortal(portal, dict(ownership.tokens))
 

@@ -194,17 +194,17 @@ async def test_a_node_that_leaves_ends_its_connections(inbox: InboxCluster) -> N
 
 async def test_a_queue_has_one_owner(inbox: InboxCluster) -> None:
     first, second = await inbox.owner(), inbox.portal()
-    assert (await second.tend(EVERY)).tokens == {}
-    assert set((await first.portal.tend([1])).portals) == {first.portal.portal_id, second.portal_id}
-    assert set((await second.tend(EVERY)).tokens) == set(EVERY) - {1}
-    assert (await second.tend([], stays=False)).portals == (first.portal.portal_id,)
+    assert (await second.heartbeat(EVERY)).tokens == {}
+    assert set((await first.portal.heartbeat([1])).portals) == {first.portal.portal_id, second.portal_id}
+    assert set((await second.heartbeat(EVERY)).tokens) == set(EVERY) - {1}
+    assert (await second.heartbeat([], stays=False)).portals == (first.portal.portal_id,)
 
 
 async def test_who_lost_a_queue_is_turned_away(inbox: InboxCluster) -> None:
     node, first = await inbox.node(), await inbox.owner()
     await node.open_with()
     events = await first.until_read(1)
-    await first.portal.tend([])
+    await first.portal.heartbeat([])
     second = await inbox.owner()
     assert await first.settle("begin", *events) == [-1]
     assert await first.settle("done", *events) == [-1]
@@ -215,8 +215,8 @@ async def test_a_token_of_before_does_not_count(inbox: InboxCluster) -> None:
     node, owner = await inbox.node(), await inbox.owner()
     await node.open_with()
     events = await owner.until_read(1)
-    await owner.portal.tend([])
-    await owner.portal.tend(EVERY)
+    await owner.portal.heartbeat([])
+    await owner.portal.heartbeat(EVERY)
     assert await owner.settle("begin", *events) == [-1]
 
 
@@ -225,7 +225,7 @@ async def test_deliveries_are_counted_over_owners(inbox: InboxCluster) -> None:
     await node.open_with()
     [waiting] = await first.until_read(1)
     assert await first.settle("begin", waiting) == [1]
-    await first.portal.tend([])
+    await first.portal.heartbeat([])
     second = await inbox.owner()
     assert await second.settle("begin", waiting) == [2]
     assert await second.settle("done", waiting) == [0]
@@ -283,14 +283,14 @@ async def test_a_dead_letter_can_be_dropped(inbox: InboxCluster) -> None:
 
 async def test_memory_for_large_dead_letters_is_bounded(inbox: InboxCluster) -> None:
     node, owner, observer = await inbox.node(), await inbox.owner(), inbox.portal()
-    offset, _ = await observer.overhear("")
+    offset, _ = await observer.observe("")
     for n in range(80):
         await node.append("connection", 1, connection=f"c{n}")
         await node.append("message", 2, f"{n}".ljust(1 << 20), connection=f"c{n}")
         for waiting in await owner.until_read(2):
             await owner.settle("done" if waiting.event.kind == "connection" else "die", waiting)
     dead, heard = await owner.portal.dead_letters(100), list[WaitingEvent]()
-    while more := (await observer.overhear(offset))[1]:
+    while more := (await observer.observe(offset))[1]:
         offset, heard = more[-1].offset, [*heard, *more]
     assert 50 <= sum(len(each.event.data) for each in heard) >> 20 <= 64
     assert 50 <= len(dead) <= 64
@@ -300,11 +300,11 @@ async def test_memory_for_large_dead_letters_is_bounded(inbox: InboxCluster) -> 
 async def test_an_observer_hears_what_comes_and_takes_nothing(inbox: InboxCluster) -> None:
     node, owner, observer = await inbox.node(), await inbox.owner(), inbox.portal()
     await node.open_with("before")
-    offset, heard = await observer.overhear("")
+    offset, heard = await observer.observe("")
     assert heard == []
     await node.append("message", 3, "after")
     while not heard:
-        offset, heard = await observer.overhear(offset)
+        offset, heard = await observer.observe(offset)
     assert contents(heard) == [("message", "3", "after")]
     assert heard[0].event.partition == 3
     assert len(await owner.until_read(3)) == 3

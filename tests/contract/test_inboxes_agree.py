@@ -77,7 +77,7 @@ kinds = st.sampled_from(("connection", "authentication", "message", "message", "
 appends = st.builds(
     Append, st.integers(0, NODES - 1), st.integers(0, 2), kinds, st.sampled_from((1, 1, 1, 0))
 )
-tends = st.builds(
+heartbeats = st.builds(
     Tend,
     st.integers(0, PORTALS - 1),
     st.sampled_from((frozenset(QUEUES), frozenset(QUEUES), frozenset({0}), frozenset({1}), frozenset())),
@@ -92,7 +92,7 @@ settles = st.builds(
 )
 raises = st.builds(Raise, st.sampled_from(("revive", "drop")), st.sampled_from((0, 0, 1)))
 leaves = st.builds(Leave, st.integers(0, NODES - 1))
-actions = st.one_of(appends, appends, appends, tends, settles, settles, settles, raises, leaves)
+actions = st.one_of(appends, appends, appends, heartbeats, settles, settles, settles, raises, leaves)
 
 
 START = [Append(node, connection, "connection", 1) for node in range(NODES) for connection in QUEUES]
@@ -125,7 +125,7 @@ class NormalizedInbox:
                 return await self._append(action)
             case Tend(portal, wanted, stays):
                 self._late[portal] |= self._tokens[portal]
-                found = await self._portals[portal].tend(wanted, stays=stays)
+                found = await self._portals[portal].heartbeat(wanted, stays=stays)
                 self._tokens[portal] = dict(found.tokens)
                 return sorted(map(self._name, found.portals)), dict(found.tokens)
             case Settle():

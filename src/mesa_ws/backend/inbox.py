@@ -255,7 +255,7 @@ class PortalConsumer(Protocol):
         """Random name of this portal."""
         ...
 
-    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+    async def heartbeat(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Renew the portal's lease, own the wanted queues that are free, and give up all others.
 
         Has to be repeated within the lease. Also ends the connections of nodes that died.
@@ -288,7 +288,7 @@ class PortalConsumer(Protocol):
         """
         ...
 
-    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
+    async def observe(self, after: str) -> tuple[str, list[WaitingEvent]]:
         """Wait a moment for the events of all queues after an offset, without removing any; '' begins now.
 
         An observer that does not come back within the lease, or is ten thousand events or `MAX_KEPT` bytes
@@ -343,5 +343,5 @@ class PortalConsumer(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close connections. Queues are given up with `tend(..., stays=False)` before."""
+        """Close connections. Queues are given up with `heartbeat(..., stays=False)` before."""
         ...

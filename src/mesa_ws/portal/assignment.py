@@ -77,7 +77,7 @@ class Assignment:
         """Whether this portal owns the queues that are assigned to it, and no others."""
         return self._assigned == self.owned.keys() and all(queue.is_open for queue in self.owned.values())
 
-    async def tend(self) -> None:
+    async def heartbeat(self) -> None:
         """Send a heartbeat, and own the queues that are assigned.
 
         Raises:
@@ -90,7 +90,7 @@ class Assignment:
                     queue.close()
             busy = {number: queue for number, queue in self.owned.items() if not queue.is_idle}
             overdue = {number for number, queue in busy.items() if queue.is_overdue}
-            ownership = await self._consumer.tend((assigned | busy.keys()) - overdue)
+            ownership = await self._consumer.heartbeat((assigned | busy.keys()) - overdue)
             for number in set(self.owned) | set(ownership.tokens):
                 self._update(number, ownership.tokens.get(number))
             if ownership.portals == self.portals:
@@ -104,7 +104,7 @@ class Assignment:
             pause = self._heartbeat if self.is_settled else min(HURRIED_HEARTBEAT, self._heartbeat)
             await asyncio.sleep(min(pause, self._retry) if self._is_cut_off else pause)
             try:
-                await self.tend()
+                await self.heartbeat()
                 self._is_cut_off = False
             except BackendError as error:
                 if not self._is_cut_off:
@@ -119,7 +119,7 @@ class Assignment:
         while busy := [task for queue in self.owned.values() for task in queue.events.tasks]:
             await asyncio.wait(busy, timeout=HURRIED_HEARTBEAT)
             with suppress(BackendError):  # the backend is away; handlers finish all the same
-                await self.tend()
+                await self.heartbeat()
         await self._handling.settled()
 
     async def depart(self) -> None:
@@ -129,7 +129,7 @@ class Assignment:
             BackendError: the backend did not answer; other portals take over when the lease is over.
         """
         self.owned.clear()
-        await self._consumer.tend((), stays=False)
+        await self._consumer.heartbeat((), stays=False)
 
     @property
     def _assigned(self) -> frozenset[int]:

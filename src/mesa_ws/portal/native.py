@@ -103,7 +103,7 @@ class QueueSource:
 
     async def start(self) -> None:
         """Own the assigned queues, and read them."""
-        await self._assignment.tend()
+        await self._assignment.heartbeat()
         self._takes_part = True
         self._tasks.start(self._assignment.run, "heartbeat")
         self._tasks.start(self._handling.run, "reader")
@@ -171,6 +171,6 @@ class ObserverSource(OnceSource):
                 await asyncio.sleep(backoff.next())
 
     async def _read(self) -> None:
-        self._offset, events = await self._consumer.overhear(self._offset)
+        self._offset, events = await self._consumer.observe(self._offset)
         for waiting in events:
             self._events.put(waiting.event.connection_id, waiting, len(waiting.event.data))

@@ -28,7 +28,7 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
         RedisPortalConsumer(redis_url, namespace=namespace),
     )
     await backend.open(lambda _: None)
-    tokens = (await consumer.tend(range(PARTITIONS))).tokens
+    tokens = (await consumer.heartbeat(range(PARTITIONS))).tokens
     room = Capacity(10, 1 << 30)
     for n in range(3):
         node = backend.node_id
@@ -41,7 +41,7 @@ async def letters(redis_url: str, namespace: str) -> list[str]:
         letter = (waiting.offset, waiting.event.connection_id, 1)
         await consumer.settle([Step(0, tokens[0], action, *letter, reason="ValueError: \x1b[31mno")])  # type: ignore[arg-type]
     places = [dead.offset for dead in await consumer.dead_letters(10)]
-    await consumer.tend([], stays=False)
+    await consumer.heartbeat([], stays=False)
     await consumer.aclose()
     await backend.aclose()
     return places
@@ -79,7 +79,7 @@ async def test_what_waits_is_told(redis_url: str, namespace: str, letters: list[
     assert (await status()).startswith("0 portals, 3 events waiting for up to ")
     await run(redis_url, namespace, "retry", letters[0])
     consumer = RedisPortalConsumer(redis_url, namespace=namespace)
-    await consumer.tend([0])
+    await consumer.heartbeat([0])
     shown = json.loads(await status("--json"))
     assert (shown["portals"], shown["waiting"], shown["dead_letters"]) == ([consumer.portal_id], ends + 1, 2)
     assert shown["rejected"] == 3

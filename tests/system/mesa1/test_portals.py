@@ -24,7 +24,7 @@ from mesa_ws import (
 )
 from mesa_ws.backend.inbox import InboxEvent
 from mesa_ws.backend.mesa1.keys import Mesa1Keys
-from mesa_ws.backend.mesa1.portal_liveness import withdraw
+from mesa_ws.backend.mesa1.portal_liveness import remove_portal
 from mesa_ws.portal import mesa1
 from mesa_ws.portal.mesa1 import Mesa1Source
 from tests.redis_server import RedisServer
@@ -438,7 +438,7 @@ async def test_servers_that_find_the_same_portal_dead_say_so_once(
     notices = client.pubsub()
     await notices.subscribe(keys.pool)
     for _ in range(3):
-        await node.pipelines.main.execute([withdraw(keys, "f", "theirs", 60.0).command])
+        await node.pipelines.main.execute([remove_portal(keys, "f", "theirs", 60.0).command])
     await client.publish(keys.pool, "last")
     told = list[str]()
     async with asyncio.timeout(10):

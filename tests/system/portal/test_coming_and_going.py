@@ -102,6 +102,6 @@ async def test_a_server_without_portals_is_told_nothing(site: Site) -> None:
 async def test_a_portal_that_was_killed_leaves_when_its_lease_ends(redis_site: Site) -> None:
     told = watch(await redis_site.serve())
     killed = RedisPortalConsumer(redis_site.redis_url, namespace=redis_site.namespace, lease=LEASE)
-    await killed.tend([0])
+    await killed.heartbeat([0])
     await killed.aclose()  # without saying that it goes
     await told.until(("join", killed.portal_id), ("leave", killed.portal_id))

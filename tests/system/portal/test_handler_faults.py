@@ -108,7 +108,7 @@ async def test_a_portal_that_stops_lets_its_handlers_finish_although_the_backend
         calls += 1
         raise BackendUnavailable("away")
 
-    monkeypatch.setattr(_consumer(portal), "tend", away)
+    monkeypatch.setattr(_consumer(portal), "heartbeat", away)
     stopping = asyncio.create_task(portal.stop())
     await until(lambda: calls >= 3 or stopping.done())
     go.set()
@@ -169,7 +169,7 @@ async def test_what_is_read_ahead_of_one_queue_is_bounded_in_bytes(
     assert seen == list(range(300))
 
 
-@pytest.mark.parametrize("call", ["tend", "read", "settle"])
+@pytest.mark.parametrize("call", ["heartbeat", "read", "settle"])
 async def test_a_fault_does_not_leave_a_portal_deaf(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:

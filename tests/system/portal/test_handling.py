@@ -236,7 +236,7 @@ async def test_connections_of_a_server_that_was_taken_for_dead_begin_anew(
     async with redis.asyncio.Redis.from_url(redis_site.redis_url) as client:
         while len(record.events) < 4:  # it has its lease again soon, unless another portal is faster
             await client.zadd(keys.leases, {node: 1})
-            await attendance.tend(())
+            await attendance.heartbeat(())
     await attendance.aclose()
     await (peer.send("HI", 2) if then == "message" else peer.socket.close())
     await record.until(7)

@@ -148,7 +148,7 @@ async def test_a_letter_stands_in_its_queue_once_although_observers_could_not_be
     inbox: InboxCluster, client: Redis, keys: Keys
 ) -> None:
     node, owner = await inbox.node(), await inbox.owner()
-    await owner.portal.overhear("")
+    await owner.portal.observe("")
     await spoil(client, keys.observed)
     await node.open_with("a")
     assert contents(await owner.until_read(2)) == [("connection", "1", ""), ("message", "2", "a")]
@@ -159,12 +159,12 @@ async def test_connections_of_a_dead_server_end_once_past_keys_of_another_type(
     inbox: InboxCluster, client: Redis, keys: Keys
 ) -> None:
     node, owner = await inbox.node(), await inbox.owner()
-    await owner.portal.overhear("")
+    await owner.portal.observe("")
     await node.open_with(connection="a")
     await node.open_with(connection="b")
     await spoil(client, keys.queue(3), keys.observed)
     await client.zadd(keys.leases, {node.backend.node_id: 0})
-    await owner.portal.tend(EVERY)
+    await owner.portal.heartbeat(EVERY)
     letters = await owner.until_read(2)
     assert [waiting.event.kind for waiting in letters] == ["disconnection"] * 2
     assert await client.xlen(keys.observed) == 2
@@ -196,7 +196,7 @@ async def test_dead_letters_are_put_back_past_a_queue_of_another_type(
 async def test_another_refusal_is_told_as_before(inbox: InboxCluster, client: Redis, keys: Keys) -> None:
     """Only a type is a reason to set keys aside: here a number cannot be counted on."""
     owner = await inbox.owner()
-    await owner.portal.tend(())
+    await owner.portal.heartbeat(())
     await client.hset(keys.tokens, mapping={str(number + 1): "many" for number in EVERY})
     with pytest.raises(Exception, match="not an integer"):
-        await owner.portal.tend(EVERY)
+        await owner.portal.heartbeat(EVERY)

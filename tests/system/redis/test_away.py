@@ -21,7 +21,7 @@ from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.inbox_writer import RESULTS, AppendCommand
 from mesa_ws.backend.redis.keys import Keys
-from mesa_ws.backend.redis.portal_consumer import PortalCommands, ownership, surveyed
+from mesa_ws.backend.redis.portal_consumer import PortalCommands, ownership, read_backlog
 from mesa_ws.backend.redis_wire.lease import Pulse
 from tests.contract.cluster import Cluster, Node
 from tests.contract.inbox_cluster import EVERY
@@ -212,13 +212,13 @@ def test_who_comes_before_the_first_heartbeat_never_left(runner: ScriptRunner) -
 def test_portals_stay_with_what_they_own(runner: ScriptRunner) -> None:
     one, two = PortalCommands(runner.keys, "one", 15.0), PortalCommands(runner.keys, "two", 15.0)
     half = set(list(EVERY)[::2])
-    owned = ownership(runner.run(one.tend(half, stays=True))).tokens
-    runner.run(two.tend((), stays=True))
+    owned = ownership(runner.run(one.heartbeat(half, stays=True))).tokens
+    runner.run(two.heartbeat((), stays=True))
     pass_time(runner, 100 * SECOND)
-    found = ownership(runner.run(two.tend(EVERY, stays=True)))
+    found = ownership(runner.run(two.heartbeat(EVERY, stays=True)))
     assert set(found.portals) == {"one", "two"}
     assert set(found.tokens) == set(EVERY) - half
-    assert ownership(runner.run(one.tend(half, stays=True))).tokens == owned
+    assert ownership(runner.run(one.heartbeat(half, stays=True))).tokens == owned
 
 
 def test_a_portal_that_was_silent_keeps_its_tokens_as_long_as_no_other_wants_them(
@@ -226,19 +226,19 @@ def test_a_portal_that_was_silent_keeps_its_tokens_as_long_as_no_other_wants_the
 ) -> None:
     one, node = PortalCommands(runner.keys, "one", 15.0), "node"
     runner.join(node)
-    owned = ownership(runner.run(one.tend(EVERY, stays=True))).tokens
+    owned = ownership(runner.run(one.heartbeat(EVERY, stays=True))).tokens
     for _ in range(3):
         pass_time(runner, 20 * SECOND)
         runner.beat(node)
-    assert ownership(runner.run(one.tend(EVERY, stays=True))).tokens == owned
+    assert ownership(runner.run(one.heartbeat(EVERY, stays=True))).tokens == owned
 
 
 def test_a_portal_that_died_while_redis_was_away_loses_what_it_owned(runner: ScriptRunner) -> None:
     one, two = PortalCommands(runner.keys, "one", 15.0), PortalCommands(runner.keys, "two", 15.0)
-    runner.run(one.tend(EVERY, stays=True))
+    runner.run(one.heartbeat(EVERY, stays=True))
     pass_time(runner, 100 * SECOND)
     for _ in range(6):
-        found = ownership(runner.run(two.tend(EVERY, stays=True)))
+        found = ownership(runner.run(two.heartbeat(EVERY, stays=True)))
         pass_time(runner, 5 * SECOND)
     assert found.portals == ("two",)
     assert set(found.tokens) == set(EVERY)
@@ -248,10 +248,10 @@ def test_nodes_see_no_portal_leave(runner: ScriptRunner) -> None:
     commands = replace(runner.node_commands(), watches_portals=True)
     runner.run(commands.heartbeat(join=True)[0])
     portal = PortalCommands(runner.keys, "portal", 15.0)
-    runner.run(portal.tend(EVERY, stays=True))
+    runner.run(portal.heartbeat(EVERY, stays=True))
     pass_time(runner, 100 * SECOND)
     assert runner.run(commands.heartbeat(join=False)[0])[3] == [b"portal"]
-    assert {queue.owner for queue in surveyed(runner.run(portal.survey())).queues} == {"portal"}
+    assert {queue.owner for queue in read_backlog(runner.run(portal.backlog())).queues} == {"portal"}
 
 
 def test_a_portal_takes_no_node_for_dead(runner: ScriptRunner) -> None:
@@ -259,7 +259,7 @@ def test_a_portal_takes_no_node_for_dead(runner: ScriptRunner) -> None:
     runner.join()
     append(runner, "connection")
     pass_time(runner, 100 * SECOND)
-    assert runner.run(place.tend(EVERY, stays=True))[0] == 0
+    assert runner.run(place.heartbeat(EVERY, stays=True))[0] == 0
     while runner.run(place.reap()):
         pass
     assert runner.client.hlen(runner.keys.connections("node")) == 1
@@ -275,7 +275,7 @@ def append(runner: ScriptRunner, kind: Any, sequence: int = 1) -> None:
 def test_an_observer_misses_nothing_of_what_comes_first(runner: ScriptRunner) -> None:
     place = PortalCommands(runner.keys, "observer", 15.0)
     runner.join()
-    runner.run(place.overhear())
+    runner.run(place.observe())
     pass_time(runner, 30 * SECOND)
     append(runner, "connection")
     assert runner.client.xlen(runner.keys.observed) == 1
@@ -283,7 +283,7 @@ def test_an_observer_misses_nothing_of_what_comes_first(runner: ScriptRunner) ->
 
 def test_an_observer_that_is_gone_is_told_nothing(runner: ScriptRunner) -> None:
     runner.join()
-    runner.run(PortalCommands(runner.keys, "observer", 15.0).overhear())
+    runner.run(PortalCommands(runner.keys, "observer", 15.0).observe())
     pass_time(runner, 20 * SECOND)
     runner.beat()
     append(runner, "connection")
@@ -324,7 +324,7 @@ def test_on_the_wire_of_1x_nobody_ends_either(runner: ScriptRunner) -> None:
 
 def test_on_the_wire_of_1x_portals_stay(runner: ScriptRunner) -> None:
     keys = mesa1_keys.Mesa1Keys(runner.keys.namespace)
-    runner.run(portal_liveness.admit(keys, "portal", 15.0, 600.0, is_new=True))
+    runner.run(portal_liveness.portal_heartbeat(keys, "portal", 15.0, 600.0, is_new=True))
     beat_of_1x(runner, "node")
     pass_time(runner, 100 * SECOND)
 
@@ -334,15 +334,15 @@ def test_on_the_wire_of_1x_portals_stay(runner: ScriptRunner) -> None:
         ).leases["portal"]
 
     assert seconds_left() > 0
-    assert runner.run(portal_liveness.withdraw(keys, "portal", "ours", 600.0)) == 0
+    assert runner.run(portal_liveness.remove_portal(keys, "portal", "ours", 600.0)) == 0
     beat_of_1x(runner, "node")
     assert 14 < seconds_left() < 16
-    assert runner.run(portal_liveness.withdraw(keys, "portal", "ours", 600.0)) == 0
+    assert runner.run(portal_liveness.remove_portal(keys, "portal", "ours", 600.0)) == 0
     for _ in range(4):
         pass_time(runner, 20 * SECOND)
         beat_of_1x(runner, "node")
     assert seconds_left() < 0
-    assert runner.run(portal_liveness.withdraw(keys, "portal", "ours", 600.0)) == 1
+    assert runner.run(portal_liveness.remove_portal(keys, "portal", "ours", 600.0)) == 1
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_lease_that_is_in_order_stays_as_it_is(runner: ScriptRunner) -> None:
 @pytest.mark.parametrize("lease", [0.002, 0.3, 0.6, 1.0, 15.0, 15.001, 60.0, 409.6, 3600.0, 86_400.0])
 def test_a_lease_says_how_long_it_is(runner: ScriptRunner, lease: float) -> None:
     place = PortalCommands(runner.keys, "portal", lease)
-    runner.run(place.overhear())
+    runner.run(place.observe())
     score: Any = runner.client.zscore(runner.keys.observers, "portal")
     length = 2 ** (score % 1 * 4096 / 128) / 1000
     assert lease <= length <= 1.01 * lease
@@ -149,8 +149,8 @@ def test_a_grace_ends_in_time(runner: ScriptRunner) -> None:
 @pytest.mark.parametrize("name", ["portals", "observers"])
 def test_servers_shorten_leases_of_portals(runner: ScriptRunner, name: str) -> None:
     place = PortalCommands(runner.keys, "portal", 7.0)
-    runner.run(place.tend([], stays=True))
-    runner.run(place.overhear())
+    runner.run(place.heartbeat([], stays=True))
+    runner.run(place.observe())
     key = getattr(runner.keys, name)
     step_back(runner, key)
     runner.join()
@@ -160,11 +160,11 @@ def test_servers_shorten_leases_of_portals(runner: ScriptRunner, name: str) -> N
 def test_portals_shorten_leases_of_servers_and_of_each_other(runner: ScriptRunner) -> None:
     runner.join("dead")
     for portal in ("dead", "here"):
-        runner.run(PortalCommands(runner.keys, portal, 7.0).tend([], stays=True))
-        runner.run(PortalCommands(runner.keys, portal, 7.0).overhear())
+        runner.run(PortalCommands(runner.keys, portal, 7.0).heartbeat([], stays=True))
+        runner.run(PortalCommands(runner.keys, portal, 7.0).observe())
     step_back(runner, runner.keys.leases, runner.keys.portals, runner.keys.observers)
-    runner.run(PortalCommands(runner.keys, "here", 7.0).tend([], stays=True))
-    runner.run(PortalCommands(runner.keys, "here", 7.0).overhear())
+    runner.run(PortalCommands(runner.keys, "here", 7.0).heartbeat([], stays=True))
+    runner.run(PortalCommands(runner.keys, "here", 7.0).observe())
     assert left(runner, runner.keys.leases, "dead") <= 60.6
     assert left(runner, runner.keys.portals, "dead") <= 7.1
     assert left(runner, runner.keys.observers, "dead") <= 7.1
@@ -203,16 +203,16 @@ async def test_partitions_of_a_dead_portal_find_another_owner(
 ) -> None:
     dead = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
     heir = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
-    assert set((await dead.tend(EVERY)).tokens) == set(EVERY)
+    assert set((await dead.heartbeat(EVERY)).tokens) == set(EVERY)
     step_back(runner, runner.keys.portals)
     for number in EVERY:
         await client.pexpire(runner.keys.owner(number), STEP)
 
     async def has_all() -> bool:
-        return set((await heir.tend(EVERY)).tokens) == set(EVERY)
+        return set((await heir.heartbeat(EVERY)).tokens) == set(EVERY)
 
     await until(has_all)
-    assert (await heir.tend(EVERY)).portals == (heir.portal_id,)
+    assert (await heir.heartbeat(EVERY)).portals == (heir.portal_id,)
     for each in (dead, heir):
         await each.aclose()
 
@@ -221,7 +221,7 @@ async def test_an_owner_that_died_is_shown_no_more(
     redis_url: str, namespace: str, runner: ScriptRunner
 ) -> None:
     portal = RedisPortalConsumer(redis_url, namespace=namespace, lease=LEASE)
-    await portal.tend(EVERY)
+    await portal.heartbeat(EVERY)
     assert {queue.owner for queue in (await portal.backlog()).queues} == {portal.portal_id}
     runner.client.zadd(runner.keys.portals, {portal.portal_id: 1})
     assert {queue.owner for queue in (await portal.backlog()).queues} == {None}

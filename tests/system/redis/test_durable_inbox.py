@@ -150,7 +150,7 @@ async def test_a_portal_shows_that_it_lives_while_it_waits_for_a_replica(
     site.replicas[0].freeze()
     settling = asyncio.create_task(owner.settle("begin", *letters))
     await until(lambda: _is_begun(site, namespace))
-    assert (await owner.portal.tend(EVERY)).tokens == owner.tokens
+    assert (await owner.portal.heartbeat(EVERY)).tokens == owner.tokens
     assert not settling.done()
     site.replicas[0].thaw()
     assert await settling == [1]
@@ -167,7 +167,7 @@ async def test_without_a_replica_nothing_is_kept_and_nothing_begins(
         assert await waiting(own_redis, namespace) == 0
         plain = InboxCluster(lambda: RedisBackend(own_redis.url, namespace=namespace), inbox.portal, stack)
         await (await plain.node()).append("connection", 1)
-        owner = OwnerPortal(portal, dict((await portal.tend(EVERY)).tokens))
+        owner = OwnerPortal(portal, dict((await portal.heartbeat(EVERY)).tokens))
         letters = await owner.until_read(1)
         with pytest.raises(BackendRefused, match="no replica is online"):
             await owner.settle("begin", *letters)

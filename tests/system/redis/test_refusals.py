@@ -290,7 +290,7 @@ def test_no_event_dies_ends_or_comes_back_twice_by_a_right_that_is_taken_away(
     runner.join("node", "dead")
     letter = InboxEvent("c", 3, "1", "connection", None, "dead")
     runner.run(AppendCommand(runner.node_commands("dead")).of([(letter, Capacity(100, 1 << 20))]))
-    [token] = [found for found in runner.run(place.tend([3], stays=True))[2:] if found]
+    [token] = [found for found in runner.run(place.heartbeat([3], stays=True))[2:] if found]
     [(entry, _)] = entries(admin, keys.queue(3))
     runner.kill("dead")
     die = place.settle([Step(3, token, "die", entry, "c", 1, reason="reason")])

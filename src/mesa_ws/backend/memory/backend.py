@@ -109,7 +109,7 @@ class MemoryBackend:
         holding = cluster.holders.hold(node, id, sockets)
         if start is None:
             return None
-        page = cluster.outboxes.attach(node, id, start, cluster.tend())
+        page = cluster.outboxes.attach(node, id, start, cluster.drop_expired())
         holding.floor = page.start if is_first else min(holding.floor, page.start)
         cluster.outboxes.revisit(id)
         return page

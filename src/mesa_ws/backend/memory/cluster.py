@@ -55,7 +55,7 @@ class Cluster:
 
     def dispatch(self, envelope: Envelope) -> Receipt:
         """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
-        now = self.tend()
+        now = self.drop_expired()
         known = self._known(envelope, now)
         if envelope.recipients.everybody:
             return self._to_everybody(envelope, known, now)
@@ -93,10 +93,10 @@ class Cluster:
             receiver.deliver(envelope)
         return True
 
-    def tend(self) -> float:
+    def drop_expired(self) -> float:
         """Drop messages that are due; return the time."""
         now = self.clock()
-        self.outboxes.tend(now)
+        self.outboxes.drop_expired(now)
         self.broadcasts.expire(now)
         return now
 

@@ -98,7 +98,7 @@ class MemoryInbox:
         portals: the portals that live.
         watches: node -> notices which portals join and leave.
         offset: of the last event.
-        observers: number of portals that `overhear`; without any, nothing is kept for them.
+        observers: number of portals that `observe`; without any, nothing is kept for them.
         observed: events that are kept for them.
         dead: the dead letters.
         rejected: number of events that handlers have rejected.

@@ -24,7 +24,7 @@ PAGE_BYTES = 256 * 1024
 MAX_RANGES = 8
 """Ranges of dropped messages that an outbox remembers."""
 
-TENDED_AT_ONCE = 16
+DROPPED_AT_ONCE = 16
 """Largest number of outboxes that one step looks after."""
 
 DAY = 86_400.0
@@ -260,9 +260,9 @@ class Outboxes:
         if outbox is not None and outbox.last is not None:
             self._timetable.put_earlier(id, outbox.empties_at(self._holders.floor(id)))
 
-    def tend(self, now: float) -> None:
+    def drop_expired(self, now: float) -> None:
         """Drop messages and outboxes that are due, a limited number at a time."""
-        for id in self._timetable.take(now, TENDED_AT_ONCE):
+        for id in self._timetable.take(now, DROPPED_AT_ONCE):
             outbox, floor = self._outboxes[id], self._holders.floor(id)
             outbox.expire(now)
             outbox.trim(floor, now)

@@ -29,8 +29,8 @@ class MemoryPortalConsumer:
         self.portal_id = uuid4().hex
         self._is_observing = False
 
-    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Own the wanted queues that are free; see `PortalConsumer.tend`."""
+    async def heartbeat(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+        """Own the wanted queues that are free; see `PortalConsumer.heartbeat`."""
         inbox, portal = self._inbox, self.portal_id
         if stays:
             inbox.portals[portal] = None
@@ -69,8 +69,8 @@ class MemoryPortalConsumer:
             results += [self._carry_out(queue, step, is_repeated=is_repeated) for step in some]
         return results
 
-    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
-        """Wait a moment for the events of all queues; see `PortalConsumer.overhear`."""
+    async def observe(self, after: str) -> tuple[str, list[WaitingEvent]]:
+        """Wait a moment for the events of all queues; see `PortalConsumer.observe`."""
         inbox = self._inbox
         if not self._is_observing:
             self._is_observing = True

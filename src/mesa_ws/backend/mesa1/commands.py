@@ -23,25 +23,25 @@ def _script(name: str) -> Script:
     return script(__package__, name, "prelude", constants={"ASIDE": str(ms(ASIDE)), "MAX_IDS": str(MAX_IDS)})
 
 
-ADMIT = _script("admit")
+PORTAL_HEARTBEAT = _script("portal_heartbeat")
 ATTACH = _script("attach")
-BEAT = _script("beat")
+HEARTBEAT = _script("heartbeat")
 BROADCAST = _script("broadcast")
-COUNT = _script("count")
+RECOUNT = _script("recount")
 DEPART = _script("depart")
 DETACH = _script("detach")
 DISPATCH = _script("dispatch")
 ONLINE = _script("online")
 POOL = _script("pool")
 PURGE = _script("purge")
-READMIT = _script("readmit")
+RESTORE_PORTALS = _script("restore_portals")
 REAP = _script("reap")
 SWAP = _script("swap")
-WITHDRAW = _script("withdraw")
+REMOVE_PORTAL = _script("remove_portal")
 
 SCRIPTS = (
-    *(ATTACH, BEAT, BROADCAST, COUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
-    *(ADMIT, POOL, READMIT, WITHDRAW, RIGHTS),
+    *(ATTACH, HEARTBEAT, BROADCAST, RECOUNT, DEPART, DETACH, DISPATCH, ONLINE, PURGE, REAP, SWAP),
+    *(PORTAL_HEARTBEAT, POOL, RESTORE_PORTALS, REMOVE_PORTAL, RIGHTS),
 )
 """All scripts; every connection loads them before it is used."""
 
@@ -142,7 +142,7 @@ class Mesa1NodeCommands(NamedTuple):
             run=runs[0],
             reported=runs[1],
         )
-        return (Call(BEAT, (*own, *theirs, *shown), (args,)),)
+        return (Call(HEARTBEAT, (*own, *theirs, *shown), (args,)),)
 
     def pulse(self, reply: Sequence[Any]) -> Pulse:
         """Read the reply to `heartbeat`.
@@ -160,7 +160,7 @@ class Mesa1NodeCommands(NamedTuple):
     def recount(self, connections: int) -> Call:
         """Set the number of connections."""
         keys = self.keys
-        return Call(COUNT, (keys.leases, keys.counts, keys.connections), (self.node, connections))
+        return Call(RECOUNT, (keys.leases, keys.counts, keys.connections), (self.node, connections))
 
     def attach(self, held: Mapping[str, int], mode: str = "") -> Call:
         """Record ids with their connections; see `attach.lua` for `mode` and the reply."""

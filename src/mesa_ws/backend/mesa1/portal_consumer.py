@@ -19,7 +19,7 @@ from ..redis_client.subscriber import Subscriber
 from ..redis_wire.timing import BEATS, EXPIRY, MISSED, Timing
 from .keys import Mesa1Keys
 from .payloads import InvalidPayload, read_event, reply_payload
-from .portal_liveness import NAME, admit, withdraw
+from .portal_liveness import NAME, portal_heartbeat, remove_portal
 from .rights import of_portal
 from .wire import Mesa1Handshake, ignore
 
@@ -106,7 +106,7 @@ class Mesa1PortalConsumer:
             BackendError: Redis did not answer.
         """
         await self._tasks.aclose(self._timing.timeout)
-        await self._run(withdraw(self._keys, self.portal_id, "leaves", self._timing.expiry))
+        await self._run(remove_portal(self._keys, self.portal_id, "leaves", self._timing.expiry))
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection of one node; return whether that node lives.
@@ -148,7 +148,9 @@ class Mesa1PortalConsumer:
 
     async def _show(self, *, is_new: bool) -> None:
         timing = self._timing
-        await self._run(admit(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new))
+        await self._run(
+            portal_heartbeat(self._keys, self.portal_id, timing.lease, timing.expiry, is_new=is_new)
+        )
 
     async def _listen_again_if_deaf(self, reader: Subscriber) -> None:
         """Publish to this portal's own channel; if that never arrives, the subscription is dead: renew it."""

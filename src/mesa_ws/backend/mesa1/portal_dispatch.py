@@ -30,8 +30,8 @@ from .portal_liveness import (
     Subscribers,
     Verdict,
     look,
-    readmit,
-    withdraw,
+    remove_portal,
+    restore_portals,
 )
 
 
@@ -245,7 +245,7 @@ class PortalDispatch:
             for id in ids:
                 _log.warning("portal %s is dead; it gets no more events", id)
                 self._set(id, is_there=False)
-                await self._run(withdraw(self._commands.keys, id, why, expiry))
+                await self._run(remove_portal(self._commands.keys, id, why, expiry))
         if verdict.unclear:
             self._unclear.warn(
                 _log,
@@ -256,7 +256,7 @@ class PortalDispatch:
             )
         if snapshot.gone and is_heard and not len(self._pool):
             _log.warning("a process listens for events; %d portals of 1.x are put back", len(snapshot.gone))
-            await self._run(readmit(self._commands.keys, sorted(snapshot.gone)))
+            await self._run(restore_portals(self._commands.keys, sorted(snapshot.gone)))
 
     async def _publish(self, event: InboxEvent, portal: str) -> int | None:
         """Publish an event; return how many connections heard it, or None if that is not known."""

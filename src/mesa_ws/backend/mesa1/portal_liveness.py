@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..redis_client.command import Call, Command, chunks, ms
-from .commands import ADMIT, POOL, READMIT, WITHDRAW
+from .commands import POOL, PORTAL_HEARTBEAT, REMOVE_PORTAL, RESTORE_PORTALS
 from .keys import Mesa1Keys
 from .payloads import PortalNotice, notice_payload
 
@@ -89,23 +89,23 @@ def look(keys: Mesa1Keys, era: str, expiry: float, lease: float) -> Call:
     return Call(POOL, (*_own(keys), keys.era, keys.signs), args)
 
 
-def admit(keys: Mesa1Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
+def portal_heartbeat(keys: Mesa1Keys, portal: str, lease: float, expiry: float, *, is_new: bool) -> Call:
     """Renew the lease of one of our portals."""
     announcement = notice_payload(PortalNotice(portal, True))
     args = (portal, ms(lease), ms(expiry), int(is_new), announcement)
-    return Call(ADMIT, (*_own(keys), keys.leases, keys.signs), args)
+    return Call(PORTAL_HEARTBEAT, (*_own(keys), keys.leases, keys.signs), args)
 
 
-def withdraw(keys: Mesa1Keys, portal: str, why: str, expiry: float) -> Call:
-    """Take a portal out of the pool; see `withdraw.lua` for `why`."""
+def remove_portal(keys: Mesa1Keys, portal: str, why: str, expiry: float) -> Call:
+    """Take a portal out of the pool; see `remove_portal.lua` for `why`."""
     announcement = notice_payload(PortalNotice(portal, False))
-    return Call(WITHDRAW, (*_own(keys), keys.signs), (portal, why, keys.pool, announcement, ms(expiry)))
+    return Call(REMOVE_PORTAL, (*_own(keys), keys.signs), (portal, why, keys.pool, announcement, ms(expiry)))
 
 
-def readmit(keys: Mesa1Keys, portals: Sequence[str]) -> Call:
+def restore_portals(keys: Mesa1Keys, portals: Sequence[str]) -> Call:
     """Put portals of 1.x back that were removed as dead."""
     told = (part for each in portals for part in (each, notice_payload(PortalNotice(each, True))))
-    return Call(READMIT, (keys.pool, keys.gone_portals), (keys.pool, *told))
+    return Call(RESTORE_PORTALS, (keys.pool, keys.gone_portals), (keys.pool, *told))
 
 
 def _own(keys: Mesa1Keys) -> tuple[str, str, str]:

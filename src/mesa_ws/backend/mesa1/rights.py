@@ -1,7 +1,7 @@
 """Rights that the Redis user of a process needs on the wire of 1.x."""
 
 from ..redis_wire.rights import GrantedName, Rights, own_channels, own_keys
-from .commands import ADMIT, BROADCAST, DISPATCH, SCRIPTS, WITHDRAW
+from .commands import BROADCAST, DISPATCH, PORTAL_HEARTBEAT, REMOVE_PORTAL, SCRIPTS
 from .keys import Mesa1Keys
 
 
@@ -24,7 +24,7 @@ def of_server(keys: Mesa1Keys) -> Rights:
 def of_portal(keys: Mesa1Keys) -> Rights:
     """Return the rights of a portal."""
     channels = [_channel(keys.pool), own_channels(keys)]
-    return Rights((ADMIT, WITHDRAW), [own_keys(keys), _key(keys.pool)], channels)
+    return Rights((PORTAL_HEARTBEAT, REMOVE_PORTAL), [own_keys(keys), _key(keys.pool)], channels)
 
 
 def _key(name: str, *, is_written: bool = True) -> GrantedName:

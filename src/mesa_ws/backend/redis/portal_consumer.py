@@ -34,7 +34,7 @@ from .keys import Keys
 from .node_commands import reap
 from .queue_types import QueueTypes
 from .rights import of_portal
-from .scripts import OVERHEAR, REPLY, REVIVE, SETTLE, SURVEY, TEND
+from .scripts import BACKLOG, OBSERVE, PORTAL_HEARTBEAT, REPLY, REVIVE, SETTLE
 from .wire import NativeHandshake
 
 MAX_STEPS = 500
@@ -81,13 +81,13 @@ class PortalCommands:
         self._settling = (portal, int(durability == "replicated"))
         self._wait = ms(WAIT)
 
-    def tend(self, wanted: Collection[int], *, stays: bool) -> Call:
+    def heartbeat(self, wanted: Collection[int], *, stays: bool) -> Call:
         """Renew the lease, and own the wanted partitions; `ownership` reads the reply."""
         keys = self._keys
         shared = (keys.portals, keys.tokens, keys.leases, keys.observers, keys.signs)
         wishes: list[str | bytes | int] = [int(number in wanted) for number in range(PARTITIONS)]
         args = (self.portal, ms(self.lease), int(stays), *wishes)
-        return Call(TEND, (*shared, *(owner for owner, *_ in self._queue_keys)), args)
+        return Call(PORTAL_HEARTBEAT, (*shared, *(owner for owner, *_ in self._queue_keys)), args)
 
     def reap(self) -> Call:
         """End connections of a node that died; the reply is 1 when there may be more."""
@@ -123,13 +123,13 @@ class PortalCommands:
                     parts.append(step.reason)
         return Call(SETTLE, tuple(keys), tuple(parts))
 
-    def overhear(self) -> Call:
+    def observe(self) -> Call:
         """Renew the lease of an observer; the reply is the end of the stream."""
         keys = (self._keys.observers, self._keys.observed)
-        return Call(OVERHEAR, keys, (self.portal, ms(self.lease)))
+        return Call(OBSERVE, keys, (self.portal, ms(self.lease)))
 
     def listen(self, after: str) -> Command:
-        """Wait for events on the observers' stream; `overheard` reads the reply."""
+        """Wait for events on the observers' stream; `observed` reads the reply."""
         return ("XREAD", "COUNT", MAX_READ, "BLOCK", self._wait, "STREAMS", self._keys.observed, after)
 
     def reply(self, envelope: Envelope, node: str) -> Call:
@@ -137,10 +137,10 @@ class PortalCommands:
         keys = (self._keys.leases, self._keys.counters, self._keys.done(envelope.message_id))
         return Call(REPLY, keys, (*message_args(self._keys, envelope), node, envelope.recipients.ids[0]))
 
-    def survey(self) -> Call:
-        """Read the backlog of portals; `surveyed` reads the reply."""
+    def backlog(self) -> Call:
+        """Read the backlog of portals; `read_backlog` reads the reply."""
         queues = (key for owner, queue, *_ in self._queue_keys for key in (owner, queue))
-        return Call(SURVEY, (self._keys.portals, *self._graves, *queues), ())
+        return Call(BACKLOG, (self._keys.portals, *self._graves, *queues), ())
 
     def revive(self, offsets: Sequence[str]) -> Call:
         """Put dead letters back into their queues; the reply is their number."""
@@ -148,20 +148,20 @@ class PortalCommands:
 
 
 def ownership(reply: Sequence[Any]) -> Ownership:
-    """Read the reply to `tend`, which begins with the number of nodes that died."""
+    """Read the reply to `heartbeat`, which begins with the number of nodes that died."""
     _, portals, *tokens = reply
     owned = {number: token for number, token in enumerate(tokens) if token}
     return Ownership(tuple(portal.decode() for portal in portals), owned)
 
 
-def overheard(reply: Any) -> list[WaitingEvent]:
+def observed(reply: Any) -> list[WaitingEvent]:
     """Read the reply to `listen`."""
     entries = reply[0][1] if reply else ()
     return [found for entry in entries if (found := _waiting(entry)) is not None]
 
 
-def surveyed(reply: Sequence[Any]) -> Backlog:
-    """Read the reply to `survey`."""
+def read_backlog(reply: Sequence[Any]) -> Backlog:
+    """Read the reply to `backlog`."""
     portals, dead, rejected, *queues = reply
     return Backlog(
         tuple(portal.decode() for portal in portals),
@@ -248,15 +248,15 @@ class RedisPortalConsumer:
         self._shown_until = 0.0
         self._is_checked = self._proof is None
 
-    async def tend(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
-        """Renew the lease, and own the wanted partitions; see `PortalConsumer.tend`.
+    async def heartbeat(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
+        """Renew the lease, and own the wanted partitions; see `PortalConsumer.heartbeat`.
 
         Raises:
             Unsupported: this Redis cannot make steps as durable as they have to be; nothing is owned.
         """
         if not self._is_checked:
             await self._check()
-        reply = await self._run(self._commands.tend(wanted, stays=stays))
+        reply = await self._run(self._commands.heartbeat(wanted, stays=stays))
         if reply[0] and stays:
             while await self._run(self._commands.reap()) == 1:
                 pass
@@ -276,15 +276,15 @@ class RedisPortalConsumer:
         replies = await self._execute(calls, self._settling, proof=self._proof)
         return [result for reply in replies for result in reply[1:]]
 
-    async def overhear(self, after: str) -> tuple[str, list[WaitingEvent]]:
-        """Wait a moment for events of any queue; see `PortalConsumer.overhear`."""
+    async def observe(self, after: str) -> tuple[str, list[WaitingEvent]]:
+        """Wait a moment for events of any queue; see `PortalConsumer.observe`."""
         now = asyncio.get_running_loop().time()
         if now >= self._shown_until:
-            end = await self._run(self._commands.overhear())
+            end = await self._run(self._commands.observe())
             self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
         (reply,) = await self._execute([self._commands.listen(after)], self._waiting)
-        return (reply[0][1][-1][0].decode() if reply else after), overheard(reply)
+        return (reply[0][1][-1][0].decode() if reply else after), observed(reply)
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection; see `PortalConsumer.reply`."""
@@ -293,7 +293,7 @@ class RedisPortalConsumer:
 
     async def backlog(self) -> Backlog:
         """Return the present backlog; see `PortalConsumer.backlog`."""
-        return surveyed(await self._run(self._commands.survey()))
+        return read_backlog(await self._run(self._commands.backlog()))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""

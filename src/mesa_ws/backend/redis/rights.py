@@ -4,9 +4,11 @@ from ..redis_wire.rights import GrantedName, Rights, own_channels, own_keys
 from .keys import Keys
 from .scripts import (
     ANNOUNCE,
+    BACKLOG,
     BROADCAST,
     DISPATCH,
-    OVERHEAR,
+    OBSERVE,
+    PORTAL_HEARTBEAT,
     REAP,
     RELAY,
     REPLY,
@@ -14,12 +16,10 @@ from .scripts import (
     SCRIPTS,
     SET_ASIDE,
     SETTLE,
-    SURVEY,
-    TEND,
 )
 
-_OF_PORTALS = (TEND, SETTLE, OVERHEAR, REPLY)
-_OF_OPERATORS = (REVIVE, SURVEY)
+_OF_PORTALS = (PORTAL_HEARTBEAT, SETTLE, OBSERVE, REPLY)
+_OF_OPERATORS = (REVIVE, BACKLOG)
 
 
 def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:

@@ -55,12 +55,12 @@ PURGE = _script("purge", "outbox")
 IMPORT = _script("import", "outbox")
 
 APPEND = _script("append", "inbox")
-TEND = _script("tend")
+PORTAL_HEARTBEAT = _script("portal_heartbeat")
 SETTLE = _script("settle", "inbox")
-OVERHEAR = _script("overhear")
+OBSERVE = _script("observe")
 REPLY = _script("reply")
 REVIVE = _script("revive", "inbox")
-SURVEY = _script("survey")
+BACKLOG = _script("backlog")
 SET_ASIDE = _script("set_aside")
 
 LEAVE = _script("leave")
@@ -68,6 +68,6 @@ LEAVE = _script("leave")
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PURGE, IMPORT, WAITING),
-    *(APPEND, TEND, SETTLE, OVERHEAR, REPLY, REVIVE, SURVEY, SET_ASIDE, LEAVE, RIGHTS),
+    *(APPEND, PORTAL_HEARTBEAT, SETTLE, OBSERVE, REPLY, REVIVE, BACKLOG, SET_ASIDE, LEAVE, RIGHTS),
 )
 """All scripts; every connection loads them before it is used."""
