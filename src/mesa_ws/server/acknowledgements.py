@@ -72,7 +72,9 @@ class Acknowledgements:
         for id in tuple(self._acked) if ids is None else ids:
             epoch = self._acked.pop(id, None)
             if epoch is not None:
-                collected += combined(id, epoch, self._subscriptions(id))
+                connections = self._by_id.get(id, ())
+                subscriptions = [each.subscription for each in connections if each.subscription is not None]
+                collected += combined(id, epoch, subscriptions)
         if collected:
             self._acknowledge(collected)
 
@@ -87,9 +89,6 @@ class Acknowledgements:
             if timer is not None:
                 timer.cancel()
         self._prober = self._flusher = None
-
-    def _subscriptions(self, id: str) -> Sequence[Subscription]:
-        return [each.subscription for each in self._by_id.get(id, ()) if each.subscription is not None]
 
     def _flush_soon(self) -> None:
         if self._flusher is None:

@@ -138,15 +138,8 @@ class ConnectionHost:
     """The node, as its connections use it.
 
     Attributes:
-        settings: of the node.
-        handlers: of the application.
-        notifications: for middleware, about messages sent.
-        reserved: opcodes that applications must not use.
-        spawn: runs tasks.
         in_loop: calls a function in the event loop, from any thread.
-        authenticate: answers op 2.
         rename: subscribes a connection to the id of another user; returns False for the same id.
-        remove: forgets a connection that has ended.
     """
 
     settings: ServerSettings

@@ -45,22 +45,19 @@ class PendingRequests(Generic[T]):
 
     def answered(self, request: str, answer: T | Failure) -> None:
         """Hand over an answer; one to no pending request is ignored."""
-        on_answer = self._remove(request)
+        on_answer = self.withdraw(request)
         if on_answer is not None:
             on_answer(answer)
 
-    def withdraw(self, request: str) -> None:
-        """Stop waiting for the answer to a request."""
-        self._remove(request)
+    def withdraw(self, request: str) -> Callable[[T | Failure], None] | None:
+        """Stop waiting for the answer to a request; return what it would have been handed to."""
+        on_answer = self._open.pop(request, None) if self._open else None
+        if on_answer is not None and not self._open and self._changed is not None:
+            self._changed()
+        return on_answer
 
     def close(self) -> None:
         """Fail every request, because the connection has ended."""
         pending, self._open = self._open or {}, None
         for on_answer in pending.values():
             on_answer(GONE)
-
-    def _remove(self, request: str) -> Callable[[T | Failure], None] | None:
-        on_answer = self._open.pop(request, None) if self._open else None
-        if on_answer is not None and not self._open and self._changed is not None:
-            self._changed()
-        return on_answer

@@ -89,11 +89,17 @@ class Recovery:
                     await self._serve(batch)
                     backoff.reset()
                 except BackendError as error:
-                    self._failed(batch, error)
+                    log.warning(
+                        "the stored messages of %d connections cannot be read yet: %s", len(batch), error
+                    )
+                    self._orders.extendleft(reversed(batch))
+                    self._notify_waiting(error)
                     await asyncio.sleep(backoff.next())
                 except Exception as error:
                     log.exception("a bug in reading outboxes; their clients may reconnect")
-                    self._abandon(batch, error)
+                    for order in batch:  # without their pages, these connections would wait for ever
+                        self._give_up(order.subscription, error)
+                    self._done(batch, tuple(batch))
         finally:
             self._worker = None
 
@@ -104,8 +110,8 @@ class Recovery:
             await self._read([each for each in subscriptions if each.is_open])
         except BackendUnavailable:
             raise
-        except BackendError as error:
-            await self._read_singly(subscriptions, error)
+        except BackendError:
+            await self._read_singly(subscriptions)
         self._done(batch, [order for order in batch if not order.is_broadcast])
         for position in {order.subscription.reading_broadcasts for order in batch}:
             same = [order for order in batch if order.subscription.reading_broadcasts == position]
@@ -125,7 +131,7 @@ class Recovery:
                 if each.is_open:
                     self._hand_over(each, each.on_page, page)
 
-    async def _read_singly(self, subscriptions: Sequence[Subscription], error: BackendError) -> None:
+    async def _read_singly(self, subscriptions: Sequence[Subscription]) -> None:
         """Find out which subscriptions the backend refuses, and serve the others."""
         for each in subscriptions:
             try:
@@ -150,17 +156,6 @@ class Recovery:
             batch.remove(order)
         self._served += len(served)
         self._notify_waiting(None)
-
-    def _failed(self, batch: list[_Order], error: BackendError) -> None:
-        log.warning("the stored messages of %d connections cannot be read yet: %s", len(batch), error)
-        self._orders.extendleft(reversed(batch))
-        self._notify_waiting(error)
-
-    def _abandon(self, batch: list[_Order], error: Exception) -> None:
-        """Drop connections whose page cannot be read; they would wait for ever."""
-        for order in batch:
-            self._give_up(order.subscription, error)
-        self._done(batch, tuple(batch))
 
     def _hand_over(self, subscription: Subscription, on_page: Callable[[Page], None], page: Page) -> None:
         """Hand over a page; an error in one subscription does not affect the others."""
@@ -196,12 +191,6 @@ class BroadcastReader:
 
     Each message is announced once and in order to all open connections; the reader reads one that
     passed the node by. Clients of wire 2 that read for themselves have positions of their own.
-
-    Args:
-        source: reads the messages after a position, or with None only where they are.
-        spawn: runs tasks.
-        announce: called with each message.
-        on_reset: called when the backend has forgotten the position, as after it was emptied.
 
     Attributes:
         position: of the last message announced; None until it is known.
