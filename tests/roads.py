@@ -23,9 +23,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from mesa_ws import AsyncDispatcher, Connection, Message, Portal, PortalEvent, Server, User, serve
 from mesa_ws.backend.redis.scripts import SCRIPTS
+from mesa_ws.backend.redis_client.pipeline import OWNER, Pipeline
 from tests.redis_server import RedisServer
 from tests.system.server.peer import Peer
 
@@ -92,6 +94,7 @@ async def recording(road: list[Step]) -> AsyncIterator[None]:
     def note(frame: FrameType, event: str, _: object) -> None:
         if event != "call" or not (steps := _steps_of(frame)) or _is_periodic():
             return
+        _follow(frame)
         program = _program.get()
         if program != "portal" or any(step.module.endswith(".lua") for step in calls["server"]):
             calls[program].extend(steps)
@@ -120,6 +123,23 @@ async def recording(road: list[Step]) -> AsyncIterator[None]:
         known = {step.module for step in counted}
         road += counted
         road += [step for step in late if step.module not in known]
+
+
+_pipelines: WeakKeyDictionary[Pipeline, str] = WeakKeyDictionary()
+"""The program that each pipeline belongs to."""
+
+
+def _follow(frame: FrameType) -> None:
+    """Count the task of a pipeline, which has no context of a caller, to the program of its callers."""
+    pipeline = frame.f_locals.get("self")
+    if not isinstance(pipeline, Pipeline):
+        return
+    with suppress(RuntimeError):  # this thread has no running event loop
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == OWNER:
+            _program.set(_pipelines.get(pipeline, PROGRAMS[0]))
+        else:
+            _pipelines[pipeline] = _program.get()
 
 
 def _steps_of(frame: FrameType) -> list[Step]:

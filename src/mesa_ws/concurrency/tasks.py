@@ -20,7 +20,7 @@ from other processes, or lose its lease.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ class _Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, users: int) -> None:
         self.users = users
-        self.task = start(_wait_for_ever(loop), name="mesa-watch")
+        self.task = start(_wait_for_ever(loop), name="mesa-watch", context=Context())
 
     @property
     def is_cancelled(self) -> bool:
@@ -62,17 +62,28 @@ _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 
 def start(
-    work: Coroutine[Any, Any, T], *, name: str | None = None, loop: asyncio.AbstractEventLoop | None = None
+    work: Coroutine[Any, Any, T],
+    *,
+    name: str | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    context: Context | None = None,
 ) -> asyncio.Task[T]:
     """Run `work` in a task of its own, which begins after the caller has returned to the event loop.
 
     A task factory of the application, such as `asyncio.eager_task_factory`, would begin it at once. The
     task could then end before its creator has recorded it, and handlers would run inside their callers.
+
+    Args:
+        work: what to run.
+        name: the task's name.
+        loop: the event loop; the running one by default.
+        context: its context variables; by default a copy of the caller's, which a task that outlives its
+            caller would keep in memory.
     """
     loop = loop or asyncio.get_running_loop()
     if loop.get_task_factory() is None:
-        return loop.create_task(work, name=name)
-    task = loop.create_task(_later(work), name=name)
+        return loop.create_task(work, name=name, context=context)
+    task = loop.create_task(_later(work), name=name, context=context)
     task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
     return task
 

@@ -4,8 +4,10 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,30 @@ def test_a_dispatcher_that_is_forgotten_in_its_loop_closes_its_connection(
     assert [
         record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"
     ] == []
+
+
+def test_context_variables_of_the_first_caller_are_not_kept_as_long_as_the_connection(
+    redis_url: str, namespace: str, run: Run
+) -> None:
+    class Session:
+        """What an application keeps in a context variable for one of its requests."""
+
+    session: ContextVar[Session] = ContextVar("session")
+
+    async def dispatch_in_a_request(dispatcher: AsyncDispatcher) -> weakref.ref[Session]:
+        session.set(Session())
+        await dispatcher.dispatch(Message(0, "hello"), ["unknown"])
+        return weakref.ref(session.get())
+
+    async def serve() -> None:
+        async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
+            kept = await asyncio.create_task(dispatch_in_a_request(dispatcher))
+            async with asyncio.timeout(LIMIT):
+                while kept() is not None:  # a cancelled timer keeps them until its time is over
+                    gc.collect()
+                    await asyncio.sleep(0.1)
+
+    run(serve())
 
 
 def test_a_call_that_was_given_up_and_left_in_a_closed_loop_raises_nothing(

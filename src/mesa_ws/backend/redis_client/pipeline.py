@@ -20,6 +20,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from copy import copy
 from typing import Any, Generic, TypeVar
 
@@ -49,6 +50,9 @@ PAUSE = 0.05
 """Base delay in seconds of a retry; up to 100 % jitter is added."""
 
 CLOSED = "the connection was closed by this process"
+
+OWNER = "mesa-redis-pipeline"
+"""Name of the task that owns the connection."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -329,9 +333,10 @@ class Pipeline:
 
     def _ensure_owner(self) -> None:
         if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
-            owner: Any = start(self._serve(), name="mesa-redis-pipeline")
+            context = Context()  # the one of the caller would be kept in memory with the connection
+            owner: Any = start(self._serve(), name=OWNER, context=context)
             owner._log_destroy_pending = False  # it may be idle when it is collected with its pipeline
-            owner.add_done_callback(self._on_owner_done)
+            owner.add_done_callback(self._on_owner_done, context=context)
             self._owner = owner
 
     def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
