@@ -1,4 +1,9 @@
-"""Lua scripts: a file, with the functions that it uses from shared files, becomes a script of Redis."""
+"""Lua scripts: a file, with the functions that it uses from shared files, becomes a script of Redis.
+
+A script takes more than five values as one map, and names all others at its beginning. Scripts that run for
+each message, event, login or acknowledgement take positions however many there are: to read a map takes Redis
+one to two microseconds, which is 4 to 25 % of such a script.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
