@@ -30,6 +30,23 @@ def test_each_module_of_a_road_has_a_line_of_its_own() -> None:
     assert [module for module, said in rows if not said.strip()] == []
 
 
+def test_functions_and_classes_that_a_line_of_a_road_names_are_in_its_module() -> None:
+    tables = [table for _, _, table in roads.TABLE.findall(roads.PAGE.read_text())]
+    named = [
+        (module, name)
+        for table in tables
+        for module, said in roads.ROW.findall(table)
+        for name in re.findall(r"`(\w+)`", said)
+    ]
+    assert len(named) > 10
+    missing = [
+        (module, name)
+        for module, name in named
+        if not re.search(rf"\b(?:def|class) {name}\b", (roads.SOURCE / module).read_text())
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", [roads.PAGE, roads.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_files_that_the_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"[`( ]([\w*./-]+/[\w*]+\.(?:py|lua|json))\b", page.read_text()))

@@ -73,6 +73,7 @@ class HandlerCalls:
         return handled._replace(message_ids=tuple(scope.message_ids)) if scope.message_ids else handled
 
     def _read(self, waiting: WaitingEvent, deliveries: int) -> PortalEvent | Handled:
+        """Make the event for handlers; an event that cannot be read has failed."""
         try:
             event = PortalEvent(waiting, deliveries, self._send)
         except Exception as error:

@@ -197,6 +197,7 @@ class Handling:
                 await asyncio.sleep(backoff.next())
 
     async def _read(self) -> None:
+        """Read once, and queue each event behind the others of its connection, for `_handle_event`."""
         self._look_back(asyncio.get_running_loop().time())
         queues = {number: queue for number, queue in self.owned.items() if queue.has_room}
         if not queues:
@@ -223,7 +224,7 @@ class Handling:
                 queue.cursor = ""
 
     async def _handle_event(self, queue: OwnedQueue, waiting: WaitingEvent) -> None:
-        """Deliver an event until it is handled; once the queue is closed, leave it to the next owner."""
+        """Deliver an event until it is handled or dead; leave it to the next owner of a closed queue."""
         pause = FIRST_PAUSE
         while queue.is_open:
             async with self._slots:
@@ -278,6 +279,7 @@ class Handling:
         return results
 
     async def _carry_out(self, steps: list[Step]) -> list[int]:
+        """Carry out steps, again and again until the backend answers; the same ones in the same order."""
         backoff: Backoff | None = None
         while True:
             try:

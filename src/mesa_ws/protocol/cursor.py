@@ -91,11 +91,11 @@ class Cursor:
         self.epoch = ""
         self.sent = 0
         self.last = 0
-        self._top = 0
+        self._top = 0  # the last sequence of the outbox when the last page was read
         self._is_due = False  # a read is needed, once what is under way is done
         self._is_congested = False
-        self._limit = UNBOUNDED
-        self._room = UNBOUNDED
+        self._limit = UNBOUNDED  # the last sequence of the window
+        self._room = UNBOUNDED  # bytes left in the window
 
     def offer(self, position: Position, size: int = 0) -> Offered:
         """Decide about a stored message that was dispatched.
@@ -205,6 +205,7 @@ class Cursor:
         self.progress = Progress.LIVE if is_live else Progress.BEHIND
 
     def _decline(self, epoch: str, sequence: int) -> Offered:
+        """Decide about a message that is not the next to write; a gap makes a read necessary."""
         if self.progress is Progress.WAITING:
             return Offered.HOLD
         if epoch == self.epoch and sequence <= max(self.sent, self.last):

@@ -218,7 +218,7 @@ class ServerProtocol:
         except InvalidFrame as error:
             return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
         if frame.op == Op.HEARTBEAT_ACK:
-            return self._answered()
+            return self._heartbeat_answered()
         if frame.op == Op.AUTHENTICATE:
             self.state = after(self.state, Transition.ATTEMPT)
             sync = self._terms.sync(frame)
@@ -243,9 +243,9 @@ class ServerProtocol:
         if now >= self._authentication_due:
             return [self._too_late()]
         if self._heartbeat is not None and now >= self._heartbeat.due:
-            outputs.append(self._asking(self._heartbeat.tick(now), now))
+            outputs.append(self._as_probe(self._heartbeat.tick(now), now))
         if self._keepalive is not None and now >= self._keepalive.due:
-            outputs.append(self._asking(self._keepalive.tick(now), now))
+            outputs.append(self._as_probe(self._keepalive.tick(now), now))
         for output in outputs:
             if isinstance(output, Close):
                 self.close()
@@ -279,7 +279,7 @@ class ServerProtocol:
         """
         acknowledgement = self._terms.acknowledgement(user)
         asked = self._attempts[:1]
-        self._answer(Transition.ACCEPT)
+        self._end_attempt(Transition.ACCEPT)
         self.is_wire2 = any(asked)
         self._settle()
         return acknowledgement
@@ -322,7 +322,7 @@ class ServerProtocol:
             return SendText(answering(_SIGN_OF_LIFE, correlation.request))
         return correlation or Received(frame.message())
 
-    def _answered(self) -> ServerEvent | None:
+    def _heartbeat_answered(self) -> ServerEvent | None:
         if self._heartbeat is not None:
             self._heartbeat.answered()
         if self._terms.pings_for_proof or not self._probes.are_trusted:
@@ -330,7 +330,7 @@ class ServerProtocol:
         token = self._probes.answered()
         return UnexpectedAnswer() if token is None else ProbeAnswered(token)
 
-    def _asking(self, output: Output, now: float) -> Output:
+    def _as_probe(self, output: Output, now: float) -> Output:
         """Count a heartbeat, or a Ping where Pings are the probes, as a probe."""
         if self._terms.pings_for_proof:
             return self._ping(now) if isinstance(output, SendPing) else output
@@ -340,7 +340,7 @@ class ServerProtocol:
         token = self._probes.ask(now)
         return SendPing(b"%d" % token, token)
 
-    def _answer(self, step: Transition) -> None:
+    def _end_attempt(self, step: Transition) -> None:
         """Count one attempt as answered; after a refusal, later attempts still wait."""
         self._attempts = self._attempts[1:]
         if step is Transition.ACCEPT or not self._attempts:
@@ -349,7 +349,7 @@ class ServerProtocol:
     def _turn_away(self, code: CloseCode, why: str) -> Close | None:
         if self.state is State.CLOSED:
             return None
-        self._answer(Transition.REFUSE)
+        self._end_attempt(Transition.REFUSE)
         if not self._terms.keeps_refused:
             return self._give_up(code, why)
         self._settle()

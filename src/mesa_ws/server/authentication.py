@@ -75,16 +75,16 @@ class Authenticator:
         if self._fanout.connections.get(connection) == user.id:
             return False
         previous = connection.subscription
-        had_announced = previous.has_announced if previous is not None else None
+        broadcasts_before = previous.broadcasts_reached if previous is not None else None
         subscription = self._fanout.subscribe(connection, user.id)
-        subscription.had_announced = had_announced
+        subscription.broadcasts_before = broadcasts_before
         if not connection.is_logging_in:
             self._spawn(self._restart(connection, subscription))
         return True
 
     async def _restart(self, connection: Connection, subscription: Subscription) -> None:
         """Start with the messages of another id: notify clients of wire 2, but not those of 1.x."""
-        sync = SyncOptions(is_wire2=subscription.is_wire2, broadcasts=subscription.had_announced)
+        sync = SyncOptions(is_wire2=subscription.is_wire2, broadcasts=subscription.broadcasts_before)
         pages = await self._read(connection, subscription, sync, self._fanout.broadcasts.position)
         if pages is None:
             return
@@ -199,7 +199,7 @@ def start_of(sync: SyncOptions) -> Start:
 
 def _accepted_again(accepted: bytes, subscription: Subscription) -> bytes:
     """Return the answer to a client that stays the same user: its messages continue from where they are."""
-    announced = subscription.announced
+    announced = subscription.broadcasts_written
     if announced is None:
         return accepted
     outbox = subscription.outbox

@@ -302,7 +302,7 @@ class Connection:
         self._transport.write(hello)
         self._schedule()
         if self._host.handlers.connection or self._host.handlers.forwarder is not None:
-            self._receive(_Opened())
+            self._enqueue(_Opened())
 
     def heard(self) -> None:
         """Take note of a Ping or a part of a message."""
@@ -313,7 +313,7 @@ class Connection:
         self._react(self.protocol.ponged(payload, self._loop.time()))
 
     def receive(self, payload: bytes) -> None:
-        """Handle a message."""
+        """Handle a message: the protocol reads it, and handlers get it in its turn."""
         self._react(self.protocol.receive(payload, self._loop.time()))
 
     def congested(self) -> None:
@@ -349,7 +349,7 @@ class Connection:
         """Probe the client for an acknowledgement, unless it is too early."""
         output = self.protocol.probe(self._loop.time())
         if output is not None:
-            self._put(output)
+            self._emit(output)
 
     def send_away(self, after: float) -> None:
         """Close because the server stops; ask clients of wire 2 to reconnect in `after` seconds."""
@@ -367,13 +367,14 @@ class Connection:
             self._host.notifications.sent(message, [self], from_this_node=True)
 
     def _react(self, event: ServerEvent | None) -> None:
+        """Do at once what cannot wait; queue messages, requests and logins for the handlers."""
         match event:
             case None:
                 return
             case Close():
                 self.obey(event)
             case SendText():
-                self._put(event)
+                self._emit(event)
                 if self.send_queue.is_congested:
                     self.check_room()
             case ReplyReceived(request, reply):
@@ -385,7 +386,7 @@ class Connection:
             case _:
                 if self._history is not None and isinstance(event, Received | RequestReceived):
                     self._history.add_received(event.message)
-                self._receive(event)
+                self._enqueue(event)
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
@@ -412,14 +413,14 @@ class Connection:
         if self.subscription is not None:
             self.subscription.close()
         if self._host.handlers.disconnection or self._host.handlers.forwarder is not None:
-            self._receive(ended)
+            self._enqueue(ended)
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
             self.user = user  # again: of two threads, the one that gets here last decides
             is_another = self._host.rename(self, user)
             if is_another and self._host.handlers.forwarder is not None:
-                self._receive(user)
+                self._enqueue(user)
 
     def _schedule(self) -> None:
         due = self.protocol.deadline if self._flow is None else self._flow.deadline
@@ -427,13 +428,14 @@ class Connection:
 
     def _tick(self) -> None:
         for output in self.protocol.poll(self._loop.time()):
-            self._put(output)
+            self._emit(output)
         if self._flow is not None:
             self._flow.look()
         if self._ended is None:
             self._schedule()
 
-    def _put(self, output: Output) -> None:
+    def _emit(self, output: Output) -> None:
+        """Send a frame of the protocol past the send queue, or close."""
         match output:
             case SendText(payload, token):
                 self._transport.write(payload)
@@ -454,7 +456,7 @@ class Connection:
         if self._ended is None and self._timer is None:
             self._schedule()
 
-    def _receive(self, event: object) -> None:
+    def _enqueue(self, event: object) -> None:
         """Add an event to the receive queue, to be handled after all earlier ones."""
         if self._events is None:
             self._events = deque()
@@ -472,9 +474,10 @@ class Connection:
             self._regulate()
 
     async def _work(self) -> None:
+        """Handle the events of the receive queue, one after another, until it is empty."""
         try:
             while self._events:
-                await self._handle(self._events.popleft())
+                await self._handle_or_close(self._events.popleft())
                 flow = self._flow
                 if flow is not None and flow.is_full and len(self._events) <= flow.most // 2:
                     flow.is_full = False
@@ -483,9 +486,10 @@ class Connection:
             self._events = None
             self._worker = None
 
-    async def _handle(self, event: object) -> None:
+    async def _handle_or_close(self, event: object) -> None:
+        """Handle an event; close the connection on an error, as handlers' own errors do not get here."""
         try:
-            await self._attend(event)
+            await self._handle(event)
         except asyncio.CancelledError:  # by an earlier handler, which has kept a reference to this task
             await survive()
             log.error("code of the application cancelled the task of %r", self)
@@ -494,7 +498,7 @@ class Connection:
             log.exception("a bug in the server ended %r; the client may reconnect", self)
             self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
 
-    async def _attend(self, event: object) -> None:
+    async def _handle(self, event: object) -> None:
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self)

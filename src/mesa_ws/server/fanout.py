@@ -80,6 +80,7 @@ class Fanout:
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
         self._recovery = Recovery(backend, spawn, self._give_up)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
+        # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
         self.read, self.read_broadcasts = self._recovery.read, self._recovery.read_broadcasts
         self.watch, self.acked = self._acknowledgements.watch, self._acknowledgements.acked
 
@@ -120,6 +121,7 @@ class Fanout:
         await self._recovery.settled()
 
     def _deliver_stored(self, envelope: Envelope) -> None:
+        """Offer a stored message to the subscriptions of its ids; on wire 2 it carries its sequence."""
         if log.isEnabledFor(logging.DEBUG):
             log_delivery(log, envelope, len(self._recipients(envelope.recipients)))
         ids, body, by_id = envelope.recipients.ids, envelope.body, self.by_id

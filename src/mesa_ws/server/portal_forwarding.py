@@ -53,7 +53,7 @@ PortalAnswer = asyncio.Future[bytes | Failure]
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.4
-"""Seconds until an event that was not stored is offered again: the first time, and at most."""
+"""Seconds until an event that was not stored is appended again: the first time, and at most."""
 
 
 class Sender(Protocol):
@@ -196,28 +196,29 @@ class Forwarder:
 
     async def _forward(self, kind: EventKind, sender: Sender, data: bytes = b"") -> None:
         forwarded = self._connections[sender.connection_id]
-        while await self._finds_closed(forwarded, self._event(kind, forwarded, data)):
+        while not await self._store(forwarded, self._event(kind, forwarded, data)):
             # Other nodes declared this one dead and told portals that its connections have ended, or the
-            # backend has lost what it held.
-            await self._insist(self._event("connection", forwarded))
+            # backend has lost what it held. So open the connection again, then store the event.
+            await self._append(self._event("connection", forwarded))
             if sender.user is not None:
-                await self._insist(self._event("authentication", forwarded))
+                await self._append(self._event("authentication", forwarded))
 
-    async def _finds_closed(self, forwarded: _Forwarded, event: InboxEvent) -> bool:
-        """Offer an event until it is stored, or the connection turns out to be closed for portals."""
+    async def _store(self, forwarded: _Forwarded, event: InboxEvent) -> bool:
+        """Store an event; return False if the connection is closed for portals, which stores nothing."""
         known = forwarded.joins
-        answer, forwarded.joins = await self._insist(event)
+        answer, forwarded.joins = await self._append(event)
         # A "gone" connection was ended by this very event, unless the node has joined again since then.
-        return answer == "unknown" or (answer == "gone" and known != forwarded.joins)
+        return answer != "unknown" and (answer != "gone" or known == forwarded.joins)
 
     def _event(self, kind: EventKind, forwarded: _Forwarded, data: bytes = b"") -> InboxEvent:
+        """Make the next event of a connection; a repetition of the same one has to keep its sequence."""
         forwarded.sequence += 1
         sender, sequence = forwarded.sender, str(forwarded.sequence)
         id = sender.user.id if sender.user is not None else None
         return InboxEvent(sender.connection_id, forwarded.partition, sequence, kind, id, forwarded.node, data)
 
-    async def _insist(self, event: InboxEvent) -> tuple[AppendResult, int]:
-        """Offer an event until it is stored, or its connection turns out to be closed for portals.
+    async def _append(self, event: InboxEvent) -> tuple[AppendResult, int]:
+        """Append an event, again and again while the queue is full or the backend is away.
 
         Returns:
             What became of it, and how often the node had joined: before an event that was stored, and

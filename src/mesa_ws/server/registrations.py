@@ -109,7 +109,7 @@ class Handlers:
             await self.forwarder.authenticated(connection)
 
     async def received(self, message: Message, connection: Sender) -> None:
-        """Call the handlers of a message, unless a middleware drops it."""
+        """Forward a message to portals, then call its handlers, unless a middleware drops it."""
         kept = await self.intercepted(message, connection) if self.before_message else message
         if isinstance(kept, Failure):
             return

@@ -22,8 +22,9 @@ from .send_queue import SendQueue
 log = logging.getLogger("mesa_ws.server")
 
 UNBOUNDED = 2**62
-"""Limit of a client of 1.x, which may have any number of unacknowledged messages: its outbox bounds them.
-A message that waited for an acknowledgement could be overtaken by what the outbox drops."""
+"""Above every sequence: `follow(UNBOUNDED)` holds back frames until all stored messages are written.
+Also the window of a client of 1.x, which may have any number of unacknowledged messages: its outbox bounds
+them. If messages waited for acknowledgements, the outbox could drop them first."""
 
 _WRITE, _HOLD, _LIVE = Offered.WRITE, Offered.HOLD, Progress.LIVE
 
@@ -68,24 +69,24 @@ class Subscription:
         reading: the position after which the outbox is being read, while it is.
         reading_broadcasts: likewise for messages to everybody.
         is_watched: whether the client is being probed, or need not be.
-        had_announced: up to which message to everybody the client had them before this subscription, if
-            that is known.
-        settles: whether what the client acknowledges may be acknowledged for its id.
+        broadcasts_before: position up to which the client had the messages to everybody before this
+            subscription; None if it is unknown.
+        settles: whether the acknowledgements of this client count for its id.
     """
 
     __slots__ = (
-        "_announced",
-        "_announced_page",
-        "_announced_until",
         "_backlog",
+        "_broadcast_page",
+        "_broadcasts_until",
         "_host",
         "_is_writing",
         "_page",
         "_probe",
         "_timer",
         "_wanted",
+        "_wanted_broadcast",
         "broadcasts",
-        "had_announced",
+        "broadcasts_before",
         "id",
         "is_open",
         "is_watched",
@@ -121,12 +122,13 @@ class Subscription:
         self.settles = True
         self.reading: Position | None = None
         self.reading_broadcasts: Position | None = None
+        # Pages that are not written yet, and the last messages that were offered while a page was read.
         self._page: deque[Entry] = deque()
-        self._announced_page: deque[Entry] = deque()
+        self._broadcast_page: deque[Entry] = deque()
         self._wanted: Position | None = None
-        self._announced: Position | None = None
-        self._announced_until = 0
-        self.had_announced: Position | None = None
+        self._wanted_broadcast: Position | None = None
+        self._broadcasts_until = 0
+        self.broadcasts_before: Position | None = None
         self._backlog = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
@@ -140,25 +142,25 @@ class Subscription:
         return bool(self.outbox.epoch)
 
     @property
-    def announced(self) -> Position | None:
-        """Position up to which messages to everybody are written at least; None without a cursor there."""
+    def broadcasts_written(self) -> Position | None:
+        """Position up to which messages to everybody are surely written; None before a page, or for 1.x."""
         cursor = self.broadcasts
         if cursor is None or not cursor.epoch:
             return None
-        return Position(cursor.epoch, cursor.sent if self.send_queue.is_clear else self._announced_until)
+        return Position(cursor.epoch, cursor.sent if self.send_queue.is_clear else self._broadcasts_until)
 
     @property
-    def has_announced(self) -> Position | None:
-        """Likewise, including messages that wait to be written."""
+    def broadcasts_reached(self) -> Position | None:
+        """Position up to which messages to everybody are written or wait in the send queue."""
         cursor = self.broadcasts
-        return Position(cursor.epoch, cursor.sent) if cursor and cursor.epoch else self.had_announced
+        return Position(cursor.epoch, cursor.sent) if cursor and cursor.epoch else self.broadcasts_before
 
     # From the bus.
 
     def deliver(self, position: Position, payload: bytes) -> None:
         """Write a message to this id, encoded for this client, or leave it to be read in its order."""
         verdict = self.outbox.offer(position, len(payload))
-        if verdict is _WRITE:
+        if verdict is _WRITE:  # from now on the cursor counts it as sent
             if self.send_queue.is_cut():
                 return
             self.send_queue.put(payload)
@@ -182,11 +184,11 @@ class Subscription:
         verdict = cursor.offer(position)
         if verdict is _WRITE:
             if self.send_queue.is_clear:
-                self._announced_until = cursor.sent
+                self._broadcasts_until = cursor.sent
             if payload is not None:
                 self.send_queue.write(payload)
         elif verdict is _HOLD:
-            self._announced = position
+            self._wanted_broadcast = position
         elif cursor.progress is not _LIVE:
             self._go_on()
 
@@ -209,9 +211,9 @@ class Subscription:
         self.outbox.on_page(page)
         if self.broadcasts is not None and announced is not None:
             self.broadcasts.on_page(announced)
-            self._announced_page.extend(announced.entries)
-            self._announced_until = announced.start
-            _check(self.broadcasts, here)
+            self._broadcast_page.extend(announced.entries)
+            self._broadcasts_until = announced.start
+            _read_again_if_missed(self.broadcasts, here)
         if page.status == "resumed":
             self._host.acked(self)
         self._add_page(page, is_first=True)
@@ -232,9 +234,9 @@ class Subscription:
             return
         if self.broadcasts.on_page(page):
             self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True))
-        self._announced_until = page.start
-        _check(self.broadcasts, self._announced)
-        self._announced_page.extend(page.entries)
+        self._broadcasts_until = page.start
+        _read_again_if_missed(self.broadcasts, self._wanted_broadcast)
+        self._broadcast_page.extend(page.entries)
         self._go_on()
 
     def invalidate(self) -> None:
@@ -300,7 +302,7 @@ class Subscription:
         """Stop writing for good."""
         self.is_open = False
         self._page.clear()
-        self._announced_page.clear()
+        self._broadcast_page.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -314,7 +316,7 @@ class Subscription:
     def _add_page(self, page: Page, *, is_first: bool = False) -> None:
         if page.lost and not self.is_wire2:
             self._host.lost(self, page)
-        _check(self.outbox, self._wanted)
+        _read_again_if_missed(self.outbox, self._wanted)
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
         if is_elsewhere or not is_first:
             self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
@@ -336,7 +338,7 @@ class Subscription:
                 self.send_queue.block()
                 return
             self._settle()
-            self._write_announced()
+            self._write_broadcasts()
         finally:
             self._is_writing = False
         self._read_on()
@@ -357,7 +359,7 @@ class Subscription:
         if cursor is not None and cursor.progress is Progress.BEHIND:
             reading = cursor.begin_read()
             if reading is not None:
-                self.reading_broadcasts, self._announced = reading, None
+                self.reading_broadcasts, self._wanted_broadcast = reading, None
                 self._host.read_broadcasts(self)
 
     def _write_page(self) -> None:
@@ -378,8 +380,8 @@ class Subscription:
         if not self.is_watched:
             self._host.watch(self)
 
-    def _write_announced(self) -> None:
-        page, cursor = self._announced_page, self.broadcasts
+    def _write_broadcasts(self) -> None:
+        page, cursor = self._broadcast_page, self.broadcasts
         while cursor is not None and page and self.send_queue.is_clear and not self.send_queue.is_cut():
             entry = page.popleft()
             number = cursor.on_sent()
@@ -398,7 +400,7 @@ class Subscription:
         self._go_on()
 
 
-def _check(cursor: BroadcastCursor | OutboxCursor, offered: Position | None) -> None:
-    """Have a message read that came while the backend was read, if it is not on the page that came."""
+def _read_again_if_missed(cursor: BroadcastCursor | OutboxCursor, offered: Position | None) -> None:
+    """Read again if a message that was offered while a page was read is not on that page."""
     if offered is not None and not (offered.epoch == cursor.epoch and offered.sequence <= cursor.last):
         cursor.invalidate()

@@ -142,7 +142,7 @@ class NativeTransport(WSListener):
         self._closing: asyncio.TimerHandle | None = None
         self._peer: ConnectionEnd | None = None
 
-    # What the connection asks for.
+    # Called by the connection.
 
     @property
     def buffered(self) -> int:
@@ -189,7 +189,7 @@ class NativeTransport(WSListener):
         """End the connection at once."""
         self._ws.disconnect(False)
 
-    # What picows tells.
+    # Called by picows.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
@@ -201,7 +201,7 @@ class NativeTransport(WSListener):
         transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A frame has arrived; after our close frame, only the client's close frame counts."""
+        """Pass a frame on, a whole message to `Connection.receive`; after our close frame, only a close."""
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._violated(Violation(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension"))

@@ -45,7 +45,9 @@ class AsyncHttpBus:
     ) -> None:
         self._api = HttpApi(url, key, namespace, timeout)
         tls = httpcore.default_ssl_context() if self._api.endpoint.scheme == "https" else None
-        self._own = PerLoop(lambda: _LoopConnections(tls), _LoopConnections.aclose, _LoopConnections.abandon)
+        self._per_loop = PerLoop(
+            lambda: _LoopConnections(tls), _LoopConnections.aclose, _LoopConnections.abandon
+        )
         self._is_closed = False
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
@@ -68,7 +70,7 @@ class AsyncHttpBus:
         Requests do not wait for each other or for dispatches: up to 100 are sent at a time.
         """
         self._check_open()
-        own = self._own.get()
+        own = self._per_loop.get()
         if own.pending >= MAX_REQUESTS:
             raise too_many(MAX_REQUESTS)
         own.pending += 1
@@ -88,11 +90,11 @@ class AsyncHttpBus:
     async def aclose(self) -> None:
         """Close all connections; calls in progress and later calls fail. Calling it again is fine."""
         self._is_closed = True
-        await self._own.aclose()
+        await self._per_loop.aclose()
 
     async def _ask(self, exchange: Exchange[T]) -> T:
         self._check_open()
-        own = self._own.get()
+        own = self._per_loop.get()
         return await self._send(exchange, own.for_dispatches, own.in_turn)
 
     async def _send(

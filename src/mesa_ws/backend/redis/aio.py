@@ -77,39 +77,40 @@ class AsyncRedisBus:
             stores=sync.enabled, allow_eviction=sync.allow_eviction, database=found.database
         )
         make = partial(_Connections, found, self._wire, handshake, timeout)
-        self._own = PerLoop(make, _Connections.aclose, _Connections.abandon)
+        self._per_loop = PerLoop(make, _Connections.aclose, _Connections.abandon)
         self._is_closed = False
 
     def dispatch(self, envelopes: Sequence[Envelope]) -> Coroutine[Any, Any, list[Receipt]]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
-        return self._here().run(self._wire.dispatching(envelopes))
+        return self._connections().run(self._wire.dispatching(envelopes))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`.
 
         Replies arrive on a second connection, which the first request of an event loop opens.
         """
-        requester = self._here().requester
+        requester = self._connections().requester
         if requester is None:
             raise Unsupported(NO_REQUESTS)
         return await requester.request(request, timeout)
 
     async def query(self, query: Query[T]) -> T:
         """Return the answer to a query; see `AsyncBus.query`."""
-        return await self._here().run(self._wire.query(query))
+        return await self._connections().run(self._wire.query(query))
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox; see `AsyncBus.purge`."""
-        return await self._here().run(self._wire.purge(id))
+        return await self._connections().run(self._wire.purge(id))
 
     async def aclose(self) -> None:
         """Disconnect. Pending calls fail; a second call does nothing."""
         self._is_closed = True
-        await self._own.aclose()
+        await self._per_loop.aclose()
 
-    def _here(self) -> _Connections:
+    def _connections(self) -> _Connections:
+        """Return the connections of the running event loop."""
         if self._is_closed:
             raise BackendUnavailable("the dispatcher is closed")
-        entries = self._own.entries
+        entries = self._per_loop.entries
         entry = entries.get(asyncio.get_running_loop()) if len(entries) == 1 else None
-        return entry.value if entry is not None else self._own.get()
+        return entry.value if entry is not None else self._per_loop.get()

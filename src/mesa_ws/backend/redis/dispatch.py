@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         receipt: for the dispatcher.
-        corrupt: ids whose outbox was corrupt and was set aside; `*` for the shared one.
+        corrupt: ids whose outbox was corrupt and was set aside; `*` for the messages to everybody.
         refusal: why Redis refused to publish the stored message to nodes; empty if it did not.
     """
 
@@ -118,7 +118,10 @@ class DispatchCalls(NamedTuple):
 
 
 def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:
-    """Pass envelopes to the nodes that hold a recipient, and store those with a retention."""
+    """Pass envelopes to the nodes that hold a recipient, and store those with a retention.
+
+    The operation is repeatable while Redis remembers all message ids: a repetition stores nothing twice.
+    """
     dispatches = [DispatchCalls.of(keys, envelope) for envelope in envelopes]
     known_for = min((each.envelope.remember for each in dispatches), default=math.inf)
     levels = {each.envelope.durability for each in dispatches} - {"memory"}

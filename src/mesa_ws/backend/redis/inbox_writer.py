@@ -78,7 +78,7 @@ class InboxWriter:
         durability: durability that events have to reach before they count as taken.
 
     Attributes:
-        appends: takes the events.
+        appends: takes the events; its `call` is the `append` of the node.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class InboxWriter:
             self._main.check(self._proof)
 
     async def _carry_out(self, batch: list[Append]) -> Sequence[AppendResult]:
+        """Append a batch of events; an error reaches all callers that wait for one of them."""
         call = self._command.of(batch)
         is_repeated = False
         while True:

@@ -77,8 +77,8 @@ class PortalCommands:
             (keys.owner(number), keys.queue(number), keys.deliveries(number), keys.weights(number))
             for number in numbers
         ]
-        self._graves = (keys.dead, keys.rejected)
-        self._settling = (portal, int(durability == "replicated"))
+        self._dead_and_rejected = (keys.dead, keys.rejected)
+        self._settle_args = (portal, int(durability == "replicated"))
         self._wait = ms(WAIT)
 
     def heartbeat(self, wanted: Collection[int], *, stays: bool) -> Call:
@@ -104,12 +104,12 @@ class PortalCommands:
         found = []
         for name, entries in reply or ():
             number = self._numbers[name]
-            found += [event for entry in entries if (event := _waiting(entry, number)) is not None]
+            found += [event for entry in entries if (event := _waiting_event(entry, number)) is not None]
         return found
 
     def settle(self, steps: Sequence[Step]) -> Call:
         """Apply steps, one queue after another; the reply ends with the result of each step."""
-        keys, parts = [*self._graves], list[str | bytes | int](self._settling)
+        keys, parts = [*self._dead_and_rejected], list[str | bytes | int](self._settle_args)
         for (partition, token), same in groupby(steps, _owned):
             together = list(same)
             sent = [self._keys.done(message_id) for step in together for message_id in step.message_ids]
@@ -140,7 +140,7 @@ class PortalCommands:
     def backlog(self) -> Call:
         """Read the backlog of portals; `read_backlog` reads the reply."""
         queues = (key for owner, queue, *_ in self._queue_keys for key in (owner, queue))
-        return Call(BACKLOG, (self._keys.portals, *self._graves, *queues), ())
+        return Call(BACKLOG, (self._keys.portals, *self._dead_and_rejected, *queues), ())
 
     def revive(self, offsets: Sequence[str]) -> Call:
         """Put dead letters back into their queues; the reply is their number."""
@@ -157,7 +157,7 @@ def ownership(reply: Sequence[Any]) -> Ownership:
 def observed(reply: Any) -> list[WaitingEvent]:
     """Read the reply to `listen`."""
     entries = reply[0][1] if reply else ()
-    return [found for entry in entries if (found := _waiting(entry)) is not None]
+    return [found for entry in entries if (found := _waiting_event(entry)) is not None]
 
 
 def read_backlog(reply: Sequence[Any]) -> Backlog:
@@ -174,21 +174,22 @@ def read_backlog(reply: Sequence[Any]) -> Backlog:
     )
 
 
-def _waiting(entry: Any, partition: int | None = None) -> WaitingEvent | None:
+def _waiting_event(entry: Any, partition: int | None = None) -> WaitingEvent | None:
+    """Read an entry of a queue, or without `partition` of the observers' stream; None if it is no event."""
     offset, flat = entry
     if flat is None:  # the entry was deleted during the read
         return None
     try:
         number = int(flat[_PARTITION]) if partition is None else partition
-        return WaitingEvent(offset.decode(), int(flat[_TIME]) / 1000, _event(flat, number))
+        return WaitingEvent(offset.decode(), int(flat[_TIME]) / 1000, _inbox_event(flat, number))
     except (IndexError, ValueError):
         return None
 
 
-def _dead(offset: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
+def _dead_letter(offset: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     try:
-        event = _event(flat, int(fields[b"p"]))
+        event = _inbox_event(flat, int(fields[b"p"]))
         died = int(offset.split(b"-")[0]) / 1000
         reason = fields[b"r"].decode(errors="replace")
         return DeadLetter(offset.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, event)
@@ -196,7 +197,7 @@ def _dead(offset: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
         return None
 
 
-def _event(flat: Sequence[bytes], partition: int) -> InboxEvent:
+def _inbox_event(flat: Sequence[bytes], partition: int) -> InboxEvent:
     if flat[:14:2] != _FIELDS:
         raise ValueError("no event")
     connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
@@ -240,10 +241,11 @@ class RedisPortalConsumer:
         self._commands = PortalCommands(self._keys, self.portal_id, timing.lease, durability)
         found, handshake = Address.of(address), NativeHandshake(self._keys, of_portal(self._keys))
         self._pipeline = Pipeline(found, handshake, timing.timeout)
-        self._waiting = Pipeline(found, handshake, timing.timeout)
+        # XREAD waits for events, and nothing runs on its connection until then.
+        self._read_pipeline = Pipeline(found, handshake, timing.timeout)
         self._proof = inbox_proof(durability)
         # Waiting for durability on the first connection would delay heartbeats.
-        self._settling = Pipeline(found, handshake, timing.timeout) if self._proof else self._pipeline
+        self._settle_pipeline = Pipeline(found, handshake, timing.timeout) if self._proof else self._pipeline
         self._types = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
         self._shown_until = 0.0
         self._is_checked = self._proof is None
@@ -264,7 +266,7 @@ class RedisPortalConsumer:
 
     async def read(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         """Wait a moment for events; see `PortalConsumer.read`."""
-        (reply,) = await self._execute([self._commands.read(after)], self._waiting)
+        (reply,) = await self._execute([self._commands.read(after)], self._read_pipeline)
         return self._commands.events(reply)
 
     async def settle(self, steps: Sequence[Step]) -> list[int]:
@@ -273,7 +275,7 @@ class RedisPortalConsumer:
             self._commands.settle(steps[start : start + MAX_STEPS])
             for start in range(0, len(steps), MAX_STEPS)
         ]
-        replies = await self._execute(calls, self._settling, proof=self._proof)
+        replies = await self._execute(calls, self._settle_pipeline, proof=self._proof)
         return [result for reply in replies for result in reply[1:]]
 
     async def observe(self, after: str) -> tuple[str, list[WaitingEvent]]:
@@ -283,7 +285,7 @@ class RedisPortalConsumer:
             end = await self._run(self._commands.observe())
             self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
-        (reply,) = await self._execute([self._commands.listen(after)], self._waiting)
+        (reply,) = await self._execute([self._commands.listen(after)], self._read_pipeline)
         return (reply[0][1][-1][0].decode() if reply else after), observed(reply)
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
@@ -298,7 +300,7 @@ class RedisPortalConsumer:
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
         reply = await self._run(("XRANGE", self._keys.dead, "-", "+", "COUNT", limit))
-        return [found for entry in reply if (found := _dead(*entry)) is not None]
+        return [found for entry in reply if (found := _dead_letter(*entry)) is not None]
 
     async def revive(self, offsets: Sequence[str]) -> int:
         """Put dead letters back into their queues; return their number."""
@@ -312,7 +314,7 @@ class RedisPortalConsumer:
 
     async def aclose(self) -> None:
         """Disconnect."""
-        for pipeline in (self._waiting, self._settling, self._pipeline):
+        for pipeline in (self._read_pipeline, self._settle_pipeline, self._pipeline):
             await pipeline.aclose()
 
     async def _check(self) -> None:
@@ -325,7 +327,7 @@ class RedisPortalConsumer:
     async def _run(
         self, call: Call | Command, *, is_repeatable: bool = True, known_for: float = math.inf
     ) -> Any:
-        """Run one call on the connection for heartbeats; return its reply."""
+        """Run one call on the connection for heartbeats and other short calls; return its reply."""
         (reply,) = await self._execute(
             [call], self._pipeline, is_repeatable=is_repeatable, known_for=known_for
         )

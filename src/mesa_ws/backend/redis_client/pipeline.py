@@ -4,6 +4,10 @@ Callers queue batches and wait. One task owns the connection, writes the queued 
 replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
 in which the calls started, and the pipeline knows of each batch whether it was written.
 
+`carry_out` queues a batch and waits for its future. The owner (`_serve`) takes groups of batches and writes and
+reads them (`_write_and_read`); `Batch.settle` resolves their futures. Errors of the connection end in
+`_serve_group`, which repeats batches or fails them.
+
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
 
@@ -261,7 +265,7 @@ class Pipeline:
             BackendRefused: Redis refused one of them; the others were run.
             Unsupported: this Redis cannot give the requested proof; nothing was sent.
         """
-        self._append(batch)
+        self._enqueue(batch)
         try:
             async with asyncio.timeout_at(batch.deadline):
                 return await batch.future
@@ -286,7 +290,7 @@ class Pipeline:
         """Run `commands` without waiting, then call one of the functions. Never raises."""
         batch = Batch(commands)
         try:
-            self._append(batch)
+            self._enqueue(batch)
         except BackendError:
             return
 
@@ -320,7 +324,7 @@ class Pipeline:
         if self._owner is not None and not self._owner.done():
             abandon_task(self._owner)
 
-    def _append(self, batch: Batch) -> None:
+    def _enqueue(self, batch: Batch) -> None:
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
@@ -355,7 +359,9 @@ class Pipeline:
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
             self._wake = None
-            await self._talk(self._next_group())  # no local variable, which would keep the group while idle
+            await self._serve_group(
+                self._next_group()
+            )  # no local variable, which would keep the group while idle
 
     def _next_group(self) -> list[Batch]:
         """Take batches from the queue; those that were cancelled are never sent."""
@@ -370,7 +376,8 @@ class Pipeline:
                 size += len(batch.commands)
         return group
 
-    async def _talk(self, group: list[Batch]) -> None:
+    async def _serve_group(self, group: list[Batch]) -> None:
+        """Carry out a group; whatever fails, each batch is settled or back in the queue afterwards."""
         if not group:
             return
         try:
@@ -378,7 +385,7 @@ class Pipeline:
                 connection = await self._connected()
                 await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
             self._used_at = asyncio.get_running_loop().time()
-        except BackendError as error:  # there was no connection
+        except BackendError as error:  # no connection, or one whose handshake refused this Redis
             rest = self._repeat(group, is_refused=True)
             self._fail(rest, error)
             if len(rest) < len(group):
@@ -396,6 +403,7 @@ class Pipeline:
             self._group_limit = None
 
     async def _connected(self) -> AsyncConnection:
+        """Return the present connection, or a new one if it is lost, idle for long, or to a former master."""
         connection = self._connection
         if connection is not None:
             idle = 0.0 if self._used_at is None else asyncio.get_running_loop().time() - self._used_at
@@ -448,11 +456,11 @@ class Pipeline:
         if self._handshake.lacking or any(batch.proof is not None for batch in group):
             group = [batch for batch in group if self._is_possible(batch)]
         async with asyncio.timeout_at(self._first_limit(group)):
-            await self._round(connection, group)
+            await self._write_and_read(connection, group)
         again = [batch for batch in group if batch.missing]
         if again:
             await self._shake_hands(connection)
-            await self._round(connection, again, is_last=True)
+            await self._write_and_read(connection, again, is_last=True)
         unproven = [batch for batch in group if batch.proof is not None and not batch.future.done()]
         if unproven and not master.is_left:
             demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
@@ -501,7 +509,7 @@ class Pipeline:
         now = asyncio.get_running_loop().time()
         return min(batch.first_limit(now, batch.deadline) for batch in group)
 
-    async def _round(
+    async def _write_and_read(
         self, connection: AsyncConnection, batches: list[Batch], *, is_last: bool = False
     ) -> None:
         """Write the unsent commands, and settle the batches that have all their replies."""
@@ -540,6 +548,7 @@ class Pipeline:
         return rest
 
     def _fail(self, batches: Iterable[Batch], error: Exception) -> None:
+        """Settle batches with an error, which says of each whether Redis may have run it."""
         for batch in batches:
             if isinstance(error, BackendError):
                 failure, cause = batch.doubting(error), error.__cause__

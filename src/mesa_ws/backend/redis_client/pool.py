@@ -107,12 +107,12 @@ class Pool:
         self._handshake.permit(where, batch.commands)
         if batch.proof is not None:
             batch.proof.check(where, self._info)
-        self._round(
+        self._write_and_read(
             batch, connection, deadline if lent.is_new else batch.first_limit(time.monotonic(), deadline)
         )
         if batch.missing:
             self._shake_hands(connection, deadline)
-            self._round(batch, connection, deadline)
+            self._write_and_read(batch, connection, deadline)
         failure = batch.failure(where) if batch.has_errors else None
         if failure is not None and batch.is_misled and (masters := self._of_this_process().masters):
             masters.doubt()
@@ -127,7 +127,8 @@ class Pool:
             raise failure
         return True
 
-    def _round(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
+    def _write_and_read(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
+        """Write the unsent commands, and store their replies in the batch."""
         batch.on_write(time.monotonic())
         batch.on_replies(self._talk(connection, batch.unsent, deadline))
 

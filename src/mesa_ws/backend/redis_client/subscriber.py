@@ -79,7 +79,7 @@ class Subscriber:
             except FOREIGN as error:
                 if not self._left.is_set():
                     raise self._failed(error) from error
-        self._tasks.start(self._stay, "subscriber")
+        self._tasks.start(self._keep_subscribed, "subscriber")
 
     async def restart(self) -> None:
         """Subscribe on a new connection, because the present one seems to be dead."""
@@ -98,9 +98,8 @@ class Subscriber:
         self._echo.clear()
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(
-                    connection
-                )  # a second time changes nothing, and every subscriber has the right
+                # A second SUBSCRIBE changes nothing, and every subscriber has the right to it.
+                await self._send_subscribe(connection)
                 await self._echo.wait()
         except FOREIGN as error:
             _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
@@ -127,15 +126,16 @@ class Subscriber:
             return forbidden_subscribe(self._address.label, self._channels, error)
         return self._address.failed(error)
 
-    async def _stay(self) -> None:
+    async def _keep_subscribed(self) -> None:
+        """Listen, and subscribe again whenever the connection has ended."""
         while not self._is_closed:
             if self._connection is None:
-                await self._return()
+                await self._resubscribe()
             else:
                 await self._listen(self._connection)
 
     async def _listen(self, connection: AsyncConnection) -> None:
-        """Read messages until the connection ends."""
+        """Pass each message to the function of its channel, until the connection ends."""
         try:
             while True:
                 match await connection.read_response():
@@ -154,7 +154,7 @@ class Subscriber:
                 self._connection = None
             await hang_up(connection)
 
-    async def _return(self) -> None:
+    async def _resubscribe(self) -> None:
         """Subscribe again, or wait before the next attempt."""
         try:
             connection = await self._subscribe()
@@ -181,7 +181,7 @@ class Subscriber:
                 try:
                     if self._name:
                         await converse(connection, [("CLIENT", "SETNAME", self._name)])
-                    await self._ask(connection)
+                    await self._send_subscribe(connection)
                     for _ in self._channels:
                         await connection.read_response()
                     if connection.mesa_master.is_left:
@@ -193,7 +193,7 @@ class Subscriber:
             self._attempt = None
         return connection
 
-    async def _ask(self, connection: AsyncConnection) -> None:
+    async def _send_subscribe(self, connection: AsyncConnection) -> None:
         await connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", *self._channels)]))
 
     def _on_left(self) -> None:

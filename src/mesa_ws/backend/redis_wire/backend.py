@@ -111,7 +111,7 @@ class WireBackend(ABC, Generic[WireT, NodeT]):
             self._node.members.acknowledge(acknowledgements)
 
     def append(self, event: InboxEvent, capacity: Capacity) -> Awaitable[AppendResult]:
-        """Pass an event to portals; see `Inbox.append`."""
+        """Append an event to a queue of portals: by the `append` of the node's wire; see `Inbox.append`."""
         return self._opened().append((event, capacity))
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
