@@ -4,7 +4,7 @@ Callers queue batches and wait. One task owns the connection, writes the queued 
 replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
 in which the calls started, and the pipeline knows of each batch whether it was written.
 
-`carry_out` queues a batch and waits for its future. The owner (`_serve`) takes groups of batches and writes and
+`carry_out` queues a batch and waits for its future. The owner (`_serve`) takes groups of batches, writes and
 reads them (`_write_and_read`); `Batch.settle` resolves their futures. Errors of the connection end in
 `_serve_group`, which repeats batches or fails them.
 
