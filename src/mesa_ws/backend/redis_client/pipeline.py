@@ -4,9 +4,7 @@ Callers queue batches and wait. One task owns the connection, writes the queued 
 replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
 in which the calls started, and the pipeline knows of each batch whether it was written.
 
-`carry_out` queues a batch and waits for its future. The owner (`_serve`) takes groups of batches, writes and
-reads them (`_write_and_read`); `Batch.settle` resolves their futures. Errors of the connection end in
-`_serve_group`, which repeats batches or fails them.
+So the way of a batch is `carry_out`, `_serve`, `_write_and_read`, `settle`; errors end in `_serve_group`.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
@@ -359,9 +357,7 @@ class Pipeline:
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
             self._wake = None
-            await self._serve_group(
-                self._next_group()
-            )  # no local variable, which would keep the group while idle
+            await self._serve_group(self._next_group())  # a local variable would keep the group while idle
 
     def _next_group(self) -> list[Batch]:
         """Take batches from the queue; those that were cancelled are never sent."""
