@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import fanout, latency, memory, single, storm, through_portal, throughput
+from . import attacks, fanout, latency, memory, single, storm, through_portal, throughput
 from .errors import Failed, Skipped
 from .figures import Outcome
 from .limits import raise_limit
@@ -27,6 +27,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
+    attacks.NAME: (attacks.run,),
     memory.NAME: (memory.run, idle.run, stored.run),
     cost.NAME: (cost.run,),
     script_time.NAME: (script_time.run,),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import aiofastnet
 from picows import (
@@ -37,6 +37,7 @@ from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
+from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, listen, told_host
 from .liveness import limit_silence, peer_state, probe_silent_peers
 from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
@@ -62,18 +63,6 @@ class QuietLoop:
             self._loop.call_exception_handler(context)
 
 
-def resume_reading(transport: Any) -> None:
-    """Resume reading, beginning with the bytes that were received before the pause.
-
-    aiofastnet itself reads the socket first, and if the peer has closed, it drops the bytes that it has
-    not decrypted yet. Call this from the event loop itself, not while a frame is handled.
-    """
-    transport.resume_reading()
-    read_received = getattr(transport, "_retry_ssl_read", None)
-    if read_received is not None:
-        read_received()
-
-
 log = logging.getLogger("mesa_ws.server")
 
 CLOSE_TIMEOUT = 2.0
@@ -86,9 +75,6 @@ RESERVE = 32
 
 READ_BUFFER = 2048
 
-READ_AT_ONCE = 64 * 1024
-"""Bytes of one client that are read and handled at a time; 256 KiB more in a round of the event loop."""
-
 TLS_TIMEOUT = 10.0
 """Seconds a client gets for the TLS handshake."""
 
@@ -99,30 +85,15 @@ HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
 
 
-class SmallReads(WSProtocol):  # type: ignore[misc]  # its stubs leave it out
-    """Reads one client in small parts.
-
-    picows doubles its buffer whenever a read fills it, without a bound. So it would handle all bytes
-    that the system holds of a flooding client at once, and block the event loop for seconds.
-    """
-
-    __slots__ = ()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return a part of the buffer to read into, so that a flood does not fill it."""
-        room: memoryview = WSProtocol.get_buffer(self, sizehint)
-        return room[:READ_AT_ONCE]
-
-
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
 
     __slots__ = (
         "_closing",
         "_connection",
+        "_feed",
         "_fragments",
         "_is_congested",
-        "_is_read",
         "_listener",
         "_peer",
         "_ws",
@@ -130,15 +101,15 @@ class NativeTransport(WSListener):
         "write",
     )
 
-    def __init__(self, listener: "NativeListener") -> None:
+    def __init__(self, listener: "NativeListener", feed: FrameFeed) -> None:
         self._listener = listener
+        self._feed = feed
         self._ws: WSTransport
         self._connection: Connection
         self.write: Callable[[bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._is_congested = False
-        self._is_read = True
         self._closing: asyncio.TimerHandle | None = None
         self._peer: ConnectionEnd | None = None
 
@@ -163,21 +134,15 @@ class NativeTransport(WSListener):
 
     def pause_reading(self) -> None:
         """Stop reading the socket, and make TCP check whether the client is still connected."""
-        self._is_read = False
         if not self._ws.is_disconnected:
-            self._ws.underlying_transport.pause_reading()
+            self._feed.hold()
             self._limit_silence(self._listener.silence_limit)
 
     def resume_reading(self) -> None:
         """Read the socket again."""
-        self._is_read = True
-        if self._ws.is_disconnected:
-            return
-        self._limit_silence(0)
-        if self._listener.has_tls:
-            asyncio.get_running_loop().call_soon(self._resume_tls)
-        else:
-            self._ws.underlying_transport.resume_reading()
+        if not self._ws.is_disconnected:
+            self._limit_silence(0)
+            self._feed.release()
 
     def peer_state(self) -> PeerState:
         """Return whether the client is still connected, without reading."""
@@ -240,10 +205,6 @@ class NativeTransport(WSListener):
         self._is_congested = False
         if self._closing is None:
             self._connection.relieved()
-
-    def _resume_tls(self) -> None:
-        if self._is_read and not self._ws.is_disconnected:
-            resume_reading(self._ws.underlying_transport)
 
     @property
     def _socket(self) -> Any:
@@ -340,64 +301,6 @@ def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     return Answer(response, None)
 
 
-_HEAD, _GET = b"HEAD ", b"GET "
-
-
-class RequestMethod(asyncio.BufferedProtocol):
-    """Reads the method of a request before a `WSProtocol` gets it.
-
-    A HEAD is passed on as the GET whose fields it asks for. From then on the transport talks to the
-    `WSProtocol` itself, so that this class costs an open connection nothing.
-
-    Args:
-        make: makes the `WSProtocol`.
-
-    Attributes:
-        protocol: the `WSProtocol`.
-        is_head: whether the answer must have no body.
-    """
-
-    __slots__ = ("_room", "_size", "_transport", "is_head", "protocol")
-
-    def __init__(self, make: Callable[[Self], WSProtocol]) -> None:
-        self.is_head = False
-        self.protocol = make(self)
-        self._transport: asyncio.Transport
-        self._room = memoryview(b"")
-        self._size = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the `WSProtocol`, with its time limits."""
-        self._transport = transport
-        self.protocol.connection_made(transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer of the `WSProtocol`, after the bytes that have arrived."""
-        self._room = self.protocol.get_buffer(sizehint)
-        return self._room[self._size :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Give the transport to the `WSProtocol` as soon as the method is known."""
-        self._size += nbytes
-        if self._size < len(_HEAD):
-            return
-        room, size, self._room = self._room, self._size, memoryview(b"")
-        self._transport.set_protocol(self.protocol)
-        if room[: len(_HEAD)] == _HEAD:
-            self.is_head = True
-            room[: size - 1] = _GET + bytes(room[len(_HEAD) : size])
-            size -= 1
-        self.protocol.buffer_updated(size)
-
-    def eof_received(self) -> bool:
-        """The client has finished before it sent a request."""
-        return bool(self.protocol.eof_received())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is lost before the client sent a request."""
-        self.protocol.connection_lost(exc)
-
-
 class _HostAndPort(Settings, frozen=True, kw_only=True):
     _prefix: ClassVar[str] = ""
     host: Hosts
@@ -428,6 +331,7 @@ class NativeListener:
         self._acceptor: Acceptor | None = None
         self._ssl: SSLContext | None = None
         self._all_gone = asyncio.Event()
+        self._room = memoryview(bytearray(READ_AT_ONCE))
 
     async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
         """Listen; return the host to name to clients, and the port, also where `port` is 0."""
@@ -481,29 +385,29 @@ class NativeListener:
         """Perform the handshakes of a connection: TLS, then WebSocket."""
         loop = asyncio.get_running_loop()
         tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
-        transport, method = await aiofastnet.connect_accepted_socket(
+        transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            lambda: RequestMethod(self._protocol),
+            lambda: FrameFeed(self._protocol, self._room, self._limits.max_message),
             connection,
             **tls,
         )
         if transport.is_closing():
             return
         try:
-            await method.protocol.wait_until_handshake_complete()
+            await feed.protocol.wait_until_handshake_complete()
         except TimeoutError:
             transport.abort()
         except asyncio.CancelledError:
             transport.abort()
             raise
 
-    def _protocol(self, method: RequestMethod) -> SmallReads:
+    def _protocol(self, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
-        return SmallReads(
+        return WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
-            ws_listener_factory=partial(self._answer, method),
+            ws_listener_factory=partial(self._answer, feed),
             logger=self._logger,
             disconnect_on_exception=True,
             websocket_handshake_timeout=UPGRADE_TIMEOUT,
@@ -517,10 +421,10 @@ class NativeListener:
             read_buffer_init_size=READ_BUFFER,
         )
 
-    def _answer(self, method: RequestMethod, request: WSUpgradeRequest) -> Answer:
+    def _answer(self, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)
-        if method.is_head:
+        if feed.is_head:
             return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return file or refusal(request, self._path) or accept(request, NativeTransport(self))
+        return file or refusal(request, self._path) or accept(request, NativeTransport(self, feed))

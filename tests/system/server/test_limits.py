@@ -4,14 +4,13 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from aiofastnet.constants import MAX_READ_BYTES_PER_CYCLE_HINT
 
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.subscription import Subscription
-from mesa_ws.transports.server_socket import READ_AT_ONCE
+from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
@@ -177,7 +176,7 @@ async def test_one_client_that_floods_leaves_others_their_turns(
                 before = count
                 await asyncio.sleep(0)
                 most = max(most, count - before)
-    assert 0 < most <= (MAX_READ_BYTES_PER_CYCLE_HINT + READ_AT_ONCE) // (6 + len(payload)) + 1
+    assert 0 < most <= 2 * FRAMES_AT_ONCE
 
 
 async def test_a_client_that_floods_has_no_more_waiting_than_it_may_and_came_at_once(
@@ -197,5 +196,5 @@ async def test_a_client_that_floods_has_no_more_waiting_than_it_may_and_came_at_
             peer.writer.write((bytes([0x81, 0x80 | len(each)]) + bytes(4) + each) * 40_000)
         (connection,) = server.connections
         await until(lambda: connection._flow is not None and connection._flow.is_paused)
-        assert len(connection._events or ()) <= 64 + READ_AT_ONCE // (6 + len(payload))
+        assert len(connection._events or ()) <= 64 + FRAMES_AT_ONCE
         go.set()
