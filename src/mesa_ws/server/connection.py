@@ -8,10 +8,10 @@ client goes straight to its transport, which never waits, or waits in its send q
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from ..close import CloseCode, check_close
@@ -46,6 +46,9 @@ from .send_queue import SendQueue, Transport
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
+
+TURN = 0.002
+"""Seconds for which the events of one client are handled before others have their turn."""
 
 KEPT = 100
 """Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
@@ -474,22 +477,29 @@ class Connection:
             self._regulate()
 
     async def _work(self) -> None:
-        """Handle the events of the receive queue, one after another, until it is empty."""
+        """Handle the events of the receive queue, one after another, until it is empty.
+
+        Others have their turn in between: handlers that do not wait would run until the queue is empty.
+        """
+        began = self._loop.time()
         try:
             while self._events:
-                await self._handle_or_close(self._events.popleft())
+                await self._run_or_close(self._handle(self._events.popleft()))
                 flow = self._flow
                 if flow is not None and flow.is_full and len(self._events) <= flow.most // 2:
                     flow.is_full = False
                     self._regulate()
+                if self._events and self._loop.time() >= began + TURN:
+                    await self._run_or_close(asyncio.sleep(0))
+                    began = self._loop.time()
         finally:
             self._events = None
             self._worker = None
 
-    async def _handle_or_close(self, event: object) -> None:
-        """Handle an event; close the connection on an error, as handlers' own errors do not get here."""
+    async def _run_or_close(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a step of the worker; on an error, which is none of a handler, close the connection."""
         try:
-            await self._handle(event)
+            await work
         except asyncio.CancelledError:  # by an earlier handler, which has kept a reference to this task
             await survive()
             log.error("code of the application cancelled the task of %r", self)

@@ -8,6 +8,7 @@ import pytest
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol.server import ServerProtocol
+from mesa_ws.server import connection as connections
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.subscription import Subscription
 from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE
@@ -198,3 +199,37 @@ async def test_a_client_that_floods_has_no_more_waiting_than_it_may_and_came_at_
         await until(lambda: connection._flow is not None and connection._flow.is_paused)
         assert len(connection._events or ()) <= 64 + FRAMES_AT_ONCE
         go.set()
+
+
+async def test_handlers_of_one_client_leave_others_their_turns(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue whose handlers do not wait is not worked off in one go."""
+    server, handled, go = accepting(), list[int](), asyncio.Event()
+
+    @server.on_message("FIRST")
+    async def wait(message: Message, connection: Connection) -> None:
+        await go.wait()
+
+    @server.on_message("N")
+    async def handle(message: Message, connection: Connection) -> None:
+        handled.append(message.data)
+
+    monkeypatch.setattr(connections, "TURN", 0.0)
+    endpoint = await serving(server)
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        await peer.upgrade()
+        await peer.frame(1, b'{"op":0,"t":"FIRST"}')
+        for number in range(50):
+            await peer.frame(1, b'{"op":0,"d":%d,"t":"N"}' % number)
+        (connection,) = server.connections
+        await until(lambda: len(connection._events or ()) == 50)
+        go.set()
+        most = 0
+        async with asyncio.timeout(LIMIT):
+            while len(handled) < 50:
+                before = len(handled)
+                await asyncio.sleep(0)
+                most = max(most, len(handled) - before)
+    assert most == 1
+    assert handled == list(range(50))
