@@ -6,6 +6,7 @@ This module decides what picows leaves to its user: which requests are upgraded 
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -242,20 +243,41 @@ class NativeTransport(WSListener):
         self._ws.disconnect()
 
 
-_ECHOED = ("Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
-"""Header fields that answers repeat, which picows cannot write if they are not ASCII."""
+WEBSOCKET_VERSION = "13"
+
+_TARGET = re.compile(rb"/[^\x00-\x20\x7f#]*")
+"""A path in origin form, with a query or without (RFC 9112 section 3.2.1); bytes above 127 are let pass."""
+
+_KEY = re.compile("[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64 (RFC 6455 section 4.1)."""
 
 Answer = WSUpgradeResponseWithListener
 
 
 def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
-    """Return the answer to a request that cannot be upgraded; None for one that can, on `path` if given."""
+    """Return the answer to a request that cannot be upgraded; None for one that can, on `path` if given.
+
+    These are the rules of RFC 6455 section 4.2.1 that picows leaves out. It reads no request but a GET of
+    HTTP/1.1, and checks `Upgrade` and `Connection` itself.
+    """
     if path is not None and request.path.partition(b"?")[0].decode("latin-1") != path:
         return refuse(HTTPStatus.BAD_REQUEST)
     if "upgrade" not in request.headers:
         return refuse(HTTPStatus.UPGRADE_REQUIRED, {"Upgrade": "websocket"})
-    if not all(request.headers.get(name, "").isascii() for name in _ECHOED):
+    host, key, version = (
+        request.headers.getall(name, []) for name in ("Host", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
+    )
+    if not (
+        _TARGET.fullmatch(request.path)
+        and (len(host), len(key), len(version)) == (1, 1, 1)
+        and host[0]
+        and _KEY.fullmatch(key[0])
+        and request.headers.get("Sec-WebSocket-Protocol", "").isascii()  # picows cannot write it otherwise
+    ):
         return refuse(HTTPStatus.BAD_REQUEST)
+    if version[0] != WEBSOCKET_VERSION:
+        supported = {"Upgrade": "websocket", "Sec-WebSocket-Version": WEBSOCKET_VERSION}
+        return refuse(HTTPStatus.UPGRADE_REQUIRED, supported)
     return None
 
 
@@ -280,8 +302,8 @@ def decoded(headers: Any) -> Any:
 
 
 def _accept_connection_list(request: WSUpgradeRequest) -> None:
-    """Accept `Connection: keep-alive, Upgrade`, as Firefox sends it (RFC 6455 section 4.2.1)."""
-    options: list[str] = request.headers.get("connection", "").lower().split(",")
+    """Accept `Connection: keep-alive, Upgrade`, as Firefox sends it, or two fields (section 4.2.1)."""
+    options: list[str] = ",".join(request.headers.getall("connection", [])).lower().split(",")
     if "upgrade" in (option.strip() for option in options):
         request.headers["Connection"] = "upgrade"
 

@@ -1,4 +1,4 @@
-"""Handshakes with bytes above 127: each is one character, in header fields as in the path."""
+"""What a handshake has to be, and how bytes above 127 are read: each is one character."""
 
 import asyncio
 import json
@@ -79,4 +79,75 @@ async def test_where_ascii_is_asked_for_such_bytes_are_a_bad_request(
     endpoint = await serving(describing()[0])
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
         assert (await peer.upgrade(path, extra)).startswith("HTTP/1.1 400 ")
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+VALID = {
+    "Host": "x",
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def request(line: str = "GET / HTTP/1.1", extra: str = "", **changed: str | None) -> str:
+    """Return a valid upgrade with some fields changed, or left out; `_` stands for `-`."""
+    fields = VALID | {name.replace("_", "-"): value for name, value in changed.items()}
+    return (
+        "\n".join([line, *(f"{name}: {value}" for name, value in fields.items() if value is not None)])
+        + extra
+    )
+
+
+ACCEPTED = [
+    request(),
+    request("GET /any/path?query=1&x=%20 HTTP/1.1"),
+    request(Connection="keep-alive, Upgrade"),
+    request(Connection="keep-alive", extra="\nConnection: Upgrade"),
+    request(Upgrade="WebSocket"),
+]
+
+WRONG = [
+    request("POST / HTTP/1.1"),
+    request("HEAD / HTTP/1.1"),
+    request("get / HTTP/1.1"),
+    request("GET / HTTP/1.0"),
+    request("GET / HTTP/2.0"),
+    request("GET http://x/ HTTP/1.1"),
+    request("GET * HTTP/1.1"),
+    request("GET x HTTP/1.1"),
+    request("GET /#fragment HTTP/1.1"),
+    request("GET /\x00 HTTP/1.1"),
+    request(Host=None),
+    request(Host=""),
+    request(extra="\nHost: x"),
+    request(extra="\nhost: other"),
+    request(Sec_WebSocket_Key=None),
+    request(extra="\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25j"),  # 15 bytes
+    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZXM="),  # 17 bytes
+    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"),
+    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25j\udcfc=="),
+    request(Sec_WebSocket_Version=None),
+    request(extra="\nSec-WebSocket-Version: 13"),
+    request(extra="\nSec-WebSocket-Version: 8"),
+    request(Connection=None),
+    request(Connection="keep-alive"),
+    request(Upgrade="h2c"),
+]
+
+
+async def test_a_handshake_is_as_rfc_6455_asks_or_is_refused(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = await serving(Server())
+    found: dict[str, str] = {}
+    versions = [request(Sec_WebSocket_Version=version) for version in ("7", "8", "12", "14", "113", "\udcfc")]
+    for head in [*ACCEPTED, *WRONG, *versions]:
+        async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+            found[head] = await peer.request(head)
+    status = {head: int(answer.split()[1]) for head, answer in found.items()}
+    assert status == dict.fromkeys(ACCEPTED, 101) | dict.fromkeys(WRONG, 400) | dict.fromkeys(versions, 426)
+    assert all("\r\nSec-WebSocket-Version: 13\r\n" in found[head] for head in versions)
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
