@@ -76,11 +76,8 @@ RESERVE = 32
 
 READ_BUFFER = 2048
 
-TLS_TIMEOUT = 10.0
-"""Seconds a client gets for the TLS handshake."""
-
-UPGRADE_TIMEOUT = 5.0
-"""Seconds a client gets for its HTTP request after that."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds a client gets for the handshakes of TLS and WebSocket together, from the accepted connection on."""
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
@@ -404,9 +401,12 @@ class NativeListener:
             self._all_gone.set()
 
     async def _arrive(self, connection: socket.socket) -> None:
-        """Perform the handshakes of a connection: TLS, then WebSocket."""
+        """Perform the handshakes of a connection: TLS, then WebSocket; both have one deadline."""
         loop = asyncio.get_running_loop()
-        tls: dict[str, Any] = {"ssl": self._ssl, "ssl_handshake_timeout": TLS_TIMEOUT} if self._ssl else {}
+        deadline = loop.time() + HANDSHAKE_TIMEOUT
+        tls: dict[str, Any] = {}
+        if self._ssl is not None:
+            tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
             lambda: FrameFeed(self._protocol, self._room, self._limits.max_message),
@@ -416,7 +416,8 @@ class NativeListener:
         if transport.is_closing():
             return
         try:
-            await feed.protocol.wait_until_handshake_complete()
+            async with asyncio.timeout_at(deadline):
+                await feed.protocol.wait_until_handshake_complete()
         except TimeoutError:
             transport.abort()
         except asyncio.CancelledError:
@@ -432,7 +433,7 @@ class NativeListener:
             ws_listener_factory=partial(self._answer, feed),
             logger=self._logger,
             disconnect_on_exception=True,
-            websocket_handshake_timeout=UPGRADE_TIMEOUT,
+            websocket_handshake_timeout=None,
             enable_auto_ping=False,
             auto_ping_idle_timeout=0,
             auto_ping_reply_timeout=0,

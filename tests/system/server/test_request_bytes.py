@@ -9,9 +9,10 @@ import pytest
 
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection, Request
+from mesa_ws.transports import server_socket
 from mesa_ws.transports.run import Server
 
-from .conftest import Serving
+from .conftest import Joining, Serving
 from .peer import LIMIT, RawPeer
 
 LATIN, UTF8 = "J\udcfcrgen", "J\u00fcrgen"
@@ -151,3 +152,26 @@ async def test_a_handshake_is_as_rfc_6455_asks_or_is_refused(
     assert status == dict.fromkeys(ACCEPTED, 101) | dict.fromkeys(WRONG, 400) | dict.fromkeys(versions, 426)
     assert all("\r\nSec-WebSocket-Version: 13\r\n" in found[head] for head in versions)
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize("sent", ["", "GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_client_that_does_not_end_its_request_is_cut(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    monkeypatch.setattr(server_socket, "HANDSHAKE_TIMEOUT", 0.1)
+    endpoint = await serving(Server())
+    async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
+        peer.writer.write(sent.encode())
+        async with asyncio.timeout(LIMIT):
+            assert await peer.reader.read() == b""
+
+
+async def test_a_client_that_ended_its_request_stays_after_the_deadline(
+    serving: Serving, join: Joining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_socket, "HANDSHAKE_TIMEOUT", 0.3)
+    endpoint = await serving(describing()[0])
+    peer = await join(endpoint, "1")
+    async with RawPeer.connect(endpoint.host, endpoint.port) as silent, asyncio.timeout(LIMIT):
+        assert await silent.reader.read() == b""  # a later connection reached its own deadline
+    await peer.authenticate("1")

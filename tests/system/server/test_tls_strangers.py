@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import aiofastnet
 import pytest
 
 from mesa_ws.transports import server_socket
@@ -104,7 +105,7 @@ async def test_a_stranger_is_one_line_of_debug_and_the_next_client_is_served(
 async def test_a_stranger_who_stays_silent_is_cut(
     secure: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server_socket, "TLS_TIMEOUT", 0.1)
+    monkeypatch.setattr(server_socket, "HANDSHAKE_TIMEOUT", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", secure.port)
     writer.write(hello()[:40])
     async with asyncio.timeout(LIMIT):
@@ -113,6 +114,29 @@ async def test_a_stranger_who_stays_silent_is_cut(
     await writer.wait_closed()
     await until_logged(caplog, REFUSED)
     assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_tls_and_http_have_one_deadline_together(
+    secure: Endpoint, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After TLS no new time begins: the constant is very long by then, and the client is cut all the same."""
+    connect = aiofastnet.connect_accepted_socket
+
+    async def handshake_of_tls(*arguments: Any, **options: Any) -> Any:
+        done = await connect(*arguments, **options)
+        monkeypatch.setattr(server_socket, "HANDSHAKE_TIMEOUT", 3600.0)
+        return done
+
+    monkeypatch.setattr(server_socket, "HANDSHAKE_TIMEOUT", 1.0)
+    monkeypatch.setattr(aiofastnet, "connect_accepted_socket", handshake_of_tls)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    reader, writer = await asyncio.open_connection("127.0.0.1", secure.port, ssl=trust)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    async with asyncio.timeout(LIMIT):
+        assert await reader.read() == b""
+    assert server_socket.HANDSHAKE_TIMEOUT == 3600
+    writer.close()
+    await writer.wait_closed()
 
 
 @pytest.mark.parametrize("is_upgraded", [True, False])
