@@ -47,7 +47,7 @@ from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
 
-KEPT = 100
+MAX_STORED = 100
 """Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
 
 
@@ -91,8 +91,8 @@ class History:
     __slots__ = ("_received", "_sent")
 
     def __init__(self) -> None:
-        self._sent: deque[bytes] = deque(maxlen=KEPT)
-        self._received: deque[Message] = deque(maxlen=KEPT)
+        self._sent: deque[bytes] = deque(maxlen=MAX_STORED)
+        self._received: deque[Message] = deque(maxlen=MAX_STORED)
 
     @property
     def sent(self) -> list[Message]:
