@@ -6,7 +6,8 @@
 -- for everybody, and none for what is not stored. The body is the message as it goes to sockets;
 -- no script ever looks into it.
 --
--- Field of a node in a user key: '<sockets> <version> <floor> <epoch> <first>'. The floor is the
+-- Seat: the field of a node in a user key, '<sockets> <version> <floor> <epoch> <first>'. A node gives each
+-- change of an id a higher version, so that a command that comes late changes nothing. The floor is the
 -- lowest sequence that all connections of the id there have acknowledged, in that epoch. First is 1
 -- while the id came online by this node and the node has not announced it.
 
@@ -55,7 +56,7 @@ local function write_seat(user, node, seat)
 end
 
 -- Release an id from a node. If no node holds it any more, its grace begins; a running grace goes on.
-local function leave(user, node, id, graces, due)
+local function release_id(user, node, id, graces, due)
   local is_last = try('HDEL', user, node) == 1
   if redis.call('EXISTS', user) == 1 then return end
   if is_last then
