@@ -99,7 +99,7 @@ class Failure(NamedTuple):
 
 
 UNANSWERED = Failure("unanswered", "no handler answers such a request")
-KEPT = Failure("unanswered", "a middleware dropped the request")
+DROPPED = Failure("unanswered", "a middleware dropped the request")
 FAILED = Failure("failed", "the handler failed")
 BUSY = Failure("busy")
 GONE = Failure("gone")

@@ -17,7 +17,8 @@ before the page may be on it or follow it, so it is held. `PAGING`: the page is 
 
 A read covers everything held before it begins, because a message is stored before it is offered. So
 the owner forgets the held offers when `begin_read` says that a read begins, and offers those that
-came since again, in order, when the page has been written.
+came since again, in order, when the page has been written. Instead it may note the last one alone,
+and call `invalidate` if the page does not reach it, as the server does.
 
 A client of wire 2 *acknowledges* what it has handled (`on_ack`). A client of wire 1 knows no
 acknowledgement, but it answers probes, in order and after it has handled what came before them:
@@ -92,7 +93,7 @@ class Cursor:
         self.sent = 0
         self.last = 0
         self._top = 0  # the last sequence of the outbox when the last page was read
-        self._is_due = False  # a read is needed, once what is under way is done
+        self._is_due = False  # a read is needed, after the page that is under way
         self._is_congested = False
         self._limit = UNBOUNDED  # the last sequence of the window
         self._room = UNBOUNDED  # bytes left in the window
@@ -169,7 +170,7 @@ class Cursor:
         self.epoch, self.sent = page.epoch, page.start
         self.last, self._top = page.start + len(page.entries), page.top
         self.progress = Progress.PAGING
-        self._settle()
+        self._check_page_end()
         return not is_first and not (follows and not page.lost)
 
     def invalidate(self) -> None:
@@ -194,10 +195,10 @@ class Cursor:
             raise OutOfTurn("a message of a page", self.progress)
         self.sent += 1
         self._room -= size
-        self._settle()
+        self._check_page_end()
 
-    def _settle(self) -> None:
-        """Go on from the end of the page."""
+    def _check_page_end(self) -> None:
+        """Leave `PAGING` if the whole page is sent: for `LIVE` if nothing is missing, else for `BEHIND`."""
         if self.sent < self.last:
             return
         self._is_due = self._is_due or self.sent < self._top
@@ -261,7 +262,7 @@ class OutboxCursor(Cursor):
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._asked = 0  # the newest token
-        self._backlog = 0  # what wire 1 numbers ends here
+        self._backlog = 0  # the last sequence stored before the login; wire 1 numbers no later message
         self._count = 0
         self._is_trusted = True
         self._marks: tuple[_Mark, ...] = ()  # most connections have none at most times

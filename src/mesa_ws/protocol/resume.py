@@ -1,6 +1,7 @@
 """How a client resumes: what it asks for when it authenticates, and the state that it continues from.
 
-Spec sections 17.3, 17.4 and 17.7. Where the two meet, the backend reads a page of the client's outbox.
+Spec sections 17.3, 17.4 and 17.7. Between the two, the server authenticates the client, and the backend reads
+a page of the client's outbox.
 """
 
 import re

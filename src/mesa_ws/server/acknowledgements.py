@@ -78,8 +78,8 @@ class Acknowledgements:
         if collected:
             self._acknowledge(collected)
 
-    def settle(self, id: str, position: Position) -> None:
-        """Tell the backend that it holds nothing for `id` up to `position`, so that it is done with that."""
+    def acknowledge_lost(self, id: str, position: Position) -> None:
+        """Acknowledge the lost messages of `id` up to `position`, so that the backend reports them once."""
         self._acknowledge([Acknowledgement(id, position, position.sequence)])
 
     def close(self) -> None:

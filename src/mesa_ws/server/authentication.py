@@ -45,7 +45,7 @@ class Authenticator:
         self._spawn = spawn
 
     async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
-        """Call the authenticator, and log the client in or refuse it as it says."""
+        """Call the authenticator, and log the client in, or refuse it."""
         user = await self._find_user(connection, attempt.data)
         if user is None or connection.protocol.state is State.CLOSED:
             return
@@ -88,12 +88,12 @@ class Authenticator:
         pages = await self._read(connection, subscription, sync, self._fanout.broadcasts.position)
         if pages is None:
             return
-        page, announced = pages
+        page, broadcasts = pages
         if subscription.is_wire2:
             connection.send_queue.control(resync(ResumeState.of(page)._replace(status="reset")))
-        if announced is not None and (announced.status != "resumed" or announced.lost):
-            connection.send_queue.write(resync(ResumeState.of(announced), is_broadcast=True))
-        subscription.begin(page, announced, self._fanout.broadcasts.position)
+        if broadcasts is not None and (broadcasts.status != "resumed" or broadcasts.lost):
+            connection.send_queue.write(resync(ResumeState.of(broadcasts), is_broadcast=True))
+        subscription.begin(page, broadcasts, self._fanout.broadcasts.position)
 
     async def _log_in(self, connection: Connection, id: str, sync: SyncOptions, accepted: bytes) -> bool:
         """Start with the messages of an id, or of another one that the connection gets during the login.
@@ -109,12 +109,12 @@ class Authenticator:
                 return False
             subscription = connection.subscription
         connection.is_logging_in = False
-        page, announced = pages
+        page, broadcasts = pages
         if subscription.is_wire2:
-            announced_state = ResumeState.of(announced) if announced is not None else None
-            accepted = welcome(accepted, ResumeState.of(page), announced_state)
+            state = ResumeState.of(broadcasts) if broadcasts is not None else None
+            accepted = welcome(accepted, ResumeState.of(page), state)
         connection.send_queue.control(accepted)
-        subscription.begin(page, announced, self._fanout.broadcasts.position)
+        subscription.begin(page, broadcasts, self._fanout.broadcasts.position)
         return True
 
     async def _read(
@@ -130,20 +130,20 @@ class Authenticator:
                 does not name one.
 
         Returns:
-            The pages of the outbox and of messages to everybody; None if the connection has ended, or has
-            another subscription by now.
+            The pages of the outbox and of messages to everybody; None if the connection has another
+            subscription by now, or has ended. An error of the backend ends it.
         """
         id = subscription.id
         try:
             page = await self._backend.attach(id, len(self._fanout.by_id.get(id, ())), start_of(sync))
-            announced = await self._read_broadcasts(sync, here) if sync.is_wire2 else None
+            broadcasts = await self._read_broadcasts(sync, here) if sync.is_wire2 else None
             if sync.is_wire2 and not sync.should_sync:
-                subscription.settles = await self._is_settled(id, page)
+                subscription.settles = await self._skips_nothing(id, page)
         except BackendError as error:
             connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"the backend does not know of {id!r}: {error}"))
             return None
         assert page is not None  # noqa: S101 - a start was given
-        return (page, announced) if subscription.is_open else None
+        return (page, broadcasts) if subscription.is_open else None
 
     async def _read_broadcasts(self, sync: SyncOptions, here: Position | None) -> Page:
         """Read the messages to everybody that a client missed; without a position of its own, since login."""
@@ -157,8 +157,8 @@ class Authenticator:
             return page._replace(status="fresh")
         return page._replace(status="reset") if requested == UNKNOWN else page
 
-    async def _is_settled(self, id: str, page: Page | None) -> bool:
-        """Whether the outbox is empty, so that later acknowledgements cannot cover skipped messages."""
+    async def _skips_nothing(self, id: str, page: Page | None) -> bool:
+        """Whether all messages before the page are acknowledged, so that this client skips none."""
         head = (await self._backend.query(Heads([id])))[id]
         return head is None or page is None or head.acknowledged >= page.start
 
@@ -199,9 +199,9 @@ def start_of(sync: SyncOptions) -> Start:
 
 def _accepted_again(accepted: bytes, subscription: Subscription) -> bytes:
     """Return the answer to a client that stays the same user: its messages continue from where they are."""
-    announced = subscription.broadcasts_written
-    if announced is None:
+    written = subscription.broadcasts_written
+    if written is None:
         return accepted
     outbox = subscription.outbox
-    there = ResumeState("resumed", *announced, 0)
-    return welcome(accepted, ResumeState("resumed", outbox.epoch, outbox.sent, 0), there)
+    broadcasts = ResumeState("resumed", *written, 0)
+    return welcome(accepted, ResumeState("resumed", outbox.epoch, outbox.sent, 0), broadcasts)

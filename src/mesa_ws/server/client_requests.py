@@ -8,7 +8,7 @@ from ..errors import Refused, Reject, RequestError
 from ..handlers.caller import name_of, of_type
 from ..messages.frames import encode_message
 from ..messages.message import Message, as_message
-from ..messages.request import FAILED, KEPT, UNANSWERED, Failure
+from ..messages.request import DROPPED, FAILED, UNANSWERED, Failure
 from ..protocol.correlation import RequestReceived, answering, failing
 from .notifications import Notifications
 from .portal_forwarding import PortalAnswer, Sender
@@ -75,7 +75,7 @@ async def _call_handlers(handlers: Handlers, message: Message, connection: Sende
             result = await handlers.caller.call(handler, message, connection)
             if result is not None:
                 going = handlers.outgoing(as_message(result, message), connection)
-                return encode_message(going) if going is not None else KEPT
+                return encode_message(going) if going is not None else DROPPED
         except RequestError as error:
             if isinstance(error, Reject):
                 await handlers.reject(error, handler, message, connection)

@@ -50,7 +50,7 @@ log = logging.getLogger("mesa_ws.server")
 TURN = 0.002
 """Seconds for which the events of one client are handled before others have their turn."""
 
-KEPT = 100
+MAX_STORED = 100
 """Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
 
 
@@ -94,8 +94,8 @@ class History:
     __slots__ = ("_received", "_sent")
 
     def __init__(self) -> None:
-        self._sent: deque[bytes] = deque(maxlen=KEPT)
-        self._received: deque[Message] = deque(maxlen=KEPT)
+        self._sent: deque[bytes] = deque(maxlen=MAX_STORED)
+        self._received: deque[Message] = deque(maxlen=MAX_STORED)
 
     @property
     def sent(self) -> list[Message]:
@@ -126,11 +126,11 @@ class History:
 
 
 class _Opened(NamedTuple):
-    """The connection exists; first in every queue."""
+    """The connection is open: the first event of every receive queue that gets one."""
 
 
 class _Ended(NamedTuple):
-    """The connection has ended; last in every queue."""
+    """The connection has ended: the last event of every receive queue that gets one."""
 
     code: int
     reason: str
@@ -141,8 +141,12 @@ class ConnectionHost:
     """The node, as its connections use it.
 
     Attributes:
+        reserved: opcodes that an application cannot send.
+        spawn: runs work in a task of the node.
         in_loop: calls a function in the event loop, from any thread.
-        rename: subscribes a connection to the id of another user; returns False for the same id.
+        authenticate: `Authenticator.authenticate`.
+        rename: `Authenticator.rename`.
+        remove: `Fanout.remove`.
     """
 
     settings: ServerSettings
@@ -301,14 +305,14 @@ class Connection:
     # From the transport.
 
     def open(self, hello: bytes) -> None:
-        """Send the first frame, and let `on_connection` be called."""
+        """Send the first frame, and queue the call of `on_connection`."""
         self._transport.write(hello)
         self._schedule()
         if self._host.handlers.connection or self._host.handlers.forwarder is not None:
             self._enqueue(_Opened())
 
     def heard(self) -> None:
-        """Take note of a Ping or a part of a message."""
+        """Count a Ping or a part of a message as a sign of life."""
         self.protocol.heard(self._loop.time())
 
     def ponged(self, payload: bytes) -> None:
@@ -342,7 +346,7 @@ class Connection:
             self._end(close.code, close.code.wire_reason)
 
     def lost(self, code: int, reason: str) -> None:
-        """End the connection, which the peer has closed or which is broken."""
+        """End a connection that the client has closed, or that is broken; nothing is logged."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
 

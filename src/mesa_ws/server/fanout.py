@@ -76,7 +76,7 @@ class Fanout:
         self.lost_count = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
-        self.is_prompt = settings.wire == "mesa1"  # what 1.x stores shall not stay longer than there
+        self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
         self._recovery = Recovery(backend, spawn, self._give_up)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
@@ -284,7 +284,7 @@ class Fanout:
         log.warning(
             "%d messages to %r are lost: dropped before they were received", page.lost, subscription.id
         )
-        self._acknowledgements.settle(subscription.id, Position(page.epoch, page.start))
+        self._acknowledgements.acknowledge_lost(subscription.id, Position(page.epoch, page.start))
         self._report_lost(subscription.id, page.lost)
 
     def _give_up(self, subscription: Subscription, error: Exception) -> None:

@@ -19,7 +19,7 @@ from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt
 from ..messages.recipients import EVERYBODY
-from ..messages.request import DEFAULT_REQUEST_TIMEOUT, KEPT, check_timeout, prepare_request, read_answer
+from ..messages.request import DEFAULT_REQUEST_TIMEOUT, DROPPED, check_timeout, prepare_request, read_answer
 from ..protocol.server import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
@@ -238,7 +238,7 @@ class Node(Hooks, LoopTasks):
         """
         going = self.handlers.outgoing(message, None)
         if going is None:
-            raise KEPT.error()
+            raise DROPPED.error()
         request = prepare_request(id, going)
         self._check_loop("request")
         self.notifications.own(request.message_id)

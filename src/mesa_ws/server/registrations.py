@@ -14,7 +14,7 @@ from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..handlers.caller import Caller, ForMessages, Handler, call_at_once, name_of, of_type
 from ..messages.message import DispatchEvent, Message
 from ..messages.recipients import User
-from ..messages.request import FAILED, KEPT, Failure
+from ..messages.request import DROPPED, FAILED, Failure
 from .portal_forwarding import Forwarder, Sender
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class Handlers:
 
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
         try:
-            return _kept(hook, await self.caller.call(hook, message, connection)) or KEPT
+            return _kept(hook, await self.caller.call(hook, message, connection)) or DROPPED
         except Refused as refusal:
             log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
             return Failure.of(RequestError(refusal.reason))

@@ -30,22 +30,25 @@ _WRITE, _HOLD, _LIVE = Offered.WRITE, Offered.HOLD, Progress.LIVE
 
 
 class SubscriptionHost(Protocol):
-    """The node's part that serves subscriptions."""
+    """The node's part that serves subscriptions: `Fanout`.
+
+    Its `read` and `read_broadcasts` are those of `Recovery`, `watch` and `acked` those of `Acknowledgements`.
+    """
 
     redelivery_interval: float | None
     """Seconds between two messages to a client of 1.x that were stored before its login."""
 
     is_prompt: bool
-    """Whether clients are probed at once."""
+    """Whether clients are probed right after their login."""
 
     redelivered_handlers: Collection[object]
     """Hooks about messages stored before a login; without any, `redelivers` need not be called."""
 
     def read(self, subscription: "Subscription", /) -> None:
-        """Bring `subscription` the page that follows `subscription.reading`."""
+        """Read the page that follows `subscription.reading`, and call `on_page` with it."""
 
     def read_broadcasts(self, subscription: "Subscription", /) -> None:
-        """Bring it the page of messages to everybody that follows `subscription.reading_broadcasts`."""
+        """Read messages to everybody likewise, and call `on_broadcast_page`."""
 
     def watch(self, subscription: "Subscription", /) -> None:
         """Probe the client of `subscription` until it has acknowledged all it was sent."""
@@ -122,14 +125,15 @@ class Subscription:
         self.settles = True
         self.reading: Position | None = None
         self.reading_broadcasts: Position | None = None
-        # Pages that are not written yet, and the last messages that were offered while a page was read.
+        # What is not written yet of pages, and the last message that was offered while a page was read: if
+        # the page lacks it, another one is read (`_read_again_if_missed`).
         self._page: deque[Entry] = deque()
         self._broadcast_page: deque[Entry] = deque()
         self._wanted: Position | None = None
         self._wanted_broadcast: Position | None = None
         self._broadcasts_until = 0
         self.broadcasts_before: Position | None = None
-        self._backlog = 0
+        self._backlog = 0  # the last sequence that was stored before the login
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
         send_queue.block()
@@ -194,25 +198,25 @@ class Subscription:
 
     # From the backend.
 
-    def begin(self, page: Page, announced: Page | None, here: Position | None) -> None:
+    def begin(self, page: Page, broadcasts: Page | None, here: Position | None) -> None:
         """Start with the first pages, after the client was sent the positions that they begin at.
 
         Args:
             page: of the outbox.
-            announced: of the messages to everybody; on wire 2 only.
+            broadcasts: of the messages to everybody; on wire 2 only.
             here: position up to which the node has delivered messages to everybody by now, whether this
                 client was among their recipients or not.
         """
         if log.isEnabledFor(logging.DEBUG):
-            entries = (*page.entries, *(announced.entries if announced is not None else ()))
+            entries = (*page.entries, *(broadcasts.entries if broadcasts is not None else ()))
             log_page(log, self.id, (entry.body for entry in entries))
         self._backlog = page.top
         self.send_queue.follow(page.top, is_first=True)
         self.outbox.on_page(page)
-        if self.broadcasts is not None and announced is not None:
-            self.broadcasts.on_page(announced)
-            self._broadcast_page.extend(announced.entries)
-            self._broadcasts_until = announced.start
+        if self.broadcasts is not None and broadcasts is not None:
+            self.broadcasts.on_page(broadcasts)
+            self._broadcast_page.extend(broadcasts.entries)
+            self._broadcasts_until = broadcasts.start
             _read_again_if_missed(self.broadcasts, here)
         if page.status == "resumed":
             self._host.acked(self)
@@ -337,13 +341,13 @@ class Subscription:
             if self.outbox.progress in (Progress.WAITING, Progress.PAGING):
                 self.send_queue.block()
                 return
-            self._settle()
+            self._release_frames()
             self._write_broadcasts()
         finally:
             self._is_writing = False
         self._read_on()
 
-    def _settle(self) -> None:
+    def _release_frames(self) -> None:
         """Release the frames whose stored messages are written."""
         if self.outbox.progress is _LIVE or self.send_queue.mark <= self.outbox.sent:
             self.send_queue.unblock()

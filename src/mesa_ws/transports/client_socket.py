@@ -27,7 +27,7 @@ from ..protocol.fragments import Fragments, Violation
 from ..settings import ClientLimits
 from ..text import plain
 from ..tls import MAY_DEMAND, tls_problem
-from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
+from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
 log = logging.getLogger("mesa_ws.client")
 
@@ -76,7 +76,7 @@ class ClientSocket(WSListener):
     @property
     def ending(self) -> ConnectionEnd:
         """How the connection ended, or will end, as far as is known; meaningful once it is not open."""
-        return self._goodbye or verdict(self._transport)
+        return self._goodbye or implied_end(self._transport)
 
     @property
     def is_congested(self) -> bool:

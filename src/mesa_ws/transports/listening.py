@@ -58,14 +58,14 @@ async def listen(hosts: HostOrHosts, port: int, *, backlog: int, who: str = "") 
     raise AssertionError("unreachable: the last attempt returns or raises")  # pragma: no cover
 
 
-def told_host(hosts: HostOrHosts) -> str:
+def advertised_host(hosts: HostOrHosts) -> str:
     """Return the host to name to clients: the first one, or one that stands for every address."""
     return listed(hosts)[0] or "localhost"
 
 
 def authority(hosts: HostOrHosts, port: int) -> str:
     """Return host and port for the URL of a server on `hosts`."""
-    host = told_host(hosts)
+    host = advertised_host(hosts)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

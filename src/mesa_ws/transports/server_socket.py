@@ -39,9 +39,9 @@ from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed
-from .listening import Acceptor, HostOrHosts, listen, told_host
+from .listening import Acceptor, HostOrHosts, advertised_host, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers
-from .websocket import ConnectionEnd, data_frame, quiet, received_close, send_close, verdict
+from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
 
 class QuietLoop:
@@ -155,7 +155,7 @@ class NativeTransport(WSListener):
     # Called by picows.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is done."""
+        """Make the connection, since the handshake is done."""
         self._ws = transport
         # A message to everybody spends its time here, so picows is called directly.
         self.write = partial(transport.send, WSMsgType.TEXT)
@@ -164,7 +164,7 @@ class NativeTransport(WSListener):
         transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Pass a frame on, a whole message to `Connection.receive`; after our close frame, only a close."""
+        """Pass a frame to the connection; after a close frame was sent, only the client's counts."""
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._violated(Violation(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension"))
@@ -185,10 +185,10 @@ class NativeTransport(WSListener):
             self._join(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The socket is closed."""
+        """End the connection, whose socket is closed: with the close frame of the client, if it sent one."""
         if self._closing is not None:
             self._closing.cancel()
-        code, reason = self._peer or verdict(transport)
+        code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self)
         self._connection.lost(code, reason)
 
@@ -362,7 +362,7 @@ class NativeListener:
                 probe_silent_peers(listener, self._keepalive)
         self._acceptor = Acceptor(listeners, self._arrive, who="clients", reserve=RESERVE)
         self._acceptor.start()
-        return told_host(where.host), listeners[0].getsockname()[1]
+        return advertised_host(where.host), listeners[0].getsockname()[1]
 
     def stop_accepting(self) -> None:
         """Stop listening, and drop connections that are not upgraded yet."""

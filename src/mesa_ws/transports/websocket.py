@@ -46,8 +46,11 @@ def received_close(frame: WSFrame) -> ConnectionEnd:
     return ConnectionEnd(code, payload[2:].decode())
 
 
-def verdict(transport: WSTransport) -> ConnectionEnd:
-    """Return how a connection ended that its user did not close: by a broken frame, or by a cut."""
+def implied_end(transport: WSTransport) -> ConnectionEnd:
+    """Return how a connection ended whose peer sent no close frame: as this end closed it, or by a cut.
+
+    picows itself sends a close frame after a frame that is broken.
+    """
     handshake: Any = transport.close_handshake
     if handshake is None or handshake.sent is None:
         return ConnectionEnd(CloseCode.ABNORMAL.value, "")

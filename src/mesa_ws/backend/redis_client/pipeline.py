@@ -3,7 +3,6 @@
 Callers queue batches and wait. One task owns the connection, writes the queued batches and reads the
 replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
 in which the calls started, and the pipeline knows of each batch whether it was written.
-
 So the way of a batch is `carry_out`, `_serve`, `_write_and_read`, `settle`; errors end in `_serve_group`.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are

@@ -8,7 +8,7 @@
 local due = end_of(now_ms(), ARGV[3])
 for n = 1, #KEYS - 3 do
   local id = ARGV[3 + n]
-  leave(KEYS[3 + n], ARGV[1], id, KEYS[2], due, KEYS[3])
+  release_id(KEYS[3 + n], ARGV[1], id, KEYS[2], due, KEYS[3])
   try('SREM', KEYS[1], id)
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])

@@ -53,7 +53,7 @@ local function connections(user, connected, id, is_live, has_foreigners)
 end
 
 -- Remove the connections of an id on a node. If it was the last of our nodes, remove the id from the set of 1.x.
-local function leave(user, node, id, graces, due, connected)
+local function release_id(user, node, id, graces, due, connected)
   local had = try('HDEL', user, node)
   if type(had) == 'table' then had = redis.call('DEL', user) end
   if had ~= 1 or redis.call('EXISTS', user) == 1 then return end

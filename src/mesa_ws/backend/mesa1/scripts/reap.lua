@@ -14,7 +14,7 @@ local now = now_ms()
 local node = node_to_reap(leases, signs, given, now)
 if not node then return 0 end
 local held, due = holdings .. node, end_of(now, grace)
-release_some(held, function(id) leave(users .. id, node, id, graces, due, connected) end)
+release_some(held, function(id) release_id(users .. id, node, id, graces, due, connected) end)
 redis.call('PEXPIRE', graces, expiry)
 if redis.call('EXISTS', held) == 1 then return 1 end
 recount(counts, total, node, 0)

@@ -44,13 +44,13 @@ local function aged(box, count)
   return low
 end
 
-local function let_go(box, user)
-  local needless = math.min(box.a, lowest(user, box.e)) - (box.s - box.len)
-  if needless <= 0 then return end
-  local count = box.w and aged(box, needless) or needless
+local function drop_unneeded(box, user)
+  local unneeded = math.min(box.a, lowest(user, box.e)) - (box.s - box.len)
+  if unneeded <= 0 then return end
+  local count = box.w and aged(box, unneeded) or unneeded
   if count > 0 then redis.call('LTRIM', box.o, count, -1) end
   -- Every connection has received all remaining messages.
-  if needless == box.len and count < needless then redis.call('PEXPIRE', box.o, window) end
+  if unneeded == box.len and count < unneeded then redis.call('PEXPIRE', box.o, window) end
 end
 
 -- The sequences as numbers of the present epoch, or nil. The floor may be above the highest:
@@ -84,7 +84,7 @@ local function acknowledge(position, outbox, user, epoch, sequence, floor, versi
     change(box, 'a', high)
   end
   save(box, DAY)
-  let_go(box, user)
+  drop_unneeded(box, user)
   return box.a
 end
 

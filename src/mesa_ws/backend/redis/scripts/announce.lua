@@ -40,6 +40,6 @@ local is_done, failure = pcall(function()
   make_room(box, limits)
   remember_all(KEYS[3], message, {'*', box.e .. ':' .. box.s})
 end)
-local problem = post(mailing_to_all(nodes, {box.e, box.s}), counters, message)
+local problem = post(mailing_to_all(nodes), counters, message, {box.e, box.s})
 if not is_done then return redis.error_reply('PARTLY ' .. problem_of(failure)) end
 return {#nodes, host.replicas, box.s, box.e, box.is_aside, problem or ''}

@@ -12,6 +12,6 @@
 local message, nodes = read_message(), redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf')
 if remembered(KEYS[3], message, {'*'})[1] then return #nodes end
 local news = {'*', '0'}
-message.excluding = cmsgpack.unpack(ARGV[6])
+message.excluding = #ARGV[6] > 1 and cmsgpack.unpack(ARGV[6]) or nil -- one byte is the empty list
 remember_all(KEYS[3], message, news)
-return post_once(mailing_to_all(nodes, {}), KEYS[2], message, KEYS[3], news) or #nodes
+return post_once(mailing_to_all(nodes), KEYS[2], message, KEYS[3], news) or #nodes

@@ -14,7 +14,7 @@ for i = 3, #KEYS do
   local is_field = type(recorded) == 'string'
   local seat = is_field and read_seat(recorded)
   if not seat or tonumber(ARGV[2]) >= seat.version then
-    if is_field then leave(KEYS[i], ARGV[1], id, KEYS[2], end_of(now_ms(), ARGV[4])) end
+    if is_field then release_id(KEYS[i], ARGV[1], id, KEYS[2], end_of(now_ms(), ARGV[4])) end
     redis.call('SREM', KEYS[1], id)
     forgotten = forgotten + 1
   end

@@ -6,7 +6,8 @@
 -- for everybody, and none for what is not stored. The body is the message as it goes to sockets;
 -- no script ever looks into it.
 --
--- Field of a node in a user key: '<sockets> <version> <floor> <epoch> <first>'. The floor is the
+-- Seat: the field of a node in a user key, '<sockets> <version> <floor> <epoch> <first>'. A node gives each
+-- change of an id a higher version, so that a command that comes late changes nothing. The floor is the
 -- lowest sequence that all connections of the id there have acknowledged, in that epoch. First is 1
 -- while the id came online by this node and the node has not announced it.
 
@@ -55,7 +56,7 @@ local function write_seat(user, node, seat)
 end
 
 -- Release an id from a node. If no node holds it any more, its grace begins; a running grace goes on.
-local function leave(user, node, id, graces, due)
+local function release_id(user, node, id, graces, due)
   local is_last = try('HDEL', user, node) == 1
   if redis.call('EXISTS', user) == 1 then return end
   if is_last then
@@ -119,10 +120,10 @@ local function new_mailing()
 end
 
 -- The mailing of a message to everybody.
-local function mailing_to_all(nodes, positions)
-  local mailing = {order = nodes, ids = {}, positions = {}}
-  for _, node in ipairs(nodes) do mailing.ids[node], mailing.positions[node] = '*', positions end
-  return mailing
+local function mailing_to_all(nodes)
+  local ids = {}
+  for _, node in ipairs(nodes) do ids[node] = '*' end
+  return {order = nodes, ids = ids}
 end
 
 -- Add a node that holds a recipient; without an id the node counts, and gets no frame.
@@ -139,20 +140,22 @@ local function address(mailing, node, id, epoch, sequence)
 end
 
 -- Publish the frame of one node. Returns the error where Redis refuses that, else nil.
-local function publish(mailing, node, counter, message)
-  local ids, positions = mailing.ids[node], mailing.positions[node]
+local function publish(node, counter, message, ids, positions)
   local head = cmsgpack.pack({counter, message.kind, message.id, ids, message.excluding or {}, positions})
   local frame = struct.pack('>I4', #head) .. head .. message.body
   local reply = redis.pcall('PUBLISH', message.channels .. node, frame)
   return type(reply) == 'table' and reply.err or nil
 end
 
--- Publish a stored message, with counters that were taken before. If Redis refuses that, the node finds the
--- gap, and reads. Returns the last such error, or nil.
-local function post(mailing, counters, message)
+-- Publish a stored message, with counters that were taken before; positions are those of all frames, if they are
+-- the same. If Redis refuses that, the node finds the gap, and reads. Returns the last such error, or nil.
+local function post(mailing, counters, message, positions)
   local problem
   for _, node in ipairs(mailing.order) do
-    if #mailing.ids[node] > 0 then problem = publish(mailing, node, counters[node], message) or problem end
+    local ids = mailing.ids[node]
+    if #ids > 0 then
+      problem = publish(node, counters[node], message, ids, positions or mailing.positions[node]) or problem
+    end
   end
   return problem
 end
@@ -163,8 +166,9 @@ end
 local function post_once(mailing, counters, message, done, news)
   local problem, heard = nil, 0
   for _, node in ipairs(mailing.order) do
-    if #mailing.ids[node] > 0 then
-      local refused = publish(mailing, node, next_counter(counters, node), message)
+    local ids = mailing.ids[node]
+    if #ids > 0 then
+      local refused = publish(node, next_counter(counters, node), message, ids, {})
       if refused then redis.call('HINCRBY', counters, node, -1) end
       problem, heard = refused or problem, refused and heard or heard + 1
     end

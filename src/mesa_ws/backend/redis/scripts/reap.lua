@@ -18,7 +18,7 @@ local args, now = cmsgpack.unpack(ARGV[1]), now_ms()
 local node = node_to_reap(leases, signs, args.node, now)
 if not node then return 0 end
 local held, open, due = args.holdings .. node, args.connections .. node, end_of(now, args.grace)
-release_some(held, function(id) leave(args.users .. id, node, id, graces, due) end)
+release_some(held, function(id) release_id(args.users .. id, node, id, graces, due) end)
 redis.call('PEXPIRE', graces, args.expiry)
 
 local connections = try('HRANDFIELD', open, MAX_IDS, 'WITHVALUES')
