@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesa_ws.backend.http.problems import ERROR_FORMS, INTERNAL_ERROR
+from mesa_ws.backend.http.problems import ERROR_FORMS, INTERNAL_ERROR, OVERLOADED, TOO_SLOW
 from mesa_ws.close import CLOSE_TABLE
 from mesa_ws.http_server import routes as routes_module
 
@@ -109,7 +109,8 @@ def test_the_errors_of_the_http_api_are_those_on_its_page() -> None:
     page = (ROOT / "docs/reference/http-api.md").read_text()
     routes = Path(routes_module.__file__).read_text()
     raised = re.findall(r'_RequestRefused\(\s*(\d+),\s*"(\w+)"', routes)
-    told = {(str(form.status), form.code) for form in ERROR_FORMS} | {("500", INTERNAL_ERROR)} | set(raised)
+    told = {(str(form.status), form.code) for form in ERROR_FORMS} | set(raised)
+    told |= {("408", TOO_SLOW), ("500", INTERNAL_ERROR), ("503", OVERLOADED)}
     assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == told
 
 

@@ -168,7 +168,7 @@ class _Api:
         self.loop = asyncio.new_event_loop()
         site = Site()
         self.loop.run_until_complete(site.open())
-        self._app = application(site.server, KEY, MAX_BODY)
+        self._app = application(site.server, KEY, MAX_BODY, MAX_BODY)
 
     def status(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
         """Return the status of a POST."""

@@ -46,6 +46,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "aiofastnet": ("transports",),
     "aiohappyeyeballs": ("concurrency",),
     "click": ("cli",),
+    "h11": ("http_server.service",),
     "hiredis": ("backend.redis_client",),
     "httpcore": ("backend.http",),
     "jwt": ("cli",),

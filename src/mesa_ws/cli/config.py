@@ -12,6 +12,7 @@ import msgspec
 from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..backend.redis import Address
 from ..errors import InvalidInput, InvalidSettings, Unsupported
+from ..http_server.server import ApiLimits
 from ..settings import Count, Hosts, Port, ServerSettings, Settings, Types, features
 from ..transports.listening import listed
 from .output import escaped
@@ -73,8 +74,8 @@ class Jwt(Settings, frozen=True, kw_only=True):
             raise InvalidInput("jwt: expected secret or secret_file, got both; take one out")
 
 
-class Api(Settings, frozen=True, kw_only=True):
-    """The HTTP dispatch API of the server.
+class Api(ApiLimits, frozen=True, kw_only=True):
+    """The HTTP dispatch API of the server; `ApiLimits` has the limits.
 
     Args:
         enabled: on by default.

@@ -137,7 +137,9 @@ def build(configuration: Configuration, found: Server | None, key: str) -> tuple
     api = configuration.api
     if not api.enabled:
         return server, None
-    return server, DispatchApi(server, key=key, host=api.host, port=api.port, max_body=api.max_body)
+    return server, DispatchApi(
+        server, key=key, host=api.host, port=api.port, max_body=api.max_body, limits=api
+    )
 
 
 def _run(

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,15 @@ from starlette.routing import Route as HttpRoute
 
 from ..backend.http.auth import is_authorized
 from ..backend.http.dispatch_schema import DispatchRequest
-from ..backend.http.problems import INTERNAL_ERROR, Problem, encode_problem, problem_of, shortened
+from ..backend.http.problems import (
+    INTERNAL_ERROR,
+    OVERLOADED,
+    RETRY_AFTER,
+    Problem,
+    encode_problem,
+    problem_of,
+    shortened,
+)
 from ..backend.http.routes import (
     DISPATCH,
     PURGE,
@@ -44,15 +53,16 @@ Work = Callable[[Any], Coroutine[Any, Any, bytes]]
 """Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
-def application(server: Server, key: str, max_body: int) -> Starlette:
+def application(server: Server, key: str, max_body: int, max_bodies: int) -> Starlette:
     """Return the API of `server` as an ASGI application.
 
     Args:
         server: carries out dispatches and reports its health.
         key: the key that a dispatcher has to send.
         max_body: bytes of the largest request.
+        max_bodies: bytes of all requests in memory at once; `max_body` if that is more.
     """
-    api = _Api(server, key, max_body)
+    api = _Api(server, key, max_body, max(max_bodies, max_body))
     app = Starlette(
         routes=[*api.routes(), HttpRoute(LIVE, api.live), HttpRoute(READY, api.ready)],
         exception_handlers={HTTPException: _no_such_route},
@@ -72,10 +82,12 @@ class _RequestRefused(Exception):
 class _Api:
     """Checks requests and carries them out; answers each one, whatever happens."""
 
-    def __init__(self, server: Server, key: str, max_body: int) -> None:
+    def __init__(self, server: Server, key: str, max_body: int, max_bodies: int) -> None:
         self._server = server
         self._key = key
         self._max_body = max_body
+        self._max_bodies = max_bodies
+        self._held = 0
 
     def routes(self) -> list[HttpRoute]:
         works: dict[Route[Any, Any], Work] = {
@@ -102,14 +114,16 @@ class _Api:
         try:
             self._check_key(request)
             _check_content_type(request)
-            encoded = await self._body(request)
-            _check_names(encoded)
-            body = route.decode_body(encoded)
-            self._check_namespace(body.namespace)
-            answering = work(body)
-            answer = await (_while_connected(request, answering) if route is REQUEST else answering)
+            async with self._body(request) as encoded:
+                _check_names(encoded)
+                body = route.decode_body(encoded)
+                self._check_namespace(body.namespace)
+                answering = work(body)
+                answer = await (_while_connected(request, answering) if route is REQUEST else answering)
         except _RequestRefused as refused:
             return refused.answer
+        except ClientDisconnect:
+            return _problem(400, Problem("invalid_request", "body: expected all of it, got a part"))
         except asyncio.CancelledError:
             return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the dispatcher gets an answer
@@ -155,20 +169,33 @@ class _Api:
             )
             raise _RequestRefused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
 
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body; it counts among those in memory until the request is answered."""
+        chunks: list[bytes] = []
+        size = 0
         try:
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._max_body:
-                    raise _RequestRefused(
-                        413,
-                        "too_large",
-                        f"body: expected at most {self._max_body} bytes, got more; send fewer at once",
-                    )
-        except ClientDisconnect:
-            raise _RequestRefused(400, "invalid_request", "body: expected all of it, got a part") from None
-        return bytes(body)
+                size += len(chunk)
+                self._held += len(chunk)
+                self._check_size(size)
+                chunks.append(chunk)
+            body = b"".join(chunks)
+            del chunks
+            yield body
+        finally:
+            self._held -= size
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body:
+            message = f"body: expected at most {self._max_body} bytes, got more; send fewer at once"
+            raise _RequestRefused(413, "too_large", message)
+        if self._held > self._max_bodies:
+            message = (
+                f"expected at most {self._max_bodies} bytes of requests at once, got more; try again later, "
+                "or send smaller ones"
+            )
+            raise _RequestRefused(503, OVERLOADED, message, {"Retry-After": str(RETRY_AFTER)})
 
 
 def _check_content_type(request: Request) -> None:

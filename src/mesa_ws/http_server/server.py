@@ -1,15 +1,16 @@
 """The dispatch API as a service of a server: on its own port, in the same event loop."""
 
 import logging
+from collections.abc import Mapping
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ..backend.http.auth import SHORTEST_KEY, check_key
-from ..settings import Count, Hosts, Port, Settings
+from ..settings import Count, Hosts, Port, Seconds, Settings
 from ..transports.listening import HostOrHosts, authority, listen
 from ..transports.run import Server
 from .routes import application
-from .service import HttpService
+from .service import HttpLimits, HttpService
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -22,6 +23,27 @@ KEEP_ALIVE = 75
 """Seconds for which an idle connection is kept, longer than our dispatchers keep theirs."""
 
 
+class ApiLimits(Settings, frozen=True, kw_only=True):
+    """Limits of what the peers of the dispatch API may cost together.
+
+    Attributes:
+        max_bodies: bytes of all requests in memory at once; more are answered 503. It is `max_body`
+            if that is larger.
+        max_connections: connections that are open at once; more are answered 503.
+        head_timeout: seconds for the head of a request, from the connection or from its first byte.
+        body_timeout: seconds for the body of a request, and for its sender to read the answer.
+    """
+
+    _prefix: ClassVar[str] = "api."
+    max_bodies: Count = 64 * 1024 * 1024
+    max_connections: Count = 1000
+    head_timeout: Seconds = 10.0
+    body_timeout: Seconds = 30.0
+
+
+DEFAULT_LIMITS = ApiLimits()
+
+
 class ApiSettings(Settings, frozen=True):
     """Address and limits of the dispatch API; see `DispatchApi`."""
 
@@ -29,6 +51,7 @@ class ApiSettings(Settings, frozen=True):
     host: Hosts
     port: Port
     max_body: Count
+    limits: ApiLimits
 
 
 class DispatchApi:
@@ -44,6 +67,7 @@ class DispatchApi:
             default only this machine can connect.
         port: the same on every address; 0 for a free one, see `url`.
         max_body: bytes of the largest request.
+        limits: what all requests and connections together may cost.
 
     Raises:
         InvalidSettings: the key cannot be used, or another setting is wrong.
@@ -57,9 +81,12 @@ class DispatchApi:
         host: HostOrHosts = "127.0.0.1",
         port: int = 4001,
         max_body: int = 8 * 1024 * 1024,
+        limits: ApiLimits | Mapping[str, Any] = DEFAULT_LIMITS,
     ) -> None:
-        self._settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body})
-        self._app = application(server, check_key(key, shortest=SHORTEST_KEY), max_body)
+        settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body, "limits": limits})
+        self._settings = settings
+        key = check_key(key, shortest=SHORTEST_KEY)
+        self._app = application(server, key, max_body, settings.limits.max_bodies)
         self._url = ""
         self._service: HttpService | None = None
 
@@ -74,7 +101,7 @@ class DispatchApi:
         Raises:
             ListenFailed: the port is in use, or the host is no address of this machine.
         """
-        host, port = self._settings.host, self._settings.port
+        host, port, limits = self._settings.host, self._settings.port, self._settings.limits
         listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
         self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
         self._service = HttpService(
@@ -84,6 +111,7 @@ class DispatchApi:
             who="dispatchers",
             keep_alive=KEEP_ALIVE,
             grace=GRACE,
+            limits=HttpLimits(limits.max_connections, limits.head_timeout, limits.body_timeout),
         )
         self._service.start()
         log.info("dispatch API on %s", self._url)

@@ -5,12 +5,15 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from ..backend.http.problems import OVERLOADED, RETRY_AFTER, TOO_SLOW, Problem, encode_problem
 from ..concurrency.tasks import start
 from ..transports.listening import Acceptor
 
@@ -18,6 +21,33 @@ log = logging.getLogger("mesa_ws.server")
 
 RESERVE = 8
 """File descriptors that these connections leave to the rest of the process; fewer than clients leave."""
+
+
+REFUSALS = 64
+"""Connections beyond the limit that are answered at once; more are closed without an answer."""
+
+REFUSAL = 1.0
+"""Seconds that a connection beyond the limit has to ask, and to read the answer."""
+
+EPISODE = 60.0
+"""Seconds between two lines of the log about refused connections."""
+
+
+class HttpLimits(NamedTuple):
+    """What the connections of a service may cost.
+
+    Attributes:
+        connections: connections that are open at once; the service answers 503 to more.
+        head: seconds for the head of a request, from the connection or from its first byte.
+        body: seconds for the body of a request, and for the peer to read an answer.
+    """
+
+    connections: int = 1000
+    head: float = 10.0
+    body: float = 30.0
+
+
+DEFAULT_LIMITS = HttpLimits()
 
 
 class HttpService:
@@ -32,6 +62,7 @@ class HttpService:
         who: name of its peers in the log.
         keep_alive: seconds for which an idle connection is kept.
         grace: seconds in which requests in progress may finish.
+        limits: what connections may cost.
     """
 
     def __init__(
@@ -43,6 +74,7 @@ class HttpService:
         who: str,
         keep_alive: int,
         grace: int,
+        limits: HttpLimits = DEFAULT_LIMITS,
     ) -> None:
         self._name = name
         config = uvicorn.Config(
@@ -56,7 +88,7 @@ class HttpService:
             timeout_keep_alive=keep_alive,
             timeout_graceful_shutdown=grace,
         )
-        self._server = _UvicornServer(config, listeners, name, who)
+        self._server = _UvicornServer(config, listeners, name, who, limits)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -73,10 +105,16 @@ class HttpService:
 class _UvicornServer(uvicorn.Server):
     """uvicorn's server for connections that our own `Acceptor` accepts."""
 
-    def __init__(self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str, limits: HttpLimits
+    ) -> None:
         super().__init__(config)
         self._name = name
+        self._limits = limits
         self._acceptor = Acceptor(listeners, self._arrive, who=who, reserve=RESERVE)
+        self._refusing = 0
+        self._refused = 0
+        self._refused_since = float("-inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
@@ -88,10 +126,53 @@ class _UvicornServer(uvicorn.Server):
         await super().shutdown()
 
     async def _arrive(self, connection: socket.socket) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        # uvicorn's limit_concurrency counts a connection only after a whole head, and keeps it open.
+        connections = self.server_state.connections
+        if len(connections) >= self._limits.connections:
+            await self._refuse(connection)
+            return
+        protocol = self._protocol()
+        connections.add(protocol)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+        except BaseException:
+            connections.discard(protocol)
+            raise
+
+    async def _refuse(self, connection: socket.socket) -> None:
+        """Answer 503 to the first bytes of a connection, and close it."""
+        self._log_refusal()
+        if self._refusing >= REFUSALS:
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._refusing += 1
+        try:
+            async with asyncio.timeout(REFUSAL):
+                await loop.sock_recv(connection, 65_536)  # closing before that would reset the connection
+                await loop.sock_sendall(connection, _refusal(self._limits.connections))
+        except TimeoutError:
+            pass
+        finally:
+            self._refusing -= 1
+            connection.close()
+
+    def _log_refusal(self) -> None:
+        self._refused += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_since >= EPISODE:
+            log.warning(
+                "%s refused connections, %d so far: %d are open, which is the limit",
+                self._name,
+                self._refused,
+                self._limits.connections,
+            )
+            self._refused_since = now
 
     def _protocol(self) -> "_HttpConnection":
-        return _HttpConnection(self._name, config=self.config, server_state=self.server_state, app_state={})
+        return _HttpConnection(
+            self._name, self._limits, config=self.config, server_state=self.server_state, app_state={}
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -99,14 +180,119 @@ class _UvicornServer(uvicorn.Server):
 
 
 class _HttpConnection(H11Protocol):
-    """uvicorn's connection without an access log. Its setting would disable that log in the whole process."""
+    """uvicorn's connection with deadlines for its peer, and without an access log.
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    uvicorn's own deadline is for a connection without a request, and ends with the first byte; its setting
+    for the access log would disable that log in the whole process.
+    """
+
+    def __init__(self, name: str, limits: HttpLimits, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.access_log = False
         self._name = name
+        self._limits = limits
+        self._awaited: tuple[object, object] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._abortion: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._abort_later()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            _cancel(self._abortion)
+            self._abortion = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        _cancel(self._deadline)
+        _cancel(self._abortion)
+
+    def _watch(self) -> None:
+        """Start the deadline of the head or body that is awaited now, unless it runs already."""
+        if self.transport.is_closing():
+            _cancel(self._deadline)
+            self._abort_later()
+            return
+        state = self.conn.their_state
+        is_idle = self.timeout_keep_alive_task is not None and not self.conn.trailing_data[0]
+        awaited = (
+            (state, self.cycle) if state is h11.SEND_BODY or (state is h11.IDLE and not is_idle) else None
+        )
+        if awaited == self._awaited:
+            return
+        _cancel(self._deadline)
+        self._awaited = awaited
+        if awaited is not None:
+            seconds = self._limits.body if state is h11.SEND_BODY else self._limits.head
+            self._deadline = self.loop.call_later(seconds, self._give_up, seconds)
+
+    def _give_up(self, seconds: float) -> None:
+        """Answer 408 to a request of which too little has come, and close the connection."""
+        is_body = self.conn.their_state is h11.SEND_BODY
+        begun = is_body or self.conn.trailing_data[0]
+        if begun and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            text = f"{'body' if is_body else 'head'}: expected all of it within {seconds:g} s, got a part"
+            for event in _closing_answer(408, Problem(TOO_SLOW, text)):
+                self.transport.write(self.conn.send(event) or b"")
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+        self._watch()
+
+    def _abort_later(self) -> None:
+        """Give the peer a time to read what was written; the transport would wait for ever."""
+        if self._abortion is None:
+            self._abortion = self.loop.call_later(self._limits.body, self.transport.abort)
 
     def _unsupported_upgrade_warning(self) -> None:
         log.warning(
             "%s got a WebSocket request; clients have to connect to the server's own port", self._name
         )
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _closing_answer(
+    status: int, problem: Problem, **headers: str
+) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
+    body = encode_problem(problem)
+    fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    response = h11.Response(
+        status_code=status,
+        headers=[*fields.items(), *headers.items()],
+        reason=HTTPStatus(status).phrase.encode(),
+    )
+    return response, h11.Data(data=body), h11.EndOfMessage()
+
+
+def _refusal(most: int) -> bytes:
+    """Return a whole response to whatever was asked."""
+    text = f"expected at most {most} connections, got one more; try again later, or use fewer"
+    answer = h11.Connection(h11.SERVER)
+    events = _closing_answer(503, Problem(OVERLOADED, text), **{"Retry-After": str(RETRY_AFTER)})
+    return b"".join(answer.send(event) or b"" for event in events)

@@ -20,6 +20,7 @@ from tests.http_site import FailingBus
 
 KEY = "0123456789abcdef"
 MAX_BODY = 65_536
+MAX_BODIES = 100_000
 JSON_BODY = b'{"message":{"d":1,"t":"T"},"recipients":["0"]}'
 
 
@@ -83,7 +84,7 @@ class Api:
     """Calls the application of one site."""
 
     def __init__(self, site: Site | FailingSite) -> None:
-        self._app = application(site.server, KEY, MAX_BODY)
+        self._app = application(site.server, KEY, MAX_BODY, MAX_BODIES)
 
     async def call(
         self,

@@ -27,6 +27,15 @@ from ...errors import (
 INTERNAL_ERROR = "internal_error"
 """Code of a defect of the server; what became of the message is not known."""
 
+OVERLOADED = "overloaded"
+"""Code of a request that the API refuses since it has too much to do; nothing was sent."""
+
+TOO_SLOW = "too_slow"
+"""Code of a request that took too long to arrive; nothing was sent."""
+
+RETRY_AFTER = 1
+"""Seconds after which a dispatcher may try a refused request again."""
+
 MAX_TEXT = 1000
 """Characters of an error's text that an answer repeats."""
 
@@ -87,7 +96,7 @@ def problem_of(error: MesaError) -> tuple[int, Problem] | None:
 
 def error_of(problem: Problem) -> MesaError:
     """Return the error for `problem`; `BackendRefused` if its code has no error of its own."""
-    if problem.code == INTERNAL_ERROR:
+    if problem.code in {INTERNAL_ERROR, OVERLOADED}:
         return BackendUnavailable(problem.message, maybe_sent=problem.maybe_sent)
     match problem.code:
         case "unanswered":
