@@ -12,8 +12,7 @@ would keep its size in memory. `FrameFeed` stands between the socket and picows:
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
@@ -53,12 +52,11 @@ class FrameFeed(asyncio.BufferedProtocol):
     A HEAD request is passed on as the GET whose header fields it asks for.
 
     Args:
-        make: makes the `WSProtocol`.
         room: memory to read into; all feeds of an event loop share it, as it is empty between reads.
         max_frame: bytes of a frame beyond which picows gets its head, and refuses it.
 
     Attributes:
-        protocol: the `WSProtocol`.
+        protocol: the `WSProtocol`; to be set before the connection is made.
         is_head: whether the answer to the request must have no body.
     """
 
@@ -80,13 +78,13 @@ class FrameFeed(asyncio.BufferedProtocol):
         "protocol",
     )
 
-    def __init__(self, make: Callable[[Self], WSProtocol], room: memoryview, max_frame: int) -> None:
+    def __init__(self, room: memoryview, max_frame: int) -> None:
+        self.protocol: WSProtocol
         self.is_head = False
-        self.protocol = make(self)
         self._room = room
         self._max_frame = max_frame
         self._transport: asyncio.Transport
-        self._size = len(self.protocol.get_buffer(-1))
+        self._size = 0  # bytes of picows' buffer
         self._head: bytearray | None = bytearray()
         self._waiting = b""
         self._payload = 0  # bytes that the current frame, or part of a frame, still has
@@ -100,6 +98,7 @@ class FrameFeed(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the `WSProtocol`, with its time limits."""
         self._transport = transport
+        self._size = len(self.protocol.get_buffer(-1))
         self.protocol.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -409,7 +409,7 @@ class NativeListener:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            lambda: FrameFeed(self._protocol, self._room, self._limits.max_message),
+            self._frame_feed,
             connection,
             **tls,
         )
@@ -424,9 +424,10 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _protocol(self, feed: FrameFeed) -> WSProtocol:
+    def _frame_feed(self) -> FrameFeed:
+        feed = FrameFeed(self._room, self._limits.max_message)
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
-        return WSProtocol(
+        feed.protocol = WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
@@ -443,6 +444,7 @@ class NativeListener:
             extra_headers=None,
             read_buffer_init_size=READ_BUFFER,
         )
+        return feed
 
     def _answer(self, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)

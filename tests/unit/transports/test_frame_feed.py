@@ -78,7 +78,8 @@ class Client(WSListener):
         self.socket = Socket()
         self._fragments = Fragments(MAX_FRAME, 1000)
         self._kind = 0
-        self.feed = FrameFeed(self._protocol, memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME)
+        self.feed = FrameFeed(memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME)
+        self.feed.protocol = self._protocol()
         self.feed.connection_made(self.socket)
 
     @classmethod
@@ -113,7 +114,7 @@ class Client(WSListener):
         """Bytes of picows' buffer that are free; all of them between two frames."""
         return len(self.feed.protocol.get_buffer(-1))
 
-    def _protocol(self, feed: FrameFeed) -> WSProtocol:
+    def _protocol(self) -> WSProtocol:
         return WSProtocol(
             host_port=None,
             ws_path=None,
