@@ -167,7 +167,8 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_message: bytes of one message from a client.
         max_buffered: bytes waiting for a client that reads too slowly; beyond, the client is closed
             with 4000 and may come back.
-        max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
+        max_fragments: fragments of less than 4 096 bytes that one message may be split into (RFC 6455
+            section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
         max_requests: requests to one client that wait for its answers, and requests of one client
             that wait for the answers of portals.
@@ -368,7 +369,8 @@ class ClientLimits(Settings, frozen=True, kw_only=True):
 
     Attributes:
         max_message: bytes of one message from the server.
-        max_fragments: frames that one message may be split into (RFC 6455 section 5.4).
+        max_fragments: fragments of less than 4 096 bytes that one message may be split into (RFC 6455
+            section 5.4).
         max_queued: messages waiting to be handled; beyond, reading pauses; while the client waits
             for an answer, only beyond eight times as many.
         max_requests: requests that wait for answers, in each direction.

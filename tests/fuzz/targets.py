@@ -112,12 +112,12 @@ def fragments(data: bytes) -> None:
 
 
 def node_channel(data: bytes) -> None:
-    """Read what anybody may publish on a node's channel."""
+    """Read what any process may publish on a node's channel."""
     Channel(lambda envelope: None, frozenset(), lambda ids: None, lambda: None).on_frame(data)
 
 
 def mesa1_payloads(data: bytes) -> None:
-    """Read what anybody may publish on the channels of 1.x."""
+    """Read what any process may publish on the channels of 1.x."""
     for read in (payloads.read_payload, payloads.read_event, payloads.read_notice, payloads.read_reply):
         try:
             read(data)
