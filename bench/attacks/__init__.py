@@ -61,7 +61,8 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
     """Let each attack run beside a neighbour, without and with TLS."""
     missing = raise_limit(NEEDS)
     attacks = [attack for attack in ATTACKS if not missing or attack.connections < NEEDS // 4]
-    rows, targets, raw = [], [], {}
+    rows: list[Sequence[str]] = []
+    targets, raw = [], {}
     with TemporaryDirectory() as folder, redis_server() as redis:
         certificate = make_certificate(Path(folder) / "certificate.pem")
         for attack in attacks:

@@ -37,6 +37,7 @@ from ..backend.http.routes import (
     StatusBody,
 )
 from ..backend.queries import Heads
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..errors import BackendUnavailable, InvalidInput, MesaError
 from ..messages.json_keys import check_members
@@ -88,6 +89,7 @@ class _Api:
         self._max_body = max_body
         self._max_bodies = max_bodies
         self._held = 0
+        self._log = LimitedLog(log)
 
     def routes(self) -> list[HttpRoute]:
         works: dict[Route[Any, Any], Work] = {
@@ -125,10 +127,17 @@ class _Api:
         except ClientDisconnect:
             return _problem(400, Problem("invalid_request", "body: expected all of it, got a part"))
         except asyncio.CancelledError:
-            return _failed(BackendUnavailable("the server is stopping", maybe_sent=True))
+            return self._failed(BackendUnavailable("the server is stopping", maybe_sent=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the dispatcher gets an answer
-            return _failed(error)
+            return self._failed(error)
         return Response(answer, media_type="application/json")
+
+    def _failed(self, error: Exception) -> Response:
+        found = problem_of(error) if isinstance(error, MesaError) else None
+        if found is not None:
+            return _problem(*found)
+        self._log.error("the dispatch API failed", exc_info=error, kind=type(error))
+        return _problem(500, Problem(INTERNAL_ERROR, "the server failed; see its log", maybe_sent=True))
 
     async def _dispatch(self, body: DispatchRequest) -> bytes:
         envelopes = body.envelopes(self._server.reserved)
@@ -245,14 +254,6 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
         "not_found",
         f"expected POST {DISPATCH.path} or another path of the API, GET {LIVE} or {READY}, {got}",
     ).answer
-
-
-def _failed(error: Exception) -> Response:
-    found = problem_of(error) if isinstance(error, MesaError) else None
-    if found is not None:
-        return _problem(*found)
-    log.error("the dispatch API failed", exc_info=error)
-    return _problem(500, Problem(INTERNAL_ERROR, "the server failed; see its log", maybe_sent=True))
 
 
 def _problem(status: int, problem: Problem, headers: dict[str, str] | None = None) -> Response:

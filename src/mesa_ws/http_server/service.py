@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from ..backend.http.problems import OVERLOADED, RETRY_AFTER, TOO_SLOW, Problem, encode_problem
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..transports.listening import Acceptor
 
@@ -28,9 +29,6 @@ REFUSALS = 64
 
 REFUSAL = 1.0
 """Seconds that a connection beyond the limit has to ask, and to read the answer."""
-
-EPISODE = 60.0
-"""Seconds between two lines of the log about refused connections."""
 
 
 class HttpLimits(NamedTuple):
@@ -48,6 +46,34 @@ class HttpLimits(NamedTuple):
 
 
 DEFAULT_LIMITS = HttpLimits()
+
+
+class HttpLogs:
+    """What the peers of a service cause in the log, which they cannot flood.
+
+    Attributes:
+        name: name of the service.
+        own: gets our own lines.
+        uvicorn: gets those of uvicorn.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.own = LimitedLog(log)
+        self.uvicorn = _UvicornLog(logging.getLogger("uvicorn.error"))
+
+    def close(self) -> None:
+        """Log what was counted."""
+        self.own.close()
+        self.uvicorn.close()
+
+
+class _UvicornLog(LimitedLog):
+    """uvicorn's logger, which it also asks for its level."""
+
+    @property
+    def level(self) -> int:
+        return self.logger.level
 
 
 class HttpService:
@@ -109,12 +135,10 @@ class _UvicornServer(uvicorn.Server):
         self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str, limits: HttpLimits
     ) -> None:
         super().__init__(config)
-        self._name = name
         self._limits = limits
+        self._logs = HttpLogs(name)
         self._acceptor = Acceptor(listeners, self._arrive, who=who, reserve=RESERVE)
         self._refusing = 0
-        self._refused = 0
-        self._refused_since = float("-inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
@@ -124,6 +148,7 @@ class _UvicornServer(uvicorn.Server):
         self._acceptor.close()
         await self._acceptor.wait_closed()
         await super().shutdown()
+        self._logs.close()
 
     async def _arrive(self, connection: socket.socket) -> None:
         # uvicorn's limit_concurrency counts a connection only after a whole head, and keeps it open.
@@ -141,7 +166,10 @@ class _UvicornServer(uvicorn.Server):
 
     async def _refuse(self, connection: socket.socket) -> None:
         """Answer 503 to the first bytes of a connection, and close it."""
-        self._log_refusal()
+        most = self._limits.connections
+        self._logs.own.warning(
+            "%s refused a connection: %d are open, which is the limit", self._logs.name, most
+        )
         if self._refusing >= REFUSALS:
             connection.close()
             return
@@ -157,21 +185,9 @@ class _UvicornServer(uvicorn.Server):
             self._refusing -= 1
             connection.close()
 
-    def _log_refusal(self) -> None:
-        self._refused += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._refused_since >= EPISODE:
-            log.warning(
-                "%s refused connections, %d so far: %d are open, which is the limit",
-                self._name,
-                self._refused,
-                self._limits.connections,
-            )
-            self._refused_since = now
-
     def _protocol(self) -> "_HttpConnection":
         return _HttpConnection(
-            self._name, self._limits, config=self.config, server_state=self.server_state, app_state={}
+            self._logs, self._limits, config=self.config, server_state=self.server_state, app_state={}
         )
 
     @contextlib.contextmanager
@@ -186,10 +202,11 @@ class _HttpConnection(H11Protocol):
     for the access log would disable that log in the whole process.
     """
 
-    def __init__(self, name: str, limits: HttpLimits, **kwargs: Any) -> None:
+    def __init__(self, logs: HttpLogs, limits: HttpLimits, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.access_log = False
-        self._name = name
+        self._logs = logs
+        self.logger: Any = logs.uvicorn
         self._limits = limits
         self._awaited: tuple[object, object] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -267,8 +284,8 @@ class _HttpConnection(H11Protocol):
             self._abortion = self.loop.call_later(self._limits.body, self.transport.abort)
 
     def _unsupported_upgrade_warning(self) -> None:
-        log.warning(
-            "%s got a WebSocket request; clients have to connect to the server's own port", self._name
+        self._logs.own.warning(
+            "%s got a WebSocket request; clients have to connect to the server's own port", self._logs.name
         )
 
 

@@ -164,13 +164,15 @@ class Authenticator:
 
     async def _find_user(self, connection: Connection, data: object) -> User | None:
         if self._handlers.authenticator is None:
-            log.warning("a client requests authentication, but there is no @server.authenticator; refused")
+            self._handlers.log.warning(
+                "a client requests authentication, but there is no @server.authenticator; refused"
+            )
             connection.obey(connection.protocol.refuse())
             return None
         try:
             user = await self._handlers.authenticate(data, connection, self._timeout)
         except Refused as refusal:
-            log.info("the authenticator refused %r: %r", connection, refusal.reason)
+            self._handlers.log.info("the authenticator refused %r: %r", connection, refusal.reason)
             user = None
         except Exception as error:  # noqa: BLE001 - an application's code may raise anything
             await self._fail(connection, error)
@@ -183,7 +185,9 @@ class Authenticator:
         advice = "raise Refused to refuse a client, return User(id, data) to accept it"
         if isinstance(error, TimeoutError):
             advice = "it took too long; Authentication(timeout=...) gives it longer"
-        log.error("the authenticator failed; the client may reconnect; %s", advice, exc_info=error)
+        self._handlers.log.error(
+            "the authenticator failed; the client may reconnect; %s", advice, exc_info=error, kind=type(error)
+        )
         connection.obey(connection.protocol.fail(f"the authenticator failed: {type(error).__name__}"))
         await self._handlers.failed(error, connection)
 

@@ -80,16 +80,21 @@ async def _call_handlers(handlers: Handlers, message: Message, connection: Sende
             if isinstance(error, Reject):
                 await handlers.reject(error, handler, message, connection)
             else:
-                log.info("handler %s answers with the error %r", name_of(handler), error.code)
+                name = name_of(handler)
+                handlers.log.info("handler %s answers with the error %r", name, error.code, kind=name)
             return Failure.of(error)
         except Refused as refusal:
-            log.info("the answer of handler %s was refused: %r", name_of(handler), refusal.reason)
+            name = name_of(handler)
+            handlers.log.info("the answer of handler %s was refused: %r", name, refusal.reason, kind=name)
             return Failure.of(RequestError(refusal.reason))
         except Exception as error:
             if is_of_the_end(error, connection):
                 log.debug("handler %s: %r has ended already", name_of(handler), connection)
                 return FAILED
-            log.exception("handler %s raised, or returned what cannot be sent", name_of(handler))
+            name = name_of(handler)
+            handlers.log.exception(
+                "handler %s raised, or returned what cannot be sent", name, kind=(name, type(error))
+            )
             await handlers.failed(error, connection)
             return FAILED
     return UNANSWERED

@@ -1,9 +1,9 @@
 """Requests from the cluster to the clients of this node, and the replies."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from ..concurrency.limited_log import LimitedLog
 from ..errors import InvalidMessage
 from ..messages.envelope import Envelope
 from ..messages.frames import encode_frame
@@ -13,14 +13,13 @@ from ..protocol.correlation import asking
 from .connection import Connection
 from .notifications import Notifications
 
-log = logging.getLogger("mesa_ws.server")
-
 
 def send(
     envelope: Envelope,
     by_id: Mapping[str, Sequence[Connection]],
     notifications: Notifications,
     reply: Callable[[str, Reply], None],
+    log: LimitedLog,
 ) -> None:
     """Send a request to every connection of an id here, and reply once: an answer, or why there is none."""
     question = Question.read(envelope.body)

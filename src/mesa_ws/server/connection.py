@@ -6,7 +6,6 @@ client goes straight to its transport, which never waits, or waits in its send q
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
@@ -44,8 +43,6 @@ from .pending_requests import PendingRequests
 from .registrations import Handlers
 from .send_queue import SendQueue, Transport
 from .subscription import Subscription
-
-log = logging.getLogger("mesa_ws.server")
 
 TURN = 0.002
 """Seconds for which the events of one client are handled before others have their turn."""
@@ -342,7 +339,9 @@ class Connection:
     def obey(self, close: Close | None) -> None:
         """Close as the protocol or a limit demands."""
         if close is not None and self._ended is None:
-            log.info("closing %r with %d: %s", self, close.code, close.why)
+            self._host.handlers.log.info(
+                "closing %r with %d: %s", self, close.code, close.why, kind=int(close.code)
+            )
             self._end(close.code, close.code.wire_reason)
 
     def lost(self, code: int, reason: str) -> None:
@@ -506,10 +505,10 @@ class Connection:
             await work
         except asyncio.CancelledError:  # by an earlier handler, which has kept a reference to this task
             await survive()
-            log.error("code of the application cancelled the task of %r", self)
+            self._host.handlers.log.error("code of the application cancelled the task of %r", self)
             self.obey(Close(CloseCode.INTERNAL_ERROR, "its task was cancelled"))
         except Exception:
-            log.exception("a bug in the server ended %r; the client may reconnect", self)
+            self._host.handlers.log.exception("a bug in the server ended %r; the client may reconnect", self)
             self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
 
     async def _handle(self, event: object) -> None:

@@ -52,7 +52,7 @@ class Fanout:
         connections: every connection of this node, with its id; None before authentication.
         by_id: the connections of each id. Writing to one may end it, which takes it out of its list.
         lost_count: messages that clients of 1.x have lost, as far as this node found out.
-        redelivery_interval: see `SubscriptionHost`, like the others.
+        log: see `SubscriptionHost`, like the others.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Fanout:
         spawn: Spawn,
         report_lost: Callable[[str, int], None],
     ) -> None:
+        self.log = notifications.log
         self._backend = backend
         self._notifications = notifications
         self._forwarder = forwarder
@@ -78,7 +79,7 @@ class Fanout:
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
-        self._recovery = Recovery(backend, spawn, self._give_up)
+        self._recovery = Recovery(backend, spawn, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
         self.read, self.read_broadcasts = self._recovery.read, self._recovery.read_broadcasts
@@ -154,7 +155,8 @@ class Fanout:
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
-            cluster_requests.send(envelope, self.by_id, self._notifications, self._backend.reply)
+            reply = self._backend.reply
+            cluster_requests.send(envelope, self.by_id, self._notifications, reply, self.log)
         elif envelope.kind == "disconnect":
             found = self._recipients(envelope.recipients)
             if log.isEnabledFor(logging.DEBUG):
@@ -268,7 +270,7 @@ class Fanout:
             if sockets:
                 await self._backend.attach(id, sockets)
         except BackendError as error:
-            log.warning("the backend does not know that a connection of %r has left: %s", id, error)
+            self.log.warning("the backend does not know that a connection of %r has left: %s", id, error)
 
     # From subscriptions.
 

@@ -75,7 +75,7 @@ class Node(Hooks, LoopTasks):
         if self.settings.portals.enabled:
             # Portals of 1.x return nothing.
             most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
-            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most)
+            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
@@ -315,6 +315,7 @@ class Node(Hooks, LoopTasks):
         finally:
             await self.backend.aclose()
             self.handlers.caller.shutdown(log)
+            self.handlers.log.close()
             await self._leave_loop()
         log.info("node %s is down", self.backend.node_id)
 

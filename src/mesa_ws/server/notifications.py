@@ -1,7 +1,6 @@
 """Notifications: calls of hooks about messages that were sent, which nothing waits for."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +13,6 @@ from ..messages.message import Message
 from ..messages.receipt import Delivery
 from .registrations import Handlers
 
-log = logging.getLogger("mesa_ws.server")
-
 MOST = 10_000
 """Calls of one hook that may wait; further ones are dropped."""
 
@@ -27,6 +24,7 @@ class Notifications:
     """Call the hooks about messages that were sent and stored. For the event loop only.
 
     Attributes:
+        log: gets what clients and other strangers cause.
         sent_handlers: hooks about every message; while it is empty, callers need not collect anything.
         redelivered_handlers: hooks about backlogs; likewise.
     """
@@ -34,6 +32,7 @@ class Notifications:
     def __init__(self, handlers: Handlers, spawn: Spawn) -> None:
         self.sent_handlers = handlers.sent
         self.redelivered_handlers = handlers.redelivered
+        self.log = handlers.log
         self._handlers = handlers
         self._spawn = spawn
         self._late: dict[int, HookQueue] = {}
@@ -64,7 +63,8 @@ class Notifications:
             try:
                 call_at_once(hook, message, connections, from_this_node)
             except Exception as error:
-                log.exception("hook %s raised", name_of(hook))
+                name = name_of(hook)
+                self.log.exception("hook %s raised", name, kind=(name, type(error)))
                 self._spawn(self._handlers.failed(error, None))
 
     def stored(self, message: Message, deliveries: Mapping[str, Delivery]) -> None:
@@ -102,8 +102,9 @@ class HookQueue:
         """Add a call with `args`; it concerns `connection`."""
         if len(self._waiting) >= MOST:
             if not self._dropped:
-                log.warning(
-                    "%s is too slow: %d calls wait, further ones are dropped", name_of(self._hook), MOST
+                name = name_of(self._hook)
+                self._handlers.log.warning(
+                    "%s is too slow: %d calls wait, further ones are dropped", name, MOST, kind=name
                 )
             self._dropped += 1
             return
@@ -117,7 +118,8 @@ class HookQueue:
                 connection, args = self._waiting.popleft()
                 await self._handlers.run([self._hook], connection, *args)
             if self._dropped:
-                log.warning("%d calls of %s were dropped", self._dropped, name_of(self._hook))
+                name = name_of(self._hook)
+                self._handlers.log.warning("%d calls of %s were dropped", self._dropped, name, kind=name)
         finally:  # a server that stops drops the calls that wait, and makes none when it starts again
             self._waiting.clear()
             self._worker, self._dropped = None, 0

@@ -24,6 +24,7 @@ from ..backend.inbox import (
     answered_connection,
     partition_of,
 )
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.retry import Backoff, LimitedWarning
 from ..concurrency.tasks import survive
 from ..errors import BackendError, InvalidMessage
@@ -100,10 +101,12 @@ class Forwarder:
         settings: how many may wait, and which types.
         max_requests: requests of one connection that wait for answers of portals; 0 where portals
             cannot answer.
+        log: gets what clients and other strangers cause.
     """
 
-    def __init__(self, backend: Backend, settings: Portals, max_requests: int) -> None:
+    def __init__(self, backend: Backend, settings: Portals, max_requests: int, log: LimitedLog) -> None:
         self._backend = backend
+        self._log = log
         self._spreads = settings.distribute_load
         queues = PARTITIONS if self._spreads else 1
         self._types = None if settings.types is None else frozenset(settings.types)
@@ -131,7 +134,7 @@ class Forwarder:
         """Forward a message of a client, if portals get its type."""
         if self._types is not None and message.type not in self._types:
             return
-        data = _encoded(message, sender)
+        data = self._encoded(message, sender)
         if data is not None:
             await self._forward("message", sender, data)
 
@@ -143,7 +146,7 @@ class Forwarder:
         """
         if not self._max_requests or (self._types is not None and message.type not in self._types):
             return UNANSWERED
-        data = _encoded(message, sender)
+        data = self._encoded(message, sender)
         if data is None:
             return FAILED
         pending, token = self._connections[sender.connection_id].pending, str(next(self._tokens))
@@ -187,7 +190,7 @@ class Forwarder:
     def _take_answer(self, connection_id: str, body: bytes) -> None:
         reply = Reply.read(body)
         if reply is None:
-            log.warning("ignored an answer of a portal that cannot be read")
+            self._log.warning("ignored an answer of a portal that cannot be read")
             return
         forwarded = self._connections.get(connection_id)
         if forwarded is not None:
@@ -230,7 +233,7 @@ class Forwarder:
             try:
                 result = await self._backend.append(event, self._capacity)
             except asyncio.CancelledError:
-                await _go_on(event)
+                await self._go_on(event)
             except BackendError as error:
                 self._warning.warn(log, _PAUSED, f"the backend does not store clients' events ({error})")
             else:
@@ -240,20 +243,20 @@ class Forwarder:
             backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
             await asyncio.sleep(backoff.next())
 
+    def _encoded(self, message: Message, sender: Sender) -> bytes | None:
+        """Encode a message, unless it is nested deeper than the stack of this moment allows."""
+        try:
+            return encode_frame(message.opcode, message.data, message.type)
+        except InvalidMessage as error:
+            self._log.error("a message of %r cannot be forwarded to portals: %s", sender, error)
+            return None
 
-def _encoded(message: Message, sender: Sender) -> bytes | None:
-    """Encode a message, unless it is nested deeper than the stack of this moment allows."""
-    try:
-        return encode_frame(message.opcode, message.data, message.type)
-    except InvalidMessage as error:
-        log.error("a message of %r cannot be forwarded to portals: %s", sender, error)
-        return None
-
-
-async def _go_on(event: InboxEvent) -> None:
-    """Go on after a cancellation by code other than the server's."""
-    try:
-        await survive()
-    except asyncio.CancelledError:
-        log.warning("this node stops, and portals may not hear of a %s", event.kind)
-        raise
+    async def _go_on(self, event: InboxEvent) -> None:
+        """Go on after a cancellation by code other than the server's."""
+        try:
+            await survive()
+        except asyncio.CancelledError:
+            self._log.warning(
+                "this node stops, and portals may not hear of a %s", event.kind, kind=event.kind
+            )
+            raise

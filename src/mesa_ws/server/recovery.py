@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..backend.base import Outbox
 from ..backend.outbox import Entry, Page, Read
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.retry import Backoff
 from ..concurrency.tasks import Spawn
 from ..errors import BackendError, BackendUnavailable
@@ -38,8 +39,13 @@ class Recovery:
     """Read pages for subscriptions, in the order of their requests. For the event loop only."""
 
     def __init__(
-        self, outbox: Outbox, spawn: Spawn, give_up: Callable[[Subscription, Exception], None]
+        self,
+        outbox: Outbox,
+        spawn: Spawn,
+        give_up: Callable[[Subscription, Exception], None],
+        log: LimitedLog,
     ) -> None:
+        self._log = log
         self._outbox = outbox
         self._spawn = spawn
         self._give_up = give_up
@@ -95,8 +101,8 @@ class Recovery:
                     self._orders.extendleft(reversed(batch))
                     self._notify_waiting(error)
                     await asyncio.sleep(backoff.next())
-                except Exception as error:
-                    log.exception("a bug in reading outboxes; their clients may reconnect")
+                except Exception as error:  # noqa: BLE001 - it is logged with its traceback
+                    self._log.exception("a bug in reading outboxes; their clients may reconnect")
                     for order in batch:  # without their pages, these connections would wait for ever
                         self._give_up(order.subscription, error)
                     self._done(batch, tuple(batch))
@@ -163,8 +169,8 @@ class Recovery:
             log_page(log, subscription.id, (entry.body for entry in page.entries))
         try:
             on_page(page)
-        except Exception as error:
-            log.exception("a page could not be written")
+        except Exception as error:  # noqa: BLE001 - it is logged with its traceback
+            self._log.exception("a page could not be written")
             self._give_up(subscription, error)
 
     def _notify_waiting(self, error: BackendError | None) -> None:

@@ -9,6 +9,7 @@ import logging
 from typing import Any, TypeVar
 
 from ..concurrency.left_behind import report_tasks
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import CANCEL_GRACE, end, start
 from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..handlers.caller import Caller, ForMessages, Handler, call_at_once, name_of, of_type
@@ -53,10 +54,12 @@ class Handlers:
 
     Attributes:
         caller: calls handlers.
+        log: gets what clients and other strangers cause; for the event loop only.
     """
 
     def __init__(self, threads: int) -> None:
         self.caller = Caller(threads, "mesa-handler")
+        self.log = LimitedLog(log)
         self.authenticator: Handler | None = None
         self.before_authentication: HandlerList[Handler] = HandlerList()
         self.before_message: HandlerList[Handler] = HandlerList()
@@ -132,12 +135,13 @@ class Handlers:
     async def reject(self, rejection: Reject, handler: Handler, message: Message, connection: object) -> None:
         """Report a message that a handler or a hook has rejected for good."""
         code, text = Failure.of(rejection)
-        log.info(
+        self.log.info(
             "handler %s rejected a message of %r with the code %r: %r",
             name_of(handler),
             connection,
             code,
             text,
+            kind=name_of(handler),
         )
         await self.run(self.rejected, connection, rejection, message, connection)
 
@@ -182,13 +186,15 @@ class Handlers:
             try:
                 await self.caller.call(handler, error, connection)
             except Exception:
-                log.exception("on_error handler %s raised", name_of(handler))
+                name = name_of(handler)
+                self.log.exception("on_error handler %s raised", name, kind=name)
 
     async def _checked(self, hook: Handler, message: Message, connection: object) -> Message | Failure:
         try:
             return _kept(hook, await self.caller.call(hook, message, connection)) or DROPPED
         except Refused as refusal:
-            log.info("%s refused a message of %r: %r", name_of(hook), connection, refusal.reason)
+            name = name_of(hook)
+            self.log.info("%s refused a message of %r: %r", name, connection, refusal.reason, kind=name)
             return Failure.of(RequestError(refusal.reason))
         except Reject as rejection:
             await self.reject(rejection, hook, message, connection)
@@ -197,7 +203,8 @@ class Handlers:
             log.debug("%s drops a message of %r: %r", name_of(hook), connection, error.code)
             return Failure.of(error)
         except Exception as error:
-            log.exception("hook %s raised; the message is not handled", name_of(hook))
+            name = name_of(hook)
+            self.log.exception("hook %s raised; the message is not handled", name, kind=(name, type(error)))
             await self.failed(error, connection)
             return FAILED
 
@@ -228,12 +235,15 @@ class Handlers:
 
     async def _raised(self, error: Exception, handler: Handler, connection: object) -> None:
         """Log and report an error of a handler that has no request to answer."""
+        name = name_of(handler)
         if isinstance(error, RequestError) and not isinstance(error, Reject):
-            log.info("handler %s raised %r, but there is no request to answer", name_of(handler), error.code)
+            self.log.info(
+                "handler %s raised %r, but there is no request to answer", name, error.code, kind=name
+            )
         elif is_of_the_end(error, connection):
-            log.debug("handler %s: %r has ended already", name_of(handler), connection)
+            log.debug("handler %s: %r has ended already", name, connection)
         else:
-            log.error("handler %s raised", name_of(handler), exc_info=error)
+            self.log.error("handler %s raised", name, exc_info=error, kind=(name, type(error)))
             await self.failed(error, connection)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..backend.outbox import Entry, Page
+from ..concurrency.limited_log import LimitedLog
 from ..messages.frames import numbered, numbered_broadcast
 from ..messages.message_log import log_page
 from ..messages.receipt import Position
@@ -37,6 +38,9 @@ class SubscriptionHost(Protocol):
 
     redelivery_interval: float | None
     """Seconds between two messages to a client of 1.x that were stored before its login."""
+
+    log: LimitedLog
+    """Gets what clients cause."""
 
     is_prompt: bool
     """Whether clients are probed right after their login."""
@@ -286,7 +290,7 @@ class Subscription:
             case ProbeAnswered(token):
                 has_more = self.outbox.on_answer(token)
             case UnexpectedAnswer():
-                log.info("%r sent an answer without a probe; its messages stay stored", self.id)
+                self._host.log.info("%r sent an answer without a probe; its messages stay stored", self.id)
                 self.outbox.distrust()
                 self._go_on()
                 return

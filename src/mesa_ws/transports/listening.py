@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..errors import ListenFailed
 
@@ -207,6 +208,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._log = LimitedLog(log)
         self._had_no_room_at = float("-inf")
         self._is_closed = False
 
@@ -227,6 +229,7 @@ class Acceptor:
             listener.close()
         for arrival in self._arriving:
             arrival.cancel()
+        self._log.close()
 
     async def wait_closed(self) -> None:
         """Wait until no connection is in its handshakes."""
@@ -274,7 +277,12 @@ class Acceptor:
         if isinstance(error, OSError):
             log.debug("one of the %s failed in the handshake: %r", self._who, error)
         elif error is not None:
-            log.error("a bug in the server cost one of the %s its connection", self._who, exc_info=error)
+            self._log.error(
+                "a bug in the server cost one of the %s its connection",
+                self._who,
+                exc_info=error,
+                kind=type(error),
+            )
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         self._loop.remove_reader(listener)

@@ -94,9 +94,9 @@ class NativeTransport(WSListener):
         "_is_congested",
         "_listener",
         "_peer",
+        "_send",
         "_ws",
         "is_cut",
-        "write",
     )
 
     def __init__(self, listener: "NativeListener", feed: FrameFeed) -> None:
@@ -104,7 +104,7 @@ class NativeTransport(WSListener):
         self._feed = feed
         self._ws: WSTransport
         self._connection: Connection
-        self.write: Callable[[bytes], None]
+        self._send: Callable[[WSMsgType, bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._is_congested = False
@@ -118,9 +118,15 @@ class NativeTransport(WSListener):
         """Bytes that the system has not accepted yet."""
         return self._ws.underlying_transport.get_write_buffer_size()
 
+    def write(self, payload: bytes) -> None:
+        """Send a text frame, unless the client has gone; aiofastnet would log each that cannot be sent."""
+        if not self.is_cut():
+            self._send(WSMsgType.TEXT, payload)
+
     def ping(self, payload: bytes = b"") -> None:
-        """Send a Ping."""
-        self._ws.send_ping(payload)
+        """Send a Ping, likewise."""
+        if not self.is_cut():
+            self._ws.send_ping(payload)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait a little for the client's."""
@@ -157,8 +163,7 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Make the connection, since the handshake is done."""
         self._ws = transport
-        # A message to everybody spends its time here, so picows is called directly.
-        self.write = partial(transport.send, WSMsgType.TEXT)
+        self._send = transport.send
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
@@ -173,7 +178,8 @@ class NativeTransport(WSListener):
         elif self._closing is not None:
             return
         elif kind == WSMsgType.PING:
-            self._ws.send_pong(frame.get_payload_as_bytes())
+            if not self.is_cut():
+                self._ws.send_pong(frame.get_payload_as_bytes())
             self._connection.heard()
             if self._is_congested:
                 self._connection.check_room()

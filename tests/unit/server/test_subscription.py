@@ -1,10 +1,12 @@
 """The order in which a subscription writes."""
 
+import logging
 from collections.abc import Collection, Sequence
 
 import pytest
 
 from mesa_ws.backend.outbox import Entry, Page
+from mesa_ws.concurrency.limited_log import LimitedLog
 from mesa_ws.messages.receipt import Position
 from mesa_ws.server.send_queue import PeerState, SendQueue
 from mesa_ws.server.subscription import Subscription
@@ -42,6 +44,7 @@ class Host:
 
     redelivery_interval: float | None = None
     is_prompt = False
+    log = LimitedLog(logging.getLogger("mesa_ws.server"))
     redelivered_handlers: Collection[object] = ()
 
     def __init__(self) -> None:

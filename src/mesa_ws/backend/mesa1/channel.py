@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+from ...concurrency.limited_log import LimitedLog
 from ...messages.envelope import Envelope
 from ..base import Receive
 from .keys import Mesa1Keys
@@ -22,12 +23,14 @@ class Mesa1Channel:
     Attributes:
         garbage: number of payloads that could not be read.
         unheard: heartbeats since the last empty payload of the node itself that arrived.
+        log: gets what foreign bytes cause.
     """
 
     def __init__(self, receive: Receive, keys: Mesa1Keys, node: str) -> None:
         self._receive = receive
         self._keys = keys
         self._node = node
+        self.log = LimitedLog(_log)
         self.garbage = 0
         self.unheard = 0
 
@@ -47,10 +50,10 @@ class Mesa1Channel:
             envelope = read(payload)
         except InvalidPayload as error:
             self.garbage += 1
-            _log.warning("ignored %d bytes on %r: %s", len(payload), channel, error)
+            self.log.warning("ignored %d bytes on %r: %s", len(payload), channel, error)
             return
         try:
             if envelope is not None:
                 self._receive(envelope)
-        except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
-            _log.exception("the server failed to deliver a message")
+        except Exception:  # whatever the server did, the next message counts
+            self.log.exception("the server failed to deliver a message")

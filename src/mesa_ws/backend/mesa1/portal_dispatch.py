@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from ...concurrency.limited_log import LimitedLog
 from ...concurrency.retry import LimitedWarning
 from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
@@ -111,6 +112,7 @@ class PortalDispatch:
         commands: the node's names and times.
         watcher: learns which portals come and go; must not raise.
         spreads: whether portals take turns.
+        log: gets what foreign bytes cause.
 
     Attributes:
         dropped: number of events that were dropped because no portal was there.
@@ -119,8 +121,15 @@ class PortalDispatch:
     """
 
     def __init__(
-        self, pipeline: Pipeline, commands: Mesa1NodeCommands, watcher: Watcher, *, spreads: bool
+        self,
+        pipeline: Pipeline,
+        commands: Mesa1NodeCommands,
+        watcher: Watcher,
+        *,
+        spreads: bool,
+        log: LimitedLog,
     ) -> None:
+        self._log = log
         self.dropped = 0
         self.doubtful = 0
         self.garbage = 0
@@ -153,7 +162,7 @@ class PortalDispatch:
             notice = read_notice(payload)
         except InvalidPayload as error:
             self.garbage += 1
-            _log.warning("ignored %d bytes on %r: %s", len(payload), self._commands.keys.pool, error)
+            self._log.warning("ignored %d bytes on %r: %s", len(payload), self._commands.keys.pool, error)
             return
         self._changes[notice.portal_id] = asyncio.get_running_loop().time()
         self._set(notice.portal_id, is_there=notice.is_ready)

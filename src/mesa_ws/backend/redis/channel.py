@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from ...concurrency.limited_log import LimitedLog
 from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.recipients import Recipients
@@ -87,6 +88,7 @@ class Channel:
         lost: frames that were published to this node and never arrived, as far as is known.
         garbage: number of messages that were not frames.
         unheard: heartbeats since the last marker that arrived.
+        log: gets what foreign bytes cause.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Channel:
         self._on_unknown_ids = on_unknown_ids
         self._on_gap = on_gap
         self._counter: int | None = None
+        self.log = LimitedLog(_log)
         self.lost = 0
         self.garbage = 0
         self.unheard = 0
@@ -111,7 +114,9 @@ class Channel:
             head, envelope = NodeFrame.of(data)
         except InvalidNodeFrame:
             self.garbage += 1
-            _log.warning("ignored %d bytes on this node's channel, which are not a frame of Mesa", len(data))
+            self.log.warning(
+                "ignored %d bytes on this node's channel, which are not a frame of Mesa", len(data)
+            )
             return
         last, self._counter = self._counter, head.counter
         if last is not None:
@@ -121,8 +126,8 @@ class Channel:
             return
         try:
             self._receive(envelope)
-        except Exception:  # noqa: BLE001  # one message that fails must not stop those that follow
-            _log.exception("message %r could not be delivered here", envelope.message_id)
+        except Exception:  # one message that fails must not stop those that follow
+            self.log.exception("message %r could not be delivered here", envelope.message_id)
         if head.kind != "connection":
             unknown_ids = [id for id in envelope.recipients.ids if id not in self._held]
             if unknown_ids:
@@ -133,7 +138,7 @@ class Channel:
         missing = head.counter - (head.kind != "marker") - last
         if missing > 0:
             self.lost += missing
-            _log.info(
+            self.log.info(
                 "a gap of %d on this node's channel: stored messages are read from Redis now, "
                 "those sent without sync did not arrive here",
                 missing,

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from ...concurrency.limited_log import LimitedLog
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError
 from ..base import Watcher
@@ -56,6 +57,9 @@ class NodeChannel(Protocol):
 
     unheard: int
     """Heartbeats since the last marker that arrived."""
+
+    log: LimitedLog
+    """Gets what foreign bytes cause."""
 
 
 class NoWatcher:
@@ -142,6 +146,7 @@ class WireNode:
         finally:
             await self.subscriber.aclose()
             await self.pipelines.aclose()
+            self.channel.log.close()
 
     async def leave(self) -> None:
         """Give up the lease and all ids."""
