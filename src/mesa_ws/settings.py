@@ -170,6 +170,8 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_fragments: fragments of less than 4 096 bytes that one message may be split into (RFC 6455
             section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
+        max_queued_bytes: bytes of these messages; beyond, reading pauses. None for as many as one
+            message may have, so that one always fits.
         max_requests: requests to one client that wait for its answers, and requests of one client
             that wait for the answers of portals.
         handler_threads: plain `def` handlers that run at the same time in one server.
@@ -179,8 +181,14 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_buffered: Count = 8 * 1024 * 1024
     max_fragments: Count = 64
     max_queued: Count = 64
+    max_queued_bytes: Count | None = None
     max_requests: Count = 64
     handler_threads: Count = 32
+
+    @property
+    def most_queued_bytes(self) -> int:
+        """`max_queued_bytes`, or what it stands for."""
+        return self.max_message if self.max_queued_bytes is None else self.max_queued_bytes
 
 
 class Rules(Settings, frozen=True, kw_only=True):

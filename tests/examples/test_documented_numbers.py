@@ -79,6 +79,7 @@ PROMISES = [
     ("explanation/delivery.md", f"a Ping after {KEEPALIVE.interval:g} s of silence"),
     ("explanation/delivery.md", f"{KEEPALIVE.timeout:g} s later it is closed with 4001"),
     ("explanation/delivery.md", f"reading pauses at {LIMITS.max_queued} waiting messages"),
+    ("explanation/delivery.md", f"when they have more than {LIMITS.most_queued_bytes // MIB} MiB together"),
     ("explanation/delivery.md", f"`max_messages` ({SYNC.max_messages})"),
     ("explanation/delivery.md", f"`max_bytes` ({SYNC.max_bytes // MIB} MiB)"),
     ("explanation/delivery.md", f"each message `ttl` ({SYNC.ttl / DAY:g} days)"),

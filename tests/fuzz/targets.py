@@ -26,7 +26,7 @@ from mesa_ws.messages.message_log import named
 from mesa_ws.messages.recipients import User
 from mesa_ws.messages.request import Failure, Question, Reply, read_answer
 from mesa_ws.protocol.client import ClientProtocol
-from mesa_ws.protocol.events import Authenticate, Close, SendText
+from mesa_ws.protocol.events import Authenticate, Close, QueuedEvent, SendText, ServerEvent, Waiting
 from mesa_ws.protocol.fragments import DataFrame, Fragments, Violation
 from mesa_ws.protocol.positions import Positions
 from mesa_ws.protocol.server import ServerProtocol, Terms
@@ -69,7 +69,12 @@ def server_protocol(data: bytes) -> None:
     terms = Terms(ServerSettings.of({"sync": True}), has_authenticator=True)
     protocol = ServerProtocol(terms, 0.0)
     for number, line in enumerate(data.split(b"\n")):
-        event = protocol.receive(line, float(number))
+        event: ServerEvent | QueuedEvent | None = protocol.receive(line, float(number))
+        if isinstance(event, Waiting):
+            frame = event.frame
+            event = protocol.read(event)
+            if not isinstance(event, Close) and not _same(decode_frame(frame.body()).d, frame.data()):
+                raise Escape(f"{line!r} became {frame.body()!r}")
         if isinstance(event, Authenticate):
             _ = protocol.accept(User("7")) if number % 3 else protocol.refuse()
         if isinstance(event, SendText):

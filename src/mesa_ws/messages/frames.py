@@ -38,6 +38,50 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         return Message(self.op, self.d, type, sequence=sequence)
 
 
+class RawFrame(msgspec.Struct, frozen=True, gc=False):
+    """A frame as it was received: its syntax is checked, and its `d` stays text until it is needed.
+
+    The text takes as much memory as it took on the wire; decoded it may take 25 times as much.
+    Numbers in it may be beyond what can be held, which only `data` finds out.
+    """
+
+    op: Opcode = Op.DISPATCH.value
+    d: msgspec.Raw = msgspec.Raw(b"null")
+    t: str | msgspec.UnsetType | None = msgspec.UNSET
+    s: Sequence | msgspec.UnsetType = msgspec.UNSET
+    b: Sequence | msgspec.UnsetType = msgspec.UNSET
+    x: Any = msgspec.UNSET
+
+    def data(self) -> Any:
+        """Decode `d`.
+
+        Raises:
+            InvalidFrame: numbers or nesting beyond what can be held.
+        """
+        try:
+            return _DATA.decode(self.d)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise InvalidFrame(str(error)) from None
+
+    def message(self) -> Message:
+        """Decode the message that this frame carries.
+
+        Raises:
+            InvalidFrame: as `data`.
+        """
+        type = self.t if self.t is not msgspec.UNSET else None
+        sequence = self.s if self.s is not msgspec.UNSET else None
+        return Message(self.op, self.data(), type, sequence=sequence)
+
+    def without_extension(self) -> "RawFrame":
+        """Return the frame without its `x`."""
+        return self if self.x is msgspec.UNSET else msgspec.structs.replace(self, x=msgspec.UNSET)
+
+    def body(self) -> bytes:
+        """Encode the message like `encode_frame`, with `d` as it was received; call `data` first."""
+        return _ENCODER.encode(RawFrame(self.op, self.d, self.t if self.t is not None else msgspec.UNSET))
+
+
 class InvalidFrame(ValueError):
     """Error of bytes that are not a frame; the text says why."""
 
@@ -116,6 +160,20 @@ def decode_frame(payload: bytes | memoryview) -> Frame:
         raise InvalidFrame(str(error)) from None
 
 
+def decode_raw_frame(payload: bytes) -> RawFrame:
+    """Decode what a peer sent, except its `d`.
+
+    Raises:
+        InvalidFrame: as `decode_frame`, except for numbers in `d`.
+    """
+    try:
+        if not payload.isascii():
+            str(payload, "utf-8")  # msgspec passes over what it does not need
+        return _RAW_DECODER.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidFrame(str(error)) from None
+
+
 def _check_keys(data: Any) -> None:
     """Check the keys of `data`; data whose keys are all text, the usual case, costs one more encoding."""
     try:
@@ -152,3 +210,5 @@ _KEYS = msgspec.json.Encoder(enc_hook=_foreign, decimal_format="string", order="
 """Refuses every dict with a key that is not text; what it writes is not used."""
 
 _DECODER = msgspec.json.Decoder(Frame)
+_RAW_DECODER = msgspec.json.Decoder(RawFrame)
+_DATA = msgspec.json.Decoder()

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from ..messages.frames import Frame, encode_frame, extended
+from ..messages.frames import Frame, RawFrame, encode_frame, extended
 from ..messages.message import Message
 from ..messages.request import Failure
 
@@ -36,17 +36,31 @@ class ReplyReceived(NamedTuple):
 
 def read_correlation(frame: Frame) -> RequestReceived | ReplyReceived | None:
     """Return the request or the reply that a frame is; None for an ordinary message."""
+    reply = read_reply(frame)
+    if reply is not None:
+        return reply
+    request = read_request_id(frame.x)
+    return RequestReceived(request, frame.message()) if request else None
+
+
+def read_reply(frame: Frame | RawFrame) -> ReplyReceived | None:
+    """Return the reply that a frame is; None for any other.
+
+    Raises:
+        InvalidFrame: the data of a `RawFrame` cannot be held.
+    """
     extension = frame.x
-    if not isinstance(extension, dict):
+    if not isinstance(extension, dict) or "a" not in extension:
         return None
-    if "a" in extension:
-        answered = extension["a"]
-        failure = Failure.read(extension["error"]) if extension.get("error") is not None else None
-        return ReplyReceived(answered if isinstance(answered, str) else "", failure or frame.message())
-    asked = extension.get("r")
-    if isinstance(asked, str) and _is_request_id(asked):
-        return RequestReceived(asked, frame.message())
-    return None
+    answered, message = extension["a"], frame.message()
+    failure = Failure.read(extension["error"]) if extension.get("error") is not None else None
+    return ReplyReceived(answered if isinstance(answered, str) else "", failure or message)
+
+
+def read_request_id(extension: object) -> str:
+    """Return the id of a request from its `x`; empty if it is none."""
+    asked = extension.get("r") if isinstance(extension, dict) else None
+    return asked if isinstance(asked, str) and _is_request_id(asked) else ""
 
 
 def asking(body: bytes, request: str) -> bytes:

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..close import CloseCode
+from ..messages.frames import RawFrame
 from ..messages.message import Message
 from ..messages.receipt import Position
 from .correlation import ReplyReceived, RequestReceived
@@ -19,6 +22,22 @@ class Authenticate(NamedTuple):
 
     data: Any
     sync: SyncOptions = SyncOptions()
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A frame that has to wait for its turn; then `ServerProtocol.read` says what it is.
+
+    Attributes:
+        frame: without its extension.
+        size: bytes that it keeps in memory.
+        request: id of the request that it is; empty if it is none.
+        sync: of an authentication; None if it is none.
+    """
+
+    frame: RawFrame
+    size: int
+    request: str = ""
+    sync: SyncOptions | None = None
 
 
 class Acknowledged(NamedTuple):
@@ -86,15 +105,6 @@ class Close(NamedTuple):
     why: str
 
 
-ServerEvent = (
-    Authenticate
-    | Received
-    | RequestReceived
-    | ReplyReceived
-    | Acknowledged
-    | ProbeAnswered
-    | UnexpectedAnswer
-    | SendText
-    | Close
-)
+ServerEvent = Waiting | ReplyReceived | Acknowledged | ProbeAnswered | UnexpectedAnswer | SendText | Close
+QueuedEvent = Authenticate | Received | RequestReceived | Close
 Output = SendText | SendPing | Close

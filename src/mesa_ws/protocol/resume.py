@@ -8,7 +8,7 @@ import re
 from collections.abc import Sized
 from typing import Any, NamedTuple, Protocol
 
-from ..messages.frames import MAX_SEQUENCE, Frame, encode_frame, extended
+from ..messages.frames import MAX_SEQUENCE, encode_frame, extended
 from ..messages.message import Op
 from ..messages.receipt import Position
 
@@ -96,15 +96,18 @@ class ResumeState(NamedTuple):
         return members
 
 
-def read_sync_options(frame: Frame) -> SyncOptions:
-    """Read an op 2. Nothing in it is an error: a position that cannot be read counts as unknown."""
-    should_sync = not (isinstance(frame.d, dict) and frame.d.get("shouldSync") is False)
-    extension = frame.x if isinstance(frame.x, dict) else {}
-    version = extension.get("v")
+def read_sync_options(extension: object) -> SyncOptions:
+    """Read the `x` of an op 2. Nothing in it is an error: a position that cannot be read is unknown."""
+    members = extension if isinstance(extension, dict) else {}
+    version = members.get("v")
     if type(version) is not int or version < 2:
-        return SyncOptions(should_sync=should_sync)
-    position, broadcasts = _read_resume(extension.get("resume"))
-    return SyncOptions(True, position, broadcasts, should_sync)
+        return SyncOptions()
+    return SyncOptions(True, *_read_resume(members.get("resume")))
+
+
+def read_should_sync(data: object) -> bool:
+    """Read from the `d` of an op 2 whether the client wants stored messages."""
+    return not (isinstance(data, dict) and data.get("shouldSync") is False)
 
 
 def read_position(value: object) -> Position | None:

@@ -16,31 +16,36 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
+import msgspec
+
 from ..close import CloseCode
-from ..messages.frames import Frame, InvalidFrame, decode_frame, encode_frame
+from ..messages.frames import InvalidFrame, RawFrame, decode_raw_frame, encode_frame
 from ..messages.message import Op, reserved_opcodes
 from ..messages.recipients import User
 from ..settings import Heartbeat, Keepalive, ServerSettings
-from .correlation import RequestReceived, answering, read_correlation
+from .correlation import RequestReceived, answering, read_reply, read_request_id
 from .events import (
     Acknowledged,
     Authenticate,
     Close,
     Output,
     ProbeAnswered,
+    QueuedEvent,
     Received,
     SendPing,
     SendText,
     ServerEvent,
     UnexpectedAnswer,
+    Waiting,
 )
-from .resume import SyncOptions, read_position, read_sync_options
+from .resume import SyncOptions, read_position, read_should_sync, read_sync_options
 from .timers import HeartbeatTimer, KeepaliveTimer, ProbeCounter
 
 WIRE = 2
 """The wire that HELLO announces as `v`."""
 
 _NEVER = float("inf")
+_CONTROL = frozenset({Op.HEARTBEAT_ACK, Op.AUTHENTICATE, Op.ACK})
 _PROBE = encode_frame(Op.HEARTBEAT, {})
 _SIGN_OF_LIFE = encode_frame(Op.HEARTBEAT_ACK, {})
 
@@ -133,10 +138,9 @@ class Terms:
         self.reserved = reserved_opcodes(settings.wire)
         self.hello = encode_frame(Op.HELLO, _hello(settings))
 
-    def sync(self, frame: Frame) -> SyncOptions:
-        """Return the sync options of an op 2; where the server does not speak wire 2, only `should_sync`."""
-        sync = read_sync_options(frame)
-        return sync if self.speaks_wire2 else SyncOptions(should_sync=sync.should_sync)
+    def sync(self, extension: object) -> SyncOptions:
+        """Return the sync options in the `x` of an op 2, where the server speaks wire 2."""
+        return read_sync_options(extension) if self.speaks_wire2 else SyncOptions()
 
     def acknowledgement(self, user: User) -> bytes:
         """Return the frame that tells a client that it has authenticated.
@@ -150,8 +154,8 @@ class Terms:
 class ServerProtocol:
     """The protocol state of one connection. Not thread-safe; owned by its connection.
 
-    Write `terms.hello` first. Then `receive` what comes, and do what it returns; `poll` when
-    `deadline` has come; `probe` when an acknowledgement is wanted.
+    Write `terms.hello` first. Then `receive` what comes, and do what it returns, or `read` it in its
+    turn; `poll` when `deadline` has come; `probe` when an acknowledgement is wanted.
 
     Attributes:
         state: see `State`.
@@ -206,28 +210,37 @@ class ServerProtocol:
         """Handle one message from the client.
 
         Returns:
-            An event that the owner has to handle, in order, or `SendText` to send at once, before
-            events that wait to be handled; None if nothing is left to do.
+            `Waiting` for what the owner has to `read` and to handle in order; anything else is to be done
+            at once, before what waits; None if nothing is left to do.
         """
         if self.state is State.CLOSED:
             return None
         if self._keepalive is not None:
             self._keepalive.heard_at = now
         try:
-            frame = decode_frame(payload)
+            frame = decode_raw_frame(payload)
+            return (self._control if frame.op in _CONTROL else self._message)(frame, len(payload))
         except InvalidFrame as error:
             return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
-        if frame.op == Op.HEARTBEAT_ACK:
-            return self._heartbeat_answered()
-        if frame.op == Op.AUTHENTICATE:
-            self.state = after(self.state, Transition.ATTEMPT)
-            sync = self._terms.sync(frame)
-            self._attempts += (sync.is_wire2,)
-            return Authenticate(frame.d, sync)
-        if frame.op == Op.ACK and self.is_wire2:
-            position = read_position(frame.d)
-            return None if position is None else Acknowledged(position)
-        return self._message(frame)
+
+    def read(self, waiting: Waiting) -> QueuedEvent | None:
+        """Decode a frame when it is its turn.
+
+        Returns:
+            What it is; `Close` if its data cannot be held, or None if the connection has ended as well.
+            Then what was received after it must not be handled.
+        """
+        frame = waiting.frame
+        try:
+            if waiting.sync is not None:
+                data = frame.data()
+                return Authenticate(data, waiting.sync._replace(should_sync=read_should_sync(data)))
+            message = frame.message()
+        except InvalidFrame as error:
+            if self.state is State.CLOSED:
+                return None
+            return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
+        return RequestReceived(waiting.request, message) if waiting.request else Received(message)
 
     def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
         """Handle a Pong: a sign of life, and an answer if it carries the payload of a probe."""
@@ -311,16 +324,40 @@ class ServerProtocol:
             self._heartbeat.postpone(away)
         self.heard(now)
 
-    def _message(self, frame: Frame) -> ServerEvent:
+    def _control(self, frame: RawFrame, size: int) -> ServerEvent | None:
+        """Handle a frame of the protocol; what cannot wait is decoded at once."""
+        if frame.op == Op.HEARTBEAT_ACK:
+            frame.data()
+            return self._heartbeat_answered()
+        if frame.op == Op.AUTHENTICATE:
+            self.state = after(self.state, Transition.ATTEMPT)
+            sync = self._terms.sync(frame.x)
+            self._attempts += (sync.is_wire2,)
+            return Waiting(frame.without_extension(), size, sync=sync)
+        if not self.is_wire2:
+            return self._message(frame, size)
+        position = read_position(frame.data())
+        return None if position is None else Acknowledged(position)
+
+    def _message(self, frame: RawFrame, size: int) -> ServerEvent:
         if self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION":
-            if _version(frame.d) != self._terms.version:
+            if _version(frame.data()) != self._terms.version:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
             self._lift_deadline()
-        correlation = read_correlation(frame) if isinstance(frame.x, dict) else None
-        if frame.op == Op.HEARTBEAT and isinstance(correlation, RequestReceived):
-            return SendText(answering(_SIGN_OF_LIFE, correlation.request))
-        return correlation or Received(frame.message())
+        if frame.x is msgspec.UNSET:
+            return Waiting(frame, size)
+        return self._correlated(frame, size)
+
+    def _correlated(self, frame: RawFrame, size: int) -> ServerEvent:
+        reply = read_reply(frame)
+        if reply is not None:
+            return reply
+        request = read_request_id(frame.x)
+        if frame.op == Op.HEARTBEAT and request:
+            frame.data()
+            return SendText(answering(_SIGN_OF_LIFE, request))
+        return Waiting(frame.without_extension(), size, request)
 
     def _heartbeat_answered(self) -> ServerEvent | None:
         if self._heartbeat is not None:

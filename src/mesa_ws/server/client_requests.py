@@ -6,7 +6,7 @@ from functools import partial
 
 from ..errors import Refused, Reject, RequestError
 from ..handlers.caller import name_of, of_type
-from ..messages.frames import encode_message
+from ..messages.frames import RawFrame, encode_message
 from ..messages.message import Message, as_message
 from ..messages.request import DROPPED, FAILED, UNANSWERED, Failure
 from ..protocol.correlation import RequestReceived, answering, failing
@@ -18,12 +18,24 @@ log = logging.getLogger("mesa_ws.server")
 
 
 async def answer(
-    handlers: Handlers, notifications: Notifications, event: RequestReceived, connection: Sender
+    handlers: Handlers,
+    notifications: Notifications,
+    event: RequestReceived,
+    connection: Sender,
+    frame: RawFrame | None,
 ) -> None:
-    """Answer a request of a client, also if finding the answer fails or is cancelled."""
+    """Answer a request of a client, also if finding the answer fails or is cancelled.
+
+    Args:
+        handlers: find the answer.
+        notifications: hear of it.
+        event: the request.
+        connection: of the client.
+        frame: the request as it was received.
+    """
     reply: bytes | Failure | PortalAnswer = FAILED
     try:
-        reply = await _find_answer(handlers, event.message, connection)
+        reply = await _find_answer(handlers, event.message, connection, frame)
     finally:
         if isinstance(reply, asyncio.Future):
             write = partial(_write, notifications, event.request, connection, from_this_node=False)
@@ -50,7 +62,7 @@ def _write(
 
 
 async def _find_answer(
-    handlers: Handlers, message: Message, connection: Sender
+    handlers: Handlers, message: Message, connection: Sender, frame: RawFrame | None
 ) -> bytes | Failure | PortalAnswer:
     """Call message handlers until one answers by returning something or raising.
 
@@ -63,7 +75,8 @@ async def _find_answer(
         return kept
     reply: bytes | Failure | PortalAnswer = await _call_handlers(handlers, kept, connection)
     if reply is UNANSWERED and handlers.forwarder is not None:
-        reply = await handlers.forwarder.request(kept, connection)
+        is_as_received = not (handlers.before_message or handlers.message)
+        reply = await handlers.forwarder.request(kept, connection, frame if is_as_received else None)
     if handlers.message_received:
         await handlers.run(handlers.message_received, connection, kept, connection)
     return reply

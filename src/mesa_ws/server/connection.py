@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import Spawn, survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
-from ..messages.frames import decode_frame, encode_message
+from ..messages.frames import RawFrame, decode_frame, encode_message
 from ..messages.message import Message
 from ..messages.recipients import User
 from ..protocol.correlation import ReplyReceived, RequestReceived
@@ -31,13 +31,14 @@ from ..protocol.events import (
     SendText,
     ServerEvent,
     UnexpectedAnswer,
+    Waiting,
 )
 from ..protocol.resume import reconnect
 from ..protocol.server import ServerProtocol, Terms
 from ..settings import ServerSettings
 from ..text import plain
 from . import client_requests
-from .flow_control import FlowControl
+from .flow_control import FlowControl, Load
 from .notifications import Notifications
 from .pending_requests import PendingRequests
 from .registrations import Handlers
@@ -92,7 +93,7 @@ class History:
 
     def __init__(self) -> None:
         self._sent: deque[bytes] = deque(maxlen=MAX_STORED)
-        self._received: deque[Message] = deque(maxlen=MAX_STORED)
+        self._received: deque[RawFrame] = deque(maxlen=MAX_STORED)
 
     @property
     def sent(self) -> list[Message]:
@@ -101,8 +102,8 @@ class History:
 
     @property
     def received(self) -> list[Message]:
-        """Messages from the client."""
-        return list(self._received)
+        """Messages from the client whose turn has come."""
+        return [frame.message() for frame in tuple(self._received)]
 
     def add_sent(self, body: bytes) -> None:
         """Add a message to the client."""
@@ -117,9 +118,9 @@ class History:
 
         return put
 
-    def add_received(self, message: Message) -> None:
-        """Add a message from the client."""
-        self._received.append(message)
+    def add_received(self, frame: RawFrame) -> None:
+        """Add a message from the client, which has been decoded without an error."""
+        self._received.append(frame)
 
 
 class _Opened(NamedTuple):
@@ -144,6 +145,7 @@ class ConnectionHost:
         authenticate: `Authenticator.authenticate`.
         rename: `Authenticator.rename`.
         remove: `Fanout.remove`.
+        most_waiting: events and bytes of one client that may wait for its handlers.
     """
 
     settings: ServerSettings
@@ -155,6 +157,7 @@ class ConnectionHost:
     authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
     rename: Callable[["Connection", User], bool]
     remove: Callable[["Connection"], None]
+    most_waiting: Load
 
 
 class Connection:
@@ -184,6 +187,7 @@ class Connection:
         "_state",
         "_timer",
         "_transport",
+        "_waiting_size",
         "_worker",
         "connection_id",
         "is_logging_in",
@@ -206,6 +210,7 @@ class Connection:
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         self._events: deque[object] | None = None
+        self._waiting_size = 0  # bytes of the frames among them
         self._worker: asyncio.Task[None] | None = None
         self._flow: FlowControl | None = None
         self._pending_requests: PendingRequests[Message] | None = None
@@ -375,8 +380,9 @@ class Connection:
     def _react(self, event: ServerEvent | None) -> None:
         """Do at once what cannot wait; queue messages, requests and logins for the handlers."""
         match event:
-            case None:
-                return
+            case Waiting():
+                self._waiting_size += event.size
+                self._enqueue(event)
             case Close():
                 self.obey(event)
             case SendText():
@@ -389,10 +395,6 @@ class Connection:
             case Acknowledged() | ProbeAnswered() | UnexpectedAnswer():
                 if self.subscription is not None:
                     self.subscription.on_acknowledgement(event)
-            case _:
-                if self._history is not None and isinstance(event, Received | RequestReceived):
-                    self._history.add_received(event.message)
-                self._enqueue(event)
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
@@ -455,7 +457,7 @@ class Connection:
 
     def _regulate(self) -> None:
         if self._flow is not None:
-            waiting = len(self._events) if self._events else 0
+            waiting = Load(len(self._events) if self._events else 0, self._waiting_size)
             self._flow.regulate(waiting, owes_answer=bool(self._pending_requests))
 
     def _reading_changed(self) -> None:
@@ -469,14 +471,17 @@ class Connection:
         self._events.append(event)
         if self._worker is None:
             self._worker = self._host.spawn(self._work())
-        most = self._host.settings.limits.max_queued
-        if len(self._events) >= most or (self._flow is not None and self._flow.is_full):
-            if self._flow is None:
-                keepalive, now = self._host.settings.keepalive, self._loop.time
-                self._flow = FlowControl(
-                    self._transport, self.protocol, keepalive, most, now, self._reading_changed
-                )
-            self._flow.is_full = True
+        most, most_bytes = self._host.most_waiting
+        if self._flow is None and (len(self._events) >= most or self._waiting_size > most_bytes):
+            self._flow = FlowControl(
+                self._transport,
+                self.protocol,
+                self._host.settings.keepalive,
+                self._host.most_waiting,
+                self._loop.time,
+                self._reading_changed,
+            )
+        if self._flow is not None:
             self._regulate()
 
     async def _work(self) -> None:
@@ -488,9 +493,7 @@ class Connection:
         try:
             while self._events:
                 await self._run_or_close(self._handle(self._events.popleft()))
-                flow = self._flow
-                if flow is not None and flow.is_full and len(self._events) <= flow.most // 2:
-                    flow.is_full = False
+                if self._flow is not None:
                     self._regulate()
                 if self._events and self._loop.time() >= began + TURN:
                     await self._run_or_close(asyncio.sleep(0))
@@ -512,11 +515,15 @@ class Connection:
             self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
 
     async def _handle(self, event: object) -> None:
+        frame = None
+        if isinstance(event, Waiting):
+            frame, event = event.frame, self._read(event)
         match event:
             case Received(message):
-                await self._host.handlers.received(message, self)
+                await self._host.handlers.received(message, self, frame)
             case RequestReceived():
-                await client_requests.answer(self._host.handlers, self._host.notifications, event, self)
+                host = self._host
+                await client_requests.answer(host.handlers, host.notifications, event, self, frame)
             case Authenticate():
                 await self._host.authenticate(self, event)
             case User():
@@ -525,6 +532,22 @@ class Connection:
                 await self._host.handlers.connected(self)
             case _Ended(code, reason):
                 await self._host.handlers.disconnected(self, code, reason)
+
+    def _read(self, waiting: Waiting) -> object:
+        """Read a frame whose turn has come; after a bad one, no other is handled."""
+        self._waiting_size -= waiting.size
+        event = self.protocol.read(waiting)
+        if event is None or isinstance(event, Close):
+            self._drop_frames()
+            self.obey(event)
+        elif self._history is not None and not isinstance(event, Authenticate):
+            self._history.add_received(waiting.frame)
+        return event
+
+    def _drop_frames(self) -> None:
+        """Drop what the client has sent and is not handled yet."""
+        self._events = deque(event for event in self._events or () if not isinstance(event, Waiting))
+        self._waiting_size = 0
 
     def __repr__(self) -> str:
         remote = self.request.remote_address

@@ -2,7 +2,7 @@
 
 While a client owes an answer, the server reads it nevertheless, because a handler may wait for just
 that answer, and nothing behind the handler would ever be handled. Even then at most `PATIENCE` times as
-many events may wait as usual; beyond that, the request has to time out.
+many events and bytes may wait as usual; beyond that, the request has to time out.
 
 The server cannot notice the close of a client that it does not read, and the client's deadlines are
 suspended. So it asks the operating system from time to time whether the client is still there. It cuts
@@ -13,6 +13,7 @@ cut then.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..protocol.server import ServerProtocol
 from ..settings import Keepalive
@@ -21,10 +22,25 @@ from .send_queue import PeerState, Transport
 log = logging.getLogger("mesa_ws.server")
 
 PATIENCE = 8
-"""Times as many events as usual may wait while the client owes an answer."""
+"""Times as many events and bytes as usual may wait while the client owes an answer."""
 
 LOOKS = 5
 """Checks of a client that is not read, in each `interval` of the keepalive."""
+
+
+class Load(NamedTuple):
+    """Events of one client that wait, and the bytes of the frames among them; or as many as may wait."""
+
+    events: int
+    size: int
+
+    def is_too_much(self, most: "Load", times: int = 1) -> bool:
+        """Whether reading should stop."""
+        return self.events >= times * most.events or self.size > times * most.size
+
+    def is_little(self, most: "Load") -> bool:
+        """Whether reading may go on."""
+        return self.events <= most.events // 2 and self.size <= most.size // 2
 
 
 @dataclass(slots=True, eq=False)
@@ -35,11 +51,10 @@ class FlowControl:
         transport: reads.
         protocol: its deadlines are suspended while reading is paused.
         keepalive: how soon the server has to notice that a client is gone.
-        most: events after which reading should stop.
+        most: events and bytes after which reading should stop.
         now: returns the event loop's time.
         changed: called after reading was paused or resumed, because `deadline` has changed.
-        is_full: whether that many events wait, or did and more than half of them still do; the owner of the
-            queue sets it.
+        is_full: whether that much waits, or did and more than half of it still does.
         is_paused: whether reading is paused.
         finished_at: when the client was first found to have finished sending; None before.
     """
@@ -47,7 +62,7 @@ class FlowControl:
     transport: Transport
     protocol: ServerProtocol
     keepalive: Keepalive
-    most: int
+    most: Load
     now: Callable[[], float]
     changed: Callable[[], None]
     is_full: bool = False
@@ -60,9 +75,13 @@ class FlowControl:
         """Time at which `look` or the protocol has something to do; None for never."""
         return self._look_at if self.is_paused else self.protocol.deadline
 
-    def regulate(self, waiting: int, *, owes_answer: bool) -> None:
+    def regulate(self, waiting: Load, *, owes_answer: bool) -> None:
         """Pause or resume reading, as the queue demands."""
-        has_patience = owes_answer and waiting < PATIENCE * self.most
+        if waiting.is_too_much(self.most):
+            self.is_full = True
+        elif waiting.is_little(self.most):
+            self.is_full = False
+        has_patience = owes_answer and not waiting.is_too_much(self.most, PATIENCE)
         is_paused = self.is_full and not has_patience
         if is_paused == self.is_paused:
             return

@@ -26,6 +26,7 @@ from .authentication import Authenticator
 from .connection import Connection, ConnectionHost, Request
 from .event_loop import NOT_RUNNING, LoopTasks
 from .fanout import Fanout
+from .flow_control import Load
 from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
@@ -95,7 +96,14 @@ class Node(Hooks, LoopTasks):
         )
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
-        self._host = ConnectionHost(
+        self._host = self._connection_host()
+        self._is_stopping = False
+        self._node_id = ""
+        self._terms: Terms | None = None
+
+    def _connection_host(self) -> ConnectionHost:
+        limits = self.settings.limits
+        return ConnectionHost(
             self.settings,
             self.handlers,
             self.notifications,
@@ -105,10 +113,8 @@ class Node(Hooks, LoopTasks):
             authenticate=self.authentication.authenticate,
             rename=self.authentication.rename,
             remove=self.fanout.remove,
+            most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
         )
-        self._is_stopping = False
-        self._node_id = ""
-        self._terms: Terms | None = None
 
     @property
     def namespace(self) -> str | None:

@@ -29,7 +29,7 @@ from ..concurrency.retry import Backoff, LimitedWarning
 from ..concurrency.tasks import survive
 from ..errors import BackendError, InvalidMessage
 from ..messages.envelope import Envelope
-from ..messages.frames import encode_frame
+from ..messages.frames import RawFrame, encode_frame
 from ..messages.message import Message
 from ..messages.recipients import User
 from ..messages.request import FAILED, UNANSWERED, Failure, Reply
@@ -130,23 +130,36 @@ class Forwarder:
         """Forward that a connection has a user, or another one."""
         await self._forward("authentication", sender)
 
-    async def received(self, message: Message, sender: Sender) -> None:
-        """Forward a message of a client, if portals get its type."""
+    async def received(self, message: Message, sender: Sender, frame: RawFrame | None = None) -> None:
+        """Forward a message of a client, if portals get its type.
+
+        Args:
+            message: to forward.
+            sender: the connection.
+            frame: the message as it was received, unless code of the application may have changed it.
+        """
         if self._types is not None and message.type not in self._types:
             return
-        data = self._encoded(message, sender)
+        data = self._encoded(message, sender, frame)
         if data is not None:
             await self._forward("message", sender, data)
 
-    async def request(self, message: Message, sender: Sender) -> PortalAnswer | Failure:
+    async def request(
+        self, message: Message, sender: Sender, frame: RawFrame | None = None
+    ) -> PortalAnswer | Failure:
         """Forward a request of a client that no handler here answers; return when it is stored.
+
+        Args:
+            message: the request.
+            sender: the connection.
+            frame: as for `received`.
 
         Returns:
             The future answer of a portal, or why the request is not forwarded.
         """
         if not self._max_requests or (self._types is not None and message.type not in self._types):
             return UNANSWERED
-        data = self._encoded(message, sender)
+        data = self._encoded(message, sender, frame)
         if data is None:
             return FAILED
         pending, token = self._connections[sender.connection_id].pending, str(next(self._tokens))
@@ -243,8 +256,10 @@ class Forwarder:
             backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
             await asyncio.sleep(backoff.next())
 
-    def _encoded(self, message: Message, sender: Sender) -> bytes | None:
+    def _encoded(self, message: Message, sender: Sender, frame: RawFrame | None) -> bytes | None:
         """Encode a message, unless it is nested deeper than the stack of this moment allows."""
+        if frame is not None:
+            return frame.body()
         try:
             return encode_frame(message.opcode, message.data, message.type)
         except InvalidMessage as error:

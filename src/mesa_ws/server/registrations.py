@@ -13,6 +13,7 @@ from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import CANCEL_GRACE, end, start
 from ..errors import ConnectionClosed, Refused, Reject, RequestError
 from ..handlers.caller import Caller, ForMessages, Handler, call_at_once, name_of, of_type
+from ..messages.frames import RawFrame
 from ..messages.message import DispatchEvent, Message
 from ..messages.recipients import User
 from ..messages.request import DROPPED, FAILED, Failure
@@ -111,13 +112,13 @@ class Handlers:
         if self.forwarder is not None:
             await self.forwarder.authenticated(connection)
 
-    async def received(self, message: Message, connection: Sender) -> None:
+    async def received(self, message: Message, connection: Sender, frame: RawFrame | None) -> None:
         """Forward a message to portals, then call its handlers, unless a middleware drops it."""
         kept = await self.intercepted(message, connection) if self.before_message else message
         if isinstance(kept, Failure):
             return
         if self.forwarder is not None:
-            await self.forwarder.received(kept, connection)
+            await self.forwarder.received(kept, connection, None if self.before_message else frame)
         if self.message:
             await self._handle(kept, connection)
         if self.message_received:

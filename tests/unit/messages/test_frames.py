@@ -17,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesa_ws.errors import InvalidMessage
-from mesa_ws.messages.frames import Frame, InvalidFrame, decode_frame, encode_frame, encode_message, numbered
+from mesa_ws.messages.frames import (
+    Frame,
+    InvalidFrame,
+    decode_frame,
+    decode_raw_frame,
+    encode_frame,
+    encode_message,
+    numbered,
+)
 from mesa_ws.messages.message import MAX_OPCODE, PROTOCOL_OPCODES, Message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -343,3 +351,30 @@ def test_bytes_that_are_not_utf8_are_never_a_frame(junk: bytes) -> None:
     payload = b'{"op":0,"unknown":"%s\xff"}' % junk
     with pytest.raises(InvalidFrame):
         decode_frame(payload)
+
+
+@given(st.integers(0, MAX_OPCODE), JSON, st.none() | TEXT)
+def test_a_frame_that_was_received_is_handed_on_with_its_data_unread(op: int, data: Any, type: str) -> None:
+    body = encode_frame(op, data, type)
+    frame = decode_raw_frame(body[:-1] + b',"s":7,"x":{"r":"1"}}')
+    assert (frame.body(), frame.message()) == (body, decode_frame(body).message())
+    assert frame.message().sequence == 7
+
+
+@pytest.mark.parametrize(
+    ("payload", "body"),
+    [
+        (b"{}", b'{"op":0,"d":null}'),
+        (b'{"t":null,"d": [1.0, 1E2 ] }', b'{"op":0,"d":[1.0, 1E2 ]}'),
+        (b'{"d":1e999,"d":2}', b'{"op":0,"d":2}'),
+    ],
+)
+def test_what_is_handed_on_has_the_members_of_a_message_alone(payload: bytes, body: bytes) -> None:
+    assert decode_raw_frame(payload).body() == body
+
+
+@pytest.mark.parametrize("data", [b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b"[" * 99_999 + b"]" * 99_999])
+@pytest.mark.parametrize("form", [b'{"d":%s}', b'{"unknown":%s}', b'{"d":1,"x":%s}'])
+def test_all_but_numbers_is_checked_before_the_data_is_read(form: bytes, data: bytes) -> None:
+    with pytest.raises(InvalidFrame):
+        decode_raw_frame(form % data)

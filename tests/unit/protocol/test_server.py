@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,18 @@ from hypothesis.stateful import (
 from mesa_ws.close import CloseCode
 from mesa_ws.errors import InvalidMessage
 from mesa_ws.messages.recipients import User
-from mesa_ws.protocol.events import Authenticate, Close, ProbeAnswered, Received, UnexpectedAnswer
+from mesa_ws.protocol.correlation import ReplyReceived, RequestReceived
+from mesa_ws.protocol.events import (
+    Authenticate,
+    Close,
+    ProbeAnswered,
+    QueuedEvent,
+    Received,
+    SendText,
+    ServerEvent,
+    UnexpectedAnswer,
+    Waiting,
+)
 from mesa_ws.protocol.server import TRANSITIONS, ServerProtocol, State, Terms, Transition, WrongState, after
 from mesa_ws.settings import Authentication, Heartbeat, Keepalive, Rules, ServerSettings
 
@@ -36,6 +48,69 @@ SHORT = st.sampled_from([0.25, 0.5, 1.0, 2.5])
 def protocol(settings: ServerSettings | None = None, *, has_authenticator: bool = True) -> ServerProtocol:
     terms = Terms(settings or ServerSettings(), has_authenticator=has_authenticator)
     return ServerProtocol(terms, 0.0)
+
+
+def read(server: ServerProtocol, payload: bytes) -> ServerEvent | QueuedEvent | None:
+    """Receive, and read what would wait."""
+    event = server.receive(payload, 0.0)
+    return server.read(event) if isinstance(event, Waiting) else event
+
+
+NUMBERS = [b"1e999", b"-1e400", b"1" * 4301, b'[{"a":[1e999]}]']
+"""Data that JSON allows and nothing can hold."""
+
+
+@pytest.mark.parametrize("data", NUMBERS)
+@pytest.mark.parametrize(
+    "rest", [b"", b',"t":"T"', b',"op":2', b',"x":{"r":"1"}', b',"op":2,"x":{"v":2}', b',"op":1']
+)
+def test_numbers_that_nothing_can_hold_are_found_when_it_is_their_turn(data: bytes, rest: bytes) -> None:
+    server = protocol()
+    waiting = server.receive(b'{"d":%s%s}' % (data, rest), 0.0)
+    assert isinstance(waiting, Waiting)
+    assert server.state is not State.CLOSED
+    close = server.read(waiting)
+    assert isinstance(close, Close)
+    assert (close.code, server.state) == (CloseCode.INVALID_PAYLOAD, State.CLOSED)
+    assert server.read(waiting) is None, "a connection that has ended is not closed again"
+
+
+@pytest.mark.parametrize("data", NUMBERS)
+@pytest.mark.parametrize(
+    "rest",
+    [b'"op":11', b'"op":3', b'"x":{"a":"1"}', b'"x":{"a":"1","error":{}}', b'"op":1,"x":{"r":"1"}'],
+)
+def test_they_are_found_at_once_in_what_does_not_wait(data: bytes, rest: bytes) -> None:
+    server = protocol()
+    server.receive(b'{"op":2,"x":{"v":2}}', 0.0)
+    server.accept(User("1"))
+    close = server.receive(b'{"d":%s,%s}' % (data, rest), 0.0)
+    assert isinstance(close, Close)
+    assert close.code == CloseCode.INVALID_PAYLOAD
+
+
+@pytest.mark.parametrize("rest", [b"", b',"op":2', b',"x":{"r":"1"}', b',"op":9'])
+def test_frames_wait_as_they_were_received(rest: bytes) -> None:
+    server, size = protocol(), 500_000
+    payload = b'{"d":[%s[]]%s}' % (b"[]," * (size // 3), rest)
+    tracemalloc.start()
+    try:
+        waiting = server.receive(payload, 0.0)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(waiting, Waiting)
+    assert held < 4096, "the frame, and no object of its data"
+    assert waiting.size == len(payload)
+
+
+def test_extensions_are_not_kept_while_frames_wait() -> None:
+    server = protocol()
+    for extension in (b'{"r":"1","y":[[]]}', b"[[[]]]", b'{"v":2,"y":[[]]}'):
+        for op in (0, 2):
+            waiting = server.receive(b'{"op":%d,"x":%s}' % (op, extension), 0.0)
+            assert isinstance(waiting, Waiting)
+            assert waiting.frame.x is msgspec.UNSET
 
 
 def test_nobody_can_be_accepted_without_an_attempt() -> None:
@@ -91,7 +166,7 @@ def test_any_bytes_are_an_event_or_close_the_session(payloads: list[bytes]) -> N
     server = protocol()
     for payload in payloads:
         was_closed = server.state is State.CLOSED
-        event = server.receive(payload, 0.0)
+        event = read(server, payload)
         assert event is None or not was_closed
         assert isinstance(event, Close) is (server.state is State.CLOSED and not was_closed)
 
@@ -152,11 +227,14 @@ class ServerModel(RuleBasedStateMachine):
         event = self.server.receive(payload, self.now)
         if self.is_over:
             assert event is None
-        if isinstance(event, Authenticate):
+        queued = self.server.read(event) if isinstance(event, Waiting) else None
+        if isinstance(queued, Authenticate):
             self.waiting += 1
+        self.ended(queued)
         self.ended(event)
+        assert queued is None or isinstance(queued, Authenticate | Received | RequestReceived | Close)
         assert event is None or isinstance(
-            event, Authenticate | Received | ProbeAnswered | UnexpectedAnswer | Close
+            event, Waiting | ReplyReceived | SendText | ProbeAnswered | UnexpectedAnswer | Close
         )
 
     @precondition(lambda self: self.waiting and not self.is_over)

@@ -10,7 +10,13 @@ import pytest
 
 from mesa_ws.close import CloseCode, may_reconnect
 from mesa_ws.errors import InvalidMessage, Unsupported
-from mesa_ws.messages.frames import decode_frame, encode_frame, encode_message, numbered, numbered_broadcast
+from mesa_ws.messages.frames import (
+    decode_raw_frame,
+    encode_frame,
+    encode_message,
+    numbered,
+    numbered_broadcast,
+)
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.messages.recipients import User, id_problem
@@ -28,6 +34,7 @@ from mesa_ws.protocol.events import (
     SendPing,
     SendText,
     UnexpectedAnswer,
+    Waiting,
 )
 from mesa_ws.protocol.fragments import DataFrame, Fragments, Violation
 from mesa_ws.protocol.positions import Arrived, Forked, Lost, Moved, Positions, Reset
@@ -35,6 +42,7 @@ from mesa_ws.protocol.resume import (
     UNKNOWN,
     ResumeState,
     SyncOptions,
+    read_should_sync,
     read_sync_options,
     reconnect,
     resync,
@@ -171,7 +179,8 @@ class ServerPlayer:
             case "open":
                 return SendText(self._terms.hello)
             case "receive":
-                return self.protocol.receive(content(*args), now)
+                event = self.protocol.receive(content(*args), now)
+                return self.protocol.read(event) if isinstance(event, Waiting) else event
             case "pong":
                 return self.protocol.ponged(content(*args), now)
             case "heard" | "poll" | "probe" | "suspend" | "resume":
@@ -288,7 +297,8 @@ def test_correlation(case: Any) -> None:
 
 @of("wishes")
 def test_wish(case: Any) -> None:
-    found = read_sync_options(decode_frame(case["text"].encode()))
+    frame = decode_raw_frame(case["text"].encode())
+    found = read_sync_options(frame.x)._replace(should_sync=read_should_sync(frame.data()))
     assert sync_options(found) == case["wish"]
     assert (UNKNOWN in (found.position, found.broadcasts)) is ("unknown" in case["wish"].values())
 

@@ -3,14 +3,14 @@
 import pytest
 
 from mesa_ws.protocol.server import ServerProtocol, Terms
-from mesa_ws.server.flow_control import PATIENCE, FlowControl
+from mesa_ws.server.flow_control import PATIENCE, FlowControl, Load
 from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Keepalive, ServerSettings
 
 KEEPALIVE = Keepalive(interval=25, timeout=20)
 
-MOST = 4
-"""Events that may wait."""
+MOST = Load(4, 1000)
+"""Events and bytes that may wait."""
 
 
 class Socket:
@@ -61,9 +61,8 @@ class Client:
     def changed(self) -> None:
         self.changes += 1
 
-    def regulate(self, waiting: int, *, owes_answer: bool = False) -> None:
-        self.flow.is_full = waiting >= MOST
-        self.flow.regulate(waiting, owes_answer=owes_answer)
+    def regulate(self, waiting: int, *, size: int = 0, owes_answer: bool = False) -> None:
+        self.flow.regulate(Load(waiting, size), owes_answer=owes_answer)
 
     def look_at(self, now: float) -> bool:
         self.now = now
@@ -82,6 +81,30 @@ def test_a_full_queue_pauses_and_an_emptier_one_resumes(client: Client) -> None:
         client.regulate(waiting)
         seen.append(client.socket.is_read)
     assert (seen, client.changes) == ([True, False, False, True], 2)
+
+
+def test_many_bytes_pause_and_half_as_many_resume(client: Client) -> None:
+    seen = []
+    for size in (999, 1000, 1001, 1000, 501, 500, 1000):
+        client.regulate(1, size=size)
+        seen.append(client.socket.is_read)
+    assert seen == [True, True, False, False, False, True, True]
+
+
+def test_reading_goes_on_when_neither_events_nor_bytes_are_too_many(client: Client) -> None:
+    seen = []
+    for waiting, size in ((4, 1001), (1, 600), (3, 400), (2, 500)):
+        client.regulate(waiting, size=size)
+        seen.append(client.socket.is_read)
+    assert seen == [False, False, False, True]
+
+
+def test_bytes_of_a_client_that_owes_an_answer_are_bounded_too(client: Client) -> None:
+    seen = []
+    for size in (1001, 1000 * PATIENCE, 1000 * PATIENCE + 1):
+        client.regulate(1, size=size, owes_answer=True)
+        seen.append(client.socket.is_read)
+    assert seen == [True, True, False]
 
 
 def test_a_client_that_owes_an_answer_is_read_for_longer(client: Client) -> None:

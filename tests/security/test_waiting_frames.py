@@ -1,0 +1,129 @@
+"""What clients have waiting is bounded in messages and in bytes, and stays bytes until its turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from mesa_ws import Connection, MemoryBackend, MemoryHub, Message, Portal, PortalEvent, Server, User, serve
+from mesa_ws.protocol.server import ServerProtocol
+from mesa_ws.transports.frame_feed import READ_AT_ONCE
+from tests.system.server.peer import Peer
+from tests.system.waiting import until
+
+
+class Site:
+    """A server whose handler waits until `goes_on` is set, and whose authenticator does until `logs_in` is.
+
+    Attributes:
+        handled: the data of the messages that were handled.
+        received: the sizes of the frames that the server has received.
+    """
+
+    def __init__(self, stack: AsyncExitStack, received: list[int]) -> None:
+        self._stack = stack
+        self.received = received
+        self.handled: list[Any] = []
+        self.goes_on, self.logs_in = asyncio.Event(), asyncio.Event()
+        self.logs_in.set()
+        self.url = ""
+
+    async def serve(self, *place: Any, has_authenticator: bool = True, **options: Any) -> Server:
+        server = Server(*place, **options)
+        if has_authenticator:
+            server.authenticator(self._authenticate)
+        server.on_message(self._handle)
+        endpoint = await self._stack.enter_async_context(serve(server, "127.0.0.1", 0))
+        self.url = endpoint.url
+        return server
+
+    async def join(self, id: str | None = None) -> Peer:
+        peer = await self._stack.enter_async_context(Peer.connect(self.url))
+        if id is not None:
+            await peer.authenticate(id)
+        return peer
+
+    async def _authenticate(self, data: Any, _: Connection) -> User | None:
+        await self.logs_in.wait()
+        return User(data["id"]) if "id" in data else None
+
+    async def _handle(self, message: Message, _: Connection) -> None:
+        await self.goes_on.wait()
+        self.handled.append(message.data)
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    received: list[int] = []
+    receive = ServerProtocol.receive
+
+    def count(protocol: ServerProtocol, payload: bytes, now: float) -> Any:
+        received.append(len(payload))
+        return receive(protocol, payload, now)
+
+    monkeypatch.setattr(ServerProtocol, "receive", count)
+    async with AsyncExitStack() as stack:
+        yield Site(stack, received)
+
+
+async def test_reading_pauses_when_too_many_bytes_wait(site: Site) -> None:
+    most, size, count = 100_000, 3000, 400
+    server = await site.serve(limits={"max_queued": 10_000, "max_queued_bytes": most})
+    peer = await site.join("1")
+    site.received.clear()
+    sending = asyncio.create_task(send_all(peer, [f"{n:0{size}}" for n in range(count)]))
+    [connection] = server.connections
+    await until(lambda: connection.protocol.deadline is None)
+    assert most < sum(site.received) <= most + 2 * READ_AT_ONCE
+    site.goes_on.set()
+    await sending
+    await until(lambda: len(site.handled) == count)
+    assert [int(data) for data in site.handled] == list(range(count))
+
+
+async def test_one_message_as_large_as_allowed_always_fits(site: Site) -> None:
+    await site.serve(limits={"max_message": 300_000, "max_queued_bytes": 1})
+    site.goes_on.set()
+    peer = await site.join("1")
+    for _ in range(3):
+        await peer.send(None, "x" * 299_000)
+    await until(lambda: len(site.handled) == 3)
+
+
+async def send_all(peer: Peer, messages: list[Any]) -> None:
+    for message in messages:
+        await peer.send(None, message)
+
+
+BAD = ["1e999", "[-1e400]", "1" * 4301]
+
+
+@pytest.mark.parametrize("number", BAD)
+async def test_a_number_that_nothing_can_hold_closes_in_its_turn_and_reaches_nobody(
+    site: Site, number: str
+) -> None:
+    hub, forwarded = MemoryHub(), list[Any]()
+    server = await site.serve(MemoryBackend(hub), portals=True)
+    portal = Portal(hub)
+
+    @portal.on_message
+    async def take(event: PortalEvent) -> None:
+        assert event.message is not None
+        message = event.message
+        forwarded.append((message.opcode, message.data, message.type, message.sequence))
+
+    async with portal:
+        peer = await site.join("1")
+        site.received.clear()
+        await peer.raw('{"op": 7000, "d": {"a": [1.50]}, "t": "T", "s": 5, "unknown": [1e999]}')
+        await peer.raw(f'{{"d":{number}}}')
+        await peer.send(None, "too late")
+        await until(lambda: len(site.received) == 3)
+        assert server.connections, "the first is not handled yet"
+        site.goes_on.set()
+        assert await peer.closed() == 1007
+        await until(lambda: bool(forwarded))
+    assert site.handled == [{"a": [1.5]}]
+    assert forwarded == [(7000, {"a": [1.5]}, "T", None)]
