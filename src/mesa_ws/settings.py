@@ -6,6 +6,7 @@ that names the field.
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
 import msgspec
@@ -39,6 +40,16 @@ Hosts = Annotated[
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]
+
+_NETWORKS = "a list of networks such as '10.0.0.0/8', or None"
+Networks = Annotated[tuple[str, ...], msgspec.Meta(description=_NETWORKS)]
+"""Networks of IP addresses, without bits of hosts."""
+
+PRIVATE_NETWORKS = (
+    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
+"""Networks that the internet does not route: this machine, and where proxies usually are."""
 
 
 def _is_feature(kind: Any) -> bool:
@@ -161,7 +172,10 @@ class Keepalive(Settings, frozen=True, kw_only=True):
 
 
 class Limits(Settings, frozen=True, kw_only=True):
-    """Limits of what one connection may cost.
+    """Limits of what one connection may cost, and of how many there may be.
+
+    A connection over a limit of their number is refused before it is one, with 503 and `Retry-After`, counted
+    and logged once a minute.
 
     Attributes:
         max_message: bytes of one message from a client.
@@ -175,6 +189,14 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_requests: requests to one client that wait for its answers, and requests of one client
             that wait for the answers of portals.
         handler_threads: plain `def` handlers that run at the same time in one server.
+        max_connections: connections to one server; None for as many as its file descriptors allow, beyond
+            which clients wait.
+        max_unauthenticated_per_address: connections from one address to one server that have not logged in;
+            in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
+            limit.
+        exempt_networks: networks whose addresses have no such limit, as many clients come from one address
+            of a proxy. By default this machine and private networks. A proxy that has another address
+            belongs here, too.
     """
 
     max_message: Count = 1024 * 1024
@@ -184,6 +206,17 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_queued_bytes: Count | None = None
     max_requests: Count = 64
     handler_threads: Count = 32
+    max_connections: Count | None = None
+    max_unauthenticated_per_address: Count | None = 256
+    exempt_networks: Networks | None = PRIVATE_NETWORKS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for network in self.exempt_networks or ():
+            try:
+                ip_network(network)
+            except ValueError:
+                raise InvalidSettings("limits.exempt_networks", _NETWORKS, network) from None
 
     @property
     def most_queued_bytes(self) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mesa_ws.errors import InvalidSettings
 from mesa_ws.settings import (
+    PRIVATE_NETWORKS,
     Authentication,
     Heartbeat,
     Keepalive,
@@ -82,6 +83,9 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "max_queued_bytes": None,
             "max_requests": 64,
             "handler_threads": 32,
+            "max_connections": None,
+            "max_unauthenticated_per_address": 256,
+            "exempt_networks": PRIVATE_NETWORKS,
         },
         "rules": {"enforce_equal_versions": False, "version": "1.5.8", "store_messages": False},
     }
@@ -178,6 +182,16 @@ def test_no_timeout_is_a_timeout() -> None:
         (
             {"portals": {"types": {"SAVE": 1}}},
             "portals.types: expected a list of message types, or None for all, got {'SAVE': 1}",
+        ),
+        (
+            {"limits": {"exempt_networks": ["10.0.0.1/8"]}},
+            "limits.exempt_networks: expected a list of networks such as '10.0.0.0/8', or None, "
+            "got '10.0.0.1/8'",
+        ),
+        (
+            {"limits": {"exempt_networks": "10.0.0.0/8"}},
+            "limits.exempt_networks: expected a list of networks such as '10.0.0.0/8', or None, "
+            "got '10.0.0.0/8'",
         ),
         (
             {"limits": {"max_message": 2**40}},

@@ -13,7 +13,7 @@ from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..backend.redis import Address
 from ..errors import InvalidInput, InvalidSettings, Unsupported
 from ..http_server.server import ApiLimits
-from ..settings import Count, Hosts, Port, ServerSettings, Settings, Types, features
+from ..settings import Count, Hosts, Networks, Port, ServerSettings, Settings, Types, features
 from ..transports.listening import listed
 from .output import escaped
 
@@ -184,11 +184,11 @@ class Setting(NamedTuple):
         """Convert text from the command line or the environment to a value.
 
         `none` means no value, for a setting that may have none and is not text. NonEmptyText that cannot be
-        converted is returned unchanged, for `check` to refuse. Commas separate hosts and types.
+        converted is returned unchanged, for `check` to refuse. Commas separate hosts, networks and types.
         """
         if self.clears_with(text):
             return None
-        if self.type == (Types | None) or (self.type == Hosts and "," in text):
+        if self.type in {Types | None, Networks | None} or (self.type == Hosts and "," in text):
             return tuple(each.strip() for each in text.split(","))
         try:
             return msgspec.convert(text, self.type, strict=False)

@@ -1,7 +1,7 @@
 """Metrics for Prometheus; needs `pip install 'mesa-ws[prometheus]'`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from ..close import CloseCode
@@ -13,6 +13,8 @@ from ..server.node import Node
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.core import CounterMetricFamily
+    from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError(
         "mesa_ws.middleware.prometheus: expected prometheus-client, got no such library; "
@@ -23,6 +25,21 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """Buckets of handler times, in seconds."""
 
 _CODES = frozenset(int(code) for code in CloseCode)
+
+
+class _Refused(Collector):
+    """Exports the connections that limits refused, which the server counts itself."""
+
+    def __init__(self, refused: Mapping[str, int]) -> None:
+        self._refused = refused
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "mesa_connections_refused", "Connections that a limit refused.", labels=["limit"]
+        )
+        for limit, count in self._refused.items():
+            family.add_metric([limit], count)
+        yield family
 
 
 class PrometheusMetrics(Middleware):
@@ -64,6 +81,7 @@ class PrometheusMetrics(Middleware):
         connections.set_function(lambda: len(server.fanout.connections))
         ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
         ids.set_function(lambda: len(server.fanout.by_id))
+        registry.register(_Refused(server.connection_limits.refused))
         self._connected = counter("connected", "Connections that were opened.")
         self._authenticated = counter("authenticated", "Logins.")
         self._closed = counter("closed", "Connections that ended.", "code")

@@ -19,6 +19,7 @@ from ..protocol.events import Authenticate, Close
 from ..protocol.resume import UNKNOWN, ResumeState, SyncOptions, resync, welcome
 from ..protocol.server import State
 from .connection import Connection
+from .connection_limits import ConnectionLimits
 from .fanout import Fanout
 from .registrations import Handlers
 from .subscription import Subscription
@@ -36,12 +37,14 @@ class Authenticator:
         fanout: Fanout,
         handlers: Handlers,
         timeout: float | None,
+        limits: ConnectionLimits,
         spawn: Spawn,
     ) -> None:
         self._backend = backend
         self._fanout = fanout
         self._handlers = handlers
         self._timeout = timeout
+        self._limits = limits
         self._spawn = spawn
 
     async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
@@ -55,6 +58,7 @@ class Authenticator:
             await self._fail(connection, error)
             return
         connection.user = user
+        self._limits.logged_in(connection)
         current, is_wire2 = connection.subscription, attempt.sync.is_wire2
         if (
             current is not None

@@ -24,6 +24,7 @@ from ..protocol.server import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
 from .connection import Connection, ConnectionHost, Request
+from .connection_limits import ConnectionLimits
 from .event_loop import NOT_RUNNING, LoopTasks
 from .fanout import Fanout
 from .flow_control import Load
@@ -51,6 +52,7 @@ class Node(Hooks, LoopTasks):
         options: the fields of `ServerSettings`, features in any of their forms.
 
     Attributes:
+        connection_limits: counts connections, and refuses those over a limit.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -62,11 +64,7 @@ class Node(Hooks, LoopTasks):
 
     def __init__(self, backend: Backend | Given | None = None, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.of(options)
-        if not self.settings.authentication.store_connected_users:
-            raise Unsupported(
-                "authentication.store_connected_users: expected True, got False; "
-                "without it no message would arrive, because messages find an id by what nodes declare"
-            )
+        _check_supported(self.settings)
         LoopTasks.__init__(self)
         self.handlers = Handlers(self.settings.limits.handler_threads)
         Hooks.__init__(self, self.handlers)
@@ -78,6 +76,7 @@ class Node(Hooks, LoopTasks):
             most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
+        self.connection_limits = ConnectionLimits(self.settings.limits, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
             self.backend,
@@ -92,6 +91,7 @@ class Node(Hooks, LoopTasks):
             fanout=self.fanout,
             handlers=self.handlers,
             timeout=self.settings.authentication.timeout,
+            limits=self.connection_limits,
             spawn=self.spawn,
         )
         self._retention = Retention.of(self.settings.sync)
@@ -296,7 +296,9 @@ class Node(Hooks, LoopTasks):
         """
         self._enter_loop()
         self._is_stopping = False
-        self._terms = Terms(self.settings, has_authenticator=self.handlers.authenticator is not None)
+        has_authenticator = self.handlers.authenticator is not None
+        self._terms = Terms(self.settings, has_authenticator=has_authenticator)
+        self.connection_limits.has_authenticator = has_authenticator
         try:
             await self._open()
         except BaseException:
@@ -401,6 +403,14 @@ class Node(Hooks, LoopTasks):
         except BaseException:
             await self.backend.aclose()
             raise
+
+
+def _check_supported(settings: ServerSettings) -> None:
+    if not settings.authentication.store_connected_users:
+        raise Unsupported(
+            "authentication.store_connected_users: expected True, got False; "
+            "without it no message would arrive, because messages find an id by what nodes declare"
+        )
 
 
 class _BlockingPresence:

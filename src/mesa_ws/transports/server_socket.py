@@ -6,6 +6,7 @@ This module decides what picows leaves to its user: which requests are upgraded 
 
 import asyncio
 import logging
+import random
 import re
 import socket
 from collections.abc import Callable
@@ -78,6 +79,9 @@ READ_BUFFER = 2048
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds a client gets for the handshakes of TLS and WebSocket together, from the accepted connection on."""
+
+RETRY_AFTER = (1, 10)
+"""Seconds, at least and at most, after which a client may try again that was refused by a limit."""
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
@@ -195,7 +199,7 @@ class NativeTransport(WSListener):
         if self._closing is not None:
             self._closing.cancel()
         code, reason = self._peer or implied_end(transport)
-        self._listener.disconnected(self)
+        self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
 
     def pause_writing(self) -> None:
@@ -398,11 +402,14 @@ class NativeListener:
         peer = ws.underlying_transport.get_extra_info("peername")
         remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
         target, headers = ws.request.path.decode("latin-1"), decoded(ws.request.headers)
-        return self._node.connect(transport, target, headers, remote)
+        connection = self._node.connect(transport, target, headers, remote)
+        self._node.connection_limits.opened(connection, remote[0] if remote else None)
+        return connection
 
-    def disconnected(self, transport: NativeTransport) -> None:
+    def disconnected(self, transport: NativeTransport, connection: Connection) -> None:
         """Forget a socket."""
         self._open.discard(transport)
+        self._node.connection_limits.closed(connection)
         if not self._open:
             self._all_gone.set()
 
@@ -413,9 +420,10 @@ class NativeListener:
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+        address = connection.getpeername()[0]
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            self._frame_feed,
+            partial(self._frame_feed, address),
             connection,
             **tls,
         )
@@ -430,14 +438,14 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _frame_feed(self) -> FrameFeed:
+    def _frame_feed(self, address: str) -> FrameFeed:
         feed = FrameFeed(self._room, self._limits.max_message)
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
         feed.protocol = WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
-            ws_listener_factory=partial(self._answer, feed),
+            ws_listener_factory=partial(self._answer, address, feed),
             logger=self._logger,
             disconnect_on_exception=True,
             websocket_handshake_timeout=None,
@@ -452,10 +460,20 @@ class NativeListener:
         )
         return feed
 
-    def _answer(self, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+    def _answer(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)
         if feed.is_head:
             return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return file or refusal(request, self._path) or accept(request, NativeTransport(self, feed))
+        return file or refusal(request, self._path) or self._admit(address, feed, request)
+
+    def _admit(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+        """Upgrade a valid request, unless a limit of connections is reached."""
+        limits = self._node.connection_limits
+        limit = limits.reached(address)
+        if limit is None:
+            return accept(request, NativeTransport(self, feed))
+        limits.refuse(limit, address)
+        pause = random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(pause)})

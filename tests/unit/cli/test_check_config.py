@@ -111,7 +111,9 @@ def test_as_json_it_prints_every_setting(mesa: Command) -> None:
         if path == "insecure_demo_auth":
             continue
         table, _, name = path.rpartition(".")
-        assert (document[table] if table else document)[name] == setting.default
+        assert (document[table] if table else document)[name] == (
+            list(setting.default) if isinstance(setting.default, tuple) else setting.default
+        )
 
 
 def test_as_json_it_prints_no_secrets(mesa: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ def test_the_page_has_every_setting_with_its_variable_and_default(path: str) -> 
     default = "" if setting.default is None else str(setting.default)
     if isinstance(setting.default, bool):
         default = json.dumps(setting.default)
+    if isinstance(setting.default, tuple):
+        default = ",".join(setting.default)
     assert row_of(path)[:3] == [path, setting.variable, default]
 
 

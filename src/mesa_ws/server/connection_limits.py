@@ -1,0 +1,92 @@
+"""Counts the connections of a node against their limits. No I/O, and no clock but that of the log.
+
+A connection counts as unauthenticated from its handshake to its login, or to the end of its socket. These are
+counted for each address, as one client could open any number of them; an address in IPv6 is its network of 64
+bits, which one client has to itself.
+"""
+
+from collections import Counter
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+
+from ..concurrency.limited_log import LimitedLog
+from ..settings import Limits
+
+PREFIX_OF_IPV6 = 64
+"""Bits of an IPv6 address that all addresses of one client have in common."""
+
+
+class ConnectionLimits:
+    """The counts of one node. For its event loop only.
+
+    Args:
+        limits: the settings.
+        log: gets a line a minute for each limit that refuses connections.
+
+    Attributes:
+        has_authenticator: whether clients can log in; without that, addresses have no limit.
+        refused: connections that were refused, by the limit that they would have passed.
+    """
+
+    def __init__(self, limits: Limits, log: LimitedLog) -> None:
+        self._limits = limits
+        self._log = log
+        self._exempt = [ip_network(network) for network in limits.exempt_networks or ()]
+        self._network_of = lru_cache(4096)(self._find_network)
+        self._open = 0
+        self._unauthenticated: dict[object, str] = {}
+        self._by_network: Counter[str] = Counter()
+        self.has_authenticator = False
+        self.refused: Counter[str] = Counter()
+
+    def reached(self, address: str | None) -> str | None:
+        """Return the name of a limit that allows no further connection from `address`; None if all do."""
+        limits = self._limits
+        if limits.max_connections is not None and self._open >= limits.max_connections:
+            return "max_connections"
+        most = limits.max_unauthenticated_per_address
+        if most is not None and self.has_authenticator:
+            network = self._network_of(address)
+            if network is not None and self._by_network[network] >= most:
+                return "max_unauthenticated_per_address"
+        return None
+
+    def opened(self, connection: object, address: str | None) -> None:
+        """Count a connection whose handshake is done."""
+        self._open += 1
+        network = self._network_of(address)
+        if network is not None:
+            self._unauthenticated[connection] = network
+            self._by_network[network] += 1
+
+    def logged_in(self, connection: object) -> None:
+        """Count a connection no longer for its address; later calls do nothing."""
+        network = self._unauthenticated.pop(connection, None)
+        if network is not None:
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
+
+    def closed(self, connection: object) -> None:
+        """Count a connection no longer, as its socket is closed."""
+        self._open -= 1
+        self.logged_in(connection)
+
+    def refuse(self, limit: str, address: str | None) -> None:
+        """Count and log a connection that is refused."""
+        self.refused[limit] += 1
+        most = getattr(self._limits, limit)
+        self._log.warning("refused a connection from %s: limits.%s is %d", address, limit, most, kind=limit)
+
+    def _find_network(self, address: str | None) -> str | None:
+        """Return what the connections of an address are counted under; None for addresses without a limit."""
+        if address is None:
+            return None
+        parsed = ip_address(address)
+        if isinstance(parsed, IPv6Address):
+            parsed = parsed.ipv4_mapped or parsed
+        if any(parsed in network for network in self._exempt):
+            return None
+        if isinstance(parsed, IPv6Address):
+            return str(IPv6Network((int(parsed), PREFIX_OF_IPV6), strict=False))
+        return str(parsed)

@@ -1,0 +1,106 @@
+"""Clients that open more connections than they may: refused early, counted, and no harm to neighbours."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mesa_ws import Connection, Server, User, serve
+from mesa_ws.middleware.prometheus import PrometheusMetrics
+from mesa_ws.transports.run import Endpoint
+from tests.system.server.peer import LIMIT, Peer, RawPeer
+from tests.system.waiting import until
+
+BUSY = re.compile(r"HTTP/1.1 503 Service Unavailable\r\n(?s:.*)Retry-After: ([1-9]|10)\r\n")
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def limited(**limits: Any) -> Server:
+    server = Server(limits={"exempt_networks": None} | limits)
+
+    @server.authenticator
+    async def authenticate(data: Any, _: Connection) -> User:
+        return User(data["id"])
+
+    return server
+
+
+async def handshake(stack: AsyncExitStack, endpoint: Endpoint) -> tuple[RawPeer, str]:
+    """Connect until the test ends; return the answer, too."""
+    peer = await stack.enter_async_context(RawPeer.connect(endpoint.host, endpoint.port))
+    return peer, await peer.upgrade()
+
+
+def refused(registry: CollectorRegistry) -> dict[str, float]:
+    lines = generate_latest(registry).decode().splitlines()
+    found = (re.fullmatch(r'mesa_connections_refused_total{limit="(\w+)"} (.*)', line) for line in lines)
+    return {match[1]: float(match[2]) for match in found if match}
+
+
+async def test_an_address_holds_so_many_connections_without_login(stack: AsyncExitStack) -> None:
+    """An address over the limit is refused until one logs in or leaves; who has logged in is served on."""
+    server, registry = limited(max_unauthenticated_per_address=3), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+    neighbour = await stack.enter_async_context(Peer.connect(endpoint.url))
+    await neighbour.authenticate("neighbour")
+    answers = [await handshake(stack, endpoint) for _ in range(10)]
+    assert [" 101 " in answer for _, answer in answers] == [True] * 3 + [False] * 7
+    assert all(BUSY.match(answer) for _, answer in answers[3:])
+    assert refused(registry) == {"max_unauthenticated_per_address": 7}
+    assert len(server.connections) == 4
+    await neighbour.authenticate("neighbour")
+    first, second = answers[0][0], answers[1][0]
+    await first.frame(1, b'{"op":2,"d":{"id":"1"}}')
+    await until(lambda: len(server.fanout.by_id) == 2)
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+    assert BUSY.match((await handshake(stack, endpoint))[1])
+    second.writer.close()
+    await until(lambda: len(server.connections) == 4)
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+    assert BUSY.match((await handshake(stack, endpoint))[1])
+
+
+async def test_a_connection_that_the_server_closes_counts_until_its_socket_ends(
+    stack: AsyncExitStack,
+) -> None:
+    endpoint = await stack.enter_async_context(serve(limited(max_unauthenticated_per_address=1)))
+    peer, _ = await handshake(stack, endpoint)
+    await peer.frame(1, b"no JSON")
+    assert int.from_bytes((await peer.close_frame())[:2]) == 1007
+    assert BUSY.match((await handshake(stack, endpoint))[1])
+    peer.writer.close()
+    async with asyncio.timeout(LIMIT):
+        while BUSY.match((await handshake(stack, endpoint))[1]):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_has_so_many_connections_logged_in_or_not(stack: AsyncExitStack) -> None:
+    server, registry = limited(max_connections=3, max_unauthenticated_per_address=None), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+    neighbour = await stack.enter_async_context(Peer.connect(endpoint.url))
+    await neighbour.authenticate("neighbour")
+    answers = [await handshake(stack, endpoint) for _ in range(5)]
+    assert [" 101 " in answer for _, answer in answers] == [True, True, False, False, False]
+    assert all(BUSY.match(answer) for _, answer in answers[2:])
+    assert refused(registry) == {"max_connections": 3}
+    await neighbour.authenticate("neighbour")
+    answers[0][0].writer.close()
+    await until(lambda: len(server.connections) == 2)
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+
+
+async def test_guests_of_a_server_without_authenticator_have_no_limit(stack: AsyncExitStack) -> None:
+    server = Server(limits={"exempt_networks": None, "max_unauthenticated_per_address": 1})
+    endpoint = await stack.enter_async_context(serve(server))
+    assert [" 101 " in (await handshake(stack, endpoint))[1] for _ in range(3)] == [True] * 3

@@ -1,0 +1,121 @@
+"""What is counted for which limit, and how often a refusal is logged."""
+
+import logging
+
+import pytest
+
+from mesa_ws.concurrency.limited_log import LimitedLog
+from mesa_ws.server.connection_limits import ConnectionLimits
+from mesa_ws.settings import Limits
+
+PUBLIC = "203.0.113.7"
+PER_ADDRESS = "max_unauthenticated_per_address"
+
+
+def counting(**limits: int | None) -> ConnectionLimits:
+    return counting_with(Limits.of(limits))
+
+
+def counting_with(limits: Limits) -> ConnectionLimits:
+    found = ConnectionLimits(limits, LimitedLog(logging.getLogger("mesa_ws.server")))
+    found.has_authenticator = True
+    return found
+
+
+def test_connections_in_all_are_counted_from_the_handshake_to_the_end_of_the_socket() -> None:
+    limits = counting(max_connections=2)
+    for name in ("a", "b"):
+        assert limits.reached(None) is None
+        limits.opened(name, None)
+    assert limits.reached(PUBLIC) == "max_connections"
+    limits.logged_in("a")
+    assert limits.reached(None) == "max_connections"
+    limits.closed("a")
+    assert limits.reached(None) is None
+
+
+@pytest.mark.parametrize("end", [ConnectionLimits.logged_in, ConnectionLimits.closed])
+def test_an_address_has_its_place_again_after_a_login_or_an_end(end: object) -> None:
+    limits = counting(max_unauthenticated_per_address=2)
+    for name in ("a", "b"):
+        limits.opened(name, PUBLIC)
+    assert (limits.reached(PUBLIC), limits.reached("203.0.113.8")) == (PER_ADDRESS, None)
+    end(limits, "a")  # type: ignore[operator]
+    assert limits.reached(PUBLIC) is None
+    limits.opened("c", PUBLIC)
+    limits.logged_in("a")
+    assert limits.reached(PUBLIC) == PER_ADDRESS
+
+
+def test_a_login_counts_once_and_its_end_frees_no_other_place() -> None:
+    limits = counting(max_unauthenticated_per_address=1)
+    limits.opened("a", PUBLIC)
+    limits.logged_in("a")
+    limits.opened("b", PUBLIC)
+    limits.logged_in("a")
+    limits.closed("a")
+    assert limits.reached(PUBLIC) == PER_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.7", PUBLIC, True),
+        (PUBLIC, "203.0.113.8", False),
+        ("::2", "::3", True),
+    ],
+)
+def test_an_ipv6_address_is_its_network_of_64_bits(one: str, other: str, is_same: bool) -> None:
+    limits = counting(max_unauthenticated_per_address=1)
+    limits.opened("a", one)
+    assert limits.reached(other) == (PER_ADDRESS if is_same else None)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "::1", "fd00::1", "fe80::1%eth0", None]
+)
+def test_proxies_in_private_networks_have_no_limit_unless_asked_for(address: str | None) -> None:
+    for networks, limit in ((Limits().exempt_networks, None), (None, PER_ADDRESS if address else None)):
+        limits = counting_with(Limits(max_unauthenticated_per_address=1, exempt_networks=networks))
+        limits.opened("a", address)
+        assert limits.reached(address) == limit
+
+
+def test_networks_of_a_proxy_are_exempt_where_they_are_named() -> None:
+    limits = counting_with(Limits(max_unauthenticated_per_address=1, exempt_networks=("203.0.113.0/24",)))
+    for name, address in {"a": PUBLIC, "b": "10.0.0.1"}.items():
+        limits.opened(name, address)
+    assert (limits.reached(PUBLIC), limits.reached("10.0.0.1")) == (None, PER_ADDRESS)
+
+
+def test_without_an_authenticator_or_with_none_addresses_have_no_limit() -> None:
+    guests, unlimited = counting(max_unauthenticated_per_address=1), counting(**{PER_ADDRESS: None})
+    guests.has_authenticator = False
+    for limits in (guests, unlimited):
+        limits.opened("a", PUBLIC)
+        assert limits.reached(PUBLIC) is None
+
+
+def test_refusals_are_counted_and_logged_once_a_minute_for_each_limit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = counting(max_connections=5, max_unauthenticated_per_address=3)
+    for _ in range(1000):
+        limits.refuse("max_connections", PUBLIC)
+    limits.refuse(PER_ADDRESS, PUBLIC)
+    assert limits.refused == {"max_connections": 1000, PER_ADDRESS: 1}
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.WARNING, f"refused a connection from {PUBLIC}: limits.max_connections is 5"),
+        (logging.WARNING, f"refused a connection from {PUBLIC}: limits.{PER_ADDRESS} is 3"),
+    ]
+
+
+def test_nothing_is_kept_of_addresses_that_have_left() -> None:
+    limits = counting()
+    for n in range(100):
+        limits.opened(n, f"203.0.113.{n}")
+    for n in range(100):
+        limits.closed(n)
+    assert (len(limits._by_network), len(limits._unauthenticated)) == (0, 0)
