@@ -42,6 +42,7 @@ from mesa_ws.cli.config import Api
 from mesa_ws.client.event_queue import PATIENCE as MORE_OF_CLIENT
 from mesa_ws.http_server.server import GRACE as API_GRACE
 from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
+from mesa_ws.http_server.slices import SLICE
 from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY
 from mesa_ws.messages.request import DEFAULT_REQUEST_TIMEOUT as PATIENCE
 from mesa_ws.messages.request import MAX_BLOCKING_REQUESTS, MAX_REQUESTS, MAX_TEXT
@@ -158,6 +159,7 @@ PROMISES = [
     ("../spec/protocol.md", f"need not take more than {MAX_TEXT} characters"),
     ("reference/cli.md", f"handlers get {WORDS[int(GRACE)]} seconds to finish"),
     ("reference/http-api.md", f"`batch` holds 1 to {MAX_BATCH} dispatches"),
+    ("reference/http-api.md", f"A dispatch to more than {SLICE} ids"),
     ("reference/http-api.md", f"more than {Api().head_timeout:g} seconds (`head_timeout`)"),
     ("reference/http-api.md", f"its body {Api().body_timeout:g} (`body_timeout`)"),
     ("reference/http-api.md", f"more than {Api().max_connections} connections (`max_connections`)"),

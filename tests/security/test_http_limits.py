@@ -131,7 +131,7 @@ async def test_connections_beyond_the_limit_are_told_to_come_later(
     with pytest.raises(BackendUnavailable, match=r"at most 3 connections.*nothing was sent"):
         await opened.neighbour(1)
     logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert logged == ["the dispatch API refused connections, 1 so far: 3 are open, which is the limit"]
+    assert logged == ["the dispatch API refused a connection: 3 are open, which is the limit"]
     held[0][1].close()
     await held[0][1].wait_closed()
     async with asyncio.timeout(LIMIT):

@@ -44,6 +44,7 @@ from ..messages.json_keys import check_members
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import judge, stored_positions
 from ..transports.run import Server
+from .slices import dispatch_sliced, encode_sliced, prepare_sliced
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -140,10 +141,11 @@ class _Api:
         return _problem(500, Problem(INTERNAL_ERROR, "the server failed; see its log", maybe_sent=True))
 
     async def _dispatch(self, body: DispatchRequest) -> bytes:
-        envelopes = body.envelopes(self._server.reserved)
-        receipts = await self._server.bus.dispatch(envelopes)
-        log_dispatches(log, envelopes, receipts)
-        return DISPATCH.encode_answer(receipts)
+        envelopes = await prepare_sliced(body, self._server.reserved)
+        receipts = await dispatch_sliced(self._server.bus, envelopes)
+        if log.isEnabledFor(logging.DEBUG):
+            log_dispatches(log, envelopes, receipts)
+        return await encode_sliced(receipts)
 
     async def _request(self, body: RequestBody) -> bytes:
         return REQUEST.encode_answer(await self._server.bus.request(*body.prepared()))

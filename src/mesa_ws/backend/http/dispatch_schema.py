@@ -4,7 +4,8 @@ A server refuses unknown members, so that a typing error never widens the recipi
 ignores members that it does not know.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -67,8 +68,8 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
         """
         envelope = prepare(
             read_message(self.message),
-            _ids("recipients", self.recipients, EVERYBODY),
-            _ids("excluding", self.excluding, ()),
+            given_ids("recipients", self.recipients, EVERYBODY),
+            given_ids("excluding", self.excluding, ()),
             retention=_retention(self.sync),
             idempotency_key=self.idempotency_key,
             durability=self.durability,
@@ -104,15 +105,23 @@ class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=Tr
         Raises:
             InvalidInput: the first error; in a batch it names the index of the dispatch.
         """
+        envelopes = []
+        for index, dispatch in enumerate(self.dispatches()):
+            with in_batch(None if self.batch is None else index):
+                envelopes.append(dispatch.envelope(reserved))
+        return envelopes
+
+    def dispatches(self) -> Sequence[DispatchBody]:
+        """Return the dispatches, unchecked; raise `InvalidInput` if their number is wrong."""
         if self.batch is None:
-            return [self.envelope(reserved)]
+            return [self]
         if self != DispatchRequest(batch=self.batch, namespace=self.namespace):
             raise InvalidInput(
                 "batch: pass either 'message' or 'batch', not both; move the message into the batch"
             )
         if not 0 < len(self.batch) <= MAX_BATCH:
             raise InvalidInput(f"batch: expected 1 to {MAX_BATCH} dispatches, got {len(self.batch)}")
-        return [_envelope_at(index, dispatch, reserved) for index, dispatch in enumerate(self.batch)]
+        return self.batch
 
 
 class ReceiptForm(msgspec.Struct):
@@ -179,7 +188,8 @@ def _retention(given: object) -> Retention | None:
     return Retention.of(Sync.of({"enabled": True, **given}))
 
 
-def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
+def given_ids(where: str, given: Any, default: Sequence[str]) -> Any:
+    """Return the ids of a body, or the default; raise `InvalidRecipients` if they are no list of scalars."""
     if given is msgspec.UNSET:
         return default
     if given is None or isinstance(given, dict):
@@ -191,8 +201,12 @@ def _ids(where: str, given: Any, default: Sequence[str]) -> Any:
     return given
 
 
-def _envelope_at(index: int, dispatch: DispatchBody, reserved: Container[int]) -> Envelope:
+@contextmanager
+def in_batch(index: int | None) -> Iterator[None]:
+    """Name the index of a dispatch in its errors, if it is one of a batch."""
     try:
-        return dispatch.envelope(reserved)
+        yield
     except InvalidInput as error:
+        if index is None:
+            raise
         raise type(error)(f"batch[{index}]: {error}") from None
