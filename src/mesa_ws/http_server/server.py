@@ -1,7 +1,9 @@
 """The dispatch API as a service of a server: on its own port, in the same event loop."""
 
 import logging
+import socket
 from collections.abc import Mapping
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -115,6 +117,7 @@ class DispatchApi:
         )
         self._service.start()
         log.info("dispatch API on %s", self._url)
+        _warn_of_plain_http(listeners)
         return self
 
     async def __aexit__(
@@ -123,3 +126,14 @@ class DispatchApi:
         """Stop listening, and let requests in progress finish within `GRACE` seconds."""
         if self._service is not None:
             await self._service.aclose()
+
+
+def _warn_of_plain_http(listeners: list[socket.socket]) -> None:
+    hosts = [listener.getsockname()[0] for listener in listeners]
+    open_ones = [host for host in hosts if not ip_address(host.partition("%")[0]).is_loopback]
+    if open_ones:
+        log.warning(
+            "the dispatch API listens on %s over plain HTTP: keys and messages can be read on the way; "
+            "listen on 127.0.0.1, and put a TLS proxy in front for other machines",
+            ", ".join(open_ones),
+        )

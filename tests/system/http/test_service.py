@@ -144,6 +144,20 @@ async def test_it_listens_on_ipv6(site: Site, kind: str) -> None:
     assert site.received == [1]
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [(["127.0.0.1", "::1", "localhost"], []), ("0.0.0.0", ["0.0.0.0"]), (["0.0.0.0", "::"], ["0.0.0.0, ::"])],
+)
+async def test_plain_http_for_other_machines_is_warned_of(
+    site: Site, host: Any, named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DispatchApi(site.server, key=KEY, host=host, port=0):
+        logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.partition(" over plain HTTP: ")[0] for line in logged] == [
+        f"the dispatch API listens on {each}" for each in named
+    ]
+
+
 async def test_the_process_keeps_its_signals_and_its_logging(
     site: Site, bus: Dispatching, caplog: pytest.LogCaptureFixture
 ) -> None:
