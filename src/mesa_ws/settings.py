@@ -191,6 +191,8 @@ class Limits(Settings, frozen=True, kw_only=True):
         handler_threads: plain `def` handlers that run at the same time in one server.
         max_connections: connections to one server; None for as many as its file descriptors allow, beyond
             which clients wait.
+        max_handshakes: handshakes of TLS and HTTP that are under way at once in one server; beyond, clients
+            wait. One address may have `max_unauthenticated_per_address` of them, and is cut off beyond.
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
             in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
             limit.
@@ -207,6 +209,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_requests: Count = 64
     handler_threads: Count = 32
     max_connections: Count | None = None
+    max_handshakes: Count = 1000
     max_unauthenticated_per_address: Count | None = 256
     exempt_networks: Networks | None = PRIVATE_NETWORKS
 

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -32,6 +32,19 @@ def limited(**limits: Any) -> Server:
         return User(data["id"])
 
     return server
+
+
+REST = (
+    "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+)
+
+
+async def silence(stack: AsyncExitStack, endpoint: Endpoint) -> RawPeer:
+    """Send half a request until the test ends; `REST` is the other half."""
+    peer = await stack.enter_async_context(RawPeer.connect(endpoint.host, endpoint.port))
+    peer.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    return peer
 
 
 async def handshake(stack: AsyncExitStack, endpoint: Endpoint) -> tuple[RawPeer, str]:
@@ -104,3 +117,45 @@ async def test_guests_of_a_server_without_authenticator_have_no_limit(stack: Asy
     server = Server(limits={"exempt_networks": None, "max_unauthenticated_per_address": 1})
     endpoint = await stack.enter_async_context(serve(server))
     assert [" 101 " in (await handshake(stack, endpoint))[1] for _ in range(3)] == [True] * 3
+
+
+async def test_an_address_holds_so_many_handshakes_and_is_cut_off_beyond(stack: AsyncExitStack) -> None:
+    """Half a request costs a place for the time of the handshake; neighbours notice nothing."""
+    server, registry = limited(max_unauthenticated_per_address=3), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+    neighbour = await stack.enter_async_context(Peer.connect(endpoint.url))
+    await neighbour.authenticate("neighbour")
+    silent = [await silence(stack, endpoint) for _ in range(3)]
+    await until(lambda: server.connection_limits.handshakes == 3)
+    for _ in range(4):
+        over = await silence(stack, endpoint)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(over.reader.read(), LIMIT) == b""
+    assert refused(registry) == {"max_unauthenticated_per_address": 4}
+    await neighbour.authenticate("neighbour")
+    silent[0].writer.close()
+    await until(lambda: server.connection_limits.handshakes == 2)
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+    assert " 101 " in (await silent[1].request(REST))
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+async def test_beyond_so_many_handshakes_clients_wait(stack: AsyncExitStack, is_ended: bool) -> None:
+    server = limited(max_handshakes=3, max_unauthenticated_per_address=None)
+    endpoint = await stack.enter_async_context(serve(server))
+    neighbour = await stack.enter_async_context(Peer.connect(endpoint.url))
+    silent = [await silence(stack, endpoint) for _ in range(3)]
+    await until(lambda: server.connection_limits.handshakes == 3)
+    waiting = [asyncio.create_task(handshake(stack, endpoint)) for _ in range(10)]
+    for _ in range(20):
+        await neighbour.authenticate("neighbour")
+    assert [task for task in waiting if task.done()] == []
+    assert server.connection_limits.handshakes == 3
+    if is_ended:
+        silent[0].writer.close()
+    else:
+        assert " 101 " in await silent[0].request(REST)
+    async with asyncio.timeout(LIMIT):
+        answers = [answer for _, answer in await asyncio.gather(*waiting)]
+    assert [" 101 " in answer for answer in answers] == [True] * 10

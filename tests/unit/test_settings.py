@@ -84,6 +84,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "max_requests": 64,
             "handler_threads": 32,
             "max_connections": None,
+            "max_handshakes": 1000,
             "max_unauthenticated_per_address": 256,
             "exempt_networks": PRIVATE_NETWORKS,
         },

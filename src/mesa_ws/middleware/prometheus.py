@@ -81,6 +81,8 @@ class PrometheusMetrics(Middleware):
         connections.set_function(lambda: len(server.fanout.connections))
         ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
         ids.set_function(lambda: len(server.fanout.by_id))
+        handshakes = Gauge("mesa_handshakes", "Handshakes of clients under way.", registry=registry)
+        handshakes.set_function(lambda: server.connection_limits.handshakes)
         registry.register(_Refused(server.connection_limits.refused))
         self._connected = counter("connected", "Connections that were opened.")
         self._authenticated = counter("authenticated", "Logins.")

@@ -15,6 +15,8 @@ from ..settings import Limits
 PREFIX_OF_IPV6 = 64
 """Bits of an IPv6 address that all addresses of one client have in common."""
 
+PER_ADDRESS = "max_unauthenticated_per_address"
+
 
 class ConnectionLimits:
     """The counts of one node. For its event loop only.
@@ -26,6 +28,7 @@ class ConnectionLimits:
     Attributes:
         has_authenticator: whether clients can log in; without that, addresses have no limit.
         refused: connections that were refused, by the limit that they would have passed.
+        handshakes: number of handshakes under way.
     """
 
     def __init__(self, limits: Limits, log: LimitedLog) -> None:
@@ -36,8 +39,28 @@ class ConnectionLimits:
         self._open = 0
         self._unauthenticated: dict[object, str] = {}
         self._by_network: Counter[str] = Counter()
+        self._handshakes: Counter[str] = Counter()
+        self.handshakes = 0
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
+
+    def begin_handshake(self, address: str) -> bool:
+        """Count a handshake; return False, and count nothing, if its address has too many under way."""
+        network = self._network_of(address)
+        most = self._limits.max_unauthenticated_per_address
+        if network is not None:
+            if most is not None and self._handshakes[network] >= most:
+                return False
+            self._handshakes[network] += 1
+        self.handshakes += 1
+        return True
+
+    def end_handshake(self, address: str) -> None:
+        """Count a handshake no longer, whatever came of it."""
+        self.handshakes -= 1
+        network = self._network_of(address)
+        if network is not None:
+            _decrease(self._handshakes, network)
 
     def reached(self, address: str | None) -> str | None:
         """Return the name of a limit that allows no further connection from `address`; None if all do."""
@@ -48,7 +71,7 @@ class ConnectionLimits:
         if most is not None and self.has_authenticator:
             network = self._network_of(address)
             if network is not None and self._by_network[network] >= most:
-                return "max_unauthenticated_per_address"
+                return PER_ADDRESS
         return None
 
     def opened(self, connection: object, address: str | None) -> None:
@@ -63,9 +86,7 @@ class ConnectionLimits:
         """Count a connection no longer for its address; later calls do nothing."""
         network = self._unauthenticated.pop(connection, None)
         if network is not None:
-            self._by_network[network] -= 1
-            if not self._by_network[network]:
-                del self._by_network[network]
+            _decrease(self._by_network, network)
 
     def closed(self, connection: object) -> None:
         """Count a connection no longer, as its socket is closed."""
@@ -90,3 +111,9 @@ class ConnectionLimits:
         if isinstance(parsed, IPv6Address):
             return str(IPv6Network((int(parsed), PREFIX_OF_IPV6), strict=False))
         return str(parsed)
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -198,16 +198,27 @@ class Acceptor:
             socket.
         who: the peers, as the log names them.
         reserve: descriptors of the process to leave free.
+        most: handshakes under way at once; beyond, connections wait until they are accepted.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], arrive: Arrive, *, who: str, reserve: int) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        arrive: Arrive,
+        *,
+        who: str,
+        reserve: int,
+        most: float = float("inf"),
+    ) -> None:
         self._listeners = tuple(listeners)
         self._arrive = arrive
         self._who = who
         self._reserve = reserve
+        self._most = most
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._full: set[socket.socket] = set()  # listeners that wait for the end of a handshake
         self._log = LimitedLog(log)
         self._had_no_room_at = float("-inf")
         self._is_closed = False
@@ -246,6 +257,9 @@ class Acceptor:
             if _lowest_free(listener) >= ceiling:
                 raise OSError(errno.EMFILE, "the other descriptors are reserved")
             for _ in range(BURST):
+                if len(self._arriving) >= self._most:
+                    self._wait_for_handshakes(listener)
+                    return
                 connection = _accepted(listener)
                 if connection is None:
                     continue
@@ -256,6 +270,11 @@ class Acceptor:
             return
         except OSError as error:  # it would be reported again at once, while the connection waits
             self._pause(listener, error)
+
+    def _wait_for_handshakes(self, listener: socket.socket) -> None:
+        self._loop.remove_reader(listener)
+        self._full.add(listener)
+        self._log.warning("new %s wait: %d handshakes are under way", self._who, len(self._arriving))
 
     def _take(self, connection: socket.socket) -> None:
         arrival = start(self._arrive(connection))
@@ -271,6 +290,8 @@ class Acceptor:
 
     def _arrived(self, arrival: asyncio.Task[None]) -> None:
         connection = self._arriving.pop(arrival)
+        while self._full and not self._is_closed:
+            self._watch(self._full.pop())
         error = None if arrival.cancelled() else arrival.exception()
         if arrival.cancelled() or error is not None:
             connection.close()

@@ -34,6 +34,7 @@ from ..errors import InvalidSettings
 from ..protocol.events import Close
 from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
+from ..server.connection_limits import PER_ADDRESS
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
@@ -370,7 +371,9 @@ class NativeListener:
         if self._keepalive is not None:
             for listener in listeners:
                 probe_silent_peers(listener, self._keepalive)
-        self._acceptor = Acceptor(listeners, self._arrive, who="clients", reserve=RESERVE)
+        self._acceptor = Acceptor(
+            listeners, self._arrive, who="clients", reserve=RESERVE, most=self._limits.max_handshakes
+        )
         self._acceptor.start()
         return advertised_host(where.host), listeners[0].getsockname()[1]
 
@@ -414,13 +417,24 @@ class NativeListener:
             self._all_gone.set()
 
     async def _arrive(self, connection: socket.socket) -> None:
+        """Perform the handshakes of a connection, unless its address has too many under way."""
+        address, limits = connection.getpeername()[0], self._node.connection_limits
+        if not limits.begin_handshake(address):
+            limits.refuse(PER_ADDRESS, address)
+            connection.close()
+            return
+        try:
+            await self._perform_handshakes(connection, address)
+        finally:
+            limits.end_handshake(address)
+
+    async def _perform_handshakes(self, connection: socket.socket, address: str) -> None:
         """Perform the handshakes of a connection: TLS, then WebSocket; both have one deadline."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANDSHAKE_TIMEOUT
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
-        address = connection.getpeername()[0]
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
             partial(self._frame_feed, address),

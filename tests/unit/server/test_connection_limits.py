@@ -112,6 +112,21 @@ def test_refusals_are_counted_and_logged_once_a_minute_for_each_limit(
     ]
 
 
+def test_handshakes_of_an_address_are_counted_apart_and_without_an_authenticator_too() -> None:
+    limits = counting(max_unauthenticated_per_address=2)
+    limits.has_authenticator = False
+    limits.opened("a", PUBLIC)
+    others = ["127.0.0.1", "203.0.113.8", "127.0.0.1", "127.0.0.1"]
+    assert [limits.begin_handshake(PUBLIC) for _ in range(3)] == [True, True, False]
+    assert all(limits.begin_handshake(address) for address in others)
+    assert limits.handshakes == 6
+    limits.end_handshake(PUBLIC)
+    assert [limits.begin_handshake(PUBLIC) for _ in range(2)] == [True, False]
+    for address in (PUBLIC, PUBLIC, *others):
+        limits.end_handshake(address)
+    assert (limits.handshakes, len(limits._handshakes)) == (0, 0)
+
+
 def test_nothing_is_kept_of_addresses_that_have_left() -> None:
     limits = counting()
     for n in range(100):
