@@ -26,6 +26,7 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
     SLOW_READER = 4000
     NO_KEEPALIVE = 4001
+    TOO_MANY_CONNECTIONS = 4002
 
     @property
     def reason(self) -> str:
@@ -66,6 +67,9 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.TRY_AGAIN_LATER: CloseRule("try again later", True, "the server cannot reach its backend"),
     CloseCode.SLOW_READER: CloseRule("slow reader", True, "more bytes waiting for this client than allowed"),
     CloseCode.NO_KEEPALIVE: CloseRule("no keepalive", True, "no sign of life after a Ping"),
+    CloseCode.TOO_MANY_CONNECTIONS: CloseRule(
+        "too many connections", True, "the id has as many connections as it may have"
+    ),
 }
 
 

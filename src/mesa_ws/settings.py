@@ -196,6 +196,8 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
             in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
             limit.
+        max_connections_per_id: connections of one id to one server. A further login is refused with 4002; the
+            client may come back. None for no limit.
         exempt_networks: networks whose addresses have no such limit, as many clients come from one address
             of a proxy. By default this machine and private networks. A proxy that has another address
             belongs here, too.
@@ -211,6 +213,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_connections: Count | None = None
     max_handshakes: Count = 1000
     max_unauthenticated_per_address: Count | None = 256
+    max_connections_per_id: Count | None = None
     exempt_networks: Networks | None = PRIVATE_NETWORKS
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mesa_ws import Connection, Server, User, serve
+from mesa_ws import Connection, Message, Server, User, serve
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.transports.run import Endpoint
 from tests.system.server.peer import LIMIT, Peer, RawPeer
@@ -159,3 +159,31 @@ async def test_beyond_so_many_handshakes_clients_wait(stack: AsyncExitStack, is_
     async with asyncio.timeout(LIMIT):
         answers = [answer for _, answer in await asyncio.gather(*waiting)]
     assert [" 101 " in answer for answer in answers] == [True] * 10
+
+
+async def test_an_id_has_so_many_connections_and_the_newest_is_refused(stack: AsyncExitStack) -> None:
+    server, registry = limited(max_connections_per_id=2), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+
+    async def log_in(id: str) -> Peer:
+        peer = await stack.enter_async_context(Peer.connect(endpoint.url))
+        await peer.send(data={"id": id}, op=2)
+        return peer
+
+    first, second, third, other = [await log_in(id) for id in ("1", "1", "1", "2")]
+    for peer in (first, second, other):
+        await peer.until(op=22)
+    assert await third.closed() == 4002
+    assert third.socket.close_reason == "too many connections"
+    assert [frame["op"] for frame in third.frames] == [10]
+    assert {id: len(found) for id, found in server.fanout.by_id.items()} == {"1": 2, "2": 1}
+    assert refused(registry) == {"max_connections_per_id": 1}
+    await first.authenticate("1")  # again, as the same: it has its place
+    await other.send(data={"id": "1"}, op=2)
+    assert await other.closed() == 4002
+    await second.socket.close()
+    await until(lambda: len(server.connections) == 1)
+    assert await (await log_in("1")).until(op=22)
+    await server.send(Message(0, "last", "X"), ["1"])
+    assert (await first.until(t="X"))["d"] == "last"

@@ -19,7 +19,7 @@ from ..protocol.events import Authenticate, Close
 from ..protocol.resume import UNKNOWN, ResumeState, SyncOptions, resync, welcome
 from ..protocol.server import State
 from .connection import Connection
-from .connection_limits import ConnectionLimits
+from .connection_limits import PER_ID, ConnectionLimits
 from .fanout import Fanout
 from .registrations import Handlers
 from .subscription import Subscription
@@ -52,6 +52,9 @@ class Authenticator:
         user = await self._find_user(connection, attempt.data)
         if user is None or connection.protocol.state is State.CLOSED:
             return
+        if not self._has_room(connection, user.id):
+            self._refuse_further(connection)
+            return
         try:
             accepted = connection.protocol.accept(user)
         except InvalidMessage as error:
@@ -70,6 +73,19 @@ class Authenticator:
             return
         log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
         await self._handlers.authenticated(connection)
+
+    def _has_room(self, connection: Connection, id: str) -> bool:
+        """Whether the id may have this connection, too, if it does not have it already."""
+        if self._fanout.connections.get(connection) == id:
+            return True
+        return self._limits.has_room_for_id(len(self._fanout.by_id.get(id, ())))
+
+    def _refuse_further(self, connection: Connection) -> None:
+        """Close a connection that its id has no room for."""
+        remote = connection.request.remote_address
+        self._limits.refuse(PER_ID, remote[0] if remote else None)
+        code = CloseCode.TOO_MANY_CONNECTIONS
+        connection.disconnect(code, code.wire_reason)
 
     def rename(self, connection: Connection, user: User) -> bool:
         """Subscribe a connection to the id of another user; return False if that is the same id.

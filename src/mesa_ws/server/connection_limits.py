@@ -16,6 +16,7 @@ PREFIX_OF_IPV6 = 64
 """Bits of an IPv6 address that all addresses of one client have in common."""
 
 PER_ADDRESS = "max_unauthenticated_per_address"
+PER_ID = "max_connections_per_id"
 
 
 class ConnectionLimits:
@@ -73,6 +74,11 @@ class ConnectionLimits:
             if network is not None and self._by_network[network] >= most:
                 return PER_ADDRESS
         return None
+
+    def has_room_for_id(self, others: int) -> bool:
+        """Whether an id may have one more connection than `others`."""
+        most = self._limits.max_connections_per_id
+        return most is None or others < most
 
     def opened(self, connection: object, address: str | None) -> None:
         """Count a connection whose handshake is done."""

@@ -112,6 +112,13 @@ def test_refusals_are_counted_and_logged_once_a_minute_for_each_limit(
     ]
 
 
+def test_an_id_has_room_below_its_limit() -> None:
+    assert [counting(max_connections_per_id=2).has_room_for_id(n) for n in range(4)] == [True] * 2 + [
+        False
+    ] * 2
+    assert counting().has_room_for_id(10**6)
+
+
 def test_handshakes_of_an_address_are_counted_apart_and_without_an_authenticator_too() -> None:
     limits = counting(max_unauthenticated_per_address=2)
     limits.has_authenticator = False
