@@ -20,6 +20,7 @@ from mesa_ws.backend.mesa1.outbox import ListedMessage, WaitingList
 from mesa_ws.backend.redis.channel import Channel
 from mesa_ws.backend.redis.node_commands import InvalidEntry, RawEntry
 from mesa_ws.errors import MesaError
+from mesa_ws.http_server.keys import ApiKeys
 from mesa_ws.http_server.routes import application
 from mesa_ws.messages.frames import InvalidFrame, decode_frame, encode_frame
 from mesa_ws.messages.message_log import named
@@ -173,7 +174,7 @@ class _Api:
         self.loop = asyncio.new_event_loop()
         site = Site()
         self.loop.run_until_complete(site.open())
-        self._app = application(site.server, KEY, MAX_BODY, MAX_BODY)
+        self._app = application(site.server, ApiKeys(KEY), MAX_BODY, MAX_BODY)
 
     def status(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
         """Return the status of a POST."""

@@ -81,7 +81,9 @@ class Api(ApiLimits, frozen=True, kw_only=True):
         enabled: on by default.
         host: address or name to listen on, several of them, or "" for every address.
         port: port to listen on; 0 for a free one.
-        key: the key that dispatchers have to send; None for a random one, made and shown at every start.
+        key: a key for dispatchers that has all rights; without it and a file, a random one is made and shown
+            at every start.
+        keys_file: a file with more keys, each with a name and rights.
         max_body: bytes of the largest request.
     """
 
@@ -89,6 +91,7 @@ class Api(ApiLimits, frozen=True, kw_only=True):
     host: Hosts = "127.0.0.1"
     port: Port = 4001
     key: str | None = None
+    keys_file: NonEmptyText | None = None
     max_body: Count = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:

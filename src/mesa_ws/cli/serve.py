@@ -110,11 +110,11 @@ def serve(context: click.Context, name: str | None, file: Path | None, as_json: 
     # An application is imported first: the logging that it sets up is left alone.
     found = application_server(name, resolved) if name is not None else None
     log_everything = start_logging(configuration.log)
-    key = configuration.api.key or secrets.token_urlsafe(24)
+    key = _key_of(configuration)
     server, api = build(configuration, found, key)
 
     def announce(endpoint: Endpoint) -> None:
-        if api and configuration.api.key is None:
+        if api and key != configuration.api.key:
             click.echo(f"dispatch key of this run: {key}  (MESA_API_KEY sets one that stays)", err=True)
         redis = Address.of(configuration.redis).label if configuration.redis and not name else None
         _announce(endpoint, api, redis, as_json)
@@ -124,7 +124,9 @@ def serve(context: click.Context, name: str | None, file: Path | None, as_json: 
     _run(server, configuration, api, announce, redis_from)
 
 
-def build(configuration: Configuration, found: Server | None, key: str) -> tuple[Server, DispatchApi | None]:
+def build(
+    configuration: Configuration, found: Server | None, key: str | None
+) -> tuple[Server, DispatchApi | None]:
     """Make the server, unless an application has made it, and its dispatch API; start neither."""
     if found is None:
         authenticator = authenticator_of(configuration)
@@ -138,8 +140,20 @@ def build(configuration: Configuration, found: Server | None, key: str) -> tuple
     if not api.enabled:
         return server, None
     return server, DispatchApi(
-        server, key=key, host=api.host, port=api.port, max_body=api.max_body, limits=api
+        server,
+        key=key,
+        keys_file=api.keys_file,
+        host=api.host,
+        port=api.port,
+        max_body=api.max_body,
+        limits=api,
     )
+
+
+def _key_of(configuration: Configuration) -> str | None:
+    """Return the key with all rights: a random one where neither a key nor a file is given."""
+    api = configuration.api
+    return api.key if api.key or api.keys_file else secrets.token_urlsafe(24)
 
 
 def _run(
@@ -192,7 +206,7 @@ def check_config(context: click.Context, name: str | None, file: Path | None, as
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
     found = application_server(name, resolved) if name is not None else None
-    build(configuration, found, configuration.api.key or secrets.token_urlsafe(24))
+    build(configuration, found, _key_of(configuration))
     report(f"ok: {_sources(resolved, file)}", shown(configuration), as_json=as_json)
 
 

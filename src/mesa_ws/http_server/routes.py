@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
-from ..backend.http.auth import is_authorized
 from ..backend.http.dispatch_schema import DispatchRequest
 from ..backend.http.problems import (
     INTERNAL_ERROR,
@@ -44,6 +43,7 @@ from ..messages.json_keys import check_members
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import judge, stored_positions
 from ..transports.run import Server
+from .keys import ApiKeys, Right
 from .slices import dispatch_sliced, encode_sliced, prepare_sliced
 
 log = logging.getLogger("mesa_ws.server")
@@ -51,20 +51,28 @@ log = logging.getLogger("mesa_ws.server")
 LIVE = "/health/live"
 READY = "/health/ready"
 
+RIGHTS: Mapping[str, Right] = {
+    DISPATCH.path: "dispatch",
+    REQUEST.path: "dispatch",
+    PURGE.path: "admin",
+    **dict.fromkeys((STATUS.path, *(route.path for route in QUERIES.values())), "read"),
+}
+"""The right that each path needs."""
+
 Work = Callable[[Any], Coroutine[Any, Any, bytes]]
 """Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
-def application(server: Server, key: str, max_body: int, max_bodies: int) -> Starlette:
+def application(server: Server, keys: ApiKeys, max_body: int, max_bodies: int) -> Starlette:
     """Return the API of `server` as an ASGI application.
 
     Args:
         server: carries out dispatches and reports its health.
-        key: the key that a dispatcher has to send.
+        keys: the keys that dispatchers may send.
         max_body: bytes of the largest request.
         max_bodies: bytes of all requests in memory at once; `max_body` if that is more.
     """
-    api = _Api(server, key, max_body, max(max_bodies, max_body))
+    api = _Api(server, keys, max_body, max(max_bodies, max_body))
     app = Starlette(
         routes=[*api.routes(), HttpRoute(LIVE, api.live), HttpRoute(READY, api.ready)],
         exception_handlers={HTTPException: _no_such_route},
@@ -84,9 +92,9 @@ class _RequestRefused(Exception):
 class _Api:
     """Checks requests and carries them out; answers each one, whatever happens."""
 
-    def __init__(self, server: Server, key: str, max_body: int, max_bodies: int) -> None:
+    def __init__(self, server: Server, keys: ApiKeys, max_body: int, max_bodies: int) -> None:
         self._server = server
-        self._key = key
+        self._keys = keys
         self._max_body = max_body
         self._max_bodies = max_bodies
         self._held = 0
@@ -115,7 +123,7 @@ class _Api:
 
     async def _answer(self, route: Route[Any, Any], work: Work, request: Request) -> Response:
         try:
-            self._check_key(request)
+            self._check_key(request, RIGHTS[route.path])
             _check_content_type(request)
             async with self._body(request) as encoded:
                 _check_names(encoded)
@@ -171,14 +179,21 @@ class _Api:
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
             )
 
-    def _check_key(self, request: Request) -> None:
+    def _check_key(self, request: Request, right: Right) -> None:
         given = request.headers.get("authorization")
-        if given is None or not is_authorized(given, self._key):
+        key = None if given is None else self._keys.find(given)
+        if key is None:
             got = "no such header" if given is None else "another key"
             message = (
                 f"expected the header 'Authorization: Bearer KEY' with the key of this server, got {got}"
             )
             raise _RequestRefused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
+        if not key.allows(right):
+            message = (
+                f"expected a key with the right '{right}' or 'admin', got the key {key.name!r}, which has "
+                f"{', '.join(map(repr, key.rights))}; use another key, or change its rights"
+            )
+            raise _RequestRefused(403, "forbidden", message)
 
     @asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:

@@ -4,13 +4,14 @@ import logging
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
+from os import PathLike
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..settings import Count, Hosts, Port, Seconds, Settings
 from ..transports.listening import HostOrHosts, authority, listen
 from ..transports.run import Server
+from .keys import ApiKeys
 from .routes import application
 from .service import HttpLimits, HttpService
 
@@ -64,7 +65,9 @@ class DispatchApi:
 
     Args:
         server: carries out dispatches and reports its health.
-        key: the key that dispatchers have to send; 16 or more visible ASCII characters.
+        key: a key for dispatchers that has all rights; 16 or more visible ASCII characters.
+        keys_file: path of a TOML file with more keys, each with a name and rights, which is read again
+            when it changes; `docs/reference/http-api.md` shows one. `key` is optional then.
         host: an address or a name of this machine, a list of them, or "" for every address; by
             default only this machine can connect.
         port: the same on every address; 0 for a free one, see `url`.
@@ -73,13 +76,15 @@ class DispatchApi:
 
     Raises:
         InvalidSettings: the key cannot be used, or another setting is wrong.
+        InvalidInput: the file of keys cannot be used.
     """
 
     def __init__(
         self,
         server: Server,
         *,
-        key: str,
+        key: str | None = None,
+        keys_file: str | PathLike[str] | None = None,
         host: HostOrHosts = "127.0.0.1",
         port: int = 4001,
         max_body: int = 8 * 1024 * 1024,
@@ -87,8 +92,7 @@ class DispatchApi:
     ) -> None:
         settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body, "limits": limits})
         self._settings = settings
-        key = check_key(key, shortest=SHORTEST_KEY)
-        self._app = application(server, key, max_body, settings.limits.max_bodies)
+        self._app = application(server, ApiKeys(key, keys_file), max_body, settings.limits.max_bodies)
         self._url = ""
         self._service: HttpService | None = None
 

@@ -3,11 +3,13 @@
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.backend.queries import OnlineCount
 from mesa_ws.errors import BackendRefused, BackendUnavailable, InvalidRecipients, MesaError, Unsupported
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.messages.envelope import Envelope, prepare
@@ -77,6 +79,34 @@ async def test_another_key_is_refused(kind: str, api: DispatchApi) -> None:
     async with Dispatching(kind, api.url, key="another") as bus:
         with pytest.raises(BackendRefused, match="refused the key"):
             await bus.dispatch(message(1))
+
+
+async def test_a_key_without_the_right_is_refused(site: Site, tmp_path: Path) -> None:
+    rights = {"sender": "dispatch", "reader": "read", "keeper": "admin"}
+    file = tmp_path / "keys.toml"
+    file.write_text("".join(f'[{n}]\nkey = "{n}-0123456789"\nrights = ["{r}"]\n' for n, r in rights.items()))
+    refused = []
+    async with DispatchApi(site.server, keys_file=file, port=0) as api:
+        for name in rights:
+            bus = AsyncHttpBus(api.url, key=f"{name}-0123456789")
+            calls = [bus.dispatch([message(name)]), bus.query(OnlineCount()), bus.purge("0")]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            await bus.aclose()
+            refused += [(name, str(answer)) for answer in answers if isinstance(answer, BackendRefused)]
+    assert refused == [
+        (
+            name,
+            f"expected a key with the right '{lacking}' or 'admin', got the key '{name}', which has '{has}'; "
+            "use another key, or change its rights",
+        )
+        for name, lacking, has in (
+            ("sender", "read", "dispatch"),
+            ("sender", "admin", "dispatch"),
+            ("reader", "dispatch", "read"),
+            ("reader", "admin", "read"),
+        )
+    ]
+    assert site.received == ["sender", "keeper"]
 
 
 async def test_the_namespace_of_the_server_is_taken(kind: str, site: Site, api: DispatchApi) -> None:

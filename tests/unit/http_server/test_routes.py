@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
+from mesa_ws.http_server.keys import ApiKeys
 from mesa_ws.http_server.routes import application
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import PROTOCOL_OPCODES
@@ -84,7 +85,7 @@ class Api:
     """Calls the application of one site."""
 
     def __init__(self, site: Site | FailingSite) -> None:
-        self._app = application(site.server, KEY, MAX_BODY, MAX_BODIES)
+        self._app = application(site.server, ApiKeys(KEY), MAX_BODY, MAX_BODIES)
 
     async def call(
         self,
