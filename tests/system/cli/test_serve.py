@@ -16,7 +16,7 @@ from click.testing import Result
 
 from mesa_ws.client import Client
 from mesa_ws.dispatcher import AsyncDispatcher
-from mesa_ws.errors import AuthenticationFailed
+from mesa_ws.errors import AuthenticationFailed, BackendRefused
 from mesa_ws.messages.message import Message
 from tests.ports import free_port
 from tests.redis_server import RedisServer
@@ -126,6 +126,18 @@ async def test_without_a_key_it_makes_one_and_shows_it_once(mesa: Starter) -> No
 def test_a_key_of_the_users_own_is_not_shown(mesa: Starter) -> None:
     server = mesa.serve(environment={"MESA_API_KEY": KEY})
     server.line()
+    assert KEY not in server.err + server.out
+
+
+async def test_with_a_file_of_keys_it_makes_none(mesa: Starter, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[shop]\nkey = "{KEY}"\nrights = ["dispatch"]\n')
+    server = mesa.serve(environment={"MESA_API_KEYS_FILE": str(file)})
+    async with AsyncDispatcher(server.document()["api_url"], key=KEY) as dispatcher:
+        assert (await dispatcher.dispatch(Message(0), ["1"])).deliveries["1"].online == 0
+        with pytest.raises(BackendRefused, match="right 'read' or 'admin', got the key 'shop'"):
+            await dispatcher.presence.count()
+    assert "dispatch key" not in server.err
     assert KEY not in server.err + server.out
 
 
