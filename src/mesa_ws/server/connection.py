@@ -353,6 +353,7 @@ class Connection:
         """End a connection that the client has closed, or that is broken; nothing is logged."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
+        self._flow = None  # it refers to this connection, which would be freed in a cycle only
 
     # From the node.
 

@@ -59,5 +59,6 @@ class PendingRequests(Generic[T]):
     def close(self) -> None:
         """Fail every request, because the connection has ended."""
         pending, self._open = self._open or {}, None
+        self._changed = None  # a method of the connection would keep it in a cycle
         for on_answer in pending.values():
             on_answer(GONE)

@@ -186,6 +186,7 @@ class SendQueue:
         """Drop the frames that wait, and ignore later ones."""
         self._frames, self._size = None, 0
         self.put = self.write = _nowhere
+        self._give_up = _ignore  # a method of the connection would keep it in a cycle
 
     def _release(self, before: int | None) -> None:
         frames = self._frames
@@ -211,6 +212,10 @@ class SendQueue:
             self._give_up(f"{self._transport.buffered + self._size} bytes wait to be read")
         elif not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
             self._give_up(f"{len(self._frames)} messages wait for the backend")
+
+
+def _ignore(why: str) -> None:
+    """Give up nothing: the connection has ended."""
 
 
 def _nowhere(payload: bytes) -> None:

@@ -309,6 +309,7 @@ class Subscription:
     def close(self) -> None:
         """Stop writing for good."""
         self.is_open = False
+        self._probe = _nothing  # a method of the connection would keep it in a cycle
         self._page.clear()
         self._broadcast_page.clear()
         if self._timer is not None:
@@ -406,6 +407,10 @@ class Subscription:
         if self._page and not self.send_queue.is_congested:
             self._write_entry()
         self._go_on()
+
+
+def _nothing() -> None:
+    """Probe no client: the subscription has ended."""
 
 
 def _read_again_if_missed(cursor: BroadcastCursor | OutboxCursor, offered: Position | None) -> None:

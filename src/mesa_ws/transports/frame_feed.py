@@ -12,6 +12,7 @@ would keep its size in memory. `FrameFeed` stands between the socket and picows:
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
@@ -52,11 +53,12 @@ class FrameFeed(asyncio.BufferedProtocol):
     A HEAD request is passed on as the GET whose header fields it asks for.
 
     Args:
+        make: makes the `WSProtocol`.
         room: memory to read into; all feeds of an event loop share it, as it is empty between reads.
         max_frame: bytes of a frame beyond which picows gets its head, and refuses it.
 
     Attributes:
-        protocol: the `WSProtocol`; to be set before the connection is made.
+        protocol: the `WSProtocol`, from the beginning of the connection to its end.
         is_head: whether the answer to the request must have no body.
     """
 
@@ -65,6 +67,7 @@ class FrameFeed(asyncio.BufferedProtocol):
         "_is_held",
         "_is_idle",
         "_is_last",
+        "_make",
         "_mask",
         "_max_frame",
         "_payload",
@@ -78,7 +81,8 @@ class FrameFeed(asyncio.BufferedProtocol):
         "protocol",
     )
 
-    def __init__(self, room: memoryview, max_frame: int) -> None:
+    def __init__(self, make: Callable[["FrameFeed"], WSProtocol], room: memoryview, max_frame: int) -> None:
+        self._make = make
         self.protocol: WSProtocol
         self.is_head = False
         self._room = room
@@ -98,6 +102,7 @@ class FrameFeed(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the `WSProtocol`, with its time limits."""
         self._transport = transport
+        self.protocol = self._make(self)
         self._size = len(self.protocol.get_buffer(-1))
         self.protocol.connection_made(transport)
 
@@ -131,6 +136,7 @@ class FrameFeed(asyncio.BufferedProtocol):
         if self._turn is not None:
             self._turn.cancel()
         self.protocol.connection_lost(exc)
+        del self.protocol  # it refers to this feed; so both are freed at once
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""

@@ -304,6 +304,8 @@ class Acceptor:
                 exc_info=error,
                 kind=type(error),
             )
+        if error is not None:  # the traceback refers to the transport, and that to the error
+            error.__traceback__ = None
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         self._loop.remove_reader(listener)

@@ -202,6 +202,7 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
+        del self._connection  # it refers to this transport; so both are freed at once
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
@@ -435,9 +436,10 @@ class NativeListener:
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+        make = partial(self._protocol, address)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            partial(self._frame_feed, address),
+            lambda: FrameFeed(make, self._room, self._limits.max_message),
             connection,
             **tls,
         )
@@ -452,10 +454,9 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _frame_feed(self, address: str) -> FrameFeed:
-        feed = FrameFeed(self._room, self._limits.max_message)
+    def _protocol(self, address: str, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
-        feed.protocol = WSProtocol(
+        return WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
@@ -472,7 +473,6 @@ class NativeListener:
             extra_headers=None,
             read_buffer_init_size=READ_BUFFER,
         )
-        return feed
 
     def _answer(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)

@@ -78,8 +78,7 @@ class Client(WSListener):
         self.socket = Socket()
         self._fragments = Fragments(MAX_FRAME, 1000)
         self._kind = 0
-        self.feed = FrameFeed(memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME)
-        self.feed.protocol = self._protocol()
+        self.feed = FrameFeed(lambda _: self._protocol(), memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME)
         self.feed.connection_made(self.socket)
 
     @classmethod
