@@ -15,6 +15,7 @@ from ..errors import InvalidInput, InvalidSettings, Unsupported
 from ..http_server.server import ApiLimits
 from ..settings import Count, Hosts, Networks, Port, ServerSettings, Settings, Types, features
 from ..transports.listening import listed
+from ..transports.run import GC_THRESHOLD
 from .output import escaped
 
 UrlPath = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
@@ -125,6 +126,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         redis: URI of the Redis that replicas share; None for one process alone.
         insecure_demo_auth: clients name their id themselves; for trying things out.
         insecure_demo_auth_anywhere: the same, also where other machines can connect.
+        gc_threshold: see `Server.run`.
     """
 
     host: Hosts = "127.0.0.1"
@@ -133,6 +135,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
     redis: str | None = None
     insecure_demo_auth: bool = False
     insecure_demo_auth_anywhere: bool = False
+    gc_threshold: Count | None = GC_THRESHOLD
     jwt: Jwt = Jwt()
     api: Api = Api()
     log: Log = Log()

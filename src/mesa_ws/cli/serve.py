@@ -27,7 +27,7 @@ from .tokens import authenticator_of
 
 Found = TypeVar("Found", Server, Portal)
 
-_OURS = frozenset({"host", "port", "path"})
+_OURS = frozenset({"host", "port", "path", "gc_threshold"})
 """Settings of the command itself, in addition to those of the tables below."""
 
 _OUR_TABLES = ("api.", "log.")
@@ -165,7 +165,14 @@ def _run(
 ) -> None:
     services = [api] if api else []
     try:
-        server.run(settings.host, settings.port, *services, path=settings.path, on_start=announce)
+        server.run(
+            settings.host,
+            settings.port,
+            *services,
+            path=settings.path,
+            on_start=announce,
+            gc_threshold=settings.gc_threshold,
+        )
     except BackendError as error:
         # `problem` leaves out whether a message was sent: none is sent while a server starts.
         where = f" (address: {redis_from})" if redis_from else ""

@@ -9,6 +9,7 @@ After a second signal the process does not wait. The log names work that does no
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -22,7 +23,7 @@ from contextlib import (
     suppress,
 )
 from ssl import SSLContext
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..concurrency.blocking import has_event_loop
 from ..concurrency.left_behind import report_tasks
@@ -30,6 +31,7 @@ from ..concurrency.tasks import start
 from ..errors import MesaError
 from ..portal.worker import Worker
 from ..server.node import Node
+from ..settings import Count, Settings
 from ..text import plain
 from ..version import __version__
 from .event_loop import CANCEL_GRACE, PlainLoop, new_event_loop, own_event_loop
@@ -210,6 +212,38 @@ FOR_APPLICATIONS = (
 """Members of a server that its application uses; the others belong to the server itself."""
 
 
+GC_THRESHOLD = 5000
+"""Objects that are made before the garbage collector examines the new ones: some milliseconds of its work."""
+
+_GC_FACTORS = 10, 100
+"""Runs of the collector on new objects before one on older ones, and runs on those before one on all."""
+
+
+class _Collector(Settings, frozen=True, kw_only=True):
+    _prefix: ClassVar[str] = ""
+    gc_threshold: Count | None
+
+
+@asynccontextmanager
+async def _collecting_rarely(
+    running: AbstractAsyncContextManager[Entered], threshold: int | None
+) -> AsyncIterator[Entered]:
+    """Stay inside `running`, where the garbage collector runs rarely, and not on what was there before."""
+    async with running as entered:
+        if threshold is None:
+            yield entered
+            return
+        before = gc.get_threshold()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(threshold, *_GC_FACTORS)
+        try:
+            yield entered
+        finally:
+            gc.set_threshold(*before)
+            gc.unfreeze()
+
+
 class _Listing(type):
     """Metaclass that leaves the other members out of `dir(Server)`, and so out of completion."""
 
@@ -249,6 +283,7 @@ class Server(Node, metaclass=_Listing):
         path: str | None = None,
         ssl: SSLContext | None = None,
         on_start: "Callable[[Endpoint], None] | None" = None,
+        gc_threshold: int | None = GC_THRESHOLD,
     ) -> None:
         """Serve until SIGINT, SIGTERM or SIGQUIT, on uvloop where it exists; then stop cleanly.
 
@@ -266,6 +301,10 @@ class Server(Node, metaclass=_Listing):
             ssl: context for TLS.
             on_start: called with the address once clients and services are served. Without it, the
                 address is logged at INFO, or written to stderr where no logging is set up.
+            gc_threshold: objects that are made before Python's garbage collector examines the new ones;
+                it examines all only after a thousand times as many, and never those made before the
+                start. Mesa needs no collector, and each run of it halts the server. None leaves the
+                collector as it is.
 
         Raises:
             InvalidSettings: an argument is wrong.
@@ -275,7 +314,8 @@ class Server(Node, metaclass=_Listing):
             MesaError: it runs already, or this is not the main thread, which signals go to.
         """
         _check_main_thread("server.run", "async with serve(server, ...)")
-        serving = serve(self, host, port, *services, path=path, ssl=ssl)
+        threshold = _Collector.of({"gc_threshold": gc_threshold}).gc_threshold
+        serving = _collecting_rarely(serve(self, host, port, *services, path=path, ssl=ssl), threshold)
         run_until_signal(serving, on_start or _announce, LIMIT)
 
 

@@ -26,6 +26,7 @@ from .conftest import KEY, Starter, here
 SECRET = "0123456789abcdef0123456789abcdef"
 
 APPLICATION = """
+import gc
 from mesa_ws.transports.run import Server
 from mesa_ws.messages.recipients import User
 
@@ -33,7 +34,7 @@ server = Server()
 
 @server.authenticator
 async def authenticate(data, connection):
-    return User("app-" + data["name"])
+    return User("app-" + data["name"], {"id": "app-" + data["name"], "gc": gc.get_threshold()[0]})
 """
 
 STUCK = """
@@ -188,9 +189,10 @@ async def test_a_second_signal_does_not_wait_for_handlers(mesa: Starter, signum:
 
 async def test_an_applications_server_decides_itself(mesa: Starter) -> None:
     (mesa.directory / "shop.py").write_text(APPLICATION, encoding="utf-8")
-    server = mesa("serve", "shop:server", "--json", "--port", "0", "--no-api")
+    arguments = ("serve", "shop:server", "--json", "--port", "0", "--no-api")
+    server = mesa(*arguments, environment={"MESA_GC_THRESHOLD": "1234"})
     async with Client(server.document()["url"]) as client:
-        assert await client.authenticate({"name": "x"}) == {"id": "app-x"}
+        assert await client.authenticate({"name": "x"}) == {"id": "app-x", "gc": 1234}
     assert server.stopped() == 0
 
 

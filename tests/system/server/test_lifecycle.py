@@ -335,3 +335,38 @@ def accepting_on(backend: object) -> Server:
     server = Server(backend)  # type: ignore[arg-type]
     server.authenticator(lambda data, connection: User(data["id"]))
     return server
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ("", ["(5000, 10, 100) True", "(700, 10, 10) False"]),
+        ("gc_threshold=1000", ["(1000, 10, 100) True", "(700, 10, 10) False"]),
+        ("gc_threshold=None", ["(700, 10, 10) False", "(700, 10, 10) False"]),
+    ],
+)
+async def test_run_makes_the_garbage_collector_run_rarely(arguments: str, lines: list[str]) -> None:
+    program = textwrap.dedent(f"""
+        import gc, os, signal
+        from mesa_ws import Server
+        gc.set_threshold(700, 10, 10)
+        def tell(*_):
+            print(gc.get_threshold(), gc.get_freeze_count() > 0, flush=True)
+        def begin(endpoint):
+            tell()
+            os.kill(os.getpid(), signal.SIGTERM)
+        Server().run(port=0, on_start=begin, {arguments})
+        tell()
+    """)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(LIMIT):
+        told, _ = await process.communicate()
+    assert told.decode().splitlines() == lines
+
+
+@pytest.mark.parametrize("value", [0, "many", 1.5])
+def test_run_refuses_a_threshold_that_is_none(value: object) -> None:
+    with pytest.raises(InvalidSettings, match="gc_threshold: expected an integer from 1 to 2147483648"):
+        Server().run(port=0, gc_threshold=value)  # type: ignore[arg-type]
