@@ -30,7 +30,7 @@ UNCOUNTED = ("__init__", "__main__", "version")
 ROADS: Mapping[str, tuple[int, int]] = {
     "dispatch": (14, 12),
     "message": (20, 60),
-    "login": (24, 56),
+    "login": (24, 68),
     "resume": (30, 90),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.
