@@ -64,7 +64,9 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.REFUSED: CloseRule("refused", False, "authentication refused, or not attempted in time"),
     CloseCode.TOO_BIG: CloseRule("too big", False, "a message over the size or fragment limit"),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error", True, "the authenticator failed or was too slow"),
-    CloseCode.TRY_AGAIN_LATER: CloseRule("try again later", True, "the server cannot reach its backend"),
+    CloseCode.TRY_AGAIN_LATER: CloseRule(
+        "try again later", True, "the server cannot reach its backend, or too much waits of guests"
+    ),
     CloseCode.SLOW_READER: CloseRule("slow reader", True, "more bytes waiting for this client than allowed"),
     CloseCode.NO_KEEPALIVE: CloseRule("no keepalive", True, "no sign of life after a Ping"),
     CloseCode.TOO_MANY_CONNECTIONS: CloseRule(

@@ -188,6 +188,14 @@ class Limits(Settings, frozen=True, kw_only=True):
             message may have, so that one always fits.
         max_requests: requests to one client that wait for its answers, and requests of one client
             that wait for the answers of portals.
+        guest_max_message: bytes of one message of a guest: a client that has not logged in, where the
+            server has an authenticator. What follows a login may be as large as a user's; it waits.
+        guest_max_queued: as `max_queued`, for a guest.
+        guest_max_queued_bytes: as `max_queued_bytes`, for a guest; while its login waits for the answer,
+            the message that is arriving counts as well.
+        guest_max_requests: requests of a guest that wait for answers; others are answered `busy`.
+        guests_max_waiting: bytes that all guests of a server have waiting; beyond, the newest that has at
+            least an average share is closed with 1013 and may come back.
         handler_threads: plain `def` handlers that run at the same time in one server.
         max_connections: connections to one server; None for as many as its file descriptors allow, beyond
             which clients wait.
@@ -209,6 +217,11 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_queued: Count = 64
     max_queued_bytes: Count | None = None
     max_requests: Count = 64
+    guest_max_message: Count = 64 * 1024
+    guest_max_queued: Count = 16
+    guest_max_queued_bytes: Count = 128 * 1024
+    guest_max_requests: Count = 8
+    guests_max_waiting: Count = 32 * 1024 * 1024
     handler_threads: Count = 32
     max_connections: Count | None = None
     max_handshakes: Count = 1000

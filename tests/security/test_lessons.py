@@ -176,6 +176,7 @@ async def test_deep_nesting_is_an_invalid_frame(endpoint: Endpoint, text: str) -
     with pytest.raises(InvalidFrame):
         decode_frame(text.encode())
     async with Peer.connect(endpoint.url) as peer:
+        await peer.authenticate("1")
         await peer.raw(text)
         assert await peer.closed() == 1007
     assert await neighbour_is_served(endpoint)

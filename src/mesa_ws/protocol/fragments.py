@@ -44,6 +44,11 @@ class Fragments:
         self._parts: bytearray | None = None
         self._small = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of the message that is not complete."""
+        return len(self._parts) if self._parts is not None else 0
+
     def add(self, frame: DataFrame) -> bytes | None:
         """Add one frame; return the message that it completes, or None.
 

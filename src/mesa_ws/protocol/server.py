@@ -115,6 +115,7 @@ class Terms:
     __slots__ = (
         "_sends_user_object",
         "deadline",
+        "has_authenticator",
         "heartbeat",
         "hello",
         "keepalive",
@@ -129,6 +130,7 @@ class Terms:
         authentication = settings.authentication
         self._sends_user_object = authentication.send_user_object
         self.keeps_refused = not authentication.disconnect_on_fail
+        self.has_authenticator = has_authenticator
         self.deadline = authentication.timeout if has_authenticator else None
         self.version = settings.rules.version if settings.rules.enforce_equal_versions else None
         self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None

@@ -60,7 +60,7 @@ class Authenticator:
         except InvalidMessage as error:
             await self._fail(connection, error)
             return
-        connection.user = user
+        connection.log_in(user)
         self._limits.logged_in(connection)
         current, is_wire2 = connection.subscription, attempt.sync.is_wire2
         if (

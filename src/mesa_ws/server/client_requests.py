@@ -23,7 +23,7 @@ async def answer(
     event: RequestReceived,
     connection: Sender,
     frame: RawFrame | None,
-) -> None:
+) -> PortalAnswer | None:
     """Answer a request of a client, also if finding the answer fails or is cancelled.
 
     Args:
@@ -32,6 +32,9 @@ async def answer(
         event: the request.
         connection: of the client.
         frame: the request as it was received.
+
+    Returns:
+        The answer of a portal, if the request waits for one.
     """
     reply: bytes | Failure | PortalAnswer = FAILED
     try:
@@ -42,6 +45,7 @@ async def answer(
             reply.add_done_callback(lambda done: write(done.result()))
         else:
             _write(notifications, event.request, connection, reply, from_this_node=True)
+    return reply if isinstance(reply, asyncio.Future) else None
 
 
 def _write(

@@ -16,10 +16,11 @@ from urllib.parse import parse_qsl
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import Spawn, survive
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
-from ..messages.frames import RawFrame, decode_frame, encode_message
+from ..messages.frames import RawFrame, encode_message
 from ..messages.message import Message
 from ..messages.recipients import User
-from ..protocol.correlation import ReplyReceived, RequestReceived
+from ..messages.request import BUSY
+from ..protocol.correlation import ReplyReceived, RequestReceived, failing
 from ..protocol.events import (
     Acknowledged,
     Authenticate,
@@ -39,6 +40,8 @@ from ..settings import ServerSettings
 from ..text import plain
 from . import client_requests
 from .flow_control import FlowControl, Load
+from .guests import Guest, Guests
+from .history import History
 from .notifications import Notifications
 from .pending_requests import PendingRequests
 from .registrations import Handlers
@@ -47,9 +50,6 @@ from .subscription import Subscription
 
 TURN = 0.002
 """Seconds for which the events of one client are handled before others have their turn."""
-
-MAX_STORED = 100
-"""Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
 
 
 class Request:
@@ -86,43 +86,6 @@ class Request:
         return f"Request({self.path!r}, remote_address={self.remote_address!r})"
 
 
-class History:
-    """The last messages that a connection sent and received, oldest first."""
-
-    __slots__ = ("_received", "_sent")
-
-    def __init__(self) -> None:
-        self._sent: deque[bytes] = deque(maxlen=MAX_STORED)
-        self._received: deque[RawFrame] = deque(maxlen=MAX_STORED)
-
-    @property
-    def sent(self) -> list[Message]:
-        """Messages to the client."""
-        return [decode_frame(body).message() for body in tuple(self._sent)]
-
-    @property
-    def received(self) -> list[Message]:
-        """Messages from the client whose turn has come."""
-        return [frame.message() for frame in tuple(self._received)]
-
-    def add_sent(self, body: bytes) -> None:
-        """Add a message to the client."""
-        self._sent.append(body)
-
-    def recording(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return a function that writes like `write`, and adds each message."""
-
-        def put(payload: bytes) -> None:
-            self.add_sent(payload)
-            write(payload)
-
-        return put
-
-    def add_received(self, frame: RawFrame) -> None:
-        """Add a message from the client, which has been decoded without an error."""
-        self._received.append(frame)
-
-
 class _Opened(NamedTuple):
     """The connection is open: the first event of every receive queue that gets one."""
 
@@ -146,6 +109,7 @@ class ConnectionHost:
         rename: `Authenticator.rename`.
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
+        guests: the clients that have not logged in.
     """
 
     settings: ServerSettings
@@ -158,6 +122,7 @@ class ConnectionHost:
     rename: Callable[["Connection", User], bool]
     remove: Callable[["Connection"], None]
     most_waiting: Load
+    guests: Guests
 
 
 class Connection:
@@ -180,6 +145,7 @@ class Connection:
         "_ended",
         "_events",
         "_flow",
+        "_guest",
         "_history",
         "_host",
         "_loop",
@@ -213,6 +179,9 @@ class Connection:
         self._waiting_size = 0  # bytes of the frames among them
         self._worker: asyncio.Task[None] | None = None
         self._flow: FlowControl | None = None
+        self._guest: Guest | None = None
+        if terms.has_authenticator:
+            self._guest = host.guests.join(self.protocol, self._turn_out)
         self._pending_requests: PendingRequests[Message] | None = None
         self._history = History() if host.settings.rules.store_messages else None
         self.request = request
@@ -314,8 +283,16 @@ class Connection:
             self._enqueue(_Opened())
 
     def heard(self) -> None:
-        """Count a Ping or a part of a message as a sign of life."""
+        """Count a Ping as a sign of life."""
         self.protocol.heard(self._loop.time())
+
+    def received_part(self, size: int) -> None:
+        """Take note of a part of a message, of which `size` bytes have arrived."""
+        self.heard()
+        if self._guest is not None:
+            self._guest.partial = size
+            self.obey(self._guest.objection(size))
+            self._limit_waiting()
 
     def ponged(self, payload: bytes) -> None:
         """Handle a Pong."""
@@ -323,6 +300,10 @@ class Connection:
 
     def receive(self, payload: bytes) -> None:
         """Handle a message: the protocol reads it, and handlers get it in its turn."""
+        if self._guest is not None:
+            self._guest.partial = 0
+            self.obey(self._guest.objection(len(payload)))
+            self._regulate()
         self._react(self.protocol.receive(payload, self._loop.time()))
 
     def congested(self) -> None:
@@ -357,6 +338,14 @@ class Connection:
 
     # From the node.
 
+    def log_in(self, user: User) -> None:
+        """Make the client a user, to whom the limits of users apply."""
+        self.user = user
+        self._forget_guest()
+        if self._flow is not None:
+            self._flow.most = self._host.most_waiting
+            self._regulate()
+
     def probe(self) -> None:
         """Probe the client for an acknowledgement, unless it is too early."""
         output = self.protocol.probe(self._loop.time())
@@ -382,8 +371,11 @@ class Connection:
         """Do at once what cannot wait; queue messages, requests and logins for the handlers."""
         match event:
             case Waiting():
-                self._waiting_size += event.size
-                self._enqueue(event)
+                if event.request and self._guest is not None and not self._guest.may_request():
+                    self.send_queue.write(failing(BUSY, event.request))
+                else:
+                    self._waiting_size += event.size
+                    self._enqueue(event)
             case Close():
                 self.obey(event)
             case SendText():
@@ -396,6 +388,11 @@ class Connection:
             case Acknowledged() | ProbeAnswered() | UnexpectedAnswer():
                 if self.subscription is not None:
                     self.subscription.on_acknowledgement(event)
+
+    def _turn_out(self, close: Close) -> None:
+        """Drop what a guest has waiting, and close its connection."""
+        self._drop_frames()
+        self.obey(close)
 
     def _too_slow(self, why: str) -> None:
         self.obey(Close(CloseCode.SLOW_READER, why))
@@ -423,6 +420,10 @@ class Connection:
             self.subscription.close()
         if self._host.handlers.disconnection or self._host.handlers.forwarder is not None:
             self._enqueue(ended)
+        if self._guest is not None:
+            self._guest.partial = 0
+        if self._worker is None:
+            self._forget_guest()
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
@@ -458,8 +459,16 @@ class Connection:
 
     def _regulate(self) -> None:
         if self._flow is not None:
-            waiting = Load(len(self._events) if self._events else 0, self._waiting_size)
-            self._flow.regulate(waiting, owes_answer=bool(self._pending_requests))
+            self._flow.regulate(self._load(), owes_answer=bool(self._pending_requests))
+        if self._guest is not None:
+            is_paused = self._flow is not None and self._flow.is_paused
+            self._guest.hold(self._waiting_size, is_paused=is_paused)
+
+    def _load(self) -> Load:
+        size = self._waiting_size
+        if self._guest is not None and self._guest.is_logging_in:
+            size += self._guest.partial
+        return Load(len(self._events) if self._events else 0, size)
 
     def _reading_changed(self) -> None:
         if self._ended is None and self._timer is None:
@@ -473,17 +482,23 @@ class Connection:
         if self._worker is None:
             self._worker = self._host.spawn(self._work())
         most, most_bytes = self._host.most_waiting
-        if self._flow is None and (len(self._events) >= most or self._waiting_size > most_bytes):
+        if (
+            self._flow is not None
+            or self._guest is not None
+            or len(self._events) >= most
+            or self._waiting_size > most_bytes
+        ):
+            self._limit_waiting()
+
+    def _limit_waiting(self) -> None:
+        """Stop reading if too much waits."""
+        most = self._host.most_waiting if self._guest is None else self._host.guests.most
+        if self._flow is None and self._load().is_too_much(most):
+            keepalive, now = self._host.settings.keepalive, self._loop.time
             self._flow = FlowControl(
-                self._transport,
-                self.protocol,
-                self._host.settings.keepalive,
-                self._host.most_waiting,
-                self._loop.time,
-                self._reading_changed,
+                self._transport, self.protocol, keepalive, most, now, self._reading_changed
             )
-        if self._flow is not None:
-            self._regulate()
+        self._regulate()
 
     async def _work(self) -> None:
         """Handle the events of the receive queue, one after another, until it is empty.
@@ -494,7 +509,9 @@ class Connection:
         try:
             while self._events:
                 await self._run_or_close(self._handle(self._events.popleft()))
-                if self._flow is not None:
+                if self._guest is not None:
+                    self._guest.in_turn = 0
+                if self._flow is not None or self._guest is not None:
                     self._regulate()
                 if self._events and self._loop.time() >= began + TURN:
                     await self._run_or_close(asyncio.sleep(0))
@@ -502,6 +519,14 @@ class Connection:
         finally:
             self._events = None
             self._worker = None
+            self._waiting_size = 0
+            if self._ended is not None:
+                self._forget_guest()
+
+    def _forget_guest(self) -> None:
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            guest.leave()
 
     async def _run_or_close(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a step of the worker; on an error, which is none of a handler, close the connection."""
@@ -523,8 +548,7 @@ class Connection:
             case Received(message):
                 await self._host.handlers.received(message, self, frame)
             case RequestReceived():
-                host = self._host
-                await client_requests.answer(host.handlers, host.notifications, event, self, frame)
+                await self._answer(event, frame)
             case Authenticate():
                 await self._host.authenticate(self, event)
             case User():
@@ -534,9 +558,19 @@ class Connection:
             case _Ended(code, reason):
                 await self._host.handlers.disconnected(self, code, reason)
 
+    async def _answer(self, event: RequestReceived, frame: RawFrame | None) -> None:
+        guest, host = self._guest, self._host
+        later = await client_requests.answer(host.handlers, host.notifications, event, self, frame)
+        if guest is not None and later is not None:
+            later.add_done_callback(lambda _: guest.answered())
+        elif guest is not None:
+            guest.answered()
+
     def _read(self, waiting: Waiting) -> object:
         """Read a frame whose turn has come; after a bad one, no other is handled."""
         self._waiting_size -= waiting.size
+        if self._guest is not None:
+            self._guest.in_turn = waiting.size
         event = self.protocol.read(waiting)
         if event is None or isinstance(event, Close):
             self._drop_frames()

@@ -28,6 +28,7 @@ from .connection_limits import ConnectionLimits
 from .event_loop import NOT_RUNNING, LoopTasks
 from .fanout import Fanout
 from .flow_control import Load
+from .guests import Guests
 from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
@@ -114,6 +115,7 @@ class Node(Hooks, LoopTasks):
             rename=self.authentication.rename,
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
+            guests=Guests(limits),
         )
 
     @property

@@ -138,6 +138,7 @@ class NativeTransport(WSListener):
         if self._closing is not None:
             return
         send_close(self._ws, code, reason)
+        self._fragments = None
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
 
@@ -234,7 +235,7 @@ class NativeTransport(WSListener):
             self._violated(violation)
             return
         if message is None:
-            self._connection.heard()
+            self._connection.received_part(self._fragments.size)
         else:
             self._fragments = None
             self._connection.receive(message)

@@ -236,7 +236,7 @@ async def test_malformed_input_closes_that_connection_and_no_other(
 ) -> None:
     endpoint = await serving(echoing())
     neighbour = await join(endpoint, "1")
-    peer = await join(endpoint)
+    peer = await join(endpoint, "2")
     await peer.raw(payload)
     assert await peer.closed() == 1007
     assert await neighbour.received("ANYTHING") == []

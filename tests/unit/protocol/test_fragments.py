@@ -58,3 +58,12 @@ def test_a_violation_says_how_to_close_and_why(given: list[DataFrame], code: int
     with pytest.raises(Violation) as caught:
         fragments.add(given[-1])
     assert (caught.value.code, caught.value.why, str(caught.value)) == (code, why, why)
+
+
+def test_the_bytes_of_an_unfinished_message_are_counted() -> None:
+    fragments = Fragments(100, 10)
+    sizes = [fragments.size]
+    for n in range(3):
+        fragments.add(DataFrame(n > 0, n == 2, b"x" * 20))
+        sizes.append(fragments.size)
+    assert sizes == [0, 20, 40, 0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mesa_ws.server.connection import History
+from mesa_ws.server.history import History
 
 
 @pytest.fixture
