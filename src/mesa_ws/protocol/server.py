@@ -356,7 +356,7 @@ class ServerProtocol:
         return None
 
     def _settle(self) -> None:
-        """Note that authentication is settled; the client may still have to name its version."""
+        """Note that an attempt was answered; the client may still have to name its version."""
         self._is_settled = True
         self._lift_deadline()
 

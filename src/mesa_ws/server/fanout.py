@@ -246,7 +246,7 @@ class Fanout:
     def remove(self, connection: Connection) -> None:
         """Remove a connection that has ended, after passing on what its client acknowledged."""
         id = self.connections.pop(connection, None)
-        if id is not None:
+        if id is not None:  # while `by_id` has the connection, and before the backend forgets the id
             self._acknowledgements.flush([id])
         self._backend.connected(len(self.connections))
         if id is not None:
