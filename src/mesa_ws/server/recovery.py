@@ -304,5 +304,9 @@ class BroadcastReader:
                     log.warning("messages to everybody cannot be read yet: %s", error)
                     self._again = True
                     await asyncio.sleep(RETRY)
+                except Exception:
+                    log.exception("a bug in reading messages to everybody; the node reads on")
+                    self._again = True
+                    await asyncio.sleep(RETRY)
         finally:
             self._worker = None

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.messages.receipt import Position
+from mesa_ws.server import recovery
 from mesa_ws.server.recovery import BroadcastReader
+from tests.system.server.peer import LIMIT
 
 
 class Source:
@@ -83,3 +87,31 @@ async def test_a_message_that_comes_again_asks_for_nothing() -> None:
         reader.offer(Position("old", sequence), _entry(sequence))
     await asyncio.sleep(0)
     assert (announced, source.answers) == ([6, 7], [])
+
+
+async def test_a_fault_while_it_reads_on_keeps_no_later_message_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recovery, "RETRY", 0.0)
+    source, announced, all_there = Source(), list[int](), asyncio.Event()
+    source.is_prompt = True
+
+    def announce(position: Position, entry: Entry) -> None:
+        if entry.sequence == 8:
+            raise ValueError("a fault in writing")
+        announced.append(entry.sequence)
+        if entry.sequence == 10:
+            all_there.set()
+
+    reader = BroadcastReader(source.broadcasts, _spawn, announce, lambda: None)
+    await reader.start()
+    source.top = 7
+    await reader.catch_up()
+    source.top = 10
+    reader.offer(Position("new", 10), _entry(10))
+    async with asyncio.timeout(LIMIT):
+        await all_there.wait()
+    assert announced == [9, 10]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "a bug in reading messages to everybody; the node reads on"
+    ]
