@@ -77,7 +77,12 @@ class _ClusterRequest:
             return WIRE1
         failure = connection.pending_requests.add(self._id, self._on_answer)
         if failure is None:
-            connection.send_queue.write(body)
+            try:
+                connection.send_queue.write(body)
+            except Exception:
+                log.exception("a request could not be written to %r", connection)
+                connection.pending_requests.withdraw(self._id)
+                return ABSENT
         return failure
 
     def _on_answer(self, answer: Message | Failure) -> None:

@@ -18,16 +18,18 @@ class Mesa1Channel:
         receive: gets the envelopes.
         keys: names of the namespace.
         node: name of the node.
+        on_failure: called when `receive` raised.
 
     Attributes:
         garbage: number of payloads that could not be read.
         unheard: heartbeats since the last empty payload of the node itself that arrived.
     """
 
-    def __init__(self, receive: Receive, keys: Mesa1Keys, node: str) -> None:
+    def __init__(self, receive: Receive, keys: Mesa1Keys, node: str, on_failure: Callable[[], None]) -> None:
         self._receive = receive
         self._keys = keys
         self._node = node
+        self._on_failure = on_failure
         self.garbage = 0
         self.unheard = 0
 
@@ -53,4 +55,5 @@ class Mesa1Channel:
             if envelope is not None:
                 self._receive(envelope)
         except Exception:  # noqa: BLE001  # whatever the server did, the next message counts
-            _log.exception("the server failed to deliver a message")
+            _log.exception("a message could not be delivered here; stored messages are read again")
+            self._on_failure()

@@ -81,7 +81,7 @@ class Mesa1Node(WireNode):
             pipelines.main, self.keeper, commands, receive, self._watcher, self.on_doubt, on_leaving
         )
         self.portals = PortalDispatch(pipelines.main, commands, self._watcher, spreads=spreads)
-        self.channel = Mesa1Channel(receive, keys, node_id)
+        self.channel = Mesa1Channel(receive, keys, node_id, self.rereads.soon)
         self.append = self._publish
         others: dict[str, Callable[[bytes], None]] = {
             keys.channel(node_id): self.channel.on_own,
