@@ -1,4 +1,4 @@
-# make demo | test | chaos | check | bench | docs. Everything they need is set up in .venv and .cache.
+# make demo | test | chaos | fuzz | check | bench | docs. Everything they need is set up in .venv and .cache.
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.cache/node/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # tests start some hundred programs, and each would compile all it imports
 GATES := --cov=mesa_ws --cov-append --cov-fail-under=95 --cov-core=tests/core.coveragerc
 
-.PHONY: demo test chaos check bench docs clean
+.PHONY: demo test chaos fuzz check bench docs clean
 
 demo: .venv/.product            ## one server, three clients, a dispatch from another process; KEEP=1: a page to play with
 	$(BIN)/mesa demo $(if $(KEEP),--keep) $(if $(REDIS),--redis $(REDIS))
@@ -19,6 +19,10 @@ test: .venv/.dev tools          ## everything; ends in pytest's closing line. A 
 chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
 	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py browser) $(ARGS)
+
+fuzz: .venv/.dev                ## feed random bytes to all that reads bytes of strangers: make fuzz INPUTS=5000000
+	@$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),5000000) $(ARGS)
 
 check: .venv/.dev redis         ## format, lint, types, layers, shape, docs, and the wheel in a clean environment
 	$(BIN)/ruff format --check .

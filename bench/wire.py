@@ -89,10 +89,20 @@ def split(received: bytes, at_most: int = sys.maxsize) -> tuple[list[bytes], byt
     return payloads, received[start:]
 
 
-def _from_client(frame: dict[str, Any]) -> bytes:
-    """Return a short frame; a mask of zeros leaves the text unchanged."""
-    payload = _encode(frame)
-    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+def frame(payload: bytes, opcode: int = 1, *, fin: bool = True) -> bytes:
+    """Return a client's frame; a mask of zeros leaves the payload unchanged."""
+    size = len(payload)
+    if size <= _SHORT:
+        length = bytes([0x80 | size])
+    elif size < 1 << 16:
+        length = b"\xfe" + size.to_bytes(2)
+    else:
+        length = b"\xff" + size.to_bytes(8)
+    return bytes([fin << 7 | opcode]) + length + bytes(4) + payload
+
+
+def _from_client(content: dict[str, Any]) -> bytes:
+    return frame(_encode(content))
 
 
 def _encode(frame: dict[str, Any]) -> bytes:

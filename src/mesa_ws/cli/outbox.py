@@ -104,7 +104,7 @@ def _told(body: bytes) -> tuple[Any, Any]:
     try:
         frame = msgspec.json.decode(body)
         type, data = str(frame.get("t", "")), compact(frame.get("d"))
-    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
         type, data = "", escaped(body.decode(errors="replace"))
     return plain(type), short(data)
 

@@ -170,7 +170,7 @@ def _dead_letter_document(dead: DeadLetter) -> dict[str, Any]:
 def _data(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data) if data else None
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return data.decode(errors="replace")
 
 

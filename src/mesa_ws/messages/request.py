@@ -135,7 +135,7 @@ class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Read the body of an envelope; None if it is not a question."""
         try:
             return _QUESTION.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
     def write(self) -> bytes:
@@ -168,7 +168,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Read what `write` wrote; None for anything else."""
         try:
             return _REPLY.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
     @property

@@ -253,7 +253,7 @@ class RawEntry(NamedTuple):
             raise InvalidEntry(f"expected a list of {start - 4} bytes, got {max(0, len(self.body) - 4)}")
         try:
             return _EXCLUDING.decode(self.body[4:start]), self.body[start:]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidEntry(str(error)) from None
 
 

@@ -1,0 +1,57 @@
+"""The server that is attacked.
+
+Arguments, both may be empty: the URL of a Redis, for portals; a file with a certificate.
+"""
+
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+from mesa_ws import Connection, Message, Portal, PortalEvent, Server, User, serve
+
+from ..servers.orders import obey_orders, run
+
+redis, certificate = sys.argv[1:]
+server = Server(redis or None, namespace="attacks", portals=bool(redis))
+
+
+@server.authenticator
+async def authenticate(data: dict[str, Any], connection: Connection) -> User:
+    return User(data["id"])
+
+
+async def main() -> None:
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    async with serve(server, "127.0.0.1", 0, ssl=context) as endpoint, AsyncExitStack() as stack:
+        if redis:
+            await stack.enter_async_context(portal(redis))
+        else:
+            server.on_message("PING")(pong)
+            server.on_message("NOTHING")(ignore)
+        await obey_orders(endpoint.port, {})
+
+
+async def pong(message: Message, connection: Connection) -> None:
+    connection.send(Message(0, message.data, "PONG"))
+
+
+async def ignore(message: Message, connection: Connection) -> None:
+    pass
+
+
+def portal(url: str) -> Portal:
+    portal = Portal(url, namespace="attacks")
+
+    @portal.on_message
+    async def handle(event: PortalEvent) -> None:
+        if event.message is not None and event.message.type == "PING":
+            await event.reply(Message(0, event.message.data, "PONG"))
+
+    return portal
+
+
+run(main)
