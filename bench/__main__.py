@@ -38,7 +38,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[BENCHMARK]...")
-@click.option("--quick", is_flag=True, help="Less of everything: about two minutes, less exact.")
+@click.option("--quick", is_flag=True, help="Less of everything: about three minutes, less exact.")
 @click.option("--rounds", type=click.IntRange(1), help="How often every peer does the work.")
 @click.option("--connections", type=click.IntRange(10), help="Clients of each peer.")
 @click.option("--messages", type=click.IntRange(1), help="Messages to everybody in each round of fanout.")
@@ -48,8 +48,8 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
     """Compare speed and memory with a bare picows loop and the npm package @cryb/mesa.
 
-    BENCHMARK is one of fanout, one, redis, storm, portal and memory, and for message sync one of sync,
-    outbox, login and dispatch. Without any, all run.
+    BENCHMARK is one of fanout, one, redis, storm, portal, memory and attacks, and for message sync one of
+    sync, outbox, login and dispatch. Without any, all run.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")

@@ -28,14 +28,15 @@ UNCOUNTED = ("__init__", "__main__", "version")
 """Modules of few lines by nature."""
 
 ROADS: Mapping[str, tuple[int, int]] = {
-    "dispatch": (14, 12),
+    "dispatch": (15, 12),
     "message": (20, 60),
-    "login": (24, 68),
-    "resume": (30, 90),
+    "login": (26, 78),
+    "resume": (30, 102),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.
 
-The road of a cut is the first half of that of a resume.
+The road of a cut is the first half of that of a resume. What bounds strangers is on each: the feed of
+frames, counts of connections, the allowance before the login, the look whether the client has gone.
 """
 
 
@@ -80,7 +81,8 @@ def measure(source: Path) -> Iterator[Figure]:
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
     yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
-    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 36_500)
+    # What bounds strangers has 1 800 of these lines.
+    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 36_700)
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
     yield Figure("type names defined in more than one module", len(twice), 12, found=twice)

@@ -42,6 +42,9 @@ MAX_KEPT = 64 * 1024 * 1024
 
 EventKind = Literal["connection", "authentication", "message", "disconnection"]
 
+EntryKind = EventKind | Literal["unreadable"]
+"""Kind of an entry of a queue; one that cannot be read becomes a dead letter, and reaches no handler."""
+
 Action = Literal["begin", "done", "reject", "die"]
 
 _REPLY_MARK = "?"
@@ -65,13 +68,13 @@ class InboxEvent(NamedTuple):
         node: the node of the connection.
         data: for a message the encoded frame; the frame of a request names it, and the portal sends a `Reply`
             with that name to the `reply_recipient` of the connection. For a disconnection its code and
-            reason as JSON.
+            reason as JSON. For an unreadable entry its fields as JSON.
     """
 
     connection_id: str
     partition: int
     sequence: str
-    kind: EventKind
+    kind: EntryKind
     id: str | None
     node: str
     data: bytes = b""

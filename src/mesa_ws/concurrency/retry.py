@@ -1,8 +1,11 @@
-"""Pauses between attempts, and warnings that do not repeat themselves."""
+"""Pauses between attempts, and calls and warnings that do not repeat themselves."""
 
+import asyncio
 import logging
+import math
 import random
 import time
+from collections.abc import Callable
 
 from ..settings import Reconnection
 
@@ -110,3 +113,23 @@ class LimitedWarning:
         if now >= self._until:
             self._until = now + QUIET
             log.warning(text, *args)
+
+
+class SpacedCall:
+    """Call a function soon after each request, but not before `pause` seconds after the call before.
+
+    Requests that come until then share one call. For the event loop only.
+    """
+
+    def __init__(self, call: Callable[[], None], pause: float) -> None:
+        self._call = call
+        self._pause = pause
+        self._due = -math.inf
+
+    def soon(self) -> None:
+        """Request a call; never raises."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now >= self._due:
+            self._due = max(now, self._due + self._pause)
+            loop.call_at(self._due, self._call)

@@ -56,7 +56,7 @@ class PortalEvent:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.type: EventKind = event.kind
+        self.type: EventKind = event.kind  # type: ignore[assignment]  # others reach no handler
         self.id = event.id
         self.connection_id = event.connection_id
         self.node = event.node

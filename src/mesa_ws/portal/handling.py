@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..backend.inbox import WEIGHT_UNIT, Action, PortalConsumer, Step, WaitingEvent
 from ..concurrency.left_behind import report_tasks
 from ..concurrency.queues import Batcher, KeyedQueues
-from ..concurrency.retry import Backoff
+from ..concurrency.retry import Backoff, LimitedWarning
 from ..concurrency.tasks import end
 from ..errors import BackendError
 
@@ -48,6 +48,11 @@ PAUSE = 0.5
 
 LOOK_BACK = 5.0
 """Seconds between two looks at the start of queues that seem empty."""
+
+UNREADABLE = (
+    "entry %s of queue %d cannot be read and becomes a dead letter, as others like it: another program, or a "
+    "later version of Mesa, wrote it; look at it with `mesa portal dead-letters list`, then retry or drop it"
+)
 
 log = logging.getLogger("mesa_ws.portal")
 
@@ -161,6 +166,7 @@ class Handling:
         self._attempts = count(1)
         self._is_closed = False
         self._looked_back = 0.0
+        self._unreadable = LimitedWarning()
 
     def own(self, number: int, token: int) -> None:
         """Read and handle the events of a queue."""
@@ -208,7 +214,11 @@ class Handling:
             queue = queues[waiting.event.partition]
             if queue.is_open:
                 queue.cursor = waiting.offset
-                queue.events.put(waiting.event.connection_id, waiting, len(waiting.event.data))
+                if waiting.event.kind == "unreadable":
+                    self._unreadable.warn(log, UNREADABLE, waiting.offset, queue.number)
+                    self._record("die", queue, waiting, reason="its entry in the queue cannot be read")
+                else:
+                    queue.events.put(waiting.event.connection_id, waiting, len(waiting.event.data))
 
     def _look_back(self, now: float) -> None:
         """Now and then, read queues of which no event is being handled from their start.

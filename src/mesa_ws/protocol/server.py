@@ -395,7 +395,7 @@ class ServerProtocol:
         return None
 
     def _settle(self) -> None:
-        """Note that authentication is settled; the client may still have to name its version."""
+        """Note that an attempt was answered; the client may still have to name its version."""
         self._is_settled = True
         self._lift_deadline()
 
@@ -405,7 +405,10 @@ class ServerProtocol:
 
     def _too_late(self) -> Close:
         if self.state is State.AUTHENTICATING:
-            return self._give_up(CloseCode.INTERNAL_ERROR, "the authenticator did not answer in time")
+            return self._give_up(
+                CloseCode.INTERNAL_ERROR,
+                "the login was not answered in time: the authenticator is slow, or a handler before it",
+            )
         if self._is_settled:
             return self._give_up(CloseCode.PROTOCOL_ERROR, "the client did not name its version in time")
         return self._give_up(CloseCode.REFUSED, "no authentication in time")

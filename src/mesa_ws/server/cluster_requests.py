@@ -27,7 +27,7 @@ def send(
         log.warning("ignored a request that cannot be read")
         return
     connections = tuple(by_id.get(envelope.recipients.ids[0], ()))
-    request = _ClusterRequest(envelope.message_id, question, connections, reply)
+    request = _ClusterRequest(envelope.message_id, question, connections, reply, log)
     notifications.delivered(question.body, envelope.message_id, request.send())
     request.settle()
 
@@ -41,11 +41,13 @@ class _ClusterRequest:
         question: Question,
         connections: Sequence[Connection],
         reply: Callable[[str, Reply], None],
+        log: LimitedLog,
     ) -> None:
         self._id = id
         self._question = question
         self._connections = connections
         self._reply = reply
+        self._log = log
         self._tally = Tally()
         self._tally.expect(max(1, len(connections)))
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +78,12 @@ class _ClusterRequest:
             return WIRE1
         failure = connection.pending_requests.add(self._id, self._on_answer)
         if failure is None:
-            connection.send_queue.write(body)
+            try:
+                connection.send_queue.write(body)
+            except Exception as error:  # noqa: BLE001 - it is logged with its traceback
+                self._log.exception("a request could not be written to %r", connection, kind=type(error))
+                connection.pending_requests.withdraw(self._id)
+                return ABSENT
         return failure
 
     def _on_answer(self, answer: Message | Failure) -> None:

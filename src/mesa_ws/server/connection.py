@@ -136,8 +136,9 @@ class Connection:
         user: the client's user, or None before authentication.
         protocol: the protocol's state; for the node's own use, in the event loop only.
         send_queue: sends encoded frames; for the node's own use, in the event loop only.
-        subscription: to the outbox of the user's id, None before authentication; likewise.
-        is_logging_in: whether the client waits for the answer to its login; likewise.
+        subscription: to the outbox of the user's id, None before authentication; set by `Fanout.subscribe`;
+            likewise.
+        is_logging_in: whether the client waits for the answer to its login; set by `Authenticator`; likewise.
     """
 
     __slots__ = (
@@ -331,7 +332,7 @@ class Connection:
             self._end(close.code, close.code.wire_reason)
 
     def lost(self, code: int, reason: str) -> None:
-        """End a connection that the client has closed, or that is broken; nothing is logged."""
+        """End a connection that the client has closed, or that is broken."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
         self._flow = None  # it refers to this connection, which would be freed in a cycle only

@@ -78,7 +78,7 @@ class Fanout:
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
-        self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset)
+        self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset, self.log)
         self._recovery = Recovery(backend, spawn, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
@@ -135,11 +135,14 @@ class Fanout:
                 subscription = connection.subscription
                 if subscription is None:
                     continue
-                if subscription.is_wire2:
-                    numbered_body = numbered_body or numbered(body, position.sequence)
-                    subscription.deliver(position, numbered_body)
-                else:
-                    subscription.deliver(position, body)
+                try:
+                    if subscription.is_wire2:
+                        numbered_body = numbered_body or numbered(body, position.sequence)
+                        subscription.deliver(position, numbered_body)
+                    else:
+                        subscription.deliver(position, body)
+                except Exception as error:  # noqa: BLE001 - it is logged there
+                    self._failed(connection, error)
         if reached:
             self._notifications.delivered(body, envelope.message_id, reached)
 
@@ -149,7 +152,10 @@ class Fanout:
             log_delivery(log, envelope, len(found))
         body = envelope.body
         for connection in found:
-            connection.send_queue.write(body)
+            try:
+                connection.send_queue.write(body)
+            except Exception as error:  # noqa: BLE001 - it is logged there
+                self._failed(connection, error)
         if self._notifications.sent_handlers:
             self._notifications.delivered(body, envelope.message_id, found)
 
@@ -162,7 +168,10 @@ class Fanout:
             if log.isEnabledFor(logging.DEBUG):
                 log_delivery(log, envelope, len(found))
             for connection in found:
-                connection.disconnect(CloseCode.NORMAL)
+                try:
+                    connection.disconnect(CloseCode.NORMAL)
+                except Exception as error:  # noqa: BLE001 - it is logged there
+                    self._failed(connection, error)
         elif self._forwarder is not None:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
@@ -177,12 +186,15 @@ class Fanout:
         found = self._everybody(entry.excluding)
         for connection in found:
             subscription = connection.subscription
-            if subscription is None:
-                connection.send_queue.write(numbered_body)
-            elif subscription.is_wire2:
-                subscription.announce(position, numbered_body)
-            else:
-                connection.send_queue.write(body)
+            try:
+                if subscription is None:
+                    connection.send_queue.write(numbered_body)
+                elif subscription.is_wire2:
+                    subscription.announce(position, numbered_body)
+                else:
+                    connection.send_queue.write(body)
+            except Exception as error:  # noqa: BLE001 - it is logged there
+                self._failed(connection, error)
         if log.isEnabledFor(logging.DEBUG):
             log_announcement(log, entry.message_id, body, len(found))
         for id in entry.excluding:
@@ -191,6 +203,15 @@ class Fanout:
                     connection.subscription.announce(position, None)
         if self._notifications.sent_handlers:
             self._notifications.delivered(body, entry.message_id, found)
+
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        """End a connection that could not be written to: the others go on, and its client resumes."""
+        text = "a message could not be written to %r; its client may reconnect"
+        self.log.error(text, connection, exc_info=error, kind=type(error))
+        try:
+            connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"a message could not be written: {error}"))
+        except Exception as failure:
+            self.log.exception("%r could not be closed", connection, kind=type(failure))
 
     def _recipients(self, recipients: Recipients) -> Sequence[Connection]:
         if recipients.everybody:
@@ -212,11 +233,13 @@ class Fanout:
         self._spawn(self._for_all(Subscription.invalidate_broadcasts))
 
     async def _for_all(self, do: Callable[[Subscription], None]) -> None:
-        subscriptions = (
-            each.subscription for each in tuple(self.connections) if each.subscription is not None
-        )
-        for number, subscription in enumerate(subscriptions):
-            do(subscription)
+        found = ((each, each.subscription) for each in tuple(self.connections))
+        for number, (connection, subscription) in enumerate(found):
+            try:
+                if subscription is not None:
+                    do(subscription)
+            except Exception as error:  # noqa: BLE001 - it is logged there
+                self._failed(connection, error)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
@@ -248,7 +271,7 @@ class Fanout:
     def remove(self, connection: Connection) -> None:
         """Remove a connection that has ended, after passing on what its client acknowledged."""
         id = self.connections.pop(connection, None)
-        if id is not None:
+        if id is not None:  # while `by_id` has the connection, and before the backend forgets the id
             self._acknowledgements.flush([id])
         self._backend.connected(len(self.connections))
         if id is not None:

@@ -30,7 +30,7 @@ LONGEST_PAUSE = 2.0
 """Seconds until a failed call is repeated: the first time, and at most."""
 
 
-class _Order(NamedTuple):
+class _PageRequest(NamedTuple):
     subscription: Subscription
     is_broadcast: bool
 
@@ -49,19 +49,19 @@ class Recovery:
         self._outbox = outbox
         self._spawn = spawn
         self._give_up = give_up
-        self._orders: deque[_Order] = deque()
+        self._requests: deque[_PageRequest] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._ordered = 0
+        self._requested = 0
         self._served = 0
 
     def read(self, subscription: Subscription) -> None:
         """Bring `subscription` the page of its outbox that it wants."""
-        self._order(_Order(subscription, is_broadcast=False))
+        self._add(_PageRequest(subscription, is_broadcast=False))
 
     def read_broadcasts(self, subscription: Subscription) -> None:
         """Bring `subscription` the page of messages to everybody that it wants."""
-        self._order(_Order(subscription, is_broadcast=True))
+        self._add(_PageRequest(subscription, is_broadcast=True))
 
     def close(self) -> None:
         """Stop reading."""
@@ -74,23 +74,23 @@ class Recovery:
         Raises:
             BackendError: the backend did not answer; reading goes on nevertheless.
         """
-        if self._served == self._ordered:
+        if self._served == self._requested:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._ordered, done))
+        self._waiting.append((self._requested, done))
         await done
 
-    def _order(self, order: _Order) -> None:
-        self._orders.append(order)
-        self._ordered += 1
+    def _add(self, request: _PageRequest) -> None:
+        self._requests.append(request)
+        self._requested += 1
         if self._worker is None:
             self._worker = self._spawn(self._work())
 
     async def _work(self) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
-            while self._orders:
-                batch = [self._orders.popleft() for _ in range(min(BATCH, len(self._orders)))]
+            while self._requests:
+                batch = [self._requests.popleft() for _ in range(min(BATCH, len(self._requests)))]
                 try:
                     await self._serve(batch)
                     backoff.reset()
@@ -98,29 +98,29 @@ class Recovery:
                     log.warning(
                         "the stored messages of %d connections cannot be read yet: %s", len(batch), error
                     )
-                    self._orders.extendleft(reversed(batch))
+                    self._requests.extendleft(reversed(batch))
                     self._notify_waiting(error)
                     await asyncio.sleep(backoff.next())
                 except Exception as error:  # noqa: BLE001 - it is logged with its traceback
                     self._log.exception("a bug in reading outboxes; their clients may reconnect")
-                    for order in batch:  # without their pages, these connections would wait for ever
-                        self._give_up(order.subscription, error)
+                    for request in batch:  # without their pages, these connections would wait for ever
+                        self._give_up(request.subscription, error)
                     self._done(batch, tuple(batch))
         finally:
             self._worker = None
 
-    async def _serve(self, batch: list[_Order]) -> None:
-        """Read for a batch; orders that were served are removed from it."""
-        subscriptions = [order.subscription for order in batch if not order.is_broadcast]
+    async def _serve(self, batch: list[_PageRequest]) -> None:
+        """Read for a batch; requests that were served are removed from it."""
+        subscriptions = [request.subscription for request in batch if not request.is_broadcast]
         try:
             await self._read([each for each in subscriptions if each.is_open])
         except BackendUnavailable:
             raise
         except BackendError:
             await self._read_singly(subscriptions)
-        self._done(batch, [order for order in batch if not order.is_broadcast])
-        for position in {order.subscription.reading_broadcasts for order in batch}:
-            same = [order for order in batch if order.subscription.reading_broadcasts == position]
+        self._done(batch, [request for request in batch if not request.is_broadcast])
+        for position in {request.subscription.reading_broadcasts for request in batch}:
+            same = [request for request in batch if request.subscription.reading_broadcasts == position]
             await self._read_broadcasts(same)
             self._done(batch, same)
 
@@ -147,8 +147,10 @@ class Recovery:
             except BackendError as refusal:
                 self._give_up(each, refusal)
 
-    async def _read_broadcasts(self, orders: Sequence[_Order]) -> None:
-        open_ones = [o.subscription for o in orders if o.is_broadcast and o.subscription.is_open]
+    async def _read_broadcasts(self, requests: Sequence[_PageRequest]) -> None:
+        open_ones = [
+            each.subscription for each in requests if each.is_broadcast and each.subscription.is_open
+        ]
         position = open_ones[0].reading_broadcasts if open_ones else None
         if position is None:
             return
@@ -157,9 +159,9 @@ class Recovery:
             if each.is_open:
                 self._hand_over(each, each.on_broadcast_page, page)
 
-    def _done(self, batch: list[_Order], served: Sequence[_Order]) -> None:
-        for order in served:
-            batch.remove(order)
+    def _done(self, batch: list[_PageRequest], served: Sequence[_PageRequest]) -> None:
+        for request in served:
+            batch.remove(request)
         self._served += len(served)
         self._notify_waiting(None)
 
@@ -209,7 +211,9 @@ class BroadcastReader:
         spawn: Spawn,
         announce: Callable[[Position, Entry], None],
         on_reset: Callable[[], None],
+        log: LimitedLog,
     ) -> None:
+        self._log = log
         self._source = source
         self._spawn = spawn
         self._announce = announce
@@ -306,6 +310,11 @@ class BroadcastReader:
                     await self.catch_up()
                 except BackendError as error:
                     log.warning("messages to everybody cannot be read yet: %s", error)
+                    self._again = True
+                    await asyncio.sleep(RETRY)
+                except Exception as error:  # noqa: BLE001 - it is logged with its traceback
+                    text = "a bug in reading messages to everybody; the node reads on"
+                    self._log.exception(text, kind=type(error))
                     self._again = True
                     await asyncio.sleep(RETRY)
         finally:

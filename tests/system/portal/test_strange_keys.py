@@ -200,3 +200,52 @@ async def test_another_refusal_is_told_as_before(inbox: InboxCluster, client: Re
     await client.hset(keys.tokens, mapping={str(number + 1): "many" for number in EVERY})
     with pytest.raises(Exception, match="not an integer"):
         await owner.portal.heartbeat(EVERY)
+
+
+STRANGE: list[dict[str | bytes, str | bytes]] = [
+    {"c": "x", "s": "1", "k": "message", "i": "", "n": "n", "t": "never", "d": "{}"},
+    {"hello": "world"},
+    {"c": "x", "s": "1", "k": "message", "i": "", "n": "n", "t": "9" * 400, "d": "{}"},
+    {"c": "x", "s": "1", "k": "message", "i": b"\xff", "n": "n", "t": "1", "d": "{}"},
+    {"c": "x", "s": "1", "k": "invention", "i": "", "n": "n", "t": "1", "d": "{}"},
+    {"s": "1", "c": "x", "k": "message", "i": "", "n": "n", "t": "1", "d": "{}"},
+    {str(number): "x" for number in range(5000)},
+    {"c": "x", "later": "1"},
+]
+"""Entries that cannot be read."""
+
+
+async def test_entries_that_cannot_be_read_become_dead_letters_and_the_queue_goes_on(
+    redis_site: Site, client: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis_site.serve()
+    consumer = RedisPortalConsumer(redis_site.redis_url, namespace=redis_site.namespace)
+    for entry in STRANGE:
+        for number in EVERY:
+            await client.xadd(keys.queue(number), entry)  # type: ignore[arg-type]
+    count = len(STRANGE) * PARTITIONS
+    assert (await consumer.backlog()).waiting == count
+    record, observer = await redis_site.record(), await redis_site.record(report_all_events=True)
+    peer = await redis_site.join()
+    for n in range(5):
+        await peer.send("N", n)
+    await until(lambda: record.data == observer.data == [0, 1, 2, 3, 4])
+
+    async def is_put_aside(number: int) -> bool:
+        backlog = await consumer.backlog()
+        return (backlog.waiting, backlog.dead) == (0, number)
+
+    await until(lambda: is_put_aside(count))
+    assert caplog.text.count("cannot be read and becomes a dead letter") == 1
+    letters = await consumer.dead_letters(count + 1)
+    assert {letter.event.kind for letter in letters} == {"unreadable"}
+    assert sum(b'"hello":"world"' in letter.event.data for letter in letters) == PARTITIONS
+    assert letters[0].reason == "its entry in the queue cannot be read"
+    await client.xadd(keys.dead, {"hello": "world"})  # cannot be retried, since its queue is unknown
+    assert await consumer.revive([letter.offset for letter in await consumer.dead_letters(10_000)]) == count
+    await until(lambda: is_put_aside(count + 1))
+    letters = await consumer.dead_letters(10_000)
+    assert await consumer.drop([letter.offset for letter in letters]) == count + 1
+    await peer.send("N", 5)
+    await until(lambda: record.data == [0, 1, 2, 3, 4, 5])
+    await consumer.aclose()

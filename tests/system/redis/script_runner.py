@@ -80,7 +80,7 @@ class ScriptRunner:
 
     def enter(self, id: str = "alice", start: Start | None = None, node: str = "node") -> OutboxReply:
         self._versions += 1
-        call = self.node_commands(node).enter(id, (1, self._versions), start or Start())
+        call = self.node_commands(node).attach_and_read(id, (1, self._versions), start or Start())
         answers = node_commands.answers(self.run(call))
         return answers[0]
 

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from mesa_ws.backend.memory import MemoryBackend
+from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.queries import Online
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendRefused, BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.envelope import Envelope
 from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
-from tests.system.waiting import HELLO, deliver, until, until_ready
+from tests.system.waiting import deliver, until, until_ready
 
 
 async def test_garbage_on_a_channel_is_ignored(
@@ -32,23 +34,39 @@ async def test_garbage_on_a_channel_is_ignored(
     assert "secret" not in caplog.text
 
 
-async def test_a_server_that_fails_on_one_message_gets_the_next(
-    nodes: Cluster, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", [MemoryBackend, RedisBackend, Mesa1Backend])
+async def test_a_server_that_fails_on_messages_gets_the_next_and_reads_again_but_not_in_a_loop(
+    own_redis: RedisServer,
+    namespace: str,
+    kind: type[MemoryBackend] | type[RedisBackend] | type[Mesa1Backend],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    node, backend = await nodes.node(), nodes.backend()
-    received: list[Envelope] = []
+    class Failing(Node):
+        catch_ups = 0
 
-    def receive(envelope: Envelope) -> None:
-        received.append(envelope)
-        if len(received) == 1:
+        def receive(self, envelope: Envelope) -> None:
+            super().receive(envelope)
             raise ValueError("broken")
 
-    await backend.open(receive)
+        async def catch_up(self) -> None:
+            self.catch_ups += 1
+
+    backend = MemoryBackend() if issubclass(kind, MemoryBackend) else kind(own_redis.url, namespace=namespace)
+    node = Failing(backend)
+    await backend.open(node.receive, node)
     await backend.attach("alice", 1)
-    await node.backend.dispatch([prepare(HELLO, ["alice"]), prepare(HELLO, ["alice"])])
-    await until(lambda: len(received) == 2)
+    await until(lambda: backend.is_ready)
+    before = node.catch_ups
+    for _ in range(20):
+        await deliver(node, node)
+    await until(lambda: node.catch_ups > before)
+    assert node.catch_ups - before < 10
+    assert caplog.text.count("could not be delivered here; stored messages are read again") == 1
+    read = node.catch_ups
+    await until(lambda: node.catch_ups > read)  # for those that failed since it was read
+    await until(lambda: backend.is_ready)
     await backend.aclose()
-    assert "could not be delivered here" in caplog.text
+    assert caplog.text.count("19 more like this in the last minute: ") == 1
 
 
 async def test_an_attach_that_failed_is_made_good_later(nodes: Cluster, own_redis: RedisServer) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,16 +11,31 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from mesa_ws import AsyncDispatcher, BackendRefused, Dispatcher, Message, RedisBackend, Sync
+from mesa_ws import (
+    AsyncDispatcher,
+    BackendRefused,
+    BackendUnavailable,
+    Dispatcher,
+    Message,
+    RedisBackend,
+    Sync,
+)
 from mesa_ws.backend.inbox import Capacity, EventKind, InboxEvent, Step
 from mesa_ws.backend.mesa1 import Mesa1Backend
 from mesa_ws.backend.mesa1.keys import Mesa1Keys as Keys1x
 from mesa_ws.backend.redis.inbox_writer import AppendCommand
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.portal_consumer import PortalCommands
+from mesa_ws.backend.redis.wire import NativeHandshake
+from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.command import Command
+from mesa_ws.backend.redis_client.durability import Proof
+from mesa_ws.backend.redis_client.pipeline import Operation, Pipeline
+from mesa_ws.backend.redis_client.pool import Pool
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
 from mesa_ws.transports.run import serve
+from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
 from tests.system.redis.script_runner import ScriptRunner
 from tests.system.server.conftest import Joining, Serving, accepting, join, serving, stack
@@ -236,6 +252,67 @@ async def test_the_api_of_a_server_says_so_too(
         allow(admin, "~*")
     assert [each.maybe_sent for each in errors] == [True, False]
     assert str(errors[0]).count("a part may have been sent") == 1
+
+
+@pytest.mark.parametrize("is_blocking", [False, True])
+async def test_a_redis_that_is_refused_in_the_middle_says_what_it_may_have_written(
+    own_redis: RedisServer, admin: redis.Redis, namespace: str, is_blocking: bool
+) -> None:
+    async def run(*commands: Command, proof: Proof | None = None) -> object:
+        operation = Operation(commands, list, is_repeatable=False, proof=proof)
+        if is_blocking:
+            return await asyncio.to_thread(pool.run, operation, time.monotonic() + LIMIT)
+        return await pipeline.carry_out(operation)
+
+    async def refused_within(*runs: tuple[tuple[Command, ...], Proof | None]) -> list[BaseException | object]:
+        admin.config_set("maxmemory-policy", "noeviction")
+        assert await run(("PING",)) == [b"PONG"]  # on a connection that is checked again after a refusal
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+        return await asyncio.gather(
+            *(run(*some, proof=proof) for some, proof in runs), return_exceptions=True
+        )
+
+    admin.config_set("maxmemory", "1gb")
+    address, handshake = Address.of(own_redis.url), NativeHandshake(Keys(namespace), stores=True)
+    pool, pipeline = Pool(address, handshake), Pipeline(address, handshake, LIMIT)
+    unknown: Command = ("EVALSHA", "0" * 40, 0)
+    proof = Proof(["replicated"], lambda _: 0)
+    part = ((("SET", "part", 1), unknown), None)
+    nothing = ((unknown,), None)
+    proven = ((("SET", "proven", 1),), proof)  # waits for its proof behind the others
+    if is_blocking:
+        errors = [*await refused_within(part), *await refused_within(nothing)]
+    else:
+        errors = await refused_within(part, nothing, proven)
+    assert [getattr(error, "maybe_sent", None) for error in errors] == [True, False, True][: len(errors)]
+    assert all("maxmemory-policy" in str(error) for error in errors)
+    assert admin.exists("part", "proven") == len(errors) - 1
+    pool.close()
+    await pipeline.aclose()
+
+
+@pytest.mark.parametrize("is_blocking", [False, True])
+async def test_a_refused_repetition_says_that_the_first_run_may_have_written(
+    admin: redis.Redis, url: str, namespace: str, is_blocking: bool
+) -> None:
+    async def run(proof: Proof | None = None) -> None:
+        operation = Operation([("SET", "k", 1)], list, proof=proof)
+        operation.on_write(time.monotonic())
+        assert operation.repeat(time.monotonic())
+        if is_blocking:
+            await asyncio.to_thread(pool.run, operation, time.monotonic() + LIMIT)
+        else:
+            await pipeline.carry_out(operation)
+
+    asked = Proof(["fsync"], lambda _: 0)
+    for rule, proof, why in (("+@all", asked, "durability 'fsync'"), ("-hsetnx", None, "lacks")):
+        allow(admin, rule)
+        address, handshake = Address.of(url), NativeHandshake(Keys(namespace))
+        pool, pipeline = Pool(address, handshake), Pipeline(address, handshake, LIMIT)
+        with pytest.raises(BackendUnavailable, match=f"{why}.*; the message may have been sent$"):
+            await run(proof)
+        pool.close()
+        await pipeline.aclose()
 
 
 @pytest.mark.parametrize("key", ["leases", "counters"])

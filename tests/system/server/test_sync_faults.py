@@ -11,8 +11,10 @@ import pytest
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Page, Read, Start
 from mesa_ws.errors import BackendRefused, BackendUnavailable
-from mesa_ws.messages.message import Message
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Position
+from mesa_ws.server.connection import Connection
 
 from .conftest import Joining, Serving
 from .peer import LIMIT, RawPeer
@@ -329,3 +331,47 @@ async def test_a_client_may_ask_for_a_sign_of_life_while_a_large_message_is_on_i
                         await slow.frame(*question)
                     most = max(most, connection._transport.buffered)
         assert buffered < most < buffered + 200_000, "answers count all the same"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wire"),
+    [("stored", 1), ("stored", 2), ("live", 1), ("ALL", 1), ("ALL", 2), ("request", 2), ("disconnect", 1)],
+)
+async def test_connections_that_cannot_be_written_to_keep_nothing_from_the_others(
+    serving: Serving,
+    join: Joining,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    wire: int,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("broken")
+
+    server = storing()
+    endpoint = await serving(server)
+    peers = [await join(endpoint) for _ in range(4)]
+    for peer in peers:
+        await peer.log_in("1", wire=wire)
+    broken = server.fanout.by_id["1"][:2]
+    disconnect = Connection.disconnect
+    monkeypatch.setattr(
+        Connection, "disconnect", lambda self, *code: (fail if self in broken else disconnect)(self, *code)
+    )
+    for connection in broken:
+        connection.send_queue.put = connection.send_queue.write = fail
+    asking = asyncio.create_task(server.request("1", Message(0, 1))) if kind == "request" else None
+    if kind == "disconnect":
+        await server.bus.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["1"])])
+    elif kind == "ALL":
+        await server.send(Message(0, 1, "ALL"))
+    elif kind != "request":
+        await send(server, 1, sync=kind == "stored")
+    if kind == "disconnect":
+        assert [await peer.closed() for peer in peers] == [1013, 1013, 1000, 1000]
+    else:
+        assert [data(await peer.messages(1)) for peer in peers[2:]] == [[1], [1]]
+        assert asking is not None or [await peer.closed() for peer in peers[:2]] == [1013, 1013]
+    assert caplog.text.count("could not be written to") == 1, "once in full, and counted"
+    if asking is not None:
+        asking.cancel()

@@ -1,13 +1,15 @@
 """How long a client waits before it comes back, and others before they try again."""
 
+import asyncio
 import random
+from itertools import pairwise
 from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_ws.concurrency.retry import SPREAD, Backoff, ReconnectBackoff
+from mesa_ws.concurrency.retry import SPREAD, Backoff, ReconnectBackoff, SpacedCall
 from mesa_ws.settings import Reconnection
 
 TRIES = 200
@@ -144,3 +146,17 @@ def test_a_backoff_grows_to_its_limit_and_starts_over_after_a_success(luck: floa
     backoff.reset()
     assert backoff.next() == pytest.approx(0.1 * least)
     assert [Backoff(1, 2, jitter=0).next() for _ in range(2)] == [1, 1]
+
+
+async def test_calls_that_are_asked_for_together_are_one_and_the_next_comes_after_the_pause() -> None:
+    called = asyncio.Event()
+    spaced = SpacedCall(called.set, 0.05)
+    times = list[float]()
+    for _ in range(3):
+        spaced.soon()
+        spaced.soon()
+        async with asyncio.timeout(30):
+            await called.wait()
+        called.clear()
+        times.append(asyncio.get_running_loop().time())
+    assert all(after - before >= 0.04 for before, after in pairwise(times))

@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from mesa_ws.backend.outbox import Entry, Page
+from mesa_ws.concurrency.limited_log import LimitedLog
 from mesa_ws.messages.receipt import Position
+from mesa_ws.server import recovery
 from mesa_ws.server.recovery import BroadcastReader
+from tests.system.server.peer import LIMIT
 
 
 class Source:
@@ -50,6 +55,7 @@ async def test_two_that_catch_up_at_once_announce_nothing_twice() -> None:
         _spawn,
         lambda _, entry: announced.append(entry.sequence),
         lambda: resets.append(len(announced)),
+        LimitedLog(recovery.log),
     )
     await reader.start()
     both = [_spawn(reader.catch_up()) for _ in range(2)]
@@ -76,10 +82,42 @@ async def test_a_message_that_comes_again_asks_for_nothing() -> None:
     source = Source()
     announced: list[int] = []
     reader = BroadcastReader(
-        source.broadcasts, _spawn, lambda _, entry: announced.append(entry.sequence), lambda: None
+        source.broadcasts,
+        _spawn,
+        lambda _, entry: announced.append(entry.sequence),
+        lambda: None,
+        LimitedLog(recovery.log),
     )
     await reader.start()
     for sequence in (6, 7, 6, 7, 5):
         reader.offer(Position("old", sequence), _entry(sequence))
     await asyncio.sleep(0)
     assert (announced, source.answers) == ([6, 7], [])
+
+
+async def test_a_fault_while_it_reads_on_keeps_no_later_message_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recovery, "RETRY", 0.0)
+    source, announced, all_there = Source(), list[int](), asyncio.Event()
+    source.is_prompt = True
+
+    def announce(position: Position, entry: Entry) -> None:
+        if entry.sequence in (8, 9):
+            raise ValueError("a fault in writing")
+        announced.append(entry.sequence)
+        if entry.sequence == 10:
+            all_there.set()
+
+    reader = BroadcastReader(source.broadcasts, _spawn, announce, lambda: None, LimitedLog(recovery.log))
+    await reader.start()
+    source.top = 7
+    await reader.catch_up()
+    source.top = 10
+    reader.offer(Position("new", 10), _entry(10))
+    async with asyncio.timeout(LIMIT):
+        await all_there.wait()
+    assert announced == [10]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "a bug in reading messages to everybody; the node reads on"
+    ]

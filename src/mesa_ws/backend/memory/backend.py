@@ -95,6 +95,7 @@ class MemoryBackend:
         self._pending.close()
         if self._node is None:
             return
+        self._node.close()
         del self._cluster.holders.nodes[self._node]
         for id in tuple(self._node.held):
             self.detach(id)

@@ -1,18 +1,27 @@
 """Nodes of one namespace, and the connections that they hold."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from types import MappingProxyType
 
+from ...concurrency.limited_log import LimitedLog
+from ...concurrency.retry import SpacedCall
+from ...concurrency.tasks import end, start
 from ...messages.envelope import Envelope
 from ..base import Receive, Watcher
 from ..queries import IdPage
 
 PAGE = 500
 """Ids on one page."""
+
+REREAD_PAUSE = 1.0
+"""Seconds, at least, between two times that a node reads again because its server failed on a message."""
+
+log = logging.getLogger("mesa_ws.backend")
 
 
 @dataclass(slots=True)
@@ -44,6 +53,7 @@ class MemoryNode:
         name: random name of the node.
         held: id -> its connections here.
         connections: number of all connections, authenticated or not.
+        is_open: whether it has not left.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -55,10 +65,37 @@ class MemoryNode:
     name: str = ""
     held: dict[str, Holding] = field(default_factory=dict)
     connections: int = 0
+    is_open: bool = True
+    _reading: asyncio.Task[None] | None = None
+    _rereads: SpacedCall = field(init=False)
+    _log: LimitedLog = field(default_factory=lambda: LimitedLog(log))
+
+    def __post_init__(self) -> None:
+        self._rereads = SpacedCall(self._reread, REREAD_PAUSE)
 
     def deliver(self, envelope: Envelope) -> None:
         """Pass a message to the node in the next turn of the event loop, after earlier messages."""
-        self.loop.call_soon(self.receive, envelope)
+        self.loop.call_soon(self._receive, envelope)
+
+    def close(self) -> None:
+        """Read nothing again: the node has left."""
+        self.is_open = False
+        if self._reading is not None:
+            end(self._reading)
+        self._log.close()
+
+    def _receive(self, envelope: Envelope) -> None:
+        try:
+            self.receive(envelope)
+        except Exception:  # noqa: BLE001  # as over Redis
+            self._log.exception(
+                "message %r could not be delivered here; stored messages are read again", envelope.message_id
+            )
+            self._rereads.soon()
+
+    def _reread(self) -> None:
+        if self.watcher is not None and self.is_open:
+            self._reading = start(self.watcher.catch_up(), name="mesa-memory-resync")
 
 
 _NO_HOLDERS: Mapping[MemoryNode, Holding] = MappingProxyType({})

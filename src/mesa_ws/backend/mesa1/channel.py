@@ -19,6 +19,7 @@ class Mesa1Channel:
         receive: gets the envelopes.
         keys: names of the namespace.
         node: name of the node.
+        on_failure: called when `receive` raised.
 
     Attributes:
         garbage: number of payloads that could not be read.
@@ -26,10 +27,11 @@ class Mesa1Channel:
         log: gets what foreign bytes cause.
     """
 
-    def __init__(self, receive: Receive, keys: Mesa1Keys, node: str) -> None:
+    def __init__(self, receive: Receive, keys: Mesa1Keys, node: str, on_failure: Callable[[], None]) -> None:
         self._receive = receive
         self._keys = keys
         self._node = node
+        self._on_failure = on_failure
         self.log = LimitedLog(_log)
         self.garbage = 0
         self.unheard = 0
@@ -56,4 +58,5 @@ class Mesa1Channel:
             if envelope is not None:
                 self._receive(envelope)
         except Exception:  # whatever the server did, the next message counts
-            self.log.exception("the server failed to deliver a message")
+            self.log.exception("a message could not be delivered here; stored messages are read again")
+            self._on_failure()

@@ -80,7 +80,7 @@ class Mesa1Node(WireNode):
         self.members = Mesa1Members(
             pipelines.main, self.keeper, commands, receive, self._watcher, self.on_doubt, on_leaving
         )
-        self.channel = Mesa1Channel(receive, keys, node_id)
+        self.channel = Mesa1Channel(receive, keys, node_id, self.rereads.soon)
         self.portals = PortalDispatch(
             pipelines.main, commands, self._watcher, spreads=spreads, log=self.channel.log
         )

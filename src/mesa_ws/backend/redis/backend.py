@@ -64,7 +64,13 @@ class RedisNode(WireNode):
         self.inbox = InboxWriter(self.keeper, self._queues, commands, pipelines, membership.durability)
         self.append = self.inbox.appends.call
         self._portals = PortalWatch(self._watcher) if membership.portals else None
-        self.channel = Channel(receive, self.members.table.held, self.members.give_up, self.on_doubt)
+        self.channel = Channel(
+            receive,
+            self.members.table.held,
+            self.members.post_detach,
+            on_gap=self.on_doubt,
+            on_failure=self.rereads.soon,
+        )
         # A subscription that was lost may have come back to a Redis without data.
         self.subscriber = Subscriber(
             address, [keys.channel(node_id)], self.channel.on_frame, self.on_doubt, timing.timeout

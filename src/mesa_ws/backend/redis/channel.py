@@ -83,6 +83,7 @@ class Channel:
         on_unknown_ids: called with ids that a frame names and the node does not hold: Redis wrongly
             has them here.
         on_gap: called when frames are missing before the one that arrived, or may be.
+        on_failure: called when `receive` raised.
 
     Attributes:
         lost: frames that were published to this node and never arrived, as far as is known.
@@ -97,11 +98,13 @@ class Channel:
         held: Container[str],
         on_unknown_ids: Callable[[list[str]], None],
         on_gap: Callable[[], None],
+        on_failure: Callable[[], None],
     ) -> None:
         self._receive = receive
         self._held = held
         self._on_unknown_ids = on_unknown_ids
         self._on_gap = on_gap
+        self._on_failure = on_failure
         self._counter: int | None = None
         self.log = LimitedLog(_log)
         self.lost = 0
@@ -127,7 +130,10 @@ class Channel:
         try:
             self._receive(envelope)
         except Exception:  # one message that fails must not stop those that follow
-            self.log.exception("message %r could not be delivered here", envelope.message_id)
+            self.log.exception(
+                "message %r could not be delivered here; stored messages are read again", envelope.message_id
+            )
+            self._on_failure()
         if head.kind != "connection":
             unknown_ids = [id for id in envelope.recipients.ids if id not in self._held]
             if unknown_ids:

@@ -34,9 +34,12 @@ _log = logging.getLogger("mesa_ws.backend")
 
 
 class MemberTable:
-    """Table of the ids of this node, each with its sockets and a version. Versions only grow.
+    """Table of the ids of this node, each with its sockets and a version.
 
-    It also records which ids the server was told are online, and which of those Redis does not know of
+    Each change of an id gets a higher version than all before. Redis ignores a command whose version is older
+    than the one it recorded, so commands about an id may be repeated, and may overtake each other.
+
+    The table also records which ids the server was told are online, and which of those Redis does not know of
     yet.
 
     Attributes:
@@ -106,6 +109,14 @@ class Members:
 
     All calls about one id go over one connection, in order.
 
+    Args:
+        pipeline: the connection to Redis.
+        keeper: keeper of the lease.
+        commands: commands of the node.
+        watcher: learns of ids that come online.
+        on_doubt: called when posted commands failed, or found no lease: the node synchronizes.
+        on_leaving: called when ids were released, whose grace may have begun.
+
     Attributes:
         table: the ids.
     """
@@ -126,19 +137,21 @@ class Members:
         self._watcher = watcher
         self._on_doubt = on_doubt
         self._on_leaving = on_leaving
-        self._owed: dict[str, tuple[Acknowledgement, int]] = {}
+        self._owed: dict[str, tuple[Acknowledgement, int]] = {}  # those that Redis did not get
 
     def __len__(self) -> int:
         return len(self.table)
 
     async def attach(self, id: str, sockets: int, start: Start | None) -> Page | None:
-        """Record connections of `id`, and read its messages from `start` on."""
+        """Record connections of `id`, and read its messages from `start` on, unless that is None."""
         entry = self.table.put(id, sockets)
         try:
             if start is None:
                 await self._record({id: entry})
                 return None
-            command = self._commands.enter(id, entry, start, is_announced=id in self.table.announced)
+            command = self._commands.attach_and_read(
+                id, entry, start, is_announced=id in self.table.announced
+            )
             (reply,) = await self._pipeline.execute((command,), is_repeatable=True)
             if reply == 0:  # the lease was lost
                 (reply,) = await self._keeper.execute([command])
@@ -160,11 +173,11 @@ class Members:
         """Make Redis agree with the table about one id, without waiting."""
         entry = self.table.held.get(id)
         if entry is None:
-            self.give_up([id])
+            self.post_detach([id])
         else:
             self._post_record({id: entry})
 
-    def give_up(self, ids: Sequence[str]) -> None:
+    def post_detach(self, ids: Sequence[str]) -> None:
         """Tell Redis, without waiting, that `ids` are not here."""
         command = self._commands.detach(ids, self.table.version)
         self._pipeline.post([command], self._on_doubt, lambda _: self._on_leaving())

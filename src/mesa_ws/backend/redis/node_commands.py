@@ -97,8 +97,10 @@ class NodeCommands:
         keys = (*shared, *outbox_keys(self.keys, ids))
         return ("EVALSHA", ATTACH.sha, len(keys), *keys, self.node, self._expiry_ms, *wishes)
 
-    def enter(self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False) -> Command:
-        """Record an id and read its outbox, in one step; `answers` reads the reply."""
+    def attach_and_read(
+        self, id: str, held: tuple[int, int], start: Start, *, is_announced: bool = False
+    ) -> Command:
+        """Record an id, and read its outbox, in one step; `answers` reads the reply."""
         epoch, sequence = position_args(start.position)
         wish = (id, *held, int(is_announced), start.mode, epoch, sequence, int(start.is_wire2))
         return self.visit([id], wish)
@@ -211,7 +213,7 @@ class OutboxReply(NamedTuple):
 
 
 def answers(reply: Any) -> list[OutboxReply]:
-    """Read the reply to `NodeCommands.enter` or `read`; nothing is in it when the lease is lost."""
+    """Read the reply to `NodeCommands.attach_and_read` or `read`; nothing is in it when the lease is lost."""
     if reply == 0:
         return []
     return [OutboxReply(page_of(each[1:9], each[9:], _entry), each[0] == 1, each[6] == 1) for each in reply]

@@ -1,6 +1,7 @@
 """Portal consumer over Redis: the commands of a portal, and the meaning of their replies."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
@@ -8,6 +9,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
+from ...concurrency.limited_log import LimitedLog
 from ...errors import BackendRefused
 from ...messages.envelope import Envelope
 from ...settings import Durability, check_namespace
@@ -49,10 +53,17 @@ WAIT = 0.1
 _FIELDS = [b"c", b"s", b"k", b"i", b"n", b"t", b"d"]
 """Names of the fields of an event, in the order in which inbox.lua writes them."""
 
+_KINDS = frozenset({b"connection", b"authentication", b"message", b"disconnection"})
+
+_UNREADABLE = (LookupError, ValueError, OverflowError)
+"""Raised for an entry that cannot be read."""
+
 _TIME, _PARTITION = 11, 15
 """Indexes in such an entry: of the time, and of the partition that observers read."""
 
 _owned = attrgetter("partition", "token")
+
+_log = logging.getLogger("mesa_ws.portal")
 
 
 class PortalCommands:
@@ -100,7 +111,7 @@ class PortalCommands:
         return ("XREAD", "COUNT", READ_LIMITS[len(after)], "BLOCK", self._wait, "STREAMS", *names, *offsets)
 
     def events(self, reply: Any) -> list[WaitingEvent]:
-        """Read the reply to `read`; entries that are no events are skipped."""
+        """Read the reply to `read`; entries that cannot be read have the kind `unreadable`."""
         found = []
         for name, entries in reply or ():
             number = self._numbers[name]
@@ -154,10 +165,14 @@ def ownership(reply: Sequence[Any]) -> Ownership:
     return Ownership(tuple(portal.decode() for portal in portals), owned)
 
 
-def observed(reply: Any) -> list[WaitingEvent]:
-    """Read the reply to `listen`."""
+def observed(reply: Any, log: LimitedLog) -> list[WaitingEvent]:
+    """Read the reply to `listen`; log that entries cannot be read."""
     entries = reply[0][1] if reply else ()
-    return [found for entry in entries if (found := _waiting_event(entry)) is not None]
+    found = [event for entry in entries if (event := _waiting_event(entry)) is not None]
+    readable = [each for each in found if each.event.kind != "unreadable"]
+    if len(readable) < len(found):
+        log.warning("ignored %d events for observers that cannot be read", len(found) - len(readable))
+    return readable
 
 
 def read_backlog(reply: Sequence[Any]) -> Backlog:
@@ -175,37 +190,45 @@ def read_backlog(reply: Sequence[Any]) -> Backlog:
 
 
 def _waiting_event(entry: Any, partition: int | None = None) -> WaitingEvent | None:
-    """Read an entry of a queue, or without `partition` of the observers' stream; None if it is no event."""
+    """Read an entry of a queue, or without `partition` of the observers' stream; None if it was deleted."""
     offset, flat = entry
     if flat is None:  # the entry was deleted during the read
         return None
     try:
         number = int(flat[_PARTITION]) if partition is None else partition
         return WaitingEvent(offset.decode(), int(flat[_TIME]) / 1000, _inbox_event(flat, number))
-    except (IndexError, ValueError):
-        return None
+    except _UNREADABLE:
+        return WaitingEvent(offset.decode(), 0.0, _unreadable_event(flat, partition or 0))
 
 
-def _dead_letter(offset: bytes, flat: Sequence[bytes]) -> DeadLetter | None:
+def _dead_letter(offset: bytes, flat: Sequence[bytes]) -> DeadLetter:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    died = at = int(offset.split(b"-")[0]) / 1000
+    deliveries, reason = 0, fields.get(b"r", b"").decode(errors="replace")
     try:
         event = _inbox_event(flat, int(fields[b"p"]))
-        died = int(offset.split(b"-")[0]) / 1000
-        reason = fields[b"r"].decode(errors="replace")
-        return DeadLetter(offset.decode(), died, int(fields[b"y"]), reason, int(fields[b"t"]) / 1000, event)
-    except (KeyError, ValueError):
-        return None
+        deliveries, at = int(fields[b"y"]), int(fields[b"t"]) / 1000
+    except _UNREADABLE:
+        event = _unreadable_event(flat, 0)
+    return DeadLetter(offset.decode(), died, deliveries, reason, at, event)
+
+
+def _unreadable_event(flat: Sequence[bytes], partition: int) -> InboxEvent:
+    """Return what stands for an entry that cannot be read; its data are its fields."""
+    texts = [each.decode(errors="replace") for each in flat]
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    return InboxEvent(fields.get("c", ""), partition, "", "unreadable", None, "", msgspec.json.encode(fields))
 
 
 def _inbox_event(flat: Sequence[bytes], partition: int) -> InboxEvent:
-    if flat[:14:2] != _FIELDS:
-        raise ValueError("no event")
     connection_id, sequence, kind, id, node, _, data = flat[1:14:2]
+    if flat[:14:2] != _FIELDS or kind not in _KINDS:
+        raise ValueError("no event")
     return InboxEvent(
         connection_id.decode(),
         partition,
         sequence.decode(),
-        kind.decode(),  # type: ignore[arg-type]  # append.lua and reap.lua write no others
+        kind.decode(),  # type: ignore[arg-type]  # one of `_KINDS`
         id.decode() or None,
         node.decode(),
         data,
@@ -247,6 +270,7 @@ class RedisPortalConsumer:
         # Waiting for durability on the first connection would delay heartbeats.
         self._settle_pipeline = Pipeline(found, handshake, timing.timeout) if self._proof else self._pipeline
         self._types = QueueTypes(self._keys, lambda command: self._pipeline.execute([command]))
+        self._log = LimitedLog(_log)
         self._shown_until = 0.0
         self._is_checked = self._proof is None
 
@@ -286,7 +310,7 @@ class RedisPortalConsumer:
             self._shown_until = now + self._commands.lease / 3
             after = after or end.decode()
         (reply,) = await self._execute([self._commands.listen(after)], self._read_pipeline)
-        return (reply[0][1][-1][0].decode() if reply else after), observed(reply)
+        return (reply[0][1][-1][0].decode() if reply else after), observed(reply, self._log)
 
     async def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection; see `PortalConsumer.reply`."""
@@ -300,7 +324,7 @@ class RedisPortalConsumer:
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
         reply = await self._run(("XRANGE", self._keys.dead, "-", "+", "COUNT", limit))
-        return [found for entry in reply if (found := _dead_letter(*entry)) is not None]
+        return [_dead_letter(*entry) for entry in reply]
 
     async def revive(self, offsets: Sequence[str]) -> int:
         """Put dead letters back into their queues; return their number."""
@@ -316,6 +340,7 @@ class RedisPortalConsumer:
         """Disconnect."""
         for pipeline in (self._read_pipeline, self._settle_pipeline, self._pipeline):
             await pipeline.aclose()
+        self._log.close()
 
     async def _check(self) -> None:
         """Check, before anything is owned, that this Redis can give the proof."""

@@ -43,12 +43,12 @@ class Proof(NamedTuple):
         if info.version < (7, 2):
             version = ".".join(map(str, info.version)) or "an unknown version"
             raise Unsupported(
-                f"{where}: durability 'fsync' needs Redis 7.2 or later, got {version}; nothing was sent; "
+                f"{where}: durability 'fsync' needs Redis 7.2 or later, got {version}; "
                 "use 'replicated' or 'memory', or a newer Redis"
             )
         if not info.has_log:
             raise Unsupported(
-                f"{where}: durability 'fsync' needs a Redis that writes a log; nothing was sent; "
+                f"{where}: durability 'fsync' needs a Redis that writes a log; "
                 "set 'appendonly yes' in redis.conf"
             )
 

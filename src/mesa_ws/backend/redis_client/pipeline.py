@@ -159,13 +159,17 @@ class Batch:
         self.missing = range(len(self.commands))
         return True
 
-    def doubting(self, error: BackendError) -> BackendError:
-        """Return a copy of the error that stopped a run, noting whether an earlier run may have succeeded."""
-        if self.is_doubtful and not isinstance(error, BackendUnavailable):
-            return BackendUnavailable(str(error), maybe_sent=True)
-        mine = copy(error)
-        mine.maybe_sent |= self.is_doubtful
-        return mine
+    @property
+    def is_part_done(self) -> bool:
+        """Whether Redis may have run a command: it did not refuse all, or a run before had no outcome."""
+        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in self.replies)
+        return self.is_doubtful or (self._is_written and any(done))
+
+    def doubting(self, error: MesaError) -> MesaError:
+        """Return a copy of the error that stopped the batch, which says if a part may have been done."""
+        if getattr(error, "maybe_sent", False) or not self.is_part_done:
+            return copy(error)
+        return BackendUnavailable(getattr(error, "problem", str(error)), maybe_sent=True)
 
     def failure(self, where: str) -> BackendError | None:
         """Return the first error among the replies as a `BackendError` with its cause; None without."""
@@ -173,8 +177,7 @@ class Batch:
         if not failed:
             return None
         error = failed_reply(where, failed[0])
-        is_part_done = len(failed) < len(self.replies) or any(map(is_partial, failed))
-        error.maybe_sent = self.is_doubtful or is_part_done
+        error.maybe_sent = self.is_part_done
         error.__cause__ = failed[0]
         return error
 
@@ -381,6 +384,7 @@ class Pipeline:
                 await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
             self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # no connection, or one whose handshake refused this Redis
+            await self._drop()
             rest = self._repeat(group, is_refused=True)
             self._fail(rest, error)
             if len(rest) < len(group):
@@ -427,9 +431,6 @@ class Pipeline:
             if attempt.expired():
                 return None
             raise self._address.failed(error) from error
-        except BaseException:
-            await self._drop()
-            raise
         finally:
             self._attempt = None
         if connection.mesa_master.is_left:
@@ -487,7 +488,7 @@ class Pipeline:
             if batch.proof is not None:
                 self.check(batch.proof)
         except MesaError as error:
-            batch.settle(error)
+            self._fail([batch], error)
             return False
         return True
 
@@ -545,7 +546,7 @@ class Pipeline:
     def _fail(self, batches: Iterable[Batch], error: Exception) -> None:
         """Settle batches with an error, which says of each whether Redis may have run it."""
         for batch in batches:
-            if isinstance(error, BackendError):
+            if isinstance(error, MesaError):
                 failure, cause = batch.doubting(error), error.__cause__
             else:
                 failure = failed_call(self._address.label, error, maybe_sent=batch.is_written)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, MesaError
 from .address import Address
 from .command import Command, Handshake, ServerInfo
 from .connection import BlockingConnection, disconnect_on_error, is_ended, read_reply, remaining, set_limit
@@ -66,8 +66,9 @@ class Pool:
             try:
                 with self.lend(deadline, is_new=operation.is_doubtful) as lent:
                     is_done = self._carry_out(operation, lent, deadline)
-            except BackendUnavailable as error:
-                if not operation.is_doubtful or not _repeats(operation, deadline):
+            except MesaError as error:
+                is_passing = isinstance(error, BackendUnavailable) and operation.is_doubtful
+                if not is_passing or not _repeats(operation, deadline):
                     raise operation.doubting(error) from error.__cause__
                 time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
             except FOREIGN as error:

@@ -138,8 +138,8 @@ class LeaseKeeper:
         self._lease_ends = 0.0
         self._is_cut_off = False
         self._joining = asyncio.Lock()
-        self._news = asyncio.Event()
-        self._dead = asyncio.Event()
+        self._reconnected = asyncio.Event()
+        self._found_dead = asyncio.Event()
 
     @property
     def has_lease(self) -> bool:
@@ -200,7 +200,7 @@ class LeaseKeeper:
     def _on_reconnect(self) -> None:
         """Beat at once: Redis may have been away, for this node or for all."""
         self._host.on_doubt()
-        self._news.set()
+        self._reconnected.set()
 
     async def _beat_forever(self) -> None:
         pause = self._commands.lease / BEATS
@@ -221,8 +221,8 @@ class LeaseKeeper:
         """Wait for some time, or until Redis is reached again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await self._news.wait()
-        self._news.clear()
+                await self._reconnected.wait()
+        self._reconnected.clear()
 
     async def _beat(self, *, join: bool) -> bool:
         """Renew or take the lease; return whether the node has it."""
@@ -236,7 +236,7 @@ class LeaseKeeper:
             self._is_cut_off, self._lease_ends = False, start + self._commands.lease
             await self._host.on_beat(pulse)
         if pulse.dead:
-            self._dead.set()
+            self._found_dead.set()
         return pulse.has_lease
 
     async def _join(self) -> None:
@@ -275,8 +275,8 @@ class LeaseKeeper:
     async def _reap_forever(self) -> None:
         """Clean up after dead nodes, whenever a heartbeat found some."""
         while True:
-            await self._dead.wait()
-            self._dead.clear()
+            await self._found_dead.wait()
+            self._found_dead.clear()
             _log.info("node %s: cleaning up after nodes whose lease ran out", self._commands.node)
             try:
                 await self._repeat(self._commands.reap())
@@ -307,19 +307,19 @@ class GraceWatch:
         self._commands = commands
         self._watcher = watcher
         self._dues: deque[float] = deque()
-        self._news = asyncio.Event()
+        self._planned = asyncio.Event()
 
     def plan(self) -> None:
         """Plan a look one grace from now, because ids were released."""
         due = asyncio.get_running_loop().time() + self._commands.grace + SLACK
         if not self._dues or due > self._dues[-1]:
             self._dues.append(due + self._commands.grace / SLOTS)
-            self._news.set()
+            self._planned.set()
 
     def look(self) -> None:
         """Look now, because a heartbeat found ids whose grace is over."""
         self._dues.appendleft(0.0)
-        self._news.set()
+        self._planned.set()
 
     async def run(self) -> None:
         """Look at every planned time; never returns."""
@@ -336,10 +336,10 @@ class GraceWatch:
         """Wait for the next planned look, and drop all planned looks that are due."""
         loop = asyncio.get_running_loop()
         while not self._dues or self._dues[0] > loop.time():
-            self._news.clear()
+            self._planned.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._dues[0] if self._dues else None):
-                    await self._news.wait()
+                    await self._planned.wait()
         while self._dues and self._dues[0] <= loop.time():
             self._dues.popleft()
 

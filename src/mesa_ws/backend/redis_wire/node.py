@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...concurrency.limited_log import LimitedLog
+from ...concurrency.retry import SpacedCall
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError
 from ..base import Watcher
@@ -94,6 +95,7 @@ class WireNode:
         channel: reads what arrives for it.
         subscriber: connection on which it listens.
         append: passes an event to portals, if its queue has the capacity.
+        rereads: synchronizes after the server failed to deliver a message, but not in a loop.
     """
 
     members: NodeMembers
@@ -121,6 +123,7 @@ class WireNode:
         self._grace_watch = GraceWatch(pipelines.main, commands, self._watcher)
         self._doubt = asyncio.Event()
         self._is_synchronized = True
+        self.rereads = SpacedCall(self.on_doubt, retry)
         self.keeper = LeaseKeeper(pipelines.main, commands, self, self._tasks)
 
     @property

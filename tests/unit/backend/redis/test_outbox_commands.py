@@ -33,20 +33,20 @@ def raw(message_id: bytes, body: bytes) -> bytes:
 
 
 def test_entering_records_and_reads_in_one_call() -> None:
-    (call,) = calls_of([SEAT.enter("a", (2, 9), Start("resume", AT, True), is_announced=True)])
+    (call,) = calls_of([SEAT.attach_and_read("a", (2, 9), Start("resume", AT, True), is_announced=True)])
     assert call.script.name == "attach"
     assert call.keys == (KEYS.leases, KEYS.held("node"), KEYS.graces, KEYS.signs, *outbox_keys(KEYS, ["a"]))
     assert call.args[2:] == ("a", 2, 9, 1, "resume", AT.epoch, 7, 1)
 
 
 def test_entering_without_a_position_asks_from_what_is_acknowledged() -> None:
-    (call,) = calls_of([SEAT.enter("a", (1, 3), Start())])
+    (call,) = calls_of([SEAT.attach_and_read("a", (1, 3), Start())])
     assert call.args[2:] == ("a", 1, 3, 0, "fresh", "-", 0, 0)
 
 
 @pytest.mark.parametrize("epoch", ["", "\ud800", "é", "a b", "a:b", "a,b"])
 def test_an_epoch_that_no_outbox_can_have_is_not_sent(epoch: str) -> None:
-    (call,) = calls_of([SEAT.enter("a", (1, 3), Start("resume", Position(epoch, 4)))])
+    (call,) = calls_of([SEAT.attach_and_read("a", (1, 3), Start("resume", Position(epoch, 4)))])
     assert call.args[7:9] == ("-", 0)
     assert broadcasts(KEYS, Position(epoch, 4)).args == ("-", 0)
 

@@ -59,7 +59,7 @@ def test_an_error_of_redis_is_no_confirmation() -> None:
 @pytest.mark.parametrize(
     ("facts", "problem"),
     [
-        (ServerInfo((7, 0, 15), has_log=True), "needs Redis 7.2 or later, got 7.0.15; nothing was sent"),
+        (ServerInfo((7, 0, 15), has_log=True), "needs Redis 7.2 or later, got 7.0.15; use 'replicated'"),
         (ServerInfo(), "got an unknown version"),
         (ServerInfo((7, 4, 0)), "set 'appendonly yes' in redis.conf"),
     ],

@@ -14,7 +14,7 @@ local reply = {portals, redis.call('XLEN', KEYS[2]), tonumber(redis.call('GET', 
 -- The time of an event.
 local function time_of(entry)
   for n = 1, entry and #entry[2] or 0, 2 do
-    if entry[2][n] == 't' then return entry[2][n + 1] end
+    if entry[2][n] == 't' and natural(entry[2][n + 1]) then return entry[2][n + 1] end
   end
   return ''
 end

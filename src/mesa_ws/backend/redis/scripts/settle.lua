@@ -13,6 +13,7 @@
 -- recognized by its last attempt, which the deliveries hold under the empty offset. The script does not check
 -- that an event that begins exists, which would cost a copy of it: only the owner deletes events.
 
+local MAX_VALUES = 4000 -- of an entry that Mesa did not write; Lua passes about 8000 to a command
 local LAST, portal = '', ARGV[1]
 local reply, key, at = {wanted_replicas(ARGV[2])}, 3, 3
 local queue, deliveries, weights, partition
@@ -40,6 +41,7 @@ local function bury(offset, connection, weight, reason)
   local entry = redis.call('XRANGE', queue, offset, offset)[1]
   if not entry then return end
   local fields, count = entry[2], redis.call('HGET', deliveries, offset) or '0'
+  if #fields > MAX_VALUES then fields = {unpack(fields, 1, MAX_VALUES)} end
   for _, value in ipairs({'p', partition, 'r', reason, 'y', count}) do fields[#fields + 1] = value end
   redis.call('XADD', KEYS[1], 'MAXLEN', MAX_DEAD, '*', unpack(fields))
   take_out(offset, connection, weight)
