@@ -27,12 +27,12 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
-    attacks.NAME: (attacks.run,),
     memory.NAME: (memory.run, idle.run, stored.run),
     cost.NAME: (cost.run,),
     script_time.NAME: (script_time.run,),
     login.NAME: (login.run_single, login.run),
     dispatch.NAME: (dispatch.run,),
+    attacks.NAME: (attacks.run,),
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -63,10 +64,13 @@ class Program:
         self._signal(signal.SIGCONT)
 
     async def finish(self, limit: float) -> None:
-        """Send SIGTERM, and wait until the program has ended with status 0."""
+        """Send SIGTERM as soon as the program handles it, and wait until it has ended with status 0.
+
+        It may have been restarted just now.
+        """
         self._is_wanted = False
         async with asyncio.timeout(limit):
-            while self._process is None:
+            while self._process is None or not _handles_sigterm(self._process.pid):
                 await asyncio.sleep(0.01)
             self.terminate()
             code = await self._process.wait()
@@ -87,3 +91,13 @@ class Program:
                 await self._process.wait()
                 if self._is_wanted:
                     await asyncio.sleep(RESTART)
+
+
+def _handles_sigterm(pid: int) -> bool:
+    """Whether a process handles SIGTERM by itself, or has ended (proc(5), `SigCgt`)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    [handled] = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(handled, 16) >> (signal.SIGTERM - 1) & 1)
