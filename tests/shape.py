@@ -13,13 +13,12 @@ import statistics
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import roads
 from tests.unit.test_language import avoided
-from tests.unit.test_layers import MAX_FUNCTION, MAX_MODULE, SOURCE, Module, imports, read
+from tests.unit.test_layers import MAX_FUNCTION, MAX_MODULE, SOURCE, Module, across_wires, circle, read
 
 SMALL = 40
 """Lines below which a module is a small one."""
@@ -72,8 +71,8 @@ def measure(source: Path) -> Iterator[Figure]:
     functions = list(_functions(modules))
     long = tuple(name for name, size in functions if size > MAX_FUNCTION)
     twice = tuple(f"{name}: {', '.join(places)}" for name, places in _types(modules) if len(places) > 1)
-    foreign = tuple(_between_wires(modules))
-    circle = tuple(_circle(modules))
+    foreign = tuple(across_wires(modules))
+    circular = tuple(circle(modules, with_annotations=True))
     words = tuple(_avoided(source))
 
     yield Figure("modules", len(modules), 199)
@@ -86,7 +85,7 @@ def measure(source: Path) -> Iterator[Figure]:
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
     yield Figure("type names defined in more than one module", len(twice), 12, found=twice)
-    yield Figure("modules in an import circle, annotations included", len(circle), 0, found=circle)
+    yield Figure("modules in an import circle, annotations included", len(circular), 0, found=circular)
     yield Figure("imports between the native wire and that of 1.x", len(foreign), 0, found=foreign)
     yield Figure("words that the texts avoid", len(words), 0, found=words)
 
@@ -120,27 +119,6 @@ def _types(modules: Mapping[str, Module]) -> list[tuple[str, list[str]]]:
             if isinstance(node, ast.ClassDef):
                 places[node.name.lstrip("_")].append(module.place)
     return sorted(places.items())
-
-
-def _circle(modules: Mapping[str, Module]) -> list[str]:
-    graph: dict[str, set[str]] = {name: set() for name in modules}
-    for module, found in imports(modules):
-        if found.target in modules:
-            graph[module.name].add(found.target)
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return list(error.args[1])
-    return []
-
-
-def _between_wires(modules: Mapping[str, Module]) -> Iterator[str]:
-    """Imports of one wire's backend from that of the other."""
-    wires = ("mesa_ws.backend.redis", "mesa_ws.backend.mesa1")
-    for module, found in imports(modules):
-        for own, other in (wires, wires[::-1]):
-            if f"{module.name}.".startswith(f"{own}.") and f"{found.target}.".startswith(f"{other}."):
-                yield f"{module.name}:{found.line} imports {found.target}"
 
 
 def _avoided(source: Path) -> Iterator[str]:

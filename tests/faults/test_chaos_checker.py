@@ -92,3 +92,25 @@ def test_a_verdict_over_many_clients_has_the_findings_of_all() -> None:
 
 def test_nobody_has_nothing_to_complain_about() -> None:
     assert Verdict.over([]).is_clean
+
+
+@pytest.mark.parametrize(
+    ("logins", "found"),
+    [
+        ([[0, 2], [0, 1, 2]], {"repeated": 2}),
+        ([[0, 2, 1]], {"reordered": 1}),
+        ([[0], [2, 1]], {"reordered": 1}),
+    ],
+)
+def test_messages_to_everybody_have_an_order_within_each_login_of_a_client_of_1x(
+    logins: list[list[int]], found: dict[str, int]
+) -> None:
+    labels = [[("source/*", number) for number in login] for login in logins]
+    expected = Expected({("source/*", number): None for number in range(3)}, set())
+    assert counts(check("bob", expected, labels, may_repeat=True)) == found
+
+
+def test_messages_to_everybody_have_an_order_over_all_logins_on_wire_2() -> None:
+    labels = [[("source/*", 0), ("source/*", 2)], [("source/*", 1)]]
+    expected = Expected({("source/*", number): None for number in range(3)}, set())
+    assert counts(check("alice", expected, labels)) == {"reordered": 1}

@@ -241,16 +241,23 @@ def hidden(modules: Mapping[str, Module]) -> Iterator[str]:
             yield f"{module.name}:{found.line} imports {found.target} inside a function"
 
 
-def circular(modules: Mapping[str, Module]) -> Iterator[str]:
-    """Modules that need each other to be imported; annotations alone do not count."""
+def circle(modules: Mapping[str, Module], *, with_annotations: bool) -> list[str]:
+    """Return modules that import each other in a circle; empty if there is none."""
     graph: dict[str, set[str]] = {name: set() for name in modules}
     for module, found in imports(modules):
-        if found.target in modules and not found.is_for_types:
+        if found.target in modules and (with_annotations or not found.is_for_types):
             graph[module.name].add(found.target)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        yield " <- ".join(error.args[1])
+        return list(error.args[1])
+    return []
+
+
+def circular(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Modules that need each other to be imported; annotations alone do not count."""
+    if found := circle(modules, with_annotations=False):
+        yield " <- ".join(found)
 
 
 def too_long(modules: Mapping[str, Module]) -> Iterator[str]:

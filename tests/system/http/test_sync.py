@@ -42,20 +42,6 @@ class Asking:
         return target
 
 
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    site = Site()
-    await site.open()
-    yield site
-    await site.memory.aclose()
-
-
-@pytest.fixture
-async def api(site: Site) -> AsyncIterator[DispatchApi]:
-    async with DispatchApi(site.server, key=KEY, port=0) as api:
-        yield api
-
-
 @pytest.fixture(params=["asyncio", "blocking"])
 async def dispatcher(request: pytest.FixtureRequest, api: DispatchApi) -> AsyncIterator[Asking]:
     if request.param == "asyncio":
