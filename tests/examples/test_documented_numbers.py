@@ -52,13 +52,16 @@ from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.client import MAX_MESSAGES
 from mesa_ws.protocol.cursor import WINDOW_MESSAGES
+from mesa_ws.server.connection import TURN
+from mesa_ws.server.connection_limits import PREFIX_OF_IPV6
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
 from mesa_ws.transports import run as portals
 from mesa_ws.transports import run as servers
 from mesa_ws.transports.event_loop import CANCEL_GRACE, THREAD_GRACE
-from mesa_ws.transports.server_socket import HIGH_WATER
+from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE, MAX_HEAD
+from mesa_ws.transports.server_socket import HANDSHAKE_TIMEOUT, HIGH_WATER, RESERVE
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {1: "a", 5: "five", 7: "seven", 8: "eight", 10: "ten", 16: "sixteen"}
@@ -169,6 +172,16 @@ PROMISES = [
     ("reference/http-api.md", f"are kept for {SERVER_KEEP_ALIVE} seconds"),
     ("reference/http-api.md", f"close theirs after {DISPATCHER_KEEP_ALIVE:g}"),
     ("reference/http-api.md", f"requests under way get {API_GRACE} seconds"),
+    ("explanation/threat-model.md", f"{HANDSHAKE_TIMEOUT:g} seconds for TLS and HTTP together"),
+    ("explanation/threat-model.md", f"a head has at most {MAX_HEAD >> 10} KiB"),
+    ("explanation/threat-model.md", f"{FRAMES_AT_ONCE} frames in a turn of the event loop"),
+    ("explanation/threat-model.md", f"and {TURN * 1000:g} ms for its handlers"),
+    ("explanation/threat-model.md", f"{MAX_CONNECTION_WEIGHT} of one connection"),
+    ("explanation/threat-model.md", f"{RESERVE} of which are kept"),
+    ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),
+    ("explanation/threat-model.md", f"about {HIGH_WATER // MIB} MiB waits on a server"),
+    ("explanation/threat-model.md", f"slices of {SLICE} ids"),
+    ("explanation/threat-model.md", f"{SHORTEST_KEY} or more characters, compared in constant time"),
     ("../spec/protocol.md", f"`keepalive.interval` (default {KEEPALIVE.interval:g})"),
     ("../spec/protocol.md", f"`keepalive.timeout` (default {KEEPALIVE.timeout:g})"),
     ("../spec/protocol.md", f"all its fragments together | {LIMITS.max_message >> 20} MiB"),
