@@ -63,10 +63,9 @@ def test_another_path_gets_400_and_is_closed(endpoint: Endpoint, path: str) -> N
     assert answer.headers["connection"] == "close"
 
 
-def test_another_version_gets_426_and_is_told_the_right_one(endpoint: Endpoint) -> None:
-    """1.x answers 400."""
+def test_another_version_gets_400_and_is_told_the_right_one(endpoint: Endpoint) -> None:
     answer = ask(endpoint, "/ws", UPGRADE | {"Sec-WebSocket-Version": "12"})
-    assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
+    assert (answer.status, answer.headers["sec-websocket-version"]) == (400, "13")
 
 
 def test_the_first_subprotocol_is_selected(endpoint: Endpoint) -> None:

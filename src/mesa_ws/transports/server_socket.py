@@ -274,20 +274,17 @@ def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
         return refuse(HTTPStatus.BAD_REQUEST)
     if "upgrade" not in request.headers:
         return refuse(HTTPStatus.UPGRADE_REQUIRED, {"Upgrade": "websocket"})
-    host, key, version = (
-        request.headers.getall(name, []) for name in ("Host", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
-    )
+    if request.headers.getall("Sec-WebSocket-Version", []) != [WEBSOCKET_VERSION]:
+        return refuse(HTTPStatus.BAD_REQUEST, {"Sec-WebSocket-Version": WEBSOCKET_VERSION})
+    host, key = (request.headers.getall(name, []) for name in ("Host", "Sec-WebSocket-Key"))
     if not (
         _TARGET.fullmatch(request.path)
-        and (len(host), len(key), len(version)) == (1, 1, 1)
+        and (len(host), len(key)) == (1, 1)
         and host[0]
         and _KEY.fullmatch(key[0])
         and request.headers.get("Sec-WebSocket-Protocol", "").isascii()  # picows cannot write it otherwise
     ):
         return refuse(HTTPStatus.BAD_REQUEST)
-    if version[0] != WEBSOCKET_VERSION:
-        supported = {"Upgrade": "websocket", "Sec-WebSocket-Version": WEBSOCKET_VERSION}
-        return refuse(HTTPStatus.UPGRADE_REQUIRED, supported)
     return None
 
 

@@ -120,6 +120,13 @@ class RawPeer:
         async with asyncio.timeout(LIMIT):
             return (await self.reader.readuntil(b"\r\n\r\n")).decode()
 
+    async def answer(self, request: bytes) -> tuple[int, dict[str, str]]:
+        """Send an HTTP request; return the status of the answer and its header fields."""
+        self.writer.write(request)
+        async with asyncio.timeout(LIMIT):
+            status, *fields = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields)
+
     async def upgrade(self, path: str = "/", extra: str = "") -> str:
         return await self.request(
             f"GET {path} HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\n"

@@ -47,7 +47,7 @@ UPGRADE = (
         ("/ws", "keep-alive, Upgrade", 13, "101"),
         ("/ws/", "Upgrade", 13, "400"),
         ("/other", "Upgrade", 13, "400"),
-        ("/ws", "Upgrade", 12, "426"),
+        ("/ws", "Upgrade", 12, "400"),
         ("/ws", "keep-alive", 13, "400"),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection, Request
 from mesa_ws.transports import server_socket
-from mesa_ws.transports.run import Server
+from mesa_ws.transports.run import Endpoint, Server
+from tests.unit.protocol.test_vectors import ALL as VECTORS
+from tests.unit.protocol.test_vectors import content
 
-from .conftest import Joining, Serving
+from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, RawPeer
 
 LATIN, UTF8 = "J\udcfcrgen", "J\u00fcrgen"
@@ -83,75 +86,33 @@ async def test_where_ascii_is_asked_for_such_bytes_are_a_bad_request(
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-VALID = {
-    "Host": "x",
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
+HANDSHAKES = [(name, case) for kind, name, case in VECTORS if kind == "handshakes"]
 
 
-def request(line: str = "GET / HTTP/1.1", extra: str = "", **changed: str | None) -> str:
-    """Return a valid upgrade with some fields changed, or left out; `_` stands for `-`."""
-    fields = VALID | {name.replace("_", "-"): value for name, value in changed.items()}
-    return (
-        "\n".join([line, *(f"{name}: {value}" for name, value in fields.items() if value is not None)])
-        + extra
-    )
-
-
-ACCEPTED = [
-    request(),
-    request("GET /any/path?query=1&x=%20 HTTP/1.1"),
-    request(Connection="keep-alive, Upgrade"),
-    request(Connection="keep-alive", extra="\nConnection: Upgrade"),
-    request(Upgrade="WebSocket"),
-]
-
-WRONG = [
-    request("POST / HTTP/1.1"),
-    request("HEAD / HTTP/1.1"),
-    request("get / HTTP/1.1"),
-    request("GET / HTTP/1.0"),
-    request("GET / HTTP/2.0"),
-    request("GET http://x/ HTTP/1.1"),
-    request("GET * HTTP/1.1"),
-    request("GET x HTTP/1.1"),
-    request("GET /#fragment HTTP/1.1"),
-    request("GET /\x00 HTTP/1.1"),
-    request(Host=None),
-    request(Host=""),
-    request(extra="\nHost: x"),
-    request(extra="\nhost: other"),
-    request(Sec_WebSocket_Key=None),
-    request(extra="\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
-    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25j"),  # 15 bytes
-    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZXM="),  # 17 bytes
-    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"),
-    request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25j\udcfc=="),
-    request(Sec_WebSocket_Version=None),
-    request(extra="\nSec-WebSocket-Version: 13"),
-    request(extra="\nSec-WebSocket-Version: 8"),
-    request(Connection=None),
-    request(Connection="keep-alive"),
-    request(Upgrade="h2c"),
-]
-
-
-async def test_a_handshake_is_as_rfc_6455_asks_or_is_refused(
-    serving: Serving, caplog: pytest.LogCaptureFixture
+async def test_a_handshake_is_answered_as_the_vectors_say(
+    stack: AsyncExitStack, serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    endpoint = await serving(Server())
-    found: dict[str, str] = {}
-    versions = [request(Sec_WebSocket_Version=version) for version in ("7", "8", "12", "14", "113", "\udcfc")]
-    for head in [*ACCEPTED, *WRONG, *versions]:
-        async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
-            found[head] = await peer.request(head)
-    status = {head: int(answer.split()[1]) for head, answer in found.items()}
-    assert status == dict.fromkeys(ACCEPTED, 101) | dict.fromkeys(WRONG, 400) | dict.fromkeys(versions, 426)
-    assert all("\r\nSec-WebSocket-Version: 13\r\n" in found[head] for head in versions)
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    endpoints: dict[str, Endpoint] = {}
+    expected, found = {}, {}
+    for name, case in HANDSHAKES:
+        options = {each: case.get(each) for each in ("path", "settings", "connections")}
+        if (key := json.dumps(options)) not in endpoints or case.get("connections"):
+            endpoints[key] = await serving(accepting(**case.get("settings", {})), path=case.get("path"))
+        where = endpoints[key].host, endpoints[key].port
+        for _ in range(case.get("connections", 0)):
+            assert " 101 " in await (await stack.enter_async_context(RawPeer.connect(*where))).upgrade()
+        async with RawPeer.connect(*where) as peer:
+            status, headers = await peer.answer(content(case["request"]))
+        expected[name] = case["status"], case.get("headers", {})
+        found[name] = (
+            status,
+            {
+                field: field in headers if asked is True else headers.get(field)
+                for field, asked in case.get("headers", {}).items()
+            },
+        )
+    assert found == expected
+    assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 @pytest.mark.parametrize("sent", ["", "GET / HTTP/1.1\r\nHost: x\r\n"])

@@ -387,6 +387,7 @@ def test_every_kind_of_vector_is_read() -> None:
         "opcodes",
         "ids",
         "close-codes",
+        "handshakes",  # tests/system/server/test_request_bytes.py
     }
 
 
