@@ -13,7 +13,7 @@ from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..backend.redis import Address
 from ..errors import InvalidInput, InvalidSettings, Unsupported
 from ..http_server.server import ApiLimits
-from ..settings import Count, Hosts, Networks, Port, ServerSettings, Settings, Types, features
+from ..settings import Count, Hosts, Networks, Port, ServerSettings, Settings, Types, Window, features
 from ..transports.listening import listed
 from ..transports.run import GC_THRESHOLD
 from .output import escaped
@@ -22,6 +22,10 @@ UrlPath = Annotated[str, msgspec.Meta(pattern="^/", description="a path that sta
 NonEmptyText = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
 
 Algorithm = Annotated[Literal["HS256", "HS384", "HS512"], msgspec.Meta(description="HS256, HS384 or HS512")]
+Files = Annotated[
+    NonEmptyText | Annotated[tuple[NonEmptyText, ...], msgspec.Meta(min_length=1)],
+    msgspec.Meta(description="a file, or a list of files"),
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     msgspec.Meta(description="debug, info, warning or error"),
@@ -49,30 +53,46 @@ def _check_key(key: str) -> None:
 class Jwt(Settings, frozen=True, kw_only=True):
     """How clients authenticate to a server without an application: by a signed token.
 
+    Tokens are verified by a secret, by public keys, or by the keys behind a URL.
+
     Args:
         secret: the secret that signs tokens; RFC 7518 section 3.2 asks for 32 bytes or more.
-        secret_file: a file that holds the secret, instead of `secret`.
-        algorithm: the only algorithm that is accepted, whatever a token says.
+        secret_file: a file that holds the secret, instead of `secret`; several while one replaces another.
+        algorithm: the only one that is accepted with a secret, whatever a token says.
+        public_key_file: a file that holds public keys in PEM: RSA for RS256, P-256 for ES256, Ed25519 for
+            EdDSA; or several files.
+        jwks_url: where an identity provider publishes its keys.
+        id_claim: the claim that is the id of the user; an integer becomes text.
         audience: the `aud` that tokens have to carry; None to accept those without one.
         issuer: the `iss` that tokens have to carry; None for any.
+        leeway: seconds that clocks may differ by, for `exp`, `nbf` and `iat`.
     """
 
     secret: NonEmptyText | None = None
-    secret_file: NonEmptyText | None = None
+    secret_file: Files | None = None
     algorithm: Algorithm = "HS256"
+    public_key_file: Files | None = None
+    jwks_url: NonEmptyText | None = None
+    id_claim: NonEmptyText = "sub"
     audience: NonEmptyText | None = None
     issuer: NonEmptyText | None = None
+    leeway: Window = 30.0
 
     @property
     def is_wanted(self) -> bool:
         """Whether tokens are to be checked."""
-        return self.secret is not None or self.secret_file is not None
+        return bool(self._sources)
+
+    @property
+    def _sources(self) -> list[str]:
+        names = ("secret", "secret_file", "public_key_file", "jwks_url")
+        return [name for name in names if getattr(self, name) is not None]
 
     def __post_init__(self) -> None:
         _hide("jwt.secret", self.secret)
         super().__post_init__()
-        if self.secret is not None and self.secret_file is not None:
-            raise InvalidInput("jwt: expected secret or secret_file, got both; take one out")
+        if len(self._sources) > 1:
+            raise InvalidInput(f"jwt: expected {' or '.join(self._sources)}, got both; take one out")
 
 
 class Api(ApiLimits, frozen=True, kw_only=True):
@@ -194,7 +214,8 @@ class Setting(NamedTuple):
         """
         if self.clears_with(text):
             return None
-        if self.type in {Types | None, Networks | None} or (self.type == Hosts and "," in text):
+        is_list = self.type in {Types | None, Networks | None}
+        if is_list or (self.type in {Hosts, Files | None} and "," in text):
             return tuple(each.strip() for each in text.split(","))
         try:
             return msgspec.convert(text, self.type, strict=False)
@@ -306,8 +327,8 @@ DEFAULT_FILE = Path("mesa.toml")
 _SWITCHED_ON_BY_USE = ("heartbeat", "reconnect")
 """Features that are off by default, and turned on by any of their settings."""
 
-_ALTERNATIVES = {"jwt.secret": "jwt.secret_file", "jwt.secret_file": "jwt.secret"}
-"""Pairs of settings: one from a later source replaces the other from an earlier one."""
+_ALTERNATIVES = ("jwt.secret", "jwt.secret_file", "jwt.public_key_file", "jwt.jwks_url")
+"""Settings of which one from a later source replaces the others from an earlier one."""
 
 
 class Resolved(NamedTuple):
@@ -342,9 +363,9 @@ def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = No
 
 
 def _overlay(merged: Layer, layer: Layer) -> None:
-    for path, other in _ALTERNATIVES.items():
-        if path in layer and other not in layer:
-            merged.pop(other, None)
+    if any(path in layer for path in _ALTERNATIVES):
+        for path in _ALTERNATIVES:
+            merged.pop(path, None)
     for feature in _SWITCHED_ON_BY_USE:
         used = [given for path, given in layer.items() if path.startswith(f"{feature}.")]
         if used:
@@ -354,7 +375,7 @@ def _overlay(merged: Layer, layer: Layer) -> None:
 
 def _check_authentication(merged: Layer) -> None:
     """Refuse tokens together with demo authentication; one would silently undo the other."""
-    token = merged.get("jwt.secret") or merged.get("jwt.secret_file")
+    token = next((merged[path] for path in _ALTERNATIVES if path in merged), None)
     for path in ("insecure_demo_auth", "insecure_demo_auth_anywhere"):
         demo = merged.get(path)
         if token and demo and demo.value:

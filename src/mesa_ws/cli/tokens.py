@@ -1,7 +1,5 @@
-"""Authentication by tokens signed with a shared secret (RFC 7519)."""
+"""How clients authenticate to a server without an application: by tokens, or by naming their id."""
 
-import logging
-import warnings
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,83 +13,63 @@ from ..server.connection import Connection
 from ..transports.listening import HostOrHosts, listed
 from .config import Configuration, Jwt
 
-try:
-    import jwt
-except ImportError:  # pragma: no cover - covered by a process in which it cannot be imported
-    jwt = None  # type: ignore[assignment]
 
-log = logging.getLogger("mesa_ws.server")
+def token_authenticator(settings: Jwt) -> Handler:
+    """Return the authenticator that accepts signed tokens as the settings say.
 
-_ADVISED_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""Advised length of a key: that of the hash, or longer (RFC 7518 section 3.2)."""
-
-
-class TokenAuthenticator:
-    """Accepts `{"token": "..."}` and makes the token's `sub` the id of the user.
-
-    The algorithm is fixed; `exp` and `nbf` are checked, `aud` and `iss` as the settings say. A client
-    with an invalid token is refused for good; the reason is logged, the token never.
+    Raises:
+        InvalidInput: a key cannot be read or used, or a library is not installed.
     """
-
-    def __init__(self, settings: Jwt) -> None:
-        if jwt is None:
-            raise InvalidInput("jwt: expected PyJWT to be installed, got none; pip install 'mesa-ws[jwt]'")
-        self._settings = settings
-        self._secret = _secret(settings)
-        _advise(self._secret, settings.algorithm)
-
-    async def __call__(self, data: Any, connection: Connection) -> User:
-        """Authenticate a client."""
-        token = data.get("token") if isinstance(data, dict) else None
-        if not isinstance(token, str):
-            raise Refused('expected the authentication data {"token": "..."}, got no token')
-        try:
-            return User(self._claims(token)["sub"])
-        except jwt.PyJWTError as error:
-            raise Refused(f"the token is not valid: {error}") from error
-        except InvalidRecipients as error:
-            raise Refused(f"the token's sub cannot be an id: {error}") from error
-
-    def _claims(self, token: str) -> dict[str, Any]:
-        settings = self._settings
-        return jwt.decode(
-            token,
-            self._secret,
-            algorithms=[settings.algorithm],
-            audience=settings.audience,
-            issuer=settings.issuer,
-            options={"require": ["sub"], "verify_iat": False},
-        )
-
-
-def _secret(settings: Jwt) -> str:
-    if settings.secret_file is None:
-        return settings.secret or ""
     try:
-        secret = Path(settings.secret_file).read_text(encoding="utf-8").rstrip("\r\n")
+        from ..tokens import (  # noqa: PLC0415 - only who wants tokens needs the libraries for them
+            JwksKeys,
+            Keys,
+            PublicKeys,
+            Secrets,
+            TokenAuthenticator,
+        )
+    except ImportError as error:
+        raise InvalidInput(
+            f"jwt: expected the module {error.name} to be installed, got none; pip install 'mesa-ws[jwt]'"
+        ) from error
+    keys: Keys
+    if settings.jwks_url is not None:
+        keys = JwksKeys(settings.jwks_url)
+    elif settings.public_key_file is not None:
+        keys = PublicKeys("\n".join(_contents("jwt.public_key_file", settings.public_key_file)))
+    else:
+        secrets = [settings.secret] if settings.secret else _contents("jwt.secret_file", settings.secret_file)
+        keys = Secrets(secrets, settings.algorithm)
+    return TokenAuthenticator(
+        keys,
+        id_claim=settings.id_claim,
+        audience=settings.audience,
+        issuer=settings.issuer,
+        leeway=settings.leeway,
+    )
+
+
+def _contents(setting: str, files: str | tuple[str, ...] | None) -> list[str]:
+    return [_content(setting, file) for file in ([files] if isinstance(files, str) else files or ())]
+
+
+def _content(setting: str, file: str) -> str:
+    """Return what a file holds, without a line break at its end."""
+    try:
+        content = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or error
-        raise InvalidInput(
-            f"jwt.secret_file: expected a file to read, got {settings.secret_file}: {problem}"
-        ) from error
-    if not secret:
-        raise InvalidInput(f"jwt.secret_file: expected a secret in {settings.secret_file}, got an empty file")
-    return secret
-
-
-def _advise(secret: str, algorithm: str) -> None:
-    """Warn once of a short secret; the library would warn for every token."""
-    warnings.filterwarnings("ignore", message="The HMAC key is", category=UserWarning)
-    size, advised = len(secret.encode()), _ADVISED_BYTES[algorithm]
-    if size < advised:
-        log.warning(
-            "the secret for tokens has %d bytes; %s is safe with %d or more", size, algorithm, advised
-        )
+        raise InvalidInput(f"{setting}: expected a file to read, got {file}: {problem}") from error
+    if not content:
+        raise InvalidInput(f"{setting}: expected a key in {file}, got an empty file")
+    return content
 
 
 _CHOICES = (
     "expected a way for clients to authenticate, got none. Choose one:\n"
     "  --jwt-secret-file FILE, or MESA_JWT_SECRET   they send a token signed with your secret\n"
+    "  --jwt-public-key-file FILE, --jwt-jwks-url URL\n"
+    "                                               they send a token that your identity provider signed\n"
     "  --insecure-demo-auth                         they name their id themselves, for trying things out\n"
     "  APP:server                                   your application decides"
 )
@@ -105,7 +83,7 @@ def authenticator_of(configuration: Configuration) -> Handler:
         InvalidInput: the secret for tokens cannot be read.
     """
     if configuration.jwt.is_wanted:
-        return TokenAuthenticator(configuration.jwt)
+        return token_authenticator(configuration.jwt)
     if configuration.insecure_demo_auth_anywhere:
         return trust
     if not configuration.insecure_demo_auth:

@@ -166,7 +166,10 @@ def test_tokens_without_the_library_for_them_are_one_line(mesa: Starter) -> None
     program = ("-c", "import sys; sys.modules['jwt'] = None; from mesa_ws.cli import main; main()")
     server = mesa("serve", environment={"MESA_JWT_SECRET": SECRET}, program=program)
     assert server.ended() == 1
-    assert server.err == "Error: jwt: expected PyJWT to be installed, got none; pip install 'mesa-ws[jwt]'\n"
+    assert (
+        server.err
+        == "Error: jwt: expected the module jwt to be installed, got none; pip install 'mesa-ws[jwt]'\n"
+    )
 
 
 async def test_the_file_sets_what_it_says(mesa: Starter) -> None:

@@ -6,9 +6,10 @@ import click
 import pytest
 
 from mesa_ws.cli.config import Configuration, Jwt
-from mesa_ws.cli.tokens import TokenAuthenticator, authenticator_of, is_loopback, trust
+from mesa_ws.cli.tokens import authenticator_of, is_loopback, trust
 from mesa_ws.errors import Refused
 from mesa_ws.server.connection import Connection
+from mesa_ws.tokens import TokenAuthenticator
 from mesa_ws.transports.listening import HostOrHosts
 
 NO_CONNECTION = cast("Connection", None)
