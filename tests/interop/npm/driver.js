@@ -1,7 +1,7 @@
 // Drives the genuine clients: reads one JSON command a line, writes one JSON event a line.
 //
 // Commands: {do: "open", client, flavour, url}, {do: "authenticate", client, data},
-// {do: "send", client, data, type}, {do: "close", client}. Every event names its client, whose
+// {do: "token", client, claims, secret}, {do: "send", client, data, type}, {do: "close", client}. Every event names its client, whose
 // frames in both directions are among them, as they stand on the wire; `fault` names none.
 'use strict'
 const readline = require('readline')
@@ -25,6 +25,7 @@ class ReportedWebSocket extends WebSocket {
 require.cache[require.resolve('ws')].exports = globalThis.WebSocket = ReportedWebSocket
 const { Client, Message } = require('@cryb/mesa')
 const BrowserClient = require('mesa-js-client')
+const { sign } = require('jsonwebtoken')
 
 const listeners = name => ({
   connected: options => report(name, 'connected', options),
@@ -58,6 +59,7 @@ const clients = {}
 const commands = {
   open ({ client, flavour, url }) { clients[client] = flavours[flavour](client, `${url}?client=${client}`) },
   authenticate ({ client, data }) { clients[client].client.authenticate(data).then(user => report(client, 'user', { user })) },
+  token ({ client, claims, secret }) { commands.authenticate({ client, data: { token: sign(claims, secret) } }) },
   send ({ client, data, type }) { clients[client].send(data, type) },
   close ({ client: name }) {
     const { client, stopReconnecting } = clients[name]
