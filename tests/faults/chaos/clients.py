@@ -17,11 +17,16 @@ SLOW = 0.2
 
 def client(url: str, id: str, pause: float) -> Client:
     """A client that reconnects soon, and logs what it receives."""
-    client = Client(
+    hasty = Client(
         url,
         reconnect=Reconnection(interval=0.3, max_pause=1.3),
         keepalive=Keepalive(interval=2.0, timeout=2.0),
     )
+    return recorded(hasty, id, pause)
+
+
+def recorded(client: Client, id: str, pause: float) -> Client:
+    """Let a client log what it receives, and take `pause` seconds for each message."""
 
     @client.on_message
     async def got(message: Message) -> None:

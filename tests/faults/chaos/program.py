@@ -22,6 +22,10 @@ class Program:
         command: command to run.
         folder: folder of its files.
         environment: variables in addition to our own.
+
+    Attributes:
+        starts: number of times that it was started.
+        codes: exit codes of those that have ended.
     """
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, **environment: str) -> None:
@@ -29,6 +33,7 @@ class Program:
         self.log = folder / f"{name}.log"
         self.errors = folder / f"{name}.errors"
         self.starts = 0
+        self.codes: list[int] = []
         self._command = command
         # Killed processes cannot report coverage, and measuring costs half of the CPU.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
@@ -88,7 +93,7 @@ class Program:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, stdout=log, stderr=errors, cwd=PROJECT, env=self._environment
                 )
-                await self._process.wait()
+                self.codes.append(await self._process.wait())
                 if self._is_wanted:
                     await asyncio.sleep(RESTART)
 
