@@ -5,7 +5,7 @@ of its fields, or as True and False for its `enabled`. Anything wrong raises one
 that names the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
@@ -40,6 +40,21 @@ Hosts = Annotated[
 Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]
+
+_ORIGINS = "a list of origins such as 'https://app.example.com' or 'https://*.example.com', or '*', or None"
+OriginList = Annotated[
+    tuple[
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^(\*|(?i:[a-z][a-z0-9+.-]*://((\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?))\Z"
+            ),
+        ],
+        ...,
+    ],
+    msgspec.Meta(description=_ORIGINS),
+]
+"""Origins of web pages (RFC 6454 section 6.2), without a path; `*` as the first label stands for any."""
 
 _NETWORKS = "a list of networks such as '10.0.0.0/8', or None"
 Networks = Annotated[tuple[str, ...], msgspec.Meta(description=_NETWORKS)]
@@ -355,6 +370,7 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
 
     _prefix: ClassVar[str] = ""
     namespace: Namespace | None = None
+    allowed_origins: OriginList | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
     import_from_1x: Switch = False
     sync: Sync = Sync()
@@ -372,6 +388,7 @@ class ServerOptions(TypedDict, total=False):
     """The fields of `ServerSettings` as they may be written."""
 
     namespace: str | None
+    allowed_origins: Sequence[str] | None
     wire: Wire
     import_from_1x: bool
     sync: "Sync | Mapping[str, Any] | bool"

@@ -44,6 +44,7 @@ INTERVAL = "a number of seconds, more than 0 and up to 600"
 def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
     assert msgspec.to_builtins(ServerSettings()) == {
         "namespace": None,
+        "allowed_origins": None,
         "wire": "native",
         "import_from_1x": False,
         "sync": {
@@ -119,6 +120,7 @@ def test_settings_are_taken_as_they_are() -> None:
 def test_every_feature_of_a_server_can_be_found_by_name() -> None:
     assert set(features(ServerSettings)) == set(ServerSettings.__struct_fields__) - {
         "namespace",
+        "allowed_origins",
         "wire",
         "import_from_1x",
     }
@@ -157,8 +159,8 @@ def test_no_timeout_is_a_timeout() -> None:
     [
         (
             {"nope": 1},
-            "nope: expected one of namespace, wire, import_from_1x, sync, presence, portals, heartbeat, "
-            "reconnect, authentication, keepalive, limits, rules, got 'nope'",
+            "nope: expected one of namespace, allowed_origins, wire, import_from_1x, sync, presence, "
+            "portals, heartbeat, reconnect, authentication, keepalive, limits, rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
         ({"heartbeat": None}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got None"),

@@ -13,7 +13,18 @@ from ..backend.http.auth import SHORTEST_KEY, check_key
 from ..backend.redis import Address
 from ..errors import InvalidInput, InvalidSettings, Unsupported
 from ..http_server.server import ApiLimits
-from ..settings import Count, Hosts, Networks, Port, ServerSettings, Settings, Types, Window, features
+from ..settings import (
+    Count,
+    Hosts,
+    Networks,
+    OriginList,
+    Port,
+    ServerSettings,
+    Settings,
+    Types,
+    Window,
+    features,
+)
 from ..transports.listening import listed
 from ..transports.run import GC_THRESHOLD
 from .output import escaped
@@ -214,7 +225,7 @@ class Setting(NamedTuple):
         """
         if self.clears_with(text):
             return None
-        is_list = self.type in {Types | None, Networks | None}
+        is_list = self.type in {Types | None, Networks | None, OriginList | None}
         if is_list or (self.type in {Hosts, Files | None} and "," in text):
             return tuple(each.strip() for each in text.split(","))
         try:

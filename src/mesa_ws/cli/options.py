@@ -42,6 +42,8 @@ _FLAGS = {
     "Without it, one process serves alone.",
     "wire": "How servers talk through Redis: native, or mesa1 to share it with npm's @cryb/mesa 1.x.",
     "namespace": "Servers of different namespaces never meet.",
+    "allowed_origins": "Origins of web pages that may connect, with commas between, such as "
+    "https://app.example.com.",
     "jwt.secret_file": "Clients authenticate by tokens signed with the secret in this file.",
     "jwt.secret": "The secret itself. Other users of this machine can see flags: better set the variable.",
     "jwt.algorithm": "The only algorithm accepted: HS256, HS384 or HS512.",
@@ -75,6 +77,7 @@ _METAVARS = {
     "redis": "URL",
     "wire": "NAME",
     "namespace": "NAME",
+    "allowed_origins": "ORIGIN,...",
     "secret_file": "FILE",
     "secret": "SECRET",
     "public_key_file": "FILE",

@@ -32,6 +32,7 @@ from .guests import Guests
 from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
+from .origins import Origins
 from .portal_forwarding import Forwarder
 from .registrations import Handlers
 from .send_queue import Transport
@@ -78,6 +79,7 @@ class Node(Hooks, LoopTasks):
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
         self.connection_limits = ConnectionLimits(self.settings.limits, self.handlers.log)
+        self.origins = Origins(self.settings.allowed_origins, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
             self.backend,

@@ -262,10 +262,11 @@ class Server(Node, metaclass=_Listing):
         backend: the backend that this server shares with others: None for one process alone, a Redis
             URI, a mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list
             may hold the parts of an address: `[URI, options]` or `[port, host, options]`.
-        options: `namespace`; `wire`, `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x;
-            `import_from_1x`, to move the data that 1.x left; and the features `heartbeat`, `reconnect`,
-            `authentication`, `keepalive`, `limits`, `rules`, `sync`, `presence` and `portals`, each as
-            its settings class, as a mapping of its fields, or as True or False where it can be enabled.
+        options: `namespace`; `allowed_origins`, the origins of web pages that may connect; `wire`,
+            `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x; `import_from_1x`, to move the
+            data that 1.x left; and the features `heartbeat`, `reconnect`, `authentication`, `keepalive`,
+            `limits`, `rules`, `sync`, `presence` and `portals`, each as its settings class, as a mapping of
+            its fields, or as True or False where it can be enabled.
 
     Raises:
         InvalidSettings: an option is unknown or wrong.

@@ -478,7 +478,10 @@ class NativeListener:
             return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return file or refusal(request, self._path) or self._admit(address, feed, request)
+        refused = file or refusal(request, self._path)
+        if refused is None and self._node.origins.refuse(request.headers):
+            refused = refuse(HTTPStatus.FORBIDDEN)
+        return refused or self._admit(address, feed, request)
 
     def _admit(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         """Upgrade a valid request, unless a limit of connections is reached."""
