@@ -27,6 +27,7 @@ class CloseCode(IntEnum):
     SLOW_READER = 4000
     NO_KEEPALIVE = 4001
     TOO_MANY_CONNECTIONS = 4002
+    REPLACED = 4003
 
     @property
     def reason(self) -> str:
@@ -72,6 +73,7 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.TOO_MANY_CONNECTIONS: CloseRule(
         "too many connections", True, "the id has as many connections as it may have"
     ),
+    CloseCode.REPLACED: CloseRule("replaced", False, "a newer connection of the id took its place"),
 }
 
 

@@ -219,8 +219,11 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
             in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
             limit.
-        max_connections_per_id: connections of one id to one server. A further login is refused with 4002; the
-            client may come back. None for no limit.
+        max_connections_per_id: connections of one id to one server, not to the whole cluster. None for no
+            limit.
+        when_id_is_full: what happens at a further login: `refuse` closes it with 4002, and its client may
+            come back; `replace` closes the oldest connection of the id with 4003, and its client may not, or
+            two devices would close each other for ever. Clients of 1.x come back after any code.
         exempt_networks: networks whose addresses have no such limit, as many clients come from one address
             of a proxy. By default this machine and private networks. A proxy that has another address
             belongs here, too.
@@ -242,6 +245,9 @@ class Limits(Settings, frozen=True, kw_only=True):
     max_handshakes: Count = 1000
     max_unauthenticated_per_address: Count | None = 256
     max_connections_per_id: Count | None = None
+    when_id_is_full: Annotated[
+        Literal["refuse", "replace"], msgspec.Meta(description="'refuse' or 'replace'")
+    ] = "refuse"
     exempt_networks: Networks | None = PRIVATE_NETWORKS
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Three nodes are restarted one after another: clients lose nothing, and nobody is taken for gone."""
+"""Three nodes are restarted one after another: clients lose nothing, and no id counts as gone."""
 
 import os
 from pathlib import Path

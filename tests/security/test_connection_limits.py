@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mesa_ws import Connection, Message, Server, User, serve
+from mesa_ws import Client, Connection, ConnectionClosed, Message, Server, User, serve
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.transports.run import Endpoint
 from tests.system.server.peer import LIMIT, Peer, RawPeer
@@ -187,3 +187,41 @@ async def test_an_id_has_so_many_connections_and_the_newest_is_refused(stack: As
     assert await (await log_in("1")).until(op=22)
     await server.send(Message(0, "last", "X"), ["1"])
     assert (await first.until(t="X"))["d"] == "last"
+
+
+async def test_the_newest_connection_of_an_id_takes_the_place_of_the_oldest_where_it_shall(
+    stack: AsyncExitStack,
+) -> None:
+    """The client that was closed stays away, so two devices do not close each other for ever."""
+    server = limited(max_connections_per_id=2, when_id_is_full="replace")
+    registry = CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    ends: list[tuple[str | None, int, str]] = []
+    server.on_disconnection(lambda connection, *ended: ends.append((connection.id, *ended)))
+    endpoint = await stack.enter_async_context(serve(server))
+
+    async def log_in(id: str) -> Client:
+        client = await stack.enter_async_context(Client(endpoint.url))
+        await client.authenticate({"id": id})
+        return client
+
+    first, second, other = [await log_in(id) for id in ("1", "1", "2")]
+    await second.authenticate({"id": "1"})  # again, as the same: none has to go
+    assert ends == []
+    third = await log_in("1")
+    with pytest.raises(ConnectionClosed, match="4003: replaced"):
+        await asyncio.wait_for(first.wait_closed(), LIMIT)
+    fourth = await log_in("1")
+    with pytest.raises(ConnectionClosed, match="4003"):
+        await asyncio.wait_for(second.wait_closed(), LIMIT)
+    await other.authenticate({"id": "1"})  # with the id of another now: it is its newest connection
+    with pytest.raises(ConnectionClosed, match="4003"):
+        await asyncio.wait_for(third.wait_closed(), LIMIT)
+    await server.send(Message(0, "last", "X"), ["1"])
+    for client in (fourth, other):
+        async for message in client:
+            assert message.data == "last"
+            break
+    assert ends == [("1", 4003, "replaced")] * 3
+    assert 'mesa_closed_total{code="4003"} 3.0' in generate_latest(registry).decode()
+    assert (refused(registry), len(server.connections)) == ({}, 2)

@@ -33,7 +33,7 @@ def test_a_client_may_come_back_after_a_code_that_is_not_ours(code: int) -> None
     assert may_reconnect(code)
 
 
-@pytest.mark.parametrize("code", [1002, 1007, 1008, 1009])
+@pytest.mark.parametrize("code", [1002, 1007, 1008, 1009, 4003])
 def test_a_client_that_is_to_blame_may_not_come_back(code: int) -> None:
     assert not may_reconnect(code)
 

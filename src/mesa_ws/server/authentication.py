@@ -123,7 +123,11 @@ class Authenticator:
         """
         connection.is_logging_in = True
         here = self._fanout.broadcasts.position
+        is_new = self._fanout.connections[connection] != id
         subscription = self._fanout.subscribe(connection, id)
+        if is_new:
+            for oldest in self._limits.replaced(self._fanout.by_id[id]):
+                oldest.obey(Close(CloseCode.REPLACED, "a newer connection of its id took its place"))
         while (pages := await self._read(connection, subscription, sync, here)) is None:
             if not connection.is_open or connection.subscription is None:
                 return False

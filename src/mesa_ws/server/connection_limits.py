@@ -8,9 +8,12 @@ bits, which one client has to itself.
 from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeVar
 
 from ..concurrency.limited_log import LimitedLog
 from ..settings import Limits
+
+Connected = TypeVar("Connected")
 
 PREFIX_OF_IPV6 = 64
 """Bits of an IPv6 address that all addresses of one client have in common."""
@@ -76,9 +79,14 @@ class ConnectionLimits:
         return None
 
     def has_room_for_id(self, others: int) -> bool:
-        """Whether an id may have one more connection than `others`."""
+        """Whether an id may have one more connection than `others`, by itself or in place of the oldest."""
         most = self._limits.max_connections_per_id
-        return most is None or others < most
+        return most is None or others < most or self._limits.when_id_is_full == "replace"
+
+    def replaced(self, connections: list[Connected]) -> list[Connected]:
+        """Return those of an id's connections, the oldest first, that its newest takes the place of."""
+        most = self._limits.max_connections_per_id
+        return [] if most is None or self._limits.when_id_is_full == "refuse" else connections[:-most]
 
     def opened(self, connection: object, address: str | None) -> None:
         """Count a connection whose handshake is done."""

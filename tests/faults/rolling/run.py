@@ -63,7 +63,7 @@ class Report(NamedTuple):
         return "\n".join(
             [
                 f"rolling restart of {NODES} nodes with {CLIENTS} clients: {self.verdict}",
-                f"{len(self.missing)} missing; {len(self.complaints)} losses, resets and ends told to clients",
+                f"{len(self.missing)} missing; {len(self.complaints)} losses, resets and ends told",
                 f"{len(self.offline)} offline events, {len(self.online)} online events",
                 f"handshakes, most in a second of each node: {peaks}",
                 f"clients were away for {median:.1f} s at the median, {longest:.1f} s at most",

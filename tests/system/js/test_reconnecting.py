@@ -89,7 +89,7 @@ def answered_probes(client: JsClient) -> int:
 
 
 async def test_it_reconnects_after_every_code_that_allows_it(js: Clients, site: Site) -> None:
-    codes = [1000, 1001, 1003, 1005, 1010, 1011, 1012, 1013, 1014, 3000, 4000, 4001, 4999]
+    codes = [1000, 1001, 1003, 1005, 1010, 1011, 1012, 1013, 1014, 3000, 4000, 4001, 4002, 4999]
     alice = await js.client(site.url, token="alice")
     for n, code in enumerate(codes, 1):
         await alice.opened(n)
@@ -112,7 +112,7 @@ async def test_it_stays_closed_after_a_code_that_forbids_reconnecting(
         asked.set()
         await never.wait()
 
-    for code in (1002, 1007, 1008, 1009):
+    for code in (1002, 1007, 1008, 1009, 4003):
         alice = await js.client(site.url, setup, token=token)
         await alice.opened()
         asking = alice.request("WAIT")

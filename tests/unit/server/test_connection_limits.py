@@ -119,6 +119,14 @@ def test_an_id_has_room_below_its_limit() -> None:
     assert counting().has_room_for_id(10**6)
 
 
+def test_an_id_that_is_full_keeps_its_newest_connections_where_it_shall() -> None:
+    replacing = counting_with(Limits(max_connections_per_id=2, when_id_is_full="replace"))
+    assert [replacing.has_room_for_id(n) for n in (0, 2, 9)] == [True] * 3
+    assert [replacing.replaced(list(range(n))) for n in range(5)] == [[], [], [], [0], [0, 1]]
+    for others in (counting(max_connections_per_id=2), counting_with(Limits(when_id_is_full="replace"))):
+        assert others.replaced([1, 2, 3]) == []
+
+
 def test_handshakes_of_an_address_are_counted_apart_and_without_an_authenticator_too() -> None:
     limits = counting(max_unauthenticated_per_address=2)
     limits.has_authenticator = False
