@@ -28,6 +28,7 @@ class CloseCode(IntEnum):
     NO_KEEPALIVE = 4001
     TOO_MANY_CONNECTIONS = 4002
     REPLACED = 4003
+    EXPIRED = 4004
 
     @property
     def reason(self) -> str:
@@ -74,6 +75,7 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
         "too many connections", True, "the id has as many connections as it may have"
     ),
     CloseCode.REPLACED: CloseRule("replaced", False, "a newer connection of the id took its place"),
+    CloseCode.EXPIRED: CloseRule("login expired", True, "the login has ended; come back with a new token"),
 }
 
 

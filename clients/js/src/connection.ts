@@ -35,7 +35,8 @@ export interface Receiver {
 /** Follows the state of a connection. Nothing here waits. */
 export interface ConnectionOwner {
   _greeted(hello: Hello): void;
-  _accepted(user: Data): void;
+  /** The server accepted this client, for so many seconds if it says so. */
+  _accepted(user: Data, expires?: number): void;
   /** The server is about to stop, and asks the client to come back after so many seconds. */
   _drained(after: number): void;
   _ended(code: number, reason: string): void;

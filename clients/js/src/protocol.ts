@@ -37,7 +37,7 @@ export type Output =
   | ["probe"]
   | ["close", number]
   | ["hello", Hello]
-  | ["authenticated", Data]
+  | ["authenticated", Data, number?]
   | ["ignored"]
   | ["acknowledge"]
   | ["leave", number]
@@ -137,7 +137,11 @@ export function createProtocol(keepalive: boolean | Partial<Keepalive>, heard: n
       return tracking._isWire2 ? [["acknowledge"], answer] : [answer];
     }
     if (op == 10) return greet(membersOf(d));
-    if (op == 22) return [["authenticated", d], ...tracking._accepted(x, asked)];
+    if (op == 22) {
+      const { expires } = membersOf(x);
+      const seconds = typeof expires == "number" && expires >= 0 ? [Math.min(expires, LONGEST)] : [];
+      return [["authenticated", d, ...seconds] as Output, ...tracking._accepted(x, asked)];
+    }
     if (tracking._isWire2 && op == 7) {
       const { after } = membersOf(d);
       return [typeof after == "number" && after >= 0 ? ["leave", Math.min(after, LONGEST)] : ["ignored"]];

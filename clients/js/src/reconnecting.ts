@@ -90,6 +90,7 @@ export function createReconnecting(url: string, options: Options, host: Connecti
   if (!socketClass) throw new MesaError("invalid", "no WebSocket here; give the option WebSocket the class of 'ws'");
   const backoff = createBackoff(reconnect as Reconnection);
   const timer = createTimer();
+  const renewal = createTimer();
   let queue: Entry[] = []; // in the order of the calls
   let state: State = "connecting";
   let connection: Connection | undefined;
@@ -110,8 +111,12 @@ export function createReconnecting(url: string, options: Options, host: Connecti
       else void login(connection!);
     },
 
-    _accepted(user) {
+    _accepted(user, expires) {
       isTrying = false;
+      const mine = connection!;
+      // Spread over a tenth of the time, so that clients that came together do not return together (section 17.11).
+      const isRenewed = expires != null && typeof token == "function";
+      renewal(Math.max(1, expires! * (0.8 + Math.random() / 10)), isRenewed ? () => void login(mine, true) : undefined);
       wasAccepted = true;
       refusals = 0;
       host._accepted(user);
@@ -129,6 +134,7 @@ export function createReconnecting(url: string, options: Options, host: Connecti
       connection = undefined;
       received = positions;
       timer();
+      renewal();
       if (usableSince != null) backoff._lasted(now() - usableSince);
       if (ended) return host._over(ended);
       const isRefusal = code == 1008 && token != null && (isTrying || (wasAccepted && !isAccepted));
@@ -154,11 +160,13 @@ export function createReconnecting(url: string, options: Options, host: Connecti
     }
   }
 
-  async function login(mine: Connection): Promise<void> {
+  /** @param again - whether the client is accepted already; then the connection stays open after an error. */
+  async function login(mine: Connection, again = false): Promise<void> {
     const giveUp = (error: unknown) => {
       if (mine != connection || ended) return;
       host._failed(error);
-      mine._close(1000);
+      if (again) isTrying = false;
+      else mine._close(1000);
     };
     isTrying = true;
     timer(timeout, () => giveUp(new MesaError("timeout", `login: no answer within ${timeout} s`)));
@@ -202,6 +210,7 @@ export function createReconnecting(url: string, options: Options, host: Connecti
   function end(why: Reason): void {
     ended = why;
     timer();
+    renewal();
     set("closed", why);
     for (const { _reject } of queue.splice(0)) _reject(closedError());
   }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,13 @@ from .callbacks import RequestHandlers
 from .event_queue import Ending, EventQueue, QueueLevel
 
 log = logging.getLogger("mesa_ws.client")
+
+
+RENEWAL = (0.8, 0.9)
+"""Parts of the time of a login between which the client authenticates again (spec section 17.11)."""
+
+SOONEST = 1.0
+"""Seconds after a login before which the client does not authenticate again by itself."""
 
 
 class OpenRequests:
@@ -144,6 +152,7 @@ class ClientConnection:
         user: the object the server sent when it accepted this client.
         accepted: the credentials that the server accepted; None before.
         preparing: the credentials whose data the application's function makes at the moment.
+        expiring: done when it is time to authenticate again, because the login ends; it is then replaced.
         leave: done when the server is about to stop, with the seconds to stay away.
     """
 
@@ -175,6 +184,8 @@ class ClientConnection:
         self.user: Any = None
         self.accepted: Credentials | None = None
         self.preparing: Credentials | None = None
+        self.expiring: asyncio.Future[None] = self._loop.create_future()
+        self._expiry: asyncio.TimerHandle | None = None
         self.leave: asyncio.Future[float] = self._loop.create_future()
         self._early: list[Arrived] | None = []
         self._authenticated: asyncio.Future[None] = self._loop.create_future()
@@ -290,8 +301,8 @@ class ClientConnection:
                 self._acknowledging.hurry()
             case SendText(payload):
                 self.websocket.write(payload)
-            case Authenticated(user):
-                self._accept(user)
+            case Authenticated():
+                self._accept(event)
             case Hello():
                 self.usable_since = self._loop.time()
                 _settle(self._greeted, event)
@@ -312,15 +323,23 @@ class ClientConnection:
         self._acknowledging.received(arrived)
         self._event_queue.receive(arrived)
 
-    def _accept(self, user: Any) -> None:
-        self.user = user
+    def _accept(self, authenticated: Authenticated) -> None:
+        self.user, expires = authenticated
+        self._stop_expiry()
+        if expires is not None:
+            after = max(SOONEST, expires * random.uniform(*RENEWAL))  # noqa: S311 - spreads load
+            self._expiry = self._loop.call_later(after, lambda: _settle(self.expiring, None))
         if self._pending is not None:
             self.accepted, self._pending = self._pending, None
         if not self._authenticated.done():
             self.usable_since = self._loop.time()
         _settle(self._authenticated, None)
         if self._answer is not None:
-            _settle(self._answer, user)
+            _settle(self._answer, self.user)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     async def _greeting(self, address: ServerAddress) -> Hello:
         patience = self._settings.limits.connect_timeout
@@ -373,6 +392,7 @@ class ClientConnection:
 
     def _stop(self, ended: "asyncio.Task[ConnectionEnd]") -> None:
         self._protocol.close()
+        self._stop_expiry()
         self._requests.close(lambda: self.ending().error())
         self._schedule()
 

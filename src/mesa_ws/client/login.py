@@ -81,6 +81,21 @@ class Login:
                 await self._authenticate(connection, credentials, partial(call, limit=limit))
             self._renewed = connection
 
+    async def extend(self, connection: ClientConnection) -> None:
+        """Authenticate again before the login ends, if a function of the application makes other data.
+
+        Raises:
+            TimedOut: no answer in time.
+            Exception: any other error of `attempt`, or of the application's function.
+        """
+        connection.expiring = asyncio.get_running_loop().create_future()
+        async with self._turn:
+            credentials = connection.accepted
+            if credentials is None or credentials.is_fixed or not self._is_automatic:
+                return
+            async with _in_time(credentials) as limit:
+                await self._authenticate(connection, credentials, partial(call, limit=limit))
+
     async def _authenticate(
         self, connection: ClientConnection, credentials: Credentials, call: CallFunction
     ) -> Any:

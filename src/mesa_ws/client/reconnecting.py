@@ -156,11 +156,27 @@ class ReconnectingConnection:
             await connection.wait_authenticated()
         self.offline_queue.attach(connection)
         await self.offline_queue.flush()
-        waited: set[asyncio.Future[Any]] = {connection.websocket.ended, connection.leave}
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        while not (connection.websocket.ended.done() or connection.leave.done()):
+            waited: set[asyncio.Future[Any]] = {
+                connection.websocket.ended,
+                connection.leave,
+                connection.expiring,
+            }
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if connection.expiring.done():
+                await self._extend(connection)
         if connection.leave.done() and self._settings.reconnect.enabled:
             await self._move_out(connection)
         await asyncio.wait({connection.websocket.ended})
+
+    async def _extend(self, connection: ClientConnection) -> None:
+        """Authenticate again. If that fails, the connection stays until the server closes it."""
+        try:
+            await self._login.extend(connection)
+        except Exception as error:
+            if connection.websocket.is_open:
+                log.warning("cannot authenticate again before the login ends", exc_info=error)
+                self.event_queue.happened(error)
 
     async def _move_out(self, connection: ClientConnection) -> None:
         """Leave a server that is about to stop, once everything received is handled and acknowledged."""

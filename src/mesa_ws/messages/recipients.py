@@ -7,10 +7,11 @@ stands for everybody.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ..errors import InvalidRecipients
+from ..errors import InvalidInput, InvalidRecipients
 from ..text import plain
 
 EVERYBODY = ("*",)
@@ -129,6 +130,10 @@ def _shown(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """The user that an authenticator returns.
@@ -137,15 +142,23 @@ class User:
         id: the id of the user, which recipients name.
         data: the user object, sent to the client if `send_user_object` is on. Defaults to
             `{"id": id}`.
+        expires_at: when the login ends, in seconds since 1970 (`time.time()`), as the `exp` of a token; None
+            for never. The connection is then closed with 4004, unless the client has authenticated again.
 
     Raises:
         InvalidRecipients: `id` cannot name a client.
+        InvalidInput: `expires_at` is not a number.
     """
 
     id: str
     data: Any = field(default=None)
+    expires_at: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.expires_at is not None and not _is_time(self.expires_at):
+            raise InvalidInput(
+                f"expires_at: expected seconds since 1970 as a number, got {_shown(self.expires_at)}"
+            )
         object.__setattr__(self, "id", check_id(self.id))
         if self.data is None:
             object.__setattr__(self, "data", {"id": self.id})

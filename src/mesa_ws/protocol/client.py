@@ -233,7 +233,7 @@ class ClientProtocol:
 
     def _accepted(self, frame: Frame) -> list[ClientEvent]:
         self.state = ClientState.AUTHENTICATED
-        return [Authenticated(frame.d), *self._tracking.accepted(frame.x, self._asked)]
+        return [Authenticated(frame.d, _expires(frame.x)), *self._tracking.accepted(frame.x, self._asked)]
 
     def _resynced(self, frame: Frame) -> list[ClientEvent]:
         arrived = self._tracking.resynced(frame.d)
@@ -291,6 +291,11 @@ def _seconds(milliseconds: object) -> float | None:
     if not _is_number(milliseconds) or milliseconds <= 0:
         return None
     return min(milliseconds, _LONGEST * 1000) / 1000
+
+
+def _expires(extension: object) -> float | None:
+    seconds = extension.get("expires") if isinstance(extension, dict) else None
+    return float(min(seconds, _LONGEST)) if _is_number(seconds) and seconds >= 0 else None
 
 
 def _leave(data: object) -> ClientEvent:

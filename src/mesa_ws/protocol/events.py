@@ -64,9 +64,15 @@ class Received(NamedTuple):
 
 
 class Authenticated(NamedTuple):
-    """The server accepted this client; `user` is the object that it sent, or an empty one."""
+    """The server accepted this client.
+
+    Attributes:
+        user: the object that it sent, or an empty one.
+        expires: seconds until the login ends; None for never, and from servers that do not say.
+    """
 
     user: Any
+    expires: float | None = None
 
 
 class SendText(NamedTuple):

@@ -122,11 +122,25 @@ def read_position(value: object) -> Position | None:
     return Position(epoch, sequence)
 
 
-def welcome(accepted: bytes, outbox: ResumeState | None, broadcasts: ResumeState | None = None) -> bytes:
-    """Add the positions of a client of wire 2 to the frame that acknowledges its login."""
+def welcome(
+    accepted: bytes,
+    outbox: ResumeState | None,
+    broadcasts: ResumeState | None = None,
+    expires: float | None = None,
+) -> bytes:
+    """Add what a client of wire 2 needs to know to the frame that acknowledges its login.
+
+    Args:
+        accepted: the frame.
+        outbox: the client's position.
+        broadcasts: the same among the messages to everybody.
+        expires: seconds from now on until the login ends.
+    """
     extension = outbox.members() if outbox is not None else {}
     if broadcasts is not None:
         extension["b"] = broadcasts.members()
+    if expires is not None:
+        extension["expires"] = max(0, int(expires))
     return extended(accepted, extension)
 
 

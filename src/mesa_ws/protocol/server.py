@@ -167,6 +167,7 @@ class ServerProtocol:
     __slots__ = (
         "_attempts",
         "_authentication_due",
+        "_expires",
         "_heartbeat",
         "_is_settled",
         "_keepalive",
@@ -184,6 +185,7 @@ class ServerProtocol:
         self._heartbeat = HeartbeatTimer(terms.heartbeat, now) if terms.heartbeat else None
         self._keepalive = KeepaliveTimer(terms.keepalive, now) if terms.keepalive else None
         self._authentication_due = now + terms.deadline if terms.deadline else _NEVER
+        self._expires = _NEVER
         self._attempts: tuple[bool, ...] = ()  # those that wait, oldest first: is it wire 2?
         self._probes = ProbeCounter()
         self.is_wire2 = False
@@ -194,13 +196,16 @@ class ServerProtocol:
     @property
     def deadline(self) -> float | None:
         """When `poll` has something to do, in the time of `now`; None for never."""
-        if self._suspended_at is not None or self.state is State.CLOSED:
+        if self.state is State.CLOSED:
             return None
-        due = min(
-            self._heartbeat.due if self._heartbeat else _NEVER,
-            self._keepalive.due if self._keepalive else _NEVER,
-            self._authentication_due,
-        )
+        due = self._expires
+        if self._suspended_at is None:
+            due = min(
+                self._heartbeat.due if self._heartbeat else _NEVER,
+                self._keepalive.due if self._keepalive else _NEVER,
+                self._authentication_due,
+                due,
+            )
         return None if due == _NEVER else due
 
     def heard(self, now: float) -> None:
@@ -253,7 +258,11 @@ class ServerProtocol:
     def poll(self, now: float) -> list[Output]:
         """Do what is due at `now`."""
         outputs: list[Output] = []
-        if self.state is State.CLOSED or self._suspended_at is not None:
+        if self.state is State.CLOSED:
+            return outputs
+        if now >= self._expires:
+            return [self._give_up(CloseCode.EXPIRED, "the login has expired")]
+        if self._suspended_at is not None:
             return outputs
         if now >= self._authentication_due:
             return [self._too_late()]
@@ -282,7 +291,7 @@ class ServerProtocol:
         return SendText(_PROBE, self._probes.ask(now))
 
     def accept(self, user: User) -> bytes:
-        """Accept the client as `user`, on the wire that it asked for.
+        """Accept the client as `user`, on the wire that it asked for; `expire` then says for how long.
 
         Returns:
             The acknowledgement for a client of wire 1. For one of wire 2, `welcome` adds its
@@ -299,6 +308,10 @@ class ServerProtocol:
         self._settle()
         return acknowledgement
 
+    def expire(self, at: float | None) -> None:
+        """End the login at a time, in that of `now`, also while the server does not read; None for never."""
+        self._expires = _NEVER if at is None else at
+
     def refuse(self) -> Close | None:
         """Refuse the client, and close it for good, unless refused clients are kept."""
         return self._turn_away(CloseCode.REFUSED, "authentication refused")
@@ -312,7 +325,7 @@ class ServerProtocol:
         self.state = after(self.state, Transition.CLOSE)
 
     def suspend(self, now: float) -> None:
-        """Stop all deadlines, because the server stops reading and cannot hear the client."""
+        """Stop the deadlines of the client, because the server stops reading and cannot hear it."""
         if self._suspended_at is None:
             self._suspended_at = now
 

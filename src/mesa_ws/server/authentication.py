@@ -6,6 +6,7 @@ the connection, which holds it back until the page is written.
 """
 
 import logging
+import time
 
 from ..backend.base import Backend
 from ..backend.outbox import Page, Start
@@ -52,6 +53,10 @@ class Authenticator:
         user = await self._find_user(connection, attempt.data)
         if user is None or connection.protocol.state is State.CLOSED:
             return
+        if user.expires_at is not None and user.expires_at <= time.time():
+            self._handlers.log.info("the authenticator accepted %r until a time that is past", connection)
+            connection.obey(connection.protocol.refuse())
+            return
         if not self._has_room(connection, user.id):
             self._refuse_further(connection)
             return
@@ -68,7 +73,7 @@ class Authenticator:
             and current.is_started
             and (current.id, current.is_wire2) == (user.id, is_wire2)
         ):
-            connection.send_queue.control(_accepted_again(accepted, current))
+            connection.send_queue.control(_accepted_again(accepted, current, user))
         elif not await self._log_in(connection, user.id, attempt.sync, accepted):
             return
         log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
@@ -136,7 +141,7 @@ class Authenticator:
         page, broadcasts = pages
         if subscription.is_wire2:
             state = ResumeState.of(broadcasts) if broadcasts is not None else None
-            accepted = welcome(accepted, ResumeState.of(page), state)
+            accepted = welcome(accepted, ResumeState.of(page), state, _seconds_left(connection.user))
         connection.send_queue.control(accepted)
         subscription.begin(page, broadcasts, self._fanout.broadcasts.position)
         return True
@@ -225,11 +230,16 @@ def start_of(sync: SyncOptions) -> Start:
     return Start("resume", None if sync.position == UNKNOWN else sync.position, is_wire2=True)
 
 
-def _accepted_again(accepted: bytes, subscription: Subscription) -> bytes:
+def _seconds_left(user: User | None) -> float | None:
+    return None if user is None or user.expires_at is None else user.expires_at - time.time()
+
+
+def _accepted_again(accepted: bytes, subscription: Subscription, user: User) -> bytes:
     """Return the answer to a client that stays the same user: its messages continue from where they are."""
     written = subscription.broadcasts_written
     if written is None:
         return accepted
     outbox = subscription.outbox
     broadcasts = ResumeState("resumed", *written, 0)
-    return welcome(accepted, ResumeState("resumed", outbox.epoch, outbox.sent, 0), broadcasts)
+    state = ResumeState("resumed", outbox.epoch, outbox.sent, 0)
+    return welcome(accepted, state, broadcasts, _seconds_left(user))

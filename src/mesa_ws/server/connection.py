@@ -6,6 +6,7 @@ client goes straight to its transport, which never waits, or waits in its send q
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
@@ -340,8 +341,8 @@ class Connection:
     # From the node.
 
     def log_in(self, user: User) -> None:
-        """Make the client a user, to whom the limits of users apply."""
-        self.user = user
+        """Make the client a user, to whom the limits of users apply, until the login expires."""
+        self._set_user(user)
         self._forget_guest()
         if self._flow is not None:
             self._flow.most = self._host.most_waiting
@@ -411,9 +412,7 @@ class Connection:
         self._ended = ended
         self.protocol.close()
         self.send_queue.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._host.remove(self)
         if self._pending_requests is not None:
             self._pending_requests.close()
@@ -428,10 +427,21 @@ class Connection:
 
     def _rename(self, user: User) -> None:
         if self._ended is None:
-            self.user = user  # again: of two threads, the one that gets here last decides
+            self._set_user(user)  # again: of two threads, the one that gets here last decides
             is_another = self._host.rename(self, user)
             if is_another and self._host.handlers.forwarder is not None:
                 self._enqueue(user)
+
+    def _set_user(self, user: User) -> None:
+        self.user, at = user, user.expires_at
+        self.protocol.expire(None if at is None else self._loop.time() + at - time.time())
+        self._stop_timer()
+        self._schedule()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _schedule(self) -> None:
         due = self.protocol.deadline if self._flow is None else self._flow.deadline

@@ -73,7 +73,10 @@ class FlowControl:
     @property
     def deadline(self) -> float | None:
         """Time at which `look` or the protocol has something to do; None for never."""
-        return self._look_at if self.is_paused else self.protocol.deadline
+        due = self.protocol.deadline
+        if not self.is_paused:
+            return due
+        return self._look_at if due is None else min(self._look_at, due)
 
     def regulate(self, waiting: Load, *, owes_answer: bool) -> None:
         """Pause or resume reading, as the queue demands."""

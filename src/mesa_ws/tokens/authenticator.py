@@ -16,7 +16,7 @@ _WRONG_KEY = (jwt.InvalidSignatureError, jwt.InvalidKeyError)
 
 
 class TokenAuthenticator:
-    """Accepts `{"token": "..."}` and makes a claim of the token the id of the user.
+    """Accepts `{"token": "..."}` and makes a claim of the token the id of the user, until the token expires.
 
     The signature, `exp`, `nbf` and `iat` are checked, `aud` and `iss` as asked for. A client with an invalid
     token is refused for good, and not told why; the reason is logged, the token never.
@@ -92,10 +92,10 @@ class TokenAuthenticator:
         )
 
     def _user(self, claims: dict[str, Any]) -> User:
-        id = claims[self._id_claim]
+        id, ends = claims[self._id_claim], claims.get("exp")
         if type(id) is int:
             id = str(id)
         try:
-            return User(id)
+            return User(id, expires_at=None if ends is None else int(ends) + self._leeway)
         except InvalidRecipients as error:
             raise Refused(f"the token's {self._id_claim} cannot be an id: {error}") from error

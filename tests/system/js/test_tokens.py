@@ -1,6 +1,7 @@
 """Tokens of a JavaScript client: fixed ones, and functions that return new ones."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -72,3 +73,24 @@ async def test_logins_that_fail_are_tried_again(js: Clients, stand: ResumeState)
     ended = [state["code"] for state in alice.all("state") if state["state"] == "waiting"]
     assert ended == [1000, 1011, 1000]
     released.set()
+
+
+async def test_a_login_that_ends_is_renewed_in_place_and_without_a_function_on_another_connection(
+    js: Clients, stand: ResumeState
+) -> None:
+    server = Server()
+    attempts: list[str] = []
+
+    @server.authenticator
+    async def authenticate(data: Any, connection: Connection) -> User:
+        attempts.append(data["token"])
+        lasts = {"first": 3.0, "fixed": 1.0}.get(data["token"])
+        return User(data["token"][0], expires_at=None if lasts is None else time.time() + lasts)
+
+    site = await stand(server)
+    renewing = await js.client(site.url, token=["first", "second"])
+    fixed = await js.client(site.url, token="fixed")
+    await until(lambda: "second" in attempts and attempts.count("fixed") == 2)
+    assert renewing.states == ["connecting", "open"]
+    assert fixed.states[:5] == ["connecting", "open", "waiting", "connecting", "open"]
+    assert next(state["code"] for state in fixed.all("state") if state["state"] == "waiting") == 4004

@@ -133,7 +133,11 @@ TOLD: Mapping[type, Callable[[Any], list[Any]]] = {
     Acknowledged: lambda output: ["acknowledged", position(output.position)],
     ProbeAnswered: lambda output: ["answered", output.token],
     UnexpectedAnswer: lambda output: ["strayed"],
-    Authenticated: lambda output: ["authenticated", output.user],
+    Authenticated: lambda output: [
+        "authenticated",
+        output.user,
+        *([output.expires] if output.expires else []),
+    ],
     Received: lambda output: ["message", {name: getattr(output.message, name) for name in MEMBERS}],
     Arrived: lambda output: TOLD_OF_ARRIVALS[type(output.what)](output.what),
     AckDue: lambda output: ["acknowledge"],
@@ -183,6 +187,8 @@ class ServerPlayer:
                 return self.protocol.read(event) if isinstance(event, Waiting) else event
             case "pong":
                 return self.protocol.ponged(content(*args), now)
+            case "expire":
+                return self.protocol.expire(now + args[0])
             case "heard" | "poll" | "probe" | "suspend" | "resume":
                 return getattr(self.protocol, action)(now)
         return self._decide(action, *args)
@@ -191,9 +197,11 @@ class ServerPlayer:
         match action:
             case "accept":
                 accepted = self.protocol.accept(User(**args[0]))
-                return SendText(
-                    welcome(accepted, *map(resume_state, args[1:])) if len(args) > 1 else accepted
-                )
+                if len(args) == 1:
+                    return SendText(accepted)
+                outbox, broadcasts, *expires = args[1:]
+                states = resume_state(outbox), resume_state(broadcasts)
+                return SendText(welcome(accepted, *states, *expires))
             case "refuse" | "close":
                 return getattr(self.protocol, action)()
             case "fail":
