@@ -209,6 +209,12 @@ class Limits(Settings, frozen=True, kw_only=True):
         when_id_is_full: what happens at a further login: `refuse` closes it with 4002, and its client may
             come back; `replace` closes the oldest connection of the id with 4003, and its client may not, or
             two devices would close each other for ever. Clients of 1.x come back after any code.
+        max_failed_logins_per_address: logins from one address to one server that may fail, and one more
+            every 30 seconds; in IPv6 from one network of 64 bits. Beyond, its attempts get turns with
+            pauses between them of 1 second, then 2, up to 16; up to 2 if a login from there has
+            succeeded. An attempt waits 5 seconds at most for its turn, or is refused with 1013; the
+            client may come back. No person mistypes a password so often, nor do the people of an office
+            within some minutes. None for no limit.
         exempt_networks: networks whose addresses have no such limit, as many clients come from one address
             of a proxy. By default this machine and private networks. A proxy that has another address
             belongs here, too.
@@ -233,6 +239,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     when_id_is_full: Annotated[
         Literal["refuse", "replace"], msgspec.Meta(description="'refuse' or 'replace'")
     ] = "refuse"
+    max_failed_logins_per_address: Count | None = 32
     exempt_networks: Networks | None = PRIVATE_NETWORKS
 
     def __post_init__(self) -> None:

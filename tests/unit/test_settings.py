@@ -93,6 +93,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "max_unauthenticated_per_address": 256,
             "max_connections_per_id": None,
             "when_id_is_full": "refuse",
+            "max_failed_logins_per_address": 32,
             "exempt_networks": PRIVATE_NETWORKS,
         },
         "rules": {"enforce_equal_versions": False, "version": "1.5.8", "store_messages": False},

@@ -20,6 +20,7 @@ PREFIX_OF_IPV6 = 64
 
 PER_ADDRESS = "max_unauthenticated_per_address"
 PER_ID = "max_connections_per_id"
+FAILED_LOGINS = "max_failed_logins_per_address"
 
 
 class ConnectionLimits:
@@ -31,6 +32,8 @@ class ConnectionLimits:
 
     Attributes:
         has_authenticator: whether clients can log in; without that, addresses have no limit.
+        network_of: returns what the connections of an address are counted under; None for addresses without a
+            limit.
         refused: connections that were refused, by the limit that they would have passed.
         handshakes: number of handshakes under way.
     """
@@ -39,7 +42,7 @@ class ConnectionLimits:
         self._limits = limits
         self._log = log
         self._exempt = [ip_network(network) for network in limits.exempt_networks or ()]
-        self._network_of = lru_cache(4096)(self._find_network)
+        self.network_of = lru_cache(4096)(self._find_network)
         self._open = 0
         self._unauthenticated: dict[object, str] = {}
         self._by_network: Counter[str] = Counter()
@@ -50,7 +53,7 @@ class ConnectionLimits:
 
     def begin_handshake(self, address: str) -> bool:
         """Count a handshake; return False, and count nothing, if its address has too many under way."""
-        network = self._network_of(address)
+        network = self.network_of(address)
         most = self._limits.max_unauthenticated_per_address
         if network is not None:
             if most is not None and self._handshakes[network] >= most:
@@ -62,7 +65,7 @@ class ConnectionLimits:
     def end_handshake(self, address: str) -> None:
         """Count a handshake no longer, whatever came of it."""
         self.handshakes -= 1
-        network = self._network_of(address)
+        network = self.network_of(address)
         if network is not None:
             _decrease(self._handshakes, network)
 
@@ -73,7 +76,7 @@ class ConnectionLimits:
             return "max_connections"
         most = limits.max_unauthenticated_per_address
         if most is not None and self.has_authenticator:
-            network = self._network_of(address)
+            network = self.network_of(address)
             if network is not None and self._by_network[network] >= most:
                 return PER_ADDRESS
         return None
@@ -91,7 +94,7 @@ class ConnectionLimits:
     def opened(self, connection: object, address: str | None) -> None:
         """Count a connection whose handshake is done."""
         self._open += 1
-        network = self._network_of(address)
+        network = self.network_of(address)
         if network is not None:
             self._unauthenticated[connection] = network
             self._by_network[network] += 1
@@ -114,7 +117,6 @@ class ConnectionLimits:
         self._log.warning("refused a connection from %s: limits.%s is %d", address, limit, most, kind=limit)
 
     def _find_network(self, address: str | None) -> str | None:
-        """Return what the connections of an address are counted under; None for addresses without a limit."""
         if address is None:
             return None
         parsed = ip_address(address)

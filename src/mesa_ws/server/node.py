@@ -26,6 +26,7 @@ from .authentication import Authenticator
 from .connection import Connection, ConnectionHost, Request
 from .connection_limits import ConnectionLimits
 from .event_loop import NOT_RUNNING, LoopTasks
+from .failed_logins import FailedLogins
 from .fanout import Fanout
 from .flow_control import Load
 from .guests import Guests
@@ -93,6 +94,9 @@ class Node(Hooks, LoopTasks):
             handlers=self.handlers,
             timeout=self.settings.authentication.timeout,
             limits=self.connection_limits,
+            failed_logins=FailedLogins(
+                self.settings.limits.max_failed_logins_per_address, self.connection_limits.network_of
+            ),
             spawn=self.spawn,
         )
         self._retention = Retention.of(self.settings.sync)
