@@ -181,6 +181,9 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_message: bytes of one message from a client.
         max_buffered: bytes waiting for a client that reads too slowly; beyond, the client is closed
             with 4000 and may come back.
+        max_node_buffer: bytes of memory that wait for all clients of a server together that read too slowly.
+            From three quarters of it on, the clients for which most waits are closed with 4000 and may come
+            back; what waits for those that are closing is dropped if the rest is needed, too.
         max_fragments: fragments of less than 4 096 bytes that one message may be split into (RFC 6455
             section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
@@ -222,6 +225,7 @@ class Limits(Settings, frozen=True, kw_only=True):
 
     max_message: Count = 1024 * 1024
     max_buffered: Count = 8 * 1024 * 1024
+    max_node_buffer: Count = 256 * 1024 * 1024
     max_fragments: Count = 64
     max_queued: Count = 64
     max_queued_bytes: Count | None = None

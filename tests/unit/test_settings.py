@@ -78,6 +78,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
         "limits": {
             "max_message": 1024 * 1024,
             "max_buffered": 8 * 1024 * 1024,
+            "max_node_buffer": 256 * 1024 * 1024,
             "max_fragments": 64,
             "max_queued": 64,
             "max_queued_bytes": None,

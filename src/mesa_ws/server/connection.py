@@ -46,6 +46,7 @@ from .notifications import Notifications
 from .pending_requests import PendingRequests
 from .registrations import Handlers
 from .send_queue import SendQueue, Transport
+from .slow_readers import SlowReaders
 from .subscription import Subscription
 
 TURN = 0.002
@@ -110,6 +111,7 @@ class ConnectionHost:
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
+        slow_readers: the clients for which something waits.
     """
 
     settings: ServerSettings
@@ -123,6 +125,7 @@ class ConnectionHost:
     remove: Callable[["Connection"], None]
     most_waiting: Load
     guests: Guests
+    slow_readers: SlowReaders
 
 
 class Connection:
@@ -190,7 +193,8 @@ class Connection:
         self.subscription: Subscription | None = None
         self.is_logging_in = False
         put = self._history.recording(transport.write) if self._history else transport.write
-        self.send_queue = SendQueue(transport, put, host.settings.limits.max_buffered, self._too_slow)
+        most = host.settings.limits.max_buffered
+        self.send_queue = SendQueue(transport, put, most, self._too_slow, host.slow_readers)
 
     @property
     def id(self) -> str | None:
@@ -322,6 +326,7 @@ class Connection:
         """Write on: the client has read the bytes that waited."""
         if self._ended is None:
             (self.subscription or self.send_queue).relieved()
+            self.send_queue.recount()
 
     def obey(self, close: Close | None) -> None:
         """Close as the protocol or a limit demands."""
@@ -335,6 +340,7 @@ class Connection:
         """End a connection that the client has closed, or that is broken."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
+        self.send_queue.ended()
         self._flow = None  # it refers to this connection, which would be freed in a cycle only
 
     # From the node.

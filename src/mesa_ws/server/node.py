@@ -36,6 +36,7 @@ from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .registrations import Handlers
 from .send_queue import Transport
+from .slow_readers import SlowReaders
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class Node(Hooks, LoopTasks):
 
     Attributes:
         connection_limits: counts connections, and refuses those over a limit.
+        slow_readers: bounds what waits for all connections together.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -79,6 +81,7 @@ class Node(Hooks, LoopTasks):
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
         self.connection_limits = ConnectionLimits(self.settings.limits, self.handlers.log)
+        self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
             self.backend,
@@ -120,6 +123,7 @@ class Node(Hooks, LoopTasks):
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
             guests=Guests(limits),
+            slow_readers=self.slow_readers,
         )
 
     @property

@@ -87,6 +87,9 @@ RETRY_AFTER = (1, 10)
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
 
+WRITE_COST = 128
+"""Bytes of memory that a frame in the buffer of a socket takes besides its own."""
+
 
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
@@ -96,10 +99,12 @@ class NativeTransport(WSListener):
         "_connection",
         "_feed",
         "_fragments",
+        "_frames",
         "_is_congested",
         "_listener",
         "_peer",
         "_send",
+        "_written",
         "_ws",
         "is_cut",
     )
@@ -112,6 +117,8 @@ class NativeTransport(WSListener):
         self._send: Callable[[WSMsgType, bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
+        self._frames = 0  # that were written since something waits, and their bytes
+        self._written = 0
         self._is_congested = False
         self._closing: asyncio.TimerHandle | None = None
         self._peer: ConnectionEnd | None = None
@@ -122,6 +129,12 @@ class NativeTransport(WSListener):
     def buffered(self) -> int:
         """Bytes that the system has not accepted yet."""
         return self._ws.underlying_transport.get_write_buffer_size()
+
+    @property
+    def memory(self) -> int:
+        """The same, with what the frames take besides: as many as there are on average in so many bytes."""
+        size = self.buffered
+        return size + size * self._frames * WRITE_COST // self._written if self._written else size
 
     def write(self, payload: bytes) -> None:
         """Send a text frame, unless the client has gone; aiofastnet would log each that cannot be sent."""
@@ -172,7 +185,7 @@ class NativeTransport(WSListener):
         self._send = transport.send
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
-        transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
+        transport.underlying_transport.set_write_buffer_limits(high=0)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Pass a frame to the connection; after a close frame was sent, only the client's counts."""
@@ -189,6 +202,8 @@ class NativeTransport(WSListener):
             self._connection.heard()
             if self._is_congested:
                 self._connection.check_room()
+            if self.buffered:
+                self._count()
         elif kind == WSMsgType.PONG:
             self._connection.ponged(frame.get_payload_as_bytes())
         elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
@@ -203,19 +218,40 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
+        self._send = transport.send  # a method of this transport would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
-        self._is_congested = True
-        if self._closing is None:
-            self._connection.congested()
+        """Count what waits from now on, as the system does not accept all at once."""
+        self._send = self._send_and_count
+        self._count()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
-        self._is_congested = False
-        if self._closing is None:
-            self._connection.relieved()
+        """The client has read what waited; or most of it, if that was too much."""
+        self._send = self._ws.send
+        if not self.buffered:
+            self._frames = self._written = 0
+        if self._is_congested:
+            self._is_congested = False
+            self._ws.underlying_transport.set_write_buffer_limits(high=0)  # calls `pause_writing` for a rest
+            if self._closing is None:
+                self._connection.relieved()
+        self._connection.send_queue.recount()
+
+    def _send_and_count(self, kind: WSMsgType, payload: bytes) -> None:
+        self._ws.send(kind, payload)
+        self._frames += 1
+        self._written += len(payload)
+        self._count()
+
+    def _count(self) -> None:
+        """Tell the connection that more waits, and whether that is too much."""
+        high = self._listener.high_water
+        if not self._is_congested and self._closing is None and self.buffered > high:
+            self._is_congested = True
+            self._ws.underlying_transport.set_write_buffer_limits(high=high)
+            self._connection.congested()
+        self._connection.send_queue.recount()
 
     @property
     def _socket(self) -> Any:
