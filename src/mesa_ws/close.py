@@ -70,7 +70,9 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
         True,
         "the server cannot reach its backend, too much waits of guests, or logins keep failing",
     ),
-    CloseCode.SLOW_READER: CloseRule("slow reader", True, "more bytes waiting for this client than allowed"),
+    CloseCode.SLOW_READER: CloseRule(
+        "slow reader", True, "more bytes waiting for this client, or for all, than allowed"
+    ),
     CloseCode.NO_KEEPALIVE: CloseRule("no keepalive", True, "no sign of life after a Ping"),
     CloseCode.TOO_MANY_CONNECTIONS: CloseRule(
         "too many connections", True, "the id has as many connections as it may have"

@@ -6,13 +6,18 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from ssl import SSLContext, create_default_context
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from mesa_ws import Connection, Message, Server, User, serve
+from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.transports.run import Endpoint
 from mesa_ws.transports.server_socket import NativeTransport
+from tests.certificates import server_side
 from tests.system.server.peer import LIMIT, Peer, RawPeer
 from tests.system.waiting import until
 
@@ -29,30 +34,39 @@ class Site:
         codes: the close codes of connections that have ended.
     """
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, certificate: Path | None) -> None:
         self.stack = stack
+        self.certificate = certificate
+        self.trust = create_default_context(cafile=str(certificate)) if certificate else None
         self.codes: Counter[int] = Counter()
         self.transports: list[NativeTransport] = []
         self.server = Server(sync=True, limits={"max_node_buffer": MOST})
         self.server.authenticator(self._authenticate)
         self.server.on_disconnection(self._ended)
+        self.registry = CollectorRegistry()
+        self.server.use(PrometheusMetrics(self.server, self.registry))
         self.endpoint: Endpoint
 
     async def start(self) -> None:
-        self.endpoint = await self.stack.enter_async_context(serve(self.server, "127.0.0.1", 0))
+        tls = server_side(self.certificate) if self.certificate else None
+        self.endpoint = await self.stack.enter_async_context(serve(self.server, "127.0.0.1", 0, ssl=tls))
 
     async def join(self) -> Peer:
-        return await self.stack.enter_async_context(Peer.connect(self.endpoint.url, max_queue=None))
+        tls = {"ssl": self.trust} if self.trust else {}
+        return await self.stack.enter_async_context(Peer.connect(self.endpoint.url, max_queue=None, **tls))
 
     async def sleeper(self, id: str) -> tuple[RawPeer, dict[str, Any]]:
         """Log in on wire 2 and read no more; return the position."""
-        peer = await self.stack.enter_async_context(narrow(self.endpoint))
+        peer = await self.stack.enter_async_context(narrow(self.endpoint, self.trust))
         await peer.upgrade()
         await peer.frame(0x1, json.dumps({"op": 2, "d": {"id": id}, "x": {"v": 2}}).encode())
         while True:
             frame = json.loads((await peer.next_frame())[1])
             if frame["op"] == 22:
                 return peer, frame["x"]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"mesa_{name}", labels)
 
     def held(self) -> int:
         """Return the bytes that wait for all clients, also for those that are closing."""
@@ -67,24 +81,27 @@ class Site:
 
 
 @asynccontextmanager
-async def narrow(endpoint: Endpoint) -> AsyncIterator[RawPeer]:
+async def narrow(endpoint: Endpoint, tls: SSLContext | None) -> AsyncIterator[RawPeer]:
     """A connection for which the system buffers little, so that much waits in the server."""
     plain = socket.socket()
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plain.setblocking(False)
     await asyncio.get_running_loop().sock_connect(plain, (endpoint.host, endpoint.port))
-    reader, writer = await asyncio.open_connection(sock=plain, limit=512)
+    name = endpoint.host if tls else None
+    reader, writer = await asyncio.open_connection(sock=plain, limit=512, ssl=tls, server_hostname=name)
     try:
         yield RawPeer(reader, writer)
     finally:
         writer.transport.abort()
 
 
-@pytest.fixture
-async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+@pytest.fixture(params=["", "tls"])
+async def site(
+    request: pytest.FixtureRequest, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        site = Site(stack)
+        site = Site(stack, certificate if request.param else None)
         connected, ended = NativeTransport.on_ws_connected, NativeTransport.on_ws_disconnected
 
         def come(transport: NativeTransport, ws: Any) -> None:
@@ -117,14 +134,16 @@ async def test_clients_that_never_read_cost_bounded_memory_and_lose_nothing(site
         while (await reader.receive())["t"] != "DIRECT":
             pass
     assert MOST // 2 < most <= MOST
-    assert site.server.slow_readers.waiting == site.held()
 
     got = [(frame["t"], frame["d"][0]) for frame in reader.frames if frame.get("t")]
     assert got == [(type, n) for n in range(ROUNDS) for type in ("ALL", "STORED", "DIRECT")]
 
-    await until(lambda: sum(site.codes.values()) == server.slow_readers.closed)
-    assert SLEEPERS // 2 < server.slow_readers.closed <= SLEEPERS
+    [closed] = server.slow_readers.closed.values()
+    await until(lambda: site.codes[4000] == closed)
+    assert SLEEPERS // 2 < closed <= SLEEPERS
     assert set(site.codes) == {4000}, "after which a client may come back"
+    assert site.metric("slow_readers_closed_total", limit="max_node_buffer") == closed
+    assert site.metric("waiting_bytes") == site.held()
     gone = [n for n, id in enumerate(ids) if id not in server.fanout.by_id]
     for n in gone[:3]:
         await resume(await site.join(), ids[n], sleepers[n][1])

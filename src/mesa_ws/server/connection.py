@@ -319,8 +319,7 @@ class Connection:
 
     def check_room(self) -> None:
         """Disconnect a congested client if too much waits for it, for example after a Pong."""
-        if self.send_queue.is_over:
-            self._too_slow(f"{self._transport.buffered} bytes wait to be read")
+        self.send_queue.check_room()
 
     def relieved(self) -> None:
         """Write on: the client has read the bytes that waited."""

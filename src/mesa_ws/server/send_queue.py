@@ -147,10 +147,15 @@ class SendQueue:
         """Whether a frame would be written at once."""
         return self.write is self.put
 
-    @property
-    def is_over(self) -> bool:
-        """Whether more bytes wait for the client than may."""
-        return self._transport.buffered + self._size > self._max_buffered + self._spared
+    def check_room(self) -> bool:
+        """Disconnect the client if more bytes wait for it than may; return whether there is room."""
+        size = self._transport.buffered + self._size
+        if size <= self._max_buffered + self._spared:
+            return True
+        if self.put is not _nowhere:
+            self._readers.closed["max_buffered"] += 1
+            self.give_up(f"{size} bytes wait to be read")
+        return False
 
     def measure(self) -> int:
         """Return the bytes of memory that wait for the client."""
@@ -246,12 +251,11 @@ class SendQueue:
             self._frames = deque()
         self._frames.append(_Held(self.mark, payload))
         self._size += len(payload) + FRAME_COST
-        if self.is_over:
-            self.give_up(f"{self._transport.buffered + self._size} bytes wait to be read")
-        elif not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
-            self.give_up(f"{len(self._frames)} messages wait for the backend")
-        else:
-            self.recount()
+        if self.check_room():
+            if not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
+                self.give_up(f"{len(self._frames)} messages wait for the backend")
+            else:
+                self.recount()
 
 
 def _ignore(why: str) -> None:

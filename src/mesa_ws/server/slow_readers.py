@@ -4,6 +4,7 @@ Only send queues for which something waits are known here; all others cost nothi
 for each of them, also where several wait for the same bytes, so that the memory in use is never more.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,11 +40,11 @@ class SlowReaders:
     """Closes the clients for which most waits, before all together have more waiting than they may.
 
     A client is closed with a code after which it may come back and resume. It has a moment to read what waits
-    and its close frame, but loses this if the memory is needed: so the closing begins at three quarters of the
-    bound, and what waits for clients that are closing is freed when all together reach it.
+    and its close frame, but loses this if the memory is needed: so the closing begins at three quarters of
+    the bound, and what waits for clients that are closing is freed when all together reach it.
 
-    What was read since it was counted is found out before a client is closed. As many clients are closed as to
-    leave some room, so that this is not necessary for every message.
+    What was read since it was counted is found out before a client is closed. As many clients are closed as
+    to leave some room, so that this is not necessary for every message.
 
     For the event loop only.
 
@@ -52,7 +53,7 @@ class SlowReaders:
         log: gets a line a minute if clients are closed.
 
     Attributes:
-        closed: clients that were closed for this reason.
+        closed: clients that were closed, by the limit: this one, or that of one connection.
     """
 
     def __init__(self, most: int, log: LimitedLog) -> None:
@@ -62,7 +63,7 @@ class SlowReaders:
         self._open = _Sizes()
         self._closing = _Sizes()
         self._is_choosing = False
-        self.closed = 0
+        self.closed: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
@@ -103,7 +104,7 @@ class SlowReaders:
             self._is_choosing = False
 
     def _close(self, queue: Measured, size: int) -> None:
-        self.closed += 1
+        self.closed["max_node_buffer"] += 1
         self._log.warning(
             "limits.max_node_buffer is %d: closing a client that reads slowly, for which %d bytes wait",
             self._most,
