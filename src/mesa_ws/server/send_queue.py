@@ -89,6 +89,7 @@ class SendQueue:
         put: writes a frame of the application at once, even while others wait.
         mark: sequence of the last stored message that is known and not written; frames queued from
             now on follow it.
+        is_slow: whether something waits, and is counted for the node.
         is_congested: whether the client reads too slowly.
         unwritten: bytes of pages of stored messages that were read and are not written yet; counted by
             `Subscription`.
@@ -108,6 +109,7 @@ class SendQueue:
         "give_up",
         "is_congested",
         "is_cut",
+        "is_slow",
         "mark",
         "put",
         "unwritten",
@@ -130,6 +132,7 @@ class SendQueue:
         self._size = 0
         self._spared = 0
         self._is_blocked = False
+        self.is_slow = False
         self.is_congested = False
         self.mark = 0
         self.unwritten = 0
@@ -163,10 +166,12 @@ class SendQueue:
 
     def recount(self) -> None:
         """Have what waits counted for the node; this may close this client, or others."""
+        size = self.measure()
+        self.is_slow = size > 0
         if self.put is _nowhere:
-            self._readers.closing(self, self._transport.memory)
+            self._readers.closing(self, size)
         else:
-            self._readers.count(self, self.measure())
+            self._readers.count(self, size)
 
     def congested(self, *, by_page: bool = False) -> None:
         """Queue every frame until `relieved`.
@@ -216,14 +221,16 @@ class SendQueue:
 
     def close(self) -> None:
         """Drop the frames that wait, and ignore later ones."""
-        self._frames, self._size = None, 0
+        self._frames, self._size, self.unwritten = None, 0, 0
         self.put = self.write = _nowhere
         self.give_up = _ignore  # a method of the connection would keep it in a cycle
-        self.recount()
+        if self.is_slow:
+            self.recount()
 
     def ended(self) -> None:
         """Count nothing any more: the transport is closed."""
-        self._readers.closing(self, 0)
+        if self.is_slow:
+            self._readers.closing(self, 0)
 
     def cut(self) -> None:
         """End the connection at once, and free what waits for it."""

@@ -70,10 +70,6 @@ class SlowReaders:
         """Bytes that wait for all clients."""
         return self._open.sum + self._closing.sum
 
-    def is_slow(self, queue: Measured) -> bool:
-        """Return whether something waits for the client of `queue`, which is open."""
-        return queue in self._open.by_queue
-
     def count(self, queue: Measured, size: int) -> None:
         """Count `size` bytes that wait for a client; this may close it, or others."""
         self._open.set(queue, size)

@@ -97,10 +97,6 @@ def test_what_was_read_since_it_was_counted_counts_no_more(
     a.size = 7
     b.add(MARK // 2)
     assert (ends, readers.waiting) == ([], MARK // 2 + 7)
-    assert readers.is_slow(a)
-    a.size = 0
-    a.add(0)
-    assert not readers.is_slow(a)
 
 
 def test_those_that_are_closing_are_cut_when_all_together_reach_the_bound(
