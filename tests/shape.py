@@ -81,8 +81,8 @@ def measure(source: Path) -> Iterator[Figure]:
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
     yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
-    # What bounds strangers and slow readers has 2 400 of these lines.
-    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 37_300)
+    # What bounds strangers and slow readers has 2 600 of these lines.
+    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 37_500)
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
     yield Figure("type names defined in more than one module", len(twice), 12, found=twice)

@@ -5,7 +5,7 @@ of its fields, or as True and False for its `enabled`. Anything wrong raises one
 that names the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
@@ -44,6 +44,9 @@ Namespace = Annotated[
 _NETWORKS = "a list of networks such as '10.0.0.0/8', or None"
 Networks = Annotated[tuple[str, ...], msgspec.Meta(description=_NETWORKS)]
 """Networks of IP addresses, without bits of hosts."""
+
+ProxyHeader = Literal["x-forwarded-for", "forwarded"]
+"""The header field in which proxies name the addresses of clients."""
 
 PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
@@ -220,7 +223,7 @@ class Limits(Settings, frozen=True, kw_only=True):
             within some minutes. None for no limit.
         exempt_networks: networks whose addresses have no such limit, as many clients come from one address
             of a proxy. By default this machine and private networks. A proxy that has another address
-            belongs here, too.
+            belongs here, too, unless it is one of `trusted_proxies`.
     """
 
     max_message: Count = 1024 * 1024
@@ -248,16 +251,20 @@ class Limits(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for network in self.exempt_networks or ():
-            try:
-                ip_network(network)
-            except ValueError:
-                raise InvalidSettings("limits.exempt_networks", _NETWORKS, network) from None
+        _check_networks("limits.exempt_networks", self.exempt_networks)
 
     @property
     def most_queued_bytes(self) -> int:
         """`max_queued_bytes`, or what it stands for."""
         return self.max_message if self.max_queued_bytes is None else self.max_queued_bytes
+
+
+def _check_networks(path: str, networks: tuple[str, ...] | None) -> None:
+    for network in networks or ():
+        try:
+            ip_network(network)
+        except ValueError:
+            raise InvalidSettings(path, _NETWORKS, network) from None
 
 
 class Rules(Settings, frozen=True, kw_only=True):
@@ -368,12 +375,23 @@ Wire = Literal["native", "mesa1"]
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
-    """All settings of a server; a feature may be given in any of its forms."""
+    """All settings of a server; a feature may be given in any of its forms.
+
+    Attributes:
+        trusted_proxies: networks of proxies, which name the addresses of their clients. Limits count these,
+            and applications see them. None for no proxy: any client could name an address.
+        proxy_header: the header field that these proxies write: `x-forwarded-for` or `forwarded`. Proxies
+            pass the other one on as a client has written it, so it is not read.
+    """
 
     _prefix: ClassVar[str] = ""
     namespace: Namespace | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
     import_from_1x: Switch = False
+    trusted_proxies: Networks | None = None
+    proxy_header: Annotated[ProxyHeader, msgspec.Meta(description="'x-forwarded-for' or 'forwarded'")] = (
+        "x-forwarded-for"
+    )
     sync: Sync = Sync()
     presence: Presence = Presence()
     portals: Portals = Portals()
@@ -384,6 +402,10 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     limits: Limits = Limits()
     rules: Rules = Rules()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_networks("trusted_proxies", self.trusted_proxies)
+
 
 class ServerOptions(TypedDict, total=False):
     """The fields of `ServerSettings` as they may be written."""
@@ -391,6 +413,8 @@ class ServerOptions(TypedDict, total=False):
     namespace: str | None
     wire: Wire
     import_from_1x: bool
+    trusted_proxies: "Sequence[str] | None"
+    proxy_header: ProxyHeader
     sync: "Sync | Mapping[str, Any] | bool"
     presence: "Presence | Mapping[str, Any]"
     portals: "Portals | Mapping[str, Any] | bool"

@@ -61,7 +61,9 @@ class Request:
             byte is one character (Latin-1), so `value.encode("latin-1").decode()` reads a value that was
             sent as UTF-8.
         target: path and query as the client sent them, likewise.
-        remote_address: host and port of the peer, or None where there is none (a Unix socket).
+        remote_address: host and port of the client: those of the peer or, where that is a proxy of
+            `Server(trusted_proxies=...)`, those that it names, with port 0 if it names none. None where there
+            is no address (a Unix socket).
     """
 
     __slots__ = ("headers", "remote_address", "target")

@@ -6,6 +6,7 @@ bits, which one client has to itself.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeVar
@@ -29,6 +30,8 @@ class ConnectionLimits:
     Args:
         limits: the settings.
         log: gets a line a minute for each limit that refuses connections.
+        proxies: networks of trusted proxies. Their own addresses count where they name no other, and are not
+            exempt, or clients that make them name none would have no limit.
 
     Attributes:
         has_authenticator: whether clients can log in; without that, addresses have no limit.
@@ -38,10 +41,11 @@ class ConnectionLimits:
         handshakes: number of handshakes under way.
     """
 
-    def __init__(self, limits: Limits, log: LimitedLog) -> None:
+    def __init__(self, limits: Limits, log: LimitedLog, proxies: Sequence[str] = ()) -> None:
         self._limits = limits
         self._log = log
         self._exempt = [ip_network(network) for network in limits.exempt_networks or ()]
+        self._proxies = [ip_network(network) for network in proxies]
         self.network_of = lru_cache(4096)(self._find_network)
         self._open = 0
         self._unauthenticated: dict[object, str] = {}
@@ -51,7 +55,7 @@ class ConnectionLimits:
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
 
-    def begin_handshake(self, address: str) -> bool:
+    def begin_handshake(self, address: str | None) -> bool:
         """Count a handshake; return False, and count nothing, if its address has too many under way."""
         network = self.network_of(address)
         most = self._limits.max_unauthenticated_per_address
@@ -62,7 +66,7 @@ class ConnectionLimits:
         self.handshakes += 1
         return True
 
-    def end_handshake(self, address: str) -> None:
+    def end_handshake(self, address: str | None) -> None:
         """Count a handshake no longer, whatever came of it."""
         self.handshakes -= 1
         network = self.network_of(address)
@@ -122,7 +126,8 @@ class ConnectionLimits:
         parsed = ip_address(address)
         if isinstance(parsed, IPv6Address):
             parsed = parsed.ipv4_mapped or parsed
-        if any(parsed in network for network in self._exempt):
+        is_proxy = any(parsed in network for network in self._proxies)
+        if not is_proxy and any(parsed in network for network in self._exempt):
             return None
         if isinstance(parsed, IPv6Address):
             return str(IPv6Network((int(parsed), PREFIX_OF_IPV6), strict=False))

@@ -80,7 +80,9 @@ class Node(Hooks, LoopTasks):
             most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
-        self.connection_limits = ConnectionLimits(self.settings.limits, self.handlers.log)
+        self.connection_limits = ConnectionLimits(
+            self.settings.limits, self.handlers.log, self.settings.trusted_proxies or ()
+        )
         self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(

@@ -43,6 +43,7 @@ from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers
+from .proxies import RemoteAddress, TrustedProxies
 from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
 
@@ -107,11 +108,13 @@ class NativeTransport(WSListener):
         "_written",
         "_ws",
         "is_cut",
+        "remote_address",
     )
 
-    def __init__(self, listener: "NativeListener", feed: FrameFeed) -> None:
+    def __init__(self, listener: "NativeListener", feed: FrameFeed, remote_address: RemoteAddress) -> None:
         self._listener = listener
         self._feed = feed
+        self.remote_address = remote_address
         self._ws: WSTransport
         self._connection: Connection
         self._send: Callable[[WSMsgType, bytes], None]
@@ -387,6 +390,8 @@ class NativeListener:
         self._path = plain(path)
         self._limits = node.settings.limits
         self._logger = quiet("server")
+        proxies = node.settings.trusted_proxies
+        self._proxies = TrustedProxies(proxies, node.settings.proxy_header) if proxies else None
         self._browser_client = BrowserClient()
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
@@ -437,11 +442,9 @@ class NativeListener:
     def connected(self, transport: NativeTransport, ws: WSTransport) -> Connection:
         """Give a socket whose handshake is done to the node, as a connection."""
         self._open.add(transport)
-        peer = ws.underlying_transport.get_extra_info("peername")
-        remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
         target, headers = ws.request.path.decode("latin-1"), decoded(ws.request.headers)
-        connection = self._node.connect(transport, target, headers, remote)
-        self._node.connection_limits.opened(connection, remote[0] if remote else None)
+        connection = self._node.connect(transport, target, headers, transport.remote_address)
+        self._node.connection_limits.opened(connection, transport.remote_address[0])
         return connection
 
     def disconnected(self, transport: NativeTransport, connection: Connection) -> None:
@@ -453,24 +456,26 @@ class NativeListener:
 
     async def _arrive(self, connection: socket.socket) -> None:
         """Perform the handshakes of a connection, unless its address has too many under way."""
-        address, limits = connection.getpeername()[0], self._node.connection_limits
+        peer: RemoteAddress = connection.getpeername()[:2]
+        address = None if self._proxies is not None and self._proxies.trusts(peer[0]) else peer[0]
+        limits = self._node.connection_limits
         if not limits.begin_handshake(address):
             limits.refuse(PER_ADDRESS, address)
             connection.close()
             return
         try:
-            await self._perform_handshakes(connection, address)
+            await self._perform_handshakes(connection, peer)
         finally:
             limits.end_handshake(address)
 
-    async def _perform_handshakes(self, connection: socket.socket, address: str) -> None:
+    async def _perform_handshakes(self, connection: socket.socket, peer: RemoteAddress) -> None:
         """Perform the handshakes of a connection: TLS, then WebSocket; both have one deadline."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANDSHAKE_TIMEOUT
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
-        make = partial(self._protocol, address)
+        make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
             lambda: FrameFeed(make, self._room, self._limits.max_message),
@@ -488,13 +493,13 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _protocol(self, address: str, feed: FrameFeed) -> WSProtocol:
+    def _protocol(self, peer: RemoteAddress, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
         return WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
-            ws_listener_factory=partial(self._answer, address, feed),
+            ws_listener_factory=partial(self._answer, peer, feed),
             logger=self._logger,
             disconnect_on_exception=True,
             websocket_handshake_timeout=None,
@@ -508,20 +513,23 @@ class NativeListener:
             read_buffer_init_size=READ_BUFFER,
         )
 
-    def _answer(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+    def _answer(self, peer: RemoteAddress, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)
         if feed.is_head:
             return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
         if not self._node.is_running:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        return file or refusal(request, self._path) or self._admit(address, feed, request)
+        return file or refusal(request, self._path) or self._admit(peer, feed, request)
 
-    def _admit(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+    def _admit(self, peer: RemoteAddress, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         """Upgrade a valid request, unless a limit of connections is reached."""
         limits = self._node.connection_limits
-        limit = limits.reached(address)
+        client = peer if self._proxies is None else self._proxies.client_of(peer, request.headers)
+        if client is None:
+            self._node.handlers.log.warning("a trusted proxy names no address of its client; its own counts")
+        limit = limits.reached((client or peer)[0])
         if limit is None:
-            return accept(request, NativeTransport(self, feed))
-        limits.refuse(limit, address)
+            return accept(request, NativeTransport(self, feed, client or peer))
+        limits.refuse(limit, (client or peer)[0])
         pause = random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(pause)})
