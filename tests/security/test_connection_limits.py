@@ -222,6 +222,7 @@ async def test_the_newest_connection_of_an_id_takes_the_place_of_the_oldest_wher
         async for message in client:
             assert message.data == "last"
             break
+    await until(lambda: len(ends) >= 3)
     assert ends == [("1", 4003, "replaced")] * 3
     assert 'mesa_closed_total{code="4003"} 3.0' in generate_latest(registry).decode()
     assert (refused(registry), len(server.connections)) == ({}, 2)
