@@ -490,12 +490,7 @@ class Connection:
         if self._worker is None:
             self._worker = self._host.spawn(self._work())
         most, most_bytes = self._host.most_waiting
-        if (
-            self._flow is not None
-            or self._guest is not None
-            or len(self._events) >= most
-            or self._waiting_size > most_bytes
-        ):
+        if self._guest is not None or len(self._events) >= most or self._waiting_size > most_bytes:
             self._limit_waiting()
 
     def _limit_waiting(self) -> None:
@@ -519,7 +514,7 @@ class Connection:
                 await self._run_or_close(self._handle(self._events.popleft()))
                 if self._guest is not None:
                     self._guest.in_turn = 0
-                if self._flow is not None or self._guest is not None:
+                if self._guest is not None or (self._flow is not None and self._flow.is_full):
                     self._regulate()
                 if self._events and self._loop.time() >= began + TURN:
                     await self._run_or_close(asyncio.sleep(0))

@@ -205,7 +205,8 @@ async def test_handlers_of_one_client_leave_others_their_turns(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue whose handlers do not wait is not worked off in one go."""
-    server, handled, go = accepting(), list[int](), asyncio.Event()
+    server = accepting(limits={"guest_max_queued": 64})
+    handled, go = list[int](), asyncio.Event()
 
     @server.on_message("FIRST")
     async def wait(message: Message, connection: Connection) -> None:
