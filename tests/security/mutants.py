@@ -1,7 +1,7 @@
 """Remove each limit in turn, and see whether a test notices: `python -m tests.security.mutants [LIMIT]...`.
 
-The limits are removed in copies of the project. The exit code is 1 if no test notices the removal of one, or if
-the code has another text now than the table below.
+The limits are removed in copies of the project. The exit code is 1 if no test notices a removal, or if the
+code has another text now than the table below.
 """
 
 import os
@@ -133,14 +133,14 @@ GROUPS = (
     ),
     Group(
         "protocol/server.py",
-        ("unit/protocol/test_server.py",),
+        ("unit/protocol/test_server.py", "unit/protocol/test_vectors.py"),
         {
             "authentication.timeout": ("        if now >= self._authentication_due:", "        if False:"),
         },
     ),
     Group(
         "protocol/timers.py",
-        ("unit/protocol/test_server.py",),
+        ("unit/protocol/test_server.py", "unit/protocol/test_vectors.py"),
         {
             "heartbeat.max_attempts": ("if self._tries > self._settings.max_attempts:", "if False:"),
             "keepalive.timeout": ("self._pinged_at + self._settings.timeout", "self._pinged_at + 1e9"),
@@ -208,7 +208,11 @@ GROUPS = (
             "limits.max_connections": ("limits.max_connections is not None and", "False and"),
             "limits.max_unauthenticated_per_address": ("self._by_network[network] >= most:", "False:"),
             "handshakes of an address": ("most is not None and self._handshakes[network] >= most:", "False:"),
-            "limits.max_connections_per_id": ("return most is None or others < most", "return True"),
+            "limits.max_connections_per_id": (
+                "return most is None or others < most or self._limits.when_id_is_full",
+                "return True or self._limits.when_id_is_full",
+            ),
+            "limits.when_id_is_full": ("else connections[:-most]", "else []"),
             "networks of 64 bits": ("PREFIX_OF_IPV6 = 64", "PREFIX_OF_IPV6 = 128"),
             "refused connections are counted": ("        self.refused[limit] += 1\n", ""),
         },
